@@ -1,0 +1,3 @@
+//! `halligan-control`: arguments in, exit code out.
+
+fn main() {}

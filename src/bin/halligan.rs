@@ -1,0 +1,3 @@
+//! `halligan`: arguments in, exit code out.
+
+fn main() {}

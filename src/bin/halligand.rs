@@ -1,0 +1,3 @@
+//! `halligand`: arguments in, exit code out.
+
+fn main() {}

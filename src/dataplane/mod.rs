@@ -1,0 +1,1 @@
+//! The data plane: what runs on every host that guards deployments.

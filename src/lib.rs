@@ -1,0 +1,12 @@
+//! Halligan: a way into Airflow deployments while their control plane is down.
+//!
+//! Three layers, and arrows point down only: the planes know the protocol, the protocol knows neither of them,
+//! and the planes never import each other.
+
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "control")]
+pub mod controlplane;
+#[cfg(feature = "daemon")]
+pub mod dataplane;
+pub mod protocol;

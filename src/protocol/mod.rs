@@ -1,0 +1,1 @@
+//! What both planes agree on: pure, with no I/O and no clock.
