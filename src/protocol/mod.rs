@@ -1,1 +1,19 @@
 //! What both planes agree on: pure, with no I/O and no clock.
+//!
+//! Read it in the order a token's bytes take: [`jws`] proves who signed, [`token`] what was signed, [`role`] and
+//! [`permission`] what it allows. Then how a data plane comes to know: [`record`], [`digest`], [`head`], [`keyset`],
+//! [`bundle`]; and what it says back: [`event`].
+
+pub mod bundle;
+pub mod digest;
+pub mod event;
+pub mod head;
+pub mod id;
+pub mod jws;
+pub mod key;
+pub mod keyset;
+pub mod permission;
+pub mod record;
+pub mod role;
+pub mod time;
+pub mod token;

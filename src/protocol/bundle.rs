@@ -1,0 +1,322 @@
+//! Bundles: what the feed answers and what a file holds. NDJSON under zstd: keysets, a head, then one change a line.
+//!
+//! Nothing in a bundle is believed for being in it. Reading is bounded in every direction before anything is kept, so
+//! that no server and no file can exhaust a node.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use super::record::{Record, RecordKind};
+
+/// The media type of a bundle.
+pub const MEDIA_TYPE: &str = "application/vnd.halligan.bundle";
+
+/// One step from one version of a replica to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// This record stands, in place of any of its kind and key.
+    Put(Record),
+    /// No record of this kind and key stands.
+    Remove {
+        /// The kind.
+        kind: RecordKind,
+        /// The key.
+        key: String,
+    },
+}
+
+/// Why a bundle can't be read.
+#[derive(Debug, Error)]
+pub enum BundleError {
+    /// It ends early, or the compression is broken.
+    #[error("the bundle can't be read: {0}")]
+    Io(#[from] io::Error),
+    /// A line is longer than allowed.
+    #[error("line {line} of the bundle is longer than {limit} bytes")]
+    Line {
+        /// The line, from 1.
+        line: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// More bytes than allowed come out of it.
+    #[error("the bundle is larger than {0} bytes")]
+    TooLarge(u64),
+    /// More keysets than allowed are in it.
+    #[error("the bundle holds more than {0} keysets")]
+    Keysets(usize),
+    /// A line is not what belongs there.
+    #[error("line {line} of the bundle is malformed: {reason}")]
+    Malformed {
+        /// The line, from 1.
+        line: u64,
+        /// What was expected.
+        reason: String,
+    },
+}
+
+/// How much of a bundle is read before it is given up.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes in a line.
+    pub line: u64,
+    /// Bytes in all, decompressed.
+    pub total: u64,
+    /// Keysets in the chain.
+    pub keysets: usize,
+}
+
+impl Default for Limits {
+    /// A line of 4 MiB (a large deployment's Dag tags), 1 GiB in all (two million tokens), 1000 keysets.
+    fn default() -> Self {
+        Self { line: 4 << 20, total: 1 << 30, keysets: 1000 }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeysetLine<'a> {
+    #[serde(borrow)]
+    keyset: &'a RawValue,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeadLine {
+    head: String,
+    base: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
+enum ChangeLine {
+    Put { kind: RecordKind, key: String, body: String },
+    Remove { kind: RecordKind, key: String },
+}
+
+/// Writes a bundle line by line.
+pub struct BundleWriter<W: Write> {
+    encoder: zstd::Encoder<'static, W>,
+}
+
+impl<W: Write> BundleWriter<W> {
+    /// Begins with the keyset chain (JWS texts, oldest first), the head, and the version the changes start from: 0 for
+    /// the empty replica, which makes it a snapshot.
+    pub fn new<S: AsRef<str>>(out: W, keysets: &[S], head: &str, base: u64) -> io::Result<Self> {
+        // Level 1: a feed is written for every node, and its content (random ids, hashes) hardly shrinks further.
+        let mut encoder = zstd::Encoder::new(out, 1)?;
+        encoder.include_checksum(true)?;
+        let mut writer = Self { encoder };
+        for keyset in keysets {
+            writer.line(&KeysetLine { keyset: serde_json::from_str(keyset.as_ref())? })?;
+        }
+        writer.line(&HeadLine { head: head.into(), base })?;
+        Ok(writer)
+    }
+
+    /// Adds a change.
+    pub fn change(&mut self, change: Change) -> io::Result<()> {
+        self.line(&match change {
+            Change::Put(record) => ChangeLine::Put {
+                kind: record.kind,
+                key: record.key.to_string(),
+                body: record.body.to_string(),
+            },
+            Change::Remove { kind, key } => ChangeLine::Remove { kind, key },
+        })
+    }
+
+    /// Ends the bundle and hands the output back.
+    pub fn finish(self) -> io::Result<W> {
+        self.encoder.finish()
+    }
+
+    fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.encoder, line)?;
+        self.encoder.write_all(b"\n")
+    }
+}
+
+/// Writes a whole bundle into memory.
+pub fn write_bundle<S: AsRef<str>>(
+    keysets: &[S],
+    head: &str,
+    base: u64,
+    changes: impl IntoIterator<Item = Change>,
+) -> io::Result<Vec<u8>> {
+    let mut writer = BundleWriter::new(Vec::new(), keysets, head, base)?;
+    changes.into_iter().try_for_each(|change| writer.change(change))?;
+    writer.finish()
+}
+
+/// A bundle being read: its beginning is known, its changes come one by one as an iterator.
+pub struct BundleReader<R: Read> {
+    keysets: Vec<String>,
+    head: String,
+    base: u64,
+    lines: Lines<R>,
+}
+
+impl<R: Read> BundleReader<R> {
+    /// Reads the keysets and the head.
+    pub fn new(input: R, limits: Limits) -> Result<Self, BundleError> {
+        let mut lines = Lines::new(input, limits)?;
+        let mut keysets = Vec::new();
+        loop {
+            let Some(line) = lines.next()? else {
+                return Err(lines.malformed("it ends before the head"));
+            };
+            if let Ok(found) = serde_json::from_str::<KeysetLine<'_>>(line) {
+                keysets.push(found.keyset.get().to_owned());
+                if keysets.len() > limits.keysets {
+                    return Err(BundleError::Keysets(limits.keysets));
+                }
+                continue;
+            }
+            let HeadLine { head, base } = match serde_json::from_str(line) {
+                Ok(head) => head,
+                Err(error) => return Err(lines.malformed(error)),
+            };
+            return Ok(Self { keysets, head, base, lines });
+        }
+    }
+
+    /// The keyset chain, oldest first, as unverified JWS texts.
+    #[must_use]
+    pub fn keysets(&self) -> &[String] {
+        &self.keysets
+    }
+
+    /// The head, as an unverified JWS text.
+    #[must_use]
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
+    /// The version the changes start from; 0 for a snapshot.
+    #[must_use]
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    fn read(&mut self) -> Result<Option<Change>, BundleError> {
+        let Some(line) = self.lines.next()? else { return Ok(None) };
+        match serde_json::from_str(line) {
+            Ok(ChangeLine::Put { kind, key, body }) => Ok(Some(Change::Put(Record::new(kind, key, body)))),
+            Ok(ChangeLine::Remove { kind, key }) => Ok(Some(Change::Remove { kind, key })),
+            Err(error) => Err(self.lines.malformed(error)),
+        }
+    }
+}
+
+impl<R: Read> Iterator for BundleReader<R> {
+    type Item = Result<Change, BundleError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}
+
+/// Lines out of a compressed stream, each and all of them bounded.
+struct Lines<R: Read> {
+    input: BufReader<zstd::Decoder<'static, BufReader<R>>>,
+    limits: Limits,
+    buffer: Vec<u8>,
+    number: u64,
+    total: u64,
+}
+
+impl<R: Read> Lines<R> {
+    fn new(input: R, limits: Limits) -> Result<Self, BundleError> {
+        let mut decoder = zstd::Decoder::new(input)?;
+        // 8 MiB of window is what level 1 to 19 ever ask for; a hostile frame could ask for gigabytes.
+        decoder.window_log_max(23)?;
+        Ok(Self { input: BufReader::new(decoder), limits, buffer: Vec::new(), number: 0, total: 0 })
+    }
+
+    fn next(&mut self) -> Result<Option<&str>, BundleError> {
+        self.buffer.clear();
+        self.number += 1;
+        let mut bounded = (&mut self.input).take(self.limits.line + 1);
+        let read = bounded.read_until(b'\n', &mut self.buffer)? as u64;
+        self.total += read;
+        if read > self.limits.line {
+            return Err(BundleError::Line { line: self.number, limit: self.limits.line });
+        }
+        if self.total > self.limits.total {
+            return Err(BundleError::TooLarge(self.limits.total));
+        }
+        match self.buffer.pop() {
+            None => Ok(None),
+            Some(b'\n') => match std::str::from_utf8(&self.buffer) {
+                Ok(line) => Ok(Some(line)),
+                Err(error) => Err(BundleError::Malformed { line: self.number, reason: error.to_string() }),
+            },
+            Some(_) => Err(self.malformed("it ends within a line")),
+        }
+    }
+
+    fn malformed(&self, reason: impl std::fmt::Display) -> BundleError {
+        BundleError::Malformed { line: self.number, reason: reason.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn changes() -> Vec<Change> {
+        let put = |key: &str| Change::Put(Record::new(RecordKind::Token, key, "{\"a\":\"\u{e9}\\n\"}"));
+        vec![put("tok_a"), Change::Remove { kind: RecordKind::DagTags, key: "dep_a".into() }, put("tok_b")]
+    }
+
+    fn bundle() -> Vec<u8> {
+        write_bundle(&[r#"{"payload":"a","signatures":[]}"#], "a.b.c", 7, changes()).unwrap()
+    }
+
+    fn read(bytes: &[u8], limits: Limits) -> Result<Vec<Change>, BundleError> {
+        BundleReader::new(bytes, limits)?.collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let bytes = bundle();
+        let reader = BundleReader::new(bytes.as_slice(), Limits::default()).unwrap();
+        assert_eq!(
+            (reader.keysets(), reader.head(), reader.base()),
+            (&[r#"{"payload":"a","signatures":[]}"#.to_owned()][..], "a.b.c", 7)
+        );
+        assert_eq!(reader.collect::<Result<Vec<_>, _>>().unwrap(), changes());
+    }
+
+    #[test]
+    fn no_truncation_goes_unnoticed() {
+        let bytes = bundle();
+        for length in 0..bytes.len() {
+            assert!(read(&bytes[..length], Limits::default()).is_err(), "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn every_bound_is_kept() {
+        let bytes = bundle();
+        assert!(matches!(
+            read(&bytes, Limits { line: 20, ..Limits::default() }),
+            Err(BundleError::Line { .. })
+        ));
+        assert!(matches!(
+            read(&bytes, Limits { total: 100, ..Limits::default() }),
+            Err(BundleError::TooLarge(100))
+        ));
+        assert!(matches!(
+            read(&bytes, Limits { keysets: 0, ..Limits::default() }),
+            Err(BundleError::Keysets(0))
+        ));
+        let bomb = zstd::encode_all(io::repeat(b'x').take(64 << 20), 1).unwrap();
+        assert!(matches!(read(&bomb, Limits::default()), Err(BundleError::Line { .. })));
+    }
+}

@@ -1,0 +1,100 @@
+//! The head: the signed statement of what a replica is at one version.
+
+use base64::Engine;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+use super::id::DataPlaneId;
+use super::jws::{self, BASE64URL, JwsError, Typ, Unverified};
+use super::key::SigningKey;
+use super::keyset::Keyset;
+use super::time::Time;
+
+/// The longest head accepted, in bytes.
+pub const MAX_HEAD: usize = 4096;
+
+/// The claims of a head.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The control plane that signed it.
+    pub iss: String,
+    /// The data plane whose replica it is about.
+    pub aud: DataPlaneId,
+    /// The version of the replica; it only rises.
+    pub version: u64,
+    /// [`super::digest::ReplicaDigest::checksum`] of the replica.
+    #[serde(with = "base64url")]
+    pub digest: [u8; 32],
+    /// The number of records.
+    pub count: u64,
+    /// When it was signed. A replica is as old as its head.
+    pub iat: Time,
+    /// Until when it may be taken from a feed; a feed that shows an older one is frozen.
+    pub exp: Time,
+    /// The version of the keyset the signer went by.
+    pub keyset: u64,
+}
+
+/// Why a head is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum HeadError {
+    /// Not a head signed by a replica key of the keyset.
+    #[error("the head is not believed: {0}")]
+    Jws(#[from] JwsError),
+    /// A head for another data plane.
+    #[error("the head is for data plane {0}")]
+    Audience(DataPlaneId),
+}
+
+/// Signs a head.
+#[must_use]
+#[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
+pub fn sign_head(head: &Head, key: &SigningKey) -> String {
+    jws::sign(Typ::ReplicaHead, &serde_json::to_vec(head).expect("a head serializes"), key)
+}
+
+/// A head whose signature held, with the very text that was signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedHead {
+    head: Head,
+    text: String,
+}
+
+impl SignedHead {
+    /// Proves that a replica key of `keys` signed `text` as a head for `audience`.
+    pub fn verify(text: &str, keys: &Keyset, audience: &DataPlaneId) -> Result<Self, HeadError> {
+        let unverified = Unverified::parse(text.as_bytes(), MAX_HEAD)?;
+        let key = keys.replica_key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
+        let head: Head = unverified.verify(Typ::ReplicaHead, key)?.claims()?;
+        if head.aud != *audience {
+            return Err(HeadError::Audience(head.aud));
+        }
+        Ok(Self { head, text: text.into() })
+    }
+
+    /// What was signed.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The compact JWS, byte for byte.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+mod base64url {
+    use super::{BASE64URL, Deserialize, Deserializer, Engine, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+        BASE64URL.encode(bytes).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BASE64URL.decode(text).map_err(serde::de::Error::custom)?;
+        bytes.try_into().map_err(|_| serde::de::Error::custom("a digest is 32 bytes"))
+    }
+}

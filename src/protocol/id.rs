@@ -1,0 +1,134 @@
+//! Identifiers: opaque, checked once, cheap to hand around.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+/// The longest identifier accepted, in bytes.
+pub const MAX_ID: usize = 64;
+
+/// An identifier that is empty, too long, or holds something else than letters, digits, `_` and `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0} is not an identifier: use 1 to 64 letters, digits, '_' or '-'")]
+pub struct IdError(&'static str);
+
+/// Whether `text` may stand as an identifier: safe in a path, a header, a log line and a file name.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    (1..=MAX_ID).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+macro_rules! identifier {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks `text` and takes it.
+            pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
+                let text = text.as_ref();
+                if is_id(text) { Ok(Self(text.into())) } else { Err(IdError($what)) }
+            }
+
+            /// The identifier as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                Self::new(text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+identifier!(/// A token's identifier (`tok_…`): the claim `sub` of the token and the key of its record.
+    TokenId, "token id");
+identifier!(/// A deployment's identifier (`dep_…`): the claim `aud` of a direct-access token.
+    DeploymentId, "deployment id");
+identifier!(/// A data plane's identifier (`dpl_…`): the claim `aud` of a head.
+    DataPlaneId, "data plane id");
+identifier!(/// A node's identifier (`nod_…`).
+    NodeId, "node id");
+
+/// A new identifier: `prefix` (such as `tok_`) and 128 random bits as 26 lower-case base32 characters (RFC 4648).
+#[must_use]
+pub fn random_id(prefix: &str, rng: &mut dyn CryptoRng) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let mut bytes = [0; 16];
+    rng.fill_bytes(&mut bytes);
+    let mut bits = u128::from_be_bytes(bytes);
+    let mut id = String::with_capacity(prefix.len() + 26);
+    id.push_str(prefix);
+    for _ in 0..26 {
+        id.push(char::from(ALPHABET[(bits & 31) as usize]));
+        bits >>= 5;
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_plain_names_are_identifiers() {
+        for good in ["tok_a", "A-1", &"x".repeat(64)] {
+            assert_eq!(TokenId::new(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "a b", "a/b", "..", "é", "a\n", &"x".repeat(65)] {
+            assert!(TokenId::new(bad).is_err(), "{bad:?}");
+            assert!(serde_json::from_value::<TokenId>(bad.into()).is_err(), "{bad:?}");
+        }
+    }
+}

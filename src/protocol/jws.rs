@@ -1,0 +1,325 @@
+//! Strict compact JWS (RFC 7515) for Ed25519 (RFC 8037), one `typ` per kind of object (RFC 8725 section 3.11).
+//!
+//! [`Unverified`] shows the header's `typ` and `kid` and nothing of the payload; [`Verified`] exists only for bytes
+//! whose signature held. A token can't pass for a head: the kind is asked for by name and signed with the rest.
+
+use base64::Engine as _;
+use base64::engine::GeneralPurpose;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::key::{KeyId, PublicKey, SigningKey};
+
+/// base64url without padding; trailing bits must be zero, so that one value has one spelling.
+pub(super) const BASE64URL: GeneralPurpose = URL_SAFE_NO_PAD;
+
+/// The longest JOSE header accepted, decoded, in bytes.
+const MAX_HEADER: usize = 512;
+
+/// The kinds of signed objects, each with the media type in its `typ` header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Typ {
+    /// A token that is verified on the data plane alone.
+    DirectAccess,
+    /// A token only the control plane can vouch for.
+    Standard,
+    /// A person's token for the control plane.
+    User,
+    /// The signed statement of what a replica is.
+    ReplicaHead,
+    /// The list of keys that may sign tokens and heads.
+    Keyset,
+    /// A node's proof of itself to the control plane (RFC 7523).
+    NodeAuth,
+    /// A revocation made on a node.
+    LocalRevocation,
+    /// A node's statement of where its audit log stands.
+    AuditCheckpoint,
+}
+
+impl Typ {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::DirectAccess,
+        Self::Standard,
+        Self::User,
+        Self::ReplicaHead,
+        Self::Keyset,
+        Self::NodeAuth,
+        Self::LocalRevocation,
+        Self::AuditCheckpoint,
+    ];
+
+    /// The value of the `typ` header.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DirectAccess => "direct-access+jwt",
+            Self::Standard => "standard+jwt",
+            Self::User => "user+jwt",
+            Self::ReplicaHead => "replica-head+jwt",
+            Self::Keyset => "keyset+jwt",
+            Self::NodeAuth => "node-auth+jwt",
+            Self::LocalRevocation => "local-revocation+jwt",
+            Self::AuditCheckpoint => "audit-checkpoint+jwt",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|typ| typ.as_str() == text)
+    }
+}
+
+/// Why bytes are no JWS this system believes.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum JwsError {
+    /// More bytes than this kind of object may have.
+    #[error("longer than {0} bytes")]
+    TooLarge(usize),
+    /// Not a compact JWS.
+    #[error("malformed: {0}")]
+    Malformed(&'static str),
+    /// Another `typ` than the one asked for.
+    #[error("typ is not {}", .0.as_str())]
+    WrongType(Typ),
+    /// Another `alg` than `EdDSA` or `Ed25519`.
+    #[error("alg is not EdDSA")]
+    WrongAlgorithm,
+    /// Signed by a key that is not known here.
+    #[error("signed with an unknown key")]
+    KeyUnknown,
+    /// The signature does not hold.
+    #[error("the signature does not hold")]
+    SignatureInvalid,
+    /// The signature holds; what is signed is not what this kind carries.
+    #[error("unexpected claims: {0}")]
+    Claims(String),
+}
+
+/// The protected header. Unknown members are refused: one could be `crit`, `b64` or `jku`, and change what is meant.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header<'a> {
+    #[serde(borrow)]
+    alg: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    typ: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    kid: std::borrow::Cow<'a, str>,
+}
+
+/// The protected header, encoded, that `key` signs objects of kind `typ` with.
+pub(super) fn protected_header(typ: Typ, key: &SigningKey) -> String {
+    // `kid` is base64url: nothing in it needs escaping.
+    BASE64URL.encode(format!(r#"{{"alg":"EdDSA","typ":"{}","kid":"{}"}}"#, typ.as_str(), key.public().kid()))
+}
+
+/// Reads an encoded protected header: what it says it is, and who says to have signed it.
+pub(super) fn read_header(encoded: &[u8]) -> Result<(Typ, String), JwsError> {
+    if encoded.len() > MAX_HEADER.div_ceil(3) * 4 {
+        return Err(JwsError::Malformed("header too long"));
+    }
+    let mut buffer = [0; MAX_HEADER + 2];
+    let length = BASE64URL
+        .decode_slice(encoded, &mut buffer)
+        .map_err(|_| JwsError::Malformed("header is not base64url"))?;
+    let header: Header<'_> = serde_json::from_slice(&buffer[..length])
+        .map_err(|_| JwsError::Malformed("header is not alg, typ and kid"))?;
+    if header.alg != "EdDSA" && header.alg != "Ed25519" {
+        return Err(JwsError::WrongAlgorithm);
+    }
+    let typ = Typ::parse(&header.typ).ok_or(JwsError::Malformed("unknown typ"))?;
+    Ok((typ, header.kid.into_owned()))
+}
+
+/// Reads an encoded signature.
+pub(super) fn read_signature(encoded: &[u8]) -> Result<[u8; 64], JwsError> {
+    let mut buffer = [0; 66];
+    match BASE64URL.decode_slice(encoded, &mut buffer) {
+        Ok(64) => {
+            let mut signature = [0; 64];
+            signature.copy_from_slice(&buffer[..64]);
+            Ok(signature)
+        }
+        _ => Err(JwsError::Malformed("signature is not 64 bytes of base64url")),
+    }
+}
+
+/// Signs `payload` as an object of kind `typ`, in compact form.
+#[must_use]
+pub fn sign(typ: Typ, payload: &[u8], key: &SigningKey) -> String {
+    let mut text = protected_header(typ, key);
+    text.push('.');
+    BASE64URL.encode_string(payload, &mut text);
+    let signature = key.sign(text.as_bytes());
+    text.push('.');
+    BASE64URL.encode_string(signature, &mut text);
+    text
+}
+
+/// A compact JWS nobody has vouched for yet. Of its content only the header's `typ` and `kid` can be seen.
+pub struct Unverified<'a> {
+    typ: Typ,
+    kid: String,
+    signing_input: &'a [u8],
+    payload: &'a [u8],
+    signature: [u8; 64],
+}
+
+impl<'a> Unverified<'a> {
+    /// Takes `bytes` apart. `max` bounds their number before anything is decoded.
+    pub fn parse(bytes: &'a [u8], max: usize) -> Result<Self, JwsError> {
+        if bytes.len() > max {
+            return Err(JwsError::TooLarge(max));
+        }
+        let mut parts = bytes.split(|&b| b == b'.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(JwsError::Malformed("not three parts"));
+        };
+        let (typ, kid) = read_header(header)?;
+        let signing_input = &bytes[..header.len() + 1 + payload.len()];
+        Ok(Self { typ, kid, signing_input, payload, signature: read_signature(signature)? })
+    }
+
+    /// What it says it is.
+    #[must_use]
+    pub fn typ(&self) -> Typ {
+        self.typ
+    }
+
+    /// Who says to have signed it: a hint for finding the key, and no more.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// Proves that `key` signed this as an object of kind `typ`.
+    pub fn verify(self, typ: Typ, key: &PublicKey) -> Result<Verified, JwsError> {
+        if self.typ != typ {
+            return Err(JwsError::WrongType(typ));
+        }
+        if self.kid != key.kid().as_str() {
+            return Err(JwsError::KeyUnknown);
+        }
+        if !key.accepts(self.signing_input, &self.signature) {
+            return Err(JwsError::SignatureInvalid);
+        }
+        let payload =
+            BASE64URL.decode(self.payload).map_err(|_| JwsError::Malformed("payload is not base64url"))?;
+        Ok(Verified { typ, kid: key.kid().clone(), payload })
+    }
+}
+
+/// A payload whose signature held.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    typ: Typ,
+    kid: KeyId,
+    payload: Vec<u8>,
+}
+
+impl Verified {
+    /// The signed bytes.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// The kind they were signed as.
+    #[must_use]
+    pub fn typ(&self) -> Typ {
+        self.typ
+    }
+
+    /// The key that signed them.
+    #[must_use]
+    pub fn kid(&self) -> &KeyId {
+        &self.kid
+    }
+
+    /// The signed claims.
+    pub fn claims<T: DeserializeOwned>(&self) -> Result<T, JwsError> {
+        serde_json::from_slice(&self.payload).map_err(|error| JwsError::Claims(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn key() -> SigningKey {
+        SigningKey::from_seed(&[1; 32])
+    }
+
+    fn verify(text: &str, typ: Typ) -> Result<Verified, JwsError> {
+        Unverified::parse(text.as_bytes(), 4096)?.verify(typ, key().public())
+    }
+
+    fn with_header(header: &str) -> String {
+        let input = format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode("{}"));
+        let signature = key().sign(input.as_bytes());
+        format!("{input}.{}", BASE64URL.encode(signature))
+    }
+
+    #[test]
+    fn what_was_signed_is_what_is_read() {
+        let text = sign(Typ::ReplicaHead, br#"{"a":1}"#, &key());
+        assert_eq!(verify(&text, Typ::ReplicaHead).unwrap().payload(), br#"{"a":1}"#);
+    }
+
+    #[test]
+    fn no_kind_passes_for_another() {
+        for signed in Typ::ALL {
+            for asked in Typ::ALL.into_iter().filter(|&asked| asked != signed) {
+                assert_eq!(
+                    verify(&sign(signed, b"{}", &key()), asked).unwrap_err(),
+                    JwsError::WrongType(asked)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn headers_that_mean_something_else_are_refused() {
+        let kid = key().public().kid().to_string();
+        let good = format!(r#"{{"alg":"Ed25519","typ":"user+jwt","kid":"{kid}"}}"#);
+        assert!(verify(&with_header(&good), Typ::User).is_ok());
+        for (header, error) in [
+            (format!(r#"{{"alg":"none","typ":"user+jwt","kid":"{kid}"}}"#), JwsError::WrongAlgorithm),
+            (format!(r#"{{"alg":"HS256","typ":"user+jwt","kid":"{kid}"}}"#), JwsError::WrongAlgorithm),
+            (format!(r#"{{"alg":"EdDSA","typ":"JWT","kid":"{kid}"}}"#), JwsError::Malformed("unknown typ")),
+            (
+                format!(r#"{{"alg":"EdDSA","typ":"user+jwt","kid":"{kid}","crit":["b64"],"b64":false}}"#),
+                JwsError::Malformed("header is not alg, typ and kid"),
+            ),
+            (
+                format!(r#"{{"alg":"EdDSA","alg":"none","typ":"user+jwt","kid":"{kid}"}}"#),
+                JwsError::Malformed("header is not alg, typ and kid"),
+            ),
+            (
+                r#"{"alg":"EdDSA","typ":"user+jwt"}"#.into(),
+                JwsError::Malformed("header is not alg, typ and kid"),
+            ),
+        ] {
+            assert_eq!(verify(&with_header(&header), Typ::User).unwrap_err(), error, "{header}");
+        }
+    }
+
+    #[test]
+    fn one_value_has_one_spelling() {
+        let text = sign(Typ::User, b"{}", &key());
+        for other in [format!("{text}="), format!("{text}."), format!(" {text}"), text.replace('.', "..")] {
+            assert!(verify(&other, Typ::User).is_err(), "{other}");
+        }
+        // The last character of a 64-byte value carries four spare bits, which must be zero.
+        let mut bytes = text.into_bytes();
+        let last = bytes.len() - 1;
+        bytes[last] += 1;
+        assert!(matches!(Unverified::parse(&bytes, 4096).err(), Some(JwsError::Malformed(_))));
+    }
+}

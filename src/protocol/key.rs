@@ -1,0 +1,269 @@
+//! Ed25519 keys: as PEM for people and `openssl`, as JWK (RFC 8037) on the wire, named by thumbprint (RFC 7638).
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::{Signature, Signer};
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// Why a key was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum KeyError {
+    /// The text is no PEM of the expected kind.
+    #[error("not an Ed25519 key in PEM ({0})")]
+    Pem(&'static str),
+    /// The JWK is of another kind, or its `x` is no 32 bytes of base64url.
+    #[error("not an Ed25519 public key in JWK form (kty OKP, crv Ed25519)")]
+    Jwk,
+    /// The bytes are no canonical encoding of a point on the curve (RFC 8032 section 5.1.3).
+    #[error("the public key is not a canonical point on the curve")]
+    NotCanonical,
+    /// The point has small order: it would accept signatures nobody made.
+    #[error("the public key has small order")]
+    SmallOrder,
+    /// The JWK names another `kid` than its thumbprint.
+    #[error("the key's kid is not its RFC 7638 thumbprint")]
+    WrongKid,
+}
+
+/// The RFC 7638 thumbprint of a public key: SHA-256, base64url, 43 characters.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(String);
+
+impl KeyId {
+    /// The thumbprint as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A public key as a JSON Web Key (RFC 8037 section 2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jwk {
+    /// `OKP`.
+    pub kty: String,
+    /// `Ed25519`.
+    pub crv: String,
+    /// The 32 bytes of the key, base64url.
+    pub x: String,
+    /// The thumbprint; may be left out, may not be another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
+}
+
+/// A public key that is a canonical point of full order, with its thumbprint.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    key: ed25519_dalek::VerifyingKey,
+    kid: KeyId,
+}
+
+impl PublicKey {
+    /// Takes 32 bytes (RFC 8032); refuses other encodings of a point and points of small order.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
+        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotCanonical)?;
+        if key.is_weak() {
+            return Err(KeyError::SmallOrder);
+        }
+        // Decompression takes y modulo p; only the encoding it would be written back as is canonical.
+        if key.to_edwards().compress().to_bytes() != *bytes {
+            return Err(KeyError::NotCanonical);
+        }
+        let kid = thumbprint(&URL_SAFE_NO_PAD.encode(bytes));
+        Ok(Self { key, kid })
+    }
+
+    /// Reads a SubjectPublicKeyInfo PEM, as `openssl pkey -pubout` writes it (RFC 8410).
+    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        let key = ed25519_dalek::VerifyingKey::from_public_key_pem(pem)
+            .map_err(|_| KeyError::Pem("expected BEGIN PUBLIC KEY"))?;
+        Self::from_bytes(key.as_bytes())
+    }
+
+    /// The key as a SubjectPublicKeyInfo PEM.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "encoding 32 bytes in a fixed frame has no failing input")]
+    pub fn to_pem(&self) -> String {
+        self.key.to_public_key_pem(LineEnding::LF).expect("an Ed25519 key always encodes")
+    }
+
+    /// Reads a JWK; a `kid` it carries must be its thumbprint.
+    pub fn from_jwk(jwk: &Jwk) -> Result<Self, KeyError> {
+        if jwk.kty != "OKP" || jwk.crv != "Ed25519" {
+            return Err(KeyError::Jwk);
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(&jwk.x).map_err(|_| KeyError::Jwk)?;
+        let key = Self::from_bytes(bytes.as_slice().try_into().map_err(|_| KeyError::Jwk)?)?;
+        match &jwk.kid {
+            Some(kid) if *kid != key.kid.0 => Err(KeyError::WrongKid),
+            _ => Ok(key),
+        }
+    }
+
+    /// The key as a JWK with its thumbprint.
+    #[must_use]
+    pub fn jwk(&self) -> Jwk {
+        Jwk {
+            kty: "OKP".into(),
+            crv: "Ed25519".into(),
+            x: URL_SAFE_NO_PAD.encode(self.to_bytes()),
+            kid: Some(self.kid.0.clone()),
+        }
+    }
+
+    /// The key's thumbprint.
+    #[must_use]
+    pub fn kid(&self) -> &KeyId {
+        &self.kid
+    }
+
+    /// The 32 bytes of RFC 8032.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.key.to_bytes()
+    }
+
+    /// Whether `signature` is this key's over `message`, by the strict rules: canonical S and R, no small order.
+    pub(super) fn accepts(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        self.key.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({})", self.kid)
+    }
+}
+
+/// A private key. It is zeroized when dropped and shows nothing of itself but the public key's thumbprint.
+#[derive(Clone)]
+pub struct SigningKey {
+    key: ed25519_dalek::SigningKey,
+    public: PublicKey,
+}
+
+impl SigningKey {
+    /// A new key from `rng`.
+    pub fn generate(rng: &mut dyn CryptoRng) -> Self {
+        let mut seed = Zeroizing::new([0; 32]);
+        rng.fill_bytes(seed.as_mut());
+        Self::from_seed(&seed)
+    }
+
+    /// The key that grows from a 32-byte seed (RFC 8032 section 5.1.5).
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self::own(ed25519_dalek::SigningKey::from_bytes(seed))
+    }
+
+    /// Reads a PKCS#8 PEM, as `openssl genpkey -algorithm ed25519` writes it (RFC 8410).
+    pub fn from_pkcs8_pem(pem: &str) -> Result<Self, KeyError> {
+        let key = ed25519_dalek::SigningKey::from_pkcs8_pem(pem)
+            .map_err(|_| KeyError::Pem("expected BEGIN PRIVATE KEY"))?;
+        Ok(Self::own(key))
+    }
+
+    /// The key as a PKCS#8 PEM. A secret: write it to a file of mode 0600 and nowhere else.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "encoding 32 bytes in a fixed frame has no failing input")]
+    pub fn to_pkcs8_pem(&self) -> Zeroizing<String> {
+        // Version 1 without the public key: the form openssl 1.1 and 3 both read.
+        let bytes = ed25519_dalek::pkcs8::KeypairBytes { secret_key: self.key.to_bytes(), public_key: None };
+        bytes.to_pkcs8_pem(LineEnding::LF).expect("an Ed25519 key always encodes")
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// The signature over `message` (RFC 8032, pure Ed25519).
+    pub(super) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.key.sign(message).to_bytes()
+    }
+
+    fn own(key: ed25519_dalek::SigningKey) -> Self {
+        let verifying = key.verifying_key();
+        let kid = thumbprint(&URL_SAFE_NO_PAD.encode(verifying.as_bytes()));
+        Self { key, public: PublicKey { key: verifying, kid } }
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.public.kid)
+    }
+}
+
+/// RFC 7638: SHA-256 over the required members in lexical order, without white space.
+fn thumbprint(x: &str) -> KeyId {
+    let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+    KeyId(URL_SAFE_NO_PAD.encode(Sha256::digest(members)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn rfc8037_key() -> PublicKey {
+        let jwk = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        PublicKey::from_jwk(&serde_json::from_str(jwk).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn thumbprint_is_that_of_rfc8037_appendix_a3() {
+        assert_eq!(rfc8037_key().kid().as_str(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    }
+
+    #[test]
+    fn survives_pem_and_jwk() {
+        let key = SigningKey::from_seed(&[7; 32]);
+        let read = SigningKey::from_pkcs8_pem(&key.to_pkcs8_pem()).unwrap();
+        assert_eq!(read.public(), key.public());
+        assert_eq!(PublicKey::from_pem(&key.public().to_pem()).unwrap(), *key.public());
+        assert_eq!(PublicKey::from_jwk(&key.public().jwk()).unwrap(), *key.public());
+    }
+
+    #[test]
+    fn refuses_small_order_and_other_encodings() {
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        assert_eq!(PublicKey::from_bytes(&identity), Err(KeyError::SmallOrder));
+        assert_eq!(PublicKey::from_bytes(&[0; 32]), Err(KeyError::SmallOrder));
+        // y = p + 3 stands for the point with y = 3 and is not how that point is written.
+        let mut above_p = [0xff; 32];
+        above_p[0] = 0xf0;
+        above_p[31] = 0x7f;
+        assert_eq!(PublicKey::from_bytes(&above_p), Err(KeyError::NotCanonical));
+        let wrong_kid = Jwk { kid: Some("other".into()), ..rfc8037_key().jwk() };
+        assert_eq!(PublicKey::from_jwk(&wrong_kid), Err(KeyError::WrongKid));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let key = SigningKey::from_seed(&[7; 32]);
+        assert_eq!(format!("{key:?}"), format!("SigningKey({})", key.public().kid()));
+    }
+}

@@ -1,0 +1,382 @@
+//! The keyset: which keys may sign tokens and heads, itself signed by a threshold of root keys.
+//!
+//! The rules of succession are those of TUF's root role (specification section 5.3): a keyset names the roots and the
+//! threshold of the next one; the next must be signed by a threshold of the old roots and of the new, and its version
+//! is one higher. So a host that pinned the first roots follows any number of rotations, and skips none.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::jws::{self, BASE64URL, JwsError, Typ};
+use super::key::{Jwk, KeyError, PublicKey, SigningKey};
+use super::time::Time;
+
+/// The longest keyset accepted, in bytes.
+pub const MAX_KEYSET: usize = 64 * 1024;
+
+/// What a key may sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyUse {
+    /// Tokens.
+    Token,
+    /// Heads.
+    Replica,
+}
+
+/// A key and what it may sign.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysetKey {
+    /// What it may sign.
+    #[serde(rename = "use")]
+    pub key_use: KeyUse,
+    /// The key.
+    pub jwk: Jwk,
+}
+
+/// The signed content of a keyset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysetBody {
+    /// Counts keysets, from 1.
+    pub version: u64,
+    /// When it was signed.
+    pub iat: Time,
+    /// Until when nodes take new heads under it. What was proved before goes on being served.
+    pub exp: Time,
+    /// The keys that may sign tokens and heads.
+    pub keys: Vec<KeysetKey>,
+    /// The root keys of the next keyset.
+    pub roots: Vec<Jwk>,
+    /// How many of them must sign.
+    pub threshold: u32,
+}
+
+/// Why a keyset is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum KeysetError {
+    /// Longer than [`MAX_KEYSET`].
+    #[error("the keyset is longer than 65536 bytes")]
+    TooLarge,
+    /// Not a JWS in general JSON form over a keyset.
+    #[error("the keyset is malformed: {0}")]
+    Malformed(String),
+    /// Too few root keys signed it.
+    #[error("the keyset is signed by {valid} of the {who} root keys; {threshold} must")]
+    Threshold {
+        /// `pinned`, `old` or `new`.
+        who: &'static str,
+        /// Different root keys whose signature holds.
+        valid: usize,
+        /// How many are needed.
+        threshold: u32,
+    },
+    /// A key in it is no usable Ed25519 key.
+    #[error("a key in the keyset is refused: {0}")]
+    Key(#[from] KeyError),
+    /// The threshold is zero or above the number of roots.
+    #[error("the threshold {threshold} does not fit {roots} root keys")]
+    Unreachable {
+        /// The threshold.
+        threshold: u32,
+        /// Different root keys.
+        roots: usize,
+    },
+    /// Not one version after its predecessor.
+    #[error("keyset version {got} does not follow {have}")]
+    Version {
+        /// The version held.
+        have: u64,
+        /// The version offered.
+        got: u64,
+    },
+    /// A chain without a keyset in it.
+    #[error("no keyset")]
+    Missing,
+}
+
+/// Root keys and how many of them must agree: what a host pins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootSet {
+    keys: Vec<PublicKey>,
+    threshold: u32,
+}
+
+impl RootSet {
+    /// A set of different root keys, `threshold` of which must sign.
+    pub fn new(keys: Vec<PublicKey>, threshold: u32) -> Result<Self, KeysetError> {
+        let different: BTreeSet<_> = keys.iter().map(PublicKey::kid).collect();
+        let (roots, reachable) = (different.len(), threshold as usize);
+        if reachable == 0 || reachable > roots || roots != keys.len() {
+            return Err(KeysetError::Unreachable { threshold, roots });
+        }
+        Ok(Self { keys, threshold })
+    }
+
+    /// The root keys.
+    #[must_use]
+    pub fn keys(&self) -> &[PublicKey] {
+        &self.keys
+    }
+
+    /// How many of them must sign.
+    #[must_use]
+    pub fn threshold(&self) -> u32 {
+        self.threshold
+    }
+
+    /// Different keys count, not signatures: one root that signs twice is still one.
+    fn check(&self, general: &General, who: &'static str) -> Result<(), KeysetError> {
+        let signers: BTreeSet<_> = general
+            .signatures
+            .iter()
+            .filter_map(|signature| signature.signer(&general.payload, &self.keys))
+            .collect();
+        if signers.len() < self.threshold as usize {
+            return Err(KeysetError::Threshold { who, valid: signers.len(), threshold: self.threshold });
+        }
+        Ok(())
+    }
+}
+
+/// A JWS in general JSON serialization (RFC 7515 section 7.2.1).
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct General {
+    payload: String,
+    signatures: Vec<GeneralSignature>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GeneralSignature {
+    protected: String,
+    signature: String,
+}
+
+impl GeneralSignature {
+    fn signer<'k>(&self, payload: &str, keys: &'k [PublicKey]) -> Option<&'k str> {
+        let (typ, kid) = jws::read_header(self.protected.as_bytes()).ok()?;
+        let key = keys.iter().find(|key| key.kid().as_str() == kid)?;
+        let signature = jws::read_signature(self.signature.as_bytes()).ok()?;
+        let input = format!("{}.{payload}", self.protected);
+        (typ == Typ::Keyset && key.accepts(input.as_bytes(), &signature)).then_some(key.kid().as_str())
+    }
+}
+
+/// Signs a keyset with root keys, as one line of general JSON JWS.
+#[must_use]
+#[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
+pub fn sign_keyset(body: &KeysetBody, roots: &[&SigningKey]) -> String {
+    let payload = BASE64URL.encode(serde_json::to_vec(body).expect("a keyset serializes"));
+    let signatures = roots.iter().map(|root| signature_of(&payload, root)).collect();
+    serde_json::to_string(&General { payload, signatures }).expect("a JWS serializes")
+}
+
+/// Adds a root's signature to a keyset that others have signed: how a ceremony with roots in several places goes.
+#[expect(clippy::expect_used, reason = "strings always serialize")]
+pub fn countersign(text: &str, root: &SigningKey) -> Result<String, KeysetError> {
+    let mut general = parse(text)?;
+    general.signatures.push(signature_of(&general.payload, root));
+    Ok(serde_json::to_string(&general).expect("a JWS serializes"))
+}
+
+fn signature_of(payload: &str, root: &SigningKey) -> GeneralSignature {
+    let protected = jws::protected_header(Typ::Keyset, root);
+    let signature = BASE64URL.encode(root.sign(format!("{protected}.{payload}").as_bytes()));
+    GeneralSignature { protected, signature }
+}
+
+fn parse(text: &str) -> Result<General, KeysetError> {
+    if text.len() > MAX_KEYSET {
+        return Err(KeysetError::TooLarge);
+    }
+    serde_json::from_str(text).map_err(|error| KeysetError::Malformed(error.to_string()))
+}
+
+/// A keyset whose signatures reach back to pinned roots.
+#[derive(Clone, Debug)]
+pub struct Keyset {
+    body: KeysetBody,
+    token_keys: Vec<PublicKey>,
+    replica_keys: Vec<PublicKey>,
+    roots: RootSet,
+    text: String,
+}
+
+impl Keyset {
+    /// Believes a keyset that a threshold of the pinned roots signed.
+    pub fn verify_first(text: &str, pinned: &RootSet) -> Result<Self, KeysetError> {
+        let general = parse(text)?;
+        pinned.check(&general, "pinned")?;
+        Self::read(&general, text)
+    }
+
+    /// Believes the keyset after this one: signed by a threshold of the roots this one names and of those it names itself.
+    pub fn verify_next(&self, text: &str) -> Result<Self, KeysetError> {
+        let general = parse(text)?;
+        self.roots.check(&general, "old")?;
+        let next = Self::read(&general, text)?;
+        next.roots.check(&general, "new")?;
+        if Some(next.version()) != self.version().checked_add(1) {
+            return Err(KeysetError::Version { have: self.version(), got: next.version() });
+        }
+        Ok(next)
+    }
+
+    /// Follows a chain, oldest first, from the pinned roots to its last keyset.
+    pub fn verify_chain<S: AsRef<str>>(chain: &[S], pinned: &RootSet) -> Result<Self, KeysetError> {
+        let (first, rest) = chain.split_first().ok_or(KeysetError::Missing)?;
+        rest.iter().try_fold(Self::verify_first(first.as_ref(), pinned)?, |keyset, next| {
+            keyset.verify_next(next.as_ref())
+        })
+    }
+
+    fn read(general: &General, text: &str) -> Result<Self, KeysetError> {
+        let malformed = |error: &dyn std::fmt::Display| KeysetError::Malformed(error.to_string());
+        let payload = BASE64URL.decode(&general.payload).map_err(|error| malformed(&error))?;
+        let body: KeysetBody = serde_json::from_slice(&payload).map_err(|error| malformed(&error))?;
+        let (mut token_keys, mut replica_keys) = (Vec::new(), Vec::new());
+        for key in &body.keys {
+            let list = match key.key_use {
+                KeyUse::Token => &mut token_keys,
+                KeyUse::Replica => &mut replica_keys,
+            };
+            list.push(PublicKey::from_jwk(&key.jwk)?);
+        }
+        let roots = body.roots.iter().map(PublicKey::from_jwk).collect::<Result<_, _>>()?;
+        let roots = RootSet::new(roots, body.threshold)?;
+        Ok(Self { body, token_keys, replica_keys, roots, text: text.into() })
+    }
+
+    /// Which keyset it is.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.body.version
+    }
+
+    /// What was signed.
+    #[must_use]
+    pub fn body(&self) -> &KeysetBody {
+        &self.body
+    }
+
+    /// The JWS, byte for byte.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The roots that must sign the next keyset.
+    #[must_use]
+    pub fn roots(&self) -> &RootSet {
+        &self.roots
+    }
+
+    /// The key with this thumbprint, if it may sign tokens.
+    #[must_use]
+    pub fn token_key(&self, kid: &str) -> Option<&PublicKey> {
+        self.token_keys.iter().find(|key| key.kid().as_str() == kid)
+    }
+
+    /// The key with this thumbprint, if it may sign heads.
+    #[must_use]
+    pub fn replica_key(&self, kid: &str) -> Option<&PublicKey> {
+        self.replica_keys.iter().find(|key| key.kid().as_str() == kid)
+    }
+}
+
+impl From<JwsError> for KeysetError {
+    fn from(error: JwsError) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_seed(&[seed; 32])
+    }
+
+    fn roots(seeds: &[u8], threshold: u32) -> RootSet {
+        RootSet::new(seeds.iter().map(|&seed| key(seed).public().clone()).collect(), threshold).unwrap()
+    }
+
+    fn body(version: u64, seeds: &[u8], threshold: u32) -> KeysetBody {
+        KeysetBody {
+            version,
+            iat: Time::from_unix(0),
+            exp: Time::from_unix(100),
+            keys: vec![
+                KeysetKey { key_use: KeyUse::Token, jwk: key(100).public().jwk() },
+                KeysetKey { key_use: KeyUse::Replica, jwk: key(101).public().jwk() },
+            ],
+            roots: seeds.iter().map(|&seed| key(seed).public().jwk()).collect(),
+            threshold,
+        }
+    }
+
+    #[test]
+    fn a_key_signs_only_what_its_use_says() {
+        let keyset =
+            Keyset::verify_first(&sign_keyset(&body(1, &[1], 1), &[&key(1)]), &roots(&[1], 1)).unwrap();
+        let (token, replica) = (key(100), key(101));
+        assert!(keyset.token_key(token.public().kid().as_str()).is_some());
+        assert!(keyset.token_key(replica.public().kid().as_str()).is_none());
+        assert!(keyset.replica_key(replica.public().kid().as_str()).is_some());
+        assert!(keyset.replica_key(token.public().kid().as_str()).is_none());
+    }
+
+    #[test]
+    fn a_threshold_counts_different_roots() {
+        let pinned = roots(&[1, 2, 3], 2);
+        let signed = |by: &[&SigningKey]| sign_keyset(&body(1, &[1, 2, 3], 2), by);
+        assert!(Keyset::verify_first(&signed(&[&key(1), &key(3)]), &pinned).is_ok());
+        for short in
+            [signed(&[&key(1)]), signed(&[&key(1), &key(1)]), signed(&[&key(1), &key(9)]), signed(&[])]
+        {
+            assert!(
+                matches!(Keyset::verify_first(&short, &pinned), Err(KeysetError::Threshold { .. })),
+                "{short}"
+            );
+        }
+        let first = sign_keyset(&body(1, &[1, 2, 3], 2), &[&key(1)]);
+        assert!(Keyset::verify_first(&countersign(&first, &key(2)).unwrap(), &pinned).is_ok());
+    }
+
+    #[test]
+    fn roots_rotate_only_with_the_consent_of_old_and_new() {
+        let pinned = roots(&[1], 1);
+        let first = sign_keyset(&body(1, &[1], 1), &[&key(1)]);
+        let keyset = Keyset::verify_first(&first, &pinned).unwrap();
+        let next = body(2, &[2], 1);
+        let both = sign_keyset(&next, &[&key(1), &key(2)]);
+        assert_eq!(Keyset::verify_chain(&[&first, &both], &pinned).unwrap().version(), 2);
+        for alone in [key(1), key(2)] {
+            let text = sign_keyset(&next, &[&alone]);
+            assert!(matches!(keyset.verify_next(&text), Err(KeysetError::Threshold { .. })));
+        }
+        for wrong in [1, 3] {
+            let text = sign_keyset(&body(wrong, &[1], 1), &[&key(1)]);
+            assert_eq!(keyset.verify_next(&text).unwrap_err(), KeysetError::Version { have: 1, got: wrong });
+        }
+    }
+
+    #[test]
+    fn thresholds_nobody_can_reach_are_refused() {
+        for (seeds, threshold) in [(&[1_u8][..], 0), (&[1], 2), (&[], 1), (&[1, 1], 2)] {
+            let text = sign_keyset(&body(1, seeds, threshold), &[&key(1)]);
+            assert!(matches!(
+                Keyset::verify_first(&text, &roots(&[1], 1)),
+                Err(KeysetError::Unreachable { .. })
+            ));
+        }
+    }
+}

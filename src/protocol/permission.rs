@@ -1,0 +1,343 @@
+//! The permission catalogue, and sets of permissions small enough to compare in a few instructions.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+/// Every permission that can be granted, sorted: an index into it is a [`Permission`].
+pub const CATALOGUE: &[&str] = &[
+    "deployment.agentTokens.create",
+    "deployment.agentTokens.delete",
+    "deployment.agentTokens.get",
+    "deployment.agents.delete",
+    "deployment.agents.get",
+    "deployment.agents.update",
+    "deployment.airflow.adminMenu.get",
+    "deployment.airflow.astronomer.get",
+    "deployment.airflow.auditLog.get",
+    "deployment.airflow.backfill.create",
+    "deployment.airflow.backfill.get",
+    "deployment.airflow.backfill.update",
+    "deployment.airflow.browseMenu.get",
+    "deployment.airflow.clusterActivity.get",
+    "deployment.airflow.configMenu.get",
+    "deployment.airflow.connection.create",
+    "deployment.airflow.connection.delete",
+    "deployment.airflow.connection.get",
+    "deployment.airflow.connection.update",
+    "deployment.airflow.customMenu.get",
+    "deployment.airflow.dag.delete",
+    "deployment.airflow.dag.get",
+    "deployment.airflow.dag.update",
+    "deployment.airflow.dagCode.get",
+    "deployment.airflow.dagDependencies.get",
+    "deployment.airflow.dagRun.create",
+    "deployment.airflow.dagRun.delete",
+    "deployment.airflow.dagRun.get",
+    "deployment.airflow.dagRun.update",
+    "deployment.airflow.datasets.get",
+    "deployment.airflow.docs.get",
+    "deployment.airflow.importError.get",
+    "deployment.airflow.job.get",
+    "deployment.airflow.plugin.get",
+    "deployment.airflow.pool.create",
+    "deployment.airflow.pool.delete",
+    "deployment.airflow.pool.get",
+    "deployment.airflow.pool.update",
+    "deployment.airflow.provider.get",
+    "deployment.airflow.slaMiss.get",
+    "deployment.airflow.taskInstance.create",
+    "deployment.airflow.taskInstance.delete",
+    "deployment.airflow.taskInstance.get",
+    "deployment.airflow.taskInstance.update",
+    "deployment.airflow.taskLog.get",
+    "deployment.airflow.taskReschedule.get",
+    "deployment.airflow.trigger.get",
+    "deployment.airflow.variable.create",
+    "deployment.airflow.variable.delete",
+    "deployment.airflow.variable.get",
+    "deployment.airflow.variable.update",
+    "deployment.airflow.website.get",
+    "deployment.airflow.xcom.create",
+    "deployment.airflow.xcom.delete",
+    "deployment.airflow.xcom.get",
+    "deployment.airflow.xcom.update",
+    "deployment.alerts.create",
+    "deployment.alerts.delete",
+    "deployment.alerts.get",
+    "deployment.alerts.update",
+    "deployment.apiKeys.delete",
+    "deployment.apiKeys.get",
+    "deployment.apiTokens.create",
+    "deployment.apiTokens.delete",
+    "deployment.apiTokens.get",
+    "deployment.apiTokens.rotate",
+    "deployment.apiTokens.update",
+    "deployment.delete",
+    "deployment.deploys.create",
+    "deployment.deploys.get",
+    "deployment.deploys.update",
+    "deployment.envObjects.create",
+    "deployment.envObjects.delete",
+    "deployment.envObjects.get",
+    "deployment.envObjects.update",
+    "deployment.environmentVariables.create",
+    "deployment.environmentVariables.delete",
+    "deployment.environmentVariables.get",
+    "deployment.environmentVariables.update",
+    "deployment.get",
+    "deployment.logs.get",
+    "deployment.metrics.get",
+    "deployment.teams.delete",
+    "deployment.teams.get",
+    "deployment.teams.update",
+    "deployment.update",
+    "deployment.users.delete",
+    "deployment.users.get",
+    "deployment.users.update",
+];
+
+// A set is one machine word pair; a catalogue that outgrows it must not compile.
+const _: () = assert!(CATALOGUE.len() <= 128);
+
+/// A name that is not in the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0:?} is no permission of the catalogue")]
+pub struct UnknownPermission(pub String);
+
+/// One permission of the catalogue.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Permission(u8);
+
+impl Permission {
+    /// Every permission, in the catalogue's order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..CATALOGUE.len()).map(Self::at)
+    }
+
+    /// The name, such as `deployment.airflow.dag.get`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        CATALOGUE[usize::from(self.0)]
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the catalogue has at most 128 entries")]
+    fn at(index: usize) -> Self {
+        Self(index as u8)
+    }
+}
+
+impl FromStr for Permission {
+    type Err = UnknownPermission;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPermission> {
+        CATALOGUE.binary_search(&text).map(Self::at).map_err(|_| UnknownPermission(text.into()))
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Permission {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Permission {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A set of permissions: one bit each.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct PermissionSet(u128);
+
+impl PermissionSet {
+    /// The set that allows nothing.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(0)
+    }
+
+    /// Adds `permission`.
+    pub fn insert(&mut self, permission: Permission) {
+        self.0 |= 1 << permission.0;
+    }
+
+    /// Whether `permission` is in the set.
+    #[must_use]
+    pub const fn contains(self, permission: Permission) -> bool {
+        self.0 & (1 << permission.0) != 0
+    }
+
+    /// Whether every permission of this set is in `other`.
+    #[must_use]
+    pub const fn is_subset(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
+    }
+
+    /// What is in either set.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What is in this set and not in `other`.
+    #[must_use]
+    pub const fn difference(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// How many permissions are in the set.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Whether the set allows nothing.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The permissions, in the catalogue's order.
+    pub fn iter(self) -> impl Iterator<Item = Permission> {
+        Permission::all().filter(move |&permission| self.contains(permission))
+    }
+}
+
+impl FromIterator<Permission> for PermissionSet {
+    fn from_iter<I: IntoIterator<Item = Permission>>(permissions: I) -> Self {
+        let mut set = Self::empty();
+        permissions.into_iter().for_each(|permission| set.insert(permission));
+        set
+    }
+}
+
+impl fmt::Debug for PermissionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl Serialize for PermissionSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for PermissionSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = PermissionSet;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of permissions")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<PermissionSet, A::Error> {
+                let mut set = PermissionSet::empty();
+                while let Some(permission) = names.next_element::<Permission>()? {
+                    set.insert(permission);
+                }
+                Ok(set)
+            }
+        }
+        deserializer.deserialize_seq(Names)
+    }
+}
+
+fn chosen(choose: impl Fn(&str) -> bool) -> PermissionSet {
+    Permission::all().filter(|permission| choose(permission.as_str())).collect()
+}
+
+/// `DEPLOYMENT_ADMIN`: what a Workspace Operator may do, as far as it concerns one deployment. It can set an
+/// environment variable; it can't create an alert, hand out API tokens, or change who has access.
+#[must_use]
+pub fn deployment_admin() -> PermissionSet {
+    chosen(|name| {
+        let reads = name.ends_with(".get");
+        let ours = [
+            "deployment.alerts.",
+            "deployment.apiTokens.",
+            "deployment.apiKeys.",
+            "deployment.teams.",
+            "deployment.users.",
+        ]
+        .iter()
+        .all(|outside| !name.starts_with(outside));
+        reads || ours
+    })
+}
+
+/// The objects that belong to one Dag.
+const OF_A_DAG: [&str; 7] =
+    ["dag", "dagCode", "dagDependencies", "dagRun", "taskInstance", "taskLog", "xcom"];
+
+fn of_a_dag(name: &str) -> Option<&str> {
+    let (object, verb) = name.strip_prefix("deployment.airflow.")?.split_once('.')?;
+    OF_A_DAG.contains(&object).then_some(verb)
+}
+
+/// `DAG_VIEWER`: read a Dag and what belongs to it.
+#[must_use]
+pub fn dag_viewer() -> PermissionSet {
+    chosen(|name| of_a_dag(name) == Some("get"))
+}
+
+/// `DAG_AUTHOR`: read, edit and delete a Dag and what belongs to it.
+#[must_use]
+pub fn dag_author() -> PermissionSet {
+    chosen(|name| of_a_dag(name).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_catalogue_is_sorted_and_read_back() {
+        assert!(CATALOGUE.is_sorted());
+        for permission in Permission::all() {
+            assert_eq!(permission.as_str().parse::<Permission>(), Ok(permission));
+        }
+        assert!("deployment.airflow.dag".parse::<Permission>().is_err());
+    }
+
+    #[test]
+    fn a_set_is_written_as_sorted_names() {
+        let names = r#"["deployment.airflow.dag.get","deployment.logs.get"]"#;
+        let set: PermissionSet =
+            serde_json::from_str(r#"["deployment.logs.get","deployment.airflow.dag.get"]"#).unwrap();
+        assert_eq!(serde_json::to_string(&set).unwrap(), names);
+        assert!(serde_json::from_str::<PermissionSet>(r#"["deployment.everything"]"#).is_err());
+    }
+
+    #[test]
+    fn the_built_in_sets_are_what_the_platform_says() {
+        let may = |set: PermissionSet, name: &str| set.contains(name.parse().unwrap());
+        assert!(may(deployment_admin(), "deployment.environmentVariables.create"));
+        assert!(!may(deployment_admin(), "deployment.alerts.create"));
+        assert!(!may(deployment_admin(), "deployment.apiTokens.rotate"));
+        assert!(dag_viewer().is_subset(dag_author()) && dag_author().is_subset(deployment_admin()));
+        assert!(
+            may(dag_author(), "deployment.airflow.dag.delete")
+                && !may(dag_viewer(), "deployment.airflow.dag.update")
+        );
+        assert!(!may(dag_author(), "deployment.airflow.connection.get"));
+    }
+}

@@ -1,0 +1,76 @@
+//! Time as the wire carries it: whole seconds since the Unix epoch (RFC 7519, NumericDate).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// An instant in whole seconds since the Unix epoch, UTC. Never read from a clock here: callers pass it in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Time(i64);
+
+impl Time {
+    /// The instant `seconds` after the epoch (before it, when negative).
+    #[must_use]
+    pub const fn from_unix(seconds: i64) -> Self {
+        Self(seconds)
+    }
+
+    /// Seconds since the epoch.
+    #[must_use]
+    pub const fn unix(self) -> i64 {
+        self.0
+    }
+
+    /// This instant moved by `seconds`, held at the ends of the range rather than wrapped around.
+    #[must_use]
+    pub const fn plus(self, seconds: i64) -> Self {
+        Self(self.0.saturating_add(seconds))
+    }
+
+    /// Seconds from `earlier` to this instant; negative when `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// `2026-11-24T13:30:55Z` (RFC 3339). What lies outside the years a calendar knows is written as bare seconds.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        jiff::Timestamp::from_second(self.0)
+            .map_or_else(|_| self.0.to_string(), |timestamp| timestamp.to_string())
+    }
+
+    /// Reads an RFC 3339 instant; fractions of a second are dropped.
+    #[must_use]
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|timestamp| Self(timestamp.as_second()))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.rfc3339())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_written_and_read_as_rfc3339() {
+        let time = Time::from_unix(1_795_527_055);
+        assert_eq!(time.rfc3339(), "2026-11-24T13:30:55Z");
+        assert_eq!(Time::parse_rfc3339("2026-11-24T13:30:55Z"), Some(time));
+        assert_eq!(Time::parse_rfc3339("2026-11-24T14:30:55.9+01:00"), Some(time));
+        assert_eq!(Time::parse_rfc3339("yesterday"), None);
+    }
+
+    #[test]
+    fn arithmetic_holds_at_the_ends() {
+        assert_eq!(Time::from_unix(i64::MAX).plus(1), Time::from_unix(i64::MAX));
+        assert_eq!(Time::from_unix(i64::MIN).since(Time::from_unix(1)), i64::MIN);
+        assert_eq!(Time::from_unix(i64::MAX).rfc3339(), i64::MAX.to_string());
+    }
+}
