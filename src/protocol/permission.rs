@@ -269,7 +269,7 @@ fn chosen(choose: impl Fn(&str) -> bool) -> PermissionSet {
 #[must_use]
 pub fn deployment_admin() -> PermissionSet {
     chosen(|name| {
-        let reads = name.ends_with(".get");
+        let reads = name.rsplit('.').next() == Some("get");
         let ours = [
             "deployment.alerts.",
             "deployment.apiTokens.",

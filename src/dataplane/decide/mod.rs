@@ -1,0 +1,247 @@
+//! The decision: a pure function from a token's bytes, the request's facts, a snapshot and the time to an answer.
+//!
+//! It does no I/O and takes no lock. Read [`Step`]'s methods from the top: each is one step of a request's way, and what
+//! it returns is what is now known. The first step that finds a reason to deny ends it.
+
+mod reason;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub use reason::Reason;
+
+use super::routes::CanonicalPath;
+use super::snapshot::{Deployment, Grant, Proved, Snapshot};
+use crate::protocol::id::{DeploymentId, TokenId};
+use crate::protocol::permission::Permission;
+use crate::protocol::role::RoleRef;
+use crate::protocol::time::Time;
+use crate::protocol::token::{TokenError, TokenKind, VerifiedToken};
+
+/// How far behind the time floor a clock may be, in seconds, before it is not trusted.
+pub const CLOCK_TOLERANCE: i64 = 300;
+
+/// Which deployment a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// By id, as the proxy's configuration names it.
+    Id(&'a str),
+    /// By host name: the one deployment whose record lists it.
+    Host(&'a str),
+}
+
+/// What is known of a request, apart from its token.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestFacts<'a> {
+    /// The deployment.
+    pub deployment: Target<'a>,
+    /// The method.
+    pub method: &'a str,
+    /// Path and query, as sent.
+    pub uri: &'a str,
+    /// Where it came from, if known.
+    pub client: Option<IpAddr>,
+}
+
+/// The time: what the clock says, and what is known to have passed.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The clock.
+    pub wall: Time,
+    /// The latest time this node has proof of; it survives restarts and never falls.
+    pub floor: Time,
+}
+
+impl Now {
+    /// A clock set back does not bring a dead token back: the later of the two counts.
+    #[must_use]
+    pub fn effective(self) -> Time {
+        self.wall.max(self.floor)
+    }
+
+    fn trusted(self) -> bool {
+        self.wall.plus(CLOCK_TOLERANCE) >= self.floor
+    }
+}
+
+/// The answer, and what was known when it was given.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// Why.
+    pub reason: Reason,
+    /// The token, once its signature held.
+    pub token: Option<TokenId>,
+    /// Its generation.
+    pub generation: Option<u32>,
+    /// Its role.
+    pub role: Option<RoleRef>,
+    /// The deployment asked for, once it was found.
+    pub deployment: Option<DeploymentId>,
+    /// The template of the route.
+    pub route: Option<Arc<str>>,
+    /// The canonical path.
+    pub path: Option<String>,
+    /// The permission it needs.
+    pub permission: Option<Permission>,
+    /// Whether it may change something; what is not known to be a read counts as if it did.
+    pub mutating: bool,
+}
+
+impl Decision {
+    /// Whether the request may pass.
+    #[must_use]
+    pub fn allowed(&self) -> bool {
+        self.reason == Reason::Ok
+    }
+}
+
+/// Decides.
+#[must_use]
+pub fn decide(token: Option<&[u8]>, facts: &RequestFacts<'_>, snapshot: &Snapshot, now: Now) -> Decision {
+    let mut decision = Decision {
+        reason: Reason::Ok,
+        token: None,
+        generation: None,
+        role: None,
+        deployment: None,
+        route: None,
+        path: None,
+        permission: None,
+        mutating: !matches!(facts.method, "GET" | "HEAD"),
+    };
+    let step = Step { facts, now, decision: &mut decision };
+    if let Err(reason) = step.all(token, snapshot) {
+        decision.reason = reason;
+    }
+    decision
+}
+
+struct Step<'a> {
+    facts: &'a RequestFacts<'a>,
+    now: Now,
+    decision: &'a mut Decision,
+}
+
+impl Step<'_> {
+    fn all(mut self, token: Option<&[u8]>, snapshot: &Snapshot) -> Result<(), Reason> {
+        let bytes = token.filter(|bytes| !bytes.is_empty()).ok_or(Reason::TokenMissing)?;
+        let proved = snapshot.proved.as_ref().ok_or(Reason::ReplicaMissing)?;
+        let token = self.signature(bytes, proved)?;
+        let grant = Self::replica(&token, proved)?;
+        self.liveness(&token, grant)?;
+        let deployment = self.deployment(&token, grant, proved)?;
+        self.source(grant)?;
+        self.freshness(grant, proved)?;
+        self.permission(&token, grant, deployment)
+    }
+
+    fn signature(&mut self, bytes: &[u8], proved: &Proved) -> Result<Arc<VerifiedToken>, Reason> {
+        let token = proved.signatures.verify(bytes, &proved.keyset).map_err(|error| match error {
+            TokenError::Malformed => Reason::TokenMalformed,
+            TokenError::TooLarge => Reason::TokenTooLarge,
+            TokenError::KeyUnknown => Reason::KeyUnknown,
+            TokenError::SignatureInvalid => Reason::SignatureInvalid,
+        })?;
+        self.decision.token = Some(token.claims().sub.clone());
+        self.decision.generation = Some(token.claims().generation);
+        self.decision.role = token.claims().role.as_ref().map(|role| role.id.clone());
+        Ok(token)
+    }
+
+    fn replica<'s>(token: &VerifiedToken, proved: &'s Proved) -> Result<&'s Grant, Reason> {
+        if token.kind() == TokenKind::Standard {
+            return Err(Reason::NeedsControlPlane);
+        }
+        if token.claims().iss != proved.head.head().iss {
+            return Err(Reason::TokenUnknown);
+        }
+        proved.grants.get(&token.claims().sub).ok_or(Reason::TokenUnknown)
+    }
+
+    fn liveness(&self, token: &VerifiedToken, grant: &Grant) -> Result<(), Reason> {
+        let (claims, record) = (token.claims(), &grant.record);
+        if record.revoked_at.is_some() {
+            return Err(Reason::TokenRevoked);
+        }
+        match claims.generation.cmp(&record.generation) {
+            std::cmp::Ordering::Less => return Err(Reason::TokenRotated),
+            std::cmp::Ordering::Greater => return Err(Reason::TokenUnknown),
+            std::cmp::Ordering::Equal => {}
+        }
+        if !self.now.trusted() {
+            return Err(Reason::ClockUntrusted);
+        }
+        let now = self.now.effective();
+        if now >= record.expires_at || claims.exp.is_none_or(|exp| now >= exp) {
+            return Err(Reason::TokenExpired);
+        }
+        // What begins must not begin early on a clock that runs ahead of nothing but itself: the wall clock counts.
+        if self.now.wall < record.not_before || self.now.wall < claims.nbf {
+            return Err(Reason::TokenNotYetValid);
+        }
+        Ok(())
+    }
+
+    fn deployment<'s>(
+        &mut self,
+        token: &VerifiedToken,
+        grant: &Grant,
+        proved: &'s Proved,
+    ) -> Result<&'s Deployment, Reason> {
+        let id = match self.facts.deployment {
+            Target::Id(id) => id,
+            Target::Host(host) => {
+                let known = proved.hosts.get(host).or_else(|| proved.hosts.get(&host.to_ascii_lowercase()));
+                known.and_then(Option::as_ref).ok_or(Reason::WrongDeployment)?.as_str()
+            }
+        };
+        let deployment = proved.deployments.get(id).ok_or(Reason::WrongDeployment)?;
+        self.decision.deployment = Some(deployment.id.clone());
+        if token.claims().aud != id || grant.record.deployment != deployment.id {
+            return Err(Reason::WrongDeployment);
+        }
+        Ok(deployment)
+    }
+
+    fn source(&self, grant: &Grant) -> Result<(), Reason> {
+        let sources = grant.sources.as_ref().ok_or(Reason::SourceNotAllowed)?;
+        let within = |client: IpAddr| sources.iter().any(|network| network.contains(&client.to_canonical()));
+        if sources.is_empty() || self.facts.client.is_some_and(within) {
+            Ok(())
+        } else {
+            Err(Reason::SourceNotAllowed)
+        }
+    }
+
+    fn freshness(&self, grant: &Grant, proved: &Proved) -> Result<(), Reason> {
+        let age = self.now.effective().since(proved.head.head().iat);
+        if age > proved.staleness.limit(grant.record.role.id.name()) {
+            Err(Reason::ReplicaStale)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn permission(
+        &mut self,
+        token: &VerifiedToken,
+        grant: &Grant,
+        deployment: &Deployment,
+    ) -> Result<(), Reason> {
+        let path = CanonicalPath::parse(self.facts.uri).map_err(|_| Reason::PathInvalid)?;
+        self.decision.path = Some(path.as_str().to_owned());
+        let routes = deployment.routes.as_ref().ok_or(Reason::RouteUnknown)?;
+        let found = routes.find(self.facts.method, &path).ok_or(Reason::RouteUnknown)?;
+        self.decision.route = Some(Arc::clone(&found.route.template));
+        self.decision.permission = Some(found.route.permission);
+        self.decision.mutating = found.route.mutating;
+        if token.claims().role.as_ref() != Some(&grant.record.role) {
+            return Err(Reason::RoleMismatch);
+        }
+        let permissions = grant.permissions.as_ref().ok_or(Reason::RoleMismatch)?;
+        let allowed = permissions.on(found.dag, &deployment.tags);
+        if found.route.permissions.is_subset(allowed) { Ok(()) } else { Err(Reason::PermissionDenied) }
+    }
+}

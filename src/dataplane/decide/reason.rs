@@ -1,0 +1,107 @@
+//! Reason codes: stable words for why a request was allowed or denied.
+
+/// Why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Allowed.
+    Ok,
+    /// No token came with the request.
+    TokenMissing,
+    /// What came is no token.
+    TokenMalformed,
+    /// What came is longer than a token may be.
+    TokenTooLarge,
+    /// The signature does not hold.
+    SignatureInvalid,
+    /// The key that signed it is not in the keyset.
+    KeyUnknown,
+    /// The replica does not hold it, or not yet this generation of it.
+    TokenUnknown,
+    /// Its expiry has passed.
+    TokenExpired,
+    /// Its time has not come.
+    TokenNotYetValid,
+    /// It was revoked or deleted.
+    TokenRevoked,
+    /// A newer generation took its place.
+    TokenRotated,
+    /// It opens another deployment.
+    WrongDeployment,
+    /// Its role is not what it was at creation.
+    RoleMismatch,
+    /// Its role does not allow this.
+    PermissionDenied,
+    /// Nothing is known about this method and path.
+    RouteUnknown,
+    /// The path has more than one reading.
+    PathInvalid,
+    /// A standard token: only the control plane can vouch for it. A direct-access token would be decided here.
+    NeedsControlPlane,
+    /// It may not be used from there.
+    SourceNotAllowed,
+    /// The node has no replica.
+    ReplicaMissing,
+    /// The replica is older than the policy allows.
+    ReplicaStale,
+    /// The clock is behind a time the node knows to have passed.
+    ClockUntrusted,
+    /// The event could not be recorded.
+    AuditUnavailable,
+}
+
+impl Reason {
+    /// The code as it stands in headers, logs and metrics.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::TokenMissing => "token_missing",
+            Self::TokenMalformed => "token_malformed",
+            Self::TokenTooLarge => "token_too_large",
+            Self::SignatureInvalid => "signature_invalid",
+            Self::KeyUnknown => "key_unknown",
+            Self::TokenUnknown => "token_unknown",
+            Self::TokenExpired => "token_expired",
+            Self::TokenNotYetValid => "token_not_yet_valid",
+            Self::TokenRevoked => "token_revoked",
+            Self::TokenRotated => "token_rotated",
+            Self::WrongDeployment => "wrong_deployment",
+            Self::RoleMismatch => "role_mismatch",
+            Self::PermissionDenied => "permission_denied",
+            Self::RouteUnknown => "route_unknown",
+            Self::PathInvalid => "path_invalid",
+            Self::NeedsControlPlane => "needs_control_plane",
+            Self::SourceNotAllowed => "source_not_allowed",
+            Self::ReplicaMissing => "replica_missing",
+            Self::ReplicaStale => "replica_stale",
+            Self::ClockUntrusted => "clock_untrusted",
+            Self::AuditUnavailable => "audit_unavailable",
+        }
+    }
+
+    /// The HTTP status it answers with where the proxy passes every status on.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Ok => 200,
+            Self::TokenMissing
+            | Self::TokenMalformed
+            | Self::TokenTooLarge
+            | Self::SignatureInvalid
+            | Self::KeyUnknown
+            | Self::TokenUnknown
+            | Self::TokenExpired
+            | Self::TokenNotYetValid
+            | Self::TokenRevoked
+            | Self::TokenRotated => 401,
+            Self::WrongDeployment
+            | Self::RoleMismatch
+            | Self::PermissionDenied
+            | Self::RouteUnknown
+            | Self::PathInvalid
+            | Self::NeedsControlPlane
+            | Self::SourceNotAllowed => 403,
+            Self::ReplicaMissing | Self::ReplicaStale | Self::ClockUntrusted | Self::AuditUnavailable => 503,
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Snapshots: a proved replica made ready for deciding. Immutable, and swapped whole.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::routes::RouteMap;
+use super::signatures::Signatures;
+use crate::protocol::head::SignedHead;
+use crate::protocol::id::{DeploymentId, TokenId};
+use crate::protocol::keyset::Keyset;
+use crate::protocol::permission::PermissionSet;
+use crate::protocol::record::{DEFAULT_ROUTES, DagTagsRecord, DeploymentRecord, Record, RecordKind};
+use crate::protocol::role::{RoleBody, RoleDigest, RoleRef};
+use crate::protocol::token::{DagTarget, RoleClaim, TokenRecord};
+
+/// How old a replica may be, in seconds since its head was signed.
+#[derive(Clone, Debug)]
+pub struct Staleness {
+    /// For roles that are not named.
+    pub default: i64,
+    /// By role name.
+    pub roles: BTreeMap<String, i64>,
+}
+
+impl Default for Staleness {
+    /// Seven days for every role.
+    fn default() -> Self {
+        Self { default: 7 * 24 * 3600, roles: BTreeMap::new() }
+    }
+}
+
+impl Staleness {
+    /// The limit for a role.
+    #[must_use]
+    pub fn limit(&self, role: &str) -> i64 {
+        self.roles.get(role).copied().unwrap_or(self.default)
+    }
+}
+
+/// A replica whose signatures and digest have been proved.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    /// The newest keyset.
+    pub keyset: Keyset,
+    /// The head over the records.
+    pub head: SignedHead,
+    /// The records.
+    pub records: Vec<Record>,
+    /// What this node knows beyond them.
+    pub takeaways: Vec<Takeaway>,
+}
+
+/// What a node knows to be taken away though its records do not say so. It can end a token, never revive one.
+#[derive(Clone, Debug)]
+pub struct Takeaway {
+    /// The token.
+    pub token: TokenId,
+    /// Generations below this one are rotated away.
+    pub generation: u32,
+    /// Whether it is revoked.
+    pub revoked: bool,
+}
+
+/// A token's grant with its roles looked up.
+pub(super) struct Grant {
+    pub(super) record: TokenRecord,
+    /// None: a role is missing, unreadable, or not what its digest says. Then nothing is granted.
+    pub(super) permissions: Option<Permissions>,
+    /// None: a network in the record can't be read. Then no source is allowed.
+    pub(super) sources: Option<Vec<IpNet>>,
+}
+
+pub(super) struct Permissions {
+    pub(super) deployment: PermissionSet,
+    pub(super) dags: Vec<(DagTarget, PermissionSet)>,
+}
+
+pub(super) struct Deployment {
+    pub(super) id: DeploymentId,
+    /// None: the record names a map this build does not have. Then no route matches.
+    pub(super) routes: Option<Arc<RouteMap>>,
+    pub(super) tags: BTreeMap<String, Vec<String>>,
+}
+
+/// A replica made ready for deciding.
+pub struct Snapshot {
+    pub(super) proved: Option<Proved>,
+}
+
+pub(super) struct Proved {
+    pub(super) keyset: Keyset,
+    pub(super) head: SignedHead,
+    pub(super) staleness: Staleness,
+    pub(super) signatures: Arc<Signatures>,
+    pub(super) grants: HashMap<TokenId, Grant, foldhash::quality::RandomState>,
+    pub(super) deployments: HashMap<DeploymentId, Deployment>,
+    /// Deployment by host name. None: two deployments claim it, so it names neither.
+    pub(super) hosts: HashMap<String, Option<DeploymentId>>,
+}
+
+impl Snapshot {
+    /// The snapshot of a node that has no replica: it denies everything.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self { proved: None }
+    }
+
+    /// Makes a replica ready. Verified signatures of `previous` stay known while the keyset is the same.
+    #[must_use]
+    pub fn build(replica: Replica, staleness: Staleness, previous: Option<&Self>) -> Self {
+        let Replica { keyset, head, records, takeaways } = replica;
+        let signatures = previous
+            .and_then(|snapshot| snapshot.proved.as_ref())
+            .filter(|proved| proved.keyset.text() == keyset.text())
+            .map_or_else(Arc::default, |proved| Arc::clone(&proved.signatures));
+        let roles = roles(&records);
+        let mut grants = HashMap::with_hasher(foldhash::quality::RandomState::default());
+        for record in records.iter().filter(|record| record.kind == RecordKind::Token) {
+            let Ok(token) = serde_json::from_str::<TokenRecord>(&record.body) else { continue };
+            if token.id.as_str() == &*record.key {
+                grants.insert(token.id.clone(), Grant::new(token, &roles));
+            }
+        }
+        for takeaway in takeaways {
+            if let Some(grant) = grants.get_mut(&takeaway.token) {
+                grant.record.generation = grant.record.generation.max(takeaway.generation);
+                if takeaway.revoked && grant.record.revoked_at.is_none() {
+                    grant.record.revoked_at = Some(head.head().iat);
+                }
+            }
+        }
+        let (deployments, hosts) = deployments(&records);
+        Self { proved: Some(Proved { keyset, head, staleness, signatures, grants, deployments, hosts }) }
+    }
+
+    /// The head it was built from.
+    #[must_use]
+    pub fn head(&self) -> Option<&SignedHead> {
+        self.proved.as_ref().map(|proved| &proved.head)
+    }
+
+    /// How many tokens it knows, dead ones included.
+    #[must_use]
+    pub fn token_count(&self) -> usize {
+        self.proved.as_ref().map_or(0, |proved| proved.grants.len())
+    }
+}
+
+type Roles = HashMap<RoleRef, (RoleDigest, PermissionSet)>;
+
+fn roles(records: &[Record]) -> Roles {
+    let mut roles = Roles::new();
+    for record in records.iter().filter(|record| record.kind == RecordKind::Role) {
+        let Ok(role) = RoleBody::parse(&record.body) else { continue };
+        match role.reference() {
+            Ok(reference) if reference.to_string() == *record.key => {
+                roles.insert(reference, (RoleDigest::of(&record.body), role.permissions));
+            }
+            _ => {}
+        }
+    }
+    roles
+}
+
+fn deployments(
+    records: &[Record],
+) -> (HashMap<DeploymentId, Deployment>, HashMap<String, Option<DeploymentId>>) {
+    let mut deployments = HashMap::new();
+    let mut hosts: HashMap<String, Option<DeploymentId>> = HashMap::new();
+    for record in records.iter().filter(|record| record.kind == RecordKind::Deployment) {
+        let Ok(found) = serde_json::from_str::<DeploymentRecord>(&record.body) else { continue };
+        if found.id.as_str() != &*record.key {
+            continue;
+        }
+        for host in found.hosts {
+            hosts.entry(host).and_modify(|owner| *owner = None).or_insert_with(|| Some(found.id.clone()));
+        }
+        let routes = (found.routes == DEFAULT_ROUTES).then(RouteMap::airflow_v2);
+        deployments.insert(found.id.clone(), Deployment { id: found.id, routes, tags: BTreeMap::new() });
+    }
+    for record in records.iter().filter(|record| record.kind == RecordKind::DagTags) {
+        let Ok(found) = serde_json::from_str::<DagTagsRecord>(&record.body) else { continue };
+        if let Some(deployment) = deployments.get_mut(&found.deployment)
+            && found.deployment.as_str() == &*record.key
+        {
+            deployment.tags = found.tags;
+        }
+    }
+    (deployments, hosts)
+}
+
+impl Grant {
+    fn new(record: TokenRecord, roles: &Roles) -> Self {
+        let look_up = |claim: &RoleClaim| {
+            let (digest, permissions) = roles.get(&claim.id)?;
+            (*digest == claim.digest).then_some(*permissions)
+        };
+        let permissions = look_up(&record.role).and_then(|deployment| {
+            let dags = record.dag_roles.iter().map(|dag| Some((dag.target.clone(), look_up(&dag.role)?)));
+            Some(Permissions { deployment, dags: dags.collect::<Option<_>>()? })
+        });
+        let sources = record.sources.iter().map(|source| source.parse().ok()).collect();
+        Self { record, permissions, sources }
+    }
+}
+
+impl Permissions {
+    /// What is allowed on `dag` (or, without one, on the deployment as a whole).
+    pub(super) fn on(&self, dag: Option<&str>, tags: &BTreeMap<String, Vec<String>>) -> PermissionSet {
+        let Some(dag) = dag else { return self.deployment };
+        self.dags.iter().fold(self.deployment, |allowed, (target, permissions)| {
+            let bound = match target {
+                DagTarget::Dag(id) => id == dag,
+                DagTarget::Tag(tag) => tags.get(dag).is_some_and(|of_dag| of_dag.contains(tag)),
+            };
+            if bound { allowed.union(*permissions) } else { allowed }
+        })
+    }
+}
