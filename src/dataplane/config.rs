@@ -1,0 +1,167 @@
+//! The daemon's configuration file (TOML). Unknown keys are refused: a misspelt limit is no limit.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Why the configuration is not taken.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("the configuration {path} can't be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not of this shape.
+    #[error("the configuration {path} is not understood: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+}
+
+/// All of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the replica, the audit log, the node's key and its identity are kept.
+    pub state_dir: PathBuf,
+    /// What is believed.
+    pub trust: Trust,
+    /// Where the control plane is.
+    pub control_plane: ControlPlane,
+    /// What this node is called.
+    #[serde(default)]
+    pub node: Node,
+    /// Where it listens.
+    pub listen: Listen,
+    /// Whose headers are believed.
+    #[serde(default)]
+    pub proxies: Proxies,
+    /// How old the replica may be.
+    #[serde(default)]
+    pub staleness: StalenessConfig,
+    /// The audit log.
+    #[serde(default)]
+    pub audit: Audit,
+}
+
+/// The pinned roots.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// A directory of root public keys (`*.pem`).
+    pub root_keys: PathBuf,
+    /// How many of them must have signed the first keyset.
+    #[serde(default = "one")]
+    pub threshold: u32,
+}
+
+/// The control plane.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlPlane {
+    /// Its addresses, tried in turn.
+    pub urls: Vec<String>,
+    /// Certificate authorities (PEM); without it, the system's.
+    pub ca_file: Option<PathBuf>,
+    /// A file with the one-time enrolment token, needed while the node has no identity.
+    pub enrolment_token_file: Option<PathBuf>,
+}
+
+/// The node.
+#[derive(Clone, Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its name, for people.
+    pub name: Option<String>,
+    /// Its private key; made on first start when it is the default, `node.pem` in the state directory.
+    pub key_file: Option<PathBuf>,
+}
+
+/// The listeners.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Addresses for proxies, health and metrics.
+    pub http: Vec<SocketAddr>,
+}
+
+/// The proxies in front.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Proxies {
+    /// Networks whose headers say what the original request was.
+    pub trusted: Vec<IpNet>,
+    /// Whether the proxy passes 429 and 503 on. nginx makes 500 of them: without this they are answered as 403.
+    pub pass_status: bool,
+}
+
+impl Default for Proxies {
+    fn default() -> Self {
+        let loopback = [
+            IpNet::new_assert([127, 0, 0, 0].into(), 8),
+            IpNet::new_assert([0_u16, 0, 0, 0, 0, 0, 0, 1].into(), 128),
+        ];
+        Self { trusted: loopback.into(), pass_status: false }
+    }
+}
+
+/// Limits of age, in seconds since the head was signed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StalenessConfig {
+    /// For roles that are not named.
+    pub default_seconds: i64,
+    /// By role name.
+    pub roles: BTreeMap<String, i64>,
+}
+
+impl Default for StalenessConfig {
+    fn default() -> Self {
+        Self { default_seconds: 7 * 24 * 3600, roles: BTreeMap::new() }
+    }
+}
+
+/// The audit log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Events that may wait to be written; above it, requests are denied.
+    pub max_queue: usize,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { max_queue: 65_536 }
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Config {
+    /// Reads a configuration file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })
+    }
+
+    /// The node's key file.
+    #[must_use]
+    pub fn key_file(&self) -> PathBuf {
+        self.node.key_file.clone().unwrap_or_else(|| self.state_dir.join("node.pem"))
+    }
+}

@@ -1,0 +1,127 @@
+//! Who this node is: its key, which never leaves the host, and the name the control plane gave it for that key.
+
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::protocol::id::{DataPlaneId, NodeId};
+use crate::protocol::key::{KeyError, PublicKey, SigningKey};
+use crate::protocol::keyset::{KeysetError, RootSet};
+
+/// Why the node's files are not taken.
+#[derive(Debug, Error)]
+pub enum IdentityError {
+    /// A file can't be read or written.
+    #[error("{path} can't be used: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Others may read a private key.
+    #[error("the key file {0} can be read by others than its owner; run chmod 600 on it")]
+    Exposed(PathBuf),
+    /// A key that is none.
+    #[error("{path}: {source}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: KeyError,
+    },
+    /// The pinned roots can't be a root set.
+    #[error("the root keys in {path}: {source}")]
+    Roots {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: KeysetError,
+    },
+    /// The identity file is not understood.
+    #[error("{path} is not understood: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// What enrolment gave the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// Its id.
+    pub node_id: NodeId,
+    /// The data plane it belongs to.
+    pub data_plane_id: DataPlaneId,
+    /// The control plane's name: the audience of the node's JWTs.
+    pub issuer: String,
+}
+
+impl Identity {
+    /// Reads the identity file; `None` before enrolment.
+    pub fn read(path: &Path) -> Result<Option<Self>, IdentityError> {
+        match std::fs::read(path) {
+            Ok(bytes) => {
+                let parsed = serde_json::from_slice(&bytes);
+                parsed.map(Some).map_err(|source| IdentityError::Parse { path: path.into(), source })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(IdentityError::File { path: path.into(), source }),
+        }
+    }
+
+    /// Writes the identity file.
+    pub fn write(&self, path: &Path) -> Result<(), IdentityError> {
+        let failed = |source| IdentityError::File { path: path.into(), source };
+        let text = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
+        write_private(path, &text).map_err(failed)
+    }
+}
+
+/// Writes a file only its owner can read: beside its place first, so that a crash leaves the old one or the new one.
+pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    path.parent().map_or(Ok(()), |directory| std::fs::File::open(directory)?.sync_all())
+}
+
+/// Reads the node's key, or makes one where there is none.
+pub fn node_key(path: &Path, rng: &mut dyn CryptoRng) -> Result<SigningKey, IdentityError> {
+    let failed = |source| IdentityError::File { path: path.into(), source };
+    if !path.exists() {
+        let key = SigningKey::generate(rng);
+        write_private(path, key.to_pkcs8_pem().as_bytes()).map_err(failed)?;
+        return Ok(key);
+    }
+    if std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o077 != 0 {
+        return Err(IdentityError::Exposed(path.into()));
+    }
+    let pem = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
+    SigningKey::from_pkcs8_pem(&pem).map_err(|source| IdentityError::Key { path: path.into(), source })
+}
+
+/// Reads the pinned roots: every `*.pem` of a directory.
+pub fn pinned_roots(directory: &Path, threshold: u32) -> Result<RootSet, IdentityError> {
+    let failed = |path: &Path, source| IdentityError::File { path: path.into(), source };
+    let mut keys = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(|source| failed(directory, source))? {
+        let path = entry.map_err(|source| failed(directory, source))?.path();
+        if path.extension().is_some_and(|extension| extension == "pem") {
+            let pem = std::fs::read_to_string(&path).map_err(|source| failed(&path, source))?;
+            keys.push(PublicKey::from_pem(&pem).map_err(|source| IdentityError::Key { path, source })?);
+        }
+    }
+    RootSet::new(keys, threshold).map_err(|source| IdentityError::Roots { path: directory.into(), source })
+}
