@@ -1,1 +1,65 @@
 //! The control plane: accounts and tokens, issuing, publishing, its HTTP API and its store.
+//!
+//! Its methods are synchronous: each is one SQLite transaction, in which a change and the replica's new version and
+//! digest stand or fall together. The HTTP layer calls them off the reactor.
+
+pub mod accounts;
+pub mod authorization;
+pub mod enrolment;
+pub mod error;
+pub mod feed;
+pub mod http;
+pub mod publish;
+pub mod server;
+pub mod signing;
+pub mod store;
+pub mod tokens;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand_core::CryptoRng;
+
+use self::signing::Signing;
+use self::store::Store;
+use crate::protocol::id::random_id;
+use crate::protocol::time::Time;
+
+/// Reads the wall clock.
+pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
+
+/// A control plane.
+pub struct ControlPlane {
+    store: Store,
+    signing: Signing,
+    issuer: String,
+    clock: Clock,
+    rng: Mutex<Box<dyn CryptoRng + Send>>,
+}
+
+impl ControlPlane {
+    /// Puts a control plane together. `issuer` is its public URL: the claim `iss` of all it signs.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        signing: Signing,
+        issuer: String,
+        clock: Clock,
+        rng: Box<dyn CryptoRng + Send>,
+    ) -> Self {
+        Self { store, signing, issuer, clock, rng: Mutex::new(rng) }
+    }
+
+    /// Its public URL.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    fn now(&self) -> Time {
+        (self.clock)()
+    }
+
+    fn new_id(&self, prefix: &str) -> String {
+        random_id(prefix, &mut **self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,226 @@
+//! Enrolment: how a host becomes a node of a data plane, once, and proves itself from then on (RFC 7523).
+
+use rusqlite::{OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::ControlPlane;
+use super::accounts::check_name;
+use super::authorization::{Actor, Operation};
+use super::error::Error;
+use super::publish;
+use crate::protocol::jws::{Typ, Unverified};
+use crate::protocol::key::{Jwk, PublicKey};
+use crate::protocol::record::{NodeRecord, Record, RecordKind};
+use crate::protocol::time::Time;
+
+/// The longest a node's proof may be good for, and how far its clock may be off, in seconds.
+const WINDOW: i64 = 300;
+
+/// A one-time token for a host, shown this once.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnrolmentToken {
+    /// The value.
+    pub enrolment_token: Zeroizing<String>,
+    /// Until when it can be used.
+    pub expires_at: Time,
+}
+
+/// What a host sends to become a node.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Enrolment {
+    /// The one-time token.
+    pub enrolment_token: Zeroizing<String>,
+    /// The node's name.
+    pub name: String,
+    /// Its public key.
+    pub key: Jwk,
+    /// A `node-auth+jwt` signed with that key: the host has it, and does not merely know it.
+    pub proof: String,
+}
+
+/// What it gets.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Enrolled {
+    /// The node's id.
+    pub node_id: String,
+    /// The data plane.
+    pub data_plane_id: String,
+    /// The audience of the node's JWTs.
+    pub issuer: String,
+}
+
+/// A node, as it is shown.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// When it enrolled.
+    pub created_at: Time,
+}
+
+#[derive(Deserialize)]
+struct ProofClaims {
+    #[serde(default)]
+    iss: String,
+    #[serde(default)]
+    sub: String,
+    aud: String,
+    iat: Time,
+    exp: Time,
+}
+
+impl ControlPlane {
+    /// Makes a one-time enrolment token, of which only the hash is kept.
+    pub fn create_enrolment_token(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        data_plane: &str,
+        seconds: i64,
+    ) -> Result<EnrolmentToken, Error> {
+        actor.may(Operation::Enrol, organization)?;
+        if !(60..=30 * 86_400).contains(&seconds) {
+            return Err(Error::invalid("expiresInSeconds", "use 60 to 2592000"));
+        }
+        let (token, expires_at) = (Zeroizing::new(self.new_id("enr_")), self.now().plus(seconds));
+        let hash = Sha256::digest(token.as_bytes());
+        self.store.write(|transaction| {
+            let known = transaction
+                .query_row(
+                    "SELECT 1 FROM data_plane WHERE id = ?1 AND organization = ?2",
+                    [data_plane, organization],
+                    |_| Ok(()),
+                )
+                .optional()?;
+            known.ok_or(Error::NotFound("data plane"))?;
+            let row = params![hash.as_slice(), data_plane, expires_at.unix()];
+            transaction.execute("INSERT INTO enrolment VALUES (?1, ?2, ?3, NULL)", row)?;
+            Ok(())
+        })?;
+        Ok(EnrolmentToken { enrolment_token: token, expires_at })
+    }
+
+    /// Enrols a node. A second use of the token is refused, unless it is the same host repeating itself.
+    pub fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Error> {
+        check_name("name", &enrolment.name)?;
+        let key =
+            PublicKey::from_jwk(&enrolment.key).map_err(|error| Error::invalid("key", error.to_string()))?;
+        let claims = prove(&enrolment.proof, &key)
+            .ok_or(Error::Unauthenticated("the proof is not signed with the key"))?;
+        self.timely(&claims, "halligan-control")?;
+        let hash = Sha256::digest(enrolment.enrolment_token.as_bytes());
+        let now = self.now();
+        self.store.write(|transaction| {
+            let row: Option<(String, i64, Option<String>)> = transaction
+                .query_row(
+                    "SELECT data_plane, expires_at, node FROM enrolment WHERE hash = ?1",
+                    [hash.as_slice()],
+                    |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+                )
+                .optional()?;
+            let (data_plane, expires_at, used_by) =
+                row.ok_or(Error::Unauthenticated("the enrolment token is unknown"))?;
+            let answer = |node_id| Enrolled {
+                node_id,
+                data_plane_id: data_plane.clone(),
+                issuer: self.issuer.clone(),
+            };
+            let written = serde_json::to_string(&key.jwk()).map_err(std::io::Error::from)?;
+            if let Some(node) = used_by {
+                let known: String =
+                    transaction.query_row("SELECT key FROM node WHERE id = ?1", [&node], |row| row.get(0))?;
+                if known == written {
+                    return Ok(answer(node));
+                }
+                return Err(Error::Conflict {
+                    code: "enrolment_used",
+                    detail: "the enrolment token was used by another host".into(),
+                });
+            }
+            if now.unix() >= expires_at {
+                return Err(Error::Unauthenticated("the enrolment token has expired"));
+            }
+            let id = self.new_id("nod_");
+            let node = NodeRecord {
+                id: id.parse().map_err(|_| Error::NotFound("node"))?,
+                name: enrolment.name.clone(),
+                key: key.jwk(),
+                retired_at: None,
+            };
+            let row = params![id, data_plane, enrolment.name, written, now.unix()];
+            transaction.execute("INSERT INTO node VALUES (?1, ?2, ?3, ?4, ?5, NULL)", row)?;
+            transaction
+                .execute("UPDATE enrolment SET node = ?2 WHERE hash = ?1", params![hash.as_slice(), id])?;
+            publish::put(transaction, &data_plane, &[Record::of(RecordKind::Node, id.as_str(), &node)])?;
+            Ok(answer(id))
+        })
+    }
+
+    /// Lists the nodes of a data plane.
+    pub fn list_nodes(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        data_plane: &str,
+    ) -> Result<Vec<Node>, Error> {
+        actor.may(Operation::Read, organization)?;
+        self.store.read(|connection| {
+            let mut rows = connection.prepare_cached(
+                "SELECT node.id, node.name, node.created_at FROM node JOIN data_plane ON data_plane.id = node.data_plane
+                 WHERE data_plane.id = ?1 AND organization = ?2 AND retired_at IS NULL ORDER BY node.created_at",
+            )?;
+            let rows = rows.query_map([data_plane, organization], |row| {
+                Ok(Node { id: row.get(0)?, name: row.get(1)?, created_at: Time::from_unix(row.get(2)?) })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Finds out whether a bearer token is that of a living node of `data_plane`.
+    pub(super) fn authenticate_node(&self, bearer: &[u8], data_plane: &str) -> Result<(), Error> {
+        let refused = Error::Unauthenticated("the node's proof does not hold");
+        let text = std::str::from_utf8(bearer)
+            .map_err(|_| Error::Unauthenticated("the node's proof does not hold"))?;
+        let keys: Vec<(String, String)> = self.store.read(|connection| {
+            let mut rows = connection
+                .prepare_cached("SELECT id, key FROM node WHERE data_plane = ?1 AND retired_at IS NULL")?;
+            Ok(rows
+                .query_map([data_plane], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_, _>>()?)
+        })?;
+        for (id, key) in keys {
+            let key = serde_json::from_str::<Jwk>(&key).ok().and_then(|jwk| PublicKey::from_jwk(&jwk).ok());
+            if let Some(claims) = key.and_then(|key| prove(text, &key)) {
+                self.timely(&claims, &self.issuer)?;
+                return if claims.iss == id && claims.sub == id { Ok(()) } else { Err(refused) };
+            }
+        }
+        Err(refused)
+    }
+
+    fn timely(&self, claims: &ProofClaims, audience: &str) -> Result<(), Error> {
+        let now = self.now();
+        let living = claims.exp > now.plus(-WINDOW)
+            && claims.iat < now.plus(WINDOW)
+            && claims.exp.since(claims.iat) <= WINDOW;
+        if living && claims.aud == audience {
+            Ok(())
+        } else {
+            Err(Error::Unauthenticated(
+                "the node's proof is too old, too long, or for another; check the node's clock",
+            ))
+        }
+    }
+}
+
+fn prove(text: &str, key: &PublicKey) -> Option<ProofClaims> {
+    Unverified::parse(text.as_bytes(), 2048).ok()?.verify(Typ::NodeAuth, key).ok()?.claims().ok()
+}

@@ -1,0 +1,75 @@
+//! Why a call is refused, as a problem an HTTP client can act on (RFC 9457).
+
+use thiserror::Error;
+
+/// A refusal.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// No or no valid token.
+    #[error("{0}")]
+    Unauthenticated(&'static str),
+    /// The caller's role does not allow it.
+    #[error("{detail}")]
+    Forbidden {
+        /// A stable code.
+        code: &'static str,
+        /// In words.
+        detail: String,
+    },
+    /// Nothing of that id.
+    #[error("there is no {0} of this id here")]
+    NotFound(&'static str),
+    /// A field that can't be taken.
+    #[error("{field}: {detail}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// It contradicts what stands.
+    #[error("{detail}")]
+    Conflict {
+        /// A stable code.
+        code: &'static str,
+        /// In words.
+        detail: String,
+    },
+    /// The store failed.
+    #[error("the store failed: {0}")]
+    Store(#[from] rusqlite::Error),
+    /// A bundle could not be written.
+    #[error("the answer could not be written: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Error {
+    pub(super) fn invalid(field: &'static str, detail: impl Into<String>) -> Self {
+        Self::Invalid { field, detail: detail.into() }
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Unauthenticated(_) => 401,
+            Self::Forbidden { .. } => 403,
+            Self::NotFound(_) => 404,
+            Self::Invalid { .. } => 422,
+            Self::Conflict { .. } => 409,
+            Self::Store(_) | Self::Io(_) => 500,
+        }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated(_) => "unauthenticated",
+            Self::Forbidden { code, .. } | Self::Conflict { code, .. } => code,
+            Self::NotFound(_) => "not_found",
+            Self::Invalid { .. } => "invalid",
+            Self::Store(_) | Self::Io(_) => "internal",
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The keys the control plane signs with. The root key is not among them: it signs keysets, and stays offline.
+
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rand_core::CryptoRng;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::protocol::key::{KeyError, PublicKey, SigningKey};
+use crate::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetError, KeysetKey, RootSet, sign_keyset};
+use crate::protocol::time::Time;
+
+/// How long the first keyset is good for, in seconds: a year, in which a next one must be signed.
+const LIFETIME: i64 = 365 * 24 * 3600;
+
+/// Why the keys are not taken.
+#[derive(Debug, Error)]
+pub enum SigningError {
+    /// A file can't be read or written.
+    #[error("{path} can't be used: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Others may read a private key.
+    #[error("the key file {0} can be read by others than its owner; run chmod 600 on it")]
+    Exposed(PathBuf),
+    /// A key that is none.
+    #[error("{path}: {source}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: KeyError,
+    },
+    /// The keyset does not fit the root or the keys.
+    #[error("{path}: {source}")]
+    Keyset {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: KeysetError,
+    },
+    /// The keyset does not hold a key that is to sign.
+    #[error("{0} is not in the keyset; nothing it signs would be believed")]
+    NotListed(PathBuf),
+}
+
+/// The signing keys and the keyset chain that vouches for them.
+pub struct Signing {
+    pub(super) token: SigningKey,
+    pub(super) replica: SigningKey,
+    pub(super) keyset: Keyset,
+    pub(super) chain: Vec<String>,
+}
+
+impl Signing {
+    /// Makes root, token and replica keys and the first keyset in `directory`, which must not hold any yet.
+    pub fn create(directory: &Path, now: Time, rng: &mut dyn CryptoRng) -> Result<(), SigningError> {
+        let [root, token, replica] = std::array::from_fn(|_| SigningKey::generate(rng));
+        let listed = |key_use, key: &SigningKey| KeysetKey { key_use, jwk: key.public().jwk() };
+        let body = KeysetBody {
+            version: 1,
+            iat: now,
+            exp: now.plus(LIFETIME),
+            keys: vec![listed(KeyUse::Token, &token), listed(KeyUse::Replica, &replica)],
+            roots: vec![root.public().jwk()],
+            threshold: 1,
+        };
+        for (name, key) in [("root.pem", &root), ("token.pem", &token), ("replica.pem", &replica)] {
+            write_new(&directory.join(name), key.to_pkcs8_pem().as_bytes(), 0o600)?;
+        }
+        write_new(&directory.join("root.pub.pem"), root.public().to_pem().as_bytes(), 0o644)?;
+        let keysets = format!("{}\n", sign_keyset(&body, &[&root]));
+        write_new(&directory.join("keysets.ndjson"), keysets.as_bytes(), 0o644)
+    }
+
+    /// Reads the keys and proves that the keyset vouches for them.
+    pub fn load(directory: &Path) -> Result<Self, SigningError> {
+        let path = directory.join("root.pub.pem");
+        let pem = std::fs::read_to_string(&path)
+            .map_err(|source| SigningError::File { path: path.clone(), source })?;
+        let root = PublicKey::from_pem(&pem).map_err(|source| SigningError::Key { path, source })?;
+        let path = directory.join("keysets.ndjson");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| SigningError::File { path: path.clone(), source })?;
+        let chain: Vec<String> = text.lines().map(str::to_owned).collect();
+        let keyset = RootSet::new(vec![root], 1).and_then(|pinned| Keyset::verify_chain(&chain, &pinned));
+        let keyset = keyset.map_err(|source| SigningError::Keyset { path, source })?;
+        let (token_path, replica_path) = (directory.join("token.pem"), directory.join("replica.pem"));
+        let (token, replica) = (read_key(&token_path)?, read_key(&replica_path)?);
+        if keyset.token_key(token.public().kid().as_str()).is_none() {
+            return Err(SigningError::NotListed(token_path));
+        }
+        if keyset.replica_key(replica.public().kid().as_str()).is_none() {
+            return Err(SigningError::NotListed(replica_path));
+        }
+        Ok(Self { token, replica, keyset, chain })
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SigningError> {
+    let failed = |source| SigningError::File { path: path.into(), source };
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
+}
+
+fn read_key(path: &Path) -> Result<SigningKey, SigningError> {
+    let failed = |source| SigningError::File { path: path.into(), source };
+    if std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o077 != 0 {
+        return Err(SigningError::Exposed(path.into()));
+    }
+    let pem = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
+    SigningKey::from_pkcs8_pem(&pem).map_err(|source| SigningError::Key { path: path.into(), source })
+}
