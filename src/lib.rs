@@ -5,8 +5,10 @@
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod clock;
 #[cfg(feature = "control")]
 pub mod controlplane;
 #[cfg(feature = "daemon")]
 pub mod dataplane;
+pub mod exit;
 pub mod protocol;

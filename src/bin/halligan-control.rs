@@ -1,3 +1,185 @@
 //! `halligan-control`: arguments in, exit code out.
 
-fn main() {}
+use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use getrandom::SysRng;
+use halligan::clock::wall;
+use halligan::controlplane::ControlPlane;
+use halligan::controlplane::config::{Config, ConfigError};
+use halligan::controlplane::error::Error as CallError;
+use halligan::controlplane::server::Server;
+use halligan::controlplane::signing::{Signing, SigningError};
+use halligan::controlplane::store::Store;
+use halligan::exit;
+use rand_core::UnwrapErr;
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Issues tokens, is the source of truth for them, and publishes them to data planes.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  halligan-control init --organization Acme --owner-email owner@acme.example\n  halligan-control serve"
+)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, default_value = "/etc/halligan/control.toml", value_name = "FILE", global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the keys, the database, and the first organization; print its owner's token, once.
+    Init {
+        /// The organization's name.
+        #[arg(long)]
+        organization: String,
+        /// The first Organization Owner's address.
+        #[arg(long)]
+        owner_email: String,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the control plane.
+    Serve,
+    /// Read the configuration and the files it names, say what is wrong with them, and start nothing.
+    CheckConfig,
+}
+
+#[derive(Debug, Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    #[error("the database {path} can't be used: {source}")]
+    Store { path: PathBuf, source: CallError },
+    #[error("the state directory {path} can't be made: {source}")]
+    State { path: PathBuf, source: std::io::Error },
+    #[error("{what} can't be used: {source}")]
+    Listen { what: String, source: std::io::Error },
+    #[error("{0}")]
+    Call(#[from] CallError),
+    #[error("{0} holds a control plane already; nothing was changed")]
+    Initialized(PathBuf),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Signing(_) => exit::CONFIG,
+            Self::Store { .. } => exit::IOERR,
+            Self::State { .. } => exit::CANTCREAT,
+            Self::Listen { .. } => exit::UNAVAILABLE,
+            Self::Call(_) => exit::DATAERR,
+            Self::Initialized(_) => exit::USAGE,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return exit::usage(&error),
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => exit::fail("halligan-control", failure.code(), &failure),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let config = Config::read(&arguments.config)?;
+    match arguments.command {
+        Command::Init { organization, owner_email, json } => init(&config, &organization, &owner_email, json),
+        Command::Serve => serve(&config),
+        Command::CheckConfig => {
+            Signing::load(&config.state_dir)?;
+            if let Some(tls) = &config.tls {
+                for path in [&tls.certificate, &tls.key] {
+                    let failed = |source| Failure::Listen { what: path.display().to_string(), source };
+                    std::fs::File::open(path).map_err(failed)?;
+                }
+            }
+            println!("{}: ok", arguments.config.display());
+            Ok(())
+        }
+    }
+}
+
+fn open(config: &Config) -> Result<ControlPlane, Failure> {
+    let signing = Signing::load(&config.state_dir)?;
+    let path = config.database();
+    let store = Store::open(&path).map_err(|source| Failure::Store { path, source })?;
+    let rng = Box::new(UnwrapErr(SysRng));
+    Ok(ControlPlane::new(store, signing, config.issuer.clone(), Arc::new(wall), rng))
+}
+
+fn init(config: &Config, organization: &str, owner_email: &str, json: bool) -> Result<(), Failure> {
+    let directory = &config.state_dir;
+    if config.database().exists() && open(config)?.bootstrapped()? {
+        return Err(Failure::Initialized(directory.clone()));
+    }
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|source| Failure::State { path: directory.clone(), source })?;
+    if !directory.join("keysets.ndjson").exists() {
+        Signing::create(directory, wall(), &mut UnwrapErr(SysRng))?;
+    }
+    let made = open(config)?.bootstrap(organization, owner_email)?;
+    let root = directory.join("root.pub.pem");
+    if json {
+        let answer = serde_json::json!({
+            "organizationId": made.organization_id, "userId": made.user_id, "token": &*made.token,
+            "rootKey": root,
+        });
+        println!("{answer}");
+    } else {
+        println!("organization  {}", made.organization_id);
+        println!("owner         {}", made.user_id);
+        println!("token         {}", &*made.token);
+        println!("root key      {}", root.display());
+        eprintln!(
+            "\nThe token is shown this once. Give the root key to every node, and keep {} offline.",
+            directory.join("root.pem").display()
+        );
+    }
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn serve(config: &Config) -> Result<(), Failure> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |source| Failure::Listen { what, source }
+    };
+    let control = Arc::new(open(config)?);
+    let listener = TcpListener::bind(config.listen).map_err(failed(&config.listen.to_string()))?;
+    let tls = config.tls.clone();
+    // It has a runtime of its own.
+    let server = tokio::task::spawn_blocking(move || Server::start(control, listener, tls.as_ref()))
+        .await
+        .map_err(|error| std::io::Error::other(error.to_string()))
+        .flatten()
+        .map_err(failed("the listener, or its certificate and key,"))?;
+    tracing::info!(address = %server.address(), issuer = config.issuer, "listening");
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed("the signal handler"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("the signal handler"))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    server.shutdown();
+    Ok(())
+}

@@ -1,5 +1,7 @@
 //! Who calls, and what they may do: one table.
 
+use std::collections::BTreeMap;
+
 use rusqlite::OptionalExtension;
 use serde::{Deserialize, Serialize};
 
@@ -8,19 +10,23 @@ use super::error::Error;
 use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::token::{Claims, MAX_TOKEN};
 
-/// A role in an organization. Each includes those after it.
+/// A role in an organization. Each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OrganizationRole {
-    /// Reads.
+    /// Reads what belongs to the organization as a whole.
     OrganizationMember,
     /// Reads, and pays.
     OrganizationBillingAdmin,
-    /// Everything.
+    /// Everything, and Workspace Owner everywhere.
     OrganizationOwner,
 }
 
 impl OrganizationRole {
+    /// Every role, least first.
+    pub const ALL: [Self; 3] =
+        [Self::OrganizationMember, Self::OrganizationBillingAdmin, Self::OrganizationOwner];
+
     /// The role as it is written.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -34,37 +40,121 @@ impl OrganizationRole {
     /// Reads a role.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::OrganizationMember, Self::OrganizationBillingAdmin, Self::OrganizationOwner]
-            .into_iter()
-            .find(|role| role.as_str() == text)
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+}
+
+/// A role in a workspace. Each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum WorkspaceRole {
+    /// Sees that the workspace exists.
+    WorkspaceAccessor,
+    /// Reads what is in it.
+    WorkspaceMember,
+    /// Also runs Dags.
+    WorkspaceAuthor,
+    /// Also makes and changes deployments and the workspace's tokens.
+    WorkspaceOperator,
+    /// Also manages deployments' tokens and who has which role.
+    WorkspaceOwner,
+}
+
+impl WorkspaceRole {
+    /// Every role, least first.
+    pub const ALL: [Self; 5] = [
+        Self::WorkspaceAccessor,
+        Self::WorkspaceMember,
+        Self::WorkspaceAuthor,
+        Self::WorkspaceOperator,
+        Self::WorkspaceOwner,
+    ];
+
+    /// The role as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WorkspaceAccessor => "WORKSPACE_ACCESSOR",
+            Self::WorkspaceMember => "WORKSPACE_MEMBER",
+            Self::WorkspaceAuthor => "WORKSPACE_AUTHOR",
+            Self::WorkspaceOperator => "WORKSPACE_OPERATOR",
+            Self::WorkspaceOwner => "WORKSPACE_OWNER",
+        }
+    }
+
+    /// Reads a role.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
     }
 }
 
 /// What can be asked of the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// List and show anything of the organization.
-    Read,
-    /// Make or change workspaces, deployments, data planes, users.
+    /// See the organization: its name, its roles, its data planes and their nodes.
+    ReadOrganization,
+    /// See that a workspace exists.
+    SeeWorkspace,
+    /// List and show what is in a workspace.
+    ReadWorkspace,
+    /// Make or change workspaces, data planes and users.
     Administer,
-    /// Let a node enrol.
+    /// Let a node enrol, and retire it.
     Enrol,
-    /// Create, update, rotate, delete standard tokens.
-    ManageTokens,
+    /// Make, change and delete deployments.
+    ManageDeployments,
+    /// Say who has which role in a workspace.
+    ManageWorkspaceRoles,
+    /// List, create, update, rotate and delete the organization's own tokens.
+    ManageOrganizationTokens,
+    /// The same for a workspace's tokens.
+    ManageWorkspaceTokens,
+    /// The same for a deployment's standard tokens.
+    ManageDeploymentTokens,
     /// The same for direct-access tokens.
     ManageDirectAccess,
 }
 
-/// The table: the least role an operation needs.
-const TABLE: [(Operation, OrganizationRole); 5] = [
-    (Operation::Read, OrganizationRole::OrganizationMember),
-    (Operation::Administer, OrganizationRole::OrganizationOwner),
-    (Operation::Enrol, OrganizationRole::OrganizationOwner),
-    (Operation::ManageTokens, OrganizationRole::OrganizationOwner),
-    (Operation::ManageDirectAccess, OrganizationRole::OrganizationOwner),
-];
+/// The least role an operation needs: one of the organization, or (where there is one) one of the workspace.
+type Row = (Operation, OrganizationRole, Option<WorkspaceRole>);
 
-/// Who calls: a user, or an organization's API token.
+/// The table.
+const TABLE: [Row; 11] = {
+    use Operation as Op;
+    use OrganizationRole::{OrganizationMember as Member, OrganizationOwner as Owner};
+    use WorkspaceRole as Ws;
+    [
+        (Op::ReadOrganization, Member, None),
+        (Op::SeeWorkspace, Owner, Some(Ws::WorkspaceAccessor)),
+        (Op::ReadWorkspace, Owner, Some(Ws::WorkspaceMember)),
+        (Op::Administer, Owner, None),
+        (Op::Enrol, Owner, None),
+        (Op::ManageDeployments, Owner, Some(Ws::WorkspaceOperator)),
+        (Op::ManageWorkspaceRoles, Owner, Some(Ws::WorkspaceOwner)),
+        (Op::ManageOrganizationTokens, Owner, None),
+        (Op::ManageWorkspaceTokens, Owner, Some(Ws::WorkspaceOperator)),
+        (Op::ManageDeploymentTokens, Owner, Some(Ws::WorkspaceOwner)),
+        (Op::ManageDirectAccess, Owner, None),
+    ]
+};
+
+/// Where something is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// The organization.
+    pub organization: &'a str,
+    /// The workspace, for what is in one.
+    pub workspace: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for Scope<'a> {
+    fn from(organization: &'a str) -> Self {
+        Self { organization, workspace: None }
+    }
+}
+
+/// Who calls: a user, or an API token.
 #[derive(Clone, Debug)]
 pub struct Actor {
     /// User or token id.
@@ -73,23 +163,35 @@ pub struct Actor {
     pub organization: String,
     /// Its role there.
     pub role: OrganizationRole,
+    /// Its roles in workspaces.
+    pub workspaces: BTreeMap<String, WorkspaceRole>,
 }
 
 impl Actor {
     /// Refuses what the caller's role does not allow, and does not tell other organizations' ids from none.
-    pub fn may(&self, operation: Operation, organization: &str) -> Result<(), Error> {
-        if self.organization != organization {
+    pub fn may<'s>(&self, operation: Operation, scope: impl Into<Scope<'s>>) -> Result<(), Error> {
+        let scope = scope.into();
+        if self.organization != scope.organization {
             return Err(Error::NotFound("organization"));
         }
-        let allowed = TABLE.iter().any(|&(row, least)| row == operation && self.role >= least);
+        let here = scope.workspace.and_then(|workspace| self.workspaces.get(workspace));
+        let allowed = TABLE.iter().any(|&(row, organization, workspace)| {
+            row == operation
+                && (self.role >= organization || workspace.is_some_and(|least| here >= Some(&least)))
+        });
         if allowed {
             return Ok(());
         }
-        let code =
-            if operation == Operation::ManageDirectAccess { "owner_required" } else { "role_insufficient" };
+        if operation == Operation::ManageDirectAccess {
+            return Err(Error::Forbidden {
+                code: "owner_required",
+                detail: "only an Organization Owner may create or manage a direct-access token".into(),
+            });
+        }
+        let role = here.map_or(self.role.as_str(), |role| role.as_str());
         Err(Error::Forbidden {
-            code,
-            detail: format!("only an Organization Owner may do this; your role is {}", self.role.as_str()),
+            code: "role_insufficient",
+            detail: format!("your role here, {role}, does not allow this"),
         })
     }
 }
@@ -110,28 +212,55 @@ impl ControlPlane {
             .ok_or(Error::Unauthenticated("the token's key is unknown"))?;
         let claims: Claims =
             unverified.verify(typ, key).and_then(|verified| verified.claims()).map_err(refused)?;
-        if claims.iss != self.issuer
-            || claims.aud != self.issuer
-            || claims.exp.is_some_and(|exp| self.now() >= exp)
-        {
-            return Err(Error::Unauthenticated("the token has expired or is for another control plane"));
+        if claims.iss != self.issuer || claims.aud != self.issuer {
+            return Err(Error::Unauthenticated("the token is for another control plane"));
         }
-        let query = if typ == Typ::User {
-            "SELECT organization, role FROM user WHERE id = ?1 AND generation = ?2 AND deleted_at IS NULL"
-        } else {
-            "SELECT organization, role FROM token WHERE id = ?1 AND generation = ?2 AND deleted_at IS NULL AND type = 'ORGANIZATION'"
-        };
-        let row = self.store.read(|connection| {
-            let row = connection.query_row(query, (claims.sub.as_str(), claims.generation), |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-            });
+        if claims.exp.is_some_and(|exp| self.now() >= exp) {
+            return Err(Error::Unauthenticated("the token has expired"));
+        }
+        let actor = if typ == Typ::User { self.user_actor(&claims)? } else { self.token_actor(&claims)? };
+        actor.ok_or(Error::Unauthenticated("the token was rotated or deleted, or has no role here"))
+    }
+
+    fn user_actor(&self, claims: &Claims) -> Result<Option<Actor>, Error> {
+        let id = claims.sub.as_str();
+        self.store.read(|connection| {
+            let query =
+                "SELECT organization, role FROM user WHERE id = ?1 AND generation = ?2 AND deleted_at IS NULL";
+            let found: Option<(String, String)> = connection
+                .query_row(query, (id, claims.generation), |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((organization, role)) = found else { return Ok(None) };
+            let Some(role) = OrganizationRole::parse(&role) else { return Ok(None) };
+            let mut rows =
+                connection.prepare_cached("SELECT workspace, role FROM workspace_role WHERE user = ?1")?;
+            let rows = rows.query_map([id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+            let mut workspaces = BTreeMap::new();
+            for row in rows {
+                let (workspace, role) = row?;
+                workspaces.extend(WorkspaceRole::parse(&role).map(|role| (workspace, role)));
+            }
+            Ok(Some(Actor { id: id.to_owned(), organization, role, workspaces }))
+        })
+    }
+
+    fn token_actor(&self, claims: &Claims) -> Result<Option<Actor>, Error> {
+        let id = claims.sub.as_str();
+        let query = "SELECT organization, role, entity FROM token
+                     WHERE id = ?1 AND generation = ?2 AND deleted_at IS NULL AND kind = 'STANDARD'";
+        let found: Option<(String, String, String)> = self.store.read(|connection| {
+            let row = connection
+                .query_row(query, (id, claims.generation), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
             Ok(row.optional()?)
         })?;
-        let (organization, role) =
-            row.ok_or(Error::Unauthenticated("the token was rotated, deleted, or has no role here"))?;
-        let role =
-            OrganizationRole::parse(&role).ok_or(Error::Unauthenticated("the token has no role here"))?;
-        Ok(Actor { id: claims.sub.to_string(), organization, role })
+        let Some((organization, role, entity)) = found else { return Ok(None) };
+        let (role, workspaces) = match (OrganizationRole::parse(&role), WorkspaceRole::parse(&role)) {
+            (Some(role), _) => (role, BTreeMap::new()),
+            (None, Some(role)) => (OrganizationRole::OrganizationMember, [(entity, role)].into()),
+            // A deployment token's role is on the deployment, not here.
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Actor { id: id.to_owned(), organization, role, workspaces }))
     }
 }
 
@@ -139,20 +268,40 @@ impl ControlPlane {
 mod tests {
     use super::*;
 
+    fn actor(role: OrganizationRole, workspace: Option<WorkspaceRole>) -> Actor {
+        let workspaces = workspace.map(|role| ("wsp_a".to_owned(), role)).into_iter().collect();
+        Actor { id: "usr_a".into(), organization: "org_a".into(), role, workspaces }
+    }
+
+    fn scope<'a>(organization: &'a str, workspace: &'a str) -> Scope<'a> {
+        Scope { organization, workspace: Some(workspace) }
+    }
+
     #[test]
     fn the_whole_table_holds() {
-        for (operation, least) in TABLE {
-            for role in [
-                OrganizationRole::OrganizationMember,
-                OrganizationRole::OrganizationBillingAdmin,
-                OrganizationRole::OrganizationOwner,
-            ] {
-                let actor = Actor { id: "usr_a".into(), organization: "org_a".into(), role };
-                assert_eq!(actor.may(operation, "org_a").is_ok(), role >= least, "{role:?} {operation:?}");
-                assert!(actor.may(operation, "org_b").is_err());
+        for (operation, least, least_here) in TABLE {
+            for role in OrganizationRole::ALL {
+                for here in WorkspaceRole::ALL.into_iter().map(Some).chain([None]) {
+                    let expected = role >= least || least_here.is_some_and(|least| here >= Some(least));
+                    let actor = actor(role, here);
+                    assert_eq!(actor.may(operation, scope("org_a", "wsp_a")).is_ok(), expected);
+                    // A role in one workspace says nothing about another, and none about another organization.
+                    assert_eq!(actor.may(operation, scope("org_a", "wsp_b")).is_ok(), role >= least);
+                    assert!(actor.may(operation, scope("org_b", "wsp_a")).is_err());
+                }
             }
         }
-        let owner_only = TABLE.iter().find(|(operation, _)| *operation == Operation::ManageDirectAccess);
-        assert_eq!(owner_only.map(|(_, least)| *least), Some(OrganizationRole::OrganizationOwner));
+    }
+
+    #[test]
+    fn only_an_organization_owner_may_create_a_direct_access_token() {
+        for role in OrganizationRole::ALL {
+            let refused = actor(role, Some(WorkspaceRole::WorkspaceOwner))
+                .may(Operation::ManageDirectAccess, scope("org_a", "wsp_a"));
+            assert_eq!(refused.is_ok(), role == OrganizationRole::OrganizationOwner);
+            if let Err(error) = refused {
+                assert_eq!(error.code(), "owner_required");
+            }
+        }
     }
 }

@@ -6,9 +6,9 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::ControlPlane;
-use super::accounts::check_name;
 use super::authorization::{Actor, Operation};
 use super::error::Error;
+use super::organizations::check_name;
 use super::publish;
 use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::key::{Jwk, PublicKey};
@@ -52,18 +52,6 @@ pub struct Enrolled {
     pub data_plane_id: String,
     /// The audience of the node's JWTs.
     pub issuer: String,
-}
-
-/// A node, as it is shown.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Node {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// When it enrolled.
-    pub created_at: Time,
 }
 
 #[derive(Deserialize)]
@@ -161,26 +149,6 @@ impl ControlPlane {
                 .execute("UPDATE enrolment SET node = ?2 WHERE hash = ?1", params![hash.as_slice(), id])?;
             publish::put(transaction, &data_plane, &[Record::of(RecordKind::Node, id.as_str(), &node)])?;
             Ok(answer(id))
-        })
-    }
-
-    /// Lists the nodes of a data plane.
-    pub fn list_nodes(
-        &self,
-        actor: &Actor,
-        organization: &str,
-        data_plane: &str,
-    ) -> Result<Vec<Node>, Error> {
-        actor.may(Operation::Read, organization)?;
-        self.store.read(|connection| {
-            let mut rows = connection.prepare_cached(
-                "SELECT node.id, node.name, node.created_at FROM node JOIN data_plane ON data_plane.id = node.data_plane
-                 WHERE data_plane.id = ?1 AND organization = ?2 AND retired_at IS NULL ORDER BY node.created_at",
-            )?;
-            let rows = rows.query_map([data_plane, organization], |row| {
-                Ok(Node { id: row.get(0)?, name: row.get(1)?, created_at: Time::from_unix(row.get(2)?) })
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
         })
     }
 

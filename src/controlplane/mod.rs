@@ -3,17 +3,22 @@
 //! Its methods are synchronous: each is one SQLite transaction, in which a change and the replica's new version and
 //! digest stand or fall together. The HTTP layer calls them off the reactor.
 
-pub mod accounts;
 pub mod authorization;
+pub mod config;
+pub mod data_planes;
+pub mod deployments;
 pub mod enrolment;
 pub mod error;
 pub mod feed;
 pub mod http;
+pub mod organizations;
 pub mod publish;
 pub mod server;
 pub mod signing;
 pub mod store;
 pub mod tokens;
+pub mod users;
+pub mod workspaces;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

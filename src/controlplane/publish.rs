@@ -3,34 +3,61 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::error::Error;
+use crate::protocol::bundle::Change;
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::record::{Record, RecordKind};
 
 /// Puts records into the replica of a data plane: together they are one new version of it.
 pub(super) fn put(transaction: &Transaction<'_>, data_plane: &str, records: &[Record]) -> Result<(), Error> {
+    change(transaction, data_plane, records.iter().cloned().map(Change::Put))
+}
+
+/// Changes the replica of a data plane. All changes together are one new version; changes that change nothing are none.
+pub(super) fn change(
+    transaction: &Transaction<'_>,
+    data_plane: &str,
+    changes: impl IntoIterator<Item = Change>,
+) -> Result<(), Error> {
     let (version, mut count, lanes): (u64, u64, Vec<u8>) = transaction.query_row(
         "SELECT version, count, digest FROM data_plane WHERE id = ?1",
         [data_plane],
         |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
     )?;
     let mut digest = ReplicaDigest::from_bytes(&lanes).ok_or(rusqlite::Error::InvalidQuery)?;
-    let mut changed = false;
-    for record in records {
-        match body(transaction, data_plane, record.kind, &record.key)? {
-            Some(before) if *before == *record.body => continue,
-            Some(before) => digest.remove(&Record::new(record.kind, record.key.clone(), before)),
-            None => count += 1,
+    let mut any = false;
+    for change in changes {
+        let (kind, key) = match &change {
+            Change::Put(record) => (record.kind, record.key.to_string()),
+            Change::Remove { kind, key } => (*kind, key.clone()),
+        };
+        let before = body(transaction, data_plane, kind, &key)?;
+        let after = if let Change::Put(record) = change { Some(record) } else { None };
+        if before.as_deref() == after.as_ref().map(|record| &*record.body) {
+            continue;
         }
-        digest.add(record);
-        changed = true;
-        transaction
-            .prepare_cached("INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![data_plane, record.kind.as_str(), &*record.key, &*record.body])?;
+        any = true;
+        if let Some(before) = before {
+            digest.remove(&Record::new(kind, key.as_str(), before));
+            count -= 1;
+            transaction
+                .prepare_cached("DELETE FROM record WHERE data_plane = ?1 AND kind = ?2 AND key = ?3")?
+                .execute(params![data_plane, kind.as_str(), key])?;
+        }
+        if let Some(record) = after {
+            digest.add(&record);
+            count += 1;
+            transaction.prepare_cached("INSERT INTO record VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+                data_plane,
+                kind.as_str(),
+                key,
+                &*record.body
+            ])?;
+        }
         transaction
             .prepare_cached("INSERT OR REPLACE INTO change VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![data_plane, version + 1, record.kind.as_str(), &*record.key])?;
+            .execute(params![data_plane, version + 1, kind.as_str(), key])?;
     }
-    if changed {
+    if any {
         transaction.execute(
             "UPDATE data_plane SET version = ?2, count = ?3, digest = ?4 WHERE id = ?1",
             params![data_plane, version + 1, count, digest.to_bytes().as_slice()],

@@ -2,40 +2,75 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
 use tokio::runtime::{Builder, Runtime};
 
 use super::ControlPlane;
+use super::config::Tls;
 use super::http::router;
 
 /// A control plane that listens.
 pub struct Server {
     address: SocketAddr,
+    handle: Handle<SocketAddr>,
     runtime: Option<Runtime>,
 }
 
 impl Server {
-    /// Serves `control` on `listener`.
-    pub fn start(control: Arc<ControlPlane>, listener: TcpListener) -> std::io::Result<Self> {
+    /// Serves `control` on `listener`: over TLS, or in plain HTTP where something in front speaks TLS.
+    pub fn start(
+        control: Arc<ControlPlane>,
+        listener: TcpListener,
+        tls: Option<&Tls>,
+    ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let runtime =
             Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
-        let context = runtime.enter();
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        runtime.spawn(async move {
-            if let Err(error) = axum::serve(listener, router(control)).await {
-                tracing::error!(%error, "the control plane's listener ended");
+        let (handle, service) = (Handle::new(), router(control).into_make_service());
+        let tls = match tls {
+            Some(tls) => {
+                // Installed twice by two servers of one process: the same one.
+                let _ = rustls::crypto::ring::default_provider().install_default();
+                Some(runtime.block_on(RustlsConfig::from_pem_file(&tls.certificate, &tls.key))?)
             }
-        });
+            None => None,
+        };
+        let context = runtime.enter();
+        let until = handle.clone();
+        if let Some(tls) = tls {
+            let server = axum_server::from_tcp_rustls(listener, tls)?.handle(until);
+            runtime.spawn(async move { ended(server.serve(service).await) });
+        } else {
+            let server = axum_server::from_tcp(listener)?.handle(until);
+            runtime.spawn(async move { ended(server.serve(service).await) });
+        }
         drop(context);
-        Ok(Self { address, runtime: Some(runtime) })
+        Ok(Self { address, handle, runtime: Some(runtime) })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Ends it: what is under way is answered first, for at most two seconds. A long poll is not waited for.
+    pub fn shutdown(self) {
+        self.handle.graceful_shutdown(Some(Duration::from_secs(2)));
+        let deadline = std::time::Instant::now() + Duration::from_secs(2);
+        while self.handle.connection_count() > 0 && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn ended(result: std::io::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "the control plane's listener ended");
     }
 }
 

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::ControlPlane;
-use super::accounts::check_name;
-use super::authorization::{Actor, Operation, OrganizationRole};
+use super::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
+use super::deployments;
 use super::error::Error;
+use super::organizations::check_name;
 use super::publish;
 use crate::protocol::record::{Record, RecordKind};
 use crate::protocol::role::{RoleBody, RoleDigest, RoleScope, built_in};
@@ -118,6 +119,8 @@ pub struct Token {
     pub last_rotated_at: Option<Time>,
     #[serde(skip)]
     generation: u32,
+    #[serde(skip)]
+    workspace: Option<String>,
 }
 
 /// A page of tokens.
@@ -135,7 +138,7 @@ pub struct TokenPage {
 }
 
 const COLUMNS: &str = "id, name, description, type, kind, entity, role, generation, short, start_at, end_at, days, \
-                       created_at, created_by, updated_at, updated_by, last_rotated_at";
+                       created_at, created_by, updated_at, updated_by, last_rotated_at, workspace";
 
 fn word<T: for<'de> Deserialize<'de>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
     let text: String = row.get(index)?;
@@ -170,6 +173,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Token> {
         updated_by: row.get(15)?,
         last_rotated_at: maybe(16)?,
         generation: row.get(7)?,
+        workspace: row.get(17)?,
     })
 }
 
@@ -179,17 +183,42 @@ fn find(connection: &rusqlite::Connection, organization: &str, id: &str) -> Resu
     connection.query_row(&query, [organization, id], read_row).optional()?.ok_or(Error::NotFound("token"))
 }
 
-fn managing(kind: TokenKind) -> Operation {
-    match kind {
-        TokenKind::Standard => Operation::ManageTokens,
-        TokenKind::DirectAccess => Operation::ManageDirectAccess,
+/// What it takes to manage a token, and to see it: seeing one says what it opens.
+fn managing(kind: TokenKind, token_type: TokenType) -> Operation {
+    match (kind, token_type) {
+        (TokenKind::DirectAccess, _) => Operation::ManageDirectAccess,
+        (TokenKind::Standard, TokenType::Organization) => Operation::ManageOrganizationTokens,
+        (TokenKind::Standard, TokenType::Workspace) => Operation::ManageWorkspaceTokens,
+        (TokenKind::Standard, TokenType::Deployment) => Operation::ManageDeploymentTokens,
+    }
+}
+
+impl Token {
+    fn scope<'a>(&'a self, organization: &'a str) -> Scope<'a> {
+        Scope { organization, workspace: self.workspace.as_deref() }
+    }
+
+    fn managed_by(&self, actor: &Actor, organization: &str) -> Result<(), Error> {
+        actor.may(managing(self.kind, self.token_type), self.scope(organization))
+    }
+
+    /// Tokens of the organization are seen by its owners; those of a workspace and its deployments by its members.
+    fn seen_by(&self, actor: &Actor, organization: &str) -> Result<(), Error> {
+        let operation = match self.token_type {
+            TokenType::Organization => Operation::ManageOrganizationTokens,
+            TokenType::Workspace | TokenType::Deployment => Operation::ReadWorkspace,
+        };
+        actor.may(operation, self.scope(organization))
     }
 }
 
 impl ControlPlane {
     /// Creates a token and shows its value once.
     pub fn create_token(&self, actor: &Actor, organization: &str, new: NewToken) -> Result<Token, Error> {
-        actor.may(managing(new.kind), organization)?;
+        if new.kind == TokenKind::DirectAccess {
+            actor.may(Operation::ManageDirectAccess, organization)?;
+        }
+        actor.may(Operation::ReadOrganization, organization)?;
         check_name("name", &new.name)?;
         if new.description.chars().count() > 500 {
             return Err(Error::invalid("description", "use at most 500 characters"));
@@ -238,20 +267,25 @@ impl ControlPlane {
             updated_by: actor.id.clone(),
             last_rotated_at: None,
             generation: 1,
+            workspace: None,
         };
-        self.issue(&mut token)?;
         self.store.write(|transaction| {
-            let table = match token.token_type {
+            token.workspace = match token.token_type {
                 TokenType::Organization => None,
-                TokenType::Workspace => Some(("workspace", "workspace")),
-                TokenType::Deployment => Some(("deployment", "deployment")),
+                TokenType::Workspace => {
+                    let query = "SELECT id FROM workspace WHERE id = ?1 AND organization = ?2";
+                    let found = transaction
+                        .query_row(query, [&token.roles[0].entity_id, organization], |row| row.get(0))
+                        .optional()?;
+                    Some(found.ok_or(Error::NotFound("workspace"))?)
+                }
+                TokenType::Deployment => Some(
+                    deployments::find(transaction, organization, &token.roles[0].entity_id)?.workspace_id,
+                ),
             };
-            if let Some((table, what)) = table {
-                let query = format!("SELECT 1 FROM {table} WHERE id = ?1 AND organization = ?2");
-                let known = transaction.query_row(&query, [&token.roles[0].entity_id, organization], |_| Ok(())).optional()?;
-                known.ok_or(Error::NotFound(what))?;
-            }
-            let insert = "INSERT INTO token VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?14, ?15, NULL, NULL)";
+            token.managed_by(actor, organization)?;
+            self.issue(&mut token)?;
+            let insert = "INSERT INTO token VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?14, ?15, NULL, NULL, ?16)";
             transaction.execute(
                 insert,
                 params![
@@ -269,12 +303,13 @@ impl ControlPlane {
                     token.end_at.map(Time::unix),
                     days,
                     now.unix(),
-                    actor.id
+                    actor.id,
+                    token.workspace
                 ],
             )?;
-            publish_token(transaction, &token, None)
-        })?;
-        Ok(token)
+            publish_token(transaction, &token, None)?;
+            Ok(token)
+        })
     }
 
     /// Lists tokens, oldest first.
@@ -285,29 +320,31 @@ impl ControlPlane {
         offset: u64,
         limit: u64,
     ) -> Result<TokenPage, Error> {
-        actor.may(Operation::Read, organization)?;
+        actor.may(Operation::ReadOrganization, organization)?;
         if limit == 0 || limit > 1000 {
             return Err(Error::invalid("limit", "use 1 to 1000"));
         }
-        self.store.read(|connection| {
-            let total_count = connection.query_row(
-                "SELECT count(*) FROM token WHERE organization = ?1 AND deleted_at IS NULL",
-                [organization],
-                |row| row.get(0),
-            )?;
+        let mut tokens: Vec<Token> = self.store.read(|connection| {
             let query = format!(
-                "SELECT {COLUMNS} FROM token WHERE organization = ?1 AND deleted_at IS NULL ORDER BY created_at, id LIMIT ?2 OFFSET ?3"
+                "SELECT {COLUMNS} FROM token WHERE organization = ?1 AND deleted_at IS NULL ORDER BY created_at, id"
             );
             let mut rows = connection.prepare_cached(&query)?;
-            let tokens = rows.query_map(params![organization, limit, offset], read_row)?.collect::<Result<_, _>>()?;
-            Ok(TokenPage { tokens, total_count, offset, limit })
-        })
+            Ok(rows.query_map([organization], read_row)?.collect::<Result<_, _>>()?)
+        })?;
+        tokens.retain(|token| token.seen_by(actor, organization).is_ok());
+        let total_count = tokens.len() as u64;
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        let page = usize::try_from(limit).unwrap_or(usize::MAX);
+        let tokens = tokens.into_iter().skip(skip).take(page).collect();
+        Ok(TokenPage { tokens, total_count, offset, limit })
     }
 
     /// Shows a token.
     pub fn show_token(&self, actor: &Actor, organization: &str, id: &str) -> Result<Token, Error> {
-        actor.may(Operation::Read, organization)?;
-        self.store.read(|connection| find(connection, organization, id))
+        actor.may(Operation::ReadOrganization, organization)?;
+        let token = self.store.read(|connection| find(connection, organization, id))?;
+        token.seen_by(actor, organization)?;
+        Ok(token)
     }
 
     /// Updates name and description.
@@ -319,7 +356,7 @@ impl ControlPlane {
         update: &TokenUpdate,
     ) -> Result<Token, Error> {
         let token = self.show_token(actor, organization, id)?;
-        actor.may(managing(token.kind), organization)?;
+        token.managed_by(actor, organization)?;
         if let Some(name) = &update.name {
             check_name("name", name)?;
         }
@@ -336,7 +373,7 @@ impl ControlPlane {
     /// Refuses to change a direct-access token's role: it is fixed at creation.
     pub fn replace_roles(&self, actor: &Actor, organization: &str, id: &str) -> Result<Token, Error> {
         let token = self.show_token(actor, organization, id)?;
-        actor.may(managing(token.kind), organization)?;
+        token.managed_by(actor, organization)?;
         let detail = match token.kind {
             TokenKind::DirectAccess => {
                 "a direct-access token's role is fixed at creation; create another token with the role you need"
@@ -349,9 +386,9 @@ impl ControlPlane {
     /// Gives a token a new value, shown once; the old one stops.
     pub fn rotate_token(&self, actor: &Actor, organization: &str, id: &str) -> Result<Token, Error> {
         self.store.write(|transaction| {
-            actor.may(Operation::Read, organization)?;
+            actor.may(Operation::ReadOrganization, organization)?;
             let mut token = find(transaction, organization, id)?;
-            actor.may(managing(token.kind), organization)?;
+            token.managed_by(actor, organization)?;
             let now = self.now();
             token.generation += 1;
             token.last_rotated_at = Some(now);
@@ -369,16 +406,34 @@ impl ControlPlane {
     /// Deletes a token. Its record stays on the data plane as revoked, so that it is known to be dead.
     pub fn delete_token(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
         self.store.write(|transaction| {
-            actor.may(Operation::Read, organization)?;
+            actor.may(Operation::ReadOrganization, organization)?;
             let token = find(transaction, organization, id)?;
-            actor.may(managing(token.kind), organization)?;
+            token.managed_by(actor, organization)?;
             let now = self.now();
-            transaction.execute(
-                "UPDATE token SET deleted_at = ?2, updated_by = ?3 WHERE id = ?1",
-                params![id, now.unix(), actor.id],
-            )?;
-            publish_token(transaction, &token, Some(now))
+            delete(transaction, &token, now, actor)
         })
+    }
+
+    /// Deletes every token of a deployment that is about to go.
+    pub(super) fn delete_tokens_of(
+        &self,
+        transaction: &Transaction<'_>,
+        organization: &str,
+        deployment: &str,
+        actor: &Actor,
+    ) -> Result<(), Error> {
+        let query = format!(
+            "SELECT {COLUMNS} FROM token WHERE organization = ?1 AND entity = ?2 AND type = 'DEPLOYMENT' AND deleted_at IS NULL"
+        );
+        let tokens: Vec<Token> = transaction
+            .prepare_cached(&query)?
+            .query_map([organization, deployment], read_row)?
+            .collect::<Result<_, _>>()?;
+        for token in tokens {
+            token.managed_by(actor, organization)?;
+            delete(transaction, &token, self.now(), actor)?;
+        }
+        Ok(())
     }
 
     /// Mints the value of a token's present generation.
@@ -410,14 +465,7 @@ fn role_of(new: &NewToken) -> Result<String, Error> {
     };
     let fits = match new.token_type {
         TokenType::Organization => OrganizationRole::parse(&role).is_some(),
-        TokenType::Workspace => [
-            "WORKSPACE_OWNER",
-            "WORKSPACE_OPERATOR",
-            "WORKSPACE_AUTHOR",
-            "WORKSPACE_MEMBER",
-            "WORKSPACE_ACCESSOR",
-        ]
-        .contains(&role.as_str()),
+        TokenType::Workspace => WorkspaceRole::parse(&role).is_some(),
         TokenType::Deployment => {
             built_in().iter().any(|known| known.name == role && known.scope == RoleScope::Deployment)
         }
@@ -434,6 +482,14 @@ fn claim_of(role: &str) -> Result<RoleClaim, Error> {
         built_in().into_iter().find(|known| known.name == role).ok_or(Error::NotFound("role"))?;
     let id = role.reference().map_err(|_| Error::NotFound("role"))?;
     Ok(RoleClaim { id, digest: RoleDigest::of(&role.to_body()) })
+}
+
+fn delete(transaction: &Transaction<'_>, token: &Token, now: Time, actor: &Actor) -> Result<(), Error> {
+    transaction.execute(
+        "UPDATE token SET deleted_at = ?2, updated_by = ?3 WHERE id = ?1",
+        params![token.id, now.unix(), actor.id],
+    )?;
+    publish_token(transaction, token, Some(now))
 }
 
 /// Tells the data plane of a direct-access token. Of a standard token it holds nothing.

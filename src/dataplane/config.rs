@@ -53,6 +53,9 @@ pub struct Config {
     /// The audit log.
     #[serde(default)]
     pub audit: Audit,
+    /// Who may administer.
+    #[serde(default)]
+    pub admin: Admin,
 }
 
 /// The pinned roots.
@@ -94,6 +97,9 @@ pub struct Node {
 pub struct Listen {
     /// Addresses for proxies, health and metrics.
     pub http: Vec<SocketAddr>,
+    /// The Unix socket for administration on this host.
+    #[serde(default = "admin_socket")]
+    pub admin_socket: PathBuf,
 }
 
 /// The proxies in front.
@@ -144,6 +150,19 @@ impl Default for Audit {
     fn default() -> Self {
         Self { max_queue: 65_536 }
     }
+}
+
+/// Who may use the admin socket, besides root and the daemon's own user.
+#[derive(Clone, Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// User ids.
+    #[serde(default)]
+    pub allow_uids: Vec<u32>,
+}
+
+fn admin_socket() -> PathBuf {
+    PathBuf::from("/run/halligan/admin.sock")
 }
 
 fn one() -> u32 {

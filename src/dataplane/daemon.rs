@@ -1,9 +1,10 @@
 //! The daemon: its parts put together.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use axum::serve::ListenerExt as _;
 use rand_core::CryptoRng;
 use serde::Serialize;
 use thiserror::Error;
@@ -12,18 +13,23 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
+use super::Clock;
+use super::admin::{self, Administration};
 use super::audit::{AuditError, AuditLog};
 use super::config::Config;
 use super::http::{Face, router};
 use super::identity::{Identity, IdentityError, node_key, pinned_roots};
 use super::live::Live;
+use super::metrics::Metrics;
+use super::replication::Replication;
 use super::snapshot::{Snapshot, Staleness};
 use super::store::{ReplicaStore, StoreError};
-use super::sync::{Clock, Follower};
+use super::sync::Follower;
 use super::upstream::{Upstream, UpstreamError};
 use crate::protocol::id::random_id;
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::{Jwk, SigningKey};
+use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
 
 /// Why the daemon can't start.
@@ -61,7 +67,7 @@ pub enum StartError {
     #[error("{address} can't be listened on: {source}")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: String,
         /// Why.
         source: std::io::Error,
     },
@@ -89,10 +95,11 @@ struct Proof {
 pub struct Daemon {
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
+    socket: PathBuf,
     live: Arc<Live>,
     audit: Arc<AuditLog>,
     stop: watch::Sender<()>,
-    serving: Vec<JoinHandle<()>>,
+    serving: Vec<JoinHandle<std::io::Result<()>>>,
     sync: JoinHandle<()>,
 }
 
@@ -118,15 +125,26 @@ impl Daemon {
             identity.write(&path)?;
             identity
         };
-        let store = ReplicaStore::open(&state.join("replica.db"), identity.data_plane_id.clone(), pinned)?;
+        let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
         let staleness =
             Staleness { default: config.staleness.default_seconds, roles: config.staleness.roles.clone() };
-        let replica = store.load()?;
-        let floor = replica.as_ref().map_or(Time::default(), |replica| replica.head.head().iat);
-        let snapshot = replica
-            .map_or_else(Snapshot::absent, |replica| Snapshot::build(replica, staleness.clone(), None));
-        let live = Arc::new(Live::new(snapshot, floor, clock()));
-        let audit = Arc::new(AuditLog::open(&state.join("audit.db"), config.audit.max_queue)?);
+        let store = open_replica(&state.join("replica.db"), &identity, &pinned, &staleness, &live, clock())?;
+        let key = Arc::new(key);
+        let audit_path = state.join("audit.db");
+        let open = || {
+            let (node, key, clock) = (identity.node_id.clone(), Arc::clone(&key), Arc::clone(&clock));
+            AuditLog::open(&audit_path, node, key, clock, config.audit.max_queue)
+        };
+        let audit = match open() {
+            Err(AuditError::Database(error)) if damaged(&error) => {
+                let aside = set_aside(&audit_path, clock())?;
+                live.alarm(&format!("{error}: the audit log was moved to {}", aside.display()), clock());
+                open()?
+            }
+            opened => opened?,
+        };
+        let audit = Arc::new(audit);
+        let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
         let face = Arc::new(Face {
             live: Arc::clone(&live),
             audit: Arc::clone(&audit),
@@ -134,27 +152,43 @@ impl Daemon {
             trusted: config.proxies.trusted.clone(),
             pass_status: config.proxies.pass_status,
             clock: Arc::clone(&clock),
-            decisions: Default::default(),
+            metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)),
         });
         let (stop, stopped) = watch::channel(());
         let (mut addresses, mut serving) = (Vec::new(), Vec::new());
         for address in config.listen.http {
-            let failed = |source| StartError::Listen { address, source };
+            let failed = |source| StartError::Listen { address: address.to_string(), source };
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             addresses.push(listener.local_addr().map_err(failed)?);
+            let listener = listener.tap_io(|stream| {
+                // An answer is one small packet: it must not wait for the acknowledgement of the one before.
+                let _ = stream.set_nodelay(true);
+            });
             let service = router(Arc::clone(&face)).into_make_service_with_connect_info::<SocketAddr>();
-            let mut stopped = stopped.clone();
-            serving.push(tokio::spawn(async move {
-                let stop = async move { drop(stopped.changed().await) };
-                if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop).await {
-                    tracing::error!(%error, "the listener ended");
-                }
-            }));
+            let serve = axum::serve(listener, service).with_graceful_shutdown(until(stopped.clone()));
+            serving.push(tokio::spawn(serve.into_future()));
         }
-        let follower =
-            Follower { store, upstream, identity, key, live: Arc::clone(&live), staleness, clock, rng };
+        let socket = config.listen.admin_socket;
+        let failed = |source| StartError::Listen { address: socket.display().to_string(), source };
+        let mut allowed = config.admin.allow_uids;
+        allowed.extend([0, admin::own_uid().map_err(failed)?]);
+        let administration = Arc::new(Administration {
+            replication: Arc::clone(&replication),
+            audit: Arc::clone(&audit),
+            audit_path,
+            identity: identity.clone(),
+            key: key.public().clone(),
+            clock: Arc::clone(&clock),
+            allowed,
+        });
+        let listener = admin::listen(&socket).await.map_err(failed)?;
+        let service = admin::router(administration).into_make_service_with_connect_info::<admin::Peer>();
+        serving.push(tokio::spawn(
+            axum::serve(listener, service).with_graceful_shutdown(until(stopped.clone())).into_future(),
+        ));
+        let follower = Follower { replication, upstream, identity, key, clock, rng };
         let sync = tokio::spawn(follower.run());
-        Ok(Self { addresses, live, audit, stop, serving, sync })
+        Ok(Self { addresses, socket, live, audit, stop, serving, sync })
     }
 
     /// What its parts share.
@@ -172,7 +206,69 @@ impl Daemon {
             drop(tokio::time::timeout(std::time::Duration::from_secs(5), serving).await);
         }
         self.audit.close();
+        // Whoever comes next finds no socket, rather than one that does not answer.
+        let _ = std::fs::remove_file(self.socket);
     }
+}
+
+async fn until(mut stopped: watch::Receiver<()>) {
+    // An error means that the daemon is gone: a reason to stop, too.
+    let _ = stopped.changed().await;
+}
+
+/// Opens the replica and puts what it proves in force. One that can't be read or proved is moved aside, never believed
+/// and never deleted: the node then has no replica until its control plane, or an import, gives it one.
+fn open_replica(
+    path: &Path,
+    identity: &Identity,
+    pinned: &RootSet,
+    staleness: &Staleness,
+    live: &Live,
+    now: Time,
+) -> Result<ReplicaStore, StartError> {
+    let open = || ReplicaStore::open(path, identity.data_plane_id.clone(), pinned.clone());
+    let loaded = open().and_then(|store| {
+        let (replica, floor) = (store.load()?, store.floor()?);
+        Ok((store, replica, floor))
+    });
+    match loaded {
+        Ok((store, replica, floor)) => {
+            live.raise_floor(floor);
+            if let Some(replica) = replica {
+                live.replace(Snapshot::build(replica, staleness.clone(), None));
+            }
+            Ok(store)
+        }
+        // A disk that is full or can't be reached is no reason to give the replica up.
+        Err(StoreError::Database(error)) if !damaged(&error) => Err(StoreError::Database(error).into()),
+        Err(error) => {
+            let aside = set_aside(path, now)?;
+            live.alarm(&format!("{error}: the replica was moved to {}", aside.display()), now);
+            Ok(open()?)
+        }
+    }
+}
+
+fn damaged(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+        || matches!(error, rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::Utf8Error(..))
+}
+
+/// Moves a database out of the way, with what SQLite keeps beside it.
+fn set_aside(path: &Path, now: Time) -> Result<PathBuf, StartError> {
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let aside = beside(&format!(".damaged-{}", now.unix()));
+    std::fs::rename(path, &aside).map_err(|source| StartError::State { path: path.into(), source })?;
+    for suffix in ["-wal", "-shm"] {
+        // They may not be there.
+        let _ = std::fs::remove_file(beside(suffix));
+    }
+    Ok(aside)
 }
 
 async fn enrol(

@@ -1,9 +1,9 @@
 //! The face towards proxies: forward authentication, health, metrics.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,12 +14,15 @@ use axum::response::Response;
 use axum::routing::{any, get};
 use ipnet::IpNet;
 
+use super::Clock;
 use super::audit::AuditLog;
 use super::decide::{Decision, Reason, RequestFacts, Target, decide};
 use super::live::Live;
-use super::sync::Clock;
+use super::metrics::{self, Metrics};
 use crate::protocol::event::Event;
 use crate::protocol::id::NodeId;
+use crate::protocol::permission::Permission;
+use crate::protocol::time::Time;
 
 /// What the face needs.
 pub struct Face {
@@ -35,8 +38,8 @@ pub struct Face {
     pub pass_status: bool,
     /// The clock.
     pub clock: Clock,
-    /// Decisions so far: allowed, denied.
-    pub decisions: [AtomicU64; 2],
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// The routes of the face.
@@ -46,7 +49,7 @@ pub fn router(face: Arc<Face>) -> Router {
         .route("/v1/authorize/{deployment}", any(by_id))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(text))
         .with_state(face)
 }
 
@@ -55,7 +58,7 @@ async fn by_host(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
-    face.authorize(None, peer.ip(), &request.into_parts().0).await
+    face.authorize(None, peer.ip(), request.into_parts().0).await
 }
 
 async fn by_id(
@@ -64,7 +67,7 @@ async fn by_id(
     Path(deployment): Path<String>,
     request: Request,
 ) -> Response {
-    face.authorize(Some(&deployment), peer.ip(), &request.into_parts().0).await
+    face.authorize(Some(deployment), peer.ip(), request.into_parts().0).await
 }
 
 async fn ready(State(face): State<Arc<Face>>) -> (StatusCode, &'static str) {
@@ -77,40 +80,28 @@ async fn ready(State(face): State<Arc<Face>>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn metrics(State(face): State<Arc<Face>>) -> ([(HeaderName, &'static str); 1], String) {
-    let snapshot = face.live.snapshot();
-    let now = (face.clock)();
-    let mut text = String::new();
-    let mut gauge = |name: &str, kind: &str, value: i128| {
-        // Writing to a String can't fail.
-        let _ = writeln!(text, "# TYPE {name} {kind}\n{name} {value}");
-    };
-    gauge("halligan_decisions_allowed_total", "counter", face.decisions[0].load(Ordering::Relaxed).into());
-    gauge("halligan_decisions_denied_total", "counter", face.decisions[1].load(Ordering::Relaxed).into());
-    gauge("halligan_alarms_total", "counter", face.live.alarms().into());
-    gauge("halligan_replica_tokens", "gauge", snapshot.token_count() as i128);
-    if let Some(head) = snapshot.head() {
-        gauge("halligan_replica_version", "gauge", head.head().version.into());
-        gauge("halligan_replica_age_seconds", "gauge", now.since(head.head().iat).into());
-    }
-    let online = face.live.standing().connectivity == crate::protocol::event::Connectivity::Online;
-    gauge("halligan_control_plane_reachable", "gauge", online.into());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+async fn text(State(face): State<Arc<Face>>) -> ([(HeaderName, &'static str); 1], String) {
+    ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], face.metrics.text())
 }
 
 /// The original request, as a trusted proxy tells it.
-struct Original {
-    method: String,
-    uri: String,
-    host: Option<String>,
+struct Original<'h> {
+    method: &'h str,
+    uri: &'h str,
+    host: Option<Cow<'h, str>>,
     client: IpAddr,
 }
-
 /// The two ways proxies name the original request: nginx as its configuration says, Caddy and Traefik on their own.
 const FAMILIES: [[&str; 3]; 2] = [
     ["x-original-method", "x-original-uri", "x-original-host"],
     ["x-forwarded-method", "x-forwarded-uri", "x-forwarded-host"],
 ];
+
+const REASON: HeaderName = HeaderName::from_static("x-halligan-reason");
+const EVENT_ID: HeaderName = HeaderName::from_static("x-halligan-event-id");
+const TOKEN_ID: HeaderName = HeaderName::from_static("x-halligan-token-id");
+const ROLE: HeaderName = HeaderName::from_static("x-halligan-role");
+const DEPLOYMENT: HeaderName = HeaderName::from_static("x-halligan-deployment");
 
 /// The one value of a header; an error when it stands twice or is not text.
 fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Reason> {
@@ -129,26 +120,22 @@ impl Face {
     }
 
     /// What was asked for. Only a trusted peer may say; and it must say it in one way, or nobody knows which it meant.
-    fn original(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Original, Reason> {
+    fn original<'h>(&self, peer: IpAddr, headers: &'h HeaderMap) -> Result<Original<'h>, Reason> {
         if !self.trusts(peer) {
             return Err(Reason::PathInvalid);
         }
         let mut found = None;
         for [method, uri, host] in FAMILIES {
-            let (method, uri) = (single(headers, method)?, single(headers, uri)?);
-            match (method, uri) {
+            match (single(headers, method)?, single(headers, uri)?) {
                 (None, None) => {}
                 (Some(method), Some(uri)) if found.is_none() => {
-                    let host = single(headers, host)?.or(single(headers, "host")?);
-                    found = Some((method.to_owned(), uri.to_owned(), host.map(str::to_owned)));
+                    found = Some((method, uri, single(headers, host)?.or(single(headers, "host")?)));
                 }
                 _ => return Err(Reason::PathInvalid),
             }
         }
         let (method, uri, host) = found.ok_or(Reason::PathInvalid)?;
-        let host = host
-            .map(|host| host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name).to_ascii_lowercase());
-        Ok(Original { method, uri, host, client: self.client(peer, headers) })
+        Ok(Original { method, uri, host: host.map(host_name), client: self.client(peer, headers) })
     }
 
     /// The last hop in front of the proxies that are trusted.
@@ -160,33 +147,10 @@ impl Face {
         real.or_else(|| hops.iter().rev().copied().find(|&hop| !self.trusts(hop))).unwrap_or(peer)
     }
 
-    async fn authorize(&self, deployment: Option<&str>, peer: IpAddr, request: &Parts) -> Response {
-        let headers = &request.headers;
-        let token = bearer(headers);
-        let unknown =
-            || Original { method: request.method.to_string(), uri: String::new(), host: None, client: peer };
-        let (original, doubt) = match self.original(peer, headers) {
-            Ok(original) => (original, None),
-            Err(reason) => (unknown(), Some(reason)),
-        };
-        let target =
-            deployment.map_or_else(|| Target::Host(original.host.as_deref().unwrap_or("")), Target::Id);
-        let facts = RequestFacts {
-            deployment: target,
-            method: &original.method,
-            uri: &original.uri,
-            client: Some(original.client),
-        };
-        let wall = (self.clock)();
-        let mut decision = {
-            let snapshot = self.live.snapshot();
-            decide(token, &facts, &snapshot, self.live.now(wall))
-        };
-        if let Some(reason) = doubt.filter(|_| decision.allowed() || decision.reason == Reason::PathInvalid) {
-            decision.reason = reason;
-        }
+    async fn authorize(&self, deployment: Option<String>, peer: IpAddr, request: Parts) -> Response {
+        let started = Instant::now();
         let id = self.audit.next_id();
-        let event = self.event(&id, &decision, &original, wall);
+        let (mut decision, event) = self.decide(&id, deployment.as_deref(), peer, &request);
         // A denial changes nothing upstream: it need not wait for the disk.
         let durable = decision.allowed() && decision.mutating;
         let recorded = match self.audit.record(event, durable) {
@@ -197,35 +161,54 @@ impl Face {
         if !recorded {
             decision.reason = Reason::AuditUnavailable;
         }
-        self.decisions[usize::from(!decision.allowed())].fetch_add(1, Ordering::Relaxed);
+        self.metrics.decided(decision.reason, started.elapsed());
         self.answer(&decision, &id)
     }
 
-    fn event(
-        &self,
-        id: &str,
-        decision: &Decision,
-        original: &Original,
-        time: crate::protocol::time::Time,
-    ) -> Event {
+    fn decide(&self, id: &str, deployment: Option<&str>, peer: IpAddr, request: &Parts) -> (Decision, Event) {
+        let headers = &request.headers;
+        let (original, doubt) = match self.original(peer, headers) {
+            Ok(original) => (original, None),
+            Err(reason) => {
+                let method = request.method.as_str();
+                (Original { method, uri: "", host: None, client: peer }, Some(reason))
+            }
+        };
+        let host = original.host.as_deref().unwrap_or("");
+        let facts = RequestFacts {
+            deployment: deployment.map_or(Target::Host(host), Target::Id),
+            method: original.method,
+            uri: original.uri,
+            client: Some(original.client),
+        };
+        let wall = (self.clock)();
+        let mut decision = decide(bearer(headers), &facts, &self.live.snapshot(), self.live.now(wall));
+        if let Some(doubt) = doubt.filter(|_| decision.allowed()) {
+            decision.reason = doubt;
+        }
+        let event = self.event(id, &decision, &original, wall);
+        (decision, event)
+    }
+
+    fn event(&self, id: &str, decision: &Decision, original: &Original<'_>, time: Time) -> Event {
         Event {
             sequence: 0,
             id: id.to_owned(),
             time,
             node: self.node.clone(),
-            decision: if decision.allowed() { "allow" } else { "deny" }.to_owned(),
-            reason: decision.reason.code().to_owned(),
-            token: decision.token.as_ref().map(ToString::to_string),
+            decision: if decision.allowed() { "allow" } else { "deny" }.into(),
+            reason: decision.reason.code().into(),
+            token: decision.token.clone(),
             generation: decision.generation,
-            role: decision.role.as_ref().map(ToString::to_string),
-            deployment: decision.deployment.as_ref().map(ToString::to_string),
+            role: decision.role.clone(),
+            deployment: decision.deployment.clone(),
             method: original.method.chars().take(32).collect(),
-            route: decision.route.as_deref().map(str::to_owned),
+            route: decision.route.clone(),
             path: decision.path.clone(),
-            permission: decision.permission.map(|permission| permission.to_string()),
+            permission: decision.permission.map(Permission::as_str).map(Cow::Borrowed),
             client: Some(original.client),
-            glass: "always".to_owned(),
-            connectivity: self.live.standing().connectivity,
+            glass: "always".into(),
+            connectivity: self.live.connectivity(),
             prev: String::new(),
         }
     }
@@ -241,35 +224,37 @@ impl Face {
             Body::empty()
         } else {
             let problem = serde_json::json!({
-                "type": format!("https://halligan.invalid/reasons/{}", reason.code()),
+                "type": format!("urn:halligan:reason:{}", reason.code()),
                 "title": reason.title(), "status": status, "code": reason.code(), "event": id,
             });
             Body::from(problem.to_string())
         });
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
         let headers = response.headers_mut();
-        let mut set = |name: &'static str, value: &str| {
+        headers.insert(REASON, HeaderValue::from_static(reason.code()));
+        let mut set = |name: HeaderName, value: &str| {
             if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(HeaderName::from_static(name), value);
+                headers.insert(name, value);
             }
         };
-        set("x-halligan-reason", reason.code());
-        set("x-halligan-event-id", id);
+        set(EVENT_ID, id);
         if decision.allowed() {
-            for (name, value) in [
-                ("x-halligan-token-id", decision.token.as_ref().map(ToString::to_string)),
-                ("x-halligan-role", decision.role.as_ref().map(ToString::to_string)),
-                ("x-halligan-deployment", decision.deployment.as_ref().map(ToString::to_string)),
-            ] {
-                set(name, &value.unwrap_or_default());
+            if let Some(token) = &decision.token {
+                set(TOKEN_ID, token.as_str());
             }
-        } else {
-            set("content-type", "application/problem+json");
-            if status == 401 {
-                // RFC 6750 section 3.1: without a token, no error code.
-                let missing = reason == Reason::TokenMissing;
-                set("www-authenticate", if missing { "Bearer" } else { "Bearer error=\"invalid_token\"" });
+            if let Some(role) = &decision.role {
+                set(ROLE, &role.to_string());
             }
+            if let Some(deployment) = &decision.deployment {
+                set(DEPLOYMENT, deployment.as_str());
+            }
+            return response;
+        }
+        set(header::CONTENT_TYPE, "application/problem+json");
+        if status == 401 {
+            // RFC 6750 section 3.1: without a token, no error code.
+            let missing = reason == Reason::TokenMissing;
+            set(header::WWW_AUTHENTICATE, if missing { "Bearer" } else { "Bearer error=\"invalid_token\"" });
         }
         response
     }
@@ -283,22 +268,16 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
 }
 
-impl Reason {
-    /// The reason in words.
-    #[must_use]
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::NeedsControlPlane => {
-                "A standard token needs the control plane; a direct-access token does not"
-            }
-            Self::ReplicaMissing => "This node has no replica yet",
-            Self::ReplicaStale => "This node's replica is older than the policy allows",
-            Self::ClockUntrusted => "This node's clock is behind what it knows to have passed",
-            Self::AuditUnavailable => "This use could not be recorded",
-            Self::PermissionDenied => "The token's role does not allow this",
-            Self::RouteUnknown => "No route is known for this method and path",
-            Self::PathInvalid => "What was asked for has more than one reading",
-            _ => "The token does not open this deployment now",
-        }
+/// A host without its port, in lower case.
+fn host_name(host: &str) -> Cow<'_, str> {
+    let name = match host.rsplit_once(':') {
+        // The colons of an IPv6 address stand in brackets.
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        name.to_ascii_lowercase().into()
+    } else {
+        name.into()
     }
 }

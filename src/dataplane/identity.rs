@@ -105,11 +105,22 @@ pub fn node_key(path: &Path, rng: &mut dyn CryptoRng) -> Result<SigningKey, Iden
         write_private(path, key.to_pkcs8_pem().as_bytes()).map_err(failed)?;
         return Ok(key);
     }
-    if std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o077 != 0 {
-        return Err(IdentityError::Exposed(path.into()));
-    }
+    check_key_file(path)?;
     let pem = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
     SigningKey::from_pkcs8_pem(&pem).map_err(|source| IdentityError::Key { path: path.into(), source })
+}
+
+/// Refuses a key file that others can read. One that is not there yet is made at the first start.
+pub fn check_key_file(path: &Path) -> Result<(), IdentityError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+            Err(IdentityError::Exposed(path.into()))
+        }
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(IdentityError::File { path: path.into(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads the pinned roots: every `*.pem` of a directory.

@@ -1,6 +1,7 @@
 //! What the faces read while the sync writes: the snapshot in force, and how the node stands with its control plane.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -25,12 +26,29 @@ pub struct Standing {
     pub last_error: Option<String>,
 }
 
+/// Something that must not happen, and did.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Alarm {
+    /// When it last happened.
+    pub time: Time,
+    /// What.
+    pub what: String,
+    /// How often in a row.
+    pub times: u64,
+}
+
+/// Alarms that are remembered.
+const ALARMS: usize = 32;
+
 /// Shared by all parts of a daemon.
 pub struct Live {
     snapshot: ArcSwap<Snapshot>,
     standing: Mutex<Standing>,
     floor: AtomicI64,
-    alarms: AtomicU64,
+    alarms: Mutex<VecDeque<Alarm>>,
+    alarm_count: AtomicU64,
+    online: AtomicU8,
 }
 
 impl Live {
@@ -47,7 +65,9 @@ impl Live {
             snapshot: ArcSwap::from_pointee(snapshot),
             standing: Mutex::new(standing),
             floor: AtomicI64::new(floor.unix()),
-            alarms: AtomicU64::new(0),
+            alarms: Mutex::default(),
+            alarm_count: AtomicU64::new(0),
+            online: AtomicU8::new(Connectivity::Connecting as u8),
         }
     }
 
@@ -82,6 +102,7 @@ impl Live {
         if standing.connectivity != Connectivity::Online {
             tracing::info!("the control plane answers");
             (standing.connectivity, standing.since) = (Connectivity::Online, now);
+            self.online.store(Connectivity::Online as u8, Ordering::Relaxed);
         }
         (standing.last_contact, standing.last_error) = (Some(now), None);
     }
@@ -92,19 +113,47 @@ impl Live {
         if standing.connectivity != Connectivity::Offline {
             tracing::warn!(%error, "the control plane can't be reached; deciding alone");
             (standing.connectivity, standing.since) = (Connectivity::Offline, now);
+            self.online.store(Connectivity::Offline as u8, Ordering::Relaxed);
         }
         standing.last_error = Some(error);
     }
 
+    /// Whether the control plane can be reached, without waiting for whoever finds out.
+    #[must_use]
+    pub fn connectivity(&self) -> Connectivity {
+        let known = [Connectivity::Connecting, Connectivity::Online, Connectivity::Offline];
+        let now = self.online.load(Ordering::Relaxed);
+        known.into_iter().find(|state| *state as u8 == now).unwrap_or(Connectivity::Connecting)
+    }
+
+    /// Moves the time floor up; returns where it stands.
+    pub fn raise_floor(&self, time: Time) -> Time {
+        Time::from_unix(self.floor.fetch_max(time.unix(), Ordering::Relaxed).max(time.unix()))
+    }
+
     /// Something happened that must not happen.
-    pub fn alarm(&self, what: &str) {
+    pub fn alarm(&self, what: &str, now: Time) {
         tracing::error!(alarm = what, "alarm");
-        self.alarms.fetch_add(1, Ordering::Relaxed);
+        self.alarm_count.fetch_add(1, Ordering::Relaxed);
+        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        match alarms.back_mut().filter(|last| last.what == what) {
+            Some(last) => (last.time, last.times) = (now, last.times + 1),
+            None => alarms.push_back(Alarm { time: now, what: what.to_owned(), times: 1 }),
+        }
+        if alarms.len() > ALARMS {
+            alarms.pop_front();
+        }
+    }
+
+    /// The latest alarms since the start, oldest first.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// How many alarms there were since the start.
     #[must_use]
-    pub fn alarms(&self) -> u64 {
-        self.alarms.load(Ordering::Relaxed)
+    pub fn alarm_count(&self) -> u64 {
+        self.alarm_count.load(Ordering::Relaxed)
     }
 }

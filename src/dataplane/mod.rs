@@ -1,5 +1,6 @@
 //! The data plane: what runs on every host that guards deployments.
 
+pub mod admin;
 pub mod audit;
 pub mod config;
 pub mod daemon;
@@ -7,9 +8,18 @@ pub mod decide;
 pub mod http;
 pub mod identity;
 pub mod live;
+pub mod metrics;
+pub mod replication;
 pub mod routes;
 pub mod signatures;
 pub mod snapshot;
 pub mod store;
 pub mod sync;
 pub mod upstream;
+
+use std::sync::Arc;
+
+use crate::protocol::time::Time;
+
+/// Reads the wall clock.
+pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use thiserror::Error;
 
 use super::snapshot::{Replica, Takeaway};
-use crate::protocol::bundle::{BundleError, BundleReader, Change, Limits};
+use crate::protocol::bundle::{BundleError, BundleReader, Change, Limits, write_bundle};
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::head::{HeadError, SignedHead};
 use crate::protocol::id::{DataPlaneId, TokenId};
@@ -28,6 +28,8 @@ CREATE TABLE record (kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, 
 -- What was once proved about a token or a role, so that no later feed can say otherwise.
 CREATE TABLE ledger (kind TEXT NOT NULL, key TEXT NOT NULL, proved BLOB NOT NULL, generation INTEGER NOT NULL,
     revoked INTEGER NOT NULL, PRIMARY KEY (kind, key)) STRICT, WITHOUT ROWID;
+-- The latest time this node has proof of.
+CREATE TABLE floor (id INTEGER PRIMARY KEY CHECK (id = 1), time INTEGER NOT NULL) STRICT;
 -- Heads that contradict one this node had proved: evidence.
 CREATE TABLE fork (version INTEGER NOT NULL, text TEXT NOT NULL UNIQUE) STRICT;
 ";
@@ -99,9 +101,29 @@ pub enum StoreError {
         /// What it would have changed.
         what: &'static str,
     },
+    /// A bundle could not be written.
+    #[error("the bundle could not be written: {0}")]
+    Write(#[from] std::io::Error),
     /// A row that can't be one.
     #[error("the replica database holds an unknown kind of record")]
     Kind,
+}
+
+impl StoreError {
+    /// Whether it is a sign of tampering, rather than of a broken disk or two changes that crossed.
+    #[must_use]
+    pub fn alarming(&self) -> bool {
+        !matches!(self, Self::Database(_) | Self::Base { .. } | Self::Bundle(_) | Self::Write(_))
+    }
+}
+
+/// How a bundle came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From the feed: its head must be fresh, or the feed is frozen.
+    Feed,
+    /// In a file that someone carried here: as fresh as the way was short. The staleness policy judges its age.
+    File,
 }
 
 /// The replica database of one data plane.
@@ -146,7 +168,7 @@ impl ReplicaStore {
 
     /// Takes a bundle in, from a feed or a file: all of it, or nothing. Of a bundle that is refused because it breaks an
     /// invariant, though rightly signed, what takes access away is kept; nothing that gives any.
-    pub fn apply(&mut self, bundle: impl Read, now: Time) -> Result<(), StoreError> {
+    pub fn apply(&mut self, bundle: impl Read, origin: Origin, now: Time) -> Result<(), StoreError> {
         let mut reader = BundleReader::new(bundle, Limits::default())?;
         let (have, keyset) = self.held()?;
         let (keyset, new_keysets) = self.follow(keyset, reader.keysets())?;
@@ -158,7 +180,7 @@ impl ReplicaStore {
         if head.keyset != keyset.version() {
             return Err(StoreError::KeysetVersion { head: head.keyset, keyset: keyset.version() });
         }
-        if now >= head.exp {
+        if origin == Origin::Feed && now >= head.exp {
             return Err(StoreError::Frozen(head.exp));
         }
         if head.iat > now.plus(SKEW) {
@@ -233,6 +255,28 @@ impl ReplicaStore {
         }
         transaction.execute("INSERT OR REPLACE INTO head VALUES (1, ?1)", [signed.as_str()])?;
         transaction.commit()?;
+        Ok(())
+    }
+
+    /// The replica as a bundle, which another node of this data plane can take in.
+    pub fn export(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(head) = head_text(&self.connection)? else { return Ok(None) };
+        let changes = records(&self.connection)?.into_iter().map(Change::Put);
+        Ok(Some(write_bundle(&keyset_chain(&self.connection)?, &head, 0, changes)?))
+    }
+
+    /// The latest time this node has proof of.
+    pub fn floor(&self) -> Result<Time, StoreError> {
+        let time = self.connection.query_row("SELECT time FROM floor", [], |row| row.get(0)).optional()?;
+        Ok(Time::from_unix(time.unwrap_or(0)))
+    }
+
+    /// Moves the floor up.
+    pub fn raise_floor(&self, time: Time) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO floor VALUES (1, ?1) ON CONFLICT DO UPDATE SET time = max(time, excluded.time)",
+            [time.unix()],
+        )?;
         Ok(())
     }
 

@@ -1,13 +1,16 @@
 //! Events: what the audit log keeps of each decision, one JSON line each, chained by hash.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::id::NodeId;
+use super::id::{DeploymentId, NodeId, TokenId};
 use super::jws::BASE64URL;
+use super::role::RoleRef;
 use super::time::Time;
 
 /// Whether the node could reach its control plane when it decided.
@@ -44,37 +47,37 @@ pub struct Event {
     /// Who decided.
     pub node: NodeId,
     /// What was decided, in words a program can read: `allow` or `deny`.
-    pub decision: String,
+    pub decision: Cow<'static, str>,
     /// The reason code.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// The token, once its signature held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
+    pub token: Option<TokenId>,
     /// The token's generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u32>,
     /// The token's role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<String>,
+    pub role: Option<RoleRef>,
     /// The deployment asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deployment: Option<String>,
+    pub deployment: Option<DeploymentId>,
     /// The request's method.
     pub method: String,
     /// The template of the route it matched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub route: Option<String>,
+    pub route: Option<Arc<str>>,
     /// The canonical path, without the query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The permission it needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub permission: Option<String>,
+    pub permission: Option<Cow<'static, str>>,
     /// Where it came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
     /// The break-glass state of the deployment.
-    pub glass: String,
+    pub glass: Cow<'static, str>,
     /// Whether the control plane could be reached.
     pub connectivity: Connectivity,
     /// [`line_hash`] of the event before.

@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::key::{KeyId, PublicKey, SigningKey};
 
 /// base64url without padding; trailing bits must be zero, so that one value has one spelling.
-pub(super) const BASE64URL: GeneralPurpose = URL_SAFE_NO_PAD;
+pub(crate) const BASE64URL: GeneralPurpose = URL_SAFE_NO_PAD;
 
 /// The longest JOSE header accepted, decoded, in bytes.
 const MAX_HEADER: usize = 512;

@@ -1,47 +1,62 @@
 //! The HTTP API: JSON in camelCase, problems by RFC 9457.
 
+mod estate;
+mod nodes;
+mod tokens;
+
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Path, Query, Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::ControlPlane;
-use super::accounts::{Kind, NewDeployment, NewUser};
-use super::authorization::{Actor, Operation};
-use super::enrolment::Enrolment;
+use super::authorization::Actor;
 use super::error::Error;
-use super::tokens::{NewToken, TokenUpdate};
-use crate::protocol::bundle::MEDIA_TYPE;
-use crate::protocol::permission::CATALOGUE;
-use crate::protocol::role::built_in;
 
 type Control = State<Arc<ControlPlane>>;
 
 /// The routes of the API.
 pub fn router(control: Arc<ControlPlane>) -> Router {
     let organization = Router::new()
-        .route("/tokens", get(list_tokens).post(create_token))
-        .route("/tokens/{id}", get(show_token).post(update_token).delete(delete_token))
-        .route("/tokens/{id}/rotate", post(rotate_token))
-        .route("/tokens/{id}/roles", post(replace_roles))
-        .route("/workspaces", get(list_workspaces).post(create_workspace))
-        .route("/deployments", get(list_deployments).post(create_deployment))
-        .route("/users", post(create_user))
-        .route("/data-planes", get(list_data_planes).post(create_data_plane))
-        .route("/data-planes/{id}/enrolment-tokens", post(create_enrolment_token))
-        .route("/data-planes/{id}/nodes", get(list_nodes))
-        .route("/roles", get(list_roles));
+        .route("/", get(estate::show_organization))
+        .route("/tokens", get(tokens::list_tokens).post(tokens::create_token))
+        .route(
+            "/tokens/{id}",
+            get(tokens::show_token).post(tokens::update_token).delete(tokens::delete_token),
+        )
+        .route("/tokens/{id}/rotate", post(tokens::rotate_token))
+        .route("/tokens/{id}/roles", post(tokens::replace_roles))
+        .route("/workspaces", get(estate::list_workspaces).post(estate::create_workspace))
+        .route("/workspaces/{id}", get(estate::show_workspace).delete(estate::delete_workspace))
+        .route("/deployments", get(estate::list_deployments).post(estate::create_deployment))
+        .route(
+            "/deployments/{id}",
+            get(estate::show_deployment).post(estate::update_deployment).delete(estate::delete_deployment),
+        )
+        .route("/users", get(estate::list_users).post(estate::create_user))
+        .route("/users/{id}", delete(estate::delete_user))
+        .route("/users/{id}/roles", post(estate::set_user_roles))
+        .route("/users/{id}/token", post(estate::rotate_user_token))
+        .route("/data-planes", get(estate::list_data_planes).post(estate::create_data_plane))
+        .route("/data-planes/{id}", get(estate::show_data_plane))
+        .route("/data-planes/{id}/enrolment-tokens", post(estate::create_enrolment_token))
+        .route("/data-planes/{id}/nodes", get(estate::list_nodes))
+        .route("/data-planes/{id}/nodes/{node}", delete(estate::retire_node))
+        .route("/roles", get(estate::list_roles))
+        .route("/roles/{id}", get(estate::show_role));
     Router::new()
+        .route("/v1/organizations", get(estate::list_organizations))
         .nest("/v1/organizations/{organization}", organization)
-        .route("/v1/authorization/permission-groups", get(permission_groups))
-        .route("/v1/enrol", post(enrol))
-        .route("/v1/data-planes/{id}/feed", get(feed))
+        .route("/v1/authorization/permission-groups", get(estate::permission_groups))
+        .route("/v1/enrol", post(nodes::enrol))
+        .route("/v1/data-planes/{id}/feed", get(nodes::feed))
         .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "not_found", "there is no such call") })
         .with_state(control)
 }
 
@@ -135,225 +150,13 @@ async fn answer<T: Serialize + Send + 'static>(
     }
 }
 
-#[derive(Deserialize)]
-struct Page {
-    #[serde(default)]
-    offset: u64,
-    #[serde(default = "fifty")]
-    limit: u64,
-}
-
-fn fifty() -> u64 {
-    50
-}
-
-async fn list_tokens(
-    State(control): Control,
-    actor: Actor,
-    Path(organization): Path<String>,
-    Query(page): Query<Page>,
+/// Answers a call that gives nothing back.
+async fn done(
+    control: &Arc<ControlPlane>,
+    work: impl FnOnce(&ControlPlane) -> Result<(), Error> + Send + 'static,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_tokens(&actor, &organization, page.offset, page.limit))
-        .await
-}
-
-async fn create_token(
-    State(control): Control,
-    actor: Actor,
-    Path(organization): Path<String>,
-    Body(new): Body<NewToken>,
-) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| c.create_token(&actor, &organization, new)).await
-}
-
-async fn show_token(
-    State(control): Control,
-    actor: Actor,
-    Path((organization, id)): Path<(String, String)>,
-) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.show_token(&actor, &organization, &id)).await
-}
-
-async fn update_token(
-    State(control): Control,
-    actor: Actor,
-    Path((organization, id)): Path<(String, String)>,
-    Body(update): Body<TokenUpdate>,
-) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.update_token(&actor, &organization, &id, &update)).await
-}
-
-async fn delete_token(
-    State(control): Control,
-    actor: Actor,
-    Path((organization, id)): Path<(String, String)>,
-) -> Response {
-    match off_reactor(&control, move |c| c.delete_token(&actor, &organization, &id)).await {
+    match off_reactor(control, work).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => error.into_response(),
-    }
-}
-
-async fn rotate_token(
-    State(control): Control,
-    actor: Actor,
-    Path((organization, id)): Path<(String, String)>,
-) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.rotate_token(&actor, &organization, &id)).await
-}
-
-async fn replace_roles(
-    State(control): Control,
-    actor: Actor,
-    Path((organization, id)): Path<(String, String)>,
-) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.replace_roles(&actor, &organization, &id)).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewNamed {
-    name: String,
-}
-
-async fn list_workspaces(
-    State(control): Control,
-    actor: Actor,
-    Path(organization): Path<String>,
-) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_named(&actor, Kind::Workspace, &organization)).await
-}
-
-async fn create_workspace(
-    State(control): Control,
-    actor: Actor,
-    Path(organization): Path<String>,
-    Body(new): Body<NewNamed>,
-) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| {
-        c.create_named(&actor, Kind::Workspace, &organization, &new.name)
-    })
-    .await
-}
-
-async fn list_data_planes(
-    State(control): Control,
-    actor: Actor,
-    Path(organization): Path<String>,
-) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_named(&actor, Kind::DataPlane, &organization)).await
-}
-
-async fn create_data_plane(
-    State(control): Control,
-    actor: Actor,
-    Path(organization): Path<String>,
-    Body(new): Body<NewNamed>,
-) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| {
-        c.create_named(&actor, Kind::DataPlane, &organization, &new.name)
-    })
-    .await
-}
-
-async fn list_deployments(
-    State(control): Control,
-    actor: Actor,
-    Path(organization): Path<String>,
-) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_deployments(&actor, &organization)).await
-}
-
-async fn create_deployment(
-    State(control): Control,
-    actor: Actor,
-    Path(organization): Path<String>,
-    Body(new): Body<NewDeployment>,
-) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| c.create_deployment(&actor, &organization, new)).await
-}
-
-async fn create_user(
-    State(control): Control,
-    actor: Actor,
-    Path(organization): Path<String>,
-    Body(new): Body<NewUser>,
-) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| c.create_user(&actor, &organization, new)).await
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct NewEnrolmentToken {
-    #[serde(default = "a_day")]
-    expires_in_seconds: i64,
-}
-
-fn a_day() -> i64 {
-    86_400
-}
-
-async fn create_enrolment_token(
-    State(control): Control,
-    actor: Actor,
-    Path((organization, id)): Path<(String, String)>,
-    Body(new): Body<NewEnrolmentToken>,
-) -> Response {
-    let seconds = new.expires_in_seconds;
-    answer(&control, StatusCode::CREATED, move |c| {
-        c.create_enrolment_token(&actor, &organization, &id, seconds)
-    })
-    .await
-}
-
-async fn list_nodes(
-    State(control): Control,
-    actor: Actor,
-    Path((organization, id)): Path<(String, String)>,
-) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_nodes(&actor, &organization, &id)).await
-}
-
-async fn list_roles(actor: Actor, Path(organization): Path<String>) -> Response {
-    match actor.may(Operation::Read, &organization) {
-        Ok(()) => Json(built_in()).into_response(),
-        Err(error) => error.into_response(),
-    }
-}
-
-async fn permission_groups(_: Actor) -> Response {
-    Json(CATALOGUE).into_response()
-}
-
-async fn enrol(State(control): Control, Body(enrolment): Body<Enrolment>) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.enrol(&enrolment)).await
-}
-
-#[derive(Deserialize)]
-struct Since {
-    #[serde(default, rename = "since")]
-    version: u64,
-    #[serde(default)]
-    keyset: u64,
-    #[serde(default)]
-    wait: u64,
-}
-
-async fn feed(
-    State(control): Control,
-    Path(id): Path<String>,
-    Query(query): Query<Since>,
-    request: Request,
-) -> Response {
-    let (parts, _) = request.into_parts();
-    let result = async {
-        let (bearer, plane) = (bearer(&parts)?, id.clone());
-        off_reactor(&control, move |c| c.authenticate_node(&bearer, &plane)).await?;
-        control.wait_for_change(&id, query.version, query.wait).await?;
-        off_reactor(&control, move |c| c.feed(&id, query.version, query.keyset)).await
-    };
-    match result.await {
-        Ok(bundle) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], bundle).into_response(),
         Err(error) => error.into_response(),
     }
 }

@@ -9,6 +9,10 @@ CREATE TABLE workspace (
     id TEXT PRIMARY KEY, organization TEXT NOT NULL REFERENCES organization, name TEXT NOT NULL,
     created_at INTEGER NOT NULL, UNIQUE (organization, name)
 ) STRICT;
+CREATE TABLE workspace_role (
+    user TEXT NOT NULL REFERENCES user, workspace TEXT NOT NULL REFERENCES workspace, role TEXT NOT NULL,
+    PRIMARY KEY (user, workspace)
+) STRICT, WITHOUT ROWID;
 -- version, count and digest are those of the replica its nodes hold.
 CREATE TABLE data_plane (
     id TEXT PRIMARY KEY, organization TEXT NOT NULL REFERENCES organization, name TEXT NOT NULL,
@@ -25,7 +29,9 @@ CREATE TABLE token (
     id TEXT PRIMARY KEY, organization TEXT NOT NULL REFERENCES organization, name TEXT NOT NULL, description TEXT NOT NULL,
     type TEXT NOT NULL, kind TEXT NOT NULL, entity TEXT NOT NULL, role TEXT NOT NULL, generation INTEGER NOT NULL,
     short TEXT NOT NULL, start_at INTEGER NOT NULL, end_at INTEGER, days INTEGER, created_at INTEGER NOT NULL,
-    created_by TEXT NOT NULL, updated_at INTEGER NOT NULL, updated_by TEXT NOT NULL, last_rotated_at INTEGER, deleted_at INTEGER
+    created_by TEXT NOT NULL, updated_at INTEGER NOT NULL, updated_by TEXT NOT NULL, last_rotated_at INTEGER, deleted_at INTEGER,
+    -- Where it is: none for a token of the organization.
+    workspace TEXT
 ) STRICT;
 CREATE TABLE record (
     data_plane TEXT NOT NULL REFERENCES data_plane, kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL,

@@ -2,25 +2,29 @@
 //!
 //! Whoever decides hands its event over and goes on; one thread numbers, chains and commits whatever has gathered. A
 //! mutating request waits for that commit, which SQLite has made durable (synchronous = FULL), before it is answered.
+//! At intervals the node signs where its log stands, so that even its end can't be cut off unseen.
 
+mod read;
 mod verify;
+mod writer;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use crate::dataplane::Clock;
 use crate::protocol::event::{Event, GENESIS, line_hash};
+use crate::protocol::id::NodeId;
+use crate::protocol::key::SigningKey;
 
+pub use read::events;
 pub use verify::{Fault, Report, verify};
-
-/// Events in one row at most.
-const BLOCK: usize = 256;
+use writer::Writer;
 
 /// The event could not be recorded: the queue is full, or the disk fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -41,33 +45,68 @@ pub enum AuditError {
     Thread(std::io::Error),
 }
 
+/// An event on its way to the disk, and who waits for it to be there.
 struct Entry {
     event: Event,
     durable: Option<oneshot::Sender<()>>,
 }
 
+#[derive(Default)]
+struct Pending {
+    entries: Vec<Entry>,
+    /// Someone waits: commit at once.
+    urgent: bool,
+    closed: bool,
+}
+
+/// What those who decide and the writer share.
+struct Queue {
+    pending: Mutex<Pending>,
+    wake: Condvar,
+    failing: AtomicBool,
+    capacity: usize,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        // Nothing panics while it holds the lock; were it so, the events in it are whole all the same.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// An open audit log.
 pub struct AuditLog {
-    queue: Mutex<Option<SyncSender<Entry>>>,
+    queue: Arc<Queue>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    failing: Arc<AtomicBool>,
     boot: u64,
     count: AtomicU64,
 }
 
 impl AuditLog {
-    /// Opens the log at `path`, or begins it. `queue` bounds the events that wait to be written.
-    pub fn open(path: &Path, queue: usize) -> Result<Self, AuditError> {
+    /// Opens the log at `path`, or begins it, for `node`, whose `key` signs its checkpoints. At most `capacity` events
+    /// wait to be written.
+    pub fn open(
+        path: &Path,
+        node: NodeId,
+        key: Arc<SigningKey>,
+        clock: Clock,
+        capacity: usize,
+    ) -> Result<Self, AuditError> {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(
             "CREATE TABLE IF NOT EXISTS block (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, lines TEXT NOT NULL) STRICT;
-             CREATE TABLE IF NOT EXISTS boot (number INTEGER PRIMARY KEY) STRICT;
-             INSERT INTO boot DEFAULT VALUES;",
+             CREATE TABLE IF NOT EXISTS checkpoint (sequence INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
+             CREATE TABLE IF NOT EXISTS boot (number INTEGER PRIMARY KEY) STRICT;",
         )?;
-        // Each start counts: an event's id, made before the event has its place, is not given twice.
-        let boot = connection.query_row("SELECT max(number) FROM boot", [], |row| row.get(0))?;
+        // An event's id is given before the event has its place. The time of the start makes ids unique also when a log
+        // was lost; counting on makes them unique when two starts fall into one second.
+        let boot = connection.query_row(
+            "INSERT INTO boot SELECT max(?1, coalesce(max(number) + 1, 0)) FROM boot RETURNING number",
+            [clock().unix()],
+            |row| row.get(0),
+        )?;
         let tail: Option<String> = connection
             .query_row("SELECT lines FROM block ORDER BY first DESC LIMIT 1", [], |row| row.get(0))
             .optional()?;
@@ -75,18 +114,16 @@ impl AuditLog {
             Some(line) => (serde_json::from_str::<Event>(line)?.sequence, line_hash(line)),
             None => (0, GENESIS.to_owned()),
         };
-        let (sender, receiver) = sync_channel(queue);
-        let failing = Arc::new(AtomicBool::new(false));
-        let writer = Writer { connection, sequence, prev, failing: Arc::clone(&failing) };
-        let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&receiver));
+        let queue = Arc::new(Queue {
+            pending: Mutex::default(),
+            wake: Condvar::new(),
+            failing: AtomicBool::new(false),
+            capacity,
+        });
+        let writer = Writer::new(connection, sequence, prev, node, key, clock, Arc::clone(&queue));
+        let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run());
         let thread = thread.map_err(AuditError::Thread)?;
-        Ok(Self {
-            queue: Mutex::new(Some(sender)),
-            writer: Mutex::new(Some(thread)),
-            failing,
-            boot,
-            count: AtomicU64::new(0),
-        })
+        Ok(Self { queue, writer: Mutex::new(Some(thread)), boot, count: AtomicU64::new(0) })
     }
 
     /// A new event id, unique in this node's log.
@@ -102,25 +139,34 @@ impl AuditLog {
         event: Event,
         durable: bool,
     ) -> Result<Option<oneshot::Receiver<()>>, AuditUnavailable> {
-        let (sender, receiver) = durable.then(oneshot::channel).unzip();
-        let queue =
-            self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(AuditUnavailable)?;
-        if self.failing.load(Ordering::Relaxed) && !durable {
+        if self.failing() {
             return Err(AuditUnavailable);
         }
-        queue.try_send(Entry { event, durable: sender }).map_err(|_| AuditUnavailable)?;
+        let (sender, receiver) = durable.then(oneshot::channel).unzip();
+        let mut pending = self.queue.lock();
+        if pending.closed || pending.entries.len() >= self.queue.capacity {
+            return Err(AuditUnavailable);
+        }
+        let wake = pending.entries.is_empty() || (durable && !pending.urgent);
+        pending.urgent |= durable;
+        pending.entries.push(Entry { event, durable: sender });
+        drop(pending);
+        if wake {
+            self.queue.wake.notify_one();
+        }
         Ok(receiver)
     }
 
     /// Whether the last write failed.
     #[must_use]
     pub fn failing(&self) -> bool {
-        self.failing.load(Ordering::Relaxed)
+        self.queue.failing.load(Ordering::Relaxed)
     }
 
-    /// Writes what waits, and ends the writer.
+    /// Writes what waits, signs where the log stands, and ends the writer.
     pub fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.queue.lock().closed = true;
+        self.queue.wake.notify_one();
         if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // A writer that panicked has said so already; there is nothing left to write.
             let _ = writer.join();
@@ -131,54 +177,5 @@ impl AuditLog {
 impl Drop for AuditLog {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-struct Writer {
-    connection: Connection,
-    sequence: u64,
-    prev: String,
-    failing: Arc<AtomicBool>,
-}
-
-impl Writer {
-    fn run(mut self, queue: &Receiver<Entry>) {
-        while let Ok(first) = queue.recv() {
-            let mut batch = vec![first];
-            while let Some(entry) = (batch.len() < BLOCK).then(|| queue.try_recv().ok()).flatten() {
-                batch.push(entry);
-            }
-            let written = self.write(&mut batch);
-            self.failing.store(written.is_err(), Ordering::Relaxed);
-            match written {
-                // Whoever waited may have gone: the event stands all the same.
-                Ok(()) => batch.into_iter().filter_map(|entry| entry.durable).for_each(|done| {
-                    let _ = done.send(());
-                }),
-                Err(error) => {
-                    tracing::error!(%error, events = batch.len(), "alarm: events can't be recorded");
-                }
-            }
-        }
-    }
-
-    fn write(&mut self, batch: &mut [Entry]) -> Result<(), AuditError> {
-        let (mut sequence, mut prev, mut lines) = (self.sequence, self.prev.clone(), String::new());
-        for Entry { event, .. } in batch {
-            sequence += 1;
-            event.sequence = sequence;
-            event.prev = prev;
-            let line = serde_json::to_string(event)?;
-            prev = line_hash(&line);
-            lines.push_str(&line);
-            lines.push('\n');
-        }
-        self.connection.prepare_cached("INSERT INTO block VALUES (?1, ?2, ?3)")?.execute(params![
-            self.sequence + 1,
-            sequence,
-            lines
-        ])?;
-        (self.sequence, self.prev) = (sequence, prev);
-        Ok(())
     }
 }

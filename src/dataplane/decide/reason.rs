@@ -50,6 +50,32 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, in the order of the declaration.
+    pub const ALL: [Self; 22] = [
+        Self::Ok,
+        Self::TokenMissing,
+        Self::TokenMalformed,
+        Self::TokenTooLarge,
+        Self::SignatureInvalid,
+        Self::KeyUnknown,
+        Self::TokenUnknown,
+        Self::TokenExpired,
+        Self::TokenNotYetValid,
+        Self::TokenRevoked,
+        Self::TokenRotated,
+        Self::WrongDeployment,
+        Self::RoleMismatch,
+        Self::PermissionDenied,
+        Self::RouteUnknown,
+        Self::PathInvalid,
+        Self::NeedsControlPlane,
+        Self::SourceNotAllowed,
+        Self::ReplicaMissing,
+        Self::ReplicaStale,
+        Self::ClockUntrusted,
+        Self::AuditUnavailable,
+    ];
+
     /// The code as it stands in headers, logs and metrics.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -102,6 +128,73 @@ impl Reason {
             | Self::NeedsControlPlane
             | Self::SourceNotAllowed => 403,
             Self::ReplicaMissing | Self::ReplicaStale | Self::ClockUntrusted | Self::AuditUnavailable => 503,
+        }
+    }
+
+    /// The reason in a sentence, for people.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Ok => "The request may pass",
+            Self::TokenMissing => "No bearer token came with the request",
+            Self::TokenMalformed => "What came as a token is none",
+            Self::TokenTooLarge => "The token is larger than 4 KiB",
+            Self::SignatureInvalid => "The token's signature does not hold",
+            Self::KeyUnknown => "The token was signed with a key this node does not know",
+            Self::TokenUnknown => "This node's replica does not hold the token",
+            Self::TokenExpired => "The token has expired",
+            Self::TokenNotYetValid => "The token is not valid yet",
+            Self::TokenRevoked => "The token was revoked",
+            Self::TokenRotated => "The token was rotated; only its newest value is valid",
+            Self::WrongDeployment => "The token is for another deployment",
+            Self::RoleMismatch => "The token's role is not the one it was created with",
+            Self::PermissionDenied => "The token's role does not allow this",
+            Self::RouteUnknown => "No route is known for this method and path",
+            Self::PathInvalid => "What was asked for can't be told without doubt",
+            Self::NeedsControlPlane => {
+                "A standard token needs the control plane to vouch for it; use a direct-access token"
+            }
+            Self::SourceNotAllowed => "The token may not be used from this address",
+            Self::ReplicaMissing => "This node has no replica yet",
+            Self::ReplicaStale => "This node's replica is older than its policy allows",
+            Self::ClockUntrusted => "This node's clock is behind a time it knows to have passed",
+            Self::AuditUnavailable => "This use could not be recorded",
+        }
+    }
+
+    /// The step of the request's way at which it is found.
+    #[must_use]
+    pub const fn step(self) -> &'static str {
+        match self {
+            Self::TokenMissing | Self::TokenMalformed | Self::TokenTooLarge => "token",
+            Self::SignatureInvalid | Self::KeyUnknown => "signature",
+            Self::ReplicaMissing | Self::TokenUnknown | Self::NeedsControlPlane => "replica",
+            Self::TokenExpired
+            | Self::TokenNotYetValid
+            | Self::TokenRevoked
+            | Self::TokenRotated
+            | Self::RoleMismatch
+            | Self::WrongDeployment
+            | Self::SourceNotAllowed
+            | Self::ReplicaStale
+            | Self::ClockUntrusted => "liveness",
+            Self::PathInvalid | Self::RouteUnknown => "route",
+            Self::PermissionDenied => "permission",
+            Self::AuditUnavailable => "event",
+            Self::Ok => "answer",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_in_the_order_of_their_numbers_and_no_code_stands_twice() {
+        for (number, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, number);
+            assert_eq!(Reason::ALL.iter().filter(|other| other.code() == reason.code()).count(), 1);
         }
     }
 }

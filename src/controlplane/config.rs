@@ -1,0 +1,102 @@
+//! The control plane's configuration file (TOML). Unknown keys are refused.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Why the configuration is not taken.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("the configuration {path} can't be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not of this shape.
+    #[error("the configuration {path} is not understood: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// The issuer is no URL of a control plane.
+    #[error("issuer = {0:?} in the configuration is not https:// (or http:// on loopback) without a path")]
+    Issuer(String),
+}
+
+/// All of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the keys and the database are kept.
+    pub state_dir: PathBuf,
+    /// The public URL: the claim `iss` of all that is signed. Changing it makes every token void.
+    pub issuer: String,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Certificate and key. Without them it speaks plain HTTP, and something in front must speak TLS.
+    pub tls: Option<Tls>,
+}
+
+/// TLS.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate chain (PEM).
+    pub certificate: PathBuf,
+    /// Its private key (PEM).
+    pub key: PathBuf,
+}
+
+impl Config {
+    /// Reads a configuration file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let config: Self = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })?;
+        check_issuer(&config.issuer)?;
+        Ok(config)
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.state_dir.join("control.db")
+    }
+}
+
+fn check_issuer(issuer: &str) -> Result<(), ConfigError> {
+    let host = match (issuer.strip_prefix("https://"), issuer.strip_prefix("http://")) {
+        (Some(host), _) => Some(host),
+        (_, Some(host)) => {
+            ["127.", "localhost", "[::1]"].iter().any(|loopback| host.starts_with(loopback)).then_some(host)
+        }
+        _ => None,
+    };
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']) => Ok(()),
+        _ => Err(ConfigError::Issuer(issuer.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_is_a_bare_url_and_plain_http_stays_on_the_host() {
+        for good in ["https://control.example", "https://control.example:8443", "http://127.0.0.1:8080"] {
+            assert!(check_issuer(good).is_ok(), "{good}");
+        }
+        for bad in ["control.example", "http://control.example", "https://", "https://a/b", "https://u@a"] {
+            assert!(check_issuer(bad).is_err(), "{bad}");
+        }
+    }
+}

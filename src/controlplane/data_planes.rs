@@ -1,0 +1,150 @@
+//! Data planes: each has one replica, and the nodes that hold it.
+
+use rusqlite::{OptionalExtension, params};
+use serde::Serialize;
+
+use super::ControlPlane;
+use super::authorization::{Actor, Operation};
+use super::error::Error;
+use super::organizations::{Named, check_name, taken};
+use super::publish;
+use crate::protocol::digest::ReplicaDigest;
+use crate::protocol::record::{NodeRecord, Record, RecordKind};
+use crate::protocol::role::{RoleScope, built_in};
+use crate::protocol::time::Time;
+
+/// A data plane, with where its replica stands.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataPlane {
+    /// Id, name, time of making.
+    #[serde(flatten)]
+    pub named: Named,
+    /// The version of its replica.
+    pub version: u64,
+    /// How many records are in it.
+    pub records: u64,
+    /// How many nodes hold it.
+    pub nodes: u64,
+}
+
+/// A node, as it is shown.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    /// Id, name, time of enrolment.
+    #[serde(flatten)]
+    pub named: Named,
+    /// When it was retired: it is no longer given anything, and nothing it signs counts.
+    pub retired_at: Option<Time>,
+}
+
+impl ControlPlane {
+    /// Makes a data plane. Its replica begins with the built-in roles.
+    pub fn create_data_plane(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        name: &str,
+    ) -> Result<DataPlane, Error> {
+        actor.may(Operation::Administer, organization)?;
+        check_name("name", name)?;
+        let (id, now) = (self.new_id("dpl_"), self.now());
+        let lanes = ReplicaDigest::empty().to_bytes();
+        let roles = built_in()
+            .into_iter()
+            .filter(|role| matches!(role.scope, RoleScope::Deployment | RoleScope::Dag))
+            .map(|role| {
+                let key = format!("{}@{}", role.name, role.version);
+                Record::new(RecordKind::Role, key, role.to_body())
+            });
+        let roles: Vec<Record> = roles.collect();
+        self.store.write(|transaction| {
+            let row = params![id, organization, name, now.unix(), lanes.as_slice()];
+            transaction
+                .execute("INSERT INTO data_plane VALUES (?1, ?2, ?3, ?4, 0, 0, ?5)", row)
+                .map_err(taken)?;
+            publish::put(transaction, &id, &roles)
+        })?;
+        self.show_data_plane(actor, organization, &id)
+    }
+
+    /// Lists data planes.
+    pub fn list_data_planes(&self, actor: &Actor, organization: &str) -> Result<Vec<DataPlane>, Error> {
+        actor.may(Operation::ReadOrganization, organization)?;
+        self.store.read(|connection| {
+            let mut rows = connection.prepare_cached(
+                "SELECT id, name, created_at, version, count,
+                     (SELECT count(*) FROM node WHERE data_plane = data_plane.id AND retired_at IS NULL)
+                 FROM data_plane WHERE organization = ?1 ORDER BY name",
+            )?;
+            let rows = rows.query_map([organization], |row| {
+                Ok(DataPlane {
+                    named: Named::read(row)?,
+                    version: row.get(3)?,
+                    records: row.get(4)?,
+                    nodes: row.get(5)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Shows a data plane.
+    pub fn show_data_plane(&self, actor: &Actor, organization: &str, id: &str) -> Result<DataPlane, Error> {
+        let found = self.list_data_planes(actor, organization)?;
+        found.into_iter().find(|found| found.named.id == id).ok_or(Error::NotFound("data plane"))
+    }
+
+    /// Lists the nodes of a data plane, retired ones too.
+    pub fn list_nodes(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        data_plane: &str,
+    ) -> Result<Vec<Node>, Error> {
+        self.show_data_plane(actor, organization, data_plane)?;
+        self.store.read(|connection| {
+            let mut rows = connection.prepare_cached(
+                "SELECT id, name, created_at, retired_at FROM node WHERE data_plane = ?1 ORDER BY created_at, id",
+            )?;
+            let rows = rows.query_map([data_plane], |row| {
+                let retired_at = row.get::<_, Option<i64>>(3)?.map(Time::from_unix);
+                Ok(Node { named: Named::read(row)?, retired_at })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Retires a node: it gets nothing more, and the other nodes know that its signature no longer counts.
+    pub fn retire_node(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        data_plane: &str,
+        id: &str,
+    ) -> Result<(), Error> {
+        self.show_data_plane(actor, organization, data_plane)?;
+        actor.may(Operation::Enrol, organization)?;
+        let now = self.now();
+        self.store.write(|transaction| {
+            let found: Option<(String, String)> = transaction
+                .query_row(
+                    "SELECT name, key FROM node WHERE id = ?1 AND data_plane = ?2 AND retired_at IS NULL",
+                    [id, data_plane],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .optional()?;
+            let (name, key) = found.ok_or(Error::NotFound("node"))?;
+            let row = params![id, now.unix()];
+            transaction.execute("UPDATE node SET retired_at = ?2 WHERE id = ?1", row)?;
+            let node = NodeRecord {
+                id: id.parse().map_err(|_| Error::NotFound("node"))?,
+                name,
+                key: serde_json::from_str(&key).map_err(std::io::Error::from)?,
+                retired_at: Some(now),
+            };
+            publish::put(transaction, data_plane, &[Record::of(RecordKind::Node, id, &node)])
+        })
+    }
+}

@@ -1,0 +1,239 @@
+//! Deployments: what tokens open.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::ControlPlane;
+use super::authorization::{Actor, Operation, Scope};
+use super::error::Error;
+use super::organizations::{check_name, taken};
+use super::publish;
+use crate::protocol::bundle::Change;
+use crate::protocol::record::{DEFAULT_ROUTES, DeploymentRecord, Record, RecordKind};
+use crate::protocol::time::Time;
+
+/// A deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployment {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its workspace.
+    pub workspace_id: String,
+    /// The data plane it lives on.
+    pub data_plane_id: String,
+    /// The host names it is reached by.
+    pub hosts: Vec<String>,
+    /// When it was made.
+    pub created_at: Time,
+}
+
+/// What a new deployment needs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewDeployment {
+    /// Its name.
+    pub name: String,
+    /// Its workspace.
+    pub workspace_id: String,
+    /// The data plane it lives on.
+    pub data_plane_id: String,
+    /// The host names it is reached by.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+}
+
+/// What of a deployment can be updated; what is left out stays.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeploymentUpdate {
+    /// The new name.
+    pub name: Option<String>,
+    /// All host names.
+    pub hosts: Option<Vec<String>>,
+}
+
+const COLUMNS: &str = "id, name, workspace, data_plane, hosts, created_at";
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<Deployment> {
+    Ok(Deployment {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        workspace_id: row.get(2)?,
+        data_plane_id: row.get(3)?,
+        hosts: serde_json::from_str(&row.get::<_, String>(4)?).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, error.into())
+        })?,
+        created_at: Time::from_unix(row.get(5)?),
+    })
+}
+
+/// Finds a deployment, whoever asks.
+pub(super) fn find(connection: &Connection, organization: &str, id: &str) -> Result<Deployment, Error> {
+    let query = format!("SELECT {COLUMNS} FROM deployment WHERE organization = ?1 AND id = ?2");
+    let found = connection.query_row(&query, [organization, id], read_row).optional()?;
+    found.ok_or(Error::NotFound("deployment"))
+}
+
+/// Host names are compared in lower case and without a port; two deployments of a data plane can't share one.
+fn check_hosts(
+    connection: &Connection,
+    id: &str,
+    data_plane: &str,
+    hosts: &[String],
+) -> Result<Vec<String>, Error> {
+    let hosts: Vec<String> = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+    for host in &hosts {
+        let named = (1..=253).contains(&host.len())
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        if !named {
+            return Err(Error::invalid(
+                "hosts",
+                format!("{host:?} is no host name; leave scheme and port out"),
+            ));
+        }
+        let taken: bool = connection.query_row(
+            "SELECT EXISTS (SELECT 1 FROM deployment, json_each(hosts) WHERE data_plane = ?1 AND deployment.id <> ?2 AND value = ?3)",
+            [data_plane, id, host],
+            |row| row.get(0),
+        )?;
+        if taken {
+            let detail = format!("{host} is the host of another deployment on this data plane");
+            return Err(Error::Conflict { code: "host_taken", detail });
+        }
+    }
+    Ok(hosts)
+}
+
+impl Deployment {
+    fn record(&self) -> Result<Record, Error> {
+        let record = DeploymentRecord {
+            id: self.id.parse().map_err(|_| Error::NotFound("deployment"))?,
+            workspace: self.workspace_id.clone(),
+            name: self.name.clone(),
+            hosts: self.hosts.clone(),
+            routes: DEFAULT_ROUTES.into(),
+        };
+        Ok(Record::of(RecordKind::Deployment, self.id.as_str(), &record))
+    }
+
+    /// Where it is, for [`Actor::may`].
+    pub(super) fn scope<'a>(&'a self, organization: &'a str) -> Scope<'a> {
+        Scope { organization, workspace: Some(&self.workspace_id) }
+    }
+}
+
+impl ControlPlane {
+    /// Makes a deployment and tells its data plane.
+    pub fn create_deployment(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        new: NewDeployment,
+    ) -> Result<Deployment, Error> {
+        let scope = Scope { organization, workspace: Some(&new.workspace_id) };
+        actor.may(Operation::ManageDeployments, scope)?;
+        check_name("name", &new.name)?;
+        let id = self.new_id("dep_");
+        self.store.write(|transaction| {
+            for (table, what, id) in [
+                ("workspace", "workspace", &new.workspace_id),
+                ("data_plane", "data plane", &new.data_plane_id),
+            ] {
+                let query = format!("SELECT 1 FROM {table} WHERE id = ?1 AND organization = ?2");
+                let known = transaction.query_row(&query, [id, organization], |_| Ok(())).optional()?;
+                known.ok_or(Error::NotFound(what))?;
+            }
+            let deployment = Deployment {
+                hosts: check_hosts(transaction, &id, &new.data_plane_id, &new.hosts)?,
+                id,
+                name: new.name,
+                workspace_id: new.workspace_id,
+                data_plane_id: new.data_plane_id,
+                created_at: self.now(),
+            };
+            let row = params![
+                deployment.id,
+                organization,
+                deployment.workspace_id,
+                deployment.data_plane_id,
+                deployment.name,
+                serde_json::to_string(&deployment.hosts).map_err(std::io::Error::from)?,
+                deployment.created_at.unix()
+            ];
+            transaction
+                .execute("INSERT INTO deployment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", row)
+                .map_err(taken)?;
+            publish::put(transaction, &deployment.data_plane_id, &[deployment.record()?])?;
+            Ok(deployment)
+        })
+    }
+
+    /// Lists the deployments the caller may read.
+    pub fn list_deployments(&self, actor: &Actor, organization: &str) -> Result<Vec<Deployment>, Error> {
+        actor.may(Operation::ReadOrganization, organization)?;
+        let mut found: Vec<Deployment> = self.store.read(|connection| {
+            let query = format!("SELECT {COLUMNS} FROM deployment WHERE organization = ?1 ORDER BY name");
+            let mut rows = connection.prepare_cached(&query)?;
+            Ok(rows.query_map([organization], read_row)?.collect::<Result<_, _>>()?)
+        })?;
+        found
+            .retain(|deployment| actor.may(Operation::ReadWorkspace, deployment.scope(organization)).is_ok());
+        Ok(found)
+    }
+
+    /// Shows a deployment.
+    pub fn show_deployment(&self, actor: &Actor, organization: &str, id: &str) -> Result<Deployment, Error> {
+        actor.may(Operation::ReadOrganization, organization)?;
+        let found = self.store.read(|connection| find(connection, organization, id))?;
+        actor.may(Operation::ReadWorkspace, found.scope(organization))?;
+        Ok(found)
+    }
+
+    /// Updates a deployment's name and hosts, and tells its data plane.
+    pub fn update_deployment(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        id: &str,
+        update: DeploymentUpdate,
+    ) -> Result<Deployment, Error> {
+        self.store.write(|transaction| {
+            actor.may(Operation::ReadOrganization, organization)?;
+            let mut found = find(transaction, organization, id)?;
+            actor.may(Operation::ManageDeployments, found.scope(organization))?;
+            if let Some(name) = update.name {
+                check_name("name", &name)?;
+                found.name = name;
+            }
+            if let Some(hosts) = update.hosts {
+                found.hosts = check_hosts(transaction, id, &found.data_plane_id, &hosts)?;
+            }
+            let hosts = serde_json::to_string(&found.hosts).map_err(std::io::Error::from)?;
+            transaction
+                .execute(
+                    "UPDATE deployment SET name = ?2, hosts = ?3 WHERE id = ?1",
+                    params![id, found.name, hosts],
+                )
+                .map_err(taken)?;
+            publish::put(transaction, &found.data_plane_id, &[found.record()?])?;
+            Ok(found)
+        })
+    }
+
+    /// Deletes a deployment and every token of it. What opened it is dead on its data plane from then on.
+    pub fn delete_deployment(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
+        self.store.write(|transaction| {
+            actor.may(Operation::ReadOrganization, organization)?;
+            let found = find(transaction, organization, id)?;
+            actor.may(Operation::ManageDeployments, found.scope(organization))?;
+            self.delete_tokens_of(transaction, organization, id, actor)?;
+            let gone = Change::Remove { kind: RecordKind::Deployment, key: id.to_owned() };
+            publish::change(transaction, &found.data_plane_id, [gone])?;
+            transaction.execute("DELETE FROM deployment WHERE id = ?1", [id])?;
+            Ok(())
+        })
+    }
+}

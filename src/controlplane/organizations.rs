@@ -1,0 +1,103 @@
+//! Organizations, and the names people give to what is in them.
+
+use rusqlite::params;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::ControlPlane;
+use super::authorization::{Actor, Operation, OrganizationRole};
+use super::error::Error;
+use super::users::NewUser;
+use crate::protocol::time::Time;
+
+/// What bootstrap made.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bootstrap {
+    /// The organization.
+    pub organization_id: String,
+    /// Its first owner.
+    pub user_id: String,
+    /// That owner's token: shown this once.
+    pub token: Zeroizing<String>,
+}
+
+/// A thing with a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Named {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Time,
+}
+
+impl Named {
+    /// Reads id, name and time of making from a row that begins with them.
+    pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { id: row.get(0)?, name: row.get(1)?, created_at: Time::from_unix(row.get(2)?) })
+    }
+}
+
+/// Checks a name people give: one line, 1 to 100 characters.
+pub(super) fn check_name(field: &'static str, name: &str) -> Result<(), Error> {
+    if name.trim() == name && (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+    {
+        Ok(())
+    } else {
+        Err(Error::invalid(field, "use 1 to 100 characters without spaces around them"))
+    }
+}
+
+/// A UNIQUE constraint that did not hold is the caller's doing.
+pub(super) fn taken(error: rusqlite::Error) -> Error {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            Error::Conflict { code: "name_taken", detail: "something of this name is there already".into() }
+        }
+        _ => error.into(),
+    }
+}
+
+impl ControlPlane {
+    /// Makes an organization and its first owner, and shows that owner's token once.
+    pub fn bootstrap(&self, organization: &str, email: &str) -> Result<Bootstrap, Error> {
+        check_name("organization", organization)?;
+        check_name("email", email)?;
+        let (organization_id, now) = (self.new_id("org_"), self.now());
+        let owner = NewUser {
+            email: email.into(),
+            organization_role: OrganizationRole::OrganizationOwner,
+            workspace_roles: Vec::new(),
+        };
+        let user = self.store.write(|transaction| {
+            let row = params![organization_id, organization, now.unix()];
+            transaction.execute("INSERT INTO organization VALUES (?1, ?2, ?3)", row)?;
+            self.insert_user(transaction, &organization_id, &owner)
+        })?;
+        Ok(Bootstrap { organization_id, user_id: user.user.id, token: user.token })
+    }
+
+    /// Whether there is an organization yet.
+    pub fn bootstrapped(&self) -> Result<bool, Error> {
+        self.store.read(|connection| {
+            Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM organization)", [], |row| row.get(0))?)
+        })
+    }
+
+    /// The organization the caller belongs to, as a list of one.
+    pub fn list_organizations(&self, actor: &Actor) -> Result<Vec<Named>, Error> {
+        Ok(vec![self.show_organization(actor, &actor.organization)?])
+    }
+
+    /// Shows an organization.
+    pub fn show_organization(&self, actor: &Actor, id: &str) -> Result<Named, Error> {
+        actor.may(Operation::ReadOrganization, id)?;
+        self.store.read(|connection| {
+            let query = "SELECT id, name, created_at FROM organization WHERE id = ?1";
+            Ok(connection.query_row(query, [id], Named::read)?)
+        })
+    }
+}

@@ -1,0 +1,243 @@
+//! Users: who they are, which roles they have, and the token each calls with.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::ControlPlane;
+use super::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
+use super::error::Error;
+use super::organizations::{check_name, taken};
+use crate::protocol::jws::{Typ, sign};
+use crate::protocol::time::Time;
+use crate::protocol::token::Claims;
+
+/// How long a user's token is good for, in days.
+const TOKEN_DAYS: i64 = 365;
+
+/// A role in a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkspaceGrant {
+    /// The workspace.
+    pub workspace_id: String,
+    /// The role there.
+    pub role: WorkspaceRole,
+}
+
+/// What a new user needs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewUser {
+    /// Who it is.
+    pub email: String,
+    /// The role in the organization.
+    pub organization_role: OrganizationRole,
+    /// Roles in workspaces.
+    #[serde(default)]
+    pub workspace_roles: Vec<WorkspaceGrant>,
+}
+
+/// The roles a user is to have; what is left out stays.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UserRoles {
+    /// The role in the organization.
+    pub organization_role: Option<OrganizationRole>,
+    /// All roles in workspaces.
+    pub workspace_roles: Option<Vec<WorkspaceGrant>>,
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// The id.
+    pub id: String,
+    /// Who it is.
+    pub email: String,
+    /// The role in the organization.
+    pub organization_role: OrganizationRole,
+    /// Roles in workspaces.
+    pub workspace_roles: Vec<WorkspaceGrant>,
+    /// When the user was made.
+    pub created_at: Time,
+}
+
+/// A user with a token shown this once.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UserToken {
+    /// The user.
+    #[serde(flatten)]
+    pub user: User,
+    /// The token.
+    pub token: Zeroizing<String>,
+}
+
+fn find(connection: &rusqlite::Connection, organization: &str, id: &str) -> Result<(User, u32), Error> {
+    let query = "SELECT email, role, created_at, generation FROM user
+                 WHERE id = ?1 AND organization = ?2 AND deleted_at IS NULL";
+    let row: Option<(String, String, i64, u32)> = connection
+        .query_row(query, [id, organization], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .optional()?;
+    let (email, role, created_at, generation) = row.ok_or(Error::NotFound("user"))?;
+    let mut rows = connection
+        .prepare_cached("SELECT workspace, role FROM workspace_role WHERE user = ?1 ORDER BY workspace")?;
+    let rows = rows.query_map([id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+    let mut workspace_roles = Vec::new();
+    for row in rows {
+        let (workspace_id, role) = row?;
+        if let Some(role) = WorkspaceRole::parse(&role) {
+            workspace_roles.push(WorkspaceGrant { workspace_id, role });
+        }
+    }
+    let organization_role = OrganizationRole::parse(&role).ok_or(Error::NotFound("user"))?;
+    let created_at = Time::from_unix(created_at);
+    Ok((User { id: id.to_owned(), email, organization_role, workspace_roles, created_at }, generation))
+}
+
+/// An organization without an owner could never get one again.
+fn keep_an_owner(transaction: &Transaction<'_>, organization: &str) -> Result<(), Error> {
+    let query = "SELECT EXISTS (SELECT 1 FROM user WHERE organization = ?1 AND role = 'ORGANIZATION_OWNER' AND deleted_at IS NULL)";
+    if transaction.query_row(query, [organization], |row| row.get(0))? {
+        return Ok(());
+    }
+    Err(Error::Conflict {
+        code: "last_owner",
+        detail: "this is the last Organization Owner; make another user one first".into(),
+    })
+}
+
+fn set_workspace_roles(
+    transaction: &Transaction<'_>,
+    organization: &str,
+    user: &str,
+    roles: &[WorkspaceGrant],
+) -> Result<(), Error> {
+    transaction.execute("DELETE FROM workspace_role WHERE user = ?1", [user])?;
+    for WorkspaceGrant { workspace_id, role } in roles {
+        let inserted = transaction.execute(
+            "INSERT OR REPLACE INTO workspace_role SELECT ?1, id, ?3 FROM workspace WHERE id = ?2 AND organization = ?4",
+            params![user, workspace_id, role.as_str(), organization],
+        )?;
+        if inserted == 0 {
+            return Err(Error::NotFound("workspace"));
+        }
+    }
+    Ok(())
+}
+
+impl ControlPlane {
+    /// Makes a user, and shows the token once.
+    pub fn create_user(&self, actor: &Actor, organization: &str, user: NewUser) -> Result<UserToken, Error> {
+        actor.may(Operation::Administer, organization)?;
+        self.store.write(|transaction| self.insert_user(transaction, organization, &user))
+    }
+
+    pub(super) fn insert_user(
+        &self,
+        transaction: &Transaction<'_>,
+        organization: &str,
+        user: &NewUser,
+    ) -> Result<UserToken, Error> {
+        check_name("email", &user.email)?;
+        let id = self.new_id("usr_");
+        let row = params![id, organization, user.email, user.organization_role.as_str(), self.now().unix()];
+        transaction.execute("INSERT INTO user VALUES (?1, ?2, ?3, ?4, 1, ?5, NULL)", row).map_err(taken)?;
+        set_workspace_roles(transaction, organization, &id, &user.workspace_roles)?;
+        let (user, generation) = find(transaction, organization, &id)?;
+        let token = self.mint_user(&user.id, generation)?;
+        Ok(UserToken { user, token })
+    }
+
+    fn mint_user(&self, id: &str, generation: u32) -> Result<Zeroizing<String>, Error> {
+        let now = self.now();
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            sub: id.parse().map_err(|_| Error::NotFound("user"))?,
+            aud: self.issuer.clone(),
+            iat: now,
+            nbf: now,
+            exp: Some(now.plus(TOKEN_DAYS * 86_400)),
+            generation,
+            role: None,
+        };
+        let payload = serde_json::to_vec(&claims).map_err(std::io::Error::from)?;
+        Ok(Zeroizing::new(sign(Typ::User, &payload, &self.signing.token)))
+    }
+
+    /// Lists users.
+    pub fn list_users(&self, actor: &Actor, organization: &str) -> Result<Vec<User>, Error> {
+        actor.may(Operation::Administer, organization)?;
+        self.store.read(|connection| {
+            let mut rows = connection.prepare_cached(
+                "SELECT id FROM user WHERE organization = ?1 AND deleted_at IS NULL ORDER BY email",
+            )?;
+            let ids: Vec<String> =
+                rows.query_map([organization], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            ids.iter().map(|id| Ok(find(connection, organization, id)?.0)).collect()
+        })
+    }
+
+    /// Gives a user other roles. A Workspace Owner may change those in that workspace only.
+    pub fn set_user_roles(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        id: &str,
+        roles: &UserRoles,
+    ) -> Result<User, Error> {
+        actor.may(Operation::ReadOrganization, organization)?;
+        self.store.write(|transaction| {
+            let (before, _) = find(transaction, organization, id)?;
+            if let Some(role) = roles.organization_role
+                && role != before.organization_role
+            {
+                actor.may(Operation::Administer, organization)?;
+                transaction.execute("UPDATE user SET role = ?2 WHERE id = ?1", params![id, role.as_str()])?;
+                keep_an_owner(transaction, organization)?;
+            }
+            if let Some(wanted) = &roles.workspace_roles {
+                let changed = before
+                    .workspace_roles
+                    .iter()
+                    .filter(|grant| !wanted.contains(grant))
+                    .chain(wanted.iter().filter(|grant| !before.workspace_roles.contains(grant)));
+                for WorkspaceGrant { workspace_id, .. } in changed {
+                    let scope = Scope { organization, workspace: Some(workspace_id) };
+                    actor.may(Operation::ManageWorkspaceRoles, scope)?;
+                }
+                set_workspace_roles(transaction, organization, id, wanted)?;
+            }
+            Ok(find(transaction, organization, id)?.0)
+        })
+    }
+
+    /// Gives a user a new token, shown once; the old one stops. Users may do this for themselves.
+    pub fn rotate_user_token(&self, actor: &Actor, organization: &str, id: &str) -> Result<UserToken, Error> {
+        if actor.id != id {
+            actor.may(Operation::Administer, organization)?;
+        }
+        self.store.write(|transaction| {
+            let (user, generation) = find(transaction, organization, id)?;
+            let token = self.mint_user(id, generation + 1)?;
+            let row = params![id, generation + 1];
+            transaction.execute("UPDATE user SET generation = ?2 WHERE id = ?1", row)?;
+            Ok(UserToken { user, token })
+        })
+    }
+
+    /// Deletes a user; the token stops.
+    pub fn delete_user(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
+        actor.may(Operation::Administer, organization)?;
+        self.store.write(|transaction| {
+            find(transaction, organization, id)?;
+            // The address is free again for another user.
+            let update = "UPDATE user SET deleted_at = ?2, email = email || ' (' || id || ')' WHERE id = ?1";
+            transaction.execute(update, params![id, self.now().unix()])?;
+            transaction.execute("DELETE FROM workspace_role WHERE user = ?1", [id])?;
+            keep_an_owner(transaction, organization)
+        })
+    }
+}

@@ -1,0 +1,30 @@
+//! Reading a log while it is written.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::AuditError;
+
+/// Lines of the log at `path` after event `after`, at most `limit`; a negative `after` counts from the end.
+pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, AuditError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let last: i64 = connection.query_row("SELECT coalesce(max(last), 0) FROM block", [], |row| row.get(0))?;
+    let after = if after < 0 { (last + after).max(0) } else { after };
+    let mut statement =
+        connection.prepare("SELECT first, lines FROM block WHERE last > ?1 ORDER BY first")?;
+    let mut rows = statement.query([after])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let first: i64 = row.get(0)?;
+        let lines: String = row.get(1)?;
+        let skip = usize::try_from(after + 1 - first).unwrap_or(0);
+        for line in lines.lines().skip(skip) {
+            if found.len() == limit {
+                return Ok(found);
+            }
+            found.push(line.to_owned());
+        }
+    }
+    Ok(found)
+}

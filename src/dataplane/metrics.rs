@@ -1,0 +1,112 @@
+//! Metrics for Prometheus, in its OpenMetrics text form.
+
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Clock;
+use super::decide::Reason;
+use super::live::Live;
+use crate::protocol::event::Connectivity;
+
+/// The media type of [`Metrics::text`].
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// One counter for each reason, made beforehand: counting looks nothing up.
+    decisions: Vec<Counter>,
+    seconds: Histogram,
+}
+
+impl Metrics {
+    /// Metrics of a node, whose standing is read from `live` when they are asked for.
+    #[must_use]
+    pub fn new(live: std::sync::Arc<Live>, clock: Clock) -> Self {
+        let mut registry = Registry::with_prefix("halligan");
+        let family = Family::<[(&str, &str); 2], Counter>::default();
+        registry.register("decisions", "Decisions, by reason code", family.clone());
+        let decisions = Reason::ALL
+            .into_iter()
+            .map(|reason| {
+                let decision = if reason == Reason::Ok { "allow" } else { "deny" };
+                family.get_or_create_owned(&[("decision", decision), ("reason", reason.code())])
+            })
+            .collect();
+        let seconds = Histogram::new([1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 5e-3, 2.5e-2, 0.1, 1.0]);
+        registry.register_with_unit(
+            "authorize",
+            "Time from a request's headers to its answer",
+            Unit::Seconds,
+            seconds.clone(),
+        );
+        registry.register_collector(Box::new(Standing { live, clock }));
+        Self { registry, decisions, seconds }
+    }
+
+    /// Counts a decision.
+    pub fn decided(&self, reason: Reason, took: Duration) {
+        self.decisions[reason as usize].inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// All of them as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// What is not counted but stands: read when asked for.
+struct Standing {
+    live: std::sync::Arc<Live>,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for Standing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Standing")
+    }
+}
+
+impl Collector for Standing {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let snapshot = self.live.snapshot();
+        let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: i64| {
+            let metric = ConstGauge::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)
+        };
+        let online = i64::from(self.live.connectivity() == Connectivity::Online);
+        gauge("control_plane_reachable", "Whether the control plane answers", None, online)?;
+        gauge(
+            "replica_tokens",
+            "Tokens in the replica, dead ones included",
+            None,
+            count(snapshot.token_count()),
+        )?;
+        if let Some(head) = snapshot.head() {
+            let version = i64::try_from(head.head().version).unwrap_or(i64::MAX);
+            let age = (self.clock)().since(head.head().iat);
+            gauge("replica_version", "Version of the replica", None, version)?;
+            gauge("replica_age", "Time since the replica's head was signed", Some(&Unit::Seconds), age)?;
+        }
+        let alarms = ConstCounter::new(self.live.alarm_count());
+        alarms.encode(encoder.encode_descriptor("alarms", "Alarms", None, alarms.metric_type())?)
+    }
+}
+
+fn count(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
