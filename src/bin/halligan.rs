@@ -1,3 +1,19 @@
 //! `halligan`: arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use halligan::cli::{Arguments, run};
+use halligan::exit;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return exit::usage(&error),
+    };
+    match run(arguments).await {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => exit::fail("halligan", failure.code(), &failure),
+    }
+}

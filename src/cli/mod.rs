@@ -1,1 +1,160 @@
 //! The command line: what the nouns of `halligan` do.
+//!
+//! `token`, `role`, `organization`, `workspace`, `deployment`, `data-plane`, `node` and `user` talk to the control
+//! plane; `status`, `check`, `replica` and `audit` to the daemon of this host, through its Unix socket.
+
+mod audit;
+mod check;
+mod control;
+#[cfg(all(feature = "control", feature = "daemon"))]
+pub mod dev;
+mod estate;
+mod failure;
+mod host;
+mod output;
+mod replica;
+mod status;
+mod token;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use failure::Failure;
+
+use control::Control;
+use host::Host;
+use output::Output;
+
+/// Break-glass access to Airflow deployments while their control plane is down.
+#[derive(Parser, Debug)]
+#[command(
+    name = "halligan",
+    version,
+    after_help = "Examples:
+  halligan dev                                            try it all on this machine
+  halligan token create -n oncall --deployment-id dep_… --direct-access -e 30
+  halligan check --deployment dep_… GET /api/v2/dags      would this token be let in, and why
+  halligan status                                         how this host's daemon stands
+
+Environment:
+  HALLIGAN_API_TOKEN (else ASTRO_API_TOKEN)               the token to call the control plane with
+  HALLIGAN_URL                                            where the control plane is
+
+Exit codes are those of sysexits(3): 64 usage, 65 refused as wrong, 69 can't be reached, 77 not allowed, 78
+configuration. `check` exits with 1 when the answer is no."
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+/// What holds for every noun.
+#[derive(Args, Debug)]
+struct Global {
+    /// Print JSON for programs instead of tables for people.
+    #[arg(long, global = true)]
+    json: bool,
+    /// The control plane.
+    #[arg(long, global = true, env = "HALLIGAN_URL", value_name = "URL")]
+    url: Option<String>,
+    /// A file that holds the token to call with, instead of HALLIGAN_API_TOKEN.
+    #[arg(long, global = true, value_name = "FILE")]
+    api_token_file: Option<PathBuf>,
+    /// Certificate authorities (PEM) for the control plane, besides the system's.
+    #[arg(long, global = true, env = "HALLIGAN_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// The organization; needed by those who belong to none or several.
+    #[arg(long, global = true, env = "HALLIGAN_ORGANIZATION", value_name = "ID")]
+    organization: Option<String>,
+    /// The socket of this host's daemon.
+    #[arg(
+        long,
+        global = true,
+        env = "HALLIGAN_SOCKET",
+        value_name = "PATH",
+        default_value = "/run/halligan/admin.sock"
+    )]
+    socket: PathBuf,
+}
+
+#[derive(Subcommand, Debug)]
+enum Noun {
+    /// Create, list, show, update, rotate and delete API tokens.
+    #[command(subcommand)]
+    Token(token::Verb),
+    /// List and show roles.
+    #[command(subcommand)]
+    Role(estate::RoleVerb),
+    /// List and show organizations.
+    #[command(subcommand)]
+    Organization(estate::OrganizationVerb),
+    /// Create, list, show and delete workspaces.
+    #[command(subcommand)]
+    Workspace(estate::WorkspaceVerb),
+    /// Create, list, show, update and delete deployments.
+    #[command(subcommand)]
+    Deployment(estate::DeploymentVerb),
+    /// Create, list, show data planes; let nodes enrol.
+    #[command(subcommand)]
+    DataPlane(estate::DataPlaneVerb),
+    /// List and retire the nodes of a data plane.
+    #[command(subcommand)]
+    Node(estate::NodeVerb),
+    /// Create, list and delete users, set their roles, give them a new token.
+    #[command(subcommand)]
+    User(estate::UserVerb),
+    /// How this host's daemon stands.
+    Status,
+    /// Would this token be allowed to do this, and why. Nothing is done and nothing recorded.
+    Check(check::Arguments),
+    /// Show, verify, export and import this host's replica.
+    #[command(subcommand)]
+    Replica(replica::Verb),
+    /// Read and verify this host's audit log.
+    #[command(subcommand)]
+    Audit(audit::Verb),
+    /// Run a control plane, a daemon and a sample deployment on this machine, to try and to test.
+    #[cfg(all(feature = "control", feature = "daemon"))]
+    Dev(dev::Arguments),
+}
+
+impl Global {
+    fn control(&self) -> Result<Control, Failure> {
+        Control::new(
+            self.url.as_deref(),
+            self.api_token_file.as_deref(),
+            self.ca_file.as_deref(),
+            self.organization.clone(),
+        )
+    }
+
+    fn host(&self) -> Result<Host, Failure> {
+        Host::new(&self.socket)
+    }
+}
+
+/// Does what was asked for. What is returned is the exit code of an answer that is no failure.
+pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
+    let Arguments { global, noun } = arguments;
+    let output = Output { json: global.json };
+    match noun {
+        Noun::Token(verb) => token::run(verb, &global.control()?, output).await?,
+        Noun::Role(verb) => estate::role(verb, &global.control()?, output).await?,
+        Noun::Organization(verb) => estate::organization(verb, &global.control()?, output).await?,
+        Noun::Workspace(verb) => estate::workspace(verb, &global.control()?, output).await?,
+        Noun::Deployment(verb) => estate::deployment(verb, &global.control()?, output).await?,
+        Noun::DataPlane(verb) => estate::data_plane(verb, &global.control()?, output).await?,
+        Noun::Node(verb) => estate::node(verb, &global.control()?, output).await?,
+        Noun::User(verb) => estate::user(verb, &global.control()?, output).await?,
+        Noun::Status => status::run(&global.host()?, output).await?,
+        Noun::Check(question) => return check::run(question, &global.host()?, output).await,
+        Noun::Replica(verb) => replica::run(verb, &global.host()?, output).await?,
+        Noun::Audit(verb) => return audit::run(verb, &global.host()?, output).await,
+        #[cfg(all(feature = "control", feature = "daemon"))]
+        Noun::Dev(arguments) => dev::run(arguments, output).await?,
+    }
+    Ok(0)
+}

@@ -130,9 +130,9 @@ fn set_workspace_roles(
 
 impl ControlPlane {
     /// Makes a user, and shows the token once.
-    pub fn create_user(&self, actor: &Actor, organization: &str, user: NewUser) -> Result<UserToken, Error> {
+    pub fn create_user(&self, actor: &Actor, organization: &str, user: &NewUser) -> Result<UserToken, Error> {
         actor.may(Operation::Administer, organization)?;
-        self.store.write(|transaction| self.insert_user(transaction, organization, &user))
+        self.store.write(|transaction| self.insert_user(transaction, organization, user))
     }
 
     pub(super) fn insert_user(

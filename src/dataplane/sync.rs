@@ -21,7 +21,7 @@ use crate::protocol::time::Time;
 /// How long the control plane may hold an answer back while nothing changes, in seconds.
 const WAIT: u64 = 50;
 /// The first and the longest pause after a failure. Short, since what ends an outage is a revocation not yet known here.
-const BACKOFF: (u64, u64) = (100, 800);
+const BACKOFF: (u64, u64) = (50, 400);
 
 #[derive(Debug, Error)]
 enum SyncError {

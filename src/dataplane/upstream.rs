@@ -36,7 +36,7 @@ pub enum UpstreamError {
         seconds: u64,
     },
     /// No connection, or a broken one.
-    #[error("{url} can't be reached: {source}")]
+    #[error("{url} can't be reached: {}", innermost(&**source))]
     Transport {
         /// What was called.
         url: String,
@@ -53,6 +53,15 @@ pub enum UpstreamError {
         /// The beginning of the answer.
         detail: String,
     },
+}
+
+/// The cause at the bottom: the layers above it only say that something below them failed.
+fn innermost<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause
 }
 
 /// A client of the control plane.

@@ -131,7 +131,7 @@ pub(super) async fn create_user(
     Path(organization): Path<String>,
     Body(new): Body<NewUser>,
 ) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| c.create_user(&actor, &organization, new)).await
+    answer(&control, StatusCode::CREATED, move |c| c.create_user(&actor, &organization, &new)).await
 }
 
 pub(super) async fn set_user_roles(

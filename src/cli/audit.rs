@@ -1,0 +1,85 @@
+//! `halligan audit`: what was decided on this host.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::Value;
+
+use super::failure::Failure;
+use super::host::Host;
+use super::output::{Output, line};
+use crate::exit;
+use crate::protocol::time::Time;
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// Show the latest events.
+    Tail {
+        /// How many.
+        #[arg(long, short = 'n', default_value_t = 20)]
+        lines: u32,
+        /// Go on showing what comes.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Verify the whole log: order, chain, and the node's signed checkpoints.
+    Verify,
+}
+
+pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<u8, Failure> {
+    match verb {
+        Verb::Tail { lines, follow } => {
+            let mut after = -i64::from(lines);
+            loop {
+                let path = format!("/v1/audit?after={after}&limit=1000");
+                let text = host.bytes(Method::GET, &path, Vec::new()).await?;
+                for text in String::from_utf8_lossy(&text).lines() {
+                    let event: Value = serde_json::from_str(text).unwrap_or_default();
+                    after = event["sequence"].as_i64().unwrap_or(after);
+                    line(&if output.json { text.to_owned() } else { sentence(&event) });
+                }
+                if !follow {
+                    return Ok(0);
+                }
+                // The log may be empty still: from here on, from the beginning.
+                after = after.max(0);
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        }
+        Verb::Verify => {
+            let progress = output.progress("verifying every event");
+            let report = host.call(Method::POST, "/v1/audit/verify", None).await;
+            progress.finish_and_clear();
+            let report = report?;
+            output.one(
+                &report,
+                &[
+                    ("events", "events"),
+                    ("checkpoints", "checkpoints"),
+                    ("signed up to", "covered"),
+                    ("last hash", "last"),
+                ],
+            );
+            let Some(fault) = report["fault"].as_object() else { return Ok(0) };
+            let what = fault["what"].as_str().unwrap_or_default();
+            output.say(&format!("FAULT at event {}: {what}", fault["sequence"]));
+            Ok(exit::DATAERR)
+        }
+    }
+}
+
+fn sentence(event: &Value) -> String {
+    let text = |member: &str| event[member].as_str().unwrap_or("-").to_owned();
+    let time = event["time"].as_i64().map_or_else(String::new, |time| Time::from_unix(time).rfc3339());
+    format!(
+        "{time} {:<5} {:<18} {} {} {} {} {}",
+        text("decision"),
+        text("reason"),
+        text("token"),
+        text("method"),
+        text("path"),
+        text("client"),
+        text("connectivity"),
+    )
+}

@@ -1,0 +1,122 @@
+//! The way to the control plane.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Certificate, Client, Method};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::failure::{Failure, cause, refused};
+
+/// A client of the control plane, and the organization it asks about.
+pub(super) struct Control {
+    client: Client,
+    url: String,
+    organization: Option<String>,
+}
+
+/// The token to call with. It never stands on the command line, where every user of the host could read it.
+fn api_token(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+    if let Some(path) = file {
+        return read_secret(path);
+    }
+    ["HALLIGAN_API_TOKEN", "ASTRO_API_TOKEN"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        .map(Zeroizing::new)
+        .ok_or_else(|| {
+            Failure::Usage("no token to call with; set HALLIGAN_API_TOKEN, or use --api-token-file".into())
+        })
+}
+
+/// Reads a secret from a file, or from standard input for `-`.
+pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let read = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = Zeroizing::new(read.map_err(|source| Failure::File { path: path.into(), source })?);
+    Ok(Zeroizing::new(text.trim().to_owned()))
+}
+
+impl Control {
+    pub(super) fn new(
+        url: Option<&str>,
+        token_file: Option<&Path>,
+        ca_file: Option<&Path>,
+        organization: Option<String>,
+    ) -> Result<Self, Failure> {
+        let url = url.ok_or_else(|| {
+            Failure::Usage("no control plane to call; set HALLIGAN_URL, or use --url".into())
+        })?;
+        let token = api_token(token_file)?;
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", &*token))
+            .map_err(|_| Failure::Usage("the token to call with holds characters no token has".into()))?;
+        value.set_sensitive(true);
+        // Installed already by another client of this process: the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .default_headers(HeaderMap::from_iter([(AUTHORIZATION, value)]))
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(30))
+            .user_agent(concat!("halligan/", env!("CARGO_PKG_VERSION")));
+        if let Some(path) = ca_file {
+            let pem = std::fs::read(path).map_err(|source| Failure::File { path: path.into(), source })?;
+            let authorities = Certificate::from_pem_bundle(&pem)
+                .map_err(|error| Failure::Usage(format!("{}: {}", path.display(), cause(&error))))?;
+            builder = builder.tls_certs_merge(authorities);
+        }
+        let client = builder.build().map_err(|error| Failure::Usage(cause(&error)))?;
+        Ok(Self { client, url: url.trim_end_matches('/').to_owned(), organization })
+    }
+
+    /// Calls `path` (from `/v1` on).
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Failure> {
+        let unreachable = |error: reqwest::Error| Failure::Unreachable {
+            what: format!("the control plane at {}", self.url),
+            why: cause(&error),
+        };
+        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.map_err(unreachable)?;
+        let status = answer.status();
+        let bytes = answer.bytes().await.map_err(unreachable)?;
+        if !status.is_success() {
+            return Err(refused("the control plane", status.as_u16(), &bytes));
+        }
+        if bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::Answer { what: "the control plane".into(), why: error.to_string() })
+    }
+
+    /// Calls a path below the organization: the one that was named, or the only one the caller belongs to.
+    pub(super) async fn organization_call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Failure> {
+        let organization = if let Some(id) = &self.organization {
+            id.clone()
+        } else {
+            let all = self.call(Method::GET, "/v1/organizations", None).await?;
+            match all.as_array().map(Vec::as_slice) {
+                Some([only]) => only["id"].as_str().unwrap_or_default().to_owned(),
+                _ => return Err(Failure::Usage("name the organization with --organization".into())),
+            }
+        };
+        self.call(method, &format!("/v1/organizations/{organization}{path}"), body).await
+    }
+}

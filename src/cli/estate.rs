@@ -1,0 +1,393 @@
+//! The nouns of what an organization has: each verb is one call of the control plane.
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::control::Control;
+use super::failure::Failure;
+use super::output::{Column, Output, confirm, line};
+
+const NAMED: [Column; 3] = [("ID", "id"), ("NAME", "name"), ("CREATED", "createdAt")];
+const ROLE: [Column; 4] =
+    [("NAME", "name"), ("VERSION", "version"), ("SCOPE", "scope"), ("PERMISSIONS", "permissions")];
+const DEPLOYMENT: [Column; 5] = [
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("WORKSPACE", "workspaceId"),
+    ("DATA PLANE", "dataPlaneId"),
+    ("HOSTS", "hosts"),
+];
+const DATA_PLANE: [Column; 5] =
+    [("ID", "id"), ("NAME", "name"), ("VERSION", "version"), ("RECORDS", "records"), ("NODES", "nodes")];
+const NODE: [Column; 4] =
+    [("ID", "id"), ("NAME", "name"), ("ENROLLED", "createdAt"), ("RETIRED", "retiredAt")];
+const USER: [Column; 4] = [
+    ("ID", "id"),
+    ("EMAIL", "email"),
+    ("ORGANIZATION ROLE", "organizationRole"),
+    ("WORKSPACE ROLES", "workspaceRoles"),
+];
+
+#[derive(Subcommand, Debug)]
+pub(super) enum RoleVerb {
+    /// List roles.
+    List,
+    /// Show a role and what it permits.
+    Show {
+        /// The role's name.
+        name: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum OrganizationVerb {
+    /// List the organizations you belong to.
+    List,
+    /// Show an organization.
+    Show {
+        /// The organization's id.
+        id: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum WorkspaceVerb {
+    /// Create a workspace.
+    Create {
+        /// Its name.
+        name: String,
+    },
+    /// List workspaces.
+    List,
+    /// Show a workspace.
+    Show {
+        /// The workspace's id.
+        id: String,
+    },
+    /// Delete an empty workspace.
+    Delete {
+        /// The workspace's id.
+        id: String,
+        /// Don't ask.
+        #[arg(long, short)]
+        force: bool,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum DeploymentVerb {
+    /// Create a deployment.
+    Create {
+        /// Its name.
+        name: String,
+        /// Its workspace.
+        #[arg(long, value_name = "ID")]
+        workspace_id: String,
+        /// The data plane it lives on.
+        #[arg(long, value_name = "ID")]
+        data_plane_id: String,
+        /// A host name it is reached by; can be repeated.
+        #[arg(long, value_name = "HOST")]
+        host: Vec<String>,
+    },
+    /// List deployments.
+    List,
+    /// Show a deployment.
+    Show {
+        /// The deployment's id.
+        id: String,
+    },
+    /// Change a deployment's name or hosts.
+    Update {
+        /// The deployment's id.
+        id: String,
+        /// The new name.
+        #[arg(long)]
+        name: Option<String>,
+        /// All host names from now on; can be repeated.
+        #[arg(long, value_name = "HOST")]
+        host: Vec<String>,
+    },
+    /// Delete a deployment and all its tokens.
+    Delete {
+        /// The deployment's id.
+        id: String,
+        /// Don't ask.
+        #[arg(long, short)]
+        force: bool,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum DataPlaneVerb {
+    /// Create a data plane.
+    Create {
+        /// Its name.
+        name: String,
+    },
+    /// List data planes.
+    List,
+    /// Show a data plane.
+    Show {
+        /// The data plane's id.
+        id: String,
+    },
+    /// Make a one-time token with which one host can enrol, and show it, once.
+    EnrolmentToken {
+        /// The data plane's id.
+        id: String,
+        /// How long it can be used, in seconds.
+        #[arg(long, default_value_t = 86_400)]
+        expires_in: i64,
+        /// Print the value alone, for scripts.
+        #[arg(long, short)]
+        clean_output: bool,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum NodeVerb {
+    /// List the nodes of a data plane.
+    List {
+        /// The data plane's id.
+        #[arg(long, value_name = "ID")]
+        data_plane_id: String,
+    },
+    /// Retire a node: it gets nothing more, and what it signs no longer counts.
+    Retire {
+        /// The node's id.
+        id: String,
+        /// The data plane's id.
+        #[arg(long, value_name = "ID")]
+        data_plane_id: String,
+        /// Don't ask.
+        #[arg(long, short)]
+        force: bool,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum UserVerb {
+    /// Create a user and show the token, once.
+    Create {
+        /// Who it is.
+        email: String,
+        /// The role in the organization.
+        #[arg(long, default_value = "ORGANIZATION_MEMBER")]
+        organization_role: String,
+        /// A role in a workspace, as ID=ROLE; can be repeated.
+        #[arg(long, value_name = "ID=ROLE", value_parser = grant)]
+        workspace_role: Vec<Value>,
+    },
+    /// List users.
+    List,
+    /// Set a user's roles.
+    SetRoles {
+        /// The user's id.
+        id: String,
+        /// The role in the organization.
+        #[arg(long)]
+        organization_role: Option<String>,
+        /// All roles in workspaces from now on, as ID=ROLE; can be repeated.
+        #[arg(long, value_name = "ID=ROLE", value_parser = grant)]
+        workspace_role: Vec<Value>,
+    },
+    /// Give a user a new token, shown once. The old one stops.
+    RotateToken {
+        /// The user's id.
+        id: String,
+        /// Don't ask.
+        #[arg(long, short)]
+        force: bool,
+    },
+    /// Delete a user.
+    Delete {
+        /// The user's id.
+        id: String,
+        /// Don't ask.
+        #[arg(long, short)]
+        force: bool,
+    },
+}
+
+fn grant(text: &str) -> Result<Value, String> {
+    let (workspace, role) = text.split_once('=').ok_or("use ID=ROLE")?;
+    Ok(json!({ "workspaceId": workspace, "role": role }))
+}
+
+pub(super) async fn role(verb: RoleVerb, control: &Control, output: Output) -> Result<(), Failure> {
+    match verb {
+        RoleVerb::List => {
+            let roles = control.organization_call(Method::GET, "/roles", None).await?;
+            output.list(&roles, &ROLE[..3]);
+        }
+        RoleVerb::Show { name } => {
+            let path = format!("/roles/{name}");
+            output.one(&control.organization_call(Method::GET, &path, None).await?, &ROLE);
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn organization(
+    verb: OrganizationVerb,
+    control: &Control,
+    output: Output,
+) -> Result<(), Failure> {
+    match verb {
+        OrganizationVerb::List => {
+            output.list(&control.call(Method::GET, "/v1/organizations", None).await?, &NAMED);
+        }
+        OrganizationVerb::Show { id } => {
+            let path = format!("/v1/organizations/{id}");
+            output.one(&control.call(Method::GET, &path, None).await?, &NAMED);
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn workspace(verb: WorkspaceVerb, control: &Control, output: Output) -> Result<(), Failure> {
+    match verb {
+        WorkspaceVerb::Create { name } => {
+            let body = Some(json!({ "name": name }));
+            output.one(&control.organization_call(Method::POST, "/workspaces", body).await?, &NAMED);
+        }
+        WorkspaceVerb::List => {
+            output.list(&control.organization_call(Method::GET, "/workspaces", None).await?, &NAMED);
+        }
+        WorkspaceVerb::Show { id } => {
+            let path = format!("/workspaces/{id}");
+            output.one(&control.organization_call(Method::GET, &path, None).await?, &NAMED);
+        }
+        WorkspaceVerb::Delete { id, force } => {
+            delete(control, output, &format!("/workspaces/{id}"), &id, force).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn deployment(
+    verb: DeploymentVerb,
+    control: &Control,
+    output: Output,
+) -> Result<(), Failure> {
+    let path = |id: &str| format!("/deployments/{id}");
+    match verb {
+        DeploymentVerb::Create { name, workspace_id, data_plane_id, host } => {
+            let body = json!({
+                "name": name, "workspaceId": workspace_id, "dataPlaneId": data_plane_id, "hosts": host,
+            });
+            let made = control.organization_call(Method::POST, "/deployments", Some(body)).await?;
+            output.one(&made, &DEPLOYMENT);
+        }
+        DeploymentVerb::List => {
+            let found = control.organization_call(Method::GET, "/deployments", None).await?;
+            output.list(&found, &DEPLOYMENT);
+        }
+        DeploymentVerb::Show { id } => {
+            output.one(&control.organization_call(Method::GET, &path(&id), None).await?, &DEPLOYMENT);
+        }
+        DeploymentVerb::Update { id, name, host } => {
+            let hosts = (!host.is_empty()).then_some(host);
+            let body = Some(json!({ "name": name, "hosts": hosts }));
+            output.one(&control.organization_call(Method::POST, &path(&id), body).await?, &DEPLOYMENT);
+        }
+        DeploymentVerb::Delete { id, force } => delete(control, output, &path(&id), &id, force).await?,
+    }
+    Ok(())
+}
+
+pub(super) async fn data_plane(
+    verb: DataPlaneVerb,
+    control: &Control,
+    output: Output,
+) -> Result<(), Failure> {
+    match verb {
+        DataPlaneVerb::Create { name } => {
+            let body = Some(json!({ "name": name }));
+            output.one(&control.organization_call(Method::POST, "/data-planes", body).await?, &DATA_PLANE);
+        }
+        DataPlaneVerb::List => {
+            let found = control.organization_call(Method::GET, "/data-planes", None).await?;
+            output.list(&found, &DATA_PLANE);
+        }
+        DataPlaneVerb::Show { id } => {
+            let path = format!("/data-planes/{id}");
+            output.one(&control.organization_call(Method::GET, &path, None).await?, &DATA_PLANE);
+        }
+        DataPlaneVerb::EnrolmentToken { id, expires_in, clean_output } => {
+            let path = format!("/data-planes/{id}/enrolment-tokens");
+            let body = Some(json!({ "expiresInSeconds": expires_in }));
+            let made = control.organization_call(Method::POST, &path, body).await?;
+            if clean_output {
+                line(made["enrolmentToken"].as_str().unwrap_or_default());
+            } else {
+                output.one(&made, &[("token", "enrolmentToken"), ("expires", "expiresAt")]);
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn node(verb: NodeVerb, control: &Control, output: Output) -> Result<(), Failure> {
+    match verb {
+        NodeVerb::List { data_plane_id } => {
+            let path = format!("/data-planes/{data_plane_id}/nodes");
+            output.list(&control.organization_call(Method::GET, &path, None).await?, &NODE);
+        }
+        NodeVerb::Retire { id, data_plane_id, force } => {
+            confirm(&format!("Retiring {id}"), force)?;
+            let path = format!("/data-planes/{data_plane_id}/nodes/{id}");
+            control.organization_call(Method::DELETE, &path, None).await?;
+            output.say(&format!("retired {id}"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn user(verb: UserVerb, control: &Control, output: Output) -> Result<(), Failure> {
+    match verb {
+        UserVerb::Create { email, organization_role, workspace_role } => {
+            let body = json!({
+                "email": email, "organizationRole": organization_role, "workspaceRoles": workspace_role,
+            });
+            let made = control.organization_call(Method::POST, "/users", Some(body)).await?;
+            with_token(&made, output);
+        }
+        UserVerb::List => {
+            output.list(&control.organization_call(Method::GET, "/users", None).await?, &USER);
+        }
+        UserVerb::SetRoles { id, organization_role, workspace_role } => {
+            let workspaces = (!workspace_role.is_empty()).then_some(workspace_role);
+            let body = json!({ "organizationRole": organization_role, "workspaceRoles": workspaces });
+            let path = format!("/users/{id}/roles");
+            output.one(&control.organization_call(Method::POST, &path, Some(body)).await?, &USER);
+        }
+        UserVerb::RotateToken { id, force } => {
+            confirm(&format!("The present token of {id} stops; that"), force)?;
+            let path = format!("/users/{id}/token");
+            let made = control.organization_call(Method::POST, &path, None).await?;
+            with_token(&made, output);
+        }
+        UserVerb::Delete { id, force } => {
+            delete(control, output, &format!("/users/{id}"), &id, force).await?;
+        }
+    }
+    Ok(())
+}
+
+fn with_token(made: &Value, output: Output) {
+    output.one(made, &USER);
+    if !output.json {
+        line(&format!("\n{}", made["token"].as_str().unwrap_or_default()));
+        eprintln!("\nThis is the user's token. It is shown this once.");
+    }
+}
+
+async fn delete(control: &Control, output: Output, path: &str, id: &str, force: bool) -> Result<(), Failure> {
+    confirm(&format!("Deleting {id}"), force)?;
+    control.organization_call(Method::DELETE, path, None).await?;
+    output.say(&format!("deleted {id}"));
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! The way to this host's daemon: HTTP over its Unix socket.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::{Client, Method};
+use serde_json::Value;
+
+use super::failure::{Failure, cause, refused};
+
+/// A client of the daemon.
+pub(super) struct Host {
+    client: Client,
+    socket: PathBuf,
+}
+
+impl Host {
+    pub(super) fn new(socket: &Path) -> Result<Self, Failure> {
+        // Installed already by another client of this process: the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .unix_socket(socket)
+            .no_proxy()
+            .build()
+            .map_err(|error| Failure::Usage(cause(&error)))?;
+        Ok(Self { client, socket: socket.to_owned() })
+    }
+
+    /// Calls `path` and takes the answer as it is.
+    pub(super) async fn bytes(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Vec<u8>, Failure> {
+        let unreachable = |error: reqwest::Error| Failure::Unreachable {
+            what: format!("the daemon at {}", self.socket.display()),
+            why: cause(&error),
+        };
+        let request = self.client.request(method, format!("http://daemon{path}")).body(body);
+        let answer = request.send().await.map_err(unreachable)?;
+        let status = answer.status();
+        let bytes = answer.bytes().await.map_err(unreachable)?;
+        if status.is_success() {
+            Ok(bytes.into())
+        } else {
+            Err(refused("the daemon", status.as_u16(), &bytes))
+        }
+    }
+
+    /// Calls `path`, JSON in and JSON out.
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Failure> {
+        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        let bytes = self.bytes(method, path, body).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::Answer { what: "the daemon".into(), why: error.to_string() })
+    }
+}

@@ -1,0 +1,113 @@
+//! Tables for people, JSON for programs.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use comfy_table::{Table, presets};
+use indicatif::ProgressBar;
+use serde_json::Value;
+
+use super::failure::Failure;
+use crate::protocol::time::Time;
+
+/// How to print.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    pub(super) json: bool,
+}
+
+/// A column: what it is called, and the member of the object it shows.
+pub(super) type Column = (&'static str, &'static str);
+
+impl Output {
+    /// Prints a list of objects.
+    pub(super) fn list(self, list: &Value, columns: &[Column]) {
+        if self.json {
+            return line(&format!("{list:#}"));
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(columns.iter().map(|(title, _)| *title));
+        for item in list.as_array().into_iter().flatten() {
+            table.add_row(columns.iter().map(|(_, member)| text(member, &item[*member])));
+        }
+        line(&table.trim_fmt());
+    }
+
+    /// Prints one object, a member a line.
+    pub(super) fn one(self, item: &Value, columns: &[Column]) {
+        if self.json {
+            return line(&format!("{item:#}"));
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        for (title, member) in columns {
+            let value = item.pointer(&format!("/{}", member.replace('.', "/"))).unwrap_or(&Value::Null);
+            table.add_row([(*title).to_owned(), text(member, value)]);
+        }
+        line(&table.trim_fmt());
+    }
+
+    /// Says something to people only.
+    pub(super) fn say(self, what: &str) {
+        if !self.json {
+            line(what);
+        }
+    }
+
+    /// Shows on the terminal that something takes its time.
+    pub(super) fn progress(self, what: &'static str) -> ProgressBar {
+        if self.json || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let progress = ProgressBar::new_spinner().with_message(what);
+        progress.enable_steady_tick(std::time::Duration::from_millis(100));
+        progress
+    }
+}
+
+/// Asks before something that can't be taken back. Without a terminal nobody can answer: `force` is needed.
+pub(super) fn confirm(what: &str, force: bool) -> Result<(), Failure> {
+    if force {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::Usage(format!(
+            "{what} can't be taken back; use --force to do it without a question"
+        )));
+    }
+    eprint!("{what} can't be taken back. Type \"yes\" to go on: ");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    if read.is_ok() && answer.trim() == "yes" {
+        Ok(())
+    } else {
+        Err(Failure::Usage("nothing was done".into()))
+    }
+}
+
+/// Prints a line. A reader that is gone, as in `| head`, is no failure.
+pub(super) fn line(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// A value as people read it: instants as dates, lists with commas, nothing as a dash.
+fn text(member: &str, value: &Value) -> String {
+    let instant = member.ends_with("At") || ["time", "controlPlane.since"].contains(&member);
+    match value {
+        Value::Null => "-".into(),
+        Value::Number(number) if instant => {
+            number.as_i64().map_or_else(|| number.to_string(), |seconds| Time::from_unix(seconds).rfc3339())
+        }
+        Value::String(text) if text.is_empty() => "-".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "-".into(),
+        Value::Array(items) => items.iter().map(text_of_item).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn text_of_item(item: &Value) -> String {
+    match (item["role"].as_str(), item["entityId"].as_str().or(item["workspaceId"].as_str())) {
+        (Some(role), Some(on)) => format!("{role} on {on}"),
+        _ => text("", item),
+    }
+}

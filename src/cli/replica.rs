@@ -1,0 +1,116 @@
+//! `halligan replica`: what this host holds, and how to carry it to another.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::Value;
+
+use super::failure::Failure;
+use super::host::Host;
+use super::output::{Column, Output, line};
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// Show the records of the replica.
+    Show,
+    /// Prove the replica on the disk anew: keyset chain, head, digest over every record.
+    Verify,
+    /// Write the replica to a file that another node of this data plane can take in.
+    Export {
+        /// The file, or - for standard output.
+        file: PathBuf,
+    },
+    /// Take in a bundle that was carried here, as far as its signatures prove it.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+const PROOF: [Column; 5] = [
+    ("version", "version"),
+    ("signed", "signedAt"),
+    ("keyset", "keyset"),
+    ("records", "records"),
+    ("digest", "digest"),
+];
+
+pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), Failure> {
+    match verb {
+        Verb::Show => {
+            let replica = host.call(Method::GET, "/v1/replica", None).await?;
+            if output.json {
+                output.one(&replica, &[]);
+                return Ok(());
+            }
+            output.one(&replica["head"], &PROOF);
+            line("");
+            output.list(&rows(&replica["records"]), &[("KIND", "kind"), ("KEY", "key"), ("WHAT", "what")]);
+        }
+        Verb::Verify => {
+            let progress = output.progress("proving every record");
+            let proof = host.call(Method::POST, "/v1/replica/verify", None).await;
+            progress.finish_and_clear();
+            show(&proof?, output);
+        }
+        Verb::Export { file } => {
+            let progress = output.progress("exporting");
+            let bundle = host.bytes(Method::GET, "/v1/replica/export", Vec::new()).await;
+            progress.finish_and_clear();
+            write(&file, &bundle?)?;
+            if file != Path::new("-") {
+                output.say(&format!("wrote {}", file.display()));
+            }
+        }
+        Verb::Import { file } => {
+            let bundle =
+                std::fs::read(&file).map_err(|source| Failure::File { path: file.clone(), source })?;
+            let progress = output.progress("proving and taking in");
+            let proof = host.bytes(Method::POST, "/v1/replica/import", bundle).await;
+            progress.finish_and_clear();
+            let proof = serde_json::from_slice(&proof?)
+                .map_err(|error| Failure::Answer { what: "the daemon".into(), why: error.to_string() })?;
+            show(&proof, output);
+        }
+    }
+    Ok(())
+}
+
+fn show(proof: &Value, output: Output) {
+    if proof.is_null() && !output.json {
+        line("This node has no replica yet.");
+    } else {
+        output.one(proof, &PROOF);
+    }
+}
+
+fn write(file: &Path, bundle: &[u8]) -> Result<(), Failure> {
+    let written = if file == Path::new("-") {
+        std::io::Write::write_all(&mut std::io::stdout(), bundle)
+    } else {
+        std::fs::write(file, bundle)
+    };
+    written.map_err(|source| Failure::File { path: file.into(), source })
+}
+
+/// What a record is about, in a few words.
+fn rows(records: &Value) -> Value {
+    let rows = records.as_array().into_iter().flatten().map(|record| {
+        let (kind, body) = (record["kind"].as_str().unwrap_or_default(), &record["body"]);
+        let text = |member: &str| body[member].as_str().unwrap_or("-").to_owned();
+        let what = match kind {
+            "token" if !body["revokedAt"].is_null() => format!("revoked, for {}", text("deployment")),
+            "token" => format!(
+                "{} on {}, generation {}",
+                body["role"]["id"].as_str().unwrap_or("-"),
+                text("deployment"),
+                body["generation"]
+            ),
+            "role" => text("scope"),
+            _ => text("name"),
+        };
+        serde_json::json!({ "kind": kind, "key": record["key"], "what": what })
+    });
+    Value::Array(rows.collect())
+}

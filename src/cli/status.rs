@@ -1,0 +1,39 @@
+//! `halligan status`: how this host's daemon stands.
+
+use reqwest::Method;
+use serde_json::Value;
+
+use super::failure::Failure;
+use super::host::Host;
+use super::output::Output;
+
+pub(super) async fn run(host: &Host, output: Output) -> Result<(), Failure> {
+    let status = host.call(Method::GET, "/v1/status", None).await?;
+    output.one(
+        &status,
+        &[
+            ("version", "version"),
+            ("node", "nodeId"),
+            ("data plane", "dataPlaneId"),
+            ("time", "time"),
+            ("control plane", "controlPlane.connectivity"),
+            ("  since", "controlPlane.since"),
+            ("  last error", "controlPlane.lastError"),
+            ("replica", "replica.version"),
+            ("  signed", "replica.signedAt"),
+            ("  age (s)", "replica.ageSeconds"),
+            ("  records", "replica.records"),
+            ("  tokens", "replica.tokens"),
+            ("audit failing", "auditFailing"),
+        ],
+    );
+    for alarm in status["alarms"].as_array().into_iter().flatten() {
+        let times = alarm["times"].as_u64().filter(|&times| times > 1);
+        let times = times.map_or_else(String::new, |times| format!(" ({times} times)"));
+        output.say(&format!("ALARM {}{times}", alarm["what"].as_str().unwrap_or_default()));
+    }
+    if status["replica"] == Value::Null {
+        output.say("This node has no replica yet: every request is denied.");
+    }
+    Ok(())
+}
