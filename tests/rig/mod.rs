@@ -1,0 +1,327 @@
+//! The real programs, in a temporary directory: a control plane, a daemon, and what stands in front of a deployment.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc
+)]
+
+pub mod proxy;
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Finds a program of another package. Without it the test says so and is skipped; in CI that is a failure.
+pub fn component(name: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let found = path
+        .split(':')
+        .chain(["/usr/sbin", "/sbin"])
+        .map(|directory| Path::new(directory).join(name))
+        .find(|file| file.is_file());
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{name} is not installed; run .ci/setup");
+        // Past the capture of the test runner: whoever reads a green run must see what it did not run.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {name} is not installed; run .ci/setup");
+    }
+    found
+}
+
+/// A port nobody listens on. Another process may take it before it is used; the kernel hands them out in turn, so that
+/// is rare.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A child that does not outlive the test.
+pub struct Running(Child);
+
+impl Running {
+    pub fn start(command: &mut Command) -> Self {
+        Self(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap_or_else(|error| panic!("{command:?}: {error}")),
+        )
+    }
+
+    /// As a crash would: no signal handler runs.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// As systemd would.
+    pub fn terminate(mut self) -> std::process::ExitStatus {
+        Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
+        self.0.wait().unwrap()
+    }
+
+    pub fn ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Politely first: a master that is killed leaves its workers behind.
+        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).stderr(Stdio::null()).status();
+        for _ in 0..100 {
+            if self.ended() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until `done`, for at most ten seconds.
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < Duration::from_secs(10), "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What curl got.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+
+    pub fn reason(&self) -> &str {
+        self.header("x-halligan-reason").unwrap_or_else(|| panic!("no reason in {self:?}"))
+    }
+}
+
+/// Asks with curl; `arguments` end with the URL.
+pub fn curl<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Answer {
+    let output =
+        Command::new("curl").args(["-s", "-i", "--max-time", "20"]).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (headers, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Answer { status, headers: headers.to_owned(), body: body.to_owned() }
+}
+
+/// A control plane and a daemon, as packages would install them.
+pub struct Rig {
+    pub directory: TempDir,
+    pub control_port: u16,
+    pub daemon_port: u16,
+    pub control: Option<Running>,
+    pub daemon: Option<Running>,
+    pub owner_token: String,
+    pub workspace: String,
+    pub data_plane: String,
+    pub deployment: String,
+    pub other_deployment: String,
+}
+
+impl Rig {
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut rig = Self {
+            control_port: free_port(),
+            daemon_port: free_port(),
+            control: None,
+            daemon: None,
+            owner_token: String::new(),
+            workspace: String::new(),
+            data_plane: String::new(),
+            deployment: String::new(),
+            other_deployment: String::new(),
+            directory,
+        };
+        let config = rig.control_config(rig.control_port);
+        let made = Command::new(env!("CARGO_BIN_EXE_halligan-control"))
+            .arg("--config")
+            .arg(config)
+            .args(["init", "--organization", "Acme", "--owner-email", "owner@acme.example", "--json"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+        made["token"].as_str().unwrap().clone_into(&mut rig.owner_token);
+        rig.start_control(rig.control_port);
+        rig.workspace = rig.made(&["workspace", "create", "data"]);
+        rig.data_plane = rig.made(&["data-plane", "create", "eu"]);
+        let at = ["--workspace-id", &rig.workspace.clone(), "--data-plane-id", &rig.data_plane.clone()];
+        rig.deployment =
+            rig.made(&[&["deployment", "create", "prod", "--host", "prod.example"], &at[..]].concat());
+        rig.other_deployment =
+            rig.made(&[&["deployment", "create", "stage", "--host", "stage.example"], &at[..]].concat());
+        let enrolment = rig.cli(&["data-plane", "enrolment-token", &rig.data_plane, "-c"]);
+        std::fs::write(rig.path("enrolment-token"), &enrolment.stdout).unwrap();
+        std::fs::create_dir(rig.path("roots")).unwrap();
+        std::fs::copy(rig.path("control/root.pub.pem"), rig.path("roots/root.pem")).unwrap();
+        std::fs::write(rig.path("halligand.toml"), rig.daemon_config()).unwrap();
+        rig.start_daemon();
+        rig
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn control_config(&self, listen: u16) -> PathBuf {
+        let path = self.path("control.toml");
+        let text = format!(
+            "state_dir = {:?}\nissuer = \"http://127.0.0.1:{}\"\nlisten = \"127.0.0.1:{listen}\"\n",
+            self.path("control"),
+            self.control_port
+        );
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn daemon_config(&self) -> String {
+        format!(
+            "state_dir = {:?}
+[trust]
+root_keys = {:?}
+[control_plane]
+urls = [\"http://127.0.0.1:{}\"]
+enrolment_token_file = {:?}
+[node]
+name = \"host-1\"
+[listen]
+http = [\"127.0.0.1:{}\"]
+admin_socket = {:?}
+",
+            self.path("node"),
+            self.path("roots"),
+            self.control_port,
+            self.path("enrolment-token"),
+            self.daemon_port,
+            self.path("admin.sock"),
+        )
+    }
+
+    /// Starts the control plane on `port`: on another than its own it is there for operators, but not for the daemon.
+    pub fn start_control(&mut self, port: u16) {
+        let config = self.control_config(port);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
+        command.arg("--config").arg(config).arg("serve").stderr(self.log("control.log"));
+        self.control = Some(Running::start(&mut command));
+        until("the control plane answers", || {
+            curl(&[format!("http://127.0.0.1:{port}/healthz")]).status == 200
+        });
+    }
+
+    pub fn kill_control(&mut self) {
+        self.control.take().unwrap().kill();
+    }
+
+    pub fn daemon_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_halligand"));
+        command.arg("--config").arg(self.path("halligand.toml"));
+        command
+    }
+
+    pub fn start_daemon(&mut self) {
+        let mut command = self.daemon_command();
+        self.daemon = Some(Running::start(command.stderr(self.log("halligand.log"))));
+        let ready = format!("http://127.0.0.1:{}/readyz", self.daemon_port);
+        until("the daemon is ready", || curl(&[&ready]).status == 200);
+    }
+
+    pub fn kill_daemon(&mut self) {
+        self.daemon.take().unwrap().kill();
+    }
+
+    /// What a program says, kept for whoever looks into a failure.
+    fn log(&self, name: &str) -> Stdio {
+        let file = std::fs::File::options().create(true).append(true).open(self.path(name)).unwrap();
+        Stdio::from(file)
+    }
+
+    pub fn read_log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// The CLI, as an operator on this host would use it.
+    pub fn cli_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_halligan"));
+        command
+            .env("HALLIGAN_URL", format!("http://127.0.0.1:{}", self.control_port))
+            .env("HALLIGAN_API_TOKEN", &self.owner_token)
+            .env("HALLIGAN_SOCKET", self.path("admin.sock"));
+        command
+    }
+
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        let output = self.cli_command().args(arguments).output().unwrap();
+        assert!(output.status.success(), "halligan {arguments:?}: {output:?}");
+        output
+    }
+
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.cli(&[arguments, &["--json"]].concat());
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Makes something and gives its id.
+    pub fn made(&self, arguments: &[&str]) -> String {
+        self.json(arguments)["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes a direct-access token for a deployment: its id and its value.
+    pub fn direct_access_token(&self, name: &str, deployment: &str) -> (String, String) {
+        let made = self.json(&[
+            "token",
+            "create",
+            "-n",
+            name,
+            "--deployment-id",
+            deployment,
+            "--direct-access",
+            "-e",
+            "30",
+        ]);
+        (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned())
+    }
+
+    /// Waits until the daemon holds what the control plane last published.
+    pub fn synced(&self) {
+        let published = self.json(&["data-plane", "show", &self.data_plane])["version"].clone();
+        until("the daemon is in sync", || self.json(&["status"])["replica"]["version"] == published);
+    }
+
+    /// Asks the daemon as nginx would.
+    pub fn authorize(&self, token: &str, method: &str, uri: &str) -> Answer {
+        curl(&[
+            "-H".to_owned(),
+            format!("Authorization: Bearer {token}"),
+            "-H".to_owned(),
+            format!("X-Original-Method: {method}"),
+            "-H".to_owned(),
+            format!("X-Original-URI: {uri}"),
+            format!("http://127.0.0.1:{}/v1/authorize/{}", self.daemon_port, self.deployment),
+        ])
+    }
+}
