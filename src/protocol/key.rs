@@ -144,7 +144,8 @@ impl PublicKey {
     }
 
     /// Whether `signature` is this key's over `message`, by the strict rules: canonical S and R, no small order.
-    pub(super) fn accepts(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+    #[must_use]
+    pub fn accepts(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         self.key.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
     }
 }

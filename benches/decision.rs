@@ -1,0 +1,87 @@
+//! What a decision costs: cold against bare signature verification of the same bytes, hot against 500 ns.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[path = "../tests/world/mod.rs"]
+mod world;
+
+use std::cell::Cell;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use criterion::{Criterion, criterion_group, criterion_main};
+use ed25519_dalek::{Signature, VerifyingKey};
+use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
+use world::{DEPLOYMENT, T0, World};
+
+/// Several times as many as there are places in the cache: each token is gone before it comes round again.
+const TOKENS: usize = 20_000;
+
+const FACTS: RequestFacts<'_> = RequestFacts {
+    deployment: Target::Id(DEPLOYMENT),
+    method: "GET",
+    uri: "/api/v2/dags/etl/dagRuns?limit=10",
+    client: None,
+};
+
+/// Measures `step`, given the number of the iteration, and gives the shortest time of any sample.
+fn shortest(criterion: &mut Criterion, name: &str, mut step: impl FnMut(usize)) -> Duration {
+    let (best, next) = (Cell::new(Duration::MAX), Cell::new(0));
+    criterion.bench_function(name, |bencher| {
+        bencher.iter_custom(|iterations| {
+            let first = next.get();
+            let started = Instant::now();
+            for number in first..first + usize::try_from(iterations).unwrap() {
+                step(number);
+            }
+            let took = started.elapsed();
+            next.set(first + usize::try_from(iterations).unwrap());
+            best.set(best.get().min(took / u32::try_from(iterations).unwrap()));
+            took
+        });
+    });
+    best.get()
+}
+
+fn decisions(criterion: &mut Criterion) {
+    let world = World::new();
+    let snapshot = world.snapshot(World::records(TOKENS));
+    let tokens: Vec<String> = (0..TOKENS).map(|number| world.value(number)).collect();
+    let signed: Vec<(usize, Signature)> = tokens
+        .iter()
+        .map(|token| {
+            let (message, signature) = token.rsplit_once('.').unwrap();
+            (message.len(), Signature::from_slice(&URL_SAFE_NO_PAD.decode(signature).unwrap()).unwrap())
+        })
+        .collect();
+    let key = VerifyingKey::from_bytes(&world.token.public().to_bytes()).unwrap();
+    let now = Now { wall: T0.plus(60), floor: T0 };
+
+    let bare = shortest(criterion, "bare verify_strict", |number| {
+        let (length, signature) = &signed[number % TOKENS];
+        key.verify_strict(black_box(&tokens[number % TOKENS].as_bytes()[..*length]), signature).unwrap();
+    });
+    let cold = shortest(criterion, "decision, cold", |number| {
+        let decision = decide(Some(black_box(tokens[number % TOKENS].as_bytes())), &FACTS, &snapshot, now);
+        assert!(decision.allowed());
+    });
+    let hot = shortest(criterion, "decision, hot", |_| {
+        let decision = decide(Some(black_box(tokens[0].as_bytes())), &FACTS, &snapshot, now);
+        assert!(decision.allowed());
+    });
+    println!("ratio: cold decision / bare verify_strict = {:.3} (at most 1.10)", ratio(cold, bare));
+    println!("ratio: hot decision / 500 ns = {:.3} (at most 1)", ratio(hot, Duration::from_nanos(500)));
+}
+
+fn ratio(one: Duration, other: Duration) -> f64 {
+    one.as_secs_f64() / other.as_secs_f64()
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
+    targets = decisions
+}
+criterion_main!(benches);

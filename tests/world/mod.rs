@@ -1,0 +1,155 @@
+//! A control plane's worth of keys, records, tokens and bundles, the same in every run.
+
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::missing_panics_doc)]
+
+use halligan::dataplane::snapshot::{Replica, Snapshot, Staleness};
+use halligan::protocol::bundle::{Change, write_bundle};
+use halligan::protocol::digest::ReplicaDigest;
+use halligan::protocol::head::{Head, SignedHead, sign_head};
+use halligan::protocol::id::DataPlaneId;
+use halligan::protocol::key::SigningKey;
+use halligan::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetKey, RootSet, sign_keyset};
+use halligan::protocol::record::{DeploymentRecord, Record, RecordKind};
+use halligan::protocol::role::{RoleDigest, built_in};
+use halligan::protocol::time::Time;
+use halligan::protocol::token::{Claims, RoleClaim, TokenKind, TokenRecord, mint};
+
+pub const T0: Time = Time::from_unix(1_800_000_000);
+pub const ISSUER: &str = "https://control.example";
+pub const DEPLOYMENT: &str = "dep_a";
+pub const DATA_PLANE: &str = "dpl_a";
+
+pub struct World {
+    pub root: SigningKey,
+    pub token: SigningKey,
+    pub replica: SigningKey,
+    pub keyset: String,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let [root, token, replica] = [1, 2, 3].map(|seed| SigningKey::from_seed(&[seed; 32]));
+        let listed = |key_use, key: &SigningKey| KeysetKey { key_use, jwk: key.public().jwk() };
+        let body = KeysetBody {
+            version: 1,
+            iat: T0,
+            exp: T0.plus(365 * 86_400),
+            keys: vec![listed(KeyUse::Token, &token), listed(KeyUse::Replica, &replica)],
+            roots: vec![root.public().jwk()],
+            threshold: 1,
+        };
+        let keyset = sign_keyset(&body, &[&root]);
+        Self { root, token, replica, keyset }
+    }
+
+    pub fn pinned(&self) -> RootSet {
+        RootSet::new(vec![self.root.public().clone()], 1).unwrap()
+    }
+
+    pub fn keyset(&self) -> Keyset {
+        Keyset::verify_first(&self.keyset, &self.pinned()).unwrap()
+    }
+
+    pub fn data_plane() -> DataPlaneId {
+        DATA_PLANE.parse().unwrap()
+    }
+
+    pub fn role() -> (Record, RoleClaim) {
+        let role = built_in().into_iter().find(|role| role.name == "DEPLOYMENT_ADMIN").unwrap();
+        let claim = RoleClaim { id: role.reference().unwrap(), digest: RoleDigest::of(&role.to_body()) };
+        (Record::new(RecordKind::Role, claim.id.to_string(), role.to_body()), claim)
+    }
+
+    pub fn token_record(number: usize) -> TokenRecord {
+        TokenRecord {
+            id: format!("tok_{number:026}").parse().unwrap(),
+            deployment: DEPLOYMENT.parse().unwrap(),
+            generation: 1,
+            role: Self::role().1,
+            dag_roles: vec![],
+            not_before: T0,
+            expires_at: T0.plus(30 * 86_400),
+            sources: vec![],
+            revoked_at: None,
+        }
+    }
+
+    pub fn record(token: &TokenRecord) -> Record {
+        Record::of(RecordKind::Token, token.id.as_str(), token)
+    }
+
+    /// The value of a token whose record is [`World::token_record`].
+    pub fn value(&self, number: usize) -> String {
+        let record = Self::token_record(number);
+        let claims = Claims {
+            iss: ISSUER.into(),
+            sub: record.id,
+            aud: DEPLOYMENT.into(),
+            iat: T0,
+            nbf: T0,
+            exp: Some(record.expires_at),
+            generation: 1,
+            role: Some(record.role),
+        };
+        mint(TokenKind::DirectAccess, &claims, &self.token).to_string()
+    }
+
+    /// A role, a deployment, and so many tokens.
+    pub fn records(tokens: usize) -> Vec<Record> {
+        let deployment = DeploymentRecord {
+            id: DEPLOYMENT.parse().unwrap(),
+            workspace: "wsp_a".into(),
+            name: "a".into(),
+            hosts: vec!["a.example".into()],
+            routes: "airflow-v2".into(),
+        };
+        let fixed = [Self::role().0, Record::of(RecordKind::Deployment, DEPLOYMENT, &deployment)];
+        let role = Self::token_record(0);
+        let tokens = (0..tokens).map(|number| {
+            let id = format!("tok_{number:026}").parse().unwrap();
+            Self::record(&TokenRecord { id, ..role.clone() })
+        });
+        fixed.into_iter().chain(tokens).collect()
+    }
+
+    /// The head over `records`, signed at `at`.
+    pub fn head(&self, version: u64, records: &[Record], at: Time) -> String {
+        let head = Head {
+            iss: ISSUER.into(),
+            aud: Self::data_plane(),
+            version,
+            digest: records.iter().collect::<ReplicaDigest>().checksum(),
+            count: records.len() as u64,
+            iat: at,
+            exp: at.plus(900),
+            keyset: 1,
+        };
+        sign_head(&head, &self.replica)
+    }
+
+    /// A full snapshot as a bundle.
+    pub fn bundle(&self, version: u64, records: &[Record], at: Time) -> Vec<u8> {
+        let changes = records.iter().cloned().map(Change::Put);
+        write_bundle(&[&self.keyset], &self.head(version, records, at), 0, changes).unwrap()
+    }
+
+    /// The changes from version `base` to `version`, whose records are `records`.
+    pub fn delta(
+        &self,
+        base: u64,
+        version: u64,
+        records: &[Record],
+        changes: Vec<Change>,
+        at: Time,
+    ) -> Vec<u8> {
+        write_bundle(&[&self.keyset], &self.head(version, records, at), base, changes).unwrap()
+    }
+
+    /// A snapshot ready to decide.
+    pub fn snapshot(&self, records: Vec<Record>) -> Snapshot {
+        let keyset = self.keyset();
+        let head = SignedHead::verify(&self.head(1, &records, T0), &keyset, &Self::data_plane()).unwrap();
+        let replica = Replica { keyset, head, records, takeaways: vec![] };
+        Snapshot::build(replica, Staleness::default(), None)
+    }
+}
