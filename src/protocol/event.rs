@@ -40,6 +40,8 @@ pub const GENESIS: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 pub struct Event {
     /// Its place in this node's log, from 1, without gaps.
     pub sequence: u64,
+    /// [`line_hash`] of the event before.
+    pub prev: String,
     /// The identifier the caller was given.
     pub id: String,
     /// When it was decided.
@@ -80,8 +82,48 @@ pub struct Event {
     pub glass: Cow<'static, str>,
     /// Whether the control plane could be reached.
     pub connectivity: Connectivity,
-    /// [`line_hash`] of the event before.
-    pub prev: String,
+}
+
+/// An event without a place in a log yet: all of an [`Event`] but `sequence` and `prev`.
+///
+/// Whoever decides writes it as JSON at once; whoever keeps the log puts the place before it. So nothing is copied in
+/// between, and the members of a line stand in the order of [`Event`].
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "they are those of Event")]
+pub struct Draft<'a> {
+    pub id: &'a str,
+    pub time: Time,
+    pub node: &'a NodeId,
+    pub decision: &'a str,
+    pub reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<&'a TokenId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'a RoleRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<&'a DeploymentId>,
+    pub method: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permission: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
+    pub glass: &'a str,
+    pub connectivity: Connectivity,
+}
+
+/// Appends to `line` the line of an event: a draft's JSON with its place in the log put before it.
+pub fn place(sequence: u64, prev: &str, draft: &str, line: &mut String) {
+    use std::fmt::Write as _;
+    // Writing to a String can't fail.
+    let _ = write!(line, "{{\"sequence\":{sequence},\"prev\":\"{prev}\",");
+    line.push_str(draft.strip_prefix('{').unwrap_or(draft));
 }
 
 /// A node's signed statement of where its log stands: after event `sequence`, whose line hashes to `hash`.
@@ -95,4 +137,46 @@ pub struct Checkpoint {
     pub sequence: u64,
     /// [`line_hash`] of that event.
     pub hash: String,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_placed_draft_is_the_line_of_an_event() {
+        let (node, token) = (NodeId::new("nod_a").unwrap(), TokenId::new("tok_a").unwrap());
+        let (role, deployment) = ("DAG_VIEWER@1".parse().unwrap(), DeploymentId::new("dep_a").unwrap());
+        let draft = Draft {
+            id: "evt_1-1",
+            time: Time::from_unix(1_800_000_000),
+            node: &node,
+            decision: "allow",
+            reason: "ok",
+            token: Some(&token),
+            generation: Some(2),
+            role: Some(&role),
+            deployment: Some(&deployment),
+            method: "GET",
+            route: Some("/api/v2/dags/{dag_id}"),
+            path: Some("/api/v2/dags/\"odd\""),
+            permission: Some("deployment.airflow.dag.get"),
+            client: Some([192, 0, 2, 7].into()),
+            glass: "always",
+            connectivity: Connectivity::Offline,
+        };
+        let mut line = String::new();
+        place(7, GENESIS, &serde_json::to_string(&draft).unwrap(), &mut line);
+        let event: Event = serde_json::from_str(&line).unwrap();
+        assert_eq!((event.sequence, event.prev.as_str()), (7, GENESIS));
+        assert_eq!(event.path.as_deref(), Some("/api/v2/dags/\"odd\""));
+        assert_eq!(serde_json::to_string(&event).unwrap(), line, "both write a line in the same way");
+        let bare = Draft { token: None, generation: None, role: None, route: None, client: None, ..draft };
+        line.clear();
+        place(8, GENESIS, &serde_json::to_string(&bare).unwrap(), &mut line);
+        let event: Event = serde_json::from_str(&line).unwrap();
+        assert_eq!(serde_json::to_string(&event).unwrap(), line);
+    }
 }

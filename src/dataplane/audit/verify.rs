@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
     use crate::dataplane::audit::{AuditLog, events};
-    use crate::protocol::event::Connectivity;
+    use crate::protocol::event::{Connectivity, Draft};
     use crate::protocol::id::NodeId;
     use crate::protocol::key::SigningKey;
     use crate::protocol::time::Time;
@@ -130,27 +130,27 @@ mod tests {
         AuditLog::open(path, NodeId::new("nod_a").unwrap(), key(), clock, 1000).unwrap()
     }
 
-    fn event(id: String) -> Event {
-        Event {
-            sequence: 0,
-            id,
+    fn record(log: &AuditLog) -> Result<(), crate::dataplane::audit::AuditUnavailable> {
+        let (node, id) = (NodeId::new("nod_a").unwrap(), log.next_id());
+        let draft = Draft {
+            id: &id,
             time: Time::from_unix(1_800_000_000),
-            node: NodeId::new("nod_a").unwrap(),
-            decision: "allow".into(),
-            reason: "ok".into(),
+            node: &node,
+            decision: "allow",
+            reason: "ok",
             token: None,
             generation: None,
             role: None,
             deployment: None,
-            method: "GET".into(),
+            method: "GET",
             route: None,
             path: None,
             permission: None,
             client: None,
-            glass: "always".into(),
+            glass: "always",
             connectivity: Connectivity::Offline,
-            prev: String::new(),
-        }
+        };
+        log.record(&draft, false).map(drop)
     }
 
     fn filled(directory: &tempfile::TempDir) -> PathBuf {
@@ -158,7 +158,7 @@ mod tests {
         for _ in 0..3 {
             let log = open(&path);
             for _ in 0..4 {
-                log.record(event(log.next_id()), false).unwrap();
+                record(&log).unwrap();
             }
             log.close();
         }
@@ -203,7 +203,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let log = open(&directory.path().join("audit.db"));
         log.close();
-        assert!(log.record(event("evt_x".into()), false).is_err());
+        assert!(record(&log).is_err());
     }
 
     proptest! {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use super::{AuditError, Entry, Queue};
+use super::{AuditError, Batch, Pending, Queue};
 use crate::dataplane::Clock;
-use crate::protocol::event::{Checkpoint, line_hash};
+use crate::protocol::event::{Checkpoint, line_hash, place};
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::SigningKey;
@@ -16,8 +16,6 @@ use crate::protocol::time::Time;
 
 /// How long events that nobody waits for may gather before they are committed.
 const GATHER: Duration = Duration::from_millis(10);
-/// How many of them are committed at once even before that.
-const PLENTY: usize = 1024;
 /// Pause before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 /// A checkpoint is signed after so many events, or so many seconds with any.
@@ -51,25 +49,23 @@ impl Writer {
     }
 
     pub(super) fn run(mut self) {
-        let mut kept = Vec::new();
+        let mut batch = Batch::default();
         loop {
-            let (mut batch, closed) = self.gather();
-            kept.append(&mut batch);
-            match self.write(&mut kept) {
+            let closed = self.gather(&mut batch);
+            match self.write(&batch) {
                 Ok(()) => {
                     self.queue.failing.store(false, Ordering::Relaxed);
-                    for entry in kept.drain(..) {
+                    for draft in batch.drafts.drain(..) {
                         // Whoever waited may have gone: the event stands all the same.
-                        let _ = entry.durable.map(|waiting| waiting.send(()));
+                        let _ = draft.durable.map(|waiting| waiting.send(()));
                     }
+                    batch.text.clear();
                 }
                 Err(error) => {
                     if !self.queue.failing.swap(true, Ordering::Relaxed) {
                         tracing::error!(%error, "alarm: events can't be recorded; requests are denied");
                     }
-                    // Whoever still waits is told no, and its event goes: it must not say "allow". The others have been
-                    // answered; their events are kept until they can be written.
-                    kept.retain(|entry| entry.durable.is_none());
+                    batch = batch.answered();
                     if !closed {
                         std::thread::sleep(RETRY);
                     }
@@ -81,35 +77,35 @@ impl Writer {
         }
     }
 
-    /// Waits for events, gives those nobody waits for a moment to gather, and takes them all.
-    fn gather(&self) -> (Vec<Entry>, bool) {
+    /// Waits for events, gives those nobody waits for a moment to gather, and adds them all to `batch`.
+    fn gather(&self, batch: &mut Batch) -> bool {
         let pending = self.queue.lock();
-        let idle = |pending: &mut super::Pending| pending.entries.is_empty() && !pending.closed;
+        let idle = |pending: &mut Pending| pending.batch.drafts.is_empty() && !pending.closed;
         // While it fails, or when a checkpoint is due, there is something to do without an event.
         let rest = if self.queue.failing.load(Ordering::Relaxed) { RETRY } else { Duration::from_mins(1) };
-        let Ok((pending, _)) = self.queue.wake.wait_timeout_while(pending, rest, idle) else {
-            return (Vec::new(), true);
-        };
-        let calm = |pending: &mut super::Pending| {
-            !pending.urgent && !pending.closed && pending.entries.len() < PLENTY
-        };
+        let Ok((pending, _)) = self.queue.wake.wait_timeout_while(pending, rest, idle) else { return true };
+        let calm = |pending: &mut Pending| !pending.urgent && !pending.closed;
         let Ok((mut pending, _)) = self.queue.wake.wait_timeout_while(pending, GATHER, calm) else {
-            return (Vec::new(), true);
+            return true;
         };
         pending.urgent = false;
-        (std::mem::take(&mut pending.entries), pending.closed)
+        if batch.drafts.is_empty() {
+            // The emptied one takes the place of the full one, with the memory it has.
+            std::mem::swap(batch, &mut pending.batch);
+        } else {
+            batch.append(&mut pending.batch);
+        }
+        pending.closed
     }
 
-    fn write(&mut self, batch: &mut [Entry]) -> Result<(), AuditError> {
+    fn write(&mut self, batch: &Batch) -> Result<(), AuditError> {
         let (mut sequence, mut prev) = (self.sequence, self.prev.clone());
-        let mut lines = String::with_capacity(batch.len() * 512);
-        for Entry { event, .. } in &mut *batch {
+        let mut lines = String::with_capacity(batch.text.len() + batch.drafts.len() * 96);
+        for draft in batch.texts() {
             sequence += 1;
-            event.sequence = sequence;
-            event.prev = prev;
-            let line = serde_json::to_string(event)?;
-            prev = line_hash(&line);
-            lines.push_str(&line);
+            let start = lines.len();
+            place(sequence, &prev, draft, &mut lines);
+            prev = line_hash(&lines[start..]);
             lines.push('\n');
         }
         let now = (self.clock)();
@@ -119,11 +115,11 @@ impl Writer {
                 && (sequence - covered >= CHECKPOINT_EVENTS
                     || now.since(at) >= CHECKPOINT_SECONDS
                     || self.queue.lock().closed));
-        if batch.is_empty() && !due {
+        if batch.drafts.is_empty() && !due {
             return Ok(());
         }
         let transaction = self.connection.transaction()?;
-        if !batch.is_empty() {
+        if !batch.drafts.is_empty() {
             let row = params![self.sequence + 1, sequence, lines];
             transaction.prepare_cached("INSERT INTO block VALUES (?1, ?2, ?3)")?.execute(row)?;
         }
@@ -139,5 +135,35 @@ impl Writer {
         }
         (self.sequence, self.prev) = (sequence, prev);
         Ok(())
+    }
+}
+
+impl Batch {
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(0).chain(self.drafts.iter().map(|draft| draft.end));
+        starts.zip(&self.drafts).map(|(start, draft)| &self.text[start..draft.end])
+    }
+
+    fn append(&mut self, other: &mut Self) {
+        let offset = self.text.len();
+        self.text.push_str(&other.text);
+        other.text.clear();
+        self.drafts.extend(other.drafts.drain(..).map(|mut draft| {
+            draft.end += offset;
+            draft
+        }));
+    }
+
+    /// What is left when a write failed. Whoever still waits is told no, and its event goes: it must not say "allow".
+    /// The others have been answered; their events are kept until they can be written.
+    fn answered(self) -> Self {
+        let mut kept = Self::default();
+        for (text, draft) in self.texts().zip(&self.drafts) {
+            if draft.durable.is_none() {
+                kept.text.push_str(text);
+                kept.drafts.push(super::Waiting { end: kept.text.len(), durable: None });
+            }
+        }
+        kept
     }
 }

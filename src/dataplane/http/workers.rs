@@ -1,0 +1,122 @@
+//! Worker threads: each has a reactor of its own, so that a request is read, decided and answered where it came in, and
+//! no other thread is woken for it.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, watch};
+
+use super::Face;
+
+/// The most a request's line and headers may take, in bytes; above it the answer is 431.
+const MAX_HEADERS: usize = 64 * 1024;
+
+type Connection = (std::net::TcpStream, IpAddr);
+
+/// The threads that serve a face.
+pub struct Workers {
+    senders: Vec<mpsc::UnboundedSender<Connection>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts a thread for each core.
+    pub fn start(face: &Arc<Face>, stopped: &watch::Receiver<()>) -> std::io::Result<Self> {
+        let (mut senders, mut threads) = (Vec::new(), Vec::new());
+        for number in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let (sender, mut connections) = mpsc::unbounded_channel::<Connection>();
+            let (face, stopped) = (Arc::clone(face), stopped.clone());
+            let work = move || {
+                runtime.block_on(async {
+                    while let Some((stream, peer)) = connections.recv().await {
+                        match TcpStream::from_std(stream) {
+                            Ok(stream) => {
+                                tokio::spawn(serve(stream, peer, Arc::clone(&face), stopped.clone()));
+                            }
+                            Err(error) => tracing::warn!(%error, "a connection was lost"),
+                        }
+                    }
+                    // Whoever is being answered gets the answer; keep-alive connections end by themselves.
+                    let mut waited = 0;
+                    while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 && waited < 100 {
+                        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                        waited += 1;
+                    }
+                });
+            };
+            threads.push(std::thread::Builder::new().name(format!("http-{number}")).spawn(work)?);
+            senders.push(sender);
+        }
+        Ok(Self { senders, threads })
+    }
+
+    /// Accepts connections and hands them round, until told to stop.
+    pub fn accept(
+        &self,
+        listener: TcpListener,
+        mut stopped: watch::Receiver<()>,
+    ) -> tokio::task::JoinHandle<()> {
+        let senders = self.senders.clone();
+        tokio::spawn(async move {
+            let mut next = senders.iter().cycle();
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    _ = stopped.changed() => return,
+                };
+                let handed = accepted.and_then(|(stream, peer)| {
+                    // An answer is one small packet: it must not wait for the acknowledgement of the one before.
+                    stream.set_nodelay(true)?;
+                    Ok((stream.into_std()?, peer.ip()))
+                });
+                match (handed, next.next()) {
+                    // A worker that is gone has said why.
+                    (Ok(connection), Some(worker)) => drop(worker.send(connection)),
+                    (Err(error), _) => {
+                        // Out of file descriptors, most likely: others are about to be given back.
+                        tracing::warn!(%error, "a connection can't be accepted");
+                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    }
+                    (_, None) => return,
+                }
+            }
+        })
+    }
+
+    /// Waits for the threads to end, once they have been told to.
+    pub fn join(self) {
+        drop(self.senders);
+        for thread in self.threads {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, peer: IpAddr, face: Arc<Face>, mut stopped: watch::Receiver<()>) {
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let face = Arc::clone(&face);
+        async move { Ok::<_, Infallible>(face.answer(peer, &request.into_parts().0).await) }
+    });
+    let mut http = http1::Builder::new();
+    let connection = http.max_buf_size(MAX_HEADERS).serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
