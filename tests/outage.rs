@@ -33,16 +33,27 @@ fn ask(proxy: &Proxy, token: &str, method: &str, path: &str) -> Answer {
     curl(&["-X", method, "-H", &format!("Authorization: Bearer {token}"), &url])
 }
 
-fn walk(start: impl FnOnce(&Rig) -> Option<Proxy>) {
-    let mut rig = Rig::start();
-    let Some(proxy) = start(&rig) else { return };
+/// What each kind of token is answered while the control plane is gone.
+struct Tokens {
+    good_id: String,
+    late_id: String,
+    /// These pass: one as it was made, one rotated, one that will be revoked where the node can't hear of it.
+    good: String,
+    rotated: String,
+    late: String,
+    /// These don't: each with the status and the reason it gets.
+    denied: Vec<(String, u16, &'static str)>,
+}
+
+/// Makes a token of every kind, and has the daemon know all there is to know about them.
+fn prepare(rig: &Rig) -> Tokens {
     let (good_id, good) = rig.direct_access_token("good", &rig.deployment);
     let (revoked_id, revoked) = rig.direct_access_token("revoked", &rig.deployment);
     let (rotated_id, rotated_away) = rig.direct_access_token("rotated", &rig.deployment);
     let (late_id, late) = rig.direct_access_token("revoked during the outage", &rig.deployment);
     let (_, elsewhere) = rig.direct_access_token("another deployment", &rig.other_deployment);
     let standard = rig.json(&["token", "create", "-n", "standard", "--deployment-id", &rig.deployment]);
-    let standard = standard["token"].as_str().unwrap();
+    let standard = standard["token"].as_str().unwrap().to_owned();
     rig.cli(&["token", "delete", &revoked_id, "--force"]);
     let rotated =
         rig.json(&["token", "rotate", &rotated_id, "--force"])["token"].as_str().unwrap().to_owned();
@@ -61,88 +72,86 @@ fn walk(start: impl FnOnce(&Rig) -> Option<Proxy>) {
     tampered[at] = if tampered[at] == b'A' { b'B' } else { b'A' };
     let tampered = String::from_utf8(tampered).unwrap();
 
-    rig.kill_control();
-    // Twice: as it was when the outage began, and after a cold start in the middle of it.
-    for round in ["still running", "started cold"] {
-        for (method, path) in
-            [("GET", "/api/v2/dags"), ("PATCH", "/api/v2/dags/etl"), ("POST", "/api/v2/dags/etl/dagRuns")]
-        {
-            let answer = ask(&proxy, &good, method, path);
-            assert_eq!(
-                (answer.status, answer.body.as_str()),
-                (200, &*format!("upstream saw {good_id}")),
-                "{round}"
-            );
-        }
-        assert_eq!(ask(&proxy, &rotated, "GET", "/api/v2/dags").status, 200);
-        assert_eq!(ask(&proxy, &late, "GET", "/api/v2/dags").status, 200);
-        for (token, status, reason) in [
-            (expired.as_str(), 401, "token_expired"),
-            (&early, 401, "token_not_yet_valid"),
-            (&revoked, 401, "token_revoked"),
-            (&rotated_away, 401, "token_rotated"),
-            (&unknown, 401, "token_unknown"),
-            (&forged, 401, "key_unknown"),
-            (&tampered, 401, "signature_invalid"),
-            ("not.a.token", 401, "token_malformed"),
-            (&"x".repeat(5 * 1024), 401, "token_too_large"),
-            (&elsewhere, 403, "wrong_deployment"),
-            (&wrong_role, 403, "role_mismatch"),
-            (standard, 403, "needs_control_plane"),
-        ] {
-            let answer = ask(&proxy, token, "GET", "/api/v2/dags");
-            assert_eq!((answer.status, answer.reason()), (status, reason), "{round}");
-            assert!(!answer.body.contains("upstream"), "a denied request reached the deployment");
-            assert_eq!(answer.header("www-authenticate").is_some(), status == 401, "{answer:?}");
-        }
-        for (path, reason) in
-            [("/api/v2/nothing/here", "route_unknown"), ("/api/v2/dags/%2e%2e/variables", "path_invalid")]
-        {
-            let answer = ask(&proxy, &good, "GET", path);
-            assert_eq!((answer.status, answer.reason()), (403, reason));
-        }
-        let url = format!("{}/api/v2/dags", proxy.url);
-        assert_eq!(curl(&[&url]).reason(), "token_missing");
-        // What a client claims to have asked for is not what it asked for.
-        let spoofed = curl(&[
-            "-X",
-            "DELETE",
-            "-H",
-            "X-Original-Method: GET",
-            "-H",
-            "X-Forwarded-Method: GET",
-            "-H",
-            &format!("Authorization: Bearer {good}"),
-            &format!("{}/api/v2/nothing", proxy.url),
-        ]);
-        assert_eq!((spoofed.status, spoofed.reason()), (403, "route_unknown"));
+    let denied = vec![
+        (expired, 401, "token_expired"),
+        (early, 401, "token_not_yet_valid"),
+        (revoked, 401, "token_revoked"),
+        (rotated_away, 401, "token_rotated"),
+        (unknown, 401, "token_unknown"),
+        (forged, 401, "key_unknown"),
+        (tampered, 401, "signature_invalid"),
+        ("not.a.token".into(), 401, "token_malformed"),
+        ("x".repeat(5 * 1024), 401, "token_too_large"),
+        (elsewhere, 403, "wrong_deployment"),
+        (wrong_role, 403, "role_mismatch"),
+        (standard, 403, "needs_control_plane"),
+    ];
+    Tokens { good_id, late_id, good, rotated, late, denied }
+}
 
-        rig.kill_daemon();
-        rig.start_daemon();
+/// Asks about everything, with the control plane gone.
+fn ask_about_all(proxy: &Proxy, tokens: &Tokens, round: &str) {
+    for (method, path) in
+        [("GET", "/api/v2/dags"), ("PATCH", "/api/v2/dags/etl"), ("POST", "/api/v2/dags/etl/dagRuns")]
+    {
+        let answer = ask(proxy, &tokens.good, method, path);
+        let expected = format!("upstream saw {}", tokens.good_id);
+        assert_eq!((answer.status, answer.body.as_str()), (200, &*expected), "{round}");
     }
-    let status = rig.json(&["status"]);
-    assert_ne!(status["controlPlane"]["connectivity"], "online");
+    assert_eq!(ask(proxy, &tokens.rotated, "GET", "/api/v2/dags").status, 200);
+    assert_eq!(ask(proxy, &tokens.late, "GET", "/api/v2/dags").status, 200);
+    for (token, status, reason) in &tokens.denied {
+        let answer = ask(proxy, token, "GET", "/api/v2/dags");
+        assert_eq!((answer.status, answer.reason()), (*status, *reason), "{round}");
+        assert!(!answer.body.contains("upstream"), "a denied request reached the deployment");
+        assert_eq!(answer.header("www-authenticate").is_some(), *status == 401, "{answer:?}");
+    }
+    for (path, reason) in
+        [("/api/v2/nothing/here", "route_unknown"), ("/api/v2/dags/%2e%2e/variables", "path_invalid")]
+    {
+        let answer = ask(proxy, &tokens.good, "GET", path);
+        assert_eq!((answer.status, answer.reason()), (403, reason));
+    }
+    let url = format!("{}/api/v2/dags", proxy.url);
+    assert_eq!(curl(&[&url]).reason(), "token_missing");
+    // What a client claims to have asked for is not what it asked for.
+    let spoofed = curl(&[
+        "-X",
+        "DELETE",
+        "-H",
+        "X-Original-Method: GET",
+        "-H",
+        "X-Forwarded-Method: GET",
+        "-H",
+        &format!("Authorization: Bearer {}", tokens.good),
+        &format!("{}/api/v2/nothing", proxy.url),
+    ]);
+    assert_eq!((spoofed.status, spoofed.reason()), (403, "route_unknown"));
+}
 
-    // The control plane lives, but not for this node: an operator revokes a token.
+/// The control plane lives, but not for this node, while an operator revokes a token; then it comes back.
+fn revoke_in_the_outage(rig: &mut Rig, proxy: &Proxy, tokens: &Tokens) {
     let (own, other) = (rig.control_port, rig::free_port());
     rig.start_control(other);
     let deleted = rig
         .cli_command()
         .env("HALLIGAN_URL", format!("http://127.0.0.1:{other}"))
-        .args(["token", "delete", &late_id, "--force"])
+        .args(["token", "delete", &tokens.late_id, "--force"])
         .status()
         .unwrap();
     assert!(deleted.success());
     rig.kill_control();
-    assert_eq!(ask(&proxy, &late, "GET", "/api/v2/dags").status, 200, "the node can't know yet");
+    assert_eq!(ask(proxy, &tokens.late, "GET", "/api/v2/dags").status, 200, "the node can't know yet");
     rig.start_control(own);
     let returned = Instant::now();
-    until("the revocation has come", || ask(&proxy, &late, "GET", "/api/v2/dags").status == 401);
+    until("the revocation has come", || ask(proxy, &tokens.late, "GET", "/api/v2/dags").status == 401);
     assert!(returned.elapsed() < Duration::from_secs(1), "it took {:?}", returned.elapsed());
-    assert_eq!(ask(&proxy, &late, "GET", "/api/v2/dags").reason(), "token_revoked");
-    assert_eq!(ask(&proxy, &good, "GET", "/api/v2/dags").status, 200);
+    assert_eq!(ask(proxy, &tokens.late, "GET", "/api/v2/dags").reason(), "token_revoked");
+    assert_eq!(ask(proxy, &tokens.good, "GET", "/api/v2/dags").status, 200);
+}
 
-    // Every use is in the log, and the log is whole, though the daemon was killed twice.
+/// Every use is in the log, and the log is whole, though the daemon was killed twice. Nobody wrote a token down.
+fn read_the_log(rig: &Rig, tokens: &Tokens) {
     let report = rig.json(&["audit", "verify"]);
     assert_eq!(report["fault"], Value::Null);
     let log = String::from_utf8(rig.cli(&["audit", "tail", "-n", "1000", "--json"]).stdout).unwrap();
@@ -150,15 +159,30 @@ fn walk(start: impl FnOnce(&Rig) -> Option<Proxy>) {
     let count = |member: &str, value: &str| events.iter().filter(|event| event[member] == value).count();
     assert_eq!(count("method", "PATCH"), 2);
     assert_eq!(count("route", "/api/v2/dags/{dag_id}/dagRuns"), 2);
-    assert!(events.iter().any(|event| event["token"] == *good_id && event["connectivity"] == "offline"));
-    // Nobody wrote a token down.
-    for file in ["halligand.log", "control.log"] {
-        let log = rig.read_log(file);
-        for secret in [&good, &rotated, &rig.owner_token] {
-            assert!(!log.contains(secret.rsplit('.').next().unwrap()), "{file} holds a token");
-        }
+    assert!(
+        events.iter().any(|event| event["token"] == *tokens.good_id && event["connectivity"] == "offline")
+    );
+    let programs = ["halligand.log", "control.log"].map(|file| rig.read_log(file)).concat();
+    for secret in [&tokens.good, &tokens.rotated, &rig.owner_token] {
+        let signature = secret.rsplit('.').next().unwrap();
+        assert!(!programs.contains(signature) && !log.contains(signature), "a log holds a token");
     }
-    assert!(!log.contains(good.rsplit('.').next().unwrap()));
+}
+
+fn walk(start: impl FnOnce(&Rig) -> Option<Proxy>) {
+    let mut rig = Rig::start();
+    let Some(proxy) = start(&rig) else { return };
+    let tokens = prepare(&rig);
+    rig.kill_control();
+    // Twice: as it was when the outage began, and after a cold start in the middle of it.
+    for round in ["still running", "started cold"] {
+        ask_about_all(&proxy, &tokens, round);
+        rig.kill_daemon();
+        rig.start_daemon();
+    }
+    assert_ne!(rig.json(&["status"])["controlPlane"]["connectivity"], "online");
+    revoke_in_the_outage(&mut rig, &proxy, &tokens);
+    read_the_log(&rig, &tokens);
 }
 
 #[test]

@@ -191,8 +191,8 @@ impl Rig {
     fn control_config(&self, listen: u16) -> PathBuf {
         let path = self.path("control.toml");
         let text = format!(
-            "state_dir = {:?}\nissuer = \"http://127.0.0.1:{}\"\nlisten = \"127.0.0.1:{listen}\"\n",
-            self.path("control"),
+            "state_dir = '{}'\nissuer = \"http://127.0.0.1:{}\"\nlisten = \"127.0.0.1:{listen}\"\n",
+            self.path("control").display(),
             self.control_port
         );
         std::fs::write(&path, text).unwrap();
@@ -201,24 +201,24 @@ impl Rig {
 
     pub fn daemon_config(&self) -> String {
         format!(
-            "state_dir = {:?}
+            "state_dir = '{}'
 [trust]
-root_keys = {:?}
+root_keys = '{}'
 [control_plane]
 urls = [\"http://127.0.0.1:{}\"]
-enrolment_token_file = {:?}
+enrolment_token_file = '{}'
 [node]
 name = \"host-1\"
 [listen]
 http = [\"127.0.0.1:{}\"]
-admin_socket = {:?}
+admin_socket = '{}'
 ",
-            self.path("node"),
-            self.path("roots"),
+            self.path("node").display(),
+            self.path("roots").display(),
             self.control_port,
-            self.path("enrolment-token"),
+            self.path("enrolment-token").display(),
             self.daemon_port,
-            self.path("admin.sock"),
+            self.path("admin.sock").display(),
         )
     }
 
