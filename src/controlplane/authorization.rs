@@ -1,14 +1,10 @@
-//! Who calls, and what they may do: one table.
+//! What a caller may do: one table.
 
 use std::collections::BTreeMap;
 
-use rusqlite::OptionalExtension;
 use serde::{Deserialize, Serialize};
 
-use super::ControlPlane;
 use super::error::Error;
-use crate::protocol::jws::{Typ, Unverified};
-use crate::protocol::token::{Claims, MAX_TOKEN};
 
 /// A role in an organization. Each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -193,74 +189,6 @@ impl Actor {
             code: "role_insufficient",
             detail: format!("your role here, {role}, does not allow this"),
         })
-    }
-}
-
-impl ControlPlane {
-    /// Finds out who holds a bearer token: the signature, the generation, the expiry, and that it has not been deleted.
-    pub fn authenticate(&self, bearer: &[u8]) -> Result<Actor, Error> {
-        let refused = |_| Error::Unauthenticated("the token is not one of this control plane");
-        let unverified = Unverified::parse(bearer, MAX_TOKEN).map_err(refused)?;
-        let typ = unverified.typ();
-        if !matches!(typ, Typ::User | Typ::Standard) {
-            return Err(Error::Unauthenticated("a token of this kind opens nothing here"));
-        }
-        let key = self
-            .signing
-            .keyset
-            .token_key(unverified.kid())
-            .ok_or(Error::Unauthenticated("the token's key is unknown"))?;
-        let claims: Claims =
-            unverified.verify(typ, key).and_then(|verified| verified.claims()).map_err(refused)?;
-        if claims.iss != self.issuer || claims.aud != self.issuer {
-            return Err(Error::Unauthenticated("the token is for another control plane"));
-        }
-        if claims.exp.is_some_and(|exp| self.now() >= exp) {
-            return Err(Error::Unauthenticated("the token has expired"));
-        }
-        let actor = if typ == Typ::User { self.user_actor(&claims)? } else { self.token_actor(&claims)? };
-        actor.ok_or(Error::Unauthenticated("the token was rotated or deleted, or has no role here"))
-    }
-
-    fn user_actor(&self, claims: &Claims) -> Result<Option<Actor>, Error> {
-        let id = claims.sub.as_str();
-        self.store.read(|connection| {
-            let query =
-                "SELECT organization, role FROM user WHERE id = ?1 AND generation = ?2 AND deleted_at IS NULL";
-            let found: Option<(String, String)> = connection
-                .query_row(query, (id, claims.generation), |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            let Some((organization, role)) = found else { return Ok(None) };
-            let Some(role) = OrganizationRole::parse(&role) else { return Ok(None) };
-            let mut rows =
-                connection.prepare_cached("SELECT workspace, role FROM workspace_role WHERE user = ?1")?;
-            let rows = rows.query_map([id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
-            let mut workspaces = BTreeMap::new();
-            for row in rows {
-                let (workspace, role) = row?;
-                workspaces.extend(WorkspaceRole::parse(&role).map(|role| (workspace, role)));
-            }
-            Ok(Some(Actor { id: id.to_owned(), organization, role, workspaces }))
-        })
-    }
-
-    fn token_actor(&self, claims: &Claims) -> Result<Option<Actor>, Error> {
-        let id = claims.sub.as_str();
-        let query = "SELECT organization, role, entity FROM token
-                     WHERE id = ?1 AND generation = ?2 AND deleted_at IS NULL AND kind = 'STANDARD'";
-        let found: Option<(String, String, String)> = self.store.read(|connection| {
-            let row = connection
-                .query_row(query, (id, claims.generation), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-            Ok(row.optional()?)
-        })?;
-        let Some((organization, role, entity)) = found else { return Ok(None) };
-        let (role, workspaces) = match (OrganizationRole::parse(&role), WorkspaceRole::parse(&role)) {
-            (Some(role), _) => (role, BTreeMap::new()),
-            (None, Some(role)) => (OrganizationRole::OrganizationMember, [(entity, role)].into()),
-            // A deployment token's role is on the deployment, not here.
-            (None, None) => return Ok(None),
-        };
-        Ok(Some(Actor { id: id.to_owned(), organization, role, workspaces }))
     }
 }
 

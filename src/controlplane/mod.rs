@@ -3,6 +3,7 @@
 //! Its methods are synchronous: each is one SQLite transaction, in which a change and the replica's new version and
 //! digest stand or fall together. The HTTP layer calls them off the reactor.
 
+mod authentication;
 pub mod authorization;
 pub mod config;
 pub mod data_planes;

@@ -1,0 +1,53 @@
+//! Deleting a token, for good.
+
+use rusqlite::{Transaction, params};
+
+use super::issue::publish_token;
+use super::{COLUMNS, Token, find, read_row};
+use crate::controlplane::ControlPlane;
+use crate::controlplane::authorization::{Actor, Operation};
+use crate::controlplane::error::Error;
+use crate::protocol::time::Time;
+
+impl ControlPlane {
+    /// Deletes a token. Its record stays on the data plane as revoked, so that it is known to be dead.
+    pub fn delete_token(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
+        self.store.write(|transaction| {
+            actor.may(Operation::ReadOrganization, organization)?;
+            let token = find(transaction, organization, id)?;
+            token.managed_by(actor, organization)?;
+            let now = self.now();
+            delete(transaction, &token, now, actor)
+        })
+    }
+
+    /// Deletes every token of a deployment that is about to go.
+    pub(in crate::controlplane) fn delete_tokens_of(
+        &self,
+        transaction: &Transaction<'_>,
+        organization: &str,
+        deployment: &str,
+        actor: &Actor,
+    ) -> Result<(), Error> {
+        let query = format!(
+            "SELECT {COLUMNS} FROM token WHERE organization = ?1 AND entity = ?2 AND type = 'DEPLOYMENT' AND deleted_at IS NULL"
+        );
+        let tokens: Vec<Token> = transaction
+            .prepare_cached(&query)?
+            .query_map([organization, deployment], read_row)?
+            .collect::<Result<_, _>>()?;
+        for token in tokens {
+            token.managed_by(actor, organization)?;
+            delete(transaction, &token, self.now(), actor)?;
+        }
+        Ok(())
+    }
+}
+
+fn delete(transaction: &Transaction<'_>, token: &Token, now: Time, actor: &Actor) -> Result<(), Error> {
+    transaction.execute(
+        "UPDATE token SET deleted_at = ?2, updated_by = ?3 WHERE id = ?1",
+        params![token.id, now.unix(), actor.id],
+    )?;
+    publish_token(transaction, token, Some(now))
+}
