@@ -7,6 +7,7 @@ mod world;
 
 use std::path::{Path, PathBuf};
 
+use halligan::dataplane::alarm::AlarmKind;
 use halligan::dataplane::decide::{Now, Reason, RequestFacts, Target, decide};
 use halligan::dataplane::snapshot::{Snapshot, Staleness};
 use halligan::dataplane::store::{Origin, ReplicaStore, StoreError};
@@ -191,7 +192,7 @@ fn a_role_change_is_refused_though_rightly_signed_and_the_token_keeps_its_role()
     token.role.id = "DAG_VIEWER@1".parse().unwrap();
     let refused = offered(&mut store, &token).unwrap_err();
     assert!(matches!(refused, StoreError::Invariant { kind: RecordKind::Token, .. }), "{refused}");
-    assert!(refused.alarming());
+    assert_eq!(refused.alarm(), Some(AlarmKind::Invariant));
     assert_eq!(store.position().unwrap(), (1, 1));
     assert_eq!(reason(&store, &World::new().value(0)), Reason::Ok);
 }

@@ -71,9 +71,21 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<u8, F
 
 fn sentence(event: &Value) -> String {
     let text = |member: &str| event[member].as_str().unwrap_or("-").to_owned();
-    let time = event["time"].as_i64().map_or_else(String::new, |time| Time::from_unix(time).rfc3339());
+    let instant =
+        |member: &str| event[member].as_i64().map(|time| Time::from_unix(time).rfc3339()).unwrap_or_default();
+    if event["kind"] != "decision" {
+        let on = event["deployment"].as_str().or(event["token"].as_str()).unwrap_or("-");
+        return format!(
+            "{} {} {on} by {}: {}",
+            instant("time"),
+            text("kind"),
+            text("operator"),
+            text("because")
+        );
+    }
     format!(
-        "{time} {:<5} {:<18} {} {} {} {} {}",
+        "{} {:<5} {:<18} {} {} {} {} {}",
+        instant("time"),
         text("decision"),
         text("reason"),
         text("token"),

@@ -14,7 +14,9 @@ use zeroize::Zeroizing;
 
 use super::Clock;
 use super::admin::{self, Administration};
+use super::alarm::AlarmKind;
 use super::audit::{AuditError, AuditLog};
+use super::authorize::Authorizer;
 use super::config::Config;
 use super::http::{Face, Workers};
 use super::identity::{Identity, IdentityError, node_key, pinned_roots};
@@ -138,21 +140,25 @@ impl Daemon {
         let audit = match open() {
             Err(AuditError::Database(error)) if damaged(&error) => {
                 let aside = set_aside(&audit_path, clock())?;
-                live.alarm(&format!("{error}: the audit log was moved to {}", aside.display()), clock());
+                let what = format!("{error}: the audit log was moved to {}", aside.display());
+                live.alarms.raise(AlarmKind::Damaged, &what, clock());
                 open()?
             }
             opened => opened?,
         };
         let audit = Arc::new(audit);
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
-        let face = Arc::new(Face {
+        let authorizer = Arc::new(Authorizer {
             live: Arc::clone(&live),
             audit: Arc::clone(&audit),
             node: identity.node_id.clone(),
-            trusted: config.proxies.trusted.clone(),
-            pass_status: config.proxies.pass_status,
             clock: Arc::clone(&clock),
             metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)),
+        });
+        let face = Arc::new(Face {
+            authorizer,
+            trusted: config.proxies.trusted.clone(),
+            pass_status: config.proxies.pass_status,
         });
         let (stop, stopped) = watch::channel(());
         let workers = Workers::start(&face, &stopped)
@@ -237,7 +243,7 @@ fn open_replica(
         Ok((store, replica, floor)) => {
             live.raise_floor(floor);
             if let Some(replica) = replica {
-                live.replace(Snapshot::build(replica, staleness.clone(), None));
+                live.replace(|absent| Snapshot::build(replica, staleness.clone(), Some(absent)));
             }
             Ok(store)
         }
@@ -245,7 +251,8 @@ fn open_replica(
         Err(StoreError::Database(error)) if !damaged(&error) => Err(StoreError::Database(error).into()),
         Err(error) => {
             let aside = set_aside(path, now)?;
-            live.alarm(&format!("{error}: the replica was moved to {}", aside.display()), now);
+            let what = format!("{error}: the replica was moved to {}", aside.display());
+            live.alarms.raise(AlarmKind::Damaged, &what, now);
             Ok(open()?)
         }
     }

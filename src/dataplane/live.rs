@@ -1,14 +1,14 @@
 //! What the faces read while the sync writes: the snapshot in force, and how the node stands with its control plane.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
+use super::alarm::Alarms;
 use super::decide::Now;
-use super::snapshot::Snapshot;
+use super::snapshot::{Local, Snapshot};
 use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
@@ -26,29 +26,16 @@ pub struct Standing {
     pub last_error: Option<String>,
 }
 
-/// Something that must not happen, and did.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Alarm {
-    /// When it last happened.
-    pub time: Time,
-    /// What.
-    pub what: String,
-    /// How often in a row.
-    pub times: u64,
-}
-
-/// Alarms that are remembered.
-const ALARMS: usize = 32;
-
 /// Shared by all parts of a daemon.
 pub struct Live {
     snapshot: ArcSwap<Snapshot>,
     standing: Mutex<Standing>,
     floor: AtomicI64,
-    alarms: Mutex<VecDeque<Alarm>>,
-    alarm_count: AtomicU64,
+    /// Held by whoever makes a new snapshot from the one in force, so that none is lost between two.
+    replacing: Mutex<()>,
     online: AtomicU8,
+    /// What must not happen, and did.
+    pub alarms: Alarms,
 }
 
 impl Live {
@@ -65,9 +52,9 @@ impl Live {
             snapshot: ArcSwap::from_pointee(snapshot),
             standing: Mutex::new(standing),
             floor: AtomicI64::new(floor.unix()),
-            alarms: Mutex::default(),
-            alarm_count: AtomicU64::new(0),
+            replacing: Mutex::default(),
             online: AtomicU8::new(Connectivity::Connecting as u8),
+            alarms: Alarms::default(),
         }
     }
 
@@ -76,12 +63,23 @@ impl Live {
         self.snapshot.load()
     }
 
-    /// Puts another snapshot in force, and moves the time floor up to its head.
-    pub fn replace(&self, snapshot: Snapshot) {
+    /// Puts another replica in force, and moves the time floor up to its head. What is this node's own stays.
+    pub fn replace(&self, make: impl FnOnce(&Snapshot) -> Snapshot) {
+        let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = make(&self.snapshot.load());
         if let Some(head) = snapshot.head() {
             self.floor.fetch_max(head.head().iat.unix(), Ordering::Relaxed);
         }
         self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Changes what is this node's own.
+    pub fn change_local(&self, change: impl FnOnce(&mut Local)) {
+        self.replace(|snapshot| {
+            let mut local = snapshot.local().clone();
+            change(&mut local);
+            snapshot.with_local(local)
+        });
     }
 
     /// The time by `wall`, and what is known to have passed.
@@ -129,31 +127,5 @@ impl Live {
     /// Moves the time floor up; returns where it stands.
     pub fn raise_floor(&self, time: Time) -> Time {
         Time::from_unix(self.floor.fetch_max(time.unix(), Ordering::Relaxed).max(time.unix()))
-    }
-
-    /// Something happened that must not happen.
-    pub fn alarm(&self, what: &str, now: Time) {
-        tracing::error!(alarm = what, "alarm");
-        self.alarm_count.fetch_add(1, Ordering::Relaxed);
-        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
-        match alarms.back_mut().filter(|last| last.what == what) {
-            Some(last) => (last.time, last.times) = (now, last.times + 1),
-            None => alarms.push_back(Alarm { time: now, what: what.to_owned(), times: 1 }),
-        }
-        if alarms.len() > ALARMS {
-            alarms.pop_front();
-        }
-    }
-
-    /// The latest alarms since the start, oldest first.
-    #[must_use]
-    pub fn alarms(&self) -> Vec<Alarm> {
-        self.alarms.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-
-    /// How many alarms there were since the start.
-    #[must_use]
-    pub fn alarm_count(&self) -> u64 {
-        self.alarm_count.load(Ordering::Relaxed)
     }
 }

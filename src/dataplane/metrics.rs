@@ -5,6 +5,7 @@ use std::time::Duration;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Clock;
+use super::alarm::AlarmKind;
 use super::decide::Reason;
 use super::live::Live;
 use crate::protocol::event::Connectivity;
@@ -102,8 +104,12 @@ impl Collector for Standing {
             gauge("replica_version", "Version of the replica", None, version)?;
             gauge("replica_age", "Time since the replica's head was signed", Some(&Unit::Seconds), age)?;
         }
-        let alarms = ConstCounter::new(self.live.alarm_count());
-        alarms.encode(encoder.encode_descriptor("alarms", "Alarms", None, alarms.metric_type())?)
+        let mut family = encoder.encode_descriptor("alarms", "Alarms, by kind", None, MetricType::Counter)?;
+        for kind in AlarmKind::ALL {
+            let labels = [("kind", kind.as_str())];
+            ConstCounter::new(self.live.alarms.count(kind)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 

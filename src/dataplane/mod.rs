@@ -1,7 +1,9 @@
 //! The data plane: what runs on every host that guards deployments.
 
 pub mod admin;
+pub mod alarm;
 pub mod audit;
+pub mod authorize;
 pub mod config;
 pub mod daemon;
 pub mod decide;

@@ -69,11 +69,7 @@ impl Replication {
             if floor.since(store.floor()?) >= FLOOR_INTERVAL {
                 store.raise_floor(floor)?;
             }
-            let snapshot = {
-                let previous = self.live.snapshot();
-                Snapshot::build(replica, self.staleness.clone(), Some(&previous))
-            };
-            self.live.replace(snapshot);
+            self.live.replace(|previous| Snapshot::build(replica, self.staleness.clone(), Some(previous)));
         }
         outcome
     }

@@ -13,6 +13,7 @@ use crate::protocol::keyset::Keyset;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::record::{DEFAULT_ROUTES, DagTagsRecord, DeploymentRecord, Record, RecordKind};
 use crate::protocol::role::{RoleBody, RoleDigest, RoleRef};
+use crate::protocol::time::Time;
 use crate::protocol::token::{DagTarget, RoleClaim, TokenRecord};
 
 /// How old a replica may be, in seconds since its head was signed.
@@ -84,9 +85,18 @@ pub(super) struct Deployment {
     pub(super) tags: BTreeMap<String, Vec<String>>,
 }
 
-/// A replica made ready for deciding.
+/// What holds on this node beyond what its control plane signed.
+#[derive(Clone, Debug, Default)]
+pub struct Local {
+    /// Tokens revoked on a host of this data plane, and when.
+    pub revoked: BTreeMap<TokenId, Time>,
+}
+
+/// A replica made ready for deciding, and what this node adds to it. Each half is shared: changing one copies neither.
+#[derive(Clone)]
 pub struct Snapshot {
-    pub(super) proved: Option<Proved>,
+    pub(super) proved: Option<Arc<Proved>>,
+    pub(super) local: Arc<Local>,
 }
 
 pub(super) struct Proved {
@@ -104,10 +114,11 @@ impl Snapshot {
     /// The snapshot of a node that has no replica: it denies everything.
     #[must_use]
     pub fn absent() -> Self {
-        Self { proved: None }
+        Self { proved: None, local: Arc::default() }
     }
 
-    /// Makes a replica ready. Verified signatures of `previous` stay known while the keyset is the same.
+    /// Makes a replica ready. What `previous` holds of this node's own stays; so do its verified signatures, while the
+    /// keyset is the same.
     #[must_use]
     pub fn build(replica: Replica, staleness: Staleness, previous: Option<&Self>) -> Self {
         let Replica { keyset, head, records, takeaways } = replica;
@@ -132,7 +143,21 @@ impl Snapshot {
             }
         }
         let (deployments, hosts) = deployments(&records);
-        Self { proved: Some(Proved { keyset, head, staleness, signatures, grants, deployments, hosts }) }
+        let proved = Proved { keyset, head, staleness, signatures, grants, deployments, hosts };
+        let local = previous.map_or_else(Arc::default, |snapshot| Arc::clone(&snapshot.local));
+        Self { proved: Some(Arc::new(proved)), local }
+    }
+
+    /// The same replica with something else of this node's own.
+    #[must_use]
+    pub fn with_local(&self, local: Local) -> Self {
+        Self { proved: self.proved.clone(), local: Arc::new(local) }
+    }
+
+    /// What holds on this node alone.
+    #[must_use]
+    pub fn local(&self) -> &Local {
+        &self.local
     }
 
     /// The head it was built from.

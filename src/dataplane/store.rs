@@ -7,6 +7,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use thiserror::Error;
 
+use super::alarm::AlarmKind;
 use super::snapshot::{Replica, Takeaway};
 use crate::protocol::bundle::{BundleError, BundleReader, Change, Limits, write_bundle};
 use crate::protocol::digest::ReplicaDigest;
@@ -110,10 +111,24 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether it is a sign of tampering, rather than of a broken disk or two changes that crossed.
+    /// The alarm it is, unless it is a broken disk or line, or two changes that crossed.
     #[must_use]
-    pub fn alarming(&self) -> bool {
-        !matches!(self, Self::Database(_) | Self::Base { .. } | Self::Bundle(_) | Self::Write(_))
+    pub fn alarm(&self) -> Option<AlarmKind> {
+        match self {
+            Self::Database(_) | Self::Base { .. } | Self::Bundle(_) | Self::Write(_) => None,
+            Self::Rollback { .. } => Some(AlarmKind::Rollback),
+            Self::Fork(_) => Some(AlarmKind::Fork),
+            Self::Frozen(_) => Some(AlarmKind::Frozen),
+            Self::Invariant { .. } => Some(AlarmKind::Invariant),
+            Self::Future(_) => Some(AlarmKind::Clock),
+            Self::Keyset(_)
+            | Self::Head(_)
+            | Self::KeysetVersion { .. }
+            | Self::KeysetExpired(_)
+            | Self::Twice(..)
+            | Self::Digest(_)
+            | Self::Kind => Some(AlarmKind::Refused),
+        }
     }
 }
 

@@ -86,13 +86,13 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
                 pause = BACKOFF.0;
                 continue;
             };
-            match &error {
-                SyncError::Store(refused) if refused.alarming() => {
-                    // It answers; what it says is another matter.
-                    live.reached(now);
-                    live.alarm(&refused.to_string(), now);
-                }
-                _ => live.lost(error.to_string(), now),
+            let alarm = if let SyncError::Store(refused) = &error { refused.alarm() } else { None };
+            if let Some(kind) = alarm {
+                // It answers; what it says is another matter.
+                live.reached(now);
+                live.alarms.raise(kind, &error.to_string(), now);
+            } else {
+                live.lost(error.to_string(), now);
             }
             // Jitter: a thousand nodes that lost the same control plane must not come back as one.
             let jitter = pause / 2 + self.rng.next_u64() % (pause / 2 + 1);

@@ -1,4 +1,4 @@
-//! Events: what the audit log keeps of each decision, one JSON line each, chained by hash.
+//! Events: what the audit log keeps of each decision and of each act on the host, one JSON line each, chained by hash.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -34,6 +34,20 @@ pub fn line_hash(line: &str) -> String {
 /// What `prev` of the first event of a log is.
 pub const GENESIS: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
+/// What an event tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// A request was decided about.
+    Decision,
+    /// An operator broke a deployment's glass.
+    GlassBroken,
+    /// A deployment's glass is sealed again.
+    GlassSealed,
+    /// An operator revoked a token on this host.
+    Revocation,
+}
+
 /// One event. Members that do not apply are left out of the line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -46,12 +60,16 @@ pub struct Event {
     pub id: String,
     /// When it was decided.
     pub time: Time,
-    /// Who decided.
+    /// Where it happened.
     pub node: NodeId,
+    /// What it tells of.
+    pub kind: EventKind,
     /// What was decided, in words a program can read: `allow` or `deny`.
-    pub decision: Cow<'static, str>,
-    /// The reason code.
-    pub reason: Cow<'static, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Cow<'static, str>>,
+    /// The reason code of a decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Cow<'static, str>>,
     /// The token, once its signature held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenId>,
@@ -65,7 +83,8 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
     /// The request's method.
-    pub method: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
     /// The template of the route it matched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<Arc<str>>,
@@ -79,14 +98,24 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
     /// The break-glass state of the deployment.
-    pub glass: Cow<'static, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub glass: Option<Cow<'static, str>>,
+    /// Who acted: the user the kernel named at the other end of the admin socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// Why, in the operator's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// Until when the act holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
     /// Whether the control plane could be reached.
     pub connectivity: Connectivity,
 }
 
 /// An event without a place in a log yet: all of an [`Event`] but `sequence` and `prev`.
 ///
-/// Whoever decides writes it as JSON at once; whoever keeps the log puts the place before it. So nothing is copied in
+/// Whoever decides or acts writes it as JSON at once; whoever keeps the log puts the place before it. So nothing is copied in
 /// between, and the members of a line stand in the order of [`Event`].
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -95,8 +124,11 @@ pub struct Draft<'a> {
     pub id: &'a str,
     pub time: Time,
     pub node: &'a NodeId,
-    pub decision: &'a str,
-    pub reason: &'a str,
+    pub kind: EventKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<&'a TokenId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,7 +137,8 @@ pub struct Draft<'a> {
     pub role: Option<&'a RoleRef>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment: Option<&'a DeploymentId>,
-    pub method: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,8 +147,50 @@ pub struct Draft<'a> {
     pub permission: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
-    pub glass: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub glass: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
     pub connectivity: Connectivity,
+}
+
+impl<'a> Draft<'a> {
+    /// An event of which no more is known than what it tells of, when, and where.
+    #[must_use]
+    pub fn new(
+        kind: EventKind,
+        id: &'a str,
+        time: Time,
+        node: &'a NodeId,
+        connectivity: Connectivity,
+    ) -> Self {
+        Self {
+            id,
+            time,
+            node,
+            kind,
+            decision: None,
+            reason: None,
+            token: None,
+            generation: None,
+            role: None,
+            deployment: None,
+            method: None,
+            route: None,
+            path: None,
+            permission: None,
+            client: None,
+            glass: None,
+            operator: None,
+            because: None,
+            until: None,
+            connectivity,
+        }
+    }
 }
 
 /// Appends to `line` the line of an event: a draft's JSON with its place in the log put before it.
@@ -149,23 +224,25 @@ mod tests {
     fn a_placed_draft_is_the_line_of_an_event() {
         let (node, token) = (NodeId::new("nod_a").unwrap(), TokenId::new("tok_a").unwrap());
         let (role, deployment) = ("DAG_VIEWER@1".parse().unwrap(), DeploymentId::new("dep_a").unwrap());
+        let time = Time::from_unix(1_800_000_000);
+        let bare = Draft::new(EventKind::Decision, "evt_1-1", time, &node, Connectivity::Offline);
         let draft = Draft {
-            id: "evt_1-1",
-            time: Time::from_unix(1_800_000_000),
-            node: &node,
-            decision: "allow",
-            reason: "ok",
+            decision: Some("allow"),
+            reason: Some("ok"),
             token: Some(&token),
             generation: Some(2),
             role: Some(&role),
             deployment: Some(&deployment),
-            method: "GET",
+            method: Some("GET"),
             route: Some("/api/v2/dags/{dag_id}"),
             path: Some("/api/v2/dags/\"odd\""),
             permission: Some("deployment.airflow.dag.get"),
             client: Some([192, 0, 2, 7].into()),
-            glass: "always",
-            connectivity: Connectivity::Offline,
+            glass: Some("always"),
+            operator: Some("uid 0"),
+            because: Some("drill"),
+            until: Some(time),
+            ..bare
         };
         let mut line = String::new();
         place(7, GENESIS, &serde_json::to_string(&draft).unwrap(), &mut line);
@@ -173,7 +250,6 @@ mod tests {
         assert_eq!((event.sequence, event.prev.as_str()), (7, GENESIS));
         assert_eq!(event.path.as_deref(), Some("/api/v2/dags/\"odd\""));
         assert_eq!(serde_json::to_string(&event).unwrap(), line, "both write a line in the same way");
-        let bare = Draft { token: None, generation: None, role: None, route: None, client: None, ..draft };
         line.clear();
         place(8, GENESIS, &serde_json::to_string(&bare).unwrap(), &mut line);
         let event: Event = serde_json::from_str(&line).unwrap();

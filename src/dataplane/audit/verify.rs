@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
     use crate::dataplane::audit::{AuditLog, events};
-    use crate::protocol::event::{Connectivity, Draft};
+    use crate::protocol::event::{Connectivity, Draft, EventKind};
     use crate::protocol::id::NodeId;
     use crate::protocol::key::SigningKey;
     use crate::protocol::time::Time;
@@ -132,24 +132,8 @@ mod tests {
 
     fn record(log: &AuditLog) -> Result<(), crate::dataplane::audit::AuditUnavailable> {
         let (node, id) = (NodeId::new("nod_a").unwrap(), log.next_id());
-        let draft = Draft {
-            id: &id,
-            time: Time::from_unix(1_800_000_000),
-            node: &node,
-            decision: "allow",
-            reason: "ok",
-            token: None,
-            generation: None,
-            role: None,
-            deployment: None,
-            method: "GET",
-            route: None,
-            path: None,
-            permission: None,
-            client: None,
-            glass: "always",
-            connectivity: Connectivity::Offline,
-        };
+        let time = Time::from_unix(1_800_000_000);
+        let draft = Draft::new(EventKind::Decision, &id, time, &node, Connectivity::Offline);
         log.record(&draft, false).map(drop)
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub use reason::Reason;
 
 use super::routes::CanonicalPath;
-use super::snapshot::{Deployment, Grant, Proved, Snapshot};
+use super::snapshot::{Deployment, Grant, Local, Proved, Snapshot};
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::permission::Permission;
 use crate::protocol::role::RoleRef;
@@ -127,10 +127,10 @@ struct Step<'a> {
 impl Step<'_> {
     fn all(mut self, token: Option<&[u8]>, snapshot: &Snapshot) -> Result<(), Reason> {
         let bytes = token.filter(|bytes| !bytes.is_empty()).ok_or(Reason::TokenMissing)?;
-        let proved = snapshot.proved.as_ref().ok_or(Reason::ReplicaMissing)?;
+        let proved = snapshot.proved.as_deref().ok_or(Reason::ReplicaMissing)?;
         let token = self.signature(bytes, proved)?;
         let grant = Self::replica(&token, proved)?;
-        self.liveness(&token, grant)?;
+        self.liveness(&token, grant, &snapshot.local)?;
         let deployment = self.deployment(&token, grant, proved)?;
         self.source(grant)?;
         self.freshness(grant, proved)?;
@@ -160,9 +160,9 @@ impl Step<'_> {
         proved.grants.get(&token.claims().sub).ok_or(Reason::TokenUnknown)
     }
 
-    fn liveness(&self, token: &VerifiedToken, grant: &Grant) -> Result<(), Reason> {
+    fn liveness(&self, token: &VerifiedToken, grant: &Grant, local: &Local) -> Result<(), Reason> {
         let (claims, record) = (token.claims(), &grant.record);
-        if record.revoked_at.is_some() {
+        if record.revoked_at.is_some() || local.revoked.contains_key(&claims.sub) {
             return Err(Reason::TokenRevoked);
         }
         match claims.generation.cmp(&record.generation) {

@@ -6,7 +6,6 @@ mod workers;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -15,14 +14,9 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use ipnet::IpNet;
 
-use super::Clock;
-use super::audit::AuditLog;
-use super::decide::{Decision, Reason, RequestFacts, Target, decide};
-use super::live::Live;
-use super::metrics::{self, Metrics};
-use crate::protocol::event::Draft;
-use crate::protocol::id::NodeId;
-use crate::protocol::permission::Permission;
+use super::authorize::{Authorizer, Verdict};
+use super::decide::{Reason, RequestFacts, Target};
+use super::metrics;
 use original::Original;
 
 pub use workers::Workers;
@@ -32,20 +26,12 @@ type Answer = Response<Full<Bytes>>;
 
 /// What the face needs.
 pub struct Face {
-    /// The snapshot in force.
-    pub live: Arc<Live>,
-    /// The audit log.
-    pub audit: Arc<AuditLog>,
-    /// Who answers.
-    pub node: NodeId,
+    /// What decides.
+    pub authorizer: Arc<Authorizer>,
     /// Peers whose headers are believed.
     pub trusted: Vec<IpNet>,
     /// Whether 503 may be answered.
     pub pass_status: bool,
-    /// The clock.
-    pub clock: Clock,
-    /// What is counted.
-    pub metrics: Metrics,
 }
 
 const REASON: HeaderName = HeaderName::from_static("x-halligan-reason");
@@ -69,7 +55,7 @@ impl Face {
             "/healthz" => plain(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(),
             "/metrics" => {
-                let mut answer = Response::new(Full::from(self.metrics.text()));
+                let mut answer = Response::new(Full::from(self.authorizer.metrics.text()));
                 let kind = HeaderValue::from_static(metrics::MEDIA_TYPE);
                 answer.headers_mut().insert(header::CONTENT_TYPE, kind);
                 answer
@@ -79,9 +65,9 @@ impl Face {
     }
 
     fn ready(&self) -> Answer {
-        if self.live.snapshot().head().is_none() {
+        if self.authorizer.live.snapshot().head().is_none() {
             plain(StatusCode::SERVICE_UNAVAILABLE, "no replica yet\n")
-        } else if self.audit.failing() {
+        } else if self.authorizer.audit.failing() {
             plain(StatusCode::SERVICE_UNAVAILABLE, "the audit log can't be written\n")
         } else {
             plain(StatusCode::OK, "ready\n")
@@ -89,33 +75,9 @@ impl Face {
     }
 
     async fn authorize(&self, deployment: Option<&str>, peer: IpAddr, request: &Parts) -> Answer {
-        let started = Instant::now();
-        let id = self.audit.next_id();
-        let (mut decision, recorded) = self.decide(&id, deployment, peer, request);
-        let recorded = match recorded {
-            Ok(Some(written)) => written.await.is_ok(),
-            Ok(None) => true,
-            Err(_) => false,
-        };
-        if !recorded {
-            decision.reason = Reason::AuditUnavailable;
-        }
-        self.metrics.decided(decision.reason, started.elapsed());
-        self.tell(&decision, &id)
-    }
-
-    /// Decides, and hands the event to the log.
-    fn decide(
-        &self,
-        id: &str,
-        deployment: Option<&str>,
-        peer: IpAddr,
-        request: &Parts,
-    ) -> (Decision, Recorded) {
-        let (original, doubt) = match Original::read(&request.headers, peer, &self.trusted) {
-            Ok(original) => (original, None),
-            Err(reason) => (Original::unknown(request.method.as_str(), peer), Some(reason)),
-        };
+        // What can't be told without doubt has no path, and is denied for that, unless its token is worth less still.
+        let original = Original::read(&request.headers, peer, &self.trusted)
+            .unwrap_or_else(|_| Original::unknown(request.method.as_str(), peer));
         let host = original.host.as_deref().unwrap_or("");
         let facts = RequestFacts {
             deployment: deployment.map_or(Target::Host(host), Target::Id),
@@ -123,43 +85,17 @@ impl Face {
             uri: original.uri,
             client: Some(original.client),
         };
-        let wall = (self.clock)();
-        let token = bearer(&request.headers);
-        let mut decision = decide(token, &facts, &self.live.snapshot(), self.live.now(wall));
-        if let Some(doubt) = doubt.filter(|_| decision.allowed()) {
-            decision.reason = doubt;
-        }
-        let draft = Draft {
-            id,
-            time: wall,
-            node: &self.node,
-            decision: if decision.allowed() { "allow" } else { "deny" },
-            reason: decision.reason.code(),
-            token: decision.token.as_ref(),
-            generation: decision.generation,
-            role: decision.role.as_ref(),
-            deployment: decision.deployment.as_ref(),
-            method: cut(original.method),
-            route: decision.route.as_deref(),
-            path: decision.path.as_deref(),
-            permission: decision.permission.map(Permission::as_str),
-            client: Some(original.client),
-            glass: "always",
-            connectivity: self.live.connectivity(),
-        };
-        // A denial changes nothing upstream: it need not wait for the disk.
-        let recorded = self.audit.record(&draft, decision.allowed() && decision.mutating);
-        (decision, recorded)
+        self.tell(&self.authorizer.authorize(bearer(&request.headers), &facts).await)
     }
 
-    fn tell(&self, decision: &Decision, id: &str) -> Answer {
+    fn tell(&self, Verdict { decision, event }: &Verdict) -> Answer {
         let reason = decision.reason;
         let status = match reason.status() {
             status @ (200 | 401 | 403) => status,
             status if self.pass_status => status,
             _ => 403,
         };
-        let body = if decision.allowed() { Full::default() } else { problem(reason, status, id) };
+        let body = if decision.allowed() { Full::default() } else { problem(reason, status, event) };
         let mut answer = Response::new(body);
         *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
         *answer.headers_mut() = HeaderMap::with_capacity(8);
@@ -170,7 +106,7 @@ impl Face {
                 headers.insert(name, value);
             }
         };
-        set(EVENT_ID, id);
+        set(EVENT_ID, event);
         if decision.allowed() {
             if let Some(token) = &decision.token {
                 set(TOKEN_ID, token.as_str());
@@ -193,8 +129,6 @@ impl Face {
     }
 }
 
-type Recorded = Result<Option<tokio::sync::oneshot::Receiver<()>>, super::audit::AuditUnavailable>;
-
 fn plain(status: StatusCode, text: &'static str) -> Answer {
     let mut answer = Response::new(Full::from(text));
     *answer.status_mut() = status;
@@ -203,17 +137,12 @@ fn plain(status: StatusCode, text: &'static str) -> Answer {
 }
 
 /// A denial as a problem (RFC 9457).
-fn problem(reason: Reason, status: u16, id: &str) -> Full<Bytes> {
+fn problem(reason: Reason, status: u16, event: &str) -> Full<Bytes> {
     let problem = serde_json::json!({
         "type": format!("urn:halligan:reason:{}", reason.code()),
-        "title": reason.title(), "status": status, "code": reason.code(), "event": id,
+        "title": reason.title(), "status": status, "code": reason.code(), "event": event,
     });
     Full::from(problem.to_string())
-}
-
-/// No method is longer than this; what claims to be one fills no log.
-fn cut(method: &str) -> &str {
-    method.get(..32).unwrap_or(method)
 }
 
 /// The bearer token of a request (RFC 6750 section 2.1): one header, or none at all.

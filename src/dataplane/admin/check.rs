@@ -1,0 +1,89 @@
+//! What would be decided. Nothing is done and nothing recorded.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{Administration, problem};
+use crate::dataplane::decide::{Decision, RequestFacts, Target, decide};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Question {
+    token: Option<Zeroizing<String>>,
+    deployment: Option<String>,
+    host: Option<String>,
+    method: String,
+    uri: String,
+    client: Option<std::net::IpAddr>,
+}
+
+/// What would be decided, and how far the request would come.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    allowed: bool,
+    reason: &'static str,
+    title: &'static str,
+    /// The step at which it is denied.
+    step: &'static str,
+    status: u16,
+    token_id: Option<String>,
+    generation: Option<u32>,
+    role: Option<String>,
+    deployment: Option<String>,
+    method: String,
+    path: Option<String>,
+    route: Option<String>,
+    permission: Option<&'static str>,
+    mutating: bool,
+}
+
+pub(super) async fn check(State(administration): State<Arc<Administration>>, body: Bytes) -> Response {
+    let question: Question = match serde_json::from_slice(&body) {
+        Ok(question) => question,
+        Err(error) => {
+            return problem(
+                StatusCode::BAD_REQUEST,
+                "invalid",
+                &format!("the question is not understood: {error}"),
+            );
+        }
+    };
+    let deployment = match (&question.deployment, &question.host) {
+        (Some(id), None) => Target::Id(id),
+        (None, Some(host)) => Target::Host(host),
+        _ => return problem(StatusCode::BAD_REQUEST, "invalid", "name a deployment, or a host, not both"),
+    };
+    let facts =
+        RequestFacts { deployment, method: &question.method, uri: &question.uri, client: question.client };
+    let live = administration.replication.live();
+    let token = question.token.as_ref().map(|token| token.trim().as_bytes());
+    let decision = decide(token, &facts, &live.snapshot(), live.now((administration.clock)()));
+    Json(answer(decision, question.method.clone())).into_response()
+}
+
+fn answer(decision: Decision, method: String) -> Answer {
+    Answer {
+        allowed: decision.allowed(),
+        reason: decision.reason.code(),
+        title: decision.reason.title(),
+        step: decision.reason.step(),
+        status: decision.reason.status(),
+        token_id: decision.token.map(|id| id.to_string()),
+        generation: decision.generation,
+        role: decision.role.map(|role| role.to_string()),
+        deployment: decision.deployment.map(|id| id.to_string()),
+        method,
+        path: decision.path,
+        route: decision.route.map(|route| route.to_string()),
+        permission: decision.permission.map(crate::protocol::permission::Permission::as_str),
+        mutating: decision.mutating,
+    }
+}

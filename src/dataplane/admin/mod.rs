@@ -1,0 +1,133 @@
+//! Administration on the host: HTTP over a Unix socket, for those the kernel says may use it.
+
+mod audit;
+mod check;
+mod replica;
+mod status;
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use tokio::net::UnixListener;
+
+use super::Clock;
+use super::audit::AuditLog;
+use super::identity::Identity;
+use super::replication::Replication;
+use crate::protocol::key::PublicKey;
+
+/// The largest bundle that is taken in through the socket, in bytes.
+const MAX_BUNDLE: usize = 256 << 20;
+
+/// What administration works on.
+pub struct Administration {
+    /// The replica.
+    pub replication: Arc<Replication>,
+    /// The audit log.
+    pub audit: Arc<AuditLog>,
+    /// Its database.
+    pub audit_path: PathBuf,
+    /// Who the node is.
+    pub identity: Identity,
+    /// The key its checkpoints are signed with.
+    pub key: PublicKey,
+    /// The clock.
+    pub clock: Clock,
+    /// User ids that may administer.
+    pub allowed: Vec<u32>,
+}
+
+/// Makes the socket at `path`. One left behind by a daemon that is gone is replaced; one that answers is not.
+pub async fn listen(path: &Path) -> std::io::Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    if tokio::net::UnixStream::connect(path).await.is_ok() {
+        return Err(std::io::Error::new(std::io::ErrorKind::AddrInUse, "another daemon answers there"));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    // Whoever is in the socket's group may ask; whether they are answered, their user id decides.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// The user this process runs as.
+pub fn own_uid() -> std::io::Result<u32> {
+    Ok(std::fs::metadata("/proc/self")?.uid())
+}
+
+/// The user at the other end of a connection, as the kernel tells (`SO_PEERCRED`).
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(Option<u32>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self(stream.io().peer_cred().ok().map(|credentials| credentials.uid()))
+    }
+}
+
+/// The routes of administration.
+pub fn router(administration: Arc<Administration>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status::status))
+        .route("/v1/check", post(check::check))
+        .route("/v1/replica", get(replica::show))
+        .route("/v1/replica/verify", post(replica::prove))
+        .route("/v1/replica/export", get(replica::export))
+        .route("/v1/replica/import", post(replica::import).layer(DefaultBodyLimit::max(MAX_BUNDLE)))
+        .route("/v1/audit", get(audit::tail))
+        .route("/v1/audit/verify", post(audit::verify))
+        .layer(from_fn_with_state(Arc::clone(&administration), guard))
+        .with_state(administration)
+}
+
+async fn guard(
+    State(administration): State<Arc<Administration>>,
+    ConnectInfo(Peer(uid)): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if uid.is_some_and(|uid| administration.allowed.contains(&uid)) {
+        next.run(request).await
+    } else {
+        let who = uid.map_or_else(|| "an unknown user".into(), |uid| format!("user id {uid}"));
+        problem(
+            StatusCode::FORBIDDEN,
+            "not_allowed",
+            &format!("{who} may not administer this daemon; use sudo, or add it to admin.allow_uids"),
+        )
+    }
+}
+
+fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("error");
+    let body = serde_json::json!({
+        "type": "about:blank", "title": title, "status": status.as_u16(), "code": code, "detail": detail,
+    });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}
+
+/// Runs what touches the disk off the reactor.
+async fn off_reactor<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Response> {
+    let failed = |status, detail: String| problem(status, "failed", &detail);
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(failed(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
+        Err(ended) => Err(failed(StatusCode::INTERNAL_SERVER_ERROR, ended.to_string())),
+    }
+}

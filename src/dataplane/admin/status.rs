@@ -1,0 +1,61 @@
+//! How the daemon stands.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use super::Administration;
+use crate::dataplane::alarm::Alarm;
+use crate::dataplane::live::Standing;
+use crate::protocol::time::Time;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Status {
+    version: &'static str,
+    node_id: String,
+    data_plane_id: String,
+    issuer: String,
+    time: Time,
+    control_plane: Standing,
+    replica: Option<ReplicaStatus>,
+    audit_failing: bool,
+    alarms: Vec<Alarm>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReplicaStatus {
+    version: u64,
+    signed_at: Time,
+    age_seconds: i64,
+    keyset: u64,
+    records: u64,
+    tokens: usize,
+}
+
+pub(super) async fn status(State(administration): State<Arc<Administration>>) -> Json<Status> {
+    let live = administration.replication.live();
+    let (snapshot, time) = (live.snapshot(), (administration.clock)());
+    let replica = snapshot.head().map(|head| ReplicaStatus {
+        version: head.head().version,
+        signed_at: head.head().iat,
+        age_seconds: time.since(head.head().iat),
+        keyset: head.head().keyset,
+        records: head.head().count,
+        tokens: snapshot.token_count(),
+    });
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        node_id: administration.identity.node_id.to_string(),
+        data_plane_id: administration.identity.data_plane_id.to_string(),
+        issuer: administration.identity.issuer.clone(),
+        time,
+        control_plane: live.standing(),
+        replica,
+        audit_failing: administration.audit.failing(),
+        alarms: live.alarms.latest(),
+    })
+}

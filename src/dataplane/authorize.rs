@@ -1,0 +1,92 @@
+//! Authorizing: a request decided, its event recorded, its answer counted. Every face asks here, and nowhere else.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot::Receiver;
+
+use super::Clock;
+use super::audit::{AuditLog, AuditUnavailable};
+use super::decide::{Decision, Reason, RequestFacts, decide};
+use super::live::Live;
+use super::metrics::Metrics;
+use crate::protocol::event::{Draft, EventKind};
+use crate::protocol::id::NodeId;
+use crate::protocol::permission::Permission;
+
+/// What decides and records.
+pub struct Authorizer {
+    /// The snapshot in force.
+    pub live: Arc<Live>,
+    /// The audit log.
+    pub audit: Arc<AuditLog>,
+    /// Who decides.
+    pub node: NodeId,
+    /// The clock.
+    pub clock: Clock,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// A decision that is on record: now it may be told.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The decision.
+    pub decision: Decision,
+    /// The id of its event.
+    pub event: String,
+}
+
+impl Authorizer {
+    /// Decides about a request, and returns once its event is where it must be: in the log's queue, or, for a mutating
+    /// request that may pass, on the disk.
+    pub async fn authorize(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>) -> Verdict {
+        let started = Instant::now();
+        let event = self.audit.next_id();
+        let (mut decision, recorded) = self.decide(&event, token, facts);
+        let recorded = match recorded {
+            Ok(Some(written)) => written.await.is_ok(),
+            Ok(None) => true,
+            Err(AuditUnavailable) => false,
+        };
+        if !recorded {
+            decision.reason = Reason::AuditUnavailable;
+        }
+        self.metrics.decided(decision.reason, started.elapsed());
+        Verdict { decision, event }
+    }
+
+    /// Decides, and hands the event to the log.
+    fn decide(
+        &self,
+        event: &str,
+        token: Option<&[u8]>,
+        facts: &RequestFacts<'_>,
+    ) -> (Decision, Result<Option<Receiver<()>>, AuditUnavailable>) {
+        let wall = (self.clock)();
+        let decision = decide(token, facts, &self.live.snapshot(), self.live.now(wall));
+        let draft = Draft {
+            decision: Some(if decision.allowed() { "allow" } else { "deny" }),
+            reason: Some(decision.reason.code()),
+            token: decision.token.as_ref(),
+            generation: decision.generation,
+            role: decision.role.as_ref(),
+            deployment: decision.deployment.as_ref(),
+            method: Some(cut(facts.method)),
+            route: decision.route.as_deref(),
+            path: decision.path.as_deref(),
+            permission: decision.permission.map(Permission::as_str),
+            client: facts.client,
+            glass: Some("always"),
+            ..Draft::new(EventKind::Decision, event, wall, &self.node, self.live.connectivity())
+        };
+        // A denial changes nothing upstream: it need not wait for the disk.
+        let recorded = self.audit.record(&draft, decision.allowed() && decision.mutating);
+        (decision, recorded)
+    }
+}
+
+/// No method is longer than this; what claims to be one fills no log.
+fn cut(method: &str) -> &str {
+    method.get(..32).unwrap_or(method)
+}
