@@ -50,9 +50,11 @@ fn main() -> ExitCode {
     };
     if let Some(Command::CheckConfig) = arguments.command {
         let checked = pinned_roots(&config.trust.root_keys, config.trust.threshold)
-            .and_then(|_| check_key_file(&config.key_file()));
+            .and_then(|_| check_key_file(&config.key_file()))
+            .map_err(StartError::from)
+            .and_then(|()| Ok(config.route_maps()?));
         return match checked {
-            Ok(()) => {
+            Ok(_) => {
                 println!("{}: ok", arguments.config.display());
                 ExitCode::SUCCESS
             }
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = match &error {
-                StartError::Identity(_) | StartError::NotEnrolled => exit::CONFIG,
+                StartError::Identity(_) | StartError::Routes(_) | StartError::NotEnrolled => exit::CONFIG,
                 StartError::Enrol(_) | StartError::Listen { .. } => exit::UNAVAILABLE,
                 StartError::Answer(_) => exit::DATAERR,
                 StartError::State { .. } | StartError::Store(_) | StartError::Audit(_) => exit::IOERR,

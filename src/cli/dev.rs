@@ -186,6 +186,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         listen: node::Listen { http: vec![arguments.daemon_listen], admin_socket: node.join("admin.sock") },
         proxies: node::Proxies::default(),
         staleness: node::StalenessConfig::default(),
+        routes: node::Routes::default(),
         audit: node::Audit::default(),
         admin: node::Admin::default(),
     }

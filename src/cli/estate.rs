@@ -11,12 +11,13 @@ use super::output::{Column, Output, confirm, line};
 const NAMED: [Column; 3] = [("ID", "id"), ("NAME", "name"), ("CREATED", "createdAt")];
 const ROLE: [Column; 4] =
     [("NAME", "name"), ("VERSION", "version"), ("SCOPE", "scope"), ("PERMISSIONS", "permissions")];
-const DEPLOYMENT: [Column; 5] = [
+const DEPLOYMENT: [Column; 6] = [
     ("ID", "id"),
     ("NAME", "name"),
     ("WORKSPACE", "workspaceId"),
     ("DATA PLANE", "dataPlaneId"),
     ("HOSTS", "hosts"),
+    ("ROUTES", "routes"),
 ];
 const DATA_PLANE: [Column; 5] =
     [("ID", "id"), ("NAME", "name"), ("VERSION", "version"), ("RECORDS", "records"), ("NODES", "nodes")];
@@ -90,6 +91,9 @@ pub(super) enum DeploymentVerb {
         /// A host name it is reached by; can be repeated.
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
+        /// The route map of its hosts that turns its requests into permissions.
+        #[arg(long, value_name = "NAME", default_value = "airflow-v2")]
+        routes: String,
     },
     /// List deployments.
     List,
@@ -98,7 +102,7 @@ pub(super) enum DeploymentVerb {
         /// The deployment's id.
         id: String,
     },
-    /// Change a deployment's name or hosts.
+    /// Change a deployment's name, hosts or route map.
     Update {
         /// The deployment's id.
         id: String,
@@ -108,6 +112,9 @@ pub(super) enum DeploymentVerb {
         /// All host names from now on; can be repeated.
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
+        /// The name of another route map.
+        #[arg(long, value_name = "NAME")]
+        routes: Option<String>,
     },
     /// Delete a deployment and all its tokens.
     Delete {
@@ -274,9 +281,10 @@ pub(super) async fn deployment(
 ) -> Result<(), Failure> {
     let path = |id: &str| format!("/deployments/{id}");
     match verb {
-        DeploymentVerb::Create { name, workspace_id, data_plane_id, host } => {
+        DeploymentVerb::Create { name, workspace_id, data_plane_id, host, routes } => {
             let body = json!({
                 "name": name, "workspaceId": workspace_id, "dataPlaneId": data_plane_id, "hosts": host,
+                "routes": routes,
             });
             let made = control.organization_call(Method::POST, "/deployments", Some(body)).await?;
             output.one(&made, &DEPLOYMENT);
@@ -288,9 +296,9 @@ pub(super) async fn deployment(
         DeploymentVerb::Show { id } => {
             output.one(&control.organization_call(Method::GET, &path(&id), None).await?, &DEPLOYMENT);
         }
-        DeploymentVerb::Update { id, name, host } => {
+        DeploymentVerb::Update { id, name, host, routes } => {
             let hosts = (!host.is_empty()).then_some(host);
-            let body = Some(json!({ "name": name, "hosts": hosts }));
+            let body = Some(json!({ "name": name, "hosts": hosts, "routes": routes }));
             output.one(&control.organization_call(Method::POST, &path(&id), body).await?, &DEPLOYMENT);
         }
         DeploymentVerb::Delete { id, force } => delete(control, output, &path(&id), &id, force).await?,

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::organizations::{check_name, taken};
 use super::publish;
 use crate::protocol::bundle::Change;
-use crate::protocol::record::{DEFAULT_ROUTES, DeploymentRecord, Record, RecordKind};
+use crate::protocol::record::{DEFAULT_ROUTES, DeploymentRecord, Record, RecordKind, is_routes_name};
 use crate::protocol::time::Time;
 
 /// A deployment.
@@ -26,6 +26,8 @@ pub struct Deployment {
     pub data_plane_id: String,
     /// The host names it is reached by.
     pub hosts: Vec<String>,
+    /// The name of its route map.
+    pub routes: String,
     /// When it was made.
     pub created_at: Time,
 }
@@ -43,6 +45,8 @@ pub struct NewDeployment {
     /// The host names it is reached by.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// The name of its route map; without it, that of the Airflow REST API v2.
+    pub routes: Option<String>,
 }
 
 /// What of a deployment can be updated; what is left out stays.
@@ -53,9 +57,11 @@ pub struct DeploymentUpdate {
     pub name: Option<String>,
     /// All host names.
     pub hosts: Option<Vec<String>>,
+    /// The name of another route map.
+    pub routes: Option<String>,
 }
 
-const COLUMNS: &str = "id, name, workspace, data_plane, hosts, created_at";
+const COLUMNS: &str = "id, name, workspace, data_plane, hosts, created_at, routes";
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<Deployment> {
     Ok(Deployment {
@@ -67,6 +73,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Deployment> {
             rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, error.into())
         })?,
         created_at: Time::from_unix(row.get(5)?),
+        routes: row.get(6)?,
     })
 }
 
@@ -107,6 +114,15 @@ fn check_hosts(
     Ok(hosts)
 }
 
+/// Which maps there are only the hosts know: a name is checked for its form, so that it can be that of a file.
+fn check_routes(name: String) -> Result<String, Error> {
+    if is_routes_name(&name) {
+        return Ok(name);
+    }
+    let detail = format!("{name:?} is no name of a route map; use small letters, digits, '-' and '_'");
+    Err(Error::invalid("routes", detail))
+}
+
 impl Deployment {
     fn record(&self) -> Result<Record, Error> {
         let record = DeploymentRecord {
@@ -114,7 +130,7 @@ impl Deployment {
             workspace: self.workspace_id.clone(),
             name: self.name.clone(),
             hosts: self.hosts.clone(),
-            routes: DEFAULT_ROUTES.into(),
+            routes: self.routes.clone(),
         };
         Ok(Record::of(RecordKind::Deployment, self.id.as_str(), &record))
     }
@@ -136,6 +152,7 @@ impl ControlPlane {
         let scope = Scope { organization, workspace: Some(&new.workspace_id) };
         actor.may(Operation::ManageDeployments, scope)?;
         check_name("name", &new.name)?;
+        let routes = check_routes(new.routes.unwrap_or_else(|| DEFAULT_ROUTES.into()))?;
         let id = self.new_id("dep_");
         self.store.write(|transaction| {
             for (table, what, id) in [
@@ -152,6 +169,7 @@ impl ControlPlane {
                 name: new.name,
                 workspace_id: new.workspace_id,
                 data_plane_id: new.data_plane_id,
+                routes,
                 created_at: self.now(),
             };
             let row = params![
@@ -161,10 +179,11 @@ impl ControlPlane {
                 deployment.data_plane_id,
                 deployment.name,
                 serde_json::to_string(&deployment.hosts).map_err(std::io::Error::from)?,
-                deployment.created_at.unix()
+                deployment.created_at.unix(),
+                deployment.routes
             ];
             transaction
-                .execute("INSERT INTO deployment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", row)
+                .execute("INSERT INTO deployment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", row)
                 .map_err(taken)?;
             publish::put(transaction, &deployment.data_plane_id, &[deployment.record()?])?;
             Ok(deployment)
@@ -192,7 +211,7 @@ impl ControlPlane {
         Ok(found)
     }
 
-    /// Updates a deployment's name and hosts, and tells its data plane.
+    /// Updates a deployment's name, hosts and route map, and tells its data plane.
     pub fn update_deployment(
         &self,
         actor: &Actor,
@@ -211,11 +230,14 @@ impl ControlPlane {
             if let Some(hosts) = update.hosts {
                 found.hosts = check_hosts(transaction, id, &found.data_plane_id, &hosts)?;
             }
+            if let Some(routes) = update.routes {
+                found.routes = check_routes(routes)?;
+            }
             let hosts = serde_json::to_string(&found.hosts).map_err(std::io::Error::from)?;
             transaction
                 .execute(
-                    "UPDATE deployment SET name = ?2, hosts = ?3 WHERE id = ?1",
-                    params![id, found.name, hosts],
+                    "UPDATE deployment SET name = ?2, hosts = ?3, routes = ?4 WHERE id = ?1",
+                    params![id, found.name, hosts, found.routes],
                 )
                 .map_err(taken)?;
             publish::put(transaction, &found.data_plane_id, &[found.record()?])?;

@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::routes::{MapsError, RouteMaps};
+
 /// Why the configuration is not taken.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -50,6 +52,9 @@ pub struct Config {
     /// How old the replica may be.
     #[serde(default)]
     pub staleness: StalenessConfig,
+    /// Route maps beside those that are built in.
+    #[serde(default)]
+    pub routes: Routes,
     /// The audit log.
     #[serde(default)]
     pub audit: Audit,
@@ -138,6 +143,14 @@ impl Default for StalenessConfig {
     }
 }
 
+/// Route maps.
+#[derive(Clone, Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Routes {
+    /// A directory of them: `NAME.toml` is the map of the deployments that name it.
+    pub directory: Option<PathBuf>,
+}
+
 /// The audit log.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -176,6 +189,11 @@ impl Config {
             .map_err(|source| ConfigError::Read { path: path.into(), source })?;
         toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })
+    }
+
+    /// The route maps of this host.
+    pub fn route_maps(&self) -> Result<RouteMaps, MapsError> {
+        self.routes.directory.as_deref().map_or_else(|| Ok(RouteMaps::default()), RouteMaps::read)
     }
 
     /// The node's key file.

@@ -23,6 +23,7 @@ use super::identity::{Identity, IdentityError, node_key, pinned_roots};
 use super::live::Live;
 use super::metrics::Metrics;
 use super::replication::Replication;
+use super::routes::MapsError;
 use super::snapshot::{Snapshot, Staleness};
 use super::store::{ReplicaStore, StoreError};
 use super::sync::Follower;
@@ -47,6 +48,9 @@ pub enum StartError {
     /// A key, the roots or the identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The route maps.
+    #[error(transparent)]
+    Routes(#[from] MapsError),
     /// The replica.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -115,6 +119,7 @@ impl Daemon {
         let state = config.state_dir.clone();
         std::fs::create_dir_all(&state)
             .map_err(|source| StartError::State { path: state.clone(), source })?;
+        let routes = config.route_maps()?;
         let pinned = pinned_roots(&config.trust.root_keys, config.trust.threshold)?;
         let key = node_key(&config.key_file(), &mut rng)?;
         let upstream =
@@ -128,6 +133,7 @@ impl Daemon {
             identity
         };
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
+        live.change_local(|local| local.routes = routes);
         let staleness =
             Staleness { default: config.staleness.default_seconds, roles: config.staleness.roles.clone() };
         let store = open_replica(&state.join("replica.db"), &identity, &pinned, &staleness, &live, clock())?;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::routes::RouteMap;
+use super::routes::{RouteMap, RouteMaps};
 use super::signatures::Signatures;
 use crate::protocol::head::SignedHead;
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::keyset::Keyset;
 use crate::protocol::permission::PermissionSet;
-use crate::protocol::record::{DEFAULT_ROUTES, DagTagsRecord, DeploymentRecord, Record, RecordKind};
+use crate::protocol::record::{DagTagsRecord, DeploymentRecord, Record, RecordKind};
 use crate::protocol::role::{RoleBody, RoleDigest, RoleRef};
 use crate::protocol::time::Time;
 use crate::protocol::token::{DagTarget, RoleClaim, TokenRecord};
@@ -80,7 +80,7 @@ pub(super) struct Permissions {
 
 pub(super) struct Deployment {
     pub(super) id: DeploymentId,
-    /// None: the record names a map this build does not have. Then no route matches.
+    /// None: the record names a map this host does not have. Then no route matches.
     pub(super) routes: Option<Arc<RouteMap>>,
     pub(super) tags: BTreeMap<String, Vec<String>>,
 }
@@ -90,6 +90,8 @@ pub(super) struct Deployment {
 pub struct Local {
     /// Tokens revoked on a host of this data plane, and when.
     pub revoked: BTreeMap<TokenId, Time>,
+    /// This host's route maps. A change of them is in force from the next snapshot on that is built.
+    pub routes: RouteMaps,
 }
 
 /// A replica made ready for deciding, and what this node adds to it. Each half is shared: changing one copies neither.
@@ -142,9 +144,9 @@ impl Snapshot {
                 }
             }
         }
-        let (deployments, hosts) = deployments(&records);
-        let proved = Proved { keyset, head, staleness, signatures, grants, deployments, hosts };
         let local = previous.map_or_else(Arc::default, |snapshot| Arc::clone(&snapshot.local));
+        let (deployments, hosts) = deployments(&records, &local.routes);
+        let proved = Proved { keyset, head, staleness, signatures, grants, deployments, hosts };
         Self { proved: Some(Arc::new(proved)), local }
     }
 
@@ -164,6 +166,12 @@ impl Snapshot {
     #[must_use]
     pub fn head(&self) -> Option<&SignedHead> {
         self.proved.as_ref().map(|proved| &proved.head)
+    }
+
+    /// The deployments whose records name a route map this host does not have: whatever is asked of them is denied.
+    pub fn unmapped(&self) -> impl Iterator<Item = &DeploymentId> {
+        let deployments = self.proved.iter().flat_map(|proved| proved.deployments.values());
+        deployments.filter(|deployment| deployment.routes.is_none()).map(|deployment| &deployment.id)
     }
 
     /// How many tokens it knows, dead ones included.
@@ -191,6 +199,7 @@ fn roles(records: &[Record]) -> Roles {
 
 fn deployments(
     records: &[Record],
+    maps: &RouteMaps,
 ) -> (HashMap<DeploymentId, Deployment>, HashMap<String, Option<DeploymentId>>) {
     let mut deployments = HashMap::new();
     let mut hosts: HashMap<String, Option<DeploymentId>> = HashMap::new();
@@ -202,7 +211,7 @@ fn deployments(
         for host in found.hosts {
             hosts.entry(host).and_modify(|owner| *owner = None).or_insert_with(|| Some(found.id.clone()));
         }
-        let routes = (found.routes == DEFAULT_ROUTES).then(RouteMap::airflow_v2);
+        let routes = maps.get(&found.routes);
         deployments.insert(found.id.clone(), Deployment { id: found.id, routes, tags: BTreeMap::new() });
     }
     for record in records.iter().filter(|record| record.kind == RecordKind::DagTags) {

@@ -94,6 +94,15 @@ impl Record {
 /// The route map a deployment has when its record names none.
 pub const DEFAULT_ROUTES: &str = "airflow-v2";
 
+/// Whether this can be the name of a route map, and so of its file on a host.
+#[must_use]
+pub fn is_routes_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
+}
+
 fn default_routes() -> String {
     DEFAULT_ROUTES.into()
 }

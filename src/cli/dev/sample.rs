@@ -87,6 +87,7 @@ impl Sample {
             workspace_id: workspace.id,
             data_plane_id: data_plane_id.clone(),
             hosts: vec!["sample.localhost".into()],
+            routes: None,
         };
         let deployment = control.create_deployment(&actor, &organization, deployment).map_err(refused)?;
         let create = |name: &str, kind| {

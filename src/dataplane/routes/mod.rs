@@ -1,7 +1,9 @@
 //! Routes: from a request's method and path to the permissions it needs.
 
 mod map;
+mod maps;
 mod path;
 
 pub use map::{Match, Route, RouteError, RouteMap};
+pub use maps::{MapsError, RouteMaps};
 pub use path::{CanonicalPath, MAX_PATH, PathError};

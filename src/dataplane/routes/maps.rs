@@ -1,0 +1,126 @@
+//! The route maps of a host: those built in, and those in its directory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::map::{RouteError, RouteMap};
+use crate::protocol::record::{DEFAULT_ROUTES, is_routes_name};
+
+/// Why a host's route maps are not taken.
+#[derive(Debug, Error)]
+pub enum MapsError {
+    /// The directory, or a file in it, can't be read.
+    #[error("the route maps in {path} can't be read: {source}")]
+    Read {
+        /// The directory or the file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file whose name no deployment could have.
+    #[error("the route map {0} has no usable name; use small letters, digits, '-' and '_' before .toml")]
+    Name(PathBuf),
+    /// A file that would take the place of a map that is built in.
+    #[error(
+        "the route map {0} has the name of one that is built in; give it another, and its deployments that"
+    )]
+    BuiltIn(PathBuf),
+    /// A map that is none.
+    #[error("{path}: {source}")]
+    Map {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: RouteError,
+    },
+}
+
+/// Route maps by name. A deployment's record says which is its own; a name that is not here maps nothing.
+#[derive(Clone, Debug)]
+pub struct RouteMaps(Arc<BTreeMap<String, Arc<RouteMap>>>);
+
+impl Default for RouteMaps {
+    /// Those that are built in.
+    fn default() -> Self {
+        Self(Arc::new(BTreeMap::from([(DEFAULT_ROUTES.to_owned(), RouteMap::airflow_v2())])))
+    }
+}
+
+impl RouteMaps {
+    /// Those that are built in, and every `NAME.toml` of a directory under `NAME`. One faulty file and none is taken: a
+    /// host that serves some of its maps denies what the others were made for, and nobody knows why.
+    pub fn read(directory: &Path) -> Result<Self, MapsError> {
+        let failed = |path: &Path, source| MapsError::Read { path: path.into(), source };
+        let Self(built_in) = Self::default();
+        let mut maps = (*built_in).clone();
+        for entry in std::fs::read_dir(directory).map_err(|source| failed(directory, source))? {
+            let path = entry.map_err(|source| failed(directory, source))?.path();
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            let name = path.file_stem().and_then(|stem| stem.to_str()).filter(|name| is_routes_name(name));
+            let Some(name) = name else { return Err(MapsError::Name(path)) };
+            if built_in.contains_key(name) {
+                return Err(MapsError::BuiltIn(path));
+            }
+            let text = std::fs::read_to_string(&path).map_err(|source| failed(&path, source))?;
+            match RouteMap::from_toml(&text) {
+                Ok(map) => maps.insert(name.to_owned(), Arc::new(map)),
+                Err(source) => return Err(MapsError::Map { path, source }),
+            };
+        }
+        Ok(Self(Arc::new(maps)))
+    }
+
+    /// The map of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<RouteMap>> {
+        self.0.get(name).map(Arc::clone)
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const MAP: &str = "[routes.\"/metrics\"]\nGET = [\"deployment.metrics.get\"]\n";
+
+    fn read(files: &[(&str, &str)]) -> Result<RouteMaps, String> {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
+        RouteMaps::read(directory.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_directory_adds_to_what_is_built_in() {
+        let maps = read(&[("grafana.toml", MAP), ("README.md", "not a map")]).unwrap();
+        assert_eq!(maps.names().collect::<Vec<_>>(), ["airflow-v2", "grafana"]);
+        let path = super::super::CanonicalPath::parse("/metrics").unwrap();
+        assert!(maps.get("grafana").unwrap().find("GET", &path).is_some());
+        assert!(maps.get("mlflow").is_none());
+    }
+
+    #[test]
+    fn one_faulty_file_is_named_and_none_is_taken() {
+        for (name, text, expected) in [
+            ("airflow-v2.toml", MAP, "built in"),
+            ("Grafana.toml", MAP, "no usable name"),
+            ("grafana.toml", "[routes.\"/a\"]\nGET = [\"everything\"]", "everything"),
+        ] {
+            let error = read(&[("good.toml", MAP), (name, text)]).unwrap_err();
+            assert!(error.contains(name) && error.contains(expected), "{error}");
+        }
+        assert!(RouteMaps::read(Path::new("/nowhere/at/all")).is_err());
+    }
+}
