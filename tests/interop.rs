@@ -8,9 +8,15 @@ mod world;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use halligan::clock::wall;
+use halligan::dataplane::config::UpstreamIdentityConfig;
+use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
+use halligan::dataplane::upstream_identity::UpstreamIdentity;
+use halligan::protocol::key::SigningKey;
 use halligan::protocol::token::verify;
 use rig::component;
 use serde_json::{Value, json};
@@ -141,11 +147,38 @@ fn openssl_believes_every_signed_kind() {
 fn openssl_makes_keys_that_are_read_here_and_reads_those_made_here() {
     let Some(openssl) = component("openssl") else { return };
     let made = Command::new(&openssl).args(["genpkey", "-algorithm", "ed25519"]).output().unwrap();
-    let key = halligan::protocol::key::SigningKey::from_pkcs8_pem(std::str::from_utf8(&made.stdout).unwrap())
-        .unwrap();
+    let key = SigningKey::from_pkcs8_pem(std::str::from_utf8(&made.stdout).unwrap()).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("key.pem");
     std::fs::write(&path, key.to_pkcs8_pem().as_bytes()).unwrap();
     let public = Command::new(&openssl).args(["pkey", "-pubout", "-in"]).arg(&path).output().unwrap();
     assert_eq!(String::from_utf8(public.stdout).unwrap().trim(), key.public().to_pem().trim());
+}
+
+/// As Airflow reads it: the key by its `kid` from the set, three claims required, the audience compared.
+#[test]
+fn pyjwt_believes_an_upstream_identity() {
+    let Some(python) = python() else { return };
+    let world = World::new();
+    let (snapshot, value) = (world.snapshot(World::records(1)), world.value(0));
+    let facts =
+        RequestFacts { deployment: Target::Id(DEPLOYMENT), method: "GET", uri: "/api/v2/dags", client: None };
+    let decision = decide(Some(value.as_bytes()), &facts, &snapshot, Now { wall: T0, floor: T0 });
+    let key = SigningKey::from_seed(&[9; 32]);
+    let identity = UpstreamIdentity::new(key, UpstreamIdentityConfig::default(), Arc::new(wall));
+    let script = "
+import json, sys, jwt
+given = json.load(sys.stdin)
+keys = {key.key_id: key.key for key in jwt.PyJWKSet.from_dict(json.loads(given['jwks'])).keys}
+scheme, token = given['authorization'].split(' ')
+header = jwt.get_unverified_header(token)
+claims = jwt.decode(token, keys[header['kid']], algorithms=['EdDSA'], audience='apache-airflow',
+                    options={'require': ['exp', 'iat', 'nbf']}, leeway=10)
+json.dump([scheme, header, claims], sys.stdout)
+";
+    let authorization = identity.authorization(&decision).unwrap();
+    let given = json!({ "jwks": identity.jwks(), "authorization": authorization.to_str().unwrap() });
+    let answer = run(&python, script, &given);
+    assert_eq!((&answer[0], &answer[1]["alg"]), (&json!("Bearer"), &json!("EdDSA")));
+    assert_eq!((&answer[2]["sub"], &answer[2]["role"]), (&json!(World::token_record(0).id), &json!("OP")));
 }

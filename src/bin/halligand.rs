@@ -51,6 +51,7 @@ fn main() -> ExitCode {
     if let Some(Command::CheckConfig) = arguments.command {
         let checked = pinned_roots(&config.trust.root_keys, config.trust.threshold)
             .and_then(|_| check_key_file(&config.key_file()))
+            .and_then(|()| config.upstream_key_file().map_or(Ok(()), |file| check_key_file(&file)))
             .map_err(StartError::from)
             .and_then(|()| Ok(config.route_maps()?));
         return match checked {

@@ -189,6 +189,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         routes: node::Routes::default(),
         audit: node::Audit::default(),
         admin: node::Admin::default(),
+        upstream_identity: None,
     }
 }
 

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use super::routes::{MapsError, RouteMaps};
+use crate::protocol::id::DeploymentId;
 
 /// Why the configuration is not taken.
 #[derive(Debug, Error)]
@@ -61,6 +63,8 @@ pub struct Config {
     /// Who may administer.
     #[serde(default)]
     pub admin: Admin,
+    /// What the node vouches for towards upstreams; without it, nothing.
+    pub upstream_identity: Option<UpstreamIdentityConfig>,
 }
 
 /// The pinned roots.
@@ -174,6 +178,65 @@ pub struct Admin {
     pub allow_uids: Vec<u32>,
 }
 
+/// The identity an upstream gets in place of the caller's token.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamIdentityConfig {
+    /// Whom it is for: Airflow's `[api_auth] jwt_audience`.
+    pub audience: String,
+    /// How long it holds, in seconds: more than the minute it is used again for.
+    #[serde(deserialize_with = "short_lived")]
+    pub lifetime_seconds: i64,
+    /// Its private key; made on first start when it is the default, `airflow.pem` in the state directory.
+    pub key_file: Option<PathBuf>,
+    /// Where the JWK set is written for the upstream; `jwks.json` in the state directory when it is not named.
+    pub jwks_file: Option<PathBuf>,
+    /// The deployments that get one; all of them when none is named.
+    pub deployments: BTreeMap<DeploymentId, DeploymentIdentity>,
+}
+
+/// What is different for one deployment.
+#[derive(Clone, Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeploymentIdentity {
+    /// An audience of its own, so that what one upstream got is worth nothing at another.
+    pub audience: Option<String>,
+}
+
+impl Default for UpstreamIdentityConfig {
+    fn default() -> Self {
+        Self {
+            audience: "apache-airflow".into(),
+            lifetime_seconds: 120,
+            key_file: None,
+            jwks_file: None,
+            deployments: BTreeMap::new(),
+        }
+    }
+}
+
+impl UpstreamIdentityConfig {
+    /// Whom an identity for this deployment is for; `None` when it gets none.
+    #[must_use]
+    pub fn audience(&self, deployment: &DeploymentId) -> Option<&str> {
+        if self.deployments.is_empty() {
+            return Some(&self.audience);
+        }
+        let named = self.deployments.get(deployment)?;
+        Some(named.audience.as_ref().unwrap_or(&self.audience))
+    }
+}
+
+/// Between the minute an identity is used again for and the hour after which it is short-lived no more.
+fn short_lived<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let seconds = i64::deserialize(deserializer)?;
+    if (90..=3600).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(D::Error::custom("lifetime_seconds must be between 90 and 3600"))
+    }
+}
+
 fn admin_socket() -> PathBuf {
     PathBuf::from("/run/halligan/admin.sock")
 }
@@ -200,5 +263,12 @@ impl Config {
     #[must_use]
     pub fn key_file(&self) -> PathBuf {
         self.node.key_file.clone().unwrap_or_else(|| self.state_dir.join("node.pem"))
+    }
+
+    /// The key file of the upstream identity, where there is to be one.
+    #[must_use]
+    pub fn upstream_key_file(&self) -> Option<PathBuf> {
+        let identity = self.upstream_identity.as_ref()?;
+        Some(identity.key_file.clone().unwrap_or_else(|| self.state_dir.join("airflow.pem")))
     }
 }

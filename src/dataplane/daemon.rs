@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::Clock;
 use super::admin::{self, Administration};
 use super::alarm::AlarmKind;
+use super::answer::Answers;
 use super::audit::{AuditError, AuditLog};
 use super::authorize::Authorizer;
 use super::config::Config;
@@ -28,6 +29,7 @@ use super::snapshot::{Snapshot, Staleness};
 use super::store::{ReplicaStore, StoreError};
 use super::sync::Follower;
 use super::upstream::{Upstream, UpstreamError};
+use super::upstream_identity::UpstreamIdentity;
 use crate::protocol::id::random_id;
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::{Jwk, SigningKey};
@@ -161,10 +163,11 @@ impl Daemon {
             clock: Arc::clone(&clock),
             metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)),
         });
+        let identity_of_callers = upstream_identity(&config, &clock, &mut rng)?;
         let face = Arc::new(Face {
             authorizer,
             trusted: config.proxies.trusted.clone(),
-            pass_status: config.proxies.pass_status,
+            answers: Answers { pass_status: config.proxies.pass_status, identity: identity_of_callers },
         });
         let (stop, stopped) = watch::channel(());
         let workers = Workers::start(&face, &stopped)
@@ -223,6 +226,21 @@ impl Daemon {
         // Whoever comes next finds no socket, rather than one that does not answer.
         let _ = std::fs::remove_file(self.socket);
     }
+}
+
+/// What upstreams are to get in place of a caller's token, and its key where they look for it.
+fn upstream_identity(
+    config: &Config,
+    clock: &Clock,
+    rng: &mut dyn CryptoRng,
+) -> Result<Option<Arc<UpstreamIdentity>>, StartError> {
+    let (Some(wanted), Some(key_file)) = (&config.upstream_identity, config.upstream_key_file()) else {
+        return Ok(None);
+    };
+    let identity = UpstreamIdentity::new(node_key(&key_file, rng)?, wanted.clone(), Arc::clone(clock));
+    let path = wanted.jwks_file.clone().unwrap_or_else(|| config.state_dir.join("jwks.json"));
+    identity.write_jwks(&path).map_err(|source| IdentityError::File { path, source })?;
+    Ok(Some(Arc::new(identity)))
 }
 
 async fn until(mut stopped: watch::Receiver<()>) {

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod alarm;
+pub mod answer;
 pub mod audit;
 pub mod authorize;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod snapshot;
 pub mod store;
 pub mod sync;
 pub mod upstream;
+pub mod upstream_identity;
 
 use std::sync::Arc;
 

@@ -78,6 +78,15 @@ pub(super) struct Permissions {
     pub(super) dags: Vec<(DagTarget, PermissionSet)>,
 }
 
+/// What a token may do in all, on whatever it is used for: more than one request needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// On its deployment as a whole.
+    pub deployment: PermissionSet,
+    /// On some of its Dags.
+    pub dags: PermissionSet,
+}
+
 pub(super) struct Deployment {
     pub(super) id: DeploymentId,
     /// None: the record names a map this host does not have. Then no route matches.
@@ -241,6 +250,13 @@ impl Grant {
 }
 
 impl Permissions {
+    /// All of it, wherever it holds.
+    pub(super) fn granted(&self) -> Granted {
+        let dags =
+            self.dags.iter().fold(PermissionSet::empty(), |all, (_, permissions)| all.union(*permissions));
+        Granted { deployment: self.deployment, dags }
+    }
+
     /// What is allowed on `dag` (or, without one, on the deployment as a whole).
     pub(super) fn on(&self, dag: Option<&str>, tags: &BTreeMap<String, Vec<String>>) -> PermissionSet {
         let Some(dag) = dag else { return self.deployment };

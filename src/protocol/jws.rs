@@ -37,11 +37,13 @@ pub enum Typ {
     LocalRevocation,
     /// A node's statement of where its audit log stands.
     AuditCheckpoint,
+    /// What a node vouches for towards the upstream it guards.
+    UpstreamIdentity,
 }
 
 impl Typ {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DirectAccess,
         Self::Standard,
         Self::User,
@@ -50,6 +52,7 @@ impl Typ {
         Self::NodeAuth,
         Self::LocalRevocation,
         Self::AuditCheckpoint,
+        Self::UpstreamIdentity,
     ];
 
     /// The value of the `typ` header.
@@ -64,6 +67,7 @@ impl Typ {
             Self::NodeAuth => "node-auth+jwt",
             Self::LocalRevocation => "local-revocation+jwt",
             Self::AuditCheckpoint => "audit-checkpoint+jwt",
+            Self::UpstreamIdentity => "upstream-identity+jwt",
         }
     }
 

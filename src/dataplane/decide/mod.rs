@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub use reason::Reason;
 
 use super::routes::CanonicalPath;
-use super::snapshot::{Deployment, Grant, Local, Proved, Snapshot};
+use super::snapshot::{Deployment, Grant, Granted, Local, Proved, Snapshot};
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::permission::Permission;
 use crate::protocol::role::RoleRef;
@@ -85,6 +85,8 @@ pub struct Decision {
     pub path: Option<String>,
     /// The permission it needs.
     pub permission: Option<Permission>,
+    /// What its token may do in all, once its roles were found.
+    pub granted: Granted,
     /// Whether it may change something; what is not known to be a read counts as if it did.
     pub mutating: bool,
 }
@@ -109,6 +111,7 @@ pub fn decide(token: Option<&[u8]>, facts: &RequestFacts<'_>, snapshot: &Snapsho
         route: None,
         path: None,
         permission: None,
+        granted: Granted::default(),
         mutating: !matches!(facts.method, "GET" | "HEAD"),
     };
     let step = Step { facts, now, decision: &mut decision };
@@ -241,6 +244,7 @@ impl Step<'_> {
             return Err(Reason::RoleMismatch);
         }
         let permissions = grant.permissions.as_ref().ok_or(Reason::RoleMismatch)?;
+        self.decision.granted = permissions.granted();
         let allowed = permissions.on(found.dag, &deployment.tags);
         if found.route.permissions.is_subset(allowed) { Ok(()) } else { Err(Reason::PermissionDenied) }
     }

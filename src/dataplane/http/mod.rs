@@ -8,21 +8,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use ipnet::IpNet;
 
-use super::authorize::{Authorizer, Verdict};
-use super::decide::{Reason, RequestFacts, Target};
+use super::answer::{Answer, Answers};
+use super::authorize::Authorizer;
+use super::decide::{RequestFacts, Target};
 use super::metrics;
 use original::Original;
 
 pub use workers::Workers;
-
-/// What the face answers.
-type Answer = Response<Full<Bytes>>;
 
 /// What the face needs.
 pub struct Face {
@@ -30,15 +27,9 @@ pub struct Face {
     pub authorizer: Arc<Authorizer>,
     /// Peers whose headers are believed.
     pub trusted: Vec<IpNet>,
-    /// Whether 503 may be answered.
-    pub pass_status: bool,
+    /// How a verdict is told.
+    pub answers: Answers,
 }
-
-const REASON: HeaderName = HeaderName::from_static("x-halligan-reason");
-const EVENT_ID: HeaderName = HeaderName::from_static("x-halligan-event-id");
-const TOKEN_ID: HeaderName = HeaderName::from_static("x-halligan-token-id");
-const ROLE: HeaderName = HeaderName::from_static("x-halligan-role");
-const DEPLOYMENT: HeaderName = HeaderName::from_static("x-halligan-deployment");
 
 impl Face {
     /// Answers a request from `peer`, whatever its body.
@@ -60,8 +51,20 @@ impl Face {
                 answer.headers_mut().insert(header::CONTENT_TYPE, kind);
                 answer
             }
+            "/.well-known/jwks.json" => self.jwks(),
             _ => plain(StatusCode::NOT_FOUND, "not found\n"),
         }
+    }
+
+    /// The keys an upstream may trust (RFC 7517); there are none where nothing is vouched for.
+    fn jwks(&self) -> Answer {
+        let Some(identity) = &self.answers.identity else {
+            return plain(StatusCode::NOT_FOUND, "no upstream identity is configured\n");
+        };
+        let mut answer = Response::new(Full::from(identity.jwks()));
+        let kind = HeaderValue::from_static("application/jwk-set+json");
+        answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+        answer
     }
 
     fn ready(&self) -> Answer {
@@ -85,47 +88,7 @@ impl Face {
             uri: original.uri,
             client: Some(original.client),
         };
-        self.tell(&self.authorizer.authorize(bearer(&request.headers), &facts).await)
-    }
-
-    fn tell(&self, Verdict { decision, event }: &Verdict) -> Answer {
-        let reason = decision.reason;
-        let status = match reason.status() {
-            status @ (200 | 401 | 403) => status,
-            status if self.pass_status => status,
-            _ => 403,
-        };
-        let body = if decision.allowed() { Full::default() } else { problem(reason, status, event) };
-        let mut answer = Response::new(body);
-        *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-        *answer.headers_mut() = HeaderMap::with_capacity(8);
-        let headers = answer.headers_mut();
-        headers.insert(REASON, HeaderValue::from_static(reason.code()));
-        let mut set = |name: HeaderName, value: &str| {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
-            }
-        };
-        set(EVENT_ID, event);
-        if decision.allowed() {
-            if let Some(token) = &decision.token {
-                set(TOKEN_ID, token.as_str());
-            }
-            if let Some(role) = &decision.role {
-                set(ROLE, &role.to_string());
-            }
-            if let Some(deployment) = &decision.deployment {
-                set(DEPLOYMENT, deployment.as_str());
-            }
-            return answer;
-        }
-        set(header::CONTENT_TYPE, "application/problem+json");
-        if status == 401 {
-            // RFC 6750 section 3.1: without a token, no error code.
-            let missing = reason == Reason::TokenMissing;
-            set(header::WWW_AUTHENTICATE, if missing { "Bearer" } else { "Bearer error=\"invalid_token\"" });
-        }
-        answer
+        self.answers.tell(&self.authorizer.authorize(bearer(&request.headers), &facts).await)
     }
 }
 
@@ -134,15 +97,6 @@ fn plain(status: StatusCode, text: &'static str) -> Answer {
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
-}
-
-/// A denial as a problem (RFC 9457).
-fn problem(reason: Reason, status: u16, event: &str) -> Full<Bytes> {
-    let problem = serde_json::json!({
-        "type": format!("urn:halligan:reason:{}", reason.code()),
-        "title": reason.title(), "status": status, "code": reason.code(), "event": event,
-    });
-    Full::from(problem.to_string())
 }
 
 /// The bearer token of a request (RFC 6750 section 2.1): one header, or none at all.
