@@ -10,7 +10,7 @@ use super::output::{Column, Output, confirm, line};
 
 const NAMED: [Column; 3] = [("ID", "id"), ("NAME", "name"), ("CREATED", "createdAt")];
 const ROLE: [Column; 4] =
-    [("NAME", "name"), ("VERSION", "version"), ("SCOPE", "scope"), ("PERMISSIONS", "permissions")];
+    [("NAME", "name"), ("VERSION", "version"), ("SCOPE", "scopeType"), ("PERMISSIONS", "permissions")];
 const DEPLOYMENT: [Column; 6] = [
     ("ID", "id"),
     ("NAME", "name"),
@@ -226,8 +226,8 @@ fn grant(text: &str) -> Result<Value, String> {
 pub(super) async fn role(verb: RoleVerb, control: &Control, output: Output) -> Result<(), Failure> {
     match verb {
         RoleVerb::List => {
-            let roles = control.organization_call(Method::GET, "/roles", None).await?;
-            output.list(&roles, &ROLE[..3]);
+            let page = control.organization_call(Method::GET, "/roles", None).await?;
+            output.list(&page["roles"], &ROLE[..3]);
         }
         RoleVerb::Show { name } => {
             let path = format!("/roles/{name}");

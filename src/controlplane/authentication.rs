@@ -7,6 +7,7 @@ use rusqlite::OptionalExtension;
 use super::ControlPlane;
 use super::authorization::{Actor, OrganizationRole, WorkspaceRole};
 use super::error::Error;
+use super::tokens::effective;
 use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::token::{Claims, MAX_TOKEN};
 
@@ -54,7 +55,8 @@ impl ControlPlane {
                 let (workspace, role) = row?;
                 workspaces.extend(WorkspaceRole::parse(&role).map(|role| (workspace, role)));
             }
-            Ok(Some(Actor { id: id.to_owned(), organization, role, workspaces }))
+            let (role, deployments) = (Some(role), BTreeMap::new());
+            Ok(Some(Actor { id: id.to_owned(), organization, role, workspaces, deployments }))
         })
     }
 
@@ -62,18 +64,18 @@ impl ControlPlane {
         let id = claims.sub.as_str();
         let query = "SELECT organization, role, entity FROM token
                      WHERE id = ?1 AND generation = ?2 AND deleted_at IS NULL AND kind = 'STANDARD'";
-        let found: Option<(String, String, String)> = self.store.read(|connection| {
-            let row = connection
-                .query_row(query, (id, claims.generation), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-            Ok(row.optional()?)
-        })?;
-        let Some((organization, role, entity)) = found else { return Ok(None) };
-        let (role, workspaces) = match (OrganizationRole::parse(&role), WorkspaceRole::parse(&role)) {
-            (Some(role), _) => (role, BTreeMap::new()),
-            (None, Some(role)) => (OrganizationRole::OrganizationMember, [(entity, role)].into()),
-            // A deployment token's role is on the deployment, not here.
-            (None, None) => return Ok(None),
-        };
-        Ok(Some(Actor { id: id.to_owned(), organization, role, workspaces }))
+        self.store.read(|connection| {
+            let found: Option<(String, String, String)> = connection
+                .query_row(query, (id, claims.generation), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .optional()?;
+            let Some((organization, role, entity)) = found else { return Ok(None) };
+            let (role, workspaces) = match (OrganizationRole::parse(&role), WorkspaceRole::parse(&role)) {
+                (Some(role), _) => (Some(role), BTreeMap::new()),
+                (None, Some(role)) => (Some(OrganizationRole::OrganizationMember), [(entity, role)].into()),
+                (None, None) => (None, BTreeMap::new()),
+            };
+            let deployments = effective::on_deployments(connection, &organization, id)?.into_iter().collect();
+            Ok(Some(Actor { id: id.to_owned(), organization, role, workspaces, deployments }))
+        })
     }
 }

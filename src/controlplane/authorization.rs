@@ -2,136 +2,103 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use super::error::Error;
-
-/// A role in an organization. Each includes those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum OrganizationRole {
-    /// Reads what belongs to the organization as a whole.
-    OrganizationMember,
-    /// Reads, and pays.
-    OrganizationBillingAdmin,
-    /// Everything, and Workspace Owner everywhere.
-    OrganizationOwner,
-}
-
-impl OrganizationRole {
-    /// Every role, least first.
-    pub const ALL: [Self; 3] =
-        [Self::OrganizationMember, Self::OrganizationBillingAdmin, Self::OrganizationOwner];
-
-    /// The role as it is written.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OrganizationMember => "ORGANIZATION_MEMBER",
-            Self::OrganizationBillingAdmin => "ORGANIZATION_BILLING_ADMIN",
-            Self::OrganizationOwner => "ORGANIZATION_OWNER",
-        }
-    }
-
-    /// Reads a role.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text)
-    }
-}
-
-/// A role in a workspace. Each includes those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum WorkspaceRole {
-    /// Sees that the workspace exists.
-    WorkspaceAccessor,
-    /// Reads what is in it.
-    WorkspaceMember,
-    /// Also runs Dags.
-    WorkspaceAuthor,
-    /// Also makes and changes deployments and the workspace's tokens.
-    WorkspaceOperator,
-    /// Also manages deployments' tokens and who has which role.
-    WorkspaceOwner,
-}
-
-impl WorkspaceRole {
-    /// Every role, least first.
-    pub const ALL: [Self; 5] = [
-        Self::WorkspaceAccessor,
-        Self::WorkspaceMember,
-        Self::WorkspaceAuthor,
-        Self::WorkspaceOperator,
-        Self::WorkspaceOwner,
-    ];
-
-    /// The role as it is written.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::WorkspaceAccessor => "WORKSPACE_ACCESSOR",
-            Self::WorkspaceMember => "WORKSPACE_MEMBER",
-            Self::WorkspaceAuthor => "WORKSPACE_AUTHOR",
-            Self::WorkspaceOperator => "WORKSPACE_OPERATOR",
-            Self::WorkspaceOwner => "WORKSPACE_OWNER",
-        }
-    }
-
-    /// Reads a role.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text)
-    }
-}
+pub use super::roles::built_in::{OrganizationRole, WorkspaceRole};
+use crate::protocol::permission::{Permission, PermissionSet};
 
 /// What can be asked of the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// See the organization: its name, its roles, its data planes and their nodes.
+    /// See the organization one belongs to: its id and its name.
+    SeeOrganization,
+    /// See what the organization has: its roles, its data planes and their nodes.
     ReadOrganization,
-    /// See that a workspace exists.
-    SeeWorkspace,
-    /// List and show what is in a workspace.
-    ReadWorkspace,
     /// Make or change workspaces, data planes and users.
     Administer,
     /// Let a node enrol, and retire it.
     Enrol,
-    /// Make, change and delete deployments.
-    ManageDeployments,
+    /// Make, change and delete custom roles.
+    ManageRoles,
+    /// See that a workspace exists.
+    SeeWorkspace,
     /// Say who has which role in a workspace.
     ManageWorkspaceRoles,
-    /// List, create, update, rotate and delete the organization's own tokens.
+    /// List and show deployments.
+    ReadDeployments,
+    /// Make deployments.
+    CreateDeployments,
+    /// Change a deployment.
+    UpdateDeployments,
+    /// Delete a deployment.
+    DeleteDeployments,
+    /// Show which tags a deployment's Dags have.
+    ReadDagTags,
+    /// Say which tags a deployment's Dags have. Who pushes the Dags decides that anyway.
+    PublishDagTags,
+    /// List and show the organization's own tokens.
+    ReadOrganizationTokens,
+    /// Create, update, rotate and delete them.
     ManageOrganizationTokens,
-    /// The same for a workspace's tokens.
+    /// List and show a workspace's tokens.
+    ReadWorkspaceTokens,
+    /// Create, update, rotate and delete them.
     ManageWorkspaceTokens,
-    /// The same for a deployment's standard tokens.
-    ManageDeploymentTokens,
-    /// The same for direct-access tokens.
+    /// List and show a deployment's tokens, and those assigned to it.
+    ReadDeploymentTokens,
+    /// Create a standard token of a deployment.
+    CreateDeploymentTokens,
+    /// Update one, and give it another deployment role.
+    UpdateDeploymentTokens,
+    /// Rotate one.
+    RotateDeploymentTokens,
+    /// Delete one.
+    DeleteDeploymentTokens,
+    /// Assign an organization's or a workspace's token to a deployment, and take it off again.
+    AssignTokens,
+    /// Give a standard token roles on Dags of a deployment.
+    AssignDagRoles,
+    /// Create, update, rotate and delete direct-access tokens.
     ManageDirectAccess,
 }
 
-/// The least role an operation needs: one of the organization, or (where there is one) one of the workspace.
-type Row = (Operation, OrganizationRole, Option<WorkspaceRole>);
+/// The least an operation needs, any one of the three: a role in the organization (none: to belong to it is enough), a
+/// role in the workspace it is about, or a permission on the deployment it is about.
+type Row = (Operation, Option<OrganizationRole>, Option<WorkspaceRole>, Option<&'static str>);
 
 /// The table.
-const TABLE: [Row; 11] = {
+const TABLE: [Row; 25] = {
     use Operation as Op;
-    use OrganizationRole::{OrganizationMember as Member, OrganizationOwner as Owner};
     use WorkspaceRole as Ws;
+    const ANYONE: Option<OrganizationRole> = None;
+    const MEMBER: Option<OrganizationRole> = Some(OrganizationRole::OrganizationMember);
+    const OWNER: Option<OrganizationRole> = Some(OrganizationRole::OrganizationOwner);
     [
-        (Op::ReadOrganization, Member, None),
-        (Op::SeeWorkspace, Owner, Some(Ws::WorkspaceAccessor)),
-        (Op::ReadWorkspace, Owner, Some(Ws::WorkspaceMember)),
-        (Op::Administer, Owner, None),
-        (Op::Enrol, Owner, None),
-        (Op::ManageDeployments, Owner, Some(Ws::WorkspaceOperator)),
-        (Op::ManageWorkspaceRoles, Owner, Some(Ws::WorkspaceOwner)),
-        (Op::ManageOrganizationTokens, Owner, None),
-        (Op::ManageWorkspaceTokens, Owner, Some(Ws::WorkspaceOperator)),
-        (Op::ManageDeploymentTokens, Owner, Some(Ws::WorkspaceOwner)),
-        (Op::ManageDirectAccess, Owner, None),
+        (Op::SeeOrganization, ANYONE, None, None),
+        (Op::ReadOrganization, MEMBER, None, None),
+        (Op::Administer, OWNER, None, None),
+        (Op::Enrol, OWNER, None, None),
+        (Op::ManageRoles, OWNER, None, None),
+        (Op::SeeWorkspace, OWNER, Some(Ws::WorkspaceAccessor), None),
+        (Op::ManageWorkspaceRoles, OWNER, Some(Ws::WorkspaceOwner), None),
+        (Op::ReadDeployments, OWNER, Some(Ws::WorkspaceMember), Some("deployment.get")),
+        (Op::CreateDeployments, OWNER, Some(Ws::WorkspaceOperator), None),
+        (Op::UpdateDeployments, OWNER, Some(Ws::WorkspaceOperator), Some("deployment.update")),
+        (Op::DeleteDeployments, OWNER, Some(Ws::WorkspaceOperator), Some("deployment.delete")),
+        (Op::ReadDagTags, OWNER, Some(Ws::WorkspaceMember), Some("deployment.airflow.dag.get")),
+        (Op::PublishDagTags, OWNER, Some(Ws::WorkspaceAuthor), Some("deployment.deploys.create")),
+        (Op::ReadOrganizationTokens, OWNER, None, None),
+        (Op::ManageOrganizationTokens, OWNER, None, None),
+        (Op::ReadWorkspaceTokens, OWNER, Some(Ws::WorkspaceMember), None),
+        (Op::ManageWorkspaceTokens, OWNER, Some(Ws::WorkspaceOperator), None),
+        (Op::ReadDeploymentTokens, OWNER, Some(Ws::WorkspaceMember), Some("deployment.apiTokens.get")),
+        (Op::CreateDeploymentTokens, OWNER, Some(Ws::WorkspaceOwner), Some("deployment.apiTokens.create")),
+        (Op::UpdateDeploymentTokens, OWNER, Some(Ws::WorkspaceOwner), Some("deployment.apiTokens.update")),
+        (Op::RotateDeploymentTokens, OWNER, Some(Ws::WorkspaceOwner), Some("deployment.apiTokens.rotate")),
+        (Op::DeleteDeploymentTokens, OWNER, Some(Ws::WorkspaceOwner), Some("deployment.apiTokens.delete")),
+        (Op::AssignTokens, OWNER, Some(Ws::WorkspaceOwner), Some("deployment.apiTokens.update")),
+        // The platform lets Deployment Admins do this; of what they may, this says best that they are one.
+        (Op::AssignDagRoles, OWNER, Some(Ws::WorkspaceOwner), Some("deployment.update")),
+        (Op::ManageDirectAccess, OWNER, None, None),
     ]
 };
 
@@ -142,11 +109,21 @@ pub struct Scope<'a> {
     pub organization: &'a str,
     /// The workspace, for what is in one.
     pub workspace: Option<&'a str>,
+    /// The deployment, for what is in one.
+    pub deployment: Option<&'a str>,
+}
+
+impl<'a> Scope<'a> {
+    /// A workspace.
+    #[must_use]
+    pub fn workspace(organization: &'a str, workspace: &'a str) -> Self {
+        Self { organization, workspace: Some(workspace), deployment: None }
+    }
 }
 
 impl<'a> From<&'a str> for Scope<'a> {
     fn from(organization: &'a str) -> Self {
-        Self { organization, workspace: None }
+        Self { organization, workspace: None, deployment: None }
     }
 }
 
@@ -157,10 +134,12 @@ pub struct Actor {
     pub id: String,
     /// The organization it belongs to.
     pub organization: String,
-    /// Its role there.
-    pub role: OrganizationRole,
+    /// Its role there. A deployment's token has none.
+    pub role: Option<OrganizationRole>,
     /// Its roles in workspaces.
     pub workspaces: BTreeMap<String, WorkspaceRole>,
+    /// What its roles on deployments allow there.
+    pub deployments: BTreeMap<String, PermissionSet>,
 }
 
 impl Actor {
@@ -171,9 +150,15 @@ impl Actor {
             return Err(Error::NotFound("organization"));
         }
         let here = scope.workspace.and_then(|workspace| self.workspaces.get(workspace));
-        let allowed = TABLE.iter().any(|&(row, organization, workspace)| {
+        let on = scope.deployment.and_then(|deployment| self.deployments.get(deployment));
+        let holds = |name: &str| {
+            name.parse::<Permission>().is_ok_and(|permission| on.is_some_and(|set| set.contains(permission)))
+        };
+        let allowed = TABLE.iter().any(|&(row, organization, workspace, deployment)| {
             row == operation
-                && (self.role >= organization || workspace.is_some_and(|least| here >= Some(&least)))
+                && (self.role >= organization
+                    || workspace.is_some_and(|least| here >= Some(&least))
+                    || deployment.is_some_and(holds))
         });
         if allowed {
             return Ok(());
@@ -184,38 +169,163 @@ impl Actor {
                 detail: "only an Organization Owner may create or manage a direct-access token".into(),
             });
         }
-        let role = here.map_or(self.role.as_str(), |role| role.as_str());
-        Err(Error::Forbidden {
-            code: "role_insufficient",
-            detail: format!("your role here, {role}, does not allow this"),
-        })
+        let detail = match (here, on, self.role) {
+            (Some(role), ..) => format!("your role here, {}, does not allow this", role.as_str()),
+            (None, Some(_), _) => "your role on this deployment does not allow this".into(),
+            (None, None, Some(role)) => format!("your role here, {}, does not allow this", role.as_str()),
+            (None, None, None) => "you have no role here".into(),
+        };
+        Err(Error::Forbidden { code: "role_insufficient", detail })
+    }
+
+    /// What the caller may do on the deployment of `scope`, by all its roles together.
+    #[must_use]
+    pub fn permissions_on(&self, scope: Scope<'_>) -> PermissionSet {
+        if self.organization != scope.organization {
+            return PermissionSet::empty();
+        }
+        let here = scope.workspace.and_then(|workspace| self.workspaces.get(workspace));
+        let on = scope.deployment.and_then(|deployment| self.deployments.get(deployment));
+        [self.role.map(OrganizationRole::permissions), here.map(|role| role.permissions()), on.copied()]
+            .into_iter()
+            .flatten()
+            .fold(PermissionSet::empty(), PermissionSet::union)
+    }
+
+    /// The caller's role in a workspace; an Organization Owner is Workspace Owner everywhere.
+    #[must_use]
+    pub fn workspace_role(&self, workspace: &str) -> Option<WorkspaceRole> {
+        let owner =
+            (self.role == Some(OrganizationRole::OrganizationOwner)).then_some(WorkspaceRole::WorkspaceOwner);
+        owner.or_else(|| self.workspaces.get(workspace).copied())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic)]
     use super::*;
 
-    fn actor(role: OrganizationRole, workspace: Option<WorkspaceRole>) -> Actor {
-        let workspaces = workspace.map(|role| ("wsp_a".to_owned(), role)).into_iter().collect();
-        Actor { id: "usr_a".into(), organization: "org_a".into(), role, workspaces }
+    /// The table once more, in its users' words: who may, from the first column on that is marked. What is not written
+    /// here in the same way as there does not pass. `om` to `oo` are the organization's roles, `wa` to `wo` the
+    /// workspace's; the last column is the permission on the deployment that is as good.
+    const EXPECTED: &str = "
+        operation                 -  om ob oo  wa wm wt wp wo  permission
+        SeeOrganization           x  x  x  x   x  x  x  x  x   -
+        ReadOrganization          .  x  x  x   .  .  .  .  .   -
+        Administer                .  .  .  x   .  .  .  .  .   -
+        Enrol                     .  .  .  x   .  .  .  .  .   -
+        ManageRoles               .  .  .  x   .  .  .  .  .   -
+        SeeWorkspace              .  .  .  x   x  x  x  x  x   -
+        ManageWorkspaceRoles      .  .  .  x   .  .  .  .  x   -
+        ReadDeployments           .  .  .  x   .  x  x  x  x   deployment.get
+        CreateDeployments         .  .  .  x   .  .  .  x  x   -
+        UpdateDeployments         .  .  .  x   .  .  .  x  x   deployment.update
+        DeleteDeployments         .  .  .  x   .  .  .  x  x   deployment.delete
+        ReadDagTags               .  .  .  x   .  x  x  x  x   deployment.airflow.dag.get
+        PublishDagTags            .  .  .  x   .  .  x  x  x   deployment.deploys.create
+        ReadOrganizationTokens    .  .  .  x   .  .  .  .  .   -
+        ManageOrganizationTokens  .  .  .  x   .  .  .  .  .   -
+        ReadWorkspaceTokens       .  .  .  x   .  x  x  x  x   -
+        ManageWorkspaceTokens     .  .  .  x   .  .  .  x  x   -
+        ReadDeploymentTokens      .  .  .  x   .  x  x  x  x   deployment.apiTokens.get
+        CreateDeploymentTokens    .  .  .  x   .  .  .  .  x   deployment.apiTokens.create
+        UpdateDeploymentTokens    .  .  .  x   .  .  .  .  x   deployment.apiTokens.update
+        RotateDeploymentTokens    .  .  .  x   .  .  .  .  x   deployment.apiTokens.rotate
+        DeleteDeploymentTokens    .  .  .  x   .  .  .  .  x   deployment.apiTokens.delete
+        AssignTokens              .  .  .  x   .  .  .  .  x   deployment.apiTokens.update
+        AssignDagRoles            .  .  .  x   .  .  .  .  x   deployment.update
+        ManageDirectAccess        .  .  .  x   .  .  .  .  .   -
+    ";
+
+    fn actor(
+        role: Option<OrganizationRole>,
+        workspace: Option<WorkspaceRole>,
+        deployment: Option<Permission>,
+    ) -> Actor {
+        Actor {
+            id: "usr_a".into(),
+            organization: "org_a".into(),
+            role,
+            workspaces: workspace.map(|role| ("wsp_a".to_owned(), role)).into_iter().collect(),
+            deployments: [("dep_a".to_owned(), deployment.into_iter().collect())].into(),
+        }
     }
 
-    fn scope<'a>(organization: &'a str, workspace: &'a str) -> Scope<'a> {
-        Scope { organization, workspace: Some(workspace) }
+    fn scope<'a>(organization: &'a str, workspace: &'a str, deployment: &'a str) -> Scope<'a> {
+        Scope { organization, workspace: Some(workspace), deployment: Some(deployment) }
+    }
+
+    const HERE: (&str, &str, &str) = ("org_a", "wsp_a", "dep_a");
+
+    fn allowed(
+        actor: &Actor,
+        operation: Operation,
+        (organization, workspace, deployment): (&str, &str, &str),
+    ) -> bool {
+        actor.may(operation, scope(organization, workspace, deployment)).is_ok()
     }
 
     #[test]
     fn the_whole_table_holds() {
-        for (operation, least, least_here) in TABLE {
-            for role in OrganizationRole::ALL {
-                for here in WorkspaceRole::ALL.into_iter().map(Some).chain([None]) {
-                    let expected = role >= least || least_here.is_some_and(|least| here >= Some(least));
-                    let actor = actor(role, here);
-                    assert_eq!(actor.may(operation, scope("org_a", "wsp_a")).is_ok(), expected);
-                    // A role in one workspace says nothing about another, and none about another organization.
-                    assert_eq!(actor.may(operation, scope("org_a", "wsp_b")).is_ok(), role >= least);
-                    assert!(actor.may(operation, scope("org_b", "wsp_a")).is_err());
+        let rows: Vec<Vec<&str>> = EXPECTED
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .filter(|row| !row.is_empty())
+            .skip(1)
+            .collect();
+        assert_eq!(rows.len(), TABLE.len());
+        for (row, (operation, ..)) in rows.iter().zip(TABLE) {
+            let [name, marks @ .., permission] = row.as_slice() else { panic!("{row:?}") };
+            assert_eq!(*name, format!("{operation:?}"));
+            let organization =
+                [None].into_iter().chain(OrganizationRole::ALL.map(Some)).map(|role| (role, None));
+            let workspace = WorkspaceRole::ALL.map(|role| (None, Some(role)));
+            let columns = organization.chain(workspace);
+            for ((organization, workspace), mark) in columns.zip(marks) {
+                let actor = actor(organization, workspace, None);
+                assert_eq!(
+                    allowed(&actor, operation, HERE),
+                    *mark == "x",
+                    "{name} {organization:?} {workspace:?}"
+                );
+            }
+            for held in Permission::all() {
+                let actor = actor(None, None, Some(held));
+                let expected = held.as_str() == *permission || marks[0] == "x";
+                assert_eq!(allowed(&actor, operation, HERE), expected, "{name} {held}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_role_says_nothing_about_another_place() {
+        for (operation, least, ..) in TABLE {
+            let all = PermissionSet::all();
+            let mut actor =
+                actor(Some(OrganizationRole::OrganizationOwner), Some(WorkspaceRole::WorkspaceOwner), None);
+            actor.deployments.insert("dep_a".into(), all);
+            assert!(!allowed(&actor, operation, ("org_b", "wsp_a", "dep_a")), "{operation:?}");
+            assert!(actor.permissions_on(scope("org_b", "wsp_a", "dep_a")).is_empty());
+            actor.role = None;
+            assert_eq!(
+                allowed(&actor, operation, ("org_a", "wsp_b", "dep_b")),
+                least.is_none(),
+                "{operation:?}"
+            );
+            assert!(actor.permissions_on(scope("org_a", "wsp_b", "dep_b")).is_empty());
+        }
+    }
+
+    #[test]
+    fn the_higher_of_two_roles_wins() {
+        for organization in OrganizationRole::ALL {
+            for workspace in WorkspaceRole::ALL {
+                let both = actor(Some(organization), Some(workspace), None);
+                for (operation, ..) in TABLE {
+                    let either = allowed(&actor(Some(organization), None, None), operation, HERE)
+                        || allowed(&actor(None, Some(workspace), None), operation, HERE);
+                    assert_eq!(allowed(&both, operation, HERE), either, "{operation:?}");
                 }
             }
         }
@@ -224,8 +334,9 @@ mod tests {
     #[test]
     fn only_an_organization_owner_may_create_a_direct_access_token() {
         for role in OrganizationRole::ALL {
-            let refused = actor(role, Some(WorkspaceRole::WorkspaceOwner))
-                .may(Operation::ManageDirectAccess, scope("org_a", "wsp_a"));
+            let mut actor = actor(Some(role), Some(WorkspaceRole::WorkspaceOwner), None);
+            actor.deployments.insert("dep_a".into(), PermissionSet::all());
+            let refused = actor.may(Operation::ManageDirectAccess, scope("org_a", "wsp_a", "dep_a"));
             assert_eq!(refused.is_ok(), role == OrganizationRole::OrganizationOwner);
             if let Err(error) = refused {
                 assert_eq!(error.code(), "owner_required");

@@ -137,7 +137,7 @@ impl Deployment {
 
     /// Where it is, for [`Actor::may`].
     pub(super) fn scope<'a>(&'a self, organization: &'a str) -> Scope<'a> {
-        Scope { organization, workspace: Some(&self.workspace_id) }
+        Scope { organization, workspace: Some(&self.workspace_id), deployment: Some(&self.id) }
     }
 }
 
@@ -149,8 +149,8 @@ impl ControlPlane {
         organization: &str,
         new: NewDeployment,
     ) -> Result<Deployment, Error> {
-        let scope = Scope { organization, workspace: Some(&new.workspace_id) };
-        actor.may(Operation::ManageDeployments, scope)?;
+        let scope = Scope::workspace(organization, &new.workspace_id);
+        actor.may(Operation::CreateDeployments, scope)?;
         check_name("name", &new.name)?;
         let routes = check_routes(new.routes.unwrap_or_else(|| DEFAULT_ROUTES.into()))?;
         let id = self.new_id("dep_");
@@ -192,22 +192,23 @@ impl ControlPlane {
 
     /// Lists the deployments the caller may read.
     pub fn list_deployments(&self, actor: &Actor, organization: &str) -> Result<Vec<Deployment>, Error> {
-        actor.may(Operation::ReadOrganization, organization)?;
+        actor.may(Operation::SeeOrganization, organization)?;
         let mut found: Vec<Deployment> = self.store.read(|connection| {
             let query = format!("SELECT {COLUMNS} FROM deployment WHERE organization = ?1 ORDER BY name");
             let mut rows = connection.prepare_cached(&query)?;
             Ok(rows.query_map([organization], read_row)?.collect::<Result<_, _>>()?)
         })?;
-        found
-            .retain(|deployment| actor.may(Operation::ReadWorkspace, deployment.scope(organization)).is_ok());
+        found.retain(|deployment| {
+            actor.may(Operation::ReadDeployments, deployment.scope(organization)).is_ok()
+        });
         Ok(found)
     }
 
     /// Shows a deployment.
     pub fn show_deployment(&self, actor: &Actor, organization: &str, id: &str) -> Result<Deployment, Error> {
-        actor.may(Operation::ReadOrganization, organization)?;
+        actor.may(Operation::SeeOrganization, organization)?;
         let found = self.store.read(|connection| find(connection, organization, id))?;
-        actor.may(Operation::ReadWorkspace, found.scope(organization))?;
+        actor.may(Operation::ReadDeployments, found.scope(organization))?;
         Ok(found)
     }
 
@@ -220,9 +221,9 @@ impl ControlPlane {
         update: DeploymentUpdate,
     ) -> Result<Deployment, Error> {
         self.store.write(|transaction| {
-            actor.may(Operation::ReadOrganization, organization)?;
+            actor.may(Operation::SeeOrganization, organization)?;
             let mut found = find(transaction, organization, id)?;
-            actor.may(Operation::ManageDeployments, found.scope(organization))?;
+            actor.may(Operation::UpdateDeployments, found.scope(organization))?;
             if let Some(name) = update.name {
                 check_name("name", &name)?;
                 found.name = name;
@@ -248,12 +249,14 @@ impl ControlPlane {
     /// Deletes a deployment and every token of it. What opened it is dead on its data plane from then on.
     pub fn delete_deployment(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
         self.store.write(|transaction| {
-            actor.may(Operation::ReadOrganization, organization)?;
+            actor.may(Operation::SeeOrganization, organization)?;
             let found = find(transaction, organization, id)?;
-            actor.may(Operation::ManageDeployments, found.scope(organization))?;
+            actor.may(Operation::DeleteDeployments, found.scope(organization))?;
             self.delete_tokens_of(transaction, organization, id, actor)?;
-            let gone = Change::Remove { kind: RecordKind::Deployment, key: id.to_owned() };
-            publish::change(transaction, &found.data_plane_id, [gone])?;
+            transaction.execute("DELETE FROM dag_tags WHERE deployment = ?1", [id])?;
+            let gone = [RecordKind::Deployment, RecordKind::DagTags]
+                .map(|kind| Change::Remove { kind, key: id.to_owned() });
+            publish::change(transaction, &found.data_plane_id, gone)?;
             transaction.execute("DELETE FROM deployment WHERE id = ?1", [id])?;
             Ok(())
         })

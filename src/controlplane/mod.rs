@@ -6,6 +6,7 @@
 mod authentication;
 pub mod authorization;
 pub mod config;
+pub mod dag_tags;
 pub mod data_planes;
 pub mod deployments;
 pub mod enrolment;
@@ -14,6 +15,7 @@ pub mod feed;
 pub mod http;
 pub mod organizations;
 pub mod publish;
+pub mod roles;
 pub mod server;
 pub mod signing;
 pub mod store;

@@ -94,7 +94,7 @@ impl ControlPlane {
 
     /// Shows an organization.
     pub fn show_organization(&self, actor: &Actor, id: &str) -> Result<Named, Error> {
-        actor.may(Operation::ReadOrganization, id)?;
+        actor.may(Operation::SeeOrganization, id)?;
         self.store.read(|connection| {
             let query = "SELECT id, name, created_at FROM organization WHERE id = ?1";
             Ok(connection.query_row(query, [id], Named::read)?)

@@ -188,7 +188,7 @@ impl ControlPlane {
         id: &str,
         roles: &UserRoles,
     ) -> Result<User, Error> {
-        actor.may(Operation::ReadOrganization, organization)?;
+        actor.may(Operation::SeeOrganization, organization)?;
         self.store.write(|transaction| {
             let (before, _) = find(transaction, organization, id)?;
             if let Some(role) = roles.organization_role
@@ -205,7 +205,7 @@ impl ControlPlane {
                     .filter(|grant| !wanted.contains(grant))
                     .chain(wanted.iter().filter(|grant| !before.workspace_roles.contains(grant)));
                 for WorkspaceGrant { workspace_id, .. } in changed {
-                    let scope = Scope { organization, workspace: Some(workspace_id) };
+                    let scope = Scope::workspace(organization, workspace_id);
                     actor.may(Operation::ManageWorkspaceRoles, scope)?;
                 }
                 set_workspace_roles(transaction, organization, id, wanted)?;

@@ -8,7 +8,7 @@ use super::error::Error;
 use super::organizations::{Named, check_name, taken};
 
 fn in_workspace<'a>(organization: &'a str, workspace: &'a str) -> Scope<'a> {
-    Scope { organization, workspace: Some(workspace) }
+    Scope::workspace(organization, workspace)
 }
 
 impl ControlPlane {
@@ -27,7 +27,7 @@ impl ControlPlane {
 
     /// Lists the workspaces the caller may see.
     pub fn list_workspaces(&self, actor: &Actor, organization: &str) -> Result<Vec<Named>, Error> {
-        actor.may(Operation::ReadOrganization, organization)?;
+        actor.may(Operation::SeeOrganization, organization)?;
         let mut workspaces: Vec<Named> = self.store.read(|connection| {
             let mut rows = connection.prepare_cached(
                 "SELECT id, name, created_at FROM workspace WHERE organization = ?1 ORDER BY name",

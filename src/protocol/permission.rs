@@ -173,6 +173,12 @@ impl PermissionSet {
         Self(0)
     }
 
+    /// The whole catalogue.
+    #[must_use]
+    pub fn all() -> Self {
+        Permission::all().collect()
+    }
+
     /// Adds `permission`.
     pub fn insert(&mut self, permission: Permission) {
         self.0 |= 1 << permission.0;
@@ -290,6 +296,13 @@ const OF_A_DAG: [&str; 7] =
 fn of_a_dag(name: &str) -> Option<&str> {
     let (object, verb) = name.strip_prefix("deployment.airflow.")?.split_once('.')?;
     OF_A_DAG.contains(&object).then_some(verb)
+}
+
+/// What a custom Dag role can hold: what belongs to one Dag, and the asset events of its runs. Anything else would never
+/// be asked about on a route that names a Dag.
+#[must_use]
+pub fn held_on_dags() -> PermissionSet {
+    chosen(|name| of_a_dag(name).is_some() || name == "deployment.airflow.datasets.get")
 }
 
 /// `DAG_VIEWER`: read a Dag and what belongs to it.

@@ -188,13 +188,15 @@ impl RoleBody {
     }
 }
 
-/// The roles every organization has on deployments and Dags.
+/// The roles every organization has on deployments and Dags. `DEPLOYMENT_ACCESSOR` allows nothing by itself: it is the
+/// role of a token whose access is its Dag roles alone.
 #[must_use]
 pub fn built_in() -> Vec<RoleBody> {
     let role =
         |name: &str, scope, permissions| RoleBody { name: name.into(), version: 1, scope, permissions };
     vec![
         role("DEPLOYMENT_ADMIN", RoleScope::Deployment, permission::deployment_admin()),
+        role("DEPLOYMENT_ACCESSOR", RoleScope::Deployment, PermissionSet::empty()),
         role("DAG_VIEWER", RoleScope::Dag, permission::dag_viewer()),
         role("DAG_AUTHOR", RoleScope::Dag, permission::dag_author()),
     ]
@@ -215,6 +217,24 @@ mod tests {
         for bad in ["DAG_VIEWER", "@1", "A@0", "A@01", "A@+1", "A@-1", "A@1@1", "A B@1", "A@99999999999"] {
             assert!(bad.parse::<RoleRef>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_built_in_role_is_what_it_was_when_the_first_token_was_made_with_it() {
+        // Tokens carry these digests. What a built-in role allows changes by a new version beside the old one only.
+        let digests: Vec<String> = built_in()
+            .iter()
+            .map(|role| format!("{} {}", role.reference().unwrap(), RoleDigest::of(&role.to_body())))
+            .collect();
+        assert_eq!(
+            digests,
+            [
+                "DEPLOYMENT_ADMIN@1 NoHI3VmYoooeY0Tk-4yGYPqF_AmU0a-Ys9wG43GD8V8",
+                "DEPLOYMENT_ACCESSOR@1 wbef0c7pDqVkf487rV3qnghoOJQc3zbEPwf9L_o9BsM",
+                "DAG_VIEWER@1 uVQXrQTtvfQq4QIlZpxklzzeGxfpB5HvMigvTl_0NKk",
+                "DAG_AUTHOR@1 vpeMtK40w35P1wXZU5e_x5_bBV7r1HrKsvHsSf6O9-o",
+            ]
+        );
     }
 
     #[test]

@@ -98,6 +98,7 @@ impl Sample {
                 kind,
                 entity_id: Some(deployment.id.clone()),
                 role: None,
+                roles: Vec::new(),
                 token_expiry_period_in_days: Some(30),
             };
             control.create_token(&actor, &organization, token).map_err(refused)
@@ -129,8 +130,9 @@ impl Sample {
         let actor = Actor {
             id: self.owner_id.clone(),
             organization: organization.clone(),
-            role: OrganizationRole::OrganizationOwner,
+            role: Some(OrganizationRole::OrganizationOwner),
             workspaces: BTreeMap::new(),
+            deployments: BTreeMap::new(),
         };
         let rotate = |id| control.rotate_token(&actor, organization, id).map_err(refused).and_then(value);
         let owner = control.rotate_user_token(&actor, organization, &self.owner_id).map_err(refused)?.token;

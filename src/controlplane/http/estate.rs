@@ -1,18 +1,14 @@
-//! Calls about what an organization has: workspaces, deployments, users, data planes and their nodes, roles.
+//! Calls about what an organization has: workspaces, deployments, users, data planes and their nodes.
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 
 use super::{Body, Control, answer, done};
-use crate::controlplane::authorization::{Actor, Operation};
+use crate::controlplane::authorization::Actor;
 use crate::controlplane::deployments::{DeploymentUpdate, NewDeployment};
-use crate::controlplane::error::Error;
 use crate::controlplane::users::{NewUser, UserRoles};
-use crate::protocol::permission::CATALOGUE;
-use crate::protocol::role::built_in;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -213,25 +209,4 @@ pub(super) async fn create_enrolment_token(
         c.create_enrolment_token(&actor, &organization, &id, seconds)
     })
     .await
-}
-
-pub(super) async fn list_roles(actor: Actor, Path(organization): Path<String>) -> Response {
-    match actor.may(Operation::ReadOrganization, organization.as_str()) {
-        Ok(()) => Json(built_in()).into_response(),
-        Err(error) => error.into_response(),
-    }
-}
-
-pub(super) async fn show_role(actor: Actor, Path((organization, id)): Path<(String, String)>) -> Response {
-    if let Err(error) = actor.may(Operation::ReadOrganization, organization.as_str()) {
-        return error.into_response();
-    }
-    match built_in().into_iter().find(|role| role.name == id) {
-        Some(role) => Json(role).into_response(),
-        None => Error::NotFound("role").into_response(),
-    }
-}
-
-pub(super) async fn permission_groups(_: Actor) -> Response {
-    Json(CATALOGUE).into_response()
 }

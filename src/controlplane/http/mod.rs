@@ -1,7 +1,9 @@
 //! The HTTP API: JSON in camelCase, problems by RFC 9457.
 
+mod dag_tags;
 mod estate;
 mod nodes;
+mod roles;
 mod tokens;
 
 use std::sync::Arc;
@@ -38,6 +40,13 @@ pub fn router(control: Arc<ControlPlane>) -> Router {
             "/deployments/{id}",
             get(estate::show_deployment).post(estate::update_deployment).delete(estate::delete_deployment),
         )
+        .route("/deployments/{id}/dag-tags", get(dag_tags::show_dag_tags).put(dag_tags::publish_dag_tags))
+        .route("/deployments/{id}/tokens", get(tokens::list_deployment_tokens).post(tokens::assign_token))
+        .route(
+            "/deployments/{id}/tokens/{token}",
+            post(tokens::update_assignment).delete(tokens::remove_assignment),
+        )
+        .route("/deployments/{id}/tokens/{token}/permissions", get(tokens::show_effective))
         .route("/users", get(estate::list_users).post(estate::create_user))
         .route("/users/{id}", delete(estate::delete_user))
         .route("/users/{id}/roles", post(estate::set_user_roles))
@@ -47,12 +56,14 @@ pub fn router(control: Arc<ControlPlane>) -> Router {
         .route("/data-planes/{id}/enrolment-tokens", post(estate::create_enrolment_token))
         .route("/data-planes/{id}/nodes", get(estate::list_nodes))
         .route("/data-planes/{id}/nodes/{node}", delete(estate::retire_node))
-        .route("/roles", get(estate::list_roles))
-        .route("/roles/{id}", get(estate::show_role));
+        .route("/roles", get(roles::list_roles).post(roles::create_role))
+        .route("/roles/{id}", get(roles::show_role).post(roles::update_role).delete(roles::delete_role))
+        .route("/roles/{id}/versions", get(roles::list_role_versions))
+        .route("/role-templates", get(roles::role_templates));
     Router::new()
         .route("/v1/organizations", get(estate::list_organizations))
         .nest("/v1/organizations/{organization}", organization)
-        .route("/v1/authorization/permission-groups", get(estate::permission_groups))
+        .route("/v1/authorization/permission-groups", get(roles::permission_groups))
         .route("/v1/enrol", post(nodes::enrol))
         .route("/v1/data-planes/{id}/feed", get(nodes::feed))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -107,15 +118,21 @@ impl FromRequestParts<Arc<ControlPlane>> for Actor {
     }
 }
 
-/// A JSON body, whose faults are told as a problem that names the field.
-struct Body<T>(T);
+/// The most bytes most bodies can have.
+const MAX_BODY: usize = 64 * 1024;
 
-impl<T: for<'de> Deserialize<'de>> axum::extract::FromRequest<Arc<ControlPlane>> for Body<T> {
+/// A JSON body, whose faults are told as a problem that names the field.
+struct Body<T, const MAX: usize = MAX_BODY>(T);
+
+impl<T: for<'de> Deserialize<'de>, const MAX: usize> axum::extract::FromRequest<Arc<ControlPlane>>
+    for Body<T, MAX>
+{
     type Rejection = Response;
 
     async fn from_request(request: Request, _: &Arc<ControlPlane>) -> Result<Self, Response> {
-        let bytes = axum::body::to_bytes(request.into_body(), 64 * 1024).await.map_err(|_| {
-            problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is larger than 64 KiB")
+        let bytes = axum::body::to_bytes(request.into_body(), MAX).await.map_err(|_| {
+            let detail = format!("the body is larger than {} KiB", MAX / 1024);
+            problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail)
         })?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             problem(

@@ -9,7 +9,11 @@ use tokio::sync::watch;
 use super::error::Error;
 
 /// Each brings the schema from the version before it to the next; what has shipped is never edited.
-const MIGRATIONS: [&str; 2] = [include_str!("0001_first.sql"), include_str!("0002_deployment_routes.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("0001_first.sql"),
+    include_str!("0002_deployment_routes.sql"),
+    include_str!("0003_roles.sql"),
+];
 
 /// The control plane's database.
 pub struct Store {

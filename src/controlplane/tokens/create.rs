@@ -1,15 +1,15 @@
-//! Creating a token: what a new one needs, and the role it gets.
+//! Creating a token: what a new one needs, and the roles it gets.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 use serde::Deserialize;
 
+use super::grants::{EntityType, Grant, Home, MAX_ROLES, NewTokenRole};
 use super::issue::publish_token;
-use super::{Token, TokenRole, TokenType, written};
-use crate::controlplane::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
+use super::{Deed, Token, TokenType, check_description, written};
+use crate::controlplane::ControlPlane;
+use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
 use crate::controlplane::organizations::check_name;
-use crate::controlplane::{ControlPlane, deployments};
-use crate::protocol::role::{RoleScope, built_in};
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
@@ -35,6 +35,9 @@ pub struct NewToken {
     pub entity_id: Option<String>,
     /// The role there.
     pub role: Option<String>,
+    /// Roles besides: on Dags, and of an organization's or workspace's token on deployments.
+    #[serde(default)]
+    pub roles: Vec<NewTokenRole>,
     /// Days until it expires, 1 to 3650; none: never, which a direct-access token can't have.
     pub token_expiry_period_in_days: Option<i64>,
 }
@@ -43,23 +46,20 @@ fn standard() -> TokenKind {
     TokenKind::Standard
 }
 
-impl ControlPlane {
-    /// Creates a token and shows its value once.
-    pub fn create_token(&self, actor: &Actor, organization: &str, new: NewToken) -> Result<Token, Error> {
-        if new.kind == TokenKind::DirectAccess {
-            actor.may(Operation::ManageDirectAccess, organization)?;
-        }
-        actor.may(Operation::ReadOrganization, organization)?;
-        check_name("name", &new.name)?;
-        if new.description.chars().count() > 500 {
-            return Err(Error::invalid("description", "use at most 500 characters"));
-        }
-        let days = new.token_expiry_period_in_days;
+impl NewToken {
+    /// What can be said about it without looking anything up.
+    fn check(&self) -> Result<(), Error> {
+        check_name("name", &self.name)?;
+        check_description(&self.description)?;
+        let days = self.token_expiry_period_in_days;
         if days.is_some_and(|days| !(1..=3650).contains(&days)) {
             return Err(Error::invalid("tokenExpiryPeriodInDays", "use 1 to 3650 days"));
         }
-        if new.kind == TokenKind::DirectAccess {
-            if new.token_type != TokenType::Deployment {
+        if self.roles.len() >= MAX_ROLES {
+            return Err(Error::invalid("roles", format!("a token has at most {MAX_ROLES} roles")));
+        }
+        if self.kind == TokenKind::DirectAccess {
+            if self.token_type != TokenType::Deployment {
                 return Err(Error::invalid("type", "only a DEPLOYMENT token can be DIRECT_ACCESS"));
             }
             if days.is_none() {
@@ -69,24 +69,42 @@ impl ControlPlane {
                 ));
             }
         }
-        let role = role_of(&new)?;
-        let entity = match (new.token_type, new.entity_id) {
+        Ok(())
+    }
+
+    /// The role in its own scope.
+    fn home(&self, organization: &str) -> Result<NewTokenRole, Error> {
+        let role = match (self.token_type, &self.role) {
+            (TokenType::Deployment, None) => DEFAULT_ROLE.to_owned(),
+            (_, None) => return Err(Error::invalid("role", "name the role it has there")),
+            (_, Some(role)) => role.clone(),
+        };
+        let entity_id = match (self.token_type, &self.entity_id) {
             (TokenType::Organization, None) => organization.to_owned(),
-            (TokenType::Organization, Some(id)) if id == organization => id,
-            (TokenType::Organization, Some(_)) => {
-                return Err(Error::invalid("entityId", "is not this organization"));
-            }
-            (_, Some(id)) => id,
+            (_, Some(id)) => id.clone(),
             (_, None) => return Err(Error::invalid("entityId", "name the workspace or deployment")),
         };
-        let now = self.now();
+        Ok(NewTokenRole { entity_type: self.token_type.into(), entity_id, deployment_id: None, role })
+    }
+}
+
+impl ControlPlane {
+    /// Creates a token and shows its value once.
+    pub fn create_token(&self, actor: &Actor, organization: &str, new: NewToken) -> Result<Token, Error> {
+        if new.kind == TokenKind::DirectAccess {
+            actor.may(Operation::ManageDirectAccess, organization)?;
+        }
+        actor.may(Operation::SeeOrganization, organization)?;
+        new.check()?;
+        let home_role = new.home(organization)?;
+        let (now, days) = (self.now(), new.token_expiry_period_in_days);
         let mut token = Token {
             id: self.new_id("tok_"),
             name: new.name,
             description: new.description,
             token_type: new.token_type,
             kind: new.kind,
-            roles: vec![TokenRole { entity_type: new.token_type, entity_id: entity, role }],
+            roles: Vec::new(),
             short_token: String::new(),
             token: None,
             start_at: now,
@@ -98,27 +116,39 @@ impl ControlPlane {
             updated_by: actor.id.clone(),
             last_rotated_at: None,
             generation: 1,
-            workspace: None,
+            grants: Vec::new(),
         };
         self.store.write(|transaction| {
-            token.workspace = match token.token_type {
-                TokenType::Organization => None,
-                TokenType::Workspace => {
-                    let query = "SELECT id FROM workspace WHERE id = ?1 AND organization = ?2";
-                    let found = transaction
-                        .query_row(query, [&token.roles[0].entity_id, organization], |row| row.get(0))
-                        .optional()?;
-                    Some(found.ok_or(Error::NotFound("workspace"))?)
-                }
-                TokenType::Deployment => Some(
-                    deployments::find(transaction, organization, &token.roles[0].entity_id)?.workspace_id,
-                ),
+            let home = Home {
+                organization,
+                entity_type: home_role.entity_type,
+                entity: &home_role.entity_id,
+                fixed: token.kind == TokenKind::DirectAccess,
             };
-            token.managed_by(actor, organization)?;
-            self.issue(&mut token)?;
-            let insert = "INSERT INTO token VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?14, ?15, NULL, NULL, ?16)";
+            token.grants.push(Grant::new(transaction, &home, &home_role)?);
+            token.managed_by(actor, organization, Deed::Create)?;
+            for role in &new.roles {
+                let grant = Grant::new(transaction, &home, role)?;
+                if token.grants.iter().any(|other| other.same_place(&grant)) {
+                    let detail = format!("{} has two roles; give it one", role.entity_id);
+                    return Err(Error::invalid("roles", detail));
+                }
+                let operation = match grant.entity_type {
+                    EntityType::Dag | EntityType::DagTag => Operation::AssignDagRoles,
+                    _ => Operation::AssignTokens,
+                };
+                actor.may(operation, grant.scope(organization))?;
+                token.grants.push(grant);
+            }
+            for grant in &token.grants {
+                grant.within(transaction, actor, organization)?;
+            }
+            self.issue(transaction, &mut token)?;
+            let home = token.home();
             transaction.execute(
-                insert,
+                "INSERT INTO token (id, organization, name, description, type, kind, entity, role, role_version, workspace,
+                     generation, short, start_at, end_at, days, created_at, created_by, updated_at, updated_by)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?16, ?17)",
                 params![
                     token.id,
                     organization,
@@ -126,8 +156,10 @@ impl ControlPlane {
                     token.description,
                     written(&token.token_type)?,
                     written(&token.kind)?,
-                    token.roles[0].entity_id,
-                    token.roles[0].role,
+                    home.entity,
+                    home.role,
+                    home.version,
+                    home.workspace,
                     token.generation,
                     token.short_token,
                     token.start_at.unix(),
@@ -135,32 +167,13 @@ impl ControlPlane {
                     days,
                     now.unix(),
                     actor.id,
-                    token.workspace
                 ],
             )?;
+            for grant in &token.grants[1..] {
+                grant.insert(transaction, &token.id, actor, now.unix())?;
+            }
             publish_token(transaction, &token, None)?;
-            Ok(token)
+            token.shown_to(transaction, actor, organization)
         })
-    }
-}
-
-/// The role a new token gets, checked against its type.
-fn role_of(new: &NewToken) -> Result<String, Error> {
-    let role = match (new.token_type, &new.role) {
-        (TokenType::Deployment, None) => DEFAULT_ROLE.to_owned(),
-        (_, None) => return Err(Error::invalid("role", "name the role it has there")),
-        (_, Some(role)) => role.clone(),
-    };
-    let fits = match new.token_type {
-        TokenType::Organization => OrganizationRole::parse(&role).is_some(),
-        TokenType::Workspace => WorkspaceRole::parse(&role).is_some(),
-        TokenType::Deployment => {
-            built_in().iter().any(|known| known.name == role && known.scope == RoleScope::Deployment)
-        }
-    };
-    if fits {
-        Ok(role)
-    } else {
-        Err(Error::invalid("role", format!("{role:?} is no role of this type of token")))
     }
 }

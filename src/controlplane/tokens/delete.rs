@@ -3,7 +3,7 @@
 use rusqlite::{Transaction, params};
 
 use super::issue::publish_token;
-use super::{COLUMNS, Token, find, read_row};
+use super::{Deed, Token, find};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
@@ -13,15 +13,15 @@ impl ControlPlane {
     /// Deletes a token. Its record stays on the data plane as revoked, so that it is known to be dead.
     pub fn delete_token(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
         self.store.write(|transaction| {
-            actor.may(Operation::ReadOrganization, organization)?;
+            actor.may(Operation::SeeOrganization, organization)?;
             let token = find(transaction, organization, id)?;
-            token.managed_by(actor, organization)?;
+            token.managed_by(actor, organization, Deed::Delete)?;
             let now = self.now();
             delete(transaction, &token, now, actor)
         })
     }
 
-    /// Deletes every token of a deployment that is about to go.
+    /// Deletes every token of a deployment that is about to go, and takes those assigned to it off it.
     pub(in crate::controlplane) fn delete_tokens_of(
         &self,
         transaction: &Transaction<'_>,
@@ -29,17 +29,17 @@ impl ControlPlane {
         deployment: &str,
         actor: &Actor,
     ) -> Result<(), Error> {
-        let query = format!(
-            "SELECT {COLUMNS} FROM token WHERE organization = ?1 AND entity = ?2 AND type = 'DEPLOYMENT' AND deleted_at IS NULL"
-        );
-        let tokens: Vec<Token> = transaction
-            .prepare_cached(&query)?
-            .query_map([organization, deployment], read_row)?
+        let query = "SELECT id FROM token WHERE organization = ?1 AND entity = ?2 AND type = 'DEPLOYMENT' AND deleted_at IS NULL";
+        let ids: Vec<String> = transaction
+            .prepare_cached(query)?
+            .query_map([organization, deployment], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
-        for token in tokens {
-            token.managed_by(actor, organization)?;
+        for id in ids {
+            let token = find(transaction, organization, &id)?;
+            token.managed_by(actor, organization, Deed::Delete)?;
             delete(transaction, &token, self.now(), actor)?;
         }
+        transaction.execute("DELETE FROM token_role WHERE deployment = ?1", [deployment])?;
         Ok(())
     }
 }

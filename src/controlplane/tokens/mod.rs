@@ -1,22 +1,30 @@
 //! API tokens, as they are kept and shown. What can be done with one is a file each.
 
+mod assignments;
 mod create;
 mod delete;
+pub(super) mod effective;
+mod grants;
 mod issue;
 mod list;
 mod roles;
 mod rotate;
 mod update;
 
+pub use assignments::{Assignment, NewAssignment};
 pub use create::NewToken;
+pub use effective::{Effective, OnDags};
+pub use grants::{EntityType, NewTokenRole, NewerRole, TokenRole};
 pub use list::TokenPage;
+pub use roles::RolesUpdate;
 pub use update::TokenUpdate;
 
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::authorization::{Actor, Operation, Scope};
+use self::grants::{Grant, besides};
+use super::authorization::{Actor, Operation};
 use super::error::Error;
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
@@ -31,18 +39,6 @@ pub enum TokenType {
     Workspace,
     /// On a deployment.
     Deployment,
-}
-
-/// A token's role.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TokenRole {
-    /// On what kind of thing.
-    pub entity_type: TokenType,
-    /// On which.
-    pub entity_id: String,
-    /// The role.
-    pub role: String,
 }
 
 /// A token, as it is shown.
@@ -60,7 +56,7 @@ pub struct Token {
     pub token_type: TokenType,
     /// Who vouches for it.
     pub kind: TokenKind,
-    /// Its roles.
+    /// Its roles: the one in its own scope first. Those the caller may not see are left out.
     pub roles: Vec<TokenRole>,
     /// The last characters of its value.
     pub short_token: String,
@@ -85,12 +81,13 @@ pub struct Token {
     pub last_rotated_at: Option<Time>,
     #[serde(skip)]
     generation: u32,
+    /// Its roles as they are kept, all of them.
     #[serde(skip)]
-    workspace: Option<String>,
+    grants: Vec<Grant>,
 }
 
 const COLUMNS: &str = "id, name, description, type, kind, entity, role, generation, short, start_at, end_at, days, \
-                       created_at, created_by, updated_at, updated_by, last_rotated_at, workspace";
+                       created_at, created_by, updated_at, updated_by, last_rotated_at, workspace, role_version";
 
 fn word<T: for<'de> Deserialize<'de>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
     let text: String = row.get(index)?;
@@ -104,16 +101,26 @@ fn written<T: Serialize>(value: &T) -> Result<String, Error> {
     Ok(value.as_str().unwrap_or_default().to_owned())
 }
 
+/// Reads a token with the role in its own scope.
 fn read_row(row: &Row<'_>) -> rusqlite::Result<Token> {
     let (token_type, time) = (word(row, 3)?, |index| row.get(index).map(Time::from_unix));
     let maybe = |index| row.get::<_, Option<i64>>(index).map(|time| time.map(Time::from_unix));
+    let entity: String = row.get(5)?;
+    let home = Grant {
+        entity_type: EntityType::from(token_type),
+        deployment: (token_type == TokenType::Deployment).then(|| entity.clone()),
+        entity,
+        workspace: row.get(17)?,
+        role: row.get(6)?,
+        version: row.get(18)?,
+    };
     Ok(Token {
         id: row.get(0)?,
         name: row.get(1)?,
         description: row.get(2)?,
         token_type,
         kind: word(row, 4)?,
-        roles: vec![TokenRole { entity_type: token_type, entity_id: row.get(5)?, role: row.get(6)? }],
+        roles: Vec::new(),
         short_token: row.get(8)?,
         token: None,
         start_at: time(9)?,
@@ -125,41 +132,76 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Token> {
         updated_by: row.get(15)?,
         last_rotated_at: maybe(16)?,
         generation: row.get(7)?,
-        workspace: row.get(17)?,
+        grants: vec![home],
     })
 }
 
-fn find(connection: &rusqlite::Connection, organization: &str, id: &str) -> Result<Token, Error> {
+/// Finds a token with all its roles, whoever asks.
+fn find(connection: &Connection, organization: &str, id: &str) -> Result<Token, Error> {
     let query =
         format!("SELECT {COLUMNS} FROM token WHERE organization = ?1 AND id = ?2 AND deleted_at IS NULL");
-    connection.query_row(&query, [organization, id], read_row).optional()?.ok_or(Error::NotFound("token"))
+    let found = connection.prepare_cached(&query)?.query_row([organization, id], read_row).optional()?;
+    let mut token = found.ok_or(Error::NotFound("token"))?;
+    token.grants.extend(besides(connection, id)?);
+    Ok(token)
 }
 
-/// What it takes to manage a token, and to see it: seeing one says what it opens.
-fn managing(kind: TokenKind, token_type: TokenType) -> Operation {
-    match (kind, token_type) {
-        (TokenKind::DirectAccess, _) => Operation::ManageDirectAccess,
-        (TokenKind::Standard, TokenType::Organization) => Operation::ManageOrganizationTokens,
-        (TokenKind::Standard, TokenType::Workspace) => Operation::ManageWorkspaceTokens,
-        (TokenKind::Standard, TokenType::Deployment) => Operation::ManageDeploymentTokens,
+/// What is done with a token in the scope it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    Create,
+    Update,
+    Rotate,
+    Delete,
+}
+
+/// What it takes. A token that is assigned to a deployment is managed where it belongs all the same.
+fn managing(kind: TokenKind, token_type: TokenType, deed: Deed) -> Operation {
+    match (kind, token_type, deed) {
+        (TokenKind::DirectAccess, ..) => Operation::ManageDirectAccess,
+        (TokenKind::Standard, TokenType::Organization, _) => Operation::ManageOrganizationTokens,
+        (TokenKind::Standard, TokenType::Workspace, _) => Operation::ManageWorkspaceTokens,
+        (TokenKind::Standard, TokenType::Deployment, Deed::Create) => Operation::CreateDeploymentTokens,
+        (TokenKind::Standard, TokenType::Deployment, Deed::Update) => Operation::UpdateDeploymentTokens,
+        (TokenKind::Standard, TokenType::Deployment, Deed::Rotate) => Operation::RotateDeploymentTokens,
+        (TokenKind::Standard, TokenType::Deployment, Deed::Delete) => Operation::DeleteDeploymentTokens,
     }
 }
 
 impl Token {
-    fn scope<'a>(&'a self, organization: &'a str) -> Scope<'a> {
-        Scope { organization, workspace: self.workspace.as_deref() }
+    /// The role in its own scope.
+    fn home(&self) -> &Grant {
+        &self.grants[0]
     }
 
-    fn managed_by(&self, actor: &Actor, organization: &str) -> Result<(), Error> {
-        actor.may(managing(self.kind, self.token_type), self.scope(organization))
+    fn managed_by(&self, actor: &Actor, organization: &str, deed: Deed) -> Result<(), Error> {
+        actor.may(managing(self.kind, self.token_type, deed), self.home().scope(organization))
     }
 
-    /// Tokens of the organization are seen by its owners; those of a workspace and its deployments by its members.
-    fn seen_by(&self, actor: &Actor, organization: &str) -> Result<(), Error> {
-        let operation = match self.token_type {
-            TokenType::Organization => Operation::ManageOrganizationTokens,
-            TokenType::Workspace | TokenType::Deployment => Operation::ReadWorkspace,
-        };
-        actor.may(operation, self.scope(organization))
+    /// Refuses a direct-access token, whose roles are fixed.
+    fn not_fixed(&self) -> Result<(), Error> {
+        match self.kind {
+            TokenKind::Standard => Ok(()),
+            TokenKind::DirectAccess => Err(Error::Conflict {
+                code: "role_fixed",
+                detail: "a direct-access token's roles are fixed at creation; create another token with the roles you need"
+                    .into(),
+            }),
+        }
     }
+
+    /// As the caller sees it: with those of its roles the caller may see, and not at all if there is none.
+    fn shown_to(mut self, connection: &Connection, actor: &Actor, organization: &str) -> Result<Self, Error> {
+        let hidden = self.home().seen_by(actor, organization);
+        let seen = self.grants.iter().filter(|grant| grant.seen_by(actor, organization).is_ok());
+        self.roles = seen.map(|grant| grant.shown(connection)).collect::<Result<_, _>>()?;
+        if self.roles.is_empty() { hidden.map(|()| self) } else { Ok(self) }
+    }
+}
+
+fn check_description(description: &str) -> Result<(), Error> {
+    if description.chars().count() > 500 {
+        return Err(Error::invalid("description", "use at most 500 characters"));
+    }
+    Ok(())
 }

@@ -1,22 +1,129 @@
-//! Replacing a token's roles.
+//! Changing a standard token's roles. A direct-access token's are fixed.
 
-use super::Token;
+use rusqlite::{Transaction, params};
+use serde::Deserialize;
+
+use super::grants::{EntityType, Grant, Home, MAX_ROLES, NewTokenRole};
+use super::{Deed, Token, find};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::authorization::Actor;
+use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
-use crate::protocol::token::TokenKind;
+
+/// All roles a token is to have, of those the caller may see.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RolesUpdate {
+    /// The roles.
+    pub roles: Vec<NewTokenRole>,
+}
+
+impl Token {
+    /// Where roles can be given to it.
+    pub(super) fn home_of<'a>(&'a self, organization: &'a str) -> Home<'a> {
+        let home = self.home();
+        Home { organization, entity_type: home.entity_type, entity: &home.entity, fixed: false }
+    }
+}
 
 impl ControlPlane {
-    /// Refuses to change a direct-access token's role: it is fixed at creation.
-    pub fn replace_roles(&self, actor: &Actor, organization: &str, id: &str) -> Result<Token, Error> {
-        let token = self.show_token(actor, organization, id)?;
-        token.managed_by(actor, organization)?;
-        let detail = match token.kind {
-            TokenKind::DirectAccess => {
-                "a direct-access token's role is fixed at creation; create another token with the role you need"
+    /// Replaces a token's roles: of those the caller may see, all that are not among the new ones go. The role in the
+    /// token's own scope is replaced, never removed.
+    pub fn replace_roles(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        id: &str,
+        update: &RolesUpdate,
+    ) -> Result<Token, Error> {
+        self.store.write(|transaction| {
+            actor.may(Operation::SeeOrganization, organization)?;
+            let token = find(transaction, organization, id)?;
+            let token_seen = token.clone().shown_to(transaction, actor, organization)?;
+            token_seen.not_fixed()?;
+            if update.roles.len() > MAX_ROLES {
+                return Err(Error::invalid("roles", format!("a token has at most {MAX_ROLES} roles")));
             }
-            TokenKind::Standard => "the only role this token can have is the one it has",
-        };
-        Err(Error::Conflict { code: "role_fixed", detail: detail.into() })
+            let mut wanted: Vec<Grant> = Vec::new();
+            for role in &update.roles {
+                let grant = Grant::new(transaction, &token.home_of(organization), role)?;
+                if wanted.iter().any(|other| other.same_place(&grant)) {
+                    let detail = format!("{} has two roles; give it one", role.entity_id);
+                    return Err(Error::invalid("roles", detail));
+                }
+                wanted.push(grant);
+            }
+            let at_home = wanted.iter().any(|grant| grant.same_place(token.home()));
+            let elsewhere = wanted
+                .iter()
+                .any(|grant| !grant.same_place(token.home()) && grant.entity_type == token.token_type.into());
+            if elsewhere || (!at_home && token.home().seen_by(actor, organization).is_ok()) {
+                let detail =
+                    "leave exactly one role in the scope the token belongs to; to end that, delete the token";
+                return Err(Error::invalid("roles", detail));
+            }
+            let before = &token.grants;
+            let seen = |grant: &&Grant| grant.seen_by(actor, organization).is_ok();
+            for gone in before[1..].iter().filter(seen) {
+                if !wanted.iter().any(|grant| grant.same_place(gone)) {
+                    self.take(transaction, actor, organization, &token, gone)?;
+                }
+            }
+            for grant in wanted.iter().filter(|grant| !before.contains(grant)) {
+                self.give(transaction, actor, organization, &token, grant)?;
+            }
+            find(transaction, organization, id)?.shown_to(transaction, actor, organization)
+        })
     }
+
+    /// Gives a standard token a role, in place of the one it has there.
+    pub(super) fn give(
+        &self,
+        transaction: &Transaction<'_>,
+        actor: &Actor,
+        organization: &str,
+        token: &Token,
+        grant: &Grant,
+    ) -> Result<(), Error> {
+        let now = self.now().unix();
+        grant.within(transaction, actor, organization)?;
+        if grant.same_place(token.home()) {
+            token.managed_by(actor, organization, Deed::Update)?;
+            // Lowering a role is changing it, too: who can't hand out the present one can't take it away.
+            token.home().within(transaction, actor, organization)?;
+            transaction.execute("UPDATE token SET role = ?2 WHERE id = ?1", params![token.id, grant.role])?;
+        } else {
+            actor.may(granting(grant), grant.scope(organization))?;
+            grant.insert(transaction, &token.id, actor, now)?;
+        }
+        touch(transaction, token, actor, now)
+    }
+
+    /// Takes away a role that is not in the token's own scope.
+    pub(super) fn take(
+        &self,
+        transaction: &Transaction<'_>,
+        actor: &Actor,
+        organization: &str,
+        token: &Token,
+        grant: &Grant,
+    ) -> Result<(), Error> {
+        actor.may(granting(grant), grant.scope(organization))?;
+        grant.remove(transaction, &token.id)?;
+        touch(transaction, token, actor, self.now().unix())
+    }
+}
+
+fn granting(grant: &Grant) -> Operation {
+    match grant.entity_type {
+        EntityType::Dag | EntityType::DagTag => Operation::AssignDagRoles,
+        EntityType::Organization | EntityType::Workspace | EntityType::Deployment => Operation::AssignTokens,
+    }
+}
+
+fn touch(transaction: &Transaction<'_>, token: &Token, actor: &Actor, now: i64) -> Result<(), Error> {
+    transaction.execute(
+        "UPDATE token SET updated_at = ?2, updated_by = ?3 WHERE id = ?1",
+        params![token.id, now, actor.id],
+    )?;
+    Ok(())
 }

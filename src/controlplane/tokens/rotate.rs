@@ -3,29 +3,33 @@
 use rusqlite::params;
 
 use super::issue::publish_token;
-use super::{Token, find};
+use super::{Deed, Token, find};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
 
 impl ControlPlane {
-    /// Gives a token a new value, shown once; the old one stops.
+    /// Gives a token a new value, shown once; the old one stops. Name, description and roles stay.
     pub fn rotate_token(&self, actor: &Actor, organization: &str, id: &str) -> Result<Token, Error> {
         self.store.write(|transaction| {
-            actor.may(Operation::ReadOrganization, organization)?;
+            actor.may(Operation::SeeOrganization, organization)?;
             let mut token = find(transaction, organization, id)?;
-            token.managed_by(actor, organization)?;
+            token.managed_by(actor, organization, Deed::Rotate)?;
+            // Whoever rotates a token holds it from then on.
+            for grant in &token.grants {
+                grant.within(transaction, actor, organization)?;
+            }
             let now = self.now();
             token.generation += 1;
             token.last_rotated_at = Some(now);
             (token.updated_at, token.updated_by) = (now, actor.id.clone());
-            self.issue(&mut token)?;
+            self.issue(transaction, &mut token)?;
             transaction.execute(
                 "UPDATE token SET generation = ?2, short = ?3, last_rotated_at = ?4, updated_at = ?4, updated_by = ?5 WHERE id = ?1",
                 params![id, token.generation, token.short_token, now.unix(), actor.id],
             )?;
             publish_token(transaction, &token, None)?;
-            Ok(token)
+            token.shown_to(transaction, actor, organization)
         })
     }
 }

@@ -3,9 +3,9 @@
 use rusqlite::params;
 use serde::Deserialize;
 
-use super::{Token, find};
+use super::{Deed, Token, check_description, find};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::authorization::Actor;
+use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
 use crate::controlplane::organizations::check_name;
 
@@ -28,18 +28,21 @@ impl ControlPlane {
         id: &str,
         update: &TokenUpdate,
     ) -> Result<Token, Error> {
-        let token = self.show_token(actor, organization, id)?;
-        token.managed_by(actor, organization)?;
-        if let Some(name) = &update.name {
-            check_name("name", name)?;
-        }
+        actor.may(Operation::SeeOrganization, organization)?;
         self.store.write(|transaction| {
+            find(transaction, organization, id)?.managed_by(actor, organization, Deed::Update)?;
+            if let Some(name) = &update.name {
+                check_name("name", name)?;
+            }
+            if let Some(description) = &update.description {
+                check_description(description)?;
+            }
             transaction.execute(
                 "UPDATE token SET name = coalesce(?2, name), description = coalesce(?3, description), updated_at = ?4, updated_by = ?5
                  WHERE id = ?1 AND deleted_at IS NULL",
                 params![id, update.name, update.description, self.now().unix(), actor.id],
             )?;
-            find(transaction, organization, id)
+            find(transaction, organization, id)?.shown_to(transaction, actor, organization)
         })
     }
 }

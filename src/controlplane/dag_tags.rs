@@ -1,0 +1,118 @@
+//! Which tags the Dags of a deployment have: what Dag roles by tag are compared with on its data plane.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use super::ControlPlane;
+use super::authorization::{Actor, Operation};
+use super::deployments;
+use super::error::Error;
+use super::publish;
+use crate::protocol::record::{DagTagsRecord, Record, RecordKind};
+use crate::protocol::time::Time;
+
+/// The most bytes a mapping can have: as a record, escaped into a line of a bundle, it must fit the line.
+pub const MAX_BYTES: usize = 3 << 20;
+
+/// The tags of a deployment's Dags, to be published.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewDagTags {
+    /// Tags by Dag id.
+    pub tags: BTreeMap<String, Vec<String>>,
+}
+
+/// The tags of a deployment's Dags, as they are published.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DagTags {
+    /// The deployment.
+    pub deployment_id: String,
+    /// Tags by Dag id.
+    pub tags: BTreeMap<String, Vec<String>>,
+    /// When they were last published; none: never.
+    pub updated_at: Option<Time>,
+    /// By whom.
+    pub updated_by: Option<String>,
+}
+
+fn find(connection: &Connection, deployment: &str) -> Result<DagTags, Error> {
+    let query = "SELECT tags, updated_at, updated_by FROM dag_tags WHERE deployment = ?1";
+    let found: Option<(String, i64, String)> = connection
+        .query_row(query, [deployment], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((tags, updated_at, updated_by)) = found else {
+        let (deployment_id, tags) = (deployment.to_owned(), BTreeMap::new());
+        return Ok(DagTags { deployment_id, tags, updated_at: None, updated_by: None });
+    };
+    Ok(DagTags {
+        deployment_id: deployment.to_owned(),
+        tags: serde_json::from_str(&tags).map_err(std::io::Error::from)?,
+        updated_at: Some(Time::from_unix(updated_at)),
+        updated_by: Some(updated_by),
+    })
+}
+
+fn check(tags: &BTreeMap<String, Vec<String>>) -> Result<(), Error> {
+    for name in tags.iter().flat_map(|(dag, tags)| std::iter::once(dag).chain(tags)) {
+        let plain = (1..=250).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+        if !plain {
+            let detail = format!("{name:?} is no Dag id or tag; use 1 to 250 characters");
+            return Err(Error::invalid("tags", detail));
+        }
+    }
+    Ok(())
+}
+
+impl ControlPlane {
+    /// Shows the tags of a deployment's Dags.
+    pub fn show_dag_tags(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        deployment: &str,
+    ) -> Result<DagTags, Error> {
+        actor.may(Operation::SeeOrganization, organization)?;
+        self.store.read(|connection| {
+            let found = deployments::find(connection, organization, deployment)?;
+            actor.may(Operation::ReadDagTags, found.scope(organization))?;
+            find(connection, deployment)
+        })
+    }
+
+    /// Publishes the tags of a deployment's Dags, in place of those that stood.
+    pub fn publish_dag_tags(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        deployment: &str,
+        new: NewDagTags,
+    ) -> Result<DagTags, Error> {
+        actor.may(Operation::SeeOrganization, organization)?;
+        self.store.write(|transaction| {
+            let found = deployments::find(transaction, organization, deployment)?;
+            actor.may(Operation::PublishDagTags, found.scope(organization))?;
+            check(&new.tags)?;
+            let text = serde_json::to_string(&new.tags).map_err(std::io::Error::from)?;
+            let record = DagTagsRecord {
+                deployment: deployment.parse().map_err(|_| Error::NotFound("deployment"))?,
+                tags: new.tags,
+            };
+            let record = Record::of(RecordKind::DagTags, deployment, &record);
+            let escaped = serde_json::to_string(&*record.body).map_err(std::io::Error::from)?;
+            if escaped.len() > MAX_BYTES {
+                let detail =
+                    format!("{} bytes are more than the {MAX_BYTES} a data plane takes", escaped.len());
+                return Err(Error::invalid("tags", detail));
+            }
+            transaction.execute(
+                "INSERT OR REPLACE INTO dag_tags VALUES (?1, ?2, ?3, ?4)",
+                params![deployment, text, self.now().unix(), actor.id],
+            )?;
+            publish::put(transaction, &found.data_plane_id, &[record])?;
+            find(transaction, deployment)
+        })
+    }
+}

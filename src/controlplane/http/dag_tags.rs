@@ -1,0 +1,26 @@
+//! Calls about the tags of a deployment's Dags.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::{Body, Control, answer};
+use crate::controlplane::authorization::Actor;
+use crate::controlplane::dag_tags::{MAX_BYTES, NewDagTags};
+
+pub(super) async fn show_dag_tags(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| c.show_dag_tags(&actor, &organization, &id)).await
+}
+
+pub(super) async fn publish_dag_tags(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+    Body(new): Body<NewDagTags, MAX_BYTES>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| c.publish_dag_tags(&actor, &organization, &id, new)).await
+}

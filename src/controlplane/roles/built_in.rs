@@ -1,0 +1,243 @@
+//! The built-in roles in organizations and workspaces, and what each allows on the deployments below.
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::permission::{Permission, PermissionSet, deployment_admin};
+
+/// A role in an organization. Each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OrganizationRole {
+    /// Reads what belongs to the organization as a whole.
+    OrganizationMember,
+    /// Reads, and pays.
+    OrganizationBillingAdmin,
+    /// Everything, and Workspace Owner everywhere.
+    OrganizationOwner,
+}
+
+impl OrganizationRole {
+    /// Every role, least first.
+    pub const ALL: [Self; 3] =
+        [Self::OrganizationMember, Self::OrganizationBillingAdmin, Self::OrganizationOwner];
+
+    /// The role as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OrganizationMember => "ORGANIZATION_MEMBER",
+            Self::OrganizationBillingAdmin => "ORGANIZATION_BILLING_ADMIN",
+            Self::OrganizationOwner => "ORGANIZATION_OWNER",
+        }
+    }
+
+    /// Reads a role.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+
+    /// In words.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::OrganizationMember => "Reads what belongs to the organization as a whole.",
+            Self::OrganizationBillingAdmin => "Reads what belongs to the organization as a whole, and pays.",
+            Self::OrganizationOwner => "Everything, and Workspace Owner everywhere.",
+        }
+    }
+
+    /// What it allows on every deployment of the organization.
+    #[must_use]
+    pub fn permissions(self) -> PermissionSet {
+        match self {
+            Self::OrganizationOwner => PermissionSet::all(),
+            Self::OrganizationBillingAdmin | Self::OrganizationMember => PermissionSet::empty(),
+        }
+    }
+}
+
+/// A role in a workspace. Each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum WorkspaceRole {
+    /// Sees that the workspace exists.
+    WorkspaceAccessor,
+    /// Reads what is in it.
+    WorkspaceMember,
+    /// Also runs Dags.
+    WorkspaceAuthor,
+    /// Also makes and changes deployments and the workspace's tokens.
+    WorkspaceOperator,
+    /// Also manages deployments' tokens and who has which role.
+    WorkspaceOwner,
+}
+
+/// What a Workspace Member reads, below `deployment.`.
+const MEMBER: [&str; 18] = [
+    "get",
+    "airflow.clusterActivity.get",
+    "airflow.customMenu.get",
+    "airflow.dag.get",
+    "airflow.dagCode.get",
+    "airflow.dagDependencies.get",
+    "airflow.dagRun.get",
+    "airflow.datasets.get",
+    "airflow.importError.get",
+    "airflow.taskInstance.get",
+    "airflow.taskLog.get",
+    "airflow.website.get",
+    "alerts.get",
+    "apiTokens.get",
+    "deploys.get",
+    "metrics.get",
+    "teams.get",
+    "users.get",
+];
+
+/// What a Workspace Author may do besides, below `deployment.`.
+const AUTHOR: [&str; 31] = [
+    "airflow.adminMenu.get",
+    "airflow.auditLog.get",
+    "airflow.backfill.create",
+    "airflow.backfill.get",
+    "airflow.backfill.update",
+    "airflow.browseMenu.get",
+    "airflow.connection.get",
+    "airflow.dag.update",
+    "airflow.dagRun.create",
+    "airflow.dagRun.update",
+    "airflow.docs.get",
+    "airflow.job.get",
+    "airflow.plugin.get",
+    "airflow.pool.get",
+    "airflow.provider.get",
+    "airflow.slaMiss.get",
+    "airflow.taskInstance.create",
+    "airflow.taskInstance.update",
+    "airflow.taskReschedule.get",
+    "airflow.trigger.get",
+    "airflow.variable.get",
+    "airflow.xcom.get",
+    "alerts.create",
+    "alerts.delete",
+    "alerts.update",
+    "deploys.create",
+    "deploys.update",
+    "envObjects.get",
+    "environmentVariables.get",
+    "logs.get",
+    "apiKeys.get",
+];
+
+fn listed(names: &[&str]) -> PermissionSet {
+    let full = |permission: &Permission| permission.as_str().strip_prefix("deployment.");
+    Permission::all()
+        .filter(|permission| full(permission).is_some_and(|name| names.contains(&name)))
+        .collect()
+}
+
+impl WorkspaceRole {
+    /// Every role, least first.
+    pub const ALL: [Self; 5] = [
+        Self::WorkspaceAccessor,
+        Self::WorkspaceMember,
+        Self::WorkspaceAuthor,
+        Self::WorkspaceOperator,
+        Self::WorkspaceOwner,
+    ];
+
+    /// The role as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WorkspaceAccessor => "WORKSPACE_ACCESSOR",
+            Self::WorkspaceMember => "WORKSPACE_MEMBER",
+            Self::WorkspaceAuthor => "WORKSPACE_AUTHOR",
+            Self::WorkspaceOperator => "WORKSPACE_OPERATOR",
+            Self::WorkspaceOwner => "WORKSPACE_OWNER",
+        }
+    }
+
+    /// Reads a role.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+
+    /// In words.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::WorkspaceAccessor => {
+                "Sees that the workspace exists; everything else comes from a deployment role."
+            }
+            Self::WorkspaceMember => "Reads the workspace's deployments, Dags, task logs, assets and alerts.",
+            Self::WorkspaceAuthor => "Also runs and pauses Dags, pushes code, and manages alerts.",
+            Self::WorkspaceOperator => {
+                "Also makes, changes and deletes deployments, what is in them, and the workspace's tokens."
+            }
+            Self::WorkspaceOwner => "Also manages the deployments' tokens, and who has which role.",
+        }
+    }
+
+    /// What it allows on every deployment of the workspace.
+    #[must_use]
+    pub fn permissions(self) -> PermissionSet {
+        match self {
+            Self::WorkspaceAccessor => PermissionSet::empty(),
+            Self::WorkspaceMember => listed(&MEMBER),
+            Self::WorkspaceAuthor => listed(&MEMBER).union(listed(&AUTHOR)),
+            // A Deployment Admin is a Workspace Operator on one deployment, who can't manage its alerts.
+            Self::WorkspaceOperator => Self::WorkspaceAuthor.permissions().union(deployment_admin()),
+            Self::WorkspaceOwner => PermissionSet::all(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_name_of_a_list_is_in_the_catalogue() {
+        assert_eq!(listed(&MEMBER).len(), MEMBER.len());
+        assert_eq!(listed(&AUTHOR).len(), AUTHOR.len());
+    }
+
+    #[test]
+    fn each_role_includes_those_before_it() {
+        assert!(
+            OrganizationRole::ALL.map(OrganizationRole::permissions).is_sorted_by(|a, b| a.is_subset(*b))
+        );
+        let workspace = WorkspaceRole::ALL.map(WorkspaceRole::permissions);
+        assert!(workspace.is_sorted_by(|a, b| a.is_subset(*b) && a != b));
+    }
+
+    #[test]
+    fn workspace_roles_allow_what_the_platform_says() {
+        use WorkspaceRole::{
+            WorkspaceAuthor as Author, WorkspaceMember as Member, WorkspaceOperator as Operator,
+            WorkspaceOwner as Owner,
+        };
+        for (permission, least) in [
+            ("deployment.airflow.dag.get", Member),
+            ("deployment.airflow.taskLog.get", Member),
+            ("deployment.airflow.dagRun.create", Author),
+            ("deployment.deploys.create", Author),
+            ("deployment.alerts.create", Author),
+            ("deployment.airflow.connection.get", Author),
+            ("deployment.airflow.connection.create", Operator),
+            ("deployment.environmentVariables.create", Operator),
+            ("deployment.delete", Operator),
+            ("deployment.apiTokens.create", Owner),
+            ("deployment.users.update", Owner),
+        ] {
+            for role in WorkspaceRole::ALL {
+                let allowed = role.permissions().contains(permission.parse().unwrap());
+                assert_eq!(allowed, role >= least, "{permission} {role:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Versions of deployment and Dag roles: what tokens are given, and what data planes are told of.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::controlplane::error::Error;
+use crate::protocol::record::{Record, RecordKind};
+use crate::protocol::role::{RoleBody, RoleDigest, RoleScope, built_in};
+use crate::protocol::token::RoleClaim;
+
+/// One version of a role on deployments or Dags, with the very bytes it is published as.
+#[derive(Clone, Debug)]
+pub(in crate::controlplane) struct RoleVersion {
+    /// How it is kept where it is used: a built-in role's name, a custom role's id.
+    pub(in crate::controlplane) key: String,
+    pub(in crate::controlplane) body: RoleBody,
+    /// The workspaces it can be held in; none: in every one.
+    pub(in crate::controlplane) workspaces: Vec<String>,
+    text: String,
+}
+
+/// The ids of custom roles begin with this, and the names of none do.
+pub(super) const ID_PREFIX: &str = "rol_";
+
+const QUERY: &str = "SELECT role.id, role_version.body, role.workspaces FROM role JOIN role_version ON role_version.role = role.id";
+
+/// Reads JSON text from a column.
+pub(super) fn json<T: for<'de> serde::Deserialize<'de>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
+    serde_json::from_str(&row.get::<_, String>(index)?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, error.into())
+    })
+}
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<RoleVersion> {
+    let text: String = row.get(1)?;
+    Ok(RoleVersion { key: row.get(0)?, body: json(row, 1)?, workspaces: json(row, 2)?, text })
+}
+
+impl RoleVersion {
+    fn built_in(body: RoleBody) -> Self {
+        Self { key: body.name.clone(), text: body.to_body(), body, workspaces: Vec::new() }
+    }
+
+    /// The newest version of the role that `scope` can be held with, by name or id.
+    pub(in crate::controlplane) fn newest(
+        connection: &Connection,
+        organization: &str,
+        role: &str,
+        scope: RoleScope,
+    ) -> Result<Option<Self>, Error> {
+        let known = built_in().into_iter().filter(|body| body.name == role).max_by_key(|body| body.version);
+        let found = match known {
+            Some(body) => Some(Self::built_in(body)),
+            None => connection
+                .prepare_cached(&format!(
+                    "{QUERY} AND role_version.version = role.version
+                     WHERE role.organization = ?1 AND (role.id = ?2 OR role.name = ?2) AND deleted_at IS NULL"
+                ))?
+                .query_row([organization, role], read_row)
+                .optional()?,
+        };
+        Ok(found.filter(|found| found.body.scope == scope))
+    }
+
+    /// The version of a role that is kept as `key`; without a number the newest. A deleted role's are still there.
+    pub(in crate::controlplane) fn at(
+        connection: &Connection,
+        key: &str,
+        version: Option<u32>,
+    ) -> Result<Self, Error> {
+        let known = built_in()
+            .into_iter()
+            .filter(|body| body.name == key && version.is_none_or(|version| body.version == version))
+            .max_by_key(|body| body.version);
+        if let Some(body) = known {
+            return Ok(Self::built_in(body));
+        }
+        let query =
+            format!("{QUERY} AND role_version.version = coalesce(?2, role.version) WHERE role.id = ?1");
+        let found = connection.prepare_cached(&query)?.query_row((key, version), read_row).optional()?;
+        found.ok_or(Error::NotFound("role"))
+    }
+
+    /// As a token carries it.
+    pub(in crate::controlplane) fn claim(&self) -> Result<RoleClaim, Error> {
+        let id = self.body.reference().map_err(|_| Error::NotFound("role"))?;
+        Ok(RoleClaim { id, digest: self.digest() })
+    }
+
+    /// The digest of its bytes.
+    pub(in crate::controlplane) fn digest(&self) -> RoleDigest {
+        RoleDigest::of(&self.text)
+    }
+
+    /// As a data plane gets it.
+    pub(in crate::controlplane) fn record(&self) -> Record {
+        let key = format!("{}@{}", self.body.name, self.body.version);
+        Record::new(RecordKind::Role, key, self.text.as_str())
+    }
+
+    /// Whether it can be held on a deployment of `workspace`.
+    pub(in crate::controlplane) fn fits(&self, workspace: &str) -> bool {
+        self.workspaces.is_empty() || self.workspaces.iter().any(|allowed| allowed == workspace)
+    }
+}

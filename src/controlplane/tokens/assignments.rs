@@ -1,0 +1,144 @@
+//! Assigning an organization's or a workspace's token to a deployment: it stays the same token, managed where it
+//! belongs.
+
+use rusqlite::Transaction;
+use serde::Deserialize;
+
+use super::grants::{EntityType, Grant, NewTokenRole};
+use super::{Token, TokenPage, TokenType, find};
+use crate::controlplane::authorization::{Actor, Operation};
+use crate::controlplane::error::Error;
+use crate::controlplane::{ControlPlane, deployments};
+
+/// A token to assign to a deployment.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewAssignment {
+    /// The token.
+    pub token_id: String,
+    /// Its role on the deployment.
+    pub role: String,
+}
+
+/// Another role for a token that is assigned to a deployment.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Assignment {
+    /// Its role on the deployment.
+    pub role: String,
+}
+
+impl ControlPlane {
+    /// Lists the tokens that have a role on a deployment: its own, and those assigned to it.
+    pub fn list_deployment_tokens(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        deployment: &str,
+        offset: u64,
+        limit: u64,
+    ) -> Result<TokenPage, Error> {
+        actor.may(Operation::SeeOrganization, organization)?;
+        let found = self.store.read(|connection| deployments::find(connection, organization, deployment))?;
+        actor.may(Operation::ReadDeploymentTokens, found.scope(organization))?;
+        self.page_of_tokens(actor, organization, Some(deployment), offset, limit)
+    }
+
+    /// Assigns a token to a deployment.
+    pub fn assign_token(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        deployment: &str,
+        new: &NewAssignment,
+    ) -> Result<Token, Error> {
+        self.store.write(|transaction| {
+            let (token, present) = assignable(transaction, actor, organization, deployment, &new.token_id)?;
+            if present.is_some() {
+                let detail = "the token is assigned to this deployment already; update its role there".into();
+                return Err(Error::Conflict { code: "already_assigned", detail });
+            }
+            self.set_assignment(transaction, actor, organization, deployment, &token, &new.role)
+        })
+    }
+
+    /// Gives an assigned token another role on the deployment.
+    pub fn update_assignment(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        deployment: &str,
+        token: &str,
+        update: &Assignment,
+    ) -> Result<Token, Error> {
+        self.store.write(|transaction| {
+            let (token, present) = assignable(transaction, actor, organization, deployment, token)?;
+            present.ok_or(Error::NotFound("assigned token"))?;
+            self.set_assignment(transaction, actor, organization, deployment, &token, &update.role)
+        })
+    }
+
+    /// Takes an assigned token off a deployment, with its roles on Dags there. Elsewhere it goes on living.
+    pub fn remove_assignment(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        deployment: &str,
+        token: &str,
+    ) -> Result<(), Error> {
+        self.store.write(|transaction| {
+            let (token, present) = assignable(transaction, actor, organization, deployment, token)?;
+            present.ok_or(Error::NotFound("assigned token"))?;
+            for grant in &token.grants[1..] {
+                if grant.deployment.as_deref() == Some(deployment) {
+                    self.take(transaction, actor, organization, &token, grant)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn set_assignment(
+        &self,
+        transaction: &Transaction<'_>,
+        actor: &Actor,
+        organization: &str,
+        deployment: &str,
+        token: &Token,
+        role: &str,
+    ) -> Result<Token, Error> {
+        let role = NewTokenRole {
+            entity_type: EntityType::Deployment,
+            entity_id: deployment.to_owned(),
+            deployment_id: None,
+            role: role.to_owned(),
+        };
+        let grant = Grant::new(transaction, &token.home_of(organization), &role)?;
+        self.give(transaction, actor, organization, token, &grant)?;
+        find(transaction, organization, &token.id)?.shown_to(transaction, actor, organization)
+    }
+}
+
+/// Finds a token that can be assigned to a deployment, and the role it has there already. To assign one it is enough
+/// to know its id: where it belongs, nothing about it changes.
+fn assignable(
+    transaction: &Transaction<'_>,
+    actor: &Actor,
+    organization: &str,
+    deployment: &str,
+    token: &str,
+) -> Result<(Token, Option<Grant>), Error> {
+    actor.may(Operation::SeeOrganization, organization)?;
+    let found = deployments::find(transaction, organization, deployment)?;
+    actor.may(Operation::AssignTokens, found.scope(organization))?;
+    let token = find(transaction, organization, token)?;
+    if token.token_type == TokenType::Deployment {
+        let detail = "a deployment's token belongs to its deployment; only an organization's or a workspace's can be assigned";
+        return Err(Error::Conflict { code: "not_assignable", detail: detail.into() });
+    }
+    let present = token.grants.iter().find(|grant| {
+        grant.entity_type == EntityType::Deployment && grant.deployment.as_deref() == Some(deployment)
+    });
+    let present = present.cloned();
+    Ok((token, present))
+}
