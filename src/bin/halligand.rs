@@ -69,7 +69,10 @@ fn main() -> ExitCode {
                 StartError::Identity(_) | StartError::Routes(_) | StartError::NotEnrolled => exit::CONFIG,
                 StartError::Enrol(_) | StartError::Listen { .. } => exit::UNAVAILABLE,
                 StartError::Answer(_) => exit::DATAERR,
-                StartError::State { .. } | StartError::Store(_) | StartError::Audit(_) => exit::IOERR,
+                StartError::State { .. }
+                | StartError::Store(_)
+                | StartError::Audit(_)
+                | StartError::Revocations(_) => exit::IOERR,
             };
             exit::fail("halligand", code, &error)
         }

@@ -1,7 +1,7 @@
 //! The command line: what the nouns of `halligan` do.
 //!
 //! `token`, `role`, `organization`, `workspace`, `deployment`, `data-plane`, `node` and `user` talk to the control
-//! plane; `status`, `check`, `replica` and `audit` to the daemon of this host, through its Unix socket.
+//! plane; `status`, `check`, `revoke`, `replica` and `audit` to the daemon of this host, through its Unix socket.
 
 mod audit;
 mod check;
@@ -13,6 +13,7 @@ mod failure;
 mod host;
 mod output;
 mod replica;
+mod revoke;
 mod status;
 mod token;
 
@@ -36,6 +37,7 @@ use output::Output;
   halligan token create -n oncall --deployment-id dep_… --direct-access -e 30
   halligan check --deployment dep_… GET /api/v2/dags      would this token be let in, and why
   halligan status                                         how this host's daemon stands
+  halligan revoke tok_… --reason 'laptop lost'            end a token here and now, control plane or not
 
 Environment:
   HALLIGAN_API_TOKEN (else ASTRO_API_TOKEN)               the token to call the control plane with
@@ -110,6 +112,8 @@ enum Noun {
     Status,
     /// Would this token be allowed to do this, and why. Nothing is done and nothing recorded.
     Check(check::Arguments),
+    /// Revoke a token on this host, without the control plane; it is told when it can be reached.
+    Revoke(revoke::Arguments),
     /// Show, verify, export and import this host's replica.
     #[command(subcommand)]
     Replica(replica::Verb),
@@ -151,6 +155,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Noun::User(verb) => estate::user(verb, &global.control()?, output).await?,
         Noun::Status => status::run(&global.host()?, output).await?,
         Noun::Check(question) => return check::run(question, &global.host()?, output).await,
+        Noun::Revoke(arguments) => revoke::run(arguments, &global.host()?, output).await?,
         Noun::Replica(verb) => replica::run(verb, &global.host()?, output).await?,
         Noun::Audit(verb) => return audit::run(verb, &global.host()?, output).await,
         #[cfg(all(feature = "control", feature = "daemon"))]

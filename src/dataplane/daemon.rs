@@ -23,7 +23,9 @@ use super::http::{Face, Workers};
 use super::identity::{Identity, IdentityError, node_key, pinned_roots};
 use super::live::Live;
 use super::metrics::Metrics;
+use super::proof::{Nonces, Prover};
 use super::replication::Replication;
+use super::revocation::{LedgerError, Revocations};
 use super::routes::MapsError;
 use super::snapshot::{Snapshot, Staleness};
 use super::store::{ReplicaStore, StoreError};
@@ -59,6 +61,9 @@ pub enum StartError {
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The local revocations.
+    #[error(transparent)]
+    Revocations(#[from] LedgerError),
     /// The control plane, while enrolling.
     #[error("this node is not enrolled, and can't be: {0}")]
     Enrol(#[from] UpstreamError),
@@ -140,6 +145,11 @@ impl Daemon {
             Staleness { default: config.staleness.default_seconds, roles: config.staleness.roles.clone() };
         let store = open_replica(&state.join("replica.db"), &identity, &pinned, &staleness, &live, clock())?;
         let key = Arc::new(key);
+        let nonces = Nonces::new(&mut rng);
+        let prover = Arc::new(Prover { identity: identity.clone(), key: Arc::clone(&key), nonces });
+        // Before anything is answered: what was revoked here stays so.
+        let path = state.join("revocations.db");
+        let revocations = Arc::new(Revocations::open(&path, Arc::clone(&live), prover)?);
         let audit_path = state.join("audit.db");
         let open = || {
             let (node, key, clock) = (identity.node_id.clone(), Arc::clone(&key), Arc::clone(&clock));
@@ -185,6 +195,7 @@ impl Daemon {
         allowed.extend([0, admin::own_uid().map_err(failed)?]);
         let administration = Arc::new(Administration {
             replication: Arc::clone(&replication),
+            revocations,
             audit: Arc::clone(&audit),
             audit_path,
             identity: identity.clone(),

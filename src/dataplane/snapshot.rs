@@ -11,8 +11,9 @@ use crate::protocol::head::SignedHead;
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::keyset::Keyset;
 use crate::protocol::permission::PermissionSet;
-use crate::protocol::record::{DagTagsRecord, DeploymentRecord, Record, RecordKind};
+use crate::protocol::record::{DagTagsRecord, DeploymentRecord, NodeRecord, Record, RecordKind};
 use crate::protocol::role::{RoleBody, RoleDigest, RoleRef};
+use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 use crate::protocol::token::{DagTarget, RoleClaim, TokenRecord};
 
@@ -101,6 +102,8 @@ pub struct Local {
     pub revoked: BTreeMap<TokenId, Time>,
     /// This host's route maps. A change of them is in force from the next snapshot on that is built.
     pub routes: RouteMaps,
+    /// Revocations on the disk whose signer no replica has named yet.
+    pub(super) unproved: Arc<[String]>,
 }
 
 /// A replica made ready for deciding, and what this node adds to it. Each half is shared: changing one copies neither.
@@ -119,6 +122,7 @@ pub(super) struct Proved {
     pub(super) deployments: HashMap<DeploymentId, Deployment>,
     /// Deployment by host name. None: two deployments claim it, so it names neither.
     pub(super) hosts: HashMap<String, Option<DeploymentId>>,
+    pub(super) signers: Arc<Signers>,
 }
 
 impl Snapshot {
@@ -153,9 +157,14 @@ impl Snapshot {
                 }
             }
         }
-        let local = previous.map_or_else(Arc::default, |snapshot| Arc::clone(&snapshot.local));
+        let signers = Arc::new(signers(&records));
+        let local = match previous {
+            None => Arc::default(),
+            Some(previous) if previous.local.unproved.is_empty() => Arc::clone(&previous.local),
+            Some(previous) => Arc::new(previous.local.proved_by(&signers)),
+        };
         let (deployments, hosts) = deployments(&records, &local.routes);
-        let proved = Proved { keyset, head, staleness, signatures, grants, deployments, hosts };
+        let proved = Proved { keyset, head, staleness, signatures, grants, deployments, hosts, signers };
         Self { proved: Some(Arc::new(proved)), local }
     }
 
@@ -183,11 +192,34 @@ impl Snapshot {
         deployments.filter(|deployment| deployment.routes.is_none()).map(|deployment| &deployment.id)
     }
 
+    /// The nodes of the data plane, whose signature counts for a revocation.
+    #[must_use]
+    pub fn signers(&self) -> Arc<Signers> {
+        self.proved.as_ref().map_or_else(Arc::default, |proved| Arc::clone(&proved.signers))
+    }
+
+    /// Whether it knows a token, dead or alive.
+    #[must_use]
+    pub fn knows(&self, token: &TokenId) -> bool {
+        self.proved.as_ref().is_some_and(|proved| proved.grants.contains_key(token))
+    }
+
     /// How many tokens it knows, dead ones included.
     #[must_use]
     pub fn token_count(&self) -> usize {
         self.proved.as_ref().map_or(0, |proved| proved.grants.len())
     }
+}
+
+fn signers(records: &[Record]) -> Signers {
+    let mut signers = Signers::default();
+    for record in records.iter().filter(|record| record.kind == RecordKind::Node) {
+        let Ok(node) = serde_json::from_str::<NodeRecord>(&record.body) else { continue };
+        if node.id.as_str() == &*record.key {
+            signers.insert(&node);
+        }
+    }
+    signers
 }
 
 type Roles = HashMap<RoleRef, (RoleDigest, PermissionSet)>;

@@ -2,7 +2,7 @@
 //!
 //! Read it in the order a token's bytes take: [`jws`] proves who signed, [`token`] what was signed, [`role`] and
 //! [`permission`] what it allows. Then how a data plane comes to know: [`record`], [`digest`], [`head`], [`keyset`],
-//! [`bundle`]; and what it says back: [`event`].
+//! [`bundle`]; and what it says back: [`event`], [`revocation`], [`reconciliation`].
 
 pub mod bundle;
 pub mod digest;
@@ -13,7 +13,10 @@ pub mod jws;
 pub mod key;
 pub mod keyset;
 pub mod permission;
+pub mod reconciliation;
 pub mod record;
+pub mod revocation;
 pub mod role;
+pub mod signer;
 pub mod time;
 pub mod token;

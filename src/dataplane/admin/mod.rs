@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod replica;
+mod revocation;
 mod status;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -23,6 +24,7 @@ use super::Clock;
 use super::audit::AuditLog;
 use super::identity::Identity;
 use super::replication::Replication;
+use super::revocation::Revocations;
 use crate::protocol::key::PublicKey;
 
 /// The largest bundle that is taken in through the socket, in bytes.
@@ -32,6 +34,8 @@ const MAX_BUNDLE: usize = 256 << 20;
 pub struct Administration {
     /// The replica.
     pub replication: Arc<Replication>,
+    /// What was revoked on hosts of this data plane.
+    pub revocations: Arc<Revocations>,
     /// The audit log.
     pub audit: Arc<AuditLog>,
     /// Its database.
@@ -73,6 +77,15 @@ pub fn own_uid() -> std::io::Result<u32> {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(Option<u32>);
 
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(uid) => write!(f, "uid {uid}"),
+            None => f.write_str("an unknown user"),
+        }
+    }
+}
+
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         Self(stream.io().peer_cred().ok().map(|credentials| credentials.uid()))
@@ -88,6 +101,7 @@ pub fn router(administration: Arc<Administration>) -> Router {
         .route("/v1/replica/verify", post(replica::prove))
         .route("/v1/replica/export", get(replica::export))
         .route("/v1/replica/import", post(replica::import).layer(DefaultBodyLimit::max(MAX_BUNDLE)))
+        .route("/v1/revocations", get(revocation::list).post(revocation::revoke))
         .route("/v1/audit", get(audit::tail))
         .route("/v1/audit/verify", post(audit::verify))
         .layer(from_fn_with_state(Arc::clone(&administration), guard))

@@ -1,0 +1,59 @@
+//! `halligan revoke`: ends a token on this host, and lists what was ended so.
+
+use clap::Args;
+use reqwest::Method;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::host::Host;
+use super::output::{Column, Output};
+
+/// Revokes a token on this host. It is refused here from when the command returns, on the other nodes of the data plane
+/// as soon as they can be reached, and everywhere once the control plane knows. It can't be taken back.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  halligan revoke tok_… --reason 'laptop lost, INC-1234'
+  halligan revoke --list")]
+pub(super) struct Arguments {
+    /// The token's id.
+    #[arg(required_unless_present = "list", requires = "reason")]
+    id: Option<String>,
+    /// Why: one line for whoever reads the log later.
+    #[arg(long, short, value_name = "TEXT")]
+    reason: Option<String>,
+    /// List the tokens that were revoked on hosts of this data plane, as far as this one knows.
+    #[arg(long, conflicts_with_all = ["id", "reason"])]
+    list: bool,
+}
+
+const LIST: [Column; 6] = [
+    ("TOKEN", "tokenId"),
+    ("REVOKED", "revokedAt"),
+    ("ON", "nodeId"),
+    ("BY", "operator"),
+    ("REASON", "reason"),
+    ("CONTROL PLANE", "answer"),
+];
+
+pub(super) async fn run(arguments: Arguments, host: &Host, output: Output) -> Result<(), Failure> {
+    let (Some(id), Some(reason)) = (arguments.id, arguments.reason) else {
+        output.list(&host.call(Method::GET, "/v1/revocations", None).await?, &LIST);
+        return Ok(());
+    };
+    let asked = json!({ "tokenId": id, "reason": reason });
+    let done = host.call(Method::POST, "/v1/revocations", Some(asked)).await?;
+    if output.json {
+        output.one(&done, &[]);
+    } else if done["new"] == true {
+        output.say(&format!("revoked {id} on this host; the control plane is told when it can be reached"));
+    } else {
+        output.say(&format!("{id} was revoked on this host before"));
+    }
+    if done["known"] == false {
+        eprintln!("warning: this node's replica holds no token {id}; should it ever come, it is revoked");
+    }
+    if done["new"] == true && done["event"].is_null() {
+        eprintln!("warning: the audit log could not take the event; the revocation stands all the same");
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! Local revocations: access taken away on a host, signed with the key of its node. A node can take access away so, never
+//! give any: there is nothing in one that could.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::id::{NodeId, TokenId};
+use super::jws::{self, JwsError, Typ, Unverified};
+use super::key::SigningKey;
+use super::signer::Signers;
+use super::time::Time;
+
+/// The longest revocation accepted, in bytes: the longest reason in its widest spelling, and the rest.
+pub const MAX_REVOCATION: usize = 8 * 1024;
+/// The longest reason, in characters.
+pub const MAX_REASON: usize = 500;
+
+/// The claims of a revocation (RFC 7519).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revocation {
+    /// The node it was made on.
+    pub iss: NodeId,
+    /// The token it ends.
+    pub sub: TokenId,
+    /// When it was made.
+    pub iat: Time,
+    /// Its own identifier.
+    pub jti: String,
+    /// Who made it: the user the kernel named.
+    pub operator: String,
+    /// Why, in the operator's words.
+    pub reason: String,
+}
+
+/// Why a revocation is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RevocationError {
+    /// Not a revocation signed by a node of this data plane.
+    #[error("the revocation is not believed: {0}")]
+    Jws(#[from] JwsError),
+    /// Signed with the key of another node than it names.
+    #[error("the revocation names node {0}, which has another key")]
+    Issuer(NodeId),
+    /// Made on a node that had been retired.
+    #[error("node {node} was retired at {retired_at}, before it signed this revocation")]
+    Retired {
+        /// The node.
+        node: NodeId,
+        /// When it was retired.
+        retired_at: Time,
+    },
+    /// A reason nobody can read.
+    #[error("the reason is empty, longer than {MAX_REASON} characters, or more than one line")]
+    Reason,
+}
+
+/// Whether `reason` may stand in a revocation: one line, 1 to [`MAX_REASON`] characters.
+pub fn check_reason(reason: &str) -> Result<(), RevocationError> {
+    let readable = !reason.trim().is_empty()
+        && reason.chars().count() <= MAX_REASON
+        && !reason.chars().any(char::is_control);
+    if readable { Ok(()) } else { Err(RevocationError::Reason) }
+}
+
+/// Signs a revocation.
+#[must_use]
+#[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
+pub fn sign_revocation(revocation: &Revocation, key: &SigningKey) -> String {
+    jws::sign(Typ::LocalRevocation, &serde_json::to_vec(revocation).expect("a revocation serializes"), key)
+}
+
+/// A revocation whose signature held, with the very text that was signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedRevocation {
+    revocation: Revocation,
+    text: String,
+}
+
+impl SignedRevocation {
+    /// Proves that the node it names signed `text`. That is enough for one that was admitted before; a new one is
+    /// [admitted](Self::admit).
+    pub fn verify(text: &str, signers: &Signers) -> Result<Self, RevocationError> {
+        let unverified = Unverified::parse(text.as_bytes(), MAX_REVOCATION)?;
+        let key = signers.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
+        let revocation: Revocation = unverified.verify(Typ::LocalRevocation, key)?.claims()?;
+        if signers.get(&revocation.iss).is_none_or(|signer| signer.key != *key) {
+            return Err(RevocationError::Issuer(revocation.iss));
+        }
+        check_reason(&revocation.reason)?;
+        Ok(Self { revocation, text: text.into() })
+    }
+
+    /// Proves that the node it names signed `text` before it was retired. What was in force stays so: a node that is
+    /// retired later does not take back what it took away.
+    pub fn admit(text: &str, signers: &Signers) -> Result<Self, RevocationError> {
+        let signed = Self::verify(text, signers)?;
+        let node = &signed.revocation.iss;
+        match signers.get(node).and_then(|signer| signer.retired_at) {
+            Some(retired_at) if signed.revocation.iat >= retired_at => {
+                Err(RevocationError::Retired { node: node.clone(), retired_at })
+            }
+            _ => Ok(signed),
+        }
+    }
+
+    /// What was signed.
+    #[must_use]
+    pub fn revocation(&self) -> &Revocation {
+        &self.revocation
+    }
+
+    /// The compact JWS, byte for byte.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::protocol::record::NodeRecord;
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_seed(&[seed; 32])
+    }
+
+    fn node(id: &str, seed: u8, retired_at: Option<i64>) -> NodeRecord {
+        NodeRecord {
+            id: id.parse().unwrap(),
+            name: id.into(),
+            key: key(seed).public().jwk(),
+            retired_at: retired_at.map(Time::from_unix),
+        }
+    }
+
+    fn revocation(iss: &str, iat: i64) -> Revocation {
+        Revocation {
+            iss: iss.parse().unwrap(),
+            sub: "tok_a".parse().unwrap(),
+            iat: Time::from_unix(iat),
+            jti: "a-1".into(),
+            operator: "uid 0".into(),
+            reason: "lost laptop".into(),
+        }
+    }
+
+    #[test]
+    fn only_the_node_it_names_can_have_signed_it() {
+        let signers: Signers = [&node("nod_a", 1, None), &node("nod_b", 2, None)].into_iter().collect();
+        let good = sign_revocation(&revocation("nod_a", 10), &key(1));
+        assert_eq!(SignedRevocation::admit(&good, &signers).unwrap().as_str(), good);
+        let others = sign_revocation(&revocation("nod_a", 10), &key(2));
+        assert!(matches!(SignedRevocation::admit(&others, &signers), Err(RevocationError::Issuer(_))));
+        let stranger = sign_revocation(&revocation("nod_a", 10), &key(3));
+        assert_eq!(
+            SignedRevocation::admit(&stranger, &signers),
+            Err(RevocationError::Jws(JwsError::KeyUnknown))
+        );
+        let mut bent = good.into_bytes();
+        let middle = bent.len() / 2;
+        bent[middle] = if bent[middle] == b'A' { b'B' } else { b'A' };
+        assert!(SignedRevocation::admit(std::str::from_utf8(&bent).unwrap(), &signers).is_err());
+    }
+
+    #[test]
+    fn a_host_that_enrolled_twice_signs_for_both_its_nodes() {
+        let signers: Signers = [&node("nod_a", 1, Some(5)), &node("nod_b", 1, None)].into_iter().collect();
+        for iss in ["nod_a", "nod_b"] {
+            let text = sign_revocation(&revocation(iss, 1), &key(1));
+            assert!(SignedRevocation::admit(&text, &signers).is_ok(), "{iss}");
+        }
+    }
+
+    #[test]
+    fn a_retired_nodes_signature_does_not_count_from_its_retirement_on() {
+        let signers: Signers = [&node("nod_a", 1, Some(10))].into_iter().collect();
+        let at = |iat| sign_revocation(&revocation("nod_a", iat), &key(1));
+        assert!(SignedRevocation::admit(&at(9), &signers).is_ok());
+        for iat in [10, 11] {
+            let refused = SignedRevocation::admit(&at(iat), &signers);
+            assert!(matches!(refused, Err(RevocationError::Retired { .. })), "{iat}");
+            assert!(SignedRevocation::verify(&at(iat), &signers).is_ok(), "what was admitted is kept");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_one_readable_line() {
+        assert!(check_reason(&"é".repeat(MAX_REASON)).is_ok());
+        for bad in ["", "  ", "two\nlines", "bell\u{7}", &"x".repeat(MAX_REASON + 1)] {
+            assert_eq!(check_reason(bad), Err(RevocationError::Reason), "{bad:?}");
+        }
+        let longest = Revocation { reason: "\u{10ffff}".repeat(MAX_REASON), ..revocation("nod_a", 1) };
+        assert!(sign_revocation(&longest, &key(1)).len() < MAX_REVOCATION, "the longest reason fits");
+    }
+
+    #[test]
+    fn nothing_but_the_known_claims_is_taken() {
+        let signers: Signers = [&node("nod_a", 1, None)].into_iter().collect();
+        let mut claims = serde_json::to_value(revocation("nod_a", 1)).unwrap();
+        claims["role"] = "DEPLOYMENT_ADMIN@1".into();
+        let text = jws::sign(Typ::LocalRevocation, claims.to_string().as_bytes(), &key(1));
+        assert!(matches!(
+            SignedRevocation::admit(&text, &signers),
+            Err(RevocationError::Jws(JwsError::Claims(_)))
+        ));
+    }
+}
