@@ -6,6 +6,8 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod configuration;
 #[cfg(feature = "control")]
 pub mod controlplane;
 #[cfg(feature = "daemon")]

@@ -9,7 +9,7 @@ use getrandom::SysRng;
 use halligan::clock::wall;
 use halligan::dataplane::config::Config;
 use halligan::dataplane::daemon::{Daemon, StartError};
-use halligan::dataplane::identity::{check_key_file, pinned_roots};
+use halligan::dataplane::identity::{Absent, Identity, pinned_roots, read_node_key};
 use halligan::exit;
 use rand_core::UnwrapErr;
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,10 +50,14 @@ fn main() -> ExitCode {
     };
     if let Some(Command::CheckConfig) = arguments.command {
         let checked = pinned_roots(&config.trust.root_keys, config.trust.threshold)
-            .and_then(|_| check_key_file(&config.key_file()))
-            .and_then(|()| config.upstream_key_file().map_or(Ok(()), |file| check_key_file(&file)))
+            .and_then(|_| Identity::read(&config.state_dir.join("node.json")))
+            .and_then(|known| read_node_key(&config.key_file(), config.absent_key(known.is_some())))
+            .and_then(|_| {
+                let own = config.upstream_key_file();
+                own.map_or(Ok(None), |file| read_node_key(&file, Absent::Make))
+            })
             .map_err(StartError::from)
-            .and_then(|()| Ok(config.route_maps()?));
+            .and_then(|_| Ok(config.route_maps()?));
         return match checked {
             Ok(_) => {
                 println!("{}: ok", arguments.config.display());
@@ -66,7 +70,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = match &error {
-                StartError::Identity(_) | StartError::Routes(_) | StartError::NotEnrolled => exit::CONFIG,
+                StartError::Identity(_)
+                | StartError::Upstream(_)
+                | StartError::Routes(_)
+                | StartError::NotEnrolled => exit::CONFIG,
                 StartError::Enrol(_) | StartError::Listen { .. } => exit::UNAVAILABLE,
                 StartError::Answer(_) => exit::DATAERR,
                 StartError::State { .. }

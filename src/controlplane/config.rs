@@ -6,25 +6,14 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::configuration;
+
 /// Why the configuration is not taken.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// The file can't be read.
-    #[error("the configuration {path} can't be read: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is not of this shape.
-    #[error("the configuration {path} is not understood: {source}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
-    },
+    /// The file.
+    #[error(transparent)]
+    File(#[from] configuration::ConfigError),
     /// The issuer is no URL of a control plane.
     #[error("issuer = {0:?} in the configuration is not https:// (or http:// on loopback) without a path")]
     Issuer(String),
@@ -57,10 +46,7 @@ pub struct Tls {
 impl Config {
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        let config: Self = toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })?;
+        let config: Self = configuration::read(path)?;
         check_issuer(&config.issuer)?;
         Ok(config)
     }

@@ -7,31 +7,11 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use thiserror::Error;
 
+use super::identity::Absent;
 use super::routes::{MapsError, RouteMaps};
+use crate::configuration::{self, ConfigError};
 use crate::protocol::id::DeploymentId;
-
-/// Why the configuration is not taken.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The file can't be read.
-    #[error("the configuration {path} can't be read: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is not of this shape.
-    #[error("the configuration {path} is not understood: {source}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
-    },
-}
 
 /// All of it.
 #[derive(Clone, Debug, Deserialize)]
@@ -248,10 +228,13 @@ fn one() -> u32 {
 impl Config {
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })
+        configuration::read(path)
+    }
+
+    /// What to do where the node's key is not there.
+    #[must_use]
+    pub fn absent_key(&self, enrolled: bool) -> Absent {
+        if enrolled || self.node.key_file.is_some() { Absent::Refuse } else { Absent::Make }
     }
 
     /// The route maps of this host.

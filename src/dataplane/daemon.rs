@@ -20,7 +20,7 @@ use super::audit::{AuditError, AuditLog};
 use super::authorize::Authorizer;
 use super::config::Config;
 use super::http::{Face, Workers};
-use super::identity::{Identity, IdentityError, node_key, pinned_roots};
+use super::identity::{Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key};
 use super::live::Live;
 use super::metrics::Metrics;
 use super::proof::{Nonces, Prover};
@@ -64,6 +64,9 @@ pub enum StartError {
     /// The local revocations.
     #[error(transparent)]
     Revocations(#[from] LedgerError),
+    /// The way to the control plane.
+    #[error(transparent)]
+    Upstream(UpstreamError),
     /// The control plane, while enrolling.
     #[error("this node is not enrolled, and can't be: {0}")]
     Enrol(#[from] UpstreamError),
@@ -124,15 +127,19 @@ impl Daemon {
         mut rng: R,
     ) -> Result<Self, StartError> {
         let state = config.state_dir.clone();
+        // What only reads comes first: a configuration that is wrong leaves nothing behind.
+        let pinned = pinned_roots(&config.trust.root_keys, config.trust.threshold)?;
+        let routes = config.route_maps()?;
+        let upstream =
+            Upstream::new(config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref())
+                .map_err(StartError::Upstream)?;
+        let path = state.join("node.json");
+        let known = Identity::read(&path)?;
+        let key = read_node_key(&config.key_file(), config.absent_key(known.is_some()))?;
         std::fs::create_dir_all(&state)
             .map_err(|source| StartError::State { path: state.clone(), source })?;
-        let routes = config.route_maps()?;
-        let pinned = pinned_roots(&config.trust.root_keys, config.trust.threshold)?;
-        let key = node_key(&config.key_file(), &mut rng)?;
-        let upstream =
-            Upstream::new(config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref())?;
-        let path = state.join("node.json");
-        let identity = if let Some(identity) = Identity::read(&path)? {
+        let key = if let Some(key) = key { key } else { make_node_key(&config.key_file(), &mut rng)? };
+        let identity = if let Some(identity) = known {
             identity
         } else {
             let identity = enrol(&config, &upstream, &key, clock(), &mut rng).await?;
@@ -156,7 +163,7 @@ impl Daemon {
             AuditLog::open(&audit_path, node, key, clock, config.audit.max_queue)
         };
         let audit = match open() {
-            Err(AuditError::Database(error)) if damaged(&error) => {
+            Err(error) if unreadable(&error) => {
                 let aside = set_aside(&audit_path, clock())?;
                 let what = format!("{error}: the audit log was moved to {}", aside.display());
                 live.alarms.raise(AlarmKind::Damaged, &what, clock());
@@ -248,7 +255,11 @@ fn upstream_identity(
     let (Some(wanted), Some(key_file)) = (&config.upstream_identity, config.upstream_key_file()) else {
         return Ok(None);
     };
-    let identity = UpstreamIdentity::new(node_key(&key_file, rng)?, wanted.clone(), Arc::clone(clock));
+    let key = match read_node_key(&key_file, Absent::Make)? {
+        Some(key) => key,
+        None => make_node_key(&key_file, rng)?,
+    };
+    let identity = UpstreamIdentity::new(key, wanted.clone(), Arc::clone(clock));
     let path = wanted.jwks_file.clone().unwrap_or_else(|| config.state_dir.join("jwks.json"));
     identity.write_jwks(&path).map_err(|source| IdentityError::File { path, source })?;
     Ok(Some(Arc::new(identity)))
@@ -297,6 +308,15 @@ fn damaged(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
         || matches!(error, rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::Utf8Error(..))
+}
+
+/// Whether a log can't be gone on with, rather than not be written just now.
+fn unreadable(error: &AuditError) -> bool {
+    match error {
+        AuditError::Database(error) => damaged(error),
+        AuditError::Tail(_) => true,
+        AuditError::Thread(_) => false,
+    }
 }
 
 /// Moves a database out of the way, with what SQLite keeps beside it.

@@ -24,6 +24,11 @@ pub enum IdentityError {
         /// Why.
         source: std::io::Error,
     },
+    /// A private key that should be there is not.
+    #[error(
+        "the key file {0} is not there; put the node's key back, or enrol the node anew in an empty state directory"
+    )]
+    Missing(PathBuf),
     /// Others may read a private key.
     #[error("the key file {0} can be read by others than its owner; run chmod 600 on it")]
     Exposed(PathBuf),
@@ -97,30 +102,40 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), |directory| std::fs::File::open(directory)?.sync_all())
 }
 
-/// Reads the node's key, or makes one where there is none.
-pub fn node_key(path: &Path, rng: &mut dyn CryptoRng) -> Result<SigningKey, IdentityError> {
-    let failed = |source| IdentityError::File { path: path.into(), source };
-    if !path.exists() {
-        let key = SigningKey::generate(rng);
-        write_private(path, key.to_pkcs8_pem().as_bytes()).map_err(failed)?;
-        return Ok(key);
-    }
-    check_key_file(path)?;
-    let pem = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
-    SigningKey::from_pkcs8_pem(&pem).map_err(|source| IdentityError::Key { path: path.into(), source })
+/// What to do where the node's key is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// Make one: the node is not enrolled yet, and the place is its own.
+    Make,
+    /// Say so. A key that was named is one somebody keeps; and a node that is enrolled is known by the key it had: with
+    /// another one it could neither reach its control plane nor vouch for its own log.
+    Refuse,
 }
 
-/// Refuses a key file that others can read. One that is not there yet is made at the first start.
-pub fn check_key_file(path: &Path) -> Result<(), IdentityError> {
+/// Reads the node's key; `None` where there is none yet and one may be made.
+pub fn read_node_key(path: &Path, absent: Absent) -> Result<Option<SigningKey>, IdentityError> {
+    let failed = |source| IdentityError::File { path: path.into(), source };
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
-            Err(IdentityError::Exposed(path.into()))
+            return Err(IdentityError::Exposed(path.into()));
         }
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(IdentityError::File { path: path.into(), source })
+        Ok(_) => {}
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
+            return if absent == Absent::Make { Ok(None) } else { Err(IdentityError::Missing(path.into())) };
         }
-        _ => Ok(()),
+        Err(source) => return Err(failed(source)),
     }
+    let pem = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
+    let key = SigningKey::from_pkcs8_pem(&pem);
+    key.map(Some).map_err(|source| IdentityError::Key { path: path.into(), source })
+}
+
+/// Makes the node's key.
+pub fn make_node_key(path: &Path, rng: &mut dyn CryptoRng) -> Result<SigningKey, IdentityError> {
+    let key = SigningKey::generate(rng);
+    write_private(path, key.to_pkcs8_pem().as_bytes())
+        .map_err(|source| IdentityError::File { path: path.into(), source })?;
+    Ok(key)
 }
 
 /// Reads the pinned roots: every `*.pem` of a directory.

@@ -1,0 +1,73 @@
+//! Reading a configuration file (TOML) of either plane: all of it, or a sentence that says where it is wrong.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// Why a configuration file is not taken.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("the configuration {path} can't be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not of this shape.
+    #[error("the configuration {path} is not understood: line {line}: {what}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong there.
+        what: String,
+    },
+}
+
+/// Reads the file at `path`.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    toml::from_str(&text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        // One line: without the excerpt the parser would print.
+        let what = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
+        ConfigError::Parse { path: path.into(), line, what }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_named_in_one_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.toml");
+        for (text, line, word) in
+            [("a = 1\nb = 2\n", 2, "`b`"), ("a = \"one\"", 1, "u32"), ("a = 1\n\nnonsense", 3, "")]
+        {
+            #[derive(Debug, serde::Deserialize)]
+            #[serde(deny_unknown_fields)]
+            #[expect(dead_code, reason = "only what is wrong with it is looked at")]
+            struct Shape {
+                a: u32,
+            }
+            std::fs::write(&path, text).unwrap();
+            match read::<Shape>(&path) {
+                Err(ConfigError::Parse { line: found, what, .. }) => {
+                    assert_eq!(found, line, "{what}");
+                    assert!(what.contains(word) && !what.contains('\n'), "{what}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
