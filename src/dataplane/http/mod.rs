@@ -42,6 +42,10 @@ impl Face {
                 None => plain(StatusCode::NOT_FOUND, "not found\n"),
             };
         }
+        if let Some(rest) = path.strip_prefix("/v1/ext_authz/") {
+            let deployment = rest.split_once('/').map_or(rest, |(deployment, _)| deployment);
+            return self.ext_authz(deployment, peer, request).await;
+        }
         match path {
             "/healthz" => plain(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(),
@@ -77,13 +81,26 @@ impl Face {
         }
     }
 
+    /// The request is told in headers.
     async fn authorize(&self, deployment: Option<&str>, peer: IpAddr, request: &Parts) -> Answer {
-        // What can't be told without doubt has no path, and is denied for that, unless its token is worth less still.
-        let original = Original::read(&request.headers, peer, &self.trusted)
-            .unwrap_or_else(|_| Original::unknown(request.method.as_str(), peer));
+        let original = Original::read(&request.headers, peer, &self.trusted);
+        let original = original.unwrap_or_else(|_| Original::unknown(request.method.as_str(), peer));
         let host = original.host.as_deref().unwrap_or("");
+        self.tell(deployment.map_or(Target::Host(host), Target::Id), &original, request).await
+    }
+
+    /// The request is what is asked with, behind a prefix: Envoy's ext_authz over HTTP.
+    async fn ext_authz(&self, deployment: &str, peer: IpAddr, request: &Parts) -> Answer {
+        let prefix = "/v1/ext_authz/".len() + deployment.len();
+        let original = Original::behind(prefix, request, peer, &self.trusted);
+        let original = original.unwrap_or_else(|_| Original::unknown(request.method.as_str(), peer));
+        self.tell(Target::Id(deployment), &original, request).await
+    }
+
+    /// What can't be told without doubt has no path, and is denied for that, unless its token is worth less still.
+    async fn tell(&self, deployment: Target<'_>, original: &Original<'_>, request: &Parts) -> Answer {
         let facts = RequestFacts {
-            deployment: deployment.map_or(Target::Host(host), Target::Id),
+            deployment,
             method: original.method,
             uri: original.uri,
             client: Some(original.client),

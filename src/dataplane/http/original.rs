@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
 use ipnet::IpNet;
 
 use super::host_name;
@@ -73,6 +74,29 @@ impl<'h> Original<'h> {
         Ok(Self { method, uri, host: family.host.or(host).map(host_name), client })
     }
 
+    /// What a peer asks with, without the first `prefix` bytes of its path.
+    pub(super) fn behind(
+        prefix: usize,
+        request: &'h Parts,
+        peer: IpAddr,
+        trusted: &[IpNet],
+    ) -> Result<Self, Reason> {
+        if !trusts(trusted, peer) {
+            return Err(Reason::PathInvalid);
+        }
+        let uri = request.uri.path_and_query().and_then(|target| target.as_str().get(prefix..));
+        let mut host = None;
+        for value in request.headers.get_all(header::HOST) {
+            once(&mut host, value)?;
+        }
+        Ok(Self {
+            method: request.method.as_str(),
+            uri: uri.ok_or(Reason::PathInvalid)?,
+            host: host.map(host_name),
+            client: last_hop(&request.headers, trusted).unwrap_or(peer),
+        })
+    }
+
     /// What is left when nobody who may tells: the request that came, and nothing it asks for.
     pub(super) fn unknown(method: &'h str, peer: IpAddr) -> Self {
         Self { method, uri: "", host: None, client: peer }
@@ -103,7 +127,7 @@ mod tests {
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|&(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).fold(
             HeaderMap::new(),
-            |mut map, (name, value): (hyper::header::HeaderName, _)| {
+            |mut map, (name, value): (header::HeaderName, _)| {
                 map.append(name, value);
                 map
             },

@@ -1,0 +1,15 @@
+//! The proxies in front of deployments, each as its example under `docs/examples` configures it, and all of them held to
+//! the same promises (contract.rs) while the control plane is gone.
+
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod caddy;
+mod contract;
+mod envoy;
+mod haproxy;
+mod nginx;
+#[path = "../rig/mod.rs"]
+mod rig;
+mod traefik;
+mod upstream;
+mod wire;

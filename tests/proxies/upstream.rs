@@ -1,0 +1,118 @@
+//! A deployment that answers with what it was asked, so that a test sees what came through.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::rig::Answer;
+
+/// A request as it arrived.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Seen {
+    pub method: String,
+    pub target: String,
+    pub headers: BTreeMap<String, Vec<String>>,
+    pub body: String,
+}
+
+impl Seen {
+    /// What `answer` says the upstream saw.
+    pub fn in_answer(answer: &Answer) -> Self {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+    }
+
+    /// The one value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        match self.headers.get(name).map(Vec::as_slice) {
+            None => None,
+            Some([value]) => Some(value),
+            Some(values) => panic!("{name} stands more than once: {values:?}"),
+        }
+    }
+}
+
+/// It listens until the test ends.
+pub struct Upstream {
+    pub port: u16,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Upstream {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let count = Arc::clone(&count);
+                std::thread::spawn(move || answer(stream, &count));
+            }
+        });
+        Self { port, asked }
+    }
+
+    /// How many requests have come through so far.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// Answers one request and closes. What is no request (a proxy's early connection) gets no answer.
+fn answer(stream: TcpStream, asked: &AtomicUsize) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut line = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        Some(line.trim_end_matches(['\r', '\n']).to_owned())
+    };
+    let first = line().filter(|first| !first.is_empty())?;
+    let (method, rest) = first.split_once(' ')?;
+    let (target, _version) = rest.rsplit_once(' ')?;
+    let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    loop {
+        let line = line()?;
+        let Some((name, value)) = line.split_once(':') else { break };
+        headers.entry(name.to_ascii_lowercase()).or_default().push(value.trim().to_owned());
+    }
+    asked.fetch_add(1, Ordering::SeqCst);
+    let mut body = Vec::new();
+    if headers.contains_key("transfer-encoding") {
+        loop {
+            let mut size = String::new();
+            reader.read_line(&mut size).ok()?;
+            let size = usize::from_str_radix(size.trim(), 16).ok()?;
+            let mut chunk = vec![0; size + 2];
+            reader.read_exact(&mut chunk).ok()?;
+            if size == 0 {
+                break;
+            }
+            body.extend_from_slice(&chunk[..size]);
+        }
+    } else if let Some(length) = headers.get("content-length") {
+        body.resize(length.first()?.parse().ok()?, 0);
+        reader.read_exact(&mut body).ok()?;
+    }
+    let seen = Seen {
+        method: method.to_owned(),
+        target: target.to_owned(),
+        headers,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    };
+    let body = serde_json::to_string(&seen).ok()?;
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let mut stream = stream;
+    stream.write_all(head.as_bytes()).ok()?;
+    if seen.method != "HEAD" {
+        stream.write_all(body.as_bytes()).ok()?;
+    }
+    Some(())
+}
