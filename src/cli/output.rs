@@ -91,7 +91,9 @@ pub(super) fn line(text: &str) {
 
 /// A value as people read it: instants as dates, lists with commas, nothing as a dash.
 fn text(member: &str, value: &Value) -> String {
-    let instant = member.ends_with("At") || ["time", "controlPlane.since"].contains(&member);
+    const INSTANTS: [&str; 4] =
+        ["time", "controlPlane.since", "controlPlane.lastRenewal", "controlPlane.nextAttempt"];
+    let instant = member.ends_with("At") || INSTANTS.contains(&member);
     match value {
         Value::Null => "-".into(),
         Value::Number(number) if instant => {

@@ -20,8 +20,8 @@ impl ControlPlane {
         if !matches!(typ, Typ::User | Typ::Standard) {
             return Err(Error::Unauthenticated("a token of this kind opens nothing here"));
         }
-        let key = self
-            .signing
+        let signing = self.signing();
+        let key = signing
             .keyset
             .token_key(unverified.kid())
             .ok_or(Error::Unauthenticated("the token's key is unknown"))?;

@@ -1,5 +1,11 @@
 //! The feed: what has changed since a version, under a freshly signed head. Every answer is a heartbeat.
+//!
+//! An answer is written once, aside, and handed out from there: a slow node keeps no lock, and a large answer that broke
+//! off is taken up where it broke.
 
+mod spool;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -11,17 +17,29 @@ use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::head::{Head, sign_head};
 use crate::protocol::record::{Record, RecordKind};
 
+pub use spool::{Answer, Spool};
+
 /// How long a head may be taken from a feed, in seconds.
 const HEAD_LIFETIME: i64 = 900;
 /// The longest an answer is held back, in seconds.
 pub const MAX_WAIT: u64 = 55;
 
+/// What a node holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The version of its head; 0 for nothing.
+    pub version: u64,
+    /// The version of its keyset; 0 for none.
+    pub keyset: u64,
+}
+
 impl ControlPlane {
-    /// Waits until the replica of `data_plane` is past `since`, or `wait` seconds have gone.
-    pub async fn wait_for_change(&self, data_plane: &str, since: u64, wait: u64) -> Result<(), Error> {
+    /// Waits until there is something a node that holds `held` does not know, or `wait` seconds have gone.
+    pub async fn wait_for_change(&self, data_plane: &str, held: Held, wait: u64) -> Result<(), Error> {
         let mut notices = self.store.changes();
         let changed = async {
-            while self.version(data_plane)? == since {
+            while self.version(data_plane)? == held.version && self.signing().keyset.version() <= held.keyset
+            {
                 if notices.changed().await.is_err() {
                     break;
                 }
@@ -42,9 +60,10 @@ impl ControlPlane {
         })
     }
 
-    /// The bundle from version `since` to now; a snapshot when `since` is 0 or none of ours.
-    pub fn feed(&self, data_plane: &str, since: u64, keyset: u64) -> Result<Vec<u8>, Error> {
-        self.store.read(|connection| {
+    /// The bundle from what a node holds to now; a snapshot when it holds nothing, or nothing of ours.
+    pub fn feed(&self, data_plane: &str, held: Held) -> Result<Arc<Answer>, Error> {
+        let signing = self.signing();
+        self.store.read_at_leisure(|connection| {
             let (version, count, lanes): (u64, u64, Vec<u8>) = connection.query_row(
                 "SELECT version, count, digest FROM data_plane WHERE id = ?1",
                 [data_plane],
@@ -52,7 +71,13 @@ impl ControlPlane {
             )?;
             let digest = ReplicaDigest::from_bytes(&lanes).ok_or(rusqlite::Error::InvalidQuery)?;
             let now = self.now();
-            let head = Head {
+            let base = if held.version <= version { held.version } else { 0 };
+            let known = usize::try_from(held.keyset).unwrap_or(0).min(signing.chain.len());
+            let what = format!("{data_plane}-{base}-{version}-{known}-{}", signing.keyset.version());
+            if let Some(answer) = self.spool.recent(&what, now) {
+                return Ok(answer);
+            }
+            let stated = Head {
                 iss: self.issuer.clone(),
                 aud: data_plane.parse().map_err(|_| Error::NotFound("data plane"))?,
                 version,
@@ -60,24 +85,26 @@ impl ControlPlane {
                 count,
                 iat: now,
                 exp: now.plus(HEAD_LIFETIME),
-                keyset: self.signing.keyset.version(),
+                keyset: signing.keyset.version(),
             };
-            let base = if since <= version { since } else { 0 };
-            let known = usize::try_from(keyset).unwrap_or(0).min(self.signing.chain.len());
-            let keysets = &self.signing.chain[known..];
-            let mut writer =
-                BundleWriter::new(Vec::new(), keysets, &sign_head(&head, &self.signing.replica), base)?;
+            let text = sign_head(&stated, &signing.replica);
+            let mut writer = BundleWriter::new(Spool::page(), &signing.chain[known..], &text, base)?;
             write_changes(connection, data_plane, base, &mut writer)?;
-            Ok(writer.finish()?)
+            Ok(self.spool.keep(what, now, writer.finish()?)?)
         })
+    }
+
+    /// The answer that `tag` names, if it is still kept.
+    pub fn feed_again(&self, tag: &str) -> Option<Arc<Answer>> {
+        self.spool.find(tag, self.now())
     }
 }
 
-fn write_changes(
+fn write_changes<W: std::io::Write>(
     connection: &Connection,
     data_plane: &str,
     base: u64,
-    writer: &mut BundleWriter<Vec<u8>>,
+    writer: &mut BundleWriter<W>,
 ) -> Result<(), Error> {
     let mut statement = connection.prepare_cached(
         "SELECT kind, key, body FROM change LEFT JOIN record USING (data_plane, kind, key) WHERE data_plane = ?1 AND version > ?2",

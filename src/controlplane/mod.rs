@@ -23,11 +23,12 @@ pub mod tokens;
 pub mod users;
 pub mod workspaces;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rand_core::CryptoRng;
 
-use self::signing::Signing;
+use self::feed::Spool;
+use self::signing::{Signing, SigningError};
 use self::store::Store;
 use crate::protocol::id::random_id;
 use crate::protocol::time::Time;
@@ -38,7 +39,8 @@ pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 /// A control plane.
 pub struct ControlPlane {
     store: Store,
-    signing: Signing,
+    signing: RwLock<Arc<Signing>>,
+    spool: Spool,
     issuer: String,
     clock: Clock,
     rng: Mutex<Box<dyn CryptoRng + Send>>,
@@ -54,13 +56,32 @@ impl ControlPlane {
         clock: Clock,
         rng: Box<dyn CryptoRng + Send>,
     ) -> Self {
-        Self { store, signing, issuer, clock, rng: Mutex::new(rng) }
+        let signing = RwLock::new(Arc::new(signing));
+        Self { store, signing, spool: Spool::default(), issuer, clock, rng: Mutex::new(rng) }
     }
 
     /// Its public URL.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    /// The keys it signs with, and the keysets that vouch for them.
+    fn signing(&self) -> Arc<Signing> {
+        Arc::clone(&self.signing.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Signs with other keys from now on, and gives every node the keysets that vouch for them at once.
+    pub fn sign_with(&self, signing: Signing) -> Result<(), SigningError> {
+        let mut held = self.signing.write().unwrap_or_else(PoisonError::into_inner);
+        let (have, got) = (held.keyset.version(), signing.keyset.version());
+        if got < have {
+            return Err(SigningError::Older { have, got });
+        }
+        *held = Arc::new(signing);
+        drop(held);
+        self.store.wake();
+        Ok(())
     }
 
     fn now(&self) -> Time {

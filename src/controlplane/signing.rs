@@ -48,6 +48,16 @@ pub enum SigningError {
     /// The keyset does not hold a key that is to sign.
     #[error("{0} is not in the keyset; nothing it signs would be believed")]
     NotListed(PathBuf),
+    /// An older keyset than the one in force.
+    #[error(
+        "the newest keyset is version {got}, and version {have} is in force; keysets are only ever added"
+    )]
+    Older {
+        /// The one in force.
+        have: u64,
+        /// The newest in the file.
+        got: u64,
+    },
 }
 
 /// The signing keys and the keyset chain that vouches for them.

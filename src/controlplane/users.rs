@@ -164,7 +164,7 @@ impl ControlPlane {
             role: None,
         };
         let payload = serde_json::to_vec(&claims).map_err(std::io::Error::from)?;
-        Ok(Zeroizing::new(sign(Typ::User, &payload, &self.signing.token)))
+        Ok(Zeroizing::new(sign(Typ::User, &payload, &self.signing().token)))
     }
 
     /// Lists users.

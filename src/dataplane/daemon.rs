@@ -30,7 +30,7 @@ use super::routes::MapsError;
 use super::snapshot::{Snapshot, Staleness};
 use super::store::{ReplicaStore, StoreError};
 use super::sync::Follower;
-use super::upstream::{Upstream, UpstreamError};
+use super::upstream::{Patience, Upstream, UpstreamError};
 use super::upstream_identity::UpstreamIdentity;
 use crate::protocol::id::random_id;
 use crate::protocol::jws::{Typ, sign};
@@ -130,9 +130,9 @@ impl Daemon {
         // What only reads comes first: a configuration that is wrong leaves nothing behind.
         let pinned = pinned_roots(&config.trust.root_keys, config.trust.threshold)?;
         let routes = config.route_maps()?;
+        let (urls, ca_file) = (config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref());
         let upstream =
-            Upstream::new(config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref())
-                .map_err(StartError::Upstream)?;
+            Upstream::new(urls, ca_file, state.clone(), Patience::default()).map_err(StartError::Upstream)?;
         let path = state.join("node.json");
         let known = Identity::read(&path)?;
         let key = read_node_key(&config.key_file(), config.absent_key(known.is_some()))?;
@@ -218,7 +218,9 @@ impl Daemon {
                 tracing::error!(%error, "the admin socket ended");
             }
         }));
-        let follower = Follower { replication, upstream, identity, key, clock, rng };
+        let wake = Arc::default();
+        let upstream = Arc::new(upstream);
+        let follower = Follower { replication, upstream, identity, key, clock, rng, wake };
         let sync = tokio::spawn(follower.run());
         Ok(Self { addresses, socket, workers, live, audit, stop, serving, sync })
     }
@@ -282,19 +284,29 @@ fn open_replica(
 ) -> Result<ReplicaStore, StartError> {
     let open = || ReplicaStore::open(path, identity.data_plane_id.clone(), pinned.clone());
     let loaded = open().and_then(|store| {
-        let (replica, floor) = (store.load()?, store.floor()?);
+        let floor = store.floor()?;
+        let replica = match store.load() {
+            // Nobody damaged it: it can't be believed any more, and its successor will come.
+            Err(dropped @ StoreError::KeyDropped(_)) => {
+                live.alarms.raise(AlarmKind::Refused, &dropped.to_string(), now);
+                None
+            }
+            loaded => loaded?,
+        };
         Ok((store, replica, floor))
     });
     match loaded {
         Ok((store, replica, floor)) => {
             live.raise_floor(floor);
             if let Some(replica) = replica {
+                live.persisted(replica.head.head().version, now);
                 live.replace(|absent| Snapshot::build(replica, staleness.clone(), Some(absent)));
             }
             Ok(store)
         }
         // A disk that is full or can't be reached is no reason to give the replica up.
         Err(StoreError::Database(error)) if !damaged(&error) => Err(StoreError::Database(error).into()),
+        Err(newer @ StoreError::Schema(_)) => Err(newer.into()),
         Err(error) => {
             let aside = set_aside(path, now)?;
             let what = format!("{error}: the replica was moved to {}", aside.display());

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
@@ -9,6 +10,7 @@ use serde::Serialize;
 use super::alarm::Alarms;
 use super::decide::Now;
 use super::snapshot::{Local, Snapshot};
+use super::sync::state::{Progress, State};
 use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
@@ -16,14 +18,34 @@ use crate::protocol::time::Time;
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Standing {
-    /// Whether it can be reached.
-    pub connectivity: Connectivity,
+    /// The state of sync.
+    pub state: State,
     /// Since when.
     pub since: Time,
+    /// Whether the control plane can be reached, as events tell it.
+    pub connectivity: Connectivity,
+    /// Since when.
+    pub connectivity_since: Time,
     /// When it last answered.
     pub last_contact: Option<Time>,
+    /// When what it says was last proved and in force.
+    pub last_renewal: Option<Time>,
     /// What went wrong last, in a sentence.
     pub last_error: Option<String>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When it is asked again; none while an answer is awaited.
+    pub next_attempt: Option<Time>,
+}
+
+/// What the disk was read to hold, after it was last written: proved anew, byte for byte as it was signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Persisted {
+    /// The version.
+    pub version: u64,
+    /// When it was read and proved.
+    pub proved_at: Time,
 }
 
 /// Shared by all parts of a daemon.
@@ -34,6 +56,7 @@ pub struct Live {
     /// Held by whoever makes a new snapshot from the one in force, so that none is lost between two.
     replacing: Mutex<()>,
     online: AtomicU8,
+    persisted: Mutex<Option<Persisted>>,
     /// What must not happen, and did.
     pub alarms: Alarms,
 }
@@ -43,10 +66,15 @@ impl Live {
     #[must_use]
     pub fn new(snapshot: Snapshot, floor: Time, now: Time) -> Self {
         let standing = Standing {
-            connectivity: Connectivity::Connecting,
+            state: State::Connecting,
             since: now,
+            connectivity: Connectivity::Connecting,
+            connectivity_since: now,
             last_contact: None,
+            last_renewal: None,
             last_error: None,
+            failures: 0,
+            next_attempt: None,
         };
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -54,6 +82,7 @@ impl Live {
             floor: AtomicI64::new(floor.unix()),
             replacing: Mutex::default(),
             online: AtomicU8::new(Connectivity::Connecting as u8),
+            persisted: Mutex::default(),
             alarms: Alarms::default(),
         }
     }
@@ -94,26 +123,60 @@ impl Live {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The control plane answered.
-    pub fn reached(&self, now: Time) {
+    /// What came of an attempt to reach the control plane: where sync stands now, what went wrong, and how long it rests.
+    pub fn stand(&self, progress: Progress, error: Option<String>, now: Time, pause: Duration) {
+        let Progress { state, since, connectivity, connectivity_since, failures } = progress;
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        if standing.connectivity != Connectivity::Online {
-            tracing::info!("the control plane answers");
-            (standing.connectivity, standing.since) = (Connectivity::Online, now);
-            self.online.store(Connectivity::Online as u8, Ordering::Relaxed);
+        if state != standing.state {
+            match (&error, state) {
+                (None, _) => tracing::info!("the control plane answers; the replica is live"),
+                (Some(error), State::Offline) => {
+                    tracing::warn!(%error, "the control plane can't be reached; deciding alone");
+                }
+                (Some(error), _) => {
+                    tracing::warn!(state = state.as_str(), %error, "the replica is not renewed");
+                }
+            }
         }
-        (standing.last_contact, standing.last_error) = (Some(now), None);
+        if connectivity == Connectivity::Online && (failures == 0 || state != standing.state) {
+            standing.last_contact = Some(now);
+        }
+        self.online.store(connectivity as u8, Ordering::Relaxed);
+        let pause = i64::try_from(pause.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+        *standing = Standing {
+            state,
+            since,
+            connectivity,
+            connectivity_since,
+            last_contact: standing.last_contact,
+            last_renewal: if error.is_none() { Some(now) } else { standing.last_renewal },
+            next_attempt: error.is_some().then(|| now.plus(pause)),
+            last_error: error,
+            failures,
+        };
     }
 
-    /// The control plane did not answer.
-    pub fn lost(&self, error: String, now: Time) {
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        if standing.connectivity != Connectivity::Offline {
-            tracing::warn!(%error, "the control plane can't be reached; deciding alone");
-            (standing.connectivity, standing.since) = (Connectivity::Offline, now);
-            self.online.store(Connectivity::Offline as u8, Ordering::Relaxed);
-        }
-        standing.last_error = Some(error);
+    /// When the head in force is past its lifetime.
+    #[must_use]
+    pub fn expires(&self) -> Option<Time> {
+        self.snapshot.load().head().map(|head| head.head().exp)
+    }
+
+    /// The disk was read anew, and what it holds was proved.
+    pub fn persisted(&self, version: u64, now: Time) {
+        *self.persisted.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Persisted { version, proved_at: now });
+    }
+
+    /// The disk holds nothing that could be proved.
+    pub fn not_persisted(&self) {
+        *self.persisted.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What the disk holds for sure.
+    #[must_use]
+    pub fn on_disk(&self) -> Option<Persisted> {
+        *self.persisted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the control plane can be reached, without waiting for whoever finds out.

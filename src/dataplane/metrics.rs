@@ -16,6 +16,7 @@ use super::Clock;
 use super::alarm::AlarmKind;
 use super::decide::Reason;
 use super::live::Live;
+use super::sync::state::State;
 use crate::protocol::event::Connectivity;
 
 /// The media type of [`Metrics::text`].
@@ -104,6 +105,33 @@ impl Collector for Standing {
             gauge("replica_version", "Version of the replica", None, version)?;
             gauge("replica_age", "Time since the replica's head was signed", Some(&Unit::Seconds), age)?;
         }
+        let standing = self.live.standing();
+        let mut family = encoder.encode_descriptor(
+            "sync_state",
+            "How the node stands with its control plane: 1 for the state it is in",
+            None,
+            MetricType::Gauge,
+        )?;
+        for state in State::ALL {
+            let labels = [("state", state.as_str())];
+            let value = i64::from(state == standing.state);
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: i64| {
+            let metric = ConstGauge::new(value);
+            metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)
+        };
+        let failures = i64::from(standing.failures);
+        gauge(
+            "sync_failures_in_a_row",
+            "Attempts to renew the replica that failed since one succeeded",
+            None,
+            failures,
+        )?;
+        let since = (self.clock)().since(standing.since);
+        gauge("sync_state_age", "Time since the state of sync last changed", Some(&Unit::Seconds), since)?;
+        let proved = i64::from(self.live.on_disk().is_some());
+        gauge("replica_on_disk", "Whether the replica was read back from the disk and proved", None, proved)?;
         let mut family = encoder.encode_descriptor("alarms", "Alarms, by kind", None, MetricType::Counter)?;
         for kind in AlarmKind::ALL {
             let labels = [("kind", kind.as_str())];

@@ -1,13 +1,16 @@
 //! Replication: what takes bundles in, from wherever they come, and puts what they prove in force.
 
+use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 
+use super::alarm::AlarmKind;
 use super::live::Live;
 use super::snapshot::{Snapshot, Staleness};
-use super::store::{Origin, ReplicaStore, StoreError};
+use super::store::{ForkedHead, Origin, ReplicaStore, StoreError};
 use crate::protocol::jws::BASE64URL;
+use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
 
 /// How often the time floor is written down, in seconds.
@@ -54,24 +57,104 @@ impl Replication {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The version of the head and of the keyset held.
+    /// The version of the head and of the keyset held: where the next delta begins. Zero for the head when the disk holds
+    /// nothing that can be proved; then everything is asked for anew.
     pub fn position(&self) -> Result<(u64, u64), StoreError> {
-        self.store().position()
+        let (version, keyset) = self.store().position()?;
+        Ok((if self.live.on_disk().is_some() { version } else { 0 }, keyset))
     }
 
-    /// Takes a bundle in and swaps the snapshot.
-    pub fn take(&self, bundle: &[u8], origin: Origin, now: Time) -> Result<(), StoreError> {
+    /// Takes a bundle in and swaps the snapshot. What is refused is alarmed.
+    pub fn take(&self, bundle: impl Read, origin: Origin, now: Time) -> Result<(), StoreError> {
         let mut store = self.store();
         let outcome = store.apply(bundle, origin, now);
-        // Also when it was refused: a takeaway may have come of it.
-        if let Some(replica) = store.load()? {
-            let floor = self.live.raise_floor(replica.head.head().iat.max(now));
-            if floor.since(store.floor()?) >= FLOOR_INTERVAL {
-                store.raise_floor(floor)?;
+        let way = if origin == Origin::File { "import: " } else { "" };
+        match &outcome {
+            Ok(taken) => {
+                for token in &taken.overruled {
+                    let what = format!(
+                        "{way}the control plane calls token {token} alive, or of an older generation; this node has proof \
+                         that it is not, and keeps to it"
+                    );
+                    self.live.alarms.raise(AlarmKind::Invariant, &what, now);
+                }
             }
-            self.live.replace(|previous| Snapshot::build(replica, self.staleness.clone(), Some(previous)));
+            Err(refused) => self.alarm(refused, way, now),
         }
-        outcome
+        // Also when it was refused: a takeaway or a keyset may have come of it.
+        self.enforce(&store, now)?;
+        outcome.map(drop)
+    }
+
+    /// Follows keysets that someone put here, from whom matters as little as ever.
+    pub fn follow(&self, keysets: &[String], now: Time) -> Result<u64, StoreError> {
+        let mut store = self.store();
+        let (_, before) = store.position()?;
+        let version = store.follow(keysets)?.version();
+        if version > before {
+            tracing::info!(keyset = version, "follows a keyset");
+            self.enforce(&store, now)?;
+        }
+        Ok(version)
+    }
+
+    /// Pins other roots, if what is held can be proved under them as well.
+    pub fn pin(&self, roots: RootSet) -> Result<(), StoreError> {
+        self.store().pin(roots)
+    }
+
+    /// Lets go of the replica: see [`ReplicaStore::forget`]. Until the next head everything is denied.
+    pub fn forget(&self, now: Time) -> Result<(), StoreError> {
+        let mut store = self.store();
+        store.forget()?;
+        self.live.replace(Snapshot::withdrawn);
+        self.enforce(&store, now)
+    }
+
+    /// Heads that contradict each other.
+    pub fn forks(&self) -> Result<Vec<ForkedHead>, StoreError> {
+        self.store().forks()
+    }
+
+    /// Puts in force what the disk proves when it is read anew.
+    fn enforce(&self, store: &ReplicaStore, now: Time) -> Result<(), StoreError> {
+        match store.load() {
+            Ok(Some(replica)) => {
+                let version = replica.head.head().version;
+                let floor = self.live.raise_floor(replica.head.head().iat.max(now));
+                if floor.since(store.floor()?) >= FLOOR_INTERVAL {
+                    store.raise_floor(floor)?;
+                }
+                self.live
+                    .replace(|previous| Snapshot::build(replica, self.staleness.clone(), Some(previous)));
+                self.live.persisted(version, now);
+                Ok(())
+            }
+            Ok(None) => {
+                self.live.not_persisted();
+                Ok(())
+            }
+            Err(dropped @ StoreError::KeyDropped(_)) => {
+                // Nothing that key said counts any more, and nothing else says who may pass.
+                self.live.not_persisted();
+                self.live.replace(Snapshot::withdrawn);
+                self.alarm(&dropped, "", now);
+                Ok(())
+            }
+            Err(damaged) => {
+                // What is in memory was proved: it stays in force. The disk is filled anew from zero.
+                self.live.not_persisted();
+                let what = format!("{damaged}: what the disk holds is not what was written to it");
+                self.live.alarms.raise(AlarmKind::Damaged, &what, now);
+                Err(damaged)
+            }
+        }
+    }
+
+    fn alarm(&self, refused: &StoreError, way: &str, now: Time) {
+        if let Some(kind) = refused.alarm() {
+            self.live.alarms.raise(kind, &format!("{way}{refused}"), now);
+        }
     }
 
     /// Proves what is on the disk anew; `None` when there is nothing yet.

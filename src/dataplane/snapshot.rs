@@ -174,6 +174,12 @@ impl Snapshot {
         Self { proved: self.proved.clone(), local: Arc::new(local) }
     }
 
+    /// No replica at all, and what is this node's own.
+    #[must_use]
+    pub fn withdrawn(&self) -> Self {
+        Self { proved: None, local: Arc::clone(&self.local) }
+    }
+
     /// What holds on this node alone.
     #[must_use]
     pub fn local(&self) -> &Local {

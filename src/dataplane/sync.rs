@@ -1,36 +1,52 @@
 //! Sync: keeps the replica up with the control plane, and never stands in the way of serving.
 
+pub mod state;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::CryptoRng;
 use serde::Serialize;
 use thiserror::Error;
+use tokio::sync::Notify;
 
+use self::state::{Outcome, Progress};
 use super::Clock;
 use super::identity::Identity;
 use super::replication::Replication;
 use super::store::{Origin, StoreError};
 use super::upstream::{Upstream, UpstreamError};
-use crate::protocol::event::Connectivity;
 use crate::protocol::id::{NodeId, random_id};
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::SigningKey;
 use crate::protocol::time::Time;
 
 /// How long the control plane may hold an answer back while nothing changes, in seconds.
-const WAIT: u64 = 50;
-/// The first and the longest pause after a failure. Short, since what ends an outage is a revocation not yet known here.
-const BACKOFF: (u64, u64) = (50, 400);
+const HOLD: u64 = 50;
 
+/// Why a round came to nothing.
 #[derive(Debug, Error)]
-enum SyncError {
+pub enum SyncError {
+    /// The network, or what answered.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// The answer, or the disk.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The thread that works on the disk ended.
     #[error("the store's thread ended: {0}")]
     Thread(#[from] tokio::task::JoinError),
+}
+
+impl SyncError {
+    /// What it means for the state: what can't be taken in was an answer all the same.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Upstream(error) => error.outcome(),
+            Self::Store(_) | Self::Thread(_) => Outcome::Refused,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -63,7 +79,7 @@ pub struct Follower<R> {
     /// Takes bundles in.
     pub replication: Arc<Replication>,
     /// The way to the control plane.
-    pub upstream: Upstream,
+    pub upstream: Arc<Upstream>,
     /// Who the node is.
     pub identity: Identity,
     /// Its key.
@@ -72,48 +88,69 @@ pub struct Follower<R> {
     pub clock: Clock,
     /// Randomness.
     pub rng: R,
+    /// Ends a wait, or an answer that is held back: there is something new to ask or to tell.
+    pub wake: Arc<Notify>,
 }
 
 impl<R: CryptoRng + Send + 'static> Follower<R> {
     /// Runs until the task is dropped.
     pub async fn run(mut self) {
-        let mut pause = BACKOFF.0;
+        let wake = Arc::clone(&self.wake);
+        let mut progress = Progress::new((self.clock)());
+        let mut hold = false;
         loop {
-            let outcome = self.round().await;
-            let (live, now) = (self.replication.live(), (self.clock)());
-            let Err(error) = outcome else {
-                live.reached(now);
-                pause = BACKOFF.0;
-                continue;
+            let outcome = tokio::select! {
+                outcome = self.round(hold) => outcome,
+                () = wake.notified() => {
+                    hold = false;
+                    continue;
+                }
             };
-            let alarm = if let SyncError::Store(refused) = &error { refused.alarm() } else { None };
-            if let Some(kind) = alarm {
-                // It answers; what it says is another matter.
-                live.reached(now);
-                live.alarms.raise(kind, &error.to_string(), now);
-            } else {
-                live.lost(error.to_string(), now);
+            let now = (self.clock)();
+            let live = self.replication.live();
+            let of = outcome.as_ref().map_or_else(SyncError::outcome, |()| Outcome::Renewed);
+            let (after, next) = progress.after(of, now, live.expires());
+            let pause = self.jitter(next.pause);
+            self.replication.live().stand(after, outcome.err().map(|error| error.to_string()), now, pause);
+            (progress, hold) = (after, next.hold);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = wake.notified() => hold = false,
             }
-            // Jitter: a thousand nodes that lost the same control plane must not come back as one.
-            let jitter = pause / 2 + self.rng.next_u64() % (pause / 2 + 1);
-            tokio::time::sleep(Duration::from_millis(jitter)).await;
-            pause = (pause * 2).min(BACKOFF.1);
         }
     }
 
-    async fn round(&mut self) -> Result<(), SyncError> {
+    /// Between half of a pause and all of it: a thousand nodes that lost the same control plane must not come back as one.
+    fn jitter(&mut self, pause: Duration) -> Duration {
+        let half = pause / 2;
+        let spread = u64::try_from(half.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        half + Duration::from_millis(self.rng.next_u64() % spread)
+    }
+
+    /// One exchange: the node sends first what the control plane does not know, then takes what it does not know itself.
+    async fn round(&mut self, hold: bool) -> Result<(), SyncError> {
+        self.receive(hold).await
+    }
+
+    /// Takes what has changed since the version held.
+    async fn receive(&mut self, hold: bool) -> Result<(), SyncError> {
         let replication = Arc::clone(&self.replication);
         let (version, keyset) = tokio::task::spawn_blocking(move || replication.position()).await??;
         let now = (self.clock)();
         let jwt = node_jwt(&self.identity, &self.key, now, &mut self.rng);
-        let online = self.replication.live().connectivity() == Connectivity::Online;
-        let wait = if online && version > 0 { WAIT } else { 0 };
-        let path = format!(
-            "/v1/data-planes/{}/feed?since={version}&keyset={keyset}&wait={wait}",
-            self.identity.data_plane_id
-        );
-        let bundle = self.upstream.feed(&path, &jwt, wait).await?;
-        let (replication, now) = (Arc::clone(&self.replication), (self.clock)());
-        Ok(tokio::task::spawn_blocking(move || replication.take(&bundle, Origin::Feed, now)).await??)
+        let path =
+            format!("/v1/data-planes/{}/feed?since={version}&keyset={keyset}", self.identity.data_plane_id);
+        let bundle = self.upstream.feed(&path, &jwt, if hold && version > 0 { HOLD } else { 0 }).await?;
+        // It has to be fresh as of when it began to come: a large one on a thin line is no frozen feed.
+        let took = i64::try_from(bundle.took.as_secs()).unwrap_or(i64::MAX);
+        let (replication, now) = (Arc::clone(&self.replication), (self.clock)().plus(-took));
+        let source = bundle.source;
+        let taken =
+            tokio::task::spawn_blocking(move || replication.take(bundle.bytes, Origin::Feed, now)).await?;
+        if taken.is_err() {
+            // Of several addresses another may tell the truth.
+            self.upstream.distrust(source);
+        }
+        Ok(taken?)
     }
 }

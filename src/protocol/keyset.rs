@@ -4,6 +4,11 @@
 //! threshold of the next one; the next must be signed by a threshold of the old roots and of the new, and its version
 //! is one higher. So a host that pinned the first roots follows any number of rotations, and skips none.
 
+mod unverified;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use base64::Engine as _;
@@ -13,6 +18,8 @@ use thiserror::Error;
 use super::jws::{self, BASE64URL, JwsError, Typ};
 use super::key::{Jwk, KeyError, PublicKey, SigningKey};
 use super::time::Time;
+
+pub use unverified::UnverifiedKeyset;
 
 /// The longest keyset accepted, in bytes.
 pub const MAX_KEYSET: usize = 64 * 1024;
@@ -170,19 +177,12 @@ impl GeneralSignature {
 
 /// Signs a keyset with root keys, as one line of general JSON JWS.
 #[must_use]
-#[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn sign_keyset(body: &KeysetBody, roots: &[&SigningKey]) -> String {
-    let payload = BASE64URL.encode(serde_json::to_vec(body).expect("a keyset serializes"));
-    let signatures = roots.iter().map(|root| signature_of(&payload, root)).collect();
-    serde_json::to_string(&General { payload, signatures }).expect("a JWS serializes")
-}
-
-/// Adds a root's signature to a keyset that others have signed: how a ceremony with roots in several places goes.
-#[expect(clippy::expect_used, reason = "strings always serialize")]
-pub fn countersign(text: &str, root: &SigningKey) -> Result<String, KeysetError> {
-    let mut general = parse(text)?;
-    general.signatures.push(signature_of(&general.payload, root));
-    Ok(serde_json::to_string(&general).expect("a JWS serializes"))
+    let mut keyset = UnverifiedKeyset::unsigned(body.clone());
+    for root in roots {
+        keyset.sign(root);
+    }
+    keyset.to_line()
 }
 
 fn signature_of(payload: &str, root: &SigningKey) -> GeneralSignature {
@@ -293,90 +293,5 @@ impl Keyset {
 impl From<JwsError> for KeysetError {
     fn from(error: JwsError) -> Self {
         Self::Malformed(error.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn key(seed: u8) -> SigningKey {
-        SigningKey::from_seed(&[seed; 32])
-    }
-
-    fn roots(seeds: &[u8], threshold: u32) -> RootSet {
-        RootSet::new(seeds.iter().map(|&seed| key(seed).public().clone()).collect(), threshold).unwrap()
-    }
-
-    fn body(version: u64, seeds: &[u8], threshold: u32) -> KeysetBody {
-        KeysetBody {
-            version,
-            iat: Time::from_unix(0),
-            exp: Time::from_unix(100),
-            keys: vec![
-                KeysetKey { key_use: KeyUse::Token, jwk: key(100).public().jwk() },
-                KeysetKey { key_use: KeyUse::Replica, jwk: key(101).public().jwk() },
-            ],
-            roots: seeds.iter().map(|&seed| key(seed).public().jwk()).collect(),
-            threshold,
-        }
-    }
-
-    #[test]
-    fn a_key_signs_only_what_its_use_says() {
-        let keyset =
-            Keyset::verify_first(&sign_keyset(&body(1, &[1], 1), &[&key(1)]), &roots(&[1], 1)).unwrap();
-        let (token, replica) = (key(100), key(101));
-        assert!(keyset.token_key(token.public().kid().as_str()).is_some());
-        assert!(keyset.token_key(replica.public().kid().as_str()).is_none());
-        assert!(keyset.replica_key(replica.public().kid().as_str()).is_some());
-        assert!(keyset.replica_key(token.public().kid().as_str()).is_none());
-    }
-
-    #[test]
-    fn a_threshold_counts_different_roots() {
-        let pinned = roots(&[1, 2, 3], 2);
-        let signed = |by: &[&SigningKey]| sign_keyset(&body(1, &[1, 2, 3], 2), by);
-        assert!(Keyset::verify_first(&signed(&[&key(1), &key(3)]), &pinned).is_ok());
-        for short in
-            [signed(&[&key(1)]), signed(&[&key(1), &key(1)]), signed(&[&key(1), &key(9)]), signed(&[])]
-        {
-            assert!(
-                matches!(Keyset::verify_first(&short, &pinned), Err(KeysetError::Threshold { .. })),
-                "{short}"
-            );
-        }
-        let first = sign_keyset(&body(1, &[1, 2, 3], 2), &[&key(1)]);
-        assert!(Keyset::verify_first(&countersign(&first, &key(2)).unwrap(), &pinned).is_ok());
-    }
-
-    #[test]
-    fn roots_rotate_only_with_the_consent_of_old_and_new() {
-        let pinned = roots(&[1], 1);
-        let first = sign_keyset(&body(1, &[1], 1), &[&key(1)]);
-        let keyset = Keyset::verify_first(&first, &pinned).unwrap();
-        let next = body(2, &[2], 1);
-        let both = sign_keyset(&next, &[&key(1), &key(2)]);
-        assert_eq!(Keyset::verify_chain(&[&first, &both], &pinned).unwrap().version(), 2);
-        for alone in [key(1), key(2)] {
-            let text = sign_keyset(&next, &[&alone]);
-            assert!(matches!(keyset.verify_next(&text), Err(KeysetError::Threshold { .. })));
-        }
-        for wrong in [1, 3] {
-            let text = sign_keyset(&body(wrong, &[1], 1), &[&key(1)]);
-            assert_eq!(keyset.verify_next(&text).unwrap_err(), KeysetError::Version { have: 1, got: wrong });
-        }
-    }
-
-    #[test]
-    fn thresholds_nobody_can_reach_are_refused() {
-        for (seeds, threshold) in [(&[1_u8][..], 0), (&[1], 2), (&[], 1), (&[1, 1], 2)] {
-            let text = sign_keyset(&body(1, seeds, threshold), &[&key(1)]);
-            assert!(matches!(
-                Keyset::verify_first(&text, &roots(&[1], 1)),
-                Err(KeysetError::Unreachable { .. })
-            ));
-        }
     }
 }

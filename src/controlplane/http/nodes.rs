@@ -1,15 +1,32 @@
 //! Calls of nodes: enrolment, and the feed.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::channel::{Channel, Sender};
 use serde::Deserialize;
 
-use super::{Body, Control, answer, bearer, off_reactor};
+use super::{Control, answer, bearer, off_reactor};
+use crate::controlplane::ControlPlane;
 use crate::controlplane::enrolment::Enrolment;
+use crate::controlplane::error::Error;
+use crate::controlplane::feed::{Answer, Held};
 use crate::protocol::bundle::MEDIA_TYPE;
 
-pub(super) async fn enrol(State(control): Control, Body(enrolment): Body<Enrolment>) -> Response {
+/// A piece of an answer, in bytes, and how many may wait to be sent.
+const PIECE: usize = 64 << 10;
+const PIECES: usize = 4;
+/// How long a node may take nothing.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+pub(super) async fn enrol(
+    State(control): Control,
+    super::Body(enrolment): super::Body<Enrolment>,
+) -> Response {
     answer(&control, StatusCode::OK, move |c| c.enrol(&enrolment)).await
 }
 
@@ -33,11 +50,67 @@ pub(super) async fn feed(
     let result = async {
         let (bearer, plane) = (bearer(&parts)?, id.clone());
         off_reactor(&control, move |c| c.authenticate_node(&bearer, &plane)).await?;
-        control.wait_for_change(&id, query.version, query.wait).await?;
-        off_reactor(&control, move |c| c.feed(&id, query.version, query.keyset)).await
+        if let Some((start, answer)) = rest(&control, &id, &parts.headers) {
+            return Ok((start, answer));
+        }
+        let held = Held { version: query.version, keyset: query.keyset };
+        control.wait_for_change(&id, held, query.wait).await?;
+        Ok::<_, Error>((0, off_reactor(&control, move |c| c.feed(&id, held)).await?))
     };
     match result.await {
-        Ok(bundle) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], bundle).into_response(),
+        Ok((start, answer)) => bundle(start, answer),
         Err(error) => error.into_response(),
+    }
+}
+
+/// The rest of an answer whose beginning the node has (RFC 9110 section 13.1.5), if it is still kept. Otherwise the
+/// question is answered as if for the first time.
+fn rest(control: &ControlPlane, data_plane: &str, headers: &HeaderMap) -> Option<(u64, Arc<Answer>)> {
+    let tag = headers.get(header::IF_RANGE)?.to_str().ok()?.strip_prefix('"')?.strip_suffix('"')?;
+    let range = headers.get(header::RANGE)?.to_str().ok()?;
+    let start = range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()?;
+    // A tag begins with the data plane, for which the node has proved itself.
+    let own = tag.strip_prefix(data_plane)?.starts_with('-');
+    let answer = own.then(|| control.feed_again(tag))??;
+    (start < answer.length()).then_some((start, answer))
+}
+
+/// Hands an answer out from `start` on.
+fn bundle(start: u64, answer: Arc<Answer>) -> Response {
+    let length = answer.length();
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    headers.insert(header::CONTENT_LENGTH, (length - start).into());
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", answer.tag())) {
+        headers.insert(header::ETAG, tag);
+    }
+    let range = HeaderValue::from_str(&format!("bytes {start}-{}/{length}", length.saturating_sub(1)));
+    let status = match range {
+        Ok(range) if start > 0 => {
+            headers.insert(header::CONTENT_RANGE, range);
+            StatusCode::PARTIAL_CONTENT
+        }
+        _ => StatusCode::OK,
+    };
+    let (sender, body) = Channel::new(PIECES);
+    tokio::spawn(hand_out(start, answer, sender));
+    (status, headers, Body::new(body)).into_response()
+}
+
+/// Sends piece after piece, as fast as the node takes them.
+async fn hand_out(mut start: u64, answer: Arc<Answer>, mut sender: Sender<Bytes>) {
+    while start < answer.length() {
+        let whole = Arc::clone(&answer);
+        let read = tokio::task::spawn_blocking(move || whole.read(start, PIECE)).await;
+        let Ok(Ok(piece)) = read else {
+            tracing::error!("an answer of the feed can't be read back");
+            return;
+        };
+        start += piece.len() as u64;
+        // Whoever takes nothing for so long, or has gone, asks again.
+        let sent = tokio::time::timeout(PATIENCE, sender.send_data(piece.into())).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return;
+        }
     }
 }

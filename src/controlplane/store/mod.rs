@@ -1,9 +1,9 @@
 //! The store: SQLite, one writer, migrations by number.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::watch;
 
 use super::error::Error;
@@ -18,21 +18,23 @@ const MIGRATIONS: [&str; 3] = [
 /// The control plane's database.
 pub struct Store {
     connection: Mutex<Connection>,
+    /// None for a database in memory.
+    path: Option<PathBuf>,
     changed: watch::Sender<()>,
 }
 
 impl Store {
     /// Opens the database at `path`, making or migrating it.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::prepare(Connection::open(path)?)
+        Self::prepare(Connection::open(path)?, Some(path.into()))
     }
 
     /// A database in memory.
     pub fn in_memory() -> Result<Self, Error> {
-        Self::prepare(Connection::open_in_memory()?)
+        Self::prepare(Connection::open_in_memory()?, None)
     }
 
-    fn prepare(mut connection: Connection) -> Result<Self, Error> {
+    fn prepare(mut connection: Connection, path: Option<PathBuf>) -> Result<Self, Error> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
@@ -43,7 +45,7 @@ impl Store {
             transaction.pragma_update(None, "user_version", number + 1)?;
             transaction.commit()?;
         }
-        Ok(Self { connection: Mutex::new(connection), changed: watch::Sender::new(()) })
+        Ok(Self { connection: Mutex::new(connection), path, changed: watch::Sender::new(()) })
     }
 
     /// Runs `work` in one transaction, which stands only if it succeeds, and wakes those who wait for changes.
@@ -59,6 +61,18 @@ impl Store {
     /// Runs `work`, which only reads.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
         work(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Runs `work`, which only reads, and may take its time: it sees one state of the database, and keeps nobody waiting.
+    pub fn read_at_leisure<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let Some(path) = &self.path else { return self.read(work) };
+        let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        work(&*connection.transaction()?)
+    }
+
+    /// Wakes those who wait for changes, though nothing in the database has changed.
+    pub fn wake(&self) {
+        self.changed.send_replace(());
     }
 
     /// Tells of every change from now on.

@@ -24,7 +24,7 @@ impl ControlPlane {
             generation: token.generation,
             role: if direct { Some(home.role_version(connection)?.claim()?) } else { None },
         };
-        let value = mint(token.kind, &claims, &self.signing.token);
+        let value = mint(token.kind, &claims, &self.signing().token);
         value[value.len() - 4..].clone_into(&mut token.short_token);
         token.token = Some(value);
         Ok(())

@@ -54,13 +54,8 @@ pub(super) async fn import(
 ) -> Result<Json<Option<Proof>>, Response> {
     let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
     off_reactor(move || {
-        let outcome = replication.take(&bundle, Origin::File, now);
-        if let Err(refused) = &outcome
-            && let Some(kind) = refused.alarm()
-        {
-            replication.live().alarms.raise(kind, &format!("import: {refused}"), now);
-        }
-        outcome.and_then(|()| replication.prove())
+        replication.take(&*bundle, Origin::File, now)?;
+        replication.prove()
     })
     .await
     .map(Json)

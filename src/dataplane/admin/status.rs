@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Administration;
 use crate::dataplane::alarm::Alarm;
-use crate::dataplane::live::Standing;
+use crate::dataplane::live::{Persisted, Standing};
 use crate::protocol::time::Time;
 
 #[derive(Serialize)]
@@ -21,6 +21,7 @@ pub(super) struct Status {
     time: Time,
     control_plane: Standing,
     replica: Option<ReplicaStatus>,
+    persisted: Option<Persisted>,
     audit_failing: bool,
     alarms: Vec<Alarm>,
 }
@@ -55,6 +56,7 @@ pub(super) async fn status(State(administration): State<Arc<Administration>>) ->
         time,
         control_plane: live.standing(),
         replica,
+        persisted: live.on_disk(),
         audit_failing: administration.audit.failing(),
         alarms: live.alarms.latest(),
     })

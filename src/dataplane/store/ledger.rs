@@ -1,0 +1,91 @@
+//! The ledger: what was once proved about a token or a role. It outlives records, snapshots and restored backups.
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::StoreError;
+use crate::dataplane::snapshot::Takeaway;
+use crate::protocol::id::TokenId;
+use crate::protocol::record::{Record, RecordKind};
+use crate::protocol::role::RoleDigest;
+use crate::protocol::token::TokenRecord;
+
+/// What came of entering records.
+#[derive(Default)]
+pub(super) struct Entries {
+    /// The first change of what may never change. Then nothing of the bundle stands but what it takes away.
+    pub(super) broken: Option<StoreError>,
+    /// What the records take away that was not known before.
+    pub(super) losses: Vec<Takeaway>,
+    /// Tokens the records call alive, or of a lower generation, though this node has proof of the contrary. They stay as
+    /// dead as they were.
+    pub(super) overruled: Vec<TokenId>,
+}
+
+impl Entries {
+    /// Enters a record, or finds that it contradicts what was proved before.
+    pub(super) fn enter(&mut self, ledger: &Transaction<'_>, record: &Record) -> Result<(), StoreError> {
+        let token = match record.kind {
+            // What can't be read grants nothing.
+            RecordKind::Token => match serde_json::from_str::<TokenRecord>(&record.body) {
+                Ok(token) if token.id.as_str() == &*record.key => Some(token),
+                _ => return Ok(()),
+            },
+            RecordKind::Role => None,
+            RecordKind::Deployment | RecordKind::DagTags | RecordKind::Node => return Ok(()),
+        };
+        let (proved, generation, revoked) = match &token {
+            Some(token) => (token.grant_digest().to_vec(), token.generation, token.revoked_at.is_some()),
+            None => (RoleDigest::of(&record.body).to_string().into_bytes(), 0, false),
+        };
+        let kind = record.kind.as_str();
+        let known = ledger
+            .prepare_cached("SELECT proved, generation, revoked FROM ledger WHERE kind = ?1 AND key = ?2")?
+            .query_row(params![kind, &*record.key], |row| {
+                Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, u32>(1)?, row.get::<_, bool>(2)?))
+            })
+            .optional()?;
+        let (before, highest, dead) = known.unwrap_or((Vec::new(), 0, false));
+        if let Some(token) = token {
+            if generation < highest || (dead && !revoked) {
+                self.overruled.push(token.id.clone());
+            }
+            if generation > highest || (revoked && !dead) {
+                self.losses.push(Takeaway { token: token.id, generation, revoked });
+            }
+        }
+        // Nothing is pinned for what was not known, or what an operator on this host has let go.
+        if !before.is_empty() && before != proved {
+            let key = record.key.to_string();
+            let what = "what it grants is fixed";
+            self.broken.get_or_insert(StoreError::Invariant { kind: record.kind, key, what });
+            return Ok(());
+        }
+        let row = params![kind, &*record.key, proved, generation.max(highest), revoked || dead];
+        ledger.prepare_cached("INSERT OR REPLACE INTO ledger VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(row)?;
+        Ok(())
+    }
+}
+
+/// Keeps what a refused bundle takes away.
+pub(super) fn keep(ledger: &Transaction<'_>, losses: &[Takeaway]) -> Result<(), StoreError> {
+    for loss in losses {
+        ledger.execute(
+            "UPDATE ledger SET generation = max(generation, ?2), revoked = max(revoked, ?3) WHERE kind = 'token' AND key = ?1",
+            params![loss.token.as_str(), loss.generation, loss.revoked],
+        )?;
+    }
+    Ok(())
+}
+
+/// All that is known to be taken away.
+pub(super) fn takeaways(connection: &Connection) -> Result<Vec<Takeaway>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT key, generation, revoked FROM ledger WHERE kind = 'token'")?;
+    let mut rows = statement.query([])?;
+    let mut takeaways = Vec::new();
+    while let Some(row) = rows.next()? {
+        let Ok(token) = TokenId::new(row.get::<_, String>(0)?) else { continue };
+        takeaways.push(Takeaway { token, generation: row.get(1)?, revoked: row.get(2)? });
+    }
+    Ok(takeaways)
+}

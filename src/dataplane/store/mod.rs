@@ -1,0 +1,270 @@
+//! The replica on disk: SQLite, believed only as far as its signatures and digest reach.
+
+mod apply;
+mod error;
+mod ledger;
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use serde::Serialize;
+
+use super::snapshot::Replica;
+use crate::protocol::bundle::{Change, write_bundle};
+use crate::protocol::digest::ReplicaDigest;
+use crate::protocol::head::{Head, HeadError, SignedHead};
+use crate::protocol::id::DataPlaneId;
+use crate::protocol::jws::JwsError;
+use crate::protocol::keyset::{Keyset, KeysetError, RootSet, UnverifiedKeyset};
+use crate::protocol::record::Record;
+use crate::protocol::time::Time;
+
+pub use apply::Taken;
+pub use error::StoreError;
+
+/// Each brings the schema from the version before it to the next; what has shipped is never edited.
+const MIGRATIONS: [&str; 2] = [include_str!("0001_first.sql"), include_str!("0002_evidence.sql")];
+
+/// How much of the records is summed at a time, in records and in bytes: what bounds the memory that proving takes.
+const SHARE: (usize, usize) = (8192, 16 << 20);
+
+/// How a bundle came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From the feed: its head must be fresh, or the feed is frozen.
+    Feed,
+    /// In a file that someone carried here: as fresh as the way was short. The staleness policy judges its age.
+    File,
+}
+
+/// A head that contradicts another about one version: evidence that someone with the key has signed both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForkedHead {
+    /// The version it speaks of.
+    pub version: u64,
+    /// When the contradiction was seen, by this node's clock.
+    pub seen_at: Time,
+    /// The compact JWS, byte for byte.
+    pub head: String,
+}
+
+/// The replica database of one data plane.
+pub struct ReplicaStore {
+    connection: Connection,
+    path: PathBuf,
+    audience: DataPlaneId,
+    pinned: RootSet,
+}
+
+impl ReplicaStore {
+    /// Opens the database at `path`, making or migrating it, for the data plane `audience` under the pinned roots.
+    pub fn open(path: &Path, audience: DataPlaneId, pinned: RootSet) -> Result<Self, StoreError> {
+        let mut connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if version > MIGRATIONS.len() {
+            return Err(StoreError::Schema(version));
+        }
+        for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+            transaction.execute_batch(migration)?;
+            transaction.pragma_update(None, "user_version", number + 1)?;
+            transaction.commit()?;
+        }
+        Ok(Self { connection, path: path.into(), audience, pinned })
+    }
+
+    /// Loads the replica and proves it anew: keyset chain to the pinned roots, head, digest over every record, count.
+    ///
+    /// It reads through a connection of its own: what is proved is what the next start will find, not what this one
+    /// remembers.
+    pub fn load(&self) -> Result<Option<Replica>, StoreError> {
+        let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let Some(text) = head_text(&connection)? else { return Ok(None) };
+        let keyset = Keyset::verify_chain(&keyset_chain(&connection)?, &self.pinned)?;
+        let head = match SignedHead::verify(&text, &keyset, &self.audience) {
+            Err(HeadError::Jws(JwsError::KeyUnknown)) => {
+                return Err(StoreError::KeyDropped(keyset.version()));
+            }
+            verified => verified?,
+        };
+        let mut records = Vec::new();
+        each_record(&connection, |record| {
+            records.push(record);
+            Ok(())
+        })?;
+        if records.len() as u64 != head.head().count || digest(&records).checksum() != head.head().digest {
+            return Err(StoreError::Digest(head.head().version));
+        }
+        let takeaways = ledger::takeaways(&connection)?;
+        Ok(Some(Replica { keyset, head, records, takeaways }))
+    }
+
+    /// The version of the head and of the keyset held; zeros before the first. A head whose key was dropped is none.
+    pub fn position(&self) -> Result<(u64, u64), StoreError> {
+        let (head, keyset) = self.held()?;
+        Ok((head.map_or(0, |head| head.head().version), keyset.map_or(0, |keyset| keyset.version())))
+    }
+
+    /// Follows a chain of keysets from the one held (or the pinned roots) to its end, and keeps what is new in it.
+    pub fn follow(&mut self, offered: &[String]) -> Result<Keyset, StoreError> {
+        let known = keyset_chain(&self.connection)?;
+        let held = if known.is_empty() { None } else { Some(Keyset::verify_chain(&known, &self.pinned)?) };
+        // A copy that other roots have signed as well is the same keyset.
+        let known: Vec<_> = known.iter().filter_map(|text| UnverifiedKeyset::parse(text).ok()).collect();
+        let mut new: Vec<Keyset> = Vec::new();
+        for text in offered {
+            let offered = UnverifiedKeyset::parse(text)?;
+            if known.iter().any(|known| known.payload() == offered.payload()) {
+                continue;
+            }
+            let text = &offered.to_line();
+            let next = match new.last().or(held.as_ref()) {
+                None => Keyset::verify_first(text, &self.pinned)?,
+                Some(keyset) => keyset.verify_next(text)?,
+            };
+            new.push(next);
+        }
+        if !new.is_empty() {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for keyset in &new {
+                let row = params![keyset.version(), keyset.text()];
+                transaction.execute("INSERT INTO keyset VALUES (?1, ?2)", row)?;
+            }
+            transaction.commit()?;
+        }
+        Ok(new.pop().or(held).ok_or(KeysetError::Missing)?)
+    }
+
+    /// Pins other roots, if the keysets held reach back to them as well.
+    pub fn pin(&mut self, pinned: RootSet) -> Result<(), StoreError> {
+        let chain = keyset_chain(&self.connection)?;
+        if !chain.is_empty() {
+            Keyset::verify_chain(&chain, &pinned)?;
+        }
+        self.pinned = pinned;
+        Ok(())
+    }
+
+    /// The replica as a bundle, which another node of this data plane can take in.
+    pub fn export(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(head) = head_text(&self.connection)? else { return Ok(None) };
+        let mut changes = Vec::new();
+        each_record(&self.connection, |record| {
+            changes.push(Change::Put(record));
+            Ok(())
+        })?;
+        Ok(Some(write_bundle(&keyset_chain(&self.connection)?, &head, 0, changes)?))
+    }
+
+    /// The heads that contradicted one this node had proved, and those they contradicted.
+    pub fn forks(&self) -> Result<Vec<ForkedHead>, StoreError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT version, seen, text FROM fork ORDER BY version, rowid")?;
+        let forks = statement.query_map([], |row| {
+            let seen_at = Time::from_unix(row.get(1)?);
+            Ok(ForkedHead { version: row.get(0)?, seen_at, head: row.get(2)? })
+        })?;
+        Ok(forks.collect::<Result<_, _>>()?)
+    }
+
+    /// Lets go of the replica and of what its records had fixed, as if this node had never had one. What was taken away
+    /// stays taken away, the keysets and the time floor stay, and so does the evidence.
+    pub fn forget(&mut self) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch("DELETE FROM head; DELETE FROM record; UPDATE ledger SET proved = x'';")?;
+        Ok(transaction.commit()?)
+    }
+
+    /// The latest time this node has proof of.
+    pub fn floor(&self) -> Result<Time, StoreError> {
+        let time = self.connection.query_row("SELECT time FROM floor", [], |row| row.get(0)).optional()?;
+        Ok(Time::from_unix(time.unwrap_or(0)))
+    }
+
+    /// Moves the floor up.
+    pub fn raise_floor(&self, time: Time) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO floor VALUES (1, ?1) ON CONFLICT DO UPDATE SET time = max(time, excluded.time)",
+            [time.unix()],
+        )?;
+        Ok(())
+    }
+
+    fn held(&self) -> Result<(Option<SignedHead>, Option<Keyset>), StoreError> {
+        let chain = keyset_chain(&self.connection)?;
+        if chain.is_empty() {
+            return Ok((None, None));
+        }
+        let keyset = Keyset::verify_chain(&chain, &self.pinned)?;
+        let Some(text) = head_text(&self.connection)? else { return Ok((None, Some(keyset))) };
+        match SignedHead::verify(&text, &keyset, &self.audience) {
+            Ok(head) => Ok((Some(head), Some(keyset))),
+            // Its key was dropped: nothing that key said counts any more, nor does the version it said it of.
+            Err(HeadError::Jws(JwsError::KeyUnknown)) => Ok((None, Some(keyset))),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn head_text(connection: &Connection) -> Result<Option<String>, StoreError> {
+    Ok(connection.query_row("SELECT text FROM head", [], |row| row.get(0)).optional()?)
+}
+
+fn keyset_chain(connection: &Connection) -> Result<Vec<String>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT text FROM keyset ORDER BY version")?;
+    Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
+fn each_record(
+    connection: &Connection,
+    mut take: impl FnMut(Record) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached("SELECT kind, key, body FROM record")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let text = |index| row.get_ref(index).and_then(|value| Ok(value.as_str()?));
+        let kind = text(0)?.parse().map_err(|_| StoreError::Kind)?;
+        take(Record::new(kind, text(1)?, text(2)?))?;
+    }
+    Ok(())
+}
+
+/// Whether the records stored are those `head` was signed for. They pass through memory in shares.
+fn proved_by(connection: &Connection, head: &Head) -> Result<bool, StoreError> {
+    let (mut share, mut bytes, mut count, mut total) = (Vec::new(), 0, 0_u64, ReplicaDigest::empty());
+    each_record(connection, |record| {
+        bytes += record.body.len();
+        share.push(record);
+        count += 1;
+        if share.len() >= SHARE.0 || bytes >= SHARE.1 {
+            total.combine(&digest(&share));
+            share.clear();
+            bytes = 0;
+        }
+        Ok(())
+    })?;
+    total.combine(&digest(&share));
+    Ok(count == head.count && total.checksum() == head.digest)
+}
+
+/// The digest of many records, each core summing a share: order does not matter to it.
+fn digest(records: &[Record]) -> ReplicaDigest {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = records.len().div_ceil(cores).max(1024);
+    std::thread::scope(|scope| {
+        let sums: Vec<_> = records
+            .chunks(share)
+            .map(|share| scope.spawn(|| share.iter().collect::<ReplicaDigest>()))
+            .collect();
+        sums.into_iter().fold(ReplicaDigest::empty(), |mut total, sum| {
+            match sum.join() {
+                Ok(sum) => total.combine(&sum),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+            total
+        })
+    })
+}
