@@ -13,4 +13,10 @@ pub mod controlplane;
 #[cfg(feature = "daemon")]
 pub mod dataplane;
 pub mod exit;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod logging;
+#[cfg(test)]
+mod manual;
 pub mod protocol;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod systemd;

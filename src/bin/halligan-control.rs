@@ -15,11 +15,11 @@ use halligan::controlplane::error::Error as CallError;
 use halligan::controlplane::server::Server;
 use halligan::controlplane::signing::{Signing, SigningError};
 use halligan::controlplane::store::Store;
-use halligan::exit;
+use halligan::systemd::{self, NotifyState};
+use halligan::{exit, logging};
 use rand_core::UnwrapErr;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Issues tokens, is the source of truth for them, and publishes them to data planes.
 #[derive(Parser)]
@@ -91,8 +91,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return exit::usage(&error),
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    logging::start("halligan-control");
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => exit::fail("halligan-control", failure.code(), &failure),
@@ -100,7 +99,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
-    let config = Config::read(&arguments.config)?;
+    let config = Config::read(&arguments.config)?.with_credentials(systemd::credential);
     match arguments.command {
         Command::Init { organization, owner_email, json } => init(&config, &organization, &owner_email, json),
         Command::Serve => serve(&config),
@@ -173,6 +172,8 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         .flatten()
         .map_err(failed("the listener, or its certificate and key,"))?;
     tracing::info!(address = %server.address(), issuer = config.issuer, "listening");
+    let status = format!("{} on {}", config.issuer, server.address());
+    systemd::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("the signal handler"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("the signal handler"))?;
     tokio::select! {
@@ -180,6 +181,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping");
+    systemd::tell(&[NotifyState::Stopping]);
     server.shutdown();
     Ok(())
 }

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use getrandom::SysRng;
 use halligan::clock::wall;
+use halligan::dataplane::admin::{AskError, ask_for_reload};
 use halligan::dataplane::config::Config;
 use halligan::dataplane::daemon::{Daemon, StartError};
 use halligan::dataplane::identity::{Absent, Identity, pinned_roots, read_node_key};
-use halligan::exit;
+use halligan::dataplane::reload::Outcome;
+use halligan::systemd::{self, NotifyState, Sockets};
+use halligan::{exit, logging};
 use rand_core::UnwrapErr;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Decides on a data-plane host who gets in, also while the control plane is down.
 #[derive(Parser)]
@@ -35,6 +37,8 @@ enum Command {
     Run,
     /// Read the configuration and the files it names, say what is wrong with them, and start nothing.
     CheckConfig,
+    /// Ask the running daemon to read its configuration again; say what it took.
+    Reload,
 }
 
 fn main() -> ExitCode {
@@ -42,10 +46,9 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return exit::usage(&error),
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    logging::start("halligand");
     let config = match Config::read(&arguments.config) {
-        Ok(config) => config,
+        Ok(config) => config.with_credentials(systemd::credential),
         Err(error) => return exit::fail("halligand", exit::CONFIG, &error),
     };
     if let Some(Command::CheckConfig) = arguments.command {
@@ -66,14 +69,39 @@ fn main() -> ExitCode {
             Err(error) => exit::fail("halligand", exit::CONFIG, &error),
         };
     }
-    match run(config) {
+    if let Some(Command::Reload) = arguments.command {
+        return match reload(&config) {
+            Ok(Outcome { taken, restart }) => {
+                println!("taken: {}", list(&taken));
+                println!("needs a restart: {}", list(&restart));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                let code = match &error {
+                    AskError::Silent { .. } => exit::UNAVAILABLE,
+                    AskError::Refused(_) => exit::CONFIG,
+                };
+                exit::fail("halligand", code, &error)
+            }
+        };
+    }
+    // Before a thread is started: this changes the environment.
+    let sockets = match Sockets::inherit() {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            return exit::fail("halligand", exit::UNAVAILABLE, &format!("a socket handed over: {error}"));
+        }
+    };
+    match run(config, sockets) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = match &error {
-                StartError::Identity(_)
+                StartError::Config(_)
+                | StartError::Identity(_)
                 | StartError::Upstream(_)
                 | StartError::Routes(_)
-                | StartError::NotEnrolled => exit::CONFIG,
+                | StartError::NotEnrolled
+                | StartError::Nowhere => exit::CONFIG,
                 StartError::Enrol(_) | StartError::Listen { .. } => exit::UNAVAILABLE,
                 StartError::Answer(_) => exit::DATAERR,
                 StartError::State { .. }
@@ -86,21 +114,45 @@ fn main() -> ExitCode {
     }
 }
 
+#[tokio::main(flavor = "current_thread")]
+async fn reload(config: &Config) -> Result<Outcome, AskError> {
+    ask_for_reload(&config.listen.admin_socket).await
+}
+
+fn list(keys: &[String]) -> String {
+    if keys.is_empty() { "nothing".into() } else { keys.join(", ") }
+}
+
 #[tokio::main]
-async fn run(config: Config) -> Result<(), StartError> {
-    let signals =
-        signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-    let (mut terminate, mut interrupt) =
-        signals.map_err(|source| StartError::Listen { address: "signals".into(), source })?;
-    let daemon = Daemon::start(config, Arc::new(wall), UnwrapErr(SysRng)).await?;
+async fn run(config: Config, sockets: Sockets) -> Result<(), StartError> {
+    let catch =
+        |kind| signal(kind).map_err(|source| StartError::Listen { address: "signals".into(), source });
+    let (mut terminate, mut interrupt) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
+    let mut hangup = catch(SignalKind::hangup())?;
+    let daemon = Daemon::start(config, sockets, Arc::new(wall), UnwrapErr(SysRng)).await?;
     for address in &daemon.addresses {
         tracing::info!(%address, "listening");
     }
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let watchdog = systemd::listens().then(|| tokio::spawn(daemon.watchdog().tell(systemd::watchdog())));
+    systemd::tell(&[NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                let reload = Arc::clone(daemon.reload());
+                // It has said to the log how it went.
+                drop(tokio::task::spawn_blocking(move || drop(reload.run())).await);
+            }
+        }
     }
     tracing::info!("stopping");
+    systemd::tell(&[NotifyState::Stopping]);
+    if let Some(watchdog) = watchdog {
+        watchdog.abort();
+        // Aborted: there is nothing it could say.
+        let _ = watchdog.await;
+    }
     daemon.shutdown().await;
     Ok(())
 }

@@ -26,6 +26,7 @@ use crate::controlplane::signing::Signing;
 use crate::controlplane::store::Store;
 use crate::dataplane::config as node;
 use crate::dataplane::daemon::Daemon;
+use crate::systemd::Sockets;
 
 /// Runs a control plane, a daemon and a sample deployment on this machine.
 #[derive(Args, Debug)]
@@ -140,10 +141,10 @@ pub(super) async fn run(arguments: Arguments, output: Output) -> Result<(), Fail
     sample.write(&state)?;
     let switch = Switch::start(control, address, listener)?;
 
-    let daemon =
-        Daemon::start(node_config(&node_dir, &control_url, &arguments), Arc::new(wall), UnwrapErr(SysRng))
-            .await
-            .map_err(|error| failed("the daemon can't start", error))?;
+    let config = node_config(&node_dir, &control_url, &arguments);
+    let daemon = Daemon::start(config, Sockets::default(), Arc::new(wall), UnwrapErr(SysRng))
+        .await
+        .map_err(|error| failed("the daemon can't start", error))?;
     let daemon_url = daemon.addresses.first().map(|address| format!("http://{address}")).unwrap_or_default();
     sample::until_synced(&daemon).await?;
     let (mut terminate, mut interrupt) = signal(SignalKind::terminate())
@@ -190,6 +191,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         audit: node::Audit::default(),
         admin: node::Admin::default(),
         upstream_identity: None,
+        file: None,
     }
 }
 

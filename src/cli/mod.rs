@@ -11,10 +11,12 @@ pub mod dev;
 mod estate;
 mod failure;
 mod host;
+mod manual;
 mod output;
 mod replica;
 mod revoke;
 mod status;
+mod support_bundle;
 mod token;
 
 use std::path::PathBuf;
@@ -120,6 +122,19 @@ enum Noun {
     /// Read and verify this host's audit log.
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Gather what someone who helps from afar needs to know of this host, without secrets, into one file.
+    SupportBundle(support_bundle::Arguments),
+    /// Print what a shell needs to complete this command: `halligan completions bash > /etc/bash_completion.d/halligan`.
+    Completions {
+        /// The shell.
+        shell: manual::For,
+    },
+    /// Write a manual page for every command into a directory.
+    #[command(hide = true)]
+    Manual {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// Run a control plane, a daemon and a sample deployment on this machine, to try and to test.
     #[cfg(all(feature = "control", feature = "daemon"))]
     Dev(dev::Arguments),
@@ -158,6 +173,9 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Noun::Revoke(arguments) => revoke::run(arguments, &global.host()?, output).await?,
         Noun::Replica(verb) => replica::run(verb, &global.host()?, output).await?,
         Noun::Audit(verb) => return audit::run(verb, &global.host()?, output).await,
+        Noun::SupportBundle(arguments) => support_bundle::run(arguments, &global.host()?, output).await?,
+        Noun::Completions { shell } => manual::completions(shell),
+        Noun::Manual { directory } => manual::pages(&directory)?,
         #[cfg(all(feature = "control", feature = "daemon"))]
         Noun::Dev(arguments) => dev::run(arguments, output).await?,
     }

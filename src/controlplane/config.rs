@@ -51,6 +51,14 @@ impl Config {
         Ok(config)
     }
 
+    /// Takes certificate and key from the service manager where the file names none itself.
+    #[must_use]
+    pub fn with_credentials(mut self, credential: impl Fn(&str) -> Option<PathBuf>) -> Self {
+        let both = credential("halligan.tls-certificate").zip(credential("halligan.tls-key"));
+        self.tls = self.tls.or_else(|| both.map(|(certificate, key)| Tls { certificate, key }));
+        self
+    }
+
     /// The database file.
     #[must_use]
     pub fn database(&self) -> PathBuf {

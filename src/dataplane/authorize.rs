@@ -7,12 +7,16 @@ use tokio::sync::oneshot::Receiver;
 
 use super::Clock;
 use super::audit::{AuditLog, AuditUnavailable};
-use super::decide::{Decision, Reason, RequestFacts, decide};
+use super::decide::{Decision, Reason, RequestFacts, Target, decide};
 use super::live::Live;
 use super::metrics::Metrics;
 use crate::protocol::event::{Draft, EventKind};
 use crate::protocol::id::NodeId;
 use crate::protocol::permission::Permission;
+
+/// A token as to its form, `{"alg":"EdDSA","typ":"direct-access+jwt","kid":"probe"}`, that no key has signed.
+const PROBE: &[u8] = b"eyJhbGciOiJFZERTQSIsInR5cCI6ImRpcmVjdC1hY2Nlc3Mrand0Iiwia2lkIjoicHJvYmUifQ.e30.\
+    AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// What decides and records.
 pub struct Authorizer {
@@ -54,6 +58,15 @@ impl Authorizer {
         }
         self.metrics.decided(decision.reason, started.elapsed());
         Verdict { decision, event }
+    }
+
+    /// Walks the way of a request with a token nobody issued, and leaves no trace. False: it was let through.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        let facts =
+            RequestFacts { deployment: Target::Id("dep_probe"), method: "GET", uri: "/", client: None };
+        let now = self.live.now((self.clock)());
+        !decide(Some(PROBE), &facts, &self.live.snapshot(), now).allowed()
     }
 
     /// Decides, and hands the event to the log.

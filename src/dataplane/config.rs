@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::identity::Absent;
 use super::routes::{MapsError, RouteMaps};
+use super::snapshot::Staleness;
 use crate::configuration::{self, ConfigError};
 use crate::protocol::id::DeploymentId;
 
@@ -26,7 +27,8 @@ pub struct Config {
     /// What this node is called.
     #[serde(default)]
     pub node: Node,
-    /// Where it listens.
+    /// Where it listens, besides the sockets systemd hands over.
+    #[serde(default)]
     pub listen: Listen,
     /// Whose headers are believed.
     #[serde(default)]
@@ -45,6 +47,9 @@ pub struct Config {
     pub admin: Admin,
     /// What the node vouches for towards upstreams; without it, nothing.
     pub upstream_identity: Option<UpstreamIdentityConfig>,
+    /// The file it was read from.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// The pinned roots.
@@ -82,13 +87,18 @@ pub struct Node {
 
 /// The listeners.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Listen {
     /// Addresses for proxies, health and metrics.
     pub http: Vec<SocketAddr>,
     /// The Unix socket for administration on this host.
-    #[serde(default = "admin_socket")]
     pub admin_socket: PathBuf,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { http: Vec::new(), admin_socket: PathBuf::from("/run/halligan/admin.sock") }
+    }
 }
 
 /// The proxies in front.
@@ -217,10 +227,6 @@ fn short_lived<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Err
     }
 }
 
-fn admin_socket() -> PathBuf {
-    PathBuf::from("/run/halligan/admin.sock")
-}
-
 fn one() -> u32 {
     1
 }
@@ -228,7 +234,19 @@ fn one() -> u32 {
 impl Config {
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = configuration::read(path)?;
+        Ok(Self { file: Some(path.into()), ..config })
+    }
+
+    /// The keys and values of a configuration file, without what they mean.
+    pub fn table(path: &Path) -> Result<toml::Table, ConfigError> {
         configuration::read(path)
+    }
+
+    /// How old the replica may be.
+    #[must_use]
+    pub fn staleness(&self) -> Staleness {
+        Staleness { default: self.staleness.default_seconds, roles: self.staleness.roles.clone() }
     }
 
     /// What to do where the node's key is not there.
@@ -240,6 +258,16 @@ impl Config {
     /// The route maps of this host.
     pub fn route_maps(&self) -> Result<RouteMaps, MapsError> {
         self.routes.directory.as_deref().map_or_else(|| Ok(RouteMaps::default()), RouteMaps::read)
+    }
+
+    /// Takes what the service manager hands over as a credential where the file names nothing itself.
+    #[must_use]
+    pub fn with_credentials(mut self, credential: impl Fn(&str) -> Option<PathBuf>) -> Self {
+        let fill = |named: &mut Option<PathBuf>, name| *named = named.take().or_else(|| credential(name));
+        fill(&mut self.control_plane.enrolment_token_file, "halligan.enrolment-token");
+        fill(&mut self.control_plane.ca_file, "halligan.ca");
+        fill(&mut self.node.key_file, "halligan.node-key");
+        self
     }
 
     /// The node's key file.

@@ -2,18 +2,19 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use rand_core::CryptoRng;
 use serde::Serialize;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use super::Clock;
-use super::admin::{self, Administration};
+use super::admin::{self, Administration, Allowed};
 use super::alarm::AlarmKind;
 use super::answer::Answers;
 use super::audit::{AuditError, AuditLog};
@@ -24,6 +25,7 @@ use super::identity::{Absent, Identity, IdentityError, make_node_key, pinned_roo
 use super::live::Live;
 use super::metrics::Metrics;
 use super::proof::{Nonces, Prover};
+use super::reload::Reload;
 use super::replication::Replication;
 use super::revocation::{LedgerError, Revocations};
 use super::routes::MapsError;
@@ -32,11 +34,14 @@ use super::store::{ReplicaStore, StoreError};
 use super::sync::Follower;
 use super::upstream::{Patience, Upstream, UpstreamError};
 use super::upstream_identity::UpstreamIdentity;
+use super::watchdog::Watchdog;
+use crate::configuration::ConfigError;
 use crate::protocol::id::random_id;
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::{Jwk, SigningKey};
 use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
+use crate::systemd::Sockets;
 
 /// Why the daemon can't start.
 #[derive(Debug, Error)]
@@ -49,6 +54,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A key, the roots or the identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -72,7 +80,8 @@ pub enum StartError {
     Enrol(#[from] UpstreamError),
     /// No enrolment token.
     #[error(
-        "this node is not enrolled; put an enrolment token in a file and name it as control_plane.enrolment_token_file"
+        "this node is not enrolled; give it an enrolment token, as the credential halligan.enrolment-token or in a file \
+         named as control_plane.enrolment_token_file"
     )]
     NotEnrolled,
     /// An enrolment answer that is not understood.
@@ -86,6 +95,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// No address to listen on.
+    #[error("there is nowhere to listen; name an address in listen.http, or start halligan.socket")]
+    Nowhere,
 }
 
 #[derive(Serialize)]
@@ -110,8 +122,12 @@ struct Proof {
 pub struct Daemon {
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
-    socket: PathBuf,
+    /// The admin socket, where it is this daemon's own and not handed over.
+    socket: Option<PathBuf>,
     workers: Workers,
+    replication: Arc<Replication>,
+    reload: Arc<Reload>,
+    clock: Clock,
     live: Arc<Live>,
     audit: Arc<AuditLog>,
     stop: watch::Sender<()>,
@@ -121,8 +137,10 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts: proves what is on disk, listens, and begins to sync. Enrols first where there is no identity.
+    /// It listens on the sockets handed over as `http` and `admin`, and binds what the configuration names besides.
     pub async fn start<R: CryptoRng + Send + 'static>(
         config: Config,
+        mut sockets: Sockets,
         clock: Clock,
         mut rng: R,
     ) -> Result<Self, StartError> {
@@ -130,6 +148,7 @@ impl Daemon {
         // What only reads comes first: a configuration that is wrong leaves nothing behind.
         let pinned = pinned_roots(&config.trust.root_keys, config.trust.threshold)?;
         let routes = config.route_maps()?;
+        let table = config.file.as_deref().map(Config::table).transpose()?.unwrap_or_default();
         let (urls, ca_file) = (config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref());
         let upstream =
             Upstream::new(urls, ca_file, state.clone(), Patience::default()).map_err(StartError::Upstream)?;
@@ -148,8 +167,7 @@ impl Daemon {
         };
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
         live.change_local(|local| local.routes = routes);
-        let staleness =
-            Staleness { default: config.staleness.default_seconds, roles: config.staleness.roles.clone() };
+        let staleness = config.staleness();
         let store = open_replica(&state.join("replica.db"), &identity, &pinned, &staleness, &live, clock())?;
         let key = Arc::new(key);
         let nonces = Nonces::new(&mut rng);
@@ -162,16 +180,7 @@ impl Daemon {
             let (node, key, clock) = (identity.node_id.clone(), Arc::clone(&key), Arc::clone(&clock));
             AuditLog::open(&audit_path, node, key, clock, config.audit.max_queue)
         };
-        let audit = match open() {
-            Err(error) if unreadable(&error) => {
-                let aside = set_aside(&audit_path, clock())?;
-                let what = format!("{error}: the audit log was moved to {}", aside.display());
-                live.alarms.raise(AlarmKind::Damaged, &what, clock());
-                open()?
-            }
-            opened => opened?,
-        };
-        let audit = Arc::new(audit);
+        let audit = Arc::new(open_audit(open, &audit_path, &live, clock())?);
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
         let authorizer = Arc::new(Authorizer {
             live: Arc::clone(&live),
@@ -183,23 +192,30 @@ impl Daemon {
         let identity_of_callers = upstream_identity(&config, &clock, &mut rng)?;
         let face = Arc::new(Face {
             authorizer,
-            trusted: config.proxies.trusted.clone(),
+            trusted: ArcSwap::from_pointee(config.proxies.trusted.clone()),
             answers: Answers { pass_status: config.proxies.pass_status, identity: identity_of_callers },
         });
         let (stop, stopped) = watch::channel(());
         let workers = Workers::start(&face, &stopped)
             .map_err(|source| StartError::Listen { address: "worker threads".into(), source })?;
         let (mut addresses, mut serving) = (Vec::new(), Vec::new());
-        for address in config.listen.http {
-            let failed = |source| StartError::Listen { address: address.to_string(), source };
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
-            addresses.push(listener.local_addr().map_err(failed)?);
+        for (address, listener) in listen(&config.listen.http, &mut sockets).await? {
+            addresses.push(address);
             serving.push(workers.accept(listener, stopped.clone()));
         }
         let socket = config.listen.admin_socket;
+        let inherited = sockets.take_unix("admin");
+        sockets.warn_of_the_rest();
         let failed = |source| StartError::Listen { address: socket.display().to_string(), source };
-        let mut allowed = config.admin.allow_uids;
-        allowed.extend([0, admin::own_uid().map_err(failed)?]);
+        let allowed = Arc::new(Allowed::new(config.admin.allow_uids).map_err(failed)?);
+        let reload = Arc::new(Reload {
+            file: config.file,
+            in_force: Mutex::new(table),
+            face,
+            replication: Arc::clone(&replication),
+            allowed: Arc::clone(&allowed),
+            clock: Arc::clone(&clock),
+        });
         let administration = Arc::new(Administration {
             replication: Arc::clone(&replication),
             revocations,
@@ -209,26 +225,48 @@ impl Daemon {
             key: key.public().clone(),
             clock: Arc::clone(&clock),
             allowed,
+            reload: Arc::clone(&reload),
         });
-        let listener = admin::listen(&socket).await.map_err(failed)?;
-        let service = admin::router(administration).into_make_service_with_connect_info::<admin::Peer>();
-        let serve = axum::serve(listener, service).with_graceful_shutdown(until(stopped)).into_future();
-        serving.push(tokio::spawn(async move {
-            if let Err(error) = serve.await {
-                tracing::error!(%error, "the admin socket ended");
-            }
-        }));
-        let wake = Arc::default();
-        let upstream = Arc::new(upstream);
-        let follower = Follower { replication, upstream, identity, key, clock, rng, wake };
+        let (listener, own) = match inherited {
+            Some(listener) => (UnixListener::from_std(listener).map_err(failed)?, false),
+            None => (admin::listen(&socket).await.map_err(failed)?, true),
+        };
+        serving.push(serve_admin(listener, administration, stopped));
+        let follower = Follower {
+            replication: Arc::clone(&replication),
+            upstream: Arc::new(upstream),
+            identity,
+            key,
+            clock: Arc::clone(&clock),
+            rng,
+            wake: Arc::default(),
+        };
         let sync = tokio::spawn(follower.run());
-        Ok(Self { addresses, socket, workers, live, audit, stop, serving, sync })
+        let socket = own.then_some(socket);
+        Ok(Self { addresses, socket, workers, replication, reload, clock, live, audit, stop, serving, sync })
     }
 
     /// What its parts share.
     #[must_use]
     pub fn live(&self) -> &Arc<Live> {
         &self.live
+    }
+
+    /// What reads the configuration again.
+    #[must_use]
+    pub fn reload(&self) -> &Arc<Reload> {
+        &self.reload
+    }
+
+    /// What proves that it lives. The daemon doesn't end before it is dropped.
+    #[must_use]
+    pub fn watchdog(&self) -> Watchdog {
+        Watchdog {
+            prober: self.workers.prober(),
+            audit: Arc::clone(&self.audit),
+            replication: Arc::clone(&self.replication),
+            clock: Arc::clone(&self.clock),
+        }
     }
 
     /// Ends it: answers what is under way, and writes what waits to be recorded.
@@ -244,7 +282,7 @@ impl Daemon {
         let _ = tokio::task::spawn_blocking(move || workers.join()).await;
         self.audit.close();
         // Whoever comes next finds no socket, rather than one that does not answer.
-        let _ = std::fs::remove_file(self.socket);
+        let _ = self.socket.map(std::fs::remove_file);
     }
 }
 
@@ -267,9 +305,70 @@ fn upstream_identity(
     Ok(Some(Arc::new(identity)))
 }
 
+/// The sockets that were handed over for proxies, and those of `addresses` that are not among them.
+async fn listen(
+    addresses: &[SocketAddr],
+    sockets: &mut Sockets,
+) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
+    let mut listeners = Vec::new();
+    for inherited in sockets.take_tcp("http") {
+        let failed = |source| StartError::Listen { address: "a socket handed over".into(), source };
+        let address = inherited.local_addr().map_err(failed)?;
+        listeners.push((address, TcpListener::from_std(inherited).map_err(failed)?));
+    }
+    for &address in addresses {
+        if listeners.iter().all(|(inherited, _)| *inherited != address) {
+            let failed = |source| StartError::Listen { address: address.to_string(), source };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            listeners.push((listener.local_addr().map_err(failed)?, listener));
+        }
+    }
+    if listeners.is_empty() { Err(StartError::Nowhere) } else { Ok(listeners) }
+}
+
+/// What this host is called. A sandbox may hide the kernel's word for it.
+fn host_name() -> String {
+    ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok())
+        .map_or_else(String::new, |name| name.trim().to_owned())
+}
+
+fn serve_admin(
+    listener: UnixListener,
+    administration: Arc<Administration>,
+    stopped: watch::Receiver<()>,
+) -> JoinHandle<()> {
+    let service = admin::router(administration).into_make_service_with_connect_info::<admin::Peer>();
+    let serve = axum::serve(listener, service).with_graceful_shutdown(until(stopped)).into_future();
+    tokio::spawn(async move {
+        if let Err(error) = serve.await {
+            tracing::error!(%error, "the admin socket ended");
+        }
+    })
+}
+
 async fn until(mut stopped: watch::Receiver<()>) {
     // An error means that the daemon is gone: a reason to stop, too.
     let _ = stopped.changed().await;
+}
+
+/// Opens the audit log. One that can't be read is moved aside, never deleted, and another begun.
+fn open_audit(
+    open: impl Fn() -> Result<AuditLog, AuditError>,
+    path: &Path,
+    live: &Live,
+    now: Time,
+) -> Result<AuditLog, StartError> {
+    match open() {
+        Err(error) if unreadable(&error) => {
+            let aside = set_aside(path, now)?;
+            let what = format!("{error}: the audit log was moved to {}", aside.display());
+            live.alarms.raise(AlarmKind::Damaged, &what, now);
+            Ok(open()?)
+        }
+        opened => Ok(opened?),
+    }
 }
 
 /// Opens the replica and puts what it proves in force. One that can't be read or proved is moved aside, never believed
@@ -359,10 +458,10 @@ async fn enrol(
         std::fs::read_to_string(file).map_err(|source| IdentityError::File { path: file.clone(), source })?;
     let token = Zeroizing::new(token);
     let proof = Proof { aud: "halligan-control", iat: now, exp: now.plus(300), jti: random_id("", rng) };
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host_name();
     let body = Enrolment {
         token: token.trim(),
-        name: config.node.name.as_deref().unwrap_or(host.trim()),
+        name: config.node.name.as_deref().unwrap_or(&host),
         key: key.public().jwk(),
         proof: sign(Typ::NodeAuth, &serde_json::to_vec(&proof).map_err(StartError::Answer)?, key),
     };

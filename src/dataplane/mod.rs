@@ -13,6 +13,7 @@ pub mod identity;
 pub mod live;
 pub mod metrics;
 pub mod proof;
+pub mod reload;
 pub mod replication;
 pub mod revocation;
 pub mod routes;
@@ -22,6 +23,7 @@ pub mod store;
 pub mod sync;
 pub mod upstream;
 pub mod upstream_identity;
+pub mod watchdog;
 
 use std::sync::Arc;
 

@@ -36,14 +36,14 @@ pub struct Proof {
 pub struct Replication {
     store: Mutex<ReplicaStore>,
     live: Arc<Live>,
-    staleness: Staleness,
+    staleness: Mutex<Staleness>,
 }
 
 impl Replication {
     /// Joins a store with what the faces read.
     #[must_use]
     pub fn new(store: ReplicaStore, live: Arc<Live>, staleness: Staleness) -> Self {
-        Self { store: Mutex::new(store), live, staleness }
+        Self { store: Mutex::new(store), live, staleness: Mutex::new(staleness) }
     }
 
     /// What the faces read.
@@ -52,9 +52,20 @@ impl Replication {
         &self.live
     }
 
-    fn store(&self) -> MutexGuard<'_, ReplicaStore> {
+    pub(super) fn store(&self) -> MutexGuard<'_, ReplicaStore> {
         // Every change is a SQLite transaction: after a panic the store is as it was before.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn staleness(&self) -> Staleness {
+        self.staleness.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts other limits of age in force.
+    pub fn set_staleness(&self, staleness: Staleness, now: Time) -> Result<(), StoreError> {
+        let store = self.store();
+        *self.staleness.lock().unwrap_or_else(PoisonError::into_inner) = staleness;
+        self.enforce(&store, now)
     }
 
     /// The version of the head and of the keyset held: where the next delta begins. Zero for the head when the disk holds
@@ -125,8 +136,7 @@ impl Replication {
                 if floor.since(store.floor()?) >= FLOOR_INTERVAL {
                     store.raise_floor(floor)?;
                 }
-                self.live
-                    .replace(|previous| Snapshot::build(replica, self.staleness.clone(), Some(previous)));
+                self.live.replace(|previous| Snapshot::build(replica, self.staleness(), Some(previous)));
                 self.live.persisted(version, now);
                 Ok(())
             }

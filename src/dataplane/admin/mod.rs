@@ -2,6 +2,7 @@
 
 mod audit;
 mod check;
+mod reload;
 mod replica;
 mod revocation;
 mod status;
@@ -10,6 +11,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
@@ -20,9 +22,12 @@ use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use tokio::net::UnixListener;
 
+pub use reload::{AskError, ask_for_reload};
+
 use super::Clock;
 use super::audit::AuditLog;
 use super::identity::Identity;
+use super::reload::Reload;
 use super::replication::Replication;
 use super::revocation::Revocations;
 use crate::protocol::key::PublicKey;
@@ -46,8 +51,33 @@ pub struct Administration {
     pub key: PublicKey,
     /// The clock.
     pub clock: Clock,
-    /// User ids that may administer.
-    pub allowed: Vec<u32>,
+    /// Who may administer.
+    pub allowed: Arc<Allowed>,
+    /// What reads the configuration again.
+    pub reload: Arc<Reload>,
+}
+
+/// The user ids that may administer: root, the daemon's own, and those the configuration names.
+#[derive(Debug)]
+pub struct Allowed {
+    own: u32,
+    named: ArcSwap<Vec<u32>>,
+}
+
+impl Allowed {
+    /// Root, the user this process runs as, and `named`.
+    pub fn new(named: Vec<u32>) -> std::io::Result<Self> {
+        Ok(Self { own: own_uid()?, named: ArcSwap::from_pointee(named) })
+    }
+
+    /// Puts other names in force.
+    pub fn set(&self, named: Vec<u32>) {
+        self.named.store(Arc::new(named));
+    }
+
+    fn may(&self, uid: u32) -> bool {
+        uid == 0 || uid == self.own || self.named.load().contains(&uid)
+    }
 }
 
 /// Makes the socket at `path`. One left behind by a daemon that is gone is replaced; one that answers is not.
@@ -104,6 +134,7 @@ pub fn router(administration: Arc<Administration>) -> Router {
         .route("/v1/revocations", get(revocation::list).post(revocation::revoke))
         .route("/v1/audit", get(audit::tail))
         .route("/v1/audit/verify", post(audit::verify))
+        .route("/v1/reload", post(reload::reload))
         .layer(from_fn_with_state(Arc::clone(&administration), guard))
         .with_state(administration)
 }
@@ -114,7 +145,7 @@ async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    if uid.is_some_and(|uid| administration.allowed.contains(&uid)) {
+    if uid.is_some_and(|uid| administration.allowed.may(uid)) {
         next.run(request).await
     } else {
         let who = uid.map_or_else(|| "an unknown user".into(), |uid| format!("user id {uid}"));

@@ -64,6 +64,8 @@ struct Pending {
     batch: Batch,
     /// Someone waits: commit at once.
     urgent: bool,
+    /// Who asks whether the writer is there.
+    probes: Vec<oneshot::Sender<()>>,
     closed: bool,
 }
 
@@ -177,6 +179,20 @@ impl AuditLog {
             self.queue.wake.notify_one();
         }
         Ok(receiver)
+    }
+
+    /// Whether the writer answers: it has written, or tried to, all that was handed over before.
+    pub async fn answers(&self) -> bool {
+        let (probe, answer) = oneshot::channel();
+        {
+            let mut pending = self.queue.lock();
+            if pending.closed {
+                return false;
+            }
+            pending.probes.push(probe);
+        }
+        self.queue.wake.notify_one();
+        answer.await.is_ok()
     }
 
     /// Whether the last write failed.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::{Connection, params};
+use tokio::sync::oneshot::Sender;
 
 use super::{AuditError, Batch, Pending, Queue};
 use crate::dataplane::Clock;
@@ -51,7 +52,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut batch = Batch::default();
         loop {
-            let closed = self.gather(&mut batch);
+            let (closed, probes) = self.gather(&mut batch);
             match self.write(&batch) {
                 Ok(()) => {
                     self.queue.failing.store(false, Ordering::Relaxed);
@@ -71,6 +72,10 @@ impl Writer {
                     }
                 }
             }
+            for probe in probes {
+                // Whoever asked may have lost patience.
+                let _ = probe.send(());
+            }
             if closed {
                 return;
             }
@@ -78,15 +83,19 @@ impl Writer {
     }
 
     /// Waits for events, gives those nobody waits for a moment to gather, and adds them all to `batch`.
-    fn gather(&self, batch: &mut Batch) -> bool {
+    fn gather(&self, batch: &mut Batch) -> (bool, Vec<Sender<()>>) {
         let pending = self.queue.lock();
-        let idle = |pending: &mut Pending| pending.batch.drafts.is_empty() && !pending.closed;
+        let idle = |pending: &mut Pending| {
+            pending.batch.drafts.is_empty() && pending.probes.is_empty() && !pending.closed
+        };
         // While it fails, or when a checkpoint is due, there is something to do without an event.
         let rest = if self.queue.failing.load(Ordering::Relaxed) { RETRY } else { Duration::from_mins(1) };
-        let Ok((pending, _)) = self.queue.wake.wait_timeout_while(pending, rest, idle) else { return true };
+        let Ok((pending, _)) = self.queue.wake.wait_timeout_while(pending, rest, idle) else {
+            return (true, Vec::new());
+        };
         let calm = |pending: &mut Pending| !pending.urgent && !pending.closed;
         let Ok((mut pending, _)) = self.queue.wake.wait_timeout_while(pending, GATHER, calm) else {
-            return true;
+            return (true, Vec::new());
         };
         pending.urgent = false;
         if batch.drafts.is_empty() {
@@ -95,7 +104,7 @@ impl Writer {
         } else {
             batch.append(&mut pending.batch);
         }
-        pending.closed
+        (pending.closed, std::mem::take(&mut pending.probes))
     }
 
     fn write(&mut self, batch: &Batch) -> Result<(), AuditError> {

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
@@ -19,14 +20,14 @@ use super::decide::{RequestFacts, Target};
 use super::metrics;
 use original::Original;
 
-pub use workers::Workers;
+pub use workers::{Prober, Workers};
 
 /// What the face needs.
 pub struct Face {
     /// What decides.
     pub authorizer: Arc<Authorizer>,
     /// Peers whose headers are believed.
-    pub trusted: Vec<IpNet>,
+    pub trusted: ArcSwap<Vec<IpNet>>,
     /// How a verdict is told.
     pub answers: Answers,
 }
@@ -83,7 +84,7 @@ impl Face {
 
     /// The request is told in headers.
     async fn authorize(&self, deployment: Option<&str>, peer: IpAddr, request: &Parts) -> Answer {
-        let original = Original::read(&request.headers, peer, &self.trusted);
+        let original = Original::read(&request.headers, peer, &self.trusted.load());
         let original = original.unwrap_or_else(|_| Original::unknown(request.method.as_str(), peer));
         let host = original.host.as_deref().unwrap_or("");
         self.tell(deployment.map_or(Target::Host(host), Target::Id), &original, request).await
@@ -92,7 +93,7 @@ impl Face {
     /// The request is what is asked with, behind a prefix: Envoy's ext_authz over HTTP.
     async fn ext_authz(&self, deployment: &str, peer: IpAddr, request: &Parts) -> Answer {
         let prefix = "/v1/ext_authz/".len() + deployment.len();
-        let original = Original::behind(prefix, request, peer, &self.trusted);
+        let original = Original::behind(prefix, request, peer, &self.trusted.load());
         let original = original.unwrap_or_else(|_| Original::unknown(request.method.as_str(), peer));
         self.tell(Target::Id(deployment), &original, request).await
     }

@@ -5,24 +5,36 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Face;
 
 /// The most a request's line and headers may take, in bytes; above it the answer is 431.
 const MAX_HEADERS: usize = 64 * 1024;
 
-type Connection = (std::net::TcpStream, IpAddr);
+/// How long a connection that is told to end may still ask: its client must learn of the end from an answer, and not
+/// from a request that finds nobody.
+const FAREWELL: Duration = Duration::from_millis(250);
+
+/// What a thread is given to do.
+enum Work {
+    /// Serve a connection.
+    Serve(std::net::TcpStream, IpAddr),
+    /// Decide about a token nobody issued, and say whether it was refused.
+    Prove(oneshot::Sender<bool>),
+}
 
 /// The threads that serve a face.
 pub struct Workers {
-    senders: Vec<mpsc::UnboundedSender<Connection>>,
+    senders: Vec<mpsc::UnboundedSender<Work>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -32,30 +44,40 @@ impl Workers {
         let (mut senders, mut threads) = (Vec::new(), Vec::new());
         for number in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let (sender, mut connections) = mpsc::unbounded_channel::<Connection>();
+            let (sender, mut work) = mpsc::unbounded_channel();
             let (face, stopped) = (Arc::clone(face), stopped.clone());
-            let work = move || {
+            let run = move || {
                 runtime.block_on(async {
-                    while let Some((stream, peer)) = connections.recv().await {
-                        match TcpStream::from_std(stream) {
-                            Ok(stream) => {
-                                tokio::spawn(serve(stream, peer, Arc::clone(&face), stopped.clone()));
-                            }
-                            Err(error) => tracing::warn!(%error, "a connection was lost"),
+                    while let Some(work) = work.recv().await {
+                        match work {
+                            Work::Serve(stream, peer) => match TcpStream::from_std(stream) {
+                                Ok(stream) => {
+                                    tokio::spawn(serve(stream, peer, Arc::clone(&face), stopped.clone()));
+                                }
+                                Err(error) => tracing::warn!(%error, "a connection was lost"),
+                            },
+                            // Whoever asked may have lost patience.
+                            Work::Prove(asked) => drop(asked.send(face.authorizer.refuses())),
                         }
                     }
                     // Whoever is being answered gets the answer; keep-alive connections end by themselves.
                     let mut waited = 0;
                     while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 && waited < 100 {
-                        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                        tokio::time::sleep(Duration::from_millis(20)).await;
                         waited += 1;
                     }
                 });
             };
-            threads.push(std::thread::Builder::new().name(format!("http-{number}")).spawn(work)?);
+            threads.push(std::thread::Builder::new().name(format!("http-{number}")).spawn(run)?);
             senders.push(sender);
         }
         Ok(Self { senders, threads })
+    }
+
+    /// What finds out whether the threads decide. They don't end before it is dropped.
+    #[must_use]
+    pub fn prober(&self) -> Prober {
+        Prober(self.senders.clone())
     }
 
     /// Accepts connections and hands them round, until told to stop.
@@ -75,7 +97,7 @@ impl Workers {
                 let handed = accepted.and_then(|(stream, peer)| {
                     // An answer is one small packet: it must not wait for the acknowledgement of the one before.
                     stream.set_nodelay(true)?;
-                    Ok((stream.into_std()?, peer.ip()))
+                    Ok(Work::Serve(stream.into_std()?, peer.ip()))
                 });
                 match (handed, next.next()) {
                     // A worker that is gone has said why.
@@ -83,7 +105,7 @@ impl Workers {
                     (Err(error), _) => {
                         // Out of file descriptors, most likely: others are about to be given back.
                         tracing::warn!(%error, "a connection can't be accepted");
-                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                     (_, None) => return,
                 }
@@ -101,10 +123,44 @@ impl Workers {
     }
 }
 
+/// Finds out whether the threads decide.
+#[derive(Clone)]
+pub struct Prober(Vec<mpsc::UnboundedSender<Work>>);
+
+impl Prober {
+    /// Waits until every thread has decided about a token nobody issued; false when one let it through, or is gone.
+    pub async fn decided(&self) -> bool {
+        let asked: Vec<_> = self
+            .0
+            .iter()
+            .map(|thread| {
+                let (asked, answer) = oneshot::channel();
+                // A thread that is gone drops what it is asked.
+                let _ = thread.send(Work::Prove(asked));
+                answer
+            })
+            .collect();
+        for answer in asked {
+            if !answer.await.unwrap_or(false) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
 async fn serve(stream: TcpStream, peer: IpAddr, face: Arc<Face>, mut stopped: watch::Receiver<()>) {
+    let stopping = stopped.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let face = Arc::clone(&face);
-        async move { Ok::<_, Infallible>(face.answer(peer, &request.into_parts().0).await) }
+        let (face, stopping) = (Arc::clone(&face), stopping.clone());
+        async move {
+            let mut answer = face.answer(peer, &request.into_parts().0).await;
+            // An error means that the daemon is gone already.
+            if stopping.has_changed().unwrap_or(true) {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut http = http1::Builder::new();
     let connection = http.max_buf_size(MAX_HEADERS).serve_connection(TokioIo::new(stream), service);
@@ -112,8 +168,12 @@ async fn serve(stream: TcpStream, peer: IpAddr, face: Arc<Face>, mut stopped: wa
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            if let Ok(ended) = tokio::time::timeout(FAREWELL, connection.as_mut()).await {
+                ended
+            } else {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
     if let Err(error) = ended {

@@ -1,0 +1,95 @@
+//! The service manager: the sockets and credentials it hands over, and what it is told in return.
+//!
+//! Of a process that something else started, nothing of it is there and nothing is missed: no sockets, no credentials,
+//! and what is told goes nowhere.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use listenfd::ListenFd;
+pub use sd_notify::NotifyState;
+
+/// Sockets that were opened before this process and outlive it (sd_listen_fds(3)), by the `FileDescriptorName=` of
+/// their units.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    tcp: Vec<(String, TcpListener)>,
+    unix: Vec<(String, UnixListener)>,
+}
+
+impl Sockets {
+    /// Takes over what was inherited. To be called once, before any thread is started: it changes the environment.
+    pub fn inherit() -> io::Result<Self> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
+        let mut inherited = ListenFd::from_env();
+        let mut sockets = Self::default();
+        for index in 0..inherited.len() {
+            let name = names.next().unwrap_or_default().to_owned();
+            if let Ok(Some(listener)) = inherited.take_tcp_listener(index) {
+                listener.set_nonblocking(true)?;
+                sockets.tcp.push((name, listener));
+            } else if let Some(listener) = inherited.take_unix_listener(index)? {
+                listener.set_nonblocking(true)?;
+                sockets.unix.push((name, listener));
+            }
+        }
+        Ok(sockets)
+    }
+
+    /// Takes the TCP listeners of a name.
+    pub fn take_tcp(&mut self, name: &str) -> Vec<TcpListener> {
+        self.tcp.extract_if(.., |(of, _)| of == name).map(|(_, listener)| listener).collect()
+    }
+
+    /// Takes the Unix listener of a name.
+    pub fn take_unix(&mut self, name: &str) -> Option<UnixListener> {
+        let at = self.unix.iter().position(|(of, _)| of == name)?;
+        Some(self.unix.swap_remove(at).1)
+    }
+
+    /// Says which of them nobody took: a unit that opens a socket nobody serves is misspelt.
+    pub fn warn_of_the_rest(&self) {
+        let tcp = self.tcp.iter().map(|(name, _)| name);
+        for name in tcp.chain(self.unix.iter().map(|(name, _)| name)) {
+            tracing::warn!(name, "a socket was handed over that nothing here serves");
+        }
+    }
+}
+
+/// The file of a credential (systemd.exec(5), `LoadCredential=`), where this service was given it.
+#[must_use]
+pub fn credential(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
+    path.is_file().then_some(path)
+}
+
+/// Tells the service manager something (sd_notify(3)).
+pub fn tell(what: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(what) {
+        tracing::warn!(%error, "the service manager can't be told how this service stands");
+    }
+}
+
+/// A reload begins; [`NotifyState::Ready`] ends it.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(since) => tell(&[NotifyState::Reloading, since]),
+        Err(error) => tracing::warn!(%error, "there is no monotonic clock"),
+    }
+}
+
+/// Whether anyone is told.
+#[must_use]
+pub fn listens() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// How long this service may be silent before it is killed as stalled; none where nobody watches.
+#[must_use]
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
+}
