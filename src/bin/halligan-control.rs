@@ -12,6 +12,7 @@ use halligan::clock::wall;
 use halligan::controlplane::ControlPlane;
 use halligan::controlplane::config::{Config, ConfigError};
 use halligan::controlplane::error::Error as CallError;
+use halligan::controlplane::http::Edge;
 use halligan::controlplane::server::Server;
 use halligan::controlplane::signing::{Signing, SigningError};
 use halligan::controlplane::store::Store;
@@ -164,9 +165,10 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     };
     let control = Arc::new(open(config)?);
     let listener = TcpListener::bind(config.listen).map_err(failed(&config.listen.to_string()))?;
+    let edge = Edge::new(control).trusting(config.trusted_proxies.clone()).limited(config.limits);
     let tls = config.tls.clone();
     // It has a runtime of its own.
-    let server = tokio::task::spawn_blocking(move || Server::start(control, listener, tls.as_ref()))
+    let server = tokio::task::spawn_blocking(move || Server::start(edge, listener, tls.as_ref()))
         .await
         .map_err(|error| std::io::Error::other(error.to_string()))
         .flatten()

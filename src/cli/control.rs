@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Client, Method};
+use reqwest::{Certificate, Client, Method, RequestBuilder};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -80,14 +80,16 @@ impl Control {
         path: &str,
         body: Option<Value>,
     ) -> Result<Value, Failure> {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        self.send(if let Some(body) = body { request.json(&body) } else { request }).await
+    }
+
+    /// Sends a request made with [`Self::in_organization`], and reads the answer.
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Value, Failure> {
         let unreachable = |error: reqwest::Error| Failure::Unreachable {
             what: format!("the control plane at {}", self.url),
             why: cause(&error),
         };
-        let mut request = self.client.request(method, format!("{}{path}", self.url));
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();
         let bytes = answer.bytes().await.map_err(unreachable)?;
@@ -101,13 +103,12 @@ impl Control {
             .map_err(|error| Failure::Answer { what: "the control plane".into(), why: error.to_string() })
     }
 
-    /// Calls a path below the organization: the one that was named, or the only one the caller belongs to.
-    pub(super) async fn organization_call(
+    /// A request below the organization: the one that was named, or the only one the caller belongs to.
+    pub(super) async fn in_organization(
         &self,
         method: Method,
         path: &str,
-        body: Option<Value>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<RequestBuilder, Failure> {
         let organization = if let Some(id) = &self.organization {
             id.clone()
         } else {
@@ -117,6 +118,28 @@ impl Control {
                 _ => return Err(Failure::Usage("name the organization with --organization".into())),
             }
         };
-        self.call(method, &format!("/v1/organizations/{organization}{path}"), body).await
+        Ok(self.client.request(method, format!("{}/v1/organizations/{organization}{path}", self.url)))
+    }
+
+    /// Calls a path below the organization.
+    pub(super) async fn organization_call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Failure> {
+        let request = self.in_organization(method, path).await?;
+        self.send(if let Some(body) = body { request.json(&body) } else { request }).await
+    }
+
+    /// Asks for a list below the organization. What of `query` is none is left out.
+    pub(super) async fn organization_list(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+    ) -> Result<Value, Failure> {
+        let asked: Vec<_> =
+            query.iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value))).collect();
+        self.send(self.in_organization(Method::GET, path).await?.query(&asked)).await
     }
 }

@@ -4,6 +4,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::audit_log;
 use super::control::Control;
 use super::failure::Failure;
 use super::output::{Column, Output, confirm, line};
@@ -50,6 +51,8 @@ pub(super) enum OrganizationVerb {
         /// The organization's id.
         id: String,
     },
+    /// Show who changed, or tried to change, what in the organization, and from where; newest first.
+    AuditLog(audit_log::Arguments),
 }
 
 #[derive(Subcommand, Debug)]
@@ -250,6 +253,7 @@ pub(super) async fn organization(
             let path = format!("/v1/organizations/{id}");
             output.one(&control.call(Method::GET, &path, None).await?, &NAMED);
         }
+        OrganizationVerb::AuditLog(arguments) => audit_log::run(arguments, control, output).await?,
     }
     Ok(())
 }

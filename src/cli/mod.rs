@@ -4,6 +4,7 @@
 //! plane; `status`, `check`, `revoke`, `replica` and `audit` to the daemon of this host, through its Unix socket.
 
 mod audit;
+mod audit_log;
 mod check;
 mod control;
 #[cfg(all(feature = "control", feature = "daemon"))]

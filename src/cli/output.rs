@@ -32,6 +32,19 @@ impl Output {
         line(&table.trim_fmt());
     }
 
+    /// Prints a page of a list whose items are in `member`; where there are more, people are told.
+    pub(super) fn page(self, page: &Value, member: &str, columns: &[Column]) {
+        if self.json {
+            return line(&format!("{page:#}"));
+        }
+        self.list(&page[member], columns);
+        let [total, offset] = ["totalCount", "offset"].map(|name| page[name].as_u64().unwrap_or(0));
+        let shown = page[member].as_array().map_or(0, Vec::len) as u64;
+        if offset + shown < total {
+            eprintln!("{shown} of {total} are shown; --offset {} shows more", offset + shown);
+        }
+    }
+
     /// Prints one object, a member a line.
     pub(super) fn one(self, item: &Value, columns: &[Column]) {
         if self.json {
@@ -91,8 +104,8 @@ pub(super) fn line(text: &str) {
 
 /// A value as people read it: instants as dates, lists with commas, nothing as a dash.
 fn text(member: &str, value: &Value) -> String {
-    const INSTANTS: [&str; 4] =
-        ["time", "controlPlane.since", "controlPlane.lastRenewal", "controlPlane.nextAttempt"];
+    const INSTANTS: [&str; 5] =
+        ["at", "time", "controlPlane.since", "controlPlane.lastRenewal", "controlPlane.nextAttempt"];
     let instant = member.ends_with("At") || INSTANTS.contains(&member);
     match value {
         Value::Null => "-".into(),

@@ -16,14 +16,7 @@ pub(super) enum Verb {
   TOKEN=$(halligan token create -n ci --workspace-id wsp_… -r WORKSPACE_AUTHOR -c)")]
     Create(Create),
     /// List tokens.
-    List {
-        /// How many to skip.
-        #[arg(long, default_value_t = 0)]
-        offset: u64,
-        /// How many to show, up to 1000.
-        #[arg(long, default_value_t = 100)]
-        limit: u64,
-    },
+    List(List),
     /// Show a token.
     Show {
         /// The token's id.
@@ -89,6 +82,38 @@ pub(super) struct Create {
     clean_output: bool,
 }
 
+/// Which tokens to list.
+#[derive(Args, Debug)]
+pub(super) struct List {
+    /// Of this scope.
+    #[arg(long = "type", value_parser = ["organization", "workspace", "deployment"])]
+    token_type: Option<String>,
+    /// Of this kind.
+    #[arg(long, value_parser = ["standard", "direct-access"])]
+    kind: Option<String>,
+    /// Of this deployment.
+    #[arg(long, value_name = "ID")]
+    deployment_id: Option<String>,
+    /// Of this workspace and its deployments.
+    #[arg(long, value_name = "ID")]
+    workspace_id: Option<String>,
+    /// Made by this user or token.
+    #[arg(long, value_name = "ID")]
+    created_by: Option<String>,
+    /// With this in the name or description.
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// In this order.
+    #[arg(long, default_value = "createdAt:asc", value_parser = ["createdAt:asc", "createdAt:desc", "name:asc", "name:desc", "updatedAt:desc", "endAt:asc"])]
+    sort: String,
+    /// How many to skip.
+    #[arg(long, default_value_t = 0)]
+    offset: u64,
+    /// How many to show, up to 1000.
+    #[arg(long, default_value_t = 100)]
+    limit: u64,
+}
+
 const LIST: [Column; 7] = [
     ("ID", "id"),
     ("NAME", "name"),
@@ -122,14 +147,20 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
             let made = control.organization_call(Method::POST, "/tokens", Some(body(create))).await?;
             with_value(&made, clean, output);
         }
-        Verb::List { offset, limit } => {
-            let path = format!("/tokens?offset={offset}&limit={limit}");
-            let page = control.organization_call(Method::GET, &path, None).await?;
-            if output.json {
-                output.one(&page, &[]);
-            } else {
-                output.list(&page["tokens"], &LIST);
-            }
+        Verb::List(list) => {
+            let word = |word: Option<String>| word.map(|word| word.to_uppercase().replace('-', "_"));
+            let query = [
+                ("type", word(list.token_type)),
+                ("kind", word(list.kind)),
+                ("entityId", list.deployment_id),
+                ("workspaceId", list.workspace_id),
+                ("createdBy", list.created_by),
+                ("search", list.search),
+                ("sorts", Some(list.sort)),
+                ("offset", Some(list.offset.to_string())),
+                ("limit", Some(list.limit.to_string())),
+            ];
+            output.page(&control.organization_list("/tokens", &query).await?, "tokens", &LIST);
         }
         Verb::Show { id } => {
             output.one(&control.organization_call(Method::GET, &path(&id), None).await?, &ONE);

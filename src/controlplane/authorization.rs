@@ -13,6 +13,8 @@ pub enum Operation {
     SeeOrganization,
     /// See what the organization has: its roles, its data planes and their nodes.
     ReadOrganization,
+    /// Read who changed what in the organization.
+    ReadAuditLog,
     /// Make or change workspaces, data planes and users.
     Administer,
     /// Let a node enrol, and retire it.
@@ -66,7 +68,7 @@ pub enum Operation {
 type Row = (Operation, Option<OrganizationRole>, Option<WorkspaceRole>, Option<&'static str>);
 
 /// The table.
-const TABLE: [Row; 25] = {
+const TABLE: [Row; 26] = {
     use Operation as Op;
     use WorkspaceRole as Ws;
     const ANYONE: Option<OrganizationRole> = None;
@@ -75,6 +77,7 @@ const TABLE: [Row; 25] = {
     [
         (Op::SeeOrganization, ANYONE, None, None),
         (Op::ReadOrganization, MEMBER, None, None),
+        (Op::ReadAuditLog, OWNER, None, None),
         (Op::Administer, OWNER, None, None),
         (Op::Enrol, OWNER, None, None),
         (Op::ManageRoles, OWNER, None, None),
@@ -213,6 +216,7 @@ mod tests {
         operation                 -  om ob oo  wa wm wt wp wo  permission
         SeeOrganization           x  x  x  x   x  x  x  x  x   -
         ReadOrganization          .  x  x  x   .  .  .  .  .   -
+        ReadAuditLog              .  .  .  x   .  .  .  .  .   -
         Administer                .  .  .  x   .  .  .  .  .   -
         Enrol                     .  .  .  x   .  .  .  .  .   -
         ManageRoles               .  .  .  x   .  .  .  .  .   -

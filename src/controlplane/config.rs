@@ -1,8 +1,10 @@
 //! The control plane's configuration file (TOML). Unknown keys are refused.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -31,6 +33,30 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Certificate and key. Without them it speaks plain HTTP, and something in front must speak TLS.
     pub tls: Option<Tls>,
+    /// Networks of the proxies in front, whose `X-Forwarded-For` is believed; none unless named.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
+    /// How often one may call.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// How often one may call. Up to a minute's worth may come at once.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Calls of one user or token in a minute.
+    pub calls_per_minute: NonZeroU32,
+    /// Calls from one address that fail to say who it is, in a minute.
+    pub failures_per_minute: NonZeroU32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let [calls_per_minute, failures_per_minute] =
+            [1200, 60].map(|n| NonZeroU32::MIN.saturating_add(n - 1));
+        Self { calls_per_minute, failures_per_minute }
+    }
 }
 
 /// TLS.

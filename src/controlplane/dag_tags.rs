@@ -17,7 +17,7 @@ use crate::protocol::time::Time;
 pub const MAX_BYTES: usize = 3 << 20;
 
 /// The tags of a deployment's Dags, to be published.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewDagTags {
     /// Tags by Dag id.
@@ -25,7 +25,7 @@ pub struct NewDagTags {
 }
 
 /// The tags of a deployment's Dags, as they are published.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DagTags {
     /// The deployment.

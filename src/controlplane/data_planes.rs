@@ -14,7 +14,7 @@ use crate::protocol::role::{RoleScope, built_in};
 use crate::protocol::time::Time;
 
 /// A data plane, with where its replica stands.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DataPlane {
     /// Id, name, time of making.
@@ -29,7 +29,7 @@ pub struct DataPlane {
 }
 
 /// A node, as it is shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Node {
     /// Id, name, time of enrolment.

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use super::ControlPlane;
 use super::authorization::{Actor, Operation, Scope};
 use super::error::Error;
-use super::organizations::{check_name, taken};
+use super::organizations::{Name, check_name, taken};
 use super::publish;
 use crate::protocol::bundle::Change;
 use crate::protocol::record::{DEFAULT_ROUTES, DeploymentRecord, Record, RecordKind, is_routes_name};
 use crate::protocol::time::Time;
 
 /// A deployment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Deployment {
     /// Its id.
@@ -33,10 +33,11 @@ pub struct Deployment {
 }
 
 /// What a new deployment needs.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewDeployment {
     /// Its name.
+    #[schema(value_type = Name)]
     pub name: String,
     /// Its workspace.
     pub workspace_id: String,
@@ -50,10 +51,11 @@ pub struct NewDeployment {
 }
 
 /// What of a deployment can be updated; what is left out stays.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeploymentUpdate {
     /// The new name.
+    #[schema(value_type = Option<Name>)]
     pub name: Option<String>,
     /// All host names.
     pub hosts: Option<Vec<String>>,

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::ControlPlane;
 use super::authorization::{Actor, Operation};
 use super::error::Error;
-use super::organizations::check_name;
+use super::organizations::{Name, check_name};
 use super::publish;
 use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::key::{Jwk, PublicKey};
@@ -19,22 +19,25 @@ use crate::protocol::time::Time;
 const WINDOW: i64 = 300;
 
 /// A one-time token for a host, shown this once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnrolmentToken {
     /// The value.
+    #[schema(value_type = String)]
     pub enrolment_token: Zeroizing<String>,
     /// Until when it can be used.
     pub expires_at: Time,
 }
 
 /// What a host sends to become a node.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Enrolment {
     /// The one-time token.
+    #[schema(value_type = String)]
     pub enrolment_token: Zeroizing<String>,
     /// The node's name.
+    #[schema(value_type = Name)]
     pub name: String,
     /// Its public key.
     pub key: Jwk,
@@ -43,7 +46,7 @@ pub struct Enrolment {
 }
 
 /// What it gets.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Enrolled {
     /// The node's id.

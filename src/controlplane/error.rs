@@ -35,6 +35,9 @@ pub enum Error {
         /// In words.
         detail: String,
     },
+    /// Too many calls.
+    #[error("too many calls; try again in {0} seconds")]
+    RateLimited(u64),
     /// The store failed.
     #[error("the store failed: {0}")]
     Store(#[from] rusqlite::Error),
@@ -57,6 +60,7 @@ impl Error {
             Self::NotFound(_) => 404,
             Self::Invalid { .. } => 422,
             Self::Conflict { .. } => 409,
+            Self::RateLimited(_) => 429,
             Self::Store(_) | Self::Io(_) => 500,
         }
     }
@@ -69,6 +73,7 @@ impl Error {
             Self::Forbidden { code, .. } | Self::Conflict { code, .. } => code,
             Self::NotFound(_) => "not_found",
             Self::Invalid { .. } => "invalid",
+            Self::RateLimited(_) => "rate_limited",
             Self::Store(_) | Self::Io(_) => "internal",
         }
     }

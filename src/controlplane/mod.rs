@@ -3,6 +3,7 @@
 //! Its methods are synchronous: each is one SQLite transaction, in which a change and the replica's new version and
 //! digest stand or fall together. The HTTP layer calls them off the reactor.
 
+pub mod audit_log;
 mod authentication;
 pub mod authorization;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod error;
 pub mod feed;
 pub mod http;
 pub mod organizations;
+pub mod page;
 pub mod publish;
 pub mod roles;
 pub mod server;
@@ -21,6 +23,7 @@ pub mod signing;
 pub mod store;
 pub mod tokens;
 pub mod users;
+mod whole;
 pub mod workspaces;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

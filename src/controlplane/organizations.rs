@@ -23,7 +23,7 @@ pub struct Bootstrap {
 }
 
 /// A thing with a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Named {
     /// Its id.
@@ -41,10 +41,17 @@ impl Named {
     }
 }
 
+/// A name people give, as the OpenAPI document says it: what [`check_name`] takes.
+#[derive(utoipa::ToSchema)]
+#[schema(
+    pattern = r"^[^ \u0000-\u001f\u007f-\u009f]([^\u0000-\u001f\u007f-\u009f]{0,98}[^ \u0000-\u001f\u007f-\u009f])?$"
+)]
+pub struct Name(pub String);
+
 /// Checks a name people give: one line, 1 to 100 characters.
 pub(super) fn check_name(field: &'static str, name: &str) -> Result<(), Error> {
-    if name.trim() == name && (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control)
-    {
+    let spaced = name.starts_with(' ') || name.ends_with(' ');
+    if !spaced && (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
         Ok(())
     } else {
         Err(Error::invalid(field, "use 1 to 100 characters without spaces around them"))

@@ -1,16 +1,14 @@
 //! A listening control plane, in a runtime of its own: stopping it cuts every connection at once, as an outage does.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use tokio::runtime::{Builder, Runtime};
 
-use super::ControlPlane;
 use super::config::Tls;
-use super::http::router;
+use super::http::{Edge, router};
 
 /// A control plane that listens.
 pub struct Server {
@@ -20,17 +18,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `control` on `listener`: over TLS, or in plain HTTP where something in front speaks TLS.
-    pub fn start(
-        control: Arc<ControlPlane>,
-        listener: TcpListener,
-        tls: Option<&Tls>,
-    ) -> std::io::Result<Self> {
+    /// Serves what is behind `edge` on `listener`: over TLS, or in plain HTTP where something in front speaks TLS.
+    pub fn start(edge: Edge, listener: TcpListener, tls: Option<&Tls>) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let runtime =
             Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
-        let (handle, service) = (Handle::new(), router(control).into_make_service());
+        let (handle, service) =
+            (Handle::new(), router(edge).into_make_service_with_connect_info::<SocketAddr>());
         let tls = match tls {
             Some(tls) => {
                 // Installed twice by two servers of one process: the same one.

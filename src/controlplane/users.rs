@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::ControlPlane;
 use super::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
 use super::error::Error;
-use super::organizations::{check_name, taken};
+use super::organizations::{Name, check_name, taken};
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::time::Time;
 use crate::protocol::token::Claims;
@@ -16,7 +16,7 @@ use crate::protocol::token::Claims;
 const TOKEN_DAYS: i64 = 365;
 
 /// A role in a workspace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkspaceGrant {
     /// The workspace.
@@ -26,10 +26,11 @@ pub struct WorkspaceGrant {
 }
 
 /// What a new user needs.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewUser {
     /// Who it is.
+    #[schema(value_type = Name)]
     pub email: String,
     /// The role in the organization.
     pub organization_role: OrganizationRole,
@@ -39,7 +40,7 @@ pub struct NewUser {
 }
 
 /// The roles a user is to have; what is left out stays.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UserRoles {
     /// The role in the organization.
@@ -49,7 +50,7 @@ pub struct UserRoles {
 }
 
 /// A user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
     /// The id.
@@ -65,13 +66,14 @@ pub struct User {
 }
 
 /// A user with a token shown this once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserToken {
     /// The user.
     #[serde(flatten)]
     pub user: User,
     /// The token.
+    #[schema(value_type = String)]
     pub token: Zeroizing<String>,
 }
 

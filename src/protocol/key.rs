@@ -59,6 +59,7 @@ impl fmt::Debug for KeyId {
 
 /// A public key as a JSON Web Key (RFC 8037 section 2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 pub struct Jwk {
     /// `OKP`.
     pub kty: String,

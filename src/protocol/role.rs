@@ -143,6 +143,7 @@ impl<'de> Deserialize<'de> for RoleDigest {
 
 /// What a role is held on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RoleScope {
     /// An organization and all in it.

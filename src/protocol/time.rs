@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// An instant in whole seconds since the Unix epoch, UTC. Never read from a clock here: callers pass it in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Time(i64);
 

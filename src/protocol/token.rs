@@ -17,6 +17,7 @@ pub const MAX_TOKEN: usize = 4096;
 
 /// Who vouches for a token while it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TokenKind {
     /// The control plane, online.
@@ -155,6 +156,7 @@ pub fn verify(bytes: &[u8], keys: &Keyset) -> Result<VerifiedToken, TokenError> 
 
 /// What a Dag role is bound to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum DagTarget {
     /// One Dag, by id.

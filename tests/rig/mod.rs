@@ -9,6 +9,7 @@
     clippy::missing_panics_doc
 )]
 
+pub mod control;
 pub mod proxy;
 
 use std::io::Write as _;
@@ -111,6 +112,10 @@ impl Answer {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then_some(value.trim())
         })
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     pub fn reason(&self) -> &str {

@@ -15,6 +15,7 @@ use super::failed;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 use crate::controlplane::ControlPlane;
+use crate::controlplane::http::Edge;
 use crate::controlplane::server::Server;
 use crate::dataplane::admin::own_uid;
 use crate::dataplane::identity::write_private;
@@ -41,7 +42,7 @@ impl Switch {
         address: SocketAddr,
         listener: TcpListener,
     ) -> Result<Self, Failure> {
-        let server = Server::start(Arc::clone(&control), listener, None)
+        let server = Server::start(Edge::new(Arc::clone(&control)), listener, None)
             .map_err(|error| failed("the control plane can't be served", error))?;
         Ok(Self { control, address, server: Some(server) })
     }
@@ -53,7 +54,7 @@ impl Switch {
             State::Off => {
                 let again = || {
                     let listener = TcpListener::bind(self.address)?;
-                    Server::start(Arc::clone(&self.control), listener, None)
+                    Server::start(Edge::new(Arc::clone(&self.control)), listener, None)
                 };
                 // What was cut may take a moment to let the address go.
                 let mut tries = 0;

@@ -6,8 +6,10 @@ use axum::response::Response;
 
 use super::{Body, Control, answer};
 use crate::controlplane::authorization::Actor;
-use crate::controlplane::dag_tags::{MAX_BYTES, NewDagTags};
+use crate::controlplane::dag_tags::{DagTags, MAX_BYTES, NewDagTags};
 
+/// Shows which tags the Dags of a deployment have.
+#[utoipa::path(get, path = "/deployments/{id}/dag-tags", responses((status = 200, body = DagTags)))]
 pub(super) async fn show_dag_tags(
     State(control): Control,
     actor: Actor,
@@ -16,6 +18,8 @@ pub(super) async fn show_dag_tags(
     answer(&control, StatusCode::OK, move |c| c.show_dag_tags(&actor, &organization, &id)).await
 }
 
+/// Says which tags the Dags of a deployment have, all of them.
+#[utoipa::path(put, path = "/deployments/{id}/dag-tags", request_body = NewDagTags, responses((status = 200, body = DagTags)))]
 pub(super) async fn publish_dag_tags(
     State(control): Control,
     actor: Actor,

@@ -4,22 +4,33 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{Body, Control, answer, done};
 use crate::controlplane::authorization::Actor;
-use crate::controlplane::deployments::{DeploymentUpdate, NewDeployment};
-use crate::controlplane::users::{NewUser, UserRoles};
+use crate::controlplane::data_planes::{DataPlane, Node};
+use crate::controlplane::deployments::{Deployment, DeploymentUpdate, NewDeployment};
+use crate::controlplane::enrolment::EnrolmentToken;
+use crate::controlplane::organizations::{Name, Named};
+use crate::controlplane::users::{NewUser, User, UserRoles, UserToken};
 
-#[derive(Deserialize)]
+/// A new thing that needs a name.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewNamed {
+    /// Its name.
+    #[schema(value_type = Name)]
     name: String,
 }
 
+/// Lists the organizations the caller belongs to.
+#[utoipa::path(get, path = "/v1/organizations", responses((status = 200, body = Vec<Named>)))]
 pub(super) async fn list_organizations(State(control): Control, actor: Actor) -> Response {
     answer(&control, StatusCode::OK, move |c| c.list_organizations(&actor)).await
 }
 
+/// Shows an organization.
+#[utoipa::path(get, path = "/", responses((status = 200, body = Named)))]
 pub(super) async fn show_organization(
     State(control): Control,
     actor: Actor,
@@ -28,6 +39,8 @@ pub(super) async fn show_organization(
     answer(&control, StatusCode::OK, move |c| c.show_organization(&actor, &organization)).await
 }
 
+/// Lists the workspaces the caller may see.
+#[utoipa::path(get, path = "/workspaces", responses((status = 200, body = Vec<Named>)))]
 pub(super) async fn list_workspaces(
     State(control): Control,
     actor: Actor,
@@ -36,6 +49,8 @@ pub(super) async fn list_workspaces(
     answer(&control, StatusCode::OK, move |c| c.list_workspaces(&actor, &organization)).await
 }
 
+/// Makes a workspace.
+#[utoipa::path(post, path = "/workspaces", request_body = NewNamed, responses((status = 201, body = Named)))]
 pub(super) async fn create_workspace(
     State(control): Control,
     actor: Actor,
@@ -45,6 +60,8 @@ pub(super) async fn create_workspace(
     answer(&control, StatusCode::CREATED, move |c| c.create_workspace(&actor, &organization, &new.name)).await
 }
 
+/// Shows a workspace.
+#[utoipa::path(get, path = "/workspaces/{id}", responses((status = 200, body = Named)))]
 pub(super) async fn show_workspace(
     State(control): Control,
     actor: Actor,
@@ -53,6 +70,8 @@ pub(super) async fn show_workspace(
     answer(&control, StatusCode::OK, move |c| c.show_workspace(&actor, &organization, &id)).await
 }
 
+/// Lists data planes.
+#[utoipa::path(get, path = "/data-planes", responses((status = 200, body = Vec<DataPlane>)))]
 pub(super) async fn list_data_planes(
     State(control): Control,
     actor: Actor,
@@ -61,6 +80,8 @@ pub(super) async fn list_data_planes(
     answer(&control, StatusCode::OK, move |c| c.list_data_planes(&actor, &organization)).await
 }
 
+/// Makes a data plane.
+#[utoipa::path(post, path = "/data-planes", request_body = NewNamed, responses((status = 201, body = DataPlane)))]
 pub(super) async fn create_data_plane(
     State(control): Control,
     actor: Actor,
@@ -71,6 +92,8 @@ pub(super) async fn create_data_plane(
         .await
 }
 
+/// Shows a data plane, with where its replica stands.
+#[utoipa::path(get, path = "/data-planes/{id}", responses((status = 200, body = DataPlane)))]
 pub(super) async fn show_data_plane(
     State(control): Control,
     actor: Actor,
@@ -79,6 +102,8 @@ pub(super) async fn show_data_plane(
     answer(&control, StatusCode::OK, move |c| c.show_data_plane(&actor, &organization, &id)).await
 }
 
+/// Lists the deployments the caller may see.
+#[utoipa::path(get, path = "/deployments", responses((status = 200, body = Vec<Deployment>)))]
 pub(super) async fn list_deployments(
     State(control): Control,
     actor: Actor,
@@ -87,6 +112,8 @@ pub(super) async fn list_deployments(
     answer(&control, StatusCode::OK, move |c| c.list_deployments(&actor, &organization)).await
 }
 
+/// Makes a deployment and tells its data plane.
+#[utoipa::path(post, path = "/deployments", request_body = NewDeployment, responses((status = 201, body = Deployment)))]
 pub(super) async fn create_deployment(
     State(control): Control,
     actor: Actor,
@@ -96,6 +123,8 @@ pub(super) async fn create_deployment(
     answer(&control, StatusCode::CREATED, move |c| c.create_deployment(&actor, &organization, new)).await
 }
 
+/// Shows a deployment.
+#[utoipa::path(get, path = "/deployments/{id}", responses((status = 200, body = Deployment)))]
 pub(super) async fn show_deployment(
     State(control): Control,
     actor: Actor,
@@ -104,6 +133,8 @@ pub(super) async fn show_deployment(
     answer(&control, StatusCode::OK, move |c| c.show_deployment(&actor, &organization, &id)).await
 }
 
+/// Changes a deployment's name or hosts; what is left out stays.
+#[utoipa::path(post, path = "/deployments/{id}", request_body = DeploymentUpdate, responses((status = 200, body = Deployment)))]
 pub(super) async fn update_deployment(
     State(control): Control,
     actor: Actor,
@@ -113,6 +144,8 @@ pub(super) async fn update_deployment(
     answer(&control, StatusCode::OK, move |c| c.update_deployment(&actor, &organization, &id, update)).await
 }
 
+/// Lists users.
+#[utoipa::path(get, path = "/users", responses((status = 200, body = Vec<User>)))]
 pub(super) async fn list_users(
     State(control): Control,
     actor: Actor,
@@ -121,6 +154,8 @@ pub(super) async fn list_users(
     answer(&control, StatusCode::OK, move |c| c.list_users(&actor, &organization)).await
 }
 
+/// Makes a user; the answer shows the token once.
+#[utoipa::path(post, path = "/users", request_body = NewUser, responses((status = 201, body = UserToken)))]
 pub(super) async fn create_user(
     State(control): Control,
     actor: Actor,
@@ -130,6 +165,8 @@ pub(super) async fn create_user(
     answer(&control, StatusCode::CREATED, move |c| c.create_user(&actor, &organization, &new)).await
 }
 
+/// Gives a user other roles; what is left out stays.
+#[utoipa::path(post, path = "/users/{id}/roles", request_body = UserRoles, responses((status = 200, body = User)))]
 pub(super) async fn set_user_roles(
     State(control): Control,
     actor: Actor,
@@ -139,6 +176,8 @@ pub(super) async fn set_user_roles(
     answer(&control, StatusCode::OK, move |c| c.set_user_roles(&actor, &organization, &id, &roles)).await
 }
 
+/// Gives a user a new token, shown once; the old one stops.
+#[utoipa::path(post, path = "/users/{id}/token", responses((status = 200, body = UserToken)))]
 pub(super) async fn rotate_user_token(
     State(control): Control,
     actor: Actor,
@@ -147,6 +186,8 @@ pub(super) async fn rotate_user_token(
     answer(&control, StatusCode::OK, move |c| c.rotate_user_token(&actor, &organization, &id)).await
 }
 
+/// Lists the nodes of a data plane, retired ones too.
+#[utoipa::path(get, path = "/data-planes/{id}/nodes", responses((status = 200, body = Vec<Node>)))]
 pub(super) async fn list_nodes(
     State(control): Control,
     actor: Actor,
@@ -155,6 +196,8 @@ pub(super) async fn list_nodes(
     answer(&control, StatusCode::OK, move |c| c.list_nodes(&actor, &organization, &id)).await
 }
 
+/// Deletes an empty workspace.
+#[utoipa::path(delete, path = "/workspaces/{id}", responses((status = 204)))]
 pub(super) async fn delete_workspace(
     State(control): Control,
     actor: Actor,
@@ -163,6 +206,8 @@ pub(super) async fn delete_workspace(
     done(&control, move |c| c.delete_workspace(&actor, &organization, &id)).await
 }
 
+/// Deletes a deployment and every token of it.
+#[utoipa::path(delete, path = "/deployments/{id}", responses((status = 204)))]
 pub(super) async fn delete_deployment(
     State(control): Control,
     actor: Actor,
@@ -171,6 +216,8 @@ pub(super) async fn delete_deployment(
     done(&control, move |c| c.delete_deployment(&actor, &organization, &id)).await
 }
 
+/// Deletes a user; the token stops.
+#[utoipa::path(delete, path = "/users/{id}", responses((status = 204)))]
 pub(super) async fn delete_user(
     State(control): Control,
     actor: Actor,
@@ -179,6 +226,8 @@ pub(super) async fn delete_user(
     done(&control, move |c| c.delete_user(&actor, &organization, &id)).await
 }
 
+/// Retires a node: it gets nothing more, and what it signs no longer counts.
+#[utoipa::path(delete, path = "/data-planes/{id}/nodes/{node}", responses((status = 204)))]
 pub(super) async fn retire_node(
     State(control): Control,
     actor: Actor,
@@ -187,10 +236,13 @@ pub(super) async fn retire_node(
     done(&control, move |c| c.retire_node(&actor, &organization, &id, &node)).await
 }
 
-#[derive(Deserialize)]
+/// What a new enrolment token needs.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct NewEnrolmentToken {
-    #[serde(default = "a_day")]
+    /// How long it can be used, in seconds.
+    #[schema(minimum = 60, maximum = 2_592_000, default = 86_400)]
+    #[serde(default = "a_day", deserialize_with = "crate::controlplane::whole::number")]
     expires_in_seconds: i64,
 }
 
@@ -198,6 +250,8 @@ fn a_day() -> i64 {
     86_400
 }
 
+/// Makes a token with which one host can enrol, once; the answer shows it once.
+#[utoipa::path(post, path = "/data-planes/{id}/enrolment-tokens", request_body = NewEnrolmentToken, responses((status = 201, body = EnrolmentToken)))]
 pub(super) async fn create_enrolment_token(
     State(control): Control,
     actor: Actor,

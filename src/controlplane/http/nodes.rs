@@ -10,9 +10,10 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::channel::{Channel, Sender};
 use serde::Deserialize;
 
-use super::{Control, answer, bearer, off_reactor};
+use super::caller::bearer;
+use super::{Control, answer, off_reactor};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::enrolment::Enrolment;
+use crate::controlplane::enrolment::{Enrolled, Enrolment};
 use crate::controlplane::error::Error;
 use crate::controlplane::feed::{Answer, Held};
 use crate::protocol::bundle::MEDIA_TYPE;
@@ -23,6 +24,8 @@ const PIECES: usize = 4;
 /// How long a node may take nothing.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Makes a host a node of a data plane.
+#[utoipa::path(post, path = "/v1/enrol", security(()), request_body = Enrolment, responses((status = 200, body = Enrolled)))]
 pub(super) async fn enrol(
     State(control): Control,
     super::Body(enrolment): super::Body<Enrolment>,
@@ -30,16 +33,23 @@ pub(super) async fn enrol(
     answer(&control, StatusCode::OK, move |c| c.enrol(&enrolment)).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Since {
+    /// The version the node holds; 0 for none.
     #[serde(default, rename = "since")]
     version: u64,
+    /// The version of the keyset it holds; 0 for none.
     #[serde(default)]
     keyset: u64,
+    /// How long to hold the answer back while nothing has changed, in seconds; at most 55.
     #[serde(default)]
     wait: u64,
 }
 
+/// What has changed in a data plane's replica since a version, as a bundle. Held back until there is something to tell.
+#[utoipa::path(get, path = "/v1/data-planes/{id}/feed", params(Since),
+    responses((status = 200, content_type = "application/vnd.halligan.bundle", body = Vec<u8>), (status = 206, content_type = "application/vnd.halligan.bundle", body = Vec<u8>, description = "the rest of an answer")))]
 pub(super) async fn feed(
     State(control): Control,
     Path(id): Path<String>,
@@ -48,7 +58,7 @@ pub(super) async fn feed(
 ) -> Response {
     let (parts, _) = request.into_parts();
     let result = async {
-        let (bearer, plane) = (bearer(&parts)?, id.clone());
+        let (bearer, plane) = (bearer(&parts.headers)?, id.clone());
         off_reactor(&control, move |c| c.authenticate_node(&bearer, &plane)).await?;
         if let Some((start, answer)) = rest(&control, &id, &parts.headers) {
             return Ok((start, answer));

@@ -8,16 +8,24 @@ use serde::Deserialize;
 
 use super::{Body, Control, answer, done};
 use crate::controlplane::authorization::Actor;
-use crate::controlplane::roles::{NewRole, RoleUpdate};
+use crate::controlplane::roles::{
+    NewRole, PermissionGroup, Role, RoleHistory, RolePage, RoleTemplate, RoleUpdate,
+};
 use crate::protocol::role::RoleScope;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub(super) struct RoleQuery {
+    /// Held on this.
     scope_type: Option<RoleScope>,
+    /// How many to skip.
     #[serde(default)]
+    #[param(default = 0, minimum = 0)]
     offset: u64,
+    /// How many to give, 1 to 1000.
     #[serde(default = "hundred")]
+    #[param(default = 100, minimum = 1, maximum = 1000)]
     limit: u64,
 }
 
@@ -25,6 +33,8 @@ fn hundred() -> u64 {
     100
 }
 
+/// Lists roles: the built-in ones, then the custom ones by name.
+#[utoipa::path(get, path = "/roles", params(RoleQuery), responses((status = 200, body = RolePage)))]
 pub(super) async fn list_roles(
     State(control): Control,
     actor: Actor,
@@ -37,6 +47,8 @@ pub(super) async fn list_roles(
     .await
 }
 
+/// Makes a custom role.
+#[utoipa::path(post, path = "/roles", request_body = NewRole, responses((status = 201, body = Role)))]
 pub(super) async fn create_role(
     State(control): Control,
     actor: Actor,
@@ -46,6 +58,8 @@ pub(super) async fn create_role(
     answer(&control, StatusCode::CREATED, move |c| c.create_role(&actor, &organization, new)).await
 }
 
+/// Shows a role, by id or name.
+#[utoipa::path(get, path = "/roles/{id}", responses((status = 200, body = Role)))]
 pub(super) async fn show_role(
     State(control): Control,
     actor: Actor,
@@ -54,6 +68,8 @@ pub(super) async fn show_role(
     answer(&control, StatusCode::OK, move |c| c.show_role(&actor, &organization, &id)).await
 }
 
+/// Changes a custom role; what is left out stays. A new name or other permissions make a new version.
+#[utoipa::path(post, path = "/roles/{id}", request_body = RoleUpdate, responses((status = 200, body = Role)))]
 pub(super) async fn update_role(
     State(control): Control,
     actor: Actor,
@@ -63,6 +79,8 @@ pub(super) async fn update_role(
     answer(&control, StatusCode::OK, move |c| c.update_role(&actor, &organization, &id, update)).await
 }
 
+/// Deletes a custom role nothing has.
+#[utoipa::path(delete, path = "/roles/{id}", responses((status = 204)))]
 pub(super) async fn delete_role(
     State(control): Control,
     actor: Actor,
@@ -71,6 +89,8 @@ pub(super) async fn delete_role(
     done(&control, move |c| c.delete_role(&actor, &organization, &id)).await
 }
 
+/// Lists every version of a role, newest first.
+#[utoipa::path(get, path = "/roles/{id}/versions", responses((status = 200, body = Vec<RoleHistory>)))]
 pub(super) async fn list_role_versions(
     State(control): Control,
     actor: Actor,
@@ -79,6 +99,8 @@ pub(super) async fn list_role_versions(
     answer(&control, StatusCode::OK, move |c| c.list_role_versions(&actor, &organization, &id)).await
 }
 
+/// Lists roles to start a custom one from.
+#[utoipa::path(get, path = "/role-templates", responses((status = 200, body = Vec<RoleTemplate>)))]
 pub(super) async fn role_templates(
     State(control): Control,
     actor: Actor,
@@ -87,12 +109,16 @@ pub(super) async fn role_templates(
     answer(&control, StatusCode::OK, move |c| c.role_templates(&actor, &organization)).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub(super) struct GroupQuery {
+    /// Of roles held on this.
     scope_type: Option<RoleScope>,
 }
 
+/// Lists what custom roles can allow, in groups.
+#[utoipa::path(get, path = "/v1/authorization/permission-groups", params(GroupQuery), responses((status = 200, body = Vec<PermissionGroup>)))]
 pub(super) async fn permission_groups(
     State(control): Control,
     _: Actor,

@@ -3,34 +3,28 @@
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Deserialize;
 
 use super::{Body, Control, answer, done};
 use crate::controlplane::authorization::Actor;
-use crate::controlplane::tokens::{Assignment, NewAssignment, NewToken, RolesUpdate, TokenUpdate};
+use crate::controlplane::page::Page;
+use crate::controlplane::tokens::{
+    Assignment, Effective, NewAssignment, NewToken, RolesUpdate, Token, TokenFilter, TokenPage, TokenUpdate,
+};
 
-#[derive(Deserialize)]
-pub(super) struct Page {
-    #[serde(default)]
-    offset: u64,
-    #[serde(default = "fifty")]
-    limit: u64,
-}
-
-fn fifty() -> u64 {
-    50
-}
-
+/// Lists the tokens the caller may see.
+#[utoipa::path(get, path = "/tokens", params(TokenFilter, Page), responses((status = 200, body = TokenPage)))]
 pub(super) async fn list_tokens(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
+    Query(filter): Query<TokenFilter>,
     Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_tokens(&actor, &organization, page.offset, page.limit))
-        .await
+    answer(&control, StatusCode::OK, move |c| c.list_tokens(&actor, &organization, &filter, page)).await
 }
 
+/// Creates a token; the answer shows its value once.
+#[utoipa::path(post, path = "/tokens", request_body = NewToken, responses((status = 201, body = Token)))]
 pub(super) async fn create_token(
     State(control): Control,
     actor: Actor,
@@ -40,6 +34,8 @@ pub(super) async fn create_token(
     answer(&control, StatusCode::CREATED, move |c| c.create_token(&actor, &organization, new)).await
 }
 
+/// Shows a token.
+#[utoipa::path(get, path = "/tokens/{id}", responses((status = 200, body = Token)))]
 pub(super) async fn show_token(
     State(control): Control,
     actor: Actor,
@@ -48,6 +44,8 @@ pub(super) async fn show_token(
     answer(&control, StatusCode::OK, move |c| c.show_token(&actor, &organization, &id)).await
 }
 
+/// Changes a token's name or description; what is left out stays.
+#[utoipa::path(post, path = "/tokens/{id}", request_body = TokenUpdate, responses((status = 200, body = Token)))]
 pub(super) async fn update_token(
     State(control): Control,
     actor: Actor,
@@ -57,6 +55,8 @@ pub(super) async fn update_token(
     answer(&control, StatusCode::OK, move |c| c.update_token(&actor, &organization, &id, &update)).await
 }
 
+/// Deletes a token for good; its value stops.
+#[utoipa::path(delete, path = "/tokens/{id}", responses((status = 204)))]
 pub(super) async fn delete_token(
     State(control): Control,
     actor: Actor,
@@ -65,6 +65,8 @@ pub(super) async fn delete_token(
     done(&control, move |c| c.delete_token(&actor, &organization, &id)).await
 }
 
+/// Gives a token a new value, shown once; the old one stops.
+#[utoipa::path(post, path = "/tokens/{id}/rotate", responses((status = 200, body = Token)))]
 pub(super) async fn rotate_token(
     State(control): Control,
     actor: Actor,
@@ -73,6 +75,8 @@ pub(super) async fn rotate_token(
     answer(&control, StatusCode::OK, move |c| c.rotate_token(&actor, &organization, &id)).await
 }
 
+/// Replaces a token's roles; those of a direct-access token are fixed.
+#[utoipa::path(post, path = "/tokens/{id}/roles", request_body = RolesUpdate, responses((status = 200, body = Token)))]
 pub(super) async fn replace_roles(
     State(control): Control,
     actor: Actor,
@@ -82,18 +86,20 @@ pub(super) async fn replace_roles(
     answer(&control, StatusCode::OK, move |c| c.replace_roles(&actor, &organization, &id, &update)).await
 }
 
+/// Lists the tokens that have a role on a deployment: its own, and those assigned to it.
+#[utoipa::path(get, path = "/deployments/{id}/tokens", params(Page), responses((status = 200, body = TokenPage)))]
 pub(super) async fn list_deployment_tokens(
     State(control): Control,
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
     Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| {
-        c.list_deployment_tokens(&actor, &organization, &id, page.offset, page.limit)
-    })
-    .await
+    answer(&control, StatusCode::OK, move |c| c.list_deployment_tokens(&actor, &organization, &id, page))
+        .await
 }
 
+/// Assigns an organization's or a workspace's token to a deployment.
+#[utoipa::path(post, path = "/deployments/{id}/tokens", request_body = NewAssignment, responses((status = 201, body = Token)))]
 pub(super) async fn assign_token(
     State(control): Control,
     actor: Actor,
@@ -103,6 +109,8 @@ pub(super) async fn assign_token(
     answer(&control, StatusCode::CREATED, move |c| c.assign_token(&actor, &organization, &id, &new)).await
 }
 
+/// Gives a token another role on a deployment it is assigned to.
+#[utoipa::path(post, path = "/deployments/{id}/tokens/{token}", request_body = Assignment, responses((status = 200, body = Token)))]
 pub(super) async fn update_assignment(
     State(control): Control,
     actor: Actor,
@@ -115,6 +123,8 @@ pub(super) async fn update_assignment(
     .await
 }
 
+/// Takes a token off a deployment; elsewhere it lives on.
+#[utoipa::path(delete, path = "/deployments/{id}/tokens/{token}", responses((status = 204)))]
 pub(super) async fn remove_assignment(
     State(control): Control,
     actor: Actor,
@@ -123,6 +133,8 @@ pub(super) async fn remove_assignment(
     done(&control, move |c| c.remove_assignment(&actor, &organization, &id, &token)).await
 }
 
+/// Shows what a token may do on a deployment, by all its roles together.
+#[utoipa::path(get, path = "/deployments/{id}/tokens/{token}/permissions", responses((status = 200, body = Effective)))]
 pub(super) async fn show_effective(
     State(control): Control,
     actor: Actor,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::permission::{Permission, PermissionSet, deployment_admin};
 
 /// A role in an organization. Each includes those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OrganizationRole {
     /// Reads what belongs to the organization as a whole.
@@ -58,7 +58,7 @@ impl OrganizationRole {
 }
 
 /// A role in a workspace. Each includes those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum WorkspaceRole {
     /// Sees that the workspace exists.

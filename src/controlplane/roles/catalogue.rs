@@ -12,7 +12,7 @@ use crate::protocol::permission::{
 use crate::protocol::role::RoleScope;
 
 /// The permissions on one kind of object.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PermissionGroup {
     /// The object, such as `deployment.airflow.connection`.
@@ -26,7 +26,7 @@ pub struct PermissionGroup {
 }
 
 /// One permission.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PermissionEntry {
     /// Its name, as roles list it.
@@ -38,7 +38,7 @@ pub struct PermissionEntry {
 }
 
 /// A role to start from.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RoleTemplate {
     /// Its name.

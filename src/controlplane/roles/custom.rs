@@ -14,7 +14,7 @@ use crate::protocol::permission::{PermissionSet, held_on_dags};
 use crate::protocol::role::{RoleBody, RoleDigest, RoleScope};
 
 /// What a new custom role needs.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewRole {
     /// Its name: it stands in headers, logs and file names, so it is 1 to 64 letters, digits, `_` or `-`.
@@ -32,7 +32,7 @@ pub struct NewRole {
 }
 
 /// What of a custom role can be changed; what is left out stays. A new name or other permissions make a new version.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoleUpdate {
     /// The new name.

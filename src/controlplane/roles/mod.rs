@@ -22,7 +22,7 @@ use crate::protocol::role::{RoleBody, RoleDigest, RoleScope};
 use crate::protocol::time::Time;
 
 /// A role, as it is shown: its newest version.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Role {
     /// Its id; a built-in role's is its name.
@@ -54,7 +54,7 @@ pub struct Role {
 }
 
 /// A page of roles.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolePage {
     /// The roles.
@@ -68,7 +68,7 @@ pub struct RolePage {
 }
 
 /// One version of a custom role.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RoleHistory {
     /// The version, from 1.

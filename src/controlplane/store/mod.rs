@@ -9,10 +9,11 @@ use tokio::sync::watch;
 use super::error::Error;
 
 /// Each brings the schema from the version before it to the next; what has shipped is never edited.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: &[&str] = &[
     include_str!("0001_first.sql"),
     include_str!("0002_deployment_routes.sql"),
     include_str!("0003_roles.sql"),
+    include_str!("0004_audit_log.sql"),
 ];
 
 /// The control plane's database.
@@ -50,11 +51,17 @@ impl Store {
 
     /// Runs `work` in one transaction, which stands only if it succeeds, and wakes those who wait for changes.
     pub fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        let result = self.note(work)?;
+        self.changed.send_replace(());
+        Ok(result)
+    }
+
+    /// The same for what no node has to know: nobody is woken.
+    pub fn note<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let result = work(&transaction)?;
         transaction.commit()?;
-        self.changed.send_replace(());
         Ok(result)
     }
 

@@ -5,13 +5,14 @@ use rusqlite::Transaction;
 use serde::Deserialize;
 
 use super::grants::{EntityType, Grant, NewTokenRole};
-use super::{Token, TokenPage, TokenType, find};
+use super::{Token, TokenFilter, TokenPage, TokenType, find};
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
+use crate::controlplane::page::Page;
 use crate::controlplane::{ControlPlane, deployments};
 
 /// A token to assign to a deployment.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewAssignment {
     /// The token.
@@ -21,7 +22,7 @@ pub struct NewAssignment {
 }
 
 /// Another role for a token that is assigned to a deployment.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Assignment {
     /// Its role on the deployment.
@@ -35,13 +36,13 @@ impl ControlPlane {
         actor: &Actor,
         organization: &str,
         deployment: &str,
-        offset: u64,
-        limit: u64,
+        page: Page,
     ) -> Result<TokenPage, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
         let found = self.store.read(|connection| deployments::find(connection, organization, deployment))?;
         actor.may(Operation::ReadDeploymentTokens, found.scope(organization))?;
-        self.page_of_tokens(actor, organization, Some(deployment), offset, limit)
+        let filter = TokenFilter { deployment_id: Some(deployment.to_owned()), ..TokenFilter::default() };
+        self.list_tokens(actor, organization, &filter, page)
     }
 
     /// Assigns a token to a deployment.

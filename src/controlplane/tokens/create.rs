@@ -9,7 +9,7 @@ use super::{Deed, Token, TokenType, check_description, written};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
-use crate::controlplane::organizations::check_name;
+use crate::controlplane::organizations::{Name, check_name};
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
@@ -17,13 +17,15 @@ use crate::protocol::token::TokenKind;
 const DEFAULT_ROLE: &str = "DEPLOYMENT_ADMIN";
 
 /// What a new token needs.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewToken {
     /// Its name.
+    #[schema(value_type = Name)]
     pub name: String,
     /// What it is for.
     #[serde(default)]
+    #[schema(max_length = 500)]
     pub description: String,
     /// Where it has its role.
     #[serde(rename = "type")]
@@ -39,6 +41,8 @@ pub struct NewToken {
     #[serde(default)]
     pub roles: Vec<NewTokenRole>,
     /// Days until it expires, 1 to 3650; none: never, which a direct-access token can't have.
+    #[serde(default, deserialize_with = "crate::controlplane::whole::maybe")]
+    #[schema(minimum = 1, maximum = 3650)]
     pub token_expiry_period_in_days: Option<i64>,
 }
 

@@ -12,7 +12,7 @@ use crate::protocol::permission::PermissionSet;
 use crate::protocol::token::DagTarget;
 
 /// What a token may do on a deployment, as it is shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Effective {
     /// On the deployment as a whole.
@@ -22,7 +22,7 @@ pub struct Effective {
 }
 
 /// What a token may do on some Dags.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OnDags {
     /// Which.

@@ -16,7 +16,7 @@ use crate::protocol::token::DagTarget;
 pub(super) const MAX_ROLES: usize = 200;
 
 /// What a role is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum EntityType {
     /// An organization.
@@ -54,7 +54,7 @@ impl From<TokenType> for EntityType {
 }
 
 /// A role a token is to have. What else [`TokenRole`] shows is passed over, so that what was read can be sent back.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NewTokenRole {
     /// On what kind of thing.
@@ -68,7 +68,7 @@ pub struct NewTokenRole {
 }
 
 /// A token's role, as it is shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenRole {
     /// On what kind of thing.
@@ -92,7 +92,7 @@ pub struct TokenRole {
 }
 
 /// By how much a role has moved on since a direct-access token was made with it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct NewerRole {
     /// The newest version.
     pub version: u32,

@@ -1,16 +1,18 @@
 //! Listing and showing tokens.
 
-use rusqlite::params;
-use serde::Serialize;
+use rusqlite::named_params;
+use serde::{Deserialize, Serialize};
 
 use super::grants::besides;
-use super::{COLUMNS, Token, find, read_row};
+use super::{COLUMNS, Token, TokenType, find, read_row, written};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::authorization::{Actor, Operation};
+use crate::controlplane::authorization::{Actor, Operation, Scope};
 use crate::controlplane::error::Error;
+use crate::controlplane::page::{Page, containing};
+use crate::protocol::token::TokenKind;
 
 /// A page of tokens.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenPage {
     /// The tokens.
@@ -23,52 +25,136 @@ pub struct TokenPage {
     pub limit: u64,
 }
 
+/// Which tokens are asked for; what is left out does not matter.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub struct TokenFilter {
+    /// Of this scope.
+    #[serde(rename = "type")]
+    pub token_type: Option<TokenType>,
+    /// Of this kind.
+    pub kind: Option<TokenKind>,
+    /// Of this organization, workspace or deployment itself.
+    pub entity_id: Option<String>,
+    /// With a role on this deployment or on its Dags: its own, and those assigned to it.
+    pub deployment_id: Option<String>,
+    /// Of this workspace and its deployments.
+    pub workspace_id: Option<String>,
+    /// Made by this user or token.
+    pub created_by: Option<String>,
+    /// With this in the name or the description; case does not matter.
+    pub search: Option<String>,
+    /// In this order; oldest first unless it is named.
+    #[serde(default)]
+    #[param(inline)]
+    pub sorts: TokenSort,
+}
+
+/// The order of a list of tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+pub enum TokenSort {
+    /// Oldest first.
+    #[default]
+    #[serde(rename = "createdAt:asc")]
+    Oldest,
+    /// Newest first.
+    #[serde(rename = "createdAt:desc")]
+    Newest,
+    /// By name.
+    #[serde(rename = "name:asc")]
+    Name,
+    /// By name, backwards.
+    #[serde(rename = "name:desc")]
+    NameBackwards,
+    /// What changed last first.
+    #[serde(rename = "updatedAt:desc")]
+    Changed,
+    /// What expires first first; what never does last.
+    #[serde(rename = "endAt:asc")]
+    Expiring,
+}
+
+impl TokenSort {
+    const fn order(self) -> &'static str {
+        match self {
+            Self::Oldest => "created_at, id",
+            Self::Newest => "created_at DESC, id DESC",
+            Self::Name => "name, id",
+            Self::NameBackwards => "name DESC, id DESC",
+            Self::Changed => "updated_at DESC, id DESC",
+            Self::Expiring => "end_at NULLS LAST, id",
+        }
+    }
+}
+
+/// What [`super::Grant::seen_by`] says of one role, said of every role of every token; then what was asked for.
+const WHERE: &str = "FROM token WHERE organization = :organization AND deleted_at IS NULL
+    AND (:all OR (type = 'WORKSPACE' AND workspace IN (SELECT value FROM json_each(:workspaces)))
+        OR (type = 'DEPLOYMENT' AND workspace IN (SELECT value FROM json_each(:around)))
+        OR (type = 'DEPLOYMENT' AND entity IN (SELECT value FROM json_each(:deployments)))
+        OR EXISTS (SELECT 1 FROM token_role JOIN deployment ON deployment.id = token_role.deployment
+            WHERE token = token.id AND (deployment.workspace IN (SELECT value FROM json_each(:around))
+                OR deployment.id IN (SELECT value FROM json_each(:deployments)))))
+    AND (:deployment IS NULL OR (type = 'DEPLOYMENT' AND entity = :deployment)
+        OR EXISTS (SELECT 1 FROM token_role WHERE token = token.id AND deployment = :deployment))
+    AND (:type IS NULL OR type = :type) AND (:kind IS NULL OR kind = :kind)
+    AND (:entity IS NULL OR entity = :entity) AND (:workspace IS NULL OR workspace = :workspace)
+    AND (:creator IS NULL OR created_by = :creator)
+    AND (:search IS NULL OR name LIKE :search ESCAPE '\\' OR description LIKE :search ESCAPE '\\')";
+
+/// Those of `ids` for which the caller may do something, as a JSON list.
+fn where_allowed<'a>(ids: impl Iterator<Item = &'a String>, allowed: impl Fn(&str) -> bool) -> String {
+    serde_json::Value::from(ids.filter(|id| allowed(id)).cloned().collect::<Vec<_>>()).to_string()
+}
+
 impl ControlPlane {
-    /// Lists tokens, oldest first.
+    /// Lists the tokens the caller may see.
     pub fn list_tokens(
         &self,
         actor: &Actor,
         organization: &str,
-        offset: u64,
-        limit: u64,
-    ) -> Result<TokenPage, Error> {
-        self.page_of_tokens(actor, organization, None, offset, limit)
-    }
-
-    /// One page of the tokens the caller may see; with `deployment`, of those that have a role on it.
-    pub(super) fn page_of_tokens(
-        &self,
-        actor: &Actor,
-        organization: &str,
-        deployment: Option<&str>,
-        offset: u64,
-        limit: u64,
+        filter: &TokenFilter,
+        page: Page,
     ) -> Result<TokenPage, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
-        if limit == 0 || limit > 1000 {
-            return Err(Error::invalid("limit", "use 1 to 1000"));
-        }
+        let Page { offset, limit } = page.check()?;
+        let in_workspace = |operation| {
+            where_allowed(actor.workspaces.keys(), |id| {
+                actor.may(operation, Scope::workspace(organization, id)).is_ok()
+            })
+        };
+        let deployments = where_allowed(actor.deployments.keys(), |id| {
+            let scope = Scope { organization, workspace: None, deployment: Some(id) };
+            actor.may(Operation::ReadDeploymentTokens, scope).is_ok()
+        });
+        let (workspaces, around) =
+            (in_workspace(Operation::ReadWorkspaceTokens), in_workspace(Operation::ReadDeploymentTokens));
+        let all = actor.may(Operation::ReadOrganizationTokens, organization).is_ok();
+        let token_type = filter.token_type.as_ref().map(written).transpose()?;
+        let kind = filter.kind.as_ref().map(written).transpose()?;
+        let search = filter.search.as_deref().map(containing);
+        let parameters = named_params! {
+            ":organization": organization, ":all": all, ":workspaces": workspaces, ":around": around,
+            ":deployments": deployments, ":type": token_type, ":kind": kind, ":entity": filter.entity_id,
+            ":deployment": filter.deployment_id, ":workspace": filter.workspace_id, ":creator": filter.created_by,
+            ":search": search,
+        };
         self.store.read(|connection| {
+            let count = format!("SELECT count(*) {WHERE}");
+            let total_count = connection.prepare_cached(&count)?.query_row(parameters, |row| row.get(0))?;
             let query = format!(
-                "SELECT {COLUMNS} FROM token WHERE organization = ?1 AND deleted_at IS NULL AND (?2 IS NULL
-                     OR (type = 'DEPLOYMENT' AND entity = ?2)
-                     OR EXISTS (SELECT 1 FROM token_role WHERE token = token.id AND deployment = ?2))
-                 ORDER BY created_at, id"
+                "SELECT {COLUMNS} {WHERE} ORDER BY {} LIMIT {limit} OFFSET {offset}",
+                filter.sorts.order()
             );
-            let mut rows = connection.prepare_cached(&query)?;
-            let found = rows.query_map(params![organization, deployment], read_row)?;
-            let mut tokens: Vec<Token> = found.collect::<Result<_, _>>()?;
-            for token in &mut tokens {
+            let mut rows = connection.prepare(&query)?;
+            let mut tokens = Vec::new();
+            for token in rows.query_map(parameters, read_row)? {
+                let mut token = token?;
                 token.grants.extend(besides(connection, &token.id)?);
+                tokens.push(token.shown_to(connection, actor, organization)?);
             }
-            tokens
-                .retain(|token| token.grants.iter().any(|grant| grant.seen_by(actor, organization).is_ok()));
-            let total_count = tokens.len() as u64;
-            let skip = usize::try_from(offset).unwrap_or(usize::MAX);
-            let page = usize::try_from(limit).unwrap_or(usize::MAX);
-            let page = tokens.into_iter().skip(skip).take(page);
-            let tokens = page.map(|token| token.shown_to(connection, actor, organization));
-            Ok(TokenPage { tokens: tokens.collect::<Result<_, _>>()?, total_count, offset, limit })
+            Ok(TokenPage { tokens, total_count, offset, limit })
         })
     }
 

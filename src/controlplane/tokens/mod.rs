@@ -15,7 +15,7 @@ pub use assignments::{Assignment, NewAssignment};
 pub use create::NewToken;
 pub use effective::{Effective, OnDags};
 pub use grants::{EntityType, NewTokenRole, NewerRole, TokenRole};
-pub use list::TokenPage;
+pub use list::{TokenFilter, TokenPage, TokenSort};
 pub use roles::RolesUpdate;
 pub use update::TokenUpdate;
 
@@ -30,7 +30,7 @@ use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
 /// Where a token has its role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TokenType {
     /// On an organization.
@@ -42,7 +42,7 @@ pub enum TokenType {
 }
 
 /// A token, as it is shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Token {
     /// Its id.
@@ -62,6 +62,7 @@ pub struct Token {
     pub short_token: String,
     /// Its value: after creation and rotation only.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub token: Option<Zeroizing<String>>,
     /// From when on it is valid.
     pub start_at: Time,

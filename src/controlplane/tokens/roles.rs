@@ -10,7 +10,7 @@ use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
 
 /// All roles a token is to have, of those the caller may see.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RolesUpdate {
     /// The roles.

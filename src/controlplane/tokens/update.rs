@@ -7,15 +7,17 @@ use super::{Deed, Token, check_description, find};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
-use crate::controlplane::organizations::check_name;
+use crate::controlplane::organizations::{Name, check_name};
 
 /// What of a token can be updated.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenUpdate {
     /// The new name.
+    #[schema(value_type = Option<Name>)]
     pub name: Option<String>,
     /// The new description.
+    #[schema(max_length = 500)]
     pub description: Option<String>,
 }
 

@@ -1,0 +1,71 @@
+//! `halligan organization audit-log`: who changed what at the control plane.
+
+use clap::Args;
+
+use super::control::Control;
+use super::failure::Failure;
+use super::output::{Column, Output};
+use crate::protocol::time::Time;
+
+/// What to show.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  halligan organization audit-log --call 'POST /tokens'
+  halligan organization audit-log --target tok_… --since 2026-11-01T00:00:00Z")]
+pub(super) struct Arguments {
+    /// Of this user or token.
+    #[arg(long, value_name = "ID")]
+    actor: Option<String>,
+    /// About this token, deployment, user or other thing.
+    #[arg(long, value_name = "ID")]
+    target: Option<String>,
+    /// Of this method and route.
+    #[arg(long, value_name = "CALL")]
+    call: Option<String>,
+    /// With this outcome.
+    #[arg(long, value_parser = ["done", "refused", "failed", "unknown"])]
+    outcome: Option<String>,
+    /// From this time on (RFC 3339).
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    since: Option<Time>,
+    /// Before this time (RFC 3339).
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    until: Option<Time>,
+    /// How many to skip.
+    #[arg(long, default_value_t = 0)]
+    offset: u64,
+    /// How many to show, up to 1000.
+    #[arg(long, default_value_t = 50)]
+    limit: u64,
+}
+
+fn instant(text: &str) -> Result<Time, String> {
+    Time::parse_rfc3339(text).ok_or_else(|| "write it like 2026-11-24T13:30:55Z".into())
+}
+
+const ENTRY: [Column; 7] = [
+    ("TIME", "at"),
+    ("WHO", "actorName"),
+    ("FROM", "address"),
+    ("CALL", "call"),
+    ("ON", "target"),
+    ("OUTCOME", "outcome"),
+    ("CODE", "code"),
+];
+
+pub(super) async fn run(arguments: Arguments, control: &Control, output: Output) -> Result<(), Failure> {
+    let seconds = |time: Option<Time>| time.map(|time| time.unix().to_string());
+    let query = [
+        ("actor", arguments.actor),
+        ("target", arguments.target),
+        ("call", arguments.call),
+        ("outcome", arguments.outcome.map(|outcome| outcome.to_uppercase())),
+        ("since", seconds(arguments.since)),
+        ("until", seconds(arguments.until)),
+        ("offset", Some(arguments.offset.to_string())),
+        ("limit", Some(arguments.limit.to_string())),
+    ];
+    let page = control.organization_list("/audit-log", &query).await?;
+    output.page(&page, "entries", &ENTRY);
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! Reading the audit log.
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::{Control, answer};
+use crate::controlplane::audit_log::{EntryPage, Filter};
+use crate::controlplane::authorization::Actor;
+use crate::controlplane::page::Page;
+
+/// Lists who changed, or tried to change, what in the organization, and from where; newest first.
+#[utoipa::path(get, path = "/audit-log", params(Filter, Page), responses((status = 200, body = EntryPage)))]
+pub(super) async fn list_audit_log(
+    State(control): Control,
+    actor: Actor,
+    Path(organization): Path<String>,
+    Query(filter): Query<Filter>,
+    Query(page): Query<Page>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| c.list_audit_log(&actor, &organization, &filter, page)).await
+}

@@ -1,0 +1,53 @@
+//! The JSON a call carries.
+
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use serde::de::DeserializeOwned;
+
+use super::problem::problem;
+
+/// The most bytes most bodies can have.
+pub(super) const MAX_BODY: usize = 64 * 1024;
+
+/// Reads a body whole.
+pub(super) async fn read(body: axum::body::Body, max: usize) -> Result<Bytes, Response> {
+    to_bytes(body, max).await.map_err(|_| {
+        let detail = format!("the body is larger than {} KiB, or was cut off", max / 1024);
+        problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail)
+    })
+}
+
+/// A JSON body, whose faults are told as a problem that names the field.
+pub(super) struct Body<T, const MAX: usize = MAX_BODY>(pub(super) T);
+
+impl<S: Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, MAX> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
+        let (parts, body) = request.into_parts();
+        if !says_json(&parts.headers) {
+            return Err(problem(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "not_json",
+                "send JSON, and say Content-Type: application/json",
+            ));
+        }
+        let bytes = read(body, MAX).await?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            let (status, code) = if error.is_data() {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid")
+            } else {
+                (StatusCode::BAD_REQUEST, "malformed")
+            };
+            problem(status, code, &format!("the body is not understood: {error}"))
+        })
+    }
+}
+
+fn says_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return true };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}

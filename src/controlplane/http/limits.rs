@@ -1,0 +1,75 @@
+//! Limits: how often a caller may call, and how often an address may fail to say who it is.
+//!
+//! Nobody guesses an Ed25519 signature: the second limit guards the store and the log against noise. So it holds for
+//! calls that fail only; whoever shows a good token is let in, also from an address where others misbehave.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+
+use crate::controlplane::config;
+use crate::controlplane::error::Error;
+
+/// Keys that are remembered before those that are at rest are forgotten.
+const REMEMBERED: usize = 10_000;
+
+struct Limit<K: Hash + Eq + Clone>(RateLimiter<K, HashMapStateStore<K>, DefaultClock>);
+
+impl<K: Hash + Eq + Clone> Limit<K> {
+    fn new(quota: Quota) -> Self {
+        Self(RateLimiter::hashmap(quota))
+    }
+
+    fn count(&self, key: &K) -> Result<(), Error> {
+        if self.0.len() > REMEMBERED {
+            self.0.retain_recent();
+        }
+        self.0.check_key(key).map_err(|until| {
+            let wait = until.wait_time_from(self.0.clock().now());
+            Error::RateLimited(wait.as_secs() + 1)
+        })
+    }
+}
+
+/// The limits in force.
+pub(super) struct Limits {
+    callers: Limit<String>,
+    failures: Limit<IpAddr>,
+}
+
+impl Limits {
+    pub(super) fn new(limits: config::Limits) -> Self {
+        Self {
+            callers: Limit::new(Quota::per_minute(limits.calls_per_minute)),
+            failures: Limit::new(Quota::per_minute(limits.failures_per_minute)),
+        }
+    }
+
+    /// Counts a call of a user or token.
+    pub(super) fn called(&self, caller: &str) -> Result<(), Error> {
+        self.callers.count(&caller.to_owned())
+    }
+
+    /// Counts a call from an address that did not say who it is.
+    pub(super) fn failed(&self, address: IpAddr) -> Result<(), Error> {
+        self.failures.count(&address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_calls_too_often_is_told_when_to_come_back_and_others_are_not_held_up() {
+        let two = std::num::NonZeroU32::MIN.saturating_add(1);
+        let limits = Limits::new(config::Limits { calls_per_minute: two, failures_per_minute: two });
+        assert!(limits.called("usr_a").is_ok() && limits.called("usr_a").is_ok());
+        let third = limits.called("usr_a");
+        assert!(matches!(third, Err(Error::RateLimited(1..=31))), "{third:?}");
+        assert!(limits.called("usr_b").is_ok());
+    }
+}

@@ -1,0 +1,137 @@
+//! The OpenAPI document: what the handlers say of themselves, and what holds for all of them.
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::http::header;
+use axum::response::IntoResponse;
+use utoipa::OpenApi as _;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder};
+
+use super::problem::Problem;
+
+/// Title, licence, and what every document has.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(title = "Halligan control plane", description = "API tokens for Airflow deployments: their life, their roles, and what data planes know of them."),
+    components(schemas(Problem)),
+    security(("bearer" = [])),
+)]
+struct Frame;
+
+/// The document, written once.
+#[derive(Clone)]
+pub(super) struct Document(Bytes);
+
+impl Document {
+    pub(super) fn new(api: OpenApi) -> Self {
+        let mut document = Frame::openapi();
+        document.merge(api);
+        complete(&mut document);
+        // Strings, numbers, lists and maps always serialize.
+        Self(document.to_json().unwrap_or_default().into())
+    }
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", security(()), responses((status = 200, body = Object)))]
+pub(super) async fn openapi(Extension(document): Extension<Document>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], document.0)
+}
+
+/// Whether the control plane answers.
+#[utoipa::path(get, path = "/healthz", security(()), responses((status = 200, body = String)))]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+fn complete(document: &mut OpenApi) {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some(
+            "A user's or API token; for calls of nodes, a JWT signed with the node's key (RFC 7523).",
+        ))
+        .build();
+    if let Some(components) = &mut document.components {
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+    for (path, item) in &mut document.paths.paths {
+        for (mutating, operation) in operations(item) {
+            place(path, operation);
+            refusals(path, mutating, operation);
+            described(operation);
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
+    [(false, &mut item.get), (true, &mut item.post), (true, &mut item.put), (true, &mut item.delete)]
+        .into_iter()
+        .filter_map(|(mutating, operation)| operation.as_mut().map(|operation| (mutating, operation)))
+}
+
+/// Names what stands in the path: every variable there is an id.
+fn place(path: &str, operation: &mut Operation) {
+    let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let parameters = operation.parameters.get_or_insert_default();
+    for name in names {
+        let id = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z0-9_-]{1,64}$"));
+        let parameter: Parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .schema(Some(id))
+            .build();
+        parameters.push(RefOr::T(parameter));
+    }
+}
+
+/// Says which refusals a call can meet.
+fn refusals(path: &str, mutating: bool, operation: &mut Operation) {
+    let open = operation.security.is_some();
+    let queried = operation.parameters.iter().flatten().any(
+        |parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in != ParameterIn::Path),
+    );
+    let bodied = operation.request_body.is_some();
+    let mut refusals = vec![("500", "it failed inside")];
+    if !open {
+        refusals.extend([
+            ("401", "no or no valid token"),
+            ("403", "the caller's role does not allow it"),
+            ("429", "too many calls; `Retry-After` says when to come back"),
+        ]);
+    }
+    if path.contains('{') {
+        refusals.extend([("400", "the path is not understood"), ("404", "nothing of this id")]);
+    }
+    if queried || bodied {
+        refusals.extend([("400", "not understood"), ("422", "a field that can't be taken")]);
+    }
+    if mutating {
+        refusals.extend([("409", "it contradicts what stands"), ("413", "the body is too large")]);
+    }
+    if bodied {
+        refusals.push(("415", "the body is not of the right media type"));
+    }
+    for (status, description) in refusals {
+        let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response =
+            ResponseBuilder::new().description(description).content("application/problem+json", problem);
+        let responses = &mut operation.responses.responses;
+        responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(response.build()));
+    }
+}
+
+/// The standard wants a description of every response; of one that went well, the summary says it all.
+fn described(operation: &mut Operation) {
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            "done".clone_into(&mut response.description);
+        }
+    }
+}

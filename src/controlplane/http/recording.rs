@@ -1,0 +1,79 @@
+//! Writes every call that may change something into the audit log: before it is carried out, and what came of it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::caller::Address;
+use super::problem::Code;
+use super::{Edge, body, off_reactor};
+use crate::controlplane::audit_log::Attempt;
+use crate::controlplane::authorization::Actor;
+use crate::controlplane::dag_tags;
+use crate::controlplane::error::Error;
+
+/// What a call made.
+#[derive(Clone, Deserialize)]
+pub(super) struct Made {
+    id: String,
+}
+
+/// What every route of an organization begins with.
+const PREFIX: &str = "/v1/organizations/{organization}";
+
+pub(super) async fn record(
+    State(edge): State<Arc<Edge>>,
+    actor: Actor,
+    route: MatchedPath,
+    ids: RawPathParams,
+    request: Request,
+    next: Next,
+) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let route = route.as_str();
+    let path = route.strip_prefix(PREFIX).map_or(route, |path| if path.is_empty() { "/" } else { path });
+    let call = format!("{} {path}", request.method());
+    let target = ids.iter().filter(|(name, _)| *name != "organization").last().map(|(_, id)| id.to_owned());
+    let address = request.extensions().get::<Address>().and_then(|address| address.0);
+    let (parts, sent) = request.into_parts();
+    let sent = match body::read(sent, dag_tags::MAX_BYTES).await {
+        Ok(sent) => sent,
+        Err(refused) => return refused,
+    };
+    let begun = {
+        let sent = sent.clone();
+        off_reactor(&edge.control, move |control| {
+            // What is larger than a call of a person's is the content of a deployment, not a change of who may do what.
+            let request = std::str::from_utf8(&sent).ok().filter(|text| text.len() <= body::MAX_BODY);
+            control.begin(&actor, &Attempt { address, call: &call, target: target.as_deref(), request })
+        })
+    };
+    let line = match begun.await {
+        Ok(line) => line,
+        Err(error) => return error.into_response(),
+    };
+    let control = Arc::clone(&edge.control);
+    // In a task of its own: a caller who hangs up does not keep the outcome from being written down.
+    let carried_out = tokio::spawn(async move {
+        let response = next.run(Request::from_parts(parts, Body::from(sent))).await;
+        let status = response.status().as_u16();
+        let code = response.extensions().get::<Code>().map(|code| code.0.clone());
+        let made = response.extensions().get::<Made>().map(|made| made.id.clone());
+        let written = off_reactor(&control, move |control| {
+            control.finish(line, status, code.as_deref(), made.as_deref())
+        });
+        if let Err(error) = written.await {
+            // The attempt is on record, and what it did stands: to answer with a failure would be a lie.
+            tracing::error!(%error, line, "the outcome of a call could not be written down");
+        }
+        response
+    });
+    carried_out.await.unwrap_or_else(|ended| Error::Io(std::io::Error::other(ended)).into_response())
+}

@@ -1,0 +1,157 @@
+//! What the control plane's API promises whoever calls it, whatever is called.
+
+#![allow(clippy::unwrap_used)]
+
+mod rig;
+
+use rig::control::Control;
+use rig::curl;
+use serde_json::{Value, json};
+
+fn token(name: &str, description: &str) -> Value {
+    json!({ "name": name, "description": description, "type": "ORGANIZATION", "role": "ORGANIZATION_MEMBER" })
+}
+
+#[test]
+fn every_change_is_on_record_with_who_from_where_and_what_came_of_it() {
+    let control = Control::start("");
+    let made = control.make("/workspaces", &json!({ "name": "data" }));
+    let member = control
+        .make("/users", &json!({ "email": "m@acme.example", "organizationRole": "ORGANIZATION_MEMBER" }));
+    let refused = control.call_as(
+        member["token"].as_str().unwrap(),
+        "POST",
+        "/workspaces",
+        Some(&json!({ "name": "mine" })),
+        &[],
+    );
+    assert_eq!(refused.status, 403);
+    assert_eq!(
+        control.call("DELETE", &format!("/workspaces/{}", made["id"].as_str().unwrap()), None).status,
+        204
+    );
+    assert_eq!(control.call("POST", "/workspaces", Some(&json!({ "nam": "x" }))).status, 422);
+
+    let log = control.get("/audit-log");
+    let lines = log["entries"].as_array().unwrap();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            (
+                line["call"].as_str().unwrap(),
+                line["outcome"].as_str().unwrap(),
+                line["status"].as_u64().unwrap(),
+                &line["target"],
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("POST /workspaces", "REFUSED", 422, &Value::Null),
+            ("DELETE /workspaces/{id}", "DONE", 204, &made["id"]),
+            ("POST /workspaces", "REFUSED", 403, &Value::Null),
+            ("POST /users", "DONE", 201, &member["id"]),
+            ("POST /workspaces", "DONE", 201, &made["id"]),
+        ]
+    );
+    assert_eq!(lines[2]["actor"], member["id"]);
+    assert_eq!(lines[2]["actorName"], "m@acme.example");
+    assert_eq!(lines[2]["code"], "role_insufficient");
+    assert_eq!(lines[2]["request"], json!({ "name": "mine" }));
+    assert_eq!(lines[4]["actor"], control.owner_id);
+    assert!(lines.iter().all(|line| line["address"] == "127.0.0.1"));
+
+    for (filter, count) in [
+        ("outcome=REFUSED", 2),
+        ("outcome=UNKNOWN", 0),
+        ("call=POST%20%2Fworkspaces", 3),
+        (&format!("actor={}", control.owner_id), 4),
+        (&format!("target={}", made["id"].as_str().unwrap()), 2),
+        ("until=1", 0),
+        ("since=1&outcome=DONE", 3),
+    ] {
+        let page = control.get(&format!("/audit-log?limit=1&{filter}"));
+        assert_eq!(page["totalCount"], count, "{filter}");
+        assert_eq!(page["entries"].as_array().unwrap().len(), count.min(1), "{filter}");
+    }
+    let asked = control.call_as(member["token"].as_str().unwrap(), "GET", "/audit-log", None, &[]);
+    assert_eq!(asked.status, 403, "only owners read it");
+}
+
+#[test]
+fn every_refusal_is_a_problem_that_says_what_to_do() {
+    let control = Control::start("");
+    let organization = format!("{}/v1/organizations/{}", control.url, control.organization);
+    let bearer = format!("Authorization: Bearer {}", control.owner);
+    let large = "x".repeat(70 * 1024);
+    let cases: [(&[&str], u16, &str); 9] = [
+        (&["/nothing"], 404, "not_found"),
+        (&["-X", "PUT", "/tokens"], 405, "method_not_allowed"),
+        (&["/tokens?limit=many"], 400, "malformed"),
+        (&["/tokens?limit=0"], 422, "invalid"),
+        (&["/tokens?sorts=shoe-size"], 400, "malformed"),
+        (&["-d", "name=x", "/workspaces"], 415, "not_json"),
+        (&["-H", "Content-Type: application/json", "-d", "{", "/workspaces"], 400, "malformed"),
+        (&["-H", "Content-Type: application/json", "-d", &large, "/workspaces"], 413, "too_large"),
+        (&["-H", "Authorization: Basic eA==", "/tokens"], 401, "unauthenticated"),
+    ];
+    for (arguments, status, code) in cases {
+        let (path, options) = arguments.split_last().unwrap();
+        let mut all: Vec<&str> = options.to_vec();
+        if !options.iter().any(|option| option.starts_with("Authorization")) {
+            all.extend(["-H", &bearer]);
+        }
+        let url = format!("{organization}{path}");
+        all.push(&url);
+        let answer = curl(&all);
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path}");
+        let problem = answer.json();
+        assert_eq!((&problem["code"], &problem["status"]), (&json!(code), &json!(status)), "{path}");
+        assert!(problem["detail"].as_str().unwrap().len() > 10, "{problem}");
+        assert_eq!(answer.header("allow").is_some(), status == 405);
+        assert_eq!(answer.header("www-authenticate").is_some(), status == 401);
+    }
+}
+
+#[test]
+fn who_calls_too_often_is_told_when_to_come_back() {
+    let control = Control::start("[limits]\ncalls_per_minute = 5\nfailures_per_minute = 3");
+    let url = format!("{}/v1/organizations", control.url);
+    let statuses: Vec<u16> =
+        (0..4).map(|_| curl(&["-H", "Authorization: Bearer wrong", &url]).status).collect();
+    assert_eq!(statuses, [401, 401, 401, 429]);
+    // A good token is let in all the same, until it has called too often itself.
+    let bearer = format!("Authorization: Bearer {}", control.owner);
+    let answers: Vec<_> = (0..6).map(|_| curl(&["-H", &bearer, &url])).collect();
+    assert!(answers[..5].iter().all(|answer| answer.status == 200), "{answers:?}");
+    assert_eq!(answers[5].status, 429);
+    let seconds: u64 = answers[5].header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=13).contains(&seconds), "{seconds}");
+    assert_eq!(answers[5].json()["code"], "rate_limited");
+}
+
+#[test]
+fn a_list_gives_what_was_asked_for_a_page_at_a_time() {
+    let control = Control::start("");
+    for (name, description) in [("b", ""), ("a", "50% done"), ("c_1", ""), ("cx1", "")] {
+        control.make("/tokens", &token(name, description));
+    }
+    let names = |query: &str| -> Vec<String> {
+        let page = control.get(&format!("/tokens?{query}"));
+        let tokens = page["tokens"].as_array().unwrap();
+        tokens.iter().map(|token| token["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("sorts=name:asc"), ["a", "b", "c_1", "cx1"]);
+    assert_eq!(names("sorts=name:desc&limit=2&offset=1"), ["c_1", "b"]);
+    assert_eq!(names("search=C_"), ["c_1"], "what is searched for is no pattern");
+    assert_eq!(names("search=50%25"), ["a"]);
+    assert_eq!(names(&format!("createdBy={}&type=ORGANIZATION&kind=STANDARD", control.owner_id)).len(), 4);
+    assert_eq!(names("kind=DIRECT_ACCESS").len(), 0);
+    assert_eq!(control.get("/tokens?search=c&limit=1")["totalCount"], 2);
+    // A member sees none of the organization's tokens, nor how many there are.
+    let member = control.make("/tokens", &token("looks on", ""));
+    let seen = control.call_as(member["token"].as_str().unwrap(), "GET", "/tokens", None, &[]);
+    assert_eq!(seen.json()["totalCount"], 0);
+}
