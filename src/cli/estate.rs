@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::audit_log;
 use super::control::Control;
+use super::dag_tags;
 use super::failure::Failure;
 use super::output::{Column, Output, confirm, line};
+use super::token::deployment;
 
 const NAMED: [Column; 3] = [("ID", "id"), ("NAME", "name"), ("CREATED", "createdAt")];
-const ROLE: [Column; 4] =
-    [("NAME", "name"), ("VERSION", "version"), ("SCOPE", "scopeType"), ("PERMISSIONS", "permissions")];
 const DEPLOYMENT: [Column; 6] = [
     ("ID", "id"),
     ("NAME", "name"),
@@ -30,17 +30,6 @@ const USER: [Column; 4] = [
     ("ORGANIZATION ROLE", "organizationRole"),
     ("WORKSPACE ROLES", "workspaceRoles"),
 ];
-
-#[derive(Subcommand, Debug)]
-pub(super) enum RoleVerb {
-    /// List roles.
-    List,
-    /// Show a role and what it permits.
-    Show {
-        /// The role's name.
-        name: String,
-    },
-}
 
 #[derive(Subcommand, Debug)]
 pub(super) enum OrganizationVerb {
@@ -127,6 +116,12 @@ pub(super) enum DeploymentVerb {
         #[arg(long, short)]
         force: bool,
     },
+    /// The tokens of a deployment, and those assigned to it.
+    #[command(subcommand)]
+    Token(deployment::Verb),
+    /// Publish and show which tags a deployment's Dags have: what Dag roles by tag are compared with.
+    #[command(subcommand)]
+    DagTags(dag_tags::Verb),
 }
 
 #[derive(Subcommand, Debug)]
@@ -226,20 +221,6 @@ fn grant(text: &str) -> Result<Value, String> {
     Ok(json!({ "workspaceId": workspace, "role": role }))
 }
 
-pub(super) async fn role(verb: RoleVerb, control: &Control, output: Output) -> Result<(), Failure> {
-    match verb {
-        RoleVerb::List => {
-            let page = control.organization_call(Method::GET, "/roles", None).await?;
-            output.list(&page["roles"], &ROLE[..3]);
-        }
-        RoleVerb::Show { name } => {
-            let path = format!("/roles/{name}");
-            output.one(&control.organization_call(Method::GET, &path, None).await?, &ROLE);
-        }
-    }
-    Ok(())
-}
-
 pub(super) async fn organization(
     verb: OrganizationVerb,
     control: &Control,
@@ -306,6 +287,8 @@ pub(super) async fn deployment(
             output.one(&control.organization_call(Method::POST, &path(&id), body).await?, &DEPLOYMENT);
         }
         DeploymentVerb::Delete { id, force } => delete(control, output, &path(&id), &id, force).await?,
+        DeploymentVerb::Token(verb) => deployment::run(verb, control, output).await?,
+        DeploymentVerb::DagTags(verb) => dag_tags::run(verb, control, output).await?,
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod audit;
 mod audit_log;
 mod check;
 mod control;
+mod dag_tags;
 #[cfg(all(feature = "control", feature = "daemon"))]
 pub mod dev;
 mod estate;
@@ -16,6 +17,7 @@ mod manual;
 mod output;
 mod replica;
 mod revoke;
+mod role;
 mod status;
 mod support_bundle;
 mod token;
@@ -87,19 +89,19 @@ struct Global {
 
 #[derive(Subcommand, Debug)]
 enum Noun {
-    /// Create, list, show, update, rotate and delete API tokens.
+    /// Create, list, show, update, rotate and delete API tokens; see and change what they may do.
     #[command(subcommand)]
     Token(token::Verb),
-    /// List and show roles.
+    /// List and show roles; create, change and delete custom ones.
     #[command(subcommand)]
-    Role(estate::RoleVerb),
+    Role(role::Verb),
     /// List and show organizations.
     #[command(subcommand)]
     Organization(estate::OrganizationVerb),
     /// Create, list, show and delete workspaces.
     #[command(subcommand)]
     Workspace(estate::WorkspaceVerb),
-    /// Create, list, show, update and delete deployments.
+    /// Create, list, show, update and delete deployments; their tokens and their Dags' tags.
     #[command(subcommand)]
     Deployment(estate::DeploymentVerb),
     /// Create, list, show data planes; let nodes enrol.
@@ -162,7 +164,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let output = Output { json: global.json };
     match noun {
         Noun::Token(verb) => token::run(verb, &global.control()?, output).await?,
-        Noun::Role(verb) => estate::role(verb, &global.control()?, output).await?,
+        Noun::Role(verb) => role::run(verb, &global.control()?, output).await?,
         Noun::Organization(verb) => estate::organization(verb, &global.control()?, output).await?,
         Noun::Workspace(verb) => estate::workspace(verb, &global.control()?, output).await?,
         Noun::Deployment(verb) => estate::deployment(verb, &global.control()?, output).await?,

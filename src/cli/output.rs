@@ -97,6 +97,26 @@ pub(super) fn confirm(what: &str, force: bool) -> Result<(), Failure> {
     }
 }
 
+/// Asks before something is deleted: the name has to be typed, or the word "Delete". `about` is what to know before.
+pub(super) fn confirm_name(what: &str, about: &str, name: &str, force: bool) -> Result<(), Failure> {
+    if force {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::Usage(format!(
+            "{what} can't be taken back; use --force to do it without a question"
+        )));
+    }
+    eprint!("{what} can't be taken back. {about}\nType \"{name}\" or \"Delete\" to go on: ");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    if read.is_ok() && [name, "Delete"].contains(&answer.trim()) {
+        Ok(())
+    } else {
+        Err(Failure::Usage("nothing was done".into()))
+    }
+}
+
 /// Prints a line. A reader that is gone, as in `| head`, is no failure.
 pub(super) fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
@@ -116,13 +136,30 @@ fn text(member: &str, value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) if items.is_empty() => "-".into(),
         Value::Array(items) => items.iter().map(text_of_item).collect::<Vec<_>>().join(", "),
+        Value::Object(members) if members.contains_key("version") => {
+            let count = |member: &str| members.get(member).and_then(Value::as_array).map_or(0, Vec::len);
+            format!("{} (+{} -{})", members["version"], count("added"), count("removed"))
+        }
         other => other.to_string(),
     }
 }
 
+/// A role a user or token has reads as `ROLE on ENTITY`; the version is told where it is not the newest.
 fn text_of_item(item: &Value) -> String {
-    match (item["role"].as_str(), item["entityId"].as_str().or(item["workspaceId"].as_str())) {
-        (Some(role), Some(on)) => format!("{role} on {on}"),
-        _ => text("", item),
-    }
+    let (Some(role), Some(on)) =
+        (item["role"].as_str(), item["entityId"].as_str().or(item["workspaceId"].as_str()))
+    else {
+        return text("", item);
+    };
+    let version = match (item["roleVersion"].as_u64(), item["newest"]["version"].as_u64()) {
+        (Some(version), Some(newest)) => format!("@{version} (newest is @{newest})"),
+        _ => String::new(),
+    };
+    let (which, of) = match item["entityType"].as_str() {
+        Some("DAG") => ("Dag ", item["deploymentId"].as_str()),
+        Some("DAG_TAG") => ("tag ", item["deploymentId"].as_str()),
+        _ => ("", None),
+    };
+    let of = of.map(|deployment| format!(" of {deployment}")).unwrap_or_default();
+    format!("{role}{version} on {which}{on}{of}")
 }

@@ -10,6 +10,7 @@
 )]
 
 pub mod control;
+pub mod estate;
 pub mod proxy;
 
 use std::io::Write as _;

@@ -79,6 +79,11 @@ impl NewToken {
     /// The role in its own scope.
     fn home(&self, organization: &str) -> Result<NewTokenRole, Error> {
         let role = match (self.token_type, &self.role) {
+            // Who gives roles on some Dags hardly means to give the whole deployment with them.
+            (TokenType::Deployment, None) if !self.roles.is_empty() => {
+                let detail = "with roles on Dags, name the deployment role, too; DEPLOYMENT_ACCESSOR adds nothing to them";
+                return Err(Error::invalid("role", detail));
+            }
             (TokenType::Deployment, None) => DEFAULT_ROLE.to_owned(),
             (_, None) => return Err(Error::invalid("role", "name the role it has there")),
             (_, Some(role)) => role.clone(),

@@ -144,6 +144,14 @@ impl Grant {
         };
         let (organization, role) = (home.organization, new.role.as_str());
         match new.entity_type {
+            EntityType::Organization | EntityType::Workspace if new.entity_type != home.entity_type => {
+                let detail =
+                    "a token has a role on the organization or workspace it belongs to, and on no other";
+                Err(Error::invalid("entityType", detail))
+            }
+            EntityType::Organization | EntityType::Workspace if new.entity_id != home.entity => {
+                Err(Error::invalid("entityId", "is not the one the token belongs to"))
+            }
             EntityType::Organization => {
                 if new.entity_id != organization {
                     return Err(Error::invalid("entityId", "is not this organization"));

@@ -11,7 +11,7 @@ use crate::protocol::head::{Head, SignedHead, sign_head};
 use crate::protocol::key::SigningKey;
 use crate::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetKey, RootSet, sign_keyset};
 use crate::protocol::record::{DagTagsRecord, DeploymentRecord, Record, RecordKind};
-use crate::protocol::role::{RoleBody, RoleDigest, built_in};
+use crate::protocol::role::{RoleBody, RoleDigest, RoleScope, built_in};
 use crate::protocol::token::{Claims, DagRole, DagTarget, RoleClaim, TokenRecord, mint};
 
 const T0: Time = Time::from_unix(1_800_000_000);
@@ -271,6 +271,59 @@ fn a_dag_role_opens_its_dags_and_no_other() {
         world.uri = uri;
         assert_eq!(world.reason(), reason, "{uri}");
     }
+}
+
+#[test]
+fn dag_roles_alone_open_their_dags_and_nothing_beside_them() {
+    let mut world = World::new();
+    let (record, accessor) = role("DEPLOYMENT_ACCESSOR");
+    world.records.push(record);
+    world.claims.role = Some(accessor.clone());
+    world.record.role = accessor;
+    let custom = RoleBody {
+        name: "runner".into(),
+        version: 3,
+        scope: RoleScope::Dag,
+        permissions: ["deployment.airflow.dagRun.create".parse().unwrap()].into_iter().collect(),
+    };
+    let claim = RoleClaim { id: custom.reference().unwrap(), digest: RoleDigest::of(&custom.to_body()) };
+    world.records.push(Record::new(RecordKind::Role, claim.id.to_string(), custom.to_body()));
+    world.record.dag_roles = vec![
+        DagRole { role: role("DAG_VIEWER").1, target: DagTarget::Tag("team".into()) },
+        DagRole { role: claim, target: DagTarget::Dag("etl".into()) },
+    ];
+    let tags = |deployment: &str, dag: &str| {
+        let deployment_tags = DagTagsRecord {
+            deployment: deployment.parse().unwrap(),
+            tags: [(dag.to_owned(), vec!["team".to_owned()])].into(),
+        };
+        Record::of(RecordKind::DagTags, deployment, &deployment_tags)
+    };
+    // What another deployment says of its Dags says nothing of this one's.
+    world.records.extend([tags("dep_a", "etl"), tags("dep_b", "other")]);
+    let rows = [
+        ("POST", "/api/v2/dags/etl/dagRuns", Reason::Ok),
+        ("GET", "/api/v2/dags/etl", Reason::Ok),
+        ("PATCH", "/api/v2/dags/etl", Reason::PermissionDenied),
+        ("GET", "/api/v2/dags/other", Reason::PermissionDenied),
+        ("GET", "/api/v2/dags/Etl", Reason::PermissionDenied),
+        ("GET", "/api/v2/dags", Reason::PermissionDenied),
+        ("GET", "/api/v2/pools", Reason::PermissionDenied),
+    ];
+    for (method, uri, reason) in rows {
+        (world.method, world.uri) = (method, uri);
+        assert_eq!(world.reason(), reason, "{method} {uri}");
+    }
+    // Without the record of one of its roles, or with another under its name, nothing at all is granted.
+    (world.method, world.uri) = ("GET", "/api/v2/dags/etl");
+    let whole = world.records.clone();
+    world.records.retain(|record| &*record.key != "runner@3");
+    assert_eq!(world.reason(), Reason::RoleMismatch);
+    world.records = whole;
+    for record in world.records.iter_mut().filter(|record| &*record.key == "runner@3") {
+        record.body = record.body.replace("dagRun.create", "dagRun.delete").into();
+    }
+    assert_eq!(world.reason(), Reason::RoleMismatch);
 }
 
 #[test]

@@ -1,0 +1,185 @@
+//! `halligan token access`: which roles a token has, and changing them where they can be.
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::resolve;
+use crate::cli::control::Control;
+use crate::cli::failure::Failure;
+use crate::cli::output::{Column, Output, line};
+
+#[derive(Subcommand, Debug)]
+pub(in crate::cli) enum Verb {
+    /// Show a token's roles, and with --deployment-id all that they allow there.
+    Show {
+        /// The token's id or name.
+        token: String,
+        /// Show what the token may do on this deployment.
+        #[arg(long, value_name = "ID")]
+        deployment_id: Option<String>,
+    },
+    /// Give a standard token another role: in its own scope, or with --deployment-id on a deployment.
+    SetRole {
+        /// The token's id or name.
+        token: String,
+        /// The role.
+        #[arg(long, short)]
+        role: String,
+        /// The deployment.
+        #[arg(long, value_name = "ID")]
+        deployment_id: Option<String>,
+    },
+    /// Give a standard token a role on a Dag, or on every Dag with a tag.
+    AddDagRole {
+        /// The token's id or name.
+        token: String,
+        #[command(flatten)]
+        on: OnDags,
+        /// The role.
+        #[arg(long, short)]
+        role: String,
+    },
+    /// Take a role on a Dag or a tag away from a standard token.
+    RemoveDagRole {
+        /// The token's id or name.
+        token: String,
+        #[command(flatten)]
+        on: OnDags,
+    },
+}
+
+/// Which Dags.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct OnDags {
+    /// The Dag with this id.
+    #[arg(long, value_name = "ID", required_unless_present = "dag_tag", conflicts_with = "dag_tag")]
+    dag: Option<String>,
+    /// Every Dag with this tag.
+    #[arg(long, value_name = "TAG")]
+    dag_tag: Option<String>,
+    /// The deployment; a deployment's token has Dag roles on its own.
+    #[arg(long, value_name = "ID")]
+    deployment_id: Option<String>,
+}
+
+const ROLES: [Column; 6] = [
+    ("ON", "entityType"),
+    ("WHICH", "entityId"),
+    ("DEPLOYMENT", "deploymentId"),
+    ("ROLE", "role"),
+    ("VERSION", "roleVersion"),
+    ("NEWEST", "newest"),
+];
+
+pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result<(), Failure> {
+    match verb {
+        Verb::Show { token, deployment_id: None } => {
+            show(&resolve(control, &token).await?, output);
+        }
+        Verb::Show { token, deployment_id: Some(deployment) } => {
+            let token = resolve(control, &token).await?;
+            let id = token["id"].as_str().unwrap_or_default();
+            let path = format!("/deployments/{deployment}/tokens/{id}/permissions");
+            allowed(&control.organization_call(Method::GET, &path, None).await?, output);
+        }
+        Verb::SetRole { token, role, deployment_id } => {
+            let token = resolve(control, &token).await?;
+            show(&set_role(control, &token, &role, deployment_id.as_deref()).await?, output);
+        }
+        Verb::AddDagRole { token, on, role } => {
+            let token = resolve(control, &token).await?;
+            let (mut roles, on) = without(&token, &on);
+            roles.push(json!({
+                "entityType": on.0, "entityId": on.1, "deploymentId": on.2, "role": role,
+            }));
+            show(&replace(control, &token, &roles).await?, output);
+        }
+        Verb::RemoveDagRole { token, on } => {
+            let token = resolve(control, &token).await?;
+            let (roles, (_, which, _)) = without(&token, &on);
+            if token["kind"] == "STANDARD" && roles.len() == token["roles"].as_array().map_or(0, Vec::len) {
+                return Err(Failure::Usage(format!("the token has no role on {which} there")));
+            }
+            show(&replace(control, &token, &roles).await?, output);
+        }
+    }
+    Ok(())
+}
+
+/// Gives a token another role in its own scope, or on a deployment.
+pub(super) async fn set_role(
+    control: &Control,
+    token: &Value,
+    role: &str,
+    deployment: Option<&str>,
+) -> Result<Value, Failure> {
+    let mut roles = token["roles"].as_array().cloned().unwrap_or_default();
+    let place = roles.iter_mut().find(|present| match deployment {
+        Some(deployment) => present["entityType"] == "DEPLOYMENT" && present["entityId"] == deployment,
+        None => present["entityType"] == token["type"],
+    });
+    match (place, deployment) {
+        (Some(present), _) => present["role"] = role.into(),
+        (None, Some(deployment)) => {
+            roles.push(json!({ "entityType": "DEPLOYMENT", "entityId": deployment, "role": role }));
+        }
+        (None, None) => {
+            let detail = "you may not see the token's role in its own scope; name a --deployment-id";
+            return Err(Failure::Usage(detail.into()));
+        }
+    }
+    replace(control, token, &roles).await
+}
+
+async fn replace(control: &Control, token: &Value, roles: &[Value]) -> Result<Value, Failure> {
+    let path = format!("/tokens/{}/roles", token["id"].as_str().unwrap_or_default());
+    control.organization_call(Method::POST, &path, Some(json!({ "roles": roles }))).await
+}
+
+/// A token's roles without the one on these Dags, and these Dags as the control plane names them.
+fn without(token: &Value, on: &OnDags) -> (Vec<Value>, (&'static str, String, Option<String>)) {
+    let (kind, which) = match (&on.dag, &on.dag_tag) {
+        (Some(dag), _) => ("DAG", dag.clone()),
+        (None, tag) => ("DAG_TAG", tag.clone().unwrap_or_default()),
+    };
+    let own =
+        token["roles"].as_array().into_iter().flatten().find(|role| role["entityType"] == token["type"]);
+    let own = own.filter(|_| token["type"] == "DEPLOYMENT").and_then(|role| role["entityId"].as_str());
+    let deployment = on.deployment_id.clone().or_else(|| own.map(str::to_owned));
+    let same = |role: &Value| {
+        role["entityType"] == kind
+            && role["entityId"] == *which
+            && role["deploymentId"].as_str() == deployment.as_deref()
+    };
+    let roles = token["roles"].as_array().into_iter().flatten().filter(|role| !same(role)).cloned();
+    (roles.collect(), (kind, which, deployment))
+}
+
+fn show(token: &Value, output: Output) {
+    if output.json {
+        return output.one(token, &[]);
+    }
+    output.list(&token["roles"], &ROLES);
+    super::explain(token);
+}
+
+fn allowed(found: &Value, output: Output) {
+    if output.json {
+        return output.one(found, &[]);
+    }
+    let names = |permissions: &Value| -> Vec<String> {
+        let names = permissions.as_array().into_iter().flatten().filter_map(Value::as_str);
+        names.map(|name| format!("  {name}")).collect()
+    };
+    line("on the whole deployment:");
+    let whole = names(&found["permissions"]);
+    line(&if whole.is_empty() { "  nothing".into() } else { whole.join("\n") });
+    for on in found["dags"].as_array().into_iter().flatten() {
+        match (on["dag"].as_str(), on["tag"].as_str()) {
+            (Some(dag), _) => line(&format!("on the Dag {dag} also:")),
+            (None, tag) => line(&format!("on every Dag with the tag {} also:", tag.unwrap_or_default())),
+        }
+        line(&names(&on["permissions"]).join("\n"));
+    }
+}

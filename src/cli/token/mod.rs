@@ -1,0 +1,375 @@
+//! `halligan token`: the life of an API token.
+
+mod access;
+pub(super) mod deployment;
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::control::Control;
+use super::failure::Failure;
+use super::output::{Column, Output, confirm, confirm_name, line};
+use crate::protocol::time::Time;
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// Create a token and show its value, once.
+    #[command(after_help = "Examples:
+  halligan token create -n oncall --deployment-id dep_… --direct-access -e 30
+  halligan token create -n etl --deployment-id dep_… --direct-access -e 30 -r DEPLOYMENT_ACCESSOR --dag-tag finance=DAG_AUTHOR
+  TOKEN=$(halligan token create -n ci --workspace-id wsp_… -r WORKSPACE_AUTHOR -c)")]
+    Create(Create),
+    /// List tokens.
+    List(List),
+    /// Show a token.
+    Show {
+        /// The token's id or name.
+        token: String,
+    },
+    /// Change a token's name or description.
+    Update {
+        /// The token's id or name.
+        token: String,
+        #[command(flatten)]
+        changed: Changed,
+    },
+    /// Give a token a new value, shown once. The old value stops.
+    Rotate {
+        /// The token's id or name.
+        token: String,
+        /// Don't ask.
+        #[arg(long, short, visible_alias = "yes")]
+        force: bool,
+        /// Print the value alone, for scripts.
+        #[arg(long, short)]
+        clean_output: bool,
+    },
+    /// Delete a token for good.
+    Delete {
+        /// The token's id or name.
+        token: String,
+        /// Don't ask.
+        #[arg(long, short, visible_alias = "yes")]
+        force: bool,
+    },
+    /// Show and change which roles a token has.
+    #[command(subcommand)]
+    Access(access::Verb),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Create {
+    /// Its name.
+    #[arg(long, short)]
+    name: String,
+    /// What it is for.
+    #[arg(long, short, default_value = "")]
+    description: String,
+    /// A token for this deployment.
+    #[arg(long, value_name = "ID", conflicts_with = "workspace_id")]
+    deployment_id: Option<String>,
+    /// A token for this workspace. Without this and --deployment-id, it is one for the organization.
+    #[arg(long, value_name = "ID")]
+    workspace_id: Option<String>,
+    /// Its role there; a deployment token's is DEPLOYMENT_ADMIN unless another is named.
+    #[arg(long, short)]
+    role: Option<String>,
+    /// A role on a Dag of the deployment, as ID=ROLE; can be repeated.
+    #[arg(long, value_name = "ID=ROLE", value_parser = on_dag, requires = "deployment_id")]
+    dag: Vec<Value>,
+    /// A role on every Dag with a tag, as TAG=ROLE; can be repeated.
+    #[arg(long, value_name = "TAG=ROLE", value_parser = on_dag_tag, requires = "deployment_id")]
+    dag_tag: Vec<Value>,
+    /// Days until it expires, 1 to 3650. A direct-access token must expire.
+    #[arg(long, short, value_name = "DAYS")]
+    expiration: Option<i64>,
+    /// Let it open the deployment also while the control plane is down. Its roles can never be changed.
+    #[arg(long)]
+    direct_access: bool,
+    /// Print the value alone, for scripts.
+    #[arg(long, short)]
+    clean_output: bool,
+}
+
+fn on_dag(text: &str) -> Result<Value, String> {
+    on("DAG", text)
+}
+
+fn on_dag_tag(text: &str) -> Result<Value, String> {
+    on("DAG_TAG", text)
+}
+
+fn on(kind: &str, text: &str) -> Result<Value, String> {
+    // A tag may hold an equals sign, a role can't.
+    let (which, role) = text.rsplit_once('=').ok_or("put the role behind an equals sign")?;
+    Ok(json!({ "entityType": kind, "entityId": which, "role": role }))
+}
+
+/// What of a token can be changed.
+#[derive(Args, Debug)]
+pub(super) struct Changed {
+    /// The new name.
+    #[arg(long, short)]
+    name: Option<String>,
+    /// The new description.
+    #[arg(long, short)]
+    description: Option<String>,
+}
+
+impl Changed {
+    fn is_empty(&self) -> bool {
+        self.name.is_none() && self.description.is_none()
+    }
+
+    fn body(&self) -> Value {
+        json!({ "name": self.name, "description": self.description })
+    }
+}
+
+/// Which tokens to list.
+#[derive(Args, Debug)]
+pub(super) struct List {
+    /// Of this scope.
+    #[arg(long = "type", value_parser = ["organization", "workspace", "deployment"])]
+    token_type: Option<String>,
+    /// Of this kind.
+    #[arg(long, value_parser = ["standard", "direct-access"])]
+    kind: Option<String>,
+    /// With a role on this deployment: its own, and those assigned to it.
+    #[arg(long, value_name = "ID")]
+    deployment_id: Option<String>,
+    /// Of this workspace and its deployments.
+    #[arg(long, value_name = "ID")]
+    workspace_id: Option<String>,
+    /// Made by this user or token.
+    #[arg(long, value_name = "ID")]
+    created_by: Option<String>,
+    /// With this in the name or description.
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// In this order.
+    #[arg(long, default_value = "createdAt:asc", value_parser = ["createdAt:asc", "createdAt:desc", "name:asc", "name:desc", "updatedAt:desc", "endAt:asc"])]
+    sort: String,
+    /// How many to skip.
+    #[arg(long, default_value_t = 0)]
+    offset: u64,
+    /// How many to show, up to 1000.
+    #[arg(long, default_value_t = 100)]
+    limit: u64,
+}
+
+const LIST: [Column; 7] = [
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("KIND", "kind"),
+    ("ROLES", "roles"),
+    ("EXPIRES", "endAt"),
+    ("ROTATED", "lastRotatedAt"),
+    ("ENDS IN", "shortToken"),
+];
+
+const ONE: [Column; 15] = [
+    ("id", "id"),
+    ("name", "name"),
+    ("description", "description"),
+    ("type", "type"),
+    ("kind", "kind"),
+    ("roles", "roles"),
+    ("valid from", "startAt"),
+    ("expires", "endAt"),
+    ("created", "createdAt"),
+    ("by", "createdBy"),
+    ("changed", "updatedAt"),
+    ("by", "updatedBy"),
+    ("rotated", "lastRotatedAt"),
+    ("last used", "lastUsedAt"),
+    ("ends in", "shortToken"),
+];
+
+pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result<(), Failure> {
+    match verb {
+        Verb::Create(new) => create(new, control, output).await?,
+        Verb::List(list) => {
+            let word = |word: Option<String>| word.map(|word| word.to_uppercase().replace('-', "_"));
+            let query = [
+                ("type", word(list.token_type)),
+                ("kind", word(list.kind)),
+                ("deploymentId", list.deployment_id),
+                ("workspaceId", list.workspace_id),
+                ("createdBy", list.created_by),
+                ("search", list.search),
+                ("sorts", Some(list.sort)),
+                ("offset", Some(list.offset.to_string())),
+                ("limit", Some(list.limit.to_string())),
+            ];
+            output.page(&control.organization_list("/tokens", &query).await?, "tokens", &LIST);
+        }
+        Verb::Show { token } => {
+            let token = resolve(control, &token).await?;
+            output.one(&token, &ONE);
+            if !output.json {
+                explain(&token);
+            }
+        }
+        Verb::Update { token, changed } => {
+            if changed.is_empty() {
+                return Err(Failure::Usage("say what to change: --name or --description".into()));
+            }
+            let path = format!("/tokens/{}", id_of(control, &token).await?);
+            let changed = control.organization_call(Method::POST, &path, Some(changed.body())).await?;
+            output.one(&changed, &ONE);
+        }
+        Verb::Rotate { token, force, clean_output } => {
+            rotate(control, &resolve(control, &token).await?, force, clean_output, output).await?;
+        }
+        Verb::Delete { token, force } => {
+            delete(control, &resolve(control, &token).await?, force, output).await?;
+        }
+        Verb::Access(verb) => access::run(verb, control, output).await?,
+    }
+    Ok(())
+}
+
+async fn create(new: Create, control: &Control, output: Output) -> Result<(), Failure> {
+    let clean = new.clean_output;
+    let made = control.organization_call(Method::POST, "/tokens", Some(body(new))).await?;
+    with_value(&made, clean, output);
+    Ok(())
+}
+
+fn body(create: Create) -> Value {
+    let (token_type, entity) = match (create.deployment_id, create.workspace_id) {
+        (Some(id), _) => ("DEPLOYMENT", Some(id)),
+        (None, Some(id)) => ("WORKSPACE", Some(id)),
+        (None, None) => ("ORGANIZATION", None),
+    };
+    let roles: Vec<Value> = create.dag.into_iter().chain(create.dag_tag).collect();
+    json!({
+        "name": create.name,
+        "description": create.description,
+        "type": token_type,
+        "kind": if create.direct_access { "DIRECT_ACCESS" } else { "STANDARD" },
+        "entityId": entity,
+        "role": create.role,
+        "roles": roles,
+        "tokenExpiryPeriodInDays": create.expiration,
+    })
+}
+
+async fn rotate(
+    control: &Control,
+    token: &Value,
+    force: bool,
+    clean: bool,
+    output: Output,
+) -> Result<(), Failure> {
+    let [id, name] = ["id", "name"].map(|member| token[member].as_str().unwrap_or_default());
+    confirm(&format!("The present value of {name} ({id}) stops; that"), force)?;
+    let made = control.organization_call(Method::POST, &format!("/tokens/{id}/rotate"), None).await?;
+    with_value(&made, clean, output);
+    Ok(())
+}
+
+async fn delete(control: &Control, token: &Value, force: bool, output: Output) -> Result<(), Failure> {
+    let [id, name] = ["id", "name"].map(|member| token[member].as_str().unwrap_or_default());
+    confirm_name(&format!("Deleting {name} ({id})"), &last_use(token), name, force)?;
+    control.organization_call(Method::DELETE, &format!("/tokens/{id}"), None).await?;
+    output.say(&format!("deleted {name} ({id})"));
+    Ok(())
+}
+
+/// What used a token last, and when: who deletes it should know what stops.
+fn last_use(token: &Value) -> String {
+    let when = token["lastUsedAt"].as_i64().map(|seconds| Time::from_unix(seconds).rfc3339());
+    match (when, token["lastUsedBy"].as_str()) {
+        (Some(when), Some(by)) => format!("It was last used at {when}, by {by}."),
+        (Some(when), None) => format!("It was last used at {when}."),
+        (None, _) => "As far as is known, it was never used.".into(),
+    }
+}
+
+/// Finds a token by its id or its name.
+async fn resolve(control: &Control, token: &str) -> Result<Value, Failure> {
+    resolve_on(control, token, None).await
+}
+
+/// The same, by name among those that have a role on the deployment.
+async fn resolve_on(control: &Control, token: &str, deployment: Option<&str>) -> Result<Value, Failure> {
+    if token.starts_with("tok_") {
+        return control.organization_call(Method::GET, &format!("/tokens/{token}"), None).await;
+    }
+    let path = match deployment {
+        Some(deployment) => format!("/deployments/{deployment}/tokens"),
+        None => "/tokens".to_owned(),
+    };
+    let mut found = Vec::new();
+    for offset in (0..).step_by(1000) {
+        let page = control
+            .organization_call(Method::GET, &format!("{path}?limit=1000&offset={offset}"), None)
+            .await?;
+        let tokens = page["tokens"].as_array().cloned().unwrap_or_default();
+        let last = tokens.len() < 1000;
+        found.extend(tokens.into_iter().filter(|known| known["name"] == token));
+        if last {
+            break;
+        }
+    }
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Failure::Usage(format!(
+            "there is no token named {token:?}; `halligan token list` shows those there are"
+        ))),
+        _ => {
+            let ids: Vec<&str> = found.iter().filter_map(|token| token["id"].as_str()).collect();
+            Err(Failure::Usage(format!("{token:?} names {}; use an id", ids.join(" and "))))
+        }
+    }
+}
+
+/// The id of a token that is named by its id or its name.
+async fn id_of(control: &Control, token: &str) -> Result<String, Failure> {
+    if token.starts_with("tok_") {
+        return Ok(token.to_owned());
+    }
+    Ok(resolve(control, token).await?["id"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Says in words which of a token's roles have moved on without it.
+fn explain(token: &Value) {
+    for role in token["roles"].as_array().into_iter().flatten() {
+        let newest = &role["newest"];
+        if newest.is_null() {
+            continue;
+        }
+        let names = |member: &str| -> Vec<&str> {
+            newest[member].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+        };
+        let (added, removed) = (names("added"), names("removed"));
+        line(&format!(
+            "\nThis token stays with {}@{}; the newest version is {}: {} permissions more, {} fewer.",
+            role["role"].as_str().unwrap_or_default(),
+            role["roleVersion"],
+            newest["version"],
+            added.len(),
+            removed.len()
+        ));
+        for (sign, names) in [('+', added), ('-', removed)] {
+            for name in names {
+                line(&format!("  {sign} {name}"));
+            }
+        }
+    }
+}
+
+/// Shows a token with its value: the only time it can be seen.
+fn with_value(made: &Value, clean: bool, output: Output) {
+    if clean {
+        return line(made["token"].as_str().unwrap_or_default());
+    }
+    output.one(made, &ONE);
+    if !output.json {
+        line(&format!("\n{}\n", made["token"].as_str().unwrap_or_default()));
+        eprintln!("This is the token. It is shown this once; keep it in a vault.");
+    }
+}
