@@ -130,6 +130,17 @@ fn set_workspace_roles(
     Ok(())
 }
 
+/// The workspaces in which roles change from `before` to `wanted`; where none does, those that are named.
+fn touched<'a>(before: &'a [WorkspaceGrant], wanted: &'a [WorkspaceGrant]) -> Vec<&'a str> {
+    let lost = before.iter().filter(|grant| !wanted.contains(grant));
+    let won = wanted.iter().filter(|grant| !before.contains(grant));
+    let mut touched: Vec<&str> = lost.chain(won).map(|grant| grant.workspace_id.as_str()).collect();
+    if touched.is_empty() {
+        touched.extend(wanted.iter().map(|grant| grant.workspace_id.as_str()));
+    }
+    touched
+}
+
 impl ControlPlane {
     /// Makes a user, and shows the token once.
     pub fn create_user(&self, actor: &Actor, organization: &str, user: &NewUser) -> Result<UserToken, Error> {
@@ -193,23 +204,21 @@ impl ControlPlane {
         actor.may(Operation::SeeOrganization, organization)?;
         self.store.write(|transaction| {
             let (before, _) = find(transaction, organization, id)?;
-            if let Some(role) = roles.organization_role
-                && role != before.organization_role
-            {
+            let role = roles.organization_role.filter(|&role| role != before.organization_role);
+            let wanted = roles.workspace_roles.as_deref();
+            let touched = wanted.map_or_else(Vec::new, |wanted| touched(&before.workspace_roles, wanted));
+            // A call that names nothing to change is not for everybody either: its answer shows the user.
+            if role.is_some() || touched.is_empty() {
                 actor.may(Operation::Administer, organization)?;
+            }
+            for workspace in touched {
+                actor.may(Operation::ManageWorkspaceRoles, Scope::workspace(organization, workspace))?;
+            }
+            if let Some(role) = role {
                 transaction.execute("UPDATE user SET role = ?2 WHERE id = ?1", params![id, role.as_str()])?;
                 keep_an_owner(transaction, organization)?;
             }
-            if let Some(wanted) = &roles.workspace_roles {
-                let changed = before
-                    .workspace_roles
-                    .iter()
-                    .filter(|grant| !wanted.contains(grant))
-                    .chain(wanted.iter().filter(|grant| !before.workspace_roles.contains(grant)));
-                for WorkspaceGrant { workspace_id, .. } in changed {
-                    let scope = Scope::workspace(organization, workspace_id);
-                    actor.may(Operation::ManageWorkspaceRoles, scope)?;
-                }
+            if let Some(wanted) = wanted {
                 set_workspace_roles(transaction, organization, id, wanted)?;
             }
             Ok(find(transaction, organization, id)?.0)
