@@ -116,7 +116,9 @@ impl ControlPlane {
         };
         let grant = Grant::new(transaction, &token.home_of(organization), &role)?;
         self.give(transaction, actor, organization, token, &grant)?;
-        find(transaction, organization, &token.id)?.shown_to(transaction, actor, organization)
+        find(transaction, organization, &token.id)?.shown(transaction, |grant| {
+            grant.deployment.as_deref() == Some(deployment) || grant.seen_by(actor, organization).is_ok()
+        })
     }
 }
 

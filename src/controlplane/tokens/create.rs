@@ -182,7 +182,7 @@ impl ControlPlane {
                 grant.insert(transaction, &token.id, actor, now.unix())?;
             }
             publish_token(transaction, &token, None)?;
-            token.shown_to(transaction, actor, organization)
+            token.shown(transaction, |_| true)
         })
     }
 }

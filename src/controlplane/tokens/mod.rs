@@ -192,11 +192,17 @@ impl Token {
     }
 
     /// As the caller sees it: with those of its roles the caller may see, and not at all if there is none.
-    fn shown_to(mut self, connection: &Connection, actor: &Actor, organization: &str) -> Result<Self, Error> {
-        let hidden = self.home().seen_by(actor, organization);
-        let seen = self.grants.iter().filter(|grant| grant.seen_by(actor, organization).is_ok());
+    fn shown_to(self, connection: &Connection, actor: &Actor, organization: &str) -> Result<Self, Error> {
+        let home = self.home().seen_by(actor, organization);
+        let token = self.shown(connection, |grant| grant.seen_by(actor, organization).is_ok())?;
+        if token.roles.is_empty() { home.map(|()| token) } else { Ok(token) }
+    }
+
+    /// With those of its roles that are `seen`. Who manages a token where it belongs sees them all.
+    fn shown(mut self, connection: &Connection, seen: impl Fn(&Grant) -> bool) -> Result<Self, Error> {
+        let seen = self.grants.iter().filter(|grant| seen(grant));
         self.roles = seen.map(|grant| grant.shown(connection)).collect::<Result<_, _>>()?;
-        if self.roles.is_empty() { hidden.map(|()| self) } else { Ok(self) }
+        Ok(self)
     }
 }
 
