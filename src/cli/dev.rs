@@ -209,6 +209,7 @@ This is for trying things out: the keys lie in {state}.
 
 In another terminal, paste:
 
+  alias halligan='{program}'
   export HALLIGAN_URL={control}
   export HALLIGAN_SOCKET={socket}
   export HALLIGAN_API_TOKEN={owner}
@@ -227,6 +228,7 @@ Cut the control plane, and ask again; then bring it back:
   halligan dev outage off
 
 Ctrl-C ends it.",
+        program = std::env::current_exe().unwrap_or_else(|_| "halligan".into()).display(),
         control = ready.control_url,
         daemon = ready.daemon_url,
         deployment = ready.deployment_id,
