@@ -12,6 +12,9 @@ use super::output::{Output, line};
 use crate::exit;
 use crate::protocol::time::Time;
 
+/// Events asked for at a time.
+const PAGE: usize = 1000;
+
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
     /// Show the latest events.
@@ -32,12 +35,16 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<u8, F
         Verb::Tail { lines, follow } => {
             let mut after = -i64::from(lines);
             loop {
-                let path = format!("/v1/audit?after={after}&limit=1000");
-                let text = host.bytes(Method::GET, &path, Vec::new()).await?;
-                for text in String::from_utf8_lossy(&text).lines() {
+                let path = format!("/v1/audit?after={after}&limit={PAGE}");
+                let page = host.bytes(Method::GET, &path, Vec::new()).await?;
+                let page = String::from_utf8_lossy(&page);
+                for text in page.lines() {
                     let event: Value = serde_json::from_str(text).unwrap_or_default();
                     after = event["sequence"].as_i64().unwrap_or(after);
                     line(&if output.json { text.to_owned() } else { sentence(&event) });
+                }
+                if page.lines().count() == PAGE {
+                    continue;
                 }
                 if !follow {
                     return Ok(0);
