@@ -10,8 +10,11 @@ use halligan::clock::wall;
 use halligan::dataplane::admin::{AskError, ask_for_reload};
 use halligan::dataplane::config::Config;
 use halligan::dataplane::daemon::{Daemon, StartError};
-use halligan::dataplane::identity::{Absent, Identity, pinned_roots, read_node_key};
+use halligan::dataplane::identity::{
+    Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key,
+};
 use halligan::dataplane::reload::Outcome;
+use halligan::protocol::key::SigningKey;
 use halligan::systemd::{self, NotifyState, Sockets};
 use halligan::{exit, logging};
 use rand_core::UnwrapErr;
@@ -37,6 +40,8 @@ enum Command {
     Run,
     /// Read the configuration and the files it names, say what is wrong with them, and start nothing.
     CheckConfig,
+    /// Print this node's public key; make the key where there is none. For a host that can't enrol by itself.
+    PublicKey,
     /// Ask the running daemon to read its configuration again; say what it took.
     Reload,
 }
@@ -64,6 +69,17 @@ fn main() -> ExitCode {
         return match checked {
             Ok(_) => {
                 println!("{}: ok", arguments.config.display());
+                ExitCode::SUCCESS
+            }
+            Err(error) => exit::fail("halligand", exit::CONFIG, &error),
+        };
+    }
+    if let Some(Command::PublicKey) = arguments.command {
+        let made = std::fs::create_dir_all(&config.state_dir)
+            .map_err(|source| IdentityError::File { path: config.state_dir.clone(), source });
+        return match made.and_then(|()| node_key(&config)) {
+            Ok(key) => {
+                print!("{}", key.public().to_pem());
                 ExitCode::SUCCESS
             }
             Err(error) => exit::fail("halligand", exit::CONFIG, &error),
@@ -111,6 +127,15 @@ fn main() -> ExitCode {
             };
             exit::fail("halligand", code, &error)
         }
+    }
+}
+
+fn node_key(config: &Config) -> Result<SigningKey, IdentityError> {
+    let (path, enrolled) =
+        (config.key_file(), Identity::read(&config.state_dir.join("node.json"))?.is_some());
+    match read_node_key(&path, config.absent_key(enrolled))? {
+        Some(key) => Ok(key),
+        None => make_node_key(&path, &mut UnwrapErr(SysRng)),
     }
 }
 

@@ -22,8 +22,6 @@ const DEPLOYMENT: [Column; 6] = [
 ];
 const DATA_PLANE: [Column; 5] =
     [("ID", "id"), ("NAME", "name"), ("VERSION", "version"), ("RECORDS", "records"), ("NODES", "nodes")];
-const NODE: [Column; 4] =
-    [("ID", "id"), ("NAME", "name"), ("ENROLLED", "createdAt"), ("RETIRED", "retiredAt")];
 const USER: [Column; 4] = [
     ("ID", "id"),
     ("EMAIL", "email"),
@@ -148,27 +146,6 @@ pub(super) enum DataPlaneVerb {
         /// Print the value alone, for scripts.
         #[arg(long, short)]
         clean_output: bool,
-    },
-}
-
-#[derive(Subcommand, Debug)]
-pub(super) enum NodeVerb {
-    /// List the nodes of a data plane.
-    List {
-        /// The data plane's id.
-        #[arg(long, value_name = "ID")]
-        data_plane_id: String,
-    },
-    /// Retire a node: it gets nothing more, and what it signs no longer counts.
-    Retire {
-        /// The node's id.
-        id: String,
-        /// The data plane's id.
-        #[arg(long, value_name = "ID")]
-        data_plane_id: String,
-        /// Don't ask.
-        #[arg(long, short)]
-        force: bool,
     },
 }
 
@@ -320,22 +297,6 @@ pub(super) async fn data_plane(
             } else {
                 output.one(&made, &[("token", "enrolmentToken"), ("expires", "expiresAt")]);
             }
-        }
-    }
-    Ok(())
-}
-
-pub(super) async fn node(verb: NodeVerb, control: &Control, output: Output) -> Result<(), Failure> {
-    match verb {
-        NodeVerb::List { data_plane_id } => {
-            let path = format!("/data-planes/{data_plane_id}/nodes");
-            output.list(&control.organization_call(Method::GET, &path, None).await?, &NODE);
-        }
-        NodeVerb::Retire { id, data_plane_id, force } => {
-            confirm(&format!("Retiring {id}"), force)?;
-            let path = format!("/data-planes/{data_plane_id}/nodes/{id}");
-            control.organization_call(Method::DELETE, &path, None).await?;
-            output.say(&format!("retired {id}"));
         }
     }
     Ok(())

@@ -14,6 +14,7 @@ mod estate;
 mod failure;
 mod host;
 mod manual;
+mod node;
 mod output;
 mod replica;
 mod revoke;
@@ -107,9 +108,9 @@ enum Noun {
     /// Create, list, show data planes; let nodes enrol.
     #[command(subcommand)]
     DataPlane(estate::DataPlaneVerb),
-    /// List and retire the nodes of a data plane.
+    /// Create, list and retire the nodes of a data plane.
     #[command(subcommand)]
-    Node(estate::NodeVerb),
+    Node(node::Verb),
     /// Create, list and delete users, set their roles, give them a new token.
     #[command(subcommand)]
     User(estate::UserVerb),
@@ -169,7 +170,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Noun::Workspace(verb) => estate::workspace(verb, &global.control()?, output).await?,
         Noun::Deployment(verb) => estate::deployment(verb, &global.control()?, output).await?,
         Noun::DataPlane(verb) => estate::data_plane(verb, &global.control()?, output).await?,
-        Noun::Node(verb) => estate::node(verb, &global.control()?, output).await?,
+        Noun::Node(verb) => node::run(verb, &global.control()?, output).await?,
         Noun::User(verb) => estate::user(verb, &global.control()?, output).await?,
         Noun::Status => status::run(&global.host()?, output).await?,
         Noun::Check(question) => return check::run(question, &global.host()?, output).await,

@@ -1,6 +1,6 @@
 //! Enrolment: how a host becomes a node of a data plane, once, and proves itself from then on (RFC 7523).
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -43,6 +43,17 @@ pub struct Enrolment {
     pub key: Jwk,
     /// A `node-auth+jwt` signed with that key: the host has it, and does not merely know it.
     pub proof: String,
+}
+
+/// A host that can't reach the control plane, and whose public key was carried here.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewNode {
+    /// The node's name.
+    #[schema(value_type = Name)]
+    pub name: String,
+    /// Its public key.
+    pub key: Jwk,
 }
 
 /// What it gets.
@@ -139,20 +150,59 @@ impl ControlPlane {
             if now.unix() >= expires_at {
                 return Err(Error::Unauthenticated("the enrolment token has expired"));
             }
-            let id = self.new_id("nod_");
-            let node = NodeRecord {
-                id: id.parse().map_err(|_| Error::NotFound("node"))?,
-                name: enrolment.name.clone(),
-                key: key.jwk(),
-                retired_at: None,
-            };
-            let row = params![id, data_plane, enrolment.name, written, now.unix()];
-            transaction.execute("INSERT INTO node VALUES (?1, ?2, ?3, ?4, ?5, NULL)", row)?;
+            let id = self.insert_node(transaction, &data_plane, &enrolment.name, &key)?;
             transaction
                 .execute("UPDATE enrolment SET node = ?2 WHERE hash = ?1", params![hash.as_slice(), id])?;
-            publish::put(transaction, &data_plane, &[Record::of(RecordKind::Node, id.as_str(), &node)])?;
             Ok(answer(id))
         })
+    }
+
+    /// Makes a node of a host that never reaches the control plane. What is returned is carried to it, as its identity.
+    pub fn create_node(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        data_plane: &str,
+        new: &NewNode,
+    ) -> Result<Enrolled, Error> {
+        actor.may(Operation::Enrol, organization)?;
+        self.show_data_plane(actor, organization, data_plane)?;
+        check_name("name", &new.name)?;
+        let key = PublicKey::from_jwk(&new.key).map_err(|error| Error::invalid("key", error.to_string()))?;
+        let node_id =
+            self.store.write(|transaction| self.insert_node(transaction, data_plane, &new.name, &key))?;
+        Ok(Enrolled { node_id, data_plane_id: data_plane.to_owned(), issuer: self.issuer.clone() })
+    }
+
+    /// Writes a new node down, and tells its data plane.
+    fn insert_node(
+        &self,
+        transaction: &Transaction<'_>,
+        data_plane: &str,
+        name: &str,
+        key: &PublicKey,
+    ) -> Result<String, Error> {
+        let id = self.new_id("nod_");
+        let written = serde_json::to_string(&key.jwk()).map_err(std::io::Error::from)?;
+        let known: bool = transaction.query_row(
+            "SELECT EXISTS (SELECT 1 FROM node WHERE data_plane = ?1 AND key = ?2)",
+            [data_plane, &written],
+            |row| row.get(0),
+        )?;
+        if known {
+            let detail = "a node of this data plane has this key; each host needs one of its own".into();
+            return Err(Error::Conflict { code: "key_taken", detail });
+        }
+        let row = params![id, data_plane, name, written, self.now().unix()];
+        transaction.execute("INSERT INTO node VALUES (?1, ?2, ?3, ?4, ?5, NULL)", row)?;
+        let node = NodeRecord {
+            id: id.parse().map_err(|_| Error::NotFound("node"))?,
+            name: name.to_owned(),
+            key: key.jwk(),
+            retired_at: None,
+        };
+        publish::put(transaction, data_plane, &[Record::of(RecordKind::Node, id.as_str(), &node)])?;
+        Ok(id)
     }
 
     /// Finds out whether a bearer token is that of a living node of `data_plane`.

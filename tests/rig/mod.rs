@@ -108,6 +108,14 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Reads what `curl -i` printed.
+    pub fn read(printed: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(printed).into_owned();
+        let (headers, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        Self { status, headers: headers.to_owned(), body: body.to_owned() }
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
@@ -128,10 +136,7 @@ impl Answer {
 pub fn curl<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Answer {
     let output =
         Command::new("curl").args(["-s", "-i", "--max-time", "20"]).args(arguments).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let (headers, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    Answer { status, headers: headers.to_owned(), body: body.to_owned() }
+    Answer::read(&output.stdout)
 }
 
 /// A control plane and a daemon, as packages would install them.
@@ -261,7 +266,7 @@ admin_socket = '{}'
     }
 
     /// What a program says, kept for whoever looks into a failure.
-    fn log(&self, name: &str) -> Stdio {
+    pub fn log(&self, name: &str) -> Stdio {
         let file = std::fs::File::options().create(true).append(true).open(self.path(name)).unwrap();
         Stdio::from(file)
     }

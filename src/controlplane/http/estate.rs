@@ -10,7 +10,7 @@ use super::{Body, Control, answer, done};
 use crate::controlplane::authorization::Actor;
 use crate::controlplane::data_planes::{DataPlane, Node};
 use crate::controlplane::deployments::{Deployment, DeploymentUpdate, NewDeployment};
-use crate::controlplane::enrolment::EnrolmentToken;
+use crate::controlplane::enrolment::{Enrolled, EnrolmentToken, NewNode};
 use crate::controlplane::organizations::{Name, Named};
 use crate::controlplane::users::{NewUser, User, UserRoles, UserToken};
 
@@ -194,6 +194,17 @@ pub(super) async fn list_nodes(
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
     answer(&control, StatusCode::OK, move |c| c.list_nodes(&actor, &organization, &id)).await
+}
+
+/// Makes a node of a host that never reaches the control plane; the answer is its identity, to be carried to it.
+#[utoipa::path(post, path = "/data-planes/{id}/nodes", request_body = NewNode, responses((status = 201, body = Enrolled)))]
+pub(super) async fn create_node(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+    Body(new): Body<NewNode>,
+) -> Response {
+    answer(&control, StatusCode::CREATED, move |c| c.create_node(&actor, &organization, &id, &new)).await
 }
 
 /// Deletes an empty workspace.

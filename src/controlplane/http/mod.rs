@@ -103,7 +103,7 @@ fn people() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(estate::list_data_planes, estate::create_data_plane))
         .routes(routes!(estate::show_data_plane))
         .routes(routes!(estate::create_enrolment_token))
-        .routes(routes!(estate::list_nodes))
+        .routes(routes!(estate::list_nodes, estate::create_node))
         .routes(routes!(estate::retire_node))
         .routes(routes!(dag_tags::show_dag_tags, dag_tags::publish_dag_tags))
         .routes(routes!(tokens::list_deployment_tokens, tokens::assign_token))

@@ -1,0 +1,78 @@
+//! `halligan node`: the hosts of a data plane.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::json;
+
+use super::control::Control;
+use super::failure::Failure;
+use super::output::{Column, Output, confirm, line};
+use crate::protocol::key::PublicKey;
+
+const NODE: [Column; 4] =
+    [("ID", "id"), ("NAME", "name"), ("ENROLLED", "createdAt"), ("RETIRED", "retiredAt")];
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// List the nodes of a data plane.
+    List {
+        /// The data plane's id.
+        #[arg(long, value_name = "ID")]
+        data_plane_id: String,
+    },
+    /// Make a node of a host that never reaches the control plane; print its identity, to be carried there.
+    #[command(after_help = "Examples:
+  halligand public-key > island.pem                              on the host, which makes its key
+  halligan node create island --data-plane-id dpl_… --key island.pem > node.json
+  install -m 600 node.json /var/lib/halligan/node.json           on the host again, before it starts
+  halligan replica import replica.bundle                         and what `replica export` wrote elsewhere")]
+    Create {
+        /// Its name.
+        name: String,
+        /// The data plane's id.
+        #[arg(long, value_name = "ID")]
+        data_plane_id: String,
+        /// Its public key (PEM).
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Retire a node: it gets nothing more, and what it signs no longer counts.
+    Retire {
+        /// The node's id.
+        id: String,
+        /// The data plane's id.
+        #[arg(long, value_name = "ID")]
+        data_plane_id: String,
+        /// Don't ask.
+        #[arg(long, short)]
+        force: bool,
+    },
+}
+
+pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result<(), Failure> {
+    match verb {
+        Verb::List { data_plane_id } => {
+            let path = format!("/data-planes/{data_plane_id}/nodes");
+            output.list(&control.organization_call(Method::GET, &path, None).await?, &NODE);
+        }
+        Verb::Create { name, data_plane_id, key } => {
+            let pem = std::fs::read_to_string(&key)
+                .map_err(|source| Failure::File { path: key.clone(), source })?;
+            let public = PublicKey::from_pem(&pem)
+                .map_err(|error| Failure::Usage(format!("{}: {error}", key.display())))?;
+            let path = format!("/data-planes/{data_plane_id}/nodes");
+            let body = json!({ "name": name, "key": public.jwk() });
+            // A file's content, for people too: it is what the host reads.
+            line(&control.organization_call(Method::POST, &path, Some(body)).await?.to_string());
+        }
+        Verb::Retire { id, data_plane_id, force } => {
+            confirm(&format!("Retiring {id}"), force)?;
+            let path = format!("/data-planes/{data_plane_id}/nodes/{id}");
+            control.organization_call(Method::DELETE, &path, None).await?;
+            output.say(&format!("retired {id}"));
+        }
+    }
+    Ok(())
+}
