@@ -193,7 +193,7 @@ pub(super) enum UserVerb {
     },
 }
 
-fn grant(text: &str) -> Result<Value, String> {
+pub(super) fn grant(text: &str) -> Result<Value, String> {
     let (workspace, role) = text.split_once('=').ok_or("use ID=ROLE")?;
     Ok(json!({ "workspaceId": workspace, "role": role }))
 }

@@ -1,6 +1,6 @@
 //! The command line: what the nouns of `halligan` do.
 //!
-//! `token`, `role`, `organization`, `workspace`, `deployment`, `data-plane`, `node` and `user` talk to the control
+//! `token`, `role`, `organization`, `workspace`, `deployment`, `data-plane`, `node`, `user` and `team` talk to the control
 //! plane; `status`, `check`, `revoke`, `replica` and `audit` to the daemon of this host, through its Unix socket.
 
 mod audit;
@@ -21,6 +21,7 @@ mod revoke;
 mod role;
 mod status;
 mod support_bundle;
+mod team;
 mod token;
 
 use std::path::PathBuf;
@@ -114,6 +115,9 @@ enum Noun {
     /// Create, list and delete users, set their roles, give them a new token.
     #[command(subcommand)]
     User(estate::UserVerb),
+    /// Create, list, show and delete teams, set their roles, say who is in them.
+    #[command(subcommand)]
+    Team(team::Verb),
     /// How this host's daemon stands.
     Status,
     /// Would this token be allowed to do this, and why. Nothing is done and nothing recorded.
@@ -172,6 +176,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Noun::DataPlane(verb) => estate::data_plane(verb, &global.control()?, output).await?,
         Noun::Node(verb) => node::run(verb, &global.control()?, output).await?,
         Noun::User(verb) => estate::user(verb, &global.control()?, output).await?,
+        Noun::Team(verb) => team::run(verb, &global.control()?, output).await?,
         Noun::Status => status::run(&global.host()?, output).await?,
         Noun::Check(question) => return check::run(question, &global.host()?, output).await,
         Noun::Revoke(arguments) => revoke::run(arguments, &global.host()?, output).await?,

@@ -7,6 +7,7 @@ use rusqlite::OptionalExtension;
 use super::ControlPlane;
 use super::authorization::{Actor, OrganizationRole, WorkspaceRole};
 use super::error::Error;
+use super::teams;
 use super::tokens::effective;
 use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::token::{Claims, MAX_TOKEN};
@@ -55,7 +56,11 @@ impl ControlPlane {
                 let (workspace, role) = row?;
                 workspaces.extend(WorkspaceRole::parse(&role).map(|role| (workspace, role)));
             }
-            let (role, deployments) = (Some(role), BTreeMap::new());
+            let of_teams = teams::inherited(connection, id)?;
+            for (workspace, role) in of_teams.workspaces {
+                workspaces.entry(workspace).and_modify(|own| *own = role.max(*own)).or_insert(role);
+            }
+            let (role, deployments) = (Some(role).max(of_teams.organization), BTreeMap::new());
             Ok(Some(Actor { id: id.to_owned(), organization, role, workspaces, deployments }))
         })
     }

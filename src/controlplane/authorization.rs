@@ -15,7 +15,7 @@ pub enum Operation {
     ReadOrganization,
     /// Read who changed what in the organization.
     ReadAuditLog,
-    /// Make or change workspaces, data planes and users.
+    /// Make or change workspaces, data planes, users and teams.
     Administer,
     /// Let a node enrol, and retire it.
     Enrol,

@@ -21,6 +21,7 @@ pub mod roles;
 pub mod server;
 pub mod signing;
 pub mod store;
+pub mod teams;
 pub mod tokens;
 pub mod users;
 mod whole;

@@ -8,6 +8,7 @@ use super::ControlPlane;
 use super::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
 use super::error::Error;
 use super::organizations::{Name, check_name, taken};
+use super::teams;
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::time::Time;
 use crate::protocol::token::Claims;
@@ -131,7 +132,7 @@ fn set_workspace_roles(
 }
 
 /// The workspaces in which roles change from `before` to `wanted`; where none does, those that are named.
-fn touched<'a>(before: &'a [WorkspaceGrant], wanted: &'a [WorkspaceGrant]) -> Vec<&'a str> {
+pub(super) fn touched<'a>(before: &'a [WorkspaceGrant], wanted: &'a [WorkspaceGrant]) -> Vec<&'a str> {
     let lost = before.iter().filter(|grant| !wanted.contains(grant));
     let won = wanted.iter().filter(|grant| !before.contains(grant));
     let mut touched: Vec<&str> = lost.chain(won).map(|grant| grant.workspace_id.as_str()).collect();
@@ -248,6 +249,7 @@ impl ControlPlane {
             let update = "UPDATE user SET deleted_at = ?2, email = email || ' (' || id || ')' WHERE id = ?1";
             transaction.execute(update, params![id, self.now().unix()])?;
             transaction.execute("DELETE FROM workspace_role WHERE user = ?1", [id])?;
+            teams::leave_all(transaction, id)?;
             keep_an_owner(transaction, organization)
         })
     }

@@ -68,7 +68,9 @@ impl ControlPlane {
                     detail: "the workspace still has deployments or tokens; delete them first".into(),
                 });
             }
-            transaction.execute("DELETE FROM workspace_role WHERE workspace = ?1", [id])?;
+            for table in ["workspace_role", "team_role"] {
+                transaction.execute(&format!("DELETE FROM {table} WHERE workspace = ?1"), [id])?;
+            }
             transaction.execute("DELETE FROM workspace WHERE id = ?1", [id])?;
             Ok(())
         })

@@ -15,6 +15,7 @@ mod problem;
 mod recording;
 mod roles;
 mod schemas;
+mod teams;
 mod tokens;
 
 use std::sync::Arc;
@@ -113,6 +114,11 @@ fn people() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(roles::show_role, roles::update_role, roles::delete_role))
         .routes(routes!(roles::list_role_versions))
         .routes(routes!(roles::role_templates))
+        .routes(routes!(teams::list_teams, teams::create_team))
+        .routes(routes!(teams::show_team, teams::update_team, teams::delete_team))
+        .routes(routes!(teams::set_team_roles))
+        .routes(routes!(teams::list_team_members, teams::add_team_members))
+        .routes(routes!(teams::remove_team_member))
         .routes(routes!(audit_log::list_audit_log));
     OpenApiRouter::new()
         .routes(routes!(estate::list_organizations))

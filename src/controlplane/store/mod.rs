@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0002_deployment_routes.sql"),
     include_str!("0003_roles.sql"),
     include_str!("0004_audit_log.sql"),
+    include_str!("0005_teams.sql"),
 ];
 
 /// The control plane's database.

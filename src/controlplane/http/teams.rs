@@ -1,0 +1,106 @@
+//! Calls about teams.
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::{Body, Control, answer, done};
+use crate::controlplane::authorization::Actor;
+use crate::controlplane::page::Page;
+use crate::controlplane::teams::{NewMembers, NewTeam, Team, TeamMember, TeamPage, TeamUpdate};
+use crate::controlplane::users::UserRoles;
+
+/// Lists teams.
+#[utoipa::path(get, path = "/teams", params(Page), responses((status = 200, body = TeamPage)))]
+pub(super) async fn list_teams(
+    State(control): Control,
+    actor: Actor,
+    Path(organization): Path<String>,
+    Query(page): Query<Page>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| c.list_teams(&actor, &organization, page)).await
+}
+
+/// Makes a team, without members yet.
+#[utoipa::path(post, path = "/teams", request_body = NewTeam, responses((status = 201, body = Team)))]
+pub(super) async fn create_team(
+    State(control): Control,
+    actor: Actor,
+    Path(organization): Path<String>,
+    Body(new): Body<NewTeam>,
+) -> Response {
+    answer(&control, StatusCode::CREATED, move |c| c.create_team(&actor, &organization, &new)).await
+}
+
+/// Shows a team.
+#[utoipa::path(get, path = "/teams/{id}", responses((status = 200, body = Team)))]
+pub(super) async fn show_team(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| c.show_team(&actor, &organization, &id)).await
+}
+
+/// Changes a team's name or description; what is left out stays.
+#[utoipa::path(post, path = "/teams/{id}", request_body = TeamUpdate, responses((status = 200, body = Team)))]
+pub(super) async fn update_team(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+    Body(update): Body<TeamUpdate>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| c.update_team(&actor, &organization, &id, update)).await
+}
+
+/// Deletes a team; its members lose what they had by it.
+#[utoipa::path(delete, path = "/teams/{id}", responses((status = 204)))]
+pub(super) async fn delete_team(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+) -> Response {
+    done(&control, move |c| c.delete_team(&actor, &organization, &id)).await
+}
+
+/// Sets a team's roles; what is left out stays.
+#[utoipa::path(post, path = "/teams/{id}/roles", request_body = UserRoles, responses((status = 200, body = Team)))]
+pub(super) async fn set_team_roles(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+    Body(roles): Body<UserRoles>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| c.set_team_roles(&actor, &organization, &id, &roles)).await
+}
+
+/// Lists the members of a team.
+#[utoipa::path(get, path = "/teams/{id}/members", responses((status = 200, body = Vec<TeamMember>)))]
+pub(super) async fn list_team_members(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| c.list_team_members(&actor, &organization, &id)).await
+}
+
+/// Adds users to a team.
+#[utoipa::path(post, path = "/teams/{id}/members", request_body = NewMembers, responses((status = 200, body = Vec<TeamMember>)))]
+pub(super) async fn add_team_members(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+    Body(new): Body<NewMembers>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| c.add_team_members(&actor, &organization, &id, &new)).await
+}
+
+/// Takes a user out of a team.
+#[utoipa::path(delete, path = "/teams/{id}/members/{user}", responses((status = 204)))]
+pub(super) async fn remove_team_member(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id, user)): Path<(String, String, String)>,
+) -> Response {
+    done(&control, move |c| c.remove_team_member(&actor, &organization, &id, &user)).await
+}

@@ -1,0 +1,268 @@
+//! Teams: users who have roles together. A member has the team's roles besides their own; the higher one wins.
+
+mod members;
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+pub use members::{NewMembers, TeamMember};
+pub(super) use members::{inherited, leave_all};
+
+use super::ControlPlane;
+use super::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
+use super::error::Error;
+use super::organizations::{Name, check_name, taken};
+use super::page::Page;
+use super::users::{UserRoles, WorkspaceGrant, touched};
+use crate::protocol::time::Time;
+
+/// What a new team needs.
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewTeam {
+    /// Its name.
+    #[schema(value_type = Name)]
+    pub name: String,
+    /// Who is in it.
+    #[serde(default)]
+    #[schema(max_length = 500)]
+    pub description: String,
+    /// Its role in the organization.
+    #[serde(default = "member")]
+    pub organization_role: OrganizationRole,
+    /// Its roles in workspaces.
+    #[serde(default)]
+    pub workspace_roles: Vec<WorkspaceGrant>,
+}
+
+fn member() -> OrganizationRole {
+    OrganizationRole::OrganizationMember
+}
+
+/// What of a team can be updated; what is left out stays.
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TeamUpdate {
+    /// The new name.
+    #[schema(value_type = Option<Name>)]
+    pub name: Option<String>,
+    /// The new description.
+    #[schema(max_length = 500)]
+    pub description: Option<String>,
+}
+
+/// A team.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Team {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Who is in it.
+    pub description: String,
+    /// Its role in the organization.
+    pub organization_role: OrganizationRole,
+    /// Its roles in workspaces.
+    pub workspace_roles: Vec<WorkspaceGrant>,
+    /// How many members it has.
+    pub members_count: u64,
+    /// When it was made.
+    pub created_at: Time,
+    /// By whom.
+    pub created_by: String,
+    /// When it was last changed.
+    pub updated_at: Time,
+    /// By whom.
+    pub updated_by: String,
+}
+
+/// A page of teams.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TeamPage {
+    /// The teams.
+    pub teams: Vec<Team>,
+    /// How many there are in all.
+    pub total_count: u64,
+    /// How many were skipped.
+    pub offset: u64,
+    /// How many fit on the page.
+    pub limit: u64,
+}
+
+const COLUMNS: &str = "id, name, description, role, created_at, created_by, updated_at, updated_by,
+                       (SELECT count(*) FROM team_member WHERE team = team.id) FROM team";
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<Team> {
+    let role: String = row.get(3)?;
+    Ok(Team {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        description: row.get(2)?,
+        organization_role: OrganizationRole::parse(&role).ok_or(rusqlite::Error::InvalidQuery)?,
+        workspace_roles: Vec::new(),
+        members_count: row.get(8)?,
+        created_at: Time::from_unix(row.get(4)?),
+        created_by: row.get(5)?,
+        updated_at: Time::from_unix(row.get(6)?),
+        updated_by: row.get(7)?,
+    })
+}
+
+fn workspace_roles(connection: &Connection, team: &str) -> Result<Vec<WorkspaceGrant>, Error> {
+    let mut rows = connection
+        .prepare_cached("SELECT workspace, role FROM team_role WHERE team = ?1 ORDER BY workspace")?;
+    let rows = rows.query_map([team], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+    let mut roles = Vec::new();
+    for row in rows {
+        let (workspace_id, role) = row?;
+        roles.extend(WorkspaceRole::parse(&role).map(|role| WorkspaceGrant { workspace_id, role }));
+    }
+    Ok(roles)
+}
+
+fn find(connection: &Connection, organization: &str, id: &str) -> Result<Team, Error> {
+    let query = format!("SELECT {COLUMNS} WHERE organization = ?1 AND id = ?2");
+    let found = connection.prepare_cached(&query)?.query_row([organization, id], read_row).optional()?;
+    let mut team = found.ok_or(Error::NotFound("team"))?;
+    team.workspace_roles = workspace_roles(connection, id)?;
+    Ok(team)
+}
+
+fn check(name: &str, description: &str) -> Result<(), Error> {
+    check_name("name", name)?;
+    if description.chars().count() > 500 {
+        return Err(Error::invalid("description", "use at most 500 characters"));
+    }
+    Ok(())
+}
+
+fn set_workspace_roles(
+    transaction: &Transaction<'_>,
+    organization: &str,
+    team: &str,
+    roles: &[WorkspaceGrant],
+) -> Result<(), Error> {
+    transaction.execute("DELETE FROM team_role WHERE team = ?1", [team])?;
+    for WorkspaceGrant { workspace_id, role } in roles {
+        let inserted = transaction.execute(
+            "INSERT OR REPLACE INTO team_role SELECT ?1, id, ?3 FROM workspace WHERE id = ?2 AND organization = ?4",
+            params![team, workspace_id, role.as_str(), organization],
+        )?;
+        if inserted == 0 {
+            return Err(Error::NotFound("workspace"));
+        }
+    }
+    Ok(())
+}
+
+impl ControlPlane {
+    /// Makes a team, without members yet.
+    pub fn create_team(&self, actor: &Actor, organization: &str, new: &NewTeam) -> Result<Team, Error> {
+        actor.may(Operation::Administer, organization)?;
+        check(&new.name, &new.description)?;
+        let (id, now) = (self.new_id("tea_"), self.now().unix());
+        self.store.write(|transaction| {
+            let role = new.organization_role.as_str();
+            let row = params![id, organization, new.name, new.description, role, now, actor.id];
+            transaction
+                .execute("INSERT INTO team VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6, ?7)", row)
+                .map_err(taken)?;
+            set_workspace_roles(transaction, organization, &id, &new.workspace_roles)?;
+            find(transaction, organization, &id)
+        })
+    }
+
+    /// Lists teams by name.
+    pub fn list_teams(&self, actor: &Actor, organization: &str, page: Page) -> Result<TeamPage, Error> {
+        actor.may(Operation::ReadOrganization, organization)?;
+        let Page { offset, limit } = page.check()?;
+        self.store.read(|connection| {
+            let count = "SELECT count(*) FROM team WHERE organization = ?1";
+            let total_count = connection.query_row(count, [organization], |row| row.get(0))?;
+            let query = format!("SELECT {COLUMNS} WHERE organization = ?1 ORDER BY name LIMIT ?2 OFFSET ?3");
+            let mut rows = connection.prepare_cached(&query)?;
+            let found = rows.query_map(params![organization, limit, offset], read_row)?;
+            let mut teams: Vec<Team> = found.collect::<Result<_, _>>()?;
+            for team in &mut teams {
+                team.workspace_roles = workspace_roles(connection, &team.id)?;
+            }
+            Ok(TeamPage { teams, total_count, offset, limit })
+        })
+    }
+
+    /// Shows a team.
+    pub fn show_team(&self, actor: &Actor, organization: &str, id: &str) -> Result<Team, Error> {
+        actor.may(Operation::ReadOrganization, organization)?;
+        self.store.read(|connection| find(connection, organization, id))
+    }
+
+    /// Updates a team's name and description.
+    pub fn update_team(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        id: &str,
+        update: TeamUpdate,
+    ) -> Result<Team, Error> {
+        actor.may(Operation::Administer, organization)?;
+        self.store.write(|transaction| {
+            let team = find(transaction, organization, id)?;
+            let name = update.name.unwrap_or(team.name);
+            let description = update.description.unwrap_or(team.description);
+            check(&name, &description)?;
+            transaction
+                .execute(
+                    "UPDATE team SET name = ?2, description = ?3, updated_at = ?4, updated_by = ?5 WHERE id = ?1",
+                    params![id, name, description, self.now().unix(), actor.id],
+                )
+                .map_err(taken)?;
+            find(transaction, organization, id)
+        })
+    }
+
+    /// Gives a team other roles. A Workspace Owner may change those in that workspace only.
+    pub fn set_team_roles(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        id: &str,
+        roles: &UserRoles,
+    ) -> Result<Team, Error> {
+        actor.may(Operation::ReadOrganization, organization)?;
+        self.store.write(|transaction| {
+            let before = find(transaction, organization, id)?;
+            let role = roles.organization_role.filter(|&role| role != before.organization_role);
+            let wanted = roles.workspace_roles.as_deref();
+            let touched = wanted.map_or_else(Vec::new, |wanted| touched(&before.workspace_roles, wanted));
+            if role.is_some() || touched.is_empty() {
+                actor.may(Operation::Administer, organization)?;
+            }
+            for workspace in touched {
+                actor.may(Operation::ManageWorkspaceRoles, Scope::workspace(organization, workspace))?;
+            }
+            if let Some(wanted) = wanted {
+                set_workspace_roles(transaction, organization, id, wanted)?;
+            }
+            transaction.execute(
+                "UPDATE team SET role = coalesce(?2, role), updated_at = ?3, updated_by = ?4 WHERE id = ?1",
+                params![id, role.map(OrganizationRole::as_str), self.now().unix(), actor.id],
+            )?;
+            find(transaction, organization, id)
+        })
+    }
+
+    /// Deletes a team. Its members lose what they had by it, and stay.
+    pub fn delete_team(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
+        actor.may(Operation::Administer, organization)?;
+        self.store.write(|transaction| {
+            find(transaction, organization, id)?;
+            for table in ["team_member", "team_role"] {
+                transaction.execute(&format!("DELETE FROM {table} WHERE team = ?1"), [id])?;
+            }
+            transaction.execute("DELETE FROM team WHERE id = ?1", [id])?;
+            Ok(())
+        })
+    }
+}
