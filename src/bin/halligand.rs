@@ -117,6 +117,7 @@ fn main() -> ExitCode {
                 | StartError::Upstream(_)
                 | StartError::Routes(_)
                 | StartError::NotEnrolled
+                | StartError::NoGrpc
                 | StartError::Nowhere => exit::CONFIG,
                 StartError::Enrol(_) | StartError::Listen { .. } => exit::UNAVAILABLE,
                 StartError::Answer(_) => exit::DATAERR,

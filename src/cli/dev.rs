@@ -184,7 +184,11 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
             enrolment_token_file: Some(node.join("enrolment-token")),
         },
         node: node::Node { name: Some("dev".into()), key_file: None },
-        listen: node::Listen { http: vec![arguments.daemon_listen], admin_socket: node.join("admin.sock") },
+        listen: node::Listen {
+            http: vec![arguments.daemon_listen],
+            grpc: vec![],
+            admin_socket: node.join("admin.sock"),
+        },
         proxies: node::Proxies::default(),
         staleness: node::StalenessConfig::default(),
         routes: node::Routes::default(),

@@ -91,13 +91,16 @@ pub struct Node {
 pub struct Listen {
     /// Addresses for proxies, health and metrics.
     pub http: Vec<SocketAddr>,
+    /// Addresses for Envoy's ext_authz over gRPC.
+    #[serde(default)]
+    pub grpc: Vec<SocketAddr>,
     /// The Unix socket for administration on this host.
     pub admin_socket: PathBuf,
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { http: Vec::new(), admin_socket: PathBuf::from("/run/halligan/admin.sock") }
+        Self { http: Vec::new(), grpc: Vec::new(), admin_socket: PathBuf::from("/run/halligan/admin.sock") }
     }
 }
 

@@ -20,6 +20,8 @@ use super::answer::Answers;
 use super::audit::{AuditError, AuditLog};
 use super::authorize::Authorizer;
 use super::config::Config;
+#[cfg(feature = "grpc")]
+use super::ext_authz::ExtAuthz;
 use super::http::{Face, Workers};
 use super::identity::{Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key};
 use super::live::Live;
@@ -87,6 +89,9 @@ pub enum StartError {
     /// An enrolment answer that is not understood.
     #[error("the control plane's enrolment answer is not understood: {0}")]
     Answer(serde_json::Error),
+    /// Envoy is to be served, and can't be.
+    #[error("listen.grpc is configured, but this halligand was built without gRPC (the cargo feature grpc)")]
+    NoGrpc,
     /// An address can't be listened on.
     #[error("{address} can't be listened on: {source}")]
     Listen {
@@ -189,20 +194,20 @@ impl Daemon {
             clock: Arc::clone(&clock),
             metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)),
         });
-        let identity_of_callers = upstream_identity(&config, &clock, &mut rng)?;
+        let answers = Answers {
+            pass_status: config.proxies.pass_status,
+            identity: upstream_identity(&config, &clock, &mut rng)?,
+        };
         let face = Arc::new(Face {
             authorizer,
             trusted: ArcSwap::from_pointee(config.proxies.trusted.clone()),
-            answers: Answers { pass_status: config.proxies.pass_status, identity: identity_of_callers },
+            answers,
         });
         let (stop, stopped) = watch::channel(());
         let workers = Workers::start(&face, &stopped)
             .map_err(|source| StartError::Listen { address: "worker threads".into(), source })?;
-        let (mut addresses, mut serving) = (Vec::new(), Vec::new());
-        for (address, listener) in listen(&config.listen.http, &mut sockets).await? {
-            addresses.push(address);
-            serving.push(workers.accept(listener, stopped.clone()));
-        }
+        let faces = serve_faces(&config, &face, &workers, &mut sockets, &stopped);
+        let (addresses, mut serving) = faces.await?;
         let socket = config.listen.admin_socket;
         let inherited = sockets.take_unix("admin");
         sockets.warn_of_the_rest();
@@ -305,13 +310,44 @@ fn upstream_identity(
     Ok(Some(Arc::new(identity)))
 }
 
-/// The sockets that were handed over for proxies, and those of `addresses` that are not among them.
+/// Listens for all that asks about requests, and serves it. Gives back where it listens, and what serves.
+async fn serve_faces(
+    config: &Config,
+    face: &Arc<Face>,
+    workers: &Workers,
+    sockets: &mut Sockets,
+    stopped: &watch::Receiver<()>,
+) -> Result<(Vec<SocketAddr>, Vec<JoinHandle<()>>), StartError> {
+    let (mut addresses, mut serving) = (Vec::new(), Vec::new());
+    let listeners = listen("http", &config.listen.http, sockets).await?;
+    if listeners.is_empty() {
+        return Err(StartError::Nowhere);
+    }
+    for (address, listener) in listeners {
+        addresses.push(address);
+        serving.push(workers.accept(listener, stopped.clone()));
+    }
+    let listeners = listen("grpc", &config.listen.grpc, sockets).await?;
+    #[cfg(not(feature = "grpc"))]
+    if !listeners.is_empty() {
+        return Err(StartError::NoGrpc);
+    }
+    #[cfg(feature = "grpc")]
+    for (address, listener) in listeners {
+        addresses.push(address);
+        serving.push(ExtAuthz::new(face).serve(listener, stopped.clone()));
+    }
+    Ok((addresses, serving))
+}
+
+/// The sockets that were handed over under a name, and those of `addresses` that are not among them.
 async fn listen(
+    name: &str,
     addresses: &[SocketAddr],
     sockets: &mut Sockets,
 ) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
     let mut listeners = Vec::new();
-    for inherited in sockets.take_tcp("http") {
+    for inherited in sockets.take_tcp(name) {
         let failed = |source| StartError::Listen { address: "a socket handed over".into(), source };
         let address = inherited.local_addr().map_err(failed)?;
         listeners.push((address, TcpListener::from_std(inherited).map_err(failed)?));
@@ -323,7 +359,7 @@ async fn listen(
             listeners.push((listener.local_addr().map_err(failed)?, listener));
         }
     }
-    if listeners.is_empty() { Err(StartError::Nowhere) } else { Ok(listeners) }
+    Ok(listeners)
 }
 
 /// What this host is called. A sandbox may hide the kernel's word for it.

@@ -5,11 +5,15 @@ pub mod alarm;
 pub mod answer;
 pub mod audit;
 pub mod authorize;
+pub mod bearer;
 pub mod config;
 pub mod daemon;
 pub mod decide;
+#[cfg(feature = "grpc")]
+pub mod ext_authz;
 pub mod http;
 pub mod identity;
+pub mod listening;
 pub mod live;
 pub mod metrics;
 pub mod proof;

@@ -38,7 +38,8 @@ impl Setting {
         rig.synced();
         rig.kill_daemon();
         let grpc_port = crate::rig::free_port();
-        let config = rig.daemon_config() + "[upstream_identity]\n" + more;
+        let listen = format!("[listen]\ngrpc = [\"127.0.0.1:{grpc_port}\"]");
+        let config = rig.daemon_config().replace("[listen]", &listen) + "[upstream_identity]\n" + more;
         std::fs::write(rig.path("halligand.toml"), config).unwrap();
         rig.kill_control();
         rig.start_daemon();

@@ -1,4 +1,4 @@
-//! Envoy with ext_authz over HTTP.
+//! Envoy with ext_authz, over HTTP and over gRPC.
 
 use std::process::{Command, Stdio};
 
@@ -27,5 +27,14 @@ fn envoy_asks_about_every_request_over_http() {
     let mut setting = Setting::new("");
     let port = free_port();
     let _envoy = start(&setting, &program, "envoy-http.yaml", port);
+    setting.holds(port);
+}
+
+#[test]
+fn envoy_asks_about_every_request_over_grpc() {
+    let Some(program) = component("envoy") else { return };
+    let mut setting = Setting::new("");
+    let port = free_port();
+    let _envoy = start(&setting, &program, "envoy-grpc.yaml", port);
     setting.holds(port);
 }

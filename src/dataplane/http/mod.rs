@@ -9,16 +9,19 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http_body_util::Full;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use ipnet::IpNet;
 
 use super::answer::{Answer, Answers};
 use super::authorize::Authorizer;
+use super::bearer;
 use super::decide::{RequestFacts, Target};
 use super::metrics;
 use original::Original;
+#[cfg(feature = "grpc")]
+pub(super) use original::trusts;
 
 pub use workers::{Prober, Workers};
 
@@ -106,7 +109,7 @@ impl Face {
             uri: original.uri,
             client: Some(original.client),
         };
-        self.answers.tell(&self.authorizer.authorize(bearer(&request.headers), &facts).await)
+        self.answers.tell(&self.authorizer.authorize(bearer::of(&request.headers), &facts).await)
     }
 }
 
@@ -117,16 +120,8 @@ fn plain(status: StatusCode, text: &'static str) -> Answer {
     answer
 }
 
-/// The bearer token of a request (RFC 6750 section 2.1): one header, or none at all.
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (first, None) = (values.next()?, values.next()) else { return None };
-    let (scheme, token) = first.as_bytes().split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
-}
-
 /// A host without its port, in lower case.
-fn host_name(host: &str) -> Cow<'_, str> {
+pub(super) fn host_name(host: &str) -> Cow<'_, str> {
     let name = match host.rsplit_once(':') {
         // The colons of an IPv6 address stand in brackets.
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

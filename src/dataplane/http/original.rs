@@ -33,7 +33,7 @@ fn once<'h>(place: &mut Option<&'h str>, value: &'h HeaderValue) -> Result<(), R
     if place.replace(value).is_some() { Err(Reason::PathInvalid) } else { Ok(()) }
 }
 
-pub(super) fn trusts(trusted: &[IpNet], peer: IpAddr) -> bool {
+pub(in crate::dataplane) fn trusts(trusted: &[IpNet], peer: IpAddr) -> bool {
     let peer = peer.to_canonical();
     trusted.iter().any(|network| network.contains(&peer))
 }

@@ -1,0 +1,187 @@
+//! The face towards Envoy over gRPC: `envoy.service.auth.v3.Authorization`. It translates, and asks the authorizer.
+
+pub mod messages;
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::server::{Grpc, UnaryService};
+use tonic::{Code, Response, Status};
+use tonic_prost::ProstCodec;
+
+use self::messages::{
+    CheckRequest, CheckResponse, Denied, HeaderValueOption, HttpResponse, HttpStatus, Passed,
+};
+use super::answer::Answer;
+use super::bearer;
+use super::decide::{RequestFacts, Target};
+use super::http::{Face, host_name, trusts};
+use super::listening::accept;
+
+/// The path of the one method.
+const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+/// The name under which a route's configuration says which deployment it is (`context_extensions`).
+const DEPLOYMENT: &str = "deployment";
+/// Connections at a time: Envoy keeps one for each of its workers.
+const MAX_CONNECTIONS: u32 = 1024;
+
+/// Asks as the face of HTTP does, and believes the same peers.
+#[derive(Clone)]
+pub struct ExtAuthz(Arc<Face>);
+
+impl ExtAuthz {
+    /// The same face in Envoy's words.
+    #[must_use]
+    pub fn new(face: &Arc<Face>) -> Self {
+        Self(Arc::clone(face))
+    }
+
+    /// Serves on `listener` until told to stop.
+    #[must_use]
+    pub fn serve(self, listener: TcpListener, stopped: watch::Receiver<()>) -> JoinHandle<()> {
+        let stop = stopped.clone();
+        accept(listener, MAX_CONNECTIONS, stopped, move |stream, peer| {
+            self.clone().connection(stream, peer, stop.clone())
+        })
+    }
+
+    async fn connection(self, stream: TcpStream, peer: IpAddr, mut stopped: watch::Receiver<()>) {
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let call = Call { face: self.clone(), peer };
+            async move {
+                if request.uri().path() != CHECK {
+                    return Ok(Status::unimplemented("Authorization/Check is all there is").into_http());
+                }
+                Ok::<_, Infallible>(Grpc::new(ProstCodec::default()).unary(call, request).await)
+            }
+        });
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        let connection = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = stopped.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection broke");
+        }
+    }
+
+    /// Decides about what `peer` asks.
+    async fn check(&self, peer: IpAddr, asked: CheckRequest) -> Result<CheckResponse, Status> {
+        if !trusts(&self.0.trusted.load(), peer) {
+            return Err(Status::permission_denied("this peer is not in proxies.trusted"));
+        }
+        let attributes = asked.attributes.unwrap_or_default();
+        let request = attributes.request.and_then(|request| request.http).unwrap_or_default();
+        let host = host_name(&request.host);
+        let deployment = attributes.context_extensions.get(DEPLOYMENT);
+        let source = attributes.source.and_then(|source| source.address?.socket_address);
+        let facts = RequestFacts {
+            deployment: deployment.map_or(Target::Host(&host), |id| Target::Id(id)),
+            method: &request.method,
+            uri: &request.path,
+            client: source.and_then(|source| source.address.parse().ok()),
+        };
+        let token = request.headers.get("authorization").and_then(|value| bearer::within(value.as_bytes()));
+        let verdict = self.0.authorizer.authorize(token, &facts).await;
+        Ok(translated(self.0.answers.tell(&verdict)).await)
+    }
+}
+
+/// What HTTP is answered, in Envoy's words.
+async fn translated(answer: Answer) -> CheckResponse {
+    let (parts, body) = answer.into_parts();
+    // What is not to be handed on empty is not handed on at all.
+    let (mut headers, mut headers_to_remove) = (vec![], vec![]);
+    for (name, value) in &parts.headers {
+        let Ok(value) = value.to_str() else { continue };
+        if value.is_empty() {
+            headers_to_remove.push(name.to_string());
+        } else {
+            let header = messages::HeaderValue { key: name.to_string(), value: value.to_owned() };
+            let append_action = messages::OVERWRITE_IF_EXISTS_OR_ADD;
+            headers.push(HeaderValueOption { header: Some(header), append_action });
+        }
+    }
+    let code = match parts.status.as_u16() {
+        200 => Code::Ok,
+        401 => Code::Unauthenticated,
+        503 => Code::Unavailable,
+        _ => Code::PermissionDenied,
+    };
+    let http_response = if code == Code::Ok {
+        HttpResponse::Passed(Passed { headers, headers_to_remove })
+    } else {
+        let Ok(body) = body.collect().await;
+        let status = Some(HttpStatus { code: parts.status.as_u16().into() });
+        HttpResponse::Denied(Denied {
+            status,
+            headers,
+            body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        })
+    };
+    let status = messages::Status { code: code as i32, message: String::new() };
+    CheckResponse { status: Some(status), http_response: Some(http_response) }
+}
+
+struct Call {
+    face: ExtAuthz,
+    peer: IpAddr,
+}
+
+impl UnaryService<CheckRequest> for Call {
+    type Response = CheckResponse;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<CheckResponse>, Status>> + Send>>;
+
+    fn call(&mut self, request: tonic::Request<CheckRequest>) -> Self::Future {
+        let (face, peer) = (self.face.clone(), self.peer);
+        Box::pin(async move { face.check(peer, request.into_inner()).await.map(Response::new) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use hyper::header;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_but_200_passes() {
+        for (status, code) in [(200, 0), (401, 16), (403, 7), (503, 14), (429, 7), (500, 7), (204, 7)] {
+            let mut answer = Answer::default();
+            *answer.status_mut() = status.try_into().unwrap();
+            let told = translated(answer).await;
+            assert_eq!(told.status.unwrap().code, code, "{status}");
+            let passed = matches!(told.http_response, Some(HttpResponse::Passed(_)));
+            assert_eq!(passed, status == 200, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_empty_is_taken_out_and_the_rest_overwrites() {
+        let mut answer = Answer::default();
+        answer.headers_mut().insert(header::AUTHORIZATION, header::HeaderValue::from_static(""));
+        answer.headers_mut().insert("x-halligan-role", header::HeaderValue::from_static("A@1"));
+        let Some(HttpResponse::Passed(passed)) = translated(answer).await.http_response else {
+            panic!("it passes");
+        };
+        assert_eq!(passed.headers_to_remove, ["authorization"]);
+        assert_eq!(passed.headers.len(), 1);
+        assert_eq!(passed.headers[0].append_action, messages::OVERWRITE_IF_EXISTS_OR_ADD);
+    }
+}

@@ -1,0 +1,56 @@
+//! Listening: connections accepted until the daemon stops, so many at a time, each served by a task of its own.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+/// Accepts connections and has `serve` serve them; at most `limit` at a time, more wait in the kernel's queue. When it
+/// is told to stop, it ends once those under way have.
+pub fn accept<S, F>(
+    listener: TcpListener,
+    limit: u32,
+    mut stopped: watch::Receiver<()>,
+    serve: S,
+) -> JoinHandle<()>
+where
+    S: Fn(TcpStream, IpAddr) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(limit as usize));
+    tokio::spawn(async move {
+        loop {
+            let accepted = async {
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                (permit, listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                accepted = accepted => accepted,
+                _ = stopped.changed() => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    // Answers are small packets: none must wait for the acknowledgement of the one before.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "a connection broke");
+                    }
+                    let served = serve(stream, peer.ip());
+                    tokio::spawn(async move {
+                        served.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: others are about to be given back.
+                    tracing::warn!(%error, "a connection can't be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        // All permits are back when nobody is served any more.
+        let _ = permits.acquire_many(limit).await;
+    })
+}
