@@ -124,7 +124,8 @@ fn main() -> ExitCode {
                 StartError::State { .. }
                 | StartError::Store(_)
                 | StartError::Audit(_)
-                | StartError::Revocations(_) => exit::IOERR,
+                | StartError::Revocations(_)
+                | StartError::Glass(_) => exit::IOERR,
             };
             exit::fail("halligand", code, &error)
         }

@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 }
 
 /// The way of a request, step by step.
-const STEPS: [&str; 6] = ["token", "signature", "replica", "liveness", "route", "permission"];
+const STEPS: [&str; 7] = ["token", "signature", "replica", "liveness", "glass", "route", "permission"];
 
 pub(super) async fn run(question: Arguments, host: &Host, output: Output) -> Result<u8, Failure> {
     let token = match &question.token_file {
@@ -68,6 +68,7 @@ fn explain(answer: &Value) {
         "signature" => text("tokenId"),
         "replica" => text("role"),
         "liveness" => text("deployment"),
+        "glass" => text("glass"),
         "route" => text("route"),
         "permission" => text("permission"),
         _ => String::new(),

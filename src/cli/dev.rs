@@ -192,6 +192,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         proxies: node::Proxies::default(),
         staleness: node::StalenessConfig::default(),
         routes: node::Routes::default(),
+        glass: node::GlassConfig::default(),
         audit: node::Audit::default(),
         admin: node::Admin::default(),
         upstream_identity: None,

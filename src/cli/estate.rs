@@ -12,13 +12,16 @@ use super::output::{Column, Output, confirm, line};
 use super::token::deployment;
 
 const NAMED: [Column; 3] = [("ID", "id"), ("NAME", "name"), ("CREATED", "createdAt")];
-const DEPLOYMENT: [Column; 6] = [
+/// When direct access opens a deployment.
+const GLASS: [&str; 3] = ["always", "outage", "sealed"];
+const DEPLOYMENT: [Column; 7] = [
     ("ID", "id"),
     ("NAME", "name"),
     ("WORKSPACE", "workspaceId"),
     ("DATA PLANE", "dataPlaneId"),
     ("HOSTS", "hosts"),
     ("ROUTES", "routes"),
+    ("GLASS", "glass"),
 ];
 const DATA_PLANE: [Column; 5] =
     [("ID", "id"), ("NAME", "name"), ("VERSION", "version"), ("RECORDS", "records"), ("NODES", "nodes")];
@@ -84,6 +87,9 @@ pub(super) enum DeploymentVerb {
         /// The route map of its hosts that turns its requests into permissions.
         #[arg(long, value_name = "NAME", default_value = "airflow-v2")]
         routes: String,
+        /// When direct-access tokens open it: always, in an outage only, or only once its glass was broken on the host.
+        #[arg(long, value_name = "MODE", default_value = "always", value_parser = GLASS)]
+        glass: String,
     },
     /// List deployments.
     List,
@@ -92,7 +98,7 @@ pub(super) enum DeploymentVerb {
         /// The deployment's id.
         id: String,
     },
-    /// Change a deployment's name, hosts or route map.
+    /// Change a deployment's name, hosts, route map or glass.
     Update {
         /// The deployment's id.
         id: String,
@@ -105,6 +111,10 @@ pub(super) enum DeploymentVerb {
         /// The name of another route map.
         #[arg(long, value_name = "NAME")]
         routes: Option<String>,
+        /// When direct-access tokens open it from now on: always, in an outage only, or only once its glass was broken on
+        /// the host.
+        #[arg(long, value_name = "MODE", value_parser = GLASS)]
+        glass: Option<String>,
     },
     /// Delete a deployment and all its tokens.
     Delete {
@@ -243,10 +253,10 @@ pub(super) async fn deployment(
 ) -> Result<(), Failure> {
     let path = |id: &str| format!("/deployments/{id}");
     match verb {
-        DeploymentVerb::Create { name, workspace_id, data_plane_id, host, routes } => {
+        DeploymentVerb::Create { name, workspace_id, data_plane_id, host, routes, glass } => {
             let body = json!({
                 "name": name, "workspaceId": workspace_id, "dataPlaneId": data_plane_id, "hosts": host,
-                "routes": routes,
+                "routes": routes, "glass": glass,
             });
             let made = control.organization_call(Method::POST, "/deployments", Some(body)).await?;
             output.one(&made, &DEPLOYMENT);
@@ -258,9 +268,9 @@ pub(super) async fn deployment(
         DeploymentVerb::Show { id } => {
             output.one(&control.organization_call(Method::GET, &path(&id), None).await?, &DEPLOYMENT);
         }
-        DeploymentVerb::Update { id, name, host, routes } => {
+        DeploymentVerb::Update { id, name, host, routes, glass } => {
             let hosts = (!host.is_empty()).then_some(host);
-            let body = Some(json!({ "name": name, "hosts": hosts, "routes": routes }));
+            let body = Some(json!({ "name": name, "hosts": hosts, "routes": routes, "glass": glass }));
             output.one(&control.organization_call(Method::POST, &path(&id), body).await?, &DEPLOYMENT);
         }
         DeploymentVerb::Delete { id, force } => delete(control, output, &path(&id), &id, force).await?,

@@ -1,7 +1,7 @@
 //! The command line: what the nouns of `halligan` do.
 //!
 //! `token`, `role`, `organization`, `workspace`, `deployment`, `data-plane`, `node`, `user` and `team` talk to the control
-//! plane; `status`, `check`, `revoke`, `replica` and `audit` to the daemon of this host, through its Unix socket.
+//! plane; `status`, `check`, `revoke`, `glass`, `replica` and `audit` to the daemon of this host, through its Unix socket.
 
 mod audit;
 mod audit_log;
@@ -12,6 +12,7 @@ mod dag_tags;
 pub mod dev;
 mod estate;
 mod failure;
+mod glass;
 mod host;
 mod manual;
 mod node;
@@ -124,6 +125,9 @@ enum Noun {
     Check(check::Arguments),
     /// Revoke a token on this host, without the control plane; it is told when it can be reached.
     Revoke(revoke::Arguments),
+    /// Break and seal the glass of this host's deployments, and show how it stands.
+    #[command(subcommand)]
+    Glass(glass::Verb),
     /// Show, verify, export and import this host's replica.
     #[command(subcommand)]
     Replica(replica::Verb),
@@ -180,6 +184,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Noun::Status => status::run(&global.host()?, output).await?,
         Noun::Check(question) => return check::run(question, &global.host()?, output).await,
         Noun::Revoke(arguments) => revoke::run(arguments, &global.host()?, output).await?,
+        Noun::Glass(verb) => glass::run(verb, &global.host()?, output).await?,
         Noun::Replica(verb) => replica::run(verb, &global.host()?, output).await?,
         Noun::Audit(verb) => return audit::run(verb, &global.host()?, output).await,
         Noun::SupportBundle(arguments) => support_bundle::run(arguments, &global.host()?, output).await?,

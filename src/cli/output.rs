@@ -124,8 +124,8 @@ pub(super) fn line(text: &str) {
 
 /// A value as people read it: instants as dates, lists with commas, nothing as a dash.
 fn text(member: &str, value: &Value) -> String {
-    const INSTANTS: [&str; 5] =
-        ["at", "time", "controlPlane.since", "controlPlane.lastRenewal", "controlPlane.nextAttempt"];
+    const INSTANTS: [&str; 6] =
+        ["at", "time", "until", "controlPlane.since", "controlPlane.lastRenewal", "controlPlane.nextAttempt"];
     let instant = member.ends_with("At") || INSTANTS.contains(&member);
     match value {
         Value::Null => "-".into(),

@@ -9,6 +9,7 @@ use super::error::Error;
 use super::organizations::{Name, check_name, taken};
 use super::publish;
 use crate::protocol::bundle::Change;
+use crate::protocol::glass::GlassMode;
 use crate::protocol::record::{DEFAULT_ROUTES, DeploymentRecord, Record, RecordKind, is_routes_name};
 use crate::protocol::time::Time;
 
@@ -28,6 +29,8 @@ pub struct Deployment {
     pub hosts: Vec<String>,
     /// The name of its route map.
     pub routes: String,
+    /// How its glass is kept.
+    pub glass: GlassMode,
     /// When it was made.
     pub created_at: Time,
 }
@@ -48,6 +51,9 @@ pub struct NewDeployment {
     pub hosts: Vec<String>,
     /// The name of its route map; without it, that of the Airflow REST API v2.
     pub routes: Option<String>,
+    /// How its glass is kept; without it, `always`.
+    #[serde(default)]
+    pub glass: GlassMode,
 }
 
 /// What of a deployment can be updated; what is left out stays.
@@ -61,9 +67,11 @@ pub struct DeploymentUpdate {
     pub hosts: Option<Vec<String>>,
     /// The name of another route map.
     pub routes: Option<String>,
+    /// How its glass is kept from now on.
+    pub glass: Option<GlassMode>,
 }
 
-const COLUMNS: &str = "id, name, workspace, data_plane, hosts, created_at, routes";
+const COLUMNS: &str = "id, name, workspace, data_plane, hosts, created_at, routes, glass";
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<Deployment> {
     Ok(Deployment {
@@ -76,6 +84,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Deployment> {
         })?,
         created_at: Time::from_unix(row.get(5)?),
         routes: row.get(6)?,
+        glass: GlassMode::parse(&row.get::<_, String>(7)?).ok_or(rusqlite::Error::InvalidQuery)?,
     })
 }
 
@@ -133,6 +142,7 @@ impl Deployment {
             name: self.name.clone(),
             hosts: self.hosts.clone(),
             routes: self.routes.clone(),
+            glass: self.glass,
         };
         Ok(Record::of(RecordKind::Deployment, self.id.as_str(), &record))
     }
@@ -172,6 +182,7 @@ impl ControlPlane {
                 workspace_id: new.workspace_id,
                 data_plane_id: new.data_plane_id,
                 routes,
+                glass: new.glass,
                 created_at: self.now(),
             };
             let row = params![
@@ -182,10 +193,11 @@ impl ControlPlane {
                 deployment.name,
                 serde_json::to_string(&deployment.hosts).map_err(std::io::Error::from)?,
                 deployment.created_at.unix(),
-                deployment.routes
+                deployment.routes,
+                deployment.glass.as_str()
             ];
             transaction
-                .execute("INSERT INTO deployment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", row)
+                .execute("INSERT INTO deployment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", row)
                 .map_err(taken)?;
             publish::put(transaction, &deployment.data_plane_id, &[deployment.record()?])?;
             Ok(deployment)
@@ -214,7 +226,7 @@ impl ControlPlane {
         Ok(found)
     }
 
-    /// Updates a deployment's name, hosts and route map, and tells its data plane.
+    /// Updates a deployment's name, hosts, route map and glass, and tells its data plane.
     pub fn update_deployment(
         &self,
         actor: &Actor,
@@ -236,11 +248,16 @@ impl ControlPlane {
             if let Some(routes) = update.routes {
                 found.routes = check_routes(routes)?;
             }
+            if let Some(glass) = update.glass.filter(|glass| *glass != found.glass) {
+                // What opens a deployment wider to direct access is for whom direct access is for to give.
+                actor.may(Operation::ManageDirectAccess, organization)?;
+                found.glass = glass;
+            }
             let hosts = serde_json::to_string(&found.hosts).map_err(std::io::Error::from)?;
             transaction
                 .execute(
-                    "UPDATE deployment SET name = ?2, hosts = ?3, routes = ?4 WHERE id = ?1",
-                    params![id, found.name, hosts, found.routes],
+                    "UPDATE deployment SET name = ?2, hosts = ?3, routes = ?4, glass = ?5 WHERE id = ?1",
+                    params![id, found.name, hosts, found.routes, found.glass.as_str()],
                 )
                 .map_err(taken)?;
             publish::put(transaction, &found.data_plane_id, &[found.record()?])?;

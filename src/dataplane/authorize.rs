@@ -11,6 +11,7 @@ use super::decide::{Decision, Reason, RequestFacts, Target, decide};
 use super::live::Live;
 use super::metrics::Metrics;
 use crate::protocol::event::{Draft, EventKind};
+use crate::protocol::glass::GlassState;
 use crate::protocol::id::NodeId;
 use crate::protocol::permission::Permission;
 
@@ -90,7 +91,7 @@ impl Authorizer {
             path: decision.path.as_deref(),
             permission: decision.permission.map(Permission::as_str),
             client: facts.client,
-            glass: Some("always"),
+            glass: decision.glass.map(GlassState::as_str),
             ..Draft::new(EventKind::Decision, event, wall, &self.node, self.live.connectivity())
         };
         // A denial changes nothing upstream: it need not wait for the disk.

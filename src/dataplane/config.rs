@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::glass::Hysteresis;
 use super::identity::Absent;
 use super::routes::{MapsError, RouteMaps};
 use super::snapshot::Staleness;
@@ -39,6 +41,9 @@ pub struct Config {
     /// Route maps beside those that are built in.
     #[serde(default)]
     pub routes: Routes,
+    /// The glass before deployments that are kept under it.
+    #[serde(default)]
+    pub glass: GlassConfig,
     /// The audit log.
     #[serde(default)]
     pub audit: Audit,
@@ -146,6 +151,33 @@ impl Default for StalenessConfig {
 pub struct Routes {
     /// A directory of them: `NAME.toml` is the map of the deployments that name it.
     pub directory: Option<PathBuf>,
+}
+
+/// Glass: how an outage is judged, and how long a break may last.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GlassConfig {
+    /// How long the control plane must be gone, without a break, until that counts as an outage.
+    pub outage_after_seconds: u32,
+    /// How long it must be back, without a break, until the outage counts as over.
+    pub restored_after_seconds: u32,
+    /// For how long an operator may break glass at most.
+    pub max_break_seconds: u32,
+}
+
+impl Default for GlassConfig {
+    fn default() -> Self {
+        Self { outage_after_seconds: 30, restored_after_seconds: 60, max_break_seconds: 24 * 3600 }
+    }
+}
+
+impl GlassConfig {
+    /// How an outage is judged.
+    #[must_use]
+    pub fn limits(&self) -> Hysteresis {
+        let seconds = |seconds| Duration::from_secs(u64::from(seconds));
+        Hysteresis { down: seconds(self.outage_after_seconds), up: seconds(self.restored_after_seconds) }
+    }
 }
 
 /// The audit log.

@@ -22,6 +22,7 @@ use super::authorize::Authorizer;
 use super::config::Config;
 #[cfg(feature = "grpc")]
 use super::ext_authz::ExtAuthz;
+use super::glass::{Glass, GlassError, Keeper};
 use super::http::{Face, Workers};
 use super::identity::{Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key};
 use super::live::Live;
@@ -77,6 +78,9 @@ pub enum StartError {
     /// The way to the control plane.
     #[error(transparent)]
     Upstream(UpstreamError),
+    /// The broken glass.
+    #[error(transparent)]
+    Glass(#[from] GlassError),
     /// The control plane, while enrolling.
     #[error("this node is not enrolled, and can't be: {0}")]
     Enrol(#[from] UpstreamError),
@@ -138,6 +142,7 @@ pub struct Daemon {
     stop: watch::Sender<()>,
     serving: Vec<JoinHandle<()>>,
     sync: JoinHandle<()>,
+    keeper: JoinHandle<()>,
 }
 
 impl Daemon {
@@ -157,35 +162,18 @@ impl Daemon {
         let (urls, ca_file) = (config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref());
         let upstream =
             Upstream::new(urls, ca_file, state.clone(), Patience::default()).map_err(StartError::Upstream)?;
-        let path = state.join("node.json");
-        let known = Identity::read(&path)?;
-        let key = read_node_key(&config.key_file(), config.absent_key(known.is_some()))?;
-        std::fs::create_dir_all(&state)
-            .map_err(|source| StartError::State { path: state.clone(), source })?;
-        let key = if let Some(key) = key { key } else { make_node_key(&config.key_file(), &mut rng)? };
-        let identity = if let Some(identity) = known {
-            identity
-        } else {
-            let identity = enrol(&config, &upstream, &key, clock(), &mut rng).await?;
-            identity.write(&path)?;
-            identity
-        };
+        let (identity, key) = identify(&config, &upstream, clock(), &mut rng).await?;
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
         live.change_local(|local| local.routes = routes);
         let staleness = config.staleness();
         let store = open_replica(&state.join("replica.db"), &identity, &pinned, &staleness, &live, clock())?;
-        let key = Arc::new(key);
         let nonces = Nonces::new(&mut rng);
         let prover = Arc::new(Prover { identity: identity.clone(), key: Arc::clone(&key), nonces });
         // Before anything is answered: what was revoked here stays so.
         let path = state.join("revocations.db");
         let revocations = Arc::new(Revocations::open(&path, Arc::clone(&live), prover)?);
         let audit_path = state.join("audit.db");
-        let open = || {
-            let (node, key, clock) = (identity.node_id.clone(), Arc::clone(&key), Arc::clone(&clock));
-            AuditLog::open(&audit_path, node, key, clock, config.audit.max_queue)
-        };
-        let audit = Arc::new(open_audit(open, &audit_path, &live, clock())?);
+        let audit = Arc::new(open_audit(&audit_path, &config, &identity, &key, &clock, &live)?);
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
         let authorizer = Arc::new(Authorizer {
             live: Arc::clone(&live),
@@ -194,6 +182,8 @@ impl Daemon {
             clock: Arc::clone(&clock),
             metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)),
         });
+        // Nor is anything open longer than it was said to be.
+        let keeper = Arc::new(open_keeper(&state.join("glass.db"), &config, &authorizer)?);
         let answers = Answers {
             pass_status: config.proxies.pass_status,
             identity: upstream_identity(&config, &clock, &mut rng)?,
@@ -224,6 +214,7 @@ impl Daemon {
         let administration = Arc::new(Administration {
             replication: Arc::clone(&replication),
             revocations,
+            keeper: Arc::clone(&keeper),
             audit: Arc::clone(&audit),
             audit_path,
             identity: identity.clone(),
@@ -247,8 +238,22 @@ impl Daemon {
             wake: Arc::default(),
         };
         let sync = tokio::spawn(follower.run());
+        let keeper = tokio::spawn(async move { keeper.run().await });
         let socket = own.then_some(socket);
-        Ok(Self { addresses, socket, workers, replication, reload, clock, live, audit, stop, serving, sync })
+        Ok(Self {
+            addresses,
+            socket,
+            workers,
+            replication,
+            reload,
+            clock,
+            live,
+            audit,
+            stop,
+            serving,
+            sync,
+            keeper,
+        })
     }
 
     /// What its parts share.
@@ -277,6 +282,7 @@ impl Daemon {
     /// Ends it: answers what is under way, and writes what waits to be recorded.
     pub async fn shutdown(self) {
         self.sync.abort();
+        self.keeper.abort();
         let _ = self.stop.send(());
         for serving in self.serving {
             // A keep-alive connection must not hold the end up for ever.
@@ -389,24 +395,6 @@ async fn until(mut stopped: watch::Receiver<()>) {
     let _ = stopped.changed().await;
 }
 
-/// Opens the audit log. One that can't be read is moved aside, never deleted, and another begun.
-fn open_audit(
-    open: impl Fn() -> Result<AuditLog, AuditError>,
-    path: &Path,
-    live: &Live,
-    now: Time,
-) -> Result<AuditLog, StartError> {
-    match open() {
-        Err(error) if unreadable(&error) => {
-            let aside = set_aside(path, now)?;
-            let what = format!("{error}: the audit log was moved to {}", aside.display());
-            live.alarms.raise(AlarmKind::Damaged, &what, now);
-            Ok(open()?)
-        }
-        opened => Ok(opened?),
-    }
-}
-
 /// Opens the replica and puts what it proves in force. One that can't be read or proved is moved aside, never believed
 /// and never deleted: the node then has no replica until its control plane, or an import, gives it one.
 fn open_replica(
@@ -457,6 +445,58 @@ fn damaged(error: &rusqlite::Error) -> bool {
         || matches!(error, rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::Utf8Error(..))
 }
 
+/// Opens the audit log. One that can't be read is moved aside, never deleted, and another begun.
+fn open_audit(
+    path: &Path,
+    config: &Config,
+    identity: &Identity,
+    key: &Arc<SigningKey>,
+    clock: &Clock,
+    live: &Live,
+) -> Result<AuditLog, StartError> {
+    let open = || {
+        let (node, key, clock) = (identity.node_id.clone(), Arc::clone(key), Arc::clone(clock));
+        AuditLog::open(path, node, key, clock, config.audit.max_queue)
+    };
+    or_begin_anew(path, live, clock(), "audit log", open, unreadable)
+}
+
+/// Opens the broken glass and puts it in force. Without its database everything that can be sealed is.
+fn open_keeper(path: &Path, config: &Config, authorizer: &Authorizer) -> Result<Keeper, StartError> {
+    let Authorizer { live, audit, node, clock, .. } = authorizer;
+    let (now, longest) = (clock(), i64::from(config.glass.max_break_seconds));
+    let open = || Glass::open(path, Arc::clone(live), longest, live.now(now));
+    let lost = |error: &GlassError| matches!(error, GlassError::Database(error) if damaged(error));
+    Ok(Keeper {
+        glass: Arc::new(or_begin_anew(path, live, now, "glass", open, lost)?),
+        live: Arc::clone(live),
+        audit: Arc::clone(audit),
+        node: node.clone(),
+        clock: Arc::clone(clock),
+        limits: config.glass.limits(),
+    })
+}
+
+/// Opens a database, or moves one that is `lost` aside, with an alarm, and begins another.
+fn or_begin_anew<T, E: std::fmt::Display + Into<StartError>>(
+    path: &Path,
+    live: &Live,
+    now: Time,
+    what: &str,
+    open: impl Fn() -> Result<T, E>,
+    lost: impl FnOnce(&E) -> bool,
+) -> Result<T, StartError> {
+    match open() {
+        Err(error) if lost(&error) => {
+            let aside = set_aside(path, now)?;
+            let what = format!("{error}: the {what} was moved to {}", aside.display());
+            live.alarms.raise(AlarmKind::Damaged, &what, now);
+            open().map_err(Into::into)
+        }
+        opened => opened.map_err(Into::into),
+    }
+}
+
 /// Whether a log can't be gone on with, rather than not be written just now.
 fn unreadable(error: &AuditError) -> bool {
     match error {
@@ -480,6 +520,29 @@ fn set_aside(path: &Path, now: Time) -> Result<PathBuf, StartError> {
         let _ = std::fs::remove_file(beside(suffix));
     }
     Ok(aside)
+}
+
+/// Who the node is, and its key. Makes a key and enrols where there is no identity yet.
+async fn identify(
+    config: &Config,
+    upstream: &Upstream,
+    now: Time,
+    rng: &mut (dyn CryptoRng + Send),
+) -> Result<(Identity, Arc<SigningKey>), StartError> {
+    let (state, key_file) = (&config.state_dir, config.key_file());
+    let path = state.join("node.json");
+    let known = Identity::read(&path)?;
+    let key = read_node_key(&key_file, config.absent_key(known.is_some()))?;
+    std::fs::create_dir_all(state).map_err(|source| StartError::State { path: state.clone(), source })?;
+    let key = if let Some(key) = key { key } else { make_node_key(&key_file, rng)? };
+    let identity = if let Some(identity) = known {
+        identity
+    } else {
+        let identity = enrol(config, upstream, &key, now, rng).await?;
+        identity.write(&path)?;
+        identity
+    };
+    Ok((identity, Arc::new(key)))
 }
 
 async fn enrol(

@@ -99,6 +99,10 @@ impl Collector for Standing {
             None,
             count(snapshot.token_count()),
         )?;
+        let broken = count(snapshot.local().broken.len());
+        gauge("glass_broken", "Deployments whose glass an operator has broken", None, broken)?;
+        let outage = i64::from(snapshot.local().outage);
+        gauge("outage_judged", "Whether the control plane is judged unreachable", None, outage)?;
         if let Some(head) = snapshot.head() {
             let version = i64::try_from(head.head().version).unwrap_or(i64::MAX);
             let age = (self.clock)().since(head.head().iat);

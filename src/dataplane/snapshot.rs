@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::glass::Broken;
 use super::routes::{RouteMap, RouteMaps};
 use super::signatures::Signatures;
+use crate::protocol::glass::GlassMode;
 use crate::protocol::head::SignedHead;
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::keyset::Keyset;
@@ -90,6 +92,8 @@ pub struct Granted {
 
 pub(super) struct Deployment {
     pub(super) id: DeploymentId,
+    pub(super) name: String,
+    pub(super) glass: GlassMode,
     /// None: the record names a map this host does not have. Then no route matches.
     pub(super) routes: Option<Arc<RouteMap>>,
     pub(super) tags: BTreeMap<String, Vec<String>>,
@@ -102,6 +106,10 @@ pub struct Local {
     pub revoked: BTreeMap<TokenId, Time>,
     /// This host's route maps. A change of them is in force from the next snapshot on that is built.
     pub routes: RouteMaps,
+    /// Deployments whose glass an operator has broken.
+    pub broken: BTreeMap<DeploymentId, Broken>,
+    /// Whether the control plane is judged unreachable.
+    pub outage: bool,
     /// Revocations on the disk whose signer no replica has named yet.
     pub(super) unproved: Arc<[String]>,
 }
@@ -259,7 +267,14 @@ fn deployments(
             hosts.entry(host).and_modify(|owner| *owner = None).or_insert_with(|| Some(found.id.clone()));
         }
         let routes = maps.get(&found.routes);
-        deployments.insert(found.id.clone(), Deployment { id: found.id, routes, tags: BTreeMap::new() });
+        let deployment = Deployment {
+            id: found.id.clone(),
+            name: found.name,
+            glass: found.glass,
+            routes,
+            tags: BTreeMap::new(),
+        };
+        deployments.insert(found.id, deployment);
     }
     for record in records.iter().filter(|record| record.kind == RecordKind::DagTags) {
         let Ok(found) = serde_json::from_str::<DagTagsRecord>(&record.body) else { continue };

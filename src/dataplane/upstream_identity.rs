@@ -205,6 +205,7 @@ mod tests {
             generation: Some(1),
             role: None,
             deployment: Some(DeploymentId::new("dep_a").unwrap()),
+            glass: None,
             route: None,
             path: None,
             permission: None,

@@ -2,11 +2,12 @@
 //!
 //! Read it in the order a token's bytes take: [`jws`] proves who signed, [`token`] what was signed, [`role`] and
 //! [`permission`] what it allows. Then how a data plane comes to know: [`record`], [`digest`], [`head`], [`keyset`],
-//! [`bundle`]; and what it says back: [`event`], [`revocation`], [`reconciliation`].
+//! [`bundle`]; what stands before a deployment: [`glass`]; and what it says back: [`event`], [`revocation`], [`reconciliation`].
 
 pub mod bundle;
 pub mod digest;
 pub mod event;
+pub mod glass;
 pub mod head;
 pub mod id;
 pub mod jws;

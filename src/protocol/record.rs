@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::glass::GlassMode;
 use super::id::{DeploymentId, NodeId};
 use super::key::Jwk;
 use super::time::Time;
@@ -123,6 +124,9 @@ pub struct DeploymentRecord {
     /// The name of its route map.
     #[serde(default = "default_routes")]
     pub routes: String,
+    /// How its glass is kept.
+    #[serde(default, skip_serializing_if = "GlassMode::is_default")]
+    pub glass: GlassMode,
 }
 
 /// The body of a `dag-tags` record: which tags each Dag of a deployment has.

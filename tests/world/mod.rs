@@ -5,6 +5,7 @@
 use halligan::dataplane::snapshot::{Replica, Snapshot, Staleness};
 use halligan::protocol::bundle::{Change, write_bundle};
 use halligan::protocol::digest::ReplicaDigest;
+use halligan::protocol::glass::GlassMode;
 use halligan::protocol::head::{Head, SignedHead, sign_head};
 use halligan::protocol::id::DataPlaneId;
 use halligan::protocol::key::SigningKey;
@@ -102,6 +103,7 @@ impl World {
             name: "a".into(),
             hosts: vec!["a.example".into()],
             routes: "airflow-v2".into(),
+            glass: GlassMode::Always,
         };
         let fixed = [Self::role().0, Record::of(RecordKind::Deployment, DEPLOYMENT, &deployment)];
         let role = Self::token_record(0);

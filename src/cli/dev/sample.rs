@@ -17,6 +17,7 @@ use crate::controlplane::error::Error;
 use crate::controlplane::tokens::{NewToken, Token, TokenType};
 use crate::dataplane::daemon::Daemon;
 use crate::dataplane::identity::write_private;
+use crate::protocol::glass::GlassMode;
 use crate::protocol::token::TokenKind;
 
 /// The file in the state directory that names the sample. It holds no secret.
@@ -88,6 +89,7 @@ impl Sample {
             data_plane_id: data_plane_id.clone(),
             hosts: vec!["sample.localhost".into()],
             routes: None,
+            glass: GlassMode::default(),
         };
         let deployment = control.create_deployment(&actor, &organization, deployment).map_err(refused)?;
         let create = |name: &str, kind| {

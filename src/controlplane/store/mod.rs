@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0003_roles.sql"),
     include_str!("0004_audit_log.sql"),
     include_str!("0005_teams.sql"),
+    include_str!("0006_glass.sql"),
 ];
 
 /// The control plane's database.

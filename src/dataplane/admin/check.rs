@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{Administration, problem};
 use crate::dataplane::decide::{Decision, RequestFacts, Target, decide};
+use crate::protocol::glass::GlassState;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -38,6 +39,7 @@ struct Answer {
     generation: Option<u32>,
     role: Option<String>,
     deployment: Option<String>,
+    glass: Option<GlassState>,
     method: String,
     path: Option<String>,
     route: Option<String>,
@@ -80,6 +82,7 @@ fn answer(decision: Decision, method: String) -> Answer {
         generation: decision.generation,
         role: decision.role.map(|role| role.to_string()),
         deployment: decision.deployment.map(|id| id.to_string()),
+        glass: decision.glass,
         method,
         path: decision.path,
         route: decision.route.map(|route| route.to_string()),

@@ -2,6 +2,7 @@
 
 mod audit;
 mod check;
+mod glass;
 mod reload;
 mod replica;
 mod revocation;
@@ -18,7 +19,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::serve::IncomingStream;
 use tokio::net::UnixListener;
 
@@ -26,6 +27,7 @@ pub use reload::{AskError, ask_for_reload};
 
 use super::Clock;
 use super::audit::AuditLog;
+use super::glass::Keeper;
 use super::identity::Identity;
 use super::reload::Reload;
 use super::replication::Replication;
@@ -41,6 +43,8 @@ pub struct Administration {
     pub replication: Arc<Replication>,
     /// What was revoked on hosts of this data plane.
     pub revocations: Arc<Revocations>,
+    /// The broken glass, and what records its changes.
+    pub keeper: Arc<Keeper>,
     /// The audit log.
     pub audit: Arc<AuditLog>,
     /// Its database.
@@ -132,6 +136,8 @@ pub fn router(administration: Arc<Administration>) -> Router {
         .route("/v1/replica/export", get(replica::export))
         .route("/v1/replica/import", post(replica::import).layer(DefaultBodyLimit::max(MAX_BUNDLE)))
         .route("/v1/revocations", get(revocation::list).post(revocation::revoke))
+        .route("/v1/glass", get(glass::list))
+        .route("/v1/glass/{deployment}", put(glass::shatter).delete(glass::seal))
         .route("/v1/audit", get(audit::tail))
         .route("/v1/audit/verify", post(audit::verify))
         .route("/v1/reload", post(reload::reload))

@@ -195,6 +195,14 @@ impl AuditLog {
         answer.await.is_ok()
     }
 
+    /// Records an event, and returns once it is on the disk.
+    pub async fn record_durably(&self, draft: &Draft<'_>) -> Result<(), AuditUnavailable> {
+        match self.record(draft, true)? {
+            Some(written) => written.await.map_err(|_| AuditUnavailable),
+            None => Err(AuditUnavailable),
+        }
+    }
+
     /// Whether the last write failed.
     #[must_use]
     pub fn failing(&self) -> bool {

@@ -14,6 +14,7 @@ pub use reason::Reason;
 
 use super::routes::CanonicalPath;
 use super::snapshot::{Deployment, Grant, Granted, Local, Proved, Snapshot};
+use crate::protocol::glass::GlassState;
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::permission::Permission;
 use crate::protocol::role::RoleRef;
@@ -61,7 +62,9 @@ impl Now {
         self.wall.max(self.floor)
     }
 
-    fn trusted(self) -> bool {
+    /// Whether the clock is not behind what is known to have passed.
+    #[must_use]
+    pub fn trusted(self) -> bool {
         self.wall.plus(CLOCK_TOLERANCE) >= self.floor
     }
 }
@@ -79,6 +82,8 @@ pub struct Decision {
     pub role: Option<RoleRef>,
     /// The deployment asked for, once it was found.
     pub deployment: Option<DeploymentId>,
+    /// How its glass stands.
+    pub glass: Option<GlassState>,
     /// The template of the route.
     pub route: Option<Arc<str>>,
     /// The canonical path.
@@ -108,6 +113,7 @@ pub fn decide(token: Option<&[u8]>, facts: &RequestFacts<'_>, snapshot: &Snapsho
         generation: None,
         role: None,
         deployment: None,
+        glass: None,
         route: None,
         path: None,
         permission: None,
@@ -134,9 +140,10 @@ impl Step<'_> {
         let token = self.signature(bytes, proved)?;
         let grant = Self::replica(&token, proved)?;
         self.liveness(&token, grant, &snapshot.local)?;
-        let deployment = self.deployment(&token, grant, proved)?;
+        let deployment = self.deployment(&token, grant, proved, &snapshot.local)?;
         self.source(grant)?;
         self.freshness(grant, proved)?;
+        self.glass()?;
         self.permission(&token, grant, deployment)
     }
 
@@ -192,6 +199,7 @@ impl Step<'_> {
         token: &VerifiedToken,
         grant: &Grant,
         proved: &'s Proved,
+        local: &Local,
     ) -> Result<&'s Deployment, Reason> {
         let id = match self.facts.deployment {
             Target::Id(id) => id,
@@ -202,6 +210,7 @@ impl Step<'_> {
         };
         let deployment = proved.deployments.get(id).ok_or(Reason::WrongDeployment)?;
         self.decision.deployment = Some(deployment.id.clone());
+        self.decision.glass = Some(local.glass(deployment, self.now.effective()));
         if token.claims().aud != id || grant.record.deployment != deployment.id {
             return Err(Reason::WrongDeployment);
         }
@@ -225,6 +234,10 @@ impl Step<'_> {
         } else {
             Ok(())
         }
+    }
+
+    fn glass(&self) -> Result<(), Reason> {
+        if self.decision.glass == Some(GlassState::Sealed) { Err(Reason::GlassSealed) } else { Ok(()) }
     }
 
     fn permission(

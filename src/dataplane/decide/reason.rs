@@ -39,6 +39,8 @@ pub enum Reason {
     NeedsControlPlane,
     /// It may not be used from there.
     SourceNotAllowed,
+    /// The deployment's glass is whole: nobody gets in directly until it is broken.
+    GlassSealed,
     /// The node has no replica.
     ReplicaMissing,
     /// The replica is older than the policy allows.
@@ -51,7 +53,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the declaration.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Ok,
         Self::TokenMissing,
         Self::TokenMalformed,
@@ -70,6 +72,7 @@ impl Reason {
         Self::PathInvalid,
         Self::NeedsControlPlane,
         Self::SourceNotAllowed,
+        Self::GlassSealed,
         Self::ReplicaMissing,
         Self::ReplicaStale,
         Self::ClockUntrusted,
@@ -98,6 +101,7 @@ impl Reason {
             Self::PathInvalid => "path_invalid",
             Self::NeedsControlPlane => "needs_control_plane",
             Self::SourceNotAllowed => "source_not_allowed",
+            Self::GlassSealed => "glass_sealed",
             Self::ReplicaMissing => "replica_missing",
             Self::ReplicaStale => "replica_stale",
             Self::ClockUntrusted => "clock_untrusted",
@@ -126,7 +130,8 @@ impl Reason {
             | Self::RouteUnknown
             | Self::PathInvalid
             | Self::NeedsControlPlane
-            | Self::SourceNotAllowed => 403,
+            | Self::SourceNotAllowed
+            | Self::GlassSealed => 403,
             Self::ReplicaMissing | Self::ReplicaStale | Self::ClockUntrusted | Self::AuditUnavailable => 503,
         }
     }
@@ -155,6 +160,7 @@ impl Reason {
                 "A standard token needs the control plane to vouch for it; use a direct-access token"
             }
             Self::SourceNotAllowed => "The token may not be used from this address",
+            Self::GlassSealed => "The deployment's glass is sealed; an operator can break it on this host",
             Self::ReplicaMissing => "This node has no replica yet",
             Self::ReplicaStale => "This node's replica is older than its policy allows",
             Self::ClockUntrusted => "This node's clock is behind a time it knows to have passed",
@@ -178,6 +184,7 @@ impl Reason {
             | Self::SourceNotAllowed
             | Self::ReplicaStale
             | Self::ClockUntrusted => "liveness",
+            Self::GlassSealed => "glass",
             Self::PathInvalid | Self::RouteUnknown => "route",
             Self::PermissionDenied => "permission",
             Self::AuditUnavailable => "event",

@@ -5,8 +5,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::dataplane::glass::Broken;
 use crate::dataplane::snapshot::{Replica, Staleness, Takeaway};
 use crate::protocol::digest::ReplicaDigest;
+use crate::protocol::glass::GlassMode;
 use crate::protocol::head::{Head, SignedHead, sign_head};
 use crate::protocol::key::SigningKey;
 use crate::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetKey, RootSet, sign_keyset};
@@ -35,6 +37,7 @@ struct World {
     record: TokenRecord,
     records: Vec<Record>,
     takeaways: Vec<Takeaway>,
+    local: Local,
     staleness: Staleness,
     now: Now,
     method: &'static str,
@@ -53,6 +56,7 @@ impl World {
                 name: id.into(),
                 hosts: vec![host.into(), "both.example".into()],
                 routes: "airflow-v2".into(),
+                glass: GlassMode::Always,
             };
             Record::of(RecordKind::Deployment, id, &body)
         };
@@ -88,6 +92,7 @@ impl World {
                 deployment("dep_b", "b.example"),
             ],
             takeaways: vec![],
+            local: Local::default(),
             staleness: Staleness::default(),
             now: Now { wall: T0.plus(60), floor: T0 },
             method: "GET",
@@ -125,7 +130,24 @@ impl World {
         };
         let head = SignedHead::verify(&sign_head(&head, &key(3)), &keyset, &head.aud).unwrap();
         let replica = Replica { keyset, head, records, takeaways: self.takeaways.clone() };
-        Snapshot::build(replica, self.staleness.clone(), None)
+        Snapshot::build(replica, self.staleness.clone(), None).with_local(self.local.clone())
+    }
+
+    /// Has the glass of the deployment kept so.
+    fn keep(&mut self, glass: GlassMode) {
+        let record = self.records.iter_mut().find(|record| &*record.key == "dep_a").unwrap();
+        let body: DeploymentRecord = serde_json::from_str(&record.body).unwrap();
+        *record = Record::of(RecordKind::Deployment, "dep_a", &DeploymentRecord { glass, ..body });
+    }
+
+    fn break_until(&mut self, second: i64) {
+        let broken = Broken {
+            operator: "uid 0".into(),
+            reason: "drill".into(),
+            broken_at: T0,
+            until: T0.plus(second),
+        };
+        self.local.broken = [("dep_a".parse().unwrap(), broken)].into();
     }
 
     fn token(&self) -> String {
@@ -155,9 +177,19 @@ fn a_living_token_passes_and_says_what_it_was() {
     assert!(!decision.mutating);
 }
 
+/// One thing about the world that is otherwise.
+type Bend = fn(&mut World);
+
+fn check(rows: &[(Reason, Bend)]) {
+    for (index, (reason, bend)) in rows.iter().enumerate() {
+        let mut world = World::new();
+        bend(&mut world);
+        assert_eq!(world.reason(), *reason, "row {index}");
+    }
+}
+
 #[test]
 fn each_reason_has_its_own_cause() {
-    type Bend = fn(&mut World);
     let rows: &[(Reason, Bend)] = &[
         (Reason::Ok, |w| w.target = Target::Host("a.example")),
         (Reason::Ok, |w| w.target = Target::Host("A.Example")),
@@ -226,11 +258,52 @@ fn each_reason_has_its_own_cause() {
             w.records[3].body = body.into();
         }),
     ];
-    for (index, (reason, bend)) in rows.iter().enumerate() {
-        let mut world = World::new();
-        bend(&mut world);
-        assert_eq!(world.reason(), *reason, "row {index}");
-    }
+    check(rows);
+}
+
+#[test]
+fn sealed_glass_lets_nobody_in_and_broken_glass_only_those_who_may() {
+    check(&[
+        (Reason::GlassSealed, |w| w.keep(GlassMode::Sealed)),
+        (Reason::GlassSealed, |w| w.keep(GlassMode::Outage)),
+        (Reason::GlassSealed, |w| {
+            w.keep(GlassMode::Sealed);
+            w.local.outage = true;
+        }),
+        (Reason::GlassSealed, |w| {
+            w.keep(GlassMode::Sealed);
+            w.break_until(60);
+        }),
+        (Reason::GlassSealed, |w| {
+            // By the clock it would last still; by what is known to have passed it does not.
+            w.keep(GlassMode::Sealed);
+            w.break_until(61);
+            w.now = Now { wall: T0.plus(60), floor: T0.plus(61) };
+        }),
+        (Reason::Ok, |w| {
+            w.keep(GlassMode::Sealed);
+            w.break_until(61);
+        }),
+        (Reason::Ok, |w| {
+            w.keep(GlassMode::Outage);
+            w.break_until(61);
+        }),
+        (Reason::Ok, |w| {
+            w.keep(GlassMode::Outage);
+            w.local.outage = true;
+        }),
+        // Breaking glass opens nothing to a token that is dead, or may not.
+        (Reason::TokenRevoked, |w| {
+            w.keep(GlassMode::Sealed);
+            w.break_until(61);
+            w.record.revoked_at = Some(T0);
+        }),
+        (Reason::WrongDeployment, |w| {
+            w.keep(GlassMode::Sealed);
+            w.break_until(61);
+            w.target = Target::Id("dep_b");
+        }),
+    ]);
 }
 
 #[test]

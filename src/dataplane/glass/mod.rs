@@ -1,0 +1,436 @@
+//! Breaking glass: who broke a deployment's glass on this host, why, and until when.
+//!
+//! It is kept on the disk before it is in force, so that a restart neither mends what is broken nor prolongs it. It ends by
+//! itself at a time that a clock set back does not move ([`Now::effective`]). The end is written into the audit log by the
+//! [`Keeper`], which does not forget one that the log could not take.
+
+mod keeper;
+mod outage;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::Serialize;
+use thiserror::Error;
+
+pub use keeper::Keeper;
+pub use outage::{Hysteresis, Reach};
+
+use super::decide::Now;
+use super::live::Live;
+use super::snapshot::{Deployment, Local, Snapshot};
+use crate::protocol::glass::{GlassMode, GlassState};
+use crate::protocol::id::DeploymentId;
+use crate::protocol::revocation::{RevocationError, check_reason};
+use crate::protocol::time::Time;
+
+const SCHEMA: &str = "
+-- A row stays until its end is in the audit log. `left` is how many seconds it may still last, however the clock is set.
+CREATE TABLE broken (deployment TEXT PRIMARY KEY, operator TEXT NOT NULL, reason TEXT NOT NULL, broken_at INTEGER NOT NULL,
+    until INTEGER NOT NULL, left INTEGER NOT NULL, sealed_by TEXT) STRICT;
+-- How the control plane was judged last.
+CREATE TABLE judged (id INTEGER PRIMARY KEY CHECK (id = 1), outage INTEGER NOT NULL) STRICT;
+";
+
+/// Why glass can't be broken or sealed.
+#[derive(Debug, Error)]
+pub enum GlassError {
+    /// The database can't be used.
+    #[error("the glass database can't be used: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The replica holds no such deployment.
+    #[error("this node's replica holds no deployment {0}")]
+    Unknown(String),
+    /// There is no glass.
+    #[error("the glass of {0} is `always`: there is nothing to break")]
+    Always(DeploymentId),
+    /// It is not broken.
+    #[error("the glass of {0} is not broken")]
+    Whole(DeploymentId),
+    /// Too short, or longer than this host's configuration allows.
+    #[error("glass can be broken for 1 to {0} seconds (glass.max_break_seconds)")]
+    Duration(i64),
+    /// A reason nobody can read.
+    #[error(transparent)]
+    Reason(#[from] RevocationError),
+    /// The clock can't be trusted: no end could be told.
+    #[error("this node's clock is behind a time it knows to have passed; set it right first")]
+    Clock,
+}
+
+/// Glass that is broken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Broken {
+    /// Who broke it.
+    pub operator: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub broken_at: Time,
+    /// When it is whole again.
+    pub until: Time,
+}
+
+/// Glass whose time is over, or which was sealed: what its event needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// How it was broken.
+    pub broken: Broken,
+    /// Who sealed it; none: its time was over.
+    pub sealed_by: Option<String>,
+}
+
+/// How a deployment's glass stands at `now`.
+#[must_use]
+pub fn state(mode: GlassMode, broken: Option<&Broken>, outage: bool, now: Time) -> GlassState {
+    match mode {
+        GlassMode::Always => GlassState::Always,
+        _ if broken.is_some_and(|broken| now < broken.until) => GlassState::Broken,
+        GlassMode::Outage if outage => GlassState::Outage,
+        GlassMode::Outage | GlassMode::Sealed => GlassState::Sealed,
+    }
+}
+
+/// A deployment's glass, as it is shown.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pane {
+    /// The deployment.
+    pub deployment_id: DeploymentId,
+    /// Its name, for people.
+    pub name: String,
+    /// How its glass is kept.
+    pub mode: GlassMode,
+    /// How it stands.
+    pub state: GlassState,
+    /// Who broke it, why, and until when.
+    #[serde(flatten)]
+    pub broken: Option<Broken>,
+}
+
+impl Local {
+    /// How the glass of `deployment` stands at `now`.
+    pub(super) fn glass(&self, deployment: &Deployment, now: Time) -> GlassState {
+        match deployment.glass {
+            GlassMode::Always => GlassState::Always,
+            mode => state(mode, self.broken.get(&deployment.id), self.outage, now),
+        }
+    }
+}
+
+impl Snapshot {
+    fn deployments(&self) -> impl Iterator<Item = &Deployment> {
+        self.proved.iter().flat_map(|proved| proved.deployments.values())
+    }
+
+    /// How the glass of a deployment is kept; `None`: the replica does not hold it.
+    fn glass_mode(&self, deployment: &str) -> Option<(DeploymentId, GlassMode)> {
+        let found = self.proved.as_ref()?.deployments.get(deployment)?;
+        Some((found.id.clone(), found.glass))
+    }
+
+    /// Whether the glass of any deployment is kept so.
+    fn keeps_glass(&self, mode: GlassMode) -> bool {
+        self.deployments().any(|deployment| deployment.glass == mode)
+    }
+
+    /// How the glass of every deployment stands at `now`, by name.
+    #[must_use]
+    pub fn panes(&self, now: Time) -> Vec<Pane> {
+        let mut panes: Vec<_> = self
+            .deployments()
+            .map(|deployment| {
+                let state = self.local.glass(deployment, now);
+                let broken = self.local.broken.get(&deployment.id).filter(|_| state == GlassState::Broken);
+                Pane {
+                    deployment_id: deployment.id.clone(),
+                    name: deployment.name.clone(),
+                    mode: deployment.glass,
+                    state,
+                    broken: broken.cloned(),
+                }
+            })
+            .collect();
+        panes.sort_by(|a, b| (&a.name, &a.deployment_id).cmp(&(&b.name, &b.deployment_id)));
+        panes
+    }
+}
+
+/// The broken glass of this host.
+pub struct Glass {
+    connection: Mutex<Connection>,
+    live: Arc<Live>,
+    longest: i64,
+}
+
+impl Glass {
+    /// Opens the database at `path`, or makes it, and puts in force what is broken still. Glass is broken for at most
+    /// `longest` seconds.
+    pub fn open(path: &Path, live: Arc<Live>, longest: i64, now: Now) -> Result<Self, GlassError> {
+        let mut connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if version == 0 {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "user_version", 1)?;
+            transaction.commit()?;
+        }
+        // However the clock was set while the daemon was down: nothing lasts longer than it had left.
+        let effective = now.effective().unix();
+        connection.execute(
+            "UPDATE broken SET until = min(until, ?1 + left) WHERE sealed_by IS NULL",
+            [effective],
+        )?;
+        let broken: BTreeMap<_, _> = connection
+            .prepare("SELECT deployment, operator, reason, broken_at, until FROM broken WHERE sealed_by IS NULL AND until > ?1")?
+            .query_map([effective], read_row)?
+            .collect::<Result<_, _>>()?;
+        let outage = connection
+            .query_row("SELECT outage FROM judged", [], |row| row.get(0))
+            .optional()?
+            .unwrap_or(false);
+        live.change_local(|local| (local.broken, local.outage) = (broken, outage));
+        Ok(Self { connection: Mutex::new(connection), live, longest })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // Every change is one statement: after a panic the database is as it was before.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether `deployment` has glass that could be broken as is asked: what to find out before anything is written.
+    pub fn check(
+        &self,
+        deployment: &str,
+        reason: &str,
+        seconds: i64,
+        now: Now,
+    ) -> Result<DeploymentId, GlassError> {
+        check_reason(reason)?;
+        if !(1..=self.longest).contains(&seconds) {
+            return Err(GlassError::Duration(self.longest));
+        }
+        if !now.trusted() {
+            return Err(GlassError::Clock);
+        }
+        match self.live.snapshot().glass_mode(deployment) {
+            None => Err(GlassError::Unknown(deployment.to_owned())),
+            Some((id, GlassMode::Always)) => Err(GlassError::Always(id)),
+            Some((id, _)) => Ok(id),
+        }
+    }
+
+    /// Breaks the glass of a deployment, or breaks it anew with another end: durable, and in force, when it returns.
+    pub fn shatter(&self, deployment: &DeploymentId, broken: &Broken) -> Result<(), GlassError> {
+        let connection = self.lock();
+        let row = params![
+            deployment.as_str(),
+            broken.operator,
+            broken.reason,
+            broken.broken_at.unix(),
+            broken.until.unix(),
+            broken.until.since(broken.broken_at)
+        ];
+        connection.execute("INSERT OR REPLACE INTO broken VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL)", row)?;
+        self.live.change_local(|local| {
+            local.broken.insert(deployment.clone(), broken.clone());
+        });
+        Ok(())
+    }
+
+    /// Seals the glass of a deployment again: in force, and durable, when it returns.
+    pub fn seal(&self, deployment: &DeploymentId, operator: &str) -> Result<Broken, GlassError> {
+        let connection = self.lock();
+        let broken = self.live.snapshot().local().broken.get(deployment).cloned();
+        let broken = broken.ok_or_else(|| GlassError::Whole(deployment.clone()))?;
+        // What takes access away is in force first, whatever becomes of the disk.
+        self.live.change_local(|local| {
+            local.broken.remove(deployment);
+        });
+        connection.execute(
+            "UPDATE broken SET sealed_by = ?2 WHERE deployment = ?1",
+            [deployment.as_str(), operator],
+        )?;
+        Ok(broken)
+    }
+
+    /// Ends what has lasted its time at `now`, and gives everything whose end is not in the log yet. `passed` is how many
+    /// seconds went by since this was last asked, by a clock nobody can set.
+    pub fn ended(&self, now: Now, passed: i64) -> Result<Vec<Ended>, GlassError> {
+        let connection = self.lock();
+        let any = connection.prepare_cached("SELECT 1 FROM broken")?.exists([])?;
+        if !any {
+            return Ok(Vec::new());
+        }
+        if passed > 0 {
+            connection.execute("UPDATE broken SET left = max(left - ?1, 0)", [passed])?;
+        }
+        let mut statement = connection.prepare_cached(
+            "SELECT deployment, operator, reason, broken_at, until, sealed_by FROM broken
+             WHERE sealed_by IS NOT NULL OR left <= 0 OR until <= ?1",
+        )?;
+        let ended = statement
+            .query_map([now.effective().unix()], |row| {
+                let (deployment, broken) = read_row(row)?;
+                Ok(Ended { deployment, broken, sealed_by: row.get(5)? })
+            })?
+            .collect::<Result<Vec<_>, _>>()?;
+        if !ended.is_empty() {
+            self.live.change_local(|local| {
+                for ended in &ended {
+                    local.broken.remove(&ended.deployment);
+                }
+            });
+        }
+        Ok(ended)
+    }
+
+    /// Forgets glass whose end is in the log.
+    pub fn forget(&self, ended: &Ended) -> Result<(), GlassError> {
+        // Not what was broken anew in the meantime.
+        self.lock().execute(
+            "DELETE FROM broken WHERE deployment = ?1 AND broken_at = ?2 AND until = ?3",
+            params![ended.deployment.as_str(), ended.broken.broken_at.unix(), ended.broken.until.unix()],
+        )?;
+        Ok(())
+    }
+
+    /// Puts in force, and keeps, how the control plane is judged.
+    pub fn judge(&self, outage: bool) -> Result<(), GlassError> {
+        // On the disk first: whoever was let in once is let in after a restart. A disk that takes nothing shuts nobody out.
+        let written = self.lock().execute("INSERT OR REPLACE INTO judged VALUES (1, ?1)", [outage]);
+        self.live.change_local(|local| local.outage = outage);
+        written?;
+        Ok(())
+    }
+}
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<(DeploymentId, Broken)> {
+    let deployment = DeploymentId::new(row.get::<_, String>(0)?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
+    })?;
+    let broken = Broken {
+        operator: row.get(1)?,
+        reason: row.get(2)?,
+        broken_at: Time::from_unix(row.get(3)?),
+        until: Time::from_unix(row.get(4)?),
+    };
+    Ok((deployment, broken))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::dataplane::snapshot::Snapshot;
+
+    const T0: Time = Time::from_unix(1_800_000_000);
+
+    fn at(seconds: i64) -> Now {
+        Now { wall: T0.plus(seconds), floor: T0 }
+    }
+
+    fn live() -> Arc<Live> {
+        Arc::new(Live::new(Snapshot::absent(), T0, T0))
+    }
+
+    fn broken(until: i64) -> Broken {
+        Broken { operator: "uid 0".into(), reason: "drill".into(), broken_at: T0, until: T0.plus(until) }
+    }
+
+    fn id() -> DeploymentId {
+        DeploymentId::new("dep_a").unwrap()
+    }
+
+    #[test]
+    fn each_way_of_keeping_it_stands_as_it_should() {
+        let (broken, past) = (broken(10), broken(0));
+        for (mode, broken, outage, expected) in [
+            (GlassMode::Always, None, false, GlassState::Always),
+            (GlassMode::Always, Some(&broken), true, GlassState::Always),
+            (GlassMode::Outage, None, false, GlassState::Sealed),
+            (GlassMode::Outage, None, true, GlassState::Outage),
+            (GlassMode::Outage, Some(&broken), false, GlassState::Broken),
+            (GlassMode::Outage, Some(&past), false, GlassState::Sealed),
+            (GlassMode::Sealed, None, true, GlassState::Sealed),
+            (GlassMode::Sealed, Some(&broken), false, GlassState::Broken),
+            (GlassMode::Sealed, Some(&past), true, GlassState::Sealed),
+        ] {
+            assert_eq!(state(mode, broken, outage, T0), expected, "{mode:?} {broken:?} {outage}");
+        }
+        assert_eq!(state(GlassMode::Sealed, Some(&broken), false, T0.plus(10)), GlassState::Sealed);
+    }
+
+    #[test]
+    fn what_is_broken_outlives_a_restart_and_ends_when_it_would_have() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("glass.db");
+        Glass::open(&path, live(), 3600, at(0)).unwrap().shatter(&id(), &broken(100)).unwrap();
+        let again = live();
+        let glass = Glass::open(&path, Arc::clone(&again), 3600, at(50)).unwrap();
+        assert_eq!(again.snapshot().local().broken[&id()], broken(100));
+        assert_eq!(glass.ended(at(99), 1).unwrap(), []);
+        let ended = glass.ended(at(100), 1).unwrap();
+        assert!(again.snapshot().local().broken.is_empty());
+        // Until its end is in the log it is not forgotten, by no restart either.
+        drop(glass);
+        let glass = Glass::open(&path, live(), 3600, at(500)).unwrap();
+        assert_eq!(glass.ended(at(500), 0).unwrap(), ended);
+        glass.forget(&ended[0]).unwrap();
+        assert_eq!(glass.ended(at(500), 0).unwrap(), []);
+    }
+
+    #[test]
+    fn a_clock_set_back_prolongs_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("glass.db");
+        let glass = Glass::open(&path, live(), 3600, at(0)).unwrap();
+        glass.shatter(&id(), &broken(100)).unwrap();
+        // 60 seconds go by; the clock says that it is earlier than at the beginning.
+        let back = |seconds: i64| Now { wall: T0.plus(seconds), floor: T0.plus(-1000) };
+        assert_eq!(glass.ended(back(-200), 60).unwrap(), []);
+        drop(glass);
+        let again = live();
+        let glass = Glass::open(&path, Arc::clone(&again), 3600, back(-200)).unwrap();
+        assert_eq!(again.snapshot().local().broken[&id()].until, T0.plus(-160));
+        assert_eq!(glass.ended(back(-199), 39).unwrap(), []);
+        assert_eq!(glass.ended(back(-199), 1).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_sealed_is_shut_at_once_and_told_who_did_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let live = live();
+        let glass = Glass::open(&directory.path().join("glass.db"), Arc::clone(&live), 3600, at(0)).unwrap();
+        assert!(matches!(glass.seal(&id(), "uid 7"), Err(GlassError::Whole(_))));
+        glass.shatter(&id(), &broken(100)).unwrap();
+        glass.seal(&id(), "uid 7").unwrap();
+        assert!(live.snapshot().local().broken.is_empty());
+        assert_eq!(glass.ended(at(1), 0).unwrap()[0].sealed_by.as_deref(), Some("uid 7"));
+        // Broken anew before the end of the first was recorded: it stays broken.
+        let first = glass.ended(at(1), 0).unwrap().remove(0);
+        glass.shatter(&id(), &Broken { until: T0.plus(200), ..broken(0) }).unwrap();
+        glass.forget(&first).unwrap();
+        assert_eq!(glass.ended(at(1), 0).unwrap(), []);
+        assert_eq!(live.snapshot().local().broken.len(), 1);
+    }
+
+    #[test]
+    fn what_cant_be_kept_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let glass = Glass::open(&directory.path().join("glass.db"), live(), 3600, at(0)).unwrap();
+        assert!(matches!(glass.check("dep_a", "", 60, at(0)), Err(GlassError::Reason(_))));
+        assert!(matches!(glass.check("dep_a", "a", 0, at(0)), Err(GlassError::Duration(3600))));
+        assert!(matches!(glass.check("dep_a", "a", 3601, at(0)), Err(GlassError::Duration(3600))));
+        assert!(matches!(glass.check("dep_a", "a", 60, at(-4000)), Err(GlassError::Clock)));
+        assert!(matches!(glass.check("dep_a", "a", 60, at(0)), Err(GlassError::Unknown(_))));
+    }
+}

@@ -1,0 +1,133 @@
+//! Judging an outage: whether the control plane counts as unreachable, by how long it could or could not be reached.
+//!
+//! With hysteresis: a connection that flaps must not open and shut doors. It counts as unreachable after so many seconds
+//! without it in a row, and as reachable again after so many seconds with it in a row. Time is what has passed since the
+//! start, not what the clock says: setting the clock opens nothing.
+
+use std::time::Duration;
+
+use crate::protocol::event::Connectivity;
+
+/// After how long the judgement changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hysteresis {
+    /// How long without the control plane, until it counts as unreachable.
+    pub down: Duration,
+    /// How long with it, until it counts as reachable again.
+    pub up: Duration,
+}
+
+/// All of the history that a judgement needs: what was last seen, since when, and how it was judged at that moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// None: nothing has been tried yet.
+    up: Option<bool>,
+    since: Duration,
+    outage: bool,
+}
+
+impl Reach {
+    /// Before anything was seen; `outage` is how it was judged when the daemon last ran.
+    #[must_use]
+    pub fn new(outage: bool) -> Self {
+        Self { up: None, since: Duration::ZERO, outage }
+    }
+
+    /// What is seen at `now`. With `again` it is the same as before, after it had been otherwise for a moment.
+    #[must_use]
+    pub fn seen(self, connectivity: Connectivity, again: bool, now: Duration, limits: Hysteresis) -> Self {
+        let up = match connectivity {
+            Connectivity::Connecting => return self,
+            Connectivity::Online => true,
+            Connectivity::Offline => false,
+        };
+        if self.up == Some(up) && !again {
+            return self;
+        }
+        Self { up: Some(up), since: now, outage: self.outage(now, limits) }
+    }
+
+    /// Whether at `now` the control plane counts as unreachable.
+    #[must_use]
+    pub fn outage(self, now: Duration, limits: Hysteresis) -> bool {
+        let passed = now.saturating_sub(self.since);
+        match self.up {
+            Some(true) if self.outage => passed < limits.up,
+            Some(false) if !self.outage => passed >= limits.down,
+            _ => self.outage,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: Hysteresis = Hysteresis { down: Duration::from_secs(30), up: Duration::from_mins(1) };
+
+    /// How it was judged at the start, what was seen at which second, and how it is judged at a last one.
+    type Row = (bool, &'static [(u64, Connectivity)], u64, bool);
+
+    fn judged(start: bool, history: &[(u64, Connectivity)], at: u64) -> bool {
+        let reach = history.iter().fold(Reach::new(start), |reach, &(second, connectivity)| {
+            reach.seen(connectivity, false, Duration::from_secs(second), LIMITS)
+        });
+        reach.outage(Duration::from_secs(at), LIMITS)
+    }
+
+    #[test]
+    fn the_judgement_follows_the_connection_after_its_time() {
+        use Connectivity::{Connecting, Offline, Online};
+        let rows: &[Row] = &[
+            (false, &[], 1000, false),
+            (true, &[], 1000, true),
+            (true, &[(0, Connecting)], 1000, true),
+            (false, &[(0, Online)], 1000, false),
+            (false, &[(0, Offline)], 29, false),
+            (false, &[(0, Offline)], 30, true),
+            (false, &[(0, Online), (100, Offline)], 129, false),
+            (false, &[(0, Online), (100, Offline)], 130, true),
+            // A moment of connection starts the time anew.
+            (false, &[(0, Offline), (20, Online), (21, Offline)], 50, false),
+            (false, &[(0, Offline), (20, Online), (21, Offline)], 51, true),
+            // Back, but not for long enough; and a moment without it starts that time anew.
+            (false, &[(0, Offline), (40, Online)], 99, true),
+            (false, &[(0, Offline), (40, Online)], 100, false),
+            (false, &[(0, Offline), (40, Online), (90, Offline), (91, Online)], 150, true),
+            (false, &[(0, Offline), (40, Online), (90, Offline), (91, Online)], 151, false),
+            // A restart in an outage shuts nothing, and one after it opens nothing for longer than the limit.
+            (true, &[(5, Offline)], 6, true),
+            (true, &[(5, Online)], 64, true),
+            (true, &[(5, Online)], 65, false),
+        ];
+        for (index, &(start, history, at, outage)) in rows.iter().enumerate() {
+            assert_eq!(judged(start, history, at), outage, "row {index}");
+        }
+    }
+
+    #[test]
+    fn a_flap_between_two_looks_starts_the_time_anew() {
+        let at = Duration::from_secs;
+        let reach = Reach::new(false).seen(Connectivity::Offline, false, at(0), LIMITS);
+        let flapped = reach.seen(Connectivity::Offline, true, at(20), LIMITS);
+        assert!(reach.outage(at(30), LIMITS) && !flapped.outage(at(49), LIMITS));
+        assert!(flapped.outage(at(50), LIMITS));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_changes_within_the_limits(steps in prop::collection::vec((0_u64..29, any::<bool>()), 1..40)) {
+            // However it flaps, a connection that is never gone for 30 seconds in a row is no outage.
+            let (mut now, mut reach) = (0, Reach::new(false).seen(Connectivity::Online, false, Duration::ZERO, LIMITS));
+            for (down, _) in steps {
+                reach = reach.seen(Connectivity::Offline, false, Duration::from_secs(now), LIMITS);
+                now += down;
+                prop_assert!(!reach.outage(Duration::from_secs(now), LIMITS));
+                reach = reach.seen(Connectivity::Online, false, Duration::from_secs(now), LIMITS);
+                now += 1;
+            }
+        }
+    }
+}
