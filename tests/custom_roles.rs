@@ -108,6 +108,7 @@ fn what_can_be_no_role_is_refused_by_the_field_that_is_wrong() {
         (role("rol_mine", "DEPLOYMENT", &[READ]), 422, "name"),
         (role("ops", "DEPLOYMENT", &[READ]), 409, "name"),
         (role("dag_viewer", "DAG", &[READ]), 409, "built-in"),
+        (role("DEPLOYMENT_OPERATOR", "DEPLOYMENT", &[READ]), 422, "kept for built-in roles"),
         (role("none", "DEPLOYMENT", &[]), 422, "permissions"),
         (role("all", "DEPLOYMENT", &["deployment.everything"]), 422, "deployment.everything"),
         (role("wide", "DAG", &["deployment.update"]), 422, "deployment.update can't be held on a Dag"),

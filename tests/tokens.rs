@@ -5,6 +5,7 @@
 mod rig;
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rig::Rig;
@@ -209,4 +210,51 @@ fn what_can_be_no_token_is_refused_by_the_field_that_is_wrong() {
         assert!(answer.json()["detail"].as_str().unwrap().contains(what), "{answer:?}");
     }
     assert_eq!(control.get("/tokens")["totalCount"], 0, "nothing was written");
+}
+
+/// Every file below `directory`.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn nothing_of_a_tokens_value_is_on_any_disk() {
+    let mut rig = Rig::start();
+    let (id, direct) = rig.direct_access_token("direct", &rig.deployment);
+    let rotated = rig.json(&["token", "rotate", &id, "--yes"]);
+    let standard = rig.json(&["token", "create", "-n", "standard", "-r", "ORGANIZATION_OWNER"]);
+    let user = rig.json(&["user", "create", "u@acme.example"]);
+    rig.synced();
+    let values = [
+        &direct,
+        text(&rotated["token"]),
+        text(&standard["token"]),
+        text(&user["token"]),
+        &rig.owner_token.clone(),
+    ];
+    for value in values {
+        // Used, and wrongly used: both leave traces in logs.
+        rig.authorize(value, "GET", "/api/v2/dags");
+        rig.authorize(&value[..value.len() - 1], "GET", "/api/v2/dags");
+        let mut command = rig.cli_command();
+        command.env("HALLIGAN_API_TOKEN", value).args(["workspace", "create", "x"]).output().unwrap();
+    }
+    // The databases with their write-ahead logs, as a crash leaves them.
+    rig.kill_control();
+    rig.kill_daemon();
+    // What is not secret is found: the search can find.
+    let mut known_in = 0;
+    for path in files(rig.directory.path()) {
+        let Ok(bytes) = std::fs::read(&path) else { continue };
+        known_in += usize::from(bytes.windows(id.len()).any(|window| window == id.as_bytes()));
+        for value in values {
+            // The signature is what a stranger could not guess; a quarter of it is more than anyone may know.
+            let signature = value.rsplit('.').next().unwrap();
+            let part = signature[..20].as_bytes();
+            let found = bytes.windows(part.len()).any(|window| window == part);
+            assert!(!found, "{} holds a token", path.display());
+        }
+    }
+    assert!(known_in >= 3, "the token's id is in {known_in} files only");
 }

@@ -169,7 +169,7 @@ const LIST: [Column; 7] = [
     ("ENDS IN", "shortToken"),
 ];
 
-const ONE: [Column; 15] = [
+const ONE: [Column; 16] = [
     ("id", "id"),
     ("name", "name"),
     ("description", "description"),
@@ -184,6 +184,7 @@ const ONE: [Column; 15] = [
     ("by", "updatedBy"),
     ("rotated", "lastRotatedAt"),
     ("last used", "lastUsedAt"),
+    ("on", "lastUsedOn"),
     ("ends in", "shortToken"),
 ];
 
@@ -282,8 +283,8 @@ async fn delete(control: &Control, token: &Value, force: bool, output: Output) -
 /// What used a token last, and when: who deletes it should know what stops.
 fn last_use(token: &Value) -> String {
     let when = token["lastUsedAt"].as_i64().map(|seconds| Time::from_unix(seconds).rfc3339());
-    match (when, token["lastUsedBy"].as_str()) {
-        (Some(when), Some(by)) => format!("It was last used at {when}, by {by}."),
+    match (when, token["lastUsedOn"].as_str()) {
+        (Some(when), Some(on)) => format!("It was last used at {when}, on {on}."),
         (Some(when), None) => format!("It was last used at {when}."),
         (None, _) => "As far as is known, it was never used.".into(),
     }

@@ -66,6 +66,14 @@ fn check(role: &Role) -> Result<(), Error> {
         let detail = format!("{} is a built-in role; choose another name", role.name);
         return Err(Error::Conflict { code: "name_taken", detail });
     }
+    // A later version may bring built-in roles of such names, and one name can't stand for two roles on a data plane.
+    let kept = ["ORGANIZATION_", "WORKSPACE_", "DEPLOYMENT_", "DAG_"];
+    if kept.iter().any(|prefix| role.name.to_ascii_uppercase().starts_with(prefix)) {
+        return Err(Error::invalid(
+            "name",
+            format!("names that begin with {} are kept for built-in roles", kept.join(", ")),
+        ));
+    }
     if role.description.chars().count() > 500 {
         return Err(Error::invalid("description", "use at most 500 characters"));
     }

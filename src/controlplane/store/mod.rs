@@ -1,5 +1,8 @@
 //! The store: SQLite, one writer, migrations by number.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -26,6 +29,25 @@ pub struct Store {
     changed: watch::Sender<()>,
 }
 
+/// Brings a database to version `to` of the schema, a migration at a time.
+fn migrate(connection: &mut Connection, to: usize) -> Result<(), Error> {
+    let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version > MIGRATIONS.len() {
+        let newest = MIGRATIONS.len();
+        let detail = format!(
+            "it is of version {version}, and this program knows versions up to {newest}; use the program that wrote it, or a later one"
+        );
+        return Err(Error::Conflict { code: "database_too_new", detail });
+    }
+    for (number, migration) in MIGRATIONS.iter().enumerate().take(to).skip(version) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", number + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
 impl Store {
     /// Opens the database at `path`, making or migrating it.
     pub fn open(path: &Path) -> Result<Self, Error> {
@@ -41,13 +63,7 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
-        let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-            transaction.execute_batch(migration)?;
-            transaction.pragma_update(None, "user_version", number + 1)?;
-            transaction.commit()?;
-        }
+        migrate(&mut connection, MIGRATIONS.len())?;
         Ok(Self { connection: Mutex::new(connection), path, changed: watch::Sender::new(()) })
     }
 

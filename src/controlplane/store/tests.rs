@@ -1,0 +1,64 @@
+//! Migrations: a database of every earlier version becomes one of the newest, with what was in it.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+/// What a database of the first version can hold: a token of each kind among the rest.
+const ROWS: &str = "
+    INSERT INTO organization VALUES ('org_a', 'Acme', 1);
+    INSERT INTO user VALUES ('usr_a', 'org_a', 'owner@acme.example', 'ORGANIZATION_OWNER', 1, 1, NULL);
+    INSERT INTO workspace VALUES ('wsp_a', 'org_a', 'data', 1);
+    INSERT INTO workspace_role VALUES ('usr_a', 'wsp_a', 'WORKSPACE_OWNER');
+    INSERT INTO data_plane VALUES ('dpl_a', 'org_a', 'eu', 1, 0, 0, x'');
+    INSERT INTO deployment VALUES ('dep_a', 'org_a', 'wsp_a', 'dpl_a', 'prod', '[]', 1);
+    INSERT INTO token VALUES ('tok_direct', 'org_a', 'direct', '', 'DEPLOYMENT', 'DIRECT_ACCESS', 'dep_a', 'DEPLOYMENT_ADMIN',
+        1, 'abcd', 1, 4000000000, 30, 1, 'usr_a', 1, 'usr_a', NULL, NULL, 'wsp_a');
+    INSERT INTO token VALUES ('tok_standard', 'org_a', 'standard', '', 'DEPLOYMENT', 'STANDARD', 'dep_a', 'DEPLOYMENT_ADMIN',
+        1, 'abcd', 1, NULL, NULL, 1, 'usr_a', 1, 'usr_a', NULL, NULL, 'wsp_a');
+";
+
+/// A database as the program of `version` left it.
+fn of_version(path: &Path, version: usize) {
+    let mut connection = Connection::open(path).unwrap();
+    migrate(&mut connection, 1).unwrap();
+    connection.execute_batch(ROWS).unwrap();
+    migrate(&mut connection, version).unwrap();
+}
+
+#[test]
+fn a_database_of_every_earlier_version_is_brought_to_the_newest() {
+    for version in 1..=MIGRATIONS.len() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.db");
+        of_version(&path, version);
+        let store = Store::open(&path).unwrap();
+        store
+            .read(|connection| {
+                let count = |query: &str| connection.query_row(query, [], |row| row.get::<_, u32>(0));
+                assert_eq!(count("SELECT count(*) FROM pragma_foreign_key_check")?, 0, "{version}");
+                assert_eq!(count("PRAGMA user_version")? as usize, MIGRATIONS.len(), "{version}");
+                let whole: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+                assert_eq!(whole, "ok", "{version}");
+                // The role of a token that outlives an outage is fixed; that of the other follows.
+                let fixed = |token| {
+                    let query = "SELECT role_version FROM token WHERE id = ?1";
+                    connection.query_row(query, [token], |row| row.get::<_, Option<u32>>(0))
+                };
+                assert_eq!((fixed("tok_direct")?, fixed("tok_standard")?), (Some(1), None), "{version}");
+                Ok(())
+            })
+            .unwrap();
+        drop(store);
+        Store::open(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_database_of_a_later_version_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.db");
+    of_version(&path, MIGRATIONS.len());
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", MIGRATIONS.len() + 1).unwrap();
+    assert!(matches!(Store::open(&path), Err(Error::Conflict { code: "database_too_new", .. })));
+}
