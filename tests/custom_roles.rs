@@ -57,7 +57,7 @@ fn standard_tokens_follow_a_role_and_direct_access_tokens_stay_with_their_versio
     assert_eq!(role["newest"], json!({ "version": 2, "added": [RUN], "removed": [VARIABLES] }));
     let text = String::from_utf8(rig.cli(&["token", "show", "early"]).stdout).unwrap();
     for line in [
-        "stays with night@1; the newest version is 2: 1 permissions more, 1 fewer",
+        "stays with night@1; the newest version, 2, adds 1 permission and takes away 1 permission",
         &format!("+ {RUN}"),
         &format!("- {VARIABLES}"),
     ] {

@@ -251,7 +251,7 @@ fn nothing_of_a_tokens_value_is_on_any_disk() {
         for value in values {
             // The signature is what a stranger could not guess; a quarter of it is more than anyone may know.
             let signature = value.rsplit('.').next().unwrap();
-            let part = signature[..20].as_bytes();
+            let part = &signature.as_bytes()[..20];
             let found = bytes.windows(part.len()).any(|window| window == part);
             assert!(!found, "{} holds a token", path.display());
         }

@@ -135,6 +135,10 @@ fn text(member: &str, value: &Value) -> String {
         Value::String(text) if text.is_empty() => "-".into(),
         Value::String(text) => text.clone(),
         Value::Array(items) if items.is_empty() => "-".into(),
+        // Roles, and what is more than a handful, are read a line each.
+        Value::Array(items) if items.len() > 4 || items[0].is_object() => {
+            items.iter().map(text_of_item).collect::<Vec<_>>().join("\n")
+        }
         Value::Array(items) => items.iter().map(text_of_item).collect::<Vec<_>>().join(", "),
         Value::Object(members) if members.contains_key("version") => {
             let count = |member: &str| members.get(member).and_then(Value::as_array).map_or(0, Vec::len);

@@ -184,7 +184,7 @@ const ONE: [Column; 16] = [
     ("by", "updatedBy"),
     ("rotated", "lastRotatedAt"),
     ("last used", "lastUsedAt"),
-    ("on", "lastUsedOn"),
+    ("used on", "lastUsedOn"),
     ("ends in", "shortToken"),
 ];
 
@@ -347,13 +347,15 @@ fn explain(token: &Value) {
             newest[member].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
         };
         let (added, removed) = (names("added"), names("removed"));
+        let count =
+            |names: &[&str]| format!("{} permission{}", names.len(), if names.len() == 1 { "" } else { "s" });
         line(&format!(
-            "\nThis token stays with {}@{}; the newest version is {}: {} permissions more, {} fewer.",
+            "\nThis token stays with {}@{}; the newest version, {}, adds {} and takes away {}.",
             role["role"].as_str().unwrap_or_default(),
             role["roleVersion"],
             newest["version"],
-            added.len(),
-            removed.len()
+            count(&added),
+            count(&removed)
         ));
         for (sign, names) in [('+', added), ('-', removed)] {
             for name in names {

@@ -53,10 +53,7 @@ impl ControlPlane {
                 wanted.push(grant);
             }
             let at_home = wanted.iter().any(|grant| grant.same_place(token.home()));
-            let elsewhere = wanted
-                .iter()
-                .any(|grant| !grant.same_place(token.home()) && grant.entity_type == token.token_type.into());
-            if elsewhere || (!at_home && token.home().seen_by(actor, organization).is_ok()) {
+            if !at_home && token.home().seen_by(actor, organization).is_ok() {
                 let detail =
                     "leave exactly one role in the scope the token belongs to; to end that, delete the token";
                 return Err(Error::invalid("roles", detail));
