@@ -50,8 +50,22 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run the control plane.
+    /// Run the control plane. SIGHUP makes it read its keys and keysets anew.
     Serve,
+    /// Print a new token for a user, after a token key was dropped and no old one opens anything.
+    UserToken {
+        /// The user's address.
+        email: String,
+    },
+    /// After a restore from a backup: let replicas go on above the version that nodes have proved, so that they follow again.
+    Recover {
+        /// The highest version a node shows in `halligan status`.
+        #[arg(long, value_name = "VERSION")]
+        above: u64,
+        /// Only this data plane; without it, all.
+        #[arg(long, value_name = "ID")]
+        data_plane: Option<String>,
+    },
     /// Read the configuration and the files it names, say what is wrong with them, and start nothing.
     CheckConfig,
 }
@@ -104,6 +118,20 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Init { organization, owner_email, json } => init(&config, &organization, &owner_email, json),
         Command::Serve => serve(&config),
+        Command::UserToken { email } => {
+            println!("{}", &*open(&config)?.renew_user_token(&email)?);
+            Ok(())
+        }
+        Command::Recover { above, data_plane } => {
+            let raised = open(&config)?.recover(above, data_plane.as_deref())?;
+            for plane in &raised {
+                println!("{}: from version {} to {}", plane.id, plane.from, plane.to);
+            }
+            if raised.is_empty() {
+                println!("every replica is above version {above} already; nothing was changed");
+            }
+            Ok(())
+        }
         Command::CheckConfig => {
             Signing::load(&config.state_dir)?;
             if let Some(tls) = &config.tls {
@@ -165,7 +193,8 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     };
     let control = Arc::new(open(config)?);
     let listener = TcpListener::bind(config.listen).map_err(failed(&config.listen.to_string()))?;
-    let edge = Edge::new(control).trusting(config.trusted_proxies.clone()).limited(config.limits);
+    let edge =
+        Edge::new(Arc::clone(&control)).trusting(config.trusted_proxies.clone()).limited(config.limits);
     let tls = config.tls.clone();
     // It has a runtime of its own.
     let server = tokio::task::spawn_blocking(move || Server::start(edge, listener, tls.as_ref()))
@@ -178,12 +207,24 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     systemd::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("the signal handler"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("the signal handler"))?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed("the signal handler"))?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(config, &control),
+        }
     }
     tracing::info!("stopping");
     systemd::tell(&[NotifyState::Stopping]);
     server.shutdown();
     Ok(())
+}
+
+/// Reads keys and keysets anew. What is wrong with them is told, and what was in force stays.
+fn reload(config: &Config, control: &ControlPlane) {
+    match Signing::load(&config.state_dir).and_then(|signing| control.sign_with(signing)) {
+        Ok(()) => tracing::info!("signs with the keys that are there now"),
+        Err(error) => tracing::error!(%error, "the keys are not taken; those that were in force stay"),
+    }
 }

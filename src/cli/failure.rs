@@ -20,6 +20,9 @@ pub enum Failure {
         /// Why.
         source: std::io::Error,
     },
+    /// What was given is not what it should be.
+    #[error("{0}")]
+    Data(String),
     /// No answer.
     #[error("{what} can't be reached: {why}")]
     Unreachable {
@@ -63,7 +66,7 @@ impl Failure {
             Self::Unreachable { .. } => exit::UNAVAILABLE,
             Self::Refused { status: 401 | 403, .. } => exit::NOPERM,
             Self::Refused { status: 500.., .. } => exit::TEMPFAIL,
-            Self::Refused { .. } | Self::Answer { .. } => exit::DATAERR,
+            Self::Data(_) | Self::Refused { .. } | Self::Answer { .. } => exit::DATAERR,
             Self::Dev(_) => exit::SOFTWARE,
         }
     }

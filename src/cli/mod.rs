@@ -1,7 +1,8 @@
 //! The command line: what the nouns of `halligan` do.
 //!
 //! `token`, `role`, `organization`, `workspace`, `deployment`, `data-plane`, `node`, `user` and `team` talk to the control
-//! plane; `status`, `check`, `revoke`, `glass`, `replica` and `audit` to the daemon of this host, through its Unix socket.
+//! plane; `status`, `check`, `revoke`, `glass`, `replica` and `audit` to the daemon of this host, through its Unix socket;
+//! `key` to nobody.
 
 mod audit;
 mod audit_log;
@@ -14,6 +15,7 @@ mod estate;
 mod failure;
 mod glass;
 mod host;
+mod key;
 mod manual;
 mod node;
 mod output;
@@ -119,6 +121,9 @@ enum Noun {
     /// Create, list, show and delete teams, set their roles, say who is in them.
     #[command(subcommand)]
     Team(team::Verb),
+    /// Make, sign, explain and prove keys and keysets, offline.
+    #[command(subcommand)]
+    Key(key::Verb),
     /// How this host's daemon stands.
     Status,
     /// Would this token be allowed to do this, and why. Nothing is done and nothing recorded.
@@ -181,6 +186,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Noun::Node(verb) => node::run(verb, &global.control()?, output).await?,
         Noun::User(verb) => estate::user(verb, &global.control()?, output).await?,
         Noun::Team(verb) => team::run(verb, &global.control()?, output).await?,
+        Noun::Key(verb) => key::run(verb, output)?,
         Noun::Status => status::run(&global.host()?, output).await?,
         Noun::Check(question) => return check::run(question, &global.host()?, output).await,
         Noun::Revoke(arguments) => revoke::run(arguments, &global.host()?, output).await?,

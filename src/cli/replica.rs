@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::failure::Failure;
 use super::host::Host;
-use super::output::{Column, Output, line};
+use super::output::{Column, Output, confirm, line};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -20,6 +20,15 @@ pub(super) enum Verb {
     Export {
         /// The file, or - for standard output.
         file: PathBuf,
+    },
+    /// Show heads that contradict one this host had proved: evidence that someone with a key has signed both.
+    Forks,
+    /// Let the replica go, and all that its records had fixed, as after a stolen key; what was revoked stays revoked. Until
+    /// the control plane, or an import, gives a new one, every request is denied.
+    Reset {
+        /// Don't ask.
+        #[arg(long)]
+        force: bool,
     },
     /// Take in a bundle that was carried here, as far as its signatures prove it.
     Import {
@@ -62,6 +71,18 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), F
             if file != Path::new("-") {
                 output.say(&format!("wrote {}", file.display()));
             }
+        }
+        Verb::Forks => {
+            let forks = host.call(Method::GET, "/v1/replica/forks", None).await?;
+            output.list(&forks, &[("VERSION", "version"), ("SEEN", "seenAt"), ("HEAD", "head")]);
+        }
+        Verb::Reset { force } => {
+            confirm("Letting the replica go", force)?;
+            let done = host.call(Method::POST, "/v1/replica/reset", None).await?;
+            if output.json {
+                output.one(&done, &[]);
+            }
+            output.say("The replica is gone; a new one is asked for.");
         }
         Verb::Import { file } => {
             let bundle =

@@ -27,11 +27,26 @@ pub(super) async fn run(host: &Host, output: Output) -> Result<(), Failure> {
             ("  age (s)", "replica.ageSeconds"),
             ("  records", "replica.records"),
             ("  tokens", "replica.tokens"),
+            ("  keyset", "replica.keyset"),
             ("  on disk", "persisted.version"),
             ("  proved there", "persisted.provedAt"),
             ("audit failing", "auditFailing"),
         ],
     );
+    for role in status["staleness"].as_array().into_iter().flatten().filter(|role| role["warning"] == true) {
+        let (name, left) = (role["role"].as_str().unwrap_or_default(), role["leftSeconds"].as_i64());
+        let left = left.unwrap_or_default();
+        output.say(&if left < 0 {
+            format!("WARNING the replica is {} s older than {name} may rest on", -left)
+        } else {
+            format!("WARNING in {left} s the replica is older than {name} may rest on")
+        });
+    }
+    if status["clockTrusted"] == false {
+        output.say(
+            "WARNING the clock is behind the time that is known to have passed: every request is denied",
+        );
+    }
     for alarm in status["alarms"].as_array().into_iter().flatten() {
         let times = alarm["times"].as_u64().filter(|&times| times > 1);
         let times = times.map_or_else(String::new, |times| format!(" ({times} times)"));

@@ -64,14 +64,15 @@ impl ControlPlane {
     pub fn feed(&self, data_plane: &str, held: Held) -> Result<Arc<Answer>, Error> {
         let signing = self.signing();
         self.store.read_at_leisure(|connection| {
-            let (version, count, lanes): (u64, u64, Vec<u8>) = connection.query_row(
-                "SELECT version, count, digest FROM data_plane WHERE id = ?1",
+            let (version, count, lanes, oldest): (u64, u64, Vec<u8>, u64) = connection.query_row(
+                "SELECT version, count, digest, coalesce((SELECT version FROM oldest_delta WHERE data_plane = id), 0)
+                 FROM data_plane WHERE id = ?1",
                 [data_plane],
-                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
             )?;
             let digest = ReplicaDigest::from_bytes(&lanes).ok_or(rusqlite::Error::InvalidQuery)?;
             let now = self.now();
-            let base = if held.version <= version { held.version } else { 0 };
+            let base = if (oldest..=version).contains(&held.version) { held.version } else { 0 };
             let known = usize::try_from(held.keyset).unwrap_or(0).min(signing.chain.len());
             let what = format!("{data_plane}-{base}-{version}-{known}-{}", signing.keyset.version());
             if let Some(answer) = self.spool.recent(&what, now) {

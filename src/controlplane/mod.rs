@@ -17,6 +17,7 @@ pub mod http;
 pub mod organizations;
 pub mod page;
 pub mod publish;
+pub mod recover;
 pub mod roles;
 pub mod server;
 pub mod signing;

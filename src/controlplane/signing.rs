@@ -91,15 +91,12 @@ impl Signing {
 
     /// Reads the keys and proves that the keyset vouches for them.
     pub fn load(directory: &Path) -> Result<Self, SigningError> {
-        let path = directory.join("root.pub.pem");
-        let pem = std::fs::read_to_string(&path)
-            .map_err(|source| SigningError::File { path: path.clone(), source })?;
-        let root = PublicKey::from_pem(&pem).map_err(|source| SigningError::Key { path, source })?;
+        let roots = roots(directory)?;
         let path = directory.join("keysets.ndjson");
         let text = std::fs::read_to_string(&path)
             .map_err(|source| SigningError::File { path: path.clone(), source })?;
         let chain: Vec<String> = text.lines().map(str::to_owned).collect();
-        let keyset = RootSet::new(vec![root], 1).and_then(|pinned| Keyset::verify_chain(&chain, &pinned));
+        let keyset = RootSet::new(roots, 1).and_then(|pinned| Keyset::verify_chain(&chain, &pinned));
         let keyset = keyset.map_err(|source| SigningError::Keyset { path, source })?;
         let (token_path, replica_path) = (directory.join("token.pem"), directory.join("replica.pem"));
         let (token, replica) = (read_key(&token_path)?, read_key(&replica_path)?);
@@ -111,6 +108,25 @@ impl Signing {
         }
         Ok(Self { token, replica, keyset, chain })
     }
+}
+
+/// The root keys the keysets begin with: `root.pub.pem`, or several, `root-1.pub.pem` and so on. Who must have signed is for
+/// the nodes to say, which pin them; here it is only found out early what they would not believe.
+fn roots(directory: &Path) -> Result<Vec<PublicKey>, SigningError> {
+    let failed = |path: &Path, source| SigningError::File { path: path.into(), source };
+    let mut roots = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(|source| failed(directory, source))? {
+        let path = entry.map_err(|source| failed(directory, source))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("root") && name.ends_with(".pub.pem") {
+            let pem = std::fs::read_to_string(&path).map_err(|source| failed(&path, source))?;
+            roots.push(PublicKey::from_pem(&pem).map_err(|source| SigningError::Key { path, source })?);
+        }
+    }
+    if roots.is_empty() {
+        return Err(failed(&directory.join("root.pub.pem"), std::io::ErrorKind::NotFound.into()));
+    }
+    Ok(roots)
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SigningError> {

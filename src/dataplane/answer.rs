@@ -18,6 +18,7 @@ const REASON: HeaderName = HeaderName::from_static("x-halligan-reason");
 const EVENT_ID: HeaderName = HeaderName::from_static("x-halligan-event-id");
 const TOKEN_ID: HeaderName = HeaderName::from_static("x-halligan-token-id");
 const ROLE: HeaderName = HeaderName::from_static("x-halligan-role");
+const REPLICA_AGE: HeaderName = HeaderName::from_static("x-halligan-replica-age");
 const DEPLOYMENT: HeaderName = HeaderName::from_static("x-halligan-deployment");
 
 /// How verdicts are told.
@@ -59,6 +60,10 @@ impl Answers {
             }
             if let Some(deployment) = &decision.deployment {
                 set(DEPLOYMENT, deployment.as_str());
+            }
+            // Soon a replica this old will not do any more: told while something can be done about it.
+            if let Some(freshness) = decision.freshness.filter(|freshness| freshness.near()) {
+                set(REPLICA_AGE, &format!("{};limit={}", freshness.age, freshness.limit));
             }
             // The token is the caller's: what the upstream gets in its place stands here, be it nothing.
             let vouched = self.identity.as_ref().and_then(|identity| identity.authorization(decision));

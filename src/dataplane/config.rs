@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::glass::Hysteresis;
 use super::identity::Absent;
 use super::routes::{MapsError, RouteMaps};
-use super::snapshot::Staleness;
+use super::staleness::{AtLimit, Staleness};
 use crate::configuration::{self, ConfigError};
 use crate::protocol::id::DeploymentId;
 
@@ -135,13 +135,24 @@ impl Default for Proxies {
 pub struct StalenessConfig {
     /// For roles that are not named.
     pub default_seconds: i64,
-    /// By role name.
+    /// By role name; `DEPLOYMENT_ADMIN` has a day, if it is not named.
     pub roles: BTreeMap<String, i64>,
+    /// What happens at the limit: `deny`, or `allow` with an alarm.
+    pub at_limit: AtLimit,
 }
 
 impl Default for StalenessConfig {
     fn default() -> Self {
-        Self { default_seconds: 7 * 24 * 3600, roles: BTreeMap::new() }
+        let Staleness { default, roles, at_limit } = Staleness::default();
+        Self { default_seconds: default, roles, at_limit }
+    }
+}
+
+impl StalenessConfig {
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> Staleness {
+        Staleness { default: self.default_seconds, roles: self.roles.clone(), at_limit: self.at_limit }
     }
 }
 
@@ -281,7 +292,7 @@ impl Config {
     /// How old the replica may be.
     #[must_use]
     pub fn staleness(&self) -> Staleness {
-        Staleness { default: self.staleness.default_seconds, roles: self.staleness.roles.clone() }
+        self.staleness.policy()
     }
 
     /// What to do where the node's key is not there.

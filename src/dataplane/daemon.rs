@@ -9,7 +9,7 @@ use rand_core::CryptoRng;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
@@ -19,12 +19,12 @@ use super::alarm::AlarmKind;
 use super::answer::Answers;
 use super::audit::{AuditError, AuditLog};
 use super::authorize::Authorizer;
-use super::config::Config;
+use super::config::{Config, Trust};
 #[cfg(feature = "grpc")]
 use super::ext_authz::ExtAuthz;
 use super::glass::{Glass, GlassError, Keeper};
 use super::http::{Face, Workers};
-use super::identity::{Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key};
+use super::identity::{Absent, Identity, IdentityError, make_node_key, read_node_key, readable_roots};
 use super::live::Live;
 use super::metrics::Metrics;
 use super::proof::{Nonces, Prover};
@@ -32,9 +32,12 @@ use super::reload::Reload;
 use super::replication::Replication;
 use super::revocation::{LedgerError, Revocations};
 use super::routes::MapsError;
-use super::snapshot::{Snapshot, Staleness};
+use super::snapshot::Snapshot;
+use super::staleness::Staleness;
 use super::store::{ReplicaStore, StoreError};
 use super::sync::Follower;
+use super::timekeeper;
+use super::trust::TrustDirectory;
 use super::upstream::{Patience, Upstream, UpstreamError};
 use super::upstream_identity::UpstreamIdentity;
 use super::watchdog::Watchdog;
@@ -143,11 +146,17 @@ pub struct Daemon {
     serving: Vec<JoinHandle<()>>,
     sync: JoinHandle<()>,
     keeper: JoinHandle<()>,
+    /// What looks at the clocks and at the keys.
+    background: Vec<JoinHandle<()>>,
 }
 
 impl Daemon {
     /// Starts: proves what is on disk, listens, and begins to sync. Enrols first where there is no identity.
     /// It listens on the sockets handed over as `http` and `admin`, and binds what the configuration names besides.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "every part is put in its place here, in the order they need each other"
+    )]
     pub async fn start<R: CryptoRng + Send + 'static>(
         config: Config,
         mut sockets: Sockets,
@@ -156,7 +165,7 @@ impl Daemon {
     ) -> Result<Self, StartError> {
         let state = config.state_dir.clone();
         // What only reads comes first: a configuration that is wrong leaves nothing behind.
-        let pinned = pinned_roots(&config.trust.root_keys, config.trust.threshold)?;
+        let (pinned, faults) = readable_roots(&config.trust.root_keys, config.trust.threshold)?;
         let routes = config.route_maps()?;
         let table = config.file.as_deref().map(Config::table).transpose()?.unwrap_or_default();
         let (urls, ca_file) = (config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref());
@@ -165,6 +174,7 @@ impl Daemon {
         let (identity, key) = identify(&config, &upstream, clock(), &mut rng).await?;
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
         live.change_local(|local| local.routes = routes);
+        left_out(&live, &faults, clock());
         let staleness = config.staleness();
         let store = open_replica(&state.join("replica.db"), &identity, &pinned, &staleness, &live, clock())?;
         let nonces = Nonces::new(&mut rng);
@@ -202,6 +212,8 @@ impl Daemon {
         let inherited = sockets.take_unix("admin");
         sockets.warn_of_the_rest();
         let failed = |source| StartError::Listen { address: socket.display().to_string(), source };
+        let wake: Arc<Notify> = Arc::default();
+        let background = background(&config.trust, &replication, &clock, &wake);
         let allowed = Arc::new(Allowed::new(config.admin.allow_uids).map_err(failed)?);
         let reload = Arc::new(Reload {
             file: config.file,
@@ -220,6 +232,7 @@ impl Daemon {
             identity: identity.clone(),
             key: key.public().clone(),
             clock: Arc::clone(&clock),
+            wake: Arc::clone(&wake),
             allowed,
             reload: Arc::clone(&reload),
         });
@@ -235,7 +248,7 @@ impl Daemon {
             key,
             clock: Arc::clone(&clock),
             rng,
-            wake: Arc::default(),
+            wake,
         };
         let sync = tokio::spawn(follower.run());
         let keeper = tokio::spawn(async move { keeper.run().await });
@@ -253,6 +266,7 @@ impl Daemon {
             serving,
             sync,
             keeper,
+            background,
         })
     }
 
@@ -283,6 +297,7 @@ impl Daemon {
     pub async fn shutdown(self) {
         self.sync.abort();
         self.keeper.abort();
+        self.background.iter().for_each(JoinHandle::abort);
         let _ = self.stop.send(());
         for serving in self.serving {
             // A keep-alive connection must not hold the end up for ever.
@@ -388,6 +403,28 @@ fn serve_admin(
             tracing::error!(%error, "the admin socket ended");
         }
     })
+}
+
+/// Tells of root keys that can't be read: those that can are enough.
+fn left_out(live: &Live, faults: &[IdentityError], now: Time) {
+    for fault in faults {
+        live.alarms.raise(AlarmKind::Refused, &format!("{fault}; it is left out"), now);
+    }
+}
+
+/// Looks after the keys and the clocks.
+fn background(
+    trust: &Trust,
+    replication: &Arc<Replication>,
+    clock: &Clock,
+    wake: &Arc<Notify>,
+) -> Vec<JoinHandle<()>> {
+    let mut keys = TrustDirectory::new(trust.root_keys.clone(), trust.threshold);
+    keys.take_up(replication, clock());
+    vec![
+        tokio::spawn(keys.watch(Arc::clone(replication), Arc::clone(clock), Arc::clone(wake))),
+        tokio::spawn(timekeeper::run(Arc::clone(replication), Arc::clone(clock))),
+    ]
 }
 
 async fn until(mut stopped: watch::Receiver<()>) {

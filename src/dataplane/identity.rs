@@ -138,16 +138,38 @@ pub fn make_node_key(path: &Path, rng: &mut dyn CryptoRng) -> Result<SigningKey,
     Ok(key)
 }
 
-/// Reads the pinned roots: every `*.pem` of a directory.
+/// Reads the pinned roots: every `*.pem` of a directory, each of which must be one.
 pub fn pinned_roots(directory: &Path, threshold: u32) -> Result<RootSet, IdentityError> {
+    let (roots, faults) = readable_roots(directory, threshold)?;
+    faults.into_iter().next().map_or(Ok(roots), Err)
+}
+
+/// Reads those of the pinned roots that can be read, and says what is wrong with the others: a file that was put there by
+/// mistake must not keep a daemon from starting in an outage. Without enough of them there are none.
+pub fn readable_roots(
+    directory: &Path,
+    threshold: u32,
+) -> Result<(RootSet, Vec<IdentityError>), IdentityError> {
     let failed = |path: &Path, source| IdentityError::File { path: path.into(), source };
-    let mut keys = Vec::new();
+    let (mut keys, mut faults) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(directory).map_err(|source| failed(directory, source))? {
         let path = entry.map_err(|source| failed(directory, source))?.path();
         if path.extension().is_some_and(|extension| extension == "pem") {
-            let pem = std::fs::read_to_string(&path).map_err(|source| failed(&path, source))?;
-            keys.push(PublicKey::from_pem(&pem).map_err(|source| IdentityError::Key { path, source })?);
+            let key =
+                std::fs::read_to_string(&path).map_err(|source| failed(&path, source)).and_then(|pem| {
+                    PublicKey::from_pem(&pem).map_err(|source| IdentityError::Key { path, source })
+                });
+            match key {
+                Ok(key) => keys.push(key),
+                Err(fault) => faults.push(fault),
+            }
         }
     }
-    RootSet::new(keys, threshold).map_err(|source| IdentityError::Roots { path: directory.into(), source })
+    match RootSet::new(keys, threshold) {
+        Ok(roots) => Ok((roots, faults)),
+        Err(source) => Err(match faults.into_iter().next() {
+            Some(fault) => fault,
+            None => IdentityError::Roots { path: directory.into(), source },
+        }),
+    }
 }

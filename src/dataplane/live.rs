@@ -162,6 +162,14 @@ impl Live {
         self.snapshot.load().head().map(|head| head.head().exp)
     }
 
+    /// Whether the replica is older than any role may rest on, and denied for it.
+    #[must_use]
+    pub fn useless(&self, wall: Time) -> bool {
+        let snapshot = self.snapshot.load();
+        let freshness = snapshot.freshness(self.now(wall).effective());
+        snapshot.denies_when_stale() && freshness.iter().all(|(_, freshness)| freshness.over())
+    }
+
     /// The disk was read anew, and what it holds was proved.
     pub fn persisted(&self, version: u64, now: Time) {
         *self.persisted.lock().unwrap_or_else(PoisonError::into_inner) =

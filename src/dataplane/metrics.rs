@@ -136,6 +136,23 @@ impl Collector for Standing {
         gauge("sync_state_age", "Time since the state of sync last changed", Some(&Unit::Seconds), since)?;
         let proved = i64::from(self.live.on_disk().is_some());
         gauge("replica_on_disk", "Whether the replica was read back from the disk and proved", None, proved)?;
+        let now = self.live.now((self.clock)());
+        let trusted = i64::from(now.trusted());
+        gauge(
+            "clock_trusted",
+            "Whether the clock is not behind the time that is known to have passed",
+            None,
+            trusted,
+        )?;
+        let mut family = encoder.encode_descriptor(
+            "replica_age_limit",
+            "How old the replica may be, by role",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        for (role, freshness) in snapshot.freshness(now.effective()) {
+            ConstGauge::new(freshness.limit).encode(family.encode_family(&[("role", &*role)])?)?;
+        }
         let mut family = encoder.encode_descriptor("alarms", "Alarms, by kind", None, MetricType::Counter)?;
         for kind in AlarmKind::ALL {
             let labels = [("kind", kind.as_str())];

@@ -7,14 +7,12 @@ use base64::Engine as _;
 
 use super::alarm::AlarmKind;
 use super::live::Live;
-use super::snapshot::{Snapshot, Staleness};
+use super::snapshot::Snapshot;
+use super::staleness::Staleness;
 use super::store::{ForkedHead, Origin, ReplicaStore, StoreError};
 use crate::protocol::jws::BASE64URL;
 use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
-
-/// How often the time floor is written down, in seconds.
-const FLOOR_INTERVAL: i64 = 60;
 
 /// What a replica was proved to be.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -122,6 +120,11 @@ impl Replication {
         self.enforce(&store, now)
     }
 
+    /// Writes the time floor down; it never falls.
+    pub fn write_floor(&self, floor: Time) -> Result<(), StoreError> {
+        self.store().raise_floor(floor)
+    }
+
     /// Heads that contradict each other.
     pub fn forks(&self) -> Result<Vec<ForkedHead>, StoreError> {
         self.store().forks()
@@ -132,10 +135,6 @@ impl Replication {
         match store.load() {
             Ok(Some(replica)) => {
                 let version = replica.head.head().version;
-                let floor = self.live.raise_floor(replica.head.head().iat.max(now));
-                if floor.since(store.floor()?) >= FLOOR_INTERVAL {
-                    store.raise_floor(floor)?;
-                }
                 self.live.replace(|previous| Snapshot::build(replica, self.staleness(), Some(previous)));
                 self.live.persisted(version, now);
                 Ok(())

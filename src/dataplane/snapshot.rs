@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::glass::Broken;
 use super::routes::{RouteMap, RouteMaps};
 use super::signatures::Signatures;
+use super::staleness::{AtLimit, Freshness};
 use crate::protocol::glass::GlassMode;
 use crate::protocol::head::SignedHead;
 use crate::protocol::id::{DeploymentId, TokenId};
@@ -19,29 +20,7 @@ use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 use crate::protocol::token::{DagTarget, RoleClaim, TokenRecord};
 
-/// How old a replica may be, in seconds since its head was signed.
-#[derive(Clone, Debug)]
-pub struct Staleness {
-    /// For roles that are not named.
-    pub default: i64,
-    /// By role name.
-    pub roles: BTreeMap<String, i64>,
-}
-
-impl Default for Staleness {
-    /// Seven days for every role.
-    fn default() -> Self {
-        Self { default: 7 * 24 * 3600, roles: BTreeMap::new() }
-    }
-}
-
-impl Staleness {
-    /// The limit for a role.
-    #[must_use]
-    pub fn limit(&self, role: &str) -> i64 {
-        self.roles.get(role).copied().unwrap_or(self.default)
-    }
-}
+pub use super::staleness::Staleness;
 
 /// A replica whose signatures and digest have been proved.
 #[derive(Clone, Debug)]
@@ -216,6 +195,35 @@ impl Snapshot {
     #[must_use]
     pub fn knows(&self, token: &TokenId) -> bool {
         self.proved.as_ref().is_some_and(|proved| proved.grants.contains_key(token))
+    }
+
+    /// The version of the keyset in force; 0 while there is none.
+    #[must_use]
+    pub fn keyset_version(&self) -> u64 {
+        self.proved.as_ref().map_or(0, |proved| proved.keyset.version())
+    }
+
+    /// How old it is, against what each role may rest on; nothing while there is no replica.
+    #[must_use]
+    pub fn freshness(&self, now: Time) -> Vec<(String, Freshness)> {
+        let Some(proved) = &self.proved else { return Vec::new() };
+        let age = now.since(proved.head.head().iat);
+        let judged = |(role, limit)| (role, Freshness { age, limit });
+        proved.staleness.limits().into_iter().map(judged).collect()
+    }
+
+    /// Whether a replica that is too old is no longer decided from.
+    #[must_use]
+    pub fn denies_when_stale(&self) -> bool {
+        self.proved.as_ref().is_some_and(|proved| proved.staleness.at_limit == AtLimit::Deny)
+    }
+
+    /// Until when it may be rested on by the role that may rest on it longest.
+    #[must_use]
+    pub fn horizon(&self) -> Option<Time> {
+        let proved = self.proved.as_ref()?;
+        let longest = proved.staleness.limits().into_iter().map(|(_, limit)| limit).max()?;
+        Some(proved.head.head().iat.plus(longest))
     }
 
     /// How many tokens it knows, dead ones included.

@@ -200,6 +200,7 @@ mod tests {
 
     fn decision(reason: Reason) -> Decision {
         Decision {
+            freshness: None,
             reason,
             token: Some(TokenId::new("tok_a").unwrap()),
             generation: Some(1),

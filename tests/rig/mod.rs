@@ -70,6 +70,12 @@ impl Running {
         self.0.wait().unwrap()
     }
 
+    /// Sends it a signal, by name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
     pub fn ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }

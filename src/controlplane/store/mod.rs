@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0004_audit_log.sql"),
     include_str!("0005_teams.sql"),
     include_str!("0006_glass.sql"),
+    include_str!("0007_oldest_delta.sql"),
 ];
 
 /// The control plane's database.

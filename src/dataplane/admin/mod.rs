@@ -22,6 +22,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
 use axum::serve::IncomingStream;
 use tokio::net::UnixListener;
+use tokio::sync::Notify;
 
 pub use reload::{AskError, ask_for_reload};
 
@@ -55,6 +56,8 @@ pub struct Administration {
     pub key: PublicKey,
     /// The clock.
     pub clock: Clock,
+    /// Has sync ask anew.
+    pub wake: Arc<Notify>,
     /// Who may administer.
     pub allowed: Arc<Allowed>,
     /// What reads the configuration again.
@@ -132,6 +135,8 @@ pub fn router(administration: Arc<Administration>) -> Router {
         .route("/v1/status", get(status::status))
         .route("/v1/check", post(check::check))
         .route("/v1/replica", get(replica::show))
+        .route("/v1/replica/forks", get(replica::forks))
+        .route("/v1/replica/reset", post(replica::reset))
         .route("/v1/replica/verify", post(replica::prove))
         .route("/v1/replica/export", get(replica::export))
         .route("/v1/replica/import", post(replica::import).layer(DefaultBodyLimit::max(MAX_BUNDLE)))

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::{Administration, off_reactor, problem};
 use crate::dataplane::replication::Proof;
-use crate::dataplane::store::{Origin, StoreError};
+use crate::dataplane::store::{ForkedHead, Origin, StoreError};
 use crate::protocol::bundle::MEDIA_TYPE;
 
 pub(super) async fn show(State(administration): State<Arc<Administration>>) -> Response {
@@ -59,4 +59,24 @@ pub(super) async fn import(
     })
     .await
     .map(Json)
+}
+
+pub(super) async fn forks(
+    State(administration): State<Arc<Administration>>,
+) -> Result<Json<Vec<ForkedHead>>, Response> {
+    let replication = Arc::clone(&administration.replication);
+    off_reactor(move || replication.forks()).await.map(Json)
+}
+
+/// Lets the replica go, and takes up what is in the directory of keys by now.
+pub(super) async fn reset(State(administration): State<Arc<Administration>>) -> Response {
+    let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
+    match off_reactor(move || replication.forget(now)).await {
+        Ok(()) => {
+            tracing::warn!("the replica was let go by an operator on this host");
+            administration.wake.notify_one();
+            Json(serde_json::json!({ "reset": true })).into_response()
+        }
+        Err(problem) => problem,
+    }
 }

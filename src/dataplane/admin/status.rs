@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Serialize;
 
 use super::Administration;
-use crate::dataplane::alarm::Alarm;
+use crate::dataplane::alarm::{Alarm, AlarmKind};
 use crate::dataplane::live::{Persisted, Standing};
 use crate::protocol::time::Time;
 
@@ -22,6 +22,9 @@ pub(super) struct Status {
     control_plane: Standing,
     replica: Option<ReplicaStatus>,
     persisted: Option<Persisted>,
+    staleness: Vec<RoleFreshness>,
+    clock_trusted: bool,
+    forks: u64,
     audit_failing: bool,
     alarms: Vec<Alarm>,
 }
@@ -37,14 +40,35 @@ struct ReplicaStatus {
     tokens: usize,
 }
 
+/// How long a role may still rest on the replica.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RoleFreshness {
+    role: String,
+    limit_seconds: i64,
+    left_seconds: i64,
+    /// Three quarters of the time are over.
+    warning: bool,
+}
+
 pub(super) async fn status(State(administration): State<Arc<Administration>>) -> Json<Status> {
     let live = administration.replication.live();
     let (snapshot, time) = (live.snapshot(), (administration.clock)());
+    let freshness = snapshot.freshness(live.now(time).effective()).into_iter();
+    let staleness = freshness
+        .map(|(role, freshness)| RoleFreshness {
+            role,
+            limit_seconds: freshness.limit,
+            left_seconds: freshness.left(),
+            warning: freshness.near(),
+        })
+        .collect();
+    let forks = live.alarms.count(AlarmKind::Fork);
     let replica = snapshot.head().map(|head| ReplicaStatus {
         version: head.head().version,
         signed_at: head.head().iat,
         age_seconds: time.since(head.head().iat),
-        keyset: head.head().keyset,
+        keyset: snapshot.keyset_version(),
         records: head.head().count,
         tokens: snapshot.token_count(),
     });
@@ -57,6 +81,9 @@ pub(super) async fn status(State(administration): State<Arc<Administration>>) ->
         control_plane: live.standing(),
         replica,
         persisted: live.on_disk(),
+        staleness,
+        clock_trusted: live.now(time).trusted(),
+        forks,
         audit_failing: administration.audit.failing(),
         alarms: live.alarms.latest(),
     })

@@ -14,6 +14,7 @@ pub use reason::Reason;
 
 use super::routes::CanonicalPath;
 use super::snapshot::{Deployment, Grant, Granted, Local, Proved, Snapshot};
+use super::staleness::{AtLimit, Freshness};
 use crate::protocol::glass::GlassState;
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::permission::Permission;
@@ -62,7 +63,7 @@ impl Now {
         self.wall.max(self.floor)
     }
 
-    /// Whether the clock is not behind what is known to have passed.
+    /// Whether the clock is not far behind what is known to have passed.
     #[must_use]
     pub fn trusted(self) -> bool {
         self.wall.plus(CLOCK_TOLERANCE) >= self.floor
@@ -92,6 +93,8 @@ pub struct Decision {
     pub permission: Option<Permission>,
     /// What its token may do in all, once its roles were found.
     pub granted: Granted,
+    /// How old the replica was, against what the role may rest on, once that was looked at.
+    pub freshness: Option<Freshness>,
     /// Whether it may change something; what is not known to be a read counts as if it did.
     pub mutating: bool,
 }
@@ -118,6 +121,7 @@ pub fn decide(token: Option<&[u8]>, facts: &RequestFacts<'_>, snapshot: &Snapsho
         path: None,
         permission: None,
         granted: Granted::default(),
+        freshness: None,
         mutating: !matches!(facts.method, "GET" | "HEAD"),
     };
     let step = Step { facts, now, decision: &mut decision };
@@ -227,9 +231,11 @@ impl Step<'_> {
         }
     }
 
-    fn freshness(&self, grant: &Grant, proved: &Proved) -> Result<(), Reason> {
-        let age = self.now.effective().since(proved.head.head().iat);
-        if age > proved.staleness.limit(grant.record.role.id.name()) {
+    fn freshness(&mut self, grant: &Grant, proved: &Proved) -> Result<(), Reason> {
+        let limit = proved.staleness.limit(grant.record.role.id.name());
+        let freshness = Freshness { age: self.now.effective().since(proved.head.head().iat), limit };
+        self.decision.freshness = Some(freshness);
+        if freshness.over() && proved.staleness.at_limit == AtLimit::Deny {
             Err(Reason::ReplicaStale)
         } else {
             Ok(())

@@ -80,8 +80,15 @@ impl Face {
             plain(StatusCode::SERVICE_UNAVAILABLE, "no replica yet\n")
         } else if self.authorizer.audit.failing() {
             plain(StatusCode::SERVICE_UNAVAILABLE, "the audit log can't be written\n")
+        } else if !self.authorizer.live.now((self.authorizer.clock)()).trusted() {
+            plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the clock is behind the time that is known to have passed\n",
+            )
+        } else if self.authorizer.live.useless((self.authorizer.clock)()) {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "the replica is older than any role may rest on\n")
         } else {
-            plain(StatusCode::OK, "ready\n")
+            plain(StatusCode::OK, self.authorizer.live.standing().state.ready())
         }
     }
 

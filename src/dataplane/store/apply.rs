@@ -42,7 +42,13 @@ impl ReplicaStore {
         check(&head, &keyset, origin, now)?;
         if let Some(have) = &have {
             match self.compare(have, &signed, now)? {
-                Compared::Nothing => return Ok(Taken::default()),
+                // Read to its end all the same: whoever handed over half a file is told.
+                Compared::Nothing => {
+                    return reader
+                        .try_for_each(|change| change.map(drop))
+                        .map(|()| Taken::default())
+                        .map_err(Into::into);
+                }
                 Compared::News => {}
             }
         }

@@ -43,6 +43,20 @@ impl State {
     }
 }
 
+impl State {
+    /// What a node that can decide says of itself when it is asked whether it is ready.
+    #[must_use]
+    pub const fn ready(self) -> &'static str {
+        match self {
+            Self::Connecting => "ready; connecting to the control plane\n",
+            Self::Live => "ready\n",
+            Self::Degraded => "ready; degraded: the replica could not be renewed\n",
+            Self::Offline => "ready; offline: the control plane can't be reached\n",
+            Self::Stale => "ready; stale: the replica's head is past its lifetime\n",
+        }
+    }
+}
+
 /// What came of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
