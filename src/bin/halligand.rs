@@ -124,7 +124,7 @@ fn main() -> ExitCode {
                 StartError::State { .. }
                 | StartError::Store(_)
                 | StartError::Audit(_)
-                | StartError::Revocations(_)
+                | StartError::Recovery(_)
                 | StartError::Glass(_) => exit::IOERR,
             };
             exit::fail("halligand", code, &error)

@@ -1,8 +1,8 @@
 //! The command line: what the nouns of `halligan` do.
 //!
 //! `token`, `role`, `organization`, `workspace`, `deployment`, `data-plane`, `node`, `user` and `team` talk to the control
-//! plane; `status`, `check`, `revoke`, `glass`, `replica` and `audit` to the daemon of this host, through its Unix socket;
-//! `key` to nobody.
+//! plane; `status`, `check`, `revoke`, `glass`, `outage`, `replica` and `audit` to the daemon of this host, through its
+//! Unix socket; `key` to nobody.
 
 mod audit;
 mod audit_log;
@@ -18,6 +18,7 @@ mod host;
 mod key;
 mod manual;
 mod node;
+mod outage;
 mod output;
 mod replica;
 mod revoke;
@@ -133,6 +134,9 @@ enum Noun {
     /// Break and seal the glass of this host's deployments, and show how it stands.
     #[command(subcommand)]
     Glass(glass::Verb),
+    /// What happened while the control plane could not be reached.
+    #[command(subcommand)]
+    Outage(outage::Verb),
     /// Show, verify, export and import this host's replica.
     #[command(subcommand)]
     Replica(replica::Verb),
@@ -191,6 +195,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Noun::Check(question) => return check::run(question, &global.host()?, output).await,
         Noun::Revoke(arguments) => revoke::run(arguments, &global.host()?, output).await?,
         Noun::Glass(verb) => glass::run(verb, &global.host()?, output).await?,
+        Noun::Outage(verb) => outage::run(verb, &global, output).await?,
         Noun::Replica(verb) => replica::run(verb, &global.host()?, output).await?,
         Noun::Audit(verb) => return audit::run(verb, &global.host()?, output).await,
         Noun::SupportBundle(arguments) => support_bundle::run(arguments, &global.host()?, output).await?,

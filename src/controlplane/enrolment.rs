@@ -205,8 +205,8 @@ impl ControlPlane {
         Ok(id)
     }
 
-    /// Finds out whether a bearer token is that of a living node of `data_plane`.
-    pub(super) fn authenticate_node(&self, bearer: &[u8], data_plane: &str) -> Result<(), Error> {
+    /// Finds out which living node of `data_plane` a bearer token is of.
+    pub(super) fn authenticate_node(&self, bearer: &[u8], data_plane: &str) -> Result<String, Error> {
         let refused = Error::Unauthenticated("the node's proof does not hold");
         let text = std::str::from_utf8(bearer)
             .map_err(|_| Error::Unauthenticated("the node's proof does not hold"))?;
@@ -221,7 +221,7 @@ impl ControlPlane {
             let key = serde_json::from_str::<Jwk>(&key).ok().and_then(|jwk| PublicKey::from_jwk(&jwk).ok());
             if let Some(claims) = key.and_then(|key| prove(text, &key)) {
                 self.timely(&claims, &self.issuer)?;
-                return if claims.iss == id && claims.sub == id { Ok(()) } else { Err(refused) };
+                return if claims.iss == id && claims.sub == id { Ok(id) } else { Err(refused) };
             }
         }
         Err(refused)

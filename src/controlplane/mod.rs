@@ -3,6 +3,7 @@
 //! Its methods are synchronous: each is one SQLite transaction, in which a change and the replica's new version and
 //! digest stand or fall together. The HTTP layer calls them off the reactor.
 
+pub mod announcements;
 pub mod audit_log;
 mod authentication;
 pub mod authorization;
@@ -12,12 +13,15 @@ pub mod data_planes;
 pub mod deployments;
 pub mod enrolment;
 pub mod error;
+pub mod events;
 pub mod feed;
 pub mod http;
 pub mod organizations;
+pub mod outages;
 pub mod page;
 pub mod publish;
 pub mod recover;
+pub mod revocations;
 pub mod roles;
 pub mod server;
 pub mod signing;
@@ -49,6 +53,8 @@ pub struct ControlPlane {
     issuer: String,
     clock: Clock,
     rng: Mutex<Box<dyn CryptoRng + Send>>,
+    /// Whether anyone is to be told of uses.
+    announces: bool,
 }
 
 impl ControlPlane {
@@ -62,7 +68,15 @@ impl ControlPlane {
         rng: Box<dyn CryptoRng + Send>,
     ) -> Self {
         let signing = RwLock::new(Arc::new(signing));
-        Self { store, signing, spool: Spool::default(), issuer, clock, rng: Mutex::new(rng) }
+        let spool = Spool::default();
+        Self { store, signing, spool, issuer, clock, rng: Mutex::new(rng), announces: false }
+    }
+
+    /// The same, which queues announcements for someone to deliver them.
+    #[must_use]
+    pub fn announcing(mut self) -> Self {
+        self.announces = true;
+        self
     }
 
     /// Its public URL.

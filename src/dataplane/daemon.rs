@@ -27,10 +27,11 @@ use super::http::{Face, Workers};
 use super::identity::{Absent, Identity, IdentityError, make_node_key, read_node_key, readable_roots};
 use super::live::Live;
 use super::metrics::Metrics;
+use super::outage::OutageError;
 use super::proof::{Nonces, Prover};
+use super::reconcile::Reconciler;
 use super::reload::Reload;
 use super::replication::Replication;
-use super::revocation::{LedgerError, Revocations};
 use super::routes::MapsError;
 use super::snapshot::Snapshot;
 use super::staleness::Staleness;
@@ -75,15 +76,15 @@ pub enum StartError {
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// The local revocations.
-    #[error(transparent)]
-    Revocations(#[from] LedgerError),
     /// The way to the control plane.
     #[error(transparent)]
     Upstream(UpstreamError),
     /// The broken glass.
     #[error(transparent)]
     Glass(#[from] GlassError),
+    /// The local revocations, or the outages it has lived through.
+    #[error(transparent)]
+    Recovery(#[from] OutageError),
     /// The control plane, while enrolling.
     #[error("this node is not enrolled, and can't be: {0}")]
     Enrol(#[from] UpstreamError),
@@ -146,7 +147,7 @@ pub struct Daemon {
     serving: Vec<JoinHandle<()>>,
     sync: JoinHandle<()>,
     keeper: JoinHandle<()>,
-    /// What looks at the clocks and at the keys.
+    /// What looks at the clocks and at the keys, and what reconciles.
     background: Vec<JoinHandle<()>>,
 }
 
@@ -168,22 +169,17 @@ impl Daemon {
         let (pinned, faults) = readable_roots(&config.trust.root_keys, config.trust.threshold)?;
         let routes = config.route_maps()?;
         let table = config.file.as_deref().map(Config::table).transpose()?.unwrap_or_default();
-        let (urls, ca_file) = (config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref());
-        let upstream =
-            Upstream::new(urls, ca_file, state.clone(), Patience::default()).map_err(StartError::Upstream)?;
-        let (identity, key) = identify(&config, &upstream, clock(), &mut rng).await?;
+        let upstream = way_up(&config)?;
+        let prover = Arc::new(identify(&config, &upstream, clock(), &mut rng).await?);
+        let (identity, key) = (prover.identity.clone(), Arc::clone(&prover.key));
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
         live.change_local(|local| local.routes = routes);
         left_out(&live, &faults, clock());
         let staleness = config.staleness();
         let store = open_replica(&state.join("replica.db"), &identity, &pinned, &staleness, &live, clock())?;
-        let nonces = Nonces::new(&mut rng);
-        let prover = Arc::new(Prover { identity: identity.clone(), key: Arc::clone(&key), nonces });
-        // Before anything is answered: what was revoked here stays so.
-        let path = state.join("revocations.db");
-        let revocations = Arc::new(Revocations::open(&path, Arc::clone(&live), prover)?);
         let audit_path = state.join("audit.db");
         let audit = Arc::new(open_audit(&audit_path, &config, &identity, &key, &clock, &live)?);
+        let reconciler = Reconciler::open(&state, prover, &live, &clock)?;
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
         let authorizer = Arc::new(Authorizer {
             live: Arc::clone(&live),
@@ -213,7 +209,7 @@ impl Daemon {
         sockets.warn_of_the_rest();
         let failed = |source| StartError::Listen { address: socket.display().to_string(), source };
         let wake: Arc<Notify> = Arc::default();
-        let background = background(&config.trust, &replication, &clock, &wake);
+        let mut background = background(&config.trust, &replication, &clock, &wake);
         let allowed = Arc::new(Allowed::new(config.admin.allow_uids).map_err(failed)?);
         let reload = Arc::new(Reload {
             file: config.file,
@@ -225,7 +221,8 @@ impl Daemon {
         });
         let administration = Arc::new(Administration {
             replication: Arc::clone(&replication),
-            revocations,
+            revocations: Arc::clone(&reconciler.revocations),
+            outages: Arc::clone(&reconciler.outages),
             keeper: Arc::clone(&keeper),
             audit: Arc::clone(&audit),
             audit_path,
@@ -241,9 +238,11 @@ impl Daemon {
             None => (admin::listen(&socket).await.map_err(failed)?, true),
         };
         serving.push(serve_admin(listener, administration, stopped));
+        background.push(tokio::spawn(Arc::clone(&reconciler).run(Arc::clone(&upstream))));
         let follower = Follower {
             replication: Arc::clone(&replication),
-            upstream: Arc::new(upstream),
+            upstream,
+            reconciler,
             identity,
             key,
             clock: Arc::clone(&clock),
@@ -559,13 +558,20 @@ fn set_aside(path: &Path, now: Time) -> Result<PathBuf, StartError> {
     Ok(aside)
 }
 
-/// Who the node is, and its key. Makes a key and enrols where there is no identity yet.
+/// The way to the control plane.
+fn way_up(config: &Config) -> Result<Arc<Upstream>, StartError> {
+    let (urls, ca_file) = (config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref());
+    let upstream = Upstream::new(urls, ca_file, config.state_dir.clone(), Patience::default());
+    upstream.map(Arc::new).map_err(StartError::Upstream)
+}
+
+/// Who the node is, and what it proves that with. Makes a key and enrols where there is no identity yet.
 async fn identify(
     config: &Config,
     upstream: &Upstream,
     now: Time,
     rng: &mut (dyn CryptoRng + Send),
-) -> Result<(Identity, Arc<SigningKey>), StartError> {
+) -> Result<Prover, StartError> {
     let (state, key_file) = (&config.state_dir, config.key_file());
     let path = state.join("node.json");
     let known = Identity::read(&path)?;
@@ -579,7 +585,7 @@ async fn identify(
         identity.write(&path)?;
         identity
     };
-    Ok((identity, Arc::new(key)))
+    Ok(Prover { identity, key: Arc::new(key), nonces: Nonces::new(rng) })
 }
 
 async fn enrol(

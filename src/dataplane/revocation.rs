@@ -278,9 +278,9 @@ impl Revocations {
         self.select("number > ?1", number, limit)
     }
 
-    /// What the control plane has not been told of, at most `limit`.
-    pub fn unanswered(&self, limit: usize) -> Result<Vec<Numbered>, LedgerError> {
-        self.select("number > ?1 AND answer IS NULL", 0, limit)
+    /// What is held after place `number` and the control plane has not been told of, at most `limit`.
+    pub fn unanswered(&self, number: u64, limit: usize) -> Result<Vec<Numbered>, LedgerError> {
+        self.select("number > ?1 AND answer IS NULL", number, limit)
     }
 
     fn select(&self, which: &str, number: u64, limit: usize) -> Result<Vec<Numbered>, LedgerError> {

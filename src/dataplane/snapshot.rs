@@ -191,6 +191,13 @@ impl Snapshot {
         self.proved.as_ref().map_or_else(Arc::default, |proved| Arc::clone(&proved.signers))
     }
 
+    /// When a token was revoked, as far as it is known here.
+    #[must_use]
+    pub fn ended(&self, token: &TokenId) -> Option<Time> {
+        let above = self.proved.as_ref().and_then(|proved| proved.grants.get(token)?.record.revoked_at);
+        above.into_iter().chain(self.local.revoked.get(token).copied()).min()
+    }
+
     /// Whether it knows a token, dead or alive.
     #[must_use]
     pub fn knows(&self, token: &TokenId) -> bool {

@@ -13,9 +13,11 @@ use tokio::sync::Notify;
 use self::state::{Outcome, Progress};
 use super::Clock;
 use super::identity::Identity;
+use super::reconcile::Reconciler;
 use super::replication::Replication;
 use super::store::{Origin, StoreError};
 use super::upstream::{Upstream, UpstreamError};
+use crate::protocol::event::Connectivity;
 use crate::protocol::id::{NodeId, random_id};
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::SigningKey;
@@ -80,6 +82,8 @@ pub struct Follower<R> {
     pub replication: Arc<Replication>,
     /// The way to the control plane.
     pub upstream: Arc<Upstream>,
+    /// What tells the control plane what it does not know.
+    pub reconciler: Arc<Reconciler>,
     /// Who the node is.
     pub identity: Identity,
     /// Its key.
@@ -129,6 +133,9 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
 
     /// One exchange: the node sends first what the control plane does not know, then takes what it does not know itself.
     async fn round(&mut self, hold: bool) -> Result<(), SyncError> {
+        if self.replication.live().connectivity() != Connectivity::Online {
+            self.reconciler.send_first(&self.upstream).await?;
+        }
         self.receive(hold).await
     }
 

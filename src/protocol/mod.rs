@@ -2,7 +2,8 @@
 //!
 //! Read it in the order a token's bytes take: [`jws`] proves who signed, [`token`] what was signed, [`role`] and
 //! [`permission`] what it allows. Then how a data plane comes to know: [`record`], [`digest`], [`head`], [`keyset`],
-//! [`bundle`]; what stands before a deployment: [`glass`]; and what it says back: [`event`], [`revocation`], [`reconciliation`].
+//! [`bundle`]; what stands before a deployment: [`glass`]; and what it says back: [`event`], [`revocation`],
+//! [`reconciliation`], [`outage`].
 
 pub mod bundle;
 pub mod digest;
@@ -13,6 +14,7 @@ pub mod id;
 pub mod jws;
 pub mod key;
 pub mod keyset;
+pub mod outage;
 pub mod permission;
 pub mod reconciliation;
 pub mod record;

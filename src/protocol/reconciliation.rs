@@ -15,6 +15,7 @@ pub const MAX_BYTES: usize = 2 << 20;
 
 /// Where a node's audit log stands above: the last event that arrived, and what its line hashes to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 pub struct Position {
     /// The event's place; 0 before the first.
     pub sequence: u64,
@@ -24,6 +25,7 @@ pub struct Position {
 
 /// What became of a revocation above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The token is revoked by it.
@@ -59,6 +61,7 @@ impl Outcome {
 
 /// An alarm of a node, as it stands in an outage's report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AlarmNote {
     /// When it last happened.
@@ -76,6 +79,7 @@ pub const MAX_ALARMS: usize = 32;
 
 /// What a node states of an outage once it is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct OutageStatement {
     /// Its id, `out_…`.
@@ -101,10 +105,13 @@ pub struct OutageStatement {
 
 /// A token and the node that revoked it, as they name a revocation between two who both hold it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 pub struct RevocationAnswer {
     /// The node it was made on.
+    #[cfg_attr(feature = "control", schema(value_type = String))]
     pub node: NodeId,
     /// The token.
+    #[cfg_attr(feature = "control", schema(value_type = String))]
     pub token: TokenId,
     /// What became of it.
     pub outcome: Outcome,

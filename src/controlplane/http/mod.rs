@@ -12,6 +12,7 @@ mod limits;
 mod nodes;
 mod openapi;
 mod problem;
+mod reconciliation;
 mod recording;
 mod roles;
 mod schemas;
@@ -104,6 +105,8 @@ fn people() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(estate::list_data_planes, estate::create_data_plane))
         .routes(routes!(estate::show_data_plane))
         .routes(routes!(estate::create_enrolment_token))
+        .routes(routes!(reconciliation::list_outages))
+        .routes(routes!(reconciliation::show_outage))
         .routes(routes!(estate::list_nodes, estate::create_node))
         .routes(routes!(estate::retire_node))
         .routes(routes!(dag_tags::show_dag_tags, dag_tags::publish_dag_tags))
@@ -128,7 +131,12 @@ fn people() -> OpenApiRouter<Arc<ControlPlane>> {
 
 /// Calls of nodes.
 fn nodes() -> OpenApiRouter<Arc<ControlPlane>> {
-    OpenApiRouter::new().routes(routes!(nodes::enrol)).routes(routes!(nodes::feed))
+    OpenApiRouter::new()
+        .routes(routes!(nodes::enrol))
+        .routes(routes!(nodes::feed))
+        .routes(routes!(reconciliation::events))
+        .routes(routes!(reconciliation::revocations))
+        .routes(routes!(reconciliation::outage))
 }
 
 async fn off_reactor<T: Send + 'static>(

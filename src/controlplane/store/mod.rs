@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0005_teams.sql"),
     include_str!("0006_glass.sql"),
     include_str!("0007_oldest_delta.sql"),
+    include_str!("0008_reconciliation.sql"),
 ];
 
 /// The control plane's database.

@@ -7,6 +7,7 @@ pub(super) mod effective;
 mod grants;
 mod issue;
 mod list;
+mod revoke;
 mod roles;
 mod rotate;
 mod update;

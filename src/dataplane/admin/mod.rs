@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod glass;
+mod outage;
 mod reload;
 mod replica;
 mod revocation;
@@ -30,6 +31,7 @@ use super::Clock;
 use super::audit::AuditLog;
 use super::glass::Keeper;
 use super::identity::Identity;
+use super::outage::Outages;
 use super::reload::Reload;
 use super::replication::Replication;
 use super::revocation::Revocations;
@@ -46,6 +48,8 @@ pub struct Administration {
     pub revocations: Arc<Revocations>,
     /// The broken glass, and what records its changes.
     pub keeper: Arc<Keeper>,
+    /// The outages it has lived through.
+    pub outages: Arc<Outages>,
     /// The audit log.
     pub audit: Arc<AuditLog>,
     /// Its database.
@@ -143,6 +147,8 @@ pub fn router(administration: Arc<Administration>) -> Router {
         .route("/v1/revocations", get(revocation::list).post(revocation::revoke))
         .route("/v1/glass", get(glass::list))
         .route("/v1/glass/{deployment}", put(glass::shatter).delete(glass::seal))
+        .route("/v1/outages", get(outage::list))
+        .route("/v1/outages/{id}", get(outage::show))
         .route("/v1/audit", get(audit::tail))
         .route("/v1/audit/verify", post(audit::verify))
         .route("/v1/reload", post(reload::reload))

@@ -5,6 +5,7 @@
 //! At intervals the node signs where its log stands, so that even its end can't be cut off unseen.
 
 mod read;
+mod uploaded;
 mod verify;
 mod writer;
 
@@ -24,6 +25,7 @@ use crate::protocol::id::NodeId;
 use crate::protocol::key::SigningKey;
 
 pub use read::events;
+pub use uploaded::{Extent, extent, set_uploaded, uploaded};
 pub use verify::{Fault, Report, verify};
 use writer::Writer;
 
@@ -117,6 +119,7 @@ impl AuditLog {
              CREATE TABLE IF NOT EXISTS checkpoint (sequence INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
              CREATE TABLE IF NOT EXISTS boot (number INTEGER PRIMARY KEY) STRICT;",
         )?;
+        connection.execute_batch(uploaded::SCHEMA)?;
         // An event's id is given before the event has its place. The time of the start makes ids unique also when a log
         // was lost; counting on makes them unique when two starts fall into one second.
         let boot = connection.query_row(

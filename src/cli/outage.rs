@@ -1,0 +1,186 @@
+//! `halligan outage`: what happened while the control plane could not be reached.
+
+mod page;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::Global;
+use super::failure::Failure;
+use super::output::{Column, Output, line};
+use crate::protocol::outage::{OutageState, Report};
+
+/// The help both verbs end with.
+const WHOM: &str = "This host's daemon knows what happened on it; the control plane knows it of every node, with the names of tokens and \
+                    with what had been revoked meanwhile.";
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// List outages, newest first.
+    #[command(after_help = WHOM)]
+    List {
+        /// Ask the control plane about all nodes, instead of this host's daemon.
+        #[arg(long)]
+        control_plane: bool,
+    },
+    /// Show an outage: its window, uses, late uses, revocations, alarms, and a timeline of it all.
+    #[command(after_help = "Examples:
+  halligan outage show out_…                         what this host knows
+  halligan outage show out_… --control-plane --html outage.html")]
+    Show {
+        /// The outage's id; the latest one, if none is named.
+        id: Option<String>,
+        /// Ask the control plane, instead of this host's daemon.
+        #[arg(long)]
+        control_plane: bool,
+        /// Write a page for a browser into this file; it needs nothing beside it.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
+}
+
+const LIST: [Column; 8] = [
+    ("ID", "id"),
+    ("NODE", "nodeId"),
+    ("STATE", "state"),
+    ("BEGAN", "beganAt"),
+    ("ENDED", "endedAt"),
+    ("USES", "uses"),
+    ("LATE", "lateUses"),
+    ("REVOKED", "revocations"),
+];
+
+/// Where outages are asked about.
+async fn ask(global: &Global, control_plane: bool, path: &str) -> Result<Value, Failure> {
+    if control_plane {
+        global.control()?.organization_call(Method::GET, path, None).await
+    } else {
+        global.host()?.call(Method::GET, &format!("/v1{path}"), None).await
+    }
+}
+
+pub(super) async fn run(verb: Verb, global: &Global, output: Output) -> Result<(), Failure> {
+    match verb {
+        Verb::List { control_plane } => {
+            let mut found = ask(global, control_plane, "/outages").await?;
+            if !control_plane {
+                // A host tells all it knows of each; the list shows what the control plane's list does.
+                found.as_array_mut().into_iter().flatten().for_each(summarize);
+            }
+            output.list(&found, &LIST);
+        }
+        Verb::Show { id, control_plane, html } => {
+            let id = match id {
+                Some(id) => id,
+                None => latest(&ask(global, control_plane, "/outages").await?)?,
+            };
+            let found = ask(global, control_plane, &format!("/outages/{id}")).await?;
+            let report: Report = serde_json::from_value(found.clone()).map_err(|error| Failure::Answer {
+                what: "the outage's report".into(),
+                why: error.to_string(),
+            })?;
+            if let Some(path) = html {
+                std::fs::write(&path, page::page(&report))
+                    .map_err(|source| Failure::File { path: path.clone(), source })?;
+                output.say(&format!("wrote {}", path.display()));
+            } else if output.json {
+                output.one(&found, &[]);
+            } else {
+                line(text(&report).trim_end());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn latest(list: &Value) -> Result<String, Failure> {
+    let latest = list.get(0).and_then(|outage| outage["id"].as_str());
+    latest.map(str::to_owned).ok_or_else(|| Failure::Usage("there has been no outage".into()))
+}
+
+fn summarize(report: &mut Value) {
+    let revocations = report["revocations"].as_array().map_or(0, Vec::len);
+    *report = json!({
+        "id": report["id"], "nodeId": report["nodeId"], "dataPlaneId": report["dataPlaneId"], "state": report["state"],
+        "beganAt": report["beganAt"], "endedAt": report["endedAt"], "uses": report["uses"],
+        "lateUses": report["lateUseCount"], "revocations": revocations,
+    });
+}
+
+/// How long it lasted, as people say it.
+fn duration(seconds: i64) -> String {
+    match seconds {
+        ..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// The facts of a report, in the order in which they are read.
+fn facts(report: &Report) -> Vec<(&'static str, String)> {
+    let ended = report.ended_at.map_or_else(
+        || "it lasts".to_owned(),
+        |ended| format!("{ended} ({})", duration(ended.since(report.began_at))),
+    );
+    let node = report
+        .node_name
+        .as_ref()
+        .map_or_else(|| report.node_id.clone(), |name| format!("{} ({name})", report.node_id));
+    let state = match report.state {
+        OutageState::Open => "open: the control plane can't be reached",
+        OutageState::Reconciling => "reconciling: not all of the node's events have arrived above",
+        OutageState::Closed => "closed: all the node's events have arrived above",
+    };
+    vec![
+        ("outage", report.id.clone()),
+        ("node", node),
+        ("data plane", report.data_plane_id.clone()),
+        ("state", state.to_owned()),
+        ("last contact", report.last_contact_at.map_or_else(|| "-".into(), |time| time.to_string())),
+        ("began", report.began_at.to_string()),
+        ("ended", ended),
+        ("cause", report.cause.clone()),
+        ("uses", report.uses.to_string()),
+        ("late uses", report.late_use_count.to_string()),
+        ("revocations", report.revocations.len().to_string()),
+        ("alarms", report.alarms.len().to_string()),
+        ("log", log(report)),
+    ]
+}
+
+fn log(report: &Report) -> String {
+    match report.log_faults.as_slice() {
+        [] => format!("no gap or fork, through event {}", report.log_through),
+        faults => format!("{} faults, through event {}", faults.len(), report.log_through),
+    }
+}
+
+/// A report for a terminal.
+fn text(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a String can't fail.
+    for (name, value) in facts(report) {
+        let _ = writeln!(text, "{name:<14}{value}");
+    }
+    if !report.tokens.is_empty() {
+        let _ = writeln!(text, "\nTokens");
+    }
+    for token in &report.tokens {
+        let name = token.name.as_deref().unwrap_or("-");
+        let _ = writeln!(
+            text,
+            "  {}  {name}  {} uses, {} to {}",
+            token.token_id, token.count, token.first_at, token.last_at
+        );
+    }
+    let _ = writeln!(text, "\nTimeline");
+    for moment in &report.timeline {
+        let _ = writeln!(text, "  {}  {:<11} {}", moment.time, moment.kind, moment.what);
+    }
+    text
+}

@@ -1,0 +1,307 @@
+//! Outages, as nodes stated them when they were over, and the report of each.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use serde::Serialize;
+
+use super::ControlPlane;
+use super::authorization::{Actor, Operation};
+use super::error::Error;
+use super::events::{Recorded, end_of, use_of};
+use crate::protocol::id::TokenId;
+use crate::protocol::outage::{End, LogFault, MergedRevocation, Opening, OutageState, Report, Use};
+use crate::protocol::reconciliation::{MAX_ALARMS, OutageStatement, Outcome};
+use crate::protocol::time::Time;
+
+/// The most characters that are kept of what a node says in words.
+const MAX_WORDS: usize = 500;
+
+/// An outage in a list.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Outage {
+    /// Its id.
+    pub id: String,
+    /// The node.
+    pub node_id: String,
+    /// The node's name.
+    pub node_name: String,
+    /// The data plane.
+    pub data_plane_id: String,
+    /// How far its reconciliation has come.
+    pub state: OutageState,
+    /// When the control plane was first found not to answer.
+    pub began_at: Time,
+    /// When it answered again.
+    pub ended_at: Time,
+    /// Requests that were allowed.
+    pub uses: u64,
+    /// Uses of tokens after they had been revoked or rotated.
+    pub late_uses: u64,
+    /// Tokens that were revoked on hosts meanwhile.
+    pub revocations: u64,
+    /// Faults of the node's log.
+    pub log_faults: u64,
+}
+
+impl From<Report> for Outage {
+    fn from(report: Report) -> Self {
+        let count = |length| u64::try_from(length).unwrap_or(u64::MAX);
+        Self {
+            revocations: count(report.revocations.len()),
+            log_faults: count(report.log_faults.len()),
+            id: report.id,
+            node_id: report.node_id,
+            node_name: report.node_name.unwrap_or_default(),
+            data_plane_id: report.data_plane_id,
+            state: report.state,
+            began_at: report.began_at,
+            ended_at: report.ended_at.unwrap_or(report.began_at),
+            uses: report.uses,
+            late_uses: report.late_use_count,
+        }
+    }
+}
+
+/// The most outages a list holds, newest first.
+const MAX_LISTED: usize = 200;
+
+struct Stated {
+    node: String,
+    node_name: String,
+    data_plane: String,
+    statement: OutageStatement,
+    closed: bool,
+}
+
+const STATED: &str =
+    "SELECT outage.node, node.name, outage.data_plane, outage.statement, outage.closed_at IS NOT NULL
+    FROM outage JOIN node ON node.id = outage.node JOIN data_plane ON data_plane.id = outage.data_plane
+    WHERE data_plane.organization = ?1";
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<Stated> {
+    let statement: String = row.get(3)?;
+    let statement = serde_json::from_str(&statement).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, error.into())
+    })?;
+    Ok(Stated {
+        node: row.get(0)?,
+        node_name: row.get(1)?,
+        data_plane: row.get(2)?,
+        statement,
+        closed: row.get(4)?,
+    })
+}
+
+/// The outage of a node in which an instant falls.
+pub(super) fn at(connection: &Connection, node: &str, time: Time) -> Result<Option<String>, Error> {
+    Ok(connection
+        .prepare_cached("SELECT id FROM outage WHERE node = ?1 AND began_at <= ?2 AND ended_at >= ?2")?
+        .query_row(params![node, time.unix()], |row| row.get(0))
+        .optional()?)
+}
+
+/// Closes the outages of a node whose last event has arrived.
+pub(super) fn close(transaction: &Transaction<'_>, node: &str, through: u64, now: Time) -> Result<(), Error> {
+    let closed = transaction
+        .prepare_cached(
+            "UPDATE outage SET closed_at = ?3 WHERE node = ?1 AND closed_at IS NULL AND last_sequence <= ?2",
+        )?
+        .execute(params![node, through, now.unix()])?;
+    if closed > 0 {
+        tracing::info!(node, "an outage is reconciled");
+    }
+    Ok(())
+}
+
+fn cut(words: &mut String) {
+    if let Some((end, _)) = words.char_indices().nth(MAX_WORDS) {
+        words.truncate(end);
+    }
+}
+
+impl ControlPlane {
+    /// Takes a node's statement of an outage that is over. Stated again, the later end counts.
+    pub fn take_outage(
+        &self,
+        data_plane: &str,
+        node: &str,
+        mut statement: OutageStatement,
+    ) -> Result<(), Error> {
+        if !crate::protocol::id::is_id(&statement.id) {
+            return Err(Error::invalid("id", "is no identifier"));
+        }
+        if statement.ended_at < statement.began_at {
+            return Err(Error::invalid("endedAt", "is before beganAt"));
+        }
+        cut(&mut statement.cause);
+        statement.alarms.truncate(MAX_ALARMS);
+        for alarm in &mut statement.alarms {
+            cut(&mut alarm.kind);
+            cut(&mut alarm.what);
+        }
+        let now = self.now();
+        let text = serde_json::to_string(&statement).map_err(std::io::Error::from)?;
+        self.store.write(|transaction| {
+            let row = params![
+                node,
+                statement.id,
+                data_plane,
+                statement.began_at.unix(),
+                statement.ended_at.unix(),
+                text,
+                statement.last_sequence,
+                now.unix()
+            ];
+            transaction.execute(
+                "INSERT INTO outage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL) ON CONFLICT (node, id) DO UPDATE SET
+                     ended_at = excluded.ended_at, statement = excluded.statement, last_sequence = excluded.last_sequence
+                 WHERE excluded.ended_at >= ended_at",
+                row,
+            )?;
+            let through = log_through(transaction, node)?;
+            close(transaction, node, through, now)
+        })
+    }
+
+    /// Lists the outages of the organization's nodes, newest first.
+    pub fn list_outages(&self, actor: &Actor, organization: &str) -> Result<Vec<Outage>, Error> {
+        actor.may(Operation::Administer, organization)?;
+        self.store.read(|connection| {
+            let query = format!("{STATED} ORDER BY outage.began_at DESC LIMIT ?2");
+            let stated: Vec<Stated> = connection
+                .prepare_cached(&query)?
+                .query_map(params![organization, MAX_LISTED], read_row)?
+                .collect::<Result<_, _>>()?;
+            stated.into_iter().map(|stated| Ok(report(connection, stated)?.into())).collect()
+        })
+    }
+
+    /// The report of an outage: made from what has arrived so far.
+    pub fn show_outage(&self, actor: &Actor, organization: &str, id: &str) -> Result<Report, Error> {
+        actor.may(Operation::Administer, organization)?;
+        self.store.read(|connection| {
+            let query = format!("{STATED} AND outage.id = ?2");
+            let stated = connection
+                .query_row(&query, [organization, id], read_row)
+                .optional()?
+                .ok_or(Error::NotFound("outage"))?;
+            report(connection, stated)
+        })
+    }
+}
+
+fn log_through(connection: &Connection, node: &str) -> Result<u64, Error> {
+    let through =
+        connection.query_row("SELECT sequence FROM node_log WHERE node = ?1", [node], |row| row.get(0));
+    Ok(through.optional()?.unwrap_or(0))
+}
+
+fn report(connection: &Connection, stated: Stated) -> Result<Report, Error> {
+    let Stated { node, node_name, data_plane, statement, closed } = stated;
+    let opening = Opening {
+        node_id: &node,
+        node_name: Some(node_name),
+        data_plane_id: &data_plane,
+        state: if closed { OutageState::Closed } else { OutageState::Reconciling },
+        statement: &statement,
+        log_through: log_through(connection, &node)?,
+    };
+    let mut report = Report::open(opening);
+    // From its last contact on the node knew nothing new: what it allowed before it noticed may have come too late, too.
+    let from = statement.last_contact_at.unwrap_or(statement.began_at).min(statement.began_at);
+    let lines: Vec<String> = connection
+        .prepare_cached(
+            "SELECT line FROM event WHERE node = ?1 AND time BETWEEN ?2 AND ?3 AND decision = 'allow' ORDER BY time, sequence",
+        )?
+        .query_map(params![node, from.unix(), statement.ended_at.unix()], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let recorded: Vec<Recorded> = lines.iter().filter_map(|line| use_of(line)).collect();
+    let mut names = HashMap::new();
+    let mut ends: HashMap<(TokenId, u32), Option<End>> = HashMap::new();
+    for Recorded { used, .. } in &recorded {
+        if let Entry::Vacant(vacant) = names.entry(used.token_id.clone()) {
+            let name: Option<String> = connection
+                .prepare_cached("SELECT name FROM token WHERE id = ?1")?
+                .query_row([used.token_id.as_str()], |row| row.get(0))
+                .optional()?;
+            vacant.insert(name);
+        }
+        if let Entry::Vacant(vacant) = ends.entry((used.token_id.clone(), used.generation)) {
+            vacant.insert(end_of(connection, used)?);
+        }
+    }
+    let end = |token: &TokenId, generation| ends.get(&(token.clone(), generation)).copied().flatten();
+    let (before, meanwhile): (Vec<_>, Vec<_>) = recorded.into_iter().partition(|recorded| recorded.online);
+    let uses =
+        |recorded: Vec<Recorded>| recorded.into_iter().map(|recorded| recorded.used).collect::<Vec<Use>>();
+    report.add_uses(uses(meanwhile), |token| names.get(token).cloned().flatten(), end);
+    report.add_late_uses(uses(before), end);
+    for revocation in revocations(connection, &data_plane, &node, from, statement.ended_at)? {
+        report.add_revocation(revocation);
+    }
+    for fault in faults(connection, &node, &statement)? {
+        report.add_fault(fault);
+    }
+    Ok(report.finish())
+}
+
+/// Revocations made meanwhile on this node, or brought by it.
+fn revocations(
+    connection: &Connection,
+    data_plane: &str,
+    node: &str,
+    from: Time,
+    to: Time,
+) -> Result<Vec<MergedRevocation>, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT token, node, revoked_at, operator, reason, outcome FROM local_revocation
+         WHERE data_plane = ?1 AND (node = ?2 OR received_from = ?2) AND revoked_at BETWEEN ?3 AND ?4 ORDER BY revoked_at",
+    )?;
+    let rows = statement.query_map(params![data_plane, node, from.unix(), to.unix()], |row| {
+        let token: String = row.get(0)?;
+        let outcome: String = row.get(5)?;
+        let token_id = TokenId::new(&token).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
+        })?;
+        Ok(MergedRevocation {
+            token_id,
+            node_id: row.get(1)?,
+            revoked_at: Time::from_unix(row.get(2)?),
+            operator: row.get(3)?,
+            reason: row.get(4)?,
+            outcome: Outcome::parse(&outcome),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Faults of the log that were noticed in what the node sent of this outage: those at its events, and those that do away
+/// with the order of events altogether.
+fn faults(connection: &Connection, node: &str, statement: &OutageStatement) -> Result<Vec<LogFault>, Error> {
+    let mut rows = connection.prepare_cached(
+        "SELECT sequence, kind, what, noted_at FROM log_fault
+         WHERE node = ?1 AND (sequence BETWEEN ?2 AND ?3 OR noted_at BETWEEN ?4 AND ?5) ORDER BY noted_at, sequence LIMIT 100",
+    )?;
+    // A reconciliation takes a while: a fault noticed within the hour is told with the outage.
+    let rows = rows.query_map(
+        params![
+            node,
+            statement.first_sequence,
+            statement.last_sequence + 1,
+            statement.ended_at.unix(),
+            statement.ended_at.plus(3600).unix()
+        ],
+        |row| {
+            Ok(LogFault {
+                sequence: row.get(0)?,
+                kind: row.get(1)?,
+                what: row.get(2)?,
+                noted_at: Time::from_unix(row.get(3)?),
+            })
+        },
+    )?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

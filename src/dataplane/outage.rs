@@ -1,0 +1,309 @@
+//! Outages, as this node lives through them: when one began and ended, kept across restarts, and what happened meanwhile.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use thiserror::Error;
+
+use super::audit::{AuditError, events, extent};
+use super::live::Live;
+use super::proof::Prover;
+use super::revocation::{LedgerError, Revocations};
+use crate::protocol::event::{Connectivity, Event, EventKind};
+use crate::protocol::outage::{End, Ended, MergedRevocation, Opening, OutageState, Report, Use};
+use crate::protocol::reconciliation::{AlarmNote, MAX_LINES, OutageStatement};
+use crate::protocol::time::Time;
+
+const SCHEMA: &str = "
+-- `ended_at` is NULL while it lasts; `reported_at` while the control plane has not been told.
+CREATE TABLE outage (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, began_at INTEGER NOT NULL, ended_at INTEGER,
+    last_contact_at INTEGER, cause TEXT NOT NULL, first_sequence INTEGER NOT NULL, last_sequence INTEGER NOT NULL,
+    alarms TEXT NOT NULL, reported_at INTEGER) STRICT;
+";
+
+/// Outages that are remembered.
+const REMEMBERED: u64 = 1000;
+
+/// Why outages can't be kept or told.
+#[derive(Debug, Error)]
+pub enum OutageError {
+    /// The database can't be used.
+    #[error("the outages' database can't be used: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The local revocations.
+    #[error(transparent)]
+    Revocations(#[from] LedgerError),
+    /// No such outage.
+    #[error("this node knows of no outage {0}")]
+    Unknown(String),
+}
+
+/// An outage as it is kept.
+struct Kept {
+    statement: OutageStatement,
+    ended: bool,
+    reported: bool,
+}
+
+const COLUMNS: &str =
+    "id, began_at, ended_at, last_contact_at, cause, first_sequence, last_sequence, alarms, reported_at";
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<Kept> {
+    let began_at = Time::from_unix(row.get(1)?);
+    let ended_at: Option<i64> = row.get(2)?;
+    let statement = OutageStatement {
+        id: row.get(0)?,
+        began_at,
+        ended_at: ended_at.map_or(began_at, Time::from_unix),
+        last_contact_at: row.get::<_, Option<i64>>(3)?.map(Time::from_unix),
+        cause: row.get(4)?,
+        first_sequence: row.get(5)?,
+        last_sequence: row.get(6)?,
+        alarms: serde_json::from_str(&row.get::<_, String>(7)?).unwrap_or_default(),
+    };
+    let reported = row.get::<_, Option<i64>>(8)?.is_some();
+    Ok(Kept { statement, ended: ended_at.is_some(), reported })
+}
+
+/// The outages of this node.
+pub struct Outages {
+    connection: Mutex<Connection>,
+    live: Arc<Live>,
+    prover: Arc<Prover>,
+    revocations: Arc<Revocations>,
+    audit_path: PathBuf,
+    /// The log's last event when the control plane was last known to answer.
+    before: Mutex<u64>,
+}
+
+impl Outages {
+    /// Opens the database at `path`, or makes it. One that can't be used is no reason not to serve: it tells of the past
+    /// only, and is begun anew.
+    pub fn open(
+        path: &Path,
+        live: Arc<Live>,
+        prover: Arc<Prover>,
+        revocations: Arc<Revocations>,
+        audit_path: PathBuf,
+    ) -> Result<Self, OutageError> {
+        let opened = begin(path).or_else(|error| {
+            tracing::error!(%error, "the record of outages can't be read and is begun anew");
+            let mut aside = path.as_os_str().to_owned();
+            aside.push(".damaged");
+            // If it can't be moved, opening it fails again, and says so.
+            let _ = std::fs::rename(path, aside);
+            begin(path)
+        });
+        let before = Mutex::new(extent(&audit_path)?.last);
+        Ok(Self { connection: Mutex::new(opened?), live, prover, revocations, audit_path, before })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // Every change is one statement: after a panic the database is as it was before.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how the node stands. An outage begins when the control plane is found not to answer; one that was under way
+    /// when the daemon ended goes on.
+    pub fn observe(&self, now: Time) -> Result<(), OutageError> {
+        let standing = self.live.standing();
+        let connection = self.lock();
+        let open = open_one(&connection)?;
+        match (standing.connectivity, open) {
+            (Connectivity::Offline, None) => {
+                let ended: Option<i64> =
+                    connection.query_row("SELECT max(ended_at) FROM outage", [], |row| row.get(0))?;
+                // What was said to have ended a moment ago is not begun again by a standing that is older.
+                let ended = ended.map_or(Time::default(), Time::from_unix);
+                if standing.connectivity_since <= ended && now.since(ended) < 5 {
+                    return Ok(());
+                }
+                let began_at = standing.connectivity_since.max(ended);
+                let head = self.live.snapshot().head().map(|head| head.head().iat);
+                let last_contact = standing.last_contact.or(head).map(|time| time.min(began_at));
+                let first = *self.before.lock().unwrap_or_else(PoisonError::into_inner) + 1;
+                let cause = standing.last_error.unwrap_or_default();
+                let row = params![
+                    format!("out_{}", self.prover.nonces.next()),
+                    began_at.unix(),
+                    last_contact.map(Time::unix),
+                    cause,
+                    first
+                ];
+                connection.execute(
+                    "INSERT INTO outage (id, began_at, last_contact_at, cause, first_sequence, last_sequence, alarms)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?5 - 1, '[]')",
+                    row,
+                )?;
+                connection.execute(
+                    "DELETE FROM outage WHERE number <= (SELECT max(number) FROM outage) - ?1 AND reported_at IS NOT NULL",
+                    [REMEMBERED],
+                )?;
+            }
+            (Connectivity::Online, Some(open)) => {
+                self.end(&connection, &self.ending(open.statement, standing.connectivity_since)?)?;
+            }
+            (Connectivity::Online, None) => {
+                *self.before.lock().unwrap_or_else(PoisonError::into_inner) = extent(&self.audit_path)?.last;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What is to be told of an outage that is over, or is over if this can be told.
+    pub fn to_report(&self, now: Time) -> Result<Option<OutageStatement>, OutageError> {
+        let connection = self.lock();
+        let query = format!("SELECT {COLUMNS} FROM outage WHERE reported_at IS NULL ORDER BY number LIMIT 1");
+        match connection.query_row(&query, [], read_row).optional()? {
+            Some(kept) if kept.ended => Ok(Some(kept.statement)),
+            Some(kept) => self.ending(kept.statement, now).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// It was told.
+    pub fn reported(&self, statement: &OutageStatement, now: Time) -> Result<(), OutageError> {
+        let connection = self.lock();
+        self.end(&connection, statement)?;
+        connection
+            .execute("UPDATE outage SET reported_at = ?2 WHERE id = ?1", params![statement.id, now.unix()])?;
+        Ok(())
+    }
+
+    fn ending(&self, open: OutageStatement, now: Time) -> Result<OutageStatement, OutageError> {
+        let alarms = self.live.alarms.latest().into_iter().filter(|alarm| alarm.time >= open.began_at);
+        let alarms = alarms
+            .map(|alarm| AlarmNote {
+                time: alarm.time,
+                kind: alarm.kind.as_str().to_owned(),
+                what: alarm.what,
+                times: alarm.times,
+            })
+            .collect();
+        let last_sequence = extent(&self.audit_path)?.last;
+        Ok(OutageStatement { ended_at: now.max(open.began_at), last_sequence, alarms, ..open })
+    }
+
+    fn end(&self, connection: &Connection, statement: &OutageStatement) -> Result<(), OutageError> {
+        let alarms = serde_json::to_string(&statement.alarms).unwrap_or_default();
+        connection.execute(
+            "UPDATE outage SET ended_at = ?2, last_sequence = ?3, alarms = ?4 WHERE id = ?1 AND ended_at IS NULL",
+            params![statement.id, statement.ended_at.unix(), statement.last_sequence, alarms],
+        )?;
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = statement.last_sequence;
+        Ok(())
+    }
+
+    /// The reports of the latest outages, newest first, at most `limit`.
+    pub fn list(&self, limit: usize, now: Time) -> Result<Vec<Report>, OutageError> {
+        let kept: Vec<Kept> = {
+            let connection = self.lock();
+            let query = format!("SELECT {COLUMNS} FROM outage ORDER BY number DESC LIMIT ?1");
+            let mut statement = connection.prepare_cached(&query)?;
+            let rows = statement.query_map([limit], read_row)?;
+            rows.collect::<Result<_, _>>()?
+        };
+        kept.into_iter().map(|kept| self.report(kept, now)).collect()
+    }
+
+    /// The report of an outage, from what this node knows.
+    pub fn show(&self, id: &str, now: Time) -> Result<Report, OutageError> {
+        let kept = {
+            let connection = self.lock();
+            let query = format!("SELECT {COLUMNS} FROM outage WHERE id = ?1");
+            connection.query_row(&query, [id], read_row).optional()?
+        };
+        self.report(kept.ok_or_else(|| OutageError::Unknown(id.to_owned()))?, now)
+    }
+
+    fn report(&self, kept: Kept, now: Time) -> Result<Report, OutageError> {
+        let uploaded = extent(&self.audit_path)?.uploaded;
+        let (statement, state) = if kept.ended {
+            let whole = kept.reported && uploaded >= kept.statement.last_sequence;
+            (kept.statement, if whole { OutageState::Closed } else { OutageState::Reconciling })
+        } else {
+            (self.ending(kept.statement, now)?, OutageState::Open)
+        };
+        let identity = &self.prover.identity;
+        let mut report = Report::open(Opening {
+            node_id: identity.node_id.as_str(),
+            node_name: None,
+            data_plane_id: identity.data_plane_id.as_str(),
+            state,
+            statement: &statement,
+            log_through: uploaded,
+        });
+        let snapshot = self.live.snapshot();
+        let end = |token: &_, _| snapshot.ended(token).map(|at| End { at, how: Ended::Revoked });
+        report.add_uses(self.uses(&statement)?, |_| None, end);
+        let from = statement.last_contact_at.unwrap_or(statement.began_at).min(statement.began_at);
+        for held in self.revocations.list()? {
+            if (from..=statement.ended_at).contains(&held.revoked_at) {
+                report.add_revocation(MergedRevocation {
+                    token_id: held.token_id,
+                    node_id: held.node_id.to_string(),
+                    revoked_at: held.revoked_at,
+                    operator: held.operator,
+                    reason: held.reason,
+                    outcome: held.answer,
+                });
+            }
+        }
+        Ok(report.finish())
+    }
+
+    /// What was allowed meanwhile, by this node's log.
+    fn uses(&self, statement: &OutageStatement) -> Result<Vec<Use>, OutageError> {
+        let mut uses = Vec::new();
+        let mut after = statement.first_sequence.saturating_sub(1);
+        while after < statement.last_sequence {
+            let lines = events(&self.audit_path, i64::try_from(after).unwrap_or(i64::MAX), MAX_LINES)?;
+            if lines.is_empty() {
+                break;
+            }
+            after += lines.len() as u64;
+            uses.extend(lines.iter().filter_map(|line| use_of(line, statement)));
+        }
+        Ok(uses)
+    }
+}
+
+fn use_of(line: &str, statement: &OutageStatement) -> Option<Use> {
+    let event: Event = serde_json::from_str(line).ok()?;
+    let allowed = event.kind == EventKind::Decision && event.decision.as_deref() == Some("allow");
+    let meanwhile = event.connectivity != Connectivity::Online
+        && (statement.began_at..=statement.ended_at).contains(&event.time);
+    if !allowed || !meanwhile {
+        return None;
+    }
+    Some(Use {
+        time: event.time,
+        event_id: event.id,
+        token_id: event.token?,
+        generation: event.generation.unwrap_or(0),
+        deployment_id: event.deployment.map(|id| id.to_string()),
+        method: event.method,
+        path: event.path,
+        client: event.client.map(|client| client.to_string()),
+    })
+}
+
+fn begin(path: &Path) -> Result<Connection, OutageError> {
+    let connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version == 0 {
+        connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = 1; COMMIT;"))?;
+    }
+    Ok(connection)
+}
+
+fn open_one(connection: &Connection) -> Result<Option<Kept>, OutageError> {
+    let query = format!("SELECT {COLUMNS} FROM outage WHERE ended_at IS NULL ORDER BY number LIMIT 1");
+    Ok(connection.query_row(&query, [], read_row).optional()?)
+}

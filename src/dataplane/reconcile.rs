@@ -1,0 +1,285 @@
+//! Reconciliation: the node sends what its control plane does not know, in this order: revocations, the statement of an
+//! outage that is over, events. Everything can be sent twice, and is taken in once.
+//!
+//! What to send and what an answer means is decided here without a network: a [`Round`] gives a [`Call`] and takes its
+//! answer. [`Reconciler::send`] carries them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Method;
+use thiserror::Error;
+
+use super::Clock;
+use super::audit::{AuditError, events, extent, set_uploaded};
+use super::live::Live;
+use super::outage::{OutageError, Outages};
+use super::proof::Prover;
+use super::revocation::{LedgerError, Revocations};
+use super::upstream::{Upstream, UpstreamError};
+use crate::protocol::event::{Connectivity, line_hash};
+use crate::protocol::reconciliation::{MAX_BYTES, MAX_LINES, OutageStatement, Position, RevocationAnswer};
+use crate::protocol::time::Time;
+
+/// How often events are sent while the control plane answers.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// How often the node looks how it stands.
+const LOOK: Duration = Duration::from_millis(500);
+/// Calls before the first download after an outage: what is left goes up while the node is in sync again.
+const FIRST_CALLS: usize = 8;
+/// How often in a round the control plane may send the node back to an earlier event.
+const MAX_REWINDS: usize = 3;
+
+/// Why nothing more was sent. It is tried again.
+#[derive(Debug, Error)]
+pub enum ReconcileError {
+    /// The control plane.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// The local revocations.
+    #[error(transparent)]
+    Revocations(#[from] LedgerError),
+    /// The outages.
+    #[error(transparent)]
+    Outages(#[from] OutageError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// An answer that is not understood.
+    #[error("the control plane's answer is not understood: {0}")]
+    Answer(#[from] serde_json::Error),
+    /// The control plane sends the node back and forth.
+    #[error("the control plane asks for the same events again and again")]
+    Rewinds,
+    /// A thread ended.
+    #[error("the thread of the databases ended: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// What is sent in a call.
+#[derive(Clone, Debug)]
+enum Sent {
+    /// Revocations, up to this number.
+    Revocations(u64),
+    /// The statement of an outage.
+    Outage(OutageStatement),
+    /// Events after the first place, up to the second, whose line hashes so.
+    Events(u64, Position),
+}
+
+/// A call to the control plane.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Where to, from `/v1` on.
+    pub path: String,
+    /// What is posted.
+    pub body: Vec<u8>,
+    sent: Sent,
+}
+
+/// What reconciles.
+pub struct Reconciler {
+    /// The local revocations.
+    pub revocations: Arc<Revocations>,
+    /// The outages.
+    pub outages: Arc<Outages>,
+    /// The audit log's database.
+    pub audit_path: PathBuf,
+    /// Who the node is.
+    pub prover: Arc<Prover>,
+    /// How it stands.
+    pub live: Arc<Live>,
+    /// The clock.
+    pub clock: Clock,
+    /// One round at a time.
+    sending: tokio::sync::Mutex<()>,
+}
+
+/// A round: everything there is to send, once.
+#[derive(Debug, Default)]
+pub struct Round {
+    revocations_after: u64,
+    rewinds: usize,
+}
+
+impl Round {
+    /// The next call, if there is anything left to send.
+    pub fn next(&self, reconciler: &Reconciler, now: Time) -> Result<Option<Call>, ReconcileError> {
+        let path =
+            |what: &str| format!("/v1/data-planes/{}/{what}", reconciler.prover.identity.data_plane_id);
+        let revocations = reconciler.revocations.unanswered(self.revocations_after, MAX_LINES / 4)?;
+        if let Some(last) = revocations.last() {
+            let lines = revocations.iter().flat_map(|held| [held.text.as_str(), "\n"]);
+            let body = lines.collect::<String>().into_bytes();
+            return Ok(Some(Call { path: path("revocations"), body, sent: Sent::Revocations(last.number) }));
+        }
+        if let Some(statement) = reconciler.outages.to_report(now)? {
+            let body = serde_json::to_vec(&statement)?;
+            return Ok(Some(Call { path: path("outages"), body, sent: Sent::Outage(statement) }));
+        }
+        let log = extent(&reconciler.audit_path)?;
+        if log.uploaded >= log.last {
+            return Ok(None);
+        }
+        let after = i64::try_from(log.uploaded).unwrap_or(i64::MAX);
+        let mut body = String::new();
+        let mut last = None;
+        let from = log.uploaded.max(log.oldest.saturating_sub(1));
+        for (sequence, line) in (from + 1..).zip(events(&reconciler.audit_path, after, MAX_LINES)?) {
+            if last.is_some() && body.len() + line.len() >= MAX_BYTES {
+                break;
+            }
+            last = Some(Position { sequence, hash: line_hash(&line) });
+            body.push_str(&line);
+            body.push('\n');
+        }
+        let path = path(&format!("events?oldest={}", log.oldest));
+        Ok(last.map(|last| Call { path, body: body.into_bytes(), sent: Sent::Events(from, last) }))
+    }
+
+    /// Takes the answer to a call.
+    pub fn answered(
+        &mut self,
+        reconciler: &Reconciler,
+        call: &Call,
+        answer: &[u8],
+        now: Time,
+    ) -> Result<(), ReconcileError> {
+        match &call.sent {
+            Sent::Revocations(last) => {
+                let answers: Vec<RevocationAnswer> = serde_json::from_slice(answer)?;
+                reconciler.revocations.answered(&answers)?;
+                self.revocations_after = *last;
+            }
+            Sent::Outage(statement) => reconciler.outages.reported(statement, now)?,
+            Sent::Events(from, last) => {
+                let above: Position = serde_json::from_slice(answer)?;
+                // What stands further on above is not of this log: only what was sent is known to have arrived.
+                let reached = if above.sequence >= last.sequence { last.clone() } else { above };
+                if reached.sequence <= *from {
+                    self.rewinds += 1;
+                    if self.rewinds > MAX_REWINDS {
+                        return Err(ReconcileError::Rewinds);
+                    }
+                    tracing::warn!(
+                        from,
+                        to = reached.sequence,
+                        "the control plane lacks events; they are sent again"
+                    );
+                }
+                set_uploaded(&reconciler.audit_path, &reached)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Reconciler {
+    /// What reconciles the databases in the state directory `state`, of which the audit log must be there. What was revoked
+    /// here is in force when it returns.
+    pub fn open(
+        state: &Path,
+        prover: Arc<Prover>,
+        live: &Arc<Live>,
+        clock: &Clock,
+    ) -> Result<Arc<Self>, OutageError> {
+        let revocations =
+            Revocations::open(&state.join("revocations.db"), Arc::clone(live), Arc::clone(&prover))?;
+        let revocations = Arc::new(revocations);
+        let audit_path = state.join("audit.db");
+        let outages = Outages::open(
+            &state.join("outages.db"),
+            Arc::clone(live),
+            Arc::clone(&prover),
+            Arc::clone(&revocations),
+            audit_path.clone(),
+        )?;
+        Ok(Arc::new(Self {
+            revocations,
+            outages: Arc::new(outages),
+            audit_path,
+            prover,
+            live: Arc::clone(live),
+            clock: Arc::clone(clock),
+            sending: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Sends what there is, at most so many calls.
+    pub async fn send(self: &Arc<Self>, upstream: &Upstream, calls: usize) -> Result<(), ReconcileError> {
+        let _one = self.sending.lock().await;
+        let mut round = Round::default();
+        for _ in 0..calls {
+            let (this, now) = (Arc::clone(self), (self.clock)());
+            let (back, call) = tokio::task::spawn_blocking(move || {
+                let call = round.next(&this, now);
+                (round, call)
+            })
+            .await?;
+            round = back;
+            let Some(call) = call? else { return Ok(()) };
+            let jwt = self.prover.upstream(now);
+            let received = upstream.send(Method::POST, &call.path, Some(&jwt), call.body.clone()).await?;
+            let (this, now) = (Arc::clone(self), (self.clock)());
+            round = tokio::task::spawn_blocking(move || {
+                round.answered(&this, &call, &received, now).map(|()| round)
+            })
+            .await??;
+        }
+        Ok(())
+    }
+
+    /// Before the first download after an outage: the control plane is told first. Whatever keeps it from listening is no
+    /// reason not to take what it has, unless nobody is there at all.
+    pub async fn send_first(self: &Arc<Self>, upstream: &Upstream) -> Result<(), UpstreamError> {
+        match self.send(upstream, FIRST_CALLS).await {
+            Err(ReconcileError::Upstream(error @ UpstreamError::Transport { .. })) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "reconciliation waits");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Notes how the node stands.
+    async fn observe(self: &Arc<Self>) {
+        let (outages, now) = (Arc::clone(&self.outages), (self.clock)());
+        let observed = tokio::task::spawn_blocking(move || outages.observe(now)).await;
+        if let Ok(Err(error)) = observed {
+            tracing::error!(%error, "the outage can't be noted");
+        }
+    }
+
+    /// Runs until the task is dropped: revocations go up at once, events every two seconds.
+    pub async fn run(self: Arc<Self>, upstream: Arc<Upstream>) {
+        let mut changes = self.revocations.changes();
+        let mut due = tokio::time::Instant::now();
+        let mut waiting = false;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                told = changes.changed() => {
+                    if told.is_err() {
+                        return;
+                    }
+                    due = tokio::time::Instant::now();
+                }
+            }
+            self.observe().await;
+            if self.live.connectivity() != Connectivity::Online || tokio::time::Instant::now() < due {
+                continue;
+            }
+            match self.send(&upstream, usize::MAX).await {
+                Ok(()) => waiting = false,
+                Err(error) if !waiting => {
+                    tracing::warn!(%error, "reconciliation waits");
+                    waiting = true;
+                }
+                Err(error) => tracing::debug!(%error, "reconciliation waits"),
+            }
+            due = tokio::time::Instant::now() + INTERVAL;
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! After an outage both sides know all there is to know, once: what was used, what was revoked on either side, and what came
+//! too late. With the real programs, killed on the way; and without them, with everything sent twice.
+
+#![allow(clippy::unwrap_used)]
+
+mod rig;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use halligan::controlplane::ControlPlane;
+use halligan::controlplane::signing::Signing;
+use halligan::controlplane::store::Store;
+use halligan::protocol::event::{Connectivity, Draft, EventKind, GENESIS, line_hash, place};
+use halligan::protocol::time::Time;
+use rig::{Rig, free_port, until};
+use serde_json::Value;
+
+fn control_json(rig: &Rig, port: u16, arguments: &[&str]) -> Value {
+    let output = rig
+        .cli_command()
+        .env("HALLIGAN_URL", format!("http://127.0.0.1:{port}"))
+        .args(arguments)
+        .arg("--json")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+}
+
+fn use_of(rig: &Rig, token: &str, method: &str) -> u16 {
+    rig.authorize(token, method, "/api/v2/dags/etl/dagRuns").status
+}
+
+/// Rows of the control plane's database.
+fn count(rig: &Rig, query: &str) -> u64 {
+    let connection = rusqlite::Connection::open(rig.path("control/control.db")).unwrap();
+    connection.query_row(query, [], |row| row.get(0)).unwrap()
+}
+
+fn closed(rig: &Rig, port: u16) -> Option<Value> {
+    let listed = control_json(rig, port, &["outage", "list", "--control-plane"]);
+    listed.as_array().unwrap().iter().find(|outage| outage["state"] == "closed").cloned()
+}
+
+#[test]
+fn an_outage_is_reconciled_once_though_everything_is_killed_on_the_way() {
+    let mut rig = Rig::start();
+    let (late_id, late) = rig.direct_access_token("revoked above", &rig.deployment);
+    let (local_id, local) = rig.direct_access_token("revoked on the host", &rig.deployment);
+    let (good_id, good) = rig.direct_access_token("good", &rig.deployment);
+    rig.synced();
+    assert_eq!(use_of(&rig, &good, "GET"), 200, "a use before the outage");
+    let own = rig.control_port;
+
+    rig.kill_control();
+    until("the node knows of the outage", || {
+        rig.json(&["outage", "list"]).as_array().is_some_and(|list| list.len() == 1)
+    });
+    for _ in 0..5 {
+        assert_eq!(use_of(&rig, &good, "POST"), 200);
+        assert_eq!(use_of(&rig, &late, "GET"), 200);
+    }
+    // Above, on an address this node does not know, an operator revokes one token.
+    let other = free_port();
+    rig.start_control(other);
+    control_json(&rig, other, &["token", "delete", &late_id, "--force"]);
+    rig.kill_control();
+    // Times are whole seconds: what is later must be so by the clock.
+    std::thread::sleep(Duration::from_millis(1100));
+    for _ in 0..3 {
+        assert_eq!(use_of(&rig, &late, "GET"), 200, "the node can't know");
+    }
+    rig.json(&["revoke", &local_id, "--reason", "laptop lost"]);
+    assert_eq!(use_of(&rig, &local, "GET"), 401);
+    let open = rig.json(&["outage", "show"]);
+    assert_eq!((&open["state"], &open["uses"]), (&"open".into(), &13.into()), "{open}");
+
+    // The daemon dies with what it has to tell; both die again and again while it is told.
+    rig.kill_daemon();
+    rig.start_daemon();
+    for round in 0..3 {
+        rig.start_control(own);
+        std::thread::sleep(Duration::from_millis(40 * round));
+        rig.kill_control();
+        rig.kill_daemon();
+        rig.start_daemon();
+    }
+    rig.start_control(own);
+    until("the outage is closed", || closed(&rig, own).is_some());
+    until("the node knows that it is", || rig.json(&["outage", "show"])["state"] == "closed");
+
+    // Reports of one or several outages: the control plane came back, and went again. Together they tell of each use once.
+    let listed = control_json(&rig, own, &["outage", "list", "--control-plane"]);
+    let reports: Vec<Value> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|outage| {
+            control_json(&rig, own, &["outage", "show", outage["id"].as_str().unwrap(), "--control-plane"])
+        })
+        .collect();
+    let sum = |member: &str| reports.iter().map(|report| report[member].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(sum("uses"), 13, "{reports:#?}");
+    assert_eq!(sum("lateUseCount"), 3, "{reports:#?}");
+    assert!(reports.iter().all(|report| report["logFaults"].as_array().unwrap().is_empty()));
+    let told = reports.iter().find(|report| report["uses"] == 13).unwrap();
+    assert_eq!(told["lateUses"][0]["tokenId"], *late_id);
+    assert_eq!(told["lateUses"][0]["ended"], "revoked");
+    let tokens = told["tokens"].as_array().unwrap();
+    let named = tokens.iter().find(|token| token["tokenId"] == *good_id).unwrap();
+    assert_eq!((&named["count"], &named["name"]), (&5.into(), &"good".into()));
+    let merged = told["revocations"].as_array().unwrap();
+    assert_eq!(merged.len(), 1);
+    assert_eq!(merged[0]["tokenId"], *local_id);
+    assert_eq!((&merged[0]["reason"], &merged[0]["outcome"]), (&"laptop lost".into(), &"revoked".into()));
+    let kinds: Vec<&str> =
+        told["timeline"].as_array().unwrap().iter().map(|moment| moment["kind"].as_str().unwrap()).collect();
+    for kind in ["outage", "use", "late-use", "revocation"] {
+        assert!(kinds.contains(&kind), "{kinds:?}");
+    }
+
+    // Both sides end with the union.
+    rig.synced();
+    assert_eq!(use_of(&rig, &late, "GET"), 401);
+    assert_eq!(use_of(&rig, &local, "GET"), 401);
+    let rotated = rig.cli_command().args(["token", "rotate", &local_id, "--force"]).output().unwrap();
+    assert_eq!(rotated.status.code(), Some(65), "a rotation brings nothing back: {rotated:?}");
+    assert_eq!(rig.json(&["revoke", "--list"])[0]["answer"], "revoked");
+
+    // Every event once, in its place, with what the node has.
+    let verified = rig.json(&["audit", "verify"]);
+    assert_eq!(verified["fault"], Value::Null);
+    until("all events have arrived", || {
+        count(&rig, "SELECT count(*) FROM event")
+            == rig.json(&["audit", "verify"])["events"].as_u64().unwrap()
+    });
+    assert_eq!(count(&rig, "SELECT count(*) - count(DISTINCT json_extract(line, '$.id')) FROM event"), 0);
+    assert_eq!(count(&rig, "SELECT max(branch) FROM event"), 0);
+    assert_eq!(count(&rig, "SELECT sum(uses) FROM token_use"), 14, "thirteen, and one before the outage");
+
+    // People can read it.
+    let page = rig.path("outage.html");
+    let id = told["id"].as_str().unwrap();
+    rig.cli(&["outage", "show", id, "--control-plane", "--html", page.to_str().unwrap()]);
+    assert!(std::fs::read_to_string(page).unwrap().contains("was used after it had been revoked"));
+    let text = String::from_utf8(rig.cli(&["outage", "show", id, "--control-plane"]).stdout).unwrap();
+    assert!(text.contains("late uses     3"), "{text}");
+}
+
+#[test]
+fn a_control_plane_restored_from_an_old_backup_gets_what_it_lacks() {
+    let mut rig = Rig::start();
+    let (_, token) = rig.direct_access_token("good", &rig.deployment);
+    rig.synced();
+    for _ in 0..3 {
+        assert_eq!(use_of(&rig, &token, "POST"), 200);
+    }
+    until("they have arrived", || count(&rig, "SELECT count(*) FROM event") == 3);
+    rig.kill_control();
+    let backup = rig.path("backup.db");
+    let connection = rusqlite::Connection::open(rig.path("control/control.db")).unwrap();
+    connection.execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
+    drop(connection);
+    rig.start_control(rig.control_port);
+    for _ in 0..4 {
+        assert_eq!(use_of(&rig, &token, "POST"), 200);
+    }
+    until("they have arrived, too", || count(&rig, "SELECT count(*) FROM event") == 7);
+    rig.kill_control();
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(rig.path(&format!("control/control.db{suffix}")));
+    }
+    std::fs::copy(backup, rig.path("control/control.db")).unwrap();
+    rig.start_control(rig.control_port);
+    assert_eq!(use_of(&rig, &token, "POST"), 200);
+    until("the node sends again what is lacking", || count(&rig, "SELECT count(*) FROM event") == 8);
+    assert_eq!(count(&rig, "SELECT count(*) FROM log_fault"), 0);
+    assert_eq!(count(&rig, "SELECT sum(uses) FROM token_use"), 8);
+}
+
+/// A control plane without a network, and a node of it.
+struct Above {
+    control: ControlPlane,
+    data_plane: String,
+    node: String,
+    directory: tempfile::TempDir,
+}
+
+const T0: Time = Time::from_unix(1_800_000_000);
+
+impl Above {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
+        Signing::create(directory.path(), T0, &mut rng).unwrap();
+        let signing = Signing::load(directory.path()).unwrap();
+        let path = directory.path().join("control.db");
+        let issuer = "https://control.example".to_owned();
+        let store = Store::open(&path).unwrap();
+        let control = ControlPlane::new(store, signing, issuer, Arc::new(|| T0), Box::new(rng));
+        let owner = control.bootstrap("Acme", "owner@acme.example").unwrap();
+        let actor = control.authenticate(owner.token.as_bytes()).unwrap();
+        let plane = control.create_data_plane(&actor, &owner.organization_id, "eu").unwrap();
+        let (data_plane, node) = (plane.named.id, "nod_a".to_owned());
+        let connection = rusqlite::Connection::open(path).unwrap();
+        connection
+            .execute("INSERT INTO node VALUES (?1, ?2, 'a', '{}', 0, NULL)", [&node, &data_plane])
+            .unwrap();
+        Self { control, data_plane, node, directory }
+    }
+
+    fn take(&self, oldest: u64, lines: &[String]) -> u64 {
+        let lines = lines.iter().map(String::as_str);
+        self.control.take_events(&self.data_plane, &self.node, oldest, lines).unwrap().sequence
+    }
+
+    fn rows(&self, query: &str) -> Vec<String> {
+        let connection = rusqlite::Connection::open(self.directory.path().join("control.db")).unwrap();
+        let mut statement = connection.prepare(query).unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    fn faults(&self) -> Vec<String> {
+        self.rows("SELECT sequence || ' ' || kind FROM log_fault ORDER BY branch, sequence")
+    }
+
+    fn events(&self) -> usize {
+        self.rows("SELECT hash FROM event").len()
+    }
+}
+
+/// A log of the node: `length` events after `prev`, whose ids tell what they are of.
+fn log(of: &str, after: u64, prev: &str, length: u64) -> Vec<String> {
+    let node = "nod_a".parse().unwrap();
+    let mut prev = prev.to_owned();
+    let mut lines = Vec::new();
+    for sequence in after + 1..=after + length {
+        let id = format!("{of}-{sequence}");
+        let draft = Draft::new(EventKind::Decision, &id, T0, &node, Connectivity::Offline);
+        let mut line = String::new();
+        place(sequence, &prev, &serde_json::to_string(&draft).unwrap(), &mut line);
+        prev = line_hash(&line);
+        lines.push(line);
+    }
+    lines
+}
+
+#[test]
+fn what_arrives_twice_or_late_counts_once() {
+    let above = Above::new();
+    let lines = log("a", 0, GENESIS, 10);
+    assert_eq!(above.take(1, &lines[..4]), 4);
+    assert_eq!(above.take(1, &lines[..4]), 4, "an answer that was lost");
+    assert_eq!(above.take(1, &lines[2..7]), 7, "overlapping");
+    assert_eq!(above.take(1, &lines[..2]), 7, "delayed on the way");
+    assert_eq!(above.take(1, &lines), 10);
+    assert_eq!((above.events(), above.faults().len()), (10, 0));
+}
+
+#[test]
+fn a_gap_is_asked_for_and_written_down_where_it_stays() {
+    let above = Above::new();
+    let lines = log("a", 0, GENESIS, 10);
+    above.take(1, &lines[..3]);
+    assert_eq!(above.take(1, &lines[6..]), 3, "the node still has what is missing");
+    assert_eq!((above.events(), above.faults().len()), (3, 0));
+    assert_eq!(above.take(7, &lines[6..]), 10, "it no longer has");
+    assert_eq!((above.events(), above.faults()), (7, vec!["7 gap".to_owned()]));
+    // Nor does a later copy fill it unseen.
+    above.take(1, &lines[3..6]);
+    assert_eq!(above.faults()[0], "7 gap");
+}
+
+#[test]
+fn a_log_that_splits_or_begins_anew_is_kept_beside_the_other() {
+    let above = Above::new();
+    let lines = log("a", 0, GENESIS, 6);
+    above.take(1, &lines);
+    // A host restored from a snapshot: its log goes on from event 4 in another way.
+    let fork = log("b", 4, &line_hash(&lines[3]), 3);
+    assert_eq!(above.take(1, &fork), 7);
+    assert_eq!(above.faults(), ["5 fork"]);
+    // A disk that was lost: its log begins anew.
+    let anew = log("c", 0, GENESIS, 2);
+    assert_eq!(above.take(1, &anew), 2);
+    assert_eq!(above.faults(), ["5 fork", "1 restart"]);
+    assert_eq!(above.events(), 11, "nothing that arrived was overwritten");
+    // Copies of the old one, delayed on the way, change nothing.
+    assert_eq!(above.take(1, &lines), 2);
+    assert_eq!((above.events(), above.faults().len()), (11, 2));
+}
+
+#[test]
+fn what_is_no_event_of_the_node_is_a_fault_and_stops_nothing() {
+    let above = Above::new();
+    let mut lines = log("a", 0, GENESIS, 4);
+    lines[1] = "garbage".into();
+    lines.push(log("x", 4, "nowhere", 1).remove(0).replace("nod_a", "nod_b"));
+    above.take(1, &lines);
+    assert_eq!(above.faults(), ["2 unreadable", "3 broken", "5 unreadable"]);
+    assert_eq!(above.events(), 5);
+}
