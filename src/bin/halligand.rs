@@ -10,6 +10,7 @@ use halligan::clock::wall;
 use halligan::dataplane::admin::{AskError, ask_for_reload};
 use halligan::dataplane::config::Config;
 use halligan::dataplane::daemon::{Daemon, StartError};
+use halligan::dataplane::gateway;
 use halligan::dataplane::identity::{
     Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key,
 };
@@ -65,7 +66,10 @@ fn main() -> ExitCode {
                 own.map_or(Ok(None), |file| read_node_key(&file, Absent::Make))
             })
             .map_err(StartError::from)
-            .and_then(|_| Ok(config.route_maps()?));
+            .and_then(|_| {
+                config.gateway.as_ref().map_or(Ok(()), gateway::check)?;
+                Ok(config.route_maps()?)
+            });
         return match checked {
             Ok(_) => {
                 println!("{}: ok", arguments.config.display());
@@ -118,6 +122,7 @@ fn main() -> ExitCode {
                 | StartError::Routes(_)
                 | StartError::NotEnrolled
                 | StartError::NoGrpc
+                | StartError::Gateway(_)
                 | StartError::Nowhere => exit::CONFIG,
                 StartError::Enrol(_) | StartError::Listen { .. } => exit::UNAVAILABLE,
                 StartError::Answer(_) => exit::DATAERR,

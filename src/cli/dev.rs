@@ -196,6 +196,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         audit: node::Audit::default(),
         admin: node::Admin::default(),
         upstream_identity: None,
+        gateway: None,
         file: None,
     }
 }

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::gateway::config::GatewayConfig;
 use super::glass::Hysteresis;
 use super::identity::Absent;
 use super::routes::{MapsError, RouteMaps};
@@ -52,6 +53,8 @@ pub struct Config {
     pub admin: Admin,
     /// What the node vouches for towards upstreams; without it, nothing.
     pub upstream_identity: Option<UpstreamIdentityConfig>,
+    /// The daemon as the reverse proxy itself; without it, it answers the proxies of others.
+    pub gateway: Option<GatewayConfig>,
     /// The file it was read from.
     #[serde(skip)]
     pub file: Option<PathBuf>,

@@ -22,6 +22,7 @@ use super::authorize::Authorizer;
 use super::config::{Config, Trust};
 #[cfg(feature = "grpc")]
 use super::ext_authz::ExtAuthz;
+use super::gateway::{Gateway, GatewayError};
 use super::glass::{Glass, GlassError, Keeper};
 use super::http::{Face, Workers};
 use super::identity::{Absent, Identity, IdentityError, make_node_key, read_node_key, readable_roots};
@@ -100,6 +101,9 @@ pub enum StartError {
     /// Envoy is to be served, and can't be.
     #[error("listen.grpc is configured, but this halligand was built without gRPC (the cargo feature grpc)")]
     NoGrpc,
+    /// The gateway.
+    #[error("the gateway can't start: {0}")]
+    Gateway(#[from] GatewayError),
     /// An address can't be listened on.
     #[error("{address} can't be listened on: {source}")]
     Listen {
@@ -356,6 +360,18 @@ async fn serve_faces(
     for (address, listener) in listeners {
         addresses.push(address);
         serving.push(ExtAuthz::new(face).serve(listener, stopped.clone()));
+    }
+    if let Some(gateway) = &config.gateway {
+        let listeners = listen("gateway", &gateway.listen, sockets).await?;
+        if listeners.is_empty() {
+            return Err(GatewayError::Nowhere.into());
+        }
+        let (authorizer, identity) = (Arc::clone(&face.authorizer), face.answers.identity.clone());
+        let gateway = Arc::new(Gateway::new(gateway.clone(), authorizer, identity)?);
+        for (address, listener) in listeners {
+            addresses.push(address);
+            serving.push(gateway.serve(listener, stopped.clone()));
+        }
     }
     Ok((addresses, serving))
 }

@@ -139,6 +139,25 @@ fn innermost<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::
     cause
 }
 
+/// TLS as a client that trusts the authorities in `ca_file`, or the system's.
+pub(super) fn client_tls(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, UpstreamError> {
+    let path = ca_file.unwrap_or(Path::new(SYSTEM_CA));
+    let unreadable = || UpstreamError::Authorities(path.into());
+    let mut roots = rustls::RootCertStore::empty();
+    if ca_file.is_some() || path.exists() {
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|_| unreadable())? {
+            // An authority of a form rustls does not take is one that can't vouch for anybody.
+            let _ = roots.add(certificate.map_err(|_| unreadable())?);
+        }
+    }
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|_| unreadable())?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
 /// A bundle as it came, and from which of the addresses.
 pub struct Received {
     /// Its bytes, unverified: in memory while they are few, else in a file without a name.
@@ -169,21 +188,7 @@ impl Upstream {
         spool: PathBuf,
         patience: Patience,
     ) -> Result<Self, UpstreamError> {
-        let path = ca_file.unwrap_or(Path::new(SYSTEM_CA));
-        let unreadable = || UpstreamError::Authorities(path.into());
-        let mut roots = rustls::RootCertStore::empty();
-        if ca_file.is_some() || path.exists() {
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|_| unreadable())? {
-                // An authority of a form rustls does not take is one that can't vouch for anybody.
-                let _ = roots.add(certificate.map_err(|_| unreadable())?);
-            }
-        }
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|_| unreadable())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = client_tls(ca_file)?;
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()

@@ -8,7 +8,7 @@ use crate::rig::{Running, component, free_port};
 #[test]
 fn caddy_asks_about_every_request() {
     let Some(program) = component("caddy") else { return };
-    let mut setting = Setting::new("");
+    let mut setting = Setting::new();
     let port = free_port();
     let site = setting.example("Caddyfile").replace("prod.example {", &format!("http://:{port} {{"));
     let path = setting.rig.path("Caddyfile");

@@ -29,9 +29,24 @@ const SPOOFED: [&str; 6] = [
     "X-HALLIGAN-ROLE",
 ];
 
+/// An example from the documentation, with the addresses of a test in it and nothing else changed.
+pub fn example(rig: &Rig, upstream: u16, name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(name);
+    let text = std::fs::read_to_string(path).unwrap();
+    text.replace("127.0.0.1:8181", &format!("127.0.0.1:{}", rig.daemon_port))
+        .replace("127.0.0.1:8080", &format!("127.0.0.1:{upstream}"))
+        .replace("DEPLOYMENT_ID", &rig.deployment)
+}
+
 impl Setting {
     /// Everything is ready for a proxy, and the control plane is dead.
-    pub fn new(more: &str) -> Self {
+    pub fn new() -> Self {
+        Self::with(|_, _| String::new())
+    }
+
+    /// The same with more in the daemon's configuration; `more` is told the upstream's port.
+    pub fn with(more: impl FnOnce(&Rig, u16) -> String) -> Self {
+        let upstream = Upstream::start();
         let mut rig = Rig::start();
         let (token_id, token) = rig.direct_access_token("good", &rig.deployment);
         let (_, elsewhere) = rig.direct_access_token("another deployment", &rig.other_deployment);
@@ -39,11 +54,13 @@ impl Setting {
         rig.kill_daemon();
         let grpc_port = crate::rig::free_port();
         let listen = format!("[listen]\ngrpc = [\"127.0.0.1:{grpc_port}\"]");
-        let config = rig.daemon_config().replace("[listen]", &listen) + "[upstream_identity]\n" + more;
+        let config = rig.daemon_config().replace("[listen]", &listen)
+            + "[upstream_identity]\n"
+            + &more(&rig, upstream.port);
         std::fs::write(rig.path("halligand.toml"), config).unwrap();
         rig.kill_control();
         rig.start_daemon();
-        Self { rig, upstream: Upstream::start(), grpc_port, token_id, token, elsewhere }
+        Self { rig, upstream, grpc_port, token_id, token, elsewhere }
     }
 
     pub fn bearer(&self) -> String {
@@ -52,11 +69,7 @@ impl Setting {
 
     /// An example from the documentation, with this setting's addresses in it and nothing else changed.
     pub fn example(&self, name: &str) -> String {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(name);
-        let text = std::fs::read_to_string(path).unwrap();
-        text.replace("127.0.0.1:8181", &format!("127.0.0.1:{}", self.rig.daemon_port))
-            .replace("127.0.0.1:8080", &format!("127.0.0.1:{}", self.upstream.port))
-            .replace("DEPLOYMENT_ID", &self.rig.deployment)
+        example(&self.rig, self.upstream.port, name)
     }
 
     fn ask(&self, port: u16, method: &str, target: &str, body: &str) -> Answer {

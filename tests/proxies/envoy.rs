@@ -24,7 +24,7 @@ fn start(setting: &Setting, program: &std::path::Path, example: &str, port: u16)
 #[test]
 fn envoy_asks_about_every_request_over_http() {
     let Some(program) = component("envoy") else { return };
-    let mut setting = Setting::new("");
+    let mut setting = Setting::new();
     let port = free_port();
     let _envoy = start(&setting, &program, "envoy-http.yaml", port);
     setting.holds(port);
@@ -33,7 +33,7 @@ fn envoy_asks_about_every_request_over_http() {
 #[test]
 fn envoy_asks_about_every_request_over_grpc() {
     let Some(program) = component("envoy") else { return };
-    let mut setting = Setting::new("");
+    let mut setting = Setting::new();
     let port = free_port();
     let _envoy = start(&setting, &program, "envoy-grpc.yaml", port);
     setting.holds(port);

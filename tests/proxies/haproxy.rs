@@ -8,7 +8,7 @@ use crate::rig::{Running, component, free_port};
 #[test]
 fn haproxy_asks_about_every_request() {
     let Some(program) = component("haproxy") else { return };
-    let mut setting = Setting::new("");
+    let mut setting = Setting::new();
     let port = free_port();
     let script = setting.rig.path("haproxy.lua");
     std::fs::write(&script, setting.example("haproxy.lua")).unwrap();

@@ -6,6 +6,7 @@
 mod caddy;
 mod contract;
 mod envoy;
+mod gateway;
 mod haproxy;
 mod nginx;
 #[path = "../rig/mod.rs"]

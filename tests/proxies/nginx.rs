@@ -8,7 +8,7 @@ use crate::rig::{Running, component, free_port};
 #[test]
 fn nginx_asks_about_every_request() {
     let Some(program) = component("nginx") else { return };
-    let mut setting = Setting::new("");
+    let mut setting = Setting::new();
     let port = free_port();
     let server = setting.example("nginx.conf").replace("listen 80;", &format!("listen 127.0.0.1:{port};"));
     let directory = setting.rig.path("nginx");

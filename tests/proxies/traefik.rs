@@ -8,7 +8,7 @@ use crate::rig::{Running, component, free_port};
 #[test]
 fn traefik_asks_about_every_request() {
     let Some(program) = component("traefik") else { return };
-    let mut setting = Setting::new("");
+    let mut setting = Setting::new();
     let port = free_port();
     let dynamic = setting.rig.path("traefik-dynamic.yml");
     std::fs::write(&dynamic, setting.example("traefik-dynamic.yml")).unwrap();

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,35 +35,43 @@ impl Seen {
     }
 }
 
+/// What was asked for, in the order in which it came.
+type Targets = Arc<Mutex<Vec<String>>>;
+
 /// It listens until the test ends.
 pub struct Upstream {
     pub port: u16,
-    asked: Arc<AtomicUsize>,
+    targets: Targets,
 }
 
 impl Upstream {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&asked);
+        let targets = Targets::default();
+        let asked = Arc::clone(&targets);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let count = Arc::clone(&count);
-                std::thread::spawn(move || answer(stream, &count));
+                let asked = Arc::clone(&asked);
+                std::thread::spawn(move || answer(stream, &asked));
             }
         });
-        Self { port, asked }
+        Self { port, targets }
     }
 
     /// How many requests have come through so far.
     pub fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+        self.targets.lock().unwrap().len()
+    }
+
+    /// What they were for.
+    pub fn targets(&self) -> Vec<String> {
+        self.targets.lock().unwrap().clone()
     }
 }
 
 /// Answers one request and closes. What is no request (a proxy's early connection) gets no answer.
-fn answer(stream: TcpStream, asked: &AtomicUsize) -> Option<()> {
+fn answer(stream: TcpStream, asked: &Mutex<Vec<String>>) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut line = || {
         let mut line = String::new();
@@ -80,7 +87,7 @@ fn answer(stream: TcpStream, asked: &AtomicUsize) -> Option<()> {
         let Some((name, value)) = line.split_once(':') else { break };
         headers.entry(name.to_ascii_lowercase()).or_default().push(value.trim().to_owned());
     }
-    asked.fetch_add(1, Ordering::SeqCst);
+    asked.lock().ok()?.push(target.to_owned());
     let mut body = Vec::new();
     if headers.contains_key("transfer-encoding") {
         loop {

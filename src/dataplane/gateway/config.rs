@@ -1,0 +1,147 @@
+//! What the gateway is configured with: `[gateway]`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper::http::uri::{Authority, Scheme};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use crate::protocol::id::DeploymentId;
+
+/// The daemon as the reverse proxy itself.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Where it listens, besides the sockets systemd hands over under the name `gateway`.
+    #[serde(default)]
+    pub listen: Vec<SocketAddr>,
+    /// Its certificate; without it, it speaks plain HTTP/1.1.
+    pub tls: Option<TlsConfig>,
+    /// Certificate authorities (PEM) of deployments that are reached over HTTPS; without it, the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What stands behind it.
+    pub deployments: BTreeMap<DeploymentId, DeploymentBehind>,
+    /// Bounds of time and size.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Certificate and key. Both are read anew when one of them changes.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The chain, the gateway's own certificate first (PEM).
+    pub certificate_file: PathBuf,
+    /// The private key (PEM).
+    pub key_file: PathBuf,
+}
+
+/// A deployment behind the gateway.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct DeploymentBehind {
+    /// Where it is: `http://127.0.0.1:8080`.
+    pub upstream: Upstream,
+    /// Hosts that are this deployment; without any, those of its record.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+}
+
+/// Scheme and address of an upstream: what a request's target is put behind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// `http` or `https`.
+    pub scheme: Scheme,
+    /// Host and port.
+    pub authority: Authority,
+}
+
+impl<'de> Deserialize<'de> for Upstream {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let refused =
+            || D::Error::custom(format!("{text:?} is no upstream: write http://HOST:PORT, without a path"));
+        let parts = text.parse::<Uri>().map_err(|_| refused())?.into_parts();
+        let bare = parts.path_and_query.as_ref().is_none_or(|path| path == "/");
+        match (parts.scheme, parts.authority) {
+            (Some(scheme), Some(authority))
+                if bare
+                    && (scheme == Scheme::HTTP || scheme == Scheme::HTTPS)
+                    && !authority.as_str().contains('@') =>
+            {
+                Ok(Self { scheme, authority })
+            }
+            _ => Err(refused()),
+        }
+    }
+}
+
+/// Bounds of time and size.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at a time, and WebSockets at a time.
+    pub connections: u32,
+    /// Bytes of a request's line and headers.
+    pub header_bytes: u32,
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// Seconds for the TLS handshake, and for a request's headers.
+    pub header_seconds: u64,
+    /// Seconds for a connection to the deployment.
+    pub connect_seconds: u64,
+    /// Seconds in which a body may stand still, and in which the deployment has to begin its answer.
+    pub idle_seconds: u64,
+    /// Seconds after which a WebSocket is closed: a token that was revoked meanwhile does not outlive this.
+    pub websocket_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            header_bytes: 64 * 1024,
+            body_bytes: 100 << 20,
+            header_seconds: 10,
+            connect_seconds: 5,
+            idle_seconds: 60,
+            websocket_seconds: 3600,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn header(&self) -> Duration {
+        Duration::from_secs(self.header_seconds)
+    }
+
+    pub(super) fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(upstream: &str) -> Result<GatewayConfig, toml::de::Error> {
+        toml::from_str(&format!("listen = []\n[deployments.dep_a]\nupstream = {upstream:?}"))
+    }
+
+    #[test]
+    fn an_upstream_is_a_scheme_and_an_address() {
+        let config = read("http://127.0.0.1:8080").unwrap();
+        let upstream = &config.deployments.values().next().unwrap().upstream;
+        assert_eq!((upstream.scheme.as_str(), upstream.authority.as_str()), ("http", "127.0.0.1:8080"));
+        assert!(read("https://airflow.internal/").is_ok());
+        for refused in ["127.0.0.1:8080", "http://a/b", "http://a?b", "ftp://a", "http://u:p@a", "/a", ""] {
+            let error = read(refused).unwrap_err().to_string();
+            assert!(error.contains("is no upstream"), "{refused}: {error}");
+        }
+    }
+}

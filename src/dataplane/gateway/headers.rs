@@ -1,0 +1,193 @@
+//! Headers on their way through: what ends at a hop, what only the daemon may say, and what is said of the client.
+
+use std::net::IpAddr;
+
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Headers of one hop (RFC 9110 section 7.6.1) whether `Connection` names them or not; `Expect` is answered here.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+];
+
+/// Takes out what belongs to the hop before. What frames a message and whom it is for is not a sender's to take out.
+pub(super) fn end_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Whether only the daemon may say this to a deployment. Servers that hand headers on as variables (CGI, WSGI) can't tell
+/// `_` from `-`, so neither does this.
+fn reserved(name: &HeaderName) -> bool {
+    let dashed;
+    let name = if name.as_str().contains('_') {
+        dashed = name.as_str().replace('_', "-");
+        &dashed
+    } else {
+        name.as_str()
+    };
+    name.starts_with("x-halligan-")
+        || name.starts_with("x-forwarded-")
+        || name.starts_with("x-original-")
+        || matches!(
+            name,
+            "authorization" | "proxy-authorization" | "forwarded" | "x-real-ip" | "x-rewrite-url" | "expect"
+        )
+}
+
+/// A request's headers as the deployment gets them: who came, as `told` has it, and from where.
+pub(super) fn towards_deployment(
+    headers: &mut HeaderMap,
+    told: &HeaderMap,
+    host: &str,
+    client: IpAddr,
+    secure: bool,
+) {
+    end_hop(headers);
+    let taken: Vec<HeaderName> = headers.keys().filter(|name| reserved(name)).cloned().collect();
+    for name in &taken {
+        headers.remove(name);
+    }
+    for (name, value) in told.iter().filter(|(name, value)| reserved(name) && !value.is_empty()) {
+        headers.insert(name.clone(), value.clone());
+    }
+    // RFC 9113 section 8.2.3: HTTP/2 may split a cookie; HTTP/1.1 has it in one line.
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, cookie);
+    }
+    let mut set = |name, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    set(header::HOST, host);
+    set(FORWARDED_FOR, &client.to_string());
+    set(FORWARDED_HOST, host);
+    set(FORWARDED_PROTO, if secure { "https" } else { "http" });
+    headers.append(header::VIA, HeaderValue::from_static("1.1 halligan"));
+}
+
+/// An answer's headers as the client gets them: the deployment does not speak for the daemon either.
+pub(super) fn towards_client(headers: &mut HeaderMap, told: &HeaderMap) {
+    end_hop(headers);
+    let ours = |name: &HeaderName| name.as_str().starts_with("x-halligan-");
+    let taken: Vec<HeaderName> = headers.keys().filter(|name| ours(name)).cloned().collect();
+    for name in &taken {
+        headers.remove(name);
+    }
+    for name in ["x-halligan-reason", "x-halligan-event-id"] {
+        if let Some(value) = told.get(name) {
+            headers.insert(HeaderName::from_static(name), value.clone());
+        }
+    }
+    headers.append(header::VIA, HeaderValue::from_static("1.1 halligan"));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for &(name, value) in lines {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn passed(lines: &[(&'static str, &'static str)], told: &[(&'static str, &'static str)]) -> Vec<String> {
+        let mut headers = map(lines);
+        let client = "192.0.2.1".parse().unwrap();
+        towards_deployment(&mut headers, &map(told), "p.example", client, true);
+        let ours = ["host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+        let mut left: Vec<String> = headers
+            .iter()
+            .filter(|(name, _)| !ours.contains(&name.as_str()))
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        left.sort();
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
+        assert_eq!(headers["host"], "p.example");
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        left
+    }
+
+    #[test]
+    fn what_belongs_to_a_hop_ends_there() {
+        let sent = [
+            ("connection", "close, x-secret, content-length, host"),
+            ("connection", "X-Other"),
+            ("x-secret", "1"),
+            ("x-other", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("proxy-authorization", "Basic x"),
+            ("content-length", "3"),
+            ("accept", "*/*"),
+        ];
+        assert_eq!(passed(&sent, &[]), ["accept: */*", "content-length: 3"]);
+    }
+
+    #[test]
+    fn nobody_else_says_who_came() {
+        let sent = [
+            ("authorization", "Bearer caller"),
+            ("authorization", "Bearer other"),
+            ("x-halligan-role", "ADMIN"),
+            ("x_halligan_role", "ADMIN"),
+            ("x-halligan_token-id", "x"),
+            ("x_forwarded_for", "203.0.113.9"),
+            ("x-forwarded-user", "root"),
+            ("forwarded", "for=203.0.113.9"),
+            ("x-real-ip", "203.0.113.9"),
+            ("x-request-id", "r"),
+        ];
+        let told = [("x-halligan-role", "A@1"), ("authorization", "Bearer ours"), ("content-type", "x")];
+        assert_eq!(
+            passed(&sent, &told),
+            ["authorization: Bearer ours", "x-halligan-role: A@1", "x-request-id: r"]
+        );
+        assert_eq!(passed(&sent, &[("authorization", "")]), ["x-request-id: r"], "nothing is vouched for");
+    }
+
+    #[test]
+    fn a_split_cookie_is_put_together() {
+        assert_eq!(passed(&[("cookie", "a=1"), ("cookie", "b=2")], &[]), ["cookie: a=1; b=2"]);
+    }
+
+    #[test]
+    fn a_deployment_does_not_speak_for_the_daemon() {
+        let mut headers =
+            map(&[("x-halligan-reason", "ok"), ("connection", "x-a"), ("x-a", "1"), ("etag", "e")]);
+        towards_client(&mut headers, &map(&[("x-halligan-event-id", "evt")]));
+        assert!(headers.get("x-halligan-reason").is_none() && headers.get("x-a").is_none());
+        assert_eq!(headers["etag"], "e");
+        assert_eq!(headers["x-halligan-event-id"], "evt");
+    }
+}

@@ -1,0 +1,375 @@
+//! The gateway: the daemon as the reverse proxy in front of its deployments. Every request is decided about first; what
+//! may pass is streamed through, with the daemon's word on who came in place of the caller's token.
+
+mod asked;
+pub mod config;
+mod headers;
+mod pace;
+mod tls;
+mod websocket;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::error::Error;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, Uri, Version};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use self::asked::Asked;
+use self::config::{GatewayConfig, Limits, Upstream};
+use self::pace::{BoxError, Idler, Paced, Progress, Stalled};
+use self::tls::Certificate;
+pub use self::tls::CertificateError;
+use super::answer::Answers;
+use super::authorize::Authorizer;
+use super::bearer;
+use super::decide::{RequestFacts, Target};
+use super::http::host_name;
+use super::listening::accept;
+use super::upstream::{UpstreamError, client_tls};
+use super::upstream_identity::UpstreamIdentity;
+use crate::protocol::id::DeploymentId;
+
+/// A message's body, on its way.
+type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Streams of one HTTP/2 connection at a time.
+const MAX_STREAMS: u32 = 128;
+
+/// Why a request that may pass does not.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error("no upstream is configured for this deployment")]
+    NoUpstream,
+    #[error("the request's body is too large")]
+    TooLarge,
+    #[error("the request's body did not come")]
+    ClientStalled,
+    #[error("the deployment can't be reached")]
+    Unreachable(#[source] BoxError),
+    #[error("the deployment did not answer in time")]
+    DeploymentStalled,
+    #[error("the deployment changed the protocol unasked")]
+    Unasked,
+    #[error("too many WebSockets are open")]
+    TooMany,
+}
+
+impl Failure {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoUpstream | Self::Unreachable(_) | Self::Unasked => StatusCode::BAD_GATEWAY,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::DeploymentStalled => StatusCode::GATEWAY_TIMEOUT,
+            Self::TooMany => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What went wrong with a request that was sent, or was to be.
+    fn of(error: BoxError) -> Self {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
+        while let Some(found) = cause {
+            if found.is::<LengthLimitError>() {
+                return Self::TooLarge;
+            }
+            if found.is::<Stalled>() {
+                return Self::ClientStalled;
+            }
+            cause = found.source();
+        }
+        Self::Unreachable(error)
+    }
+}
+
+/// Why the gateway can't start.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// Its certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The authorities of its upstreams.
+    #[error(transparent)]
+    Authorities(#[from] UpstreamError),
+    /// No address to listen on.
+    #[error(
+        "there is nowhere to listen; name an address in gateway.listen, or hand over a socket named gateway"
+    )]
+    Nowhere,
+}
+
+/// Reads the files a configuration names, and starts nothing.
+pub fn check(config: &GatewayConfig) -> Result<(), GatewayError> {
+    client_tls(config.ca_file.as_deref())?;
+    Ok(config.tls.as_ref().map_or(Ok(()), tls::check)?)
+}
+
+/// The gateway.
+pub struct Gateway {
+    authorizer: Arc<Authorizer>,
+    answers: Answers,
+    upstreams: HashMap<DeploymentId, Upstream>,
+    hosts: HashMap<String, DeploymentId>,
+    limits: Limits,
+    client: Client<HttpsConnector<HttpConnector>, Body>,
+    certificate: Option<Certificate>,
+    websockets: Arc<Semaphore>,
+}
+
+impl Gateway {
+    /// Reads what the configuration names.
+    pub fn new(
+        config: GatewayConfig,
+        authorizer: Arc<Authorizer>,
+        identity: Option<Arc<UpstreamIdentity>>,
+    ) -> Result<Self, GatewayError> {
+        let GatewayConfig { listen: _, tls, ca_file, deployments, limits } = config;
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(Duration::from_secs(limits.connect_seconds)));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(client_tls(ca_file.as_deref())?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
+        let (mut upstreams, mut hosts) = (HashMap::new(), HashMap::new());
+        for (id, behind) in deployments {
+            hosts.extend(behind.hosts.iter().map(|host| (host.to_ascii_lowercase(), id.clone())));
+            upstreams.insert(id, behind.upstream);
+        }
+        Ok(Self {
+            authorizer,
+            // It is its own proxy: whatever it answers, the caller sees.
+            answers: Answers { pass_status: true, identity },
+            upstreams,
+            hosts,
+            client: Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(limits.idle())
+                .build(connector),
+            certificate: tls.map(Certificate::new).transpose()?,
+            websockets: Arc::new(Semaphore::new(limits.connections as usize)),
+            limits,
+        })
+    }
+
+    /// Serves on `listener` until told to stop.
+    #[must_use]
+    pub fn serve(self: &Arc<Self>, listener: TcpListener, stopped: watch::Receiver<()>) -> JoinHandle<()> {
+        let (gateway, stop) = (Arc::clone(self), stopped.clone());
+        accept(listener, self.limits.connections, stopped, move |stream, peer| {
+            Arc::clone(&gateway).connection(stream, peer, stop.clone())
+        })
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: IpAddr, stopped: watch::Receiver<()>) {
+        let peer = peer.to_canonical();
+        let Some(certificate) = &self.certificate else {
+            return Arc::clone(&self).http1(stream, peer, false, stopped).await;
+        };
+        let handshake = certificate.acceptor.accept(stream);
+        match tokio::time::timeout(self.limits.header(), handshake).await {
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Arc::clone(&self).http2(stream, peer, stopped).await;
+            }
+            Ok(Ok(stream)) => Arc::clone(&self).http1(stream, peer, true, stopped).await,
+            Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+        }
+    }
+
+    async fn http1<S>(
+        self: Arc<Self>,
+        stream: S,
+        peer: IpAddr,
+        secure: bool,
+        mut stopped: watch::Receiver<()>,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.limits.header())
+            .max_buf_size((self.limits.header_bytes as usize).max(8192));
+        let service = service_fn(move |request| Arc::clone(&self).respond(request, peer, secure));
+        let mut connection =
+            std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = stopped.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, %peer, "a connection broke");
+        }
+    }
+
+    async fn http2<S>(self: Arc<Self>, stream: S, peer: IpAddr, mut stopped: watch::Receiver<()>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .max_header_list_size(self.limits.header_bytes)
+            .max_concurrent_streams(MAX_STREAMS)
+            .keep_alive_interval(self.limits.idle())
+            .keep_alive_timeout(self.limits.header());
+        let service = service_fn(move |request| Arc::clone(&self).respond(request, peer, true));
+        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = stopped.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, %peer, "a connection broke");
+        }
+    }
+
+    /// Answers a request: decided about, and passed on if it may.
+    async fn respond(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        secure: bool,
+    ) -> Result<Response<Body>, Infallible> {
+        let (parts, body) = request.into_parts();
+        // What can't be told without doubt has no target, and is denied for that, unless its token is worth less still.
+        let asked = Asked::read(&parts);
+        let host = asked.as_ref().map_or("", |asked| asked.host).to_owned();
+        let target = asked.as_ref().map_or("", |asked| asked.target);
+        let name = host_name(&host);
+        let facts = RequestFacts {
+            deployment: self.hosts.get(&*name).map_or(Target::Host(&name), |id| Target::Id(id.as_str())),
+            method: parts.method.as_str(),
+            uri: target,
+            client: Some(peer),
+        };
+        let verdict = self.authorizer.authorize(bearer::of(&parts.headers), &facts).await;
+        let told = self.answers.tell(&verdict);
+        if told.status() != StatusCode::OK {
+            let doubtful = asked.is_none();
+            let mut answer = told.map(|body| body.map_err(|never| match never {}).boxed_unsync());
+            if doubtful && parts.version < Version::HTTP_2 {
+                // Where a request is in doubt, so is where the next one begins.
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            return Ok(answer);
+        }
+        let told = told.into_parts().0.headers;
+        let way = Way { host: &host, client: peer, secure, told: &told };
+        let upstream = verdict.decision.deployment.as_ref().and_then(|id| self.upstreams.get(id));
+        let passed = match upstream {
+            Some(upstream) => self.pass(Request::from_parts(parts, body), upstream, &way).await,
+            None => Err(Failure::NoUpstream),
+        };
+        Ok(passed.unwrap_or_else(|failure| {
+            if let Failure::Unreachable(error) = &failure {
+                tracing::warn!(%error, event = verdict.event, "a deployment can't be reached");
+            }
+            failed(&failure, &told)
+        }))
+    }
+
+    /// Sends a request on, and gives back the answer as it comes.
+    async fn pass(
+        &self,
+        mut request: Request<Incoming>,
+        upstream: &Upstream,
+        way: &Way<'_>,
+    ) -> Result<Response<Body>, Failure> {
+        let idle = self.limits.idle();
+        if request.body().size_hint().lower() > self.limits.body_bytes as u64 {
+            return Err(Failure::TooLarge);
+        }
+        let client = hyper::upgrade::on(&mut request);
+        let (mut parts, body) = request.into_parts();
+        let permit = if websocket::wanted(&parts) {
+            let free = Arc::clone(&self.websockets).try_acquire_owned();
+            Some(free.map_err(|_| Failure::TooMany)?)
+        } else {
+            None
+        };
+        headers::towards_deployment(&mut parts.headers, way.told, way.host, way.client, way.secure);
+        if permit.is_some() {
+            websocket::mark(&mut parts.headers);
+        }
+        parts.uri = Uri::builder()
+            .scheme(upstream.scheme.clone())
+            .authority(upstream.authority.clone())
+            .path_and_query(parts.uri.path_and_query().cloned().ok_or(Failure::NoUpstream)?)
+            .build()
+            .map_err(|error| Failure::Unreachable(error.into()))?;
+        parts.version = Version::HTTP_11;
+        let progress = Progress::new();
+        let body = Limited::new(body, self.limits.body_bytes);
+        let body = Paced::new(body, idle, progress.clone()).boxed_unsync();
+        let sent = self.client.request(Request::from_parts(parts, body));
+        let mut answer = tokio::select! {
+            answer = sent => answer.map_err(|error| Failure::of(error.into()))?,
+            idler = progress.stalls(idle) => return Err(match idler {
+                Idler::Sender => Failure::ClientStalled,
+                Idler::Reader => Failure::DeploymentStalled,
+            }),
+        };
+        let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let deployment = switched.then(|| hyper::upgrade::on(&mut answer));
+        headers::towards_client(answer.headers_mut(), way.told);
+        *answer.version_mut() = Version::HTTP_11;
+        match (deployment, permit) {
+            (None, _) => {}
+            (Some(_), None) => return Err(Failure::Unasked),
+            (Some(deployment), Some(permit)) => {
+                websocket::mark(answer.headers_mut());
+                let longest = Duration::from_secs(self.limits.websocket_seconds);
+                tokio::spawn(websocket::tunnel(client, deployment, longest, permit));
+            }
+        }
+        Ok(answer.map(|body| Paced::new(body, idle, Progress::new()).boxed_unsync()))
+    }
+}
+
+/// Whence a request came, and what its deployment is told of it.
+struct Way<'w> {
+    host: &'w str,
+    client: IpAddr,
+    secure: bool,
+    told: &'w HeaderMap,
+}
+
+/// What is answered to a request that may pass and can't, as a problem (RFC 9457).
+fn failed(failure: &Failure, told: &HeaderMap) -> Response<Body> {
+    let status = failure.status();
+    let problem = serde_json::json!({
+        "type": "about:blank", "title": failure.to_string(), "status": status.as_u16(),
+    });
+    let body = http_body_util::Full::from(problem.to_string());
+    let mut answer = Response::new(body.map_err(|never| match never {}).boxed_unsync());
+    *answer.status_mut() = status;
+    headers::towards_client(answer.headers_mut(), told);
+    let kind = HeaderValue::from_static("application/problem+json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}

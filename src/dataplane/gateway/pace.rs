@@ -1,0 +1,150 @@
+//! Bodies that may not stand still: streamed as they come, and given up when nothing comes for too long.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use thiserror::Error;
+use tokio::time::{Instant, Sleep};
+
+/// Whatever went wrong with a body.
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Nothing came for too long.
+#[derive(Debug, Error)]
+#[error("nothing came for too long")]
+pub(super) struct Stalled;
+
+/// When a request's body last moved, and whether more of it is waited for.
+#[derive(Clone, Debug)]
+pub(super) struct Progress(Arc<Mutex<Moved>>);
+
+#[derive(Debug)]
+struct Moved {
+    last: Instant,
+    awaited: bool,
+}
+
+/// Who did not do what was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Idler {
+    /// Whoever sends the body.
+    Sender,
+    /// Whoever reads it, and then has to answer.
+    Reader,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Moved { last: Instant::now(), awaited: false })))
+    }
+
+    fn moved(&self) {
+        *self.lock() = Moved { last: Instant::now(), awaited: false };
+    }
+
+    fn awaited(&self) {
+        self.lock().awaited = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Moved> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns once nothing has moved for `idle`.
+    pub(super) async fn stalls(&self, idle: Duration) -> Idler {
+        loop {
+            let (last, awaited) = {
+                let moved = self.lock();
+                (moved.last, moved.awaited)
+            };
+            if last.elapsed() >= idle {
+                return if awaited { Idler::Sender } else { Idler::Reader };
+            }
+            tokio::time::sleep_until(last + idle).await;
+        }
+    }
+}
+
+/// A body that ends with [`Stalled`] when nothing comes of it for `idle`. While nobody reads it, no time passes.
+pub(super) struct Paced<B> {
+    body: B,
+    idle: Duration,
+    progress: Progress,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> Paced<B> {
+    pub(super) fn new(body: B, idle: Duration, progress: Progress) -> Self {
+        Self { body, idle, progress, waiting: None }
+    }
+}
+
+impl<B> Body for Paced<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            self.waiting = None;
+            self.progress.moved();
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        self.progress.awaited();
+        let idle = self.idle;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        ready!(waiting.as_mut().poll(context));
+        Poll::Ready(Some(Err(Stalled.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http_body_util::BodyExt as _;
+    use http_body_util::channel::Channel;
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_millis(40);
+
+    #[tokio::test]
+    async fn a_body_may_be_long_but_not_still() {
+        let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+        let mut paced = Paced::new(body, IDLE, Progress::new());
+        for _ in 0..4 {
+            sender.send_data(Bytes::from_static(b"a")).await.unwrap();
+            assert!(paced.frame().await.unwrap().is_ok());
+            tokio::time::sleep(IDLE * 2).await;
+        }
+        let error = paced.frame().await.unwrap().unwrap_err();
+        assert!(error.is::<Stalled>());
+    }
+
+    #[tokio::test]
+    async fn who_is_waited_for_is_known() {
+        let (_sender, body) = Channel::<Bytes, BoxError>::new(1);
+        let progress = Progress::new();
+        assert_eq!(progress.stalls(IDLE).await, Idler::Reader, "nobody read it");
+        let mut paced = Paced::new(body, IDLE * 9, progress.clone());
+        assert!(tokio::time::timeout(IDLE, paced.frame()).await.is_err());
+        assert_eq!(progress.stalls(IDLE).await, Idler::Sender);
+    }
+}

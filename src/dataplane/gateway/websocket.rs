@@ -1,0 +1,52 @@
+//! WebSockets (RFC 6455): a connection that is handed over once the deployment has agreed to.
+
+use std::time::Duration;
+
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Version};
+use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Whether a request asks for one: nothing else is upgraded to. (`h2c` would carry requests past the decision.)
+pub(super) fn wanted(request: &Parts) -> bool {
+    let names = |name: header::HeaderName, token: &str| {
+        let mut values = request.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.any(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case(token)))
+    };
+    let mut upgrades = request.headers.get_all(header::UPGRADE).iter();
+    let only = matches!((upgrades.next(), upgrades.next()), (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    only && request.version == Version::HTTP_11
+        && request.method == Method::GET
+        && names(header::CONNECTION, "upgrade")
+        && request.headers.contains_key(header::SEC_WEBSOCKET_KEY)
+        && !request.headers.contains_key(header::CONTENT_LENGTH)
+        && !request.headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// Says of a message that it changes the protocol.
+pub(super) fn mark(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Carries bytes both ways until one side ends, or for as long as a WebSocket may last.
+pub(super) async fn tunnel(
+    client: OnUpgrade,
+    deployment: OnUpgrade,
+    longest: Duration,
+    permit: OwnedSemaphorePermit,
+) {
+    let carried = async {
+        let (client, deployment) = (client.await?, deployment.await?);
+        let (mut client, mut deployment) = (TokioIo::new(client), TokioIo::new(deployment));
+        // How one ends is the business of those at the ends.
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut deployment).await;
+        Ok::<_, hyper::Error>(())
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(longest, carried).await {
+        tracing::debug!(%error, "a WebSocket did not come about");
+    }
+    drop(permit);
+}
