@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, Method, RequestBuilder};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -86,21 +86,31 @@ impl Control {
 
     /// Sends a request made with [`Self::in_organization`], and reads the answer.
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Value, Failure> {
+        Ok(self.receive(request).await?.0)
+    }
+
+    /// Sends a request, and reads the answer and its entity tag (RFC 9110 section 8.8.3): a change sent with it in
+    /// `If-Match` is refused if something else has come between.
+    pub(super) async fn receive(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<(Value, Option<HeaderValue>), Failure> {
         let unreachable = |error: reqwest::Error| Failure::Unreachable {
             what: format!("the control plane at {}", self.url),
             why: cause(&error),
         };
         let answer = request.send().await.map_err(unreachable)?;
-        let status = answer.status();
+        let (status, tag) = (answer.status(), answer.headers().get(ETAG).cloned());
         let bytes = answer.bytes().await.map_err(unreachable)?;
         if !status.is_success() {
             return Err(refused("the control plane", status.as_u16(), &bytes));
         }
         if bytes.is_empty() {
-            return Ok(Value::Null);
+            return Ok((Value::Null, tag));
         }
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::Answer { what: "the control plane".into(), why: error.to_string() })
+        let value = serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::Answer { what: "the control plane".into(), why: error.to_string() })?;
+        Ok((value, tag))
     }
 
     /// A request below the organization: the one that was named, or the only one the caller belongs to.

@@ -2,9 +2,10 @@
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
+use reqwest::header::IF_MATCH;
 use serde_json::{Value, json};
 
-use super::resolve;
+use super::{id_of, resolve};
 use crate::cli::control::Control;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Column, Output, line};
@@ -84,24 +85,32 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
             allowed(&control.organization_call(Method::GET, &path, None).await?, output);
         }
         Verb::SetRole { token, role, deployment_id } => {
-            let token = resolve(control, &token).await?;
-            show(&set_role(control, &token, &role, deployment_id.as_deref()).await?, output);
+            let id = id_of(control, &token).await?;
+            show(&set_role(control, &id, &role, deployment_id.as_deref()).await?, output);
         }
         Verb::AddDagRole { token, on, role } => {
-            let token = resolve(control, &token).await?;
-            let (mut roles, on) = without(&token, &on);
-            roles.push(json!({
-                "entityType": on.0, "entityId": on.1, "deploymentId": on.2, "role": role,
-            }));
-            show(&replace(control, &token, &roles).await?, output);
+            let id = id_of(control, &token).await?;
+            let edited = edit(control, &id, |token| {
+                let (mut roles, on) = without(token, &on);
+                roles.push(json!({
+                    "entityType": on.0, "entityId": on.1, "deploymentId": on.2, "role": role,
+                }));
+                Ok(roles)
+            });
+            show(&edited.await?, output);
         }
         Verb::RemoveDagRole { token, on } => {
-            let token = resolve(control, &token).await?;
-            let (roles, (_, which, _)) = without(&token, &on);
-            if token["kind"] == "STANDARD" && roles.len() == token["roles"].as_array().map_or(0, Vec::len) {
-                return Err(Failure::Usage(format!("the token has no role on {which} there")));
-            }
-            show(&replace(control, &token, &roles).await?, output);
+            let id = id_of(control, &token).await?;
+            let edited = edit(control, &id, |token| {
+                let (roles, (_, which, _)) = without(token, &on);
+                // What a direct-access token has is fixed; the control plane says so better.
+                if token["kind"] == "STANDARD" && roles.len() == token["roles"].as_array().map_or(0, Vec::len)
+                {
+                    return Err(Failure::Usage(format!("the token has no role on {which} there")));
+                }
+                Ok(roles)
+            });
+            show(&edited.await?, output);
         }
     }
     Ok(())
@@ -110,31 +119,53 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
 /// Gives a token another role in its own scope, or on a deployment.
 pub(super) async fn set_role(
     control: &Control,
-    token: &Value,
+    id: &str,
     role: &str,
     deployment: Option<&str>,
 ) -> Result<Value, Failure> {
-    let mut roles = token["roles"].as_array().cloned().unwrap_or_default();
-    let place = roles.iter_mut().find(|present| match deployment {
-        Some(deployment) => present["entityType"] == "DEPLOYMENT" && present["entityId"] == deployment,
-        None => present["entityType"] == token["type"],
-    });
-    match (place, deployment) {
-        (Some(present), _) => present["role"] = role.into(),
-        (None, Some(deployment)) => {
-            roles.push(json!({ "entityType": "DEPLOYMENT", "entityId": deployment, "role": role }));
+    edit(control, id, |token| {
+        let mut roles = token["roles"].as_array().cloned().unwrap_or_default();
+        let place = roles.iter_mut().find(|present| match deployment {
+            Some(deployment) => present["entityType"] == "DEPLOYMENT" && present["entityId"] == deployment,
+            None => present["entityType"] == token["type"],
+        });
+        match (place, deployment) {
+            (Some(present), _) => present["role"] = role.into(),
+            (None, Some(deployment)) => {
+                roles.push(json!({ "entityType": "DEPLOYMENT", "entityId": deployment, "role": role }));
+            }
+            (None, None) => {
+                let detail = "you may not see the token's role in its own scope; name a --deployment-id";
+                return Err(Failure::Usage(detail.into()));
+            }
         }
-        (None, None) => {
-            let detail = "you may not see the token's role in its own scope; name a --deployment-id";
-            return Err(Failure::Usage(detail.into()));
-        }
-    }
-    replace(control, token, &roles).await
+        Ok(roles)
+    })
+    .await
 }
 
-async fn replace(control: &Control, token: &Value, roles: &[Value]) -> Result<Value, Failure> {
-    let path = format!("/tokens/{}/roles", token["id"].as_str().unwrap_or_default());
-    control.organization_call(Method::POST, &path, Some(json!({ "roles": roles }))).await
+/// Reads a token's roles, and replaces them by what `change` makes of them. Where somebody else's change comes between,
+/// it is made anew of what they left.
+async fn edit(
+    control: &Control,
+    id: &str,
+    change: impl Fn(&Value) -> Result<Vec<Value>, Failure>,
+) -> Result<Value, Failure> {
+    let path = format!("/tokens/{id}");
+    let mut tries = 20;
+    loop {
+        let (token, tag) = control.receive(control.in_organization(Method::GET, &path).await?).await?;
+        let body = json!({ "roles": change(&token)? });
+        let mut request = control.in_organization(Method::POST, &format!("{path}/roles")).await?.json(&body);
+        if let Some(tag) = tag {
+            request = request.header(IF_MATCH, tag);
+        }
+        tries -= 1;
+        match control.send(request).await {
+            Err(Failure::Refused { status: 412, .. }) if tries > 0 => {}
+            answer => return answer,
+        }
+    }
 }
 
 /// A token's roles without the one on these Dags, and these Dags as the control plane names them.

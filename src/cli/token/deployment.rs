@@ -130,10 +130,10 @@ pub(in crate::cli) async fn run(verb: Verb, control: &Control, output: Output) -
                 return Err(Failure::Usage(detail.into()));
             }
             // The role first: of a direct-access token it is refused, and then nothing is changed.
-            if let Some(role) = role {
-                access::set_role(control, &token, &role, None).await?;
-            }
             let id = token["id"].as_str().unwrap_or_default();
+            if let Some(role) = role {
+                access::set_role(control, id, &role, None).await?;
+            }
             let path = format!("/tokens/{id}");
             let shown = if changed.is_empty() {
                 control.organization_call(Method::GET, &path, None).await?
