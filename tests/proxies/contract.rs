@@ -17,6 +17,7 @@ pub struct Setting {
     token_id: String,
     token: String,
     elsewhere: String,
+    more: String,
 }
 
 /// Names a client may not speak under.
@@ -53,14 +54,19 @@ impl Setting {
         rig.synced();
         rig.kill_daemon();
         let grpc_port = crate::rig::free_port();
-        let listen = format!("[listen]\ngrpc = [\"127.0.0.1:{grpc_port}\"]");
-        let config = rig.daemon_config().replace("[listen]", &listen)
-            + "[upstream_identity]\n"
-            + &more(&rig, upstream.port);
-        std::fs::write(rig.path("halligand.toml"), config).unwrap();
+        let more = more(&rig, upstream.port);
         rig.kill_control();
-        rig.start_daemon();
-        Self { rig, upstream, grpc_port, token_id, token, elsewhere }
+        let mut setting = Self { rig, upstream, grpc_port, token_id, token, elsewhere, more };
+        setting.start_daemon("[upstream_identity]\n");
+        setting
+    }
+
+    /// Starts the daemon with more in its configuration.
+    fn start_daemon(&mut self, more: &str) {
+        let listen = format!("[listen]\ngrpc = [\"127.0.0.1:{}\"]", self.grpc_port);
+        let config = self.rig.daemon_config().replace("[listen]", &listen) + more + &self.more;
+        std::fs::write(self.rig.path("halligand.toml"), config).unwrap();
+        self.rig.start_daemon();
     }
 
     pub fn bearer(&self) -> String {
@@ -77,7 +83,7 @@ impl Setting {
     }
 
     /// All of it, of the proxy at `port`. The daemon is dead afterwards.
-    pub fn holds(&mut self, port: u16) {
+    pub fn holds(&mut self, port: u16, own: OwnAnswers) {
         until("the proxy answers", || {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
                 && self.ask(port, "GET", "/api/v2/dags", "").status == 200
@@ -86,7 +92,37 @@ impl Setting {
         self.what_is_refused_says_why_and_stays_out(port);
         self.nobody_speaks_for_the_daemon(port);
         self.proxy_and_daemon_read_one_path(port);
-        self.without_the_daemon_nothing_passes(port);
+        self.the_callers_token_ends_there(port);
+        self.a_node_that_cant_decide_says_so(port, own.undecided);
+        self.without_the_daemon_nothing_passes(port, own.down);
+    }
+
+    /// Also where nothing is vouched for in its place.
+    fn the_callers_token_ends_there(&mut self, port: u16) {
+        self.rig.kill_daemon();
+        self.start_daemon("");
+        for name in ["X-Kept", "X-Halligan-Authorization", "X-Halligan-Role"] {
+            let headers = [("Authorization", &*self.bearer()), (name, "Bearer spoofed")];
+            let seen = Seen::in_answer(&ask(port, "GET", "/api/v2/dags", &headers, ""));
+            assert_eq!(seen.header("authorization").unwrap_or(""), "", "{name}");
+            let signature = self.token.rsplit('.').next().unwrap();
+            assert!(!format!("{seen:?}").contains(signature), "the caller's token reached the upstream");
+        }
+    }
+
+    /// `proxies.pass_status`: 503 is not 403, where the proxy hands it on.
+    fn a_node_that_cant_decide_says_so(&mut self, port: u16, (expected, says_why): (u16, bool)) {
+        self.rig.kill_daemon();
+        self.start_daemon("[staleness]\nroles.DEPLOYMENT_ADMIN = 1\n[proxies]\npass_status = true\n");
+        // Until the replica is older than a second, if it is not yet.
+        until("the replica is stale", || self.ask(port, "GET", "/api/v2/dags", "").status != 200);
+        let came = self.upstream.asked();
+        let answer = self.ask(port, "GET", "/api/v2/dags", "");
+        assert_eq!(answer.status, expected, "{answer:?}");
+        if says_why {
+            assert_eq!(answer.reason(), "replica_stale");
+        }
+        assert_eq!(self.upstream.asked(), came);
     }
 
     fn what_is_allowed_passes_whole(&self, port: u16) {
@@ -268,13 +304,22 @@ impl Setting {
         String::from_utf8(log).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    fn without_the_daemon_nothing_passes(&mut self, port: u16) {
+    fn without_the_daemon_nothing_passes(&mut self, port: u16, expected: u16) {
         self.rig.kill_daemon();
         let before = self.upstream.asked();
         for method in ["GET", "POST"] {
             let answer = self.ask(port, method, "/api/v2/dags", "");
-            assert!(answer.status >= 400 || answer.status == 0, "{answer:?}");
+            assert_eq!(answer.status, expected, "{answer:?}");
         }
         assert_eq!(self.upstream.asked(), before, "a request passed that nobody decided about");
     }
+}
+
+/// What a proxy answers where it says itself what.
+#[derive(Clone, Copy)]
+pub struct OwnAnswers {
+    /// While the daemon can't decide, and whether the caller hears why.
+    pub undecided: (u16, bool),
+    /// While the daemon is dead; 0 is no answer.
+    pub down: u16,
 }

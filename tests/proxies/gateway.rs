@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::contract::{Setting, example};
+use crate::contract::{OwnAnswers, Setting, example};
 use crate::rig::{component, curl, free_port, until};
 use crate::upstream::Seen;
 use crate::wire::{ask, exchange, read};
@@ -28,7 +28,7 @@ fn gateway(upstream: Option<u16>, more: &str) -> (Setting, u16) {
 #[test]
 fn the_gateway_is_held_to_the_same_contract() {
     let (mut setting, port) = gateway(None, "");
-    setting.holds(port);
+    setting.holds(port, OwnAnswers { undecided: (503, true), down: 0 });
 }
 
 /// Every way to make two of one request, or one of two. `TOKEN` stands for the caller's header.

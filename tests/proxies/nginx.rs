@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::contract::Setting;
+use crate::contract::{OwnAnswers, Setting};
 use crate::rig::{Running, component, free_port};
 
 #[test]
@@ -31,5 +31,5 @@ http {{
     let mut command = Command::new(program);
     command.arg("-c").arg(&path).arg("-e").arg(directory.join("error.log")).stderr(Stdio::null());
     let _nginx = Running::start(&mut command);
-    setting.holds(port);
+    setting.holds(port, OwnAnswers { undecided: (500, false), down: 500 });
 }
