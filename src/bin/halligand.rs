@@ -124,7 +124,7 @@ fn main() -> ExitCode {
                 | StartError::NoGrpc
                 | StartError::Gateway(_)
                 | StartError::Nowhere => exit::CONFIG,
-                StartError::Enrol(_) | StartError::Listen { .. } => exit::UNAVAILABLE,
+                StartError::Enrol(_) | StartError::Listen { .. } | StartError::Peers(_) => exit::UNAVAILABLE,
                 StartError::Answer(_) => exit::DATAERR,
                 StartError::State { .. }
                 | StartError::Store(_)

@@ -193,6 +193,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         staleness: node::StalenessConfig::default(),
         routes: node::Routes::default(),
         glass: node::GlassConfig::default(),
+        peers: node::Peers::default(),
         audit: node::Audit::default(),
         admin: node::Admin::default(),
         upstream_identity: None,

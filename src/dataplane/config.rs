@@ -45,6 +45,9 @@ pub struct Config {
     /// The glass before deployments that are kept under it.
     #[serde(default)]
     pub glass: GlassConfig,
+    /// The other nodes of the data plane.
+    #[serde(default)]
+    pub peers: Peers,
     /// The audit log.
     #[serde(default)]
     pub audit: Audit,
@@ -206,6 +209,41 @@ impl Default for Audit {
     fn default() -> Self {
         Self { max_queue: 65_536 }
     }
+}
+
+/// The other nodes, for when the control plane can't be reached.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Peers {
+    /// Addresses this node answers its peers on; without one, it only asks.
+    pub listen: Vec<SocketAddr>,
+    /// Where its peers answer, at most 64. What is revoked here goes to them at once.
+    #[serde(deserialize_with = "peer_urls")]
+    pub urls: Vec<String>,
+    /// Seconds between two comparisons with each peer, 1 to 3600.
+    #[serde(deserialize_with = "peer_interval")]
+    pub interval_seconds: u64,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self { listen: Vec::new(), urls: Vec::new(), interval_seconds: 5 }
+    }
+}
+
+fn peer_urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let urls = Vec::<String>::deserialize(deserializer)?;
+    if urls.len() > 64 {
+        return Err(D::Error::custom("name at most 64 peers; revocations pass on from one to the next"));
+    }
+    let odd = urls.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://"));
+    odd.map_or(Ok(()), |url| Err(D::Error::custom(format!("{url:?} is no http:// or https:// URL"))))?;
+    Ok(urls)
+}
+
+fn peer_interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let seconds = u64::deserialize(deserializer)?;
+    if (1..=3600).contains(&seconds) { Ok(seconds) } else { Err(D::Error::custom("use 1 to 3600 seconds")) }
 }
 
 /// Who may use the admin socket, besides root and the daemon's own user.

@@ -29,6 +29,7 @@ use super::identity::{Absent, Identity, IdentityError, make_node_key, read_node_
 use super::live::Live;
 use super::metrics::Metrics;
 use super::outage::OutageError;
+use super::peers::{self, Parts, PeersError};
 use super::proof::{Nonces, Prover};
 use super::reconcile::Reconciler;
 use super::reload::Reload;
@@ -86,6 +87,9 @@ pub enum StartError {
     /// The local revocations, or the outages it has lived through.
     #[error(transparent)]
     Recovery(#[from] OutageError),
+    /// The peers.
+    #[error(transparent)]
+    Peers(#[from] PeersError),
     /// The control plane, while enrolling.
     #[error("this node is not enrolled, and can't be: {0}")]
     Enrol(#[from] UpstreamError),
@@ -241,6 +245,9 @@ impl Daemon {
             Some(listener) => (UnixListener::from_std(listener).map_err(failed)?, false),
             None => (admin::listen(&socket).await.map_err(failed)?, true),
         };
+        let parts = Parts::of(&reconciler, &replication);
+        let ca_file = config.control_plane.ca_file.as_deref();
+        background.extend(peers::start(&config.peers, ca_file, parts, &stopped).await?);
         serving.push(serve_admin(listener, administration, stopped));
         background.push(tokio::spawn(Arc::clone(&reconciler).run(Arc::clone(&upstream))));
         let follower = Follower {

@@ -7,6 +7,7 @@ use base64::Engine as _;
 
 use super::alarm::AlarmKind;
 use super::live::Live;
+use super::recent::{Keeping, Recent};
 use super::snapshot::Snapshot;
 use super::staleness::Staleness;
 use super::store::{ForkedHead, Origin, ReplicaStore, StoreError};
@@ -35,13 +36,14 @@ pub struct Replication {
     store: Mutex<ReplicaStore>,
     live: Arc<Live>,
     staleness: Mutex<Staleness>,
+    recent: Mutex<Recent>,
 }
 
 impl Replication {
     /// Joins a store with what the faces read.
     #[must_use]
     pub fn new(store: ReplicaStore, live: Arc<Live>, staleness: Staleness) -> Self {
-        Self { store: Mutex::new(store), live, staleness: Mutex::new(staleness) }
+        Self { store: Mutex::new(store), live, staleness: Mutex::new(staleness), recent: Mutex::default() }
     }
 
     /// What the faces read.
@@ -76,8 +78,20 @@ impl Replication {
     /// Takes a bundle in and swaps the snapshot. What is refused is alarmed.
     pub fn take(&self, bundle: impl Read, origin: Origin, now: Time) -> Result<(), StoreError> {
         let mut store = self.store();
-        let outcome = store.apply(bundle, origin, now);
-        let way = if origin == Origin::File { "import: " } else { "" };
+        let (before, _) = store.position()?;
+        let mut bundle = Keeping::new(bundle);
+        let outcome = store.apply(&mut bundle, origin, now);
+        let way = match origin {
+            Origin::Feed => "",
+            Origin::Peer => "a peer: ",
+            Origin::File => "import: ",
+        };
+        if outcome.is_ok()
+            && store.position()?.0 > before
+            && let Some(bundle) = bundle.kept()
+        {
+            self.recent().keep(before, bundle);
+        }
         match &outcome {
             Ok(taken) => {
                 for token in &taken.overruled {
@@ -181,6 +195,17 @@ impl Replication {
     /// The records, and nothing that is not proved.
     pub fn records(&self) -> Result<Vec<crate::protocol::record::Record>, StoreError> {
         Ok(self.store().load()?.map_or_else(Vec::new, |replica| replica.records))
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        // It holds copies only.
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What led on from version `since`, as the bundle in which it came; none if that is not known any more.
+    #[must_use]
+    pub fn changes_since(&self, since: u64) -> Option<Arc<[u8]>> {
+        self.recent().since(since)
     }
 
     /// The replica as a bundle.

@@ -11,6 +11,7 @@
 
 pub mod control;
 pub mod estate;
+pub mod node;
 pub mod proxy;
 
 use std::io::Write as _;

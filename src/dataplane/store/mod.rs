@@ -33,6 +33,8 @@ const SHARE: (usize, usize) = (8192, 16 << 20);
 pub enum Origin {
     /// From the feed: its head must be fresh, or the feed is frozen.
     Feed,
+    /// From another node, which may itself have been cut off for long. The staleness policy judges its age.
+    Peer,
     /// In a file that someone carried here: as fresh as the way was short. The staleness policy judges its age.
     File,
 }

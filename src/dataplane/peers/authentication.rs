@@ -1,0 +1,103 @@
+//! Who a peer is: a node of this data plane, by a JWT signed with its key, good for one call.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::dataplane::proof::LIFETIME;
+use crate::protocol::id::NodeId;
+use crate::protocol::jws::{JwsError, Typ, Unverified};
+use crate::protocol::signer::Signers;
+use crate::protocol::time::Time;
+
+/// The longest proof accepted, in bytes.
+const MAX_PROOF: usize = 2048;
+/// Calls of one node that are remembered, so that none is made twice: more than it may make while a proof is good.
+const MAX_SEEN: usize = 60_000;
+/// How far two nodes' clocks may be apart, in seconds.
+const SKEW: i64 = 300;
+
+/// Why a peer is not listened to.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PeerRefusal {
+    /// No proof, or one that is not signed by a node of this data plane.
+    #[error("the peer's proof does not hold: {0}")]
+    Proof(#[from] JwsError),
+    /// It is for another.
+    #[error("the peer's proof is for {0}")]
+    Audience(String),
+    /// Too old, too long, or from the future.
+    #[error("the peer's proof is out of its time; check the clocks of both nodes")]
+    Time,
+    /// The node was retired.
+    #[error("the peer, {0}, was retired")]
+    Retired(NodeId),
+    /// It was used before.
+    #[error("the peer's proof was used before")]
+    Again,
+    /// Another node than the key's.
+    #[error("the peer says to be {0}, which has another key")]
+    Issuer(NodeId),
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    iss: NodeId,
+    sub: NodeId,
+    aud: String,
+    iat: Time,
+    exp: Time,
+    jti: String,
+}
+
+/// A node that has proved itself, and the name of its call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The node.
+    pub node: NodeId,
+    /// The call.
+    pub call: String,
+}
+
+/// Proves that `proof` was made for `audience` by a node that counts.
+pub fn authenticate(proof: &[u8], signers: &Signers, audience: &str, now: Time) -> Result<Peer, PeerRefusal> {
+    let unverified = Unverified::parse(proof, MAX_PROOF)?;
+    let key = signers.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
+    let claims: Claims = unverified.verify(Typ::NodeAuth, key)?.claims()?;
+    let signer = signers
+        .get(&claims.iss)
+        .filter(|signer| signer.key == *key && claims.sub == claims.iss)
+        .ok_or_else(|| PeerRefusal::Issuer(claims.iss.clone()))?;
+    if signer.retired_at.is_some() {
+        return Err(PeerRefusal::Retired(claims.iss));
+    }
+    if claims.aud != audience {
+        return Err(PeerRefusal::Audience(claims.aud));
+    }
+    let timely = claims.exp > now.plus(-SKEW)
+        && claims.iat < now.plus(SKEW)
+        && (0..=LIFETIME).contains(&claims.exp.since(claims.iat));
+    if !timely {
+        return Err(PeerRefusal::Time);
+    }
+    Ok(Peer { node: claims.iss, call: claims.jti })
+}
+
+/// The calls one node made in the last minutes.
+#[derive(Debug, Default)]
+pub(super) struct Seen(HashMap<String, Time>);
+
+impl Seen {
+    /// Notes a call; one that was made before, or one too many, is refused.
+    pub(super) fn note(&mut self, call: &str, now: Time) -> Result<(), PeerRefusal> {
+        if self.0.len() >= MAX_SEEN {
+            // A proof of then is out of its time by now, however far the clocks are apart.
+            self.0.retain(|_, at| now.since(*at) <= LIFETIME + 2 * SKEW);
+        }
+        if self.0.len() >= MAX_SEEN || self.0.insert(call.to_owned(), now).is_some() {
+            return Err(PeerRefusal::Again);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! What a node answers its peers. Whoever asks has to prove to be one; how much and how often it may ask is bounded.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use super::authentication::{Peer, PeerRefusal, Seen, authenticate};
+use super::{MAX_REVOCATIONS, Received, Revoked};
+use crate::dataplane::Clock;
+use crate::dataplane::live::Live;
+use crate::dataplane::proof::Prover;
+use crate::dataplane::replication::Replication;
+use crate::dataplane::revocation::Revocations;
+use crate::protocol::bundle::MEDIA_TYPE;
+use crate::protocol::id::NodeId;
+use crate::protocol::time::Time;
+
+/// Calls of one peer in a second.
+const MAX_CALLS: u32 = 50;
+/// Seconds between two whole replicas for one peer.
+const REPLICA_INTERVAL: i64 = 10;
+
+/// What a peer asks, once it has proved itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path.
+    pub path: &'a str,
+    /// The query.
+    pub query: &'a str,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The media type.
+    pub kind: &'static str,
+    /// The body.
+    pub body: Arc<[u8]>,
+    /// Who answers, for who asked.
+    pub proof: Option<String>,
+}
+
+impl Reply {
+    fn json(value: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(value).unwrap_or_default();
+        Self { status: 200, kind: "application/json", body: body.into(), proof: None }
+    }
+
+    pub(super) fn problem(status: u16, detail: &str) -> Self {
+        let body = serde_json::json!({ "type": "about:blank", "status": status, "detail": detail });
+        let body = body.to_string().into_bytes().into();
+        Self { status, kind: "application/problem+json", body, proof: None }
+    }
+}
+
+/// How much a peer has asked of late.
+#[derive(Debug, Default)]
+struct Use {
+    second: Time,
+    calls: u32,
+    replica: Option<Time>,
+    seen: Seen,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    uses: HashMap<NodeId, Use>,
+    /// The whole replica as a bundle, and the head it is of.
+    replica: Option<(String, Arc<[u8]>)>,
+}
+
+/// What answers peers.
+pub struct PeerFace {
+    revocations: Arc<Revocations>,
+    replication: Arc<Replication>,
+    live: Arc<Live>,
+    prover: Arc<Prover>,
+    clock: Clock,
+    memory: Mutex<Memory>,
+}
+
+impl PeerFace {
+    /// A face over what this node holds.
+    #[must_use]
+    pub fn new(
+        revocations: Arc<Revocations>,
+        replication: Arc<Replication>,
+        live: Arc<Live>,
+        prover: Arc<Prover>,
+        clock: Clock,
+    ) -> Self {
+        Self { revocations, replication, live, prover, clock, memory: Mutex::default() }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // It only counts: after a panic it has counted a little less.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds out who asks, before a byte of what is asked is read.
+    pub fn admit(&self, bearer: Option<&[u8]>) -> Result<Peer, Reply> {
+        let (now, snapshot) = ((self.clock)(), self.live.snapshot());
+        let audience = self.prover.identity.data_plane_id.as_str();
+        let refused = |refusal: &PeerRefusal| Reply::problem(401, &refusal.to_string());
+        let proof = bearer.unwrap_or_default();
+        let peer =
+            authenticate(proof, &snapshot.signers(), audience, now).map_err(|refusal| refused(&refusal))?;
+        let mut memory = self.memory();
+        let used = memory.uses.entry(peer.node.clone()).or_default();
+        if used.second != now {
+            (used.second, used.calls) = (now, 0);
+        }
+        used.calls += 1;
+        if used.calls > MAX_CALLS {
+            return Err(Reply::problem(429, "this node asks too often"));
+        }
+        used.seen.note(&peer.call, now).map_err(|refusal| refused(&refusal))?;
+        Ok(peer)
+    }
+
+    /// Answers a peer, and proves to it who answers. It reads databases: call it where that may take its time.
+    pub fn answer(&self, peer: &Peer, asked: Asked<'_>) -> Reply {
+        let reply = match (asked.method, asked.path) {
+            ("GET", "/v1/peer/revocations") => self.revoked(asked.query),
+            ("POST", "/v1/peer/revocations") => self.received(asked.body),
+            ("GET", "/v1/peer/bundle") => self.bundle(peer, asked.query),
+            _ => Reply::problem(404, "there is no such call"),
+        };
+        let proof = self.prover.jwt(peer.node.as_str(), &peer.call, (self.clock)());
+        Reply { proof: Some(proof), ..reply }
+    }
+
+    fn revoked(&self, query: &str) -> Reply {
+        let after = parameter(query, "after");
+        match self.revocations.after(after, MAX_REVOCATIONS) {
+            Ok(held) => Reply::json(&Revoked {
+                list: self.revocations.id().to_owned(),
+                next: held.last().map_or(after, |last| last.number),
+                revocations: held.into_iter().map(|held| held.text).collect(),
+            }),
+            Err(error) => Reply::problem(500, &error.to_string()),
+        }
+    }
+
+    fn received(&self, body: &[u8]) -> Reply {
+        let sent: Revoked = match serde_json::from_slice(body) {
+            Ok(sent) => sent,
+            Err(error) => return Reply::problem(400, &format!("the message is not understood: {error}")),
+        };
+        if sent.revocations.len() > MAX_REVOCATIONS {
+            return Reply::problem(413, "send fewer revocations at once");
+        }
+        match self.revocations.take(sent.revocations.iter().map(String::as_str), (self.clock)()) {
+            Ok(taken) => Reply::json(&Received { list: self.revocations.id().to_owned(), taken }),
+            Err(error) => Reply::problem(500, &error.to_string()),
+        }
+    }
+
+    /// What a peer lacks: nothing; a newer head over the same replica; what was changed; or all of it.
+    fn bundle(&self, peer: &Peer, query: &str) -> Reply {
+        let (since, signed) = (parameter(query, "since"), parameter(query, "signed"));
+        let snapshot = self.live.snapshot();
+        let Some(head) = snapshot.head() else { return Reply::problem(404, "this node has no replica") };
+        let (version, at) = (head.head().version, u64::try_from(head.head().iat.unix()).unwrap_or(0));
+        if (version, at) <= (since, signed) {
+            return Reply { status: 204, kind: MEDIA_TYPE, body: Arc::default(), proof: None };
+        }
+        let bundle = |body| Reply { status: 200, kind: MEDIA_TYPE, body, proof: None };
+        if let Some(changes) = self.replication.changes_since(since) {
+            return bundle(changes);
+        }
+        let now = (self.clock)();
+        let mut memory = self.memory();
+        let used = memory.uses.entry(peer.node.clone()).or_default();
+        if used.replica.is_some_and(|before| now.since(before) < REPLICA_INTERVAL) {
+            return Reply::problem(429, "this node asks for whole replicas too often");
+        }
+        used.replica = Some(now);
+        if let Some((of, whole)) = &memory.replica
+            && of == head.as_str()
+        {
+            return bundle(Arc::clone(whole));
+        }
+        drop(memory);
+        match self.replication.export() {
+            Ok(Some(whole)) => {
+                let whole: Arc<[u8]> = whole.into();
+                self.memory().replica = Some((head.as_str().to_owned(), Arc::clone(&whole)));
+                bundle(whole)
+            }
+            Ok(None) => Reply::problem(404, "this node has no replica"),
+            Err(error) => Reply::problem(500, &error.to_string()),
+        }
+    }
+}
+
+/// A number in a query; 0 where there is none.
+fn parameter(query: &str, name: &str) -> u64 {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,144 @@
+//! The way to one peer: a dialogue carried over HTTP, at intervals, and at once when there is news.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Request, header};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::dialogue::{Dialogue, DialogueError, Question};
+use super::{MAX_MESSAGE, PROOF};
+use crate::dataplane::Clock;
+
+/// How long a peer may take to answer; for a whole replica it may take longer.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+/// The largest replica taken, compressed.
+const MAX_REPLICA: usize = 256 << 20;
+
+/// A client of peers.
+pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+#[derive(Debug, Error)]
+enum LinkError {
+    #[error("it can't be reached: {0}")]
+    Transport(Box<dyn std::error::Error + Send + Sync>),
+    #[error("it did not answer in time")]
+    Timeout,
+    #[error(transparent)]
+    Dialogue(#[from] DialogueError),
+    #[error("the thread of the databases ended: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// The way to one peer.
+pub struct PeerLink {
+    url: String,
+    client: HttpClient,
+    dialogue: Option<Dialogue>,
+    changes: watch::Receiver<u64>,
+    interval: Duration,
+    clock: Clock,
+    failing: bool,
+}
+
+impl PeerLink {
+    /// The way to the peer at `url`. Of whatever `changes` tells, it is told at once.
+    #[must_use]
+    pub(super) fn new(
+        url: &str,
+        client: HttpClient,
+        dialogue: Dialogue,
+        changes: watch::Receiver<u64>,
+        interval: Duration,
+        clock: Clock,
+    ) -> Self {
+        let url = url.trim_end_matches('/').to_owned();
+        Self { url, client, dialogue: Some(dialogue), changes, interval, clock, failing: false }
+    }
+
+    /// Runs until the task is dropped.
+    pub async fn run(mut self, phase: u64) {
+        // Nodes that start together must not ask together.
+        let spread = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX).max(1);
+        let mut due = Instant::now() + Duration::from_millis(phase % spread / 4);
+        loop {
+            let news = tokio::select! {
+                () = sleep_until(due) => false,
+                told = self.changes.changed() => {
+                    if told.is_err() {
+                        return;
+                    }
+                    true
+                }
+            };
+            match self.round(news).await {
+                Ok(()) if self.failing => {
+                    tracing::info!(peer = self.url, "the peer answers");
+                    self.failing = false;
+                }
+                Ok(()) => {}
+                Err(error) if !self.failing => {
+                    tracing::warn!(peer = self.url, %error, "the peer is of no help");
+                    self.failing = true;
+                }
+                Err(error) => tracing::debug!(peer = self.url, %error, "the peer is of no help"),
+            }
+            if !news {
+                due = Instant::now() + self.interval;
+            }
+        }
+    }
+
+    async fn round(&mut self, news: bool) -> Result<(), LinkError> {
+        let now = (self.clock)();
+        if let Some(dialogue) = &mut self.dialogue {
+            if news { dialogue.begin_telling() } else { dialogue.begin(now) }
+        }
+        while let Some(question) = self.with(move |dialogue| dialogue.next(now)).await? {
+            let patience = if question.large { PATIENCE.1 } else { PATIENCE.0 };
+            let answer = timeout(patience, self.carry(&question)).await.map_err(|_| LinkError::Timeout)??;
+            let (status, proof, body) = answer;
+            let now = (self.clock)();
+            self.with(move |dialogue| dialogue.answered(&question, status, proof.as_deref(), &body, now))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Does what touches the disk off the reactor.
+    async fn with<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Dialogue) -> Result<T, DialogueError> + Send + 'static,
+    ) -> Result<T, LinkError> {
+        let Some(mut dialogue) = self.dialogue.take() else { return Err(LinkError::Timeout) };
+        let (dialogue, outcome) = tokio::task::spawn_blocking(move || {
+            let outcome = work(&mut dialogue);
+            (dialogue, outcome)
+        })
+        .await?;
+        self.dialogue = Some(dialogue);
+        Ok(outcome?)
+    }
+
+    async fn carry(&self, question: &Question) -> Result<(u16, Option<Vec<u8>>, Bytes), LinkError> {
+        let broken = |error: Box<dyn std::error::Error + Send + Sync>| LinkError::Transport(error);
+        let request = Request::builder()
+            .method(question.method)
+            .uri(format!("{}{}", self.url, question.path))
+            .header(header::AUTHORIZATION, format!("Bearer {}", question.bearer))
+            .body(Full::new(Bytes::from(question.body.clone())))
+            .map_err(|error| broken(error.into()))?;
+        let answer = self.client.request(request).await.map_err(|error| broken(error.into()))?;
+        let (parts, body) = answer.into_parts();
+        let proof = parts.headers.get(PROOF).map(|proof| proof.as_bytes().to_vec());
+        let limit = if question.large { MAX_REPLICA } else { MAX_MESSAGE };
+        let body = Limited::new(body, limit).collect().await.map_err(broken)?.to_bytes();
+        Ok((parts.status.as_u16(), proof, body))
+    }
+}

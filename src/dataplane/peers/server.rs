@@ -1,0 +1,102 @@
+//! The listener for peers: bounded in connections, in time, and in what it reads.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use super::face::{Asked, PeerFace, Reply};
+use super::{MAX_MESSAGE, PROOF};
+
+/// Connections at a time; more wait to be accepted.
+const MAX_CONNECTIONS: usize = 128;
+/// How long a peer may take to send a request's head, and then its body.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(10));
+/// How long a connection lives: nobody keeps one for good.
+const LIFETIME: Duration = Duration::from_mins(2);
+/// The most a request's line and headers may take, in bytes.
+const MAX_HEADERS: usize = 16 * 1024;
+
+/// Answers peers until told to stop.
+pub async fn serve(listener: TcpListener, face: Arc<PeerFace>, mut stopped: watch::Receiver<()>) {
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.changed() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let face = Arc::clone(&face);
+                tokio::spawn(async move {
+                    // One that is cut off by the limit comes again.
+                    let _ = timeout(LIFETIME, connection(stream, face)).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a peer's connection can't be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, face: Arc<PeerFace>) {
+    // A message is small: it must not wait for the acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let face = Arc::clone(&face);
+        async move { Ok::<_, Infallible>(answer(face, request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE.0)
+        .max_buf_size(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a peer's connection broke");
+    }
+}
+
+async fn answer(face: Arc<PeerFace>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let bearer =
+        parts.headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let peer = match face.admit(bearer) {
+        Ok(peer) => peer,
+        Err(reply) => return response(reply),
+    };
+    let read = timeout(PATIENCE.1, Limited::new(body, MAX_MESSAGE).collect());
+    let Ok(Ok(body)) = read.await else {
+        return response(Reply::problem(413, "the message is too large, or comes too slowly"));
+    };
+    let body = body.to_bytes();
+    let answering = tokio::task::spawn_blocking(move || {
+        let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
+        face.answer(&peer, Asked { method: parts.method.as_str(), path, query, body: &body })
+    });
+    response(answering.await.unwrap_or_else(|error| Reply::problem(500, &error.to_string())))
+}
+
+fn response(reply: Reply) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_owner(reply.body)));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.kind));
+    if let Some(proof) = reply.proof.and_then(|proof| HeaderValue::from_str(&proof).ok()) {
+        response.headers_mut().insert(PROOF, proof);
+    }
+    response
+}

@@ -1,0 +1,348 @@
+//! Nodes that pass on what they know while their control plane is gone: with real daemons. And a hostile peer: it injects
+//! nothing, rolls nothing back, and exhausts nobody.
+
+#![allow(clippy::unwrap_used)]
+
+mod rig;
+mod world;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use halligan::dataplane::decide::{Now, Reason, RequestFacts, Target, decide};
+use halligan::dataplane::identity::Identity;
+use halligan::dataplane::live::Live;
+use halligan::dataplane::peers::{Asked, Dialogue, MAX_REVOCATIONS, PeerFace, Revoked, authenticate};
+use halligan::dataplane::proof::{Nonces, Prover};
+use halligan::dataplane::replication::Replication;
+use halligan::dataplane::revocation::{Order, Revocations};
+use halligan::dataplane::snapshot::{Snapshot, Staleness};
+use halligan::dataplane::store::{Origin, ReplicaStore};
+use halligan::protocol::key::SigningKey;
+use halligan::protocol::record::{NodeRecord, Record, RecordKind};
+use halligan::protocol::time::Time;
+use rig::node::Node;
+use rig::{Rig, free_port, until};
+use world::{DEPLOYMENT, T0, World};
+
+#[test]
+fn a_revocation_reaches_every_node_without_the_control_plane() {
+    let mut rig = Rig::start();
+    let (missed_id, missed) = rig.direct_access_token("missed", &rig.deployment);
+    let (id, token) = rig.direct_access_token("lost", &rig.deployment);
+    let [mut a, mut b, mut c] = ["a", "b", "c"].map(|name| Node::start(&rig, name));
+    // A chain: a knows b, b knows c. Nobody but b has ever heard of both others.
+    a.configure(&rig, rig.control_port, &[&b]);
+    b.configure(&rig, rig.control_port, &[&c]);
+    for node in [&mut a, &mut b, &mut c] {
+        node.restart();
+        node.synced(&rig);
+    }
+    rig.kill_control();
+    for node in [&a, &b, &c] {
+        assert_eq!(node.authorize(&rig, &token).status, 200);
+    }
+    let before = Instant::now();
+    a.json(&rig, &["revoke", &id, "--reason", "laptop lost"]);
+    for node in [&a, &b, &c] {
+        until("the node denies", || node.authorize(&rig, &token).status == 401);
+        assert_eq!(node.authorize(&rig, &token).reason(), "token_revoked");
+    }
+    assert!(before.elapsed() < Duration::from_secs(1), "it took {:?}", before.elapsed());
+
+    // One that was down hears of it later; and so does one that can only be told, since it asks nobody.
+    b.kill();
+    a.json(&rig, &["revoke", &missed_id, "--reason", "while b was down"]);
+    b.run();
+    for node in [&b, &c] {
+        until("the node denies", || node.authorize(&rig, &missed).status == 401);
+    }
+    let known = c.json(&rig, &["revoke", "--list"]);
+    assert_eq!(known.as_array().unwrap().len(), 2);
+    assert_eq!(known[1]["reason"], "while b was down");
+
+    // All of them bring it to the control plane, which takes it once.
+    rig.start_control(rig.control_port);
+    let told = |node: &Node| {
+        let held = node.json(&rig, &["revoke", "--list"]);
+        held.as_array().unwrap().iter().all(|held| !held["answer"].is_null())
+    };
+    for node in [&a, &b, &c] {
+        until("the control plane knows", || told(node));
+    }
+    rig.synced();
+    assert_eq!(rig.authorize(&token, "GET", "/api/v2/dags").reason(), "token_revoked");
+}
+
+#[test]
+fn a_node_without_an_uplink_follows_a_peer_that_has_one() {
+    let rig = Rig::start();
+    let (id, token) = rig.direct_access_token("revoked above", &rig.deployment);
+    let [a, mut b] = ["a", "b"].map(|name| Node::start(&rig, name));
+    a.synced(&rig);
+    b.synced(&rig);
+    b.configure(&rig, free_port(), &[&a]);
+    b.restart();
+    assert_eq!(b.authorize(&rig, &token).status, 200);
+    rig.cli(&["token", "delete", &id, "--force"]);
+    until("b has heard of it from a", || b.authorize(&rig, &token).status == 401);
+    // A change of the replica, too: a token that was made while b was cut off.
+    let (_, new) = rig.direct_access_token("new", &rig.deployment);
+    until("b knows the new token", || b.authorize(&rig, &new).status == 200);
+    let status = b.json(&rig, &["status"]);
+    assert_eq!(
+        status["controlPlane"]["connectivity"], "offline",
+        "that is no contact with the control plane"
+    );
+}
+
+/// Answers every connection with `answer`, and counts them.
+fn scripted(answer: Vec<u8>) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (Ok(mut stream), answer) = (stream, answer.clone()) else { continue };
+            asked.fetch_add(1, Ordering::Relaxed);
+            std::thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(&answer);
+                std::thread::sleep(Duration::from_secs(1));
+            });
+        }
+    });
+    (url, count)
+}
+
+fn http(body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+#[test]
+fn peers_that_answer_nonsense_do_no_harm() {
+    let rig = Rig::start();
+    let (_, token) = rig.direct_access_token("good", &rig.deployment);
+    let mut node = Node::start(&rig, "a");
+    node.synced(&rig);
+    let endless = [http(&[]).as_slice(), &vec![b'x'; 8 << 20]].concat();
+    let huge = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", u64::MAX).into_bytes();
+    let redirect = format!(
+        "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:{}/\r\ncontent-length: 0\r\n\r\n",
+        rig.control_port
+    );
+    let forged = http(br#"{"list":"x","next":18446744073709551615,"revocations":["a.b.c"]}"#);
+    let scripts =
+        [b"garbage".to_vec(), Vec::new(), endless, huge, redirect.into_bytes(), forged].map(scripted);
+    let urls: Vec<String> = scripts.iter().map(|(url, _)| url.clone()).collect();
+    // Cut off, it asks them about everything.
+    node.configure_urls(&rig, free_port(), &urls);
+    node.restart();
+    until("each was asked twice", || scripts.iter().all(|(_, count)| count.load(Ordering::Relaxed) >= 2));
+    assert_eq!(node.authorize(&rig, &token).status, 200);
+    assert_eq!(node.json(&rig, &["revoke", "--list"]).as_array().unwrap().len(), 0);
+    assert_eq!(
+        node.json(&rig, &["replica", "verify"])["version"],
+        node.json(&rig, &["status"])["replica"]["version"]
+    );
+}
+
+const FACTS: RequestFacts<'_> =
+    RequestFacts { deployment: Target::Id(DEPLOYMENT), method: "GET", uri: "/api/v2/dags", client: None };
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&[seed; 32])
+}
+
+fn prover(id: &str, seed: u8) -> Arc<Prover> {
+    let identity = Identity {
+        node_id: id.parse().unwrap(),
+        data_plane_id: World::data_plane(),
+        issuer: world::ISSUER.into(),
+    };
+    let nonces = Nonces::new(&mut rand_core::UnwrapErr(getrandom::SysRng));
+    Arc::new(Prover { identity, key: Arc::new(key(seed)), nonces })
+}
+
+fn node_record(id: &str, seed: u8, retired_at: Option<Time>) -> Record {
+    let record =
+        NodeRecord { id: id.parse().unwrap(), name: id.into(), key: key(seed).public().jwk(), retired_at };
+    Record::of(RecordKind::Node, id, &record)
+}
+
+/// Two tokens, two nodes, and one that was retired.
+fn records() -> Vec<Record> {
+    let nodes =
+        [node_record("nod_a", 51, None), node_record("nod_b", 52, None), node_record("nod_c", 53, Some(T0))];
+    World::records(2).into_iter().chain(nodes).collect()
+}
+
+/// A node without a network: what answers, and what asks.
+struct Still {
+    prover: Arc<Prover>,
+    live: Arc<Live>,
+    revocations: Arc<Revocations>,
+    replication: Arc<Replication>,
+    face: PeerFace,
+    dialogue: Dialogue,
+}
+
+impl Still {
+    fn new(directory: &Path, id: &str, seed: u8) -> Self {
+        let path = directory.join(id);
+        std::fs::create_dir(&path).unwrap();
+        let store =
+            ReplicaStore::open(&path.join("replica.db"), World::data_plane(), World::new().pinned()).unwrap();
+        let live = Arc::new(Live::new(Snapshot::absent(), T0, T0));
+        let replication = Arc::new(Replication::new(store, Arc::clone(&live), Staleness::default()));
+        replication.take(&*World::new().bundle(1, &records(), T0), Origin::Feed, T0).unwrap();
+        let prover = prover(id, seed);
+        let revocations =
+            Revocations::open(&path.join("revocations.db"), Arc::clone(&live), Arc::clone(&prover)).unwrap();
+        let revocations = Arc::new(revocations);
+        let parts =
+            || (Arc::clone(&revocations), Arc::clone(&replication), Arc::clone(&live), Arc::clone(&prover));
+        let (r, p, l, v) = parts();
+        let face = PeerFace::new(r, p, l, v, Arc::new(|| T0));
+        let (r, p, l, v) = parts();
+        let dialogue = Dialogue::new(r, p, l, v);
+        Self { prover, live, revocations, replication, face, dialogue }
+    }
+
+    fn reason(&self, token: usize) -> Reason {
+        let value = World::new().value(token);
+        let now = Now { wall: T0.plus(60), floor: T0 };
+        decide(Some(value.as_bytes()), &FACTS, &self.live.snapshot(), now).reason
+    }
+
+    /// One round with a peer, through no network.
+    fn round(&mut self, other: &Self) {
+        self.dialogue.begin(T0);
+        while let Some(question) = self.dialogue.next(T0).unwrap() {
+            let (path, query) = question.path.split_once('?').unwrap_or((&question.path, ""));
+            let reply = match other.face.admit(Some(question.bearer.as_bytes())) {
+                Ok(peer) => other
+                    .face
+                    .answer(&peer, Asked { method: question.method, path, query, body: &question.body }),
+                Err(refused) => refused,
+            };
+            let proof = reply.proof.as_deref().map(str::as_bytes);
+            self.dialogue.answered(&question, reply.status, proof, &reply.body, T0).unwrap();
+        }
+    }
+}
+
+fn order(token: usize) -> Order {
+    Order { token: World::token_record(token).id, reason: "drill".into(), operator: "uid 0".into() }
+}
+
+#[test]
+fn two_nodes_end_with_the_union_whoever_asks() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut a = Still::new(directory.path(), "nod_a", 51);
+    let b = Still::new(directory.path(), "nod_b", 52);
+    a.revocations.revoke(order(0), T0).unwrap();
+    b.revocations.revoke(order(1), T0).unwrap();
+    for _ in 0..2 {
+        a.round(&b);
+    }
+    for node in [&a, &b] {
+        assert_eq!((node.reason(0), node.reason(1)), (Reason::TokenRevoked, Reason::TokenRevoked));
+        assert_eq!(node.revocations.list().unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn a_node_takes_changes_from_a_peer_and_is_never_led_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut a = Still::new(directory.path(), "nod_a", 51);
+    let b = Still::new(directory.path(), "nod_b", 52);
+    let version = |node: &Still| node.live.snapshot().head().unwrap().head().version;
+    let mut changed = records();
+    changed.push(World::record(&World::token_record(7)));
+    let delta = World::new().delta(
+        1,
+        2,
+        &changed,
+        vec![halligan::protocol::bundle::Change::Put(World::record(&World::token_record(7)))],
+        T0.plus(10),
+    );
+    b.replication.take(&*delta, Origin::Feed, T0.plus(10)).unwrap();
+    assert!(b.replication.changes_since(1).is_some_and(|kept| *kept == *delta), "passed on as it came");
+    a.round(&b);
+    assert_eq!((version(&a), version(&b)), (2, 2));
+    // The other way round there is nothing to take: what is older is not even offered.
+    let mut b = b;
+    b.round(&a);
+    assert_eq!((version(&a), version(&b)), (2, 2));
+    // Offered all the same, it is refused.
+    let old = World::new().bundle(1, &records(), T0.plus(20));
+    assert!(a.replication.take(&*old, Origin::Peer, T0.plus(20)).is_err());
+    assert_eq!(version(&a), 2);
+}
+
+#[test]
+fn only_living_nodes_are_answered_and_each_call_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let a = Still::new(directory.path(), "nod_a", 51);
+    let plane = World::data_plane();
+    let call = |id: &str, seed: u8, audience: &str, now: Time| prover(id, seed).jwt(audience, "call-1", now);
+    let refused = [
+        (call("nod_c", 53, plane.as_str(), T0), "a retired node"),
+        (call("nod_b", 59, plane.as_str(), T0), "a key of nobody"),
+        (call("nod_b", 51, plane.as_str(), T0), "another node's key"),
+        (call("nod_b", 52, world::ISSUER, T0), "a proof for the control plane"),
+        (call("nod_b", 52, plane.as_str(), T0.plus(-3600)), "an old proof"),
+        (call("nod_b", 52, plane.as_str(), T0.plus(3600)), "a proof of the future"),
+        (World::new().value(0), "a token"),
+        (String::new(), "nothing"),
+    ];
+    for (proof, what) in refused {
+        let reply = a.face.admit(Some(proof.as_bytes())).unwrap_err();
+        assert_eq!(reply.status, 401, "{what}");
+    }
+    assert_eq!(a.face.admit(None).unwrap_err().status, 401);
+    let good = call("nod_b", 52, plane.as_str(), T0);
+    assert!(a.face.admit(Some(good.as_bytes())).is_ok());
+    assert_eq!(a.face.admit(Some(good.as_bytes())).unwrap_err().status, 401, "used before");
+    // Whoever answers proves itself, too: for this call and nobody else's.
+    let signers = a.live.snapshot().signers();
+    let peer = a.face.admit(Some(prover("nod_b", 52).jwt(plane.as_str(), "call-2", T0).as_bytes())).unwrap();
+    let asked = Asked { method: "GET", path: "/v1/peer/revocations", query: "", body: b"" };
+    let proof = a.face.answer(&peer, asked).proof.unwrap();
+    let who = authenticate(proof.as_bytes(), &signers, "nod_b", T0).unwrap();
+    assert_eq!((who.node.as_str(), who.call.as_str()), ("nod_a", "call-2"));
+    assert!(authenticate(proof.as_bytes(), &signers, "nod_c", T0).is_err());
+}
+
+#[test]
+fn a_peer_gets_and_gives_no_more_than_its_share() {
+    let directory = tempfile::tempdir().unwrap();
+    let a = Still::new(directory.path(), "nod_a", 51);
+    let b = Still::new(directory.path(), "nod_b", 52);
+    let ask = |method: &str, path: &str, query: &str, body: &[u8]| {
+        let proof = b.prover.jwt(World::data_plane().as_str(), &b.prover.nonces.next(), T0);
+        match a.face.admit(Some(proof.as_bytes())) {
+            Ok(peer) => a.face.answer(&peer, Asked { method, path, query, body }).status,
+            Err(refused) => refused.status,
+        }
+    };
+    let many = Revoked { revocations: vec!["a.b.c".into(); MAX_REVOCATIONS + 1], ..Revoked::default() };
+    assert_eq!(ask("POST", "/v1/peer/revocations", "", &serde_json::to_vec(&many).unwrap()), 413);
+    assert_eq!(ask("POST", "/v1/peer/revocations", "", b"[]"), 400);
+    assert_eq!(ask("DELETE", "/v1/peer/revocations", "", b""), 404);
+    let whole = |query: &str| ask("GET", "/v1/peer/bundle", query, b"");
+    assert_eq!(whole("since=1&signed=4000000000"), 204, "nothing newer");
+    assert_eq!(whole("since=0"), 200);
+    let flood = (0..200).map(|_| ask("GET", "/v1/peer/revocations", "after=0", b""));
+    assert!(flood.filter(|status| *status == 429).count() >= 100, "a flood is cut off");
+}
