@@ -1,0 +1,250 @@
+//! A node's own standing outlives any outage. Each test but the last is named after a promise that users of comparable
+//! systems found broken; the reference says where.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod rig;
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rig::{Rig, Running, component, curl, until};
+use rusqlite::Connection;
+use serde_json::Value;
+
+fn ask(rig: &Rig, token: &str) -> u16 {
+    rig.authorize(token, "GET", "/api/v2/dags").status
+}
+
+fn get(rig: &Rig, path: &str) -> (u16, String) {
+    let answer = curl(&[format!("http://127.0.0.1:{}{path}", rig.daemon_port)]);
+    (answer.status, answer.body)
+}
+
+fn sync(rig: &Rig) -> Value {
+    rig.json(&["status"])["controlPlane"].clone()
+}
+
+fn alarmed(rig: &Rig, kind: &str) -> bool {
+    let status = rig.json(&["status"]);
+    status["alarms"].as_array().unwrap().iter().any(|alarm| alarm["kind"] == kind)
+}
+
+/// Starts the daemon without waiting until it is ready.
+fn start_daemon(rig: &mut Rig) {
+    rig.daemon = Some(Running::start(&mut rig.daemon_command()));
+    let health = format!("http://127.0.0.1:{}/healthz", rig.daemon_port);
+    until("the daemon is there", || curl(&[&health]).status == 200);
+}
+
+fn with_a_token() -> (Rig, String) {
+    let rig = Rig::start();
+    let (_, token) = rig.direct_access_token("good", &rig.deployment);
+    rig.synced();
+    (rig, token)
+}
+
+/// What shifts the clock of a program.
+fn faketime() -> Option<PathBuf> {
+    component("faketime")?;
+    let library = std::fs::read_dir("/usr/lib")
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("faketime/libfaketimeMT.so.1"))
+        .find(|path| path.is_file());
+    Some(library.expect("faketime is installed, its library is not"))
+}
+
+/// Runs it three weeks later.
+fn three_weeks_later(command: &mut Command, faketime: &Path) -> Running {
+    command.env("LD_PRELOAD", faketime).env("FAKETIME", "+21d").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    Running::start(command)
+}
+
+/// spire#1562: an agent whose certificate ran out while it was cut off stayed broken until a restart, and its health checks
+/// passed all the while.
+#[test]
+fn a_node_cut_off_for_weeks_reconnects_without_a_new_enrolment_and_says_meanwhile_how_it_is() {
+    let (mut rig, token) = with_a_token();
+    std::fs::remove_file(rig.path("enrolment-token")).unwrap();
+    rig.kill_control();
+    rig.kill_daemon();
+    let Some(faketime) = faketime() else { return };
+    rig.daemon = Some(three_weeks_later(&mut rig.daemon_command(), &faketime));
+    until("the daemon is there", || get(&rig, "/healthz").0 == 200);
+    // Alive, and no use to anybody: both are said.
+    assert_eq!(get(&rig, "/readyz").0, 503);
+    assert!(get(&rig, "/readyz").1.contains("older than any role"), "{:?}", get(&rig, "/readyz"));
+    until("it is stale", || sync(&rig)["state"] == "stale");
+    assert_ne!(ask(&rig, &token), 200);
+    let mut control = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
+    control.arg("--config").arg(rig.path("control.toml")).arg("serve");
+    rig.control = Some(three_weeks_later(&mut control, &faketime));
+    until("it is live again", || sync(&rig)["state"] == "live");
+    until("it serves again", || ask(&rig, &token) == 200);
+    assert_eq!(get(&rig, "/readyz").0, 200);
+}
+
+/// spire#1847: an agent that was no longer accepted had to be restarted as a whole, and what it had served from was lost.
+#[test]
+fn a_node_that_is_refused_goes_on_serving_and_asking() {
+    let (rig, token) = with_a_token();
+    let nodes = rig.json(&["node", "list", "--data-plane-id", &rig.data_plane]);
+    let node = nodes[0]["id"].as_str().unwrap().to_owned();
+    rig.cli(&["node", "retire", &node, "--data-plane-id", &rig.data_plane, "--force"]);
+    until("it is refused", || sync(&rig)["state"] == "degraded" && sync(&rig)["failures"].as_u64() > Some(1));
+    assert!(sync(&rig)["lastError"].as_str().unwrap().contains("401"));
+    assert_eq!(sync(&rig)["connectivity"], "online", "a refusal is an answer, and no outage");
+    assert_eq!(ask(&rig, &token), 200);
+    assert_eq!(get(&rig, "/readyz"), (200, "ready; degraded: the replica could not be renewed\n".into()));
+}
+
+/// spire#2061: an agent tried for ever what could not succeed, since it judged by the words of an error, and nobody was told.
+#[test]
+fn what_a_node_tries_in_vain_it_shows_with_the_reason_and_the_next_attempt() {
+    let (mut rig, token) = with_a_token();
+    rig.kill_control();
+    // Something else has the address: it takes connections, and hangs up.
+    let listener = TcpListener::bind(("127.0.0.1", rig.control_port)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    until("the node says so", || {
+        drop(listener.accept());
+        let sync = sync(&rig);
+        sync["state"] == "offline" && sync["failures"].as_u64() > Some(3) && sync["nextAttempt"].is_u64()
+    });
+    assert!(sync(&rig)["lastError"].as_str().unwrap().contains(&rig.control_port.to_string()));
+    assert_eq!(ask(&rig, &token), 200);
+    assert!(get(&rig, "/metrics").1.contains("halligan_sync_state{state=\"offline\"} 1"));
+    drop(listener);
+    rig.start_control(rig.control_port);
+    until("it is live again", || sync(&rig)["state"] == "live");
+}
+
+/// opa#2097: what was downloaded was not kept, so that a restart without its server left nothing to decide by.
+#[test]
+fn a_cold_start_without_a_control_plane_serves() {
+    let (mut rig, token) = with_a_token();
+    rig.kill_control();
+    rig.kill_daemon();
+    rig.start_daemon();
+    assert_eq!(ask(&rig, &token), 200);
+    assert_eq!(get(&rig, "/readyz").0, 200);
+}
+
+/// opa#3472: what was kept had been put together anew, so that its own signature no longer fitted at the next start.
+#[test]
+fn what_is_kept_is_byte_for_byte_what_was_signed() {
+    let (mut rig, token) = with_a_token();
+    rig.kill_control();
+    rig.kill_daemon();
+    let rows = |path: &Path, query: &str| {
+        let connection = Connection::open(path).unwrap();
+        let mut rows = connection.prepare(query).unwrap();
+        let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        rows.collect::<Result<Vec<(String, String, String)>, _>>().unwrap()
+    };
+    let query = "SELECT kind, key, body FROM record ORDER BY kind, key";
+    let kept = rows(&rig.path("node/replica.db"), query);
+    assert_eq!(kept, rows(&rig.path("control/control.db"), query));
+    assert!(kept.len() > 3);
+    let chain = Connection::open(rig.path("node/replica.db")).unwrap();
+    let keyset: String = chain.query_row("SELECT text FROM keyset", [], |row| row.get(0)).unwrap();
+    assert_eq!(format!("{keyset}\n"), std::fs::read_to_string(rig.path("control/keysets.ndjson")).unwrap());
+    drop(chain);
+    rig.start_daemon();
+    rig.cli(&["replica", "verify"]);
+    assert_eq!(ask(&rig, &token), 200);
+}
+
+/// opa#3840: what was kept and could not be loaded kept the whole program from starting.
+#[test]
+fn a_damaged_replica_keeps_no_daemon_from_starting_and_is_replaced_by_itself() {
+    let (mut rig, token) = with_a_token();
+    rig.kill_control();
+    rig.kill_daemon();
+    let path = rig.path("node/replica.db");
+    let length = std::fs::metadata(&path).unwrap().len();
+    std::fs::write(&path, vec![0x5a; usize::try_from(length).unwrap()]).unwrap();
+    let _ = std::fs::remove_file(rig.path("node/replica.db-wal"));
+    start_daemon(&mut rig);
+    assert!(alarmed(&rig, "damaged"));
+    assert_eq!(get(&rig, "/readyz").0, 503, "it is there, and can't decide");
+    assert_ne!(ask(&rig, &token), 200);
+    rig.start_control(rig.control_port);
+    until("it has a new one", || ask(&rig, &token) == 200);
+    assert_eq!(get(&rig, "/readyz").0, 200);
+}
+
+/// opa#6939: it was said to be on the disk, and was not.
+#[test]
+fn what_is_said_to_be_on_the_disk_was_read_back_and_what_is_not_is_written_anew() {
+    let (rig, token) = with_a_token();
+    let status = rig.json(&["status"]);
+    assert_eq!(status["persisted"]["version"], status["replica"]["version"]);
+    // The disk loses a byte behind the daemon's back.
+    let disk = Connection::open(rig.path("node/replica.db")).unwrap();
+    disk.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+    let changed = "UPDATE record SET body = replace(body, 'prod', 'prud') WHERE kind = 'deployment'";
+    assert!(disk.execute(changed, []).unwrap() > 0);
+    let (_, another) = rig.direct_access_token("another", &rig.deployment);
+    until("it was found out", || alarmed(&rig, "damaged"));
+    assert_eq!(ask(&rig, &token), 200, "what was proved stays in force");
+    until("it was written anew", || {
+        let status = rig.json(&["status"]);
+        status["persisted"]["version"].is_u64()
+            && status["persisted"]["version"] == status["replica"]["version"]
+    });
+    until("and goes on from there", || ask(&rig, &another) == 200);
+    rig.cli(&["replica", "verify"]);
+}
+
+fn copy_database(from: &Path, to: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let of = |path: &Path| path.with_file_name(format!("control.db{suffix}"));
+        let _ = std::fs::remove_file(of(to));
+        if of(from).exists() {
+            std::fs::copy(of(from), of(to)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_control_plane_restored_from_a_backup_is_refused_until_it_is_told_to_go_on_above() {
+    let (mut rig, token) = with_a_token();
+    let (revoked_id, revoked) = rig.direct_access_token("revoked after the backup", &rig.deployment);
+    rig.synced();
+    rig.kill_control();
+    let (own, backup) = (rig.path("control/control.db"), rig.path("backup/control.db"));
+    std::fs::create_dir(rig.path("backup")).unwrap();
+    copy_database(&own, &backup);
+    rig.start_control(rig.control_port);
+    rig.cli(&["token", "delete", &revoked_id, "--force"]);
+    let (_, lost) = rig.direct_access_token("made after the backup", &rig.deployment);
+    rig.synced();
+    let version = rig.json(&["status"])["replica"]["version"].as_u64().unwrap();
+    assert_eq!((ask(&rig, &revoked), ask(&rig, &lost)), (401, 200));
+
+    rig.kill_control();
+    copy_database(&backup, &own);
+    rig.start_control(rig.control_port);
+    until("the rollback is alarmed", || alarmed(&rig, "rollback"));
+    assert_eq!(rig.json(&["status"])["replica"]["version"], version);
+    assert_eq!((ask(&rig, &token), ask(&rig, &revoked)), (200, 401));
+
+    let recover = Command::new(env!("CARGO_BIN_EXE_halligan-control"))
+        .arg("--config")
+        .arg(rig.path("control.toml"))
+        .args(["recover", "--above", &version.to_string()])
+        .output()
+        .unwrap();
+    assert!(recover.status.success(), "{recover:?}");
+    until("the node follows again", || sync(&rig)["state"] == "live");
+    assert_eq!(rig.json(&["status"])["replica"]["version"], version + 1);
+    assert_eq!(ask(&rig, &token), 200);
+    assert_eq!(ask(&rig, &lost), 401, "the control plane knows nothing of it any more");
+    assert_eq!(ask(&rig, &revoked), 401, "the control plane has forgotten the revocation, the node has not");
+    assert!(alarmed(&rig, "invariant"));
+    // And what is changed from now on comes as ever.
+    let (_, new) = rig.direct_access_token("made after the recovery", &rig.deployment);
+    until("the new token is known", || ask(&rig, &new) == 200);
+}
