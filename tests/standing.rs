@@ -198,6 +198,36 @@ fn what_is_said_to_be_on_the_disk_was_read_back_and_what_is_not_is_written_anew(
     rig.cli(&["replica", "verify"]);
 }
 
+#[test]
+fn a_clock_set_back_revives_nothing_also_across_a_restart() {
+    let Some(faketime) = faketime() else { return };
+    let mut rig = Rig::start();
+    let arguments =
+        ["token", "create", "-n", "short", "--deployment-id", &rig.deployment, "--direct-access", "-e", "1"];
+    let token = rig.json(&arguments)["token"].as_str().unwrap().to_owned();
+    rig.synced();
+    rig.kill_control();
+    assert_eq!(ask(&rig, &token), 200);
+    rig.kill_daemon();
+    let mut daemon = rig.daemon_command();
+    daemon.env("LD_PRELOAD", &faketime).env("FAKETIME", "+2d").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    rig.daemon = Some(Running::start(&mut daemon));
+    until("it has expired", || {
+        let answer = rig.authorize(&token, "GET", "/api/v2/dags");
+        answer.status == 401 && answer.reason() == "token_expired"
+    });
+    let floor = || {
+        let disk = Connection::open(rig.path("node/replica.db")).unwrap();
+        disk.query_row("SELECT time FROM floor", [], |row| row.get::<_, i64>(0)).unwrap_or(0)
+    };
+    let expired = rig.json(&["status"])["time"].as_i64().unwrap();
+    until("the floor is on the disk", || floor() >= expired);
+    rig.kill_daemon();
+    start_daemon(&mut rig);
+    assert_eq!(rig.authorize(&token, "GET", "/api/v2/dags").reason(), "clock_untrusted");
+    assert_eq!(get(&rig, "/readyz").0, 503);
+}
+
 fn copy_database(from: &Path, to: &Path) {
     for suffix in ["", "-wal", "-shm"] {
         let of = |path: &Path| path.with_file_name(format!("control.db{suffix}"));

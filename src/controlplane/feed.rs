@@ -4,6 +4,8 @@
 //! off is taken up where it broke.
 
 mod spool;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -76,13 +76,18 @@ pub(super) async fn feed(
 /// The rest of an answer whose beginning the node has (RFC 9110 section 13.1.5), if it is still kept. Otherwise the
 /// question is answered as if for the first time.
 fn rest(control: &ControlPlane, data_plane: &str, headers: &HeaderMap) -> Option<(u64, Arc<Answer>)> {
+    let (tag, start) = wanted(data_plane, headers)?;
+    let answer = control.feed_again(&tag)?;
+    (start < answer.length()).then_some((start, answer))
+}
+
+/// Of which answer the rest is asked for, and from where on.
+fn wanted(data_plane: &str, headers: &HeaderMap) -> Option<(String, u64)> {
     let tag = headers.get(header::IF_RANGE)?.to_str().ok()?.strip_prefix('"')?.strip_suffix('"')?;
     let range = headers.get(header::RANGE)?.to_str().ok()?;
     let start = range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()?;
     // A tag begins with the data plane, for which the node has proved itself.
-    let own = tag.strip_prefix(data_plane)?.starts_with('-');
-    let answer = own.then(|| control.feed_again(tag))??;
-    (start < answer.length()).then_some((start, answer))
+    tag.strip_prefix(data_plane)?.starts_with('-').then(|| (tag.to_owned(), start))
 }
 
 /// Hands an answer out from `start` on.
@@ -122,5 +127,34 @@ async fn hand_out(mut start: u64, answer: Arc<Answer>, mut sender: Sender<Bytes>
         if !matches!(sent, Ok(Ok(()))) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn only_the_rest_of_an_own_answer_is_asked_for() {
+        let headers = |range: &str, tag: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RANGE, range.parse().unwrap());
+            headers.insert(header::IF_RANGE, tag.parse().unwrap());
+            headers
+        };
+        assert_eq!(wanted("dpl_a", &headers("bytes=7-", "\"dpl_a-0-2\"")), Some(("dpl_a-0-2".into(), 7)));
+        for (range, tag) in [
+            ("bytes=7-9", "\"dpl_a-0-2\""),
+            ("bytes=-7", "\"dpl_a-0-2\""),
+            ("lines=7-", "\"dpl_a-0-2\""),
+            ("bytes=7-", "dpl_a-0-2"),
+            ("bytes=7-", "\"dpl_b-0-2\""),
+            ("bytes=7-", "\"dpl_ab-0-2\""),
+        ] {
+            assert_eq!(wanted("dpl_a", &headers(range, tag)), None, "{range} {tag}");
+        }
+        assert_eq!(wanted("dpl_a", &HeaderMap::new()), None);
     }
 }
