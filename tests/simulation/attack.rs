@@ -1,0 +1,76 @@
+//! What an attacker on the way, or inside the control plane, can send.
+
+use halligan::protocol::bundle::{BundleReader, Change, Limits, write_bundle};
+use halligan::protocol::digest::ReplicaDigest;
+use halligan::protocol::head::{Head, sign_head};
+use halligan::protocol::key::SigningKey;
+use halligan::protocol::record::{Record, RecordKind};
+use halligan::protocol::time::Time;
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+
+use crate::control::Control;
+
+/// What only whoever holds the signing keys can send.
+pub const ROLE_CHANGE: &str = "a role change, rightly signed";
+
+/// One of many ways, in words and in bytes. `recorded` is an answer that once passed by, `snapshot` one with all records.
+pub fn choose(
+    recorded: &[u8],
+    snapshot: Option<&[u8]>,
+    control: &Control,
+    now: Time,
+    random: &mut StdRng,
+) -> (&'static str, Vec<u8>) {
+    match (random.random_range(0..6), snapshot) {
+        (0, _) => ("an old answer", recorded.to_vec()),
+        (1, _) => {
+            let length = random.random_range(0..recorded.len());
+            ("half an answer", recorded[..length].to_vec())
+        }
+        (2, _) => {
+            let mut bytes = recorded.to_vec();
+            let at = random.random_range(0..bytes.len());
+            bytes[at] ^= 1 << random.random_range(0..8);
+            ("a damaged answer", bytes)
+        }
+        (3, Some(snapshot)) => {
+            let key = control.replica_key();
+            (ROLE_CHANGE, signed_anew(snapshot, &key, control, now, true))
+        }
+        (4, _) => {
+            let stranger = SigningKey::from_seed(&[99; 32]);
+            ("a stranger's answer", signed_anew(recorded, &stranger, control, now, false))
+        }
+        _ => ("noise", (0..random.random_range(0..400)).map(|_| random.random_range(0..=255)).collect()),
+    }
+}
+
+/// The records of an answer under a head of a much later version, signed with `key`; with `wider`, every token of it has
+/// another role than it was made with.
+fn signed_anew(answer: &[u8], key: &SigningKey, control: &Control, now: Time, wider: bool) -> Vec<u8> {
+    let mut reader = BundleReader::new(answer, Limits::default()).unwrap();
+    let keysets = reader.keysets().to_vec();
+    let mut records: Vec<Record> = Vec::new();
+    for change in &mut reader {
+        if let Ok(Change::Put(record)) = change {
+            let body = if wider && record.kind == RecordKind::Token {
+                record.body.replace("DEPLOYMENT_ADMIN@1", "DAG_AUTHOR@1")
+            } else {
+                record.body.to_string()
+            };
+            records.push(Record::new(record.kind, record.key.to_string(), body));
+        }
+    }
+    let head = Head {
+        iss: crate::control::ISSUER.into(),
+        aud: control.data_plane.parse().unwrap(),
+        version: 1_000_000,
+        digest: records.iter().collect::<ReplicaDigest>().checksum(),
+        count: records.len() as u64,
+        iat: now,
+        exp: now.plus(900),
+        keyset: 1,
+    };
+    write_bundle(&keysets, &sign_head(&head, key), 0, records.into_iter().map(Change::Put)).unwrap()
+}

@@ -1,0 +1,97 @@
+//! The network between hosts and their control plane: it delays, drops, duplicates and reorders, as the seed says.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+
+/// Simulated milliseconds since the story began.
+pub type Millis = u64;
+
+/// What is under way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Message {
+    /// A host asks for what has changed; with `hold`, the answer may wait until something has.
+    Ask { host: usize, call: u64, since: u64, keyset: u64, hold: bool },
+    /// The control plane answers.
+    Answer { host: usize, call: u64, bundle: Vec<u8> },
+    /// A host tells what its control plane does not know.
+    Tell { host: usize, call: u64, path: String, body: Vec<u8> },
+    /// The control plane says what it took in.
+    Told { host: usize, call: u64, answer: Vec<u8> },
+    /// What only an attacker sends: an answer that nobody who may has given.
+    Forged { host: usize, bundle: Vec<u8>, inside: bool },
+}
+
+impl Message {
+    fn host(&self) -> usize {
+        match self {
+            Self::Ask { host, .. }
+            | Self::Answer { host, .. }
+            | Self::Tell { host, .. }
+            | Self::Told { host, .. }
+            | Self::Forged { host, .. } => *host,
+        }
+    }
+}
+
+/// One host's line.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    /// Whether anything passes.
+    pub up: bool,
+    /// How many of a hundred messages are lost.
+    pub loss: u32,
+    /// How many of a hundred arrive twice.
+    pub twice: u32,
+    /// The longest a message takes.
+    pub delay: Millis,
+}
+
+impl Line {
+    /// A line as it should be.
+    pub const GOOD: Self = Self { up: true, loss: 0, twice: 0, delay: 20 };
+}
+
+/// All that is under way, ordered by when it arrives.
+pub struct Network {
+    pub lines: Vec<Line>,
+    under_way: BinaryHeap<Reverse<(Millis, u64, Message)>>,
+    sent: u64,
+}
+
+impl Network {
+    pub fn new(hosts: usize) -> Self {
+        Self { lines: vec![Line::GOOD; hosts], under_way: BinaryHeap::new(), sent: 0 }
+    }
+
+    pub fn send(&mut self, now: Millis, message: &Message, random: &mut StdRng) {
+        let line = self.lines[message.host()];
+        let copies = if random.random_range(0..100) < line.twice { 2 } else { 1 };
+        for _ in 0..copies {
+            if !line.up || random.random_range(0..100) < line.loss {
+                continue;
+            }
+            self.sent += 1;
+            let arrives = now + 1 + random.random_range(0..=line.delay);
+            self.under_way.push(Reverse((arrives, self.sent, message.clone())));
+        }
+    }
+
+    /// When the next message arrives.
+    pub fn next(&self) -> Option<Millis> {
+        self.under_way.peek().map(|Reverse((arrives, _, _))| *arrives)
+    }
+
+    /// Takes the next message that has arrived by `now`. What was under way when a line went down is lost.
+    pub fn arrived(&mut self, now: Millis) -> Option<Message> {
+        while self.next().is_some_and(|arrives| arrives <= now) {
+            let Reverse((_, _, message)) = self.under_way.pop()?;
+            if self.lines[message.host()].up {
+                return Some(message);
+            }
+        }
+        None
+    }
+}
