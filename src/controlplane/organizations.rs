@@ -81,7 +81,8 @@ impl ControlPlane {
         };
         let user = self.store.write(|transaction| {
             let row = params![organization_id, organization, now.unix()];
-            transaction.execute("INSERT INTO organization VALUES (?1, ?2, ?3)", row)?;
+            transaction
+                .execute("INSERT INTO organization (id, name, created_at) VALUES (?1, ?2, ?3)", row)?;
             self.insert_user(transaction, &organization_id, &owner)
         })?;
         Ok(Bootstrap { organization_id, user_id: user.user.id, token: user.token })
@@ -106,5 +107,37 @@ impl ControlPlane {
             let query = "SELECT id, name, created_at FROM organization WHERE id = ?1";
             Ok(connection.query_row(query, [id], Named::read)?)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use getrandom::SysRng;
+    use rand_core::UnwrapErr;
+
+    use super::*;
+    use crate::controlplane::signing::Signing;
+    use crate::controlplane::store::Store;
+
+    #[test]
+    fn an_organization_begins_with_an_owner_who_can_call() {
+        let (directory, now) = (tempfile::tempdir().unwrap(), Time::from_unix(1_800_000_000));
+        Signing::create(directory.path(), now, &mut UnwrapErr(SysRng)).unwrap();
+        let control = ControlPlane::new(
+            Store::in_memory().unwrap(),
+            Signing::load(directory.path()).unwrap(),
+            "https://control.example".into(),
+            Arc::new(move || now),
+            Box::new(UnwrapErr(SysRng)),
+        );
+        assert!(!control.bootstrapped().unwrap());
+        let made = control.bootstrap("Acme", "owner@acme.example").unwrap();
+        assert!(control.bootstrapped().unwrap());
+        let owner = control.authenticate(made.token.as_bytes()).unwrap();
+        assert_eq!((owner.id, owner.role), (made.user_id, Some(OrganizationRole::OrganizationOwner)));
+        assert_eq!(owner.organization, made.organization_id);
     }
 }
