@@ -272,6 +272,14 @@ impl Host {
         self.container.sh(&format!("cp /root/before.toml {file}"));
     }
 
+    /// What docs/install.md tells operators to type, and what their shell knows.
+    fn its_operators_are_served(&self) {
+        self.container.sh("halligand check-config && halligan status && halligan audit verify");
+        self.container.sh("cd /root && halligan support-bundle && ls halligan-support-*.tar.zst");
+        let completion = "/usr/share/bash-completion/completions/halligan";
+        self.container.sh(&format!("bash -c '. {completion} && complete -p halligan'"));
+    }
+
     fn curl(&self) -> String {
         format!(
             "curl -s -o /dev/null -w '%{{http_code}}' -K /root/ask {DAEMON}/v1/authorize/{}",
@@ -330,11 +338,14 @@ fn a_host_from_installation_to_purge_with_an_outage_in_between() {
     host.a_crash_costs_nobody_an_answer();
     host.a_stall_is_ended_by_the_watchdog();
     host.a_reload_takes_what_it_can_and_nothing_that_is_wrong();
+    host.its_operators_are_served();
     host.the_control_plane_goes();
     host.under_load("systemctl restart halligan");
     let before = host.container.sh("dpkg-query -W -f '${Version}' halligand");
     host.under_load("dpkg -i /root/newer.deb");
     assert_ne!(host.container.sh("dpkg-query -W -f '${Version}' halligand"), before);
+    host.under_load("dpkg -i /root/halligand.deb");
+    assert_eq!(host.container.sh("dpkg-query -W -f '${Version}' halligand"), before, "it goes back as well");
     host.it_boots_in_the_outage();
     host.removal_keeps_the_node_and_purging_nothing_of_it();
 }
