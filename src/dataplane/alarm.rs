@@ -26,11 +26,13 @@ pub enum AlarmKind {
     Clock,
     /// A database could not be believed and was moved aside.
     Damaged,
+    /// Events can't be recorded, or not be dropped.
+    AuditFailing,
 }
 
 impl AlarmKind {
     /// Every kind, in the order of the declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Refused,
         Self::Rollback,
         Self::Fork,
@@ -38,6 +40,7 @@ impl AlarmKind {
         Self::Invariant,
         Self::Clock,
         Self::Damaged,
+        Self::AuditFailing,
     ];
 
     /// The kind as it stands in metrics.
@@ -51,6 +54,7 @@ impl AlarmKind {
             Self::Invariant => "invariant",
             Self::Clock => "clock",
             Self::Damaged => "damaged",
+            Self::AuditFailing => "audit_failing",
         }
     }
 }

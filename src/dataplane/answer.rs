@@ -71,6 +71,9 @@ impl Answers {
             return answer;
         }
         set(header::CONTENT_TYPE, "application/problem+json");
+        if let Some(seconds) = decision.retry_after {
+            set(header::RETRY_AFTER, &seconds.to_string());
+        }
         if status == 401 {
             // RFC 6750 section 3.1: without a token, no error code.
             let missing = reason == Reason::TokenMissing;

@@ -10,6 +10,7 @@ use super::audit::{AuditLog, AuditUnavailable};
 use super::decide::{Decision, Reason, RequestFacts, Target, decide};
 use super::live::Live;
 use super::metrics::Metrics;
+use super::rate::RateLimits;
 use crate::protocol::event::{Draft, EventKind};
 use crate::protocol::glass::GlassState;
 use crate::protocol::id::NodeId;
@@ -31,6 +32,8 @@ pub struct Authorizer {
     pub clock: Clock,
     /// What is counted.
     pub metrics: Metrics,
+    /// How often tokens were used of late.
+    pub rates: RateLimits,
 }
 
 /// A decision that is on record: now it may be told.
@@ -78,7 +81,15 @@ impl Authorizer {
         facts: &RequestFacts<'_>,
     ) -> (Decision, Result<Option<Receiver<()>>, AuditUnavailable>) {
         let wall = (self.clock)();
-        let decision = decide(token, facts, &self.live.snapshot(), self.live.now(wall));
+        let mut decision = decide(token, facts, &self.live.snapshot(), self.live.now(wall));
+        if decision.allowed()
+            && let (Some(limit), Some(id)) = (decision.rate_limit, &decision.token)
+            && let Err(wait) = self.rates.take(id, limit, Instant::now())
+        {
+            decision.reason = Reason::RateLimited;
+            // In whole seconds, and not too early.
+            decision.retry_after = Some(wait.as_secs() + 1);
+        }
         let draft = Draft {
             decision: Some(if decision.allowed() { "allow" } else { "deny" }),
             reason: Some(decision.reason.code()),

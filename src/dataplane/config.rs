@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::audit::{Retention, WhenFull};
 use super::gateway::config::GatewayConfig;
 use super::glass::Hysteresis;
 use super::identity::Absent;
@@ -201,13 +202,32 @@ impl GlassConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
-    /// Events that may wait to be written; above it, requests are denied.
+    /// Events that may wait to be written, a KiB for each; above it, requests are denied.
     pub max_queue: usize,
+    /// What is denied while the log can't be written: `deny-mutating` or `deny-all`.
+    pub when_full: WhenFull,
+    /// For how many days events are kept; 0: without end. What the control plane has not taken in stays.
+    pub retain_days: u32,
+    /// How large the log may grow before its oldest events are dropped, in bytes; 0: without end. What the control plane
+    /// has not taken in stays.
+    pub max_bytes: u64,
 }
 
 impl Default for Audit {
+    /// A little more than a year, and 4 GiB.
     fn default() -> Self {
-        Self { max_queue: 65_536 }
+        Self { max_queue: 65_536, when_full: WhenFull::default(), retain_days: 400, max_bytes: 4 << 30 }
+    }
+}
+
+impl Audit {
+    /// How much of the log is kept.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention {
+            seconds: (self.retain_days > 0).then_some(i64::from(self.retain_days) * 86_400),
+            bytes: (self.max_bytes > 0).then_some(self.max_bytes),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use super::Clock;
 use super::admin::{self, Administration, Allowed};
 use super::alarm::AlarmKind;
 use super::answer::Answers;
-use super::audit::{AuditError, AuditLog};
+use super::audit::{AuditError, AuditLog, Options};
 use super::authorize::Authorizer;
 use super::config::{Config, Trust};
 #[cfg(feature = "grpc")]
@@ -31,6 +31,7 @@ use super::metrics::Metrics;
 use super::outage::OutageError;
 use super::peers::{self, Parts, PeersError};
 use super::proof::{Nonces, Prover};
+use super::rate::RateLimits;
 use super::reconcile::Reconciler;
 use super::reload::Reload;
 use super::replication::Replication;
@@ -194,7 +195,8 @@ impl Daemon {
             audit: Arc::clone(&audit),
             node: identity.node_id.clone(),
             clock: Arc::clone(&clock),
-            metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)),
+            metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)).with_audit(Arc::clone(&audit)),
+            rates: RateLimits::default(),
         });
         // Nor is anything open longer than it was said to be.
         let keeper = Arc::new(open_keeper(&state.join("glass.db"), &config, &authorizer)?);
@@ -511,11 +513,18 @@ fn open_audit(
     identity: &Identity,
     key: &Arc<SigningKey>,
     clock: &Clock,
-    live: &Live,
+    live: &Arc<Live>,
 ) -> Result<AuditLog, StartError> {
     let open = || {
         let (node, key, clock) = (identity.node_id.clone(), Arc::clone(key), Arc::clone(clock));
-        AuditLog::open(path, node, key, clock, config.audit.max_queue)
+        let live = Arc::clone(live);
+        let options = Options {
+            capacity: config.audit.max_queue,
+            when_full: config.audit.when_full,
+            retention: config.audit.retention(),
+            alarm: Arc::new(move |what, now| live.alarms.raise(AlarmKind::AuditFailing, what, now)),
+        };
+        AuditLog::open_with(path, node, key, clock, options)
     };
     or_begin_anew(path, live, clock(), "audit log", open, unreadable)
 }

@@ -14,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Clock;
 use super::alarm::AlarmKind;
+use super::audit::{AuditLog, AuditMetrics};
 use super::decide::Reason;
 use super::live::Live;
 use super::sync::state::State;
@@ -54,6 +55,13 @@ impl Metrics {
         );
         registry.register_collector(Box::new(Standing { live, clock }));
         Self { registry, decisions, seconds }
+    }
+
+    /// Tells of an audit log, too.
+    #[must_use]
+    pub fn with_audit(mut self, audit: std::sync::Arc<AuditLog>) -> Self {
+        self.registry.register_collector(Box::new(AuditMetrics(audit)));
+        self
     }
 
     /// Counts a decision.

@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod outage;
 pub mod peers;
 pub mod proof;
+pub mod rate;
 mod recent;
 pub mod reconcile;
 pub mod reload;

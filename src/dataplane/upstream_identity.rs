@@ -211,6 +211,8 @@ mod tests {
             path: None,
             permission: None,
             granted: Granted { deployment: PermissionSet::empty(), dags: dag_author() },
+            rate_limit: None,
+            retry_after: None,
             mutating: false,
         }
     }

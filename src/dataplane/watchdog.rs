@@ -141,6 +141,7 @@ mod tests {
     use crate::dataplane::http::{Face, Workers};
     use crate::dataplane::live::Live;
     use crate::dataplane::metrics::Metrics;
+    use crate::dataplane::rate::RateLimits;
     use crate::dataplane::snapshot::{Snapshot, Staleness};
     use crate::dataplane::store::ReplicaStore;
     use crate::protocol::id::{DataPlaneId, NodeId};
@@ -182,7 +183,14 @@ mod tests {
         let audit = Arc::new(audit);
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), Staleness::default()));
         let metrics = Metrics::new(Arc::clone(&live), Arc::clone(&still));
-        let authorizer = Arc::new(Authorizer { live, audit: Arc::clone(&audit), node, clock, metrics });
+        let authorizer = Arc::new(Authorizer {
+            live,
+            audit: Arc::clone(&audit),
+            node,
+            clock,
+            metrics,
+            rates: RateLimits::default(),
+        });
         let answers = Answers { pass_status: false, identity: None };
         let face = Face { authorizer, trusted: ArcSwap::default(), answers };
         let (stop, stopped) = watch::channel(());

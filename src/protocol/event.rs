@@ -208,10 +208,15 @@ pub struct Checkpoint {
     pub iss: NodeId,
     /// When it was signed.
     pub iat: Time,
+    /// Its place among the checkpoints of the log, from 1, without gaps.
+    pub number: u64,
     /// The last event it covers.
     pub sequence: u64,
     /// [`line_hash`] of that event.
     pub hash: String,
+    /// Whether the node has dropped the events up to that one: the log begins after it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dropped: bool,
 }
 
 #[cfg(test)]

@@ -200,6 +200,9 @@ pub struct TokenRecord {
     /// The networks it may be used from (CIDR); none means from anywhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
+    /// How often it may be used in a minute, on each node; none means without limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit_per_minute: Option<u32>,
     /// When it was revoked or deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Time>,
@@ -211,7 +214,12 @@ impl TokenRecord {
     #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
     pub fn grant_digest(&self) -> [u8; 32] {
         let grant = (&self.id, &self.deployment, &self.role, &self.dag_roles, &self.sources);
-        Sha256::digest(serde_json::to_vec(&grant).expect("a grant serializes")).into()
+        let text = match self.rate_limit_per_minute {
+            // A record without a limit reads as it did before there were any.
+            None => serde_json::to_vec(&grant),
+            Some(limit) => serde_json::to_vec(&(grant, limit)),
+        };
+        Sha256::digest(text.expect("a grant serializes")).into()
     }
 }
 
@@ -232,6 +240,7 @@ mod tests {
             not_before: Time::from_unix(0),
             expires_at: Time::from_unix(10),
             sources: vec![],
+            rate_limit_per_minute: None,
             revoked_at: None,
         }
     }
@@ -251,6 +260,10 @@ mod tests {
         let mut widened = record();
         widened.role.id = "DEPLOYMENT_ADMIN@1".parse().unwrap();
         assert_ne!(widened.grant_digest(), record().grant_digest());
+        let slower = TokenRecord { rate_limit_per_minute: Some(1), ..record() };
+        let faster = TokenRecord { rate_limit_per_minute: Some(2), ..record() };
+        assert_ne!(slower.grant_digest(), record().grant_digest());
+        assert_ne!(slower.grant_digest(), faster.grant_digest());
         assert_ne!(TokenRecord { dag_roles: vec![], ..record() }.grant_digest(), record().grant_digest());
     }
 }

@@ -102,6 +102,8 @@ impl Sample {
                 role: None,
                 roles: Vec::new(),
                 token_expiry_period_in_days: Some(30),
+                sources: Vec::new(),
+                rate_limit_per_minute: None,
             };
             control.create_token(&actor, &organization, token).map_err(refused)
         };

@@ -87,6 +87,12 @@ pub(super) struct Create {
     /// Let it open the deployment also while the control plane is down. Its roles can never be changed.
     #[arg(long)]
     direct_access: bool,
+    /// A network the direct-access token may be used from, such as 10.0.0.0/8; can be repeated, and never be changed.
+    #[arg(long, value_name = "CIDR", requires = "direct_access")]
+    source: Vec<String>,
+    /// How often the direct-access token may be used in a minute on each host. It can never be changed.
+    #[arg(long, value_name = "USES", requires = "direct_access")]
+    rate_limit: Option<u32>,
     /// Print the value alone, for scripts.
     #[arg(long, short)]
     clean_output: bool,
@@ -169,13 +175,15 @@ const LIST: [Column; 7] = [
     ("ENDS IN", "shortToken"),
 ];
 
-const ONE: [Column; 16] = [
+const ONE: [Column; 18] = [
     ("id", "id"),
     ("name", "name"),
     ("description", "description"),
     ("type", "type"),
     ("kind", "kind"),
     ("roles", "roles"),
+    ("from", "sources"),
+    ("uses a minute", "rateLimitPerMinute"),
     ("valid from", "startAt"),
     ("expires", "endAt"),
     ("created", "createdAt"),
@@ -255,6 +263,8 @@ fn body(create: Create) -> Value {
         "role": create.role,
         "roles": roles,
         "tokenExpiryPeriodInDays": create.expiration,
+        "sources": create.source,
+        "rateLimitPerMinute": create.rate_limit,
     })
 }
 

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0006_glass.sql"),
     include_str!("0007_oldest_delta.sql"),
     include_str!("0008_reconciliation.sql"),
+    include_str!("0009_token_limits.sql"),
 ];
 
 /// The control plane's database.

@@ -1,5 +1,8 @@
 //! Creating a token: what a new one needs, and the roles it gets.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use rusqlite::params;
 use serde::Deserialize;
 
@@ -15,6 +18,10 @@ use crate::protocol::token::TokenKind;
 
 /// The role a deployment token has when none is named.
 const DEFAULT_ROLE: &str = "DEPLOYMENT_ADMIN";
+/// The most networks a token may be bound to.
+const MAX_SOURCES: usize = 64;
+/// The highest rate limit, in uses a minute.
+const MAX_RATE: u32 = 1_000_000;
 
 /// What a new token needs.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
@@ -44,6 +51,12 @@ pub struct NewToken {
     #[serde(default, deserialize_with = "crate::controlplane::whole::maybe")]
     #[schema(minimum = 1, maximum = 3650)]
     pub token_expiry_period_in_days: Option<i64>,
+    /// The networks a direct-access token may be used from (CIDR); none: from anywhere. Fixed from then on.
+    #[serde(default)]
+    pub sources: Vec<String>,
+    /// How often a direct-access token may be used in a minute, on each host; none: without limit. Fixed from then on.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub rate_limit_per_minute: Option<u32>,
 }
 
 fn standard() -> TokenKind {
@@ -62,6 +75,19 @@ impl NewToken {
         if self.roles.len() >= MAX_ROLES {
             return Err(Error::invalid("roles", format!("a token has at most {MAX_ROLES} roles")));
         }
+        if self.rate_limit_per_minute.is_some_and(|limit| !(1..=MAX_RATE).contains(&limit)) {
+            return Err(Error::invalid("rateLimitPerMinute", format!("use 1 to {MAX_RATE} uses a minute")));
+        }
+        if self.kind == TokenKind::Standard {
+            // Who vouches for a standard token decides about it anew each time: there is nothing to fix.
+            let only = "only a DIRECT_ACCESS token can have it";
+            if !self.sources.is_empty() {
+                return Err(Error::invalid("sources", only));
+            }
+            if self.rate_limit_per_minute.is_some() {
+                return Err(Error::invalid("rateLimitPerMinute", only));
+            }
+        }
         if self.kind == TokenKind::DirectAccess {
             if self.token_type != TokenType::Deployment {
                 return Err(Error::invalid("type", "only a DEPLOYMENT token can be DIRECT_ACCESS"));
@@ -74,6 +100,19 @@ impl NewToken {
             }
         }
         Ok(())
+    }
+
+    /// The networks, each as it will be compared.
+    fn networks(&self) -> Result<Vec<String>, Error> {
+        if self.sources.len() > MAX_SOURCES {
+            return Err(Error::invalid("sources", format!("a token has at most {MAX_SOURCES} networks")));
+        }
+        let read = |text: &String| {
+            let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            let detail = format!("{text:?} is no network; write it as 10.0.0.0/8 or 2001:db8::/32");
+            network.map(|network| network.trunc().to_string()).map_err(|_| Error::invalid("sources", detail))
+        };
+        self.sources.iter().map(read).collect()
     }
 
     /// The role in its own scope.
@@ -105,7 +144,7 @@ impl ControlPlane {
         }
         actor.may(Operation::SeeOrganization, organization)?;
         new.check()?;
-        let home_role = new.home(organization)?;
+        let (home_role, sources) = (new.home(organization)?, new.networks()?);
         let (now, days) = (self.now(), new.token_expiry_period_in_days);
         let mut token = Token {
             id: self.new_id("tok_"),
@@ -124,6 +163,8 @@ impl ControlPlane {
             updated_at: now,
             updated_by: actor.id.clone(),
             last_rotated_at: None,
+            sources,
+            rate_limit_per_minute: new.rate_limit_per_minute,
             generation: 1,
             grants: Vec::new(),
         };
@@ -156,8 +197,9 @@ impl ControlPlane {
             let home = token.home();
             transaction.execute(
                 "INSERT INTO token (id, organization, name, description, type, kind, entity, role, role_version, workspace,
-                     generation, short, start_at, end_at, days, created_at, created_by, updated_at, updated_by)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?16, ?17)",
+                     generation, short, start_at, end_at, days, created_at, created_by, updated_at, updated_by,
+                     sources, rate_limit)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?16, ?17, ?18, ?19)",
                 params![
                     token.id,
                     organization,
@@ -176,6 +218,8 @@ impl ControlPlane {
                     days,
                     now.unix(),
                     actor.id,
+                    serde_json::to_string(&token.sources).map_err(std::io::Error::from)?,
+                    token.rate_limit_per_minute,
                 ],
             )?;
             for grant in &token.grants[1..] {

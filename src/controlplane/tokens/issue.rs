@@ -62,7 +62,8 @@ pub(super) fn publish_token(
         dag_roles,
         not_before: token.start_at,
         expires_at,
-        sources: Vec::new(),
+        sources: token.sources.clone(),
+        rate_limit_per_minute: token.rate_limit_per_minute,
         revoked_at,
     };
     records.push(Record::of(RecordKind::Token, token.id.as_str(), &record));

@@ -81,6 +81,10 @@ pub struct Token {
     pub updated_by: String,
     /// When it was last rotated.
     pub last_rotated_at: Option<Time>,
+    /// The networks it may be used from (CIDR); none: from anywhere.
+    pub sources: Vec<String>,
+    /// How often it may be used in a minute, on each host; none: without limit.
+    pub rate_limit_per_minute: Option<u32>,
     #[serde(skip)]
     generation: u32,
     /// Its roles as they are kept, all of them.
@@ -89,7 +93,8 @@ pub struct Token {
 }
 
 const COLUMNS: &str = "id, name, description, type, kind, entity, role, generation, short, start_at, end_at, days, \
-                       created_at, created_by, updated_at, updated_by, last_rotated_at, workspace, role_version";
+                       created_at, created_by, updated_at, updated_by, last_rotated_at, workspace, role_version, \
+                       sources, rate_limit";
 
 fn word<T: for<'de> Deserialize<'de>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
     let text: String = row.get(index)?;
@@ -133,6 +138,10 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Token> {
         updated_at: time(14)?,
         updated_by: row.get(15)?,
         last_rotated_at: maybe(16)?,
+        sources: serde_json::from_str(&row.get::<_, String>(19)?).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(19, rusqlite::types::Type::Text, error.into())
+        })?,
+        rate_limit_per_minute: row.get(20)?,
         generation: row.get(7)?,
         grants: vec![home],
     })

@@ -3,19 +3,27 @@
 //! Whoever decides hands its event over and goes on; one thread numbers, chains and commits whatever has gathered. A
 //! mutating request waits for that commit, which SQLite has made durable (synchronous = FULL), before it is answered.
 //! At intervals the node signs where its log stands, so that even its end can't be cut off unseen.
+//!
+//! While the disk takes nothing, what changes something upstream is denied. Reads go on, within bounds: their events wait in
+//! memory, and are written when the disk takes them again.
 
+mod observe;
 mod read;
+mod retention;
+#[cfg(test)]
+mod tests;
 mod uploaded;
 mod verify;
 mod writer;
 
 use std::cell::RefCell;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OptionalExtension};
+use serde::Deserialize;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -23,8 +31,11 @@ use crate::dataplane::Clock;
 use crate::protocol::event::{Draft, Event, GENESIS, line_hash};
 use crate::protocol::id::NodeId;
 use crate::protocol::key::SigningKey;
+use crate::protocol::time::Time;
 
+pub use observe::AuditMetrics;
 pub use read::events;
+pub use retention::Retention;
 pub use uploaded::{Extent, extent, set_uploaded, uploaded};
 pub use verify::{Fault, Report, verify};
 use writer::Writer;
@@ -48,11 +59,53 @@ pub enum AuditError {
     Thread(std::io::Error),
 }
 
+/// Raises the alarm that events can't be recorded, or can't be dropped: what, in a sentence, and when.
+pub type Alarm = Arc<dyn Fn(&str, Time) + Send + Sync>;
+
+/// What is denied while the log can't be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// What may change something. Reads go on as long as their events find room in memory.
+    #[default]
+    DenyMutating,
+    /// Everything.
+    DenyAll,
+}
+
+/// What a log is to be.
+#[derive(Clone)]
+pub struct Options {
+    /// How many events may wait to be written. Together they take at most a KiB for each.
+    pub capacity: usize,
+    /// What is denied while it can't be written.
+    pub when_full: WhenFull,
+    /// How much of it is kept.
+    pub retention: Retention,
+    /// Who is told when it can't be written.
+    pub alarm: Alarm,
+}
+
+impl Options {
+    /// A log in which so many events may wait, and of which all is kept.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            when_full: WhenFull::default(),
+            retention: Retention::default(),
+            alarm: Arc::new(|what, _| tracing::error!("{what}")),
+        }
+    }
+}
+
 /// Drafts on their way to the disk: their JSON, one after the other, and where each ends.
 #[derive(Default)]
 struct Batch {
     text: String,
     drafts: Vec<Waiting>,
+    /// The latest time of any.
+    latest: Time,
 }
 
 /// Where a draft ends in the text, and who waits for it to be on the disk.
@@ -77,6 +130,10 @@ struct Queue {
     wake: Condvar,
     failing: AtomicBool,
     capacity: usize,
+    when_full: WhenFull,
+    /// The last event on the disk, and how many the writer has taken that are not.
+    sequence: AtomicU64,
+    writing: AtomicUsize,
 }
 
 thread_local! {
@@ -101,7 +158,7 @@ pub struct AuditLog {
 
 impl AuditLog {
     /// Opens the log at `path`, or begins it, for `node`, whose `key` signs its checkpoints. At most `capacity` events
-    /// wait to be written.
+    /// wait to be written, and all of it is kept.
     pub fn open(
         path: &Path,
         node: NodeId,
@@ -109,14 +166,28 @@ impl AuditLog {
         clock: Clock,
         capacity: usize,
     ) -> Result<Self, AuditError> {
+        Self::open_with(path, node, key, clock, Options::new(capacity))
+    }
+
+    /// Opens the log at `path`, or begins it, as `options` say.
+    pub fn open_with(
+        path: &Path,
+        node: NodeId,
+        key: Arc<SigningKey>,
+        clock: Clock,
+        options: Options,
+    ) -> Result<Self, AuditError> {
         let connection = Connection::open(path)?;
-        // Blocks are long: larger pages make fewer writes of them.
+        // Blocks are long: larger pages make fewer writes of them. What is dropped is given back to the disk.
         connection.pragma_update(None, "page_size", 16_384)?;
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(
             "CREATE TABLE IF NOT EXISTS block (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, lines TEXT NOT NULL) STRICT;
              CREATE TABLE IF NOT EXISTS checkpoint (sequence INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
+             -- What the node signed when it dropped the events before the first one.
+             CREATE TABLE IF NOT EXISTS anchor (id INTEGER PRIMARY KEY CHECK (id = 1), text TEXT NOT NULL) STRICT;
              CREATE TABLE IF NOT EXISTS boot (number INTEGER PRIMARY KEY) STRICT;",
         )?;
         connection.execute_batch(uploaded::SCHEMA)?;
@@ -138,9 +209,12 @@ impl AuditLog {
             pending: Mutex::default(),
             wake: Condvar::new(),
             failing: AtomicBool::new(false),
-            capacity,
+            capacity: options.capacity,
+            when_full: options.when_full,
+            sequence: AtomicU64::new(sequence),
+            writing: AtomicUsize::new(0),
         });
-        let writer = Writer::new(connection, sequence, prev, node, key, clock, Arc::clone(&queue));
+        let writer = Writer::new(connection, sequence, prev, node, key, clock, Arc::clone(&queue), options)?;
         let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run());
         let thread = thread.map_err(AuditError::Thread)?;
         Ok(Self { queue, writer: Mutex::new(Some(thread)), boot, count: AtomicU64::new(0) })
@@ -159,7 +233,7 @@ impl AuditLog {
         draft: &Draft<'_>,
         durable: bool,
     ) -> Result<Option<oneshot::Receiver<()>>, AuditUnavailable> {
-        if self.failing() {
+        if self.denies(durable) {
             return Err(AuditUnavailable);
         }
         let (sender, receiver) = durable.then(oneshot::channel).unzip();
@@ -168,9 +242,13 @@ impl AuditLog {
             serde_json::to_writer(&mut *json, draft).map_err(|_| AuditUnavailable)?;
             let text = std::str::from_utf8(json).map_err(|_| AuditUnavailable)?;
             let mut pending = self.queue.lock();
-            if pending.closed || pending.batch.drafts.len() >= self.queue.capacity {
+            let room = pending.batch.drafts.len() < self.queue.capacity
+                && pending.batch.text.len() + text.len() <= self.queue.capacity.saturating_mul(1024);
+            // Asked again under the lock: whoever waits for the disk must not come in behind the failure.
+            if pending.closed || !room || self.denies(durable) {
                 return Err(AuditUnavailable);
             }
+            pending.batch.latest = pending.batch.latest.max(draft.time);
             let wake = pending.batch.drafts.is_empty() || (durable && !pending.urgent);
             pending.urgent |= durable;
             pending.batch.text.push_str(text);
@@ -206,6 +284,22 @@ impl AuditLog {
         }
     }
 
+    fn denies(&self, durable: bool) -> bool {
+        self.failing() && (durable || self.queue.when_full == WhenFull::DenyAll)
+    }
+
+    /// The last event that is on the disk.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.queue.sequence.load(Ordering::Relaxed)
+    }
+
+    /// How many events wait to be written.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.lock().batch.drafts.len() + self.queue.writing.load(Ordering::Relaxed)
+    }
+
     /// Whether the last write failed.
     #[must_use]
     pub fn failing(&self) -> bool {
@@ -220,6 +314,12 @@ impl AuditLog {
             // A writer that panicked has said so already; there is nothing left to write.
             let _ = writer.join();
         }
+    }
+}
+
+impl std::fmt::Debug for AuditLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuditLog").field("sequence", &self.sequence()).finish_non_exhaustive()
     }
 }
 

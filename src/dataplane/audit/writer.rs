@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::oneshot::Sender;
 
-use super::{AuditError, Batch, Pending, Queue};
+use super::retention::read;
+use super::{AuditError, Batch, Options, Pending, Queue, WhenFull};
 use crate::dataplane::Clock;
 use crate::protocol::event::{Checkpoint, line_hash, place};
 use crate::protocol::id::NodeId;
@@ -19,9 +20,10 @@ use crate::protocol::time::Time;
 const GATHER: Duration = Duration::from_millis(10);
 /// Pause before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(200);
-/// A checkpoint is signed after so many events, or so many seconds with any.
-const CHECKPOINT_EVENTS: u64 = 10_000;
-const CHECKPOINT_SECONDS: i64 = 60;
+/// A checkpoint is signed after so many events, or so many seconds with any. [`super::verify()`] holds the log to it: events
+/// that no checkpoint covers are fewer, and not much later than the last one.
+pub(super) const CHECKPOINT_EVENTS: u64 = 10_000;
+pub(super) const CHECKPOINT_SECONDS: i64 = 60;
 
 pub(super) struct Writer {
     connection: Connection,
@@ -31,11 +33,15 @@ pub(super) struct Writer {
     key: Arc<SigningKey>,
     clock: Clock,
     queue: Arc<Queue>,
-    /// Where the log stood, and when, at the last checkpoint.
-    checkpoint: (u64, Time),
+    options: Options,
+    /// The last checkpoint; none: the log has none yet, and the first events get one.
+    checkpoint: Option<Checkpoint>,
+    /// The log is larger than it should be, and that has been said.
+    stuck: bool,
 }
 
 impl Writer {
+    #[expect(clippy::too_many_arguments, reason = "all that a log is made of, put together in one place")]
     pub(super) fn new(
         connection: Connection,
         sequence: u64,
@@ -44,30 +50,44 @@ impl Writer {
         key: Arc<SigningKey>,
         clock: Clock,
         queue: Arc<Queue>,
-    ) -> Self {
-        let checkpoint = (sequence, clock());
-        Self { connection, sequence, prev, node, key, clock, queue, checkpoint }
+        options: Options,
+    ) -> Result<Self, AuditError> {
+        let checkpoint: Option<String> = connection
+            .query_row("SELECT text FROM checkpoint ORDER BY sequence DESC LIMIT 1", [], |row| row.get(0))
+            .optional()?;
+        let checkpoint = checkpoint.and_then(|text| read(&text, &key));
+        Ok(Self { connection, sequence, prev, node, key, clock, queue, options, checkpoint, stuck: false })
     }
 
     pub(super) fn run(mut self) {
         let mut batch = Batch::default();
+        self.retain();
         loop {
             let (closed, probes) = self.gather(&mut batch);
+            self.queue.writing.store(batch.drafts.len(), Ordering::Relaxed);
             match self.write(&batch) {
-                Ok(()) => {
-                    self.queue.failing.store(false, Ordering::Relaxed);
+                Ok(checkpointed) => {
+                    if self.queue.failing.swap(false, Ordering::Relaxed) {
+                        tracing::info!("events can be recorded again");
+                    }
+                    self.queue.writing.store(0, Ordering::Relaxed);
+                    self.queue.sequence.store(self.sequence, Ordering::Relaxed);
                     for draft in batch.drafts.drain(..) {
                         // Whoever waited may have gone: the event stands all the same.
                         let _ = draft.durable.map(|waiting| waiting.send(()));
                     }
                     batch.text.clear();
+                    batch.latest = Time::default();
+                    if checkpointed {
+                        self.retain();
+                    }
                 }
                 Err(error) => {
-                    if !self.queue.failing.swap(true, Ordering::Relaxed) {
-                        tracing::error!(%error, "alarm: events can't be recorded; requests are denied");
-                    }
-                    batch = batch.answered();
-                    if !closed {
+                    batch = self.fail(batch, &error);
+                    if closed {
+                        let lost = batch.drafts.len();
+                        tracing::error!(lost, "the daemon ends while events can't be recorded");
+                    } else {
                         std::thread::sleep(RETRY);
                     }
                 }
@@ -82,14 +102,56 @@ impl Writer {
         }
     }
 
-    /// Waits for events, gives those nobody waits for a moment to gather, and adds them all to `batch`.
+    /// A write failed: whoever waits for the disk is told no, here and in the queue, and nobody new gets in to wait.
+    fn fail(&self, batch: Batch, error: &AuditError) -> Batch {
+        let mut pending = self.queue.lock();
+        let before = self.queue.failing.swap(true, Ordering::Relaxed);
+        pending.batch = std::mem::take(&mut pending.batch).answered();
+        drop(pending);
+        if !before {
+            let denied = match self.options.when_full {
+                WhenFull::DenyMutating => "mutating requests are denied, reads go on while memory lasts",
+                WhenFull::DenyAll => "every request is denied",
+            };
+            (self.options.alarm)(&format!("events can't be recorded ({error}): {denied}"), (self.clock)());
+        }
+        let kept = batch.answered();
+        self.queue.writing.store(kept.drafts.len(), Ordering::Relaxed);
+        kept
+    }
+
+    /// Drops what need not be kept. What can't be dropped now is looked at again.
+    fn retain(&mut self) {
+        let now = (self.clock)();
+        match self.options.retention.apply(&mut self.connection, &self.key, now) {
+            Ok(pass) => {
+                if pass.through > 0 {
+                    tracing::info!(through = pass.through, "old events were dropped");
+                }
+                if pass.stuck && !self.stuck {
+                    let what = "the audit log is larger than audit.max_bytes, and nothing of it may be dropped \
+                                before the control plane has taken it in";
+                    (self.options.alarm)(what, now);
+                }
+                self.stuck = pass.stuck;
+            }
+            Err(error) => tracing::warn!(%error, "old events can't be dropped"),
+        }
+    }
+
+    /// Waits for events, gives those nobody waits for a moment to gather, and adds them all to `batch`. While the disk
+    /// fails, what waits stays in the queue, which is bounded.
     fn gather(&self, batch: &mut Batch) -> (bool, Vec<Sender<()>>) {
-        let pending = self.queue.lock();
+        let mut pending = self.queue.lock();
+        let failing = self.queue.failing.load(Ordering::Relaxed);
+        if failing && !batch.drafts.is_empty() && !pending.closed {
+            return (false, std::mem::take(&mut pending.probes));
+        }
         let idle = |pending: &mut Pending| {
             pending.batch.drafts.is_empty() && pending.probes.is_empty() && !pending.closed
         };
         // While it fails, or when a checkpoint is due, there is something to do without an event.
-        let rest = if self.queue.failing.load(Ordering::Relaxed) { RETRY } else { Duration::from_mins(1) };
+        let rest = if failing { RETRY } else { Duration::from_mins(1) };
         let Ok((pending, _)) = self.queue.wake.wait_timeout_while(pending, rest, idle) else {
             return (true, Vec::new());
         };
@@ -107,7 +169,25 @@ impl Writer {
         (pending.closed, std::mem::take(&mut pending.probes))
     }
 
-    fn write(&mut self, batch: &Batch) -> Result<(), AuditError> {
+    /// Whether the log as it will be after this write needs a checkpoint.
+    fn due(&self, sequence: u64, batch: &Batch, now: Time) -> bool {
+        let covered = self.checkpoint.as_ref().map_or(0, |last| last.sequence);
+        if self.queue.failing.load(Ordering::Relaxed) {
+            // Also without an event: this is how it is found out that the disk takes something again.
+            return sequence > 0;
+        }
+        let Some(last) = &self.checkpoint else { return sequence > 0 };
+        let until = last.iat.plus(CHECKPOINT_SECONDS);
+        sequence > covered
+            && (sequence - covered >= CHECKPOINT_EVENTS
+                // A clock that was set back must not put it off.
+                || !(last.iat..until).contains(&now)
+                || batch.latest >= until
+                || self.queue.lock().closed)
+    }
+
+    /// Writes a batch; returns whether a checkpoint was signed with it.
+    fn write(&mut self, batch: &Batch) -> Result<bool, AuditError> {
         let (mut sequence, mut prev) = (self.sequence, self.prev.clone());
         let mut lines = String::with_capacity(batch.text.len() + batch.drafts.len() * 96);
         for draft in batch.texts() {
@@ -118,32 +198,33 @@ impl Writer {
             lines.push('\n');
         }
         let now = (self.clock)();
-        let (covered, at) = self.checkpoint;
-        let due = self.queue.failing.load(Ordering::Relaxed)
-            || (sequence > covered
-                && (sequence - covered >= CHECKPOINT_EVENTS
-                    || now.since(at) >= CHECKPOINT_SECONDS
-                    || self.queue.lock().closed));
+        let due = self.due(sequence, batch, now);
         if batch.drafts.is_empty() && !due {
-            return Ok(());
+            return Ok(false);
         }
         let transaction = self.connection.transaction()?;
         if !batch.drafts.is_empty() {
             let row = params![self.sequence + 1, sequence, lines];
             transaction.prepare_cached("INSERT INTO block VALUES (?1, ?2, ?3)")?.execute(row)?;
         }
-        if due {
-            let checkpoint = Checkpoint { iss: self.node.clone(), iat: now, sequence, hash: prev.clone() };
-            let text = sign(Typ::AuditCheckpoint, &serde_json::to_vec(&checkpoint)?, &self.key);
+        let checkpoint = due.then(|| {
+            // Signed again for the same event, it is the same checkpoint.
+            let number = self
+                .checkpoint
+                .as_ref()
+                .map_or(1, |last| if last.sequence == sequence { last.number } else { last.number + 1 });
+            let (iss, hash) = (self.node.clone(), prev.clone());
+            Checkpoint { iss, iat: now, number, sequence, hash, dropped: false }
+        });
+        if let Some(checkpoint) = &checkpoint {
+            let text = sign(Typ::AuditCheckpoint, &serde_json::to_vec(checkpoint)?, &self.key);
             transaction
                 .execute("INSERT OR REPLACE INTO checkpoint VALUES (?1, ?2)", params![sequence, text])?;
         }
         transaction.commit()?;
-        if due {
-            self.checkpoint = (sequence, now);
-        }
         (self.sequence, self.prev) = (sequence, prev);
-        Ok(())
+        self.checkpoint = checkpoint.or_else(|| self.checkpoint.take());
+        Ok(due)
     }
 }
 
@@ -157,6 +238,7 @@ impl Batch {
         let offset = self.text.len();
         self.text.push_str(&other.text);
         other.text.clear();
+        self.latest = self.latest.max(std::mem::take(&mut other.latest));
         self.drafts.extend(other.drafts.drain(..).map(|mut draft| {
             draft.end += offset;
             draft
@@ -166,7 +248,7 @@ impl Batch {
     /// What is left when a write failed. Whoever still waits is told no, and its event goes: it must not say "allow".
     /// The others have been answered; their events are kept until they can be written.
     fn answered(self) -> Self {
-        let mut kept = Self::default();
+        let mut kept = Self { latest: self.latest, ..Self::default() };
         for (text, draft) in self.texts().zip(&self.drafts) {
             if draft.durable.is_none() {
                 kept.text.push_str(text);

@@ -95,6 +95,10 @@ pub struct Decision {
     pub granted: Granted,
     /// How old the replica was, against what the role may rest on, once that was looked at.
     pub freshness: Option<Freshness>,
+    /// How often the token may be used in a minute.
+    pub rate_limit: Option<u32>,
+    /// How long to wait before another try, in seconds, where that helps.
+    pub retry_after: Option<u64>,
     /// Whether it may change something; what is not known to be a read counts as if it did.
     pub mutating: bool,
 }
@@ -122,6 +126,8 @@ pub fn decide(token: Option<&[u8]>, facts: &RequestFacts<'_>, snapshot: &Snapsho
         permission: None,
         granted: Granted::default(),
         freshness: None,
+        rate_limit: None,
+        retry_after: None,
         mutating: !matches!(facts.method, "GET" | "HEAD"),
     };
     let step = Step { facts, now, decision: &mut decision };
@@ -143,6 +149,7 @@ impl Step<'_> {
         let proved = snapshot.proved.as_deref().ok_or(Reason::ReplicaMissing)?;
         let token = self.signature(bytes, proved)?;
         let grant = Self::replica(&token, proved)?;
+        self.decision.rate_limit = grant.record.rate_limit_per_minute;
         self.liveness(&token, grant, &snapshot.local)?;
         let deployment = self.deployment(&token, grant, proved, &snapshot.local)?;
         self.source(grant)?;

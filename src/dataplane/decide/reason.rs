@@ -41,6 +41,8 @@ pub enum Reason {
     SourceNotAllowed,
     /// The deployment's glass is whole: nobody gets in directly until it is broken.
     GlassSealed,
+    /// It was used as often as it may be for now.
+    RateLimited,
     /// The node has no replica.
     ReplicaMissing,
     /// The replica is older than the policy allows.
@@ -53,7 +55,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the declaration.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Ok,
         Self::TokenMissing,
         Self::TokenMalformed,
@@ -73,6 +75,7 @@ impl Reason {
         Self::NeedsControlPlane,
         Self::SourceNotAllowed,
         Self::GlassSealed,
+        Self::RateLimited,
         Self::ReplicaMissing,
         Self::ReplicaStale,
         Self::ClockUntrusted,
@@ -102,6 +105,7 @@ impl Reason {
             Self::NeedsControlPlane => "needs_control_plane",
             Self::SourceNotAllowed => "source_not_allowed",
             Self::GlassSealed => "glass_sealed",
+            Self::RateLimited => "rate_limited",
             Self::ReplicaMissing => "replica_missing",
             Self::ReplicaStale => "replica_stale",
             Self::ClockUntrusted => "clock_untrusted",
@@ -132,6 +136,7 @@ impl Reason {
             | Self::NeedsControlPlane
             | Self::SourceNotAllowed
             | Self::GlassSealed => 403,
+            Self::RateLimited => 429,
             Self::ReplicaMissing | Self::ReplicaStale | Self::ClockUntrusted | Self::AuditUnavailable => 503,
         }
     }
@@ -161,6 +166,7 @@ impl Reason {
             }
             Self::SourceNotAllowed => "The token may not be used from this address",
             Self::GlassSealed => "The deployment's glass is sealed; an operator can break it on this host",
+            Self::RateLimited => "The token was used as often as it may be for now",
             Self::ReplicaMissing => "This node has no replica yet",
             Self::ReplicaStale => "This node's replica is older than its policy allows",
             Self::ClockUntrusted => "This node's clock is behind a time it knows to have passed",
@@ -187,6 +193,7 @@ impl Reason {
             Self::GlassSealed => "glass",
             Self::PathInvalid | Self::RouteUnknown => "route",
             Self::PermissionDenied => "permission",
+            Self::RateLimited => "rate",
             Self::AuditUnavailable => "event",
             Self::Ok => "answer",
         }

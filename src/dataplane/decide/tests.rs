@@ -82,6 +82,7 @@ impl World {
                 not_before: T0,
                 expires_at: T0.plus(86_400),
                 sources: vec![],
+                rate_limit_per_minute: None,
                 revoked_at: None,
             },
             records: vec![

@@ -1,0 +1,334 @@
+//! A log that is whole, and every way in which it may not be.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+
+use super::{AuditLog, AuditUnavailable, Fault, Retention, events, verify};
+use crate::dataplane::Clock;
+use crate::protocol::event::{Connectivity, Draft, Event, EventKind};
+use crate::protocol::id::NodeId;
+use crate::protocol::key::SigningKey;
+use crate::protocol::time::Time;
+
+fn key() -> Arc<SigningKey> {
+    Arc::new(SigningKey::from_seed(&[7; 32]))
+}
+
+fn open(path: &Path) -> AuditLog {
+    let clock: Clock = Arc::new(|| Time::from_unix(1_800_000_000));
+    AuditLog::open(path, NodeId::new("nod_a").unwrap(), key(), clock, 1000).unwrap()
+}
+
+fn record(log: &AuditLog) -> Result<(), AuditUnavailable> {
+    let (node, id) = (NodeId::new("nod_a").unwrap(), log.next_id());
+    let time = Time::from_unix(1_800_000_000);
+    let draft = Draft::new(EventKind::Decision, &id, time, &node, Connectivity::Offline);
+    log.record(&draft, false).map(drop)
+}
+
+fn filled(directory: &tempfile::TempDir) -> PathBuf {
+    let path = directory.path().join("audit.db");
+    for _ in 0..3 {
+        let log = open(&path);
+        for _ in 0..4 {
+            record(&log).unwrap();
+        }
+        log.close();
+    }
+    path
+}
+
+#[test]
+fn a_log_written_over_three_starts_is_one_chain_and_wholly_covered() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = filled(&directory);
+    let report = verify(&path, key().public()).unwrap();
+    assert_eq!((report.events, report.covered, report.fault), (12, 12, None));
+    assert!(report.checkpoints >= 3);
+    let ids: std::collections::HashSet<_> = events(&path, 0, 100)
+        .unwrap()
+        .iter()
+        .map(|line| serde_json::from_str::<Event>(line).unwrap().id)
+        .collect();
+    assert_eq!(ids.len(), 12);
+    assert_eq!(events(&path, -2, 100).unwrap().len(), 2);
+    assert_eq!(events(&path, 5, 3).unwrap().len(), 3);
+}
+
+#[test]
+fn a_log_cut_off_at_its_end_is_found_by_its_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = filled(&directory);
+    Connection::open(&path).unwrap().execute("DELETE FROM block WHERE last = 12", []).unwrap();
+    let fault = verify(&path, key().public()).unwrap().fault.unwrap();
+    assert_eq!(fault.sequence, 9);
+}
+
+#[test]
+fn another_nodes_checkpoints_do_not_count() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = filled(&directory);
+    let other = SigningKey::from_seed(&[8; 32]);
+    assert!(verify(&path, other.public()).unwrap().fault.is_some());
+}
+
+#[test]
+fn a_closed_log_takes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(&directory.path().join("audit.db"));
+    log.close();
+    assert!(record(&log).is_err());
+}
+
+/// A log in which every start has its own minute, so that each has its checkpoints.
+fn long(directory: &tempfile::TempDir) -> (PathBuf, Vec<String>) {
+    let path = directory.path().join("audit.db");
+    for minute in 0..6 {
+        let time = Time::from_unix(1_800_000_000 + minute * 100);
+        let clock: Clock = Arc::new(move || time);
+        let log = AuditLog::open(&path, NodeId::new("nod_a").unwrap(), key(), clock, 1000).unwrap();
+        for _ in 0..3 {
+            let (node, id) = (NodeId::new("nod_a").unwrap(), log.next_id());
+            let draft = Draft::new(EventKind::Decision, &id, time, &node, Connectivity::Offline);
+            log.record(&draft, false).unwrap();
+        }
+        log.close();
+    }
+    let lines = events(&path, 0, 1000).unwrap();
+    assert_eq!((lines.len(), faults(&path)), (18, None));
+    (path, lines)
+}
+
+fn faults(path: &Path) -> Option<Fault> {
+    verify(path, key().public()).unwrap().fault
+}
+
+fn run(path: &Path, sql: &str) {
+    Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
+#[test]
+fn a_missing_checkpoint_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _) = long(&directory);
+    run(&path, "DELETE FROM checkpoint WHERE sequence = 9");
+    let fault = faults(&path).unwrap();
+    assert!(fault.sequence > 9 && fault.what.contains("is missing"), "{fault:?}");
+    run(&path, "DELETE FROM checkpoint");
+    assert_eq!(faults(&path).unwrap().sequence, 1, "no log is without one");
+}
+
+#[test]
+fn a_missing_last_checkpoint_is_found_where_it_would_have_been_due() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _) = long(&directory);
+    run(&path, "DELETE FROM checkpoint WHERE sequence > 15");
+    assert_eq!(faults(&path).unwrap().sequence, 16);
+}
+
+#[test]
+fn blocks_that_changed_places_are_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _) = long(&directory);
+    run(
+        &path,
+        "UPDATE block SET lines = CASE first WHEN 4 THEN (SELECT lines FROM block WHERE first = 7)
+            ELSE (SELECT lines FROM block WHERE first = 4) END WHERE first IN (4, 7)",
+    );
+    assert_eq!(faults(&path).unwrap().sequence, 4);
+}
+
+#[test]
+fn a_log_without_its_beginning_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _) = long(&directory);
+    run(&path, "DELETE FROM block WHERE last <= 6; DELETE FROM checkpoint WHERE sequence <= 6");
+    assert!(faults(&path).is_some());
+    // Nor does an ordinary checkpoint pass for the node's word that it dropped it.
+    let text: String = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT text FROM checkpoint WHERE sequence = 9", [], |row| row.get(0))
+        .unwrap();
+    run(
+        &path,
+        &format!(
+            "DELETE FROM block WHERE last <= 9; DELETE FROM checkpoint WHERE sequence <= 9;
+             INSERT INTO anchor VALUES (1, '{text}')"
+        ),
+    );
+    assert!(faults(&path).is_some());
+}
+
+#[test]
+fn a_log_cut_back_to_a_checkpoint_is_found_by_what_is_known_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _) = long(&directory);
+    run(&path, "DELETE FROM block WHERE first > 12; DELETE FROM checkpoint WHERE sequence > 12");
+    let report = verify(&path, key().public()).unwrap();
+    assert_eq!((report.events, report.fault), (12, None), "the database alone can't tell");
+    run(
+        &path,
+        "CREATE TABLE IF NOT EXISTS uploaded (sequence INTEGER, hash TEXT); INSERT INTO uploaded (sequence, hash) VALUES (15, '')",
+    );
+    assert_eq!(faults(&path).unwrap().sequence, 13);
+}
+
+#[test]
+fn what_was_taken_in_above_is_dropped_and_the_rest_is_proved_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, lines) = long(&directory);
+    let now = Time::from_unix(1_800_000_500);
+    let retain = |retention: Retention| {
+        let mut connection = Connection::open(&path).unwrap();
+        retention.apply(&mut connection, &key(), now).unwrap()
+    };
+    let (days, tiny) =
+        (Retention { seconds: Some(250), bytes: None }, Retention { seconds: None, bytes: Some(1) });
+    // Nothing was taken in above: nothing goes, however large it is.
+    assert_eq!((retain(days).through, retain(tiny).through), (0, 0));
+    assert!(retain(tiny).stuck);
+    run(
+        &path,
+        "CREATE TABLE IF NOT EXISTS uploaded (sequence INTEGER, hash TEXT); INSERT INTO uploaded (sequence, hash) VALUES (14, '')",
+    );
+    assert_eq!(retain(days).through, 9, "what is old");
+    let report = verify(&path, key().public()).unwrap();
+    assert_eq!((report.dropped, report.events, report.fault), (9, 18, None));
+    assert_eq!(events(&path, 0, 100).unwrap(), lines[9..]);
+    assert_eq!(events(&path, 12, 2).unwrap(), lines[12..14]);
+    let pass = retain(tiny);
+    assert_eq!((pass.through, pass.stuck), (12, true), "what is too much, and was taken in above");
+    assert_eq!((faults(&path), events(&path, 0, 100).unwrap().len()), (None, 6));
+    // It goes on where it was.
+    let log = open(&path);
+    record(&log).unwrap();
+    log.close();
+    let report = verify(&path, key().public()).unwrap();
+    assert_eq!((report.dropped, report.events, report.covered, report.fault), (12, 19, 19, None));
+    run(&path, "DELETE FROM anchor");
+    assert!(faults(&path).is_some(), "without the node's word it is a cut");
+}
+
+/// Bends the database in one way; `a` and `b` say where.
+#[expect(clippy::many_single_char_names, reason = "places, of no further meaning")]
+fn tamper(path: &Path, way: u8, a: usize, b: usize) {
+    let connection = Connection::open(path).unwrap();
+    let mut blocks: Vec<(u64, String)> = connection
+        .prepare("SELECT first, lines FROM block ORDER BY first")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let mut checkpoints: Vec<(u64, String)> = connection
+        .prepare("SELECT sequence, text FROM checkpoint ORDER BY sequence")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    if blocks.is_empty() || checkpoints.is_empty() {
+        return;
+    }
+    let flip = |text: &mut String, at: usize| {
+        let mut bytes = std::mem::take(text).into_bytes();
+        let at = at % bytes.len();
+        bytes[at] ^= 1;
+        *text = String::from_utf8(bytes).unwrap();
+    };
+    let (x, y) = (a % blocks.len(), b % blocks.len());
+    let (c, d) = (a % checkpoints.len(), b % checkpoints.len());
+    let mut lines: Vec<String> = blocks[x].1.lines().map(|line| line.to_owned() + "\n").collect();
+    let (k, l) = (a % lines.len(), b % lines.len());
+    match way {
+        0 => flip(&mut blocks[x].1, b),
+        1 => drop(lines.remove(k)),
+        2 => lines.swap(k, l),
+        3 => lines.insert(k, lines[l].clone()),
+        4 => drop(blocks.remove(x)),
+        5 => {
+            let text = std::mem::take(&mut blocks[x].1);
+            let other = std::mem::replace(&mut blocks[y].1, text);
+            blocks[x].1 = other;
+        }
+        6 => {
+            let from = blocks[x].0;
+            blocks.truncate(x);
+            checkpoints.retain(|(sequence, _)| *sequence < from);
+        }
+        7 => {
+            let from = blocks[x].0;
+            blocks.drain(..x);
+            checkpoints.retain(|(sequence, _)| *sequence >= from);
+        }
+        8 => drop(checkpoints.remove(c)),
+        9 => flip(&mut checkpoints[c].1, b),
+        10 => {
+            let text = checkpoints[c].1.clone();
+            checkpoints[d].1 = text;
+        }
+        _ => blocks[x].0 += 1,
+    }
+    if (1..=3).contains(&way) {
+        blocks[x].1 = lines.concat();
+    }
+    connection.execute_batch("DELETE FROM block; DELETE FROM checkpoint").unwrap();
+    for (first, lines) in blocks {
+        let last = first + lines.lines().count() as u64 - u64::from(!lines.is_empty());
+        // Two blocks may now claim one place: the first to come keeps it.
+        connection.execute("INSERT OR IGNORE INTO block VALUES (?1, ?2, ?3)", (first, last, lines)).unwrap();
+    }
+    for checkpoint in checkpoints {
+        connection.execute("INSERT INTO checkpoint VALUES (?1, ?2)", checkpoint).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn whatever_was_done_to_it_what_is_said_to_be_covered_is_what_was_written(
+        acts in prop::collection::vec((0_u8..12, any::<usize>(), any::<usize>()), 1..4),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, lines) = long(&directory);
+        for (way, a, b) in acts {
+            tamper(&path, way, a, b);
+        }
+        let report = verify(&path, key().public()).unwrap();
+        let left = events(&path, 0, 1000).unwrap();
+        let covered = usize::try_from(report.covered).unwrap();
+        if report.fault.is_none() {
+            prop_assert_eq!(&left[..covered], &lines[..covered]);
+            // At most the events of the last minute are not covered, or the log is shorter than is known elsewhere.
+            prop_assert!(left.len() - covered <= 3);
+        } else if let Some(fault) = report.fault {
+            prop_assert!(fault.sequence >= 1 && fault.sequence <= 19);
+        }
+    }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_bit_of_any_line_flipped_is_found(at in 0_usize..4000, bit in 0_u8..7) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = filled(&directory);
+        let connection = Connection::open(&path).unwrap();
+        let mut lines: Vec<u8> = connection
+            .query_row("SELECT lines FROM block WHERE first = 5", [], |row| row.get::<_, String>(0))
+            .unwrap()
+            .into();
+        let at = at % lines.len();
+        lines[at] ^= 1 << bit;
+        let text = String::from_utf8(lines).unwrap();
+        connection.execute("UPDATE block SET lines = ?1 WHERE first = 5", [text]).unwrap();
+        let fault = verify(&path, key().public()).unwrap().fault;
+        prop_assert!(fault.is_some_and(|fault| (5..=8).contains(&fault.sequence)));
+    }
+}

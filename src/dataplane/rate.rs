@@ -1,0 +1,93 @@
+//! Rate limits: how often one token may be used on this node, as its record says.
+//!
+//! A token bucket each, kept as one instant (the generic cell rate algorithm of ITU-T I.371): the time at which the bucket is
+//! full again. It holds a minute's worth. Only a token that was let in has one, so nobody fills the memory with invented tokens;
+//! and there is a bound all the same.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::protocol::id::TokenId;
+
+/// Buckets that are kept at once; each is some hundred bytes.
+const MAX_BUCKETS: usize = 65_536;
+/// What a bucket holds.
+const BURST: Duration = Duration::from_mins(1);
+
+/// The buckets of the tokens that have a limit.
+#[derive(Debug, Default)]
+pub struct RateLimits {
+    full_at: Mutex<HashMap<TokenId, Instant>>,
+}
+
+impl RateLimits {
+    /// Takes one use of `token` at `now`, of `per_minute`; or says how long to wait.
+    pub fn take(&self, token: &TokenId, per_minute: u32, now: Instant) -> Result<(), Duration> {
+        // A limit of nothing lets nobody in.
+        let one = BURST.checked_div(per_minute).ok_or(BURST)?;
+        // Nothing panics while it holds the lock.
+        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if full_at.len() >= MAX_BUCKETS && !full_at.contains_key(token) {
+            full_at.retain(|_, full_at| *full_at > now);
+            if full_at.len() >= MAX_BUCKETS {
+                return Err(BURST);
+            }
+        }
+        let before = full_at.get(token).copied().unwrap_or(now).max(now);
+        let after = before + one;
+        let over = after.saturating_duration_since(now).saturating_sub(BURST);
+        if over.is_zero() {
+            full_at.insert(token.clone(), after);
+            Ok(())
+        } else {
+            Err(over)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn token(name: &str) -> TokenId {
+        TokenId::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_minutes_worth_passes_at_once_and_then_one_at_a_time() {
+        let (limits, now, a) = (RateLimits::default(), Instant::now(), token("tok_a"));
+        for _ in 0..6 {
+            assert_eq!(limits.take(&a, 6, now), Ok(()));
+        }
+        assert_eq!(limits.take(&a, 6, now), Err(Duration::from_secs(10)));
+        assert_eq!(limits.take(&token("tok_b"), 6, now), Ok(()), "another token has its own");
+        let later = now + Duration::from_secs(10);
+        assert_eq!(limits.take(&a, 6, later), Ok(()));
+        assert!(limits.take(&a, 6, later).is_err());
+        assert_eq!(limits.take(&a, 0, later), Err(BURST));
+    }
+
+    proptest! {
+        #[test]
+        fn in_no_minute_do_more_than_two_minutes_worth_pass(
+            per_minute in 1_u32..50,
+            pauses in prop::collection::vec(0_u64..5_000, 1..300),
+        ) {
+            let (limits, a, mut now) = (RateLimits::default(), token("tok_a"), Instant::now());
+            let mut passed: Vec<Instant> = Vec::new();
+            for pause in pauses {
+                now += Duration::from_millis(pause);
+                if limits.take(&a, per_minute, now).is_ok() {
+                    passed.push(now);
+                }
+                let recent = passed.iter().filter(|at| now.duration_since(**at) < BURST).count();
+                prop_assert!(recent <= 2 * per_minute as usize);
+            }
+        }
+    }
+}

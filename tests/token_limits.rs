@@ -1,0 +1,113 @@
+//! Limits of use, with the real programs: a token works from its networks and as often as it may, on a host that is cut off
+//! too, and nobody can change that later.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod rig;
+
+use halligan::exit;
+use rig::{Answer, Rig, curl, until};
+use serde_json::{Value, json};
+
+fn made(rig: &Rig, limits: &[&str]) -> Value {
+    let base = [
+        "token",
+        "create",
+        "-n",
+        "limited",
+        "--deployment-id",
+        &rig.deployment,
+        "--direct-access",
+        "-e",
+        "30",
+    ];
+    rig.json(&[&base[..], limits].concat())
+}
+
+fn ask(rig: &Rig, token: &str, client: &str) -> Answer {
+    curl(&[
+        "-H".to_owned(),
+        format!("Authorization: Bearer {token}"),
+        "-H".to_owned(),
+        "X-Original-Method: GET".to_owned(),
+        "-H".to_owned(),
+        "X-Original-URI: /api/v2/dags".to_owned(),
+        "-H".to_owned(),
+        format!("X-Real-IP: {client}"),
+        format!("http://127.0.0.1:{}/v1/authorize/{}", rig.daemon_port, rig.deployment),
+    ])
+}
+
+#[test]
+fn a_token_works_from_its_networks_only() {
+    let mut rig = Rig::start();
+    let made = made(&rig, &["--source", "10.1.2.3/8", "--source", "2001:db8::/32", "--source", "192.0.2.7"]);
+    let networks = json!(["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"]);
+    assert_eq!(made["sources"], networks);
+    assert_eq!(rig.json(&["token", "show", made["id"].as_str().unwrap()])["sources"], networks);
+    rig.synced();
+    rig.kill_control();
+    let token = made["token"].as_str().unwrap();
+    for (client, reason) in [
+        ("10.200.0.1", "ok"),
+        ("2001:db8::1", "ok"),
+        ("192.0.2.7", "ok"),
+        ("192.0.2.8", "source_not_allowed"),
+        ("2001:db9::1", "source_not_allowed"),
+    ] {
+        assert_eq!(ask(&rig, token, client).reason(), reason, "{client}");
+    }
+}
+
+#[test]
+fn a_token_works_as_often_as_it_may() {
+    let mut rig = Rig::start();
+    let limited = made(&rig, &["--rate-limit", "3"]);
+    assert_eq!(limited["rateLimitPerMinute"], 3);
+    let (_, free) = rig.direct_access_token("without a limit", &rig.deployment);
+    rig.synced();
+    rig.kill_control();
+    let token = limited["token"].as_str().unwrap();
+    for _ in 0..3 {
+        assert_eq!(ask(&rig, token, "192.0.2.1").status, 200);
+    }
+    let denied = ask(&rig, token, "192.0.2.1");
+    assert_eq!((denied.status, denied.reason()), (403, "rate_limited"), "nginx makes 500 of a 429");
+    let wait: u64 = denied.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=21).contains(&wait), "{wait}");
+    for _ in 0..10 {
+        assert_eq!(ask(&rig, &free, "192.0.2.1").status, 200);
+    }
+    // Where the proxy passes it on, it says so in its status.
+    rig.daemon.take().unwrap().terminate();
+    std::fs::write(rig.path("halligand.toml"), rig.daemon_config() + "[proxies]\npass_status = true\n")
+        .unwrap();
+    rig.start_daemon();
+    let statuses: Vec<u16> = (0..4).map(|_| ask(&rig, token, "192.0.2.1").status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    // Denials wait for no disk: their events are written a moment later.
+    let limited = || {
+        let events = String::from_utf8(rig.cli(&["audit", "tail", "-n", "100", "--json"]).stdout).unwrap();
+        let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        events.filter(|event| event["reason"] == "rate_limited").collect::<Vec<_>>()
+    };
+    until("both denials are recorded", || limited().len() == 2);
+    assert!(limited().iter().all(|event| event["decision"] == "deny"));
+}
+
+#[test]
+fn limits_that_cant_be_are_refused() {
+    let rig = Rig::start();
+    let refused = |limits: &[&str], code: u8, word: &str| {
+        let base = ["token", "create", "-n", "bad", "--deployment-id", &rig.deployment, "-e", "30"];
+        let output = rig.cli_command().args(base).args(limits).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(i32::from(code)), "{limits:?}: {said}");
+        assert!(said.contains(word), "{limits:?}: {said}");
+    };
+    refused(&["--direct-access", "--source", "10.0.0.0/33"], exit::DATAERR, "sources");
+    refused(&["--direct-access", "--source", "office"], exit::DATAERR, "office");
+    refused(&["--direct-access", "--rate-limit", "0"], exit::DATAERR, "rateLimitPerMinute");
+    refused(&["--rate-limit", "5"], exit::USAGE, "--direct-access");
+    refused(&["--source", "10.0.0.0/8"], exit::USAGE, "--direct-access");
+}
