@@ -26,8 +26,9 @@ use crate::protocol::time::Time;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// How often the node looks how it stands.
 const LOOK: Duration = Duration::from_millis(500);
-/// Calls before the first download after an outage: what is left goes up while the node is in sync again.
-const FIRST_CALLS: usize = 8;
+/// Calls before the first download after an outage: revocations, the outage, and the first events. The rest goes up once the
+/// node is in sync again: what was revoked above must not wait for a long log.
+const FIRST_CALLS: usize = 3;
 /// How often in a round the control plane may send the node back to an earlier event.
 const MAX_REWINDS: usize = 3;
 
