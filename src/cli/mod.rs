@@ -23,6 +23,8 @@ mod output;
 mod replica;
 mod revoke;
 mod role;
+#[cfg(feature = "daemon")]
+mod routes;
 mod status;
 mod support_bundle;
 mod team;
@@ -156,6 +158,10 @@ enum Noun {
         /// The directory.
         directory: PathBuf,
     },
+    /// Check, explain and begin route maps.
+    #[cfg(feature = "daemon")]
+    #[command(subcommand)]
+    Routes(routes::Verb),
     /// Run a control plane, a daemon and a sample deployment on this machine, to try and to test.
     #[cfg(all(feature = "control", feature = "daemon"))]
     Dev(dev::Arguments),
@@ -201,6 +207,8 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Noun::SupportBundle(arguments) => support_bundle::run(arguments, &global.host()?, output).await?,
         Noun::Completions { shell } => manual::completions(shell),
         Noun::Manual { directory } => manual::pages(&directory)?,
+        #[cfg(feature = "daemon")]
+        Noun::Routes(verb) => return routes::run(verb, output),
         #[cfg(all(feature = "control", feature = "daemon"))]
         Noun::Dev(arguments) => dev::run(arguments, output).await?,
     }

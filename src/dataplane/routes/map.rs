@@ -9,12 +9,16 @@ use thiserror::Error;
 use super::path::CanonicalPath;
 use crate::protocol::permission::{Permission, PermissionSet};
 
+/// The map of the Airflow REST API v2, as it is written.
+pub const AIRFLOW_V2: &str = include_str!("airflow-v2.toml");
+
 /// The path parameter that names a Dag.
-const DAG_PARAMETER: &str = "dag_id";
+pub const DAG_PARAMETER: &str = "dag_id";
 /// Where Airflow takes a Dag id, this means every Dag.
 const EVERY_DAG: &str = "~";
 
-const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+/// The methods a map can name.
+pub const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /// Why a route map is not taken.
 #[derive(Debug, Error)]
@@ -83,7 +87,14 @@ pub struct Match<'m, 'p> {
 /// All routes of one kind of upstream.
 #[derive(Debug)]
 pub struct RouteMap {
-    router: matchit::Router<Vec<Route>>,
+    router: matchit::Router<Entry>,
+}
+
+/// What stands at a template.
+#[derive(Debug)]
+struct Entry {
+    template: Arc<str>,
+    routes: Vec<Route>,
 }
 
 impl RouteMap {
@@ -92,10 +103,7 @@ impl RouteMap {
     pub fn airflow_v2() -> Arc<Self> {
         #[expect(clippy::expect_used, reason = "the text is part of this build, and a test reads it")]
         static MAP: LazyLock<Arc<RouteMap>> = LazyLock::new(|| {
-            Arc::new(
-                RouteMap::from_toml(include_str!("airflow-v2.toml"))
-                    .expect("the built-in route map is well formed"),
-            )
+            Arc::new(RouteMap::from_toml(AIRFLOW_V2).expect("the built-in route map is well formed"))
         });
         Arc::clone(&MAP)
     }
@@ -118,7 +126,7 @@ impl RouteMap {
                 let permissions = permissions.into_iter().collect();
                 routes.push(Route { method, template: Arc::clone(&name), permissions, permission, mutating });
             }
-            if let Err(error) = map.router.insert(template.as_str(), routes) {
+            if let Err(error) = map.router.insert(template.as_str(), Entry { template: name, routes }) {
                 return Err(RouteError::Template { template, reason: error.to_string() });
             }
         }
@@ -130,9 +138,25 @@ impl RouteMap {
     pub fn find<'m, 'p>(&'m self, method: &str, path: &'p CanonicalPath<'_>) -> Option<Match<'m, 'p>> {
         let method = if method == "HEAD" { "GET" } else { method };
         let found = self.router.at(path.as_str()).ok()?;
-        let route = found.value.iter().find(|route| route.method == method)?;
+        let route = found.value.routes.iter().find(|route| route.method == method)?;
         let dag = found.params.get(DAG_PARAMETER).filter(|&dag| dag != EVERY_DAG);
         Some(Match { route, dag })
+    }
+
+    /// The template that takes a path, whatever the method.
+    #[must_use]
+    pub fn template(&self, path: &CanonicalPath<'_>) -> Option<&str> {
+        Some(&self.router.at(path.as_str()).ok()?.value.template)
+    }
+
+    /// The parameters of a path, by name.
+    #[must_use]
+    pub fn parameters<'p>(&self, path: &'p CanonicalPath<'_>) -> Vec<(String, &'p str)> {
+        let found = self.router.at(path.as_str());
+        found.map_or_else(
+            |_| Vec::new(),
+            |found| found.params.iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        )
     }
 }
 

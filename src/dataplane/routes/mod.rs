@@ -4,6 +4,6 @@ mod map;
 mod maps;
 mod path;
 
-pub use map::{Match, Route, RouteError, RouteMap};
+pub use map::{AIRFLOW_V2, DAG_PARAMETER, METHODS, Match, Route, RouteError, RouteMap};
 pub use maps::{MapsError, RouteMaps};
 pub use path::{CanonicalPath, MAX_PATH, PathError};
