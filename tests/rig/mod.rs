@@ -9,6 +9,7 @@
     clippy::missing_panics_doc
 )]
 
+pub mod airflow;
 pub mod control;
 pub mod estate;
 pub mod node;
