@@ -193,11 +193,14 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     };
     let control = Arc::new(open(config)?);
     let listener = TcpListener::bind(config.listen).map_err(failed(&config.listen.to_string()))?;
+    let metrics =
+        config.metrics_listen.map(|address| TcpListener::bind(address).map_err(failed(&address.to_string())));
+    let metrics = metrics.transpose()?;
     let edge =
         Edge::new(Arc::clone(&control)).trusting(config.trusted_proxies.clone()).limited(config.limits);
     let tls = config.tls.clone();
     // It has a runtime of its own.
-    let server = tokio::task::spawn_blocking(move || Server::start(edge, listener, tls.as_ref()))
+    let server = tokio::task::spawn_blocking(move || Server::start(edge, listener, tls.as_ref(), metrics))
         .await
         .map_err(|error| std::io::Error::other(error.to_string()))
         .flatten()

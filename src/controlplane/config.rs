@@ -36,6 +36,8 @@ pub struct Config {
     /// Networks of the proxies in front, whose `X-Forwarded-For` is believed; none unless named.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
+    /// Where `/metrics` is answered, in plain HTTP; nowhere unless named.
+    pub metrics_listen: Option<SocketAddr>,
     /// How often one may call.
     #[serde(default)]
     pub limits: Limits,

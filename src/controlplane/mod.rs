@@ -16,6 +16,7 @@ pub mod error;
 pub mod events;
 pub mod feed;
 pub mod http;
+mod metrics;
 pub mod organizations;
 pub mod outages;
 pub mod page;
@@ -37,6 +38,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use rand_core::CryptoRng;
 
 use self::feed::Spool;
+use self::metrics::Metrics;
 use self::signing::{Signing, SigningError};
 use self::store::Store;
 use crate::protocol::id::random_id;
@@ -55,6 +57,7 @@ pub struct ControlPlane {
     rng: Mutex<Box<dyn CryptoRng + Send>>,
     /// Whether anyone is to be told of uses.
     announces: bool,
+    metrics: Metrics,
 }
 
 impl ControlPlane {
@@ -69,7 +72,8 @@ impl ControlPlane {
     ) -> Self {
         let signing = RwLock::new(Arc::new(signing));
         let spool = Spool::default();
-        Self { store, signing, spool, issuer, clock, rng: Mutex::new(rng), announces: false }
+        let metrics = Metrics::new();
+        Self { store, signing, spool, issuer, clock, rng: Mutex::new(rng), announces: false, metrics }
     }
 
     /// The same, which queues announcements for someone to deliver them.

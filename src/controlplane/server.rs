@@ -19,11 +19,18 @@ pub struct Server {
 
 impl Server {
     /// Serves what is behind `edge` on `listener`: over TLS, or in plain HTTP where something in front speaks TLS.
-    pub fn start(edge: Edge, listener: TcpListener, tls: Option<&Tls>) -> std::io::Result<Self> {
+    /// What is told of it to Prometheus is served on `metrics`, where that is given.
+    pub fn start(
+        edge: Edge,
+        listener: TcpListener,
+        tls: Option<&Tls>,
+        metrics: Option<TcpListener>,
+    ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let runtime =
             Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
+        let told = metrics.map(|listener| (listener, edge.metrics().into_make_service()));
         let (handle, service) =
             (Handle::new(), router(edge).into_make_service_with_connect_info::<SocketAddr>());
         let tls = match tls {
@@ -41,6 +48,11 @@ impl Server {
             runtime.spawn(async move { ended(server.serve(service).await) });
         } else {
             let server = axum_server::from_tcp(listener)?.handle(until);
+            runtime.spawn(async move { ended(server.serve(service).await) });
+        }
+        if let Some((listener, service)) = told {
+            listener.set_nonblocking(true)?;
+            let server = axum_server::from_tcp(listener)?;
             runtime.spawn(async move { ended(server.serve(service).await) });
         }
         drop(context);

@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Clock;
@@ -19,6 +20,7 @@ use super::decide::Reason;
 use super::live::Live;
 use super::sync::state::State;
 use crate::protocol::event::Connectivity;
+use crate::protocol::time::Time;
 
 /// The media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -53,7 +55,10 @@ impl Metrics {
             Unit::Seconds,
             seconds.clone(),
         );
-        registry.register_collector(Box::new(Standing { live, clock }));
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", version);
+        let started = clock();
+        registry.register_collector(Box::new(Standing { live, clock, started }));
         Self { registry, decisions, seconds }
     }
 
@@ -84,6 +89,7 @@ impl Metrics {
 struct Standing {
     live: std::sync::Arc<Live>,
     clock: Clock,
+    started: Time,
 }
 
 impl std::fmt::Debug for Standing {
@@ -117,6 +123,23 @@ impl Collector for Standing {
             gauge("replica_version", "Version of the replica", None, version)?;
             gauge("replica_age", "Time since the replica's head was signed", Some(&Unit::Seconds), age)?;
         }
+        gauge("deployments", "Deployments in the replica", None, count(snapshot.deployment_count()))?;
+        gauge(
+            "deployments_without_routes",
+            "Deployments that name a route map this host does not have: they are denied everything",
+            None,
+            count(snapshot.unmapped().count()),
+        )?;
+        let now = self.live.now((self.clock)());
+        let behind = now.floor.since(now.wall).max(0);
+        let help = "How far the clock is behind a time that is known to have passed";
+        gauge("clock_behind", help, Some(&Unit::Seconds), behind)?;
+        gauge(
+            "start_time",
+            "When the daemon started (Unix time)",
+            Some(&Unit::Seconds),
+            self.started.unix(),
+        )?;
         let standing = self.live.standing();
         let mut family = encoder.encode_descriptor(
             "sync_state",

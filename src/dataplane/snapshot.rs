@@ -233,6 +233,12 @@ impl Snapshot {
         Some(proved.head.head().iat.plus(longest))
     }
 
+    /// How many deployments it knows.
+    #[must_use]
+    pub fn deployment_count(&self) -> usize {
+        self.proved.as_ref().map_or(0, |proved| proved.deployments.len())
+    }
+
     /// How many tokens it knows, dead ones included.
     #[must_use]
     pub fn token_count(&self) -> usize {

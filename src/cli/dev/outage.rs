@@ -42,7 +42,7 @@ impl Switch {
         address: SocketAddr,
         listener: TcpListener,
     ) -> Result<Self, Failure> {
-        let server = Server::start(Edge::new(Arc::clone(&control)), listener, None)
+        let server = Server::start(Edge::new(Arc::clone(&control)), listener, None, None)
             .map_err(|error| failed("the control plane can't be served", error))?;
         Ok(Self { control, address, server: Some(server) })
     }
@@ -54,7 +54,7 @@ impl Switch {
             State::Off => {
                 let again = || {
                     let listener = TcpListener::bind(self.address)?;
-                    Server::start(Edge::new(Arc::clone(&self.control)), listener, None)
+                    Server::start(Edge::new(Arc::clone(&self.control)), listener, None, None)
                 };
                 // What was cut may take a moment to let the address go.
                 let mut tries = 0;

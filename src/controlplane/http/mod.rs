@@ -37,6 +37,7 @@ use self::recording::Made;
 use super::ControlPlane;
 use super::config;
 use super::error::Error;
+use super::metrics;
 
 type Control = State<Arc<ControlPlane>>;
 
@@ -67,6 +68,13 @@ impl Edge {
     }
 }
 
+impl Edge {
+    /// What is told of it to Prometheus, ready to be served elsewhere.
+    pub(super) fn metrics(&self) -> Router {
+        metrics::router(Arc::clone(&self.control))
+    }
+}
+
 /// The API, ready to be served.
 pub fn router(edge: Edge) -> Router {
     let edge = Arc::new(edge);
@@ -83,6 +91,7 @@ pub fn router(edge: Edge) -> Router {
         .layer(axum::Extension(openapi::Document::new(document)))
         .layer(from_fn_with_state(Arc::clone(&edge), caller::locate))
         .layer(from_fn(problem::always))
+        .layer(from_fn_with_state(Arc::clone(&edge.control), metrics::count))
         .with_state(Arc::clone(&edge.control))
 }
 

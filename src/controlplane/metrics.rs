@@ -1,0 +1,185 @@
+//! What the control plane tells Prometheus: its calls, and what it holds. On a listener of its own, since it names the
+//! estate to whoever asks.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::ControlPlane;
+use super::error::Error;
+
+/// The media type of what is told.
+const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DataPlane {
+    data_plane: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: String,
+}
+
+/// What is counted, and what is read when it is asked for.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    calls: Family<Call, Counter>,
+    seconds: Histogram,
+    waiting: Gauge,
+    tokens: Family<Kind, Gauge>,
+    versions: Family<DataPlane, Gauge>,
+    nodes: Family<DataPlane, Gauge>,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("halligan_control");
+        let metrics = Self {
+            calls: Family::default(),
+            seconds: Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]),
+            waiting: Gauge::default(),
+            tokens: Family::default(),
+            versions: Family::default(),
+            nodes: Family::default(),
+            registry: Registry::default(),
+        };
+        registry.register("calls", "Calls, by method, route and status", metrics.calls.clone());
+        registry.register_with_unit(
+            "call",
+            "Time from a call's headers to its answer's; long polls are left out",
+            Unit::Seconds,
+            metrics.seconds.clone(),
+        );
+        registry.register(
+            "feeds_waiting",
+            "Nodes that wait for something to change",
+            metrics.waiting.clone(),
+        );
+        registry.register("tokens", "Tokens that were not deleted, by kind", metrics.tokens.clone());
+        registry.register(
+            "replica_version",
+            "Version of what is published to a data plane",
+            metrics.versions.clone(),
+        );
+        registry.register("nodes", "Nodes that were not retired", metrics.nodes.clone());
+        registry.register(
+            "build",
+            "The version that runs",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        Self { registry, ..metrics }
+    }
+}
+
+impl ControlPlane {
+    /// Everything there is to tell, in the OpenMetrics text form.
+    fn metrics_text(&self) -> Result<String, Error> {
+        let metrics = &self.metrics;
+        // What is gone must not be told of as it last was.
+        for family in [&metrics.versions, &metrics.nodes] {
+            family.clear();
+        }
+        metrics.tokens.clear();
+        self.store.read(|connection| {
+            let mut rows = connection
+                .prepare_cached("SELECT kind, count(*) FROM token WHERE deleted_at IS NULL GROUP BY kind")?;
+            let mut rows = rows.query([])?;
+            while let Some(row) = rows.next()? {
+                let kind: String = row.get(0)?;
+                metrics.tokens.get_or_create_owned(&Kind { kind }).set(row.get(1)?);
+            }
+            let mut rows = connection.prepare_cached(
+                "SELECT id, version, (SELECT count(*) FROM node WHERE data_plane = data_plane.id AND retired_at IS NULL)
+                 FROM data_plane",
+            )?;
+            let mut rows = rows.query([])?;
+            while let Some(row) = rows.next()? {
+                let data_plane = DataPlane { data_plane: row.get(0)? };
+                metrics.versions.get_or_create_owned(&data_plane).set(row.get(1)?);
+                metrics.nodes.get_or_create_owned(&data_plane).set(row.get(2)?);
+            }
+            Ok(())
+        })?;
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        let _ = encode(&mut text, &metrics.registry);
+        Ok(text)
+    }
+}
+
+/// Counts a call, by the route it took: what is asked for that is not there makes no new series.
+pub(super) async fn count(
+    State(control): State<Arc<ControlPlane>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let path = request.extensions().get::<MatchedPath>();
+    let route = path.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE") => known.to_owned(),
+        _ => "other".to_owned(),
+    };
+    let waits = route.ends_with("/feed");
+    let metrics = &control.metrics;
+    // Given back also when the one who waits goes away.
+    let waiting = waits.then(|| Waiting::begin(metrics.waiting.clone()));
+    let response = next.run(request).await;
+    drop(waiting);
+    if !waits {
+        metrics.seconds.observe(started.elapsed().as_secs_f64());
+    }
+    let status = response.status().as_u16();
+    metrics.calls.get_or_create_owned(&Call { method, route, status }).inc();
+    response
+}
+
+struct Waiting(Gauge);
+
+impl Waiting {
+    fn begin(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Answers `/metrics`, and nothing else.
+pub(super) fn router(control: Arc<ControlPlane>) -> Router {
+    let metrics = |State(control): State<Arc<ControlPlane>>| async move {
+        let told = tokio::task::spawn_blocking(move || control.metrics_text()).await;
+        match told {
+            Ok(Ok(text)) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], text).into_response(),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "the database can't be read\n").into_response(),
+        }
+    };
+    Router::new().route("/metrics", get(metrics)).with_state(control)
+}
