@@ -244,6 +244,10 @@ fn tamper(path: &Path, way: u8, a: usize, b: usize) {
     let (x, y) = (a % blocks.len(), b % blocks.len());
     let (c, d) = (a % checkpoints.len(), b % checkpoints.len());
     let mut lines: Vec<String> = blocks[x].1.lines().map(|line| line.to_owned() + "\n").collect();
+    if lines.is_empty() {
+        // An earlier act has emptied it.
+        return;
+    }
     let (k, l) = (a % lines.len(), b % lines.len());
     match way {
         0 => flip(&mut blocks[x].1, b),
