@@ -159,6 +159,8 @@ pub struct Rig {
     pub data_plane: String,
     pub deployment: String,
     pub other_deployment: String,
+    /// What is added to the control plane's configuration.
+    pub control_extra: String,
 }
 
 impl Rig {
@@ -174,6 +176,7 @@ impl Rig {
             data_plane: String::new(),
             deployment: String::new(),
             other_deployment: String::new(),
+            control_extra: String::new(),
             directory,
         };
         let config = rig.control_config(rig.control_port);
@@ -210,9 +213,10 @@ impl Rig {
     fn control_config(&self, listen: u16) -> PathBuf {
         let path = self.path("control.toml");
         let text = format!(
-            "state_dir = '{}'\nissuer = \"http://127.0.0.1:{}\"\nlisten = \"127.0.0.1:{listen}\"\n",
+            "state_dir = '{}'\nissuer = \"http://127.0.0.1:{}\"\nlisten = \"127.0.0.1:{listen}\"\n{}",
             self.path("control").display(),
-            self.control_port
+            self.control_port,
+            self.control_extra,
         );
         std::fs::write(&path, text).unwrap();
         path

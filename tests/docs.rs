@@ -1,0 +1,74 @@
+//! The documents name files, tests and pages that are there.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+fn pages() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
+    pages.push(root().join("README.md"));
+    pages
+}
+
+/// What stands in backticks, in order.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+fn is_path(word: &str) -> bool {
+    ["src/", "tests/", "docs/", "benches/", "keys/", "systemd/"].iter().any(|root| word.starts_with(root))
+        && !word.contains([' ', '*', '…', '<'])
+}
+
+#[test]
+fn every_file_that_is_named_is_there() {
+    let mut seen = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for path in quoted(&text).filter(|word| is_path(word)) {
+            let file = path.split(':').next().unwrap();
+            assert!(root().join(file).exists(), "{} names {path}, which is not there", page.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "{seen}");
+}
+
+#[test]
+fn every_page_that_is_linked_is_there() {
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap();
+            if !file.is_empty() && !file.contains("://") {
+                let there = page.parent().unwrap().join(file).exists();
+                assert!(there, "{} links to {link}, which is not there", page.display());
+            }
+        }
+    }
+}
+
+/// In the threat model, the names after a file are tests in it.
+#[test]
+fn every_test_of_the_threat_model_is_there() {
+    let text = std::fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let (mut file, mut tests) = (PathBuf::new(), 0);
+    for word in quoted(&text) {
+        if is_path(word) {
+            file = root().join(Path::new(word));
+        } else if word.matches('_').count() >= 2
+            && word.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+        {
+            let code = std::fs::read_to_string(&file).unwrap();
+            assert!(code.contains(&format!("fn {word}(")), "{} has no test {word}", file.display());
+            tests += 1;
+        }
+    }
+    assert!(tests > 20, "{tests}");
+}

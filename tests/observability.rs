@@ -1,0 +1,105 @@
+//! The dashboard and the alert rules of docs/observability name only what is really exported, and the rules fire when
+//! they should.
+
+#![allow(clippy::unwrap_used)]
+
+mod rig;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rig::{Rig, component, curl};
+use serde_json::Value;
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/observability").join(name)
+}
+
+/// The metrics a text of queries names.
+fn named(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("halligan_")).map(str::to_owned).collect()
+}
+
+/// The series a program exports.
+fn exported(port: u16) -> BTreeSet<String> {
+    let answer = curl(&[format!("http://127.0.0.1:{port}/metrics")]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.body.ends_with("# EOF\n"), "{}", answer.body);
+    let series = answer.body.lines().filter(|line| !line.starts_with('#'));
+    series.filter_map(|line| Some(line.split(['{', ' ']).next()?.to_owned())).collect()
+}
+
+#[test]
+fn what_is_watched_is_exported() {
+    let mut rig = Rig::start();
+    let metrics_port = rig::free_port();
+    rig.kill_control();
+    rig.control_extra = format!("metrics_listen = \"127.0.0.1:{metrics_port}\"\n");
+    rig.start_control(rig.control_port);
+    let (_, token) = rig.direct_access_token("oncall", &rig.deployment);
+    rig.synced();
+    assert_eq!(rig.authorize(&token, "GET", "/api/v2/dags").status, 200);
+    assert_eq!(rig.authorize("nonsense", "GET", "/api/v2/dags").status, 401);
+
+    let (daemon, control) = (exported(rig.daemon_port), exported(metrics_port));
+    let exported: BTreeSet<String> = daemon.union(&control).cloned().collect();
+    for name in ["alerts.yml", "dashboard.json", "README.md"] {
+        let text = std::fs::read_to_string(file(name)).unwrap();
+        let named = named(&text);
+        assert!(named.len() > 10, "{name} names {named:?}");
+        let unknown: Vec<_> = named.difference(&exported).collect();
+        assert!(unknown.is_empty(), "{name} watches {unknown:?}, which nobody exports");
+    }
+
+    // They count what happened, and hold no secret.
+    let told = curl(&[format!("http://127.0.0.1:{}/metrics", rig.daemon_port)]).body;
+    for line in [
+        "halligan_decisions_total{decision=\"allow\",reason=\"ok\"} 1",
+        "halligan_decisions_total{decision=\"deny\",reason=\"token_malformed\"} 1",
+        "halligan_authorize_seconds_count 2",
+        "halligan_control_plane_reachable 1",
+        "halligan_replica_age_limit_seconds{role=\"DEPLOYMENT_ADMIN\"} 86400",
+        "halligan_deployments 2",
+    ] {
+        assert!(told.lines().any(|told| told == line), "{line} is not in {told}");
+    }
+    assert!(!told.contains(token.rsplit('.').next().unwrap()));
+    let told = curl(&[format!("http://127.0.0.1:{metrics_port}/metrics")]).body;
+    for part in [
+        "halligan_control_tokens{kind=\"DIRECT_ACCESS\"} 1",
+        "route=\"/v1/organizations/{organization}/tokens\",status=\"201\"} 1",
+        &format!("halligan_control_nodes{{data_plane=\"{}\"}} 1", rig.data_plane),
+    ] {
+        assert!(told.contains(part), "{part} is not in {told}");
+    }
+    let elsewhere = curl(&[format!("http://127.0.0.1:{}/metrics", rig.control_port)]);
+    assert_eq!(elsewhere.status, 404, "the API's listener tells nothing of the estate");
+}
+
+#[test]
+fn the_rules_fire_when_they_should() {
+    let Some(promtool) = component("promtool") else { return };
+    for arguments in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]] {
+        let output = Command::new(&promtool).args(arguments).current_dir(file("")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn every_panel_of_the_dashboard_asks_something() {
+    let dashboard: Value =
+        serde_json::from_str(&std::fs::read_to_string(file("dashboard.json")).unwrap()).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut places = BTreeSet::new();
+    for panel in panels {
+        assert!(places.insert(panel["id"].as_u64().unwrap()), "{} has another's id", panel["title"]);
+        if panel["type"] != "row" {
+            let targets = panel["targets"].as_array().unwrap();
+            assert!(targets.iter().all(|target| target["expr"].as_str().unwrap().contains("halligan_")));
+            assert!(!targets.is_empty(), "{}", panel["title"]);
+        }
+    }
+    assert!(panels.len() > 20);
+}
