@@ -155,3 +155,63 @@ fn a_list_gives_what_was_asked_for_a_page_at_a_time() {
     let seen = control.call_as(member["token"].as_str().unwrap(), "GET", "/tokens", None, &[]);
     assert_eq!(seen.json()["totalCount"], 0);
 }
+
+fn key(key: &str) -> [String; 1] {
+    [format!("Idempotency-Key: \"{key}\"")]
+}
+
+#[test]
+fn a_repeated_call_makes_one_token_and_shows_the_same_value() {
+    let control = Control::start("");
+    let call = |path: &str, body: Option<&Value>, key: &[String]| {
+        let fields: Vec<&str> = key.iter().map(String::as_str).collect();
+        control.call_as(&control.owner, "POST", path, body, &fields)
+    };
+    let (one, two) = (token("ci", ""), token("ci", "another"));
+    let first = call("/tokens", Some(&one), &key("a"));
+    // Time passes: what is minted again is what was minted then.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let repeat = call("/tokens", Some(&one), &key("a"));
+    assert_eq!((first.status, repeat.status), (201, 201), "{repeat:?}");
+    assert_eq!(first.json(), repeat.json());
+    assert_eq!(control.get("/tokens")["totalCount"], 1);
+    let other = call("/tokens", Some(&two), &key("a"));
+    assert_eq!((other.status, &other.json()["code"]), (422, &json!("idempotency_key_reused")));
+    assert_eq!(call("/tokens", Some(&two), &key("b")).status, 201);
+
+    let rotate = format!("/tokens/{}/rotate", first.json()["id"].as_str().unwrap());
+    let (rotated, repeat) = (call(&rotate, None, &key("c")), call(&rotate, None, &key("c")));
+    assert_eq!(rotated.json(), repeat.json());
+    assert_ne!(rotated.json()["token"], first.json()["token"]);
+    // The first value has stopped: nobody gets it again.
+    let late = call("/tokens", Some(&one), &key("a"));
+    assert_eq!((late.status, &late.json()["code"]), (409, &json!("idempotency_key_superseded")));
+    assert!(!late.body.contains("eyJ"), "{late:?}");
+    // Without a key, and with a key of somebody else's, every call counts.
+    assert_eq!(call(&rotate, None, &[]).status, 200);
+    assert_eq!(call("/tokens", Some(&one), &["Idempotency-Key: sp ace".into()]).status, 400);
+}
+
+#[test]
+fn what_has_changed_since_it_was_seen_is_left_as_it_is() {
+    let control = Control::start("");
+    let made = control.make("/tokens", &token("ci", ""));
+    let path = format!("/tokens/{}", made["id"].as_str().unwrap());
+    let tag = control.call("GET", &path, None).header("etag").unwrap().to_owned();
+    let update = |name: &str, tag: &str| {
+        let field = format!("If-Match: {tag}");
+        control.call_as(&control.owner, "POST", &path, Some(&json!({ "name": name })), &[&field])
+    };
+    let first = update("mine", &tag);
+    assert_eq!(first.status, 200);
+    let second = update("yours", &tag);
+    assert_eq!((second.status, &second.json()["code"]), (412, &json!("stale")));
+    assert_eq!(control.get(&path)["name"], "mine");
+    assert_eq!(update("yours", first.header("etag").unwrap()).status, 200);
+    // Nobody has to say what they saw.
+    assert_eq!(control.call("POST", &path, Some(&json!({ "name": "hers" }))).status, 200);
+    let used = control.call_as(made["token"].as_str().unwrap(), "GET", "/workspaces", None, &[]);
+    assert_eq!(used.status, 200, "{used:?}");
+    let seen = control.call("GET", &path, None);
+    assert!(seen.json()["lastUsedAt"].is_i64() && seen.json()["lastUsedOn"] == "control-plane", "{seen:?}");
+}

@@ -205,7 +205,10 @@ impl Above {
         let (data_plane, node) = (plane.named.id, "nod_a".to_owned());
         let connection = rusqlite::Connection::open(path).unwrap();
         connection
-            .execute("INSERT INTO node VALUES (?1, ?2, 'a', '{}', 0, NULL)", [&node, &data_plane])
+            .execute(
+                "INSERT INTO node (id, data_plane, name, key, created_at) VALUES (?1, ?2, 'a', '{}', 0)",
+                [&node, &data_plane],
+            )
             .unwrap();
         Self { control, data_plane, node, directory }
     }

@@ -194,6 +194,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         routes: node::Routes::default(),
         glass: node::GlassConfig::default(),
         peers: node::Peers::default(),
+        introspection: node::IntrospectionConfig::default(),
         audit: node::Audit::default(),
         admin: node::Admin::default(),
         upstream_identity: None,

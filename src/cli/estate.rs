@@ -43,6 +43,15 @@ pub(super) enum OrganizationVerb {
     },
     /// Show who changed, or tried to change, what in the organization, and from where; newest first.
     AuditLog(audit_log::Arguments),
+    /// Show or say whether a direct-access token needs two owners. To end it, another owner has to approve.
+    DualControl {
+        /// What it is to be; shown if left out.
+        #[arg(value_parser = ["on", "off"])]
+        wanted: Option<String>,
+        /// How long an approval may take, in hours.
+        #[arg(long, default_value_t = 24)]
+        approval_hours: i64,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -222,6 +231,29 @@ pub(super) async fn organization(
             output.one(&control.call(Method::GET, &path, None).await?, &NAMED);
         }
         OrganizationVerb::AuditLog(arguments) => audit_log::run(arguments, control, output).await?,
+        OrganizationVerb::DualControl { wanted, approval_hours } => {
+            dual_control(wanted.as_deref(), approval_hours, control, output).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn dual_control(
+    wanted: Option<&str>,
+    hours: i64,
+    control: &Control,
+    output: Output,
+) -> Result<(), Failure> {
+    let wanted = wanted.map(|wanted| json!({ "enabled": wanted == "on", "approvalPeriodInHours": hours }));
+    let method = if wanted.is_some() { Method::POST } else { Method::GET };
+    let answer = control.organization_call(method, "/dual-control", wanted).await?;
+    if let Some(id) = answer["id"].as_str() {
+        output.one(&answer, &[("request", "id"), ("state", "state"), ("until", "expiresAt")]);
+        output.say(&format!(
+            "another Organization Owner has to approve this: halligan token request approve {id}"
+        ));
+    } else {
+        output.one(&answer, &[("enabled", "enabled"), ("approval within (hours)", "approvalPeriodInHours")]);
     }
     Ok(())
 }

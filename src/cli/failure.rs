@@ -43,6 +43,9 @@ pub enum Failure {
         /// In words.
         detail: String,
     },
+    /// Something has to happen first.
+    #[error("{0}")]
+    Pending(String),
     /// An answer that is none.
     #[error("{what} gave an answer that is not understood: {why}")]
     Answer {
@@ -65,7 +68,7 @@ impl Failure {
             Self::File { .. } => exit::NOINPUT,
             Self::Unreachable { .. } => exit::UNAVAILABLE,
             Self::Refused { status: 401 | 403, .. } => exit::NOPERM,
-            Self::Refused { status: 500.., .. } => exit::TEMPFAIL,
+            Self::Refused { status: 429 | 500.., .. } | Self::Pending(_) => exit::TEMPFAIL,
             Self::Data(_) | Self::Refused { .. } | Self::Answer { .. } => exit::DATAERR,
             Self::Dev(_) => exit::SOFTWARE,
         }

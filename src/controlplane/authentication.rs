@@ -35,7 +35,12 @@ impl ControlPlane {
             return Err(Error::Unauthenticated("the token has expired"));
         }
         let actor = if typ == Typ::User { self.user_actor(&claims)? } else { self.token_actor(&claims)? };
-        actor.ok_or(Error::Unauthenticated("the token was rotated or deleted, or has no role here"))
+        let actor =
+            actor.ok_or(Error::Unauthenticated("the token was rotated or deleted, or has no role here"))?;
+        if typ == Typ::Standard {
+            self.used(&actor.id, self.now(), "control-plane")?;
+        }
+        Ok(actor)
     }
 
     fn user_actor(&self, claims: &Claims) -> Result<Option<Actor>, Error> {

@@ -68,6 +68,17 @@ pub struct Enrolled {
     pub issuer: String,
 }
 
+/// The longest proof of a node, in bytes.
+const MAX_PROOF: usize = 2048;
+const NOT_A_NODE: Error = Error::Unauthenticated("the node's proof does not hold");
+
+/// A node that has proved itself.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) node: String,
+    pub(super) data_plane: String,
+}
+
 #[derive(Deserialize)]
 struct ProofClaims {
     #[serde(default)]
@@ -193,8 +204,10 @@ impl ControlPlane {
             let detail = "a node of this data plane has this key; each host needs one of its own".into();
             return Err(Error::Conflict { code: "key_taken", detail });
         }
-        let row = params![id, data_plane, name, written, self.now().unix()];
-        transaction.execute("INSERT INTO node VALUES (?1, ?2, ?3, ?4, ?5, NULL)", row)?;
+        let row = params![id, data_plane, name, written, self.now().unix(), key.kid().as_str()];
+        let insert =
+            "INSERT INTO node (id, data_plane, name, key, created_at, kid) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        transaction.execute(insert, row)?;
         let node = NodeRecord {
             id: id.parse().map_err(|_| Error::NotFound("node"))?,
             name: name.to_owned(),
@@ -207,24 +220,30 @@ impl ControlPlane {
 
     /// Finds out which living node of `data_plane` a bearer token is of.
     pub(super) fn authenticate_node(&self, bearer: &[u8], data_plane: &str) -> Result<String, Error> {
-        let refused = Error::Unauthenticated("the node's proof does not hold");
-        let text = std::str::from_utf8(bearer)
-            .map_err(|_| Error::Unauthenticated("the node's proof does not hold"))?;
-        let keys: Vec<(String, String)> = self.store.read(|connection| {
-            let mut rows = connection
-                .prepare_cached("SELECT id, key FROM node WHERE data_plane = ?1 AND retired_at IS NULL")?;
-            Ok(rows
-                .query_map([data_plane], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect::<Result<_, _>>()?)
+        let caller = self.node_of(bearer)?;
+        if caller.data_plane == data_plane { Ok(caller.node) } else { Err(NOT_A_NODE) }
+    }
+
+    /// Finds out which living node a bearer token is of: by the key that signed it.
+    pub(super) fn node_of(&self, bearer: &[u8]) -> Result<Caller, Error> {
+        let proof = Unverified::parse(bearer, MAX_PROOF).map_err(|_| NOT_A_NODE)?;
+        // A host that enrolled twice is two nodes with one key.
+        let found: Vec<(Caller, String)> = self.store.read(|connection| {
+            let query = "SELECT id, data_plane, key FROM node WHERE kid = ?1 AND retired_at IS NULL";
+            let mut rows = connection.prepare_cached(query)?;
+            let rows = rows.query_map([proof.kid()], |row| {
+                Ok((Caller { node: row.get(0)?, data_plane: row.get(1)? }, row.get(2)?))
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
         })?;
-        for (id, key) in keys {
-            let key = serde_json::from_str::<Jwk>(&key).ok().and_then(|jwk| PublicKey::from_jwk(&jwk).ok());
-            if let Some(claims) = key.and_then(|key| prove(text, &key)) {
-                self.timely(&claims, &self.issuer)?;
-                return if claims.iss == id && claims.sub == id { Ok(id) } else { Err(refused) };
-            }
-        }
-        Err(refused)
+        let (_, key) = found.first().ok_or(NOT_A_NODE)?;
+        let key = serde_json::from_str::<Jwk>(key).ok().and_then(|jwk| PublicKey::from_jwk(&jwk).ok());
+        let verified = key.and_then(|key| proof.verify(Typ::NodeAuth, &key).ok()).ok_or(NOT_A_NODE)?;
+        let claims: ProofClaims = verified.claims().map_err(|_| NOT_A_NODE)?;
+        self.timely(&claims, &self.issuer)?;
+        let own =
+            found.into_iter().find(|(caller, _)| claims.iss == caller.node && claims.sub == caller.node);
+        own.map(|(caller, _)| caller).ok_or(NOT_A_NODE)
     }
 
     fn timely(&self, claims: &ProofClaims, audience: &str) -> Result<(), Error> {
@@ -243,5 +262,5 @@ impl ControlPlane {
 }
 
 fn prove(text: &str, key: &PublicKey) -> Option<ProofClaims> {
-    Unverified::parse(text.as_bytes(), 2048).ok()?.verify(Typ::NodeAuth, key).ok()?.claims().ok()
+    Unverified::parse(text.as_bytes(), MAX_PROOF).ok()?.verify(Typ::NodeAuth, key).ok()?.claims().ok()
 }

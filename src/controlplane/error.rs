@@ -35,6 +35,20 @@ pub enum Error {
         /// In words.
         detail: String,
     },
+    /// A direct-access token where two owners are needed.
+    #[error(
+        "a direct-access token needs a second owner's approval here; ask for it, and collect it once it is approved"
+    )]
+    ApprovalNeeded,
+    /// Something that can't be read.
+    #[error("{0}")]
+    Malformed(String),
+    /// What is to be changed has changed since the caller saw it.
+    #[error("this has changed since you saw it; look at it again, and send the new ETag in If-Match")]
+    Stale,
+    /// An idempotency key for another call than the first one with it.
+    #[error("this idempotency key was used for another call; use each for one call and its repeats")]
+    KeyReused,
     /// Too many calls.
     #[error("too many calls; try again in {0} seconds")]
     RateLimited(u64),
@@ -58,8 +72,10 @@ impl Error {
             Self::Unauthenticated(_) => 401,
             Self::Forbidden { .. } => 403,
             Self::NotFound(_) => 404,
-            Self::Invalid { .. } => 422,
-            Self::Conflict { .. } => 409,
+            Self::Invalid { .. } | Self::KeyReused => 422,
+            Self::Conflict { .. } | Self::ApprovalNeeded => 409,
+            Self::Malformed(_) => 400,
+            Self::Stale => 412,
             Self::RateLimited(_) => 429,
             Self::Store(_) | Self::Io(_) => 500,
         }
@@ -73,6 +89,10 @@ impl Error {
             Self::Forbidden { code, .. } | Self::Conflict { code, .. } => code,
             Self::NotFound(_) => "not_found",
             Self::Invalid { .. } => "invalid",
+            Self::ApprovalNeeded => "approval_needed",
+            Self::Malformed(_) => "malformed",
+            Self::Stale => "stale",
+            Self::KeyReused => "idempotency_key_reused",
             Self::RateLimited(_) => "rate_limited",
             Self::Store(_) | Self::Io(_) => "internal",
         }

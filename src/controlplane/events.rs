@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde::Deserialize;
 
 use super::error::Error;
+use super::usage;
 use super::{ControlPlane, announcements, outages};
 use crate::protocol::event::{GENESIS, line_hash};
 use crate::protocol::id::{NodeId, TokenId};
@@ -136,7 +137,7 @@ impl ControlPlane {
                     .execute(row)?;
                 (log.sequence, log.hash) = (sequence, hash);
                 if let Some(recorded) = use_of(line).filter(|_| read.is_some()) {
-                    self.used(transaction, data_plane, node, &recorded)?;
+                    self.used_on_node(transaction, data_plane, node, &recorded)?;
                 }
             }
             let row = params![node, log.branch, log.sequence, log.hash];
@@ -147,7 +148,7 @@ impl ControlPlane {
     }
 
     /// Notes the use of a token, and announces the first one and those that came too late.
-    fn used(
+    fn used_on_node(
         &self,
         transaction: &Transaction<'_>,
         data_plane: &str,
@@ -172,6 +173,8 @@ impl ControlPlane {
             )?
             .query_row(params![token, used.time.unix()], |row| row.get::<_, u64>(0))?
             == 1;
+        let on = used.deployment_id.as_deref().unwrap_or(data_plane);
+        usage::note(transaction, token, used.time, on)?;
         let outage = if *online { None } else { outages::at(transaction, node, used.time)? };
         let place = announcements::Place { data_plane, node, outage: outage.as_deref() };
         self.announce_first_use(transaction, place, used, first)?;

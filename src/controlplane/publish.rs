@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use super::error::Error;
 use crate::protocol::bundle::Change;
 use crate::protocol::digest::ReplicaDigest;
-use crate::protocol::record::{Record, RecordKind};
+use crate::protocol::record::{Record, RecordKind, StandardTokensRecord};
 
 /// Puts records into the replica of a data plane: together they are one new version of it.
 pub(super) fn put(transaction: &Transaction<'_>, data_plane: &str, records: &[Record]) -> Result<(), Error> {
@@ -62,6 +62,24 @@ pub(super) fn change(
             "UPDATE data_plane SET version = ?2, count = ?3, digest = ?4 WHERE id = ?1",
             params![data_plane, version + 1, count, digest.to_bytes().as_slice()],
         )?;
+    }
+    Ok(())
+}
+
+/// Tells every data plane of an organization that something about its standard tokens has changed.
+pub(super) fn standard_tokens_changed(
+    transaction: &Transaction<'_>,
+    organization: &str,
+) -> Result<(), Error> {
+    let mut planes = transaction.prepare_cached("SELECT id FROM data_plane WHERE organization = ?1")?;
+    let planes: Vec<String> =
+        planes.query_map([organization], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for plane in planes {
+        let before = body(transaction, &plane, RecordKind::StandardTokens, &plane)?;
+        let mut record: StandardTokensRecord =
+            before.and_then(|body| serde_json::from_str(&body).ok()).unwrap_or_default();
+        record.changes += 1;
+        put(transaction, &plane, &[Record::of(RecordKind::StandardTokens, plane.as_str(), &record)])?;
     }
     Ok(())
 }

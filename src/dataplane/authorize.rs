@@ -7,10 +7,12 @@ use tokio::sync::oneshot::Receiver;
 
 use super::Clock;
 use super::audit::{AuditLog, AuditUnavailable};
-use super::decide::{Decision, Reason, RequestFacts, Target, decide};
+use super::decide::{Decision, Reason, RequestFacts, Target, decide, decide_introspected};
+use super::introspection::Introspector;
 use super::live::Live;
 use super::metrics::Metrics;
 use super::rate::RateLimits;
+use super::snapshot::Snapshot;
 use crate::protocol::event::{Draft, EventKind};
 use crate::protocol::glass::GlassState;
 use crate::protocol::id::NodeId;
@@ -34,6 +36,8 @@ pub struct Authorizer {
     pub metrics: Metrics,
     /// How often tokens were used of late.
     pub rates: RateLimits,
+    /// What asks about standard tokens; without it they are refused.
+    pub introspector: Option<Arc<Introspector>>,
 }
 
 /// A decision that is on record: now it may be told.
@@ -51,8 +55,9 @@ impl Authorizer {
     pub async fn authorize(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>) -> Verdict {
         let started = Instant::now();
         let event = self.audit.next_id();
-        let (mut decision, recorded) = self.decide(&event, token, facts);
-        let recorded = match recorded {
+        let mut decision = self.consider(token, facts).await;
+        self.bound(&mut decision);
+        let recorded = match self.record(&event, &decision, facts) {
             Ok(Some(written)) => written.await.is_ok(),
             Ok(None) => true,
             Err(AuditUnavailable) => false,
@@ -73,15 +78,38 @@ impl Authorizer {
         !decide(Some(PROBE), &facts, &self.live.snapshot(), now).allowed()
     }
 
-    /// Decides, and hands the event to the log.
-    fn decide(
-        &self,
-        event: &str,
-        token: Option<&[u8]>,
-        facts: &RequestFacts<'_>,
-    ) -> (Decision, Result<Option<Receiver<()>>, AuditUnavailable>) {
-        let wall = (self.clock)();
-        let mut decision = decide(token, facts, &self.live.snapshot(), self.live.now(wall));
+    /// Decides, and leaves no trace. Whatever this node can answer alone is answered at once; a standard token that might
+    /// pass is asked about.
+    pub async fn consider(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>) -> Decision {
+        let now = self.live.now((self.clock)());
+        let decision = decide(token, facts, &self.live.snapshot(), now);
+        match (decision.reason, token) {
+            (Reason::NeedsControlPlane, Some(token)) => self.introspected(token, facts, decision).await,
+            _ => decision,
+        }
+    }
+
+    /// Decides with what the control plane says of a standard token. While nobody says anything, `decision` stands.
+    async fn introspected(&self, token: &[u8], facts: &RequestFacts<'_>, decision: Decision) -> Decision {
+        let (Some(introspector), Some(deployment)) = (&self.introspector, &decision.deployment) else {
+            return decision;
+        };
+        let version = |snapshot: &Snapshot| snapshot.head().map_or(0, |head| head.head().version);
+        // A replica that has moved on meanwhile makes an answer void: what it said may have changed.
+        for _ in 0..3 {
+            let asked_at = version(&self.live.snapshot());
+            let Some(introspection) = introspector.ask(token, deployment, asked_at).await else { break };
+            let snapshot = Arc::clone(&self.live.snapshot());
+            if version(&snapshot) == asked_at {
+                let now = self.live.now((self.clock)());
+                return decide_introspected(Some(token), Some(&introspection), facts, &snapshot, now);
+            }
+        }
+        decision
+    }
+
+    /// Holds a use back that would be one too many.
+    fn bound(&self, decision: &mut Decision) {
         if decision.allowed()
             && let (Some(limit), Some(id)) = (decision.rate_limit, &decision.token)
             && let Err(wait) = self.rates.take(id, limit, Instant::now())
@@ -90,6 +118,16 @@ impl Authorizer {
             // In whole seconds, and not too early.
             decision.retry_after = Some(wait.as_secs() + 1);
         }
+    }
+
+    /// Hands the event of a decision to the log.
+    fn record(
+        &self,
+        event: &str,
+        decision: &Decision,
+        facts: &RequestFacts<'_>,
+    ) -> Result<Option<Receiver<()>>, AuditUnavailable> {
+        let wall = (self.clock)();
         let draft = Draft {
             decision: Some(if decision.allowed() { "allow" } else { "deny" }),
             reason: Some(decision.reason.code()),
@@ -106,8 +144,7 @@ impl Authorizer {
             ..Draft::new(EventKind::Decision, event, wall, &self.node, self.live.connectivity())
         };
         // A denial changes nothing upstream: it need not wait for the disk.
-        let recorded = self.audit.record(&draft, decision.allowed() && decision.mutating);
-        (decision, recorded)
+        self.audit.record(&draft, decision.allowed() && decision.mutating)
     }
 }
 

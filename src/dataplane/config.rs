@@ -46,6 +46,9 @@ pub struct Config {
     /// The glass before deployments that are kept under it.
     #[serde(default)]
     pub glass: GlassConfig,
+    /// How standard tokens are asked about.
+    #[serde(default)]
+    pub introspection: IntrospectionConfig,
     /// The other nodes of the data plane.
     #[serde(default)]
     pub peers: Peers,
@@ -195,6 +198,22 @@ impl GlassConfig {
     pub fn limits(&self) -> Hysteresis {
         let seconds = |seconds| Duration::from_secs(u64::from(seconds));
         Hysteresis { down: seconds(self.outage_after_seconds), up: seconds(self.restored_after_seconds) }
+    }
+}
+
+/// How standard tokens are asked about.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntrospectionConfig {
+    /// How long an answer is good for at most, in seconds; 0: every request is asked about.
+    pub cache_seconds: u64,
+    /// How long an answer is waited for, in milliseconds.
+    pub timeout_milliseconds: u64,
+}
+
+impl Default for IntrospectionConfig {
+    fn default() -> Self {
+        Self { cache_seconds: 30, timeout_milliseconds: 2000 }
     }
 }
 

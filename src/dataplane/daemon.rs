@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rand_core::CryptoRng;
@@ -26,6 +27,7 @@ use super::gateway::{Gateway, GatewayError};
 use super::glass::{Glass, GlassError, Keeper};
 use super::http::{Face, Workers};
 use super::identity::{Absent, Identity, IdentityError, make_node_key, read_node_key, readable_roots};
+use super::introspection::Introspector;
 use super::live::Live;
 use super::metrics::Metrics;
 use super::outage::OutageError;
@@ -188,16 +190,9 @@ impl Daemon {
         let store = open_replica(&state.join("replica.db"), &identity, &pinned, &staleness, &live, clock())?;
         let audit_path = state.join("audit.db");
         let audit = Arc::new(open_audit(&audit_path, &config, &identity, &key, &clock, &live)?);
-        let reconciler = Reconciler::open(&state, prover, &live, &clock)?;
+        let reconciler = Reconciler::open(&state, Arc::clone(&prover), &live, &clock)?;
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
-        let authorizer = Arc::new(Authorizer {
-            live: Arc::clone(&live),
-            audit: Arc::clone(&audit),
-            node: identity.node_id.clone(),
-            clock: Arc::clone(&clock),
-            metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)).with_audit(Arc::clone(&audit)),
-            rates: RateLimits::default(),
-        });
+        let authorizer = Arc::new(authorizer(&config, &live, &audit, prover, &clock)?);
         // Nor is anything open longer than it was said to be.
         let keeper = Arc::new(open_keeper(&state.join("glass.db"), &config, &authorizer)?);
         let answers = Answers {
@@ -205,7 +200,7 @@ impl Daemon {
             identity: upstream_identity(&config, &clock, &mut rng)?,
         };
         let face = Arc::new(Face {
-            authorizer,
+            authorizer: Arc::clone(&authorizer),
             trusted: ArcSwap::from_pointee(config.proxies.trusted.clone()),
             answers,
         });
@@ -230,6 +225,7 @@ impl Daemon {
             clock: Arc::clone(&clock),
         });
         let administration = Arc::new(Administration {
+            authorizer,
             replication: Arc::clone(&replication),
             revocations: Arc::clone(&reconciler.revocations),
             outages: Arc::clone(&reconciler.outages),
@@ -313,7 +309,7 @@ impl Daemon {
         let _ = self.stop.send(());
         for serving in self.serving {
             // A keep-alive connection must not hold the end up for ever.
-            drop(tokio::time::timeout(std::time::Duration::from_secs(5), serving).await);
+            drop(tokio::time::timeout(Duration::from_secs(5), serving).await);
         }
         let workers = self.workers;
         // They wait for what is under way; nothing else of the daemon needs this thread by now.
@@ -322,6 +318,35 @@ impl Daemon {
         // Whoever comes next finds no socket, rather than one that does not answer.
         let _ = self.socket.map(std::fs::remove_file);
     }
+}
+
+/// What decides. It asks about standard tokens over connections of its own: an answer must not wait behind a bundle.
+fn authorizer(
+    config: &Config,
+    live: &Arc<Live>,
+    audit: &Arc<AuditLog>,
+    prover: Arc<Prover>,
+    clock: &Clock,
+) -> Result<Authorizer, StartError> {
+    let within = Duration::from_millis(config.introspection.timeout_milliseconds);
+    let lifetime = Duration::from_secs(config.introspection.cache_seconds);
+    let patience = Patience { connect: within, headers: within, ..Patience::default() };
+    let (urls, ca_file) = (config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref());
+    let upstream =
+        Upstream::new(urls, ca_file, config.state_dir.clone(), patience).map_err(StartError::Upstream)?;
+    let (live, clock, node) = (Arc::clone(live), Arc::clone(clock), prover.identity.node_id.clone());
+    let upstream = Arc::new(upstream);
+    let introspector =
+        Introspector::new(Arc::clone(&live), upstream, prover, Arc::clone(&clock), lifetime, within);
+    Ok(Authorizer {
+        metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)).with_audit(Arc::clone(audit)),
+        rates: RateLimits::default(),
+        introspector: Some(Arc::new(introspector)),
+        audit: Arc::clone(audit),
+        live,
+        node,
+        clock,
+    })
 }
 
 /// What upstreams are to get in place of a caller's token, and its key where they look for it.

@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod glass;
 pub mod http;
 pub mod identity;
+pub mod introspection;
 pub mod listening;
 pub mod live;
 pub mod metrics;

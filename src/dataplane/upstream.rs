@@ -31,6 +31,9 @@ use crate::protocol::bundle;
 const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The largest answer taken that is no bundle, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
+/// What is sent.
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// How long each step may take, and how large a bundle may be.
 #[derive(Clone, Copy, Debug)]
@@ -236,11 +239,21 @@ impl Upstream {
         bearer: Option<&str>,
         body: Vec<u8>,
     ) -> Result<Bytes, UpstreamError> {
-        let body = Bytes::from(body);
+        self.send_as(JSON, method, path, bearer, Bytes::from(body)).await
+    }
+
+    async fn send_as(
+        &self,
+        kind: &'static str,
+        method: Method,
+        path: &str,
+        bearer: Option<&str>,
+        body: Bytes,
+    ) -> Result<Bytes, UpstreamError> {
         let mut last = None;
         for (source, url) in self.addresses.in_turn() {
             let url = format!("{url}{path}");
-            match self.send_to(method.clone(), &url, bearer, body.clone()).await {
+            match self.send_to(kind, method.clone(), &url, bearer, body.clone()).await {
                 Ok(answer) => {
                     self.addresses.prefer(source);
                     return Ok(answer);
@@ -258,8 +271,15 @@ impl Upstream {
         Err(last.unwrap_or_else(no_address))
     }
 
+    /// Posts a form as the node that `bearer` proves, and takes a short answer.
+    pub async fn form(&self, path: &str, bearer: &str, form: &str) -> Result<Bytes, UpstreamError> {
+        let body = Bytes::copy_from_slice(form.as_bytes());
+        self.send_as(FORM, Method::POST, path, Some(bearer), body).await
+    }
+
     async fn send_to(
         &self,
+        kind: &'static str,
         method: Method,
         url: &str,
         bearer: Option<&str>,
@@ -267,7 +287,7 @@ impl Upstream {
     ) -> Result<Bytes, UpstreamError> {
         let mut headers = header::HeaderMap::new();
         if !body.is_empty() {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         }
         let answer = self.request(method, url, bearer, headers, body, self.patience.headers).await?;
         let status = answer.status();

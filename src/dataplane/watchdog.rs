@@ -190,6 +190,7 @@ mod tests {
             clock,
             metrics,
             rates: RateLimits::default(),
+            introspector: None,
         });
         let answers = Answers { pass_status: false, identity: None };
         let face = Face { authorizer, trusted: ArcSwap::default(), answers };

@@ -350,7 +350,8 @@ impl Report {
     /// Puts the timeline in order.
     #[must_use]
     pub fn finish(mut self) -> Self {
-        self.timeline.sort_by_key(|moment| moment.time);
+        // Of one moment, that a token was first used is told before that it should not have been.
+        self.timeline.sort_by_key(|moment| (moment.time, moment.kind == "late-use"));
         self
     }
 }

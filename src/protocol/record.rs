@@ -28,6 +28,8 @@ pub enum RecordKind {
     DagTags,
     /// A node ([`NodeRecord`]); key: node id.
     Node,
+    /// That something about standard tokens has changed ([`StandardTokensRecord`]); key: data plane id.
+    StandardTokens,
 }
 
 impl RecordKind {
@@ -40,6 +42,7 @@ impl RecordKind {
             Self::Deployment => "deployment",
             Self::DagTags => "dag-tags",
             Self::Node => "node",
+            Self::StandardTokens => "standard-tokens",
         }
     }
 }
@@ -59,7 +62,7 @@ impl FromStr for RecordKind {
     type Err = UnknownKind;
 
     fn from_str(text: &str) -> Result<Self, UnknownKind> {
-        [Self::Token, Self::Role, Self::Deployment, Self::DagTags, Self::Node]
+        [Self::Token, Self::Role, Self::Deployment, Self::DagTags, Self::Node, Self::StandardTokens]
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| UnknownKind(text.into()))
@@ -152,4 +155,14 @@ pub struct NodeRecord {
     /// When it was retired; what it signs from then on is not believed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired_at: Option<Time>,
+}
+
+/// The body of the one `standard-tokens` record of a data plane. Of the standard tokens themselves a data plane holds
+/// nothing: it asks about each. This only moves the replica on when one of them was rotated or deleted, or may do
+/// something else from now on, so that no node goes by an older answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StandardTokensRecord {
+    /// How many such changes there were.
+    pub changes: u64,
 }

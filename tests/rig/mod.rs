@@ -247,9 +247,19 @@ admin_socket = '{}'
 
     /// Starts the control plane on `port`: on another than its own it is there for operators, but not for the daemon.
     pub fn start_control(&mut self, port: u16) {
+        self.start_control_saying(port, "info");
+    }
+
+    /// The same, with its log at `level`.
+    pub fn start_control_saying(&mut self, port: u16, level: &str) {
         let config = self.control_config(port);
         let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
-        command.arg("--config").arg(config).arg("serve").stderr(self.log("control.log"));
+        command
+            .arg("--config")
+            .arg(config)
+            .arg("serve")
+            .env("RUST_LOG", level)
+            .stderr(self.log("control.log"));
         self.control = Some(Running::start(&mut command));
         until("the control plane answers", || {
             curl(&[format!("http://127.0.0.1:{port}/healthz")]).status == 200
@@ -267,8 +277,14 @@ admin_socket = '{}'
     }
 
     pub fn start_daemon(&mut self) {
+        self.start_daemon_saying("info");
+    }
+
+    /// The same, with its log at `level`.
+    pub fn start_daemon_saying(&mut self, level: &str) {
         let mut command = self.daemon_command();
-        self.daemon = Some(Running::start(command.stderr(self.log("halligand.log"))));
+        command.env("RUST_LOG", level).stderr(self.log("halligand.log"));
+        self.daemon = Some(Running::start(&mut command));
         let ready = format!("http://127.0.0.1:{}/readyz", self.daemon_port);
         until("the daemon is ready", || curl(&[&ready]).status == 200);
     }

@@ -114,13 +114,13 @@ impl Control {
             "tokenExpiryPeriodInDays": days,
         });
         let new = serde_json::from_value(new).unwrap();
-        let made = self.plane.as_ref()?.create_token(&self.owner, &self.organization, new).unwrap();
+        let made = self.plane.as_ref()?.create_token(&self.owner, &self.organization, new, None).unwrap();
         Some((made.id, made.token.unwrap().to_string(), made.end_at.unwrap()))
     }
 
     /// Gives a token a new value.
     pub fn rotate_token(&self, id: &str) -> Option<String> {
-        let made = self.plane.as_ref()?.rotate_token(&self.owner, &self.organization, id).unwrap();
+        let made = self.plane.as_ref()?.rotate_token(&self.owner, &self.organization, id, None).unwrap();
         Some(made.token.unwrap().to_string())
     }
 

@@ -105,7 +105,7 @@ impl Sample {
                 sources: Vec::new(),
                 rate_limit_per_minute: None,
             };
-            control.create_token(&actor, &organization, token).map_err(refused)
+            control.create_token(&actor, &organization, token, None).map_err(refused)
         };
         let direct_access = create("direct-access", TokenKind::DirectAccess)?;
         let standard = create("standard", TokenKind::Standard)?;
@@ -138,7 +138,8 @@ impl Sample {
             workspaces: BTreeMap::new(),
             deployments: BTreeMap::new(),
         };
-        let rotate = |id| control.rotate_token(&actor, organization, id).map_err(refused).and_then(value);
+        let rotate =
+            |id| control.rotate_token(&actor, organization, id, None).map_err(refused).and_then(value);
         let owner = control.rotate_user_token(&actor, organization, &self.owner_id).map_err(refused)?.token;
         Ok(Tokens {
             owner,

@@ -2,6 +2,7 @@
 
 mod access;
 pub(super) mod deployment;
+mod request;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -56,6 +57,9 @@ pub(super) enum Verb {
     /// Show and change which roles a token has.
     #[command(subcommand)]
     Access(access::Verb),
+    /// Approve, reject and collect tokens that need a second owner.
+    #[command(subcommand)]
+    Request(request::Verb),
 }
 
 #[derive(Args, Debug)]
@@ -236,6 +240,7 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
             delete(control, &resolve(control, &token).await?, force, output).await?;
         }
         Verb::Access(verb) => access::run(verb, control, output).await?,
+        Verb::Request(verb) => request::run(verb, control, output).await?,
     }
     Ok(())
 }
@@ -243,6 +248,18 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
 async fn create(new: Create, control: &Control, output: Output) -> Result<(), Failure> {
     let clean = new.clean_output;
     let made = control.organization_call(Method::POST, "/tokens", Some(body(new))).await?;
+    if let (Some("PENDING"), Some(id)) = (made["state"].as_str(), made["id"].as_str()) {
+        let detail = format!(
+            "another Organization Owner has to approve this: halligan token request approve {id}; then collect it: halligan token request collect {id}"
+        );
+        if clean {
+            // A script that waits for a value must not go on with none.
+            return Err(Failure::Pending(detail));
+        }
+        output.one(&made, &request::ONE);
+        output.say(&detail);
+        return Ok(());
+    }
     with_value(&made, clean, output);
     Ok(())
 }

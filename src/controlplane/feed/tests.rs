@@ -36,7 +36,8 @@ fn control(directory: &std::path::Path) -> ControlPlane {
     store
         .write(|transaction| {
             let lanes = ReplicaDigest::empty().to_bytes();
-            transaction.execute("INSERT INTO organization VALUES ('org_a', 'a', 0)", [])?;
+            transaction
+                .execute("INSERT INTO organization (id, name, created_at) VALUES ('org_a', 'a', 0)", [])?;
             transaction.execute(
                 "INSERT INTO data_plane (id, organization, name, created_at, version, count, digest)
                  VALUES (?1, 'org_a', 'a', 0, 0, 0, ?2)",

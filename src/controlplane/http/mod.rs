@@ -7,7 +7,9 @@ mod audit_log;
 mod body;
 mod caller;
 mod dag_tags;
+mod dual_control;
 mod estate;
+mod fields;
 mod limits;
 mod nodes;
 mod openapi;
@@ -131,7 +133,13 @@ fn people() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(teams::set_team_roles))
         .routes(routes!(teams::list_team_members, teams::add_team_members))
         .routes(routes!(teams::remove_team_member))
-        .routes(routes!(audit_log::list_audit_log));
+        .routes(routes!(audit_log::list_audit_log))
+        .routes(routes!(dual_control::show_dual_control, dual_control::set_dual_control))
+        .routes(routes!(dual_control::list_requests))
+        .routes(routes!(dual_control::show_request))
+        .routes(routes!(dual_control::approve_request))
+        .routes(routes!(dual_control::reject_request))
+        .routes(routes!(dual_control::collect_request));
     OpenApiRouter::new()
         .routes(routes!(estate::list_organizations))
         .nest("/v1/organizations/{organization}", organization)
@@ -146,6 +154,7 @@ fn nodes() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(reconciliation::events))
         .routes(routes!(reconciliation::revocations))
         .routes(routes!(reconciliation::outage))
+        .routes(routes!(nodes::introspect))
 }
 
 async fn off_reactor<T: Send + 'static>(

@@ -1,21 +1,23 @@
-//! Calls of nodes: enrolment, and the feed.
+//! Calls of nodes: enrolment, the feed, and introspection.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::rejection::FormRejection;
+use axum::extract::{Form, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::channel::{Channel, Sender};
 use serde::Deserialize;
 
 use super::caller::bearer;
-use super::{Control, answer, off_reactor};
+use super::{Control, answer, off_reactor, written};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::enrolment::{Enrolled, Enrolment};
 use crate::controlplane::error::Error;
 use crate::controlplane::feed::{Answer, Held};
+use crate::controlplane::introspection::{self, Question};
 use crate::protocol::bundle::MEDIA_TYPE;
 
 /// A piece of an answer, in bytes, and how many may wait to be sent.
@@ -45,6 +47,30 @@ pub(super) struct Since {
     /// How long to hold the answer back while nothing has changed, in seconds; at most 55.
     #[serde(default)]
     wait: u64,
+}
+
+/// Whether a standard token is alive, and what it may do on a deployment (RFC 7662). Nodes ask, each for the deployments
+/// of its own data plane.
+#[utoipa::path(post, path = "/v1/introspect",
+    request_body(content = Question, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, body = introspection::Answer)))]
+pub(super) async fn introspect(
+    State(control): Control,
+    headers: HeaderMap,
+    question: Result<Form<Question>, FormRejection>,
+) -> Response {
+    let answered = async {
+        let bearer = bearer(&headers)?;
+        let node = off_reactor(&control, move |c| c.node_of(&bearer)).await?;
+        // Nobody who is no node learns what was wrong with the question.
+        let question = match question {
+            Ok(Form(question)) => question,
+            Err(rejection) => return Ok(rejection.into_response()),
+        };
+        let answer = off_reactor(&control, move |c| c.introspect(&node.data_plane, &question)).await?;
+        Ok::<_, Error>(written(StatusCode::OK, &answer))
+    };
+    answered.await.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// What has changed in a data plane's replica since a version, as a bundle. Held back until there is something to tell.

@@ -61,6 +61,7 @@ fn complete(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         for (mutating, operation) in operations(item) {
             place(path, operation);
+            fields(operation);
             refusals(path, mutating, operation);
             described(operation);
         }
@@ -86,6 +87,35 @@ fn place(path: &str, operation: &mut Operation) {
             .schema(Some(id))
             .build();
         parameters.push(RefOr::T(parameter));
+    }
+}
+
+/// Calls that make a value once, and can be repeated; and calls that change what was seen.
+const REPEATABLE: [&str; 2] = ["create_token", "rotate_token"];
+const CONDITIONAL: [&str; 2] = ["update_token", "replace_roles"];
+
+/// Names the header fields that say how a call is meant.
+fn fields(operation: &mut Operation) {
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    let (name, description, pattern) = if REPEATABLE.contains(&id) {
+        let description = "A key of this call and its repeats, such as a UUID: the call is carried out once.";
+        ("Idempotency-Key", description, r"^[!#-\[\]-~]{1,255}$")
+    } else if CONDITIONAL.contains(&id) {
+        ("If-Match", "The `ETag` of what was seen: what has changed since is left as it is.", "^[ -~]+$")
+    } else {
+        return;
+    };
+    let schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+    let field = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .description(Some(description))
+        .required(Required::False)
+        .schema(Some(schema))
+        .build();
+    operation.parameters.get_or_insert_default().push(RefOr::T(field));
+    if CONDITIONAL.contains(&id) {
+        refuse(operation, "412", "it has changed since it was seen");
     }
 }
 
@@ -117,12 +147,17 @@ fn refusals(path: &str, mutating: bool, operation: &mut Operation) {
         refusals.push(("415", "the body is not of the right media type"));
     }
     for (status, description) in refusals {
-        let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-        let response =
-            ResponseBuilder::new().description(description).content("application/problem+json", problem);
-        let responses = &mut operation.responses.responses;
-        responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(response.build()));
+        refuse(operation, status, description);
     }
+}
+
+/// Says that a call can be refused so.
+fn refuse(operation: &mut Operation, status: &str, description: &str) {
+    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let response =
+        ResponseBuilder::new().description(description).content("application/problem+json", problem);
+    let responses = &mut operation.responses.responses;
+    responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(response.build()));
 }
 
 /// The standard wants a description of every response; of one that went well, the summary says it all.

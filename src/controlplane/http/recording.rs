@@ -8,8 +8,10 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use super::caller::Address;
+use super::fields::Fingerprint;
 use super::problem::Code;
 use super::{Edge, body, off_reactor};
 use crate::controlplane::audit_log::Attempt;
@@ -42,11 +44,17 @@ pub(super) async fn record(
     let call = format!("{} {path}", request.method());
     let target = ids.iter().filter(|(name, _)| *name != "organization").last().map(|(_, id)| id.to_owned());
     let address = request.extensions().get::<Address>().and_then(|address| address.0);
-    let (parts, sent) = request.into_parts();
+    let (mut parts, sent) = request.into_parts();
     let sent = match body::read(sent, dag_tags::MAX_BYTES).await {
         Ok(sent) => sent,
         Err(refused) => return refused,
     };
+    let mut hash = Sha256::new_with_prefix(parts.method.as_str());
+    for part in [parts.uri.path().as_bytes(), &sent] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    parts.extensions.insert(Fingerprint(hash.finalize().into()));
     let begun = {
         let sent = sent.clone();
         off_reactor(&edge.control, move |control| {

@@ -1,15 +1,42 @@
 //! Calls about tokens.
 
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use std::sync::Arc;
 
-use super::{Body, Control, answer, done};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+
+use super::fields::Repeatable;
+use super::{Body, Control, answer, done, off_reactor, written};
+use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::Actor;
+use crate::controlplane::dual_control::Request;
+use crate::controlplane::error::Error;
 use crate::controlplane::page::Page;
+use crate::controlplane::precondition::IfMatch;
 use crate::controlplane::tokens::{
     Assignment, Effective, NewAssignment, NewToken, RolesUpdate, Token, TokenFilter, TokenPage, TokenUpdate,
 };
+
+/// A token, with its entity tag: what `If-Match` is compared with.
+pub(super) async fn shown(
+    control: &Arc<ControlPlane>,
+    status: StatusCode,
+    work: impl FnOnce(&ControlPlane) -> Result<Token, Error> + Send + 'static,
+) -> Response {
+    told(status, off_reactor(control, work).await)
+}
+
+fn told(status: StatusCode, token: Result<Token, Error>) -> Response {
+    match token.and_then(|token| Ok((token.etag()?, token))) {
+        Ok((tag, token)) => {
+            let mut response = written(status, &token);
+            response.headers_mut().extend(HeaderValue::from_str(&tag).ok().map(|tag| (header::ETAG, tag)));
+            response
+        }
+        Err(error) => error.into_response(),
+    }
+}
 
 /// Lists the tokens the caller may see.
 #[utoipa::path(get, path = "/tokens", params(TokenFilter, Page), responses((status = 200, body = TokenPage)))]
@@ -23,15 +50,23 @@ pub(super) async fn list_tokens(
     answer(&control, StatusCode::OK, move |c| c.list_tokens(&actor, &organization, &filter, page)).await
 }
 
-/// Creates a token; the answer shows its value once.
-#[utoipa::path(post, path = "/tokens", request_body = NewToken, responses((status = 201, body = Token)))]
+/// Creates a token; the answer shows its value once. Where a direct-access token needs two owners, it is asked for.
+#[utoipa::path(post, path = "/tokens", request_body = NewToken, responses((status = 201, body = Token), (status = 202, body = Request, description = "a second owner has to approve it")))]
 pub(super) async fn create_token(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
+    Repeatable(key): Repeatable,
     Body(new): Body<NewToken>,
 ) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| c.create_token(&actor, &organization, new)).await
+    let (asking, asked, wanted) = (actor.clone(), organization.clone(), new.clone());
+    let made = off_reactor(&control, move |c| c.create_token(&actor, &organization, new, key.as_ref())).await;
+    match made {
+        Err(Error::ApprovalNeeded) => {
+            answer(&control, StatusCode::ACCEPTED, move |c| c.request_token(&asking, &asked, &wanted)).await
+        }
+        made => told(StatusCode::CREATED, made),
+    }
 }
 
 /// Shows a token.
@@ -41,7 +76,7 @@ pub(super) async fn show_token(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.show_token(&actor, &organization, &id)).await
+    shown(&control, StatusCode::OK, move |c| c.show_token(&actor, &organization, &id)).await
 }
 
 /// Changes a token's name or description; what is left out stays.
@@ -50,9 +85,10 @@ pub(super) async fn update_token(
     State(control): Control,
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
+    seen: IfMatch,
     Body(update): Body<TokenUpdate>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.update_token(&actor, &organization, &id, &update)).await
+    shown(&control, StatusCode::OK, move |c| c.update_token(&actor, &organization, &id, &update, &seen)).await
 }
 
 /// Deletes a token for good; its value stops.
@@ -71,8 +107,9 @@ pub(super) async fn rotate_token(
     State(control): Control,
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
+    Repeatable(key): Repeatable,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.rotate_token(&actor, &organization, &id)).await
+    shown(&control, StatusCode::OK, move |c| c.rotate_token(&actor, &organization, &id, key.as_ref())).await
 }
 
 /// Replaces a token's roles; those of a direct-access token are fixed.
@@ -81,9 +118,11 @@ pub(super) async fn replace_roles(
     State(control): Control,
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
+    seen: IfMatch,
     Body(update): Body<RolesUpdate>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.replace_roles(&actor, &organization, &id, &update)).await
+    shown(&control, StatusCode::OK, move |c| c.replace_roles(&actor, &organization, &id, &update, &seen))
+        .await
 }
 
 /// Lists the tokens that have a role on a deployment: its own, and those assigned to it.

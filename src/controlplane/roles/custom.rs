@@ -9,6 +9,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
 use crate::controlplane::organizations::taken;
+use crate::controlplane::publish;
 use crate::protocol::id::is_id;
 use crate::protocol::permission::{PermissionSet, held_on_dags};
 use crate::protocol::role::{RoleBody, RoleDigest, RoleScope};
@@ -239,6 +240,7 @@ impl ControlPlane {
             check_workspaces(transaction, organization, &role, now.unix())?;
             if (&role.name, role.permissions) != (&before.name, before.permissions) {
                 insert_version(transaction, organization, &mut role, actor, now.unix())?;
+                publish::standard_tokens_changed(transaction, organization)?;
             }
             Ok(role)
         })

@@ -6,10 +6,12 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::watch;
 
 use super::error::Error;
+use crate::protocol::key::PublicKey;
 
 /// Each brings the schema from the version before it to the next; what has shipped is never edited.
 const MIGRATIONS: &[&str] = &[
@@ -22,7 +24,15 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0007_oldest_delta.sql"),
     include_str!("0008_reconciliation.sql"),
     include_str!("0009_token_limits.sql"),
+    include_str!("0010_standard_tokens.sql"),
+    include_str!("0011_dual_control.sql"),
 ];
+
+/// What migrations need to find keys by their thumbprint, of a key as it is kept.
+fn key_id(jwk: &str) -> Option<String> {
+    let key = PublicKey::from_jwk(&serde_json::from_str(jwk).ok()?).ok()?;
+    Some(key.kid().to_string())
+}
 
 /// The control plane's database.
 pub struct Store {
@@ -30,6 +40,17 @@ pub struct Store {
     /// None for a database in memory.
     path: Option<PathBuf>,
     changed: watch::Sender<()>,
+}
+
+/// Sets a connection up.
+fn connect(connection: Connection) -> Result<Connection, Error> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection
+        .create_scalar_function("key_id", 1, flags, |arguments| Ok(key_id(&arguments.get::<String>(0)?)))?;
+    Ok(connection)
 }
 
 /// Brings a database to version `to` of the schema, a migration at a time.
@@ -62,10 +83,8 @@ impl Store {
         Self::prepare(Connection::open_in_memory()?, None)
     }
 
-    fn prepare(mut connection: Connection, path: Option<PathBuf>) -> Result<Self, Error> {
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
+    fn prepare(connection: Connection, path: Option<PathBuf>) -> Result<Self, Error> {
+        let mut connection = connect(connection)?;
         migrate(&mut connection, MIGRATIONS.len())?;
         Ok(Self { connection: Mutex::new(connection), path, changed: watch::Sender::new(()) })
     }

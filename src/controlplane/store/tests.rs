@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::protocol::key::SigningKey;
 
 /// What a database of the first version can hold: a token of each kind among the rest.
 const ROWS: &str = "
@@ -18,11 +19,17 @@ const ROWS: &str = "
         1, 'abcd', 1, NULL, NULL, 1, 'usr_a', 1, 'usr_a', NULL, NULL, 'wsp_a');
 ";
 
+fn node_key() -> PublicKey {
+    SigningKey::from_seed(&[1; 32]).public().clone()
+}
+
 /// A database as the program of `version` left it.
 fn of_version(path: &Path, version: usize) {
-    let mut connection = Connection::open(path).unwrap();
+    let mut connection = connect(Connection::open(path).unwrap()).unwrap();
     migrate(&mut connection, 1).unwrap();
     connection.execute_batch(ROWS).unwrap();
+    let key = serde_json::to_string(&node_key().jwk()).unwrap();
+    connection.execute("INSERT INTO node VALUES ('nod_a', 'dpl_a', 'host', ?1, 1, NULL)", [key]).unwrap();
     migrate(&mut connection, version).unwrap();
 }
 
@@ -45,6 +52,11 @@ fn a_database_of_every_earlier_version_is_brought_to_the_newest() {
                     let query = "SELECT role_version FROM token WHERE id = ?1";
                     connection.query_row(query, [token], |row| row.get::<_, Option<u32>>(0))
                 };
+                let kid: String = connection.query_row("SELECT kid FROM node", [], |row| row.get(0))?;
+                assert_eq!(kid, node_key().kid().as_str(), "{version}");
+                let loose = "SELECT count(*) FROM pragma_table_list
+                             WHERE schema = 'main' AND type = 'table' AND strict = 0 AND name NOT LIKE 'sqlite_%'";
+                assert_eq!(count(loose)?, 0, "every table is STRICT");
                 assert_eq!((fixed("tok_direct")?, fixed("tok_standard")?), (Some(1), None), "{version}");
                 Ok(())
             })

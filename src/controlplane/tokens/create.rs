@@ -3,16 +3,17 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use rusqlite::params;
-use serde::Deserialize;
+use rusqlite::{Connection, Transaction, params};
+use serde::{Deserialize, Serialize};
 
 use super::grants::{EntityType, Grant, Home, MAX_ROLES, NewTokenRole};
 use super::issue::publish_token;
 use super::{Deed, Token, TokenType, check_description, written};
-use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
+use crate::controlplane::idempotency::IdempotencyKey;
 use crate::controlplane::organizations::{Name, check_name};
+use crate::controlplane::{ControlPlane, dual_control};
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
@@ -24,7 +25,7 @@ const MAX_SOURCES: usize = 64;
 const MAX_RATE: u32 = 1_000_000;
 
 /// What a new token needs.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewToken {
     /// Its name.
@@ -137,8 +138,34 @@ impl NewToken {
 }
 
 impl ControlPlane {
-    /// Creates a token and shows its value once.
-    pub fn create_token(&self, actor: &Actor, organization: &str, new: NewToken) -> Result<Token, Error> {
+    /// Creates a token and shows its value once. With a key, a repeat of the call creates no other.
+    pub fn create_token(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        new: NewToken,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Token, Error> {
+        self.store.write(|transaction| {
+            if let Some(made) = self.repeated(transaction, actor, organization, key)? {
+                return Ok(made);
+            }
+            let token = self.draft(transaction, actor, organization, new)?;
+            if token.kind == TokenKind::DirectAccess {
+                dual_control::not_needed(transaction, organization)?;
+            }
+            self.establish(transaction, actor, organization, token, key)
+        })
+    }
+
+    /// Everything about a new token but its value: whatever can be refused is refused here.
+    pub(in crate::controlplane) fn draft(
+        &self,
+        connection: &Connection,
+        actor: &Actor,
+        organization: &str,
+        new: NewToken,
+    ) -> Result<Token, Error> {
         if new.kind == TokenKind::DirectAccess {
             actor.may(Operation::ManageDirectAccess, organization)?;
         }
@@ -163,70 +190,83 @@ impl ControlPlane {
             updated_at: now,
             updated_by: actor.id.clone(),
             last_rotated_at: None,
+            last_used_at: None,
+            last_used_on: None,
             sources,
             rate_limit_per_minute: new.rate_limit_per_minute,
             generation: 1,
             grants: Vec::new(),
         };
-        self.store.write(|transaction| {
-            let home = Home {
-                organization,
-                entity_type: home_role.entity_type,
-                entity: &home_role.entity_id,
-                fixed: token.kind == TokenKind::DirectAccess,
+        let home = Home {
+            organization,
+            entity_type: home_role.entity_type,
+            entity: &home_role.entity_id,
+            fixed: token.kind == TokenKind::DirectAccess,
+        };
+        token.grants.push(Grant::new(connection, &home, &home_role)?);
+        token.managed_by(actor, organization, Deed::Create)?;
+        for role in &new.roles {
+            let grant = Grant::new(connection, &home, role)?;
+            if token.grants.iter().any(|other| other.same_place(&grant)) {
+                let detail = format!("{} has two roles; give it one", role.entity_id);
+                return Err(Error::invalid("roles", detail));
+            }
+            let operation = match grant.entity_type {
+                EntityType::Dag | EntityType::DagTag => Operation::AssignDagRoles,
+                _ => Operation::AssignTokens,
             };
-            token.grants.push(Grant::new(transaction, &home, &home_role)?);
-            token.managed_by(actor, organization, Deed::Create)?;
-            for role in &new.roles {
-                let grant = Grant::new(transaction, &home, role)?;
-                if token.grants.iter().any(|other| other.same_place(&grant)) {
-                    let detail = format!("{} has two roles; give it one", role.entity_id);
-                    return Err(Error::invalid("roles", detail));
-                }
-                let operation = match grant.entity_type {
-                    EntityType::Dag | EntityType::DagTag => Operation::AssignDagRoles,
-                    _ => Operation::AssignTokens,
-                };
-                actor.may(operation, grant.scope(organization))?;
-                token.grants.push(grant);
-            }
-            for grant in &token.grants {
-                grant.within(transaction, actor, organization)?;
-            }
-            self.issue(transaction, &mut token)?;
-            let home = token.home();
-            transaction.execute(
-                "INSERT INTO token (id, organization, name, description, type, kind, entity, role, role_version, workspace,
-                     generation, short, start_at, end_at, days, created_at, created_by, updated_at, updated_by,
-                     sources, rate_limit)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?16, ?17, ?18, ?19)",
-                params![
-                    token.id,
-                    organization,
-                    token.name,
-                    token.description,
-                    written(&token.token_type)?,
-                    written(&token.kind)?,
-                    home.entity,
-                    home.role,
-                    home.version,
-                    home.workspace,
-                    token.generation,
-                    token.short_token,
-                    token.start_at.unix(),
-                    token.end_at.map(Time::unix),
-                    days,
-                    now.unix(),
-                    actor.id,
-                    serde_json::to_string(&token.sources).map_err(std::io::Error::from)?,
-                    token.rate_limit_per_minute,
-                ],
-            )?;
-            for grant in &token.grants[1..] {
-                grant.insert(transaction, &token.id, actor, now.unix())?;
-            }
-            publish_token(transaction, &token, None)?;
-            token.shown(transaction, |_| true)
-        })
+            actor.may(operation, grant.scope(organization))?;
+            token.grants.push(grant);
+        }
+        for grant in &token.grants {
+            grant.within(connection, actor, organization)?;
+        }
+        Ok(token)
+    }
+
+    /// Gives a drafted token its value, keeps what is kept of it, and tells its data plane.
+    pub(in crate::controlplane) fn establish(
+        &self,
+        transaction: &Transaction<'_>,
+        actor: &Actor,
+        organization: &str,
+        mut token: Token,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Token, Error> {
+        self.issue(transaction, &mut token)?;
+        let (home, now) = (token.home(), token.created_at.unix());
+        transaction.execute(
+            "INSERT INTO token (id, organization, name, description, type, kind, entity, role, role_version, workspace,
+                 generation, short, start_at, end_at, days, created_at, created_by, updated_at, updated_by,
+                 sources, rate_limit)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?16, ?17, ?18, ?19)",
+            params![
+                token.id,
+                organization,
+                token.name,
+                token.description,
+                written(&token.token_type)?,
+                written(&token.kind)?,
+                home.entity,
+                home.role,
+                home.version,
+                home.workspace,
+                token.generation,
+                token.short_token,
+                token.start_at.unix(),
+                token.end_at.map(Time::unix),
+                token.expiry_period_in_days,
+                now,
+                actor.id,
+                serde_json::to_string(&token.sources).map_err(std::io::Error::from)?,
+                token.rate_limit_per_minute,
+            ],
+        )?;
+        for grant in &token.grants[1..] {
+            grant.insert(transaction, &token.id, actor, now)?;
+        }
+        publish_token(transaction, organization, &token, None)?;
+        self.repeatable(transaction, actor, &token, key)?;
+        token.shown(transaction, |_| true)
     }
 }

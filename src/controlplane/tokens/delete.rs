@@ -17,7 +17,7 @@ impl ControlPlane {
             let token = find(transaction, organization, id)?;
             token.managed_by(actor, organization, Deed::Delete)?;
             let now = self.now();
-            delete(transaction, &token, now, actor)
+            delete(transaction, organization, &token, now, actor)
         })
     }
 
@@ -37,17 +37,23 @@ impl ControlPlane {
             .collect::<Result<_, _>>()?;
         for id in ids {
             let token = find(transaction, organization, &id)?;
-            delete(transaction, &token, self.now(), actor)?;
+            delete(transaction, organization, &token, self.now(), actor)?;
         }
         transaction.execute("DELETE FROM token_role WHERE deployment = ?1", [deployment])?;
         Ok(())
     }
 }
 
-fn delete(transaction: &Transaction<'_>, token: &Token, now: Time, actor: &Actor) -> Result<(), Error> {
+fn delete(
+    transaction: &Transaction<'_>,
+    organization: &str,
+    token: &Token,
+    now: Time,
+    actor: &Actor,
+) -> Result<(), Error> {
     transaction.execute(
         "UPDATE token SET deleted_at = ?2, updated_by = ?3 WHERE id = ?1",
         params![token.id, now.unix(), actor.id],
     )?;
-    publish_token(transaction, token, Some(now))
+    publish_token(transaction, organization, token, Some(now))
 }

@@ -54,7 +54,7 @@ impl From<TokenType> for EntityType {
 }
 
 /// A role a token is to have. What else [`TokenRole`] shows is passed over, so that what was read can be sent back.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NewTokenRole {
     /// On what kind of thing.

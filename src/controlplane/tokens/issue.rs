@@ -18,7 +18,8 @@ impl ControlPlane {
             iss: self.issuer.clone(),
             sub: token.id.parse().map_err(|_| Error::NotFound("token"))?,
             aud: if direct { home.entity.clone() } else { self.issuer.clone() },
-            iat: self.now(),
+            // Kept, as everything else here is: the same generation is minted to the same value.
+            iat: token.last_rotated_at.unwrap_or(token.created_at),
             nbf: token.start_at,
             exp: token.end_at,
             generation: token.generation,
@@ -32,13 +33,17 @@ impl ControlPlane {
 }
 
 /// Tells the data plane of a direct-access token, with the versions of the roles it has. Of a standard token it holds
-/// nothing.
+/// nothing; that a value of one has stopped is told to all.
 pub(super) fn publish_token(
     transaction: &Transaction<'_>,
+    organization: &str,
     token: &Token,
     revoked_at: Option<Time>,
 ) -> Result<(), Error> {
-    let (TokenKind::DirectAccess, Some(expires_at)) = (token.kind, token.end_at) else { return Ok(()) };
+    let (TokenKind::DirectAccess, Some(expires_at)) = (token.kind, token.end_at) else {
+        let stopped = revoked_at.is_some() || token.generation > 1;
+        return if stopped { publish::standard_tokens_changed(transaction, organization) } else { Ok(()) };
+    };
     let deployment = &token.home().entity;
     let data_plane: String =
         transaction

@@ -7,6 +7,7 @@ pub(super) mod effective;
 mod grants;
 mod issue;
 mod list;
+mod repeat;
 mod revoke;
 mod roles;
 mod rotate;
@@ -27,6 +28,7 @@ use zeroize::Zeroizing;
 use self::grants::{Grant, besides};
 use super::authorization::{Actor, Operation};
 use super::error::Error;
+use super::precondition::entity_tag;
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
@@ -81,6 +83,10 @@ pub struct Token {
     pub updated_by: String,
     /// When it was last rotated.
     pub last_rotated_at: Option<Time>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<Time>,
+    /// For which deployment; or `control-plane`.
+    pub last_used_on: Option<String>,
     /// The networks it may be used from (CIDR); none: from anywhere.
     pub sources: Vec<String>,
     /// How often it may be used in a minute, on each host; none: without limit.
@@ -94,7 +100,7 @@ pub struct Token {
 
 const COLUMNS: &str = "id, name, description, type, kind, entity, role, generation, short, start_at, end_at, days, \
                        created_at, created_by, updated_at, updated_by, last_rotated_at, workspace, role_version, \
-                       sources, rate_limit";
+                       sources, rate_limit, last_used_at, last_used_on";
 
 fn word<T: for<'de> Deserialize<'de>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
     let text: String = row.get(index)?;
@@ -142,6 +148,8 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Token> {
             rusqlite::Error::FromSqlConversionFailure(19, rusqlite::types::Type::Text, error.into())
         })?,
         rate_limit_per_minute: row.get(20)?,
+        last_used_at: maybe(21)?,
+        last_used_on: row.get(22)?,
         generation: row.get(7)?,
         grants: vec![home],
     })
@@ -199,6 +207,11 @@ impl Token {
                     .into(),
             }),
         }
+    }
+
+    /// The entity tag of it as it is shown. That it is used does not change it.
+    pub fn etag(&self) -> Result<String, Error> {
+        entity_tag(&Self { token: None, last_used_at: None, last_used_on: None, ..self.clone() })
     }
 
     /// As the caller sees it: with those of its roles the caller may see, and not at all if there is none.

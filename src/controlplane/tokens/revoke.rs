@@ -35,7 +35,9 @@ impl ControlPlane {
         };
         let row = params![token, at.unix(), node];
         transaction.execute("UPDATE token SET deleted_at = ?2, updated_by = ?3 WHERE id = ?1", row)?;
-        publish_token(transaction, &found, Some(at))?;
+        let query = "SELECT organization FROM token WHERE id = ?1";
+        let organization: String = transaction.query_row(query, [token], |row| row.get(0))?;
+        publish_token(transaction, &organization, &found, Some(at))?;
         Ok(Outcome::Revoked)
     }
 }

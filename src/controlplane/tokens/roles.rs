@@ -5,9 +5,10 @@ use serde::Deserialize;
 
 use super::grants::{EntityType, Grant, Home, MAX_ROLES, NewTokenRole};
 use super::{Deed, Token, find};
-use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
+use crate::controlplane::precondition::IfMatch;
+use crate::controlplane::{ControlPlane, publish};
 
 /// All roles a token is to have, of those the caller may see.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
@@ -34,11 +35,13 @@ impl ControlPlane {
         organization: &str,
         id: &str,
         update: &RolesUpdate,
+        seen: &IfMatch,
     ) -> Result<Token, Error> {
         self.store.write(|transaction| {
             actor.may(Operation::SeeOrganization, organization)?;
             let token = find(transaction, organization, id)?;
             let token_seen = token.clone().shown_to(transaction, actor, organization)?;
+            seen.check(&token_seen.etag()?)?;
             token_seen.not_fixed()?;
             if update.roles.len() > MAX_ROLES {
                 return Err(Error::invalid("roles", format!("a token has at most {MAX_ROLES} roles")));
@@ -59,8 +62,8 @@ impl ControlPlane {
                 return Err(Error::invalid("roles", detail));
             }
             let before = &token.grants;
-            let seen = |grant: &&Grant| grant.seen_by(actor, organization).is_ok();
-            for gone in before[1..].iter().filter(seen) {
+            let visible = |grant: &&Grant| grant.seen_by(actor, organization).is_ok();
+            for gone in before[1..].iter().filter(visible) {
                 if !wanted.iter().any(|grant| grant.same_place(gone)) {
                     self.take(transaction, actor, organization, &token, gone)?;
                 }
@@ -92,7 +95,7 @@ impl ControlPlane {
             actor.may(granting(grant), grant.scope(organization))?;
             grant.insert(transaction, &token.id, actor, now)?;
         }
-        touch(transaction, token, actor, now)
+        touch(transaction, organization, token, actor, now)
     }
 
     /// Takes away a role that is not in the token's own scope.
@@ -106,7 +109,7 @@ impl ControlPlane {
     ) -> Result<(), Error> {
         actor.may(granting(grant), grant.scope(organization))?;
         grant.remove(transaction, &token.id)?;
-        touch(transaction, token, actor, self.now().unix())
+        touch(transaction, organization, token, actor, self.now().unix())
     }
 }
 
@@ -117,10 +120,16 @@ fn granting(grant: &Grant) -> Operation {
     }
 }
 
-fn touch(transaction: &Transaction<'_>, token: &Token, actor: &Actor, now: i64) -> Result<(), Error> {
+fn touch(
+    transaction: &Transaction<'_>,
+    organization: &str,
+    token: &Token,
+    actor: &Actor,
+    now: i64,
+) -> Result<(), Error> {
     transaction.execute(
         "UPDATE token SET updated_at = ?2, updated_by = ?3 WHERE id = ?1",
         params![token.id, now, actor.id],
     )?;
-    Ok(())
+    publish::standard_tokens_changed(transaction, organization)
 }

@@ -7,12 +7,23 @@ use super::{Deed, Token, find};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
+use crate::controlplane::idempotency::IdempotencyKey;
 
 impl ControlPlane {
     /// Gives a token a new value, shown once; the old one stops. Name, description and roles stay.
-    pub fn rotate_token(&self, actor: &Actor, organization: &str, id: &str) -> Result<Token, Error> {
+    /// With a key, a repeat of the call does not rotate it again.
+    pub fn rotate_token(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        id: &str,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Token, Error> {
         self.store.write(|transaction| {
             actor.may(Operation::SeeOrganization, organization)?;
+            if let Some(rotated) = self.repeated(transaction, actor, organization, key)? {
+                return Ok(rotated);
+            }
             let mut token = find(transaction, organization, id)?;
             token.managed_by(actor, organization, Deed::Rotate)?;
             // Whoever rotates a token holds it from then on.
@@ -28,7 +39,8 @@ impl ControlPlane {
                 "UPDATE token SET generation = ?2, short = ?3, last_rotated_at = ?4, updated_at = ?4, updated_by = ?5 WHERE id = ?1",
                 params![id, token.generation, token.short_token, now.unix(), actor.id],
             )?;
-            publish_token(transaction, &token, None)?;
+            publish_token(transaction, organization, &token, None)?;
+            self.repeatable(transaction, actor, &token, key)?;
             token.shown(transaction, |_| true)
         })
     }

@@ -8,6 +8,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
 use crate::controlplane::organizations::{Name, check_name};
+use crate::controlplane::precondition::IfMatch;
 
 /// What of a token can be updated.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
@@ -29,10 +30,13 @@ impl ControlPlane {
         organization: &str,
         id: &str,
         update: &TokenUpdate,
+        seen: &IfMatch,
     ) -> Result<Token, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
         self.store.write(|transaction| {
-            find(transaction, organization, id)?.managed_by(actor, organization, Deed::Update)?;
+            let token = find(transaction, organization, id)?;
+            token.managed_by(actor, organization, Deed::Update)?;
+            seen.check(&token.shown_to(transaction, actor, organization)?.etag()?)?;
             if let Some(name) = &update.name {
                 check_name("name", name)?;
             }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Administration, problem};
-use crate::dataplane::decide::{Decision, RequestFacts, Target, decide};
+use crate::dataplane::decide::{Decision, RequestFacts, Target};
 use crate::protocol::glass::GlassState;
 
 #[derive(Deserialize)]
@@ -65,9 +65,8 @@ pub(super) async fn check(State(administration): State<Arc<Administration>>, bod
     };
     let facts =
         RequestFacts { deployment, method: &question.method, uri: &question.uri, client: question.client };
-    let live = administration.replication.live();
     let token = question.token.as_ref().map(|token| token.trim().as_bytes());
-    let decision = decide(token, &facts, &live.snapshot(), live.now((administration.clock)()));
+    let decision = administration.authorizer.consider(token, &facts).await;
     Json(answer(decision, question.method.clone())).into_response()
 }
 

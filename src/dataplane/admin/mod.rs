@@ -29,6 +29,7 @@ pub use reload::{AskError, ask_for_reload};
 
 use super::Clock;
 use super::audit::AuditLog;
+use super::authorize::Authorizer;
 use super::glass::Keeper;
 use super::identity::Identity;
 use super::outage::Outages;
@@ -42,6 +43,8 @@ const MAX_BUNDLE: usize = 256 << 20;
 
 /// What administration works on.
 pub struct Administration {
+    /// What decides.
+    pub authorizer: Arc<Authorizer>,
     /// The replica.
     pub replication: Arc<Replication>,
     /// What was revoked on hosts of this data plane.

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 pub use reason::Reason;
 
-use super::routes::CanonicalPath;
-use super::snapshot::{Deployment, Grant, Granted, Local, Proved, Snapshot};
+use super::introspection::Introspection;
+use super::routes::{CanonicalPath, Match};
+use super::snapshot::{Deployment, Grant, Granted, Local, Permissions, Proved, Snapshot};
 use super::staleness::{AtLimit, Freshness};
 use crate::protocol::glass::GlassState;
 use crate::protocol::id::{DeploymentId, TokenId};
@@ -111,9 +112,22 @@ impl Decision {
     }
 }
 
-/// Decides.
+/// Decides on what this node holds. A standard token needs more.
 #[must_use]
 pub fn decide(token: Option<&[u8]>, facts: &RequestFacts<'_>, snapshot: &Snapshot, now: Now) -> Decision {
+    decide_introspected(token, None, facts, snapshot, now)
+}
+
+/// Decides with what the control plane says of a standard token. Of a direct-access token nobody is asked, and nothing
+/// that is said counts.
+#[must_use]
+pub fn decide_introspected(
+    token: Option<&[u8]>,
+    introspection: Option<&Introspection>,
+    facts: &RequestFacts<'_>,
+    snapshot: &Snapshot,
+    now: Now,
+) -> Decision {
     let mut decision = Decision {
         reason: Reason::Ok,
         token: None,
@@ -131,7 +145,7 @@ pub fn decide(token: Option<&[u8]>, facts: &RequestFacts<'_>, snapshot: &Snapsho
         mutating: !matches!(facts.method, "GET" | "HEAD"),
     };
     let step = Step { facts, now, decision: &mut decision };
-    if let Err(reason) = step.all(token, snapshot) {
+    if let Err(reason) = step.all(token, introspection, snapshot) {
         decision.reason = reason;
     }
     decision
@@ -144,10 +158,18 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    fn all(mut self, token: Option<&[u8]>, snapshot: &Snapshot) -> Result<(), Reason> {
+    fn all(
+        mut self,
+        token: Option<&[u8]>,
+        introspection: Option<&Introspection>,
+        snapshot: &Snapshot,
+    ) -> Result<(), Reason> {
         let bytes = token.filter(|bytes| !bytes.is_empty()).ok_or(Reason::TokenMissing)?;
         let proved = snapshot.proved.as_deref().ok_or(Reason::ReplicaMissing)?;
         let token = self.signature(bytes, proved)?;
+        if token.kind() == TokenKind::Standard {
+            return self.standard(&token, introspection, proved, &snapshot.local);
+        }
         let grant = Self::replica(&token, proved)?;
         self.decision.rate_limit = grant.record.rate_limit_per_minute;
         self.liveness(&token, grant, &snapshot.local)?;
@@ -172,9 +194,6 @@ impl Step<'_> {
     }
 
     fn replica<'s>(token: &VerifiedToken, proved: &'s Proved) -> Result<&'s Grant, Reason> {
-        if token.kind() == TokenKind::Standard {
-            return Err(Reason::NeedsControlPlane);
-        }
         if token.claims().iss != proved.head.head().iss {
             return Err(Reason::TokenUnknown);
         }
@@ -212,6 +231,16 @@ impl Step<'_> {
         proved: &'s Proved,
         local: &Local,
     ) -> Result<&'s Deployment, Reason> {
+        let deployment = self.target(proved)?;
+        self.decision.glass = Some(local.glass(deployment, self.now.effective()));
+        if token.claims().aud != deployment.id.as_str() || grant.record.deployment != deployment.id {
+            return Err(Reason::WrongDeployment);
+        }
+        Ok(deployment)
+    }
+
+    /// The deployment asked for.
+    fn target<'s>(&mut self, proved: &'s Proved) -> Result<&'s Deployment, Reason> {
         let id = match self.facts.deployment {
             Target::Id(id) => id,
             Target::Host(host) => {
@@ -221,10 +250,6 @@ impl Step<'_> {
         };
         let deployment = proved.deployments.get(id).ok_or(Reason::WrongDeployment)?;
         self.decision.deployment = Some(deployment.id.clone());
-        self.decision.glass = Some(local.glass(deployment, self.now.effective()));
-        if token.claims().aud != id || grant.record.deployment != deployment.id {
-            return Err(Reason::WrongDeployment);
-        }
         Ok(deployment)
     }
 
@@ -253,6 +278,39 @@ impl Step<'_> {
         if self.decision.glass == Some(GlassState::Sealed) { Err(Reason::GlassSealed) } else { Ok(()) }
     }
 
+    /// A standard token's way: what can be known here is, before the control plane's word counts.
+    fn standard(
+        &mut self,
+        token: &VerifiedToken,
+        introspection: Option<&Introspection>,
+        proved: &Proved,
+        local: &Local,
+    ) -> Result<(), Reason> {
+        let claims = token.claims();
+        if claims.iss != proved.head.head().iss {
+            return Err(Reason::TokenUnknown);
+        }
+        if local.revoked.contains_key(&claims.sub) {
+            return Err(Reason::TokenRevoked);
+        }
+        if !self.now.trusted() {
+            return Err(Reason::ClockUntrusted);
+        }
+        if claims.exp.is_some_and(|exp| self.now.effective() >= exp) {
+            return Err(Reason::TokenExpired);
+        }
+        if self.now.wall < claims.nbf {
+            return Err(Reason::TokenNotYetValid);
+        }
+        let deployment = self.target(proved)?;
+        let said = introspection.filter(|said| said.concerns(claims, &deployment.id));
+        let permissions = &said.ok_or(Reason::NeedsControlPlane)?.permissions;
+        let permissions = permissions.as_ref().ok_or(Reason::TokenRevoked)?;
+        let path = CanonicalPath::parse(self.facts.uri).map_err(|_| Reason::PathInvalid)?;
+        let found = self.route(deployment, &path)?;
+        self.allowed(permissions, &found, deployment)
+    }
+
     fn permission(
         &mut self,
         token: &VerifiedToken,
@@ -260,16 +318,33 @@ impl Step<'_> {
         deployment: &Deployment,
     ) -> Result<(), Reason> {
         let path = CanonicalPath::parse(self.facts.uri).map_err(|_| Reason::PathInvalid)?;
-        self.decision.path = Some(path.as_str().to_owned());
-        let routes = deployment.routes.as_ref().ok_or(Reason::RouteUnknown)?;
-        let found = routes.find(self.facts.method, &path).ok_or(Reason::RouteUnknown)?;
-        self.decision.route = Some(Arc::clone(&found.route.template));
-        self.decision.permission = Some(found.route.permission);
-        self.decision.mutating = found.route.mutating;
+        let found = self.route(deployment, &path)?;
         if token.claims().role.as_ref() != Some(&grant.record.role) {
             return Err(Reason::RoleMismatch);
         }
-        let permissions = grant.permissions.as_ref().ok_or(Reason::RoleMismatch)?;
+        self.allowed(grant.permissions.as_ref().ok_or(Reason::RoleMismatch)?, &found, deployment)
+    }
+
+    fn route<'m, 'p>(
+        &mut self,
+        deployment: &'m Deployment,
+        path: &'p CanonicalPath<'_>,
+    ) -> Result<Match<'m, 'p>, Reason> {
+        self.decision.path = Some(path.as_str().to_owned());
+        let routes = deployment.routes.as_ref().ok_or(Reason::RouteUnknown)?;
+        let found = routes.find(self.facts.method, path).ok_or(Reason::RouteUnknown)?;
+        self.decision.route = Some(Arc::clone(&found.route.template));
+        self.decision.permission = Some(found.route.permission);
+        self.decision.mutating = found.route.mutating;
+        Ok(found)
+    }
+
+    fn allowed(
+        &mut self,
+        permissions: &Permissions,
+        found: &Match<'_, '_>,
+        deployment: &Deployment,
+    ) -> Result<(), Reason> {
         self.decision.granted = permissions.granted();
         let allowed = permissions.on(found.dag, &deployment.tags);
         if found.route.permissions.is_subset(allowed) { Ok(()) } else { Err(Reason::PermissionDenied) }

@@ -31,7 +31,9 @@ impl Entries {
                 _ => return Ok(()),
             },
             RecordKind::Role => None,
-            RecordKind::Deployment | RecordKind::DagTags | RecordKind::Node => return Ok(()),
+            RecordKind::Deployment | RecordKind::DagTags | RecordKind::Node | RecordKind::StandardTokens => {
+                return Ok(());
+            }
         };
         let (proved, generation, revoked) = match &token {
             Some(token) => (token.grant_digest().to_vec(), token.generation, token.revoked_at.is_some()),

@@ -1,0 +1,278 @@
+//! Requests: what one owner asked for, and what became of it.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::set;
+use crate::controlplane::ControlPlane;
+use crate::controlplane::authorization::{Actor, Operation};
+use crate::controlplane::error::Error;
+use crate::controlplane::page::Page;
+use crate::controlplane::tokens::{NewToken, Token};
+use crate::protocol::time::Time;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RequestKind {
+    /// A direct-access token.
+    DirectAccessToken,
+    /// That no second owner is needed any more.
+    EndDualControl,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RequestState {
+    /// Another owner has to decide.
+    Pending,
+    /// The one who asked has to collect the token.
+    Approved,
+    /// It was carried out.
+    Done,
+    /// Another owner said no.
+    Rejected,
+    /// Nobody decided in time, or the token was not collected in time.
+    Expired,
+}
+
+/// A request.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// Its id.
+    pub id: String,
+    /// What is asked for.
+    pub kind: RequestKind,
+    /// What became of it.
+    pub state: RequestState,
+    /// The token that is asked for, as in the call that creates one.
+    #[schema(value_type = Object)]
+    pub request: Box<RawValue>,
+    /// Who asked.
+    pub requested_by: String,
+    /// When.
+    pub requested_at: Time,
+    /// Until when it can be approved; once it is, until when the token can be collected.
+    pub expires_at: Time,
+    /// Who decided.
+    pub decided_by: Option<String>,
+    /// When.
+    pub decided_at: Option<Time>,
+    /// Why it was rejected.
+    pub reason: Option<String>,
+    /// The token that was made.
+    pub token_id: Option<String>,
+}
+
+/// A page of requests.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestPage {
+    /// The requests, newest first.
+    pub requests: Vec<Request>,
+    /// How many there are in all.
+    pub total_count: u64,
+    /// How many were skipped.
+    pub offset: u64,
+    /// How many fit on the page.
+    pub limit: u64,
+}
+
+/// Which requests are asked for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RequestFilter {
+    /// In this state.
+    pub state: Option<RequestState>,
+}
+
+const COLUMNS: &str = "id, kind, body, requested_by, requested_at, expires_at, decided_by, decided_at, reason, token,
+    CASE WHEN carried_out_at IS NOT NULL THEN 'DONE' WHEN approved = 0 THEN 'REJECTED' WHEN expires_at <= :now THEN 'EXPIRED'
+         WHEN approved = 1 THEN 'APPROVED' ELSE 'PENDING' END AS state";
+
+fn word<T: for<'de> Deserialize<'de>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(index)?;
+    serde_json::from_value(text.into()).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, error.into())
+    })
+}
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<Request> {
+    let body: String = row.get(2)?;
+    Ok(Request {
+        id: row.get(0)?,
+        kind: word(row, 1)?,
+        state: word(row, 10)?,
+        request: RawValue::from_string(body).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error.into())
+        })?,
+        requested_by: row.get(3)?,
+        requested_at: Time::from_unix(row.get(4)?),
+        expires_at: Time::from_unix(row.get(5)?),
+        decided_by: row.get(6)?,
+        decided_at: row.get::<_, Option<i64>>(7)?.map(Time::from_unix),
+        reason: row.get(8)?,
+        token_id: row.get(9)?,
+    })
+}
+
+fn find(connection: &Connection, organization: &str, id: &str, now: Time) -> Result<Request, Error> {
+    let query = format!("SELECT {COLUMNS} FROM request WHERE organization = :organization AND id = :id");
+    let of = named_params! { ":organization": organization, ":id": id, ":now": now.unix() };
+    connection.query_row(&query, of, read_row).optional()?.ok_or(Error::NotFound("request"))
+}
+
+/// Dual control is between people: what a token does, whoever holds it does.
+fn person(connection: &Connection, actor: &Actor) -> Result<(), Error> {
+    let query = "SELECT EXISTS (SELECT 1 FROM user WHERE id = ?1 AND deleted_at IS NULL)";
+    if connection.query_row(query, [&actor.id], |row| row.get(0))? {
+        return Ok(());
+    }
+    let detail = "where two owners are needed, people ask and approve, not API tokens".into();
+    Err(Error::Forbidden { code: "people_only", detail })
+}
+
+impl Request {
+    fn is(&self, state: RequestState) -> Result<(), Error> {
+        if self.state == state {
+            return Ok(());
+        }
+        let is = match self.state {
+            RequestState::Pending => "has not been approved yet",
+            RequestState::Approved => "has been approved already",
+            RequestState::Done => "has been carried out already",
+            RequestState::Rejected => "was rejected",
+            RequestState::Expired => "has expired; ask again",
+        };
+        Err(Error::Conflict { code: "request_state", detail: format!("the request {is}") })
+    }
+}
+
+impl ControlPlane {
+    /// Asks for a direct-access token where a second owner is needed.
+    pub fn request_token(&self, actor: &Actor, organization: &str, new: &NewToken) -> Result<Request, Error> {
+        self.store.note(|transaction| {
+            // What could not be made is not worth anybody's approval.
+            self.draft(transaction, actor, organization, new.clone())?;
+            let body = serde_json::to_string(new).map_err(std::io::Error::from)?;
+            self.ask_for(transaction, actor, organization, RequestKind::DirectAccessToken, &body)
+        })
+    }
+
+    pub(super) fn ask_for(
+        &self,
+        transaction: &Transaction<'_>,
+        actor: &Actor,
+        organization: &str,
+        kind: RequestKind,
+        body: &str,
+    ) -> Result<Request, Error> {
+        person(transaction, actor)?;
+        let (id, now) = (self.new_id("req_"), self.now());
+        let period = super::period(transaction, organization)?.unwrap_or(86_400);
+        let kind = match kind {
+            RequestKind::DirectAccessToken => "DIRECT_ACCESS_TOKEN",
+            RequestKind::EndDualControl => "END_DUAL_CONTROL",
+        };
+        transaction.execute(
+            "INSERT INTO request (id, organization, kind, body, requested_by, requested_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![id, organization, kind, body, actor.id, now.unix(), now.plus(period).unix()],
+        )?;
+        find(transaction, organization, &id, now)
+    }
+
+    /// Lists requests, newest first.
+    pub fn list_requests(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        filter: RequestFilter,
+        page: Page,
+    ) -> Result<RequestPage, Error> {
+        actor.may(Operation::ManageDirectAccess, organization)?;
+        let Page { offset, limit } = page.check()?;
+        let state = filter.state.and_then(|state| serde_json::to_value(state).ok());
+        let state = state.as_ref().and_then(serde_json::Value::as_str);
+        let of = named_params! { ":organization": organization, ":now": self.now().unix(), ":state": state };
+        self.store.read(|connection| {
+            let matching = format!(
+                "FROM (SELECT {COLUMNS}, rowid AS number FROM request WHERE organization = :organization)
+                 WHERE :state IS NULL OR state = :state"
+            );
+            let count = format!("SELECT count(*) {matching}");
+            let total_count = connection.prepare_cached(&count)?.query_row(of, |row| row.get(0))?;
+            let query = format!("SELECT * {matching} ORDER BY number DESC LIMIT {limit} OFFSET {offset}");
+            let mut rows = connection.prepare(&query)?;
+            let requests = rows.query_map(of, read_row)?.collect::<Result<_, _>>()?;
+            Ok(RequestPage { requests, total_count, offset, limit })
+        })
+    }
+
+    /// Shows a request.
+    pub fn show_request(&self, actor: &Actor, organization: &str, id: &str) -> Result<Request, Error> {
+        actor.may(Operation::ManageDirectAccess, organization)?;
+        self.store.read(|connection| find(connection, organization, id, self.now()))
+    }
+
+    /// Approves or rejects what another owner asked for.
+    pub fn decide_request(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        id: &str,
+        approved: bool,
+        reason: Option<&str>,
+    ) -> Result<Request, Error> {
+        actor.may(Operation::ManageDirectAccess, organization)?;
+        if reason.is_some_and(|reason| reason.chars().count() > 500) {
+            return Err(Error::invalid("reason", "use at most 500 characters"));
+        }
+        let now = self.now();
+        self.store.note(|transaction| {
+            person(transaction, actor)?;
+            let request = find(transaction, organization, id, now)?;
+            // Who asked may think better of it, but not approve.
+            if approved && request.requested_by == actor.id {
+                let detail = "this is your own request; another Organization Owner has to approve it".into();
+                return Err(Error::Forbidden { code: "own_request", detail });
+            }
+            request.is(RequestState::Pending)?;
+            let period = super::period(transaction, organization)?.unwrap_or(86_400);
+            transaction.execute(
+                "UPDATE request SET decided_by = ?2, decided_at = ?3, approved = ?4, reason = ?5,
+                     expires_at = CASE WHEN ?4 THEN ?6 ELSE expires_at END WHERE id = ?1",
+                params![id, actor.id, now.unix(), approved, reason, now.plus(period).unix()],
+            )?;
+            if approved && request.kind == RequestKind::EndDualControl {
+                set(transaction, organization, None)?;
+                let row = params![id, now.unix()];
+                transaction.execute("UPDATE request SET carried_out_at = ?2 WHERE id = ?1", row)?;
+            }
+            find(transaction, organization, id, now)
+        })
+    }
+
+    /// Makes the token that was asked for and approved, and shows its value once, to the one who asked.
+    pub fn collect_request(&self, actor: &Actor, organization: &str, id: &str) -> Result<Token, Error> {
+        actor.may(Operation::ManageDirectAccess, organization)?;
+        let now = self.now();
+        self.store.write(|transaction| {
+            let request = find(transaction, organization, id, now)?;
+            if request.requested_by != actor.id {
+                let detail = "only the one who asked for this token can collect it".into();
+                return Err(Error::Forbidden { code: "not_your_request", detail });
+            }
+            request.is(RequestState::Approved)?;
+            let new = serde_json::from_str(request.request.get()).map_err(std::io::Error::from)?;
+            let draft = self.draft(transaction, actor, organization, new)?;
+            let token = self.establish(transaction, actor, organization, draft, None)?;
+            let row = params![id, now.unix(), token.id];
+            transaction.execute("UPDATE request SET carried_out_at = ?2, token = ?3 WHERE id = ?1", row)?;
+            Ok(token)
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! Calls about dual control: the setting, and what waits for a second owner.
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{Body, Control, answer, off_reactor, tokens, written};
+use crate::controlplane::authorization::Actor;
+use crate::controlplane::dual_control::{Changed, DualControl, Request, RequestFilter, RequestPage};
+use crate::controlplane::page::Page;
+use crate::controlplane::tokens::Token;
+
+/// Shows whether a direct-access token needs two owners.
+#[utoipa::path(get, path = "/dual-control", responses((status = 200, body = DualControl)))]
+pub(super) async fn show_dual_control(
+    State(control): Control,
+    actor: Actor,
+    Path(organization): Path<String>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| c.show_dual_control(&actor, &organization)).await
+}
+
+/// Says whether a direct-access token needs two owners. To end it, another owner has to approve.
+#[utoipa::path(post, path = "/dual-control", request_body = DualControl,
+    responses((status = 200, body = DualControl), (status = 202, body = Request)))]
+pub(super) async fn set_dual_control(
+    State(control): Control,
+    actor: Actor,
+    Path(organization): Path<String>,
+    Body(wanted): Body<DualControl>,
+) -> Response {
+    match off_reactor(&control, move |c| c.set_dual_control(&actor, &organization, wanted)).await {
+        Ok(Changed::Now(setting)) => written(StatusCode::OK, &setting),
+        Ok(Changed::Requested(request)) => written(StatusCode::ACCEPTED, &request),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Lists what was asked for where two owners are needed, newest first.
+#[utoipa::path(get, path = "/token-requests", params(RequestFilter, Page), responses((status = 200, body = RequestPage)))]
+pub(super) async fn list_requests(
+    State(control): Control,
+    actor: Actor,
+    Path(organization): Path<String>,
+    Query(filter): Query<RequestFilter>,
+    Query(page): Query<Page>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| c.list_requests(&actor, &organization, filter, page)).await
+}
+
+/// Shows a request.
+#[utoipa::path(get, path = "/token-requests/{id}", responses((status = 200, body = Request)))]
+pub(super) async fn show_request(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| c.show_request(&actor, &organization, &id)).await
+}
+
+/// Approves what another owner asked for.
+#[utoipa::path(post, path = "/token-requests/{id}/approve", responses((status = 200, body = Request)))]
+pub(super) async fn approve_request(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| c.decide_request(&actor, &organization, &id, true, None)).await
+}
+
+/// Why a request is rejected.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rejection {
+    /// In words.
+    #[schema(max_length = 500)]
+    reason: Option<String>,
+}
+
+/// Rejects a request.
+#[utoipa::path(post, path = "/token-requests/{id}/reject", request_body = Rejection, responses((status = 200, body = Request)))]
+pub(super) async fn reject_request(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+    Body(rejection): Body<Rejection>,
+) -> Response {
+    answer(&control, StatusCode::OK, move |c| {
+        c.decide_request(&actor, &organization, &id, false, rejection.reason.as_deref())
+    })
+    .await
+}
+
+/// Makes the token that was approved; the answer shows its value once, to the one who asked.
+#[utoipa::path(post, path = "/token-requests/{id}/collect", responses((status = 201, body = Token)))]
+pub(super) async fn collect_request(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+) -> Response {
+    tokens::shown(&control, StatusCode::CREATED, move |c| c.collect_request(&actor, &organization, &id)).await
+}

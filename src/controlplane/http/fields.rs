@@ -1,0 +1,58 @@
+//! Header fields that say how a call is meant.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+
+use crate::controlplane::error::Error;
+use crate::controlplane::idempotency::IdempotencyKey;
+use crate::controlplane::precondition::IfMatch;
+
+/// The field of an idempotency key.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// What a call is, for telling a repeat from another call: SHA-256 of method, path and body.
+#[derive(Clone, Copy)]
+pub(super) struct Fingerprint(pub(super) [u8; 32]);
+
+/// The key of a call that may be repeated, if it has one.
+pub(super) struct Repeatable(pub(super) Option<IdempotencyKey>);
+
+/// The one value of a field; none where it is not there.
+fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Error> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            value.to_str().map(Some).map_err(|_| Error::Malformed(format!("the field {name} is not ASCII")))
+        }
+        (Some(_), Some(_)) => Err(Error::Malformed(format!("the field {name} is there more than once"))),
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Repeatable {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        let Some(value) = one(&parts.headers, IDEMPOTENCY_KEY)? else { return Ok(Self(None)) };
+        // A string of structured fields (RFC 9651), as the draft has it; many clients leave the quotes out.
+        let key = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+        let plain = (1..=255).contains(&key.len())
+            && key.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\".contains(&b));
+        if !plain {
+            let detail = "an idempotency key is 1 to 255 printable characters, such as a UUID";
+            return Err(Error::Malformed(detail.into()));
+        }
+        let fingerprint = parts.extensions.get::<Fingerprint>();
+        let Some(Fingerprint(fingerprint)) = fingerprint else { return Ok(Self(None)) };
+        Ok(Self(Some(IdempotencyKey { key: key.to_owned(), fingerprint: *fingerprint })))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        Ok(Self(one(&parts.headers, header::IF_MATCH.as_str())?.map(str::to_owned)))
+    }
+}

@@ -1,0 +1,54 @@
+//! Optimistic concurrency (RFC 9110 section 13.1): what is changed is what was seen, if the caller says what was seen.
+
+use base64::Engine as _;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::error::Error;
+use crate::protocol::jws::BASE64URL;
+
+/// The entity tag of what is shown: the same bytes, the same tag.
+pub(super) fn entity_tag<T: Serialize>(shown: &T) -> Result<String, Error> {
+    let bytes = serde_json::to_vec(shown).map_err(std::io::Error::from)?;
+    Ok(format!("\"{}\"", BASE64URL.encode(&Sha256::digest(bytes)[..16])))
+}
+
+/// What the caller has seen: the field `If-Match`. Without it, anything will do.
+#[derive(Clone, Debug, Default)]
+pub struct IfMatch(pub Option<String>);
+
+impl IfMatch {
+    /// Refuses a change of what has changed since the caller saw it.
+    pub(super) fn check(&self, tag: &str) -> Result<(), Error> {
+        match &self.0 {
+            Some(seen)
+                if !seen.split(',').any(|seen| matches!(seen.trim(), seen if seen == tag || seen == "*")) =>
+            {
+                Err(Error::Stale)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_was_seen_must_be_what_is() {
+        let tag = entity_tag(&1).unwrap();
+        assert_ne!(tag, entity_tag(&2).unwrap());
+        for (seen, good) in [
+            (None, true),
+            (Some("*".into()), true),
+            (Some(format!("\"x\", {tag}")), true),
+            (Some("\"x\"".into()), false),
+        ] {
+            assert_eq!(IfMatch(seen.clone()).check(&tag).is_ok(), good, "{seen:?}");
+        }
+        // A weak tag says that something is about the same, which is not enough here.
+        assert!(IfMatch(Some(format!("W/{tag}"))).check(&tag).is_err());
+    }
+}

@@ -1,0 +1,37 @@
+//! When a token was last used, and for what. Written at most once a minute for each token: it tells people what is still
+//! needed, and is no record of uses.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::ControlPlane;
+use super::error::Error;
+use crate::protocol::time::Time;
+
+/// How much later a use must be to be written down, in seconds.
+const COARSE: i64 = 60;
+
+impl ControlPlane {
+    /// A token was used at `at`, for `on`: a deployment's id, or `control-plane`.
+    pub fn used(&self, token: &str, at: Time, on: &str) -> Result<(), Error> {
+        let known: Option<Option<i64>> = self.store.read(|connection| {
+            let mut query = connection.prepare_cached("SELECT last_used_at FROM token WHERE id = ?1")?;
+            Ok(query.query_row([token], |row| row.get(0)).optional()?)
+        })?;
+        let news = known.is_some_and(|before| before.is_none_or(|before| at.unix() >= before + COARSE));
+        if !news {
+            return Ok(());
+        }
+        self.store.note(|transaction| note(transaction, token, at, on))
+    }
+}
+
+/// Writes a use down, unless a later one is known.
+pub(super) fn note(transaction: &Transaction<'_>, token: &str, at: Time, on: &str) -> Result<(), Error> {
+    transaction
+        .prepare_cached(
+            "UPDATE token SET last_used_at = ?2, last_used_on = ?3
+             WHERE id = ?1 AND (last_used_at IS NULL OR last_used_at < ?2)",
+        )?
+        .execute(params![token, at.unix(), on])?;
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! What the control plane says of a standard token, asked a moment ago (RFC 7662).
+//!
+//! An answer is kept for some seconds, and only while the replica stays at the version at which it was asked for: whatever
+//! the control plane changes about standard tokens moves the replica on, and with it every older answer is void. Nothing
+//! about a token's value is kept but its hash. A direct-access token never comes here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+use zeroize::Zeroizing;
+
+use super::Clock;
+use super::live::Live;
+use super::proof::Prover;
+use super::snapshot::Permissions;
+use super::upstream::Upstream;
+use crate::protocol::event::Connectivity;
+use crate::protocol::id::{DeploymentId, TokenId};
+use crate::protocol::permission::PermissionSet;
+use crate::protocol::token::{Claims, DagTarget};
+
+/// Answers that are kept.
+const KEPT: usize = 10_000;
+/// Questions under way at once; others wait for one of them to be answered.
+const AT_ONCE: usize = 32;
+/// How long nobody is asked after nobody answered.
+const REST: Duration = Duration::from_secs(2);
+
+/// What was said of a standard token, for one deployment.
+pub struct Introspection {
+    about: Option<(TokenId, u32, DeploymentId)>,
+    /// None: the token is not alive.
+    pub(super) permissions: Option<Permissions>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    active: bool,
+    sub: Option<TokenId>,
+    #[serde(rename = "gen")]
+    generation: Option<u32>,
+    deployment: Option<DeploymentId>,
+    permissions: Option<PermissionSet>,
+    #[serde(default)]
+    dags: Vec<OnDags>,
+}
+
+#[derive(Deserialize)]
+struct OnDags {
+    #[serde(flatten)]
+    target: DagTarget,
+    permissions: PermissionSet,
+}
+
+impl Introspection {
+    /// Reads an answer. What is not understood says nothing.
+    #[must_use]
+    pub fn read(answer: &[u8]) -> Option<Self> {
+        let answer: Answer = serde_json::from_slice(answer).ok()?;
+        if !answer.active {
+            return Some(Self { about: None, permissions: None });
+        }
+        let about = (answer.sub?, answer.generation?, answer.deployment?);
+        let dags = answer.dags.into_iter().map(|dag| (dag.target, dag.permissions)).collect();
+        Some(Self {
+            about: Some(about),
+            permissions: Some(Permissions { deployment: answer.permissions?, dags }),
+        })
+    }
+
+    /// Whether it is about this value of this token on this deployment; that a token is not alive is about all of it.
+    pub(super) fn concerns(&self, claims: &Claims, deployment: &DeploymentId) -> bool {
+        self.about.as_ref().is_none_or(|(token, generation, on)| {
+            *token == claims.sub && *generation == claims.generation && on == deployment
+        })
+    }
+}
+
+/// A token and a deployment, as a hash.
+type Key = [u8; 32];
+
+fn key(token: &[u8], deployment: &DeploymentId) -> Key {
+    let mut hash = Sha256::new_with_prefix((token.len() as u64).to_be_bytes());
+    hash.update(token);
+    hash.update(deployment.as_str());
+    hash.finalize().into()
+}
+
+struct Kept {
+    introspection: Arc<Introspection>,
+    until: Instant,
+}
+
+/// Answers, all from one version of the replica.
+#[derive(Default)]
+struct Cache {
+    version: u64,
+    answers: HashMap<Key, Kept>,
+}
+
+impl Cache {
+    /// An answer from this version that is not too old.
+    fn get(&mut self, version: u64, key: &Key, now: Instant) -> Option<Arc<Introspection>> {
+        if self.version != version {
+            self.answers.clear();
+            self.version = version;
+        }
+        self.answers.get(key).filter(|kept| now < kept.until).map(|kept| Arc::clone(&kept.introspection))
+    }
+
+    fn put(&mut self, version: u64, key: Key, kept: Kept, now: Instant) {
+        if self.version != version {
+            return;
+        }
+        if self.answers.len() >= KEPT {
+            self.answers.retain(|_, kept| now < kept.until);
+        }
+        // Full of answers that are still good: better to ask again than to grow.
+        if self.answers.len() >= KEPT {
+            self.answers.clear();
+        }
+        self.answers.insert(key, kept);
+    }
+}
+
+/// What asks the control plane about standard tokens.
+pub struct Introspector {
+    live: Arc<Live>,
+    upstream: Arc<Upstream>,
+    prover: Arc<Prover>,
+    clock: Clock,
+    runtime: Handle,
+    lifetime: Duration,
+    patience: Duration,
+    cache: Mutex<Cache>,
+    questions: Arc<Semaphore>,
+    silent: Mutex<Option<Instant>>,
+}
+
+impl Introspector {
+    /// Asks through `upstream` on the runtime this is called in. Answers are kept for `lifetime`, and waited for for
+    /// `patience`.
+    pub fn new(
+        live: Arc<Live>,
+        upstream: Arc<Upstream>,
+        prover: Arc<Prover>,
+        clock: Clock,
+        lifetime: Duration,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            live,
+            upstream,
+            prover,
+            clock,
+            runtime: Handle::current(),
+            lifetime,
+            patience,
+            cache: Mutex::default(),
+            questions: Arc::new(Semaphore::new(AT_ONCE)),
+            silent: Mutex::default(),
+        }
+    }
+
+    /// What the control plane says of a token whose signature held, for a deployment; `version` is that of the replica in
+    /// force. None: nobody says anything, or not in time.
+    pub async fn ask(
+        &self,
+        token: &[u8],
+        deployment: &DeploymentId,
+        version: u64,
+    ) -> Option<Arc<Introspection>> {
+        let key = key(token, deployment);
+        if let Some(known) = self.known(version, &key) {
+            return Some(known);
+        }
+        if self.live.connectivity() == Connectivity::Offline || self.rests() {
+            return None;
+        }
+        let asked = timeout(self.patience, self.ask_once(token, deployment, version, key)).await;
+        if let Ok(Ok(answer)) = asked {
+            return answer;
+        }
+        *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        None
+    }
+
+    /// Whether nobody answered a moment ago.
+    fn rests(&self) -> bool {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.is_some_and(|since| since.elapsed() < REST)
+    }
+
+    fn known(&self, version: u64, key: &Key) -> Option<Arc<Introspection>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(version, key, Instant::now())
+    }
+
+    /// An error: nobody answered.
+    async fn ask_once(
+        &self,
+        token: &[u8],
+        deployment: &DeploymentId,
+        version: u64,
+        key: Key,
+    ) -> Result<Option<Arc<Introspection>>, ()> {
+        let _turn = self.questions.acquire().await.map_err(|_| ())?;
+        // Whoever had the turn before may have asked the same.
+        if let Some(known) = self.known(version, &key) {
+            return Ok(Some(known));
+        }
+        // A token is base64url and dots, since it could be verified; an id is letters, digits, `_` and `-`.
+        let token = std::str::from_utf8(token).map_err(|_| ())?;
+        let form =
+            Zeroizing::new(format!("token={token}&token_type_hint=access_token&deployment={deployment}"));
+        let (upstream, proof) = (Arc::clone(&self.upstream), self.prover.upstream((self.clock)()));
+        // On the daemon's own runtime: a connection must not end with the worker that happened to open it.
+        let answer = self.runtime.spawn(async move { upstream.form("/v1/introspect", &proof, &form).await });
+        let answer = answer.await.map_err(|_| ())?;
+        let answer =
+            answer.map_err(|error| tracing::debug!(%error, "a standard token could not be asked about"))?;
+        let Some(introspection) = Introspection::read(&answer) else { return Ok(None) };
+        let introspection = Arc::new(introspection);
+        let now = Instant::now();
+        let kept = Kept { introspection: Arc::clone(&introspection), until: now + self.lifetime };
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).put(version, key, kept, now);
+        Ok(Some(introspection))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn kept(now: Instant) -> Kept {
+        let introspection = Arc::new(Introspection::read(br#"{"active":false}"#).unwrap());
+        Kept { introspection, until: now + Duration::from_secs(30) }
+    }
+
+    #[test]
+    fn an_answer_is_good_for_its_version_and_its_time() {
+        let (mut cache, now) = (Cache::default(), Instant::now());
+        assert!(cache.get(7, &[1; 32], now).is_none());
+        cache.put(7, [1; 32], kept(now), now);
+        assert!(cache.get(7, &[1; 32], now).is_some());
+        assert!(cache.get(7, &[1; 32], now + Duration::from_secs(30)).is_none());
+        assert!(cache.get(8, &[1; 32], now).is_none());
+        assert!(cache.get(7, &[1; 32], now).is_none(), "what was emptied stays empty");
+        // An answer to a question of an older version comes too late.
+        cache.put(6, [1; 32], kept(now), now);
+        assert!(cache.get(7, &[1; 32], now).is_none());
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let (mut cache, now) = (Cache::default(), Instant::now());
+        for number in 0..2 * KEPT as u64 {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&number.to_be_bytes());
+            cache.put(0, key, kept(now), now);
+            assert!(cache.answers.len() <= KEPT);
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_says_nothing() {
+        for bad in [
+            "",
+            "[]",
+            r#"{"active":"yes"}"#,
+            r#"{"active":true}"#,
+            r#"{"active":true,"sub":"tok_a","gen":1,"deployment":"dep_a"}"#,
+            r#"{"active":true,"sub":"tok_a","gen":1,"deployment":"dep_a","permissions":["deployment.everything"]}"#,
+        ] {
+            assert!(Introspection::read(bad.as_bytes()).is_none(), "{bad}");
+        }
+    }
+}
