@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use rusqlite::{Row, params};
+use rusqlite::{Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -84,7 +84,7 @@ pub struct Entry {
     /// The id of what it was about.
     pub target: Option<String>,
     /// What was asked for.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     pub request: Option<Box<RawValue>>,
     /// What came of it.
     pub outcome: Outcome,
@@ -149,6 +149,23 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
         status,
         code: row.get(9)?,
     })
+}
+
+/// Writes down what was done by somebody who is no user and no token, in the transaction that does it.
+pub(super) fn done(
+    transaction: &Transaction<'_>,
+    organization: &str,
+    who: (&str, &str),
+    call: &str,
+    target: &str,
+    now: Time,
+) -> Result<(), Error> {
+    transaction.execute(
+        "INSERT INTO audit_log (organization, at, actor, actor_name, call, target, status)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 200)",
+        params![organization, now.unix(), who.0, who.1, call, target],
+    )?;
+    Ok(())
 }
 
 impl ControlPlane {

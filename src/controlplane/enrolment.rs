@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::ControlPlane;
+use super::audit_log;
 use super::authorization::{Actor, Operation};
 use super::error::Error;
 use super::organizations::{Name, check_name};
@@ -164,6 +165,10 @@ impl ControlPlane {
             let id = self.insert_node(transaction, &data_plane, &enrolment.name, &key)?;
             transaction
                 .execute("UPDATE enrolment SET node = ?2 WHERE hash = ?1", params![hash.as_slice(), id])?;
+            let query = "SELECT organization FROM data_plane WHERE id = ?1";
+            let organization: String = transaction.query_row(query, [&data_plane], |row| row.get(0))?;
+            let who = (id.as_str(), enrolment.name.as_str());
+            audit_log::done(transaction, &organization, who, "POST /v1/enrol", &id, now)?;
             Ok(answer(id))
         })
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::ControlPlane;
+use super::audit_log;
 use super::authorization::{Actor, Operation, OrganizationRole};
 use super::error::Error;
 use super::users::NewUser;
@@ -83,7 +84,11 @@ impl ControlPlane {
             let row = params![organization_id, organization, now.unix()];
             transaction
                 .execute("INSERT INTO organization (id, name, created_at) VALUES (?1, ?2, ?3)", row)?;
-            self.insert_user(transaction, &organization_id, &owner)
+            let user = self.insert_user(transaction, &organization_id, &owner)?;
+            // Whoever has the keys: there is no user before the first.
+            let who = ("halligan-control", "halligan-control init");
+            audit_log::done(transaction, &organization_id, who, "init", &organization_id, now)?;
+            Ok(user)
         })?;
         Ok(Bootstrap { organization_id, user_id: user.user.id, token: user.token })
     }

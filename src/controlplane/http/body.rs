@@ -35,6 +35,14 @@ impl<S: Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, 
             ));
         }
         let bytes = read(body, MAX).await?;
+        // What is read here are objects; a list would be taken for one, its items for the members in their order.
+        if bytes.trim_ascii_start().first().is_some_and(|first| b"[\"0123456789-tfn".contains(first)) {
+            return Err(problem(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid",
+                "the body is not a JSON object",
+            ));
+        }
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             let (status, code) = if error.is_data() {
                 (StatusCode::UNPROCESSABLE_ENTITY, "invalid")

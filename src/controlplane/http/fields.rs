@@ -53,6 +53,12 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        Ok(Self(one(&parts.headers, header::IF_MATCH.as_str())?.map(str::to_owned)))
+        let seen = one(&parts.headers, header::IF_MATCH.as_str())?;
+        if seen.is_some_and(|seen| seen.trim().is_empty()) {
+            return Err(Error::Malformed(
+                "the field if-match is empty; send the ETag of what you saw".into(),
+            ));
+        }
+        Ok(Self(seen.map(str::to_owned)))
     }
 }

@@ -17,6 +17,7 @@ use self::version::json;
 use super::ControlPlane;
 use super::authorization::{Actor, Operation};
 use super::error::Error;
+use super::page::Page;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::role::{RoleBody, RoleDigest, RoleScope};
 use crate::protocol::time::Time;
@@ -171,9 +172,7 @@ impl ControlPlane {
         limit: u64,
     ) -> Result<RolePage, Error> {
         actor.may(Operation::ReadOrganization, organization)?;
-        if limit == 0 || limit > 1000 {
-            return Err(Error::invalid("limit", "use 1 to 1000"));
-        }
+        let Page { offset, limit } = Page { offset, limit }.check()?;
         let mut roles = built_in_roles();
         roles.extend(self.store.read(|connection| {
             let query = format!(

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod standard;
+
 use proptest::prelude::*;
 
 use super::*;

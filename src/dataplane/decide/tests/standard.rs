@@ -1,0 +1,66 @@
+//! Standard tokens: what is known here counts first, then what the control plane says, and about nothing else.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::dataplane::introspection::Introspection;
+
+const ALLOWS: &str = r#"{"active":true,"sub":"tok_a","gen":2,"deployment":"dep_a","permissions":["deployment.airflow.dag.get"],
+    "dags":[{"dag":"etl","permissions":["deployment.airflow.dag.update"]}]}"#;
+
+fn standard() -> World {
+    let mut world = World::new();
+    world.kind = TokenKind::Standard;
+    (world.claims.aud, world.claims.role) = (world.claims.iss.clone(), None);
+    world
+}
+
+fn reason(world: &World, said: &str) -> Reason {
+    let introspection = Introspection::read(said.as_bytes());
+    let token = world.token();
+    let facts =
+        RequestFacts { deployment: world.target, method: world.method, uri: world.uri, client: world.client };
+    decide_introspected(Some(token.as_bytes()), introspection.as_ref(), &facts, &world.snapshot(), world.now)
+        .reason
+}
+
+#[test]
+fn what_the_control_plane_says_is_what_a_standard_token_may_do() {
+    let mut world = standard();
+    assert_eq!(reason(&world, ALLOWS), Reason::Ok);
+    world.method = "PATCH";
+    assert_eq!(reason(&world, ALLOWS), Reason::Ok);
+    world.uri = "/api/v2/dags/other";
+    assert_eq!(reason(&world, ALLOWS), Reason::PermissionDenied);
+    world.uri = "/api/v2/nothing";
+    assert_eq!(reason(&world, ALLOWS), Reason::RouteUnknown);
+    assert_eq!(reason(&standard(), r#"{"active":false}"#), Reason::TokenRevoked);
+}
+
+#[test]
+fn what_is_said_of_another_value_token_or_deployment_says_nothing() {
+    for (from, to) in [(r#""gen":2"#, r#""gen":1"#), ("tok_a", "tok_b"), ("dep_a", "dep_b")] {
+        assert_eq!(reason(&standard(), &ALLOWS.replace(from, to)), Reason::NeedsControlPlane, "{to}");
+    }
+    assert_eq!(reason(&standard(), ""), Reason::NeedsControlPlane);
+}
+
+#[test]
+fn what_this_node_knows_counts_whatever_is_said() {
+    let mut expired = standard();
+    expired.now.wall = expired.claims.exp.unwrap();
+    assert_eq!(reason(&expired, ALLOWS), Reason::TokenExpired);
+    let mut revoked = standard();
+    revoked.local.revoked = [(revoked.claims.sub.clone(), revoked.now.wall)].into();
+    assert_eq!(reason(&revoked, ALLOWS), Reason::TokenRevoked);
+    let mut elsewhere = standard();
+    elsewhere.target = Target::Id("dep_z");
+    assert_eq!(reason(&elsewhere, ALLOWS), Reason::WrongDeployment);
+}
+
+#[test]
+fn nothing_that_is_said_gives_a_direct_access_token_anything() {
+    let mut revoked = World::new();
+    revoked.record.revoked_at = Some(revoked.now.wall);
+    assert_eq!(reason(&revoked, ALLOWS), Reason::TokenRevoked);
+}
