@@ -41,7 +41,7 @@ impl ControlPlane {
             actor.may(Operation::SeeOrganization, organization)?;
             let token = find(transaction, organization, id)?;
             let token_seen = token.clone().shown_to(transaction, actor, organization)?;
-            seen.check(&token_seen.etag()?)?;
+            seen.check(|| token_seen.etag())?;
             token_seen.not_fixed()?;
             if update.roles.len() > MAX_ROLES {
                 return Err(Error::invalid("roles", format!("a token has at most {MAX_ROLES} roles")));

@@ -36,7 +36,7 @@ impl ControlPlane {
         self.store.write(|transaction| {
             let token = find(transaction, organization, id)?;
             token.managed_by(actor, organization, Deed::Update)?;
-            seen.check(&token.shown_to(transaction, actor, organization)?.etag()?)?;
+            seen.check(|| token.shown_to(transaction, actor, organization)?.etag())?;
             if let Some(name) = &update.name {
                 check_name("name", name)?;
             }
