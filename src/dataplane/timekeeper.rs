@@ -46,6 +46,8 @@ pub struct Look {
 #[derive(Clone, Debug)]
 pub struct Timekeeper {
     floor: Time,
+    /// What has really been reached: after a start it may be behind the floor, by as much as was written ahead.
+    reached: Time,
     written: Time,
     /// The time as it should be, and the monotonic clock then.
     anchor: (Time, Duration),
@@ -58,8 +60,8 @@ impl Timekeeper {
     #[must_use]
     pub fn new(written: Time, wall: Time, monotonic: Duration, horizon: Option<Time>) -> Self {
         let first = horizon.map_or(wall, |horizon| wall.min(horizon));
-        let floor = written.max(first);
-        Self { floor, written, anchor: (floor, monotonic), astray: false }
+        let reached = first.max(written.plus(-AHEAD));
+        Self { floor: written.max(first), reached, written, anchor: (reached, monotonic), astray: false }
     }
 
     /// Looks at both clocks.
@@ -73,19 +75,23 @@ impl Timekeeper {
         self.astray = astray;
         if astray {
             // Time has passed all the same.
-            self.floor = self.floor.max(expected);
+            self.reached = self.reached.max(expected);
         } else {
-            self.floor = self.floor.max(wall);
+            self.reached = self.reached.max(wall);
             // Small corrections add up to the true time, and are no jump.
             self.anchor = (wall, monotonic);
         }
-        let write = (self.floor.plus(AHEAD / 2) > self.written).then(|| self.floor.plus(AHEAD));
+        self.floor = self.floor.max(self.reached);
+        // Ahead of what was reached, not of the floor: else every start would drive it on, and a daemon that starts often
+        // would come to deny everything.
+        let write = (self.reached.plus(AHEAD / 2) > self.written).then(|| self.reached.plus(AHEAD));
         self.written = write.unwrap_or(self.written);
         Look { floor: self.floor, write, jump }
     }
 
     /// A head that was signed at `signed` was just proved: at least so late it is, and a wall clock that agrees is right.
     pub fn proved(&mut self, signed: Time, wall: Time, monotonic: Duration) {
+        self.reached = self.reached.max(signed);
         self.floor = self.floor.max(signed);
         if wall.since(signed).abs() <= CLOCK_TOLERANCE && wall >= self.floor.plus(-CLOCK_TOLERANCE) {
             self.anchor = (wall, monotonic);
@@ -160,6 +166,21 @@ mod tests {
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn starts_in_a_row_do_not_drive_the_floor_ahead() {
+        let mut written = Time::default();
+        for start in 0..100 {
+            let wall = T.plus(start);
+            let mut keeper = Timekeeper::new(written, wall, at(0), None);
+            for second in 0..2 {
+                let look = keeper.look(wall.plus(second), at(second.unsigned_abs()));
+                assert_eq!(look.jump, None, "start {start}");
+                assert!(look.floor <= wall.plus(second + AHEAD), "start {start}: {:?}", look.floor);
+                written = look.write.unwrap_or(written);
+            }
+        }
     }
 
     #[test]
