@@ -4,10 +4,12 @@
 
 mod rig;
 
+use std::process::Stdio;
+
 use halligan::protocol::permission::held_on_dags;
-use rig::Rig;
 use rig::control::Control;
 use rig::curl;
+use rig::{Rig, until};
 use serde_json::{Value, json};
 
 #[test]
@@ -168,6 +170,73 @@ fn a_standard_tokens_dag_roles_are_edited_as_a_whole() {
     let refused = control.call("POST", "/tokens", Some(&vague));
     assert_eq!(refused.status, 422);
     assert!(refused.json()["detail"].as_str().unwrap().contains("DEPLOYMENT_ACCESSOR"), "{refused:?}");
+}
+
+#[test]
+fn two_who_change_a_tokens_roles_at_once_lose_nothing() {
+    let rig = Rig::start();
+    let id = rig.made(&[
+        "token",
+        "create",
+        "-n",
+        "t",
+        "--deployment-id",
+        &rig.deployment,
+        "-r",
+        "DEPLOYMENT_ACCESSOR",
+    ]);
+    let mut edits: Vec<_> = (0..6)
+        .map(|number| {
+            let dag = format!("dag-{number}");
+            let mut command = rig.cli_command();
+            command.args([
+                "token",
+                "access",
+                "add-dag-role",
+                &id,
+                "--dag",
+                &dag,
+                "-r",
+                "DAG_VIEWER",
+                "--json",
+            ]);
+            command.stdout(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for edit in &mut edits {
+        assert!(edit.wait().unwrap().success());
+    }
+    let shown = rig.json(&["token", "show", &id]);
+    assert_eq!(shown["roles"].as_array().unwrap().len(), 7, "{shown}");
+}
+
+#[test]
+fn standard_tokens_on_a_data_plane_follow_their_roles_as_they_change() {
+    let rig = Rig::start();
+    rig.json(&["role", "create", "runner", "--scope", "dag", "-p", "deployment.airflow.dag.get"]);
+    let made = rig.json(&[
+        "token",
+        "create",
+        "-n",
+        "t",
+        "--deployment-id",
+        &rig.deployment,
+        "-r",
+        "DEPLOYMENT_ACCESSOR",
+    ]);
+    let token = made["token"].as_str().unwrap();
+    rig.synced();
+    let reason = |method: &str, path: &str| rig.authorize(token, method, path).reason().to_owned();
+    assert_eq!(reason("GET", "/api/v2/dags/etl"), "permission_denied");
+    rig.cli(&["token", "access", "add-dag-role", "t", "--dag-tag", "finance", "-r", "runner"]);
+    rig.cli(&["deployment", "dag-tags", "set", &rig.deployment, "--dag", "etl=finance"]);
+    until("its Dag role counts", || reason("GET", "/api/v2/dags/etl") == "ok");
+    assert_eq!(reason("POST", "/api/v2/dags/etl/dagRuns"), "permission_denied");
+    rig.cli(&["role", "update", "runner", "--add", "deployment.airflow.dagRun.create"]);
+    until("the role's next version counts", || reason("POST", "/api/v2/dags/etl/dagRuns") == "ok");
+    assert_eq!(reason("GET", "/api/v2/dags/other"), "permission_denied");
+    rig.cli(&["token", "access", "remove-dag-role", "t", "--dag-tag", "finance"]);
+    until("its Dag role is gone", || reason("GET", "/api/v2/dags/etl") == "permission_denied");
 }
 
 #[test]
