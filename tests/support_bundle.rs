@@ -75,7 +75,7 @@ fn a_bundle_says_how_the_host_stands_and_no_secret_that_was_planted() {
     assert!(json("replica.json")["version"].as_u64().unwrap() > 0);
     assert!(json("audit.json")["fault"].is_null());
     assert!(file("config/halligand.toml").contains("[control_plane]"));
-    assert!(file("systemd/halligan.service.state").contains("ActiveState=active"));
+    assert!(file("systemd/halligand.service.state").contains("ActiveState=active"));
     assert!(file("journal.json").contains("the end"));
     assert!(file("roots.txt").contains("root.pem"));
     assert!(file("versions.txt").contains("halligan "));

@@ -120,7 +120,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// No address to listen on.
-    #[error("there is nowhere to listen; name an address in listen.http, or start halligan.socket")]
+    #[error("there is nowhere to listen; name an address in listen.http, or start halligand.socket")]
     Nowhere,
 }
 

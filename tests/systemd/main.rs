@@ -16,7 +16,7 @@ use serde_json::Value;
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 const URL: &str = "https://localhost:8443";
-/// The address of halligan.socket.
+/// The address of halligand.socket.
 const DAEMON: &str = "http://127.0.0.1:8181";
 
 /// The packages `halligand`, its successor, `halligan-control` and `halligan`: those in HALLIGAN_PACKAGES as
@@ -104,7 +104,7 @@ impl Host {
         container.sh("dpkg -i /root/control.deb /root/halligan.deb /root/halligand.deb");
         // Installed, enabled, and skipped, since there is neither a root key nor a control plane: nothing has failed.
         for unit in
-            ["halligan.service", "halligan.socket", "halligan-admin.socket", "halligan-control.service"]
+            ["halligand.service", "halligand.socket", "halligand-admin.socket", "halligan-control.service"]
         {
             assert_eq!(container.property(unit, "UnitFileState"), "enabled", "{unit}");
             assert_eq!(container.property(unit, "ActiveState"), "inactive", "{unit}");
@@ -239,7 +239,7 @@ impl Host {
     }
 
     fn a_stall_is_ended_by_the_watchdog(&self) {
-        let unit = "/etc/systemd/system/halligan.service.d/test.conf";
+        let unit = "/etc/systemd/system/halligand.service.d/test.conf";
         self.container.write(unit, "[Service]\nWatchdogSec=5s\n");
         self.container.sh("systemctl daemon-reload && systemctl restart halligan");
         let before = self.restarts();
@@ -355,7 +355,7 @@ fn no_unit_leaves_more_open_than_it_says() {
     if component("systemd-analyze").is_none() {
         return;
     }
-    for unit in ["halligan.service", "halligan-control.service"] {
+    for unit in ["halligand.service", "halligan-control.service"] {
         let output = Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--threshold=15", "--no-pager"])
             .arg(Path::new(SOURCE).join("systemd").join(unit))

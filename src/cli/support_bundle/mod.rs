@@ -33,7 +33,7 @@ What could not be found stands as NAME.missing, with the reason. Tokens, private
 
 /// The units a host may have.
 const UNITS: [&str; 4] =
-    ["halligan.service", "halligan.socket", "halligan-admin.socket", "halligan-control.service"];
+    ["halligand.service", "halligand.socket", "halligand-admin.socket", "halligan-control.service"];
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
