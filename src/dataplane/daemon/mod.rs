@@ -1,146 +1,54 @@
 //! The daemon: its parts put together.
 
+mod databases;
+mod enrolment;
+mod error;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rand_core::CryptoRng;
-use serde::Serialize;
-use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use zeroize::Zeroizing;
+
+use databases::{open_audit, open_keeper, open_replica};
+use enrolment::identify;
+pub use error::StartError;
 
 use super::Clock;
 use super::admin::{self, Administration, Allowed};
 use super::alarm::AlarmKind;
 use super::answer::Answers;
-use super::audit::{AuditError, AuditLog, Options};
+use super::audit::AuditLog;
 use super::authorize::Authorizer;
 use super::config::{Config, Trust};
 #[cfg(feature = "grpc")]
 use super::ext_authz::ExtAuthz;
 use super::gateway::{Gateway, GatewayError};
-use super::glass::{Glass, GlassError, Keeper};
 use super::http::{Face, Workers};
-use super::identity::{Absent, Identity, IdentityError, make_node_key, read_node_key, readable_roots};
+use super::identity::{Absent, IdentityError, make_node_key, read_node_key, readable_roots};
 use super::introspection::Introspector;
 use super::live::Live;
 use super::metrics::Metrics;
-use super::outage::OutageError;
-use super::peers::{self, Parts, PeersError};
-use super::proof::{Nonces, Prover};
+use super::peers::{self, Parts};
+use super::proof::Prover;
 use super::rate::RateLimits;
 use super::reconcile::Reconciler;
 use super::reload::Reload;
 use super::replication::Replication;
-use super::routes::MapsError;
 use super::snapshot::Snapshot;
-use super::staleness::Staleness;
-use super::store::{ReplicaStore, StoreError};
 use super::sync::Follower;
 use super::timekeeper;
 use super::trust::TrustDirectory;
-use super::upstream::{Patience, Upstream, UpstreamError};
+use super::upstream::{Patience, Upstream};
 use super::upstream_identity::UpstreamIdentity;
 use super::watchdog::Watchdog;
-use crate::configuration::ConfigError;
-use crate::protocol::id::random_id;
-use crate::protocol::jws::{Typ, sign};
-use crate::protocol::key::{Jwk, SigningKey};
-use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
 use crate::systemd::Sockets;
-
-/// Why the daemon can't start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The state directory can't be made.
-    #[error("the state directory {path} can't be made: {source}")]
-    State {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A key, the roots or the identity.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// The route maps.
-    #[error(transparent)]
-    Routes(#[from] MapsError),
-    /// The replica.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The audit log.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    /// The way to the control plane.
-    #[error(transparent)]
-    Upstream(UpstreamError),
-    /// The broken glass.
-    #[error(transparent)]
-    Glass(#[from] GlassError),
-    /// The local revocations, or the outages it has lived through.
-    #[error(transparent)]
-    Recovery(#[from] OutageError),
-    /// The peers.
-    #[error(transparent)]
-    Peers(#[from] PeersError),
-    /// The control plane, while enrolling.
-    #[error("this node is not enrolled, and can't be: {0}")]
-    Enrol(#[from] UpstreamError),
-    /// No enrolment token.
-    #[error(
-        "this node is not enrolled; give it an enrolment token, as the credential halligan.enrolment-token or in a file \
-         named as control_plane.enrolment_token_file"
-    )]
-    NotEnrolled,
-    /// An enrolment answer that is not understood.
-    #[error("the control plane's enrolment answer is not understood: {0}")]
-    Answer(serde_json::Error),
-    /// Envoy is to be served, and can't be.
-    #[error("listen.grpc is configured, but this halligand was built without gRPC (the cargo feature grpc)")]
-    NoGrpc,
-    /// The gateway.
-    #[error("the gateway can't start: {0}")]
-    Gateway(#[from] GatewayError),
-    /// An address can't be listened on.
-    #[error("{address} can't be listened on: {source}")]
-    Listen {
-        /// The address.
-        address: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// No address to listen on.
-    #[error("there is nowhere to listen; name an address in listen.http, or start halligand.socket")]
-    Nowhere,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Enrolment<'a> {
-    #[serde(rename = "enrolmentToken")]
-    token: &'a str,
-    name: &'a str,
-    key: Jwk,
-    proof: String,
-}
-
-#[derive(Serialize)]
-struct Proof {
-    aud: &'static str,
-    iat: Time,
-    exp: Time,
-    jti: String,
-}
 
 /// A running daemon.
 pub struct Daemon {
@@ -432,14 +340,6 @@ async fn listen(
     Ok(listeners)
 }
 
-/// What this host is called. A sandbox may hide the kernel's word for it.
-fn host_name() -> String {
-    ["/proc/sys/kernel/hostname", "/etc/hostname"]
-        .iter()
-        .find_map(|path| std::fs::read_to_string(path).ok())
-        .map_or_else(String::new, |name| name.trim().to_owned())
-}
-
 fn serve_admin(
     listener: UnixListener,
     administration: Arc<Administration>,
@@ -481,189 +381,9 @@ async fn until(mut stopped: watch::Receiver<()>) {
     let _ = stopped.changed().await;
 }
 
-/// Opens the replica and puts what it proves in force. One that can't be read or proved is moved aside, never believed
-/// and never deleted: the node then has no replica until its control plane, or an import, gives it one.
-fn open_replica(
-    path: &Path,
-    identity: &Identity,
-    pinned: &RootSet,
-    staleness: &Staleness,
-    live: &Live,
-    now: Time,
-) -> Result<ReplicaStore, StartError> {
-    let open = || ReplicaStore::open(path, identity.data_plane_id.clone(), pinned.clone());
-    let loaded = open().and_then(|store| {
-        let floor = store.floor()?;
-        let replica = match store.load() {
-            // Nobody damaged it: it can't be believed any more, and its successor will come.
-            Err(dropped @ StoreError::KeyDropped(_)) => {
-                live.alarms.raise(AlarmKind::Refused, &dropped.to_string(), now);
-                None
-            }
-            loaded => loaded?,
-        };
-        Ok((store, replica, floor))
-    });
-    match loaded {
-        Ok((store, replica, floor)) => {
-            live.raise_floor(floor);
-            if let Some(replica) = replica {
-                live.persisted(replica.head.head().version, now);
-                live.replace(|absent| Snapshot::build(replica, staleness.clone(), Some(absent)));
-            }
-            Ok(store)
-        }
-        // A disk that is full or can't be reached is no reason to give the replica up.
-        Err(StoreError::Database(error)) if !damaged(&error) => Err(StoreError::Database(error).into()),
-        Err(newer @ StoreError::Schema(_)) => Err(newer.into()),
-        Err(error) => {
-            let aside = set_aside(path, now)?;
-            let what = format!("{error}: the replica was moved to {}", aside.display());
-            live.alarms.raise(AlarmKind::Damaged, &what, now);
-            Ok(open()?)
-        }
-    }
-}
-
-fn damaged(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
-        || matches!(error, rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::Utf8Error(..))
-}
-
-/// Opens the audit log. One that can't be read is moved aside, never deleted, and another begun.
-fn open_audit(
-    path: &Path,
-    config: &Config,
-    identity: &Identity,
-    key: &Arc<SigningKey>,
-    clock: &Clock,
-    live: &Arc<Live>,
-) -> Result<AuditLog, StartError> {
-    let open = || {
-        let (node, key, clock) = (identity.node_id.clone(), Arc::clone(key), Arc::clone(clock));
-        let live = Arc::clone(live);
-        let options = Options {
-            capacity: config.audit.max_queue,
-            when_full: config.audit.when_full,
-            retention: config.audit.retention(),
-            alarm: Arc::new(move |what, now| live.alarms.raise(AlarmKind::AuditFailing, what, now)),
-        };
-        AuditLog::open_with(path, node, key, clock, options)
-    };
-    or_begin_anew(path, live, clock(), "audit log", open, unreadable)
-}
-
-/// Opens the broken glass and puts it in force. Without its database everything that can be sealed is.
-fn open_keeper(path: &Path, config: &Config, authorizer: &Authorizer) -> Result<Keeper, StartError> {
-    let Authorizer { live, audit, node, clock, .. } = authorizer;
-    let (now, longest) = (clock(), i64::from(config.glass.max_break_seconds));
-    let open = || Glass::open(path, Arc::clone(live), longest, live.now(now));
-    let lost = |error: &GlassError| matches!(error, GlassError::Database(error) if damaged(error));
-    Ok(Keeper {
-        glass: Arc::new(or_begin_anew(path, live, now, "glass", open, lost)?),
-        live: Arc::clone(live),
-        audit: Arc::clone(audit),
-        node: node.clone(),
-        clock: Arc::clone(clock),
-        limits: config.glass.limits(),
-    })
-}
-
-/// Opens a database, or moves one that is `lost` aside, with an alarm, and begins another.
-fn or_begin_anew<T, E: std::fmt::Display + Into<StartError>>(
-    path: &Path,
-    live: &Live,
-    now: Time,
-    what: &str,
-    open: impl Fn() -> Result<T, E>,
-    lost: impl FnOnce(&E) -> bool,
-) -> Result<T, StartError> {
-    match open() {
-        Err(error) if lost(&error) => {
-            let aside = set_aside(path, now)?;
-            let what = format!("{error}: the {what} was moved to {}", aside.display());
-            live.alarms.raise(AlarmKind::Damaged, &what, now);
-            open().map_err(Into::into)
-        }
-        opened => opened.map_err(Into::into),
-    }
-}
-
-/// Whether a log can't be gone on with, rather than not be written just now.
-fn unreadable(error: &AuditError) -> bool {
-    match error {
-        AuditError::Database(error) => damaged(error),
-        AuditError::Tail(_) => true,
-        AuditError::Thread(_) => false,
-    }
-}
-
-/// Moves a database out of the way, with what SQLite keeps beside it.
-fn set_aside(path: &Path, now: Time) -> Result<PathBuf, StartError> {
-    let beside = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let aside = beside(&format!(".damaged-{}", now.unix()));
-    std::fs::rename(path, &aside).map_err(|source| StartError::State { path: path.into(), source })?;
-    for suffix in ["-wal", "-shm"] {
-        // They may not be there.
-        let _ = std::fs::remove_file(beside(suffix));
-    }
-    Ok(aside)
-}
-
 /// The way to the control plane.
 fn way_up(config: &Config) -> Result<Arc<Upstream>, StartError> {
     let (urls, ca_file) = (config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref());
     let upstream = Upstream::new(urls, ca_file, config.state_dir.clone(), Patience::default());
     upstream.map(Arc::new).map_err(StartError::Upstream)
-}
-
-/// Who the node is, and what it proves that with. Makes a key and enrols where there is no identity yet.
-async fn identify(
-    config: &Config,
-    upstream: &Upstream,
-    now: Time,
-    rng: &mut (dyn CryptoRng + Send),
-) -> Result<Prover, StartError> {
-    let (state, key_file) = (&config.state_dir, config.key_file());
-    let path = state.join("node.json");
-    let known = Identity::read(&path)?;
-    let key = read_node_key(&key_file, config.absent_key(known.is_some()))?;
-    std::fs::create_dir_all(state).map_err(|source| StartError::State { path: state.clone(), source })?;
-    let key = if let Some(key) = key { key } else { make_node_key(&key_file, rng)? };
-    let identity = if let Some(identity) = known {
-        identity
-    } else {
-        let identity = enrol(config, upstream, &key, now, rng).await?;
-        identity.write(&path)?;
-        identity
-    };
-    Ok(Prover { identity, key: Arc::new(key), nonces: Nonces::new(rng) })
-}
-
-async fn enrol(
-    config: &Config,
-    upstream: &Upstream,
-    key: &SigningKey,
-    now: Time,
-    rng: &mut dyn CryptoRng,
-) -> Result<Identity, StartError> {
-    let file = config.control_plane.enrolment_token_file.as_ref().ok_or(StartError::NotEnrolled)?;
-    let token =
-        std::fs::read_to_string(file).map_err(|source| IdentityError::File { path: file.clone(), source })?;
-    let token = Zeroizing::new(token);
-    let proof = Proof { aud: "halligan-control", iat: now, exp: now.plus(300), jti: random_id("", rng) };
-    let host = host_name();
-    let body = Enrolment {
-        token: token.trim(),
-        name: config.node.name.as_deref().unwrap_or(&host),
-        key: key.public().jwk(),
-        proof: sign(Typ::NodeAuth, &serde_json::to_vec(&proof).map_err(StartError::Answer)?, key),
-    };
-    let answer = upstream.post("/v1/enrol", serde_json::to_vec(&body).map_err(StartError::Answer)?).await?;
-    serde_json::from_slice(&answer).map_err(StartError::Answer)
 }

@@ -1,0 +1,158 @@
+//! The databases of a node. One that can't be believed is moved aside, never deleted, and another begun.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::StartError;
+use crate::dataplane::Clock;
+use crate::dataplane::alarm::AlarmKind;
+use crate::dataplane::audit::{AuditError, AuditLog, Options};
+use crate::dataplane::authorize::Authorizer;
+use crate::dataplane::config::Config;
+use crate::dataplane::glass::{Glass, GlassError, Keeper};
+use crate::dataplane::identity::Identity;
+use crate::dataplane::live::Live;
+use crate::dataplane::snapshot::Snapshot;
+use crate::dataplane::staleness::Staleness;
+use crate::dataplane::store::{ReplicaStore, StoreError};
+use crate::protocol::key::SigningKey;
+use crate::protocol::keyset::RootSet;
+use crate::protocol::time::Time;
+
+/// Opens the replica and puts what it proves in force. One that can't be read or proved is moved aside, never believed
+/// and never deleted: the node then has no replica until its control plane, or an import, gives it one.
+pub(super) fn open_replica(
+    path: &Path,
+    identity: &Identity,
+    pinned: &RootSet,
+    staleness: &Staleness,
+    live: &Live,
+    now: Time,
+) -> Result<ReplicaStore, StartError> {
+    let open = || ReplicaStore::open(path, identity.data_plane_id.clone(), pinned.clone());
+    let loaded = open().and_then(|store| {
+        let floor = store.floor()?;
+        let replica = match store.load() {
+            // Nobody damaged it: it can't be believed any more, and its successor will come.
+            Err(dropped @ StoreError::KeyDropped(_)) => {
+                live.alarms.raise(AlarmKind::Refused, &dropped.to_string(), now);
+                None
+            }
+            loaded => loaded?,
+        };
+        Ok((store, replica, floor))
+    });
+    match loaded {
+        Ok((store, replica, floor)) => {
+            live.raise_floor(floor);
+            if let Some(replica) = replica {
+                live.persisted(replica.head.head().version, now);
+                live.replace(|absent| Snapshot::build(replica, staleness.clone(), Some(absent)));
+            }
+            Ok(store)
+        }
+        // A disk that is full or can't be reached is no reason to give the replica up.
+        Err(StoreError::Database(error)) if !damaged(&error) => Err(StoreError::Database(error).into()),
+        Err(newer @ StoreError::Schema(_)) => Err(newer.into()),
+        Err(error) => {
+            let aside = set_aside(path, now)?;
+            let what = format!("{error}: the replica was moved to {}", aside.display());
+            live.alarms.raise(AlarmKind::Damaged, &what, now);
+            Ok(open()?)
+        }
+    }
+}
+
+fn damaged(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+        || matches!(error, rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::Utf8Error(..))
+}
+
+/// Opens the audit log. One that can't be read is moved aside, never deleted, and another begun.
+pub(super) fn open_audit(
+    path: &Path,
+    config: &Config,
+    identity: &Identity,
+    key: &Arc<SigningKey>,
+    clock: &Clock,
+    live: &Arc<Live>,
+) -> Result<AuditLog, StartError> {
+    let open = || {
+        let (node, key, clock) = (identity.node_id.clone(), Arc::clone(key), Arc::clone(clock));
+        let live = Arc::clone(live);
+        let options = Options {
+            capacity: config.audit.max_queue,
+            when_full: config.audit.when_full,
+            retention: config.audit.retention(),
+            alarm: Arc::new(move |what, now| live.alarms.raise(AlarmKind::AuditFailing, what, now)),
+        };
+        AuditLog::open_with(path, node, key, clock, options)
+    };
+    or_begin_anew(path, live, clock(), "audit log", open, unreadable)
+}
+
+/// Opens the broken glass and puts it in force. Without its database everything that can be sealed is.
+pub(super) fn open_keeper(
+    path: &Path,
+    config: &Config,
+    authorizer: &Authorizer,
+) -> Result<Keeper, StartError> {
+    let Authorizer { live, audit, node, clock, .. } = authorizer;
+    let (now, longest) = (clock(), i64::from(config.glass.max_break_seconds));
+    let open = || Glass::open(path, Arc::clone(live), longest, live.now(now));
+    let lost = |error: &GlassError| matches!(error, GlassError::Database(error) if damaged(error));
+    Ok(Keeper {
+        glass: Arc::new(or_begin_anew(path, live, now, "glass", open, lost)?),
+        live: Arc::clone(live),
+        audit: Arc::clone(audit),
+        node: node.clone(),
+        clock: Arc::clone(clock),
+        limits: config.glass.limits(),
+    })
+}
+
+/// Opens a database, or moves one that is `lost` aside, with an alarm, and begins another.
+fn or_begin_anew<T, E: std::fmt::Display + Into<StartError>>(
+    path: &Path,
+    live: &Live,
+    now: Time,
+    what: &str,
+    open: impl Fn() -> Result<T, E>,
+    lost: impl FnOnce(&E) -> bool,
+) -> Result<T, StartError> {
+    match open() {
+        Err(error) if lost(&error) => {
+            let aside = set_aside(path, now)?;
+            let what = format!("{error}: the {what} was moved to {}", aside.display());
+            live.alarms.raise(AlarmKind::Damaged, &what, now);
+            open().map_err(Into::into)
+        }
+        opened => opened.map_err(Into::into),
+    }
+}
+
+/// Whether a log can't be gone on with, rather than not be written just now.
+fn unreadable(error: &AuditError) -> bool {
+    match error {
+        AuditError::Database(error) => damaged(error),
+        AuditError::Tail(_) => true,
+        AuditError::Thread(_) => false,
+    }
+}
+
+/// Moves a database out of the way, with what SQLite keeps beside it.
+fn set_aside(path: &Path, now: Time) -> Result<PathBuf, StartError> {
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let aside = beside(&format!(".damaged-{}", now.unix()));
+    std::fs::rename(path, &aside).map_err(|source| StartError::State { path: path.into(), source })?;
+    for suffix in ["-wal", "-shm"] {
+        // They may not be there.
+        let _ = std::fs::remove_file(beside(suffix));
+    }
+    Ok(aside)
+}

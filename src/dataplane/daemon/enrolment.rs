@@ -1,0 +1,89 @@
+//! Who this node is: read from the disk, or made and enrolled, once.
+
+use std::sync::Arc;
+
+use rand_core::CryptoRng;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::StartError;
+use crate::dataplane::config::Config;
+use crate::dataplane::identity::{Identity, IdentityError, make_node_key, read_node_key};
+use crate::dataplane::proof::{Nonces, Prover};
+use crate::dataplane::upstream::Upstream;
+use crate::protocol::id::random_id;
+use crate::protocol::jws::{Typ, sign};
+use crate::protocol::key::{Jwk, SigningKey};
+use crate::protocol::time::Time;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Enrolment<'a> {
+    #[serde(rename = "enrolmentToken")]
+    token: &'a str,
+    name: &'a str,
+    key: Jwk,
+    proof: String,
+}
+
+#[derive(Serialize)]
+struct Proof {
+    aud: &'static str,
+    iat: Time,
+    exp: Time,
+    jti: String,
+}
+
+/// Who the node is, and what it proves that with. Makes a key and enrols where there is no identity yet.
+pub(super) async fn identify(
+    config: &Config,
+    upstream: &Upstream,
+    now: Time,
+    rng: &mut (dyn CryptoRng + Send),
+) -> Result<Prover, StartError> {
+    let (state, key_file) = (&config.state_dir, config.key_file());
+    let path = state.join("node.json");
+    let known = Identity::read(&path)?;
+    let key = read_node_key(&key_file, config.absent_key(known.is_some()))?;
+    std::fs::create_dir_all(state).map_err(|source| StartError::State { path: state.clone(), source })?;
+    let key = if let Some(key) = key { key } else { make_node_key(&key_file, rng)? };
+    let identity = if let Some(identity) = known {
+        identity
+    } else {
+        let identity = enrol(config, upstream, &key, now, rng).await?;
+        identity.write(&path)?;
+        identity
+    };
+    Ok(Prover { identity, key: Arc::new(key), nonces: Nonces::new(rng) })
+}
+
+async fn enrol(
+    config: &Config,
+    upstream: &Upstream,
+    key: &SigningKey,
+    now: Time,
+    rng: &mut dyn CryptoRng,
+) -> Result<Identity, StartError> {
+    let file = config.control_plane.enrolment_token_file.as_ref().ok_or(StartError::NotEnrolled)?;
+    let token =
+        std::fs::read_to_string(file).map_err(|source| IdentityError::File { path: file.clone(), source })?;
+    let token = Zeroizing::new(token);
+    let proof = Proof { aud: "halligan-control", iat: now, exp: now.plus(300), jti: random_id("", rng) };
+    let host = host_name();
+    let body = Enrolment {
+        token: token.trim(),
+        name: config.node.name.as_deref().unwrap_or(&host),
+        key: key.public().jwk(),
+        proof: sign(Typ::NodeAuth, &serde_json::to_vec(&proof).map_err(StartError::Answer)?, key),
+    };
+    let answer = upstream.post("/v1/enrol", serde_json::to_vec(&body).map_err(StartError::Answer)?).await?;
+    serde_json::from_slice(&answer).map_err(StartError::Answer)
+}
+
+/// What this host is called. A sandbox may hide the kernel's word for it.
+fn host_name() -> String {
+    ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok())
+        .map_or_else(String::new, |name| name.trim().to_owned())
+}
