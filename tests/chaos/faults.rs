@@ -212,6 +212,13 @@ fn libfaketime() -> String {
     found.expect("libfaketime is not installed; run .ci/setup")
 }
 
+/// How often an alarm of this kind was raised since the daemon's start.
+fn alarms(ground: &Ground, kind: &str) -> u64 {
+    let status = ground.rig.json(&["status"]);
+    let alarms = status["alarms"].as_array().unwrap().iter();
+    alarms.filter(|alarm| alarm["kind"] == kind).map(|alarm| alarm["times"].as_u64().unwrap()).sum()
+}
+
 fn old_backup(ground: &mut Ground, _: u64) -> String {
     let (state, backup, newest) =
         (ground.rig.path("control"), ground.rig.path("control.backup"), ground.rig.path("control.newest"));
@@ -223,14 +230,12 @@ fn old_backup(ground: &mut Ground, _: u64) -> String {
     ground.rig.start_control(port);
     ground.rig.cli(&["token", "delete", &id, "--force"]);
     ground.denied(&value, SOON);
+    let before = alarms(ground, "rollback");
     ground.rig.kill_control();
     std::fs::rename(&state, &newest).unwrap();
     copy(&backup, &state);
     ground.rig.start_control(port);
-    let alarmed = || {
-        let status = ground.rig.json(&["status"]);
-        status["alarms"].as_array().unwrap().iter().any(|alarm| alarm["kind"] == "rollback")
-    };
+    let alarmed = || alarms(ground, "rollback") > before;
     let took = within(Duration::from_secs(90), "an alarm is raised", alarmed);
     assert_eq!(ground.ask(&value, "GET").reason(), "token_revoked");
     assert_eq!(ground.ask(&ground.good, "GET").status, 200);
@@ -247,7 +252,8 @@ fn forged(ground: &mut Ground, _: u64) -> String {
     let (id, value) = ground.token_to_revoke();
     ground.rig.cli(&["token", "delete", &id, "--force"]);
     ground.denied(&value, SOON);
-    let before = ground.rig.json(&["status"])["replica"]["version"].clone();
+    let (held, before) =
+        (ground.rig.json(&["status"])["replica"]["version"].clone(), alarms(ground, "refused"));
     // It has other keys, and knows everything else: names, versions, what a node asks for.
     let other = ground.rig.path("other");
     std::fs::create_dir(&other).unwrap();
@@ -278,12 +284,9 @@ fn forged(ground: &mut Ground, _: u64) -> String {
             let _ = stream.write_all(&[head.as_bytes(), &bundle].concat());
         }
     });
-    let alarmed = || {
-        let status = ground.rig.json(&["status"]);
-        status["alarms"].as_array().unwrap().iter().any(|alarm| alarm["kind"] == "refused")
-    };
+    let alarmed = || alarms(ground, "refused") > before;
     let took = within(Duration::from_secs(90), "an alarm is raised", alarmed);
-    assert_eq!(ground.rig.json(&["status"])["replica"]["version"], before);
+    assert_eq!(ground.rig.json(&["status"])["replica"]["version"], held);
     assert_eq!(ground.ask(&value, "GET").reason(), "token_revoked");
     assert_eq!(ground.ask(&ground.good, "GET").status, 200);
     ground.relay.lead_to(([127, 0, 0, 1], ground.rig.control_port).into());

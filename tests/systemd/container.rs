@@ -89,7 +89,7 @@ impl Container {
     /// The end of the journal, for whoever looks into a failure.
     fn tail(&self) -> String {
         let mut text = String::new();
-        for unit in ["halligan", "halligan-control"] {
+        for unit in ["halligand", "halligan-control"] {
             let log = self.try_sh(&format!("journalctl -n 30 --no-pager -u '{unit}*'"));
             let _ = writeln!(text, "{}", String::from_utf8_lossy(&log.stdout));
         }

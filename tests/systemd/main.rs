@@ -160,7 +160,7 @@ impl Host {
             "umask 077 && HALLIGAN_CA_FILE=/etc/credstore/halligan.ca halligan --url {URL} --api-token-file /root/owner \
              data-plane enrolment-token {data_plane} -c > /etc/credstore/halligan.enrolment-token"
         ));
-        container.sh("systemctl start halligan");
+        container.sh("systemctl start halligand");
         container.until("the node has a replica", &format!("curl -sf {DAEMON}/readyz"));
         let host = Self { container, deployment, token };
         host.container.write(
@@ -205,11 +205,11 @@ impl Host {
     }
 
     fn restarts(&self) -> u32 {
-        self.container.property("halligan", "NRestarts").parse().unwrap()
+        self.container.property("halligand", "NRestarts").parse().unwrap()
     }
 
     fn is_restarted(&self, times: u32) {
-        let counted = format!("[ $(systemctl show --value -p NRestarts halligan) = {times} ]");
+        let counted = format!("[ $(systemctl show --value -p NRestarts halligand) = {times} ]");
         self.container.until("systemd has started it anew", &counted);
     }
 
@@ -221,11 +221,11 @@ impl Host {
         assert_eq!(self.ask(), "200");
         self.container.until(
             "the status line says connected",
-            "systemctl show --value -p StatusText halligan | grep -q '^connected since .*; replica [1-9]'",
+            "systemctl show --value -p StatusText halligand | grep -q '^connected since .*; replica [1-9]'",
         );
         // It runs as its own user, with its secrets where only it can read them, and logs fields.
-        assert_eq!(self.container.property("halligan", "User"), "halligan");
-        let fields = "journalctl -u halligan -o json SYSLOG_IDENTIFIER=halligand | grep -q HALLIGAN_ADDRESS";
+        assert_eq!(self.container.property("halligand", "User"), "halligan");
+        let fields = "journalctl -u halligand -o json SYSLOG_IDENTIFIER=halligand | grep -q HALLIGAN_ADDRESS";
         self.container.until("the journal holds fields", fields);
         let log = self.container.sh("journalctl -b -o cat");
         assert!(!log.contains(self.token.rsplit('.').next().unwrap()), "the journal holds a token");
@@ -233,7 +233,7 @@ impl Host {
 
     fn a_crash_costs_nobody_an_answer(&self) {
         let before = self.restarts();
-        self.container.sh("systemctl kill -s KILL halligan");
+        self.container.sh("systemctl kill -s KILL halligand");
         assert_eq!(self.ask(), "200");
         self.is_restarted(before + 1);
     }
@@ -241,15 +241,15 @@ impl Host {
     fn a_stall_is_ended_by_the_watchdog(&self) {
         let unit = "/etc/systemd/system/halligand.service.d/test.conf";
         self.container.write(unit, "[Service]\nWatchdogSec=5s\n");
-        self.container.sh("systemctl daemon-reload && systemctl restart halligan");
+        self.container.sh("systemctl daemon-reload && systemctl restart halligand");
         let before = self.restarts();
-        self.container.sh("kill -STOP $(systemctl show --value -p MainPID halligan)");
+        self.container.sh("kill -STOP $(systemctl show --value -p MainPID halligand)");
         assert_eq!(self.ask(), "200", "it was asked while it stood still");
         // The one that is killed may have woken for long enough to answer.
         self.is_restarted(before + 1);
         assert_eq!(self.ask(), "200");
-        self.container.until("the log says why", "journalctl -u halligan | grep -q 'Watchdog timeout'");
-        self.container.sh(&format!("rm {unit} && systemctl daemon-reload && systemctl restart halligan"));
+        self.container.until("the log says why", "journalctl -u halligand | grep -q 'Watchdog timeout'");
+        self.container.sh(&format!("rm {unit} && systemctl daemon-reload && systemctl restart halligand"));
     }
 
     fn a_reload_takes_what_it_can_and_nothing_that_is_wrong(&self) {
@@ -257,16 +257,16 @@ impl Host {
         self.container.sh(&format!(
             "cp {file} /root/before.toml && sed -i 's/^# default_seconds = .*/default_seconds = 1/' {file}"
         ));
-        self.container.sh("systemctl reload halligan");
+        self.container.sh("systemctl reload halligand");
         self.container.until("a replica a second old is stale", &format!("[ \"$({})\" = 403 ]", self.curl()));
-        self.container.sh(&format!("cp /root/before.toml {file} && systemctl reload halligan"));
+        self.container.sh(&format!("cp /root/before.toml {file} && systemctl reload halligand"));
         assert_eq!(self.ask(), "200");
         self.container.sh(&format!("echo 'max_qeue = 1' >> {file}"));
-        let refused = self.container.try_sh("systemctl reload halligan");
+        let refused = self.container.try_sh("systemctl reload halligand");
         assert!(!refused.status.success(), "a configuration that is wrong was taken");
-        self.container.until("the log says why", "journalctl -u halligan | grep -q max_qeue");
+        self.container.until("the log says why", "journalctl -u halligand | grep -q max_qeue");
         assert_eq!(
-            (self.ask().as_str(), &*self.container.property("halligan", "ActiveState")),
+            (self.ask().as_str(), &*self.container.property("halligand", "ActiveState")),
             ("200", "active")
         );
         self.container.sh(&format!("cp /root/before.toml {file}"));
@@ -291,7 +291,7 @@ impl Host {
         self.container.sh("systemctl disable --now halligan-control");
         self.container.until(
             "the status line says offline",
-            "systemctl show --value -p StatusText halligan | grep -q '^offline since'",
+            "systemctl show --value -p StatusText halligand | grep -q '^offline since'",
         );
         assert_eq!(self.ask(), "200");
     }
@@ -303,7 +303,7 @@ impl Host {
         assert_eq!((self.ask().as_str(), self.node()), ("200", node));
         self.container.until(
             "the status line says offline",
-            "systemctl show --value -p StatusText halligan | grep -q '^offline since .*; replica [1-9]'",
+            "systemctl show --value -p StatusText halligand | grep -q '^offline since .*; replica [1-9]'",
         );
     }
 
@@ -340,7 +340,7 @@ fn a_host_from_installation_to_purge_with_an_outage_in_between() {
     host.a_reload_takes_what_it_can_and_nothing_that_is_wrong();
     host.its_operators_are_served();
     host.the_control_plane_goes();
-    host.under_load("systemctl restart halligan");
+    host.under_load("systemctl restart halligand");
     let before = host.container.sh("dpkg-query -W -f '${Version}' halligand");
     host.under_load("dpkg -i /root/newer.deb");
     assert_ne!(host.container.sh("dpkg-query -W -f '${Version}' halligand"), before);
