@@ -255,7 +255,7 @@ fn forged(ground: &mut Ground, _: u64) -> String {
     let (id, value) = ground.token_to_revoke();
     ground.rig.cli(&["token", "delete", &id, "--force"]);
     ground.denied(&value, SOON);
-    let (held, before) =
+    let (version, before) =
         (ground.rig.json(&["status"])["replica"]["version"].clone(), alarms(ground, "refused"));
     // It has other keys, and knows everything else: names, versions, what a node asks for.
     let other = ground.rig.path("other");
@@ -289,7 +289,7 @@ fn forged(ground: &mut Ground, _: u64) -> String {
     });
     let alarmed = || alarms(ground, "refused") > before;
     let took = within(Duration::from_secs(90), "an alarm is raised", alarmed);
-    assert_eq!(ground.rig.json(&["status"])["replica"]["version"], held);
+    assert_eq!(ground.rig.json(&["status"])["replica"]["version"], version);
     assert_eq!(ground.ask(&value, "GET").reason(), "token_revoked");
     assert_eq!(ground.ask(&ground.good, "GET").status, 200);
     ground.relay.lead_to(([127, 0, 0, 1], ground.rig.control_port).into());

@@ -19,6 +19,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -40,10 +41,17 @@ pub fn component(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// A port nobody listens on. Another process may take it before it is used; the kernel hands them out in turn, so that
-/// is rare.
+/// A port nobody listens on: below those the kernel gives to outgoing connections, of which a test makes many, and counted
+/// on, so that no two tests of a program are given the same.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let count = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + u16::try_from(count % 22_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A child that does not outlive the test.
@@ -98,11 +106,11 @@ impl Drop for Running {
     }
 }
 
-/// Waits until `done`, for at most ten seconds.
+/// Waits until `done`, for at most half a minute: the machine may be busy.
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
-        assert!(started.elapsed() < Duration::from_secs(10), "waited in vain until {what}");
+        assert!(started.elapsed() < Duration::from_secs(30), "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
