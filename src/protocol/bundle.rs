@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use super::json::object;
 use super::record::{Record, RecordKind};
 
 /// The media type of a bundle.
@@ -169,14 +170,14 @@ impl<R: Read> BundleReader<R> {
             let Some(line) = lines.next()? else {
                 return Err(lines.malformed("it ends before the head"));
             };
-            if let Ok(found) = serde_json::from_str::<KeysetLine<'_>>(line) {
+            if let Ok(found) = object::<KeysetLine<'_>>(line.as_bytes()) {
                 keysets.push(found.keyset.get().to_owned());
                 if keysets.len() > limits.keysets {
                     return Err(BundleError::Keysets(limits.keysets));
                 }
                 continue;
             }
-            let HeadLine { head, base } = match serde_json::from_str(line) {
+            let HeadLine { head, base } = match object(line.as_bytes()) {
                 Ok(head) => head,
                 Err(error) => return Err(lines.malformed(error)),
             };
@@ -204,7 +205,7 @@ impl<R: Read> BundleReader<R> {
 
     fn read(&mut self) -> Result<Option<Change>, BundleError> {
         let Some(line) = self.lines.next()? else { return Ok(None) };
-        match serde_json::from_str(line) {
+        match object(line.as_bytes()) {
             Ok(ChangeLine::Put { kind, key, body }) => Ok(Some(Change::Put(Record::new(kind, key, body)))),
             Ok(ChangeLine::Remove { kind, key }) => Ok(Some(Change::Remove { kind, key })),
             Err(error) => Err(self.lines.malformed(error)),
@@ -298,6 +299,23 @@ mod tests {
         let bytes = bundle();
         for length in 0..bytes.len() {
             assert!(read(&bytes[..length], Limits::default()).is_err(), "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_an_object() {
+        let lines = String::from_utf8(zstd::decode_all(bundle().as_slice()).unwrap()).unwrap();
+        let bent = |from: &str, to: &str| {
+            assert!(lines.contains(from), "{from}");
+            read(&zstd::encode_all(lines.replace(from, to).as_bytes(), 1).unwrap(), Limits::default())
+        };
+        assert!(bent("a.b.c", "a.b.d").is_ok());
+        for (from, to) in [
+            (r#"{"keyset":{"payload":"a","signatures":[]}}"#, r#"[{"payload":"a","signatures":[]}]"#),
+            (r#"{"head":"a.b.c","base":7}"#, r#"["a.b.c",7]"#),
+            (r#"{"op":"remove","kind":"dag-tags","key":"dep_a"}"#, r#"["remove","dag-tags","dep_a"]"#),
+        ] {
+            assert!(matches!(bent(from, to), Err(BundleError::Malformed { .. })), "{to}");
         }
     }
 

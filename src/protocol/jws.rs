@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::json::object;
 use super::key::{KeyId, PublicKey, SigningKey};
 
 /// base64url without padding; trailing bits must be zero, so that one value has one spelling.
@@ -129,8 +130,8 @@ pub(super) fn read_header(encoded: &[u8]) -> Result<(Typ, String), JwsError> {
     let length = BASE64URL
         .decode_slice(encoded, &mut buffer)
         .map_err(|_| JwsError::Malformed("header is not base64url"))?;
-    let header: Header<'_> = serde_json::from_slice(&buffer[..length])
-        .map_err(|_| JwsError::Malformed("header is not alg, typ and kid"))?;
+    let header: Header<'_> =
+        object(&buffer[..length]).map_err(|_| JwsError::Malformed("header is not alg, typ and kid"))?;
     if header.alg != "EdDSA" && header.alg != "Ed25519" {
         return Err(JwsError::WrongAlgorithm);
     }
@@ -247,7 +248,7 @@ impl Verified {
 
     /// The signed claims.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, JwsError> {
-        serde_json::from_slice(&self.payload).map_err(|error| JwsError::Claims(error.to_string()))
+        object(&self.payload).map_err(|error| JwsError::Claims(error.to_string()))
     }
 }
 
@@ -306,12 +307,27 @@ mod tests {
                 JwsError::Malformed("header is not alg, typ and kid"),
             ),
             (
+                format!(r#"["EdDSA","user+jwt","{kid}"]"#),
+                JwsError::Malformed("header is not alg, typ and kid"),
+            ),
+            (
                 r#"{"alg":"EdDSA","typ":"user+jwt"}"#.into(),
                 JwsError::Malformed("header is not alg, typ and kid"),
             ),
         ] {
             assert_eq!(verify(&with_header(&header), Typ::User).unwrap_err(), error, "{header}");
         }
+    }
+
+    #[test]
+    fn claims_are_an_object() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Claims {
+            sub: String,
+        }
+        let claims = |payload: &[u8]| verify(&sign(Typ::User, payload, &key()), Typ::User)?.claims();
+        assert_eq!(claims(br#" {"sub":"a"}"#), Ok(Claims { sub: "a".into() }));
+        assert!(matches!(claims(br#"["a"]"#), Err(JwsError::Claims(_))), "not their values in a row");
     }
 
     #[test]

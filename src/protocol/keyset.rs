@@ -15,6 +15,7 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::json::object;
 use super::jws::{self, BASE64URL, JwsError, Typ};
 use super::key::{Jwk, KeyError, PublicKey, SigningKey};
 use super::time::Time;
@@ -195,7 +196,7 @@ fn parse(text: &str) -> Result<General, KeysetError> {
     if text.len() > MAX_KEYSET {
         return Err(KeysetError::TooLarge);
     }
-    serde_json::from_str(text).map_err(|error| KeysetError::Malformed(error.to_string()))
+    object(text.as_bytes()).map_err(|error| KeysetError::Malformed(error.to_string()))
 }
 
 /// A keyset whose signatures reach back to pinned roots.
@@ -239,7 +240,7 @@ impl Keyset {
     fn read(general: &General, text: &str) -> Result<Self, KeysetError> {
         let malformed = |error: &dyn std::fmt::Display| KeysetError::Malformed(error.to_string());
         let payload = BASE64URL.decode(&general.payload).map_err(|error| malformed(&error))?;
-        let body: KeysetBody = serde_json::from_slice(&payload).map_err(|error| malformed(&error))?;
+        let body: KeysetBody = object(&payload).map_err(|error| malformed(&error))?;
         let (mut token_keys, mut replica_keys) = (Vec::new(), Vec::new());
         for key in &body.keys {
             let list = match key.key_use {

@@ -2,7 +2,7 @@
 //! judge it; no program takes a key from it.
 
 use super::{
-    BASE64URL, General, GeneralSignature, KeysetBody, KeysetError, PublicKey, SigningKey, jws, parse,
+    BASE64URL, General, GeneralSignature, KeysetBody, KeysetError, PublicKey, SigningKey, jws, object, parse,
 };
 use super::{Typ, signature_of};
 use base64::Engine as _;
@@ -19,7 +19,7 @@ impl UnverifiedKeyset {
         let general = parse(text)?;
         let malformed = |error: &dyn std::fmt::Display| KeysetError::Malformed(error.to_string());
         let payload = BASE64URL.decode(&general.payload).map_err(|error| malformed(&error))?;
-        let body = serde_json::from_slice(&payload).map_err(|error| malformed(&error))?;
+        let body = object(&payload).map_err(|error| malformed(&error))?;
         Ok(Self { general, body })
     }
 

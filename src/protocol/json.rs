@@ -1,0 +1,14 @@
+//! JSON objects. serde reads a struct from an array of its members too, in their order; where RFC 7515 and RFC 7519 say
+//! "object", another implementation does not, and one value would have two spellings.
+
+use serde::Deserialize;
+use serde::de::Error as _;
+
+/// Reads `text`, which must be a JSON object.
+pub(super) fn object<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, serde_json::Error> {
+    if text.trim_ascii_start().starts_with(b"{") {
+        serde_json::from_slice(text)
+    } else {
+        Err(serde_json::Error::custom("not a JSON object"))
+    }
+}
