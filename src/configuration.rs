@@ -32,11 +32,18 @@ pub enum ConfigError {
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-    toml::from_str(&text).map_err(|error| {
+    parse(path, &text)
+}
+
+/// Reads `text`, which stands in the file at `path`.
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         // One line: without the excerpt the parser would print.
         let what = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
+        // It quotes what stands there, and goes to a terminal or a journal.
+        let what = what.replace(char::is_control, "\u{fffd}");
         ConfigError::Parse { path: path.into(), line, what }
     })
 }
@@ -51,9 +58,12 @@ mod tests {
     fn what_is_wrong_is_named_in_one_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.toml");
-        for (text, line, word) in
-            [("a = 1\nb = 2\n", 2, "`b`"), ("a = \"one\"", 1, "u32"), ("a = 1\n\nnonsense", 3, "")]
-        {
+        for (text, line, word) in [
+            ("a = 1\nb = 2\n", 2, "`b`"),
+            ("a = \"one\"", 1, "u32"),
+            ("a = 1\n\nnonsense", 3, ""),
+            ("a = 1\n\"\\u001b[2J\\r\" = 2\n", 2, "`\u{fffd}[2J\u{fffd}`"),
+        ] {
             #[derive(Debug, serde::Deserialize)]
             #[serde(deny_unknown_fields)]
             #[expect(dead_code, reason = "only what is wrong with it is looked at")]
@@ -64,7 +74,7 @@ mod tests {
             match read::<Shape>(&path) {
                 Err(ConfigError::Parse { line: found, what, .. }) => {
                     assert_eq!(found, line, "{what}");
-                    assert!(what.contains(word) && !what.contains('\n'), "{what}");
+                    assert!(what.contains(word) && !what.contains(char::is_control), "{what:?}");
                 }
                 other => panic!("{other:?}"),
             }
