@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::pattern::{Pattern, Segment};
-use crate::dataplane::routes::{CanonicalPath, DAG_PARAMETER, METHODS, RouteMap};
+use crate::dataplane::routes::{
+    CanonicalPath, DAG_PARAMETER, MAX_PARAMETERS, METHODS, RouteMap, has_too_many_parameters,
+};
 use crate::protocol::permission::{CATALOGUE, Permission};
 
 /// How much a finding weighs.
@@ -128,6 +130,11 @@ impl Review<'_> {
     fn templates(&mut self) {
         let mut router = matchit::Router::new();
         for template in self.draft.routes.keys() {
+            if has_too_many_parameters(template) {
+                let what = format!("is no template: it has more than {MAX_PARAMETERS} parameters");
+                self.say(Weight::Error, template, what);
+                continue;
+            }
             if let Err(error) = router.insert(template.as_str(), ()) {
                 let what = match error {
                     matchit::InsertError::Conflict { with } => {
@@ -304,6 +311,8 @@ mod tests {
             assert!(has(&found, parts), "{parts:?} in {found:#?}");
         }
         assert!(!has(&found, &["nonsense", "did you mean"]));
+        let found = review(&get(&"/{x}".repeat(MAX_PARAMETERS + 1)));
+        assert!(has(&found, &["Error", "more than 25 parameters"]), "{found:#?}");
     }
 
     #[test]

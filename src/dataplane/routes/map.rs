@@ -17,6 +17,15 @@ pub const DAG_PARAMETER: &str = "dag_id";
 /// Where Airflow takes a Dag id, this means every Dag.
 const EVERY_DAG: &str = "~";
 
+/// The most parameters a template can have: with more, the router panics rather than says so.
+pub const MAX_PARAMETERS: usize = 25;
+
+/// Whether a template has more parameters than [`MAX_PARAMETERS`].
+#[must_use]
+pub fn has_too_many_parameters(template: &str) -> bool {
+    template.replace("{{", "").matches('{').count() > MAX_PARAMETERS
+}
+
 /// The methods a map can name.
 pub const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
@@ -113,6 +122,10 @@ impl RouteMap {
         let file: File = toml::from_str(text)?;
         let mut map = Self { router: matchit::Router::new() };
         for (template, methods) in file.routes {
+            if has_too_many_parameters(&template) {
+                let reason = format!("it has more than {MAX_PARAMETERS} parameters");
+                return Err(RouteError::Template { template, reason });
+            }
             let name: Arc<str> = template.as_str().into();
             let mut routes = Vec::with_capacity(methods.len());
             for (method, permissions) in methods {
@@ -205,6 +218,9 @@ mod tests {
             RouteMap::from_toml(&(get("/a/{x}") + &get("/a/{y}"))),
             Err(RouteError::Template { .. })
         ));
+        let many = |parameters: usize| get(&"/{x}".repeat(parameters));
+        assert!(RouteMap::from_toml(&many(MAX_PARAMETERS)).is_ok());
+        assert!(matches!(RouteMap::from_toml(&many(MAX_PARAMETERS + 1)), Err(RouteError::Template { .. })));
         assert!(matches!(
             RouteMap::from_toml("[routes.\"/a\"]\nget = [\"deployment.get\"]"),
             Err(RouteError::Method { .. })

@@ -4,6 +4,9 @@ mod map;
 mod maps;
 mod path;
 
-pub use map::{AIRFLOW_V2, DAG_PARAMETER, METHODS, Match, Route, RouteError, RouteMap};
+pub use map::{
+    AIRFLOW_V2, DAG_PARAMETER, MAX_PARAMETERS, METHODS, Match, Route, RouteError, RouteMap,
+    has_too_many_parameters,
+};
 pub use maps::{MapsError, RouteMaps};
 pub use path::{CanonicalPath, MAX_PATH, PathError};
