@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_are_an_object() {
+    fn claims_are_an_object_in_utf8() {
         #[derive(Debug, PartialEq, Deserialize)]
         struct Claims {
             sub: String,
@@ -328,6 +328,7 @@ mod tests {
         let claims = |payload: &[u8]| verify(&sign(Typ::User, payload, &key()), Typ::User)?.claims();
         assert_eq!(claims(br#" {"sub":"a"}"#), Ok(Claims { sub: "a".into() }));
         assert!(matches!(claims(br#"["a"]"#), Err(JwsError::Claims(_))), "not their values in a row");
+        assert!(matches!(claims(b"{\"sub\":\"a\",\"x\":\"\xff\"}"), Err(JwsError::Claims(_))));
     }
 
     #[test]
