@@ -1,6 +1,7 @@
 //! The replica on disk: SQLite, believed only as far as its signatures and digest reach.
 
 mod apply;
+mod chain;
 mod error;
 mod ledger;
 
@@ -18,6 +19,8 @@ use crate::protocol::jws::JwsError;
 use crate::protocol::keyset::{Keyset, KeysetError, RootSet, UnverifiedKeyset};
 use crate::protocol::record::Record;
 use crate::protocol::time::Time;
+
+use chain::Chain;
 
 pub use apply::Taken;
 pub use error::StoreError;
@@ -57,6 +60,7 @@ pub struct ReplicaStore {
     path: PathBuf,
     audience: DataPlaneId,
     pinned: RootSet,
+    chain: Chain,
 }
 
 impl ReplicaStore {
@@ -75,7 +79,7 @@ impl ReplicaStore {
             transaction.pragma_update(None, "user_version", number + 1)?;
             transaction.commit()?;
         }
-        Ok(Self { connection, path: path.into(), audience, pinned })
+        Ok(Self { connection, path: path.into(), audience, pinned, chain: Chain::default() })
     }
 
     /// Loads the replica and proves it anew: keyset chain to the pinned roots, head, digest over every record, count.
@@ -85,7 +89,7 @@ impl ReplicaStore {
     pub fn load(&self) -> Result<Option<Replica>, StoreError> {
         let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let Some(text) = head_text(&connection)? else { return Ok(None) };
-        let keyset = Keyset::verify_chain(&keyset_chain(&connection)?, &self.pinned)?;
+        let keyset = self.chain.verify(keyset_chain(&connection)?, &self.pinned)?;
         let head = match SignedHead::verify(&text, &keyset, &self.audience) {
             Err(HeadError::Jws(JwsError::KeyUnknown)) => {
                 return Err(StoreError::KeyDropped(keyset.version()));
@@ -113,7 +117,8 @@ impl ReplicaStore {
     /// Follows a chain of keysets from the one held (or the pinned roots) to its end, and keeps what is new in it.
     pub fn follow(&mut self, offered: &[String]) -> Result<Keyset, StoreError> {
         let known = keyset_chain(&self.connection)?;
-        let held = if known.is_empty() { None } else { Some(Keyset::verify_chain(&known, &self.pinned)?) };
+        let held =
+            if known.is_empty() { None } else { Some(self.chain.verify(known.clone(), &self.pinned)?) };
         // A copy that other roots have signed as well is the same keyset.
         let known: Vec<_> = known.iter().filter_map(|text| UnverifiedKeyset::parse(text).ok()).collect();
         let mut new: Vec<Keyset> = Vec::new();
@@ -200,7 +205,7 @@ impl ReplicaStore {
         if chain.is_empty() {
             return Ok((None, None));
         }
-        let keyset = Keyset::verify_chain(&chain, &self.pinned)?;
+        let keyset = self.chain.verify(chain, &self.pinned)?;
         let Some(text) = head_text(&self.connection)? else { return Ok((None, Some(keyset))) };
         match SignedHead::verify(&text, &keyset, &self.audience) {
             Ok(head) => Ok((Some(head), Some(keyset))),
