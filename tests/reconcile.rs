@@ -5,6 +5,8 @@
 
 mod rig;
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +45,50 @@ fn closed(rig: &Rig, port: u16) -> Option<Value> {
     listed.as_array().unwrap().iter().find(|outage| outage["state"] == "closed").cloned()
 }
 
+/// A line to the control plane on `there` that carries what is asked, and breaks whenever something is told.
+fn deaf_line(here: u16, there: u16) {
+    let listener = TcpListener::bind(("127.0.0.1", here)).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut near = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && near.read(&mut byte).is_ok_and(|read| read == 1) {
+                    head.push(byte[0]);
+                }
+                if !head.starts_with(b"GET ") {
+                    return;
+                }
+                // One answer a connection, so that none goes on to tell.
+                head.truncate(head.len() - 2);
+                head.extend_from_slice(b"Connection: close\r\n\r\n");
+                let mut far = TcpStream::connect(("127.0.0.1", there)).unwrap();
+                far.write_all(&head).unwrap();
+                let _ = std::io::copy(&mut far, &mut near);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_node_that_cant_tell_what_it_knows_learns_what_it_does_not() {
+    let mut rig = Rig::start();
+    let (id, token) = rig.direct_access_token("revoked above", &rig.deployment);
+    rig.synced();
+    let own = rig.control_port;
+    rig.kill_control();
+    until("the node knows of the outage", || {
+        rig.json(&["outage", "list"]).as_array().is_some_and(|list| list.len() == 1)
+    });
+    assert_eq!(use_of(&rig, &token, "POST"), 200, "something to tell");
+    let other = free_port();
+    rig.start_control(other);
+    control_json(&rig, other, &["token", "delete", &id, "--force"]);
+    deaf_line(own, other);
+    until("the node knows of the revocation", || use_of(&rig, &token, "GET") == 401);
+}
+
 #[test]
 fn an_outage_is_reconciled_once_though_everything_is_killed_on_the_way() {
     let mut rig = Rig::start();
@@ -57,6 +103,7 @@ fn an_outage_is_reconciled_once_though_everything_is_killed_on_the_way() {
     until("the node knows of the outage", || {
         rig.json(&["outage", "list"]).as_array().is_some_and(|list| list.len() == 1)
     });
+    let cut_at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     for _ in 0..5 {
         assert_eq!(use_of(&rig, &good, "POST"), 200);
         assert_eq!(use_of(&rig, &late, "GET"), 200);
@@ -110,6 +157,9 @@ fn an_outage_is_reconciled_once_though_everything_is_killed_on_the_way() {
     let tokens = told["tokens"].as_array().unwrap();
     let named = tokens.iter().find(|token| token["tokenId"] == *good_id).unwrap();
     assert_eq!((&named["count"], &named["name"]), (&5.into(), &"good".into()));
+    let shown = control_json(&rig, own, &["token", "show", &good_id]);
+    assert_eq!(shown["lastUsedOn"], rig.deployment, "{shown}");
+    assert!(shown["lastUsedAt"].as_u64().is_some_and(|at| at >= cut_at), "a use in the outage: {shown}");
     let merged = told["revocations"].as_array().unwrap();
     assert_eq!(merged.len(), 1);
     assert_eq!(merged[0]["tokenId"], *local_id);
@@ -243,7 +293,9 @@ fn log(of: &str, after: u64, prev: &str, length: u64) -> Vec<String> {
         let id = format!("{of}-{sequence}");
         let draft = Draft::new(EventKind::Decision, &id, T0, &node, Connectivity::Offline);
         let mut line = String::new();
-        place(sequence, &prev, &serde_json::to_string(&draft).unwrap(), &mut line);
+        let mut json = Vec::new();
+        draft.write(&mut json);
+        place(sequence, &prev, std::str::from_utf8(&json).unwrap(), &mut line);
         prev = line_hash(&line);
         lines.push(line);
     }

@@ -235,7 +235,7 @@ impl Reconciler {
     /// reason not to take what it has, unless nobody is there at all.
     pub async fn send_first(self: &Arc<Self>, upstream: &Upstream) -> Result<(), UpstreamError> {
         match self.send(upstream, FIRST_CALLS).await {
-            Err(ReconcileError::Upstream(error @ UpstreamError::Transport { .. })) => Err(error),
+            Err(ReconcileError::Upstream(error)) if error.nobody_there() => Err(error),
             Err(error) => {
                 tracing::warn!(%error, "reconciliation waits");
                 Ok(())

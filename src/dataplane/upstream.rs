@@ -13,7 +13,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -130,6 +130,13 @@ impl UpstreamError {
             Self::Body { fault: Fault::Disk(_) | Fault::TooLarge(_), .. } => Outcome::Refused,
             _ => Outcome::Unreachable,
         }
+    }
+
+    /// Whether there was nobody to talk to, rather than somebody who did not listen to the end.
+    #[must_use]
+    pub fn nobody_there(&self) -> bool {
+        let Self::Transport { source, .. } = self else { return false };
+        source.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect)
     }
 }
 
