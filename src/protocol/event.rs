@@ -48,6 +48,27 @@ pub enum EventKind {
     Revocation,
 }
 
+impl Connectivity {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Online => "online",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+impl EventKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Decision => "decision",
+            Self::GlassBroken => "glass-broken",
+            Self::GlassSealed => "glass-sealed",
+            Self::Revocation => "revocation",
+        }
+    }
+}
+
 /// One event. Members that do not apply are left out of the line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -117,43 +138,27 @@ pub struct Event {
 ///
 /// Whoever decides or acts writes it as JSON at once; whoever keeps the log puts the place before it. So nothing is copied in
 /// between, and the members of a line stand in the order of [`Event`].
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "they are those of Event")]
 pub struct Draft<'a> {
     pub id: &'a str,
     pub time: Time,
     pub node: &'a NodeId,
     pub kind: EventKind,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<&'a TokenId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<&'a RoleRef>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment: Option<&'a DeploymentId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub permission: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub glass: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub because: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
     pub connectivity: Connectivity,
 }
@@ -191,6 +196,82 @@ impl<'a> Draft<'a> {
             connectivity,
         }
     }
+
+    /// Appends the draft to `json`, as serde would write it.
+    ///
+    /// Every decision is written, so it is done by hand: identifiers, codes and roles hold nothing that JSON would escape, and
+    /// are copied as they are; only what came from outside is looked at.
+    pub fn write(&self, json: &mut Vec<u8>) {
+        let mut members = Members(json);
+        members.word("{\"id\":", self.id);
+        members.number(",\"time\":", self.time.unix());
+        members.word(",\"node\":", self.node.as_str());
+        members.word(",\"kind\":", self.kind.as_str());
+        members.words(",\"decision\":", self.decision);
+        members.words(",\"reason\":", self.reason);
+        members.words(",\"token\":", self.token.map(TokenId::as_str));
+        if let Some(generation) = self.generation {
+            members.number(",\"generation\":", generation.into());
+        }
+        if let Some(role) = self.role {
+            members.role(role);
+        }
+        members.words(",\"deployment\":", self.deployment.map(DeploymentId::as_str));
+        members.text(",\"method\":", self.method);
+        members.text(",\"route\":", self.route);
+        members.text(",\"path\":", self.path);
+        members.words(",\"permission\":", self.permission);
+        members.text(",\"client\":", self.client);
+        members.words(",\"glass\":", self.glass);
+        members.text(",\"operator\":", self.operator);
+        members.text(",\"because\":", self.because);
+        if let Some(until) = self.until {
+            members.number(",\"until\":", until.unix());
+        }
+        members.word(",\"connectivity\":", self.connectivity.as_str());
+        members.0.push(b'}');
+    }
+}
+
+/// The members of an object, each behind its name as it stands in JSON.
+struct Members<'j>(&'j mut Vec<u8>);
+
+impl Members<'_> {
+    /// What JSON writes as it is.
+    fn word(&mut self, name: &str, value: &str) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(b'"');
+        self.0.extend_from_slice(value.as_bytes());
+        self.0.push(b'"');
+    }
+
+    fn words(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.word(name, value);
+        }
+    }
+
+    fn role(&mut self, role: &RoleRef) {
+        self.0.extend_from_slice(b",\"role\":\"");
+        self.0.extend_from_slice(role.name().as_bytes());
+        self.number("@", role.version().into());
+        self.0.push(b'"');
+    }
+
+    fn number(&mut self, name: &str, value: i64) {
+        self.0.extend_from_slice(name.as_bytes());
+        // A number can't fail to be written to memory.
+        let _ = serde_json::to_writer(&mut *self.0, &value);
+    }
+
+    /// What may hold anything.
+    fn text(&mut self, name: &str, value: Option<impl Serialize>) {
+        if let Some(value) = value {
+            self.0.extend_from_slice(name.as_bytes());
+            // Nor can text, or an address.
+            let _ = serde_json::to_writer(&mut *self.0, &value);
+        }
+    }
 }
 
 /// Appends to `line` the line of an event: a draft's JSON with its place in the log put before it.
@@ -223,7 +304,16 @@ pub struct Checkpoint {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn line(sequence: u64, draft: &Draft<'_>) -> String {
+        let (mut json, mut line) = (Vec::new(), String::new());
+        draft.write(&mut json);
+        place(sequence, GENESIS, std::str::from_utf8(&json).unwrap(), &mut line);
+        line
+    }
 
     #[test]
     fn a_placed_draft_is_the_line_of_an_event() {
@@ -249,15 +339,46 @@ mod tests {
             until: Some(time),
             ..bare
         };
-        let mut line = String::new();
-        place(7, GENESIS, &serde_json::to_string(&draft).unwrap(), &mut line);
-        let event: Event = serde_json::from_str(&line).unwrap();
+        let full = line(7, &draft);
+        let event: Event = serde_json::from_str(&full).unwrap();
         assert_eq!((event.sequence, event.prev.as_str()), (7, GENESIS));
         assert_eq!(event.path.as_deref(), Some("/api/v2/dags/\"odd\""));
-        assert_eq!(serde_json::to_string(&event).unwrap(), line, "both write a line in the same way");
-        line.clear();
-        place(8, GENESIS, &serde_json::to_string(&bare).unwrap(), &mut line);
-        let event: Event = serde_json::from_str(&line).unwrap();
-        assert_eq!(serde_json::to_string(&event).unwrap(), line);
+        assert_eq!(serde_json::to_string(&event).unwrap(), full, "both write a line in the same way");
+        let bare = line(8, &bare);
+        let event: Event = serde_json::from_str(&bare).unwrap();
+        assert_eq!(serde_json::to_string(&event).unwrap(), bare);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_client_sends_its_line_is_one_event(
+            [method, route, path, operator, because] in any::<[String; 5]>(),
+            client in any::<Option<IpAddr>>(),
+            kind in 0_usize..4,
+            connectivity in 0_usize..3,
+        ) {
+            let kinds =
+                [EventKind::Decision, EventKind::GlassBroken, EventKind::GlassSealed, EventKind::Revocation];
+            let connectivities = [Connectivity::Connecting, Connectivity::Online, Connectivity::Offline];
+            let node = NodeId::new("nod_a").unwrap();
+            let time = Time::from_unix(1_800_000_000);
+            let draft = Draft {
+                method: Some(&method),
+                route: Some(&route),
+                path: Some(&path),
+                client,
+                operator: Some(&operator),
+                because: Some(&because),
+                ..Draft::new(kinds[kind], "evt_1-1", time, &node, connectivities[connectivity])
+            };
+            let line = line(1, &draft);
+            prop_assert!(!line.contains('\n'));
+            let event: Event = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!((event.kind, event.connectivity), (draft.kind, draft.connectivity));
+            let told = (event.method.as_ref(), event.path.as_ref(), event.operator.as_ref(), event.because.as_ref());
+            prop_assert_eq!(told, (Some(&method), Some(&path), Some(&operator), Some(&because)));
+            prop_assert_eq!((event.route.as_deref(), event.client), (Some(&*route), client));
+            prop_assert_eq!(serde_json::to_string(&event).unwrap(), line);
+        }
     }
 }

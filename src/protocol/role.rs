@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
+use arrayvec::ArrayString;
 use base64::Engine as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::id::is_id;
+use super::id::{MAX_ID, is_id};
 use super::jws::BASE64URL;
 use super::permission::{self, PermissionSet};
 
@@ -30,18 +30,15 @@ pub enum RoleError {
 /// One version of a role, by name: `DAG_VIEWER@1`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoleRef {
-    name: Arc<str>,
+    name: ArrayString<MAX_ID>,
     version: u32,
 }
 
 impl RoleRef {
     /// Version `version` of the role `name`.
     pub fn new(name: &str, version: u32) -> Result<Self, RoleError> {
-        if is_id(name) && version > 0 {
-            Ok(Self { name: name.into(), version })
-        } else {
-            Err(RoleError::Reference)
-        }
+        let fits = (is_id(name) && version > 0).then(|| ArrayString::from(name).ok()).flatten();
+        fits.map(|name| Self { name, version }).ok_or(RoleError::Reference)
     }
 
     /// The role's name.

@@ -7,6 +7,7 @@
 //! While the disk takes nothing, what changes something upstream is denied. Reads go on, within bounds: their events wait in
 //! memory, and are written when the disk takes them again.
 
+mod block;
 mod observe;
 mod read;
 mod retention;
@@ -51,6 +52,9 @@ pub enum AuditError {
     /// The database can't be used.
     #[error("the audit database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
+    /// A block is not what a log is made of.
+    #[error("the audit log's block that begins with event {0} can't be unpacked")]
+    Block(u64),
     /// The log's last line is no event.
     #[error("the audit log's last event can't be read: {0}")]
     Tail(#[from] serde_json::Error),
@@ -184,7 +188,7 @@ impl AuditLog {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.execute_batch(
-            "CREATE TABLE IF NOT EXISTS block (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, lines TEXT NOT NULL) STRICT;
+            "CREATE TABLE IF NOT EXISTS block (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, lines BLOB NOT NULL) STRICT;
              CREATE TABLE IF NOT EXISTS checkpoint (sequence INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
              -- What the node signed when it dropped the events before the first one.
              CREATE TABLE IF NOT EXISTS anchor (id INTEGER PRIMARY KEY CHECK (id = 1), text TEXT NOT NULL) STRICT;
@@ -198,10 +202,13 @@ impl AuditLog {
             [clock().unix()],
             |row| row.get(0),
         )?;
-        let tail: Option<String> = connection
-            .query_row("SELECT lines FROM block ORDER BY first DESC LIMIT 1", [], |row| row.get(0))
+        let tail: Option<(u64, Vec<u8>)> = connection
+            .query_row("SELECT first, lines FROM block ORDER BY first DESC LIMIT 1", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .optional()?;
-        let (sequence, prev) = match tail.as_deref().and_then(|lines| lines.lines().last()) {
+        let tail = tail.map(|(first, block)| block::unpack(&block).ok_or(AuditError::Block(first)));
+        let (sequence, prev) = match tail.transpose()?.as_deref().and_then(|lines| lines.lines().last()) {
             Some(line) => (serde_json::from_str::<Event>(line)?.sequence, line_hash(line)),
             None => (0, GENESIS.to_owned()),
         };
@@ -239,7 +246,7 @@ impl AuditLog {
         let (sender, receiver) = durable.then(oneshot::channel).unzip();
         let wake = DRAFT.with_borrow_mut(|json| {
             json.clear();
-            serde_json::to_writer(&mut *json, draft).map_err(|_| AuditUnavailable)?;
+            draft.write(json);
             let text = std::str::from_utf8(json).map_err(|_| AuditUnavailable)?;
             let mut pending = self.queue.lock();
             let room = pending.batch.drafts.len() < self.queue.capacity

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::AuditError;
+use super::{AuditError, block};
 
 /// Lines of the log at `path` after event `after`, at most `limit`; a negative `after` counts from the end.
 pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, AuditError> {
@@ -16,9 +16,11 @@ pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, Audi
     let mut rows = statement.query([after])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let first: i64 = row.get(0)?;
-        let lines: String = row.get(1)?;
-        let skip = usize::try_from(after + 1 - first).unwrap_or(0);
+        let first: u64 = row.get(0)?;
+        let lines = block::unpack(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?);
+        let lines = lines.ok_or(AuditError::Block(first))?;
+        let skip = u64::try_from(after).unwrap_or(0).saturating_add(1).saturating_sub(first);
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         for line in lines.lines().skip(skip) {
             if found.len() == limit {
                 return Ok(found);

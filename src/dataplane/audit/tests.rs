@@ -8,7 +8,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use rusqlite::Connection;
 
-use super::{AuditLog, AuditUnavailable, Fault, Retention, events, verify};
+use super::{AuditLog, AuditUnavailable, Fault, Retention, block, events, verify};
 use crate::dataplane::Clock;
 use crate::protocol::event::{Connectivity, Draft, Event, EventKind};
 use crate::protocol::id::NodeId;
@@ -221,7 +221,7 @@ fn tamper(path: &Path, way: u8, a: usize, b: usize) {
     let mut blocks: Vec<(u64, String)> = connection
         .prepare("SELECT first, lines FROM block ORDER BY first")
         .unwrap()
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_map([], |row| Ok((row.get(0)?, block::unpack(&row.get::<_, Vec<u8>>(1)?).unwrap())))
         .unwrap()
         .collect::<Result<_, _>>()
         .unwrap();
@@ -285,7 +285,9 @@ fn tamper(path: &Path, way: u8, a: usize, b: usize) {
     for (first, lines) in blocks {
         let last = first + lines.lines().count() as u64 - u64::from(!lines.is_empty());
         // Two blocks may now claim one place: the first to come keeps it.
-        connection.execute("INSERT OR IGNORE INTO block VALUES (?1, ?2, ?3)", (first, last, lines)).unwrap();
+        connection
+            .execute("INSERT OR IGNORE INTO block VALUES (?1, ?2, ?3)", (first, last, block::pack(&lines)))
+            .unwrap();
     }
     for checkpoint in checkpoints {
         connection.execute("INSERT INTO checkpoint VALUES (?1, ?2)", checkpoint).unwrap();
@@ -325,14 +327,32 @@ proptest! {
         let path = filled(&directory);
         let connection = Connection::open(&path).unwrap();
         let mut lines: Vec<u8> = connection
-            .query_row("SELECT lines FROM block WHERE first = 5", [], |row| row.get::<_, String>(0))
-            .unwrap()
-            .into();
+            .query_row("SELECT lines FROM block WHERE first = 5", [], |row| row.get::<_, Vec<u8>>(0))
+            .map(|packed| block::unpack(&packed).unwrap().into_bytes())
+            .unwrap();
         let at = at % lines.len();
         lines[at] ^= 1 << bit;
         let text = String::from_utf8(lines).unwrap();
-        connection.execute("UPDATE block SET lines = ?1 WHERE first = 5", [text]).unwrap();
+        connection.execute("UPDATE block SET lines = ?1 WHERE first = 5", [block::pack(&text)]).unwrap();
         let fault = verify(&path, key().public()).unwrap().fault;
         prop_assert!(fault.is_some_and(|fault| (5..=8).contains(&fault.sequence)));
+    }
+
+    #[test]
+    fn any_bit_of_a_block_flipped_is_found_or_changes_no_line(at in 0_usize..4000, bit in 0_u8..8) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = filled(&directory);
+        let before = events(&path, 0, 100).unwrap();
+        let connection = Connection::open(&path).unwrap();
+        let mut packed: Vec<u8> =
+            connection.query_row("SELECT lines FROM block WHERE first = 5", [], |row| row.get(0)).unwrap();
+        let at = at % packed.len();
+        packed[at] ^= 1 << bit;
+        connection.execute("UPDATE block SET lines = ?1 WHERE first = 5", [packed]).unwrap();
+        if let Some(fault) = verify(&path, key().public()).unwrap().fault {
+            prop_assert!((5..=8).contains(&fault.sequence));
+        } else {
+            prop_assert_eq!(events(&path, 0, 100).unwrap(), before);
+        }
     }
 }

@@ -9,9 +9,9 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use serde::Serialize;
 
-use super::AuditError;
 use super::uploaded::uploaded;
 use super::writer::{CHECKPOINT_EVENTS, CHECKPOINT_SECONDS};
+use super::{AuditError, block};
 use crate::protocol::event::{Checkpoint, Event, GENESIS, line_hash};
 use crate::protocol::jws::{JwsError, Typ, Unverified};
 use crate::protocol::key::PublicKey;
@@ -89,8 +89,8 @@ impl Proof {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let (first, last): (u64, u64) = (row.get(0)?, row.get(1)?);
-            let lines = row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?;
-            if let Err(fault) = self.block(first, last, lines) {
+            let packed = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+            if let Err(fault) = self.block(first, last, packed) {
                 return Ok(Err(fault));
             }
         }
@@ -151,13 +151,16 @@ impl Proof {
         Ok(Ok(()))
     }
 
-    fn block(&mut self, first: u64, last: u64, lines: &str) -> Result<(), Fault> {
+    fn block(&mut self, first: u64, last: u64, packed: &[u8]) -> Result<(), Fault> {
         if first != self.report.events + 1 {
             return fault(
                 self.report.events + 1,
                 format!("it is missing: event {first} stands in its place"),
             );
         }
+        let Some(lines) = block::unpack(packed) else {
+            return fault(first, "its block can't be unpacked: it is not what the node wrote");
+        };
         for line in lines.lines() {
             self.line(line)?;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::oneshot::Sender;
 
+use super::block;
 use super::retention::read;
 use super::{AuditError, Batch, Options, Pending, Queue, WhenFull};
 use crate::dataplane::Clock;
@@ -204,7 +205,7 @@ impl Writer {
         }
         let transaction = self.connection.transaction()?;
         if !batch.drafts.is_empty() {
-            let row = params![self.sequence + 1, sequence, lines];
+            let row = params![self.sequence + 1, sequence, block::pack(&lines)];
             transaction.prepare_cached("INSERT INTO block VALUES (?1, ?2, ?3)")?.execute(row)?;
         }
         let checkpoint = due.then(|| {

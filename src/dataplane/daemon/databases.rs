@@ -136,7 +136,7 @@ fn or_begin_anew<T, E: std::fmt::Display + Into<StartError>>(
 fn unreadable(error: &AuditError) -> bool {
     match error {
         AuditError::Database(error) => damaged(error),
-        AuditError::Tail(_) => true,
+        AuditError::Block(_) | AuditError::Tail(_) => true,
         AuditError::Thread(_) => false,
     }
 }
