@@ -50,10 +50,14 @@ fn main() {
     }
     let (Some(nginx), Some(wrk)) = (component("nginx"), component("wrk")) else { return };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let rig = Rig::start();
+    let mut rig = Rig::start();
     let (_, token) = rig.direct_access_token("bench", &rig.deployment);
     rig.synced();
+    // It has a machine of its own, and does not share the cores of the hosts that ask it.
+    rig.kill_control();
 
+    // With reuseport the connections are spread over all workers, as the daemon spreads them. Without it one worker takes them
+    // all, on most days: that is one core that serves and one that asks, and says nothing of a server on as many cores.
     let port = free_port();
     let directory = rig.path("bare");
     std::fs::create_dir(&directory).unwrap();
@@ -63,7 +67,7 @@ fn main() {
 events {{ worker_connections 1024; }}
 http {{ access_log off; client_body_temp_path {d}/body; proxy_temp_path {d}/proxy; fastcgi_temp_path {d}/fastcgi;
     uwsgi_temp_path {d}/uwsgi; scgi_temp_path {d}/scgi; keepalive_requests 1000000000;
-    server {{ listen 127.0.0.1:{port}; location / {{ return 204; }} }} }}"
+    server {{ listen 127.0.0.1:{port} reuseport; location / {{ return 204; }} }} }}"
     );
     let path = directory.join("nginx.conf");
     std::fs::write(&path, config).unwrap();

@@ -32,6 +32,12 @@ enum Work {
     Prove(oneshot::Sender<bool>),
 }
 
+/// What a thread serves with. Each thread has its own: whom it counts, no other core is asked for.
+struct Worker {
+    face: Arc<Face>,
+    stopped: watch::Receiver<()>,
+}
+
 /// The threads that serve a face.
 pub struct Workers {
     senders: Vec<mpsc::UnboundedSender<Work>>,
@@ -45,19 +51,19 @@ impl Workers {
         for number in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let (sender, mut work) = mpsc::unbounded_channel();
-            let (face, stopped) = (Arc::clone(face), stopped.clone());
+            let worker = Arc::new(Worker { face: Arc::clone(face), stopped: stopped.clone() });
             let run = move || {
                 runtime.block_on(async {
                     while let Some(work) = work.recv().await {
                         match work {
                             Work::Serve(stream, peer) => match TcpStream::from_std(stream) {
                                 Ok(stream) => {
-                                    tokio::spawn(serve(stream, peer, Arc::clone(&face), stopped.clone()));
+                                    tokio::spawn(serve(stream, peer, Arc::clone(&worker)));
                                 }
                                 Err(error) => tracing::warn!(%error, "a connection was lost"),
                             },
                             // Whoever asked may have lost patience.
-                            Work::Prove(asked) => drop(asked.send(face.authorizer.refuses())),
+                            Work::Prove(asked) => drop(asked.send(worker.face.authorizer.refuses())),
                         }
                     }
                     // Whoever is being answered gets the answer; keep-alive connections end by themselves.
@@ -149,14 +155,14 @@ impl Prober {
     }
 }
 
-async fn serve(stream: TcpStream, peer: IpAddr, face: Arc<Face>, mut stopped: watch::Receiver<()>) {
-    let stopping = stopped.clone();
+async fn serve(stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
+    let mut stopped = worker.stopped.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let (face, stopping) = (Arc::clone(&face), stopping.clone());
+        let worker = Arc::clone(&worker);
         async move {
-            let mut answer = face.answer(peer, &request.into_parts().0).await;
+            let mut answer = worker.face.answer(peer, &request.into_parts().0).await;
             // An error means that the daemon is gone already.
-            if stopping.has_changed().unwrap_or(true) {
+            if worker.stopped.has_changed().unwrap_or(true) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(answer)
