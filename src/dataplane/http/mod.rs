@@ -19,10 +19,10 @@ use super::authorize::Authorizer;
 use super::bearer;
 use super::decide::{RequestFacts, Target};
 use super::metrics;
-use original::Original;
 #[cfg(feature = "grpc")]
 pub(super) use original::trusts;
 
+pub use original::Original;
 pub use workers::{Prober, Workers};
 
 /// What the face needs.

@@ -11,11 +11,16 @@ use super::host_name;
 use crate::dataplane::decide::Reason;
 
 /// What was asked for, of whom, from where.
-pub(super) struct Original<'h> {
-    pub(super) method: &'h str,
-    pub(super) uri: &'h str,
-    pub(super) host: Option<Cow<'h, str>>,
-    pub(super) client: IpAddr,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Original<'h> {
+    /// The method, as sent.
+    pub method: &'h str,
+    /// Path and query, as sent.
+    pub uri: &'h str,
+    /// The host without its port, in lower case, if it was told.
+    pub host: Option<Cow<'h, str>>,
+    /// Where it came from.
+    pub client: IpAddr,
 }
 
 /// One of the two ways in which proxies tell: `X-Original-*`, as nginx is configured to, or `X-Forwarded-*`, as Caddy
@@ -40,7 +45,7 @@ pub(in crate::dataplane) fn trusts(trusted: &[IpNet], peer: IpAddr) -> bool {
 
 impl<'h> Original<'h> {
     /// Reads what a peer tells. With two families at once nobody knows which the proxy meant, and which a client sent.
-    pub(super) fn read(headers: &'h HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> Result<Self, Reason> {
+    pub fn read(headers: &'h HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> Result<Self, Reason> {
         if !trusts(trusted, peer) {
             return Err(Reason::PathInvalid);
         }
@@ -75,7 +80,7 @@ impl<'h> Original<'h> {
     }
 
     /// What a peer asks with, without the first `prefix` bytes of its path.
-    pub(super) fn behind(
+    pub fn behind(
         prefix: usize,
         request: &'h Parts,
         peer: IpAddr,
@@ -98,7 +103,8 @@ impl<'h> Original<'h> {
     }
 
     /// What is left when nobody who may tells: the request that came, and nothing it asks for.
-    pub(super) fn unknown(method: &'h str, peer: IpAddr) -> Self {
+    #[must_use]
+    pub fn unknown(method: &'h str, peer: IpAddr) -> Self {
         Self { method, uri: "", host: None, client: peer }
     }
 }

@@ -1,0 +1,33 @@
+//! The daemon's configuration file.
+
+use std::path::Path;
+
+use halligan::configuration::{ConfigError, parse};
+use halligan::dataplane::config::Config;
+
+/// A configuration is taken as a whole, and what follows from it can be asked for; or it is refused in one line that says
+/// where it is wrong.
+pub fn check(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let path = Path::new("/etc/halligan/halligand.toml");
+    match parse::<Config>(path, text) {
+        Ok(config) => {
+            assert!(parse::<toml::Table>(path, text).is_ok());
+            assert!((1..=3600).contains(&config.peers.interval_seconds) && config.peers.urls.len() <= 64);
+            assert!(
+                config.upstream_identity.as_ref().is_none_or(|identity| identity.lifetime_seconds <= 3600)
+            );
+            let retention = config.audit.retention();
+            assert_eq!(retention.seconds.is_none(), config.audit.retain_days == 0);
+            let (_, _, _) =
+                (config.staleness(), config.glass.limits(), config.with_credentials(|_| None).key_file());
+            true
+        }
+        Err(ConfigError::Parse { line, what, .. }) => {
+            assert!((1..=text.matches('\n').count() + 1).contains(&line), "line {line}");
+            assert!(!what.is_empty() && !what.contains(char::is_control), "{what:?}");
+            false
+        }
+        Err(error) => panic!("{error}"),
+    }
+}

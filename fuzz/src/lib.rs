@@ -1,0 +1,67 @@
+//! What must hold for any bytes whatever. Each module is one kind of input: its `check` takes bytes, panics where a promise
+//! is broken, and says whether they were believed. libFuzzer comes up with bytes (`fuzz_targets/`); tests/fuzz_corpus.rs
+//! hands over those of the corpus on every `cargo test`.
+//!
+//! Nothing can be guessed that a signature protects. So most modules look at their bytes twice: as they are, and signed with
+//! a key that is believed, as if whoever holds it had gone mad.
+
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::panic)]
+
+pub mod bundle;
+pub mod configuration;
+pub mod event;
+pub mod head;
+pub mod jws;
+pub mod keyset;
+pub mod path;
+pub mod peer_message;
+pub mod record;
+pub mod request_facts;
+pub mod route_map;
+pub mod token;
+#[path = "../../tests/world/mod.rs"]
+pub mod world;
+
+use std::sync::LazyLock;
+
+use halligan::protocol::keyset::Keyset;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use world::World;
+
+/// Looks at bytes; whether they were believed.
+pub type Check = fn(&[u8]) -> bool;
+
+/// Every kind of input, by the name of its target, its corpus and its dictionary.
+pub const TARGETS: [(&str, Check); 12] = [
+    ("bundle", bundle::check),
+    ("configuration", configuration::check),
+    ("event", event::check),
+    ("head", head::check),
+    ("jws", jws::check),
+    ("keyset", keyset::check),
+    ("path", path::check),
+    ("peer_message", peer_message::check),
+    ("record", record::check),
+    ("request_facts", request_facts::check),
+    ("route_map", route_map::check),
+    ("token", token::check),
+];
+
+static WORLD: LazyLock<World> = LazyLock::new(World::new);
+static KEYSET: LazyLock<Keyset> = LazyLock::new(|| WORLD.keyset());
+
+/// Whether the bytes are a JSON object in UTF-8: what claims, headers and lines of a bundle have to be.
+fn object(data: &[u8]) -> bool {
+    let json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    std::str::from_utf8(data).is_ok_and(|text| text.trim_start().starts_with('{') && json(text))
+}
+
+/// Asserts that writing what was read, and reading that, changes nothing, and that the second writing is the first.
+fn survives<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) -> String {
+    let written = serde_json::to_string(value).unwrap();
+    let again: T = serde_json::from_str(&written).unwrap_or_else(|error| panic!("{written}: {error}"));
+    assert_eq!(*value, again);
+    assert_eq!(serde_json::to_string(&again).unwrap(), written);
+    written
+}

@@ -1,0 +1,57 @@
+//! Paths.
+
+use std::fmt::Write as _;
+
+use halligan::dataplane::routes::{CanonicalPath, MAX_PATH};
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+/// A path that is taken has one reading: nothing in it is a separator or a step in disguise, it stays what it is however it
+/// is spelt, and the URL parser that browsers agree on, which repairs where this one refuses, reads the same.
+pub fn check(data: &[u8]) -> bool {
+    let Ok(target) = std::str::from_utf8(data) else { return false };
+    let Ok(path) = CanonicalPath::parse(target) else { return false };
+    let text = path.as_str();
+    assert!(text.starts_with('/') && !text.contains("//"), "{text:?}");
+    assert!(!text.contains(['\\', '%']) && !text.chars().any(|char| char.is_ascii_control()), "{text:?}");
+    assert!(text.split('/').all(|segment| segment != "." && segment != ".."), "{text:?}");
+    assert!(text.len() <= MAX_PATH);
+    let sent = target.split('?').next().unwrap();
+    assert_eq!(CanonicalPath::parse(sent).as_ref(), Ok(&path), "a query takes part");
+    assert_eq!(CanonicalPath::parse(&format!("{sent}?/../%2e")).as_ref(), Ok(&path), "a query takes part");
+    if text == sent {
+        assert_eq!(CanonicalPath::parse(text).unwrap().as_str(), text);
+    }
+    for encode in [byte as fn(u8) -> bool, |_| true] {
+        let spelt = spell(text, encode);
+        if spelt.len() <= MAX_PATH {
+            assert_eq!(CanonicalPath::parse(&spelt).unwrap().as_str(), text, "{spelt}");
+        }
+    }
+    let url = Url::parse(&format!("http://a.example{target}")).unwrap();
+    assert_eq!(
+        percent_decode_str(url.path()).decode_utf8().unwrap(),
+        text,
+        "another reader reads another path"
+    );
+    assert_eq!(url.host_str(), Some("a.example"));
+    true
+}
+
+/// Whether a byte can't stand in a path as it is (RFC 3986 section 3.3).
+fn byte(byte: u8) -> bool {
+    !byte.is_ascii_alphanumeric() && !b"-._~!$&'()*+,=:@".contains(&byte)
+}
+
+/// Another spelling of a path: the bytes that `encode` names are percent-encoded, separators never.
+fn spell(path: &str, encode: fn(u8) -> bool) -> String {
+    let mut spelt = String::new();
+    for byte in path.bytes() {
+        if byte != b'/' && encode(byte) {
+            write!(spelt, "%{byte:02X}").unwrap();
+        } else {
+            spelt.push(char::from(byte));
+        }
+    }
+    spelt
+}

@@ -1,0 +1,142 @@
+//! What a proxy says a request was: the head of an HTTP/1.1 request, taken apart by the parser that hyper uses.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+use halligan::dataplane::bearer;
+use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
+use halligan::dataplane::http::Original;
+use halligan::dataplane::routes::{CanonicalPath, RouteMap};
+use halligan::dataplane::snapshot::Snapshot;
+use halligan::protocol::permission::deployment_admin;
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Request};
+use ipnet::IpNet;
+
+use super::WORLD;
+use super::world::{DEPLOYMENT, T0, World};
+
+const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const ENVOY: &str = "/v1/ext_authz/dep_a";
+
+static TRUSTED: LazyLock<[IpNet; 2]> =
+    LazyLock::new(|| ["127.0.0.0/8", "10.0.0.0/8"].map(|network| network.parse().unwrap()));
+static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| WORLD.snapshot(World::records(1)));
+static TOKEN: LazyLock<String> = LazyLock::new(|| WORLD.value(0));
+
+/// Only a trusted peer tells, and in one way: each fact stands once, in one family. What is then allowed has a canonical
+/// path, a route, a permission that the role has, and the one token there is.
+pub fn check(data: &[u8]) -> bool {
+    let Some(request) = request(data) else { return false };
+    let headers = &request.headers;
+    assert!(Original::read(headers, STRANGER, &*TRUSTED).is_err(), "a stranger tells");
+    assert!(Original::behind(0, &request, STRANGER, &*TRUSTED).is_err(), "a stranger tells");
+    let told = Original::read(headers, PROXY, &*TRUSTED).ok().inspect(|original| once(headers, original));
+    let asked = request.uri.path().starts_with(ENVOY).then(|| behind(&request)).flatten();
+    let by_host = told
+        .as_ref()
+        .is_some_and(|told| decided(headers, told, Target::Host(told.host.as_deref().unwrap_or(""))));
+    let by_id = told.iter().chain(&asked).any(|told| decided(headers, told, Target::Id(DEPLOYMENT)));
+    by_host || by_id
+}
+
+fn request(data: &[u8]) -> Option<Parts> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut read = httparse::Request::new(&mut headers);
+    if !read.parse(data).ok()?.is_complete() {
+        return None;
+    }
+    let mut request = Request::builder().method(read.method?).uri(read.path?);
+    for header in read.headers.iter() {
+        request = request.header(header.name, header.value);
+    }
+    Some(request.body(()).ok()?.into_parts().0)
+}
+
+/// Compares what was read with the headers, by counting.
+fn once(headers: &HeaderMap, original: &Original<'_>) {
+    let mut stands: BTreeMap<&str, Vec<&[u8]>> = BTreeMap::new();
+    for (name, value) in headers {
+        stands.entry(name.as_str()).or_default().push(value.as_bytes());
+    }
+    let count = |name: &str| stands.get(name).map_or(0, Vec::len);
+    let families = ["x-original-", "x-forwarded-"].map(|family| {
+        let of = |what: &str| count(&format!("{family}{what}"));
+        (family, of("method"), of("uri"))
+    });
+    let [(family, ..)] =
+        families.into_iter().filter(|(_, method, uri)| method + uri > 0).collect::<Vec<_>>()[..]
+    else {
+        panic!("two families tell, or none")
+    };
+    let only = |what: &str| {
+        let name = format!("{family}{what}");
+        assert_eq!(count(&name), 1, "{name}");
+        stands[name.as_str()][0]
+    };
+    assert_eq!((only("method"), only("uri")), (original.method.as_bytes(), original.uri.as_bytes()));
+    for name in ["x-original-host", "x-forwarded-host", "host", "x-real-ip"] {
+        assert!(count(name) <= 1, "{name} stands twice");
+    }
+    let name = [format!("{family}host"), "host".into()].into_iter().find(|name| count(name) > 0);
+    assert_eq!(original.host.is_some(), name.is_some());
+    if let (Some(host), Some(name)) = (&original.host, name) {
+        let sent = stands[name.as_str()][0].to_ascii_lowercase();
+        assert!(sent.starts_with(host.as_bytes()));
+        let port = &sent[host.len()..];
+        assert!(port.is_empty() || port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit), "{port:?}");
+    }
+    let parsed =
+        |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.trim().parse::<IpAddr>().ok());
+    let from = |name: &str| {
+        stands.get(name).into_iter().flatten().flat_map(|value| value.split(|&byte| byte == b','))
+    };
+    if original.client != PROXY && !from("x-real-ip").any(|text| parsed(text) == Some(original.client)) {
+        assert!(
+            from("x-forwarded-for").any(|hop| parsed(hop) == Some(original.client)),
+            "a client nobody named"
+        );
+        assert!(
+            !TRUSTED.iter().any(|network| network.contains(&original.client)),
+            "a proxy passes for the client"
+        );
+    }
+}
+
+/// What Envoy asks with, behind its prefix.
+fn behind(request: &Parts) -> Option<Original<'_>> {
+    let original = Original::behind(ENVOY.len(), request, PROXY, &*TRUSTED).ok()?;
+    assert_eq!(original.method, request.method.as_str());
+    assert_eq!(format!("{ENVOY}{}", original.uri), request.uri.path_and_query()?.as_str());
+    Some(original)
+}
+
+fn decided(headers: &HeaderMap, original: &Original<'_>, deployment: Target<'_>) -> bool {
+    // The token is five hundred bytes that no mutation survives: a word stands for it.
+    let token = bearer::of(headers).map(|token| if token == b"TOKEN" { TOKEN.as_bytes() } else { token });
+    let facts = RequestFacts {
+        deployment,
+        method: original.method,
+        uri: original.uri,
+        client: Some(original.client),
+    };
+    let decision = decide(token, &facts, &SNAPSHOT, Now { wall: T0, floor: T0 });
+    assert_eq!(decision.allowed(), decision.reason.code() == "ok");
+    assert!(decision.mutating || decision.route.is_some() || matches!(facts.method, "GET" | "HEAD"));
+    if !decision.allowed() {
+        assert!(decision.reason.status() >= 400);
+        return false;
+    }
+    assert_eq!(token, Some(TOKEN.as_bytes()));
+    assert_eq!(decision.deployment, Some(DEPLOYMENT.parse().unwrap()));
+    assert!(matches!(deployment, Target::Id(DEPLOYMENT) | Target::Host("a.example")), "{deployment:?}");
+    let path = CanonicalPath::parse(original.uri).unwrap();
+    assert_eq!(decision.path.as_deref(), Some(path.as_str()));
+    let map = RouteMap::airflow_v2();
+    let found = map.find(original.method, &path).unwrap();
+    assert!(found.route.permissions.is_subset(deployment_admin()), "more than the role may do");
+    assert_eq!(decision.mutating, !matches!(original.method, "GET" | "HEAD"));
+    true
+}
