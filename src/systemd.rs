@@ -6,7 +6,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -65,6 +65,14 @@ impl Sockets {
 pub fn credential(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
     path.is_file().then_some(path)
+}
+
+/// Whether a file is a credential this service was given: the service manager sees to who may read it, and says so in an
+/// access control list, which its mode shows as a right of its group.
+#[must_use]
+pub fn is_credential(path: &Path) -> bool {
+    std::env::var_os("CREDENTIALS_DIRECTORY")
+        .is_some_and(|directory| path.parent() == Some(Path::new(&directory)))
 }
 
 /// Tells the service manager something (sd_notify(3)).

@@ -16,6 +16,7 @@ use halligan::controlplane::http::Edge;
 use halligan::controlplane::server::Server;
 use halligan::controlplane::signing::{Signing, SigningError};
 use halligan::controlplane::store::Store;
+use halligan::controlplane::webhook::{Sender, Webhook, WebhookError};
 use halligan::systemd::{self, NotifyState};
 use halligan::{exit, logging};
 use rand_core::UnwrapErr;
@@ -50,7 +51,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run the control plane. SIGHUP makes it read its keys and keysets anew.
+    /// Run the control plane. SIGHUP makes it read its keys and keysets, and the webhook's secret, anew.
     Serve,
     /// Print a new token for a user, after a token key was dropped and no old one opens anything.
     UserToken {
@@ -76,6 +77,8 @@ enum Failure {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Signing(#[from] SigningError),
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     #[error("the database {path} can't be used: {source}")]
     Store { path: PathBuf, source: CallError },
     #[error("the state directory {path} can't be made: {source}")]
@@ -91,7 +94,7 @@ enum Failure {
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Signing(_) => exit::CONFIG,
+            Self::Config(_) | Self::Signing(_) | Self::Webhook(_) => exit::CONFIG,
             Self::Store { .. } => exit::IOERR,
             Self::State { .. } => exit::CANTCREAT,
             Self::Listen { .. } => exit::UNAVAILABLE,
@@ -140,6 +143,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
                     std::fs::File::open(path).map_err(failed)?;
                 }
             }
+            webhook(&config)?;
             println!("{}: ok", arguments.config.display());
             Ok(())
         }
@@ -152,6 +156,10 @@ fn open(config: &Config) -> Result<ControlPlane, Failure> {
     let store = Store::open(&path).map_err(|source| Failure::Store { path, source })?;
     let rng = Box::new(UnwrapErr(SysRng));
     Ok(ControlPlane::new(store, signing, config.issuer.clone(), Arc::new(wall), rng))
+}
+
+fn webhook(config: &Config) -> Result<Option<Webhook>, WebhookError> {
+    config.webhook.as_ref().map(Webhook::load).transpose()
 }
 
 fn init(config: &Config, organization: &str, owner_email: &str, json: bool) -> Result<(), Failure> {
@@ -191,7 +199,9 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         let what = what.to_owned();
         move |source| Failure::Listen { what, source }
     };
-    let control = Arc::new(open(config)?);
+    let webhook = webhook(config)?;
+    let control = open(config)?;
+    let control = Arc::new(if webhook.is_some() { control.announcing() } else { control });
     let listener = TcpListener::bind(config.listen).map_err(failed(&config.listen.to_string()))?;
     let metrics =
         config.metrics_listen.map(|address| TcpListener::bind(address).map_err(failed(&address.to_string())));
@@ -205,6 +215,8 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         .map_err(|error| std::io::Error::other(error.to_string()))
         .flatten()
         .map_err(failed("the listener, or its certificate and key,"))?;
+    let sender = webhook.map(|webhook| Sender::start(Arc::clone(&control), webhook));
+    let sender = sender.transpose().map_err(failed("the webhook's thread"))?;
     tracing::info!(address = %server.address(), issuer = config.issuer, "listening");
     let status = format!("{} on {}", config.issuer, server.address());
     systemd::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
@@ -215,19 +227,29 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(config, &control),
+            _ = hangup.recv() => reload(config, &control, sender.as_ref()),
         }
     }
     tracing::info!("stopping");
     systemd::tell(&[NotifyState::Stopping]);
+    if let Some(sender) = sender {
+        sender.shutdown().await;
+    }
     server.shutdown();
     Ok(())
 }
 
-/// Reads keys and keysets anew. What is wrong with them is told, and what was in force stays.
-fn reload(config: &Config, control: &ControlPlane) {
+/// Reads keys and keysets, and the webhook's secret, anew. What is wrong with them is told, and what was in force stays.
+fn reload(config: &Config, control: &ControlPlane, sender: Option<&Sender>) {
     match Signing::load(&config.state_dir).and_then(|signing| control.sign_with(signing)) {
         Ok(()) => tracing::info!("signs with the keys that are there now"),
         Err(error) => tracing::error!(%error, "the keys are not taken; those that were in force stay"),
+    }
+    if let Some(sender) = sender {
+        match webhook(config) {
+            Ok(Some(webhook)) => sender.replace(webhook),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "the webhook stays as it was"),
+        }
     }
 }

@@ -1,17 +1,22 @@
 //! What others are to be told: queued in the transaction in which it came about, so that it is told at least once.
+//! [`webhook`](super::webhook) tells it.
 
-use rusqlite::{Transaction, params};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::ControlPlane;
 use super::error::Error;
+use super::metrics::Loss;
 use crate::protocol::outage::{End, LateUse, Use};
 use crate::protocol::time::Time;
 
 /// The most announcements that may wait. What is above it is dropped, and the log says so: the outage's report names it
 /// all the same.
 const MAX_WAITING: u64 = 100_000;
-/// How long what has been delivered is remembered, in seconds.
+/// How long what is done with is remembered, in seconds.
 const REMEMBERED: i64 = 30 * 86_400;
 
 /// Where a use came about.
@@ -22,15 +27,43 @@ pub(super) struct Place<'a> {
     pub(super) outage: Option<&'a str>,
 }
 
-/// An announcement that is due.
+/// An announcement that waits.
 #[derive(Clone, Debug)]
-pub struct Due {
+pub(super) struct Announcement {
     /// Its id: the same at every attempt, so that whoever is told twice can tell.
-    pub id: String,
+    pub(super) id: String,
     /// What is sent.
-    pub body: String,
+    pub(super) body: String,
+    /// When it came about here.
+    pub(super) made_at: Time,
     /// How often it was tried.
-    pub attempts: u32,
+    pub(super) attempts: u32,
+}
+
+/// An attempt to tell an announcement.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// Its id.
+    pub(super) id: String,
+    /// What came of it.
+    pub(super) outcome: Outcome,
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It arrived.
+    Delivered,
+    /// It did not; the next attempt is at this time.
+    Again { at: Time, error: String },
+    /// It did not, and there is no next attempt.
+    GivenUp { error: String },
+}
+
+/// The id of what is announced under a key. It is made of the key, so that it is the same one when a control plane that was
+/// restored from a backup comes to know of it anew.
+fn id_of(key: &str) -> String {
+    format!("msg_{}", URL_SAFE_NO_PAD.encode(&Sha256::digest(key)[..16]))
 }
 
 impl ControlPlane {
@@ -49,7 +82,7 @@ impl ControlPlane {
             None => return Ok(()),
         };
         let data = json!({ "use": used, "firstEver": first });
-        self.announce(transaction, &key, "direct_access.first_use", place, data)
+        self.announce(transaction, &key, "direct_access.first_use", place, used, data)
     }
 
     /// Announces a use that came too late.
@@ -63,7 +96,7 @@ impl ControlPlane {
         let Some(late) = LateUse::of(used.clone(), end) else { return Ok(()) };
         let key = format!("late-use/{}/{}", place.node, used.event_id);
         let data = json!({ "use": used, "endedAt": late.ended_at, "ended": late.ended });
-        self.announce(transaction, &key, "direct_access.late_use", place, data)
+        self.announce(transaction, &key, "direct_access.late_use", place, used, data)
     }
 
     fn announce(
@@ -72,68 +105,102 @@ impl ControlPlane {
         key: &str,
         kind: &str,
         place: Place<'_>,
+        used: &Use,
         mut data: serde_json::Value,
     ) -> Result<(), Error> {
         if !self.announces {
             return Ok(());
         }
+        if transaction.prepare_cached("SELECT 1 FROM announcement WHERE key = ?1")?.exists([key])? {
+            return Ok(());
+        }
         let waiting: u64 = transaction
-            .prepare_cached("SELECT count(*) FROM announcement WHERE delivered_at IS NULL")?
+            .prepare_cached("SELECT count(*) FROM announcement WHERE done_at IS NULL")?
             .query_row([], |row| row.get(0))?;
         if waiting >= MAX_WAITING {
             tracing::error!(key, "too many announcements wait; this one is dropped");
+            self.metrics.announcement_lost(Loss::Full);
             return Ok(());
         }
+        let token: Option<(String, String)> = transaction
+            .prepare_cached("SELECT name, organization FROM token WHERE id = ?1")?
+            .query_row([used.token_id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let (name, organization) = token.unzip();
+        data["tokenName"] = name.into();
+        data["organizationId"] = organization.into();
         data["dataPlaneId"] = place.data_plane.into();
         data["nodeId"] = place.node.into();
         data["outageId"] = place.outage.into();
         let now = self.now();
         let body = json!({ "type": kind, "timestamp": now.rfc3339(), "data": data }).to_string();
-        let row = params![self.new_id("msg_"), key, body, now.unix()];
         transaction
-            .prepare_cached("INSERT OR IGNORE INTO announcement VALUES (?1, ?2, ?3, ?4, 0, ?4, NULL, NULL)")?
-            .execute(row)?;
+            .prepare_cached(
+                "INSERT INTO announcement (id, key, body, made_at, attempts, next_at) VALUES (?1, ?2, ?3, ?4, 0, ?4)",
+            )?
+            .execute(params![id_of(key), key, body, now.unix()])?;
         Ok(())
     }
 
-    /// What is to be told now, oldest first.
-    pub fn due_announcements(&self, limit: usize) -> Result<Vec<Due>, Error> {
+    /// What is to be told now, oldest first. What is not due until after `latest` can only be so by a clock that was wrong,
+    /// and is due as well.
+    pub(super) fn due_announcements(&self, limit: usize, latest: Time) -> Result<Vec<Announcement>, Error> {
         let now = self.now();
         self.store.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT id, body, attempts FROM announcement WHERE delivered_at IS NULL AND next_at <= ?1
-                 ORDER BY next_at, id LIMIT ?2",
+                "SELECT id, body, made_at, attempts FROM announcement
+                 WHERE done_at IS NULL AND (next_at <= ?1 OR next_at > ?2) ORDER BY next_at, id LIMIT ?3",
             )?;
-            let rows = statement.query_map(params![now.unix(), limit], |row| {
-                Ok(Due { id: row.get(0)?, body: row.get(1)?, attempts: row.get(2)? })
+            let rows = statement.query_map(params![now.unix(), latest.unix(), limit], |row| {
+                Ok(Announcement {
+                    id: row.get(0)?,
+                    body: row.get(1)?,
+                    made_at: Time::from_unix(row.get(2)?),
+                    attempts: row.get(3)?,
+                })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }
 
-    /// Notes what came of an attempt: delivered, or to be tried again at some time.
-    pub fn announced(&self, due: &Due, outcome: Result<(), (String, Time)>) -> Result<(), Error> {
-        let now = self.now();
-        self.store.write(|transaction| {
-            match outcome {
-                Ok(()) => {
-                    transaction.execute(
-                        "UPDATE announcement SET delivered_at = ?2, attempts = attempts + 1, body = '' WHERE id = ?1",
-                        params![due.id, now.unix()],
-                    )?;
-                    transaction.execute(
-                        "DELETE FROM announcement WHERE delivered_at < ?1",
-                        [now.plus(-REMEMBERED).unix()],
-                    )?;
-                }
-                Err((error, next)) => {
-                    transaction.execute(
-                        "UPDATE announcement SET attempts = attempts + 1, next_at = ?2, last_error = ?3 WHERE id = ?1",
-                        params![due.id, next.unix(), error],
-                    )?;
-                }
-            }
-            Ok(())
+    /// When the next one is due; none while none waits.
+    pub(super) fn next_announcement_at(&self) -> Result<Option<Time>, Error> {
+        self.store.read(|connection| {
+            let next = connection
+                .prepare_cached("SELECT min(next_at) FROM announcement WHERE done_at IS NULL")?
+                .query_row([], |row| row.get::<_, Option<i64>>(0))?;
+            Ok(next.map(Time::from_unix))
         })
     }
+
+    /// Notes what came of attempts.
+    pub(super) fn announced(&self, attempts: &[Attempt]) -> Result<(), Error> {
+        let now = self.now();
+        self.store.note(|transaction| {
+            let mut done = transaction.prepare_cached(
+                "UPDATE announcement SET done_at = ?2, attempts = attempts + 1, last_error = ?3, body = '' WHERE id = ?1",
+            )?;
+            let mut again = transaction.prepare_cached(
+                "UPDATE announcement SET attempts = attempts + 1, next_at = ?2, last_error = ?3 WHERE id = ?1",
+            )?;
+            for Attempt { id, outcome } in attempts {
+                match outcome {
+                    Outcome::Delivered => done.execute(params![id, now.unix(), None::<&str>])?,
+                    Outcome::GivenUp { error } => done.execute(params![id, now.unix(), error])?,
+                    Outcome::Again { at, error } => again.execute(params![id, at.unix(), error])?,
+                };
+            }
+            transaction
+                .prepare_cached("DELETE FROM announcement WHERE done_at < ?1")?
+                .execute([now.plus(-REMEMBERED).unix()])?;
+            Ok(())
+        })?;
+        for attempt in attempts {
+            self.metrics.attempted(&attempt.outcome);
+        }
+        Ok(())
+    }
 }
+
+#[cfg(test)]
+mod tests;

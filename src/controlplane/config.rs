@@ -1,11 +1,14 @@
 //! The control plane's configuration file (TOML). Unknown keys are refused.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use reqwest::Url;
+use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
 use crate::configuration;
@@ -41,6 +44,8 @@ pub struct Config {
     /// How often one may call.
     #[serde(default)]
     pub limits: Limits,
+    /// Who is told of uses of direct-access tokens; nobody unless named.
+    pub webhook: Option<Webhook>,
 }
 
 /// How often one may call. Up to a minute's worth may come at once.
@@ -71,6 +76,70 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
+/// An endpoint that is told of uses of direct-access tokens.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// Where it is: `https://`, or `http://` on loopback.
+    #[serde(deserialize_with = "endpoint")]
+    pub url: Url,
+    /// A file with the secret that messages are signed with.
+    pub secret_file: Option<PathBuf>,
+    /// Certificate authorities (PEM) for it; the system's unless named.
+    pub ca_file: Option<PathBuf>,
+    /// How long an answer is waited for, 1 to 60.
+    #[serde(default = "default_timeout", deserialize_with = "timeout")]
+    pub timeout_seconds: u64,
+}
+
+// Its URL may hold a secret in its path.
+impl fmt::Debug for Webhook {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Webhook").field("secret_file", &self.secret_file).finish_non_exhaustive()
+    }
+}
+
+impl Webhook {
+    /// How long an answer is waited for.
+    #[must_use]
+    pub const fn patience(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds)
+    }
+}
+
+fn default_timeout() -> u64 {
+    10
+}
+
+fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let seconds = u64::deserialize(deserializer)?;
+    if (1..=60).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(de::Error::custom("timeout_seconds is not 1 to 60"))
+    }
+}
+
+fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    check_endpoint(&text).ok_or_else(|| {
+        de::Error::custom(
+            "url is not https:// (or http:// on loopback), or it has a user name, a password or a fragment",
+        )
+    })
+}
+
+fn check_endpoint(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let here = match url.host_str()? {
+        "localhost" | "[::1]" => true,
+        host => host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
+    };
+    let scheme = url.scheme() == "https" || (url.scheme() == "http" && here);
+    let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    (scheme && bare).then_some(url)
+}
+
 impl Config {
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -79,11 +148,15 @@ impl Config {
         Ok(config)
     }
 
-    /// Takes certificate and key from the service manager where the file names none itself.
+    /// Takes certificate and key, and the webhook's secret, from the service manager where the file names none itself.
     #[must_use]
     pub fn with_credentials(mut self, credential: impl Fn(&str) -> Option<PathBuf>) -> Self {
         let both = credential("halligan.tls-certificate").zip(credential("halligan.tls-key"));
         self.tls = self.tls.or_else(|| both.map(|(certificate, key)| Tls { certificate, key }));
+        if let Some(webhook) = &mut self.webhook {
+            webhook.secret_file =
+                webhook.secret_file.take().or_else(|| credential("halligan.webhook-secret"));
+        }
         self
     }
 
@@ -110,6 +183,8 @@ fn check_issuer(issuer: &str) -> Result<(), ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -120,5 +195,51 @@ mod tests {
         for bad in ["control.example", "http://control.example", "https://", "https://a/b", "https://u@a"] {
             assert!(check_issuer(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_webhook_is_https_or_on_this_host_and_names_nobody() {
+        for good in [
+            "https://hooks.example/a?b=c",
+            "https://10.0.0.1:8443",
+            "http://127.0.0.1:8080/",
+            "http://localhost/x",
+            "http://[::1]:9/x",
+        ] {
+            assert!(check_endpoint(good).is_some(), "{good}");
+        }
+        for bad in [
+            "hooks.example",
+            "http://hooks.example",
+            "http://127.0.0.1.example/",
+            "http://localhost.example",
+            "https://user@hooks.example",
+            "https://user:secret@hooks.example",
+            "https://hooks.example/#there",
+            "ftp://127.0.0.1",
+            "file:///etc/passwd",
+            "https://",
+        ] {
+            assert!(check_endpoint(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_webhook_is_said_without_quoting_it() {
+        let read = |text: &str| toml::from_str::<Webhook>(text).map_err(|error| error.message().to_owned());
+        let error = read("url = 'http://hooks.example/s3cret'").unwrap_err();
+        assert!(error.contains("url is not https://") && !error.contains("s3cret"), "{error}");
+        for (text, word) in [
+            ("url = 'https://a.example'\ntimeout_seconds = 0", "timeout_seconds"),
+            ("url = 'https://a.example'\ntimeout_seconds = 61", "timeout_seconds"),
+            ("url = 'https://a.example'\nsecret = 'x'", "secret"),
+            ("secret_file = 'x'", "url"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+        let webhook = read("url = 'https://a.example/s3cret'").unwrap();
+        assert!(!format!("{webhook:?}").contains("s3cret"));
+        assert_eq!(webhook.timeout_seconds, 10);
     }
 }

@@ -20,7 +20,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::ControlPlane;
+use super::announcements::Outcome;
 use super::error::Error;
+use crate::protocol::time::Time;
 
 /// The media type of what is told.
 const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -42,6 +44,36 @@ struct Kind {
     kind: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Delivery {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lost {
+    reason: &'static str,
+}
+
+/// Why an announcement was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// Too many waited.
+    Full,
+    /// The webhook did not take it for too long.
+    GivenUp,
+}
+
+impl Loss {
+    const ALL: [Self; 2] = [Self::Full, Self::GivenUp];
+
+    const fn label(self) -> Lost {
+        match self {
+            Self::Full => Lost { reason: "full" },
+            Self::GivenUp => Lost { reason: "given_up" },
+        }
+    }
+}
+
 /// What is counted, and what is read when it is asked for.
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -52,6 +84,10 @@ pub(super) struct Metrics {
     tokens: Family<Kind, Gauge>,
     versions: Family<DataPlane, Gauge>,
     nodes: Family<DataPlane, Gauge>,
+    announcements: Gauge,
+    announcement_age: Gauge,
+    deliveries: Family<Delivery, Counter>,
+    lost: Family<Lost, Counter>,
 }
 
 impl Metrics {
@@ -64,6 +100,10 @@ impl Metrics {
             tokens: Family::default(),
             versions: Family::default(),
             nodes: Family::default(),
+            announcements: Gauge::default(),
+            announcement_age: Gauge::default(),
+            deliveries: Family::default(),
+            lost: Family::default(),
             registry: Registry::default(),
         };
         registry.register("calls", "Calls, by method, route and status", metrics.calls.clone());
@@ -86,17 +126,59 @@ impl Metrics {
         );
         registry.register("nodes", "Nodes that were not retired", metrics.nodes.clone());
         registry.register(
+            "announcements_waiting",
+            "Announcements that the webhook has not taken yet",
+            metrics.announcements.clone(),
+        );
+        registry.register_with_unit(
+            "announcement_age",
+            "Since when the oldest announcement waits; 0 while none does",
+            Unit::Seconds,
+            metrics.announcement_age.clone(),
+        );
+        registry.register(
+            "deliveries",
+            "Attempts to tell the webhook an announcement, by outcome",
+            metrics.deliveries.clone(),
+        );
+        registry.register(
+            "announcements_lost",
+            "Announcements that the webhook was never told, by reason",
+            metrics.lost.clone(),
+        );
+        // What has not happened yet is told of as 0: the first time can be seen.
+        for outcome in ["delivered", "failed"] {
+            metrics.deliveries.get_or_create_owned(&Delivery { outcome });
+        }
+        for loss in Loss::ALL {
+            metrics.lost.get_or_create_owned(&loss.label());
+        }
+        registry.register(
             "build",
             "The version that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         Self { registry, ..metrics }
     }
+
+    /// Counts an attempt to tell the webhook something.
+    pub(super) fn attempted(&self, outcome: &Outcome) {
+        let delivery = if matches!(outcome, Outcome::Delivered) { "delivered" } else { "failed" };
+        self.deliveries.get_or_create_owned(&Delivery { outcome: delivery }).inc();
+        if matches!(outcome, Outcome::GivenUp { .. }) {
+            self.announcement_lost(Loss::GivenUp);
+        }
+    }
+
+    /// Counts an announcement that nobody will be told.
+    pub(super) fn announcement_lost(&self, loss: Loss) {
+        self.lost.get_or_create_owned(&loss.label()).inc();
+    }
 }
 
 impl ControlPlane {
     /// Everything there is to tell, in the OpenMetrics text form.
-    fn metrics_text(&self) -> Result<String, Error> {
+    pub(super) fn metrics_text(&self) -> Result<String, Error> {
         let metrics = &self.metrics;
         // What is gone must not be told of as it last was.
         for family in [&metrics.versions, &metrics.nodes] {
@@ -120,6 +202,15 @@ impl ControlPlane {
                 let data_plane = DataPlane { data_plane: row.get(0)? };
                 metrics.versions.get_or_create_owned(&data_plane).set(row.get(1)?);
                 metrics.nodes.get_or_create_owned(&data_plane).set(row.get(2)?);
+            }
+            // Where there is no webhook, nobody waits for what an earlier one has left.
+            if self.announces {
+                let (waiting, oldest) = connection
+                    .prepare_cached("SELECT count(*), min(made_at) FROM announcement WHERE done_at IS NULL")?
+                    .query_row([], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
+                metrics.announcements.set(waiting);
+                let age = oldest.map_or(0, |made| self.now().since(Time::from_unix(made)).max(0));
+                metrics.announcement_age.set(age);
             }
             Ok(())
         })?;

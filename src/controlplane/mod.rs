@@ -35,6 +35,7 @@ pub mod teams;
 pub mod tokens;
 mod usage;
 pub mod users;
+pub mod webhook;
 mod whole;
 pub mod workspaces;
 
@@ -60,7 +61,7 @@ pub struct ControlPlane {
     issuer: String,
     clock: Clock,
     rng: Mutex<Box<dyn CryptoRng + Send>>,
-    /// Whether anyone is to be told of uses.
+    /// Whether anyone is to be told of uses of direct-access tokens.
     announces: bool,
     metrics: Metrics,
 }
@@ -118,5 +119,10 @@ impl ControlPlane {
 
     fn new_id(&self, prefix: &str) -> String {
         random_id(prefix, &mut **self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A number at random.
+    fn luck(&self) -> u32 {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u32()
     }
 }

@@ -1,0 +1,70 @@
+//! When an endpoint that failed is tried again, and when no more: pure functions of what failed so far.
+//!
+//! The same pauses hold for a message that failed and for the endpoint as a whole. So a message that the endpoint chokes on
+//! doesn't keep the others from it, and an endpoint that is down isn't asked about each of those that wait.
+
+use std::time::Duration;
+
+/// The pause after the first failure, and the longest one, in milliseconds.
+const PAUSES: (u64, u64) = (1_000, 600_000);
+/// For how long a message is tried at least, in seconds: a week, so that it outlives a weekend and those who mend what is
+/// broken on the days after.
+const TRIED_FOR: i64 = 7 * 86_400;
+/// How often it is tried at least. What waited behind others, or for a control plane that was down, gets its turns.
+const TRIED_AT_LEAST: u32 = 10;
+
+/// The longest pause.
+pub(super) const LONGEST: Duration = Duration::from_millis(PAUSES.1);
+
+/// How long to wait after `failures` failures in a row: between half of a pause that doubles up to a limit and all of it, as
+/// `luck` has it, since others may have lost the same endpoint at the same time. An endpoint that asks for more than that
+/// (`Retry-After`) gets it, up to the limit.
+pub(super) fn pause(failures: u32, luck: u32, asked: Option<Duration>) -> Duration {
+    let (first, longest) = PAUSES;
+    let whole = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
+    let half = whole / 2;
+    let spread = (half * u64::from(luck)) >> 32;
+    Duration::from_millis(whole - half + spread).max(asked.unwrap_or_default().min(LONGEST))
+}
+
+/// Whether a message that has failed `attempts` times and was made `age` seconds ago is given up.
+pub(super) const fn gives_up(attempts: u32, age: i64) -> bool {
+    attempts >= TRIED_AT_LEAST && age >= TRIED_FOR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_ten_minutes() {
+        // Rounded up: the last thousandth is luck.
+        let longest = |failures| pause(failures, u32::MAX, None).as_millis().div_ceil(1000);
+        let pauses: Vec<_> = (1..=12).map(longest).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
+        assert_eq!((longest(u32::MAX), longest(0)), (600, 1));
+    }
+
+    #[test]
+    fn luck_spreads_them_over_the_upper_half() {
+        for failures in 1..15 {
+            let pauses = [0, u32::MAX / 2, u32::MAX].map(|luck| pause(failures, luck, None).as_millis());
+            assert!(pauses[0] < pauses[1] && pauses[1] < pauses[2], "{pauses:?}");
+            assert!(pauses[0] * 2 >= pauses[2] && pauses[2] <= 600_000, "{pauses:?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_may_ask_for_more_time_but_not_for_ever() {
+        let seconds = |asked| pause(1, 0, Some(Duration::from_secs(asked))).as_secs();
+        assert_eq!((seconds(30), seconds(86_400)), (30, 600));
+        assert_eq!(pause(8, 0, Some(Duration::from_secs(1))).as_secs(), 64, "nor for less");
+    }
+
+    #[test]
+    fn a_message_is_given_up_after_a_week_and_some_attempts() {
+        assert!(!gives_up(1_000, 7 * 86_400 - 1));
+        assert!(!gives_up(9, 30 * 86_400), "it waited, and was hardly tried");
+        assert!(gives_up(10, 7 * 86_400));
+    }
+}

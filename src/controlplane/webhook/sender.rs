@@ -1,0 +1,161 @@
+//! What tells announcements: a thread of its own, so that an endpoint that hangs or is gone holds up nobody else.
+//!
+//! An announcement is told until the endpoint says that it has it, and that is written down after it did: a crash in between
+//! tells it twice, with the same id.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use super::{Fault, Webhook, pace};
+use crate::controlplane::ControlPlane;
+use crate::controlplane::announcements::{Announcement, Attempt, Outcome};
+use crate::controlplane::error::Error;
+
+/// How many are told at once while the endpoint takes them; otherwise one, to see whether it does again.
+const AT_ONCE: usize = 8;
+/// The longest sleep: the clock may have been set meanwhile.
+const IDLE: Duration = Duration::from_mins(1);
+/// How long what is under way may take when the program ends.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A running sender.
+#[derive(Debug)]
+pub struct Sender {
+    webhook: watch::Sender<Arc<Webhook>>,
+    task: JoinHandle<()>,
+    runtime: Option<Runtime>,
+}
+
+impl Sender {
+    /// Begins to tell what `control` announces.
+    pub fn start(control: Arc<ControlPlane>, webhook: Webhook) -> std::io::Result<Self> {
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("webhook").enable_all().build()?;
+        let (webhook, current) = watch::channel(Arc::new(webhook));
+        let task = runtime.spawn(run(control, current));
+        Ok(Self { webhook, task, runtime: Some(runtime) })
+    }
+
+    /// Tells another endpoint, or signs with another secret, from now on.
+    pub fn replace(&self, webhook: Webhook) {
+        self.webhook.send_replace(Arc::new(webhook));
+    }
+
+    /// Ends it. What the endpoint does not take in time waits for the next start.
+    pub async fn shutdown(self) {
+        let Self { webhook, task, runtime } = self;
+        drop(webhook);
+        let _ = timeout(GRACE, task).await;
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Goes on until nobody holds the other end of `webhook`.
+async fn run(control: Arc<ControlPlane>, mut webhook: watch::Receiver<Arc<Webhook>>) {
+    let mut changes = control.store.changes();
+    let mut failures: u32 = 0;
+    while webhook.has_changed().is_ok() {
+        let current = Arc::clone(&webhook.borrow_and_update());
+        // Before it is looked: what is announced after that wakes it.
+        changes.borrow_and_update();
+        let (pause, wakes) = match round(&control, &current, failures).await {
+            Ok(Round::Delivered) => {
+                if failures > 0 {
+                    tracing::info!(to = current.origin(), "the webhook takes announcements again");
+                }
+                failures = 0;
+                continue;
+            }
+            Ok(Round::Nothing(until)) => (until, true),
+            Ok(Round::Failed(asked)) => {
+                failures = failures.saturating_add(1);
+                (pace::pause(failures, control.luck(), asked), false)
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                tracing::error!(%error, "announcements can't be read, or what became of them not be written");
+                (pace::pause(failures, control.luck(), None), false)
+            }
+        };
+        tokio::select! {
+            // Another endpoint or secret is tried at once.
+            _ = webhook.changed() => failures = 0,
+            _ = changes.changed(), if wakes => {}
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// What came of a look at what is due.
+enum Round {
+    /// Nothing is, for so long.
+    Nothing(Duration),
+    /// The endpoint took at least one.
+    Delivered,
+    /// It took none, and asked to be left alone for so long.
+    Failed(Option<Duration>),
+}
+
+async fn round(control: &ControlPlane, webhook: &Arc<Webhook>, failures: u32) -> Result<Round, Error> {
+    let now = control.now();
+    let most = if failures == 0 { AT_ONCE } else { 1 };
+    let due = control.due_announcements(most, now.plus(seconds(pace::LONGEST)))?;
+    if due.is_empty() {
+        let next = control.next_announcement_at()?;
+        let until = next.map(|next| Duration::from_secs(u64::try_from(next.since(now)).unwrap_or(0)));
+        return Ok(Round::Nothing(until.unwrap_or(IDLE).clamp(Duration::from_millis(100), IDLE)));
+    }
+    let mut attempts = JoinSet::new();
+    for announcement in due {
+        let webhook = Arc::clone(webhook);
+        attempts.spawn(async move {
+            let result = webhook.attempt(&announcement, now).await;
+            (announcement, result)
+        });
+    }
+    let attempts = attempts.join_all().await;
+    let delivered = attempts.iter().any(|(_, result)| result.is_ok());
+    let asked = attempts.iter().filter_map(|(_, result)| result.as_ref().err()?.retry_after()).max();
+    let attempts: Vec<Attempt> = attempts
+        .into_iter()
+        .map(|(announcement, result)| judge(control, webhook, announcement, result))
+        .collect();
+    control.announced(&attempts)?;
+    Ok(if delivered { Round::Delivered } else { Round::Failed(asked) })
+}
+
+/// What follows from an attempt for the announcement.
+fn judge(
+    control: &ControlPlane,
+    webhook: &Webhook,
+    announcement: Announcement,
+    result: Result<(), Fault>,
+) -> Attempt {
+    let (now, id, to) = (control.now(), announcement.id, webhook.origin());
+    let failed = announcement.attempts.saturating_add(1);
+    let outcome = match result {
+        Ok(()) => Outcome::Delivered,
+        Err(fault) if pace::gives_up(failed, now.since(announcement.made_at)) => {
+            tracing::error!(id, to, attempts = failed, error = %fault, "an announcement is given up");
+            Outcome::GivenUp { error: fault.to_string() }
+        }
+        Err(fault) => {
+            let pause = pace::pause(failed, control.luck(), fault.retry_after());
+            tracing::warn!(id, to, attempts = failed, error = %fault, "an announcement was not taken; it is told again");
+            Outcome::Again { at: now.plus(seconds(pause)), error: fault.to_string() }
+        }
+    };
+    Attempt { id, outcome }
+}
+
+/// Whole seconds, no fewer.
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)
+}
