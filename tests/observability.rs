@@ -1,7 +1,7 @@
 //! The dashboard and the alert rules of docs/observability name only what is really exported, and the rules fire when
 //! they should.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod rig;
 
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rig::{Rig, component, curl};
+use rig::{Rig, component, curl, until};
 use serde_json::Value;
 
 fn file(name: &str) -> PathBuf {
@@ -38,10 +38,19 @@ fn what_is_watched_is_exported() {
     rig.kill_control();
     rig.control_extra = format!("metrics_listen = \"127.0.0.1:{metrics_port}\"\n");
     rig.start_control(rig.control_port);
-    let (_, token) = rig.direct_access_token("oncall", &rig.deployment);
+    let (token_id, token) = rig.direct_access_token("oncall", &rig.deployment);
     rig.synced();
     assert_eq!(rig.authorize(&token, "GET", "/api/v2/dags").status, 200);
+    assert_eq!(rig.authorize(&token, "GET", "/api/v2/dags").status, 200);
     assert_eq!(rig.authorize("nonsense", "GET", "/api/v2/dags").status, 401);
+
+    // A late use, which no node can make while the control plane answers: noted as if one had arrived.
+    let noted = rusqlite::Connection::open(rig.path("control/control.db")).unwrap().execute(
+        "INSERT INTO late_use (node, event, data_plane, token, noted_at)
+         SELECT node.id, 'evt_late', node.data_plane, ?1, 1800000000 FROM node",
+        [token_id],
+    );
+    assert_eq!(noted.unwrap(), 1);
 
     let (daemon, control) = (exported(rig.daemon_port), exported(metrics_port));
     let exported: BTreeSet<String> = daemon.union(&control).cloned().collect();
@@ -56,12 +65,15 @@ fn what_is_watched_is_exported() {
     // They count what happened, and hold no secret.
     let told = curl(&[format!("http://127.0.0.1:{}/metrics", rig.daemon_port)]).body;
     for line in [
-        "halligan_decisions_total{decision=\"allow\",reason=\"ok\"} 1",
+        "halligan_decisions_total{decision=\"allow\",reason=\"ok\"} 2",
         "halligan_decisions_total{decision=\"deny\",reason=\"token_malformed\"} 1",
-        "halligan_authorize_seconds_count 2",
+        "halligan_authorize_seconds_count 3",
         "halligan_control_plane_reachable 1",
         "halligan_replica_age_limit_seconds{role=\"DEPLOYMENT_ADMIN\"} 86400",
         "halligan_deployments 2",
+        "halligan_audit_capacity 65536",
+        "halligan_signature_cache_lookups_total{result=\"hit\"} 1",
+        "halligan_signature_cache_lookups_total{result=\"miss\"} 2",
     ] {
         assert!(told.lines().any(|told| told == line), "{line} is not in {told}");
     }
@@ -76,6 +88,30 @@ fn what_is_watched_is_exported() {
     }
     let elsewhere = curl(&[format!("http://127.0.0.1:{}/metrics", rig.control_port)]);
     assert_eq!(elsewhere.status, 404, "the API's listener tells nothing of the estate");
+}
+
+/// The value of a metric of the daemon.
+fn value(rig: &Rig, name: &str) -> i64 {
+    let told = curl(&[format!("http://127.0.0.1:{}/metrics", rig.daemon_port)]).body;
+    let line = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} is not in {told}")).parse().unwrap()
+}
+
+#[test]
+fn what_the_control_plane_has_not_taken_in_shows_until_it_has() {
+    let mut rig = Rig::start();
+    let (_, token) = rig.direct_access_token("oncall", &rig.deployment);
+    rig.synced();
+    let (behind, age) = ("halligan_audit_not_uploaded", "halligan_audit_not_uploaded_age_seconds");
+    rig.kill_control();
+    for _ in 0..3 {
+        assert_eq!(rig.authorize(&token, "POST", "/api/v2/dags/etl/dagRuns").status, 200);
+    }
+    until("it shows", || value(&rig, behind) >= 3);
+    until("it grows old", || value(&rig, age) >= 2);
+    rig.start_control(rig.control_port);
+    until("it has arrived", || value(&rig, behind) == 0);
+    assert_eq!(value(&rig, age), 0);
 }
 
 #[test]

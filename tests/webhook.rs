@@ -312,7 +312,11 @@ fn everything_is_told_though_the_endpoint_fails_in_every_way_and_the_control_pla
 
     assert_eq!(count(&rig, WAITING), 0);
     let metrics = curl(&[format!("http://127.0.0.1:{metrics}/metrics")]).body;
-    for line in ["halligan_control_announcements_waiting 0", "halligan_control_announcement_age_seconds 0"] {
+    for line in [
+        "halligan_control_announcements_waiting 0",
+        "halligan_control_announcement_age_seconds 0",
+        &format!("halligan_control_late_uses_total{{data_plane=\"{}\"}} 3", rig.data_plane),
+    ] {
         assert!(metrics.lines().any(|told| told == line), "{line} is not in {metrics}");
     }
     let log = rig.read_log("control.log");

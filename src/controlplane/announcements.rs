@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::ControlPlane;
 use super::error::Error;
 use super::metrics::Loss;
-use crate::protocol::outage::{End, LateUse, Use};
+use crate::protocol::outage::{LateUse, Use};
 use crate::protocol::time::Time;
 
 /// The most announcements that may wait. What is above it is dropped, and the log says so: the outage's report names it
@@ -90,12 +90,11 @@ impl ControlPlane {
         &self,
         transaction: &Transaction<'_>,
         place: Place<'_>,
-        used: &Use,
-        end: Option<End>,
+        late: &LateUse,
     ) -> Result<(), Error> {
-        let Some(late) = LateUse::of(used.clone(), end) else { return Ok(()) };
+        let LateUse { used, ended_at, ended } = late;
         let key = format!("late-use/{}/{}", place.node, used.event_id);
-        let data = json!({ "use": used, "endedAt": late.ended_at, "ended": late.ended });
+        let data = json!({ "use": used, "endedAt": ended_at, "ended": ended });
         self.announce(transaction, &key, "direct_access.late_use", place, used, data)
     }
 

@@ -147,7 +147,7 @@ impl ControlPlane {
         })
     }
 
-    /// Notes the use of a token, and announces the first one and those that came too late.
+    /// Notes the use of a token, and whether it came too late, and announces the first one.
     fn used_on_node(
         &self,
         transaction: &Transaction<'_>,
@@ -178,7 +178,7 @@ impl ControlPlane {
         let outage = if *online { None } else { outages::at(transaction, node, used.time)? };
         let place = announcements::Place { data_plane, node, outage: outage.as_deref() };
         self.announce_first_use(transaction, place, used, first)?;
-        self.announce_late_use(transaction, place, used, end_of(transaction, used)?)
+        self.note_late_use(transaction, place, used, end_of(transaction, used)?)
     }
 }
 

@@ -2,6 +2,7 @@
 //! estate to whoever asks.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use axum::Router;
@@ -22,6 +23,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::ControlPlane;
 use super::announcements::Outcome;
 use super::error::Error;
+use super::late_uses::{LateUses, late_uses};
 use crate::protocol::time::Time;
 
 /// The media type of what is told.
@@ -84,6 +86,8 @@ pub(super) struct Metrics {
     tokens: Family<Kind, Gauge>,
     versions: Family<DataPlane, Gauge>,
     nodes: Family<DataPlane, Gauge>,
+    late_uses: Family<DataPlane, Counter>,
+    late_use_noted: Family<DataPlane, Gauge>,
     announcements: Gauge,
     announcement_age: Gauge,
     deliveries: Family<Delivery, Counter>,
@@ -100,6 +104,8 @@ impl Metrics {
             tokens: Family::default(),
             versions: Family::default(),
             nodes: Family::default(),
+            late_uses: Family::default(),
+            late_use_noted: Family::default(),
             announcements: Gauge::default(),
             announcement_age: Gauge::default(),
             deliveries: Family::default(),
@@ -125,6 +131,17 @@ impl Metrics {
             metrics.versions.clone(),
         );
         registry.register("nodes", "Nodes that were not retired", metrics.nodes.clone());
+        registry.register(
+            "late_uses",
+            "Uses of direct-access tokens after they had ended, by data plane",
+            metrics.late_uses.clone(),
+        );
+        registry.register_with_unit(
+            "late_use_noted_time",
+            "When the last late use became known (Unix time)",
+            Unit::Seconds,
+            metrics.late_use_noted.clone(),
+        );
         registry.register(
             "announcements_waiting",
             "Announcements that the webhook has not taken yet",
@@ -202,6 +219,15 @@ impl ControlPlane {
                 let data_plane = DataPlane { data_plane: row.get(0)? };
                 metrics.versions.get_or_create_owned(&data_plane).set(row.get(1)?);
                 metrics.nodes.get_or_create_owned(&data_plane).set(row.get(2)?);
+            }
+            for LateUses { data_plane, count, last_noted_at } in late_uses(connection)? {
+                let data_plane = DataPlane { data_plane };
+                // They are counted in the database: across restarts, and each once.
+                let counter = metrics.late_uses.get_or_create_owned(&data_plane);
+                counter.inner().store(count, Ordering::Relaxed);
+                if let Some(at) = last_noted_at {
+                    metrics.late_use_noted.get_or_create_owned(&data_plane).set(at.unix());
+                }
             }
             // Where there is no webhook, nobody waits for what an earlier one has left.
             if self.announces {

@@ -19,6 +19,7 @@ pub mod feed;
 pub mod http;
 pub mod idempotency;
 pub mod introspection;
+mod late_uses;
 mod metrics;
 pub mod organizations;
 pub mod outages;

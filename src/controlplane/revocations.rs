@@ -73,7 +73,7 @@ impl ControlPlane {
                             reason = revocation.reason,
                             "a token was revoked on a host"
                         );
-                        self.announce_uses_after(transaction, data_plane, token, at)?;
+                        self.note_uses_after(transaction, data_plane, token, at)?;
                     }
                 }
                 answers.push(RevocationAnswer {
@@ -87,7 +87,7 @@ impl ControlPlane {
     }
 
     /// Uses that had arrived before the revocation did, and came after it was made.
-    fn announce_uses_after(
+    fn note_uses_after(
         &self,
         transaction: &rusqlite::Transaction<'_>,
         data_plane: &str,
@@ -105,7 +105,7 @@ impl ControlPlane {
             let outage = outages::at(transaction, node, recorded.used.time)?;
             let place = announcements::Place { data_plane, node, outage: outage.as_deref() };
             let end = events::end_of(transaction, &recorded.used)?;
-            self.announce_late_use(transaction, place, &recorded.used, end)?;
+            self.note_late_use(transaction, place, &recorded.used, end)?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Clock;
 use super::alarm::AlarmKind;
-use super::audit::{AuditLog, AuditMetrics};
+use super::audit::AuditMetrics;
 use super::decide::Reason;
 use super::live::Live;
 use super::sync::state::State;
@@ -64,8 +64,8 @@ impl Metrics {
 
     /// Tells of an audit log, too.
     #[must_use]
-    pub fn with_audit(mut self, audit: std::sync::Arc<AuditLog>) -> Self {
-        self.registry.register_collector(Box::new(AuditMetrics(audit)));
+    pub fn with_audit(mut self, audit: AuditMetrics) -> Self {
+        self.registry.register_collector(Box::new(audit));
         self
     }
 
@@ -183,6 +183,12 @@ impl Collector for Standing {
         )?;
         for (role, freshness) in snapshot.freshness(now.effective()) {
             ConstGauge::new(freshness.limit).encode(family.encode_family(&[("role", &*role)])?)?;
+        }
+        let help = "Tokens whose signature was known already (hit), or had to be verified (miss)";
+        let mut family =
+            encoder.encode_descriptor("signature_cache_lookups", help, None, MetricType::Counter)?;
+        for (result, total) in snapshot.signature_lookups() {
+            ConstCounter::new(total).encode(family.encode_family(&[("result", result)])?)?;
         }
         let mut family = encoder.encode_descriptor("alarms", "Alarms, by kind", None, MetricType::Counter)?;
         for kind in AlarmKind::ALL {

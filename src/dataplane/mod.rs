@@ -34,6 +34,7 @@ pub mod snapshot;
 pub mod staleness;
 pub mod store;
 pub mod sync;
+mod tally;
 pub mod timekeeper;
 pub mod trust;
 pub mod upstream;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use zeroize::Zeroizing;
 
+use super::tally::Tally;
 use crate::protocol::keyset::Keyset;
 use crate::protocol::token::{self, TokenError, VerifiedToken};
 
@@ -21,11 +22,19 @@ struct Entry {
     token: Arc<VerifiedToken>,
 }
 
+/// How often a signature was known, and how often it had to be verified.
+#[derive(Debug, Default)]
+pub(super) struct Lookups {
+    pub(super) hits: Tally,
+    pub(super) misses: Tally,
+}
+
 /// Tokens whose signature held under one keyset.
 pub struct Signatures {
     slots: Box<[ArcSwapOption<Entry>]>,
     // Seeded at random for each cache: nobody outside can choose tokens that share a slot.
     hasher: foldhash::quality::RandomState,
+    lookups: Arc<Lookups>,
 }
 
 impl Default for Signatures {
@@ -33,18 +42,32 @@ impl Default for Signatures {
         Self {
             slots: (0..SLOTS).map(|_| ArcSwapOption::empty()).collect(),
             hasher: foldhash::quality::RandomState::default(),
+            lookups: Arc::default(),
         }
     }
 }
 
 impl Signatures {
+    /// An empty one for another keyset, which goes on counting.
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        Self { lookups: Arc::clone(&self.lookups), ..Self::default() }
+    }
+
+    /// What was counted.
+    pub(super) fn lookups(&self) -> &Lookups {
+        &self.lookups
+    }
+
     /// Verifies `bytes` under `keys`, or knows that it has been done.
     pub fn verify(&self, bytes: &[u8], keys: &Keyset) -> Result<Arc<VerifiedToken>, TokenError> {
         #[expect(clippy::cast_possible_truncation, reason = "the low bits choose the slot")]
         let slot = &self.slots[self.hasher.hash_one(bytes) as usize % SLOTS];
         if let Some(entry) = slot.load().as_ref().filter(|entry| **entry.bytes == *bytes) {
+            self.lookups.hits.count();
             return Ok(Arc::clone(&entry.token));
         }
+        self.lookups.misses.count();
         let token = Arc::new(token::verify(bytes, keys)?);
         slot.store(Some(Arc::new(Entry { bytes: Zeroizing::new(bytes.into()), token: Arc::clone(&token) })));
         Ok(token)

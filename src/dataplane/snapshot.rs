@@ -124,10 +124,11 @@ impl Snapshot {
     #[must_use]
     pub fn build(replica: Replica, staleness: Staleness, previous: Option<&Self>) -> Self {
         let Replica { keyset, head, records, takeaways } = replica;
-        let signatures = previous
-            .and_then(|snapshot| snapshot.proved.as_ref())
-            .filter(|proved| proved.keyset.text() == keyset.text())
-            .map_or_else(Arc::default, |proved| Arc::clone(&proved.signatures));
+        let before = previous.and_then(|snapshot| snapshot.proved.as_ref());
+        let signatures = before.map_or_else(Arc::default, |proved| {
+            let same = proved.keyset.text() == keyset.text();
+            if same { Arc::clone(&proved.signatures) } else { Arc::new(proved.signatures.renewed()) }
+        });
         let roles = roles(&records);
         let mut grants = HashMap::with_hasher(foldhash::quality::RandomState::default());
         for record in records.iter().filter(|record| record.kind == RecordKind::Token) {
@@ -243,6 +244,14 @@ impl Snapshot {
     #[must_use]
     pub fn token_count(&self) -> usize {
         self.proved.as_ref().map_or(0, |proved| proved.grants.len())
+    }
+
+    /// How often a token's signature was known already, and how often it had to be verified.
+    #[must_use]
+    pub(super) fn signature_lookups(&self) -> [(&'static str, u64); 2] {
+        let lookups = self.proved.as_ref().map(|proved| proved.signatures.lookups());
+        let (hits, misses) = lookups.map_or((0, 0), |lookups| (lookups.hits.total(), lookups.misses.total()));
+        [("hit", hits), ("miss", misses)]
     }
 }
 

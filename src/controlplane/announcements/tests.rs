@@ -48,10 +48,9 @@ impl Above {
             client: None,
         };
         let place = Place { data_plane: "dpl_a", node: "nod_a", outage: None };
-        let end = End { at: NOW.plus(-10), how: Ended::Revoked };
-        let announce = |transaction: &Transaction<'_>| {
-            self.control.announce_late_use(transaction, place, &used, Some(end))
-        };
+        let late = LateUse { used, ended_at: NOW.plus(-10), ended: Ended::Revoked };
+        let announce =
+            |transaction: &Transaction<'_>| self.control.announce_late_use(transaction, place, &late);
         self.control.store.write(announce).unwrap();
     }
 

@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0010_standard_tokens.sql"),
     include_str!("0011_dual_control.sql"),
     include_str!("0012_webhook.sql"),
+    include_str!("0013_late_use.sql"),
 ];
 
 /// What migrations need to find keys by their thumbprint, of a key as it is kept.

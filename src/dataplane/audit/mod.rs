@@ -8,6 +8,7 @@
 //! memory, and are written when the disk takes them again.
 
 mod block;
+mod lag;
 mod observe;
 mod read;
 mod retention;
@@ -34,6 +35,7 @@ use crate::protocol::id::NodeId;
 use crate::protocol::key::SigningKey;
 use crate::protocol::time::Time;
 
+pub use lag::UploadLag;
 pub use observe::AuditMetrics;
 pub use read::events;
 pub use retention::Retention;

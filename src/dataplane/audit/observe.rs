@@ -5,23 +5,52 @@ use std::sync::Arc;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
 
-use super::AuditLog;
+use super::{AuditLog, UploadLag};
+use crate::dataplane::Clock;
 
 /// Reads the log's standing when metrics are asked for.
-#[derive(Debug)]
-pub struct AuditMetrics(pub Arc<AuditLog>);
+pub struct AuditMetrics {
+    /// The log.
+    pub log: Arc<AuditLog>,
+    /// How far what was taken in above is behind it.
+    pub lag: Arc<UploadLag>,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for AuditMetrics {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("AuditMetrics")
+    }
+}
 
 impl Collector for AuditMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let mut gauge = |name: &str, help: &str, value: i64| {
+        let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: i64| {
             let metric = ConstGauge::new(value);
-            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+            metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)
         };
-        let sequence = i64::try_from(self.0.sequence()).unwrap_or(i64::MAX);
-        let waiting = i64::try_from(self.0.waiting()).unwrap_or(i64::MAX);
-        gauge("audit_sequence", "The last event of the audit log that is on the disk", sequence)?;
-        gauge("audit_waiting", "Events that wait to be written", waiting)?;
-        gauge("audit_failing", "Whether the last write of the audit log failed", i64::from(self.0.failing()))
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let sequence = self.log.sequence();
+        gauge(
+            "audit_sequence",
+            "The last event of the audit log that is on the disk",
+            None,
+            number(sequence),
+        )?;
+        gauge("audit_waiting", "Events that wait to be written", None, count(self.log.waiting()))?;
+        gauge("audit_capacity", "Events that may wait to be written", None, count(self.log.queue.capacity))?;
+        let failing = i64::from(self.log.failing());
+        gauge("audit_failing", "Whether the last write of the audit log failed", None, failing)?;
+        // What is on the disk is read at intervals: where nothing was behind then, nothing is.
+        let since = self.lag.since();
+        let behind = since.map_or(0, |_| number(sequence.saturating_sub(self.lag.uploaded())));
+        gauge("audit_not_uploaded", "Events that the control plane has not taken in", None, behind)?;
+        let age = since.map_or(0, |since| (self.clock)().since(since).max(0));
+        let help = "Age of the oldest event that the control plane has not taken in; 0 where there is none";
+        gauge("audit_not_uploaded_age", help, Some(&Unit::Seconds), age)
     }
 }

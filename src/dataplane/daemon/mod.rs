@@ -23,7 +23,7 @@ use super::Clock;
 use super::admin::{self, Administration, Allowed};
 use super::alarm::AlarmKind;
 use super::answer::Answers;
-use super::audit::AuditLog;
+use super::audit::{AuditLog, AuditMetrics, UploadLag};
 use super::authorize::Authorizer;
 use super::config::{Config, Trust};
 #[cfg(feature = "grpc")]
@@ -98,9 +98,10 @@ impl Daemon {
         let store = open_replica(&state.join("replica.db"), &identity, &pinned, &staleness, &live, clock())?;
         let audit_path = state.join("audit.db");
         let audit = Arc::new(open_audit(&audit_path, &config, &identity, &key, &clock, &live)?);
+        let lag = Arc::new(UploadLag::new(audit_path.clone()));
         let reconciler = Reconciler::open(&state, Arc::clone(&prover), &live, &clock)?;
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
-        let authorizer = Arc::new(authorizer(&config, &live, &audit, prover, &clock)?);
+        let authorizer = Arc::new(authorizer(&config, &live, (&audit, &lag), prover, &clock)?);
         // Nor is anything open longer than it was said to be.
         let keeper = Arc::new(open_keeper(&state.join("glass.db"), &config, &authorizer)?);
         let answers = Answers {
@@ -123,6 +124,7 @@ impl Daemon {
         let failed = |source| StartError::Listen { address: socket.display().to_string(), source };
         let wake: Arc<Notify> = Arc::default();
         let mut background = background(&config.trust, &replication, &clock, &wake);
+        background.push(tokio::spawn(lag.watch()));
         let allowed = Arc::new(Allowed::new(config.admin.allow_uids).map_err(failed)?);
         let reload = Arc::new(Reload {
             file: config.file,
@@ -232,7 +234,7 @@ impl Daemon {
 fn authorizer(
     config: &Config,
     live: &Arc<Live>,
-    audit: &Arc<AuditLog>,
+    (audit, lag): (&Arc<AuditLog>, &Arc<UploadLag>),
     prover: Arc<Prover>,
     clock: &Clock,
 ) -> Result<Authorizer, StartError> {
@@ -246,8 +248,9 @@ fn authorizer(
     let upstream = Arc::new(upstream);
     let introspector =
         Introspector::new(Arc::clone(&live), upstream, prover, Arc::clone(&clock), lifetime, within);
+    let told = AuditMetrics { log: Arc::clone(audit), lag: Arc::clone(lag), clock: Arc::clone(&clock) };
     Ok(Authorizer {
-        metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)).with_audit(Arc::clone(audit)),
+        metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)).with_audit(told),
         rates: RateLimits::default(),
         introspector: Some(Arc::new(introspector)),
         audit: Arc::clone(audit),

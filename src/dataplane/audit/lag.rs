@@ -1,0 +1,129 @@
+//! How far what has been taken in above is behind the log: what would be lost with this host.
+//!
+//! The disk is asked at intervals, apart from whoever asks for metrics: that is a thread which also decides.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{AuditError, events, extent};
+use crate::protocol::time::Time;
+
+/// How often it is looked. Events are sent every two seconds while the control plane answers.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Nothing is behind.
+const NONE: i64 = i64::MIN;
+
+/// What is known of it.
+#[derive(Debug)]
+pub struct UploadLag {
+    path: PathBuf,
+    uploaded: AtomicU64,
+    /// When the first event that was not taken in happened.
+    since: AtomicI64,
+}
+
+#[derive(Deserialize)]
+struct Dated {
+    time: Time,
+}
+
+impl UploadLag {
+    /// The lag of the log at `path`; nothing is known of it before it is looked.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, uploaded: AtomicU64::new(0), since: AtomicI64::new(NONE) }
+    }
+
+    /// Looks once.
+    pub fn look(&self) -> Result<(), AuditError> {
+        let log = extent(&self.path)?;
+        let behind = log.last > log.uploaded;
+        let known = self.since().is_some() && self.uploaded() == log.uploaded;
+        if !behind {
+            self.since.store(NONE, Ordering::Relaxed);
+        } else if !known {
+            let after = i64::try_from(log.uploaded).unwrap_or(i64::MAX);
+            let first = events(&self.path, after, 1)?;
+            let first = first.first().and_then(|line| serde_json::from_str::<Dated>(line).ok());
+            self.since.store(first.map_or(NONE, |first| first.time.unix()), Ordering::Relaxed);
+        }
+        self.uploaded.store(log.uploaded, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Looks again and again, until the task is dropped.
+    pub async fn watch(self: Arc<Self>) {
+        loop {
+            let own = Arc::clone(&self);
+            // An ended thread pool is the end of the daemon.
+            let Ok(looked) = tokio::task::spawn_blocking(move || own.look()).await else { return };
+            if let Err(error) = looked {
+                tracing::warn!(%error, "it can't be seen how far the audit log was taken in above");
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    /// The last event that was taken in above.
+    #[must_use]
+    pub fn uploaded(&self) -> u64 {
+        self.uploaded.load(Ordering::Relaxed)
+    }
+
+    /// When the first event happened that was not.
+    #[must_use]
+    pub fn since(&self) -> Option<Time> {
+        Some(self.since.load(Ordering::Relaxed)).filter(|since| *since != NONE).map(Time::from_unix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::atomic::AtomicI64;
+
+    use super::*;
+    use crate::dataplane::audit::{AuditLog, set_uploaded};
+    use crate::protocol::event::{Connectivity, Draft, EventKind};
+    use crate::protocol::id::NodeId;
+    use crate::protocol::key::SigningKey;
+    use crate::protocol::reconciliation::Position;
+
+    #[test]
+    fn the_oldest_that_was_not_taken_in_is_told_by_its_own_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.db");
+        let clock = Arc::new(AtomicI64::new(1_800_000_000));
+        let read = Arc::clone(&clock);
+        let key = Arc::new(SigningKey::from_seed(&[7; 32]));
+        let node = NodeId::new("nod_a").unwrap();
+        let read = Arc::new(move || Time::from_unix(read.load(Ordering::SeqCst)));
+        let log = AuditLog::open(&path, node.clone(), key, read, 1000).unwrap();
+        let lag = UploadLag::new(path.clone());
+        lag.look().unwrap();
+        assert_eq!((lag.since(), lag.uploaded()), (None, 0), "an empty log");
+        for number in 0..3 {
+            let id = log.next_id();
+            let time = Time::from_unix(1_800_000_000 + number);
+            let draft = Draft::new(EventKind::Decision, &id, time, &node, Connectivity::Offline);
+            log.record(&draft, false).unwrap();
+        }
+        log.close();
+        let after = |sequence| {
+            set_uploaded(&path, &Position { sequence, hash: "h".into() }).unwrap();
+            lag.look().unwrap();
+            (lag.since().map(|since| since.unix() - 1_800_000_000), lag.uploaded())
+        };
+        assert_eq!(after(0), (Some(0), 0));
+        assert_eq!(after(2), (Some(2), 2), "a part of it arrived");
+        assert_eq!(after(1), (Some(1), 1), "a control plane that was restored wants it again");
+        // Whatever else the log holds by now: its end is where it was taken in.
+        let last = extent(&path).unwrap().last;
+        assert_eq!(after(last), (None, last));
+    }
+}
