@@ -62,7 +62,11 @@ impl ControlPlane {
         self.store.write(|transaction| {
             let row = params![id, organization, name, now.unix(), lanes.as_slice()];
             transaction
-                .execute("INSERT INTO data_plane VALUES (?1, ?2, ?3, ?4, 0, 0, ?5)", row)
+                .execute(
+                    "INSERT INTO data_plane (id, organization, name, created_at, version, count, digest)
+                     VALUES (?1, ?2, ?3, ?4, 0, 0, ?5)",
+                    row,
+                )
                 .map_err(taken)?;
             publish::put(transaction, &id, &roles)
         })?;

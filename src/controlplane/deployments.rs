@@ -197,7 +197,11 @@ impl ControlPlane {
                 deployment.glass.as_str()
             ];
             transaction
-                .execute("INSERT INTO deployment VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", row)
+                .execute(
+                    "INSERT INTO deployment (id, organization, workspace, data_plane, name, hosts, created_at, routes, glass)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                    row,
+                )
                 .map_err(taken)?;
             publish::put(transaction, &deployment.data_plane_id, &[deployment.record()?])?;
             Ok(deployment)

@@ -38,6 +38,7 @@ mod usage;
 pub mod users;
 pub mod webhook;
 mod whole;
+mod workspace_roles;
 pub mod workspaces;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

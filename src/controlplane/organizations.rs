@@ -59,6 +59,14 @@ pub(super) fn check_name(field: &'static str, name: &str) -> Result<(), Error> {
     }
 }
 
+/// Checks a description people give: at most 500 characters.
+pub(super) fn check_description(description: &str) -> Result<(), Error> {
+    if description.chars().count() > 500 {
+        return Err(Error::invalid("description", "use at most 500 characters"));
+    }
+    Ok(())
+}
+
 /// A UNIQUE constraint that did not hold is the caller's doing.
 pub(super) fn taken(error: rusqlite::Error) -> Error {
     match error.sqlite_error_code() {

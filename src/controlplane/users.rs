@@ -9,6 +9,7 @@ use super::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceR
 use super::error::Error;
 use super::organizations::{Name, check_name, taken};
 use super::teams;
+use super::workspace_roles::{self, Holder};
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::time::Time;
 use crate::protocol::token::Claims;
@@ -112,25 +113,6 @@ fn keep_an_owner(transaction: &Transaction<'_>, organization: &str) -> Result<()
     })
 }
 
-fn set_workspace_roles(
-    transaction: &Transaction<'_>,
-    organization: &str,
-    user: &str,
-    roles: &[WorkspaceGrant],
-) -> Result<(), Error> {
-    transaction.execute("DELETE FROM workspace_role WHERE user = ?1", [user])?;
-    for WorkspaceGrant { workspace_id, role } in roles {
-        let inserted = transaction.execute(
-            "INSERT OR REPLACE INTO workspace_role SELECT ?1, id, ?3 FROM workspace WHERE id = ?2 AND organization = ?4",
-            params![user, workspace_id, role.as_str(), organization],
-        )?;
-        if inserted == 0 {
-            return Err(Error::NotFound("workspace"));
-        }
-    }
-    Ok(())
-}
-
 /// The workspaces in which roles change from `before` to `wanted`; where none does, those that are named.
 pub(super) fn touched<'a>(before: &'a [WorkspaceGrant], wanted: &'a [WorkspaceGrant]) -> Vec<&'a str> {
     let lost = before.iter().filter(|grant| !wanted.contains(grant));
@@ -158,8 +140,8 @@ impl ControlPlane {
         check_name("email", &user.email)?;
         let id = self.new_id("usr_");
         let row = params![id, organization, user.email, user.organization_role.as_str(), self.now().unix()];
-        transaction.execute("INSERT INTO user VALUES (?1, ?2, ?3, ?4, 1, ?5, NULL)", row).map_err(taken)?;
-        set_workspace_roles(transaction, organization, &id, &user.workspace_roles)?;
+        transaction.execute("INSERT INTO user (id, organization, email, role, generation, created_at) VALUES (?1, ?2, ?3, ?4, 1, ?5)", row).map_err(taken)?;
+        workspace_roles::set(transaction, organization, Holder::User(&id), &user.workspace_roles)?;
         let (user, generation) = find(transaction, organization, &id)?;
         let token = self.mint_user(&user.id, generation)?;
         Ok(UserToken { user, token })
@@ -220,7 +202,7 @@ impl ControlPlane {
                 keep_an_owner(transaction, organization)?;
             }
             if let Some(wanted) = wanted {
-                set_workspace_roles(transaction, organization, id, wanted)?;
+                workspace_roles::set(transaction, organization, Holder::User(id), wanted)?;
             }
             Ok(find(transaction, organization, id)?.0)
         })

@@ -8,7 +8,7 @@ use super::{Role, built_in_roles, find};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
-use crate::controlplane::organizations::taken;
+use crate::controlplane::organizations::{check_description, taken};
 use crate::controlplane::publish;
 use crate::protocol::id::is_id;
 use crate::protocol::permission::{PermissionSet, held_on_dags};
@@ -75,9 +75,7 @@ fn check(role: &Role) -> Result<(), Error> {
             format!("names that begin with {} are kept for built-in roles", kept.join(", ")),
         ));
     }
-    if role.description.chars().count() > 500 {
-        return Err(Error::invalid("description", "use at most 500 characters"));
-    }
+    check_description(&role.description)?;
     let outside = match role.scope_type {
         RoleScope::Deployment => PermissionSet::empty(),
         RoleScope::Dag => role.permissions.difference(held_on_dags()),

@@ -2,7 +2,7 @@
 
 mod members;
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 pub use members::{NewMembers, TeamMember};
@@ -11,9 +11,10 @@ pub(super) use members::{inherited, leave_all};
 use super::ControlPlane;
 use super::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
 use super::error::Error;
-use super::organizations::{Name, check_name, taken};
+use super::organizations::{Name, check_description, check_name, taken};
 use super::page::Page;
 use super::users::{UserRoles, WorkspaceGrant, touched};
+use super::workspace_roles::{self, Holder};
 use crate::protocol::time::Time;
 
 /// What a new team needs.
@@ -130,46 +131,21 @@ fn find(connection: &Connection, organization: &str, id: &str) -> Result<Team, E
     Ok(team)
 }
 
-fn check(name: &str, description: &str) -> Result<(), Error> {
-    check_name("name", name)?;
-    if description.chars().count() > 500 {
-        return Err(Error::invalid("description", "use at most 500 characters"));
-    }
-    Ok(())
-}
-
-fn set_workspace_roles(
-    transaction: &Transaction<'_>,
-    organization: &str,
-    team: &str,
-    roles: &[WorkspaceGrant],
-) -> Result<(), Error> {
-    transaction.execute("DELETE FROM team_role WHERE team = ?1", [team])?;
-    for WorkspaceGrant { workspace_id, role } in roles {
-        let inserted = transaction.execute(
-            "INSERT OR REPLACE INTO team_role SELECT ?1, id, ?3 FROM workspace WHERE id = ?2 AND organization = ?4",
-            params![team, workspace_id, role.as_str(), organization],
-        )?;
-        if inserted == 0 {
-            return Err(Error::NotFound("workspace"));
-        }
-    }
-    Ok(())
-}
-
 impl ControlPlane {
     /// Makes a team, without members yet.
     pub fn create_team(&self, actor: &Actor, organization: &str, new: &NewTeam) -> Result<Team, Error> {
         actor.may(Operation::Administer, organization)?;
-        check(&new.name, &new.description)?;
+        check_name("name", &new.name)?;
+        check_description(&new.description)?;
         let (id, now) = (self.new_id("tea_"), self.now().unix());
         self.store.write(|transaction| {
             let role = new.organization_role.as_str();
             let row = params![id, organization, new.name, new.description, role, now, actor.id];
             transaction
-                .execute("INSERT INTO team VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6, ?7)", row)
+                .execute("INSERT INTO team (id, organization, name, description, role, created_at, created_by, updated_at, updated_by)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6, ?7)", row)
                 .map_err(taken)?;
-            set_workspace_roles(transaction, organization, &id, &new.workspace_roles)?;
+            workspace_roles::set(transaction, organization, Holder::Team(&id), &new.workspace_roles)?;
             find(transaction, organization, &id)
         })
     }
@@ -211,7 +187,8 @@ impl ControlPlane {
             let team = find(transaction, organization, id)?;
             let name = update.name.unwrap_or(team.name);
             let description = update.description.unwrap_or(team.description);
-            check(&name, &description)?;
+            check_name("name", &name)?;
+            check_description(&description)?;
             transaction
                 .execute(
                     "UPDATE team SET name = ?2, description = ?3, updated_at = ?4, updated_by = ?5 WHERE id = ?1",
@@ -243,7 +220,7 @@ impl ControlPlane {
                 actor.may(Operation::ManageWorkspaceRoles, Scope::workspace(organization, workspace))?;
             }
             if let Some(wanted) = wanted {
-                set_workspace_roles(transaction, organization, id, wanted)?;
+                workspace_roles::set(transaction, organization, Holder::Team(id), wanted)?;
             }
             transaction.execute(
                 "UPDATE team SET role = coalesce(?2, role), updated_at = ?3, updated_by = ?4 WHERE id = ?1",

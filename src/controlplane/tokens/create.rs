@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::grants::{EntityType, Grant, Home, MAX_ROLES, NewTokenRole};
 use super::issue::publish_token;
-use super::{Deed, Token, TokenType, check_description, written};
+use super::{Deed, Token, TokenType, written};
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
 use crate::controlplane::idempotency::IdempotencyKey;
-use crate::controlplane::organizations::{Name, check_name};
+use crate::controlplane::organizations::{Name, check_description, check_name};
 use crate::controlplane::{ControlPlane, dual_control};
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;

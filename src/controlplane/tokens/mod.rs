@@ -228,10 +228,3 @@ impl Token {
         Ok(self)
     }
 }
-
-fn check_description(description: &str) -> Result<(), Error> {
-    if description.chars().count() > 500 {
-        return Err(Error::invalid("description", "use at most 500 characters"));
-    }
-    Ok(())
-}

@@ -3,11 +3,11 @@
 use rusqlite::params;
 use serde::Deserialize;
 
-use super::{Deed, Token, check_description, find};
+use super::{Deed, Token, find};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
-use crate::controlplane::organizations::{Name, check_name};
+use crate::controlplane::organizations::{Name, check_description, check_name};
 use crate::controlplane::precondition::IfMatch;
 
 /// What of a token can be updated.

@@ -1,0 +1,45 @@
+//! Roles in workspaces, which users and teams have alike.
+
+use rusqlite::{Transaction, params};
+
+use super::error::Error;
+use super::users::WorkspaceGrant;
+
+/// Who has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder<'a> {
+    /// The user of this id.
+    User(&'a str),
+    /// The team of this id.
+    Team(&'a str),
+}
+
+/// Gives `holder` these roles in place of those it had. Each is in a workspace of the organization.
+pub(super) fn set(
+    transaction: &Transaction<'_>,
+    organization: &str,
+    holder: Holder<'_>,
+    roles: &[WorkspaceGrant],
+) -> Result<(), Error> {
+    let (delete, insert, id) = match holder {
+        Holder::User(id) => (
+            "DELETE FROM workspace_role WHERE user = ?1",
+            "INSERT OR REPLACE INTO workspace_role (user, workspace, role)
+             SELECT ?1, id, ?3 FROM workspace WHERE id = ?2 AND organization = ?4",
+            id,
+        ),
+        Holder::Team(id) => (
+            "DELETE FROM team_role WHERE team = ?1",
+            "INSERT OR REPLACE INTO team_role (team, workspace, role)
+             SELECT ?1, id, ?3 FROM workspace WHERE id = ?2 AND organization = ?4",
+            id,
+        ),
+    };
+    transaction.execute(delete, [id])?;
+    for WorkspaceGrant { workspace_id, role } in roles {
+        if transaction.execute(insert, params![id, workspace_id, role.as_str(), organization])? == 0 {
+            return Err(Error::NotFound("workspace"));
+        }
+    }
+    Ok(())
+}
