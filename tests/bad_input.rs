@@ -173,6 +173,30 @@ fn a_key_that_is_missing_exposed_or_none_is_named_and_no_other_takes_its_place()
     rig.start_daemon();
 }
 
+/// systemd gives a service's user a right of its own to a credential, which the file's mode shows as its group's.
+#[test]
+fn a_credential_is_the_service_managers_to_guard() {
+    let rig = stopped();
+    let credentials = rig.path("credentials");
+    std::fs::create_dir(&credentials).unwrap();
+    let key = credentials.join("halligan.node-key");
+    std::fs::copy(rig.path("node/node.pem"), &key).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o440)).unwrap();
+    let check = |credentials: Option<&Path>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_halligand"));
+        command.arg("--config").arg(rig.path("halligand.toml")).arg("check-config");
+        command.envs(credentials.map(|directory| ("CREDENTIALS_DIRECTORY", directory)));
+        command.output().unwrap()
+    };
+    assert!(check(Some(&credentials)).status.success());
+    // The same file, named by the configuration of a program that was given no credentials.
+    let named = format!("[node]\nkey_file = '{}'", key.display());
+    std::fs::write(rig.path("halligand.toml"), rig.daemon_config().replace("[node]", &named)).unwrap();
+    let output = check(None);
+    assert_eq!(output.status.code(), Some(i32::from(exit::CONFIG)));
+    assert!(sentence(&output).contains("chmod 600"), "{output:?}");
+}
+
 #[test]
 fn a_control_plane_with_a_missing_or_exposed_key_says_so_and_makes_no_other() {
     let mut rig = stopped();

@@ -478,4 +478,12 @@ fn a_webhook_that_cant_work_is_refused_with_a_reason() {
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o640)).unwrap();
     let (code, said) = check(&good);
     assert!(code == Some(78) && said.contains("can be read by others"), "{said}");
+    // As a credential it is the service manager's to guard, which shows its right to it as the group's.
+    let credentials = control.directory.path().join("credentials");
+    std::fs::create_dir(&credentials).unwrap();
+    std::fs::rename(&secret, credentials.join("halligan.webhook-secret")).unwrap();
+    std::fs::write(&path, format!("{base}[webhook]\nurl = 'https://hooks.example'\n")).unwrap();
+    let mut command = control.program();
+    let output = command.arg("check-config").env("CREDENTIALS_DIRECTORY", credentials).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::protocol::id::{DataPlaneId, NodeId};
 use crate::protocol::key::{KeyError, PublicKey, SigningKey};
 use crate::protocol::keyset::{KeysetError, RootSet};
+use crate::systemd;
 
 /// Why the node's files are not taken.
 #[derive(Debug, Error)]
@@ -116,7 +117,7 @@ pub enum Absent {
 pub fn read_node_key(path: &Path, absent: Absent) -> Result<Option<SigningKey>, IdentityError> {
     let failed = |source| IdentityError::File { path: path.into(), source };
     match std::fs::metadata(path) {
-        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 && !systemd::is_credential(path) => {
             return Err(IdentityError::Exposed(path.into()));
         }
         Ok(_) => {}
