@@ -141,16 +141,20 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// What is to be told now, oldest first. What is not due until after `latest` can only be so by a clock that was wrong,
+    /// What is due at `until`, oldest first. What is not due until after `latest` can only be so by a clock that was wrong,
     /// and is due as well.
-    pub(super) fn due_announcements(&self, limit: usize, latest: Time) -> Result<Vec<Announcement>, Error> {
-        let now = self.now();
+    pub(super) fn due_announcements(
+        &self,
+        limit: usize,
+        until: Time,
+        latest: Time,
+    ) -> Result<Vec<Announcement>, Error> {
         self.store.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT id, body, made_at, attempts FROM announcement
                  WHERE done_at IS NULL AND (next_at <= ?1 OR next_at > ?2) ORDER BY next_at, id LIMIT ?3",
             )?;
-            let rows = statement.query_map(params![now.unix(), latest.unix(), limit], |row| {
+            let rows = statement.query_map(params![until.unix(), latest.unix(), limit], |row| {
                 Ok(Announcement {
                     id: row.get(0)?,
                     body: row.get(1)?,

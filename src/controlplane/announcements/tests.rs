@@ -55,7 +55,8 @@ impl Above {
     }
 
     fn due(&self) -> Vec<Announcement> {
-        self.control.due_announcements(1000, self.control.now().plus(600)).unwrap()
+        let now = self.control.now();
+        self.control.due_announcements(1000, now, now.plus(600)).unwrap()
     }
 
     fn came_of(&self, id: &str, outcome: Outcome) {

@@ -61,15 +61,18 @@ impl Sender {
 async fn run(control: Arc<ControlPlane>, mut webhook: watch::Receiver<Arc<Webhook>>) {
     let mut changes = control.store.changes();
     let mut failures: u32 = 0;
+    // Whether what waits for its next attempt is tried now: there is a reason to think that it will be taken.
+    let mut eager = true;
     while webhook.has_changed().is_ok() {
         let current = Arc::clone(&webhook.borrow_and_update());
         // Before it is looked: what is announced after that wakes it.
         changes.borrow_and_update();
-        let (pause, wakes) = match round(&control, &current, failures).await {
-            Ok(Round::Delivered) => {
+        let (pause, wakes) = match round(&control, &current, failures, eager).await {
+            Ok(Round::Delivered { all }) => {
                 if failures > 0 {
                     tracing::info!(to = current.origin(), "the webhook takes announcements again");
                 }
+                eager = all && (eager || failures > 0);
                 failures = 0;
                 continue;
             }
@@ -84,9 +87,10 @@ async fn run(control: Arc<ControlPlane>, mut webhook: watch::Receiver<Arc<Webhoo
                 (pace::pause(failures, control.luck(), None), false)
             }
         };
+        eager = false;
         tokio::select! {
             // Another endpoint or secret is tried at once.
-            _ = webhook.changed() => failures = 0,
+            _ = webhook.changed() => (failures, eager) = (0, true),
             _ = changes.changed(), if wakes => {}
             () = sleep(pause) => {}
         }
@@ -97,16 +101,22 @@ async fn run(control: Arc<ControlPlane>, mut webhook: watch::Receiver<Arc<Webhoo
 enum Round {
     /// Nothing is, for so long.
     Nothing(Duration),
-    /// The endpoint took at least one.
-    Delivered,
+    /// The endpoint took at least one, or all of them.
+    Delivered { all: bool },
     /// It took none, and asked to be left alone for so long.
     Failed(Option<Duration>),
 }
 
-async fn round(control: &ControlPlane, webhook: &Arc<Webhook>, failures: u32) -> Result<Round, Error> {
+async fn round(
+    control: &ControlPlane,
+    webhook: &Arc<Webhook>,
+    failures: u32,
+    eager: bool,
+) -> Result<Round, Error> {
     let now = control.now();
     let most = if failures == 0 { AT_ONCE } else { 1 };
-    let due = control.due_announcements(most, now.plus(seconds(pace::LONGEST)))?;
+    let latest = now.plus(seconds(pace::LONGEST));
+    let due = control.due_announcements(most, if eager { latest } else { now }, latest)?;
     if due.is_empty() {
         let next = control.next_announcement_at()?;
         let until = next.map(|next| Duration::from_secs(u64::try_from(next.since(now)).unwrap_or(0)));
@@ -121,14 +131,15 @@ async fn round(control: &ControlPlane, webhook: &Arc<Webhook>, failures: u32) ->
         });
     }
     let attempts = attempts.join_all().await;
-    let delivered = attempts.iter().any(|(_, result)| result.is_ok());
+    let delivered = attempts.iter().filter(|(_, result)| result.is_ok()).count();
+    let all = delivered == attempts.len();
     let asked = attempts.iter().filter_map(|(_, result)| result.as_ref().err()?.retry_after()).max();
     let attempts: Vec<Attempt> = attempts
         .into_iter()
         .map(|(announcement, result)| judge(control, webhook, announcement, result))
         .collect();
     control.announced(&attempts)?;
-    Ok(if delivered { Round::Delivered } else { Round::Failed(asked) })
+    Ok(if delivered > 0 { Round::Delivered { all } } else { Round::Failed(asked) })
 }
 
 /// What follows from an attempt for the announcement.
