@@ -28,7 +28,19 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Sender {
     webhook: watch::Sender<Arc<Webhook>>,
     task: JoinHandle<()>,
-    runtime: Option<Runtime>,
+    runtime: Background,
+}
+
+/// A runtime that ends without anyone waiting for it: a look-up of a name may hang in it.
+#[derive(Debug)]
+struct Background(Option<Runtime>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Sender {
@@ -38,7 +50,7 @@ impl Sender {
             Builder::new_multi_thread().worker_threads(1).thread_name("webhook").enable_all().build()?;
         let (webhook, current) = watch::channel(Arc::new(webhook));
         let task = runtime.spawn(run(control, current));
-        Ok(Self { webhook, task, runtime: Some(runtime) })
+        Ok(Self { webhook, task, runtime: Background(Some(runtime)) })
     }
 
     /// Tells another endpoint, or signs with another secret, from now on.
@@ -51,9 +63,7 @@ impl Sender {
         let Self { webhook, task, runtime } = self;
         drop(webhook);
         let _ = timeout(GRACE, task).await;
-        if let Some(runtime) = runtime {
-            runtime.shutdown_background();
-        }
+        drop(runtime);
     }
 }
 
