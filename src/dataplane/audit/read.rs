@@ -9,10 +9,14 @@ use super::{AuditError, block};
 /// Lines of the log at `path` after event `after`, at most `limit`; a negative `after` counts from the end.
 pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, AuditError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let last: i64 = connection.query_row("SELECT coalesce(max(last), 0) FROM block", [], |row| row.get(0))?;
+    let last = "SELECT coalesce((SELECT last FROM block ORDER BY first DESC LIMIT 1), 0)";
+    let last: i64 = connection.query_row(last, [], |row| row.get(0))?;
     let after = if after < 0 { (last + after).max(0) } else { after };
-    let mut statement =
-        connection.prepare("SELECT first, lines FROM block WHERE last > ?1 ORDER BY first")?;
+    // From the block on in which the next one stands: what is before it is not looked at.
+    let mut statement = connection.prepare(
+        "SELECT first, lines FROM block
+         WHERE first >= coalesce((SELECT max(first) FROM block WHERE first <= ?1 + 1), 0) ORDER BY first",
+    )?;
     let mut rows = statement.query([after])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {

@@ -59,7 +59,8 @@ impl Retention {
             let from = last.as_ref().map_or(0, |last: &Checkpoint| last.sequence);
             let freed: u64 = connection
                 .prepare_cached(
-                    "SELECT coalesce(sum(length(lines)), 0) FROM block WHERE last > ?1 AND last <= ?2",
+                    "SELECT coalesce(sum(length(lines)), 0) FROM block
+                     WHERE first > ?1 AND first <= ?2 AND last <= ?2",
                 )?
                 .query_row([from, checkpoint.sequence], |row| row.get(0))?;
             excess = excess.saturating_sub(freed);
@@ -70,7 +71,7 @@ impl Retention {
         let anchor = Checkpoint { iat: now, dropped: true, ..last };
         let text = sign(Typ::AuditCheckpoint, &serde_json::to_vec(&anchor)?, key);
         let transaction = connection.transaction()?;
-        transaction.execute("DELETE FROM block WHERE last <= ?1", [through])?;
+        transaction.execute("DELETE FROM block WHERE first <= ?1 AND last <= ?1", [through])?;
         transaction.execute("DELETE FROM checkpoint WHERE sequence <= ?1", [through])?;
         transaction.execute("INSERT OR REPLACE INTO anchor VALUES (1, ?1)", [text])?;
         transaction.commit()?;

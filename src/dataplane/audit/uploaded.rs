@@ -36,7 +36,8 @@ pub struct Extent {
 pub fn extent(path: &Path) -> Result<Extent, AuditError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let (oldest, last) = connection.query_row(
-        "SELECT coalesce(min(first), 0), coalesce(max(last), 0) FROM block",
+        "SELECT coalesce((SELECT first FROM block ORDER BY first LIMIT 1), 0),
+             coalesce((SELECT last FROM block ORDER BY first DESC LIMIT 1), 0)",
         [],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
