@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use rig::{Answer, curl, until};
+use rig::{Answer, component, curl, free_port, until};
 use serde_json::Value;
 
 /// A running `halligan dev`, and what it announced.
@@ -109,4 +109,55 @@ fn what_is_kept_in_a_directory_is_there_at_the_next_start() {
     let again = Dev::start(home.path(), &arguments);
     assert_eq!((again.text("deployment_id"), again.text("control_url")), (&*deployment, &*address));
     assert_eq!(again.ask("direct_access_token", "GET").status, 200);
+}
+
+/// What `halligan dev` prints for people, up to its end.
+fn printed(home: &Path) -> (Child, String) {
+    let mut child =
+        Dev::command(home).arg("dev").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut text = String::new();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    while !text.ends_with("Ctrl-C ends it.\n") {
+        assert!(lines.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    (child, text)
+}
+
+#[test]
+fn what_it_prints_and_the_page_on_proxies_bring_a_newcomer_through_nginx() {
+    let (Some(_), Some(_)) = (component("nginx"), component("python3")) else { return };
+    let home = tempfile::tempdir().unwrap();
+    let (child, text) = printed(home.path());
+    let _dev = Dev { child, ready: Value::Null };
+    let page = include_str!("../docs/proxies.md");
+    let (_, section) = page.split_once("## In a few minutes, with `halligan dev`").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let pasted = text.lines().filter(|line| line.starts_with("  export "));
+    let typed = section.lines().filter(|line| line.starts_with("    "));
+    // Other ports and another directory, since several tests run at once; and the upstream gets its moment.
+    let (upstream, proxy) = (free_port(), free_port());
+    let waits = format!("until curl -s -o /dev/null http://127.0.0.1:{upstream}/; do sleep 0.1; done");
+    let script = pasted
+        .chain(typed)
+        .flat_map(|line| [Some(line), line.contains("http.server").then_some(&*waits)])
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("\n")
+        .replace("http.server 8080", &format!("http.server {upstream}"))
+        .replace("8088;|", &format!("8088;|; s|127.0.0.1:8080|127.0.0.1:{upstream}|"))
+        .replace("127.0.0.1:8088", &format!("127.0.0.1:{proxy}"))
+        .replace("/tmp/halligan", home.path().join("nginx").to_str().unwrap());
+    let output = Command::new("bash")
+        .args(["-c", &format!("halligan() {{ {} \"$@\"; }}\n{script}", env!("CARGO_BIN_EXE_halligan"))])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("XDG_RUNTIME_DIR", home.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let statuses: Vec<&str> = said.lines().filter_map(|line| line.trim().strip_prefix("HTTP/1.1 ")).collect();
+    assert_eq!(statuses, ["200 OK", "401 Unauthorized", "200 OK"], "{output:?}");
+    assert!(
+        said.contains("X-Halligan-Reason: ok") && said.contains("X-Halligan-Reason: token_missing"),
+        "{said}"
+    );
 }

@@ -222,12 +222,15 @@ In another terminal, paste:
   export HALLIGAN_SOCKET={socket}
   export HALLIGAN_API_TOKEN={owner}
   export TOKEN={direct}
+  export DAEMON={address} DEPLOYMENT={deployment}
 
 Ask the daemon what a proxy would ask it:
 
   curl -i -H \"Authorization: Bearer $TOKEN\" \\
        -H 'X-Original-Method: GET' -H 'X-Original-URI: /api/v2/dags' \\
        {authorize}
+
+It says yes. Without the first header it says no, and why. docs/proxies.md puts nginx in between.
 
 Cut the control plane, and ask again; then bring it back:
 
@@ -245,6 +248,7 @@ Ctrl-C ends it.",
         owner = &*ready.owner_token,
         direct = &*ready.direct_access_token,
         authorize = ready.authorize_url,
+        address = ready.daemon_url.trim_start_matches("http://"),
     ));
     Ok(())
 }
