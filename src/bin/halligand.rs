@@ -15,6 +15,7 @@ use halligan::dataplane::identity::{
     Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key,
 };
 use halligan::dataplane::reload::Outcome;
+use halligan::dataplane::traces;
 use halligan::protocol::key::SigningKey;
 use halligan::systemd::{self, NotifyState, Sockets};
 use halligan::{exit, logging};
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
             .map_err(StartError::from)
             .and_then(|_| {
                 config.gateway.as_ref().map_or(Ok(()), gateway::check)?;
+                config.tracing.as_ref().map_or(Ok(()), traces::check)?;
                 Ok(config.route_maps()?)
             });
         return match checked {
@@ -123,6 +125,7 @@ fn main() -> ExitCode {
                 | StartError::NotEnrolled
                 | StartError::NoGrpc
                 | StartError::Gateway(_)
+                | StartError::Traces(_)
                 | StartError::Nowhere => exit::CONFIG,
                 StartError::Enrol(_) | StartError::Listen { .. } | StartError::Peers(_) => exit::UNAVAILABLE,
                 StartError::Answer(_) => exit::DATAERR,

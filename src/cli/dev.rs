@@ -199,6 +199,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         admin: node::Admin::default(),
         upstream_identity: None,
         gateway: None,
+        tracing: None,
         file: None,
     }
 }

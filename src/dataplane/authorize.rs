@@ -13,6 +13,7 @@ use super::live::Live;
 use super::metrics::Metrics;
 use super::rate::RateLimits;
 use super::snapshot::Snapshot;
+use super::traces::{Trace, Traces};
 use crate::protocol::event::{Draft, EventKind};
 use crate::protocol::glass::GlassState;
 use crate::protocol::id::NodeId;
@@ -38,6 +39,8 @@ pub struct Authorizer {
     pub rates: RateLimits,
     /// What asks about standard tokens; without it they are refused.
     pub introspector: Option<Arc<Introspector>>,
+    /// Where decisions are told as spans.
+    pub traces: Traces,
 }
 
 /// A decision that is on record: now it may be told.
@@ -51,8 +54,8 @@ pub struct Verdict {
 
 impl Authorizer {
     /// Decides about a request, and returns once its event is where it must be: in the log's queue, or, for a mutating
-    /// request that may pass, on the disk.
-    pub async fn authorize(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>) -> Verdict {
+    /// request that may pass, on the disk. `trace` is told what came of it.
+    pub async fn authorize(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>, trace: Trace) -> Verdict {
         let started = Instant::now();
         let event = self.audit.next_id();
         let mut decision = self.consider(token, facts).await;
@@ -66,6 +69,7 @@ impl Authorizer {
             decision.reason = Reason::AuditUnavailable;
         }
         self.metrics.decided(decision.reason, started.elapsed());
+        trace.decided(&decision, &event);
         Verdict { decision, event }
     }
 

@@ -15,6 +15,7 @@ use super::glass::Hysteresis;
 use super::identity::Absent;
 use super::routes::{MapsError, RouteMaps};
 use super::staleness::{AtLimit, Staleness};
+use super::traces::config::TracingConfig;
 use crate::configuration::{self, ConfigError};
 use crate::protocol::id::DeploymentId;
 
@@ -62,6 +63,8 @@ pub struct Config {
     pub upstream_identity: Option<UpstreamIdentityConfig>,
     /// The daemon as the reverse proxy itself; without it, it answers the proxies of others.
     pub gateway: Option<GatewayConfig>,
+    /// Where decisions are told as spans; without it, nowhere.
+    pub tracing: Option<TracingConfig>,
     /// The file it was read from.
     #[serde(skip)]
     pub file: Option<PathBuf>,

@@ -36,6 +36,7 @@ pub mod store;
 pub mod sync;
 mod tally;
 pub mod timekeeper;
+pub mod traces;
 pub mod trust;
 pub mod upstream;
 pub mod upstream_identity;

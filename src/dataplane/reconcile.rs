@@ -17,6 +17,7 @@ use super::live::Live;
 use super::outage::{OutageError, Outages};
 use super::proof::Prover;
 use super::revocation::{LedgerError, Revocations};
+use super::traces::Traces;
 use super::upstream::{Upstream, UpstreamError};
 use crate::protocol::event::{Connectivity, line_hash};
 use crate::protocol::reconciliation::{MAX_BYTES, MAX_LINES, OutageStatement, Position, RevocationAnswer};
@@ -207,11 +208,11 @@ impl Reconciler {
         }))
     }
 
-    /// Sends what there is, at most so many calls.
-    pub async fn send(self: &Arc<Self>, upstream: &Upstream, calls: usize) -> Result<(), ReconcileError> {
+    /// Sends what there is, at most so many calls. Gives back how many it took.
+    pub async fn send(self: &Arc<Self>, upstream: &Upstream, calls: usize) -> Result<usize, ReconcileError> {
         let _one = self.sending.lock().await;
         let mut round = Round::default();
-        for _ in 0..calls {
+        for sent in 0..calls {
             let (this, now) = (Arc::clone(self), (self.clock)());
             let (back, call) = tokio::task::spawn_blocking(move || {
                 let call = round.next(&this, now);
@@ -219,7 +220,7 @@ impl Reconciler {
             })
             .await?;
             round = back;
-            let Some(call) = call? else { return Ok(()) };
+            let Some(call) = call? else { return Ok(sent) };
             let jwt = self.prover.upstream(now);
             let received = upstream.send(Method::POST, &call.path, Some(&jwt), call.body.clone()).await?;
             let (this, now) = (Arc::clone(self), (self.clock)());
@@ -228,7 +229,7 @@ impl Reconciler {
             })
             .await??;
         }
-        Ok(())
+        Ok(calls)
     }
 
     /// Before the first download after an outage: the control plane is told first. Whatever keeps it from listening is no
@@ -240,7 +241,7 @@ impl Reconciler {
                 tracing::warn!(%error, "reconciliation waits");
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
         }
     }
 
@@ -254,7 +255,7 @@ impl Reconciler {
     }
 
     /// Runs until the task is dropped: revocations go up at once, events every two seconds.
-    pub async fn run(self: Arc<Self>, upstream: Arc<Upstream>) {
+    pub async fn run(self: Arc<Self>, upstream: Arc<Upstream>, traces: Traces) {
         let mut changes = self.revocations.changes();
         let mut due = tokio::time::Instant::now();
         let mut waiting = false;
@@ -272,10 +273,16 @@ impl Reconciler {
             if self.live.connectivity() != Connectivity::Online || tokio::time::Instant::now() < due {
                 continue;
             }
+            let trace = traces.round("reconcile");
             match self.send(&upstream, usize::MAX).await {
-                Ok(()) => waiting = false,
+                Ok(0) => waiting = false,
+                Ok(calls) => {
+                    trace.reconciled(Some(calls));
+                    waiting = false;
+                }
                 Err(error) if !waiting => {
                     tracing::warn!(%error, "reconciliation waits");
+                    trace.reconciled(None);
                     waiting = true;
                 }
                 Err(error) => tracing::debug!(%error, "reconciliation waits"),

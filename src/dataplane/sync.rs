@@ -16,6 +16,7 @@ use super::identity::Identity;
 use super::reconcile::Reconciler;
 use super::replication::Replication;
 use super::store::{Origin, StoreError};
+use super::traces::Traces;
 use super::upstream::{Upstream, UpstreamError};
 use crate::protocol::event::Connectivity;
 use crate::protocol::id::{NodeId, random_id};
@@ -94,6 +95,8 @@ pub struct Follower<R> {
     pub rng: R,
     /// Ends a wait, or an answer that is held back: there is something new to ask or to tell.
     pub wake: Arc<Notify>,
+    /// Where rounds are told as spans.
+    pub traces: Traces,
 }
 
 impl<R: CryptoRng + Send + 'static> Follower<R> {
@@ -103,6 +106,7 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
         let mut progress = Progress::new((self.clock)());
         let mut hold = false;
         loop {
+            let trace = self.traces.round("sync");
             let outcome = tokio::select! {
                 outcome = self.round(hold) => outcome,
                 () = wake.notified() => {
@@ -114,6 +118,10 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
             let live = self.replication.live();
             let of = outcome.as_ref().map_or_else(SyncError::outcome, |()| Outcome::Renewed);
             let (after, next) = progress.after(of, now, live.expires());
+            // The first failure says it all; in an outage there are several a second.
+            if after.failures <= 1 {
+                trace.synced(of);
+            }
             let pause = self.jitter(next.pause);
             self.replication.live().stand(after, outcome.err().map(|error| error.to_string()), now, pause);
             (progress, hold) = (after, next.hold);

@@ -144,6 +144,7 @@ mod tests {
     use crate::dataplane::rate::RateLimits;
     use crate::dataplane::snapshot::{Snapshot, Staleness};
     use crate::dataplane::store::ReplicaStore;
+    use crate::dataplane::traces::Traces;
     use crate::protocol::id::{DataPlaneId, NodeId};
     use crate::protocol::key::SigningKey;
     use crate::protocol::keyset::RootSet;
@@ -191,6 +192,7 @@ mod tests {
             metrics,
             rates: RateLimits::default(),
             introspector: None,
+            traces: Traces::default(),
         });
         let answers = Answers { pass_status: false, identity: None };
         let face = Face { authorizer, trusted: ArcSwap::default(), answers };

@@ -13,6 +13,7 @@ use crate::dataplane::outage::OutageError;
 use crate::dataplane::peers::PeersError;
 use crate::dataplane::routes::MapsError;
 use crate::dataplane::store::StoreError;
+use crate::dataplane::traces::TracesError;
 use crate::dataplane::upstream::UpstreamError;
 
 /// Why the daemon can't start.
@@ -71,6 +72,9 @@ pub enum StartError {
     /// The gateway.
     #[error("the gateway can't start: {0}")]
     Gateway(#[from] GatewayError),
+    /// The traces.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// An address can't be listened on.
     #[error("{address} can't be listened on: {source}")]
     Listen {

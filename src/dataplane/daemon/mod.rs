@@ -43,6 +43,7 @@ use super::replication::Replication;
 use super::snapshot::Snapshot;
 use super::sync::Follower;
 use super::timekeeper;
+use super::traces::{self, Traces};
 use super::trust::TrustDirectory;
 use super::upstream::{Patience, Upstream};
 use super::upstream_identity::UpstreamIdentity;
@@ -62,6 +63,7 @@ pub struct Daemon {
     clock: Clock,
     live: Arc<Live>,
     audit: Arc<AuditLog>,
+    traces: Traces,
     stop: watch::Sender<()>,
     serving: Vec<JoinHandle<()>>,
     sync: JoinHandle<()>,
@@ -88,9 +90,11 @@ impl Daemon {
         let (pinned, faults) = readable_roots(&config.trust.root_keys, config.trust.threshold)?;
         let routes = config.route_maps()?;
         let table = config.file.as_deref().map(Config::table).transpose()?.unwrap_or_default();
+        config.tracing.as_ref().map_or(Ok(()), traces::check)?;
         let upstream = way_up(&config)?;
         let prover = Arc::new(identify(&config, &upstream, clock(), &mut rng).await?);
         let (identity, key) = (prover.identity.clone(), Arc::clone(&prover.key));
+        let traces = Traces::start(config.tracing.as_ref(), &identity)?;
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
         live.change_local(|local| local.routes = routes);
         left_out(&live, &faults, clock());
@@ -101,7 +105,7 @@ impl Daemon {
         let lag = Arc::new(UploadLag::new(audit_path.clone()));
         let reconciler = Reconciler::open(&state, Arc::clone(&prover), &live, &clock)?;
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
-        let authorizer = Arc::new(authorizer(&config, &live, (&audit, &lag), prover, &clock)?);
+        let authorizer = Arc::new(authorizer(&config, &live, (&audit, &lag), prover, &clock, &traces)?);
         // Nor is anything open longer than it was said to be.
         let keeper = Arc::new(open_keeper(&state.join("glass.db"), &config, &authorizer)?);
         let answers = Answers {
@@ -157,7 +161,7 @@ impl Daemon {
         let ca_file = config.control_plane.ca_file.as_deref();
         background.extend(peers::start(&config.peers, ca_file, parts, &stopped).await?);
         serving.push(serve_admin(listener, administration, stopped));
-        background.push(tokio::spawn(Arc::clone(&reconciler).run(Arc::clone(&upstream))));
+        background.push(tokio::spawn(Arc::clone(&reconciler).run(Arc::clone(&upstream), traces.clone())));
         let follower = Follower {
             replication: Arc::clone(&replication),
             upstream,
@@ -167,6 +171,7 @@ impl Daemon {
             clock: Arc::clone(&clock),
             rng,
             wake,
+            traces: traces.clone(),
         };
         let sync = tokio::spawn(follower.run());
         let keeper = tokio::spawn(async move { keeper.run().await });
@@ -180,6 +185,7 @@ impl Daemon {
             clock,
             live,
             audit,
+            traces,
             stop,
             serving,
             sync,
@@ -225,6 +231,8 @@ impl Daemon {
         // They wait for what is under way; nothing else of the daemon needs this thread by now.
         let _ = tokio::task::spawn_blocking(move || workers.join()).await;
         self.audit.close();
+        let traces = self.traces;
+        let _ = tokio::task::spawn_blocking(move || traces.close()).await;
         // Whoever comes next finds no socket, rather than one that does not answer.
         let _ = self.socket.map(std::fs::remove_file);
     }
@@ -237,6 +245,7 @@ fn authorizer(
     (audit, lag): (&Arc<AuditLog>, &Arc<UploadLag>),
     prover: Arc<Prover>,
     clock: &Clock,
+    traces: &Traces,
 ) -> Result<Authorizer, StartError> {
     let within = Duration::from_millis(config.introspection.timeout_milliseconds);
     let lifetime = Duration::from_secs(config.introspection.cache_seconds);
@@ -254,6 +263,7 @@ fn authorizer(
         rates: RateLimits::default(),
         introspector: Some(Arc::new(introspector)),
         audit: Arc::clone(audit),
+        traces: traces.clone(),
         live,
         node,
         clock,

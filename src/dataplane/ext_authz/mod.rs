@@ -97,7 +97,8 @@ impl ExtAuthz {
             client: source.and_then(|source| source.address.parse().ok()),
         };
         let token = request.headers.get("authorization").and_then(|value| bearer::within(value.as_bytes()));
-        let verdict = self.0.authorizer.authorize(token, &facts).await;
+        let trace = self.0.authorizer.traces.request(|name| request.headers.get(name).map(String::as_str));
+        let verdict = self.0.authorizer.authorize(token, &facts, trace).await;
         Ok(translated(self.0.answers.tell(&verdict)).await)
     }
 }

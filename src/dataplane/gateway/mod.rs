@@ -267,7 +267,9 @@ impl Gateway {
             uri: target,
             client: Some(peer),
         };
-        let verdict = self.authorizer.authorize(bearer::of(&parts.headers), &facts).await;
+        // Nobody vouches for what a caller says of the trace it belongs to.
+        let trace = self.authorizer.traces.request(|_| None);
+        let verdict = self.authorizer.authorize(bearer::of(&parts.headers), &facts, trace).await;
         let told = self.answers.tell(&verdict);
         if told.status() != StatusCode::OK {
             let doubtful = asked.is_none();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http_body_util::Full;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use ipnet::IpNet;
@@ -19,7 +19,6 @@ use super::authorize::Authorizer;
 use super::bearer;
 use super::decide::{RequestFacts, Target};
 use super::metrics;
-#[cfg(feature = "grpc")]
 pub(super) use original::trusts;
 
 pub use original::Original;
@@ -97,7 +96,7 @@ impl Face {
         let original = Original::read(&request.headers, peer, &self.trusted.load());
         let original = original.unwrap_or_else(|_| Original::unknown(request.method.as_str(), peer));
         let host = original.host.as_deref().unwrap_or("");
-        self.tell(deployment.map_or(Target::Host(host), Target::Id), &original, request).await
+        self.tell(deployment.map_or(Target::Host(host), Target::Id), &original, peer, request).await
     }
 
     /// The request is what is asked with, behind a prefix: Envoy's ext_authz over HTTP.
@@ -105,19 +104,37 @@ impl Face {
         let prefix = "/v1/ext_authz/".len() + deployment.len();
         let original = Original::behind(prefix, request, peer, &self.trusted.load());
         let original = original.unwrap_or_else(|_| Original::unknown(request.method.as_str(), peer));
-        self.tell(Target::Id(deployment), &original, request).await
+        self.tell(Target::Id(deployment), &original, peer, request).await
     }
 
     /// What can't be told without doubt has no path, and is denied for that, unless its token is worth less still.
-    async fn tell(&self, deployment: Target<'_>, original: &Original<'_>, request: &Parts) -> Answer {
+    async fn tell(
+        &self,
+        deployment: Target<'_>,
+        original: &Original<'_>,
+        peer: IpAddr,
+        request: &Parts,
+    ) -> Answer {
         let facts = RequestFacts {
             deployment,
             method: original.method,
             uri: original.uri,
             client: Some(original.client),
         };
-        self.answers.tell(&self.authorizer.authorize(bearer::of(&request.headers), &facts).await)
+        let trace = self.authorizer.traces.request(|name| {
+            let headers = &request.headers;
+            trusts(&self.trusted.load(), peer).then(|| only(headers, name)).flatten()
+        });
+        let verdict = self.authorizer.authorize(bearer::of(&request.headers), &facts, trace).await;
+        self.answers.tell(&verdict)
     }
+}
+
+/// The value of a header that stands once.
+fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    let (first, None) = (values.next()?, values.next()) else { return None };
+    first.to_str().ok()
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Answer {

@@ -68,6 +68,18 @@ pub enum Outcome {
     Unreachable,
 }
 
+impl Outcome {
+    /// The outcome as it stands in spans.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Renewed => "renewed",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Next {
