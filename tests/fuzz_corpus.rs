@@ -149,6 +149,7 @@ fn signed() -> Vec<Seed> {
         ("keyset", "chain", chain().into_bytes()),
         ("keyset", "without-old", chain().replacen("\n7", "\n6", 1).into_bytes()),
         ("keyset", "not-enough", chain().replacen("\n7", "\n3", 1).into_bytes()),
+        ("keyset", "other-root", chain().replacen('1', "2", 1).into_bytes()),
         ("bundle", "compressed", bundle.clone()),
         ("bundle", "lines", zstd::decode_all(bundle.as_slice()).unwrap()),
         ("bundle", "cut", bundle[..bundle.len() / 2].to_vec()),
