@@ -143,6 +143,8 @@ fn from_revocation_to_denial() {
         let mut above = Above::new(&rig);
         (above.tokens(count), above.tokens(count), above.tokens(20))
     };
+    // The control plane bounds how often one may call, and all of that has been used up.
+    std::thread::sleep(Duration::from_secs(5));
     for node in [&a, &b] {
         node.synced(&rig);
     }
