@@ -23,7 +23,7 @@ use halligan::dataplane::sync::state::Outcome;
 use halligan::dataplane::upstream::{Patience, Upstream, UpstreamError};
 use halligan::protocol::bundle::MEDIA_TYPE;
 use halligan::protocol::time::Time;
-use rig::{Rig, Running, component, free_port, until};
+use rig::{Rig, Running, free_port, head_of_request, tls, until};
 use world::{T0, World};
 
 /// Serves each connection by `script`, which is given the head of the request.
@@ -35,11 +35,7 @@ fn serve(script: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> Strin
         for stream in listener.incoming() {
             let (mut stream, script) = (stream.unwrap(), Arc::clone(&script));
             std::thread::spawn(move || {
-                let mut head = Vec::new();
-                let mut byte = [0];
-                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
-                    head.push(byte[0]);
-                }
+                let head = head_of_request(&mut stream);
                 script(&String::from_utf8_lossy(&head), &mut stream);
             });
         }
@@ -221,7 +217,8 @@ async fn of_several_addresses_the_one_that_answers_is_found_and_remembered() {
             asked.fetch_add(1, Ordering::SeqCst);
         })
     };
-    let good = serve(|_, s| send(s, head_of("200 OK", "Content-Length: 2\r\n") + "hi"));
+    // It hangs up after each answer, and says so: a connection that is kept for the next question may be gone by then.
+    let good = serve(|_, s| send(s, head_of("200 OK", "Content-Length: 2\r\nConnection: close\r\n") + "hi"));
     let nobody = format!("http://127.0.0.1:{}", free_port());
     let directory = tempfile::tempdir().unwrap();
     let upstream = upstream(vec![nobody, bad, good], directory.path());
@@ -268,24 +265,6 @@ fn what_is_no_bundle_is_refused_and_alarmed_and_what_was_proved_stays() {
     assert_eq!(live.on_disk().unwrap().version, 2);
 }
 
-/// A certificate for 127.0.0.1 from an authority of its own.
-fn certify(directory: &Path) -> Option<()> {
-    let openssl = component("openssl")?;
-    let run = |arguments: &str| {
-        let output =
-            Command::new(&openssl).current_dir(directory).args(arguments.split(' ')).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    };
-    std::fs::write(directory.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    run(&format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=authority -days 30"));
-    run(&format!("req {key} -keyout tls.key -out tls.csr -subj /CN=control"));
-    run(
-        "x509 -req -in tls.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile names -out tls.pem",
-    );
-    Some(())
-}
-
 /// A proxy that knows CONNECT, and counts.
 fn tunnels(count: &Arc<AtomicUsize>) -> String {
     let count = Arc::clone(count);
@@ -304,7 +283,7 @@ fn tunnels(count: &Arc<AtomicUsize>) -> String {
 fn tls_ends_at_the_control_plane_also_through_a_proxy_and_only_the_named_authority_counts() {
     let mut rig = Rig::start();
     let directory = rig.directory.path().to_owned();
-    let Some(()) = certify(&directory) else { return };
+    let Some(()) = tls::authority(&directory) else { return };
     rig.kill_control();
     rig.kill_daemon();
     let (plain, port) = (rig.control_port, free_port());

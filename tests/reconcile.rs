@@ -5,7 +5,7 @@
 
 mod rig;
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use halligan::controlplane::signing::Signing;
 use halligan::controlplane::store::Store;
 use halligan::protocol::event::{Connectivity, Draft, EventKind, GENESIS, line_hash, place};
 use halligan::protocol::time::Time;
-use rig::{Rig, free_port, until};
+use rig::{Rig, free_port, head_of_request, until};
 use serde_json::Value;
 
 fn control_json(rig: &Rig, port: u16, arguments: &[&str]) -> Value {
@@ -52,11 +52,7 @@ fn deaf_line(here: u16, there: u16) {
         for stream in listener.incoming() {
             let mut near = stream.unwrap();
             std::thread::spawn(move || {
-                let mut head = Vec::new();
-                let mut byte = [0];
-                while !head.ends_with(b"\r\n\r\n") && near.read(&mut byte).is_ok_and(|read| read == 1) {
-                    head.push(byte[0]);
-                }
+                let mut head = head_of_request(&mut near);
                 if !head.starts_with(b"GET ") {
                     return;
                 }

@@ -8,7 +8,6 @@ mod rig;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
-use rig::{Answer, Rig, Running, component, curl, free_port, until};
+use rig::{Answer, Rig, Running, curl, free_port, until};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -330,26 +329,10 @@ fn nothing_is_sent_unless_it_is_configured() {
     assert!(collector.arrived.lock().unwrap().is_empty());
 }
 
-/// A certificate for 127.0.0.1 from an authority of its own.
-fn certify(directory: &Path) -> Option<()> {
-    let openssl = component("openssl")?;
-    let run = |arguments: &str| {
-        let mut command = Command::new(&openssl);
-        let made = command.current_dir(directory).args(arguments.split(' ')).stderr(Stdio::null()).status();
-        assert!(made.unwrap().success(), "openssl {arguments}");
-    };
-    std::fs::write(directory.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    run(&format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=authority -days 2"));
-    run(&format!("req {key} -keyout tls.key -out tls.csr -subj /CN=collector"));
-    run("x509 -req -in tls.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out tls.pem");
-    Some(())
-}
-
 #[test]
 fn over_https_only_the_named_authority_counts_and_a_key_for_the_collector_comes_from_the_environment() {
     let mut rig = Rig::start();
-    let Some(()) = certify(rig.directory.path()) else { return };
+    let Some(()) = rig::tls::authority(rig.directory.path()) else { return };
     let collector = Collector::start_tls(rig.directory.path());
     let (_, token) = rig.direct_access_token("oncall", &rig.deployment);
     let tracing = format!("[tracing]\notlp_endpoint = '{}'\nsample = 1\n", collector.url);

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rig::control::Control;
-use rig::{Rig, component, curl, free_port, until};
+use rig::{Rig, component, curl, free_port, tls, until};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -382,44 +382,25 @@ fn an_endpoint_that_hangs_holds_up_nobody() {
     verify(&endpoint.taken()[3..], NEXT_SECRET);
 }
 
-/// A certificate for 127.0.0.1 that vouches for itself.
-fn certificate(openssl: &Path, directory: &Path, name: &str) -> rustls::ServerConfig {
-    let (key, certificate) = (directory.join(format!("{name}.key")), directory.join(format!("{name}.crt")));
-    let made = Command::new(openssl)
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=hooks", "-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
+/// How `name` is served: with a certificate for 127.0.0.1 that vouches for itself.
+fn served(directory: &Path, name: &str) -> Option<rustls::ServerConfig> {
+    let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
+    tls::certificate(directory, "IP:127.0.0.1", &key, &certificate)?;
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
-    let key = PrivateKeyDer::from_pem_file(key).unwrap();
-    rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap()
+    let chain = vec![CertificateDer::from_pem_file(directory.join(certificate)).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(directory.join(key)).unwrap();
+    Some(rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap())
 }
 
 #[test]
 fn an_endpoint_behind_tls_is_told_only_if_it_is_who_it_should_be() {
-    let Some(openssl) = component("openssl") else { return };
     let directory = tempfile::tempdir().unwrap();
-    let tls = Arc::new(certificate(&openssl, directory.path(), "own"));
-    certificate(&openssl, directory.path(), "foreign");
+    let [own, foreign] = ["own", "foreign"].map(|name| served(directory.path(), name));
+    let (Some(own), Some(_)) = (own, foreign) else { return };
+    let own = Arc::new(own);
     let port = free_port();
     let endpoint = Endpoint::start_with(port, &[], Act::Answer(200), move |stream| {
-        let connection = rustls::ServerConnection::new(Arc::clone(&tls)).unwrap();
+        let connection = rustls::ServerConnection::new(Arc::clone(&own)).unwrap();
         Box::new(rustls::StreamOwned::new(connection, stream))
     });
     let mut rig = Rig::start();

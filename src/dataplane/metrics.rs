@@ -100,31 +100,49 @@ impl std::fmt::Debug for Standing {
 
 impl Collector for Standing {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.held(&mut encoder)?;
+        self.synced(&mut encoder)
+    }
+}
+
+impl Standing {
+    /// What the node holds, and since when it runs.
+    fn held(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let snapshot = self.live.snapshot();
-        let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: i64| {
-            let metric = ConstGauge::new(value);
-            metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)
-        };
         let online = i64::from(self.live.connectivity() == Connectivity::Online);
-        gauge("control_plane_reachable", "Whether the control plane answers", None, online)?;
+        gauge(encoder, "control_plane_reachable", "Whether the control plane answers", None, online)?;
         gauge(
+            encoder,
             "replica_tokens",
             "Tokens in the replica, dead ones included",
             None,
             count(snapshot.token_count()),
         )?;
         let broken = count(snapshot.local().broken.len());
-        gauge("glass_broken", "Deployments whose glass an operator has broken", None, broken)?;
+        gauge(encoder, "glass_broken", "Deployments whose glass an operator has broken", None, broken)?;
         let outage = i64::from(snapshot.local().outage);
-        gauge("outage_judged", "Whether the control plane is judged unreachable", None, outage)?;
+        gauge(encoder, "outage_judged", "Whether the control plane is judged unreachable", None, outage)?;
         if let Some(head) = snapshot.head() {
             let version = i64::try_from(head.head().version).unwrap_or(i64::MAX);
             let age = (self.clock)().since(head.head().iat);
-            gauge("replica_version", "Version of the replica", None, version)?;
-            gauge("replica_age", "Time since the replica's head was signed", Some(&Unit::Seconds), age)?;
+            gauge(encoder, "replica_version", "Version of the replica", None, version)?;
+            gauge(
+                encoder,
+                "replica_age",
+                "Time since the replica's head was signed",
+                Some(&Unit::Seconds),
+                age,
+            )?;
         }
-        gauge("deployments", "Deployments in the replica", None, count(snapshot.deployment_count()))?;
         gauge(
+            encoder,
+            "deployments",
+            "Deployments in the replica",
+            None,
+            count(snapshot.deployment_count()),
+        )?;
+        gauge(
+            encoder,
             "deployments_without_routes",
             "Deployments that name a route map this host does not have: they are denied everything",
             None,
@@ -133,13 +151,20 @@ impl Collector for Standing {
         let now = self.live.now((self.clock)());
         let behind = now.floor.since(now.wall).max(0);
         let help = "How far the clock is behind a time that is known to have passed";
-        gauge("clock_behind", help, Some(&Unit::Seconds), behind)?;
+        gauge(encoder, "clock_behind", help, Some(&Unit::Seconds), behind)?;
         gauge(
+            encoder,
             "start_time",
             "When the daemon started (Unix time)",
             Some(&Unit::Seconds),
             self.started.unix(),
         )?;
+        Ok(())
+    }
+
+    /// How it stands with its control plane, how old its replica may be, and what must not have happened.
+    fn synced(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let (snapshot, now) = (self.live.snapshot(), self.live.now((self.clock)()));
         let standing = self.live.standing();
         let mut family = encoder.encode_descriptor(
             "sync_state",
@@ -152,24 +177,33 @@ impl Collector for Standing {
             let value = i64::from(state == standing.state);
             ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
         }
-        let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: i64| {
-            let metric = ConstGauge::new(value);
-            metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)
-        };
         let failures = i64::from(standing.failures);
         gauge(
+            encoder,
             "sync_failures_in_a_row",
             "Attempts to renew the replica that failed since one succeeded",
             None,
             failures,
         )?;
         let since = (self.clock)().since(standing.since);
-        gauge("sync_state_age", "Time since the state of sync last changed", Some(&Unit::Seconds), since)?;
+        gauge(
+            encoder,
+            "sync_state_age",
+            "Time since the state of sync last changed",
+            Some(&Unit::Seconds),
+            since,
+        )?;
         let proved = i64::from(self.live.on_disk().is_some());
-        gauge("replica_on_disk", "Whether the replica was read back from the disk and proved", None, proved)?;
-        let now = self.live.now((self.clock)());
+        gauge(
+            encoder,
+            "replica_on_disk",
+            "Whether the replica was read back from the disk and proved",
+            None,
+            proved,
+        )?;
         let trusted = i64::from(now.trusted());
         gauge(
+            encoder,
             "clock_trusted",
             "Whether the clock is not behind the time that is known to have passed",
             None,
@@ -197,6 +231,18 @@ impl Collector for Standing {
         }
         Ok(())
     }
+}
+
+/// Tells a value that stands when it is asked for.
+pub(super) fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: i64,
+) -> Result<(), std::fmt::Error> {
+    let metric = ConstGauge::new(value);
+    metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)
 }
 
 fn count(value: usize) -> i64 {

@@ -6,23 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::CryptoRng;
-use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::Notify;
 
 use self::state::{Outcome, Progress};
 use super::Clock;
-use super::identity::Identity;
 use super::reconcile::Reconciler;
 use super::replication::Replication;
 use super::store::{Origin, StoreError};
 use super::traces::Traces;
 use super::upstream::{Upstream, UpstreamError};
 use crate::protocol::event::Connectivity;
-use crate::protocol::id::{NodeId, random_id};
-use crate::protocol::jws::{Typ, sign};
-use crate::protocol::key::SigningKey;
-use crate::protocol::time::Time;
 
 /// How long the control plane may hold an answer back while nothing changes, in seconds.
 const HOLD: u64 = 50;
@@ -52,31 +46,6 @@ impl SyncError {
     }
 }
 
-#[derive(Serialize)]
-struct NodeClaims<'a> {
-    iss: &'a NodeId,
-    sub: &'a NodeId,
-    aud: &'a str,
-    iat: Time,
-    exp: Time,
-    jti: String,
-}
-
-/// A node's proof of itself, good for five minutes (RFC 7523).
-#[must_use]
-#[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
-pub fn node_jwt(identity: &Identity, key: &SigningKey, now: Time, rng: &mut dyn CryptoRng) -> String {
-    let claims = NodeClaims {
-        iss: &identity.node_id,
-        sub: &identity.node_id,
-        aud: &identity.issuer,
-        iat: now,
-        exp: now.plus(300),
-        jti: random_id("", rng),
-    };
-    sign(Typ::NodeAuth, &serde_json::to_vec(&claims).expect("claims serialize"), key)
-}
-
 /// Everything sync needs.
 pub struct Follower<R> {
     /// Takes bundles in.
@@ -85,10 +54,6 @@ pub struct Follower<R> {
     pub upstream: Arc<Upstream>,
     /// What tells the control plane what it does not know.
     pub reconciler: Arc<Reconciler>,
-    /// Who the node is.
-    pub identity: Identity,
-    /// Its key.
-    pub key: Arc<SigningKey>,
     /// The clock.
     pub clock: Clock,
     /// Randomness.
@@ -152,9 +117,11 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
         let replication = Arc::clone(&self.replication);
         let (version, keyset) = tokio::task::spawn_blocking(move || replication.position()).await??;
         let now = (self.clock)();
-        let jwt = node_jwt(&self.identity, &self.key, now, &mut self.rng);
-        let path =
-            format!("/v1/data-planes/{}/feed?since={version}&keyset={keyset}", self.identity.data_plane_id);
+        let jwt = self.reconciler.prover.upstream(now);
+        let path = format!(
+            "/v1/data-planes/{}/feed?since={version}&keyset={keyset}",
+            self.reconciler.prover.identity.data_plane_id
+        );
         let bundle = self.upstream.feed(&path, &jwt, if hold && version > 0 { HOLD } else { 0 }).await?;
         // It has to be fresh as of when it began to come: a large one on a thin line is no frozen feed.
         let took = i64::try_from(bundle.took.as_secs()).unwrap_or(i64::MAX);

@@ -24,6 +24,11 @@ pub fn is_id(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
+/// `text`, in place, if it may stand as an identifier.
+pub(super) fn checked(text: &str) -> Option<ArrayString<MAX_ID>> {
+    if is_id(text) { ArrayString::from(text).ok() } else { None }
+}
+
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
@@ -35,8 +40,7 @@ macro_rules! identifier {
             /// Checks `text` and takes it.
             pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
                 let text = text.as_ref();
-                let fits = is_id(text).then(|| ArrayString::from(text).ok()).flatten();
-                fits.map(Self).ok_or(IdError($what))
+                checked(text).map(Self).ok_or(IdError($what))
             }
 
             /// The identifier as text.

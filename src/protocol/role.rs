@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::id::{MAX_ID, is_id};
+use super::id::{MAX_ID, checked};
 use super::jws::BASE64URL;
 use super::permission::{self, PermissionSet};
 
@@ -37,8 +37,8 @@ pub struct RoleRef {
 impl RoleRef {
     /// Version `version` of the role `name`.
     pub fn new(name: &str, version: u32) -> Result<Self, RoleError> {
-        let fits = (is_id(name) && version > 0).then(|| ArrayString::from(name).ok()).flatten();
-        fits.map(|name| Self { name, version }).ok_or(RoleError::Reference)
+        let name = checked(name).filter(|_| version > 0).ok_or(RoleError::Reference)?;
+        Ok(Self { name, version })
     }
 
     /// The role's name.

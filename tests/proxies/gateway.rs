@@ -2,13 +2,11 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::contract::{OwnAnswers, Setting, example};
-use crate::rig::{component, curl, free_port, until};
+use crate::rig::{curl, free_port, tls, until};
 use crate::upstream::Seen;
 use crate::wire::{ask, exchange, read};
 
@@ -346,37 +344,14 @@ fn nothing_is_waited_for_without_end() {
     assert_eq!((answer.status, answer.reason()), (502, "ok"));
 }
 
-/// A certificate of its own for a name, at two paths.
-fn certificate(openssl: &Path, directory: &Path, name: &str) {
-    let made = Command::new(openssl)
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=prod.example", "-addext", "subjectAltName=DNS:prod.example"])
-        .arg("-keyout")
-        .arg(directory.join(format!("{name}.key")))
-        .arg("-out")
-        .arg(directory.join(format!("{name}.crt")))
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-}
-
 #[test]
 fn a_renewed_certificate_is_taken_without_a_restart() {
-    let Some(openssl) = component("openssl") else { return };
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     for name in ["old", "new"] {
-        certificate(&openssl, directory.path(), name);
+        let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
+        let made = tls::certificate(directory.path(), "DNS:prod.example", &key, &certificate);
+        let Some(()) = made else { return };
     }
     std::fs::create_dir(at("tls")).unwrap();
     let put = |name: &str| {

@@ -14,8 +14,9 @@ pub mod control;
 pub mod estate;
 pub mod node;
 pub mod proxy;
+pub mod tls;
 
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -39,6 +40,15 @@ pub fn component(name: &str) -> Option<PathBuf> {
         let _ = writeln!(std::io::stderr(), "SKIPPED: {name} is not installed; run .ci/setup");
     }
     found
+}
+
+/// The head of a request, byte by byte: what comes behind it is left to whoever takes it up.
+pub fn head_of_request(from: &mut impl Read) -> Vec<u8> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && from.read(&mut byte).is_ok_and(|read| read == 1) {
+        head.push(byte[0]);
+    }
+    head
 }
 
 /// A port nobody listens on: below those the kernel gives to outgoing connections, of which a test makes many, and counted

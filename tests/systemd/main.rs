@@ -64,21 +64,6 @@ fn packages(directory: &Path) -> Option<[PathBuf; 4]> {
     ])
 }
 
-/// A certificate for localhost, and the authority that signed it: its own.
-fn certificate(directory: &Path) {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
-        .args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-keyout")
-        .arg(directory.join("key.pem"))
-        .arg("-out")
-        .arg(directory.join("certificate.pem"))
-        .stderr(Stdio::null())
-        .status();
-    assert!(made.unwrap().success(), "openssl failed");
-}
-
 /// The container with its packages in it, and what an operator has made.
 struct Host {
     container: Container,
@@ -125,7 +110,8 @@ impl Host {
 
         // The control plane, with its certificate handed over by systemd.
         let directory = tempfile::tempdir().unwrap();
-        certificate(directory.path());
+        let made = rig::tls::certificate(directory.path(), "DNS:localhost", "key.pem", "certificate.pem");
+        assert!(made.is_some(), "openssl is not installed");
         let file = |name: &str| std::fs::read(directory.path().join(name)).unwrap();
         container.write("/etc/credstore/halligan.tls-certificate", file("certificate.pem"));
         container.write("/etc/credstore/halligan.tls-key", file("key.pem"));

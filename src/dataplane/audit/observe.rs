@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
 use super::{AuditLog, UploadLag};
 use crate::dataplane::Clock;
+use crate::dataplane::metrics::gauge;
 
 /// Reads the log's standing when metrics are asked for.
 pub struct AuditMetrics {
@@ -28,29 +28,50 @@ impl std::fmt::Debug for AuditMetrics {
 
 impl Collector for AuditMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: i64| {
-            let metric = ConstGauge::new(value);
-            metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)
-        };
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         let sequence = self.log.sequence();
         gauge(
+            &mut encoder,
             "audit_sequence",
             "The last event of the audit log that is on the disk",
             None,
             number(sequence),
         )?;
-        gauge("audit_waiting", "Events that wait to be written", None, count(self.log.waiting()))?;
-        gauge("audit_capacity", "Events that may wait to be written", None, count(self.log.queue.capacity))?;
+        gauge(
+            &mut encoder,
+            "audit_waiting",
+            "Events that wait to be written",
+            None,
+            count(self.log.waiting()),
+        )?;
+        gauge(
+            &mut encoder,
+            "audit_capacity",
+            "Events that may wait to be written",
+            None,
+            count(self.log.queue.capacity),
+        )?;
         let failing = i64::from(self.log.failing());
-        gauge("audit_failing", "Whether the last write of the audit log failed", None, failing)?;
+        gauge(
+            &mut encoder,
+            "audit_failing",
+            "Whether the last write of the audit log failed",
+            None,
+            failing,
+        )?;
         // What is on the disk is read at intervals: where nothing was behind then, nothing is.
         let since = self.lag.since();
         let behind = since.map_or(0, |_| number(sequence.saturating_sub(self.lag.uploaded())));
-        gauge("audit_not_uploaded", "Events that the control plane has not taken in", None, behind)?;
+        gauge(
+            &mut encoder,
+            "audit_not_uploaded",
+            "Events that the control plane has not taken in",
+            None,
+            behind,
+        )?;
         let age = since.map_or(0, |since| (self.clock)().since(since).max(0));
         let help = "Age of the oldest event that the control plane has not taken in; 0 where there is none";
-        gauge("audit_not_uploaded_age", help, Some(&Unit::Seconds), age)
+        gauge(&mut encoder, "audit_not_uploaded_age", help, Some(&Unit::Seconds), age)
     }
 }

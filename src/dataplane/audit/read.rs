@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::{AuditError, block};
 
 /// Lines of the log at `path` after event `after`, at most `limit`; a negative `after` counts from the end.
 pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, AuditError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let last = "SELECT coalesce((SELECT last FROM block ORDER BY first DESC LIMIT 1), 0)";
-    let last: i64 = connection.query_row(last, [], |row| row.get(0))?;
-    let after = if after < 0 { (last + after).max(0) } else { after };
+    let after =
+        if after < 0 { i64::try_from(last(&connection)?).unwrap_or(i64::MAX) + after } else { after }.max(0);
     // From the block on in which the next one stands: what is before it is not looked at.
     let mut statement = connection.prepare(
         "SELECT first, lines FROM block
@@ -33,4 +32,10 @@ pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, Audi
         }
     }
     Ok(found)
+}
+
+/// The last event of a log; 0 in an empty one.
+pub(super) fn last(connection: &Connection) -> Result<u64, AuditError> {
+    let last = "SELECT last FROM block ORDER BY first DESC LIMIT 1";
+    Ok(connection.query_row(last, [], |row| row.get(0)).optional()?.unwrap_or(0))
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::AuditError;
+use super::read::last;
 use crate::protocol::event::GENESIS;
 use crate::protocol::reconciliation::Position;
 
@@ -35,12 +36,11 @@ pub struct Extent {
 /// Reads the extent of the log at `path`.
 pub fn extent(path: &Path) -> Result<Extent, AuditError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let (oldest, last) = connection.query_row(
-        "SELECT coalesce((SELECT first FROM block ORDER BY first LIMIT 1), 0),
-             coalesce((SELECT last FROM block ORDER BY first DESC LIMIT 1), 0)",
-        [],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
+    let oldest = connection
+        .query_row("SELECT first FROM block ORDER BY first LIMIT 1", [], |row| row.get(0))
+        .optional()?
+        .unwrap_or(0);
+    let last = last(&connection)?;
     Ok(Extent { oldest, last, uploaded: uploaded(&connection)?.sequence })
 }
 

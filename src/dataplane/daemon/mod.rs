@@ -166,8 +166,6 @@ impl Daemon {
             replication: Arc::clone(&replication),
             upstream,
             reconciler,
-            identity,
-            key,
             clock: Arc::clone(&clock),
             rng,
             wake,
