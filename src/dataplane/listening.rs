@@ -1,12 +1,41 @@
 //! Listening: connections accepted until the daemon stops, so many at a time, each served by a task of its own.
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+
+/// Serves a connection to its end. When it is told to stop, it may still ask for as long as `farewell`; then `wind_down`
+/// ends it behind the request that is being answered.
+pub async fn until_stopped<C>(
+    connection: C,
+    wind_down: fn(Pin<&mut C>),
+    farewell: Duration,
+    peer: IpAddr,
+    mut stopped: watch::Receiver<()>,
+) where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stopped.changed() => {
+            if let Ok(ended) = tokio::time::timeout(farewell, connection.as_mut()).await {
+                ended
+            } else {
+                wind_down(connection.as_mut());
+                connection.await
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, %peer, "a connection broke");
+    }
+}
 
 /// Accepts connections and has `serve` serve them; at most `limit` at a time, more wait in the kernel's queue. When it
 /// is told to stop, it ends once those under way have.

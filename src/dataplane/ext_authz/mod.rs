@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -26,7 +27,7 @@ use super::answer::Answer;
 use super::bearer;
 use super::decide::{RequestFacts, Target};
 use super::http::{Face, host_name, trusts};
-use super::listening::accept;
+use super::listening::{accept, until_stopped};
 
 /// The path of the one method.
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -55,7 +56,7 @@ impl ExtAuthz {
         })
     }
 
-    async fn connection(self, stream: TcpStream, peer: IpAddr, mut stopped: watch::Receiver<()>) {
+    async fn connection(self, stream: TcpStream, peer: IpAddr, stopped: watch::Receiver<()>) {
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let call = Call { face: self.clone(), peer };
             async move {
@@ -67,17 +68,7 @@ impl ExtAuthz {
         });
         let mut http = http2::Builder::new(TokioExecutor::new());
         let connection = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            _ = stopped.changed() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection broke");
-        }
+        until_stopped(connection, http2::Connection::graceful_shutdown, Duration::ZERO, peer, stopped).await;
     }
 
     /// Decides about what `peer` asks.

@@ -42,7 +42,7 @@ use super::authorize::Authorizer;
 use super::bearer;
 use super::decide::{RequestFacts, Target};
 use super::http::host_name;
-use super::listening::accept;
+use super::listening::{accept, until_stopped};
 use super::upstream::{UpstreamError, client_tls};
 use super::upstream_identity::UpstreamIdentity;
 use crate::protocol::id::DeploymentId;
@@ -196,13 +196,8 @@ impl Gateway {
         }
     }
 
-    async fn http1<S>(
-        self: Arc<Self>,
-        stream: S,
-        peer: IpAddr,
-        secure: bool,
-        mut stopped: watch::Receiver<()>,
-    ) where
+    async fn http1<S>(self: Arc<Self>, stream: S, peer: IpAddr, secure: bool, stopped: watch::Receiver<()>)
+    where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut http = http1::Builder::new();
@@ -210,21 +205,18 @@ impl Gateway {
             .header_read_timeout(self.limits.header())
             .max_buf_size((self.limits.header_bytes as usize).max(8192));
         let service = service_fn(move |request| Arc::clone(&self).respond(request, peer, secure));
-        let mut connection =
-            std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            _ = stopped.changed() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, %peer, "a connection broke");
-        }
+        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        until_stopped(
+            connection,
+            http1::UpgradeableConnection::graceful_shutdown,
+            Duration::ZERO,
+            peer,
+            stopped,
+        )
+        .await;
     }
 
-    async fn http2<S>(self: Arc<Self>, stream: S, peer: IpAddr, mut stopped: watch::Receiver<()>)
+    async fn http2<S>(self: Arc<Self>, stream: S, peer: IpAddr, stopped: watch::Receiver<()>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -235,17 +227,8 @@ impl Gateway {
             .keep_alive_interval(self.limits.idle())
             .keep_alive_timeout(self.limits.header());
         let service = service_fn(move |request| Arc::clone(&self).respond(request, peer, true));
-        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            _ = stopped.changed() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, %peer, "a connection broke");
-        }
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        until_stopped(connection, http2::Connection::graceful_shutdown, Duration::ZERO, peer, stopped).await;
     }
 
     /// Answers a request: decided about, and passed on if it may.

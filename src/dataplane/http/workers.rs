@@ -16,6 +16,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Face;
+use crate::dataplane::listening::until_stopped;
 
 /// The most a request's line and headers may take, in bytes; above it the answer is 431.
 const MAX_HEADERS: usize = 64 * 1024;
@@ -156,7 +157,7 @@ impl Prober {
 }
 
 async fn serve(stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
-    let mut stopped = worker.stopped.clone();
+    let stopped = worker.stopped.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let worker = Arc::clone(&worker);
         async move {
@@ -170,19 +171,5 @@ async fn serve(stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
     });
     let mut http = http1::Builder::new();
     let connection = http.max_buf_size(MAX_HEADERS).serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = stopped.changed() => {
-            if let Ok(ended) = tokio::time::timeout(FAREWELL, connection.as_mut()).await {
-                ended
-            } else {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
-    }
+    until_stopped(connection, http1::Connection::graceful_shutdown, FAREWELL, peer, stopped).await;
 }
