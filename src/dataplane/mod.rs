@@ -34,7 +34,6 @@ pub mod snapshot;
 pub mod staleness;
 pub mod store;
 pub mod sync;
-mod tally;
 pub mod timekeeper;
 pub mod traces;
 pub mod trust;

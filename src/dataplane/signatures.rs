@@ -6,11 +6,11 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use zeroize::Zeroizing;
 
-use super::tally::Tally;
 use crate::protocol::keyset::Keyset;
 use crate::protocol::token::{self, TokenError, VerifiedToken};
 
@@ -25,8 +25,8 @@ struct Entry {
 /// How often a signature was known, and how often it had to be verified.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
-    pub(super) hits: Tally,
-    pub(super) misses: Tally,
+    pub(super) hits: AtomicU64,
+    pub(super) misses: AtomicU64,
 }
 
 /// Tokens whose signature held under one keyset.
@@ -64,10 +64,10 @@ impl Signatures {
         #[expect(clippy::cast_possible_truncation, reason = "the low bits choose the slot")]
         let slot = &self.slots[self.hasher.hash_one(bytes) as usize % SLOTS];
         if let Some(entry) = slot.load().as_ref().filter(|entry| **entry.bytes == *bytes) {
-            self.lookups.hits.count();
+            self.lookups.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(Arc::clone(&entry.token));
         }
-        self.lookups.misses.count();
+        self.lookups.misses.fetch_add(1, Ordering::Relaxed);
         let token = Arc::new(token::verify(bytes, keys)?);
         slot.store(Some(Arc::new(Entry { bytes: Zeroizing::new(bytes.into()), token: Arc::clone(&token) })));
         Ok(token)

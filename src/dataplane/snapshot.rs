@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use ipnet::IpNet;
 
@@ -250,7 +251,8 @@ impl Snapshot {
     #[must_use]
     pub(super) fn signature_lookups(&self) -> [(&'static str, u64); 2] {
         let lookups = self.proved.as_ref().map(|proved| proved.signatures.lookups());
-        let (hits, misses) = lookups.map_or((0, 0), |lookups| (lookups.hits.total(), lookups.misses.total()));
+        let (hits, misses) =
+            lookups.map_or((0, 0), |lookups| (lookups.hits.load(Relaxed), lookups.misses.load(Relaxed)));
         [("hit", hits), ("miss", misses)]
     }
 }
