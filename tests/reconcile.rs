@@ -8,7 +8,7 @@ mod rig;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use halligan::controlplane::ControlPlane;
 use halligan::controlplane::signing::Signing;
@@ -45,8 +45,17 @@ fn closed(rig: &Rig, port: u16) -> Option<Value> {
     listed.as_array().unwrap().iter().find(|outage| outage["state"] == "closed").cloned()
 }
 
-/// A line to the control plane on `there` that carries what is asked, and breaks whenever something is told.
-fn deaf_line(here: u16, there: u16) {
+/// What a line does when something is told over it.
+#[derive(Clone, Copy)]
+enum Deaf {
+    /// It breaks.
+    Breaks,
+    /// It stays open, and nothing comes back.
+    Hangs,
+}
+
+/// A line to the control plane on `there` that carries what is asked, and nothing that is told.
+fn deaf_line(here: u16, there: u16, deaf: Deaf) {
     let listener = TcpListener::bind(("127.0.0.1", here)).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -54,6 +63,9 @@ fn deaf_line(here: u16, there: u16) {
             std::thread::spawn(move || {
                 let mut head = head_of_request(&mut near);
                 if !head.starts_with(b"GET ") {
+                    if let Deaf::Hangs = deaf {
+                        let _ = std::io::copy(&mut near, &mut std::io::sink());
+                    }
                     return;
                 }
                 // One answer a connection, so that none goes on to tell.
@@ -67,8 +79,9 @@ fn deaf_line(here: u16, there: u16) {
     });
 }
 
-#[test]
-fn a_node_that_cant_tell_what_it_knows_learns_what_it_does_not() {
+/// A token is revoked above while a node is cut off and has something to tell; then the control plane is back over a line
+/// that is deaf. How long the node goes on to accept the token.
+fn learns_over(deaf: Deaf) -> Duration {
     let mut rig = Rig::start();
     let (id, token) = rig.direct_access_token("revoked above", &rig.deployment);
     rig.synced();
@@ -81,8 +94,21 @@ fn a_node_that_cant_tell_what_it_knows_learns_what_it_does_not() {
     let other = free_port();
     rig.start_control(other);
     control_json(&rig, other, &["token", "delete", &id, "--force"]);
-    deaf_line(own, other);
+    deaf_line(own, other, deaf);
+    let back = Instant::now();
     until("the node knows of the revocation", || use_of(&rig, &token, "GET") == 401);
+    back.elapsed()
+}
+
+#[test]
+fn a_node_that_cant_tell_what_it_knows_learns_what_it_does_not() {
+    learns_over(Deaf::Breaks);
+}
+
+#[test]
+fn a_control_plane_slow_to_listen_delays_no_revocation() {
+    // Half a second, and the machine's own slowness; a call that is not answered is given up after ten.
+    assert!(learns_over(Deaf::Hangs) < Duration::from_secs(8));
 }
 
 #[test]

@@ -30,6 +30,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Calls before the first download after an outage: revocations, the outage, and the first events. The rest goes up once the
 /// node is in sync again: what was revoked above must not wait for a long log.
 const FIRST_CALLS: usize = 3;
+/// How long the first download waits for them in all. A control plane that comes back is busy, with what every node tells it
+/// above all; it may take its time over that, and a token revoked above still ends within a second here.
+const FIRST: Duration = Duration::from_millis(500);
 /// How often in a round the control plane may send the node back to an earlier event.
 const MAX_REWINDS: usize = 3;
 
@@ -232,17 +235,17 @@ impl Reconciler {
         Ok(calls)
     }
 
-    /// Before the first download after an outage: the control plane is told first. Whatever keeps it from listening is no
-    /// reason not to take what it has, unless nobody is there at all.
+    /// Before the first download after an outage: the control plane is told first. Whatever keeps it from listening, or makes
+    /// it slow to, is no reason not to take what it has, unless nobody is there at all. A call given up here is sent again
+    /// with the rest.
     pub async fn send_first(self: &Arc<Self>, upstream: &Upstream) -> Result<(), UpstreamError> {
-        match self.send(upstream, FIRST_CALLS).await {
-            Err(ReconcileError::Upstream(error)) if error.nobody_there() => Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "reconciliation waits");
-                Ok(())
-            }
-            Ok(_) => Ok(()),
+        match tokio::time::timeout(FIRST, self.send(upstream, FIRST_CALLS)).await {
+            Ok(Err(ReconcileError::Upstream(error))) if error.nobody_there() => return Err(error),
+            Ok(Err(error)) => tracing::warn!(%error, "reconciliation waits"),
+            Err(_) => tracing::debug!("the control plane is slow to listen; reconciliation waits"),
+            Ok(Ok(_)) => {}
         }
+        Ok(())
     }
 
     /// Notes how the node stands.
