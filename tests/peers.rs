@@ -26,7 +26,7 @@ use halligan::protocol::key::SigningKey;
 use halligan::protocol::record::{NodeRecord, Record, RecordKind};
 use halligan::protocol::time::Time;
 use rig::node::Node;
-use rig::{Rig, free_port, until};
+use rig::{Rig, curl, free_port, until};
 use world::{DEPLOYMENT, T0, World};
 
 #[test]
@@ -98,6 +98,30 @@ fn a_node_without_an_uplink_follows_a_peer_that_has_one() {
         status["controlPlane"]["connectivity"], "offline",
         "that is no contact with the control plane"
     );
+}
+
+#[test]
+fn many_revocations_at_once_reach_a_peer_without_asking_too_much_of_it() {
+    let mut rig = Rig::start();
+    let (last, token) = rig.direct_access_token("the last of them", &rig.deployment);
+    let [mut a, b] = ["a", "b"].map(|name| Node::start(&rig, name));
+    a.configure(&rig, rig.control_port, &[&b]);
+    a.restart();
+    a.synced(&rig);
+    b.synced(&rig);
+    rig.kill_control();
+    let socket = a.directory.join("admin.sock").display().to_string();
+    let revoke = |token: &str| {
+        let order = format!(r#"{{"tokenId": "{token}", "reason": "a host was broken into"}}"#);
+        curl(&["--unix-socket", &socket, "-d", &order, "http://localhost/v1/revocations"])
+    };
+    for number in 0..100 {
+        assert_eq!(revoke(order(number).token.as_ref()).status, 200);
+    }
+    assert_eq!(revoke(&last).status, 200);
+    until("b knows the last of them", || b.authorize(&rig, &token).status == 401);
+    let log = std::fs::read_to_string(a.directory.join("log")).unwrap();
+    assert!(!log.contains("the peer is of no help"), "{log}");
 }
 
 /// Answers every connection with `answer`, and counts them.

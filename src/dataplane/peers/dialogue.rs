@@ -78,6 +78,8 @@ enum Stage {
     Pull(u32),
     Push,
     Bundle(u32),
+    /// News alone: after them the round is over.
+    Tell,
     Done,
 }
 
@@ -141,7 +143,7 @@ impl Dialogue {
 
     /// Begins a round in which only news are told. Who answers must have proved itself before: news are for nodes.
     pub fn begin_telling(&mut self) {
-        self.stage = if self.peer.is_some() { Stage::Push } else { Stage::Pull(0) };
+        self.stage = if self.peer.is_some() { Stage::Tell } else { Stage::Pull(0) };
     }
 
     /// The next question of the round.
@@ -164,10 +166,10 @@ impl Dialogue {
                     let path = format!("/v1/peer/revocations?after={}", self.pulled.1);
                     return Ok(Some(ask(Topic::Pull, path)));
                 }
-                Stage::Push => {
+                stage @ (Stage::Push | Stage::Tell) => {
                     let held = self.revocations.after(self.pushed, MAX_REVOCATIONS)?;
                     let Some(through) = held.last().map(|last| last.number) else {
-                        self.stage = Stage::Bundle(0);
+                        self.stage = if stage == Stage::Tell { Stage::Done } else { Stage::Bundle(0) };
                         continue;
                     };
                     let message = Revoked {

@@ -10,7 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::dialogue::{Dialogue, DialogueError, Question};
 use super::{MAX_MESSAGE, PROOF};
@@ -18,6 +18,10 @@ use crate::dataplane::Clock;
 
 /// How long a peer may take to answer; for a whole replica it may take longer.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
+/// Between two tellings of news. What comes in meanwhile goes together: a peer hears a node so many times a second, and no more.
+const GATHER: Duration = Duration::from_millis(30);
+/// When news that could not be told are told again, unless the interval is shorter.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// The largest replica taken, compressed.
 const MAX_REPLICA: usize = 256 << 20;
 
@@ -77,7 +81,13 @@ impl PeerLink {
                     true
                 }
             };
-            match self.round(news).await {
+            let outcome = self.round(news).await;
+            due = match &outcome {
+                Ok(()) if news => due,
+                Err(_) if news => due.min(Instant::now() + TELL_AGAIN),
+                _ => Instant::now() + self.interval,
+            };
+            match outcome {
                 Ok(()) if self.failing => {
                     tracing::info!(peer = self.url, "the peer answers");
                     self.failing = false;
@@ -89,8 +99,8 @@ impl PeerLink {
                 }
                 Err(error) => tracing::debug!(peer = self.url, %error, "the peer is of no help"),
             }
-            if !news {
-                due = Instant::now() + self.interval;
+            if news {
+                sleep(GATHER).await;
             }
         }
     }
