@@ -14,10 +14,11 @@ use super::metrics::Metrics;
 use super::rate::RateLimits;
 use super::snapshot::Snapshot;
 use super::traces::{Trace, Traces};
-use crate::protocol::event::{Draft, EventKind};
+use crate::protocol::event::{Draft, EventId, EventKind};
 use crate::protocol::glass::GlassState;
 use crate::protocol::id::NodeId;
 use crate::protocol::permission::Permission;
+use crate::protocol::time::Time;
 
 /// A token as to its form, `{"alg":"EdDSA","typ":"direct-access+jwt","kid":"probe"}`, that no key has signed.
 const PROBE: &[u8] = b"eyJhbGciOiJFZERTQSIsInR5cCI6ImRpcmVjdC1hY2Nlc3Mrand0Iiwia2lkIjoicHJvYmUifQ.e30.\
@@ -49,7 +50,7 @@ pub struct Verdict {
     /// The decision.
     pub decision: Decision,
     /// The id of its event.
-    pub event: String,
+    pub event: EventId,
 }
 
 impl Authorizer {
@@ -57,10 +58,10 @@ impl Authorizer {
     /// request that may pass, on the disk. `trace` is told what came of it.
     pub async fn authorize(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>, trace: Trace) -> Verdict {
         let started = Instant::now();
-        let event = self.audit.next_id();
-        let mut decision = self.consider(token, facts).await;
+        let (event, wall) = (self.audit.next_id(), (self.clock)());
+        let mut decision = self.consider(token, facts, wall).await;
         self.bound(&mut decision);
-        let recorded = match self.record(&event, &decision, facts) {
+        let recorded = match self.record(&event, &decision, facts, wall) {
             Ok(Some(written)) => written.await.is_ok(),
             Ok(None) => true,
             Err(AuditUnavailable) => false,
@@ -82,11 +83,10 @@ impl Authorizer {
         !decide(Some(PROBE), &facts, &self.live.snapshot(), now).allowed()
     }
 
-    /// Decides, and leaves no trace. Whatever this node can answer alone is answered at once; a standard token that might
-    /// pass is asked about.
-    pub async fn consider(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>) -> Decision {
-        let now = self.live.now((self.clock)());
-        let decision = decide(token, facts, &self.live.snapshot(), now);
+    /// Decides about a request that came at `wall`, and leaves no trace. Whatever this node can answer alone is answered at
+    /// once; a standard token that might pass is asked about.
+    pub async fn consider(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>, wall: Time) -> Decision {
+        let decision = decide(token, facts, &self.live.snapshot(), self.live.now(wall));
         match (decision.reason, token) {
             (Reason::NeedsControlPlane, Some(token)) => self.introspected(token, facts, decision).await,
             _ => decision,
@@ -130,8 +130,8 @@ impl Authorizer {
         event: &str,
         decision: &Decision,
         facts: &RequestFacts<'_>,
+        wall: Time,
     ) -> Result<Option<Receiver<()>>, AuditUnavailable> {
-        let wall = (self.clock)();
         let draft = Draft {
             decision: Some(if decision.allowed() { "allow" } else { "deny" }),
             reason: Some(decision.reason.code()),

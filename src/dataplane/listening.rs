@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -21,20 +22,43 @@ pub async fn until_stopped<C>(
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = stopped.changed() => {
-            if let Ok(ended) = tokio::time::timeout(farewell, connection.as_mut()).await {
-                ended
-            } else {
-                wind_down(connection.as_mut());
-                connection.await
-            }
+    let served = async {
+        if let Some(ended) = while_going_on(connection.as_mut(), &mut stopped).await {
+            return ended;
         }
+        if let Ok(ended) = tokio::time::timeout(farewell, connection.as_mut()).await {
+            return ended;
+        }
+        wind_down(connection.as_mut());
+        connection.await
     };
-    if let Err(error) = ended {
+    if let Err(error) = served.await {
         tracing::debug!(%error, %peer, "a connection broke");
     }
+}
+
+/// Serves a connection to its end, or until it is told to stop. A connection is polled for every request: what is asked each
+/// time is a number, and the list of those who are to be woken, which all threads share, once.
+async fn while_going_on<C: Future>(
+    mut connection: Pin<&mut C>,
+    stopped: &mut watch::Receiver<()>,
+) -> Option<C::Output> {
+    let number = stopped.clone();
+    let mut told = std::pin::pin!(stopped.changed());
+    let mut listed: Option<Waker> = None;
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            return Poll::Ready(Some(ended));
+        }
+        let waker = context.waker();
+        if listed.as_ref().is_some_and(|listed| listed.will_wake(waker)) {
+            // An error means that whoever tells is gone.
+            return if number.has_changed().unwrap_or(true) { Poll::Ready(None) } else { Poll::Pending };
+        }
+        listed = Some(waker.clone());
+        told.as_mut().poll(context).map(|_| None)
+    })
+    .await
 }
 
 /// Accepts connections and has `serve` serve them; at most `limit` at a time, more wait in the kernel's queue. When it

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arrayvec::ArrayString;
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -29,6 +30,30 @@ pub enum Connectivity {
 #[must_use]
 pub fn line_hash(line: &str) -> String {
     BASE64URL.encode(Sha256::digest(line))
+}
+
+/// An event's identifier: `evt_`, when the daemon started, and the event's number since then. In place: every request gets one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventId(ArrayString<{ "evt_".len() + 20 + "-".len() + 20 }>);
+
+impl EventId {
+    /// Event `number` of the start `boot`.
+    #[must_use]
+    pub fn new(boot: u64, number: u64) -> Self {
+        use std::fmt::Write as _;
+        let mut text = ArrayString::new();
+        // Two numbers of 64 bits fit.
+        let _ = write!(text, "evt_{boot}-{number}");
+        Self(text)
+    }
+}
+
+impl std::ops::Deref for EventId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What `prev` of the first event of a log is.
@@ -277,8 +302,12 @@ impl Members<'_> {
 /// Appends to `line` the line of an event: a draft's JSON with its place in the log put before it.
 pub fn place(sequence: u64, prev: &str, draft: &str, line: &mut String) {
     use std::fmt::Write as _;
+    line.push_str("{\"sequence\":");
     // Writing to a String can't fail.
-    let _ = write!(line, "{{\"sequence\":{sequence},\"prev\":\"{prev}\",");
+    let _ = write!(line, "{sequence}");
+    line.push_str(",\"prev\":\"");
+    line.push_str(prev);
+    line.push_str("\",");
     line.push_str(draft.strip_prefix('{').unwrap_or(draft));
 }
 
@@ -347,6 +376,12 @@ mod tests {
         let bare = line(8, &bare);
         let event: Event = serde_json::from_str(&bare).unwrap();
         assert_eq!(serde_json::to_string(&event).unwrap(), bare);
+    }
+
+    #[test]
+    fn every_event_id_fits() {
+        assert_eq!(&*EventId::new(1_800_000_000, 7), "evt_1800000000-7");
+        assert_eq!(&*EventId::new(u64::MAX, u64::MAX), format!("evt_{0}-{0}", u64::MAX));
     }
 
     proptest! {

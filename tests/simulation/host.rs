@@ -340,6 +340,6 @@ impl Host {
         let durable = process.audit.record(&draft, true).unwrap();
         durable.unwrap().blocking_recv().unwrap();
         process.tell.get_or_insert(now + TELL);
-        Some((decision, event))
+        Some((decision, event.to_string()))
     }
 }

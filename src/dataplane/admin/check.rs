@@ -66,7 +66,8 @@ pub(super) async fn check(State(administration): State<Arc<Administration>>, bod
     let facts =
         RequestFacts { deployment, method: &question.method, uri: &question.uri, client: question.client };
     let token = question.token.as_ref().map(|token| token.trim().as_bytes());
-    let decision = administration.authorizer.consider(token, &facts).await;
+    let wall = (administration.clock)();
+    let decision = administration.authorizer.consider(token, &facts, wall).await;
     Json(answer(decision, question.method.clone())).into_response()
 }
 

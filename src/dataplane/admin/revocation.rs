@@ -71,7 +71,7 @@ async fn record(
         ..Draft::new(EventKind::Revocation, &id, now, &administration.identity.node_id, connectivity)
     };
     let written = administration.audit.record(&draft, true).ok()??;
-    written.await.is_ok().then_some(id)
+    written.await.is_ok().then(|| id.to_string())
 }
 
 pub(super) async fn list(

@@ -30,7 +30,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::dataplane::Clock;
-use crate::protocol::event::{Draft, Event, GENESIS, line_hash};
+use crate::protocol::event::{Draft, Event, EventId, GENESIS, line_hash};
 use crate::protocol::id::NodeId;
 use crate::protocol::key::SigningKey;
 use crate::protocol::time::Time;
@@ -57,6 +57,9 @@ pub enum AuditError {
     /// A block is not what a log is made of.
     #[error("the audit log's block that begins with event {0} can't be unpacked")]
     Block(u64),
+    /// A batch that no block can hold.
+    #[error("a batch of events is longer than 4 GiB")]
+    TooLong,
     /// The log's last line is no event.
     #[error("the audit log's last event can't be read: {0}")]
     Tail(#[from] serde_json::Error),
@@ -231,8 +234,8 @@ impl AuditLog {
 
     /// A new event id, unique in this node's log.
     #[must_use]
-    pub fn next_id(&self) -> String {
-        format!("evt_{}-{}", self.boot, self.count.fetch_add(1, Ordering::Relaxed) + 1)
+    pub fn next_id(&self) -> EventId {
+        EventId::new(self.boot, self.count.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Hands an event over; its place is found later. With `durable`, what is returned resolves once the event is on

@@ -286,7 +286,10 @@ fn tamper(path: &Path, way: u8, a: usize, b: usize) {
         let last = first + lines.lines().count() as u64 - u64::from(!lines.is_empty());
         // Two blocks may now claim one place: the first to come keeps it.
         connection
-            .execute("INSERT OR IGNORE INTO block VALUES (?1, ?2, ?3)", (first, last, block::pack(&lines)))
+            .execute(
+                "INSERT OR IGNORE INTO block VALUES (?1, ?2, ?3)",
+                (first, last, block::Packer::default().pack(&lines).unwrap()),
+            )
             .unwrap();
     }
     for checkpoint in checkpoints {
@@ -333,7 +336,7 @@ proptest! {
         let at = at % lines.len();
         lines[at] ^= 1 << bit;
         let text = String::from_utf8(lines).unwrap();
-        connection.execute("UPDATE block SET lines = ?1 WHERE first = 5", [block::pack(&text)]).unwrap();
+        connection.execute("UPDATE block SET lines = ?1 WHERE first = 5", [block::Packer::default().pack(&text).unwrap()]).unwrap();
         let fault = verify(&path, key().public()).unwrap().fault;
         prop_assert!(fault.is_some_and(|fault| (5..=8).contains(&fault.sequence)));
     }

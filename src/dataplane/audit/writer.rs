@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::oneshot::Sender;
 
-use super::block;
+use super::block::{KEPT, Packer};
 use super::retention::read;
 use super::{AuditError, Batch, Options, Pending, Queue, WhenFull};
 use crate::dataplane::Clock;
@@ -39,6 +39,9 @@ pub(super) struct Writer {
     checkpoint: Option<Checkpoint>,
     /// The log is larger than it should be, and that has been said.
     stuck: bool,
+    /// The lines of a batch, and the block they make: memory that serves one batch after the other.
+    lines: String,
+    packer: Packer,
 }
 
 impl Writer {
@@ -57,7 +60,21 @@ impl Writer {
             .query_row("SELECT text FROM checkpoint ORDER BY sequence DESC LIMIT 1", [], |row| row.get(0))
             .optional()?;
         let checkpoint = checkpoint.and_then(|text| read(&text, &key));
-        Ok(Self { connection, sequence, prev, node, key, clock, queue, options, checkpoint, stuck: false })
+        let (stuck, lines, packer) = (false, String::new(), Packer::default());
+        Ok(Self {
+            connection,
+            sequence,
+            prev,
+            node,
+            key,
+            clock,
+            queue,
+            options,
+            checkpoint,
+            stuck,
+            lines,
+            packer,
+        })
     }
 
     pub(super) fn run(mut self) {
@@ -190,7 +207,10 @@ impl Writer {
     /// Writes a batch; returns whether a checkpoint was signed with it.
     fn write(&mut self, batch: &Batch) -> Result<bool, AuditError> {
         let (mut sequence, mut prev) = (self.sequence, self.prev.clone());
-        let mut lines = String::with_capacity(batch.text.len() + batch.drafts.len() * 96);
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.clear();
+        lines.shrink_to(KEPT);
+        lines.reserve(batch.text.len() + batch.drafts.len() * 96);
         for draft in batch.texts() {
             sequence += 1;
             let start = lines.len();
@@ -205,7 +225,7 @@ impl Writer {
         }
         let transaction = self.connection.transaction()?;
         if !batch.drafts.is_empty() {
-            let row = params![self.sequence + 1, sequence, block::pack(&lines)];
+            let row = params![self.sequence + 1, sequence, self.packer.pack(&lines)?];
             transaction.prepare_cached("INSERT INTO block VALUES (?1, ?2, ?3)")?.execute(row)?;
         }
         let checkpoint = due.then(|| {
@@ -223,7 +243,7 @@ impl Writer {
                 .execute("INSERT OR REPLACE INTO checkpoint VALUES (?1, ?2)", params![sequence, text])?;
         }
         transaction.commit()?;
-        (self.sequence, self.prev) = (sequence, prev);
+        (self.sequence, self.prev, self.lines) = (sequence, prev, lines);
         self.checkpoint = checkpoint.or_else(|| self.checkpoint.take());
         Ok(due)
     }

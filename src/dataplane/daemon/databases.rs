@@ -137,7 +137,7 @@ fn unreadable(error: &AuditError) -> bool {
     match error {
         AuditError::Database(error) => damaged(error),
         AuditError::Block(_) | AuditError::Tail(_) => true,
-        AuditError::Thread(_) => false,
+        AuditError::TooLong | AuditError::Thread(_) => false,
     }
 }
 

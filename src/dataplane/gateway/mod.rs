@@ -272,7 +272,7 @@ impl Gateway {
         };
         Ok(passed.unwrap_or_else(|failure| {
             if let Failure::Unreachable(error) = &failure {
-                tracing::warn!(%error, event = verdict.event, "a deployment can't be reached");
+                tracing::warn!(%error, event = &*verdict.event, "a deployment can't be reached");
             }
             failed(&failure, &told)
         }))

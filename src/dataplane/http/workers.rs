@@ -170,6 +170,8 @@ async fn serve(stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
         }
     });
     let mut http = http1::Builder::new();
-    let connection = http.max_buf_size(MAX_HEADERS).serve_connection(TokioIo::new(stream), service);
+    // An answer is one piece: it is not gathered from several.
+    let connection =
+        http.max_buf_size(MAX_HEADERS).writev(false).serve_connection(TokioIo::new(stream), service);
     until_stopped(connection, http1::Connection::graceful_shutdown, FAREWELL, peer, stopped).await;
 }

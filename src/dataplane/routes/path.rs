@@ -62,14 +62,14 @@ impl<'a> CanonicalPath<'a> {
             }
         }
         let decoded = decode(path)?;
-        for segment in decoded.split('/').skip(1) {
+        let mut segments = decoded.as_bytes().split(|byte| *byte == b'/').skip(1).peekable();
+        while let Some(segment) = segments.next() {
             match segment {
-                "." | ".." => return Err(PathError::DotSegment),
+                b"." | b".." => return Err(PathError::DotSegment),
+                // The last one may be empty: a slash ends the path.
+                b"" if segments.peek().is_some() => return Err(PathError::EmptySegment),
                 _ => {}
             }
-        }
-        if decoded.contains("//") {
-            return Err(PathError::EmptySegment);
         }
         Ok(Self(decoded))
     }
