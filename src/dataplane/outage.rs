@@ -305,5 +305,5 @@ fn begin(path: &Path) -> Result<Connection, OutageError> {
 
 fn open_one(connection: &Connection) -> Result<Option<Kept>, OutageError> {
     let query = format!("SELECT {COLUMNS} FROM outage WHERE ended_at IS NULL ORDER BY number LIMIT 1");
-    Ok(connection.query_row(&query, [], read_row).optional()?)
+    Ok(connection.prepare_cached(&query)?.query_row([], read_row).optional()?)
 }

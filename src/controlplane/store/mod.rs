@@ -4,8 +4,9 @@
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::watch;
@@ -41,18 +42,30 @@ pub struct Store {
     connection: Mutex<Connection>,
     /// None for a database in memory.
     path: Option<PathBuf>,
+    /// Connections of those who read at leisure, while nobody does.
+    readers: Mutex<Vec<Connection>>,
     changed: watch::Sender<()>,
 }
+
+/// Connections of readers that are kept.
+const READERS: usize = 8;
 
 /// Sets a connection up.
 fn connect(connection: Connection) -> Result<Connection, Error> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    keep_plans(&connection)?;
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection
         .create_scalar_function("key_id", 1, flags, |arguments| Ok(key_id(&arguments.get::<String>(0)?)))?;
     Ok(connection)
+}
+
+/// Without this SQLite plans a statement anew for each value it is given, wherever a partial index might fit the value.
+fn keep_plans(connection: &Connection) -> Result<(), Error> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 /// Brings a database to version `to` of the schema, a migration at a time.
@@ -88,7 +101,8 @@ impl Store {
     fn prepare(connection: Connection, path: Option<PathBuf>) -> Result<Self, Error> {
         let mut connection = connect(connection)?;
         migrate(&mut connection, MIGRATIONS.len())?;
-        Ok(Self { connection: Mutex::new(connection), path, changed: watch::Sender::new(()) })
+        let (connection, readers) = (Mutex::new(connection), Mutex::default());
+        Ok(Self { connection, path, readers, changed: watch::Sender::new(()) })
     }
 
     /// Runs `work` in one transaction, which stands only if it succeeds, and wakes those who wait for changes.
@@ -115,8 +129,24 @@ impl Store {
     /// Runs `work`, which only reads, and may take its time: it sees one state of the database, and keeps nobody waiting.
     pub fn read_at_leisure<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
         let Some(path) = &self.path else { return self.read(work) };
-        let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        work(&*connection.transaction()?)
+        let kept = self.readers().pop();
+        let mut connection = if let Some(connection) = kept {
+            connection
+        } else {
+            let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            keep_plans(&connection)?;
+            connection
+        };
+        let result = work(&*connection.transaction()?);
+        let mut readers = self.readers();
+        if readers.len() < READERS {
+            readers.push(connection);
+        }
+        result
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes those who wait for changes, though nothing in the database has changed.

@@ -1,13 +1,16 @@
-//! The chain of keysets, proved once: the same bytes under the same roots say the same again.
+//! The chain of keysets and the head under it, proved once: the same bytes under the same roots say the same again.
 
 use std::cell::RefCell;
 
+use crate::protocol::head::{HeadError, SignedHead};
+use crate::protocol::id::DataPlaneId;
 use crate::protocol::keyset::{Keyset, KeysetError, RootSet};
 
 struct Proved {
     chain: Vec<String>,
     pinned: RootSet,
     keyset: Keyset,
+    head: Option<SignedHead>,
 }
 
 /// What was proved last. It spares the curve arithmetic and nothing else: every byte is compared.
@@ -22,8 +25,19 @@ impl Chain {
             return Ok(proved.keyset.clone());
         }
         let keyset = Keyset::verify_chain(&chain, pinned)?;
-        *last = Some(Proved { chain, pinned: pinned.clone(), keyset: keyset.clone() });
+        *last = Some(Proved { chain, pinned: pinned.clone(), keyset: keyset.clone(), head: None });
         Ok(keyset)
+    }
+
+    /// Proves a head under the keyset that was proved last as [`SignedHead::verify`] does, or knows that it has been done.
+    /// None: no keyset has been proved.
+    pub(super) fn head(&self, text: &str, audience: &DataPlaneId) -> Result<Option<SignedHead>, HeadError> {
+        let mut last = self.0.borrow_mut();
+        let Some(proved) = last.as_mut() else { return Ok(None) };
+        if proved.head.as_ref().is_none_or(|head| head.as_str() != text || head.head().aud != *audience) {
+            proved.head = Some(SignedHead::verify(text, &proved.keyset, audience)?);
+        }
+        Ok(proved.head.clone())
     }
 }
 

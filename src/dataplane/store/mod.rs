@@ -193,10 +193,10 @@ impl ReplicaStore {
 
     /// Moves the floor up.
     pub fn raise_floor(&self, time: Time) -> Result<(), StoreError> {
-        self.connection.execute(
+        let mut statement = self.connection.prepare_cached(
             "INSERT INTO floor VALUES (1, ?1) ON CONFLICT DO UPDATE SET time = max(time, excluded.time)",
-            [time.unix()],
         )?;
+        statement.execute([time.unix()])?;
         Ok(())
     }
 
@@ -207,8 +207,8 @@ impl ReplicaStore {
         }
         let keyset = self.chain.verify(chain, &self.pinned)?;
         let Some(text) = head_text(&self.connection)? else { return Ok((None, Some(keyset))) };
-        match SignedHead::verify(&text, &keyset, &self.audience) {
-            Ok(head) => Ok((Some(head), Some(keyset))),
+        match self.chain.head(&text, &self.audience) {
+            Ok(head) => Ok((head, Some(keyset))),
             // Its key was dropped: nothing that key said counts any more, nor does the version it said it of.
             Err(HeadError::Jws(JwsError::KeyUnknown)) => Ok((None, Some(keyset))),
             Err(error) => Err(error.into()),
@@ -217,7 +217,8 @@ impl ReplicaStore {
 }
 
 fn head_text(connection: &Connection) -> Result<Option<String>, StoreError> {
-    Ok(connection.query_row("SELECT text FROM head", [], |row| row.get(0)).optional()?)
+    let mut statement = connection.prepare_cached("SELECT text FROM head")?;
+    Ok(statement.query_row([], |row| row.get(0)).optional()?)
 }
 
 fn keyset_chain(connection: &Connection) -> Result<Vec<String>, StoreError> {
