@@ -29,15 +29,24 @@ impl Chain {
         Ok(keyset)
     }
 
-    /// Proves a head under the keyset that was proved last as [`SignedHead::verify`] does, or knows that it has been done.
-    /// None: no keyset has been proved.
-    pub(super) fn head(&self, text: &str, audience: &DataPlaneId) -> Result<Option<SignedHead>, HeadError> {
+    /// Proves a head as [`SignedHead::verify`] does, or knows that it has been done under this keyset.
+    pub(super) fn head(
+        &self,
+        text: &str,
+        keyset: &Keyset,
+        audience: &DataPlaneId,
+    ) -> Result<SignedHead, HeadError> {
         let mut last = self.0.borrow_mut();
-        let Some(proved) = last.as_mut() else { return Ok(None) };
-        if proved.head.as_ref().is_none_or(|head| head.as_str() != text || head.head().aud != *audience) {
-            proved.head = Some(SignedHead::verify(text, &proved.keyset, audience)?);
+        let Some(proved) = last.as_mut().filter(|last| last.keyset.text() == keyset.text()) else {
+            return SignedHead::verify(text, keyset, audience);
+        };
+        let same = |head: &&SignedHead| head.as_str() == text && head.head().aud == *audience;
+        if let Some(head) = proved.head.as_ref().filter(same) {
+            return Ok(head.clone());
         }
-        Ok(proved.head.clone())
+        let head = SignedHead::verify(text, keyset, audience)?;
+        proved.head = Some(head.clone());
+        Ok(head)
     }
 }
 
@@ -46,32 +55,71 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::protocol::head::{Head, sign_head};
     use crate::protocol::key::SigningKey;
     use crate::protocol::keyset::{KeyUse, KeysetBody, KeysetKey, sign_keyset};
     use crate::protocol::time::Time;
 
-    #[test]
-    fn what_was_proved_is_not_proved_by_other_roots_or_of_other_bytes() {
-        let [root, other] = [1, 2].map(|seed| SigningKey::from_seed(&[seed; 32]));
-        let [pinned, others] =
-            [&root, &other].map(|key| RootSet::new(vec![key.public().clone()], 1).unwrap());
+    fn root() -> SigningKey {
+        SigningKey::from_seed(&[1; 32])
+    }
+
+    /// A keyset whose replica key has this seed, signed by [`root`].
+    fn keyset(replica: u8) -> String {
         let used =
             |key_use, seed: u8| KeysetKey { key_use, jwk: SigningKey::from_seed(&[seed; 32]).public().jwk() };
         let body = KeysetBody {
             version: 1,
             iat: Time::from_unix(0),
             exp: Time::from_unix(100),
-            keys: vec![used(KeyUse::Token, 3), used(KeyUse::Replica, 4)],
-            roots: vec![root.public().jwk()],
+            keys: vec![used(KeyUse::Token, 3), used(KeyUse::Replica, replica)],
+            roots: vec![root().public().jwk()],
             threshold: 1,
         };
-        let text = sign_keyset(&body, &[&root]);
+        sign_keyset(&body, &[&root()])
+    }
+
+    fn roots(key: &SigningKey) -> RootSet {
+        RootSet::new(vec![key.public().clone()], 1).unwrap()
+    }
+
+    #[test]
+    fn what_was_proved_is_not_proved_by_other_roots_or_of_other_bytes() {
+        let (pinned, others) = (roots(&root()), roots(&SigningKey::from_seed(&[2; 32])));
+        let text = keyset(4);
         let chain = Chain::default();
         for _ in 0..2 {
             assert_eq!(chain.verify(vec![text.clone()], &pinned).unwrap().version(), 1);
             assert!(chain.verify(vec![text.clone()], &others).is_err());
             assert!(chain.verify(vec![text.clone(), text.clone()], &pinned).is_err());
             assert!(chain.verify(Vec::new(), &pinned).is_err());
+        }
+    }
+
+    #[test]
+    fn a_head_that_was_proved_is_not_proved_under_another_keyset_or_of_other_bytes() {
+        let pinned = roots(&root());
+        let other = Keyset::verify_chain(&[keyset(5)], &pinned).unwrap();
+        let [own, elsewhere] = ["dpl_a", "dpl_b"].map(|id| DataPlaneId::new(id).unwrap());
+        let head = Head {
+            iss: "https://control.example".into(),
+            aud: own.clone(),
+            version: 1,
+            digest: [0; 32],
+            count: 0,
+            iat: Time::from_unix(0),
+            exp: Time::from_unix(100),
+            keyset: 1,
+        };
+        let [text, forged] = [4, 5].map(|seed| sign_head(&head, &SigningKey::from_seed(&[seed; 32])));
+        let chain = Chain::default();
+        let keyset = chain.verify(vec![keyset(4)], &pinned).unwrap();
+        for _ in 0..2 {
+            assert_eq!(chain.head(&text, &keyset, &own).unwrap().head(), &head);
+            assert!(chain.head(&text, &keyset, &elsewhere).is_err());
+            assert!(chain.head(&text, &other, &own).is_err());
+            assert!(chain.head(&forged, &keyset, &own).is_err());
+            assert!(chain.head(&text[1..], &keyset, &own).is_err());
         }
     }
 }

@@ -207,8 +207,8 @@ impl ReplicaStore {
         }
         let keyset = self.chain.verify(chain, &self.pinned)?;
         let Some(text) = head_text(&self.connection)? else { return Ok((None, Some(keyset))) };
-        match self.chain.head(&text, &self.audience) {
-            Ok(head) => Ok((head, Some(keyset))),
+        match self.chain.head(&text, &keyset, &self.audience) {
+            Ok(head) => Ok((Some(head), Some(keyset))),
             // Its key was dropped: nothing that key said counts any more, nor does the version it said it of.
             Err(HeadError::Jws(JwsError::KeyUnknown)) => Ok((None, Some(keyset))),
             Err(error) => Err(error.into()),
