@@ -9,11 +9,11 @@
 mod rig;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
-use rig::{Rig, Running, component, curl, free_port, until};
+use rig::{Rig, Running, component, curl, free_port, nginx, until};
 
 /// Seconds of each measurement, and how often each is made; the best counts.
 const SECONDS: &str = "4s";
@@ -51,7 +51,7 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let (Some(nginx), Some(wrk)) = (component("nginx"), component("wrk")) else { return };
+    let (Some(_), Some(wrk)) = (component("nginx"), component("wrk")) else { return };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut rig = Rig::start();
     let (_, token) = rig.direct_access_token("bench", &rig.deployment);
@@ -60,9 +60,10 @@ fn main() {
     rig.kill_control();
 
     // As it comes, it writes down each request, as the daemon does.
-    let logging = Nginx::start(&rig, &nginx, "logging", cores, "", "combined");
+    let log = rig.path("access.log");
+    let logging = bare_nginx(&rig, "logging", cores, "", &log.to_string_lossy()).unwrap();
     // Without that and tuned to this load, it shows what answering alone costs.
-    let silent = Nginx::start(&rig, &nginx, "silent", cores, "reuseport", "off");
+    let silent = bare_nginx(&rig, "silent", cores, "reuseport", "off").unwrap();
     let handler = bare_handler();
 
     let url = format!("http://127.0.0.1:{}/v1/authorize/{}", rig.daemon_port, rig.deployment);
@@ -78,7 +79,7 @@ fn main() {
     // The same headers to all: parsing them is part of the work.
     let reads = best(&wrk, &url, &asked("GET"));
     let writes = best(&wrk, &url, &asked("POST"));
-    let [logging, silent] = [logging, silent].map(|nginx| best(&wrk, &nginx.url, &asked("GET")));
+    let [logging, silent] = [&logging, &silent].map(|(url, _)| best(&wrk, url, &asked("GET")));
     let handler = best(&wrk, &handler, &asked("GET"));
     println!("cores: {cores}, connections: {CONNECTIONS}");
     println!("reads: {reads:.0}/s; durable mutating decisions: {writes:.0}/s");
@@ -91,35 +92,17 @@ fn main() {
     println!("ratio: durable mutating decisions / 20,000 a second = {:.3} (at least 1)", writes / 20_000.0);
 }
 
-/// An nginx that answers 204 to everything.
-struct Nginx {
-    url: String,
-    _running: Running,
-}
-
-impl Nginx {
-    fn start(rig: &Rig, program: &Path, name: &str, workers: usize, listen: &str, log: &str) -> Self {
-        let port = free_port();
-        let directory = rig.path(name);
-        std::fs::create_dir(&directory).unwrap();
-        let d = directory.display();
-        let log = if log == "off" { log.to_owned() } else { format!("{d}/access.log {log}") };
-        let config = format!(
-            "daemon off; user root; worker_processes {workers}; pid {d}/pid; error_log {d}/error.log;
-events {{}}
-http {{ access_log {log}; keepalive_requests 1000000000; client_body_temp_path {d}/body;
-    proxy_temp_path {d}/proxy; fastcgi_temp_path {d}/fastcgi; uwsgi_temp_path {d}/uwsgi; scgi_temp_path {d}/scgi;
-    server {{ listen 127.0.0.1:{port} {listen}; location / {{ return 204; }} }} }}"
-        );
-        let path = directory.join("nginx.conf");
-        std::fs::write(&path, config).unwrap();
-        let mut command = Command::new(program);
-        command.arg("-c").arg(&path).arg("-e").arg(directory.join("error.log")).stderr(Stdio::null());
-        let running = Running::start(&mut command);
-        let url = format!("http://127.0.0.1:{port}/");
-        until("nginx answers", || curl(&[&url]).status == 204);
-        Self { url, _running: running }
-    }
+/// An nginx that answers 204 to everything: where, and the process.
+fn bare_nginx(rig: &Rig, name: &str, cores: usize, listen: &str, log: &str) -> Option<(String, Running)> {
+    let port = free_port();
+    let server = format!(
+        "server {{ listen 127.0.0.1:{port} {listen}; access_log {log}; keepalive_requests 1000000000;
+        location / {{ return 204; }} }}"
+    );
+    let running = nginx::start(rig, name, &format!("worker_processes {cores};"), &server)?;
+    let url = format!("http://127.0.0.1:{port}/");
+    until("nginx answers", || curl(&[&url]).status == 204);
+    Some((url, running))
 }
 
 /// What hyper and tokio cost by themselves: an axum handler that looks at the token and answers with as many headers as the

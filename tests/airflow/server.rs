@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::rig::{Rig, Running, component, curl, free_port, until};
+use super::rig::proxy::nginx_example;
+use super::rig::{Rig, Running, curl, free_port, nginx, until};
 use super::tap::Tap;
 
 /// Two Dags, each with a tag of its own.
@@ -75,35 +76,8 @@ impl Airflow {
 
 /// nginx with the configuration of the docs before an upstream at `port`: where it answers.
 pub(super) fn front(rig: &Rig, port: u16) -> Option<(String, Running)> {
-    let program = component("nginx")?;
     let listen = free_port();
-    let directory = rig.path("front");
-    std::fs::create_dir(&directory).unwrap();
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/nginx.conf");
-    let server = std::fs::read_to_string(example)
-        .unwrap()
-        .replace("listen 80;", &format!("listen 127.0.0.1:{listen};"))
-        .replace("127.0.0.1:8181", &format!("127.0.0.1:{}", rig.daemon_port))
-        .replace("DEPLOYMENT_ID", &rig.deployment)
-        .replace("127.0.0.1:8080", &format!("127.0.0.1:{port}"));
-    let d = directory.display();
-    // Workers of a master that root started would run as a user who can't enter the directory.
-    let root =
-        std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
-    let user = if root { "user root;" } else { "" };
-    let config = format!(
-        "daemon off; {user} pid {d}/pid; error_log {d}/error.log; events {{ }}
-http {{
-    access_log off; client_body_temp_path {d}/body; proxy_temp_path {d}/proxy; fastcgi_temp_path {d}/fastcgi;
-    uwsgi_temp_path {d}/uwsgi; scgi_temp_path {d}/scgi;
-    {server}
-}}"
-    );
-    let path = directory.join("nginx.conf");
-    std::fs::write(&path, config).unwrap();
-    let mut command = Command::new(program);
-    command.arg("-c").arg(&path).arg("-e").arg(directory.join("error.log")).stderr(Stdio::null());
-    let running = Running::start(&mut command);
+    let running = nginx::start(rig, "front", "", &nginx_example(rig, listen, port))?;
     let url = format!("http://127.0.0.1:{listen}");
     until("nginx answers", || curl(&[&url]).status != 0);
     Some((url, running))

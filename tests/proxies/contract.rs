@@ -5,6 +5,7 @@ use halligan::protocol::jws::{Typ, Unverified};
 use halligan::protocol::key::{Jwk, PublicKey};
 use serde_json::Value;
 
+use crate::rig::proxy::example;
 use crate::rig::{Answer, Rig, curl, until};
 use crate::upstream::{Seen, Upstream};
 use crate::wire::ask;
@@ -29,15 +30,6 @@ const SPOOFED: [&str; 6] = [
     "x-halligan-token-id",
     "X-HALLIGAN-ROLE",
 ];
-
-/// An example from the documentation, with the addresses of a test in it and nothing else changed.
-pub fn example(rig: &Rig, upstream: u16, name: &str) -> String {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(name);
-    let text = std::fs::read_to_string(path).unwrap();
-    text.replace("127.0.0.1:8181", &format!("127.0.0.1:{}", rig.daemon_port))
-        .replace("127.0.0.1:8080", &format!("127.0.0.1:{upstream}"))
-        .replace("DEPLOYMENT_ID", &rig.deployment)
-}
 
 impl Setting {
     /// Everything is ready for a proxy, and the control plane is dead.

@@ -5,7 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::contract::{OwnAnswers, Setting, example};
+use crate::contract::{OwnAnswers, Setting};
+use crate::rig::proxy::example;
 use crate::rig::{curl, free_port, tls, until};
 use crate::upstream::Seen;
 use crate::wire::{ask, exchange, read};

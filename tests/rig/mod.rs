@@ -12,6 +12,7 @@
 pub mod airflow;
 pub mod control;
 pub mod estate;
+pub mod nginx;
 pub mod node;
 pub mod proxy;
 pub mod tls;

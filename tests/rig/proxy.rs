@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Rig, Running, component, curl, free_port, until};
+use super::{Rig, Running, component, curl, free_port, nginx, until};
 
 /// A proxy that asks the daemon about every request.
 pub struct Proxy {
@@ -18,59 +18,41 @@ impl Proxy {
     }
 }
 
+/// An example from the documentation, with the addresses of a test in it and nothing else changed.
+pub fn example(rig: &Rig, upstream: u16, name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(name);
+    let text = std::fs::read_to_string(path).unwrap();
+    text.replace("127.0.0.1:8181", &format!("127.0.0.1:{}", rig.daemon_port))
+        .replace("127.0.0.1:8080", &format!("127.0.0.1:{upstream}"))
+        .replace("DEPLOYMENT_ID", &rig.deployment)
+}
+
+/// The example of nginx, to listen at `port`.
+pub fn nginx_example(rig: &Rig, port: u16, upstream: u16) -> String {
+    example(rig, upstream, "nginx.conf").replace("listen 80;", &format!("listen 127.0.0.1:{port};"))
+}
+
 /// Debian's nginx with `auth_request`.
 pub fn nginx(rig: &Rig) -> Option<Proxy> {
-    let program = component("nginx")?;
     let (port, upstream) = (free_port(), free_port());
-    let directory = rig.path("nginx");
-    std::fs::create_dir(&directory).unwrap();
-    let example =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/nginx.conf"));
-    let server = example
-        .unwrap()
-        .replace("listen 80;", &format!("listen 127.0.0.1:{port};"))
-        .replace("127.0.0.1:8181", &format!("127.0.0.1:{}", rig.daemon_port))
-        .replace("DEPLOYMENT_ID", &rig.deployment)
-        .replace("127.0.0.1:8080", &format!("127.0.0.1:{upstream}"));
-    // Workers of a master that root started would run as a user who can't enter the directory.
-    let user =
-        if std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0) {
-            "user root;"
-        } else {
-            ""
-        };
-    let d = directory.display();
-    let config = format!(
-        "daemon off; {user} pid {d}/pid; error_log {d}/error.log; events {{ }}
-http {{
-    access_log off; client_body_temp_path {d}/body; proxy_temp_path {d}/proxy; fastcgi_temp_path {d}/fastcgi;
-    uwsgi_temp_path {d}/uwsgi; scgi_temp_path {d}/scgi;
-    {server}
+    let server = nginx_example(rig, port, upstream);
+    let servers = format!(
+        "{server}
     server {{
         listen 127.0.0.1:{upstream};
         location / {{ return 200 \"upstream saw $http_x_halligan_token_id\"; }}
-    }}
-}}"
+    }}"
     );
-    let path = directory.join("nginx.conf");
-    std::fs::write(&path, config).unwrap();
-    let mut command = Command::new(program);
-    command.arg("-c").arg(&path).arg("-e").arg(directory.join("error.log")).stderr(Stdio::null());
-    Some(Proxy::ready(format!("http://127.0.0.1:{port}"), Running::start(&mut command)))
+    let running = nginx::start(rig, "nginx", "", &servers)?;
+    Some(Proxy::ready(format!("http://127.0.0.1:{port}"), running))
 }
 
 /// Caddy with `forward_auth`.
 pub fn caddy(rig: &Rig) -> Option<Proxy> {
     let program = component("caddy")?;
     let (port, upstream) = (free_port(), free_port());
-    let example =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/Caddyfile"));
-    let site = example
-        .unwrap()
-        .replace("prod.example {", &format!("http://127.0.0.1:{port} {{"))
-        .replace("127.0.0.1:8181", &format!("127.0.0.1:{}", rig.daemon_port))
-        .replace("DEPLOYMENT_ID", &rig.deployment)
-        .replace("127.0.0.1:8080", &format!("127.0.0.1:{upstream}"));
+    let site =
+        example(rig, upstream, "Caddyfile").replace("prod.example {", &format!("http://127.0.0.1:{port} {{"));
     let config = format!(
         "{{
     admin off
