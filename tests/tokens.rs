@@ -243,11 +243,13 @@ fn nothing_of_a_tokens_value_is_on_any_disk() {
     // The databases with their write-ahead logs, as a crash leaves them.
     rig.kill_control();
     rig.kill_daemon();
-    // What is not secret is found: the search can find.
+    // What is not secret is found: the search can find. Of an id it looks for what stands within it, as of a signature: the audit
+    // log is packed, and where the ends meet what follows and goes before, it may only point to the same bytes elsewhere.
+    let drawn = &id.as_bytes()["tok_".len()..][..20];
     let mut known_in = 0;
     for path in files(rig.directory.path()) {
         let Ok(bytes) = std::fs::read(&path) else { continue };
-        known_in += usize::from(bytes.windows(id.len()).any(|window| window == id.as_bytes()));
+        known_in += usize::from(bytes.windows(drawn.len()).any(|window| window == drawn));
         for value in values {
             // The signature is what a stranger could not guess; a quarter of it is more than anyone may know.
             let signature = value.rsplit('.').next().unwrap();
