@@ -251,7 +251,15 @@ impl Still {
     /// One round with a peer, through no network.
     fn round(&mut self, other: &Self) {
         self.dialogue.begin(T0);
+        self.talk(other, || {});
+    }
+
+    /// What is left of a round: how many calls it took. `meanwhile` happens during each of them.
+    fn talk(&mut self, other: &Self, meanwhile: impl Fn()) -> usize {
+        let mut calls = 0;
         while let Some(question) = self.dialogue.next(T0).unwrap() {
+            calls += 1;
+            meanwhile();
             let (path, query) = question.path.split_once('?').unwrap_or((&question.path, ""));
             let reply = match other.face.admit(Some(question.bearer.as_bytes())) {
                 Ok(peer) => other
@@ -262,6 +270,7 @@ impl Still {
             let proof = reply.proof.as_deref().map(str::as_bytes);
             self.dialogue.answered(&question, reply.status, proof, &reply.body, T0).unwrap();
         }
+        calls
     }
 }
 
@@ -283,6 +292,30 @@ fn two_nodes_end_with_the_union_whoever_asks() {
         assert_eq!((node.reason(0), node.reason(1)), (Reason::TokenRevoked, Reason::TokenRevoked));
         assert_eq!(node.revocations.list().unwrap().len(), 2);
     }
+}
+
+#[test]
+fn what_comes_up_while_news_are_told_waits_for_the_next_telling() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut a = Still::new(directory.path(), "nod_a", 51);
+    let b = Still::new(directory.path(), "nod_b", 52);
+    a.round(&b);
+    let revocations = Arc::clone(&a.revocations);
+    let next = AtomicUsize::new(0);
+    let revoke = || {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        // With as many calls as there are revocations a peer would soon be asked too often.
+        assert!(number < 20, "it never ends");
+        revocations.revoke(order(number), T0).unwrap();
+    };
+    revoke();
+    for told in 1..=5 {
+        a.dialogue.begin_telling();
+        assert_eq!(a.talk(&b, revoke), 1);
+        assert_eq!(b.revocations.after(0, MAX_REVOCATIONS).unwrap().len(), told);
+    }
+    a.dialogue.begin(T0);
+    assert!(a.talk(&b, revoke) <= 3);
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub struct Question {
     call: String,
     /// The last number of what is pushed.
     through: u64,
+    /// As much is pushed as may be at once: there may be more.
+    whole_page: bool,
 }
 
 /// Where a round stands.
@@ -159,6 +161,7 @@ impl Dialogue {
             topic,
             call,
             through: 0,
+            whole_page: false,
         };
         loop {
             match self.stage {
@@ -166,12 +169,13 @@ impl Dialogue {
                     let path = format!("/v1/peer/revocations?after={}", self.pulled.1);
                     return Ok(Some(ask(Topic::Pull, path)));
                 }
-                stage @ (Stage::Push | Stage::Tell) => {
+                Stage::Push | Stage::Tell => {
                     let held = self.revocations.after(self.pushed, MAX_REVOCATIONS)?;
                     let Some(through) = held.last().map(|last| last.number) else {
-                        self.stage = if stage == Stage::Tell { Stage::Done } else { Stage::Bundle(0) };
+                        self.all_told();
                         continue;
                     };
+                    let whole_page = held.len() == MAX_REVOCATIONS;
                     let message = Revoked {
                         list: self.revocations.id().to_owned(),
                         next: through,
@@ -179,7 +183,7 @@ impl Dialogue {
                     };
                     let body = serde_json::to_vec(&message)?;
                     let question = ask(Topic::Push, "/v1/peer/revocations".into());
-                    return Ok(Some(Question { method: "POST", body, through, ..question }));
+                    return Ok(Some(Question { method: "POST", body, through, whole_page, ..question }));
                 }
                 // Whoever has an uplink hears it from there.
                 Stage::Bundle(taken)
@@ -259,6 +263,10 @@ impl Dialogue {
                 if received.list != self.pulled.0 {
                     self.pulled = (received.list, 0);
                 }
+                // What has come up meanwhile is for the next round: this one has an end.
+                if !question.whole_page {
+                    self.all_told();
+                }
             }
             Topic::Bundle if status == 204 => {
                 self.stage = Stage::Done;
@@ -281,6 +289,11 @@ impl Dialogue {
             }
         }
         Ok(())
+    }
+
+    /// Goes on behind what there was to tell.
+    fn all_told(&mut self) {
+        self.stage = if self.stage == Stage::Tell { Stage::Done } else { Stage::Bundle(0) };
     }
 
     fn position(&self) -> (u64, i64) {
