@@ -109,6 +109,16 @@ fn a_key_is_made_for_its_owner_alone_and_never_written_over() {
 }
 
 #[test]
+fn a_key_is_named_by_its_thumbprint_whatever_that_begins_with() {
+    let ceremony = Ceremony::start();
+    let removed =
+        ceremony.try_key("remove --keyset keysets.ndjson --kid -t1FKVU9t --sign root.pem keyset-2.json");
+    assert_eq!(removed.status.code(), Some(65), "{removed:?}");
+    assert!(String::from_utf8(removed.stderr).unwrap().contains("no key of the keyset is -t1FKVU9t"));
+    assert!(!ceremony.file("keyset-2.json").exists());
+}
+
+#[test]
 fn roots_and_keys_rotate_and_a_daemon_follows_without_a_restart() {
     let ceremony = Ceremony::start();
     let mut rig_token = ceremony.rig.direct_access_token("before", &ceremony.rig.deployment);

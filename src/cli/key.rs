@@ -54,7 +54,8 @@ pub(super) enum Verb {
         #[command(flatten)]
         before: Before,
         /// The thumbprint of a key to leave out.
-        #[arg(long, required = true, value_name = "KID")]
+        // One in sixty-four begins with a hyphen.
+        #[arg(long, required = true, value_name = "KID", allow_hyphen_values = true)]
         kid: Vec<String>,
         #[command(flatten)]
         written: Written,
