@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use foldhash::quality::RandomState;
 use ipnet::IpNet;
 
 use super::glass::Broken;
@@ -20,6 +21,9 @@ use crate::protocol::role::{RoleBody, RoleDigest, RoleRef};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 use crate::protocol::token::{DagTarget, RoleClaim, TokenRecord};
+
+/// Fewer records than this are not worth another thread.
+const SHARE: usize = 1024;
 
 pub use super::staleness::Staleness;
 
@@ -106,7 +110,7 @@ pub(super) struct Proved {
     pub(super) head: SignedHead,
     pub(super) staleness: Staleness,
     pub(super) signatures: Arc<Signatures>,
-    pub(super) grants: HashMap<TokenId, Grant, foldhash::quality::RandomState>,
+    pub(super) grants: Grants,
     pub(super) deployments: HashMap<DeploymentId, Deployment>,
     /// Deployment by host name. None: two deployments claim it, so it names neither.
     pub(super) hosts: HashMap<String, Option<DeploymentId>>,
@@ -131,13 +135,7 @@ impl Snapshot {
             if same { Arc::clone(&proved.signatures) } else { Arc::new(proved.signatures.renewed()) }
         });
         let roles = roles(&records);
-        let mut grants = HashMap::with_hasher(foldhash::quality::RandomState::default());
-        for record in records.iter().filter(|record| record.kind == RecordKind::Token) {
-            let Ok(token) = serde_json::from_str::<TokenRecord>(&record.body) else { continue };
-            if token.id.as_str() == &*record.key {
-                grants.insert(token.id.clone(), Grant::new(token, &roles));
-            }
-        }
+        let mut grants = grants(&records, &roles);
         for takeaway in takeaways {
             if let Some(grant) = grants.get_mut(&takeaway.token) {
                 grant.record.generation = grant.record.generation.max(takeaway.generation);
@@ -269,6 +267,31 @@ fn signers(records: &[Record]) -> Signers {
 }
 
 type Roles = HashMap<RoleRef, (RoleDigest, PermissionSet)>;
+type Grants = HashMap<TokenId, Grant, RandomState>;
+
+/// What each token may do, each core reading a share of the records.
+fn grants(records: &[Record], roles: &Roles) -> Grants {
+    let read = |record: &Record| {
+        let token: TokenRecord = serde_json::from_str(&record.body).ok()?;
+        (token.id.as_str() == &*record.key).then(|| (token.id.clone(), Grant::new(token, roles)))
+    };
+    let read = |share: &[Record]| -> Vec<_> {
+        share.iter().filter(|record| record.kind == RecordKind::Token).filter_map(read).collect()
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut grants = Grants::with_capacity_and_hasher(records.len(), RandomState::default());
+    std::thread::scope(|scope| {
+        let shares = records.chunks(records.len().div_ceil(cores).max(SHARE));
+        let shares: Vec<_> = shares.map(|share| scope.spawn(move || read(share))).collect();
+        for share in shares {
+            match share.join() {
+                Ok(share) => grants.extend(share),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
+    grants
+}
 
 fn roles(records: &[Record]) -> Roles {
     let mut roles = Roles::new();
@@ -330,6 +353,8 @@ impl Grant {
             Some(Permissions { deployment, dags: dags.collect::<Option<_>>()? })
         });
         let sources = record.sources.iter().map(|source| source.parse().ok()).collect();
+        // Generations begin at 1: what claims to be older was never given out.
+        let record = TokenRecord { generation: record.generation.max(1), ..record };
         Self { record, permissions, sources }
     }
 }

@@ -206,6 +206,7 @@ fn each_reason_has_its_own_cause() {
         (Reason::TokenUnknown, |w| w.claims.iss = "https://other.example".into()),
         (Reason::TokenUnknown, |w| w.claims.generation = 3),
         (Reason::TokenRotated, |w| w.claims.generation = 1),
+        (Reason::TokenRotated, |w| (w.claims.generation, w.record.generation) = (0, 0)),
         (Reason::TokenRotated, |w| {
             w.takeaways = vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 3, revoked: false }];
         }),

@@ -79,10 +79,11 @@ pub(super) fn keep(ledger: &Transaction<'_>, losses: &[Takeaway]) -> Result<(), 
     Ok(())
 }
 
-/// All that is known to be taken away.
+/// All that is known to be taken away. From a token of the first generation that was never revoked nothing is, and most are.
 pub(super) fn takeaways(connection: &Connection) -> Result<Vec<Takeaway>, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT key, generation, revoked FROM ledger WHERE kind = 'token'")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT key, generation, revoked FROM ledger WHERE kind = 'token' AND (generation > 1 OR revoked)",
+    )?;
     let mut rows = statement.query([])?;
     let mut takeaways = Vec::new();
     while let Some(row) = rows.next()? {

@@ -4,6 +4,7 @@ mod apply;
 mod chain;
 mod error;
 mod ledger;
+mod summing;
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,6 @@ use serde::Serialize;
 
 use super::snapshot::Replica;
 use crate::protocol::bundle::{Change, write_bundle};
-use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::head::{Head, HeadError, SignedHead};
 use crate::protocol::id::DataPlaneId;
 use crate::protocol::jws::JwsError;
@@ -27,9 +27,6 @@ pub use error::StoreError;
 
 /// Each brings the schema from the version before it to the next; what has shipped is never edited.
 const MIGRATIONS: [&str; 2] = [include_str!("0001_first.sql"), include_str!("0002_evidence.sql")];
-
-/// How much of the records is summed at a time, in records and in bytes: what bounds the memory that proving takes.
-const SHARE: (usize, usize) = (8192, 16 << 20);
 
 /// How a bundle came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,11 +94,7 @@ impl ReplicaStore {
             verified => verified?,
         };
         let mut records = Vec::new();
-        each_record(&connection, |record| {
-            records.push(record);
-            Ok(())
-        })?;
-        if records.len() as u64 != head.head().count || digest(&records).checksum() != head.head().digest {
+        if !proved_by(&connection, head.head(), |record| records.push(record.clone()))? {
             return Err(StoreError::Digest(head.head().version));
         }
         let takeaways = ledger::takeaways(&connection)?;
@@ -240,39 +233,14 @@ fn each_record(
     Ok(())
 }
 
-/// Whether the records stored are those `head` was signed for. They pass through memory in shares.
-fn proved_by(connection: &Connection, head: &Head) -> Result<bool, StoreError> {
-    let (mut share, mut bytes, mut count, mut total) = (Vec::new(), 0, 0_u64, ReplicaDigest::empty());
-    each_record(connection, |record| {
-        bytes += record.body.len();
-        share.push(record);
-        count += 1;
-        if share.len() >= SHARE.0 || bytes >= SHARE.1 {
-            total.combine(&digest(&share));
-            share.clear();
-            bytes = 0;
-        }
-        Ok(())
-    })?;
-    total.combine(&digest(&share));
-    Ok(count == head.count && total.checksum() == head.digest)
-}
-
-/// The digest of many records, each core summing a share: order does not matter to it.
-fn digest(records: &[Record]) -> ReplicaDigest {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = records.len().div_ceil(cores).max(1024);
-    std::thread::scope(|scope| {
-        let sums: Vec<_> = records
-            .chunks(share)
-            .map(|share| scope.spawn(|| share.iter().collect::<ReplicaDigest>()))
-            .collect();
-        sums.into_iter().fold(ReplicaDigest::empty(), |mut total, sum| {
-            match sum.join() {
-                Ok(sum) => total.combine(&sum),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-            total
+/// Whether the records stored are those `head` was signed for; `see` is shown each of them.
+fn proved_by(connection: &Connection, head: &Head, mut see: impl FnMut(&Record)) -> Result<bool, StoreError> {
+    let (count, digest) = summing::sum(|take| {
+        each_record(connection, |record| {
+            see(&record);
+            take(record);
+            Ok(())
         })
-    })
+    })?;
+    Ok(count == head.count && digest.checksum() == head.digest)
 }
