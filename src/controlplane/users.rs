@@ -113,8 +113,32 @@ fn keep_an_owner(transaction: &Transaction<'_>, organization: &str) -> Result<()
     })
 }
 
+impl UserRoles {
+    /// Whether `actor` may give these to who has the role `role` and those in `workspaces`; the role in the organization, if it
+    /// changes. Administrators may give any; a Workspace Owner may change those in that workspace only.
+    pub(super) fn may_be_given(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        role: OrganizationRole,
+        workspaces: &[WorkspaceGrant],
+    ) -> Result<Option<OrganizationRole>, Error> {
+        let role = self.organization_role.filter(|&wanted| wanted != role);
+        let touched =
+            self.workspace_roles.as_deref().map_or_else(Vec::new, |wanted| touched(workspaces, wanted));
+        // A call that names nothing to change is not for everybody either: its answer shows who has the roles.
+        if role.is_some() || touched.is_empty() {
+            actor.may(Operation::Administer, organization)?;
+        }
+        for workspace in touched {
+            actor.may(Operation::ManageWorkspaceRoles, Scope::workspace(organization, workspace))?;
+        }
+        Ok(role)
+    }
+}
+
 /// The workspaces in which roles change from `before` to `wanted`; where none does, those that are named.
-pub(super) fn touched<'a>(before: &'a [WorkspaceGrant], wanted: &'a [WorkspaceGrant]) -> Vec<&'a str> {
+fn touched<'a>(before: &'a [WorkspaceGrant], wanted: &'a [WorkspaceGrant]) -> Vec<&'a str> {
     let lost = before.iter().filter(|grant| !wanted.contains(grant));
     let won = wanted.iter().filter(|grant| !before.contains(grant));
     let mut touched: Vec<&str> = lost.chain(won).map(|grant| grant.workspace_id.as_str()).collect();
@@ -187,21 +211,13 @@ impl ControlPlane {
         actor.may(Operation::SeeOrganization, organization)?;
         self.store.write(|transaction| {
             let (before, _) = find(transaction, organization, id)?;
-            let role = roles.organization_role.filter(|&role| role != before.organization_role);
-            let wanted = roles.workspace_roles.as_deref();
-            let touched = wanted.map_or_else(Vec::new, |wanted| touched(&before.workspace_roles, wanted));
-            // A call that names nothing to change is not for everybody either: its answer shows the user.
-            if role.is_some() || touched.is_empty() {
-                actor.may(Operation::Administer, organization)?;
-            }
-            for workspace in touched {
-                actor.may(Operation::ManageWorkspaceRoles, Scope::workspace(organization, workspace))?;
-            }
+            let (role, workspaces) = (before.organization_role, &before.workspace_roles);
+            let role = roles.may_be_given(actor, organization, role, workspaces)?;
             if let Some(role) = role {
                 transaction.execute("UPDATE user SET role = ?2 WHERE id = ?1", params![id, role.as_str()])?;
                 keep_an_owner(transaction, organization)?;
             }
-            if let Some(wanted) = wanted {
+            if let Some(wanted) = &roles.workspace_roles {
                 workspace_roles::set(transaction, organization, Holder::User(id), wanted)?;
             }
             Ok(find(transaction, organization, id)?.0)

@@ -9,11 +9,11 @@ pub use members::{NewMembers, TeamMember};
 pub(super) use members::{inherited, leave_all};
 
 use super::ControlPlane;
-use super::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
+use super::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
 use super::error::Error;
 use super::organizations::{Name, check_description, check_name, taken};
 use super::page::Page;
-use super::users::{UserRoles, WorkspaceGrant, touched};
+use super::users::{UserRoles, WorkspaceGrant};
 use super::workspace_roles::{self, Holder};
 use crate::protocol::time::Time;
 
@@ -210,16 +210,9 @@ impl ControlPlane {
         actor.may(Operation::ReadOrganization, organization)?;
         self.store.write(|transaction| {
             let before = find(transaction, organization, id)?;
-            let role = roles.organization_role.filter(|&role| role != before.organization_role);
-            let wanted = roles.workspace_roles.as_deref();
-            let touched = wanted.map_or_else(Vec::new, |wanted| touched(&before.workspace_roles, wanted));
-            if role.is_some() || touched.is_empty() {
-                actor.may(Operation::Administer, organization)?;
-            }
-            for workspace in touched {
-                actor.may(Operation::ManageWorkspaceRoles, Scope::workspace(organization, workspace))?;
-            }
-            if let Some(wanted) = wanted {
+            let (role, workspaces) = (before.organization_role, &before.workspace_roles);
+            let role = roles.may_be_given(actor, organization, role, workspaces)?;
+            if let Some(wanted) = &roles.workspace_roles {
                 workspace_roles::set(transaction, organization, Holder::Team(id), wanted)?;
             }
             transaction.execute(
