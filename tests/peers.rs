@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "world/nodes.rs"]
+mod nodes;
 mod rig;
 mod world;
 
@@ -13,21 +15,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use halligan::dataplane::decide::{Now, Reason, RequestFacts, Target, decide};
-use halligan::dataplane::identity::Identity;
+use halligan::dataplane::decide::Reason;
 use halligan::dataplane::live::Live;
 use halligan::dataplane::peers::{Asked, Dialogue, MAX_REVOCATIONS, PeerFace, Revoked, authenticate};
-use halligan::dataplane::proof::{Nonces, Prover};
+use halligan::dataplane::proof::Prover;
 use halligan::dataplane::replication::Replication;
-use halligan::dataplane::revocation::{Order, Revocations};
+use halligan::dataplane::revocation::Revocations;
 use halligan::dataplane::snapshot::{Snapshot, Staleness};
 use halligan::dataplane::store::{Origin, ReplicaStore};
-use halligan::protocol::key::SigningKey;
-use halligan::protocol::record::{NodeRecord, Record, RecordKind};
+use halligan::protocol::record::Record;
 use halligan::protocol::time::Time;
+use nodes::{order, prover};
 use rig::node::Node;
 use rig::{Rig, curl, free_port, until};
-use world::{DEPLOYMENT, T0, World};
+use world::{T0, World};
 
 #[test]
 fn a_revocation_reaches_every_node_without_the_control_plane() {
@@ -180,33 +181,13 @@ fn peers_that_answer_nonsense_do_no_harm() {
     );
 }
 
-const FACTS: RequestFacts<'_> =
-    RequestFacts { deployment: Target::Id(DEPLOYMENT), method: "GET", uri: "/api/v2/dags", client: None };
-
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&[seed; 32])
-}
-
-fn prover(id: &str, seed: u8) -> Arc<Prover> {
-    let identity = Identity {
-        node_id: id.parse().unwrap(),
-        data_plane_id: World::data_plane(),
-        issuer: world::ISSUER.into(),
-    };
-    let nonces = Nonces::new(&mut rand_core::UnwrapErr(getrandom::SysRng));
-    Arc::new(Prover { identity, key: Arc::new(key(seed)), nonces })
-}
-
-fn node_record(id: &str, seed: u8, retired_at: Option<Time>) -> Record {
-    let record =
-        NodeRecord { id: id.parse().unwrap(), name: id.into(), key: key(seed).public().jwk(), retired_at };
-    Record::of(RecordKind::Node, id, &record)
-}
-
 /// Two tokens, two nodes, and one that was retired.
 fn records() -> Vec<Record> {
-    let nodes =
-        [node_record("nod_a", 51, None), node_record("nod_b", 52, None), node_record("nod_c", 53, Some(T0))];
+    let nodes = [
+        nodes::record("nod_a", 51, None),
+        nodes::record("nod_b", 52, None),
+        nodes::record("nod_c", 53, Some(T0)),
+    ];
     World::records(2).into_iter().chain(nodes).collect()
 }
 
@@ -243,9 +224,7 @@ impl Still {
     }
 
     fn reason(&self, token: usize) -> Reason {
-        let value = World::new().value(token);
-        let now = Now { wall: T0.plus(60), floor: T0 };
-        decide(Some(value.as_bytes()), &FACTS, &self.live.snapshot(), now).reason
+        nodes::reason(&self.live, token)
     }
 
     /// One round with a peer, through no network.
@@ -272,10 +251,6 @@ impl Still {
         }
         calls
     }
-}
-
-fn order(token: usize) -> Order {
-    Order { token: World::token_record(token).id, reason: "drill".into(), operator: "uid 0".into() }
 }
 
 #[test]

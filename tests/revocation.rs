@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "world/nodes.rs"]
+mod nodes;
 mod rig;
 mod world;
 
@@ -10,20 +12,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use halligan::dataplane::alarm::AlarmKind;
-use halligan::dataplane::decide::{Now, Reason, RequestFacts, Target, decide};
-use halligan::dataplane::identity::Identity;
+use halligan::dataplane::decide::Reason;
 use halligan::dataplane::live::Live;
-use halligan::dataplane::proof::{Nonces, Prover};
-use halligan::dataplane::revocation::{Order, Revocations, Taken};
+use halligan::dataplane::revocation::{Revocations, Taken};
 use halligan::dataplane::snapshot::{Replica, Snapshot, Staleness};
 use halligan::protocol::head::SignedHead;
-use halligan::protocol::key::SigningKey;
-use halligan::protocol::record::{NodeRecord, Record, RecordKind};
+use halligan::protocol::record::Record;
 use halligan::protocol::revocation::{Revocation, sign_revocation};
 use halligan::protocol::time::Time;
+use nodes::{key, order, prover, reason, record};
 use rig::Rig;
 use serde_json::Value;
-use world::{DEPLOYMENT, T0, World};
+use world::{T0, World};
 
 #[test]
 fn a_revocation_outlives_a_crash_right_after_it() {
@@ -69,29 +69,6 @@ fn a_revocation_outlives_a_crash_right_after_it() {
     }
 }
 
-const FACTS: RequestFacts<'_> =
-    RequestFacts { deployment: Target::Id(DEPLOYMENT), method: "GET", uri: "/api/v2/dags", client: None };
-
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&[seed; 32])
-}
-
-fn prover(id: &str, seed: u8) -> Arc<Prover> {
-    let identity = Identity {
-        node_id: id.parse().unwrap(),
-        data_plane_id: World::data_plane(),
-        issuer: world::ISSUER.into(),
-    };
-    let nonces = Nonces::new(&mut rand_core::UnwrapErr(getrandom::SysRng));
-    Arc::new(Prover { identity, key: Arc::new(key(seed)), nonces })
-}
-
-fn node(id: &str, seed: u8, retired_at: Option<Time>) -> Record {
-    let record =
-        NodeRecord { id: id.parse().unwrap(), name: id.into(), key: key(seed).public().jwk(), retired_at };
-    Record::of(RecordKind::Node, id, &record)
-}
-
 /// Two tokens, and these nodes.
 fn replica(nodes: &[Record]) -> Replica {
     let records: Vec<Record> = World::records(2).into_iter().chain(nodes.iter().cloned()).collect();
@@ -104,18 +81,8 @@ fn live(nodes: &[Record]) -> Arc<Live> {
     Arc::new(Live::new(Snapshot::build(replica(nodes), Staleness::default(), None), T0, T0))
 }
 
-fn reason(live: &Live, token: usize) -> Reason {
-    let value = World::new().value(token);
-    decide(Some(value.as_bytes()), &FACTS, &live.snapshot(), Now { wall: T0.plus(60), floor: T0 }).reason
-}
-
 fn open(directory: &Path, live: &Arc<Live>) -> Revocations {
     Revocations::open(&directory.join("revocations.db"), Arc::clone(live), prover("nod_a", 51)).unwrap()
-}
-
-fn order(token: usize) -> Order {
-    let token = World::token_record(token).id;
-    Order { token, reason: "drill".into(), operator: "uid 0".into() }
 }
 
 /// A revocation of token `token` that says to come from `node`, signed with the key of `seed`.
@@ -134,7 +101,7 @@ fn signed(node: &str, seed: u8, token: usize, iat: Time) -> String {
 #[test]
 fn what_another_node_signed_counts_and_nothing_else_does() {
     let directory = tempfile::tempdir().unwrap();
-    let live = live(&[node("nod_b", 52, None), node("nod_c", 53, Some(T0))]);
+    let live = live(&[record("nod_b", 52, None), record("nod_c", 53, Some(T0))]);
     let revocations = open(directory.path(), &live);
     let hostile = [
         signed("nod_b", 59, 0, T0), // a key nobody has
@@ -159,7 +126,7 @@ fn what_another_node_signed_counts_and_nothing_else_does() {
 #[test]
 fn a_revocation_is_proved_anew_at_every_start() {
     let directory = tempfile::tempdir().unwrap();
-    let nodes = [node("nod_b", 52, None)];
+    let nodes = [record("nod_b", 52, None)];
     let revocations = open(directory.path(), &live(&nodes));
     revocations.revoke(order(0), T0).unwrap();
     revocations.take([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
@@ -182,7 +149,7 @@ fn a_revocation_is_proved_anew_at_every_start() {
 #[test]
 fn what_was_revoked_is_in_force_with_the_replica_that_can_prove_it() {
     let directory = tempfile::tempdir().unwrap();
-    let nodes = [node("nod_b", 52, None)];
+    let nodes = [record("nod_b", 52, None)];
     open(directory.path(), &live(&nodes)).take([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
     // The replica was lost: nothing is known of the node that signed. Then it comes back.
     let bare = Arc::new(Live::new(Snapshot::absent(), T0, T0));
@@ -194,11 +161,11 @@ fn what_was_revoked_is_in_force_with_the_replica_that_can_prove_it() {
 #[test]
 fn a_node_retired_later_does_not_take_back_what_it_took_away() {
     let directory = tempfile::tempdir().unwrap();
-    let live = live(&[node("nod_b", 52, None)]);
+    let live = live(&[record("nod_b", 52, None)]);
     let revocations = open(directory.path(), &live);
     revocations.take([signed("nod_b", 52, 1, T0.plus(20)).as_str()], T0).unwrap();
     drop(revocations);
-    let retired = [node("nod_b", 52, Some(T0.plus(10)))];
+    let retired = [record("nod_b", 52, Some(T0.plus(10)))];
     live.replace(|previous| Snapshot::build(replica(&retired), Staleness::default(), Some(previous)));
     assert_eq!(reason(&live, 1), Reason::TokenRevoked);
     let again = self::live(&retired);
@@ -211,7 +178,7 @@ fn a_node_retired_later_does_not_take_back_what_it_took_away() {
 #[test]
 fn no_node_fills_the_others_disks() {
     let directory = tempfile::tempdir().unwrap();
-    let live = live(&[node("nod_b", 52, None)]);
+    let live = live(&[record("nod_b", 52, None)]);
     let revocations = open(directory.path(), &live);
     let connection = rusqlite::Connection::open(directory.path().join("revocations.db")).unwrap();
     connection

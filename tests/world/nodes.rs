@@ -1,0 +1,49 @@
+//! Nodes of the world: their keys, their records, and what each decides.
+
+#![allow(unreachable_pub, clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use halligan::dataplane::decide::{Now, Reason, RequestFacts, Target, decide};
+use halligan::dataplane::identity::Identity;
+use halligan::dataplane::live::Live;
+use halligan::dataplane::proof::{Nonces, Prover};
+use halligan::dataplane::revocation::Order;
+use halligan::protocol::key::SigningKey;
+use halligan::protocol::record::{NodeRecord, Record, RecordKind};
+use halligan::protocol::time::Time;
+
+use super::world::{DEPLOYMENT, ISSUER, T0, World};
+
+const FACTS: RequestFacts<'_> =
+    RequestFacts { deployment: Target::Id(DEPLOYMENT), method: "GET", uri: "/api/v2/dags", client: None };
+
+pub fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&[seed; 32])
+}
+
+/// The node `id` as it proves who it is.
+pub fn prover(id: &str, seed: u8) -> Arc<Prover> {
+    let identity =
+        Identity { node_id: id.parse().unwrap(), data_plane_id: World::data_plane(), issuer: ISSUER.into() };
+    let nonces = Nonces::new(&mut rand_core::UnwrapErr(getrandom::SysRng));
+    Arc::new(Prover { identity, key: Arc::new(key(seed)), nonces })
+}
+
+/// The node `id` as a replica lists it.
+pub fn record(id: &str, seed: u8, retired_at: Option<Time>) -> Record {
+    let record =
+        NodeRecord { id: id.parse().unwrap(), name: id.into(), key: key(seed).public().jwk(), retired_at };
+    Record::of(RecordKind::Node, id, &record)
+}
+
+/// What a node decides about a token of the world, a minute after it began.
+pub fn reason(live: &Live, token: usize) -> Reason {
+    let value = World::new().value(token);
+    decide(Some(value.as_bytes()), &FACTS, &live.snapshot(), Now { wall: T0.plus(60), floor: T0 }).reason
+}
+
+/// An operator's order to revoke a token of the world.
+pub fn order(token: usize) -> Order {
+    Order { token: World::token_record(token).id, reason: "drill".into(), operator: "uid 0".into() }
+}
