@@ -22,10 +22,10 @@ use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 use crate::protocol::token::{DagTarget, RoleClaim, TokenRecord};
 
+pub use super::staleness::Staleness;
+
 /// Fewer records than this are not worth another thread.
 const SHARE: usize = 1024;
-
-pub use super::staleness::Staleness;
 
 /// A replica whose signatures and digest have been proved.
 #[derive(Clone, Debug)]
@@ -280,10 +280,12 @@ fn grants(records: &[Record], roles: &Roles) -> Grants {
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut grants = Grants::with_capacity_and_hasher(records.len(), RandomState::default());
+    let mut shares = records.chunks(records.len().div_ceil(cores).max(SHARE));
+    let own = shares.next().unwrap_or_default();
     std::thread::scope(|scope| {
-        let shares = records.chunks(records.len().div_ceil(cores).max(SHARE));
-        let shares: Vec<_> = shares.map(|share| scope.spawn(move || read(share))).collect();
-        for share in shares {
+        let others: Vec<_> = shares.map(|share| scope.spawn(move || read(share))).collect();
+        grants.extend(read(own));
+        for share in others {
             match share.join() {
                 Ok(share) => grants.extend(share),
                 Err(panic) => std::panic::resume_unwind(panic),
