@@ -108,7 +108,8 @@ impl ControlPlane {
                 return Err(Error::invalid("tags", detail));
             }
             transaction.execute(
-                "INSERT OR REPLACE INTO dag_tags VALUES (?1, ?2, ?3, ?4)",
+                "INSERT OR REPLACE INTO dag_tags (deployment, tags, updated_at, updated_by)
+                 VALUES (?1, ?2, ?3, ?4)",
                 params![deployment, text, self.now().unix(), actor.id],
             )?;
             publish::put(transaction, &found.data_plane_id, &[record])?;

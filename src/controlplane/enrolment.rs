@@ -116,7 +116,8 @@ impl ControlPlane {
                 .optional()?;
             known.ok_or(Error::NotFound("data plane"))?;
             let row = params![hash.as_slice(), data_plane, expires_at.unix()];
-            transaction.execute("INSERT INTO enrolment VALUES (?1, ?2, ?3, NULL)", row)?;
+            let insert = "INSERT INTO enrolment (hash, data_plane, expires_at) VALUES (?1, ?2, ?3)";
+            transaction.execute(insert, row)?;
             Ok(())
         })?;
         Ok(EnrolmentToken { enrolment_token: token, expires_at })

@@ -117,7 +117,10 @@ impl ControlPlane {
                     tracing::warn!(node, sequence, kind, what, "a node's log has a fault");
                     let row = params![node, log.branch, sequence, kind, what, now.unix()];
                     transaction
-                        .prepare_cached("INSERT OR IGNORE INTO log_fault VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                        .prepare_cached(
+                            "INSERT OR IGNORE INTO log_fault (node, branch, sequence, kind, what, noted_at)
+                             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                        )?
                         .execute(row)?;
                 }
                 let row = params![
@@ -133,7 +136,11 @@ impl ControlPlane {
                     now.unix()
                 ];
                 transaction
-                    .prepare_cached("INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
+                    .prepare_cached(
+                        "INSERT INTO event
+                             (node, branch, sequence, hash, time, kind, decision, token, line, received_at)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                    )?
                     .execute(row)?;
                 (log.sequence, log.hash) = (sequence, hash);
                 if let Some(recorded) = use_of(line).filter(|_| read.is_some()) {
@@ -141,7 +148,9 @@ impl ControlPlane {
                 }
             }
             let row = params![node, log.branch, log.sequence, log.hash];
-            transaction.execute("INSERT OR REPLACE INTO node_log VALUES (?1, ?2, ?3, ?4)", row)?;
+            let insert =
+                "INSERT OR REPLACE INTO node_log (node, branch, sequence, hash) VALUES (?1, ?2, ?3, ?4)";
+            transaction.execute(insert, row)?;
             outages::close(transaction, node, log.sequence, now)?;
             Ok(Position { sequence: log.sequence, hash: log.hash })
         })
@@ -167,7 +176,7 @@ impl ControlPlane {
         }
         let first = transaction
             .prepare_cached(
-                "INSERT INTO token_use VALUES (?1, ?2, ?2, 1) ON CONFLICT DO UPDATE SET
+                "INSERT INTO token_use (token, first_at, last_at, uses) VALUES (?1, ?2, ?2, 1) ON CONFLICT DO UPDATE SET
                      first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at), uses = uses + 1
                  RETURNING uses",
             )?

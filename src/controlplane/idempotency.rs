@@ -70,7 +70,10 @@ impl IdempotencyKey {
     ) -> Result<(), Error> {
         transaction.execute("DELETE FROM idempotency WHERE at <= ?1", [now.plus(-KEPT).unix()])?;
         let row = params![actor, self.key, self.fingerprint, made.token, made.generation, now.unix()];
-        transaction.execute("INSERT INTO idempotency VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row)?;
+        transaction.execute(
+            "INSERT INTO idempotency (actor, key, fingerprint, token, generation, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            row,
+        )?;
         Ok(())
     }
 }

@@ -156,7 +156,10 @@ impl ControlPlane {
                 now.unix()
             ];
             transaction.execute(
-                "INSERT INTO outage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL) ON CONFLICT (node, id) DO UPDATE SET
+                "INSERT INTO outage
+                     (node, id, data_plane, began_at, ended_at, statement, last_sequence, reported_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                 ON CONFLICT (node, id) DO UPDATE SET
                      ended_at = excluded.ended_at, statement = excluded.statement, last_sequence = excluded.last_sequence
                  WHERE excluded.ended_at >= ended_at",
                 row,

@@ -46,15 +46,14 @@ pub(super) fn change(
         if let Some(record) = after {
             digest.add(&record);
             count += 1;
-            transaction.prepare_cached("INSERT INTO record VALUES (?1, ?2, ?3, ?4)")?.execute(params![
-                data_plane,
-                kind.as_str(),
-                key,
-                &*record.body
-            ])?;
+            transaction
+                .prepare_cached("INSERT INTO record (data_plane, kind, key, body) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![data_plane, kind.as_str(), key, &*record.body])?;
         }
         transaction
-            .prepare_cached("INSERT OR REPLACE INTO change VALUES (?1, ?2, ?3, ?4)")?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO change (data_plane, version, kind, key) VALUES (?1, ?2, ?3, ?4)",
+            )?
             .execute(params![data_plane, version + 1, kind.as_str(), key])?;
     }
     if any {

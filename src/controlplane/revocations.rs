@@ -62,8 +62,9 @@ impl ControlPlane {
                         from,
                         now.unix()
                     ];
-                    let insert =
-                        "INSERT INTO local_revocation VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+                    let insert = "INSERT INTO local_revocation
+                             (node, token, data_plane, revoked_at, operator, reason, text, outcome, received_from, received_at)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
                     transaction.execute(insert, row)?;
                     if outcome == Outcome::Revoked {
                         tracing::warn!(

@@ -19,7 +19,8 @@ impl ControlPlane {
         let named = Named { id: self.new_id("wsp_"), name: name.into(), created_at: self.now() };
         self.store.write(|transaction| {
             let row = params![named.id, organization, name, named.created_at.unix()];
-            transaction.execute("INSERT INTO workspace VALUES (?1, ?2, ?3, ?4)", row).map_err(taken)?;
+            let insert = "INSERT INTO workspace (id, organization, name, created_at) VALUES (?1, ?2, ?3, ?4)";
+            transaction.execute(insert, row).map_err(taken)?;
             Ok(())
         })?;
         Ok(named)

@@ -115,7 +115,8 @@ fn insert_version(
     let text = body.to_body();
     role.digest = RoleDigest::of(&text);
     transaction.execute(
-        "INSERT INTO role_version VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO role_version (role, organization, name, version, body, created_at, created_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![role.id, organization, role.name, role.version, text, now, actor.id],
     )?;
     transaction.execute("UPDATE role SET version = ?2 WHERE id = ?1", params![role.id, role.version])?;
@@ -180,7 +181,9 @@ impl ControlPlane {
         self.store.write(|transaction| {
             transaction
                 .execute(
-                    "INSERT INTO role VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?7, ?8, NULL)",
+                    "INSERT INTO role
+                         (id, organization, name, description, scope, version, workspaces, created_at, created_by, updated_at, updated_by)
+                     VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?7, ?8)",
                     params![
                         role.id,
                         organization,

@@ -311,7 +311,11 @@ impl Grant {
         now: i64,
     ) -> Result<(), Error> {
         transaction
-            .prepare_cached("INSERT OR REPLACE INTO token_role VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO token_role
+                     (token, entity_type, entity, deployment, role, role_version, granted_at, granted_by)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
             .execute(params![
                 token,
                 self.entity_type.as_str(),

@@ -238,7 +238,11 @@ impl Glass {
             broken.until.unix(),
             broken.until.since(broken.broken_at)
         ];
-        connection.execute("INSERT OR REPLACE INTO broken VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL)", row)?;
+        connection.execute(
+            "INSERT OR REPLACE INTO broken (deployment, operator, reason, broken_at, until, left)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            row,
+        )?;
         self.live.change_local(|local| {
             local.broken.insert(deployment.clone(), broken.clone());
         });

@@ -63,7 +63,11 @@ impl Entries {
             return Ok(());
         }
         let row = params![kind, &*record.key, proved, generation.max(highest), revoked || dead];
-        ledger.prepare_cached("INSERT OR REPLACE INTO ledger VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(row)?;
+        ledger
+            .prepare_cached(
+                "INSERT OR REPLACE INTO ledger (kind, key, proved, generation, revoked) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(row)?;
         Ok(())
     }
 }
