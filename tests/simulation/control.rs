@@ -17,6 +17,7 @@ use halligan::protocol::reconciliation::Outcome;
 use halligan::protocol::time::Time;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 pub const ISSUER: &str = "https://control.example";
@@ -28,6 +29,8 @@ pub struct Control {
     seed: u64,
     starts: u64,
     plane: Option<ControlPlane>,
+    /// What the oracle looks at after every step.
+    database: Connection,
     owner: Actor,
     pub organization: String,
     pub data_plane: String,
@@ -57,6 +60,7 @@ impl Control {
             seed,
             starts: 0,
             plane: Some(plane),
+            database: Connection::open(directory.join("control.db")).unwrap(),
             owner,
             organization,
             data_plane,
@@ -132,8 +136,10 @@ impl Control {
 
     /// The version of the replica.
     pub fn version(&self) -> Option<u64> {
-        let plane = self.plane.as_ref()?;
-        Some(plane.show_data_plane(&self.owner, &self.organization, &self.data_plane).unwrap().version)
+        self.plane.as_ref()?;
+        let mut statement =
+            self.database.prepare_cached("SELECT version FROM data_plane WHERE id = ?1").unwrap();
+        Some(statement.query_row([&self.data_plane], |row| row.get(0)).unwrap())
     }
 
     /// What a host that holds these versions is answered.
@@ -166,9 +172,8 @@ impl Control {
 
     /// The uses it knows of at a node: their events' ids, as often as they stand there.
     pub fn uses(&self, node: &str) -> Vec<String> {
-        let connection = rusqlite::Connection::open(self.directory.join("control.db")).unwrap();
-        let mut statement =
-            connection.prepare("SELECT line FROM event WHERE node = ?1 AND decision = 'allow'").unwrap();
+        let query = "SELECT line FROM event WHERE node = ?1 AND decision = 'allow'";
+        let mut statement = self.database.prepare_cached(query).unwrap();
         let lines = statement.query_map([node], |row| row.get::<_, String>(0)).unwrap();
         lines
             .map(|line| {
