@@ -99,6 +99,16 @@ fn signed(node: &str, seed: u8, token: usize, iat: Time) -> String {
 }
 
 #[test]
+fn what_a_newer_build_has_written_is_not_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, live) = (directory.path().join("revocations.db"), live(&[]));
+    drop(open(directory.path(), &live));
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
+    let refused = Revocations::open(&path, live, prover("nod_a", 51)).err().unwrap();
+    assert!(refused.to_string().contains("the revocations' database has schema 9"), "{refused}");
+}
+
+#[test]
 fn what_another_node_signed_counts_and_nothing_else_does() {
     let directory = tempfile::tempdir().unwrap();
     let live = live(&[record("nod_b", 52, None), record("nod_c", 53, Some(T0))]);

@@ -29,6 +29,7 @@ pub mod reload;
 pub mod replication;
 pub mod revocation;
 pub mod routes;
+pub mod schema;
 pub mod signatures;
 pub mod snapshot;
 pub mod staleness;

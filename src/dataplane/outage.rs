@@ -10,17 +10,19 @@ use super::audit::{AuditError, events, extent};
 use super::live::Live;
 use super::proof::Prover;
 use super::revocation::{LedgerError, Revocations};
+use super::schema::{self, Newer};
 use crate::protocol::event::{Connectivity, Event, EventKind};
 use crate::protocol::outage::{End, Ended, MergedRevocation, Opening, OutageState, Report, Use};
 use crate::protocol::reconciliation::{AlarmNote, MAX_LINES, OutageStatement};
 use crate::protocol::time::Time;
 
-const SCHEMA: &str = "
+/// What has shipped is never edited.
+const MIGRATIONS: [&str; 1] = ["
 -- `ended_at` is NULL while it lasts; `reported_at` while the control plane has not been told.
 CREATE TABLE outage (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, began_at INTEGER NOT NULL, ended_at INTEGER,
     last_contact_at INTEGER, cause TEXT NOT NULL, first_sequence INTEGER NOT NULL, last_sequence INTEGER NOT NULL,
     alarms TEXT NOT NULL, reported_at INTEGER) STRICT;
-";
+"];
 
 /// Outages that are remembered.
 const REMEMBERED: u64 = 1000;
@@ -31,6 +33,9 @@ pub enum OutageError {
     /// The database can't be used.
     #[error("the outages' database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
+    /// A newer build has written it.
+    #[error("the outages' database {0}")]
+    Newer(#[from] Newer),
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -294,13 +299,7 @@ fn use_of(line: &str, statement: &OutageStatement) -> Option<Use> {
 }
 
 fn begin(path: &Path) -> Result<Connection, OutageError> {
-    let connection = Connection::open(path)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version == 0 {
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = 1; COMMIT;"))?;
-    }
-    Ok(connection)
+    Ok(schema::open(path, &MIGRATIONS)??)
 }
 
 fn open_one(connection: &Connection) -> Result<Option<Kept>, OutageError> {

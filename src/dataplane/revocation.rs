@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::alarm::AlarmKind;
 use super::live::Live;
 use super::proof::Prover;
+use super::schema::{self, Newer};
 use super::snapshot::Local;
 use crate::protocol::id::{NodeId, TokenId};
 use crate::protocol::reconciliation::{Outcome, RevocationAnswer};
@@ -29,12 +30,13 @@ use crate::protocol::time::Time;
 /// fills no other node's disk.
 pub const MAX_OF_NODE: u64 = 10_000;
 
-const SCHEMA: &str = "
+/// What has shipped is never edited.
+const MIGRATIONS: [&str; 1] = ["
 CREATE TABLE log (id TEXT NOT NULL) STRICT;
 -- `answer` is what the control plane said became of it; NULL while it has not been told.
 CREATE TABLE revocation (number INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, token TEXT NOT NULL, text TEXT NOT NULL UNIQUE,
     taken_at INTEGER NOT NULL, answer TEXT, UNIQUE (node, token)) STRICT;
-";
+"];
 
 /// Why a revocation could not be made or taken.
 #[derive(Debug, Error)]
@@ -42,6 +44,9 @@ pub enum LedgerError {
     /// The database can't be used.
     #[error("the revocations' database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
+    /// A newer build has written it.
+    #[error("the revocations' database {0}")]
+    Newer(#[from] Newer),
     /// It is not believed.
     #[error(transparent)]
     Revocation(#[from] RevocationError),
@@ -128,17 +133,10 @@ pub struct Revocations {
 impl Revocations {
     /// Opens the database at `path`, or makes it; proves what is in it, and puts it in force.
     pub fn open(path: &Path, live: Arc<Live>, prover: Arc<Prover>) -> Result<Self, LedgerError> {
-        let mut connection = Connection::open(path)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if version == 0 {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(SCHEMA)?;
-            transaction.execute("INSERT INTO log VALUES (?1)", [prover.nonces.next()])?;
-            transaction.pragma_update(None, "user_version", 1)?;
-            transaction.commit()?;
-        }
+        let connection = schema::open(path, &MIGRATIONS)??;
+        // A database that was just made gets its name.
+        let name = "INSERT INTO log SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM log)";
+        connection.execute(name, [prover.nonces.next()])?;
         let id = connection.query_row("SELECT id FROM log", [], |row| row.get(0))?;
         let own = NodeRecord {
             id: prover.identity.node_id.clone(),

@@ -53,7 +53,7 @@ pub(super) fn open_replica(
         }
         // A disk that is full or can't be reached is no reason to give the replica up.
         Err(StoreError::Database(error)) if !damaged(&error) => Err(StoreError::Database(error).into()),
-        Err(newer @ StoreError::Schema(_)) => Err(newer.into()),
+        Err(newer @ StoreError::Newer(_)) => Err(newer.into()),
         Err(error) => {
             let aside = set_aside(path, now)?;
             let what = format!("{error}: the replica was moved to {}", aside.display());

@@ -20,19 +20,21 @@ pub use outage::{Hysteresis, Reach};
 
 use super::decide::Now;
 use super::live::Live;
+use super::schema::{self, Newer};
 use super::snapshot::{Deployment, Local, Snapshot};
 use crate::protocol::glass::{GlassMode, GlassState};
 use crate::protocol::id::DeploymentId;
 use crate::protocol::revocation::{RevocationError, check_reason};
 use crate::protocol::time::Time;
 
-const SCHEMA: &str = "
+/// What has shipped is never edited.
+const MIGRATIONS: [&str; 1] = ["
 -- A row stays until its end is in the audit log. `left` is how many seconds it may still last, however the clock is set.
 CREATE TABLE broken (deployment TEXT PRIMARY KEY, operator TEXT NOT NULL, reason TEXT NOT NULL, broken_at INTEGER NOT NULL,
     until INTEGER NOT NULL, left INTEGER NOT NULL, sealed_by TEXT) STRICT;
 -- How the control plane was judged last.
 CREATE TABLE judged (id INTEGER PRIMARY KEY CHECK (id = 1), outage INTEGER NOT NULL) STRICT;
-";
+"];
 
 /// Why glass can't be broken or sealed.
 #[derive(Debug, Error)]
@@ -40,6 +42,9 @@ pub enum GlassError {
     /// The database can't be used.
     #[error("the glass database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
+    /// A newer build has written it.
+    #[error("the glass database {0}")]
+    Newer(#[from] Newer),
     /// The replica holds no such deployment.
     #[error("this node's replica holds no deployment {0}")]
     Unknown(String),
@@ -172,16 +177,7 @@ impl Glass {
     /// Opens the database at `path`, or makes it, and puts in force what is broken still. Glass is broken for at most
     /// `longest` seconds.
     pub fn open(path: &Path, live: Arc<Live>, longest: i64, now: Now) -> Result<Self, GlassError> {
-        let mut connection = Connection::open(path)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if version == 0 {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "user_version", 1)?;
-            transaction.commit()?;
-        }
+        let connection = schema::open(path, &MIGRATIONS)??;
         // However the clock was set while the daemon was down: nothing lasts longer than it had left.
         let effective = now.effective().unix();
         connection.execute(
@@ -390,6 +386,15 @@ mod tests {
         assert_eq!(glass.ended(at(500), 0).unwrap(), ended);
         glass.forget(&ended[0]).unwrap();
         assert_eq!(glass.ended(at(500), 0).unwrap(), []);
+    }
+
+    #[test]
+    fn what_a_newer_build_has_written_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("glass.db");
+        drop(Glass::open(&path, live(), 3600, at(0)).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
+        assert!(matches!(Glass::open(&path, live(), 3600, at(0)), Err(GlassError::Newer(Newer(9)))));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::dataplane::alarm::AlarmKind;
+use crate::dataplane::schema::Newer;
 use crate::protocol::bundle::BundleError;
 use crate::protocol::head::HeadError;
 use crate::protocol::keyset::KeysetError;
@@ -16,10 +17,8 @@ pub enum StoreError {
     #[error("the replica database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
     /// A newer build has written the database.
-    #[error(
-        "the replica database has schema {0}, which this build does not know; start the newer build again"
-    )]
-    Schema(usize),
+    #[error("the replica database {0}")]
+    Newer(#[from] Newer),
     /// The bundle can't be read.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -102,7 +101,7 @@ impl StoreError {
     #[must_use]
     pub fn alarm(&self) -> Option<AlarmKind> {
         match self {
-            Self::Database(_) | Self::Schema(_) | Self::Base { .. } | Self::Write(_) => None,
+            Self::Database(_) | Self::Newer(_) | Self::Base { .. } | Self::Write(_) => None,
             Self::Rollback { .. } => Some(AlarmKind::Rollback),
             Self::Fork(_) => Some(AlarmKind::Fork),
             Self::Frozen(_) => Some(AlarmKind::Frozen),

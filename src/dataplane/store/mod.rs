@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use serde::Serialize;
 
+use super::schema;
 use super::snapshot::Replica;
 use crate::protocol::bundle::{Change, write_bundle};
 use crate::protocol::head::{Head, HeadError, SignedHead};
@@ -63,19 +64,7 @@ pub struct ReplicaStore {
 impl ReplicaStore {
     /// Opens the database at `path`, making or migrating it, for the data plane `audience` under the pinned roots.
     pub fn open(path: &Path, audience: DataPlaneId, pinned: RootSet) -> Result<Self, StoreError> {
-        let mut connection = Connection::open(path)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if version > MIGRATIONS.len() {
-            return Err(StoreError::Schema(version));
-        }
-        for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-            transaction.execute_batch(migration)?;
-            transaction.pragma_update(None, "user_version", number + 1)?;
-            transaction.commit()?;
-        }
+        let connection = schema::open(path, &MIGRATIONS)??;
         Ok(Self { connection, path: path.into(), audience, pinned, chain: Chain::default() })
     }
 
