@@ -134,10 +134,16 @@ impl Revocations {
     /// Opens the database at `path`, or makes it; proves what is in it, and puts it in force.
     pub fn open(path: &Path, live: Arc<Live>, prover: Arc<Prover>) -> Result<Self, LedgerError> {
         let connection = schema::open(path, &MIGRATIONS)??;
-        // A database that was just made gets its name.
-        let name = "INSERT INTO log SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM log)";
-        connection.execute(name, [prover.nonces.next()])?;
-        let id = connection.query_row("SELECT id FROM log", [], |row| row.get(0))?;
+        let id: Option<String> =
+            connection.query_row("SELECT id FROM log", [], |row| row.get(0)).optional()?;
+        let id = if let Some(id) = id {
+            id
+        } else {
+            // It was just made, and gets its name.
+            let id = prover.nonces.next();
+            connection.execute("INSERT INTO log VALUES (?1)", [&id])?;
+            id
+        };
         let own = NodeRecord {
             id: prover.identity.node_id.clone(),
             name: String::new(),

@@ -97,7 +97,8 @@ impl ReplicaStore {
         if (held.digest, held.count) != (offered.digest, offered.count) {
             for text in [have.as_str(), signed.as_str()] {
                 let row = params![offered.version, text, now.unix()];
-                self.connection.execute("INSERT OR IGNORE INTO fork VALUES (?1, ?2, ?3)", row)?;
+                let insert = "INSERT OR IGNORE INTO fork (version, text, seen) VALUES (?1, ?2, ?3)";
+                self.connection.execute(insert, row)?;
             }
             return Err(StoreError::Fork(offered.version));
         }
