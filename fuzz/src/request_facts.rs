@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use halligan::dataplane::bearer;
 use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
-use halligan::dataplane::http::Original;
+use halligan::dataplane::fields::Fields as _;
+use halligan::dataplane::http::{Original, Question, Reading, Room};
 use halligan::dataplane::routes::{CanonicalPath, RouteMap};
 use halligan::dataplane::snapshot::Snapshot;
 use halligan::protocol::permission::deployment_admin;
@@ -27,23 +28,26 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| WORLD.snapshot(World::rec
 static TOKEN: LazyLock<String> = LazyLock::new(|| WORLD.value(0));
 
 /// Only a trusted peer tells, and in one way: each fact stands once, in one family. What is then allowed has a canonical
-/// path, a route, a permission that the role has, and the one token there is.
+/// path, a route, a permission that the role has, and the one token there is. On the fast path it is told the same.
 pub fn check(data: &[u8]) -> bool {
-    let Some(request) = request(data) else { return false };
+    let (request, mut room) = (request(data), Room::default());
+    if let Reading::Question(question) = Question::read(data, &mut room) {
+        let Some(request) = &request else { panic!("a question that is no request") };
+        same(&question, request);
+    }
+    let Some(request) = request else { return false };
     let headers = &request.headers;
     assert!(Original::read(headers, STRANGER, &*TRUSTED).is_err(), "a stranger tells");
     assert!(Original::behind(0, &request, STRANGER, &*TRUSTED).is_err(), "a stranger tells");
     let told = Original::read(headers, PROXY, &*TRUSTED).ok().inspect(|original| once(headers, original));
     let asked = request.uri.path().starts_with(ENVOY).then(|| behind(&request)).flatten();
-    let by_host = told
-        .as_ref()
-        .is_some_and(|told| decided(headers, told, Target::Host(told.host.as_deref().unwrap_or(""))));
+    let by_host = told.as_ref().is_some_and(|told| decided(headers, told, Target::Host(&told.host_name())));
     let by_id = told.iter().chain(&asked).any(|told| decided(headers, told, Target::Id(DEPLOYMENT)));
     by_host || by_id
 }
 
 fn request(data: &[u8]) -> Option<Parts> {
-    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut read = httparse::Request::new(&mut headers);
     if !read.parse(data).ok()?.is_complete() {
         return None;
@@ -53,6 +57,21 @@ fn request(data: &[u8]) -> Option<Parts> {
         request = request.header(header.name, header.value);
     }
     Some(request.body(()).ok()?.into_parts().0)
+}
+
+/// Compares what is read where the bytes lie with what is read from a request taken apart.
+fn same(question: &Question<'_, '_>, request: &Parts) {
+    let path = question.deployment.map_or("/v1/authorize".to_owned(), |id| format!("/v1/authorize/{id}"));
+    assert_eq!((request.uri.to_string(), request.method.as_str()), (path, Question::METHOD));
+    assert!(
+        !request.headers.contains_key("content-length") && !request.headers.contains_key("transfer-encoding")
+    );
+    assert_eq!(bearer::of(question.fields), bearer::of(&request.headers));
+    assert_eq!(question.fields.only("traceparent"), request.headers.only("traceparent"));
+    for peer in [PROXY, STRANGER] {
+        let read = Original::read(question.fields, peer, &*TRUSTED);
+        assert_eq!(read, Original::read(&request.headers, peer, &*TRUSTED));
+    }
 }
 
 /// Compares what was read with the headers, by counting.
@@ -82,8 +101,9 @@ fn once(headers: &HeaderMap, original: &Original<'_>) {
     }
     let name = [format!("{family}host"), "host".into()].into_iter().find(|name| count(name) > 0);
     assert_eq!(original.host.is_some(), name.is_some());
-    if let (Some(host), Some(name)) = (&original.host, name) {
-        let sent = stands[name.as_str()][0].to_ascii_lowercase();
+    if let (Some(host), Some(name)) = (original.host, name) {
+        assert_eq!(host.as_bytes(), stands[name.as_str()][0]);
+        let (host, sent) = (original.host_name(), host.to_ascii_lowercase().into_bytes());
         assert!(sent.starts_with(host.as_bytes()));
         let port = &sent[host.len()..];
         assert!(port.is_empty() || port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit), "{port:?}");

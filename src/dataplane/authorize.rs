@@ -51,6 +51,8 @@ pub struct Verdict {
     pub decision: Decision,
     /// The id of its event.
     pub event: EventId,
+    /// When it was asked for.
+    pub time: Time,
 }
 
 impl Authorizer {
@@ -71,7 +73,7 @@ impl Authorizer {
         }
         self.metrics.decided(decision.reason, started.elapsed());
         trace.decided(&decision, &event);
-        Verdict { decision, event }
+        Verdict { decision, event, time: wall }
     }
 
     /// Walks the way of a request with a token nobody issued, and leaves no trace. False: it was let through.

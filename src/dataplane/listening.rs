@@ -10,6 +10,50 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+/// Tells a connection that the daemon stops. A connection is polled for every request: what is asked each time is a number,
+/// and the list of those who are to be woken, which all threads share, once.
+pub struct Stop {
+    number: watch::Receiver<()>,
+    told: Pin<Box<dyn Future<Output = ()> + Send>>,
+    listed: Option<Waker>,
+}
+
+impl Stop {
+    /// What tells when `stopped` does.
+    #[must_use]
+    pub fn new(mut stopped: watch::Receiver<()>) -> Self {
+        let number = stopped.clone();
+        // An error means that whoever tells is gone.
+        let told = Box::pin(async move { drop(stopped.changed().await) });
+        Self { number, told, listed: None }
+    }
+
+    /// Whether it was told.
+    #[must_use]
+    pub fn came(&self) -> bool {
+        self.number.has_changed().unwrap_or(true)
+    }
+
+    /// What comes of `future`, unless it was told to stop before.
+    pub async fn or<F: Future>(&mut self, mut future: Pin<&mut F>) -> Option<F::Output> {
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            let waker = context.waker();
+            if self.came() {
+                return Poll::Ready(None);
+            }
+            if self.listed.as_ref().is_some_and(|listed| listed.will_wake(waker)) {
+                return Poll::Pending;
+            }
+            self.listed = Some(waker.clone());
+            self.told.as_mut().poll(context).map(|()| None)
+        })
+        .await
+    }
+}
+
 /// Serves a connection to its end. When it is told to stop, it may still ask for as long as `farewell`; then `wind_down`
 /// ends it behind the request that is being answered.
 pub async fn until_stopped<C>(
@@ -17,13 +61,13 @@ pub async fn until_stopped<C>(
     wind_down: fn(Pin<&mut C>),
     farewell: Duration,
     peer: IpAddr,
-    mut stopped: watch::Receiver<()>,
+    mut stop: Stop,
 ) where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = std::pin::pin!(connection);
     let served = async {
-        if let Some(ended) = while_going_on(connection.as_mut(), &mut stopped).await {
+        if let Some(ended) = stop.or(connection.as_mut()).await {
             return ended;
         }
         if let Ok(ended) = tokio::time::timeout(farewell, connection.as_mut()).await {
@@ -35,30 +79,6 @@ pub async fn until_stopped<C>(
     if let Err(error) = served.await {
         tracing::debug!(%error, %peer, "a connection broke");
     }
-}
-
-/// Serves a connection to its end, or until it is told to stop. A connection is polled for every request: what is asked each
-/// time is a number, and the list of those who are to be woken, which all threads share, once.
-async fn while_going_on<C: Future>(
-    mut connection: Pin<&mut C>,
-    stopped: &mut watch::Receiver<()>,
-) -> Option<C::Output> {
-    let number = stopped.clone();
-    let mut told = std::pin::pin!(stopped.changed());
-    let mut listed: Option<Waker> = None;
-    std::future::poll_fn(|context| {
-        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-            return Poll::Ready(Some(ended));
-        }
-        let waker = context.waker();
-        if listed.as_ref().is_some_and(|listed| listed.will_wake(waker)) {
-            // An error means that whoever tells is gone.
-            return if number.has_changed().unwrap_or(true) { Poll::Ready(None) } else { Poll::Pending };
-        }
-        listed = Some(waker.clone());
-        told.as_mut().poll(context).map(|_| None)
-    })
-    .await
 }
 
 /// Accepts connections and has `serve` serve them; at most `limit` at a time, more wait in the kernel's queue. When it

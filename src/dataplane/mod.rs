@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod decide;
 #[cfg(feature = "grpc")]
 pub mod ext_authz;
+pub mod fields;
 pub mod gateway;
 pub mod glass;
 pub mod http;

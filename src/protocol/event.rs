@@ -40,10 +40,12 @@ impl EventId {
     /// Event `number` of the start `boot`.
     #[must_use]
     pub fn new(boot: u64, number: u64) -> Self {
-        use std::fmt::Write as _;
         let mut text = ArrayString::new();
-        // Two numbers of 64 bits fit.
-        let _ = write!(text, "evt_{boot}-{number}");
+        let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
+        for part in ["evt_", first.format(boot), "-", second.format(number)] {
+            // Two numbers of 64 bits fit.
+            let _ = text.try_push_str(part);
+        }
         Self(text)
     }
 }
@@ -242,14 +244,16 @@ impl<'a> Draft<'a> {
             members.role(role);
         }
         members.words(",\"deployment\":", self.deployment.map(DeploymentId::as_str));
-        members.text(",\"method\":", self.method);
-        members.text(",\"route\":", self.route);
-        members.text(",\"path\":", self.path);
+        members.texts(",\"method\":", self.method);
+        members.texts(",\"route\":", self.route);
+        members.texts(",\"path\":", self.path);
         members.words(",\"permission\":", self.permission);
-        members.text(",\"client\":", self.client);
+        if let Some(client) = self.client {
+            members.json(",\"client\":", client);
+        }
         members.words(",\"glass\":", self.glass);
-        members.text(",\"operator\":", self.operator);
-        members.text(",\"because\":", self.because);
+        members.texts(",\"operator\":", self.operator);
+        members.texts(",\"because\":", self.because);
         if let Some(until) = self.until {
             members.number(",\"until\":", until.unix());
         }
@@ -284,27 +288,36 @@ impl Members<'_> {
     }
 
     fn number(&mut self, name: &str, value: i64) {
-        self.0.extend_from_slice(name.as_bytes());
-        // A number can't fail to be written to memory.
-        let _ = serde_json::to_writer(&mut *self.0, &value);
+        self.json(name, value);
     }
 
     /// What may hold anything.
-    fn text(&mut self, name: &str, value: Option<impl Serialize>) {
-        if let Some(value) = value {
-            self.0.extend_from_slice(name.as_bytes());
-            // Nor can text, or an address.
-            let _ = serde_json::to_writer(&mut *self.0, &value);
+    fn texts(&mut self, name: &str, value: Option<&str>) {
+        // All at once, and not up to the first that is not plain: the compiler looks at many bytes together.
+        let plain = |text: &str| text.bytes().fold(true, |so_far, byte| so_far & plain(byte));
+        match value {
+            Some(value) if plain(value) => self.word(name, value),
+            Some(value) => self.json(name, value),
+            None => {}
         }
     }
+
+    fn json(&mut self, name: &str, value: impl Serialize) {
+        self.0.extend_from_slice(name.as_bytes());
+        // A number, a text or an address can't fail to be written to memory.
+        let _ = serde_json::to_writer(&mut *self.0, &value);
+    }
+}
+
+/// Whether JSON writes a byte of text as it is (RFC 8259 section 7).
+const fn plain(byte: u8) -> bool {
+    byte >= b' ' && byte != b'"' && byte != b'\\'
 }
 
 /// Appends to `line` the line of an event: a draft's JSON with its place in the log put before it.
 pub fn place(sequence: u64, prev: &str, draft: &str, line: &mut String) {
-    use std::fmt::Write as _;
     line.push_str("{\"sequence\":");
-    // Writing to a String can't fail.
-    let _ = write!(line, "{sequence}");
+    line.push_str(itoa::Buffer::new().format(sequence));
     line.push_str(",\"prev\":\"");
     line.push_str(prev);
     line.push_str("\",");

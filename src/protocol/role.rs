@@ -52,11 +52,22 @@ impl RoleRef {
     pub fn version(&self) -> u32 {
         self.version
     }
+
+    /// The reference as text.
+    #[must_use]
+    pub fn text(&self) -> ArrayString<{ MAX_ID + "@4294967295".len() }> {
+        let mut text = ArrayString::new();
+        for part in [&*self.name, "@", itoa::Buffer::new().format(self.version)] {
+            // A name and a version of 32 bits fit.
+            let _ = text.try_push_str(part);
+        }
+        text
+    }
 }
 
 impl fmt::Display for RoleRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.name, self.version)
+        f.write_str(&self.text())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The face towards proxies: forward authentication, health, metrics.
 
+mod fast_path;
 mod original;
 mod workers;
 
@@ -9,18 +10,20 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http_body_util::Full;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use ipnet::IpNet;
 
 use super::answer::{Answer, Answers};
-use super::authorize::Authorizer;
+use super::authorize::{Authorizer, Verdict};
 use super::bearer;
 use super::decide::{RequestFacts, Target};
+use super::fields::{self, Fields};
 use super::metrics;
 pub(super) use original::trusts;
 
+pub use fast_path::{Question, Reading, Room};
 pub use original::Original;
 pub use workers::{Prober, Workers};
 
@@ -93,10 +96,19 @@ impl Face {
 
     /// The request is told in headers.
     async fn authorize(&self, deployment: Option<&str>, peer: IpAddr, request: &Parts) -> Answer {
-        let original = Original::read(&request.headers, peer, &self.trusted.load());
-        let original = original.unwrap_or_else(|_| Original::unknown(request.method.as_str(), peer));
-        let host = original.host.as_deref().unwrap_or("");
-        self.tell(deployment.map_or(Target::Host(host), Target::Id), &original, peer, request).await
+        self.answers.tell(&self.told(deployment, request.method.as_str(), &request.headers, peer).await)
+    }
+
+    /// Decides about what the header fields of a request from `peer`, which came with `method`, tell.
+    async fn told<F>(&self, deployment: Option<&str>, method: &str, fields: &F, peer: IpAddr) -> Verdict
+    where
+        F: Fields + ?Sized,
+    {
+        let original = Original::read(fields, peer, &self.trusted.load());
+        let original = original.unwrap_or_else(|_| Original::unknown(method, peer));
+        // A name is looked up in one spelling, and only where no id stands.
+        let host = if deployment.is_none() { original.host_name() } else { Cow::default() };
+        self.verdict(deployment.map_or(Target::Host(&host), Target::Id), &original, peer, fields).await
     }
 
     /// The request is what is asked with, behind a prefix: Envoy's ext_authz over HTTP.
@@ -104,17 +116,17 @@ impl Face {
         let prefix = "/v1/ext_authz/".len() + deployment.len();
         let original = Original::behind(prefix, request, peer, &self.trusted.load());
         let original = original.unwrap_or_else(|_| Original::unknown(request.method.as_str(), peer));
-        self.tell(Target::Id(deployment), &original, peer, request).await
+        self.answers.tell(&self.verdict(Target::Id(deployment), &original, peer, &request.headers).await)
     }
 
     /// What can't be told without doubt has no path, and is denied for that, unless its token is worth less still.
-    async fn tell(
+    async fn verdict(
         &self,
         deployment: Target<'_>,
         original: &Original<'_>,
         peer: IpAddr,
-        request: &Parts,
-    ) -> Answer {
+        fields: &(impl Fields + ?Sized),
+    ) -> Verdict {
         let facts = RequestFacts {
             deployment,
             method: original.method,
@@ -122,19 +134,11 @@ impl Face {
             client: Some(original.client),
         };
         let trace = self.authorizer.traces.request(|name| {
-            let headers = &request.headers;
-            trusts(&self.trusted.load(), peer).then(|| only(headers, name)).flatten()
+            let told = || fields.only(name).and_then(fields::text);
+            trusts(&self.trusted.load(), peer).then(told).flatten()
         });
-        let verdict = self.authorizer.authorize(bearer::of(&request.headers), &facts, trace).await;
-        self.answers.tell(&verdict)
+        self.authorizer.authorize(bearer::of(fields), &facts, trace).await
     }
-}
-
-/// The value of a header that stands once.
-fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let mut values = headers.get_all(name).iter();
-    let (first, None) = (values.next()?, values.next()) else { return None };
-    first.to_str().ok()
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Answer {

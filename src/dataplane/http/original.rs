@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header;
 use hyper::http::request::Parts;
 use ipnet::IpNet;
 
 use super::host_name;
 use crate::dataplane::decide::Reason;
+use crate::dataplane::fields::{Fields, text};
 
 /// What was asked for, of whom, from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +18,8 @@ pub struct Original<'h> {
     pub method: &'h str,
     /// Path and query, as sent.
     pub uri: &'h str,
-    /// The host without its port, in lower case, if it was told.
-    pub host: Option<Cow<'h, str>>,
+    /// The host, as sent, if it was told.
+    pub host: Option<&'h str>,
     /// Where it came from.
     pub client: IpAddr,
 }
@@ -33,8 +34,8 @@ struct Family<'h> {
 }
 
 /// Puts a value in its place; one that stands twice, or is not text, leaves doubt.
-fn once<'h>(place: &mut Option<&'h str>, value: &'h HeaderValue) -> Result<(), Reason> {
-    let value = value.to_str().map_err(|_| Reason::PathInvalid)?;
+fn once<'h>(place: &mut Option<&'h str>, value: &'h [u8]) -> Result<(), Reason> {
+    let value = text(value).ok_or(Reason::PathInvalid)?;
     if place.replace(value).is_some() { Err(Reason::PathInvalid) } else { Ok(()) }
 }
 
@@ -45,25 +46,30 @@ pub(in crate::dataplane) fn trusts(trusted: &[IpNet], peer: IpAddr) -> bool {
 
 impl<'h> Original<'h> {
     /// Reads what a peer tells. With two families at once nobody knows which the proxy meant, and which a client sent.
-    pub fn read(headers: &'h HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> Result<Self, Reason> {
+    pub fn read<F>(fields: &'h F, peer: IpAddr, trusted: &[IpNet]) -> Result<Self, Reason>
+    where
+        F: Fields + ?Sized,
+    {
         if !trusts(trusted, peer) {
             return Err(Reason::PathInvalid);
         }
         let (mut original, mut forwarded) = (Family::default(), Family::default());
-        let (mut host, mut real_ip, mut hops) = (None, None, false);
-        for (name, value) in headers {
-            match name.as_str() {
-                "x-original-method" => once(&mut original.method, value)?,
-                "x-original-uri" => once(&mut original.uri, value)?,
-                "x-original-host" => once(&mut original.host, value)?,
-                "x-forwarded-method" => once(&mut forwarded.method, value)?,
-                "x-forwarded-uri" => once(&mut forwarded.uri, value)?,
-                "x-forwarded-host" => once(&mut forwarded.host, value)?,
-                "host" => once(&mut host, value)?,
-                "x-real-ip" => once(&mut real_ip, value)?,
-                "x-forwarded-for" => hops = true,
-                _ => {}
-            }
+        let (mut host, mut real_ip) = (None, None);
+        for (name, value) in fields.fields() {
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            // There are few names of a length: no field is compared with all of them.
+            let place = match name.len() {
+                4 if is("host") => &mut host,
+                9 if is("x-real-ip") => &mut real_ip,
+                14 if is("x-original-uri") => &mut original.uri,
+                15 if is("x-original-host") => &mut original.host,
+                15 if is("x-forwarded-uri") => &mut forwarded.uri,
+                16 if is("x-forwarded-host") => &mut forwarded.host,
+                17 if is("x-original-method") => &mut original.method,
+                18 if is("x-forwarded-method") => &mut forwarded.method,
+                _ => continue,
+            };
+            once(place, value)?;
         }
         let told = |family: &Family<'_>| family.method.is_some() || family.uri.is_some();
         let family = match (told(&original), told(&forwarded)) {
@@ -74,9 +80,9 @@ impl<'h> Original<'h> {
         let (Some(method), Some(uri)) = (family.method, family.uri) else { return Err(Reason::PathInvalid) };
         let client = real_ip
             .and_then(|address| address.parse().ok())
-            .or_else(|| if hops { last_hop(headers, trusted) } else { None })
+            .or_else(|| last_hop(fields, trusted))
             .unwrap_or(peer);
-        Ok(Self { method, uri, host: family.host.or(host).map(host_name), client })
+        Ok(Self { method, uri, host: family.host.or(host), client })
     }
 
     /// What a peer asks with, without the first `prefix` bytes of its path.
@@ -92,14 +98,20 @@ impl<'h> Original<'h> {
         let uri = request.uri.path_and_query().and_then(|target| target.as_str().get(prefix..));
         let mut host = None;
         for value in request.headers.get_all(header::HOST) {
-            once(&mut host, value)?;
+            once(&mut host, value.as_bytes())?;
         }
         Ok(Self {
             method: request.method.as_str(),
             uri: uri.ok_or(Reason::PathInvalid)?,
-            host: host.map(host_name),
+            host,
             client: last_hop(&request.headers, trusted).unwrap_or(peer),
         })
+    }
+
+    /// The host without its port, in lower case; empty if it was not told.
+    #[must_use]
+    pub fn host_name(&self) -> Cow<'h, str> {
+        self.host.map_or_else(Cow::default, host_name)
     }
 
     /// What is left when nobody who may tells: the request that came, and nothing it asks for.
@@ -110,9 +122,12 @@ impl<'h> Original<'h> {
 }
 
 /// The last hop in front of the proxies that are trusted.
-fn last_hop(headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
-    let values: Vec<&str> =
-        headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
+fn last_hop(fields: &(impl Fields + ?Sized), trusted: &[IpNet]) -> Option<IpAddr> {
+    let values: Vec<&str> = fields
+        .fields()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("x-forwarded-for"))
+        .filter_map(|(_, value)| text(value))
+        .collect();
     // From the right, and no further than can be read: what stands left of it, anybody may have written.
     values
         .iter()
@@ -130,24 +145,18 @@ mod tests {
 
     const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|&(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).fold(
-            HeaderMap::new(),
-            |mut map, (name, value): (header::HeaderName, _)| {
-                map.append(name, value);
-                map
-            },
-        )
-    }
-
     fn read(
         pairs: &[(&'static str, &'static str)],
         peer: IpAddr,
     ) -> Result<(String, String, String, IpAddr), Reason> {
         let trusted = ["127.0.0.0/8".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
-        let headers = headers(pairs);
-        let original = Original::read(&headers, peer, &trusted)?;
-        let host = original.host.as_deref().unwrap_or("").to_owned();
+        let field = |&(name, value): &(&'static str, &'static str)| httparse::Header {
+            name,
+            value: value.as_bytes(),
+        };
+        let fields: Vec<_> = pairs.iter().map(field).collect();
+        let original = Original::read(&*fields, peer, &trusted)?;
+        let host = original.host_name().into_owned();
         Ok((original.method.to_owned(), original.uri.to_owned(), host, original.client))
     }
 
@@ -181,6 +190,15 @@ mod tests {
     fn nobody_else_may_tell() {
         assert_eq!(read(&NGINX, "192.0.2.1".parse().unwrap()), Err(Reason::PathInvalid));
         assert!(read(&NGINX, "::ffff:127.0.0.1".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn names_have_no_case() {
+        let found =
+            read(&[("X-Original-Method", "GET"), ("X-ORIGINAL-URI", "/a"), ("Host", "b")], PROXY).unwrap();
+        assert_eq!((found.0.as_str(), found.1.as_str(), found.2.as_str()), ("GET", "/a", "b"));
+        let twice = [("x-original-method", "GET"), ("X-Original-Method", "GET"), ("x-original-uri", "/a")];
+        assert_eq!(read(&twice, PROXY), Err(Reason::PathInvalid));
     }
 
     #[test]

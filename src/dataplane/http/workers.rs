@@ -2,6 +2,7 @@
 //! no other thread is woken for it.
 
 use std::convert::Infallible;
+use std::io::Cursor;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,12 +12,13 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Face;
-use crate::dataplane::listening::until_stopped;
+use super::{Face, fast_path};
+use crate::dataplane::listening::{Stop, until_stopped};
 
 /// The most a request's line and headers may take, in bytes; above it the answer is 431.
 const MAX_HEADERS: usize = 64 * 1024;
@@ -156,8 +158,19 @@ impl Prober {
     }
 }
 
-async fn serve(stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
-    let stopped = worker.stopped.clone();
+/// Serves a connection: on the fast path as long as that goes, and with hyper from there on.
+async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
+    let mut stop = Stop::new(worker.stopped.clone());
+    let unanswered = match fast_path::serve(&mut stream, peer, &worker.face, &mut stop).await {
+        Ok(Some(unanswered)) => unanswered,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::debug!(%error, %peer, "a connection broke");
+            return;
+        }
+    };
+    let (reader, writer) = stream.into_split();
+    let stream = tokio::io::join(Cursor::new(unanswered).chain(reader), writer);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let worker = Arc::clone(&worker);
         async move {
@@ -173,5 +186,5 @@ async fn serve(stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
     // An answer is one piece: it is not gathered from several.
     let connection =
         http.max_buf_size(MAX_HEADERS).writev(false).serve_connection(TokioIo::new(stream), service);
-    until_stopped(connection, http1::Connection::graceful_shutdown, FAREWELL, peer, stopped).await;
+    until_stopped(connection, http1::Connection::graceful_shutdown, FAREWELL, peer, stop).await;
 }

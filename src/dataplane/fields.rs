@@ -1,0 +1,59 @@
+//! Header fields (RFC 9110 section 5), whoever took the message apart: a name, in whatever case, and a value.
+
+use hyper::header::HeaderMap;
+
+/// The fields of a message.
+pub trait Fields: Sync {
+    /// Each field's name and value. Names are compared without regard to case (RFC 9110 section 5.1).
+    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])>;
+
+    /// The value of a field that stands once. Two are none: nobody knows which was meant.
+    fn only(&self, name: &str) -> Option<&[u8]> {
+        let mut fields = self.fields().filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        let (Some((_, value)), None) = (fields.next(), fields.next()) else { return None };
+        Some(value)
+    }
+}
+
+impl Fields for HeaderMap {
+    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+}
+
+impl Fields for [httparse::Header<'_>] {
+    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.iter().map(|field| (field.name, field.value))
+    }
+}
+
+/// A value as text: visible ASCII, spaces and tabs.
+#[must_use]
+pub fn text(value: &[u8]) -> Option<&str> {
+    // All at once, and not up to the first that is not: the compiler looks at many bytes together.
+    let visible = value.iter().fold(true, |so_far, byte| so_far & matches!(byte, b'\t' | b' '..=b'~'));
+    // What has only such bytes is UTF-8.
+    std::str::from_utf8(value).ok().filter(|_| visible)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_no_case() {
+        let field = |name, value| httparse::Header { name, value };
+        let fields = [field("Host", b"a"), field("X-Twice", b"b"), field("x-twice", b"c")];
+        assert_eq!(fields.only("host"), Some(&b"a"[..]));
+        assert_eq!(fields.only("x-twice"), None);
+        assert_eq!(fields.only("x-never"), None);
+    }
+
+    #[test]
+    fn text_is_visible() {
+        assert_eq!(text(b"a b\tc~"), Some("a b\tc~"));
+        for value in [&b"\x7f"[..], b"\x1f", b"\r\n", "\u{e4}".as_bytes(), b"\xff"] {
+            assert_eq!(text(value), None, "{value:?}");
+        }
+    }
+}
