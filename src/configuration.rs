@@ -42,6 +42,9 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigEr
         let line = before.matches('\n').count() + 1;
         // One line: without the excerpt the parser would print.
         let what = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
+        // A value that is wrong says so, and not under which key it stands.
+        let key = before.rsplit(['\n', '{', ',']).next().and_then(|key| key.trim().strip_suffix('='));
+        let what = key.map_or_else(|| what.clone(), |key| format!("{}: {what}", key.trim()));
         // It quotes what stands there, and goes to a terminal or a journal.
         let what = what.replace(char::is_control, "\u{fffd}");
         ConfigError::Parse { path: path.into(), line, what }
@@ -60,7 +63,8 @@ mod tests {
         let path = directory.path().join("a.toml");
         for (text, line, word) in [
             ("a = 1\nb = 2\n", 2, "`b`"),
-            ("a = \"one\"", 1, "u32"),
+            ("a = \"one\"", 1, "a: invalid type: string \"one\", expected u32"),
+            ("\na=-1", 2, "a: invalid value"),
             ("a = 1\n\nnonsense", 3, ""),
             ("a = 1\n\"\\u001b[2J\\r\" = 2\n", 2, "`\u{fffd}[2J\u{fffd}`"),
         ] {
