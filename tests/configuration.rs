@@ -205,3 +205,25 @@ fn the_examples_values_are_the_defaults() {
         assert_eq!(one, other, "{name}");
     }
 }
+
+#[test]
+fn as_many_threads_answer_as_is_said_and_else_half_as_many_as_there_are_cores() {
+    use halligan::dataplane::config::Config;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("halligand.toml");
+    let read = |workers: &str| {
+        let text = format!(
+            "state_dir = '/var/lib/halligan'\n[trust]\nroot_keys = '/etc/halligan/roots'\n[control_plane]\nurls = []\n\
+             [listen]\nhttp = []\n{workers}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path)
+    };
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(usize::from(read("").unwrap().listen.workers().get()), (cores / 2).max(1));
+    assert_eq!(read("workers = 7").unwrap().listen.workers().get(), 7);
+    for none in ["workers = 0", "workers = -1", "workers = 65536", "workers = 'all'"] {
+        let refused = read(none).unwrap_err().to_string();
+        assert!(refused.contains("workers"), "{refused}");
+    }
+}

@@ -188,6 +188,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
             http: vec![arguments.daemon_listen],
             grpc: vec![],
             admin_socket: node.join("admin.sock"),
+            workers: None,
         },
         proxies: node::Proxies::default(),
         staleness: node::StalenessConfig::default(),

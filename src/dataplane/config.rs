@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -114,11 +115,26 @@ pub struct Listen {
     pub grpc: Vec<SocketAddr>,
     /// The Unix socket for administration on this host.
     pub admin_socket: PathBuf,
+    /// How many threads answer at `http`; see [`Listen::workers`].
+    pub workers: Option<NonZeroU16>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { http: Vec::new(), grpc: Vec::new(), admin_socket: PathBuf::from("/run/halligan/admin.sock") }
+        let admin_socket = PathBuf::from("/run/halligan/admin.sock");
+        Self { http: Vec::new(), grpc: Vec::new(), admin_socket, workers: None }
+    }
+}
+
+impl Listen {
+    /// How many threads answer at `http`. Unless it is said, one for every two cores: the proxy that asks works on the same
+    /// host, and has at least as much to do for a request. With as many threads as cores, one that waits behind the proxy keeps
+    /// its connections waiting, though another core is free.
+    #[must_use]
+    pub fn workers(&self) -> NonZeroU16 {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let half = u16::try_from(cores / 2).ok().and_then(NonZeroU16::new);
+        self.workers.or(half).unwrap_or(NonZeroU16::MIN)
     }
 }
 

@@ -129,6 +129,7 @@ fn span(seconds: i64) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::num::NonZeroU16;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use arc_swap::ArcSwap;
@@ -197,7 +198,7 @@ mod tests {
         let answers = Answers { pass_status: false, identity: None };
         let face = Face { authorizer, trusted: ArcSwap::default(), answers };
         let (stop, stopped) = watch::channel(());
-        let workers = Workers::start(&Arc::new(face), &stopped).unwrap();
+        let workers = Workers::start(NonZeroU16::MIN.saturating_add(1), &Arc::new(face), &stopped).unwrap();
         let watchdog = Watchdog { prober: workers.prober(), audit, replication, clock: still };
         Parts { watchdog, stuck, directory, _stop: stop, _workers: workers }
     }

@@ -118,7 +118,7 @@ impl Daemon {
             answers,
         });
         let (stop, stopped) = watch::channel(());
-        let workers = Workers::start(&face, &stopped)
+        let workers = Workers::start(config.listen.workers(), &face, &stopped)
             .map_err(|source| StartError::Listen { address: "worker threads".into(), source })?;
         let faces = serve_faces(&config, &face, &workers, &mut sockets, &stopped);
         let (addresses, mut serving) = faces.await?;

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::io::Cursor;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -48,10 +49,14 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts a thread for each core.
-    pub fn start(face: &Arc<Face>, stopped: &watch::Receiver<()>) -> std::io::Result<Self> {
+    /// Starts so many threads.
+    pub fn start(
+        count: NonZeroU16,
+        face: &Arc<Face>,
+        stopped: &watch::Receiver<()>,
+    ) -> std::io::Result<Self> {
         let (mut senders, mut threads) = (Vec::new(), Vec::new());
-        for number in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+        for number in 0..count.get() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let (sender, mut work) = mpsc::unbounded_channel();
             let worker = Arc::new(Worker { face: Arc::clone(face), stopped: stopped.clone() });
