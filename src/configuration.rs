@@ -42,13 +42,23 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigEr
         let line = before.matches('\n').count() + 1;
         // One line: without the excerpt the parser would print.
         let what = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
-        // A value that is wrong says so, and not under which key it stands.
-        let key = before.rsplit(['\n', '{', ',']).next().and_then(|key| key.trim().strip_suffix('='));
-        let what = key.map_or_else(|| what.clone(), |key| format!("{}: {what}", key.trim()));
+        // Of a value that is wrong the parser says what is wrong, and not under which key it stands.
+        let what = match key(before) {
+            Some(key) => format!("{key}: {what}"),
+            None => what,
+        };
         // It quotes what stands there, and goes to a terminal or a journal.
         let what = what.replace(char::is_control, "\u{fffd}");
         ConfigError::Parse { path: path.into(), line, what }
     })
+}
+
+/// The key at the end of `before`, whose value comes next. Only what can be a bare key: in the midst of a value there is none,
+/// and of a value nothing is to be shown.
+fn key(before: &str) -> Option<&str> {
+    let key = before.rsplit(['\n', '{', ',']).next()?.trim_end().strip_suffix('=')?.trim();
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    (!key.is_empty() && key.bytes().all(bare)).then_some(key)
 }
 
 #[cfg(test)]
@@ -66,6 +76,7 @@ mod tests {
             ("a = \"one\"", 1, "a: invalid type: string \"one\", expected u32"),
             ("\na=-1", 2, "a: invalid value"),
             ("a = 1\n\nnonsense", 3, ""),
+            ("b = { c = 1, a = -1 }", 1, "`b`"),
             ("a = 1\n\"\\u001b[2J\\r\" = 2\n", 2, "`\u{fffd}[2J\u{fffd}`"),
         ] {
             #[derive(Debug, serde::Deserialize)]
@@ -82,6 +93,14 @@ mod tests {
                 }
                 other => panic!("{other:?}"),
             }
+        }
+    }
+    #[test]
+    fn a_value_is_no_key() {
+        assert_eq!(key("x = 1\na.b-c ="), Some("a.b-c"));
+        assert_eq!(key("x = { y = 1, z = "), Some("z"));
+        for before in ["", "x = 1\n", "url = \"https://a/?token=", "x = [\"a\", \"b=", "=", "x = 1 ="] {
+            assert_eq!(key(before), None, "{before:?}");
         }
     }
 }
