@@ -18,22 +18,16 @@ pub struct Stop {
     listed: Option<Waker>,
 }
 
-impl Stop {
-    /// What tells when `stopped` does.
-    #[must_use]
-    pub fn new(mut stopped: watch::Receiver<()>) -> Self {
+impl From<watch::Receiver<()>> for Stop {
+    fn from(mut stopped: watch::Receiver<()>) -> Self {
         let number = stopped.clone();
         // An error means that whoever tells is gone.
         let told = Box::pin(async move { drop(stopped.changed().await) });
         Self { number, told, listed: None }
     }
+}
 
-    /// Whether it was told.
-    #[must_use]
-    pub fn came(&self) -> bool {
-        self.number.has_changed().unwrap_or(true)
-    }
-
+impl Stop {
     /// What comes of `future`, unless it was told to stop before.
     pub async fn or<F: Future>(&mut self, mut future: Pin<&mut F>) -> Option<F::Output> {
         std::future::poll_fn(|context| {
@@ -41,7 +35,7 @@ impl Stop {
                 return Poll::Ready(Some(output));
             }
             let waker = context.waker();
-            if self.came() {
+            if self.number.has_changed().unwrap_or(true) {
                 return Poll::Ready(None);
             }
             if self.listed.as_ref().is_some_and(|listed| listed.will_wake(waker)) {
@@ -61,11 +55,11 @@ pub async fn until_stopped<C>(
     wind_down: fn(Pin<&mut C>),
     farewell: Duration,
     peer: IpAddr,
-    mut stop: Stop,
+    stop: impl Into<Stop>,
 ) where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut connection = std::pin::pin!(connection);
+    let (mut connection, mut stop) = (std::pin::pin!(connection), stop.into());
     let served = async {
         if let Some(ended) = stop.or(connection.as_mut()).await {
             return ended;

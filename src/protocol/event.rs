@@ -231,14 +231,14 @@ impl<'a> Draft<'a> {
     pub fn write(&self, json: &mut Vec<u8>) {
         let mut members = Members(json);
         members.word("{\"id\":", self.id);
-        members.number(",\"time\":", self.time.unix());
+        members.json(",\"time\":", self.time.unix());
         members.word(",\"node\":", self.node.as_str());
         members.word(",\"kind\":", self.kind.as_str());
         members.words(",\"decision\":", self.decision);
         members.words(",\"reason\":", self.reason);
         members.words(",\"token\":", self.token.map(TokenId::as_str));
         if let Some(generation) = self.generation {
-            members.number(",\"generation\":", generation.into());
+            members.json(",\"generation\":", generation);
         }
         if let Some(role) = self.role {
             members.role(role);
@@ -255,7 +255,7 @@ impl<'a> Draft<'a> {
         members.texts(",\"operator\":", self.operator);
         members.texts(",\"because\":", self.because);
         if let Some(until) = self.until {
-            members.number(",\"until\":", until.unix());
+            members.json(",\"until\":", until.unix());
         }
         members.word(",\"connectivity\":", self.connectivity.as_str());
         members.0.push(b'}');
@@ -283,18 +283,12 @@ impl Members<'_> {
     fn role(&mut self, role: &RoleRef) {
         self.0.extend_from_slice(b",\"role\":\"");
         self.0.extend_from_slice(role.name().as_bytes());
-        self.number("@", role.version().into());
+        self.json("@", role.version());
         self.0.push(b'"');
-    }
-
-    fn number(&mut self, name: &str, value: i64) {
-        self.json(name, value);
     }
 
     /// What may hold anything.
     fn texts(&mut self, name: &str, value: Option<&str>) {
-        // All at once, and not up to the first that is not plain: the compiler looks at many bytes together.
-        let plain = |text: &str| text.bytes().fold(true, |so_far, byte| so_far & plain(byte));
         match value {
             Some(value) if plain(value) => self.word(name, value),
             Some(value) => self.json(name, value),
@@ -309,9 +303,11 @@ impl Members<'_> {
     }
 }
 
-/// Whether JSON writes a byte of text as it is (RFC 8259 section 7).
-const fn plain(byte: u8) -> bool {
-    byte >= b' ' && byte != b'"' && byte != b'\\'
+/// Whether JSON writes text as it is (RFC 8259 section 7).
+fn plain(text: &str) -> bool {
+    let plain = |byte| byte >= b' ' && byte != b'"' && byte != b'\\';
+    // All at once, and not up to the first that is not plain: the compiler looks at many bytes together.
+    text.bytes().fold(true, |so_far, byte| so_far & plain(byte))
 }
 
 /// Appends to `line` the line of an event: a draft's JSON with its place in the log put before it.

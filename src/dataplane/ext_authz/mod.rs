@@ -27,7 +27,7 @@ use super::answer::Answer;
 use super::bearer;
 use super::decide::{RequestFacts, Target};
 use super::http::{Face, host_name, trusts};
-use super::listening::{Stop, accept, until_stopped};
+use super::listening::{accept, until_stopped};
 
 /// The path of the one method.
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -68,14 +68,7 @@ impl ExtAuthz {
         });
         let mut http = http2::Builder::new(TokioExecutor::new());
         let connection = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-        until_stopped(
-            connection,
-            http2::Connection::graceful_shutdown,
-            Duration::ZERO,
-            peer,
-            Stop::new(stopped),
-        )
-        .await;
+        until_stopped(connection, http2::Connection::graceful_shutdown, Duration::ZERO, peer, stopped).await;
     }
 
     /// Decides about what `peer` asks.

@@ -42,7 +42,7 @@ use super::authorize::Authorizer;
 use super::bearer;
 use super::decide::{RequestFacts, Target};
 use super::http::host_name;
-use super::listening::{Stop, accept, until_stopped};
+use super::listening::{accept, until_stopped};
 use super::upstream::{UpstreamError, client_tls};
 use super::upstream_identity::UpstreamIdentity;
 use crate::protocol::id::DeploymentId;
@@ -211,7 +211,7 @@ impl Gateway {
             http1::UpgradeableConnection::graceful_shutdown,
             Duration::ZERO,
             peer,
-            Stop::new(stopped),
+            stopped,
         )
         .await;
     }
@@ -228,14 +228,7 @@ impl Gateway {
             .keep_alive_timeout(self.limits.header());
         let service = service_fn(move |request| Arc::clone(&self).respond(request, peer, true));
         let connection = http.serve_connection(TokioIo::new(stream), service);
-        until_stopped(
-            connection,
-            http2::Connection::graceful_shutdown,
-            Duration::ZERO,
-            peer,
-            Stop::new(stopped),
-        )
-        .await;
+        until_stopped(connection, http2::Connection::graceful_shutdown, Duration::ZERO, peer, stopped).await;
     }
 
     /// Answers a request: decided about, and passed on if it may.

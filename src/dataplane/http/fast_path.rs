@@ -15,7 +15,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::Face;
+use super::{AUTHORIZE, Face};
 use crate::dataplane::answer::Answers;
 use crate::dataplane::authorize::Verdict;
 use crate::dataplane::listening::Stop;
@@ -76,7 +76,7 @@ impl<'h, 'b> Question<'h, 'b> {
         else {
             return Reading::Other;
         };
-        let Some(named) = path.strip_prefix("/v1/authorize") else { return Reading::Other };
+        let Some(named) = path.strip_prefix(AUTHORIZE) else { return Reading::Other };
         let plain = |id: &&str| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let deployment = named.strip_prefix('/').filter(plain);
         if deployment.is_none() && !named.is_empty() {

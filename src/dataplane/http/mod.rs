@@ -27,6 +27,9 @@ pub use fast_path::{Question, Reading, Room};
 pub use original::Original;
 pub use workers::{Prober, Workers};
 
+/// Where proxies ask, about a deployment whose id comes behind it, or about the one a host name belongs to.
+const AUTHORIZE: &str = "/v1/authorize";
+
 /// What the face needs.
 pub struct Face {
     /// What decides.
@@ -41,7 +44,7 @@ impl Face {
     /// Answers a request from `peer`, whatever its body.
     async fn answer(&self, peer: IpAddr, request: &Parts) -> Answer {
         let path = request.uri.path();
-        if let Some(rest) = path.strip_prefix("/v1/authorize") {
+        if let Some(rest) = path.strip_prefix(AUTHORIZE) {
             return match rest.strip_prefix('/') {
                 Some(deployment) => self.authorize(Some(deployment), peer, request).await,
                 None if rest.is_empty() => self.authorize(None, peer, request).await,

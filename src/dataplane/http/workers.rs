@@ -165,7 +165,7 @@ impl Prober {
 
 /// Serves a connection: on the fast path as long as that goes, and with hyper from there on.
 async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
-    let mut stop = Stop::new(worker.stopped.clone());
+    let mut stop = Stop::from(worker.stopped.clone());
     let unanswered = match fast_path::serve(&mut stream, peer, &worker.face, &mut stop).await {
         Ok(Some(unanswered)) => unanswered,
         Ok(None) => return,
