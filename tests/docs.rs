@@ -9,10 +9,12 @@ fn root() -> PathBuf {
 }
 
 fn pages() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let mut pages: Vec<PathBuf> =
-        entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
-    pages.push(root().join("README.md"));
+        ["README.md", "CONTRIBUTING.md", "SECURITY.md"].iter().map(|page| root().join(page)).collect();
+    for directory in ["docs", "docs/decisions"] {
+        let entries = std::fs::read_dir(root().join(directory)).unwrap().map(|entry| entry.unwrap().path());
+        pages.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
     pages
 }
 
@@ -71,4 +73,36 @@ fn every_test_of_the_threat_model_is_there() {
         }
     }
     assert!(tests > 20, "{tests}");
+}
+
+fn folders(directory: &Path, found: &mut Vec<String>) {
+    for path in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            found.push(path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned());
+            folders(&path, found);
+        }
+    }
+}
+
+/// A newcomer finds each folder of the source in one page.
+#[test]
+fn the_code_structure_names_every_folder_of_the_source() {
+    let text = std::fs::read_to_string(root().join("docs/code-structure.md")).unwrap();
+    let mut found = Vec::new();
+    folders(&root().join("src"), &mut found);
+    assert!(found.len() > 20, "{found:?}");
+    // A module's folder of unit tests belongs to the module's own file.
+    found.retain(|folder| !folder.ends_with("/tests"));
+    found.retain(|folder| !text.contains(&format!("`{folder}/`")));
+    assert!(found.is_empty(), "docs/code-structure.md does not name {found:?}");
+}
+
+/// A record of a decision that its index does not name is not found.
+#[test]
+fn the_index_of_decisions_names_every_record() {
+    let index = std::fs::read_to_string(root().join("docs/decisions/README.md")).unwrap();
+    for entry in std::fs::read_dir(root().join("docs/decisions")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(name == "README.md" || index.contains(&format!("]({name})")), "{name}");
+    }
 }
