@@ -53,8 +53,8 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct OnDags {
-    #[serde(flatten)]
-    target: DagTarget,
+    dag: Option<String>,
+    tag: Option<String>,
     permissions: PermissionSet,
 }
 
@@ -67,7 +67,8 @@ impl Introspection {
             return Some(Self { about: None, permissions: None });
         }
         let about = (answer.sub?, answer.generation?, answer.deployment?);
-        let dags = answer.dags.into_iter().map(|dag| (dag.target, dag.permissions)).collect();
+        let target = |on: OnDags| Some((DagTarget::from_members(on.dag, on.tag)?, on.permissions));
+        let dags = answer.dags.into_iter().map(target).collect::<Option<_>>()?;
         Some(Self {
             about: Some(about),
             permissions: Some(Permissions { deployment: answer.permissions?, dags }),

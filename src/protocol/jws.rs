@@ -130,6 +130,9 @@ pub(super) fn read_header(encoded: &[u8]) -> Result<(Typ, String), JwsError> {
     let length = BASE64URL
         .decode_slice(encoded, &mut buffer)
         .map_err(|_| JwsError::Malformed("header is not base64url"))?;
+    if length > MAX_HEADER {
+        return Err(JwsError::Malformed("header too long"));
+    }
     let header: Header<'_> =
         object(&buffer[..length]).map_err(|_| JwsError::Malformed("header is not alg, typ and kid"))?;
     if header.alg != "EdDSA" && header.alg != "Ed25519" {

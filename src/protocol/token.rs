@@ -165,8 +165,39 @@ pub enum DagTarget {
     Tag(String),
 }
 
+impl DagTarget {
+    /// The target that the members `dag` and `tag` name. `None` unless exactly one of them is given: of two, each
+    /// implementation could take another.
+    #[must_use]
+    pub fn from_members(dag: Option<String>, tag: Option<String>) -> Option<Self> {
+        match (dag, tag) {
+            (Some(dag), None) => Some(Self::Dag(dag)),
+            (None, Some(tag)) => Some(Self::Tag(tag)),
+            _ => None,
+        }
+    }
+}
+
+/// The members of a [`DagRole`] as they stand.
+#[derive(Deserialize)]
+struct DagRoleMembers {
+    role: RoleClaim,
+    dag: Option<String>,
+    tag: Option<String>,
+}
+
+impl TryFrom<DagRoleMembers> for DagRole {
+    type Error = &'static str;
+
+    fn try_from(members: DagRoleMembers) -> Result<Self, Self::Error> {
+        let target = DagTarget::from_members(members.dag, members.tag);
+        Ok(Self { role: members.role, target: target.ok_or("a Dag role has exactly one of dag and tag")? })
+    }
+}
+
 /// A role on some Dags of the token's deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "DagRoleMembers")]
 pub struct DagRole {
     /// The role.
     pub role: RoleClaim,
