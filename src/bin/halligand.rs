@@ -14,6 +14,7 @@ use halligan::dataplane::gateway;
 use halligan::dataplane::identity::{
     Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key,
 };
+use halligan::dataplane::new_identity::{NewIdentityError, set_identity_aside};
 use halligan::dataplane::reload::Outcome;
 use halligan::dataplane::traces;
 use halligan::protocol::key::SigningKey;
@@ -46,6 +47,13 @@ enum Command {
     PublicKey,
     /// Ask the running daemon to read its configuration again; say what it took.
     Reload,
+    /// Set this host's identity aside, so that the next start enrols it anew. For a copy of another host, and for a host that
+    /// was retired. The daemon must be stopped; nothing is deleted.
+    NewIdentity {
+        /// Also where events of the log have not arrived at the control plane.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -91,6 +99,29 @@ fn main() -> ExitCode {
             Err(error) => exit::fail("halligand", exit::CONFIG, &error),
         };
     }
+    if let Some(Command::NewIdentity { force }) = arguments.command {
+        return match set_identity_aside(&config, force, wall()) {
+            Ok(done) => {
+                println!("set aside in {}: {}", done.directory.display(), done.files.join(", "));
+                if let Some(key) = done.key_file {
+                    println!(
+                        "node.key_file: {} is still the former identity's key; replace it",
+                        key.display()
+                    );
+                }
+                println!("next: give this host a new enrolment token, and start halligand");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                let code = match &error {
+                    NewIdentityError::Running(_) | NewIdentityError::NotUploaded(_) => exit::TEMPFAIL,
+                    NewIdentityError::None(_) => exit::NOINPUT,
+                    NewIdentityError::File { .. } | NewIdentityError::Log { .. } => exit::IOERR,
+                };
+                exit::fail("halligand", code, &error)
+            }
+        };
+    }
     if let Some(Command::Reload) = arguments.command {
         return match reload(&config) {
             Ok(Outcome { taken, restart }) => {
@@ -118,6 +149,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = match &error {
+                // A restart changes nothing about it: an operator must.
+                StartError::Enrol(refused) if refused.contradicts() => exit::CONFIG,
                 StartError::Config(_)
                 | StartError::Identity(_)
                 | StartError::Upstream(_)

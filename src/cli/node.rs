@@ -11,8 +11,13 @@ use super::failure::Failure;
 use super::output::{Column, Output, confirm, line};
 use crate::protocol::key::PublicKey;
 
-const NODE: [Column; 4] =
-    [("ID", "id"), ("NAME", "name"), ("ENROLLED", "createdAt"), ("RETIRED", "retiredAt")];
+const NODE: [Column; 5] = [
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("ENROLLED", "createdAt"),
+    ("RETIRED", "retiredAt"),
+    ("REMARK", "remark"),
+];
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {

@@ -47,6 +47,18 @@ pub(super) async fn run(host: &Host, output: Output) -> Result<(), Failure> {
             "WARNING the clock is behind the time that is known to have passed: every request is denied",
         );
     }
+    if let Some(why) = status["retired"].as_str() {
+        output.say(&format!(
+            "WARNING this host was retired ({why}): it gets nothing more, and denies everything once its replica is too old; \
+             run `halligand new-identity` to enrol it again, or remove the daemon"
+        ));
+    }
+    if status["sharedIdentity"] == true {
+        output.say(
+            "WARNING another host has the identity of this one: its state directory was copied; run `halligand new-identity` \
+             on the copy",
+        );
+    }
     for alarm in status["alarms"].as_array().into_iter().flatten() {
         let times = alarm["times"].as_u64().filter(|&times| times > 1);
         let times = times.map_or_else(String::new, |times| format!(" ({times} times)"));

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::ControlPlane;
 use super::authorization::{Actor, Operation};
 use super::error::Error;
+use super::membership;
 use super::organizations::{Named, check_name, taken};
 use super::publish;
 use crate::protocol::digest::ReplicaDigest;
@@ -37,6 +38,8 @@ pub struct Node {
     pub named: Named,
     /// When it was retired: it is no longer given anything, and nothing it signs counts.
     pub retired_at: Option<Time>,
+    /// What is wrong with it, in a sentence; none if nothing is.
+    pub remark: Option<String>,
 }
 
 impl ControlPlane {
@@ -110,11 +113,16 @@ impl ControlPlane {
         self.show_data_plane(actor, organization, data_plane)?;
         self.store.read(|connection| {
             let mut rows = connection.prepare_cached(
-                "SELECT id, name, created_at, retired_at FROM node WHERE data_plane = ?1 ORDER BY created_at, id",
+                "SELECT id, name, created_at, retired_at, shared_at,
+                     (SELECT max(noted_at) FROM log_fault WHERE node = node.id AND kind = 'fork'),
+                     (SELECT max(version) FROM replica_fork WHERE node = node.id)
+                 FROM node WHERE data_plane = ?1 ORDER BY created_at, id",
             )?;
             let rows = rows.query_map([data_plane], |row| {
-                let retired_at = row.get::<_, Option<i64>>(3)?.map(Time::from_unix);
-                Ok(Node { named: Named::read(row)?, retired_at })
+                let time =
+                    |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(Time::from_unix));
+                let remark = membership::remark(time(4)?, row.get(6)?, time(5)?, self.now());
+                Ok(Node { named: Named::read(row)?, retired_at: time(3)?, remark })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })

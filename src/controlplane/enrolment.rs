@@ -89,6 +89,8 @@ struct ProofClaims {
     aud: String,
     iat: Time,
     exp: Time,
+    /// Names one start of the daemon. A daemon of before that names none.
+    instance: Option<String>,
 }
 
 impl ControlPlane {
@@ -150,10 +152,13 @@ impl ControlPlane {
             };
             let written = serde_json::to_string(&key.jwk()).map_err(std::io::Error::from)?;
             if let Some(node) = used_by {
-                let known: String =
-                    transaction.query_row("SELECT key FROM node WHERE id = ?1", [&node], |row| row.get(0))?;
+                let (known, retired): (String, Option<i64>) = transaction.query_row(
+                    "SELECT key, retired_at FROM node WHERE id = ?1",
+                    [&node],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )?;
                 if known == written {
-                    return Ok(answer(node));
+                    return retired.map_or(Ok(answer(node.clone())), |at| Err(was_retired(&node, at)));
                 }
                 return Err(Error::Conflict {
                     code: "enrolment_used",
@@ -201,14 +206,23 @@ impl ControlPlane {
     ) -> Result<String, Error> {
         let id = self.new_id("nod_");
         let written = serde_json::to_string(&key.jwk()).map_err(std::io::Error::from)?;
-        let known: bool = transaction.query_row(
-            "SELECT EXISTS (SELECT 1 FROM node WHERE data_plane = ?1 AND key = ?2)",
-            [data_plane, &written],
-            |row| row.get(0),
-        )?;
-        if known {
-            let detail = "a node of this data plane has this key; each host needs one of its own".into();
-            return Err(Error::Conflict { code: "key_taken", detail });
+        let known: Option<(String, Option<i64>)> = transaction
+            .query_row(
+                "SELECT id, retired_at FROM node WHERE data_plane = ?1 AND key = ?2 ORDER BY retired_at IS NOT NULL",
+                [data_plane, &written],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional()?;
+        match known {
+            None => {}
+            Some((node, Some(at))) => return Err(was_retired(&node, at)),
+            Some((node, None)) => {
+                let detail = format!(
+                    "node {node} of this data plane has this key; each host needs one of its own: on a copy of that host, run \
+                     `halligand new-identity` and enrol again"
+                );
+                return Err(Error::Conflict { code: "key_taken", detail });
+            }
         }
         let row = params![id, data_plane, name, written, self.now().unix(), key.kid().as_str()];
         let insert =
@@ -226,30 +240,44 @@ impl ControlPlane {
 
     /// Finds out which living node of `data_plane` a bearer token is of.
     pub(super) fn authenticate_node(&self, bearer: &[u8], data_plane: &str) -> Result<String, Error> {
-        let caller = self.node_of(bearer)?;
-        if caller.data_plane == data_plane { Ok(caller.node) } else { Err(NOT_A_NODE) }
+        self.node_in(bearer, data_plane).map(|caller| caller.node)
+    }
+
+    /// The same, with its data plane.
+    pub(super) fn node_in(&self, bearer: &[u8], data_plane: &str) -> Result<Caller, Error> {
+        self.node_of(bearer)
+            .and_then(|caller| if caller.data_plane == data_plane { Ok(caller) } else { Err(NOT_A_NODE) })
     }
 
     /// Finds out which living node a bearer token is of: by the key that signed it.
     pub(super) fn node_of(&self, bearer: &[u8]) -> Result<Caller, Error> {
         let proof = Unverified::parse(bearer, MAX_PROOF).map_err(|_| NOT_A_NODE)?;
         // A host that enrolled twice is two nodes with one key.
-        let found: Vec<(Caller, String)> = self.store.read(|connection| {
-            let query = "SELECT id, data_plane, key FROM node WHERE kid = ?1 AND retired_at IS NULL";
+        let found: Vec<(Caller, String, Option<i64>)> = self.store.read(|connection| {
+            let query = "SELECT id, data_plane, key, retired_at FROM node WHERE kid = ?1";
             let mut rows = connection.prepare_cached(query)?;
             let rows = rows.query_map([proof.kid()], |row| {
-                Ok((Caller { node: row.get(0)?, data_plane: row.get(1)? }, row.get(2)?))
+                Ok((Caller { node: row.get(0)?, data_plane: row.get(1)? }, row.get(2)?, row.get(3)?))
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })?;
-        let (_, key) = found.first().ok_or(NOT_A_NODE)?;
+        let (_, key, _) = found.first().ok_or(NOT_A_NODE)?;
         let key = serde_json::from_str::<Jwk>(key).ok().and_then(|jwk| PublicKey::from_jwk(&jwk).ok());
         let verified = key.and_then(|key| proof.verify(Typ::NodeAuth, &key).ok()).ok_or(NOT_A_NODE)?;
         let claims: ProofClaims = verified.claims().map_err(|_| NOT_A_NODE)?;
         self.timely(&claims, &self.issuer)?;
-        let own =
-            found.into_iter().find(|(caller, _)| claims.iss == caller.node && claims.sub == caller.node);
-        own.map(|(caller, _)| caller).ok_or(NOT_A_NODE)
+        let own = found.into_iter().find(|(known, ..)| claims.iss == known.node && claims.sub == known.node);
+        let (caller, _, retired) = own.ok_or(NOT_A_NODE)?;
+        // Only the holder of the key learns this.
+        if let Some(at) = retired {
+            let at = Time::from_unix(at);
+            let detail = format!("node {} was retired at {at}", caller.node);
+            return Err(Error::Forbidden { code: "node_retired", detail });
+        }
+        if let Some(instance) = &claims.instance {
+            self.note_instance(&caller.node, instance);
+        }
+        Ok(caller)
     }
 
     fn timely(&self, claims: &ProofClaims, audience: &str) -> Result<(), Error> {
@@ -265,6 +293,16 @@ impl ControlPlane {
             ))
         }
     }
+}
+
+/// Tells a host that enrols with the key of a retired node what to remove.
+fn was_retired(node: &str, at: i64) -> Error {
+    let at = Time::from_unix(at);
+    let detail = format!(
+        "this host's key is that of node {node}, which was retired at {at}, and a retired node does not come back; run \
+         `halligand new-identity` on the host, which sets node.json, node.pem and the audit log aside, and enrol again"
+    );
+    Error::Conflict { code: "node_retired", detail }
 }
 
 fn prove(text: &str, key: &PublicKey) -> Option<ProofClaims> {

@@ -23,6 +23,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::ControlPlane;
 use super::announcements::Outcome;
 use super::error::Error;
+use super::instances::SHOWN;
 use super::late_uses::{LateUses, late_uses};
 use crate::protocol::time::Time;
 
@@ -86,6 +87,9 @@ pub(super) struct Metrics {
     tokens: Family<Kind, Gauge>,
     versions: Family<DataPlane, Gauge>,
     nodes: Family<DataPlane, Gauge>,
+    shared: Family<DataPlane, Gauge>,
+    forks: Family<DataPlane, Gauge>,
+    log_faults: Family<DataPlane, Counter>,
     late_uses: Family<DataPlane, Counter>,
     late_use_noted: Family<DataPlane, Gauge>,
     announcements: Gauge,
@@ -104,6 +108,9 @@ impl Metrics {
             tokens: Family::default(),
             versions: Family::default(),
             nodes: Family::default(),
+            shared: Family::default(),
+            forks: Family::default(),
+            log_faults: Family::default(),
             late_uses: Family::default(),
             late_use_noted: Family::default(),
             announcements: Gauge::default(),
@@ -131,6 +138,21 @@ impl Metrics {
             metrics.versions.clone(),
         );
         registry.register("nodes", "Nodes that were not retired", metrics.nodes.clone());
+        registry.register(
+            "nodes_shared",
+            "Nodes whose identity two hosts were heard to use in the last hour",
+            metrics.shared.clone(),
+        );
+        registry.register(
+            "replica_forks",
+            "Heads that nodes hold and that contradict another one of their version",
+            metrics.forks.clone(),
+        );
+        registry.register(
+            "log_faults",
+            "Faults that were found in the audit logs of nodes as they arrived",
+            metrics.log_faults.clone(),
+        );
         registry.register(
             "late_uses",
             "Uses of direct-access tokens after they had ended, by data plane",
@@ -198,7 +220,7 @@ impl ControlPlane {
     pub(super) fn metrics_text(&self) -> Result<String, Error> {
         let metrics = &self.metrics;
         // What is gone must not be told of as it last was.
-        for family in [&metrics.versions, &metrics.nodes] {
+        for family in [&metrics.versions, &metrics.nodes, &metrics.shared, &metrics.forks] {
             family.clear();
         }
         metrics.tokens.clear();
@@ -211,14 +233,23 @@ impl ControlPlane {
                 metrics.tokens.get_or_create_owned(&Kind { kind }).set(row.get(1)?);
             }
             let mut rows = connection.prepare_cached(
-                "SELECT id, version, (SELECT count(*) FROM node WHERE data_plane = data_plane.id AND retired_at IS NULL)
+                "SELECT id, version, (SELECT count(*) FROM node WHERE data_plane = data_plane.id AND retired_at IS NULL),
+                     (SELECT count(*) FROM node
+                      WHERE data_plane = data_plane.id AND retired_at IS NULL AND shared_at > ?1),
+                     (SELECT count(*) FROM replica_fork WHERE data_plane = data_plane.id),
+                     (SELECT count(*) FROM log_fault JOIN node ON node.id = log_fault.node
+                      WHERE node.data_plane = data_plane.id)
                  FROM data_plane",
             )?;
-            let mut rows = rows.query([])?;
+            let mut rows = rows.query([self.now().plus(-SHOWN).unix()])?;
             while let Some(row) = rows.next()? {
                 let data_plane = DataPlane { data_plane: row.get(0)? };
                 metrics.versions.get_or_create_owned(&data_plane).set(row.get(1)?);
                 metrics.nodes.get_or_create_owned(&data_plane).set(row.get(2)?);
+                metrics.shared.get_or_create_owned(&data_plane).set(row.get(3)?);
+                metrics.forks.get_or_create_owned(&data_plane).set(row.get(4)?);
+                let faults = metrics.log_faults.get_or_create_owned(&data_plane);
+                faults.inner().store(row.get(5)?, Ordering::Relaxed);
             }
             for LateUses { data_plane, count, last_noted_at } in late_uses(connection)? {
                 let data_plane = DataPlane { data_plane };

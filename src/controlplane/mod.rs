@@ -18,8 +18,10 @@ pub mod events;
 pub mod feed;
 pub mod http;
 pub mod idempotency;
+mod instances;
 pub mod introspection;
 mod late_uses;
+pub mod membership;
 mod metrics;
 pub mod organizations;
 pub mod outages;
@@ -46,6 +48,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use rand_core::CryptoRng;
 
 use self::feed::Spool;
+use self::instances::Instances;
 use self::metrics::Metrics;
 use self::signing::{Signing, SigningError};
 use self::store::Store;
@@ -66,6 +69,7 @@ pub struct ControlPlane {
     /// Whether anyone is to be told of uses of direct-access tokens.
     announces: bool,
     metrics: Metrics,
+    instances: Instances,
 }
 
 impl ControlPlane {
@@ -80,8 +84,9 @@ impl ControlPlane {
     ) -> Self {
         let signing = RwLock::new(Arc::new(signing));
         let spool = Spool::default();
-        let metrics = Metrics::new();
-        Self { store, signing, spool, issuer, clock, rng: Mutex::new(rng), announces: false, metrics }
+        let (metrics, instances) = (Metrics::new(), Instances::default());
+        let rng = Mutex::new(rng);
+        Self { store, signing, spool, issuer, clock, rng, announces: false, metrics, instances }
     }
 
     /// The same, which queues announcements for someone to deliver them.

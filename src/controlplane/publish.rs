@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::error::Error;
+use super::membership;
 use crate::protocol::bundle::Change;
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::record::{Record, RecordKind, StandardTokensRecord};
@@ -61,6 +62,7 @@ pub(super) fn change(
             "UPDATE data_plane SET version = ?2, count = ?3, digest = ?4 WHERE id = ?1",
             params![data_plane, version + 1, count, digest.to_bytes().as_slice()],
         )?;
+        membership::note_state(transaction, data_plane, version + 1, &digest.checksum(), count)?;
     }
     Ok(())
 }

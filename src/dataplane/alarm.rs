@@ -28,11 +28,15 @@ pub enum AlarmKind {
     Damaged,
     /// Events can't be recorded, or not be dropped.
     AuditFailing,
+    /// This node was retired.
+    Retired,
+    /// Another host has the identity of this one.
+    SharedIdentity,
 }
 
 impl AlarmKind {
     /// Every kind, in the order of the declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Refused,
         Self::Rollback,
         Self::Fork,
@@ -41,6 +45,8 @@ impl AlarmKind {
         Self::Clock,
         Self::Damaged,
         Self::AuditFailing,
+        Self::Retired,
+        Self::SharedIdentity,
     ];
 
     /// The kind as it stands in metrics.
@@ -55,6 +61,8 @@ impl AlarmKind {
             Self::Clock => "clock",
             Self::Damaged => "damaged",
             Self::AuditFailing => "audit_failing",
+            Self::Retired => "retired",
+            Self::SharedIdentity => "shared_identity",
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::alarm::Alarms;
 use super::decide::Now;
+use super::membership::Membership;
 use super::snapshot::{Local, Snapshot};
 use super::sync::state::{Progress, State};
 use crate::protocol::event::Connectivity;
@@ -57,6 +58,8 @@ pub struct Live {
     replacing: Mutex<()>,
     online: AtomicU8,
     persisted: Mutex<Option<Persisted>>,
+    /// Whether the node is still one of its data plane, and the only host of its identity.
+    pub membership: Membership,
     /// What must not happen, and did.
     pub alarms: Alarms,
 }
@@ -83,6 +86,7 @@ impl Live {
             replacing: Mutex::default(),
             online: AtomicU8::new(Connectivity::Connecting as u8),
             persisted: Mutex::default(),
+            membership: Membership::default(),
             alarms: Alarms::default(),
         }
     }

@@ -209,6 +209,10 @@ impl Standing {
             None,
             trusted,
         )?;
+        let retired = i64::from(self.live.membership.retired().is_some());
+        gauge(encoder, "node_retired", "Whether this node was retired", None, retired)?;
+        let shared = i64::from(self.live.membership.shared());
+        gauge(encoder, "node_shared", "Whether another host has the identity of this one", None, shared)?;
         let mut family = encoder.encode_descriptor(
             "replica_age_limit",
             "How old the replica may be, by role",

@@ -28,6 +28,12 @@ impl Nonces {
         Self { start: random_id("", rng), count: AtomicU64::new(0) }
     }
 
+    /// Names this start of the daemon.
+    #[must_use]
+    pub fn start(&self) -> &str {
+        &self.start
+    }
+
     /// The next one, unlike any before it on any node.
     #[must_use]
     pub fn next(&self) -> String {
@@ -43,6 +49,8 @@ struct Claims<'a> {
     iat: Time,
     exp: Time,
     jti: &'a str,
+    /// Tells two hosts with one identity apart: each start of a daemon has another.
+    instance: &'a str,
 }
 
 /// Who this node is, and the key it proves that with.
@@ -62,7 +70,9 @@ impl Prover {
     #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
     pub fn jwt(&self, audience: &str, jti: &str, now: Time) -> String {
         let node = &self.identity.node_id;
-        let claims = Claims { iss: node, sub: node, aud: audience, iat: now, exp: now.plus(LIFETIME), jti };
+        let instance = self.nonces.start();
+        let claims =
+            Claims { iss: node, sub: node, aud: audience, iat: now, exp: now.plus(LIFETIME), jti, instance };
         sign(Typ::NodeAuth, &serde_json::to_vec(&claims).expect("claims serialize"), &self.key)
     }
 

@@ -81,6 +81,15 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
             };
             let now = (self.clock)();
             let live = self.replication.live();
+            match &outcome {
+                Ok(()) => live.membership.accepted(),
+                Err(SyncError::Upstream(error)) => {
+                    if let Some(detail) = error.retired() {
+                        live.membership.refused(detail, &live.alarms, now);
+                    }
+                }
+                Err(_) => {}
+            }
             let of = outcome.as_ref().map_or_else(SyncError::outcome, |()| Outcome::Renewed);
             let (after, next) = progress.after(of, now, live.expires());
             // The first failure says it all; in an outage there are several a second.

@@ -105,6 +105,8 @@ pub enum UpstreamError {
         url: String,
         /// The status.
         status: StatusCode,
+        /// The stable code of a refusal; empty where none was given.
+        code: String,
         /// The beginning of the answer.
         detail: String,
     },
@@ -130,6 +132,22 @@ impl UpstreamError {
             Self::Body { fault: Fault::Disk(_) | Fault::TooLarge(_), .. } => Outcome::Refused,
             _ => Outcome::Unreachable,
         }
+    }
+
+    /// What the control plane says of this node if it says that it was retired. Unsigned, it is a reason for an alarm and for
+    /// nothing else.
+    #[must_use]
+    pub fn retired(&self) -> Option<&str> {
+        match self {
+            Self::Answer { code, detail, .. } if code == "node_retired" => Some(detail),
+            _ => None,
+        }
+    }
+
+    /// Whether asking again comes to nothing: what stands on this host contradicts what stands above.
+    #[must_use]
+    pub fn contradicts(&self) -> bool {
+        matches!(self, Self::Answer { status, code, .. } if *status == StatusCode::CONFLICT && !code.is_empty())
     }
 
     /// Whether there was nobody to talk to, rather than somebody who did not listen to the end.
@@ -408,8 +426,14 @@ fn no_address() -> UpstreamError {
 
 fn refusal(url: &str, status: StatusCode, body: &[u8]) -> UpstreamError {
     let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str().map(str::as_bytes));
-    UpstreamError::Answer { url: url.into(), status, detail: printable(detail.unwrap_or(body)) }
+    let member = |name: &str| problem.as_ref().and_then(|problem| problem[name].as_str().map(str::as_bytes));
+    let code = printable(member("code").unwrap_or_default());
+    UpstreamError::Answer {
+        url: url.into(),
+        status,
+        code,
+        detail: printable(member("detail").unwrap_or(body)),
+    }
 }
 
 /// The beginning of what a stranger sent, as it may stand in a log and on a terminal.

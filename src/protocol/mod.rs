@@ -15,6 +15,7 @@ mod json;
 pub mod jws;
 pub mod key;
 pub mod keyset;
+pub mod membership;
 pub mod outage;
 pub mod permission;
 pub mod reconciliation;

@@ -154,6 +154,7 @@ fn nodes() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(reconciliation::events))
         .routes(routes!(reconciliation::revocations))
         .routes(routes!(reconciliation::outage))
+        .routes(routes!(nodes::statement))
         .routes(routes!(nodes::introspect))
 }
 

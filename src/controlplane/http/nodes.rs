@@ -19,10 +19,13 @@ use crate::controlplane::error::Error;
 use crate::controlplane::feed::{Answer, Held};
 use crate::controlplane::introspection::{self, Question};
 use crate::protocol::bundle::MEDIA_TYPE;
+use crate::protocol::membership::{NodeStanding, NodeStatement};
 
 /// A piece of an answer, in bytes, and how many may wait to be sent.
 const PIECE: usize = 64 << 10;
 const PIECES: usize = 4;
+/// The longest statement of a node, in bytes.
+const MAX_STATEMENT: usize = 256 << 10;
 /// How long a node may take nothing.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -69,6 +72,30 @@ pub(super) async fn introspect(
         };
         let answer = off_reactor(&control, move |c| c.introspect(&node.data_plane, &question)).await?;
         Ok::<_, Error>(written(StatusCode::OK, &answer))
+    };
+    answered.await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Takes what a node states of itself: its name, and the heads it holds. Tells it what it can't know.
+#[utoipa::path(post, path = "/v1/data-planes/{id}/statement", request_body = NodeStatement,
+    responses((status = 200, body = NodeStanding)))]
+pub(super) async fn statement(
+    State(control): State<Arc<ControlPlane>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let answered = async {
+        let (parts, body) = request.into_parts();
+        let bearer = bearer(&parts.headers)?;
+        let caller = off_reactor(&control, move |c| c.node_in(&bearer, &id)).await?;
+        let body = axum::body::to_bytes(body, MAX_STATEMENT).await;
+        let statement: NodeStatement =
+            body.map_err(|_| Error::Malformed("the statement is too long".into())).and_then(|body| {
+                serde_json::from_slice(&body)
+                    .map_err(|error| Error::Malformed(format!("the statement is not understood: {error}")))
+            })?;
+        let standing = off_reactor(&control, move |c| c.take_statement(&caller, &statement)).await?;
+        Ok::<_, Error>(written(StatusCode::OK, &standing))
     };
     answered.await.unwrap_or_else(IntoResponse::into_response)
 }

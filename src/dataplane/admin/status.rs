@@ -26,6 +26,10 @@ pub(super) struct Status {
     clock_trusted: bool,
     forks: u64,
     audit_failing: bool,
+    /// Why this host counts as retired; none while it does not.
+    retired: Option<String>,
+    /// Another host has its identity.
+    shared_identity: bool,
     alarms: Vec<Alarm>,
 }
 
@@ -85,6 +89,8 @@ pub(super) async fn status(State(administration): State<Arc<Administration>>) ->
         clock_trusted: live.now(time).trusted(),
         forks,
         audit_failing: administration.audit.failing(),
+        retired: live.membership.retired(),
+        shared_identity: live.membership.shared(),
         alarms: live.alarms.latest(),
     })
 }

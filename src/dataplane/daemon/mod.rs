@@ -33,6 +33,7 @@ use super::http::{Face, Workers};
 use super::identity::{Absent, IdentityError, make_node_key, read_node_key, readable_roots};
 use super::introspection::Introspector;
 use super::live::Live;
+use super::membership::Statements;
 use super::metrics::Metrics;
 use super::peers::{self, Parts};
 use super::proof::Prover;
@@ -161,6 +162,8 @@ impl Daemon {
         let ca_file = config.control_plane.ca_file.as_deref();
         background.extend(peers::start(&config.peers, ca_file, parts, &stopped).await?);
         serving.push(serve_admin(listener, administration, stopped));
+        let told = Statements::new(&reconciler, &replication, config.node.name);
+        background.push(tokio::spawn(told.run(Arc::clone(&upstream))));
         background.push(tokio::spawn(Arc::clone(&reconciler).run(Arc::clone(&upstream), traces.clone())));
         let follower = Follower {
             replication: Arc::clone(&replication),
