@@ -4,10 +4,7 @@
 //! Nothing here decides a request. A node that was retired goes on as one that is cut off: by what it has proved, until the
 //! staleness policy ends it. Otherwise one unsigned answer could end a host's work.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::Method;
@@ -30,62 +27,106 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Seconds between two statements while there is nothing new: what the node is told comes with the answer.
 const INTERVAL: i64 = 15;
 
+/// For how long a host that answered under this identity counts, in seconds.
+const SEEN: i64 = 3600;
+
 /// Whether the node is still one of its data plane, and the only host of its identity.
 #[derive(Debug, Default)]
-pub struct Membership {
+pub struct Membership(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
     /// What the control plane answers to a retired node.
-    told: Mutex<Option<String>>,
+    told_retired: Option<String>,
     /// When the node was retired, by its own record in the replica.
-    recorded: Mutex<Option<Time>>,
-    shared: AtomicBool,
+    recorded_retired: Option<Time>,
+    /// The control plane hears two daemons under this identity.
+    told_shared: bool,
+    /// When another host last answered, or asked, under this identity.
+    seen_shared: Option<Time>,
+}
+
+impl Known {
+    fn retired(&self) -> Option<String> {
+        self.told_retired.clone().or_else(|| self.recorded_retired.map(recorded))
+    }
+
+    fn shared(&self, now: Time) -> bool {
+        self.told_shared || self.seen_shared.is_some_and(|at| now.since(at) < SEEN)
+    }
 }
 
 impl Membership {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Every change is one assignment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The control plane takes this node for one.
     pub fn accepted(&self) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.lock().told_retired = None;
     }
 
     /// The control plane says that the node was retired.
     pub fn refused(&self, detail: &str, alarms: &Alarms, now: Time) {
-        let before = self.told.lock().unwrap_or_else(PoisonError::into_inner).replace(detail.to_owned());
-        if before.is_none() {
-            raise_retired(alarms, detail, now);
-        }
+        self.change_retired(alarms, now, |known| known.told_retired = Some(detail.to_owned()));
     }
 
     /// Notes what the replica's record of this node says.
     pub fn record_says(&self, retired_at: Option<Time>, alarms: &Alarms, now: Time) {
-        let before =
-            std::mem::replace(&mut *self.recorded.lock().unwrap_or_else(PoisonError::into_inner), retired_at);
-        if let (None, Some(at)) = (before, retired_at) {
-            raise_retired(alarms, &recorded(at), now);
+        self.change_retired(alarms, now, |known| known.recorded_retired = retired_at);
+    }
+
+    fn change_retired(&self, alarms: &Alarms, now: Time, change: impl FnOnce(&mut Known)) {
+        let (before, after) = {
+            let mut known = self.lock();
+            let before = known.retired();
+            change(&mut known);
+            (before, known.retired())
+        };
+        if let (None, Some(why)) = (before, after) {
+            raise_retired(alarms, &why, now);
         }
     }
 
     /// Why the node counts as retired; `None` while it does not.
     #[must_use]
     pub fn retired(&self) -> Option<String> {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        told.or_else(|| self.recorded.lock().unwrap_or_else(PoisonError::into_inner).map(recorded))
+        self.lock().retired()
     }
 
-    /// Notes whether another host has this identity. `what` says who saw it.
-    pub fn set_shared(&self, shared: bool, what: &str, alarms: &Alarms, now: Time) {
-        if shared && !self.shared.swap(shared, Ordering::Relaxed) {
+    /// Notes whether the control plane hears two daemons under this identity.
+    pub fn told_shared(&self, shared: bool, alarms: &Alarms, now: Time) {
+        let who = "the control plane hears two daemons under this node's identity";
+        self.change_shared(who, alarms, now, |known| known.told_shared = shared);
+    }
+
+    /// Notes that another host proved to have this node's identity, at the address `place`.
+    pub fn met_itself(&self, place: &str, alarms: &Alarms, now: Time) {
+        let who = format!("{place} has this node's key, and is another daemon");
+        self.change_shared(&who, alarms, now, |known| known.seen_shared = Some(now));
+    }
+
+    fn change_shared(&self, who: &str, alarms: &Alarms, now: Time, change: impl FnOnce(&mut Known)) {
+        let (before, after) = {
+            let mut known = self.lock();
+            let before = known.shared(now);
+            change(&mut known);
+            (before, known.shared(now))
+        };
+        if after && !before {
             let what = format!(
-                "{what}: another host has the identity of this one, since its state directory was copied; run \
+                "{who}: another host has the identity of this one, since its state directory was copied; run \
                  `halligand new-identity` on the copy"
             );
             alarms.raise(AlarmKind::SharedIdentity, &what, now);
         }
-        self.shared.store(shared, Ordering::Relaxed);
     }
 
     /// Whether another host has this identity.
     #[must_use]
-    pub fn shared(&self) -> bool {
-        self.shared.load(Ordering::Relaxed)
+    pub fn shared(&self, now: Time) -> bool {
+        self.lock().shared(now)
     }
 }
 
@@ -202,8 +243,46 @@ impl Statements {
         if let Some(why) = standing.name_refused {
             tracing::warn!(name = self.name, why, "the control plane does not take this node's name");
         }
-        let who = "the control plane hears two daemons under this node's identity";
-        self.live.membership.set_shared(standing.shared_identity, who, &self.live.alarms, now);
+        self.live.membership.told_shared(standing.shared_identity, &self.live.alarms, now);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_unix(1_000);
+
+    #[test]
+    fn one_retirement_is_one_alarm_whoever_tells_of_it_and_ends_when_the_node_is_taken_again() {
+        let (membership, alarms) = (Membership::default(), Alarms::default());
+        let count = || alarms.count(AlarmKind::Retired);
+        membership.record_says(None, &alarms, NOW);
+        assert_eq!((membership.retired(), count()), (None, 0));
+        for _ in 0..3 {
+            membership.refused("node nod_a was retired", &alarms, NOW);
+            membership.record_says(Some(NOW), &alarms, NOW);
+        }
+        assert_eq!(count(), 1);
+        membership.accepted();
+        assert!(membership.retired().is_some(), "its record says so still");
+        membership.record_says(None, &alarms, NOW);
+        assert_eq!(membership.retired(), None);
+        membership.refused("node nod_a was retired", &alarms, NOW);
+        assert_eq!(count(), 2);
+    }
+
+    #[test]
+    fn one_copy_is_one_alarm_while_it_is_heard_of() {
+        let (membership, alarms) = (Membership::default(), Alarms::default());
+        for second in 0..3 {
+            membership.told_shared(true, &alarms, NOW);
+            membership.met_itself("http://10.0.0.7:8182", &alarms, NOW.plus(second));
+        }
+        membership.told_shared(false, &alarms, NOW.plus(3));
+        assert!(membership.shared(NOW.plus(4)), "a peer still is this node");
+        assert_eq!(alarms.count(AlarmKind::SharedIdentity), 1);
+        assert!(!membership.shared(NOW.plus(SEEN + 3)));
     }
 }

@@ -211,7 +211,7 @@ impl Standing {
         )?;
         let retired = i64::from(self.live.membership.retired().is_some());
         gauge(encoder, "node_retired", "Whether this node was retired", None, retired)?;
-        let shared = i64::from(self.live.membership.shared());
+        let shared = i64::from(self.live.membership.shared((self.clock)()));
         gauge(encoder, "node_shared", "Whether another host has the identity of this one", None, shared)?;
         let mut family = encoder.encode_descriptor(
             "replica_age_limit",

@@ -90,7 +90,7 @@ pub(super) async fn status(State(administration): State<Arc<Administration>>) ->
         forks,
         audit_failing: administration.audit.failing(),
         retired: live.membership.retired(),
-        shared_identity: live.membership.shared(),
+        shared_identity: live.membership.shared(time),
         alarms: live.alarms.latest(),
     })
 }
