@@ -1,4 +1,6 @@
-//! Other people's implementations: PyJWT and openssl believe what is signed here, and what PyJWT signs is believed here.
+//! Other implementations: PyJWT and openssl believe what is signed here, and what PyJWT signs is believed here. The reader in
+//! tests/interop, written from docs/protocol.md alone, answers the sample vectors as they say, proves what the real programs
+//! produce, and finds the tamperings that it plants in it.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -18,7 +20,7 @@ use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
 use halligan::dataplane::upstream_identity::UpstreamIdentity;
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::token::verify;
-use rig::component;
+use rig::{Rig, component, until};
 use serde_json::{Value, json};
 use world::{DATA_PLANE, DEPLOYMENT, T0, World};
 
@@ -181,4 +183,67 @@ json.dump([scheme, header, claims], sys.stdout)
     let answer = run(&python, script, &given);
     assert_eq!((&answer[0], &answer[1]["alg"]), (&json!("Bearer"), &json!("EdDSA")));
     assert_eq!((&answer[2]["sub"], &answer[2]["role"]), (&json!(World::token_record(0).id), &json!("OP")));
+}
+
+/// Runs a script of tests/interop with JSON on its standard input.
+fn reader(python: &Path, script: &str, argument: Option<&Path>, input: &Value) -> String {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
+    let mut child = Command::new(python)
+        .arg("-B")
+        .arg(directory.join(script))
+        .args(argument)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{script}: {said}");
+    said
+}
+
+/// The Python that `.ci/setup` gives the reader: with BLAKE3 and zstd.
+const READER: &str = "/opt/halligan-interop/bin/python";
+
+#[test]
+fn a_second_implementation_answers_every_vector_as_it_says() {
+    let Some(python) = component(READER) else { return };
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    let said = reader(&python, "vectors.py", Some(&vectors), &json!({}));
+    let count: usize = said.split(' ').next().unwrap().parse().unwrap();
+    assert!(count >= 150, "{said}");
+}
+
+#[test]
+fn a_second_implementation_proves_what_the_real_programs_produce_and_finds_tamperings() {
+    let Some(python) = component(READER) else { return };
+    let mut rig = Rig::start();
+    let deployment = rig.deployment.clone();
+    let (_, token) = rig.direct_access_token("kept", &deployment);
+    let (id, revoked) = rig.direct_access_token("lost", &deployment);
+    rig.synced();
+    for uri in ["/api/v2/dags", "/api/v2/dags/%22etl%22", "/nowhere", "/api/v2/variables"] {
+        rig.authorize(&token, "GET", uri);
+    }
+    rig.cli(&["revoke", &id, "--reason", "laptop lost"]);
+    assert_eq!(rig.authorize(&revoked, "GET", "/api/v2/dags").reason(), "token_revoked");
+    until("the control plane knows of the revocation", || {
+        rig.json(&["revoke", "--list"])[0]["answer"] == "revoked"
+    });
+    rig.synced();
+    rig.cli(&["replica", "export", rig.path("export").to_str().unwrap()]);
+    // The node signs a last checkpoint when it stops.
+    assert!(rig.daemon.take().unwrap().terminate().success());
+    let asked = json!({
+        "state": rig.path("node"), "roots": rig.path("roots"), "export": rig.path("export"),
+        "url": format!("http://127.0.0.1:{}", rig.control_port), "token": token, "revoked": revoked,
+        "deployment": deployment, "now": wall().unix(),
+    });
+    let said: Value = serde_json::from_str(&reader(&python, "produced.py", None, &asked)).unwrap();
+    assert_eq!(said["decisions"], json!(["ok", "token_revoked"]), "{said}");
+    assert_eq!(said["unseen"], json!([]), "{said}");
+    assert_eq!(said["revocations"], 1, "{said}");
+    assert!(said["events"].as_u64() >= Some(6) && said["checkpoints"].as_u64() >= Some(2), "{said}");
+    assert!(said["tamperings"].as_u64() > Some(200), "{said}");
 }
