@@ -1,12 +1,13 @@
 //! The command line: what the nouns of `halligan` do.
 //!
 //! `token`, `role`, `organization`, `workspace`, `deployment`, `data-plane`, `node`, `user` and `team` talk to the control
-//! plane; `status`, `check`, `revoke`, `glass`, `outage`, `replica` and `audit` to the daemon of this host, through its
-//! Unix socket; `key` to nobody.
+//! plane; `status`, `check`, `revoke`, `clock`, `glass`, `outage`, `replica` and `audit` to the daemon of this host, through
+//! its Unix socket; `key` to nobody.
 
 mod audit;
 mod audit_log;
 mod check;
+mod clock;
 mod control;
 mod dag_tags;
 #[cfg(all(feature = "control", feature = "daemon"))]
@@ -133,6 +134,9 @@ enum Noun {
     Check(check::Arguments),
     /// Revoke a token on this host, without the control plane; it is told when it can be reached.
     Revoke(revoke::Arguments),
+    /// Accept this host's clock where it is right and its daemon does not trust it.
+    #[command(subcommand)]
+    Clock(clock::Verb),
     /// Break and seal the glass of this host's deployments, and show how it stands.
     #[command(subcommand)]
     Glass(glass::Verb),
@@ -200,6 +204,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Noun::Status => status::run(&global.host()?, output).await?,
         Noun::Check(question) => return check::run(question, &global.host()?, output).await,
         Noun::Revoke(arguments) => revoke::run(arguments, &global.host()?, output).await?,
+        Noun::Clock(verb) => clock::run(verb, &global.host()?, output).await?,
         Noun::Glass(verb) => glass::run(verb, &global.host()?, output).await?,
         Noun::Outage(verb) => outage::run(verb, &global, output).await?,
         Noun::Replica(verb) => replica::run(verb, &global.host()?, output).await?,

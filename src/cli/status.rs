@@ -44,7 +44,8 @@ pub(super) async fn run(host: &Host, output: Output) -> Result<(), Failure> {
     }
     if status["clockTrusted"] == false {
         output.say(
-            "WARNING the clock is behind the time that is known to have passed: every request is denied",
+            "WARNING the clock is behind the time that is known to have passed: every request is denied. Set it right; if it \
+             is right, and the control plane can't be reached: halligan clock accept --reason …",
         );
     }
     if let Some(why) = status["retired"].as_str() {

@@ -16,7 +16,7 @@ use super::ControlPlane;
 use super::error::Error;
 use crate::protocol::bundle::{BundleWriter, Change};
 use crate::protocol::digest::ReplicaDigest;
-use crate::protocol::head::{Head, sign_head};
+use crate::protocol::head::{Head, is_nonce, sign_head, sign_head_for};
 use crate::protocol::record::{Record, RecordKind};
 
 pub use spool::{Answer, Spool};
@@ -64,6 +64,19 @@ impl ControlPlane {
 
     /// The bundle from what a node holds to now; a snapshot when it holds nothing, or nothing of ours.
     pub fn feed(&self, data_plane: &str, held: Held) -> Result<Arc<Answer>, Error> {
+        self.feed_for(data_plane, held, None)
+    }
+
+    /// The same, with a head that is signed for this request alone when the request carries a nonce.
+    pub fn feed_for(
+        &self,
+        data_plane: &str,
+        held: Held,
+        nonce: Option<&str>,
+    ) -> Result<Arc<Answer>, Error> {
+        if nonce.is_some_and(|nonce| !is_nonce(nonce)) {
+            return Err(Error::invalid("nonce", "must be 1 to 128 letters, digits, - and _"));
+        }
         let signing = self.signing();
         self.store.read_at_leisure(|connection| {
             let (version, count, lanes, oldest): (u64, u64, Vec<u8>, u64) = connection.query_row(
@@ -77,6 +90,7 @@ impl ControlPlane {
             let base = if (oldest..=version).contains(&held.version) { held.version } else { 0 };
             let known = usize::try_from(held.keyset).unwrap_or(0).min(signing.chain.len());
             let what = format!("{data_plane}-{base}-{version}-{known}-{}", signing.keyset.version());
+            let what = nonce.map_or_else(|| what.clone(), |nonce| format!("{what}-{nonce}"));
             if let Some(answer) = self.spool.recent(&what, now) {
                 return Ok(answer);
             }
@@ -90,7 +104,10 @@ impl ControlPlane {
                 exp: now.plus(HEAD_LIFETIME),
                 keyset: signing.keyset.version(),
             };
-            let text = sign_head(&stated, &signing.replica);
+            let text = nonce.map_or_else(
+                || sign_head(&stated, &signing.replica),
+                |nonce| sign_head_for(&stated, nonce, &signing.replica),
+            );
             let mut writer = BundleWriter::new(Spool::page(), &signing.chain[known..], &text, base)?;
             write_changes(connection, data_plane, base, &mut writer)?;
             Ok(self.spool.keep(what, now, writer.finish()?)?)

@@ -215,11 +215,24 @@ fn report(connection: &Connection, stated: Stated) -> Result<Report, Error> {
     let mut report = Report::open(opening);
     // From its last contact on the node knew nothing new: what it allowed before it noticed may have come too late, too.
     let from = statement.last_contact_at.unwrap_or(statement.began_at).min(statement.began_at);
+    // By the node's log, too: a clock that was set right meanwhile dates what it allowed before the outage.
     let lines: Vec<String> = connection
         .prepare_cached(
-            "SELECT line FROM event WHERE node = ?1 AND time BETWEEN ?2 AND ?3 AND decision = 'allow' ORDER BY time, sequence",
+            "SELECT line FROM event WHERE node = ?1 AND decision = 'allow'
+                 AND (time BETWEEN ?2 AND ?3
+                     OR branch = (SELECT branch FROM node_log WHERE node_log.node = ?1) AND sequence BETWEEN ?4 AND ?5)
+             ORDER BY time, sequence",
         )?
-        .query_map(params![node, from.unix(), statement.ended_at.unix()], |row| row.get(0))?
+        .query_map(
+            params![
+                node,
+                from.unix(),
+                statement.ended_at.unix(),
+                statement.first_sequence,
+                statement.last_sequence
+            ],
+            |row| row.get(0),
+        )?
         .collect::<Result<_, _>>()?;
     let recorded: Vec<Recorded> = lines.iter().filter_map(|line| use_of(line)).collect();
     let mut names = HashMap::new();

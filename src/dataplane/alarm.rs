@@ -79,6 +79,9 @@ pub struct Alarm {
     pub what: String,
     /// How often in a row.
     pub times: u64,
+    /// Its place among all alarms since the start, the last time it was raised. It tells the order though a clock was moved.
+    #[serde(skip)]
+    pub number: u64,
 }
 
 /// Alarms that are remembered.
@@ -97,9 +100,10 @@ impl Alarms {
         tracing::error!(alarm = kind.as_str(), "{what}");
         self.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.raised();
         match latest.back_mut().filter(|last| last.kind == kind && last.what == what) {
-            Some(last) => (last.time, last.times) = (now, last.times + 1),
-            None => latest.push_back(Alarm { time: now, kind, what: what.to_owned(), times: 1 }),
+            Some(last) => (last.time, last.times, last.number) = (now, last.times + 1, number),
+            None => latest.push_back(Alarm { time: now, kind, what: what.to_owned(), times: 1, number }),
         }
         if latest.len() > REMEMBERED {
             latest.pop_front();
@@ -110,6 +114,12 @@ impl Alarms {
     #[must_use]
     pub fn latest(&self) -> Vec<Alarm> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// How many there were in all.
+    #[must_use]
+    pub fn raised(&self) -> u64 {
+        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// How many of a kind there were.

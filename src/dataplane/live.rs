@@ -27,7 +27,7 @@ pub struct Standing {
     pub connectivity: Connectivity,
     /// Since when.
     pub connectivity_since: Time,
-    /// When it last answered.
+    /// When its last answer arrived.
     pub last_contact: Option<Time>,
     /// When what it says was last proved and in force.
     pub last_renewal: Option<Time>,
@@ -54,6 +54,11 @@ pub struct Live {
     snapshot: ArcSwap<Snapshot>,
     standing: Mutex<Standing>,
     floor: AtomicI64,
+    /// How often the floor was taken back, and to when. Locked while it is, so that no look at the clocks that went by the
+    /// floor before raises it again.
+    taken_back: Mutex<(u64, Time)>,
+    /// Seconds for which the head in force has been held, as far as a clock nobody can set has counted them.
+    held: AtomicI64,
     /// Held by whoever makes a new snapshot from the one in force, so that none is lost between two.
     replacing: Mutex<()>,
     online: AtomicU8,
@@ -83,6 +88,8 @@ impl Live {
             snapshot: ArcSwap::from_pointee(snapshot),
             standing: Mutex::new(standing),
             floor: AtomicI64::new(floor.unix()),
+            taken_back: Mutex::default(),
+            held: AtomicI64::default(),
             replacing: Mutex::default(),
             online: AtomicU8::new(Connectivity::Connecting as u8),
             persisted: Mutex::default(),
@@ -99,10 +106,15 @@ impl Live {
     /// Puts another replica in force, and moves the time floor up to its head. What is this node's own stays.
     pub fn replace(&self, make: impl FnOnce(&Snapshot) -> Snapshot) {
         let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = make(&self.snapshot.load());
-        if let Some(head) = snapshot.head() {
-            self.floor.fetch_max(head.head().iat.unix(), Ordering::Relaxed);
+        let before = self.snapshot.load();
+        let snapshot = make(&before);
+        // Only a head that is new here says anything about the time: the floor may have been taken back behind this one.
+        if let Some(signed) = snapshot.signed_at()
+            && snapshot.head() != before.head()
+        {
+            self.floor.fetch_max(signed.unix(), Ordering::Relaxed);
         }
+        drop(before);
         self.snapshot.store(Arc::new(snapshot));
     }
 
@@ -129,7 +141,7 @@ impl Live {
 
     /// What came of an attempt to reach the control plane: where sync stands now, what went wrong, and how long it rests.
     pub fn stand(&self, progress: Progress, error: Option<String>, now: Time, pause: Duration) {
-        let Progress { state, since, connectivity, connectivity_since, failures } = progress;
+        let Progress { state, since, connectivity, connectivity_since, failures, answered } = progress;
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         if state != standing.state {
             match (&error, state) {
@@ -142,9 +154,6 @@ impl Live {
                 }
             }
         }
-        if connectivity == Connectivity::Online && (failures == 0 || state != standing.state) {
-            standing.last_contact = Some(now);
-        }
         self.online.store(connectivity as u8, Ordering::Relaxed);
         let pause = i64::try_from(pause.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
         *standing = Standing {
@@ -152,7 +161,7 @@ impl Live {
             since,
             connectivity,
             connectivity_since,
-            last_contact: standing.last_contact,
+            last_contact: answered,
             last_renewal: if error.is_none() { Some(now) } else { standing.last_renewal },
             next_attempt: error.is_some().then(|| now.plus(pause)),
             last_error: error,
@@ -202,5 +211,44 @@ impl Live {
     /// Moves the time floor up; returns where it stands.
     pub fn raise_floor(&self, time: Time) -> Time {
         Time::from_unix(self.floor.fetch_max(time.unix(), Ordering::Relaxed).max(time.unix()))
+    }
+
+    /// Moves the time floor up, unless it was taken back more than `times` times: then `time` goes by a floor that is gone.
+    pub fn raise_floor_unless_taken_back(&self, times: u64, time: Time) {
+        let taken_back = self.taken_back.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken_back.0 == times {
+            self.raise_floor(time);
+        }
+    }
+
+    /// How often the time floor was taken back, and to when the last time.
+    #[must_use]
+    pub fn taken_back(&self) -> (u64, Time) {
+        *self.taken_back.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the time floor back to `to` once `first`, which is told where it stands, has made sure that nothing revives by
+    /// that.
+    pub(super) fn take_back_floor<T, E>(
+        &self,
+        to: Time,
+        first: impl FnOnce(Time) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut taken_back = self.taken_back.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = first(Time::from_unix(self.floor.load(Ordering::Relaxed)))?;
+        *taken_back = (taken_back.0 + 1, to);
+        self.floor.store(to.unix(), Ordering::Relaxed);
+        Ok(done)
+    }
+
+    /// Notes for how many seconds the head in force has been held.
+    pub fn set_held(&self, seconds: i64) {
+        self.held.store(seconds, Ordering::Relaxed);
+    }
+
+    /// For how many seconds the head in force has been held, as far as a clock nobody can set has counted them.
+    #[must_use]
+    pub fn held(&self) -> i64 {
+        self.held.load(Ordering::Relaxed)
     }
 }

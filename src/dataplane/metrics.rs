@@ -124,7 +124,8 @@ impl Standing {
         gauge(encoder, "outage_judged", "Whether the control plane is judged unreachable", None, outage)?;
         if let Some(head) = snapshot.head() {
             let version = i64::try_from(head.head().version).unwrap_or(i64::MAX);
-            let age = (self.clock)().since(head.head().iat);
+            let signed = snapshot.signed_at().unwrap_or_else(|| head.head().iat);
+            let age = (self.clock)().since(signed);
             gauge(encoder, "replica_version", "Version of the replica", None, version)?;
             gauge(
                 encoder,

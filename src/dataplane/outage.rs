@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use thiserror::Error;
 
+use super::alarm::Alarm;
 use super::audit::{AuditError, events, extent};
 use super::live::Live;
 use super::proof::Prover;
@@ -81,8 +82,20 @@ pub struct Outages {
     prover: Arc<Prover>,
     revocations: Arc<Revocations>,
     audit_path: PathBuf,
-    /// The log's last event when the control plane was last known to answer.
-    before: Mutex<u64>,
+    before: Mutex<Before>,
+}
+
+/// What there was before an outage, as of the last answer of the control plane.
+#[derive(Debug, Default)]
+struct Before {
+    /// The log's last event when it was last looked at.
+    seen: u64,
+    /// The log's last event by the last answer, or one before it: what is beyond was allowed without knowing better.
+    sequence: u64,
+    /// When that answer came.
+    answered: Option<Time>,
+    /// How many alarms there had been when the outage began.
+    alarms: u64,
 }
 
 impl Outages {
@@ -103,8 +116,13 @@ impl Outages {
             let _ = std::fs::rename(path, aside);
             begin(path)
         });
-        let before = Mutex::new(extent(&audit_path)?.last);
+        let last = extent(&audit_path)?.last;
+        let before = Mutex::new(Before { seen: last, sequence: last, ..Before::default() });
         Ok(Self { connection: Mutex::new(opened?), live, prover, revocations, audit_path, before })
+    }
+
+    fn before(&self) -> MutexGuard<'_, Before> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -130,7 +148,11 @@ impl Outages {
                 let began_at = standing.connectivity_since.max(ended);
                 let head = self.live.snapshot().head().map(|head| head.head().iat);
                 let last_contact = standing.last_contact.or(head).map(|time| time.min(began_at));
-                let first = *self.before.lock().unwrap_or_else(PoisonError::into_inner) + 1;
+                let first = {
+                    let mut before = self.before();
+                    before.alarms = self.live.alarms.raised();
+                    before.sequence + 1
+                };
                 let cause = standing.last_error.unwrap_or_default();
                 let row = params![
                     format!("out_{}", self.prover.nonces.next()),
@@ -153,7 +175,14 @@ impl Outages {
                 self.end(&connection, &self.ending(open.statement, standing.connectivity_since)?)?;
             }
             (Connectivity::Online, None) => {
-                *self.before.lock().unwrap_or_else(PoisonError::into_inner) = extent(&self.audit_path)?.last;
+                let last = extent(&self.audit_path)?.last;
+                let mut before = self.before();
+                // A control plane counts as reachable for a while after its last answer. What is recorded in that while is
+                // part of the outage, if there is one; so is what came between the look before the answer and the answer.
+                if standing.last_contact != before.answered {
+                    (before.answered, before.sequence) = (standing.last_contact, before.seen);
+                }
+                before.seen = last;
             }
             _ => {}
         }
@@ -181,7 +210,10 @@ impl Outages {
     }
 
     fn ending(&self, open: OutageStatement, now: Time) -> Result<OutageStatement, OutageError> {
-        let alarms = self.live.alarms.latest().into_iter().filter(|alarm| alarm.time >= open.began_at);
+        // By their order, too: a clock that was set right since the beginning dates them before it.
+        let before = self.before().alarms;
+        let meanwhile = |alarm: &Alarm| alarm.time >= open.began_at || alarm.number > before;
+        let alarms = self.live.alarms.latest().into_iter().filter(meanwhile);
         let alarms = alarms
             .map(|alarm| AlarmNote {
                 time: alarm.time,
@@ -200,7 +232,8 @@ impl Outages {
             "UPDATE outage SET ended_at = ?2, last_sequence = ?3, alarms = ?4 WHERE id = ?1 AND ended_at IS NULL",
             params![statement.id, statement.ended_at.unix(), statement.last_sequence, alarms],
         )?;
-        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = statement.last_sequence;
+        let mut before = self.before();
+        (before.seen, before.sequence) = (statement.last_sequence, statement.last_sequence);
         Ok(())
     }
 
@@ -272,17 +305,17 @@ impl Outages {
                 break;
             }
             after += lines.len() as u64;
-            uses.extend(lines.iter().filter_map(|line| use_of(line, statement)));
+            uses.extend(lines.iter().filter_map(|line| use_of(line)));
         }
         Ok(uses)
     }
 }
 
-fn use_of(line: &str, statement: &OutageStatement) -> Option<Use> {
+/// By its place in the log it is of the outage; its time is that of a clock which may have been wrong.
+fn use_of(line: &str) -> Option<Use> {
     let event: Event = serde_json::from_str(line).ok()?;
     let allowed = event.kind == EventKind::Decision && event.decision.as_deref() == Some("allow");
-    let meanwhile = event.connectivity != Connectivity::Online
-        && (statement.began_at..=statement.ended_at).contains(&event.time);
+    let meanwhile = event.connectivity != Connectivity::Online;
     if !allowed || !meanwhile {
         return None;
     }

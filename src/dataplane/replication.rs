@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use base64::Engine as _;
 
 use super::alarm::AlarmKind;
+use super::decide::CLOCK_TOLERANCE;
 use super::live::Live;
 use super::recent::{Keeping, Recent};
 use super::snapshot::Snapshot;
 use super::staleness::Staleness;
-use super::store::{ForkedHead, Origin, ReplicaStore, StoreError};
+use super::store::{ForkedHead, HeadAge, Origin, ReplicaStore, StoreError};
+use super::timekeeper::AHEAD;
 use crate::protocol::jws::BASE64URL;
 use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
@@ -77,6 +79,18 @@ impl Replication {
 
     /// Takes a bundle in and swaps the snapshot. What is refused is alarmed.
     pub fn take(&self, bundle: impl Read, origin: Origin, now: Time) -> Result<(), StoreError> {
+        self.take_answer(bundle, origin, None, now)
+    }
+
+    /// The same for the answer to a request that carried `nonce`. A head that holds it was signed just now: where it agrees
+    /// with the clock, a time floor that is ahead of both is taken back.
+    pub fn take_answer(
+        &self,
+        bundle: impl Read,
+        origin: Origin,
+        nonce: Option<&str>,
+        now: Time,
+    ) -> Result<(), StoreError> {
         let mut store = self.store();
         let (before, _) = store.position()?;
         let mut bundle = Keeping::new(bundle);
@@ -106,7 +120,59 @@ impl Replication {
         }
         // Also when it was refused: a takeaway or a keyset may have come of it.
         self.enforce(&store, now)?;
-        outcome.map(drop)
+        let head = outcome?.head;
+        if let Some(signed) = head.filter(|head| nonce.is_some_and(|nonce| head.answers(nonce))) {
+            self.settle_doubt(&mut store, signed.head().iat, now)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a time floor back that a head signed just now, at `signed`, and the clock contradict.
+    fn settle_doubt(&self, store: &mut ReplicaStore, signed: Time, now: Time) -> Result<(), StoreError> {
+        let time = self.live.now(now);
+        if time.trusted() || signed.since(now).abs() > CLOCK_TOLERANCE {
+            return Ok(());
+        }
+        let to = signed.min(now);
+        let stay = self.take_back(store, to, None, now)?;
+        let what = format!(
+            "the time this node had taken for proved was {} s ahead: the control plane's clock and this host's agree on {to} \
+             by now; {stay} tokens that had expired by it stay expired",
+            time.floor.since(to)
+        );
+        self.live.alarms.raise(AlarmKind::Clock, &what, now);
+        Ok(())
+    }
+
+    /// Accepts `now` as the time, on the word of an administrator of this host, where what this node had taken for proved is
+    /// ahead of it. Returns by how many seconds it was, and how many tokens that had expired by it stay expired.
+    pub fn accept_clock(&self, now: Time) -> Result<(i64, usize), StoreError> {
+        let mut store = self.store();
+        let ahead = self.live.now(now).floor.since(now);
+        let age = self.live.snapshot().head().map(|head| {
+            let signed = self.live.snapshot().signed_at().unwrap_or(head.head().iat);
+            HeadAge { held: self.live.held(), signed, ..HeadAge::of(head.head()) }.accepted(now)
+        });
+        let stay = self.take_back(&mut store, now, age, now)?;
+        Ok((ahead, stay))
+    }
+
+    /// Takes the time floor back to `to`. What had expired by it is durably dead, and dead in force, before the floor falls.
+    fn take_back(
+        &self,
+        store: &mut ReplicaStore,
+        to: Time,
+        age: Option<HeadAge>,
+        now: Time,
+    ) -> Result<usize, StoreError> {
+        self.live.take_back_floor(to, |from| {
+            let stay = store.take_back_floor(from, to, age)?;
+            if age.is_some() {
+                self.live.change_local(|local| local.accepted = age);
+            }
+            self.enforce(store, now)?;
+            Ok(stay)
+        })
     }
 
     /// Follows keysets that someone put here, from whom matters as little as ever.
@@ -134,9 +200,23 @@ impl Replication {
         self.enforce(&store, now)
     }
 
-    /// Writes the time floor down; it never falls.
+    /// Writes the time floor down. One that goes by a floor that was taken back meanwhile is not written.
     pub fn write_floor(&self, floor: Time) -> Result<(), StoreError> {
-        self.store().raise_floor(floor)
+        let store = self.store();
+        if floor > self.live.now(floor).floor.plus(AHEAD) {
+            return Ok(());
+        }
+        store.raise_floor(floor)
+    }
+
+    /// What is kept of the age of a head.
+    pub fn head_age(&self) -> Result<Option<HeadAge>, StoreError> {
+        self.store().head_age()
+    }
+
+    /// Writes the age of the head in force down.
+    pub fn write_head_age(&self, age: HeadAge) -> Result<(), StoreError> {
+        self.store().keep_head_age(age)
     }
 
     /// Heads that contradict each other.

@@ -11,8 +11,9 @@ use super::glass::Broken;
 use super::routes::{RouteMap, RouteMaps};
 use super::signatures::Signatures;
 use super::staleness::{AtLimit, Freshness};
+use super::store::HeadAge;
 use crate::protocol::glass::GlassMode;
-use crate::protocol::head::SignedHead;
+use crate::protocol::head::{Head, SignedHead};
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::keyset::Keyset;
 use crate::protocol::permission::PermissionSet;
@@ -49,6 +50,8 @@ pub struct Takeaway {
     pub generation: u32,
     /// Whether it is revoked.
     pub revoked: bool,
+    /// Generations up to this one were seen as expired under a time floor that was taken back since.
+    pub expired: u32,
 }
 
 /// A token's grant with its roles looked up.
@@ -94,6 +97,8 @@ pub struct Local {
     pub broken: BTreeMap<DeploymentId, Broken>,
     /// Whether the control plane is judged unreachable.
     pub outage: bool,
+    /// The age of a head, where an administrator of this host has accepted a clock that its own instant contradicts.
+    pub(super) accepted: Option<HeadAge>,
     /// Revocations on the disk whose signer no replica has named yet.
     pub(super) unproved: Arc<[String]>,
 }
@@ -141,6 +146,9 @@ impl Snapshot {
                 grant.record.generation = grant.record.generation.max(takeaway.generation);
                 if takeaway.revoked && grant.record.revoked_at.is_none() {
                     grant.record.revoked_at = Some(head.head().iat);
+                }
+                if grant.record.generation <= takeaway.expired {
+                    grant.record.expires_at = Time::from_unix(i64::MIN);
                 }
             }
         }
@@ -210,11 +218,17 @@ impl Snapshot {
         self.proved.as_ref().map_or(0, |proved| proved.keyset.version())
     }
 
+    /// As of when its head counts as signed.
+    #[must_use]
+    pub fn signed_at(&self) -> Option<Time> {
+        self.head().map(|head| self.local.signed_at(head.head()))
+    }
+
     /// How old it is, against what each role may rest on; nothing while there is no replica.
     #[must_use]
     pub fn freshness(&self, now: Time) -> Vec<(String, Freshness)> {
         let Some(proved) = &self.proved else { return Vec::new() };
-        let age = now.since(proved.head.head().iat);
+        let age = now.since(self.local.signed_at(proved.head.head()));
         let judged = |(role, limit)| (role, Freshness { age, limit });
         proved.staleness.limits().into_iter().map(judged).collect()
     }
@@ -230,7 +244,7 @@ impl Snapshot {
     pub fn horizon(&self) -> Option<Time> {
         let proved = self.proved.as_ref()?;
         let longest = proved.staleness.limits().into_iter().map(|(_, limit)| limit).max()?;
-        Some(proved.head.head().iat.plus(longest))
+        Some(self.local.signed_at(proved.head.head()).plus(longest))
     }
 
     /// How many deployments it knows.
@@ -252,6 +266,13 @@ impl Snapshot {
         let (hits, misses) =
             lookups.map_or((0, 0), |lookups| (lookups.hits.load(Relaxed), lookups.misses.load(Relaxed)));
         [("hit", hits), ("miss", misses)]
+    }
+}
+
+impl Local {
+    /// As of when a head counts as signed: its own instant, unless a clock was accepted that makes it older.
+    pub(super) fn signed_at(&self, head: &Head) -> Time {
+        self.accepted.filter(|age| age.is_of(head)).map_or(head.iat, |age| age.signed)
     }
 }
 

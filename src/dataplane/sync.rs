@@ -62,6 +62,8 @@ pub struct Follower<R> {
     pub wake: Arc<Notify>,
     /// Where rounds are told as spans.
     pub traces: Traces,
+    /// What the answer that is waited for must hold, while this node's clock is in doubt; none at the start.
+    pub nonce: Option<String>,
 }
 
 impl<R: CryptoRng + Send + 'static> Follower<R> {
@@ -127,17 +129,24 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
         let (version, keyset) = tokio::task::spawn_blocking(move || replication.position()).await??;
         let now = (self.clock)();
         let jwt = self.reconciler.prover.upstream(now);
-        let path = format!(
+        let mut path = format!(
             "/v1/data-planes/{}/feed?since={version}&keyset={keyset}",
             self.reconciler.prover.identity.data_plane_id
         );
+        if !self.replication.live().now(now).trusted() {
+            // The same until it is answered, so that a large answer that breaks off can be taken up again.
+            let nonce = self.nonce.get_or_insert_with(|| self.reconciler.prover.nonces.next());
+            path.push_str(&format!("&nonce={nonce}"));
+        }
         let bundle = self.upstream.feed(&path, &jwt, if hold && version > 0 { HOLD } else { 0 }).await?;
         // It has to be fresh as of when it began to come: a large one on a thin line is no frozen feed.
         let took = i64::try_from(bundle.took.as_secs()).unwrap_or(i64::MAX);
         let (replication, now) = (Arc::clone(&self.replication), (self.clock)().plus(-took));
-        let source = bundle.source;
-        let taken =
-            tokio::task::spawn_blocking(move || replication.take(bundle.bytes, Origin::Feed, now)).await?;
+        let (source, nonce) = (bundle.source, self.nonce.take());
+        let taken = tokio::task::spawn_blocking(move || {
+            replication.take_answer(bundle.bytes, Origin::Feed, nonce.as_deref(), now)
+        });
+        let taken = taken.await?;
         if taken.is_err() {
             // Of several addresses another may tell the truth.
             self.upstream.distrust(source);

@@ -1,5 +1,9 @@
-//! The time floor: what is known to have passed. It only rises, outlives restarts, and is what keeps a clock that was set
-//! back from reviving a token.
+//! The time floor: what is known to have passed. It outlives restarts, and is what keeps a clock that was set back from
+//! reviving a token.
+//!
+//! It rises with time, and falls in two cases only, since it goes by clocks that may have been wrong: a head that was signed
+//! in answer to this node's own request agrees with the clock ([`Replication::take_answer`]), or an administrator of this
+//! host accepts the clock ([`Replication::accept_clock`]). What had expired by the floor stays expired then.
 //!
 //! The wall clock raises it, and is not believed blindly: between two looks it may have moved on by as much as the
 //! monotonic clock has, give or take a tolerance. A jump either way is alarmed; one ahead raises nothing beyond what really
@@ -10,11 +14,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::Clock;
 use super::alarm::AlarmKind;
 use super::decide::CLOCK_TOLERANCE;
 use super::live::Live;
 use super::replication::Replication;
+use super::snapshot::Snapshot;
+use super::store::HeadAge;
+use crate::protocol::head::SignedHead;
 use crate::protocol::time::Time;
 
 /// How often the clocks are looked at.
@@ -89,6 +98,11 @@ impl Timekeeper {
         Look { floor: self.floor, write, jump }
     }
 
+    /// The floor was taken back to `to`: both clocks are believed anew from here on.
+    pub fn take_back(&mut self, to: Time, wall: Time, monotonic: Duration) {
+        *self = Self { floor: to, reached: to, written: to, anchor: (wall, monotonic), astray: false };
+    }
+
     /// A head that was signed at `signed` was just proved: at least so late it is, and a wall clock that agrees is right.
     pub fn proved(&mut self, signed: Time, wall: Time, monotonic: Duration) {
         self.reached = self.reached.max(signed);
@@ -99,37 +113,105 @@ impl Timekeeper {
     }
 }
 
-/// Looks at the clocks once a second, until the task is dropped: keeps the floor, and tells of what grows old.
-pub async fn run(replication: Arc<Replication>, clock: Clock) {
-    let started = Instant::now();
-    let live = replication.live();
-    let horizon = live.snapshot().horizon();
-    let mut keeper = Timekeeper::new(live.now(Time::default()).floor, clock(), Duration::ZERO, horizon);
-    let mut newest = Time::default();
-    let mut told = BTreeSet::new();
-    loop {
-        let (wall, monotonic) = (clock(), started.elapsed());
-        let signed = live.snapshot().head().map(|head| head.head().iat);
-        if let Some(signed) = signed.filter(|signed| *signed > newest) {
-            newest = signed;
-            keeper.proved(signed, wall, monotonic);
+/// What is looked at once a second. Both clocks come in with each look.
+pub struct Watch {
+    keeper: Timekeeper,
+    /// When the newest head that was seen counts as signed.
+    newest: Time,
+    taken_back: u64,
+    age: Option<HeadAge>,
+    /// Since when the age is counted, and what it was then.
+    counted: (Duration, i64),
+    doubt: bool,
+    told: BTreeSet<(String, bool)>,
+}
+
+/// What a look found that is to be done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What the disk's copy of the floor must be raised to.
+    pub write: Option<Time>,
+    /// The age of the head, to be written with it.
+    pub age: Option<HeadAge>,
+    /// The clock has just begun to be in doubt: the control plane is worth asking at once.
+    pub doubt: bool,
+}
+
+impl Watch {
+    /// Begins with the floor in force, the clocks as they are, and what is kept of the age of the head.
+    #[must_use]
+    pub fn new(live: &Live, age: Option<HeadAge>, wall: Time, monotonic: Duration) -> Self {
+        let horizon = live.snapshot().horizon();
+        let floor = live.now(Time::default()).floor;
+        let keeper = Timekeeper::new(floor, wall, monotonic, horizon);
+        let (taken_back, newest) = (live.taken_back().0, Time::default());
+        let counted = (monotonic, age.map_or(0, |age| age.held));
+        Self { keeper, newest, taken_back, age, counted, doubt: false, told: BTreeSet::new() }
+    }
+
+    /// Looks at the clocks: keeps the floor, and tells of what grows old.
+    pub fn look(&mut self, live: &Live, wall: Time, monotonic: Duration) -> Found {
+        let (times, to) = live.taken_back();
+        if times != self.taken_back {
+            (self.taken_back, self.newest) = (times, Time::default());
+            self.keeper.take_back(to, wall, monotonic);
         }
-        let look = keeper.look(wall, monotonic);
-        live.raise_floor(look.floor);
+        let snapshot = live.snapshot();
+        if let Some(signed) = snapshot.signed_at().filter(|signed| *signed > self.newest) {
+            self.newest = signed;
+            self.keeper.proved(signed, wall, monotonic);
+        }
+        let look = self.keeper.look(wall, monotonic);
+        live.raise_floor_unless_taken_back(self.taken_back, look.floor);
         if let Some(Jump { seconds }) = look.jump {
             let way = if seconds < 0 { "behind" } else { "ahead of" };
             let what =
                 format!("the clock went to {wall}, {} seconds {way} the time that passed", seconds.abs());
             live.alarms.raise(AlarmKind::Clock, &what, wall);
         }
-        if let Some(floor) = look.write {
+        self.grow_older(live, &snapshot, monotonic);
+        grow_old(live, wall, &mut self.told);
+        let doubt = !live.now(wall).trusted();
+        let begins = doubt && !std::mem::replace(&mut self.doubt, doubt);
+        Found { write: look.write, age: look.write.and(self.age), doubt: begins }
+    }
+
+    /// Counts for how long the head in force has been held.
+    fn grow_older(&mut self, live: &Live, snapshot: &Snapshot, monotonic: Duration) {
+        let Some(head) = snapshot.head().map(SignedHead::head) else { return };
+        if !self.age.is_some_and(|age| age.is_of(head)) {
+            self.age = Some(HeadAge::of(head));
+            self.counted = (monotonic, 0);
+        }
+        let (since, held) = self.counted;
+        let passed = monotonic.saturating_sub(since).as_secs();
+        let held = held.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX));
+        live.set_held(held);
+        let signed = snapshot.signed_at().unwrap_or(head.iat);
+        self.age = Some(HeadAge { held, signed, ..HeadAge::of(head) });
+    }
+}
+
+/// Looks at the clocks once a second, until the task is dropped. `wake` has sync ask the control plane at once.
+pub async fn run(replication: Arc<Replication>, clock: Clock, wake: Arc<Notify>) {
+    let started = Instant::now();
+    let age = replication.head_age().unwrap_or_default();
+    let mut watch = Watch::new(replication.live(), age, clock(), Duration::ZERO);
+    loop {
+        let Found { write, age, doubt } = watch.look(replication.live(), clock(), started.elapsed());
+        if let Some(floor) = write {
             let store = Arc::clone(&replication);
-            let written = tokio::task::spawn_blocking(move || store.write_floor(floor)).await;
-            if let Ok(Err(error)) = written {
+            let written = tokio::task::spawn_blocking(move || {
+                store.write_floor(floor)?;
+                age.map_or(Ok(()), |age| store.write_head_age(age))
+            });
+            if let Ok(Err(error)) = written.await {
                 tracing::error!(%error, "the time floor can't be written down");
             }
         }
-        grow_old(live, wall, &mut told);
+        if doubt {
+            wake.notify_one();
+        }
         tokio::time::sleep(TICK).await;
     }
 }
@@ -160,7 +242,12 @@ fn grow_old(live: &Live, wall: Time, told: &mut BTreeSet<(String, bool)>) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::dataplane::decide::Now;
 
     const T: Time = Time::from_unix(1_800_000_000);
 
@@ -242,5 +329,124 @@ mod tests {
             keeper.look(awake.plus(1), at(2)),
             Look { floor: awake.plus(1), write: Some(awake.plus(1 + AHEAD)), jump: None }
         );
+    }
+
+    /// Something that happens between two looks: seconds pass, the wall clock is set, a head is proved, the host restarts.
+    #[derive(Clone, Debug)]
+    enum Happens {
+        Passes(u64),
+        Off(i64),
+        Signed(i64),
+        Restart,
+    }
+
+    fn happens() -> impl Strategy<Value = Happens> {
+        let far = 400 * 86_400_i64;
+        prop_oneof![
+            4 => (1_u64..5_000).prop_map(Happens::Passes),
+            2 => prop_oneof![-400_i64..400, -far..far].prop_map(Happens::Off),
+            2 => (-400_i64..=300).prop_map(Happens::Signed),
+            1 => Just(Happens::Restart),
+        ]
+    }
+
+    proptest! {
+        /// Nothing else raises a floor than a clock that was read, a head that was proved, and the time that passed since.
+        /// Only taking it back lets it fall; then a clock that goes right is trusted, for good and across restarts.
+        #[test]
+        fn a_floor_is_never_ahead_of_what_was_seen_and_is_right_once_it_is_taken_back(
+            story in proptest::collection::vec(happens(), 1..40),
+            after in proptest::collection::vec(prop_oneof![3 => (1_u64..5_000).prop_map(Some), 1 => Just(None)], 1..20),
+        ) {
+            let (mut truth, mut off, mut mono, mut written) = (T, 0_i64, Duration::ZERO, Time::default());
+            let mut keeper = Timekeeper::new(written, truth, mono, None);
+            // The latest time anything ever said, carried on by the time that passed.
+            let mut latest = truth;
+            let mut floor = Time::default();
+            for happens in story {
+                match happens {
+                    Happens::Passes(seconds) => {
+                        truth = truth.plus(seconds.cast_signed());
+                        latest = latest.plus(seconds.cast_signed());
+                        mono += at(seconds);
+                    }
+                    Happens::Off(seconds) => off = seconds,
+                    Happens::Signed(ahead) => {
+                        let signed = truth.plus(off + ahead);
+                        latest = latest.max(signed);
+                        keeper.proved(signed, truth.plus(off), mono);
+                    }
+                    Happens::Restart => {
+                        mono = Duration::ZERO;
+                        keeper = Timekeeper::new(written, truth.plus(off), mono, None);
+                        latest = latest.plus(AHEAD);
+                    }
+                }
+                let wall = truth.plus(off);
+                latest = latest.max(wall);
+                let look = keeper.look(wall, mono);
+                written = look.write.unwrap_or(written);
+                prop_assert!(look.floor >= floor, "it fell from {floor} to {}", look.floor);
+                prop_assert!(look.floor <= latest, "{} is ahead of {latest}", look.floor);
+                floor = look.floor;
+            }
+            keeper.take_back(truth, truth, mono);
+            written = truth;
+            for passes in after {
+                match passes {
+                    Some(seconds) => {
+                        truth = truth.plus(seconds.cast_signed());
+                        mono += at(seconds);
+                    }
+                    None => {
+                        mono = Duration::ZERO;
+                        keeper = Timekeeper::new(written, truth, mono, None);
+                    }
+                }
+                let look = keeper.look(truth, mono);
+                written = look.write.unwrap_or(written);
+                prop_assert_eq!(look.jump, None);
+                let now = Now { wall: truth, floor: look.floor };
+                prop_assert!(now.trusted(), "{now:?}");
+                prop_assert!(look.floor <= truth.plus(AHEAD));
+            }
+        }
+    }
+
+    #[test]
+    fn a_look_that_went_by_a_floor_that_was_taken_back_does_not_raise_it_again() {
+        let live = Live::new(Snapshot::absent(), T.plus(1_000), T);
+        let mut watch = Watch::new(&live, None, T, at(0));
+        assert!(watch.look(&live, T, at(0)).doubt, "the first look in doubt is worth a request");
+        assert!(!watch.look(&live, T.plus(1), at(1)).doubt, "and the next is not");
+        let (times, _) = live.taken_back();
+        let nothing: Result<(), ()> = live.take_back_floor(T.plus(1), |from| {
+            assert!(from >= T.plus(1_000));
+            Ok(())
+        });
+        nothing.unwrap();
+        live.raise_floor_unless_taken_back(times, T.plus(1_002));
+        assert_eq!(live.now(T).floor, T.plus(1), "the old floor is gone");
+        let found = watch.look(&live, T.plus(2), at(2));
+        assert_eq!(live.now(T).floor, T.plus(2));
+        assert_eq!(found.write, Some(T.plus(2 + AHEAD)));
+        assert!(live.now(T.plus(2)).trusted());
+        // What could not be made sure of is not done.
+        let failed = live.take_back_floor(T, |_| Err::<(), _>("the disk is full"));
+        assert_eq!((failed, live.now(T).floor), (Err("the disk is full"), T.plus(2)));
+    }
+
+    #[test]
+    fn an_accepted_clock_makes_no_head_younger_than_the_time_that_passed_here() {
+        let age = HeadAge { version: 1, iat: T.plus(86_400), held: 7_200, signed: T.plus(86_400) };
+        assert_eq!(age.accepted(T).signed, T.plus(-7_200), "one of the future");
+        let old = HeadAge { iat: T.plus(-9_000), signed: T.plus(-9_000), ..age };
+        assert_eq!(old.accepted(T).signed, T.plus(-9_000), "one that is older than it was held");
+        // Set back again and again, and accepted each time.
+        let mut set_back = old;
+        for days in 0..10 {
+            set_back = HeadAge { held: 7_200 + days * 86_400, ..set_back }.accepted(T);
+        }
+        assert_eq!(set_back.signed, T.plus(-7_200 - 9 * 86_400));
     }
 }

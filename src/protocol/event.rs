@@ -73,6 +73,8 @@ pub enum EventKind {
     GlassSealed,
     /// An operator revoked a token on this host.
     Revocation,
+    /// An administrator of this host accepted its clock, which was behind the time taken for proved.
+    ClockAccepted,
 }
 
 impl Connectivity {
@@ -92,6 +94,7 @@ impl EventKind {
             Self::GlassBroken => "glass-broken",
             Self::GlassSealed => "glass-sealed",
             Self::Revocation => "revocation",
+            Self::ClockAccepted => "clock-accepted",
         }
     }
 }
@@ -398,11 +401,16 @@ mod tests {
         fn whatever_a_client_sends_its_line_is_one_event(
             [method, route, path, operator, because] in any::<[String; 5]>(),
             client in any::<Option<IpAddr>>(),
-            kind in 0_usize..4,
+            kind in 0_usize..5,
             connectivity in 0_usize..3,
         ) {
-            let kinds =
-                [EventKind::Decision, EventKind::GlassBroken, EventKind::GlassSealed, EventKind::Revocation];
+            let kinds = [
+                EventKind::Decision,
+                EventKind::GlassBroken,
+                EventKind::GlassSealed,
+                EventKind::Revocation,
+                EventKind::ClockAccepted,
+            ];
             let connectivities = [Connectivity::Connecting, Connectivity::Online, Connectivity::Offline];
             let node = NodeId::new("nod_a").unwrap();
             let time = Time::from_unix(1_800_000_000);

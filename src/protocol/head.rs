@@ -53,10 +53,42 @@ pub fn sign_head(head: &Head, key: &SigningKey) -> String {
     jws::sign(Typ::ReplicaHead, &serde_json::to_vec(head).expect("a head serializes"), key)
 }
 
+/// The longest nonce a head answers, in bytes.
+const MAX_NONCE: usize = 128;
+
+/// Whether `text` can be a nonce: 1 to 128 letters, digits, `-` and `_`.
+#[must_use]
+pub fn is_nonce(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=MAX_NONCE).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+#[derive(Serialize)]
+struct Answered<'a> {
+    #[serde(flatten)]
+    head: &'a Head,
+    nonce: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    #[serde(default)]
+    nonce: Option<String>,
+}
+
+/// Signs a head in answer to a request that carried `nonce`: no head signed earlier can hold it.
+#[must_use]
+#[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
+pub fn sign_head_for(head: &Head, nonce: &str, key: &SigningKey) -> String {
+    let answered = Answered { head, nonce };
+    jws::sign(Typ::ReplicaHead, &serde_json::to_vec(&answered).expect("a head serializes"), key)
+}
+
 /// A head whose signature held, with the very text that was signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedHead {
     head: Head,
+    nonce: Option<String>,
     text: String,
 }
 
@@ -65,11 +97,19 @@ impl SignedHead {
     pub fn verify(text: &str, keys: &Keyset, audience: &DataPlaneId) -> Result<Self, HeadError> {
         let unverified = Unverified::parse(text.as_bytes(), MAX_HEAD)?;
         let key = keys.replica_key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
-        let head: Head = unverified.verify(Typ::ReplicaHead, key)?.claims()?;
+        let verified = unverified.verify(Typ::ReplicaHead, key)?;
+        let head: Head = verified.claims()?;
         if head.aud != *audience {
             return Err(HeadError::Audience(head.aud));
         }
-        Ok(Self { head, text: text.into() })
+        let Asked { nonce } = verified.claims()?;
+        Ok(Self { head, nonce, text: text.into() })
+    }
+
+    /// Whether it was signed in answer to the request that carried `nonce`.
+    #[must_use]
+    pub fn answers(&self, nonce: &str) -> bool {
+        self.nonce.as_deref() == Some(nonce)
     }
 
     /// What was signed.

@@ -50,6 +50,9 @@ pub(super) struct Since {
     /// How long to hold the answer back while nothing has changed, in seconds; at most 55.
     #[serde(default)]
     wait: u64,
+    /// What the head of the answer must hold as its `nonce`, so that it can be no head signed earlier.
+    #[serde(default)]
+    nonce: Option<String>,
 }
 
 /// Whether a standard token is alive, and what it may do on a deployment (RFC 7662). Nodes ask, each for the deployments
@@ -118,7 +121,7 @@ pub(super) async fn feed(
         }
         let held = Held { version: query.version, keyset: query.keyset };
         control.wait_for_change(&id, held, query.wait).await?;
-        Ok::<_, Error>((0, off_reactor(&control, move |c| c.feed(&id, held)).await?))
+        Ok::<_, Error>((0, off_reactor(&control, move |c| c.feed_for(&id, held, query.nonce.as_deref())).await?))
     };
     match result.await {
         Ok((start, answer)) => bundle(start, answer),

@@ -2,6 +2,7 @@
 
 mod audit;
 mod check;
+mod clock;
 mod glass;
 mod outage;
 mod reload;
@@ -148,6 +149,7 @@ pub fn router(administration: Arc<Administration>) -> Router {
         .route("/v1/replica/export", get(replica::export))
         .route("/v1/replica/import", post(replica::import).layer(DefaultBodyLimit::max(MAX_BUNDLE)))
         .route("/v1/revocations", get(revocation::list).post(revocation::revoke))
+        .route("/v1/clock/accept", post(clock::accept))
         .route("/v1/glass", get(glass::list))
         .route("/v1/glass/{deployment}", put(glass::shatter).delete(glass::seal))
         .route("/v1/outages", get(outage::list))

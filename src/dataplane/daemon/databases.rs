@@ -31,7 +31,7 @@ pub(super) fn open_replica(
 ) -> Result<ReplicaStore, StartError> {
     let open = || ReplicaStore::open(path, identity.data_plane_id.clone(), pinned.clone());
     let loaded = open().and_then(|store| {
-        let floor = store.floor()?;
+        let (floor, age) = (store.floor()?, store.head_age()?);
         let replica = match store.load() {
             // Nobody damaged it: it can't be believed any more, and its successor will come.
             Err(dropped @ StoreError::KeyDropped(_)) => {
@@ -40,11 +40,12 @@ pub(super) fn open_replica(
             }
             loaded => loaded?,
         };
-        Ok((store, replica, floor))
+        Ok((store, replica, floor, age))
     });
     match loaded {
-        Ok((store, replica, floor)) => {
+        Ok((store, replica, floor, age)) => {
             live.raise_floor(floor);
+            live.change_local(|local| local.accepted = age);
             if let Some(replica) = replica {
                 live.persisted(replica.head.head().version, now);
                 live.replace(|absent| Snapshot::build(replica, staleness.clone(), Some(absent)));

@@ -173,6 +173,7 @@ impl Daemon {
             rng,
             wake,
             traces: traces.clone(),
+            nonce: None,
         };
         let sync = tokio::spawn(follower.run());
         let keeper = tokio::spawn(async move { keeper.run().await });
@@ -386,7 +387,7 @@ fn background(
     keys.take_up(replication, clock());
     vec![
         tokio::spawn(keys.watch(Arc::clone(replication), Arc::clone(clock), Arc::clone(wake))),
-        tokio::spawn(timekeeper::run(Arc::clone(replication), Arc::clone(clock))),
+        tokio::spawn(timekeeper::run(Arc::clone(replication), Arc::clone(clock), Arc::clone(wake))),
     ]
 }
 

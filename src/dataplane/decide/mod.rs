@@ -53,7 +53,8 @@ pub struct RequestFacts<'a> {
 pub struct Now {
     /// The clock.
     pub wall: Time,
-    /// The latest time this node has proof of; it survives restarts and never falls.
+    /// The latest time this node has proof of. It survives restarts, and falls only when the proof was found wrong
+    /// ([`super::timekeeper`]).
     pub floor: Time,
 }
 
@@ -175,7 +176,7 @@ impl Step<'_> {
         self.liveness(&token, grant, &snapshot.local)?;
         let deployment = self.deployment(&token, grant, proved, &snapshot.local)?;
         self.source(grant)?;
-        self.freshness(grant, proved)?;
+        self.freshness(grant, proved, &snapshot.local)?;
         self.glass()?;
         self.permission(&token, grant, deployment)
     }
@@ -263,9 +264,10 @@ impl Step<'_> {
         }
     }
 
-    fn freshness(&mut self, grant: &Grant, proved: &Proved) -> Result<(), Reason> {
+    fn freshness(&mut self, grant: &Grant, proved: &Proved, local: &Local) -> Result<(), Reason> {
         let limit = proved.staleness.limit(grant.record.role.id.name());
-        let freshness = Freshness { age: self.now.effective().since(proved.head.head().iat), limit };
+        let age = self.now.effective().since(local.signed_at(proved.head.head()));
+        let freshness = Freshness { age, limit };
         self.decision.freshness = Some(freshness);
         if freshness.over() && proved.staleness.at_limit == AtLimit::Deny {
             Err(Reason::ReplicaStale)

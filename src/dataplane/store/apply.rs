@@ -7,6 +7,7 @@ use rusqlite::{ErrorCode, Transaction, TransactionBehavior, params};
 
 use super::ledger::{self, Entries};
 use super::{Origin, ReplicaStore, StoreError, proved_by};
+use crate::dataplane::decide::CLOCK_TOLERANCE;
 use crate::protocol::bundle::{BundleReader, Change, Limits};
 use crate::protocol::head::{Head, SignedHead};
 use crate::protocol::id::TokenId;
@@ -22,6 +23,8 @@ const SKEW: i64 = 300;
 pub struct Taken {
     /// Tokens it calls alive though this node has proof that they are revoked or rotated: they stay so.
     pub overruled: Vec<TokenId>,
+    /// The head, which was proved and is not older than the one held.
+    pub head: Option<SignedHead>,
 }
 
 /// The records a delta changes.
@@ -41,12 +44,12 @@ impl ReplicaStore {
         let head = signed.head().clone();
         check(&head, &keyset, origin, now)?;
         if let Some(have) = &have {
-            match self.compare(have, &signed, now)? {
+            match self.compare(have, &signed, origin, now)? {
                 // Read to its end all the same: whoever handed over half a file is told.
                 Compared::Nothing => {
                     return reader
                         .try_for_each(|change| change.map(drop))
-                        .map(|()| Taken::default())
+                        .map(|()| Taken { head: Some(signed), ..Taken::default() })
                         .map_err(Into::into);
                 }
                 Compared::News => {}
@@ -82,11 +85,17 @@ impl ReplicaStore {
         }
         transaction.execute("INSERT OR REPLACE INTO head VALUES (1, ?1)", [signed.as_str()])?;
         transaction.commit()?;
-        Ok(Taken { overruled: entries.overruled })
+        Ok(Taken { overruled: entries.overruled, head: Some(signed) })
     }
 
     /// Compares a head that was offered with the one held.
-    fn compare(&self, have: &SignedHead, signed: &SignedHead, now: Time) -> Result<Compared, StoreError> {
+    fn compare(
+        &self,
+        have: &SignedHead,
+        signed: &SignedHead,
+        origin: Origin,
+        now: Time,
+    ) -> Result<Compared, StoreError> {
         let (held, offered) = (have.head(), signed.head());
         if offered.version < held.version {
             return Err(StoreError::Rollback { have: held.version, got: offered.version });
@@ -103,7 +112,15 @@ impl ReplicaStore {
             return Err(StoreError::Fork(offered.version));
         }
         // Of two servers of one control plane, one has the slower clock: it says nothing new, and nothing wrong.
-        Ok(if offered.iat > held.iat { Compared::News } else { Compared::Nothing })
+        // A held one from this node's future is another matter: its signer's clock ran ahead then. The feed's own clock and
+        // this node's agree by now that it did, and a head that will only be signed later can't say how old the replica is.
+        let agreed = offered.iat.since(now).abs() <= CLOCK_TOLERANCE;
+        let ahead = origin == Origin::Feed && held.iat > now && agreed;
+        Ok(if offered.iat > held.iat || (ahead && offered.iat < held.iat) {
+            Compared::News
+        } else {
+            Compared::Nothing
+        })
     }
 }
 

@@ -39,6 +39,7 @@ impl Entries {
             Some(token) => (token.grant_digest().to_vec(), token.generation, token.revoked_at.is_some()),
             None => (RoleDigest::of(&record.body).to_string().into_bytes(), 0, false),
         };
+        let expires = token.as_ref().map(|token| token.expires_at.unix());
         let kind = record.kind.as_str();
         let known = ledger
             .prepare_cached("SELECT proved, generation, revoked FROM ledger WHERE kind = ?1 AND key = ?2")?
@@ -52,7 +53,7 @@ impl Entries {
                 self.overruled.push(token.id.clone());
             }
             if generation > highest || (revoked && !dead) {
-                self.losses.push(Takeaway { token: token.id, generation, revoked });
+                self.losses.push(Takeaway { token: token.id, generation, revoked, expired: 0 });
             }
         }
         // Nothing is pinned for what was not known, or what an operator on this host has let go.
@@ -62,10 +63,14 @@ impl Entries {
             self.broken.get_or_insert(StoreError::Invariant { kind: record.kind, key, what });
             return Ok(());
         }
-        let row = params![kind, &*record.key, proved, generation.max(highest), revoked || dead];
+        // Not replaced: what a taken back floor has ended stays in the row. The end kept is that of the newest generation.
+        let row = params![kind, &*record.key, proved, generation, revoked || dead, expires];
         ledger
             .prepare_cached(
-                "INSERT OR REPLACE INTO ledger (kind, key, proved, generation, revoked) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO ledger (kind, key, proved, generation, revoked, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (kind, key) DO UPDATE SET proved = excluded.proved, revoked = excluded.revoked,
+                     expires = CASE WHEN excluded.generation >= generation THEN excluded.expires ELSE expires END,
+                     generation = max(generation, excluded.generation)",
             )?
             .execute(row)?;
         Ok(())
@@ -86,13 +91,15 @@ pub(super) fn keep(ledger: &Transaction<'_>, losses: &[Takeaway]) -> Result<(), 
 /// All that is known to be taken away. From a token of the first generation that was never revoked nothing is, and most are.
 pub(super) fn takeaways(connection: &Connection) -> Result<Vec<Takeaway>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT key, generation, revoked FROM ledger WHERE kind = 'token' AND (generation > 1 OR revoked)",
+        "SELECT key, generation, revoked, expired FROM ledger
+         WHERE kind = 'token' AND (generation > 1 OR revoked OR expired > 0)",
     )?;
     let mut rows = statement.query([])?;
     let mut takeaways = Vec::new();
     while let Some(row) = rows.next()? {
         let Ok(token) = TokenId::new(row.get::<_, String>(0)?) else { continue };
-        takeaways.push(Takeaway { token, generation: row.get(1)?, revoked: row.get(2)? });
+        let (generation, revoked, expired) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        takeaways.push(Takeaway { token, generation, revoked, expired });
     }
     Ok(takeaways)
 }

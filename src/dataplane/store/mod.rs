@@ -3,6 +3,7 @@
 mod apply;
 mod chain;
 mod error;
+mod floor;
 mod ledger;
 mod summing;
 
@@ -25,9 +26,11 @@ use chain::Chain;
 
 pub use apply::Taken;
 pub use error::StoreError;
+pub use floor::HeadAge;
 
 /// Each brings the schema from the version before it to the next; what has shipped is never edited.
-const MIGRATIONS: [&str; 2] = [include_str!("0001_first.sql"), include_str!("0002_evidence.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("0001_first.sql"), include_str!("0002_evidence.sql"), include_str!("0003_time.sql")];
 
 /// How a bundle came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,21 +168,6 @@ impl ReplicaStore {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch("DELETE FROM head; DELETE FROM record; UPDATE ledger SET proved = x'';")?;
         Ok(transaction.commit()?)
-    }
-
-    /// The latest time this node has proof of.
-    pub fn floor(&self) -> Result<Time, StoreError> {
-        let time = self.connection.query_row("SELECT time FROM floor", [], |row| row.get(0)).optional()?;
-        Ok(Time::from_unix(time.unwrap_or(0)))
-    }
-
-    /// Moves the floor up.
-    pub fn raise_floor(&self, time: Time) -> Result<(), StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "INSERT INTO floor VALUES (1, ?1) ON CONFLICT DO UPDATE SET time = max(time, excluded.time)",
-        )?;
-        statement.execute([time.unix()])?;
-        Ok(())
     }
 
     fn held(&self) -> Result<(Option<SignedHead>, Option<Keyset>), StoreError> {

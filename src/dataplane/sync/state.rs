@@ -102,6 +102,8 @@ pub struct Progress {
     pub connectivity_since: Time,
     /// Failures in a row.
     pub failures: u32,
+    /// When the control plane's last answer arrived, whatever it was worth; none before the first.
+    pub answered: Option<Time>,
 }
 
 /// The pause after the first failure, and the longest one while the control plane can't be reached. Short, since what ends
@@ -120,6 +122,7 @@ impl Progress {
             connectivity: Connectivity::Connecting,
             connectivity_since: now,
             failures: 0,
+            answered: None,
         }
     }
 
@@ -149,8 +152,10 @@ impl Progress {
             Outcome::Refused => backoff(REFUSED, failures),
             Outcome::Unreachable => backoff(UNREACHABLE, failures),
         };
+        // A control plane that still counts as reachable has not answered for that.
+        let answered = if outcome == Outcome::Unreachable { self.answered } else { Some(now) };
         let next = Next { pause, hold: outcome == Outcome::Renewed };
-        (Self { state, since, connectivity, connectivity_since, failures }, next)
+        (Self { state, since, connectivity, connectivity_since, failures, answered }, next)
     }
 }
 
@@ -169,7 +174,8 @@ mod tests {
 
     fn in_state(state: State, connectivity: Connectivity) -> Progress {
         let since = Time::from_unix(500);
-        Progress { state, since, connectivity, connectivity_since: since, failures: 3 }
+        let answered = Some(Time::from_unix(400));
+        Progress { state, since, connectivity, connectivity_since: since, failures: 3, answered }
     }
 
     #[test]
@@ -209,6 +215,8 @@ mod tests {
             assert_eq!((progress.state, progress.connectivity), (to, after), "{row}");
             assert_eq!(next, Next { pause: Duration::from_millis(pause), hold }, "{row}");
             assert_eq!(progress.since, if from == to { Time::from_unix(500) } else { NOW }, "{row}");
+            let answered = if outcome == Unreachable { Time::from_unix(400) } else { NOW };
+            assert_eq!(progress.answered, Some(answered), "{row}: when the last answer arrived");
             let same = before == after;
             assert_eq!(progress.connectivity_since, if same { Time::from_unix(500) } else { NOW }, "{row}");
         }

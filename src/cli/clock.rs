@@ -1,0 +1,45 @@
+//! `halligan clock`: what to do where this host's clock is right and its daemon does not trust it.
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::host::Host;
+use super::output::Output;
+use crate::protocol::time::Time;
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// Accept this host's clock although it is behind the time its daemon has taken for proved (`clock_untrusted`). Look at
+    /// the clock first, and set it right. Tokens that had expired by the later time stay expired. The act is recorded, with
+    /// your user id and the reason.
+    #[command(after_help = "With the control plane in reach there is no need for it: a head that is signed just then, and agrees
+with the clock, does the same by itself.
+
+Example:
+  halligan clock accept --reason 'time server was 6 min ahead until 14:05, INC-1234'")]
+    Accept {
+        /// Why: one line for whoever reads the log later.
+        #[arg(long, short, value_name = "TEXT")]
+        reason: String,
+    },
+}
+
+pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), Failure> {
+    let Verb::Accept { reason } = verb;
+    let done = host.call(Method::POST, "/v1/clock/accept", Some(json!({ "reason": reason }))).await?;
+    if output.json {
+        output.one(&done, &[]);
+        return Ok(());
+    }
+    let time = done["time"].as_i64().map(Time::from_unix).unwrap_or_default();
+    output.say(&format!(
+        "accepted this host's clock at {time}, {} s behind the time taken for proved before",
+        done["aheadSeconds"]
+    ));
+    if let Some(tokens) = done["stayExpired"].as_u64().filter(|&tokens| tokens > 0) {
+        output.say(&format!("{tokens} tokens had expired by that time, and stay expired: rotate those that are needed"));
+    }
+    Ok(())
+}

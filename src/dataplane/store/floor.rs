@@ -1,0 +1,109 @@
+//! The time floor on disk, what stays expired when it is taken back, and how long the head in force has been held.
+
+use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
+
+use super::{ReplicaStore, StoreError};
+use crate::protocol::head::Head;
+use crate::protocol::time::Time;
+
+/// How old the head in force is, by what this node can tell without believing a clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadAge {
+    /// The head's version.
+    pub version: u64,
+    /// The head's own instant.
+    pub iat: Time,
+    /// Seconds that have passed since the head came, counted by the monotonic clock while a daemon ran.
+    pub held: i64,
+    /// As of when the head counts as signed: its own instant, or earlier.
+    pub signed: Time,
+}
+
+impl HeadAge {
+    /// A head that has just come.
+    #[must_use]
+    pub fn of(head: &Head) -> Self {
+        Self { version: head.version, iat: head.iat, held: 0, signed: head.iat }
+    }
+
+    /// Whether it is this head's age.
+    #[must_use]
+    pub fn is_of(&self, head: &Head) -> bool {
+        (self.version, self.iat) == (head.version, head.iat)
+    }
+
+    /// The same head once `wall` is accepted as the time: signed at its own instant, or as long ago as it was held,
+    /// whichever is earlier. An accepted clock so makes no head younger than the time that passed here.
+    #[must_use]
+    pub fn accepted(self, wall: Time) -> Self {
+        Self { signed: self.signed.min(wall.plus(-self.held)), ..self }
+    }
+}
+
+impl ReplicaStore {
+    /// The latest time this node has proof of.
+    pub fn floor(&self) -> Result<Time, StoreError> {
+        let time = self.connection.query_row("SELECT time FROM floor", [], |row| row.get(0)).optional()?;
+        Ok(Time::from_unix(time.unwrap_or(0)))
+    }
+
+    /// Moves the floor up.
+    pub fn raise_floor(&self, time: Time) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "INSERT INTO floor VALUES (1, ?1) ON CONFLICT DO UPDATE SET time = max(time, excluded.time)",
+        )?;
+        statement.execute([time.unix()])?;
+        Ok(())
+    }
+
+    /// Takes the floor back from `from` to `to`. What was seen as expired in between stays expired: each token this node has
+    /// ever proved whose end lies there, or is not known, is dead up to its present generation. Returns their number.
+    ///
+    /// `age`, if given, is kept in the same transaction.
+    pub fn take_back_floor(
+        &mut self,
+        from: Time,
+        to: Time,
+        age: Option<HeadAge>,
+    ) -> Result<usize, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let stay = transaction.execute(
+            "UPDATE ledger SET expired = generation
+             WHERE kind = 'token' AND expired < generation AND (expires IS NULL OR (expires > ?1 AND expires <= ?2))",
+            [to.unix(), from.unix()],
+        )?;
+        transaction.execute("INSERT OR REPLACE INTO floor (id, time) VALUES (1, ?1)", [to.unix()])?;
+        if let Some(age) = age {
+            keep_age(&transaction, age)?;
+        }
+        transaction.commit()?;
+        Ok(stay)
+    }
+
+    /// What is kept of the age of a head; none before the first.
+    pub fn head_age(&self) -> Result<Option<HeadAge>, StoreError> {
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(HeadAge {
+                version: row.get(0)?,
+                iat: Time::from_unix(row.get(1)?),
+                held: row.get(2)?,
+                signed: Time::from_unix(row.get(3)?),
+            })
+        };
+        let query = "SELECT version, iat, held, signed FROM age";
+        Ok(self.connection.query_row(query, [], read).optional()?)
+    }
+
+    /// Keeps the age of a head.
+    pub fn keep_head_age(&self, age: HeadAge) -> Result<(), StoreError> {
+        Ok(keep_age(&self.connection, age)?)
+    }
+}
+
+fn keep_age(connection: &rusqlite::Connection, age: HeadAge) -> rusqlite::Result<()> {
+    let row = params![age.version, age.iat.unix(), age.held, age.signed.unix()];
+    let mut statement = connection.prepare_cached(
+        "INSERT OR REPLACE INTO age (id, version, iat, held, signed) VALUES (1, ?1, ?2, ?3, ?4)",
+    )?;
+    statement.execute(row).map(drop)
+}

@@ -1,0 +1,213 @@
+//! A host finds its way back from a clock that was wrong for a while, and nothing that was dead revives by it. The real
+//! programs run under libfaketime; a file says how far each clock is off, and is read at every look.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod rig;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use rig::{Rig, Running, component, curl, until};
+use serde_json::Value;
+
+/// A rig whose programs share a clock that can be moved.
+struct Moved {
+    rig: Rig,
+    library: PathBuf,
+}
+
+impl Moved {
+    fn start() -> Option<Self> {
+        component("faketime")?;
+        let library = std::fs::read_dir("/usr/lib")
+            .unwrap()
+            .map(|entry| entry.unwrap().path().join("faketime/libfaketimeMT.so.1"))
+            .find(|path| path.is_file());
+        let library = library.expect("faketime is installed, its library is not");
+        let mut rig = Rig::start();
+        rig.kill_daemon();
+        rig.kill_control();
+        let mut moved = Self { rig, library };
+        moved.off_by(0);
+        moved.start_control();
+        moved.start_daemon();
+        Some(moved)
+    }
+
+    /// Puts the clocks of both programs so many seconds ahead, at once.
+    fn off_by(&self, seconds: i64) {
+        // In place of the file, not into it: half of it must not be read.
+        std::fs::write(self.rig.path("clock.new"), format!("{seconds:+}")).unwrap();
+        std::fs::rename(self.rig.path("clock.new"), self.rig.path("clock")).unwrap();
+    }
+
+    fn run(&self, command: &mut Command, log: &str) -> Running {
+        command
+            .env("LD_PRELOAD", &self.library)
+            .env("FAKETIME_TIMESTAMP_FILE", self.rig.path("clock"))
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .stderr(self.rig.log(log));
+        Running::start(command)
+    }
+
+    fn start_control(&mut self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
+        command.arg("--config").arg(self.rig.path("control.toml")).arg("serve");
+        self.rig.control = Some(self.run(&mut command, "control.log"));
+        let healthy = format!("http://127.0.0.1:{}/healthz", self.rig.control_port);
+        until("the control plane answers", || curl(&[&healthy]).status == 200);
+    }
+
+    fn start_daemon(&mut self) {
+        let mut command = self.rig.daemon_command();
+        self.rig.daemon = Some(self.run(&mut command, "halligand.log"));
+        let healthy = format!("http://127.0.0.1:{}/healthz", self.rig.daemon_port);
+        until("the daemon answers", || curl(&[&healthy]).status == 200);
+    }
+
+    fn token(&self, name: &str, days: &str) -> (String, String) {
+        let at = ["--deployment-id", &self.rig.deployment, "--direct-access", "-e", days];
+        let made = self.rig.json(&[&["token", "create", "-n", name], &at[..]].concat());
+        let text = |member: &str| made[member].as_str().unwrap().to_owned();
+        (text("id"), text("token"))
+    }
+
+    fn reason(&self, token: &str) -> String {
+        self.rig.authorize(token, "GET", "/api/v2/dags").reason().to_owned()
+    }
+
+    fn signed_at(&self) -> i64 {
+        self.rig.json(&["status"])["replica"]["signedAt"].as_i64().unwrap()
+    }
+
+    /// Waits until a head is in force that was signed under the clock as it is now: a change makes the feed answer.
+    fn another_head(&self) {
+        let before = self.signed_at();
+        self.token("makes the feed answer", "30");
+        self.rig.synced();
+        assert_ne!(self.signed_at(), before);
+    }
+
+    fn alarms(&self) -> String {
+        self.rig.json(&["status"])["alarms"].to_string()
+    }
+}
+
+#[test]
+fn a_clock_that_was_ahead_while_a_head_was_signed_is_trusted_again_once_it_is_right() {
+    let Some(moved) = Moved::start() else { return };
+    let (_, token) = moved.token("good", "30");
+    moved.rig.synced();
+    // Some more than what is tolerated; a time of another year; and more than once.
+    for ahead in [330, 3_600, 200 * 86_400] {
+        moved.off_by(ahead);
+        moved.another_head();
+        moved.off_by(0);
+        until("the doubt has ended", || moved.alarms().contains("had taken for proved"));
+        until("the token opens again", || moved.reason(&token) == "ok" || ahead > 30 * 86_400);
+        let status = moved.rig.json(&["status"]);
+        assert_eq!(status["clockTrusted"], true, "{ahead}: {status}");
+        assert!(status["replica"]["ageSeconds"].as_i64().unwrap() >= -5, "{ahead}: {status}");
+        if ahead > 30 * 86_400 {
+            assert_eq!(moved.reason(&token), "token_expired", "it was dead by the time taken for proved");
+        }
+    }
+}
+
+#[test]
+fn what_expired_by_a_clock_that_ran_ahead_stays_expired_and_what_is_made_afterwards_opens() {
+    let Some(mut moved) = Moved::start() else { return };
+    let (short_id, short) = moved.token("a day", "1");
+    let (_, long) = moved.token("a month", "30");
+    moved.rig.synced();
+    moved.off_by(2 * 86_400);
+    moved.another_head();
+    until("it has expired", || moved.reason(&short) == "token_expired");
+    moved.off_by(0);
+    until("the long one opens again", || moved.reason(&long) == "ok");
+    assert_eq!(moved.reason(&short), "token_expired");
+    // Whatever is restarted, and whatever is sent anew.
+    moved.rig.kill_daemon();
+    moved.start_daemon();
+    until("the daemon is in sync", || moved.reason(&long) == "ok");
+    assert_eq!(moved.reason(&short), "token_expired");
+    moved.another_head();
+    assert_eq!(moved.reason(&short), "token_expired");
+    // A new token, and a new generation of the old one, were never dead.
+    let (_, new) = moved.token("another day", "1");
+    let rotated = moved.rig.json(&["token", "rotate", &short_id, "--force"]);
+    moved.rig.synced();
+    until("the new token opens", || moved.reason(&new) == "ok");
+    assert_eq!(moved.reason(rotated["token"].as_str().unwrap()), "ok");
+    assert_eq!(moved.reason(&short), "token_rotated");
+}
+
+#[test]
+fn in_an_outage_an_administrator_accepts_the_clock_and_the_act_is_on_record() {
+    let Some(mut moved) = Moved::start() else { return };
+    let (_, short) = moved.token("a day", "1");
+    let (_, long) = moved.token("a month", "30");
+    moved.rig.synced();
+    let accept = |moved: &Moved| {
+        let mut command = moved.rig.cli_command();
+        command.args(["--json", "clock", "accept", "--reason", "time server was ahead, INC-7"]);
+        command.output().unwrap()
+    };
+    let refused = accept(&moved);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nothing to accept"), "{refused:?}");
+    moved.off_by(2 * 86_400);
+    moved.another_head();
+    moved.rig.kill_control();
+    until("an outage begins", || moved.rig.json(&["status"])["controlPlane"]["connectivity"] == "offline");
+    until("the outage is noted", || moved.rig.json(&["outage", "list"])[0]["state"] == "open");
+    moved.off_by(0);
+    until("the clock is in doubt", || moved.reason(&long) == "clock_untrusted");
+    let accepted = accept(&moved);
+    assert!(accepted.status.success(), "{accepted:?}");
+    let accepted: Value = serde_json::from_slice(&accepted.stdout).unwrap();
+    assert!(accepted["aheadSeconds"].as_i64().unwrap() > 2 * 86_400 - 60, "{accepted}");
+    assert_eq!(accepted["stayExpired"], 1, "{accepted}");
+    for _ in 0..2 {
+        assert_eq!((moved.reason(&long), moved.reason(&short)), ("ok".into(), "token_expired".into()));
+        let age = moved.rig.json(&["status"])["replica"]["ageSeconds"].as_i64().unwrap();
+        assert!((0..600).contains(&age), "a head of the future is as old as it was held: {age}");
+        // Neither a restart nor the seconds that pass bring the doubt back.
+        moved.rig.kill_daemon();
+        moved.start_daemon();
+        std::thread::sleep(std::time::Duration::from_secs(3));
+    }
+    let events = moved.rig.cli(&["audit", "tail", "-n", "50", "--json"]);
+    let events = String::from_utf8_lossy(&events.stdout).into_owned();
+    assert!(events.contains("clock-accepted") && events.contains("INC-7"), "{events}");
+    moved.rig.cli(&["audit", "verify"]);
+    // Once it can, the control plane takes it all in, and the host is current again.
+    moved.start_control();
+    until("the host is live", || moved.rig.json(&["status"])["controlPlane"]["state"] == "live");
+    let (_, new) = moved.token("new", "30");
+    moved.rig.synced();
+    assert_eq!(moved.reason(&new), "ok");
+    assert_eq!(moved.reason(&short), "token_expired");
+}
+
+#[test]
+fn the_outage_report_tells_that_a_clock_was_accepted() {
+    let Some(mut moved) = Moved::start() else { return };
+    moved.off_by(7_200);
+    moved.another_head();
+    moved.rig.kill_control();
+    until("the outage is noted", || moved.rig.json(&["outage", "list"])[0]["state"] == "open");
+    moved.off_by(0);
+    until("the clock is in doubt", || moved.rig.json(&["status"])["clockTrusted"] == false);
+    moved.rig.cli(&["clock", "accept", "--reason", "INC-8"]);
+    let report = moved.rig.json(&["outage", "show"]);
+    assert!(report["alarms"].to_string().contains("INC-8"), "{report}");
+    moved.start_control();
+    until("the control plane has the report", || {
+        let list = moved.rig.json(&["outage", "list", "--control-plane"]);
+        list.as_array().is_some_and(|list| !list.is_empty())
+    });
+    let report = moved.rig.json(&["outage", "show", "--control-plane"]);
+    assert!(report["alarms"].to_string().contains("INC-8"), "{report}");
+}
