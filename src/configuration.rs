@@ -2,8 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::protocol::id::is_id;
 
 /// Why a configuration file is not taken.
 #[derive(Debug, Error)]
@@ -28,16 +34,112 @@ pub enum ConfigError {
     },
 }
 
+/// The bounds of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Its key, with its tables before it; `*` stands for a name the operator gives.
+    pub key: &'static str,
+    /// The least it may be.
+    pub least: i64,
+    /// The most it may be.
+    pub most: i64,
+    /// Whether it may be 0 all the same, which then means that there is no limit.
+    pub or_zero: bool,
+}
+
+/// A number between two bounds.
+#[must_use]
+pub const fn bound(key: &'static str, least: i64, most: i64) -> Bound {
+    Bound { key, least, most, or_zero: false }
+}
+
+/// The same, or 0 for no limit.
+#[must_use]
+pub const fn bound_or_zero(key: &'static str, least: i64, most: i64) -> Bound {
+    Bound { key, least, most, or_zero: true }
+}
+
+impl Bound {
+    #[expect(clippy::cast_precision_loss, reason = "a bound beyond 2^53 is not exact, and none needs to be")]
+    fn admits(&self, number: f64) -> bool {
+        (self.or_zero && number == 0.0) || (self.least as f64 <= number && number <= self.most as f64)
+    }
+}
+
+/// A value that can't be taken: its key, and what is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// The key, with its tables before it.
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub what: String,
+}
+
+/// What a configuration file is read into.
+pub trait Configuration: DeserializeOwned {
+    /// The bounds of every number in it.
+    const BOUNDS: &'static [Bound];
+
+    /// Checks what is not said by the types of its values.
+    fn check(&self) -> Result<(), Wrong>;
+}
+
+impl Configuration for toml::Table {
+    const BOUNDS: &'static [Bound] = &[];
+
+    fn check(&self) -> Result<(), Wrong> {
+        Ok(())
+    }
+}
+
+/// Checks host names under `key`, and that none of them stands twice: `seen` holds those before, each with its key. They are
+/// compared without case and without the dot at the end.
+pub fn check_hosts(
+    hosts: &[String],
+    key: &str,
+    seen: &mut BTreeMap<String, String>,
+) -> Result<(), Wrong> {
+    for host in hosts {
+        let bare = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let address = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let address = address.is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
+        let label = |label: &str| {
+            is_id(label) && !label.starts_with('-') && !label.ends_with('-') && label.len() <= 63
+        };
+        if !address && !(bare.len() <= 253 && bare.split('.').all(label)) {
+            let what = format!("{host:?} is no host name; leave scheme, port and path out, and name each host in full");
+            return Err(Wrong { key: key.into(), what });
+        }
+        if let Some(before) = seen.insert(bare, key.into()) {
+            let place = if before == key { "here".into() } else { format!("in {before}") };
+            return Err(Wrong { key: key.into(), what: format!("{host:?} stands {place}, too; a host is one deployment") });
+        }
+    }
+    Ok(())
+}
+
 /// Reads the file at `path`.
-pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+pub fn read<T: Configuration>(path: &Path) -> Result<T, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
     parse(path, &text)
 }
 
 /// Reads `text`, which stands in the file at `path`.
-pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
-    toml::from_str(text).map_err(|error| {
+pub fn parse<T: Configuration>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    let line_of = |start: usize| text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+    let refused = |start: usize, key: &str, what: &str| ConfigError::Parse {
+        path: path.into(),
+        line: line_of(start),
+        what: format!("{key}: {what}").replace(char::is_control, "\u{fffd}"),
+    };
+    // A file that is no TOML is refused below, with its line.
+    let table = DeTable::parse(text).ok();
+    let outside = table.as_ref().and_then(|table| outside(table.get_ref(), "", T::BOUNDS));
+    if let Some((start, Wrong { key, what })) = outside {
+        return Err(refused(start, &key, &what));
+    }
+    let read: T = toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         // One line: without the excerpt the parser would print.
@@ -50,7 +152,64 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigEr
         // It quotes what stands there, and goes to a terminal or a journal.
         let what = what.replace(char::is_control, "\u{fffd}");
         ConfigError::Parse { path: path.into(), line, what }
-    })
+    })?;
+    read.check().map_err(|Wrong { key, what }| {
+        let start = table.as_ref().and_then(|table| start_of(table.get_ref(), &key));
+        refused(start.unwrap_or_default(), &key, &what)
+    })?;
+    Ok(read)
+}
+
+/// Finds the first number outside its bounds: where it stands, its key, and what would be right.
+fn outside(table: &DeTable<'_>, path: &str, bounds: &[Bound]) -> Option<(usize, Wrong)> {
+    let at = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    table.iter().find_map(|(key, value)| outside_value(value, &at(key.get_ref()), bounds))
+}
+
+fn outside_value(value: &Spanned<DeValue<'_>>, path: &str, bounds: &[Bound]) -> Option<(usize, Wrong)> {
+    let written = match value.get_ref() {
+        DeValue::Table(table) => return outside(table, path, bounds),
+        DeValue::Array(values) => return values.iter().find_map(|value| outside_value(value, path, bounds)),
+        // The parser has dropped what separates digits. A number in another base is as good as one without bounds: its type
+        // has some.
+        DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+        DeValue::Float(number) => number.as_str(),
+        _ => return None,
+    };
+    let bound = bounds.iter().find(|bound| covers(bound.key, path))?;
+    // One that can't be read is refused by the parser.
+    let number: f64 = written.parse().ok()?;
+    let Bound { least, most, or_zero, .. } = bound;
+    let zero = if *or_zero { ", or 0 for no limit" } else { "" };
+    let what = format!("{written} is out of bounds; use {least} to {most}{zero}");
+    (!bound.admits(number)).then(|| (value.span().start, Wrong { key: path.into(), what }))
+}
+
+/// Whether a key with `*` for names covers a path.
+fn covers(key: &str, path: &str) -> bool {
+    let (mut names, mut parts) = (key.split('.'), path.split('.'));
+    loop {
+        match (names.next(), parts.next()) {
+            (None, None) => return true,
+            (Some(name), Some(part)) if name == "*" || name == part => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Where the value of a key stands.
+fn start_of(table: &DeTable<'_>, key: &str) -> Option<usize> {
+    let mut table = table;
+    let mut start = None;
+    for part in key.split('.') {
+        let (_, value) = table.iter().find(|(name, _)| name.get_ref() == part)?;
+        start = Some(value.span().start);
+        match value.get_ref() {
+            DeValue::Table(inner) => table = inner,
+            _ => break,
+        }
+    }
+    start
 }
 
 /// The key at the end of `before`, whose value comes next. Only what can be a bare key: in the midst of a value there is none,
@@ -85,6 +244,12 @@ mod tests {
             struct Shape {
                 a: u32,
             }
+            impl Configuration for Shape {
+                const BOUNDS: &'static [Bound] = &[];
+                fn check(&self) -> Result<(), Wrong> {
+                    Ok(())
+                }
+            }
             std::fs::write(&path, text).unwrap();
             match read::<Shape>(&path) {
                 Err(ConfigError::Parse { line: found, what, .. }) => {
@@ -101,6 +266,61 @@ mod tests {
         assert_eq!(key("x = { y = 1, z = "), Some("z"));
         for before in ["", "x = 1\n", "url = \"https://a/?token=", "x = [\"a\", \"b=", "=", "x = 1 ="] {
             assert_eq!(key(before), None, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_has_the_bounds_of_its_key_wherever_it_stands() {
+        let bounds = [
+            bound("a", 1, 9),
+            bound("b.*", 5, 5),
+            bound_or_zero("c.d", 10, 20),
+            bound("e.f", 0, 1),
+            bound("g", 1, 2),
+        ];
+        let said = |text: &str| {
+            let table = DeTable::parse(text).unwrap();
+            outside(table.get_ref(), "", &bounds).map(|(_, wrong)| (wrong.key, wrong.what))
+        };
+        for good in ["a = 1", "a = 9", "b = { x = 5 }", "[c]\nd = 0", "c.d = 20", "e.f = 0.5", "g = [1, 2]", "z = -7"] {
+            assert_eq!(said(good), None, "{good}");
+        }
+        for (bad, key, word) in [
+            ("a = 0", "a", "use 1 to 9"),
+            ("a = 1_0", "a", "10 is out of bounds"),
+            ("a = 99999999999999999999999999", "a", "use 1 to 9"),
+            ("[b]\nx = 5\n\"y z\" = 6", "b.y z", "use 5 to 5"),
+            ("[c]\nd = 9", "c.d", "use 10 to 20, or 0 for no limit"),
+            ("c.d = -1", "c.d", "-1"),
+            ("e.f = 1.01", "e.f", "use 0 to 1"),
+            ("e.f = nan", "e.f", "use 0 to 1"),
+            ("e.f = -inf", "e.f", "use 0 to 1"),
+            ("g = [1, 3]", "g", "3 is"),
+        ] {
+            let (found, what) = said(bad).unwrap_or_else(|| panic!("{bad} is taken"));
+            assert!(found == key && what.contains(word), "{bad}: {found}: {what}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_bare_name_and_stands_once() {
+        let check = |hosts: &[&str]| {
+            let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
+            check_hosts(&hosts, "b.hosts", &mut BTreeMap::from([("taken.example".into(), "a.hosts".into())]))
+        };
+        for good in ["prod.example", "PROD.example.", "localhost", "10.0.0.1", "[::1]", "a_b.example", "x--y.example"] {
+            assert_eq!(check(&[good]), Ok(()), "{good}");
+        }
+        for bad in [
+            "", ".", "prod.example:443", "https://prod.example", "*.example", "prod.example/", "a b", "a..b", "-a.b",
+            "[::1]:80", "::1", "prod.example,b.example", "prod\n", "u@h", "b\u{fc}ro.example",
+        ] {
+            let wrong = check(&[bad]).unwrap_err();
+            assert!(wrong.key == "b.hosts" && wrong.what.contains("no host name"), "{bad}: {wrong:?}");
+        }
+        for twice in [&["one.example", "ONE.example."][..], &["Taken.Example"]] {
+            let wrong = check(twice).unwrap_err();
+            assert!(wrong.what.contains("too; a host is one deployment"), "{wrong:?}");
         }
     }
 }

@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use halligan::configuration::{Bound, Configuration, parse};
 use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
@@ -225,5 +226,147 @@ fn as_many_threads_answer_as_is_said_and_else_half_as_many_as_there_are_cores() 
     for none in ["workers = 0", "workers = -1", "workers = 65536", "workers = 'all'"] {
         let refused = read(none).unwrap_err().to_string();
         assert!(refused.contains("workers"), "{refused}");
+    }
+}
+
+/// The keys of the numbers in a file, with `*` for names the operator gives as `keys` has them.
+fn numbers(value: &Value, path: &str, keys: &BTreeSet<String>, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Table(table) => {
+            for (key, value) in table {
+                let at = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                let named = if keys.contains(&at("*")) { at("*") } else { at(key) };
+                numbers(value, &named, keys, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| numbers(item, path, keys, found)),
+        Value::Integer(_) | Value::Float(_) => drop(found.insert(path.to_owned())),
+        _ => {}
+    }
+}
+
+fn bounded<T: Configuration>(example: &str, title: &str) {
+    let text = std::fs::read_to_string(root().join(example)).unwrap();
+    let value: Value = toml::from_str(&text).unwrap();
+    let asked = RefCell::default();
+    T::deserialize(Listener { value: value.clone(), path: String::new(), asked: &asked }).unwrap();
+    let mut found = BTreeSet::new();
+    numbers(&value, "", &asked.into_inner().keys, &mut found);
+    let row = |bound: &Bound| {
+        let zero = match (bound.or_zero, bound.least) {
+            (true, _) => "no limit",
+            (false, 0) => "as any",
+            (false, _) => "refused",
+        };
+        (bound.key.to_owned(), [bound.least.to_string(), bound.most.to_string(), zero.to_owned()].join(" | "))
+    };
+    let bounds: BTreeMap<String, String> = T::BOUNDS.iter().map(row).collect();
+    assert_eq!(bounds.len(), T::BOUNDS.len(), "a key has two bounds");
+    let unbounded: Vec<_> = found.iter().filter(|key| !bounds.contains_key(*key)).collect();
+    assert!(unbounded.is_empty(), "these numbers have no bounds: {unbounded:?}");
+    let page = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let section = page.split("\n## ").find(|section| section.starts_with(title)).unwrap();
+    let row = |line: &str| {
+        let (key, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+        Some((key.to_owned(), rest.strip_suffix(" |")?.to_owned()))
+    };
+    let told: BTreeMap<String, String> = section.lines().filter_map(row).collect();
+    assert_eq!(told, bounds, "docs/configuration.md, {title}");
+    // The example is within them, and one step outside of each is refused, with the key.
+    let path = Path::new("example.toml");
+    parse::<T>(path, &text).unwrap_or_else(|error| panic!("{example}: {error}"));
+    for bound in T::BOUNDS {
+        let outside = [(bound.least > 0 && !bound.or_zero).then_some(0), Some(-1), bound.most.checked_add(1)];
+        for number in outside.into_iter().flatten() {
+            let mut changed = value.clone();
+            let key = set(&mut changed, bound.key, number);
+            let refused = parse::<T>(path, &toml::to_string(&changed).unwrap()).err();
+            let said = refused.unwrap_or_else(|| panic!("{key} = {number} is taken")).to_string();
+            assert!(said.contains(&format!("{key}: {number} is out of bounds")), "{said}");
+        }
+    }
+}
+
+/// Sets the number at `key`; of what is named by the operator, the first. Returns its key in the file.
+fn set(value: &mut Value, key: &str, number: i64) -> String {
+    let (mut value, mut path) = (value, Vec::new());
+    for part in key.split('.') {
+        let table = value.as_table_mut().unwrap();
+        let part = if part == "*" { table.keys().next().unwrap().clone() } else { part.to_owned() };
+        value = table.get_mut(&part).unwrap_or_else(|| panic!("the example lacks {key}"));
+        path.push(part);
+    }
+    *value = if value.is_array() { Value::Array(vec![number.into()]) } else { number.into() };
+    path.join(".")
+}
+
+#[test]
+fn every_number_of_the_daemon_has_the_bounds_that_are_documented() {
+    bounded::<halligan::dataplane::config::Config>("docs/examples/halligand.toml", "Bounds of halligand\n");
+}
+
+#[test]
+fn every_number_of_the_control_plane_has_the_bounds_that_are_documented() {
+    bounded::<halligan::controlplane::config::Config>("docs/examples/control.toml", "Bounds of halligan-control\n");
+}
+
+/// `check-config` and a start of both programs: exit code 78, and one sentence with the key.
+#[test]
+fn a_value_that_limits_nothing_or_everything_is_refused_by_both_programs() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |program: &str, text: &str, verb: &str| {
+        let path = directory.path().join("file.toml");
+        std::fs::write(&path, text).unwrap();
+        let mut command = std::process::Command::new(program);
+        let output = command.arg("--config").arg(&path).args([verb]).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let daemon = "state_dir = '/nowhere'\n[trust]\nroot_keys = '/nowhere'\n[control_plane]\nurls = []\n";
+    let gateway = |a: &str, b: &str| {
+        format!(
+            "[gateway]\nlisten = []\n[gateway.deployments.dep_a]\nupstream = 'http://127.0.0.1:1'\nhosts = {a}\n\
+             [gateway.deployments.dep_b]\nupstream = 'http://127.0.0.1:1'\nhosts = {b}\n"
+        )
+    };
+    for (more, key) in [
+        ("[staleness]\ndefault_seconds = 0\n".to_owned(), "staleness.default_seconds"),
+        ("[staleness]\ndefault_seconds = -1\n".to_owned(), "staleness.default_seconds"),
+        ("[staleness.roles]\nDEPLOYMENT_ADMN = 5\n".to_owned(), "staleness.roles.DEPLOYMENT_ADMN"),
+        ("[staleness.roles]\ndeployment_admin = 5\n".to_owned(), "staleness.roles.deployment_admin"),
+        ("[staleness.roles]\n\"DEPLOYMENT_ADMIN@1\" = 5\n".to_owned(), "staleness.roles.DEPLOYMENT_ADMIN@1"),
+        ("[staleness.roles]\nDEPLOYMENT_ADMIN = 0\n".to_owned(), "staleness.roles.DEPLOYMENT_ADMIN"),
+        ("[staleness.custom_roles]\nDAG_OWNER = 5\n".to_owned(), "staleness.custom_roles.DAG_OWNER"),
+        ("[staleness.custom_roles]\ndag_viewer = 5\n".to_owned(), "staleness.custom_roles.dag_viewer"),
+        ("[staleness.custom_roles]\nAUDITOR = -5\n".to_owned(), "staleness.custom_roles.AUDITOR"),
+        ("[audit]\nmax_queue = 0\n".to_owned(), "audit.max_queue"),
+        ("[glass]\nmax_break_seconds = 0\n".to_owned(), "glass.max_break_seconds"),
+        ("[peers]\ninterval_seconds = 0\n".to_owned(), "peers.interval_seconds"),
+        ("[upstream_identity]\nlifetime_seconds = 60\n".to_owned(), "upstream_identity.lifetime_seconds"),
+        (gateway("['a.example']", "['A.example.']"), "gateway.deployments.dep_b.hosts"),
+        (gateway("['a.example', 'a.example']", "[]"), "gateway.deployments.dep_a.hosts"),
+        (gateway("['a.example:443']", "[]"), "gateway.deployments.dep_a.hosts"),
+        (gateway("['https://a.example']", "[]"), "gateway.deployments.dep_a.hosts"),
+        (gateway("[]", "['*.example']"), "gateway.deployments.dep_b.hosts"),
+        (gateway("[]", "[]") + "[gateway.limits]\nheader_bytes = 1\n", "gateway.limits.header_bytes"),
+        (gateway("[]", "[]") + "[gateway.limits]\nconnections = 0\n", "gateway.limits.connections"),
+        (gateway("[]", "[]") + "[gateway.limits]\nidle_seconds = 0\n", "gateway.limits.idle_seconds"),
+    ] {
+        for verb in ["check-config", "run"] {
+            let (code, said) = run(env!("CARGO_BIN_EXE_halligand"), &format!("{daemon}{more}"), verb);
+            assert_eq!(code, Some(78), "{more}: {said}");
+            assert!(said.contains(&format!("{key}: ")) && said.contains("line "), "{more}: {said}");
+        }
+    }
+    let control = "state_dir = '/nowhere'\nissuer = 'https://control.example'\nlisten = '127.0.0.1:0'\n";
+    for (more, key) in [
+        ("[limits]\ncalls_per_minute = 0\n", "limits.calls_per_minute"),
+        ("[limits]\nfailures_per_minute = -1\n", "limits.failures_per_minute"),
+        ("[webhook]\nurl = 'https://a.example'\ntimeout_seconds = 61\n", "webhook.timeout_seconds"),
+    ] {
+        for verb in ["check-config", "serve"] {
+            let (code, said) = run(env!("CARGO_BIN_EXE_halligan-control"), &format!("{control}{more}"), verb);
+            assert_eq!(code, Some(78), "{more}: {said}");
+            assert!(said.contains(&format!("{key}: ")), "{more}: {said}");
+        }
     }
 }

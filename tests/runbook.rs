@@ -1,15 +1,16 @@
 //! docs/runbook.md, followed to the letter: every command in it, in order, behind a real nginx.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod rig;
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rig::proxy::nginx;
-use rig::{Rig, until};
+use rig::{Rig, Running, component, curl, until};
 
 /// What a line of the page asks of whoever follows it.
 enum Step {
@@ -62,6 +63,7 @@ impl Shell {
             .env("HALLIGAN_SOCKET", rig.path("admin.sock"))
             .env("DEPLOYMENT", &rig.deployment)
             .env("AIRFLOW", airflow)
+            .env("CONFIG", rig.path("halligand.toml"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -93,6 +95,22 @@ impl Drop for Shell {
     }
 }
 
+/// What has a program run 26 hours later.
+fn faketime() -> Option<Vec<(&'static str, OsString)>> {
+    component("faketime")?;
+    let library = std::fs::read_dir("/usr/lib")
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("faketime/libfaketimeMT.so.1"))
+        .find(|path| path.is_file());
+    let library = library.expect("faketime is installed, its library is not");
+    let said = |text: &str| OsString::from(text);
+    Some(vec![
+        ("LD_PRELOAD", library.into()),
+        ("FAKETIME", said("+26h")),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", said("1")),
+    ])
+}
+
 /// Whether a line is as the page has it: `…` stands for anything, and how many spaces there are does not count.
 fn alike(line: &str, expected: &str) -> bool {
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -117,6 +135,7 @@ fn every_command_of_the_runbook_does_what_the_page_says() {
     let mut rig = Rig::start();
     let Some(proxy) = nginx(&rig) else { return };
     let mut shell = Shell::start(&rig, &proxy.url);
+    let mut day_two = Vec::new();
     for step in steps {
         match step {
             Step::Happens(event) => match event.as_str() {
@@ -127,8 +146,25 @@ fn every_command_of_the_runbook_does_what_the_page_says() {
                         rig.json(&["status"])["controlPlane"]["connectivity"] == "offline"
                     });
                 }
+                "a day passes" => {
+                    let Some(later) = faketime() else { return };
+                    // A restart in an outage, with the clock moved on: nothing of the day but its end is of interest.
+                    rig.kill_daemon();
+                    let mut daemon = rig.daemon_command();
+                    daemon.envs(later.clone()).stderr(rig.log("halligand.log"));
+                    rig.daemon = Some(Running::start(&mut daemon));
+                    let healthy = format!("http://127.0.0.1:{}/healthz", rig.daemon_port);
+                    until("the daemon answers", || curl(&[&healthy]).status == 200);
+                    until("the daemon knows of the outage", || {
+                        rig.json(&["status"])["controlPlane"]["connectivity"] == "offline"
+                    });
+                    day_two = later;
+                }
                 "the control plane is back" => {
-                    rig.start_control(rig.control_port);
+                    let mut control = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
+                    control.arg("--config").arg(rig.path("control.toml")).arg("serve");
+                    control.envs(day_two.clone()).stderr(rig.log("control.log"));
+                    rig.control = Some(Running::start(&mut control));
                     until("the daemon has seen it", || {
                         rig.json(&["status"])["controlPlane"]["connectivity"] == "online"
                     });

@@ -75,7 +75,8 @@ fn explain(answer: &Value) {
     };
     for step in STEPS {
         if step == failed {
-            line(&format!("  no  {step:<11}{}", text("title")));
+            let detail = answer["detail"].as_str().map_or_else(String::new, |detail| format!(": {detail}"));
+            line(&format!("  no  {step:<11}{}{detail}", text("title")));
             break;
         }
         line(format!("  ok  {step:<11}{}", known(step)).trim_end());

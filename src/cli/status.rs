@@ -36,10 +36,11 @@ pub(super) async fn run(host: &Host, output: Output) -> Result<(), Failure> {
     for role in status["staleness"].as_array().into_iter().flatten().filter(|role| role["warning"] == true) {
         let (name, left) = (role["role"].as_str().unwrap_or_default(), role["leftSeconds"].as_i64());
         let left = left.unwrap_or_default();
+        let setting = role["setting"].as_str().unwrap_or_default();
         output.say(&if left < 0 {
-            format!("WARNING the replica is {} s older than {name} may rest on", -left)
+            format!("WARNING the replica is {} s older than {name} may rest on ({setting})", -left)
         } else {
-            format!("WARNING in {left} s the replica is older than {name} may rest on")
+            format!("WARNING in {left} s the replica is older than {name} may rest on ({setting})")
         });
     }
     if status["clockTrusted"] == false {

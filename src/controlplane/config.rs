@@ -1,5 +1,6 @@
 //! The control plane's configuration file (TOML). Unknown keys are refused.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -11,7 +12,7 @@ use reqwest::Url;
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
-use crate::configuration;
+use crate::configuration::{self, Bound, Configuration, Wrong, bound, check_hosts};
 
 /// Why the configuration is not taken.
 #[derive(Debug, Error)]
@@ -87,8 +88,8 @@ pub struct Webhook {
     pub secret_file: Option<PathBuf>,
     /// Certificate authorities (PEM) for it; the system's unless named.
     pub ca_file: Option<PathBuf>,
-    /// How long an answer is waited for, 1 to 60.
-    #[serde(default = "default_timeout", deserialize_with = "timeout")]
+    /// How long an answer is waited for, in seconds.
+    #[serde(default = "default_timeout")]
     pub timeout_seconds: u64,
 }
 
@@ -111,15 +112,6 @@ fn default_timeout() -> u64 {
     10
 }
 
-fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let seconds = u64::deserialize(deserializer)?;
-    if (1..=60).contains(&seconds) {
-        Ok(seconds)
-    } else {
-        Err(de::Error::custom("timeout_seconds is not 1 to 60"))
-    }
-}
-
 fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     let text = String::deserialize(deserializer)?;
     check_endpoint(&text).ok_or_else(|| {
@@ -138,6 +130,21 @@ fn check_endpoint(text: &str) -> Option<Url> {
     let scheme = url.scheme() == "https" || (url.scheme() == "http" && here);
     let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     (scheme && bare).then_some(url)
+}
+
+/// The bounds of every number. docs/configuration.md repeats this table, and a test compares both.
+const BOUNDS: [Bound; 3] = [
+    bound("limits.calls_per_minute", 1, 100_000_000),
+    bound("limits.failures_per_minute", 1, 100_000_000),
+    bound("webhook.timeout_seconds", 1, 60),
+];
+
+impl Configuration for Config {
+    const BOUNDS: &'static [Bound] = &BOUNDS;
+
+    fn check(&self) -> Result<(), Wrong> {
+        Ok(())
+    }
 }
 
 impl Config {
@@ -176,9 +183,19 @@ fn check_issuer(issuer: &str) -> Result<(), ConfigError> {
         _ => None,
     };
     match host {
-        Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']) => Ok(()),
+        Some(host) if is_address(host) => Ok(()),
         _ => Err(ConfigError::Issuer(issuer.to_owned())),
     }
+}
+
+/// Whether `text` is a host name or an IP address, with a port or without one.
+fn is_address(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    port && check_hosts(&[host.to_owned()], "issuer", &mut BTreeMap::new()).is_ok()
 }
 
 #[cfg(test)]
@@ -192,7 +209,7 @@ mod tests {
         for good in ["https://control.example", "https://control.example:8443", "http://127.0.0.1:8080"] {
             assert!(check_issuer(good).is_ok(), "{good}");
         }
-        for bad in ["control.example", "http://control.example", "https://", "https://a/b", "https://u@a"] {
+        for bad in ["control.example", "http://control.example", "https://", "https://a/b", "https://u@a", "https://*.example", "https://a:b", "https://a:0", "https://a b"] {
             assert!(check_issuer(bad).is_err(), "{bad}");
         }
     }
@@ -230,8 +247,6 @@ mod tests {
         let error = read("url = 'http://hooks.example/s3cret'").unwrap_err();
         assert!(error.contains("url is not https://") && !error.contains("s3cret"), "{error}");
         for (text, word) in [
-            ("url = 'https://a.example'\ntimeout_seconds = 0", "timeout_seconds"),
-            ("url = 'https://a.example'\ntimeout_seconds = 61", "timeout_seconds"),
             ("url = 'https://a.example'\nsecret = 'x'", "secret"),
             ("secret_file = 'x'", "url"),
         ] {

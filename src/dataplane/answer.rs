@@ -8,7 +8,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::authorize::Verdict;
-use super::decide::Reason;
+use super::decide::{Decision, Reason};
 use super::upstream_identity::UpstreamIdentity;
 use crate::protocol::id::{DeploymentId, TokenId};
 
@@ -56,7 +56,7 @@ impl Answers {
             status if self.pass_status => status,
             _ => 403,
         };
-        let mut answer = Response::new(problem(reason, status, event));
+        let mut answer = Response::new(problem(decision, status, event));
         *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
         let headers = answer.headers_mut();
         headers.insert(&REASON, HeaderValue::from_static(reason.code()));
@@ -103,10 +103,14 @@ impl Answers {
 }
 
 /// A denial as a problem (RFC 9457).
-fn problem(reason: Reason, status: u16, event: &str) -> Bytes {
-    let problem = serde_json::json!({
+fn problem(decision: &Decision, status: u16, event: &str) -> Bytes {
+    let reason = decision.reason;
+    let mut problem = serde_json::json!({
         "type": format!("urn:halligan:reason:{}", reason.code()),
         "title": reason.title(), "status": status, "code": reason.code(), "event": event,
     });
+    if let (Some(detail), Some(problem)) = (decision.detail(), problem.as_object_mut()) {
+        problem.insert("detail".into(), detail.into());
+    }
     Bytes::from(problem.to_string())
 }

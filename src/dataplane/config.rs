@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::bounds::BOUNDS;
+
 use super::audit::{Retention, WhenFull};
 use super::gateway::config::GatewayConfig;
 use super::glass::Hysteresis;
@@ -17,8 +19,9 @@ use super::identity::Absent;
 use super::routes::{MapsError, RouteMaps};
 use super::staleness::{AtLimit, Staleness};
 use super::traces::config::TracingConfig;
-use crate::configuration::{self, ConfigError};
-use crate::protocol::id::DeploymentId;
+use crate::configuration::{self, Bound, ConfigError, Configuration, Wrong, check_hosts};
+use crate::protocol::id::{DeploymentId, is_id};
+use crate::protocol::role::{built_in, is_reserved};
 
 /// All of it.
 #[derive(Clone, Debug, Deserialize)]
@@ -164,8 +167,10 @@ impl Default for Proxies {
 pub struct StalenessConfig {
     /// For roles that are not named.
     pub default_seconds: i64,
-    /// By role name; `DEPLOYMENT_ADMIN` has a day, if it is not named.
+    /// By the name of a built-in role; `DEPLOYMENT_ADMIN` has a day, if it is not named.
     pub roles: BTreeMap<String, i64>,
+    /// By the name of a custom role, which only the control plane knows.
+    pub custom_roles: BTreeMap<String, i64>,
     /// What happens at the limit: `deny`, or `allow` with an alarm.
     pub at_limit: AtLimit,
 }
@@ -173,7 +178,7 @@ pub struct StalenessConfig {
 impl Default for StalenessConfig {
     fn default() -> Self {
         let Staleness { default, roles, at_limit } = Staleness::default();
-        Self { default_seconds: default, roles, at_limit }
+        Self { default_seconds: default, roles, custom_roles: BTreeMap::new(), at_limit }
     }
 }
 
@@ -181,7 +186,31 @@ impl StalenessConfig {
     /// The policy.
     #[must_use]
     pub fn policy(&self) -> Staleness {
-        Staleness { default: self.default_seconds, roles: self.roles.clone(), at_limit: self.at_limit }
+        let named = self.roles.iter().chain(&self.custom_roles);
+        let roles = named.map(|(role, seconds)| (role.clone(), *seconds)).collect();
+        Staleness { default: self.default_seconds, roles, at_limit: self.at_limit }
+    }
+
+    /// Checks the names of roles: one that no role has limits nothing, and its author believes that it does.
+    fn check(&self) -> Result<(), Wrong> {
+        let known: Vec<String> = built_in().into_iter().map(|role| role.name).collect();
+        let wrong = |table: &str, role: &str, what: String| Wrong { key: format!("staleness.{table}.{role}"), what };
+        if let Some(role) = self.roles.keys().find(|role| !known.contains(role)) {
+            let what = format!(
+                "no built-in role has this name; those are {}. The limit of a custom role stands in staleness.custom_roles",
+                known.join(", ")
+            );
+            return Err(wrong("roles", role, what));
+        }
+        for role in self.custom_roles.keys() {
+            if known.iter().any(|known| known.eq_ignore_ascii_case(role)) {
+                return Err(wrong("custom_roles", role, "this is a built-in role; name it in staleness.roles".into()));
+            }
+            if !is_id(role) || is_reserved(role) {
+                return Err(wrong("custom_roles", role, "no custom role can have this name".into()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -278,8 +307,7 @@ pub struct Peers {
     /// Where its peers answer, at most 64. What is revoked here goes to them at once.
     #[serde(deserialize_with = "peer_urls")]
     pub urls: Vec<String>,
-    /// Seconds between two comparisons with each peer, 1 to 3600.
-    #[serde(deserialize_with = "peer_interval")]
+    /// Seconds between two comparisons with each peer.
     pub interval_seconds: u64,
 }
 
@@ -299,11 +327,6 @@ fn peer_urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, 
     Ok(urls)
 }
 
-fn peer_interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let seconds = u64::deserialize(deserializer)?;
-    if (1..=3600).contains(&seconds) { Ok(seconds) } else { Err(D::Error::custom("use 1 to 3600 seconds")) }
-}
-
 /// Who may use the admin socket, besides root and the daemon's own user.
 #[derive(Clone, Debug, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
@@ -319,8 +342,7 @@ pub struct Admin {
 pub struct UpstreamIdentityConfig {
     /// Whom it is for: Airflow's `[api_auth] jwt_audience`.
     pub audience: String,
-    /// How long it holds, in seconds: more than the minute it is used again for.
-    #[serde(deserialize_with = "short_lived")]
+    /// How long it holds, in seconds: more than the minute it is used again for, and an hour at most.
     pub lifetime_seconds: i64,
     /// Its private key; made on first start when it is the default, `airflow.pem` in the state directory.
     pub key_file: Option<PathBuf>,
@@ -362,18 +384,22 @@ impl UpstreamIdentityConfig {
     }
 }
 
-/// Between the minute an identity is used again for and the hour after which it is short-lived no more.
-fn short_lived<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
-    let seconds = i64::deserialize(deserializer)?;
-    if (90..=3600).contains(&seconds) {
-        Ok(seconds)
-    } else {
-        Err(D::Error::custom("lifetime_seconds must be between 90 and 3600"))
-    }
-}
-
 fn one() -> u32 {
     1
+}
+
+impl Configuration for Config {
+    const BOUNDS: &'static [Bound] = &BOUNDS;
+
+    fn check(&self) -> Result<(), Wrong> {
+        self.staleness.check()?;
+        let mut seen = BTreeMap::new();
+        let behind = self.gateway.iter().flat_map(|gateway| &gateway.deployments);
+        for (id, deployment) in behind {
+            check_hosts(&deployment.hosts, &format!("gateway.deployments.{id}.hosts"), &mut seen)?;
+        }
+        Ok(())
+    }
 }
 
 impl Config {

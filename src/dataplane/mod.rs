@@ -6,6 +6,7 @@ pub mod answer;
 pub mod audit;
 pub mod authorize;
 pub mod bearer;
+mod bounds;
 pub mod config;
 pub mod daemon;
 pub mod decide;

@@ -229,7 +229,10 @@ impl Snapshot {
     pub fn freshness(&self, now: Time) -> Vec<(String, Freshness)> {
         let Some(proved) = &self.proved else { return Vec::new() };
         let age = now.since(self.local.signed_at(proved.head.head()));
-        let judged = |(role, limit)| (role, Freshness { age, limit });
+        let judged = |(role, _): (String, i64)| {
+            let freshness = proved.staleness.judge(&role, age);
+            (role, freshness)
+        };
         proved.staleness.limits().into_iter().map(judged).collect()
     }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::protocol::role::is_reserved;
+
 const DAY: i64 = 24 * 3600;
 /// What stands in place of a role's name for all roles that are not named.
 pub const OTHER_ROLES: &str = "other roles";
@@ -45,9 +47,25 @@ impl Staleness {
     /// The limit for a role. What is built in is never longer than what holds for roles that are not named.
     #[must_use]
     pub fn limit(&self, role: &str) -> i64 {
-        let built_in = || BUILT_IN.iter().find(|(name, _)| *name == role).map(|(_, limit)| *limit);
-        let named = self.roles.get(role).copied();
-        named.unwrap_or_else(|| built_in().map_or(self.default, |limit| limit.min(self.default)))
+        self.limited(role).0
+    }
+
+    /// The limit for a role, and the setting that has to be changed to change it.
+    fn limited(&self, role: &str) -> (i64, Setting) {
+        if let Some(named) = self.roles.get(role) {
+            return (*named, Setting::Role);
+        }
+        match BUILT_IN.iter().find(|(name, limit)| *name == role && *limit <= self.default) {
+            Some((_, limit)) => (*limit, Setting::Role),
+            None => (self.default, Setting::Default),
+        }
+    }
+
+    /// How a replica of this age stands with a role.
+    #[must_use]
+    pub fn judge(&self, role: &str, age: i64) -> Freshness {
+        let (limit, setting) = self.limited(role);
+        Freshness { age, limit, setting }
     }
 
     /// Every limit there is, by role.
@@ -61,6 +79,27 @@ impl Staleness {
     }
 }
 
+/// The setting that limits a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// `staleness.default_seconds`.
+    Default,
+    /// The role's own. It takes effect in place of what is built in for the role.
+    Role,
+}
+
+impl Setting {
+    /// Its key in the configuration.
+    #[must_use]
+    pub fn key(self, role: &str) -> String {
+        match self {
+            Self::Default => "staleness.default_seconds".into(),
+            Self::Role if is_reserved(role) => format!("staleness.roles.{role}"),
+            Self::Role => format!("staleness.custom_roles.{role}"),
+        }
+    }
+}
+
 /// How old the replica is, against what a role may rest on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
@@ -68,6 +107,8 @@ pub struct Freshness {
     pub age: i64,
     /// Seconds it may be old.
     pub limit: i64,
+    /// What says so.
+    pub setting: Setting,
 }
 
 impl Freshness {
@@ -92,6 +133,8 @@ impl Freshness {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -107,11 +150,42 @@ mod tests {
 
     #[test]
     fn a_warning_comes_before_the_limit_does() {
-        let at = |age| Freshness { age, limit: 100 };
+        let at = |age| Freshness { age, limit: 100, setting: Setting::Default };
         assert_eq!(
             [74, 75, 100, 101].map(|age| (at(age).near(), at(age).over())),
             [(false, false), (true, false), (true, false), (true, true)]
         );
         assert_eq!(at(130).left(), -30);
+    }
+
+    #[test]
+    fn the_setting_that_is_named_is_the_one_that_lifts_the_limit() {
+        let policies = [
+            Staleness::default(),
+            Staleness { default: 3600, ..Staleness::default() },
+            Staleness { default: DAY, ..Staleness::default() },
+            Staleness { default: 30 * DAY, ..Staleness::default() },
+            Staleness { roles: [("DEPLOYMENT_ADMIN".into(), 60), ("AUDITOR".into(), 60)].into(), ..Staleness::default() },
+        ];
+        for policy in policies {
+            for role in ["DEPLOYMENT_ADMIN", "DEPLOYMENT_ACCESSOR", "DAG_VIEWER", "AUDITOR"] {
+                let before = policy.judge(role, 0);
+                let mut raised = policy.clone();
+                match before.setting.key(role).strip_prefix("staleness.").unwrap() {
+                    "default_seconds" => raised.default = 100 * DAY,
+                    key => {
+                        let (table, name) = key.split_once('.').unwrap();
+                        assert_eq!((table == "roles", name), (role != "AUDITOR", role));
+                        raised.roles.insert(role.into(), 100 * DAY);
+                    }
+                }
+                // Raised by one setting, then perhaps held by what is built in: that one is named next.
+                let after = raised.judge(role, 0);
+                assert!(after.limit > before.limit, "{role}: {before:?} {after:?}");
+                if after.limit < 100 * DAY {
+                    assert_eq!(after.setting.key(role), "staleness.roles.DEPLOYMENT_ADMIN");
+                }
+            }
+        }
     }
 }

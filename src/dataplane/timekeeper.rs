@@ -226,7 +226,8 @@ fn grow_old(live: &Live, wall: Time, told: &mut BTreeSet<(String, bool)>) {
         } else if told.insert((role.clone(), over)) {
             if over {
                 let then = if snapshot.denies_when_stale() { "denied" } else { "decided all the same" };
-                let what = format!("the replica is older than {role} may rest on; requests are {then}");
+                let setting = freshness.setting.key(&role);
+                let what = format!("the replica is older than {role} may rest on ({setting}); requests are {then}");
                 live.alarms.raise(AlarmKind::Frozen, &what, wall);
             } else {
                 let left = freshness.left();

@@ -197,6 +197,17 @@ impl RoleBody {
     }
 }
 
+/// What the names of built-in roles begin with, those of later versions included. No custom role may have such a name: one
+/// name can't stand for two roles on a data plane.
+pub const RESERVED: [&str; 4] = ["ORGANIZATION_", "WORKSPACE_", "DEPLOYMENT_", "DAG_"];
+
+/// Whether a name is kept for built-in roles.
+#[must_use]
+pub fn is_reserved(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    RESERVED.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// The roles every organization has on deployments and Dags. `DEPLOYMENT_ACCESSOR` allows nothing by itself: it is the
 /// role of a token whose access is its Dag roles alone.
 #[must_use]

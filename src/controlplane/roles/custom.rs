@@ -12,7 +12,7 @@ use crate::controlplane::organizations::{check_description, taken};
 use crate::controlplane::publish;
 use crate::protocol::id::is_id;
 use crate::protocol::permission::{PermissionSet, held_on_dags};
-use crate::protocol::role::{RoleBody, RoleDigest, RoleScope};
+use crate::protocol::role::{RESERVED, RoleBody, RoleDigest, RoleScope, is_reserved};
 
 /// What a new custom role needs.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
@@ -67,12 +67,10 @@ fn check(role: &Role) -> Result<(), Error> {
         let detail = format!("{} is a built-in role; choose another name", role.name);
         return Err(Error::Conflict { code: "name_taken", detail });
     }
-    // A later version may bring built-in roles of such names, and one name can't stand for two roles on a data plane.
-    let kept = ["ORGANIZATION_", "WORKSPACE_", "DEPLOYMENT_", "DAG_"];
-    if kept.iter().any(|prefix| role.name.to_ascii_uppercase().starts_with(prefix)) {
+    if is_reserved(&role.name) {
         return Err(Error::invalid(
             "name",
-            format!("names that begin with {} are kept for built-in roles", kept.join(", ")),
+            format!("names that begin with {} are kept for built-in roles", RESERVED.join(", ")),
         ));
     }
     check_description(&role.description)?;

@@ -32,6 +32,8 @@ struct Answer {
     allowed: bool,
     reason: &'static str,
     title: &'static str,
+    /// What more there is to say of a denial.
+    detail: Option<String>,
     /// The step at which it is denied.
     step: &'static str,
     status: u16,
@@ -76,6 +78,7 @@ fn answer(decision: Decision, method: String) -> Answer {
         allowed: decision.allowed(),
         reason: decision.reason.code(),
         title: decision.reason.title(),
+        detail: decision.detail(),
         step: decision.reason.step(),
         status: decision.reason.status(),
         token_id: decision.token.map(|id| id.to_string()),

@@ -49,6 +49,8 @@ struct ReplicaStatus {
 #[serde(rename_all = "camelCase")]
 struct RoleFreshness {
     role: String,
+    /// The setting that limits it.
+    setting: String,
     limit_seconds: i64,
     left_seconds: i64,
     /// Three quarters of the time are over.
@@ -61,6 +63,7 @@ pub(super) async fn status(State(administration): State<Arc<Administration>>) ->
     let freshness = snapshot.freshness(live.now(time).effective()).into_iter();
     let staleness = freshness
         .map(|(role, freshness)| RoleFreshness {
+            setting: freshness.setting.key(&role),
             role,
             limit_seconds: freshness.limit,
             left_seconds: freshness.left(),

@@ -111,6 +111,14 @@ impl Decision {
     pub fn allowed(&self) -> bool {
         self.reason == Reason::Ok
     }
+
+    /// What more there is to say of a denial than its reason does: of a replica that is too old, the setting that limits it.
+    #[must_use]
+    pub fn detail(&self) -> Option<String> {
+        let Freshness { age, limit, setting } = self.freshness.filter(|_| self.reason == Reason::ReplicaStale)?;
+        let key = setting.key(self.role.as_ref().map_or("", RoleRef::name));
+        Some(format!("the replica was signed {age} s ago; {key} allows {limit} s in this host's configuration"))
+    }
 }
 
 /// Decides on what this node holds. A standard token needs more.
@@ -265,9 +273,8 @@ impl Step<'_> {
     }
 
     fn freshness(&mut self, grant: &Grant, proved: &Proved, local: &Local) -> Result<(), Reason> {
-        let limit = proved.staleness.limit(grant.record.role.id.name());
         let age = self.now.effective().since(local.signed_at(proved.head.head()));
-        let freshness = Freshness { age, limit };
+        let freshness = proved.staleness.judge(grant.record.role.id.name(), age);
         self.decision.freshness = Some(freshness);
         if freshness.over() && proved.staleness.at_limit == AtLimit::Deny {
             Err(Reason::ReplicaStale)

@@ -272,6 +272,11 @@ impl Glass {
         if passed > 0 {
             connection.execute("UPDATE broken SET left = max(left - ?1, 0)", [passed])?;
         }
+        // What has ended by the time as it is has ended for good, though that time may be taken back later.
+        connection.execute(
+            "UPDATE broken SET left = 0 WHERE sealed_by IS NULL AND left > 0 AND until <= ?1",
+            [now.effective().unix()],
+        )?;
         let mut statement = connection.prepare_cached(
             "SELECT deployment, operator, reason, broken_at, until, sealed_by FROM broken
              WHERE sealed_by IS NOT NULL OR left <= 0 OR until <= ?1",
@@ -412,6 +417,22 @@ mod tests {
         assert_eq!(again.snapshot().local().broken[&id()].until, T0.plus(-160));
         assert_eq!(glass.ended(back(-199), 39).unwrap(), []);
         assert_eq!(glass.ended(back(-199), 1).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_ended_by_a_time_that_was_taken_back_since_stays_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("glass.db");
+        let glass = Glass::open(&path, live(), 3600, at(0)).unwrap();
+        glass.shatter(&id(), &broken(100)).unwrap();
+        let ahead = Now { wall: T0, floor: T0.plus(5_000) };
+        assert_eq!(glass.ended(ahead, 1).unwrap().len(), 1);
+        // Its end could not be recorded; the floor is taken back, and the daemon restarts.
+        drop(glass);
+        let again = live();
+        let glass = Glass::open(&path, Arc::clone(&again), 3600, at(2)).unwrap();
+        assert!(again.snapshot().local().broken.is_empty());
+        assert_eq!(glass.ended(at(2), 1).unwrap().len(), 1, "its end is recorded still");
     }
 
     #[test]

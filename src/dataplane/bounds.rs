@@ -1,0 +1,40 @@
+//! The bounds of every number in the daemon's configuration. docs/configuration.md repeats this table, and a test compares both.
+
+use crate::configuration::{Bound, bound, bound_or_zero};
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+const YEAR: i64 = 365 * DAY;
+const MEBIBYTE: i64 = 1 << 20;
+
+/// What each number may be. One that is in no table is refused by `tests/configuration.rs`.
+pub(super) const BOUNDS: [Bound; 24] = [
+    bound("trust.threshold", 1, 100),
+    bound("listen.workers", 1, 1024),
+    // A replica is renewed every 50 seconds, and no limit above a year limits anything.
+    bound("staleness.default_seconds", 1, YEAR),
+    bound("staleness.roles.*", 1, YEAR),
+    bound("staleness.custom_roles.*", 1, YEAR),
+    bound("glass.outage_after_seconds", 1, DAY),
+    bound("glass.restored_after_seconds", 1, DAY),
+    bound("glass.max_break_seconds", 1, 30 * DAY),
+    // With 0 every request is asked about.
+    bound("introspection.cache_seconds", 0, HOUR),
+    bound("introspection.timeout_milliseconds", 10, 60_000),
+    bound("peers.interval_seconds", 1, HOUR),
+    // A queue shorter than what one write takes denies requests on a disk that is well.
+    bound("audit.max_queue", 16, 10_000_000),
+    bound_or_zero("audit.retain_days", 1, 36_500),
+    bound_or_zero("audit.max_bytes", MEBIBYTE, 1 << 50),
+    bound("admin.allow_uids", 0, 4_294_967_294),
+    bound("gateway.limits.connections", 1, 1_000_000),
+    bound("gateway.limits.header_bytes", 512, MEBIBYTE),
+    bound("gateway.limits.body_bytes", 1, 1 << 40),
+    bound("gateway.limits.header_seconds", 1, HOUR),
+    bound("gateway.limits.connect_seconds", 1, HOUR),
+    bound("gateway.limits.idle_seconds", 1, DAY),
+    bound("gateway.limits.websocket_seconds", 1, 30 * DAY),
+    bound("tracing.sample", 0, 1),
+    // Longer than the minute for which an identity is used again, and short-lived all the same.
+    bound("upstream_identity.lifetime_seconds", 90, HOUR),
+];
