@@ -172,8 +172,8 @@ impl Watch {
         self.grow_older(live, &snapshot, monotonic);
         grow_old(live, wall, &mut self.told);
         let doubt = !live.now(wall).trusted();
-        let begins = doubt && !std::mem::replace(&mut self.doubt, doubt);
-        Found { write: look.write, age: look.write.and(self.age), doubt: begins }
+        let before = std::mem::replace(&mut self.doubt, doubt);
+        Found { write: look.write, age: look.write.and(self.age), doubt: doubt && !before }
     }
 
     /// Counts for how long the head in force has been held.
@@ -227,7 +227,8 @@ fn grow_old(live: &Live, wall: Time, told: &mut BTreeSet<(String, bool)>) {
             if over {
                 let then = if snapshot.denies_when_stale() { "denied" } else { "decided all the same" };
                 let setting = freshness.setting.key(&role);
-                let what = format!("the replica is older than {role} may rest on ({setting}); requests are {then}");
+                let what =
+                    format!("the replica is older than {role} may rest on ({setting}); requests are {then}");
                 live.alarms.raise(AlarmKind::Frozen, &what, wall);
             } else {
                 let left = freshness.left();
@@ -432,9 +433,12 @@ mod tests {
         assert_eq!(live.now(T).floor, T.plus(2));
         assert_eq!(found.write, Some(T.plus(2 + AHEAD)));
         assert!(live.now(T.plus(2)).trusted());
+        // The next doubt is worth a request again.
+        assert!(watch.look(&live, T.plus(-2_000), at(3)).doubt);
+        assert!(!watch.look(&live, T.plus(4), at(4)).doubt);
         // What could not be made sure of is not done.
         let failed = live.take_back_floor(T, |_| Err::<(), _>("the disk is full"));
-        assert_eq!((failed, live.now(T).floor), (Err("the disk is full"), T.plus(2)));
+        assert_eq!((failed, live.now(T).floor), (Err("the disk is full"), T.plus(4)));
     }
 
     #[test]
