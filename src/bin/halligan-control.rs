@@ -58,9 +58,10 @@ enum Command {
         /// The user's address.
         email: String,
     },
-    /// After a restore from a backup: let replicas go on above the version that nodes have proved, so that they follow again.
+    /// After a restore from a backup: let replicas go on above the version that nodes have proved, and give every node a
+    /// snapshot next.
     Recover {
-        /// The highest version a node shows in `halligan status`.
+        /// The highest version a node shows in `halligan status`; `serve` logs it when such a node asks.
         #[arg(long, value_name = "VERSION")]
         above: u64,
         /// Only this data plane; without it, all.
@@ -128,10 +129,11 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Recover { above, data_plane } => {
             let raised = open(&config)?.recover(above, data_plane.as_deref())?;
             for plane in &raised {
-                println!("{}: from version {} to {}", plane.id, plane.from, plane.to);
+                let passed = if plane.from > above { format!("; it had passed {above} already") } else { String::new() };
+                println!("{}: version {} -> {}; every node gets a snapshot next{passed}", plane.id, plane.from, plane.to);
             }
             if raised.is_empty() {
-                println!("every replica is above version {above} already; nothing was changed");
+                println!("there is no data plane; nothing was changed");
             }
             Ok(())
         }

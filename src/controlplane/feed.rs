@@ -52,7 +52,7 @@ impl ControlPlane {
         tokio::time::timeout(Duration::from_secs(wait.min(MAX_WAIT)), changed).await.unwrap_or(Ok(()))
     }
 
-    fn version(&self, data_plane: &str) -> Result<u64, Error> {
+    pub(super) fn version(&self, data_plane: &str) -> Result<u64, Error> {
         self.store.read(|connection| {
             let version =
                 connection.query_row("SELECT version FROM data_plane WHERE id = ?1", [data_plane], |row| {
@@ -120,15 +120,22 @@ impl ControlPlane {
     }
 }
 
+/// Writes the records that exist, if `base` is 0; else what has changed since version `base`.
 fn write_changes<W: std::io::Write>(
     connection: &Connection,
     data_plane: &str,
     base: u64,
     writer: &mut BundleWriter<W>,
 ) -> Result<(), Error> {
-    let mut statement = connection.prepare_cached(
-        "SELECT kind, key, body FROM change LEFT JOIN record USING (data_plane, kind, key) WHERE data_plane = ?1 AND version > ?2",
-    )?;
+    // A snapshot is for a node that holds nothing: only records that exist, never a removal. `change` also lists what is
+    // gone, and may be compacted.
+    let query = if base == 0 {
+        "SELECT kind, key, body FROM record WHERE data_plane = ?1 AND ?2 = 0"
+    } else {
+        "SELECT kind, key, body FROM change LEFT JOIN record USING (data_plane, kind, key)
+         WHERE data_plane = ?1 AND version > ?2"
+    };
+    let mut statement = connection.prepare_cached(query)?;
     let mut rows = statement.query(params![data_plane, base])?;
     while let Some(row) = rows.next()? {
         let kind: RecordKind = row.get::<_, String>(0)?.parse().map_err(|_| rusqlite::Error::InvalidQuery)?;

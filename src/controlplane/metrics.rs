@@ -90,6 +90,7 @@ pub(super) struct Metrics {
     shared: Family<DataPlane, Gauge>,
     forks: Family<DataPlane, Gauge>,
     log_faults: Family<DataPlane, Counter>,
+    nodes_ahead: Family<DataPlane, Gauge>,
     late_uses: Family<DataPlane, Counter>,
     late_use_noted: Family<DataPlane, Gauge>,
     announcements: Gauge,
@@ -111,6 +112,7 @@ impl Metrics {
             shared: Family::default(),
             forks: Family::default(),
             log_faults: Family::default(),
+            nodes_ahead: Family::default(),
             late_uses: Family::default(),
             late_use_noted: Family::default(),
             announcements: Gauge::default(),
@@ -152,6 +154,11 @@ impl Metrics {
             "log_faults",
             "Faults that were found in the audit logs of nodes as they arrived",
             metrics.log_faults.clone(),
+        );
+        registry.register(
+            "nodes_ahead",
+            "Nodes that hold a later version than is published: the database was restored from a backup",
+            metrics.nodes_ahead.clone(),
         );
         registry.register(
             "late_uses",
@@ -220,7 +227,8 @@ impl ControlPlane {
     pub(super) fn metrics_text(&self) -> Result<String, Error> {
         let metrics = &self.metrics;
         // What is gone must not be told of as it last was.
-        for family in [&metrics.versions, &metrics.nodes, &metrics.shared, &metrics.forks] {
+        let (versions, nodes, ahead) = (&metrics.versions, &metrics.nodes, &metrics.nodes_ahead);
+        for family in [versions, nodes, ahead, &metrics.shared, &metrics.forks] {
             family.clear();
         }
         metrics.tokens.clear();
@@ -250,6 +258,7 @@ impl ControlPlane {
                 metrics.forks.get_or_create_owned(&data_plane).set(row.get(4)?);
                 let faults = metrics.log_faults.get_or_create_owned(&data_plane);
                 faults.inner().store(row.get(5)?, Ordering::Relaxed);
+                metrics.nodes_ahead.get_or_create_owned(&data_plane).set(0);
             }
             for LateUses { data_plane, count, last_noted_at } in late_uses(connection)? {
                 let data_plane = DataPlane { data_plane };
@@ -271,6 +280,11 @@ impl ControlPlane {
             }
             Ok(())
         })?;
+        for plane in self.nodes_ahead()? {
+            let data_plane = DataPlane { data_plane: plane.data_plane };
+            let nodes = i64::try_from(plane.nodes).unwrap_or(i64::MAX);
+            metrics.nodes_ahead.get_or_create_owned(&data_plane).set(nodes);
+        }
         let mut text = String::new();
         // Writing to a String can't fail.
         let _ = encode(&mut text, &metrics.registry);

@@ -3,6 +3,7 @@
 //! Its methods are synchronous: each is one SQLite transaction, in which a change and the replica's new version and
 //! digest stand or fall together. The HTTP layer calls them off the reactor.
 
+mod ahead;
 pub mod announcements;
 pub mod audit_log;
 mod authentication;
@@ -47,6 +48,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rand_core::CryptoRng;
 
+use self::ahead::Ahead;
 use self::feed::Spool;
 use self::instances::Instances;
 use self::metrics::Metrics;
@@ -54,6 +56,8 @@ use self::signing::{Signing, SigningError};
 use self::store::Store;
 use crate::protocol::id::random_id;
 use crate::protocol::time::Time;
+
+pub use self::ahead::NodesAhead;
 
 /// Reads the wall clock.
 pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
@@ -70,6 +74,7 @@ pub struct ControlPlane {
     announces: bool,
     metrics: Metrics,
     instances: Instances,
+    ahead: Ahead,
 }
 
 impl ControlPlane {
@@ -84,9 +89,9 @@ impl ControlPlane {
     ) -> Self {
         let signing = RwLock::new(Arc::new(signing));
         let spool = Spool::default();
-        let (metrics, instances) = (Metrics::new(), Instances::default());
+        let (metrics, instances, ahead) = (Metrics::new(), Instances::default(), Ahead::default());
         let rng = Mutex::new(rng);
-        Self { store, signing, spool, issuer, clock, rng, announces: false, metrics, instances }
+        Self { store, signing, spool, issuer, clock, rng, announces: false, metrics, instances, ahead }
     }
 
     /// The same, which queues announcements for someone to deliver them.

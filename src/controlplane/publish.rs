@@ -7,6 +7,7 @@ use super::membership;
 use crate::protocol::bundle::Change;
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::record::{Record, RecordKind, StandardTokensRecord};
+use crate::protocol::version::MAX_VERSION;
 
 /// Puts records into the replica of a data plane: together they are one new version of it.
 pub(super) fn put(transaction: &Transaction<'_>, data_plane: &str, records: &[Record]) -> Result<(), Error> {
@@ -25,6 +26,7 @@ pub(super) fn change(
         |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
     )?;
     let mut digest = ReplicaDigest::from_bytes(&lanes).ok_or(rusqlite::Error::InvalidQuery)?;
+    let next = next_version(version)?;
     let mut any = false;
     for change in changes {
         let (kind, key) = match &change {
@@ -55,16 +57,27 @@ pub(super) fn change(
             .prepare_cached(
                 "INSERT OR REPLACE INTO change (data_plane, version, kind, key) VALUES (?1, ?2, ?3, ?4)",
             )?
-            .execute(params![data_plane, version + 1, kind.as_str(), key])?;
+            .execute(params![data_plane, next, kind.as_str(), key])?;
     }
     if any {
         transaction.execute(
             "UPDATE data_plane SET version = ?2, count = ?3, digest = ?4 WHERE id = ?1",
-            params![data_plane, version + 1, count, digest.to_bytes().as_slice()],
+            params![data_plane, next, count, digest.to_bytes().as_slice()],
         )?;
         membership::note_state(transaction, data_plane, version + 1, &digest.checksum(), count)?;
     }
     Ok(())
+}
+
+/// The version after `version`. There is none beyond the bound that nodes hold to.
+pub(super) fn next_version(version: u64) -> Result<u64, Error> {
+    if version < MAX_VERSION {
+        return Ok(version + 1);
+    }
+    Err(Error::Conflict {
+        code: "versions_exhausted",
+        detail: format!("the replica is at version {version}, the last there is; make a new data plane"),
+    })
 }
 
 /// Tells every data plane of an organization that something about its standard tokens has changed.

@@ -9,6 +9,8 @@ use zeroize::Zeroizing;
 use super::ControlPlane;
 use super::authorization::Actor;
 use super::error::Error;
+use super::publish;
+use crate::protocol::version::MAX_VERSION;
 
 /// A data plane whose replica goes on at a higher version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,33 +24,29 @@ pub struct Raised {
 }
 
 impl ControlPlane {
-    /// Lets the replicas go on above version `above`: of one data plane, or of all. One that is above it already stays as it
-    /// is. Every node is given a snapshot next, for what it holds is of a history that is lost here.
+    /// Lets the replicas go on above version `above`, of one data plane or of all, and has every node given a snapshot next:
+    /// no delta follows what a node holds of a history that is lost here. A replica that has passed `above` since the restore
+    /// goes on one version higher, for nodes may have proved another replica under the version it has now.
     pub fn recover(&self, above: u64, data_plane: Option<&str>) -> Result<Vec<Raised>, Error> {
-        // Versions are counted up one by one: what no change will ever reach is a slip of the finger.
-        if above >= 1 << 40 {
-            return Err(Error::invalid("above", "this is no version a node can have"));
+        if above >= MAX_VERSION {
+            return Err(Error::invalid("above", format!("versions end below {MAX_VERSION}")));
         }
         self.store.write(|transaction| {
             let mut rows = transaction.prepare("SELECT id, version FROM data_plane ORDER BY id")?;
             let all = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?)))?;
             let mut raised = Vec::new();
-            let mut known = false;
             for row in all {
                 let (id, from) = row?;
                 if data_plane.is_some_and(|wanted| wanted != id) {
                     continue;
                 }
-                known = true;
-                if from <= above {
-                    let to = above + 1;
-                    let row = params![id, to];
-                    transaction.execute("UPDATE data_plane SET version = ?2 WHERE id = ?1", row)?;
-                    transaction.execute("INSERT OR REPLACE INTO oldest_delta VALUES (?1, ?2)", row)?;
-                    raised.push(Raised { id, from, to });
-                }
+                let to = publish::next_version(from.max(above))?;
+                let row = params![id, to];
+                transaction.execute("UPDATE data_plane SET version = ?2 WHERE id = ?1", row)?;
+                transaction.execute("INSERT OR REPLACE INTO oldest_delta VALUES (?1, ?2)", row)?;
+                raised.push(Raised { id, from, to });
             }
-            if known || data_plane.is_none() { Ok(raised) } else { Err(Error::NotFound("data plane")) }
+            if raised.is_empty() && data_plane.is_some() { Err(Error::NotFound("data plane")) } else { Ok(raised) }
         })
     }
 

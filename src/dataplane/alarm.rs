@@ -18,6 +18,8 @@ pub enum AlarmKind {
     Rollback,
     /// Two heads that contradict each other.
     Fork,
+    /// Changes that do not follow the version held: the control plane has another history, as after a restore.
+    History,
     /// A head past its lifetime: the feed is frozen.
     Frozen,
     /// A signed change of what may never change.
@@ -36,10 +38,11 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, in the order of the declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Refused,
         Self::Rollback,
         Self::Fork,
+        Self::History,
         Self::Frozen,
         Self::Invariant,
         Self::Clock,
@@ -56,6 +59,7 @@ impl AlarmKind {
             Self::Refused => "refused",
             Self::Rollback => "rollback",
             Self::Fork => "fork",
+            Self::History => "history",
             Self::Frozen => "frozen",
             Self::Invariant => "invariant",
             Self::Clock => "clock",

@@ -1,6 +1,7 @@
 //! Replication: what takes bundles in, from wherever they come, and puts what they prove in force.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
@@ -39,13 +40,16 @@ pub struct Replication {
     live: Arc<Live>,
     staleness: Mutex<Staleness>,
     recent: Mutex<Recent>,
+    /// The control plane's last changes did not follow the version held: a snapshot is asked for, which follows any version.
+    another_history: AtomicBool,
 }
 
 impl Replication {
     /// Joins a store with what the faces read.
     #[must_use]
     pub fn new(store: ReplicaStore, live: Arc<Live>, staleness: Staleness) -> Self {
-        Self { store: Mutex::new(store), live, staleness: Mutex::new(staleness), recent: Mutex::default() }
+        let (store, staleness) = (Mutex::new(store), Mutex::new(staleness));
+        Self { store, live, staleness, recent: Mutex::default(), another_history: AtomicBool::new(false) }
     }
 
     /// What the faces read.
@@ -70,11 +74,12 @@ impl Replication {
         self.enforce(&store, now)
     }
 
-    /// The version of the head and of the keyset held: where the next delta begins. Zero for the head when the disk holds
-    /// nothing that can be proved; then everything is asked for anew.
+    /// The version of the head and of the keyset held: where the next delta begins. Zero for the head, which asks for a
+    /// snapshot, when the disk holds nothing that can be proved, or when the control plane has another history.
     pub fn position(&self) -> Result<(u64, u64), StoreError> {
         let (version, keyset) = self.store().position()?;
-        Ok((if self.live.on_disk().is_some() { version } else { 0 }, keyset))
+        let follows = self.live.on_disk().is_some() && !self.another_history.load(Ordering::Relaxed);
+        Ok((if follows { version } else { 0 }, keyset))
     }
 
     /// Takes a bundle in and swaps the snapshot. What is refused is alarmed.
@@ -105,6 +110,13 @@ impl Replication {
             && let Some(bundle) = bundle.kept()
         {
             self.recent().keep(before, bundle);
+        }
+        match &outcome {
+            Ok(_) if origin == Origin::Feed => self.another_history.store(false, Ordering::Relaxed),
+            Err(StoreError::History { .. }) if origin == Origin::Feed => {
+                self.another_history.store(true, Ordering::Relaxed);
+            }
+            _ => {}
         }
         match &outcome {
             Ok(taken) => {

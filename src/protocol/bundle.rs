@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::json::object;
 use super::record::{Record, RecordKind};
+use super::version::number;
 
 /// The media type of a bundle.
 pub const MEDIA_TYPE: &str = "application/vnd.halligan.bundle";
@@ -88,6 +89,7 @@ struct KeysetLine<'a> {
 #[serde(deny_unknown_fields)]
 struct HeadLine {
     head: String,
+    #[serde(deserialize_with = "number")]
     base: u64,
 }
 

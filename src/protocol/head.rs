@@ -9,6 +9,7 @@ use super::jws::{self, BASE64URL, JwsError, Typ, Unverified};
 use super::key::SigningKey;
 use super::keyset::Keyset;
 use super::time::Time;
+use super::version::{number, version};
 
 /// The longest head accepted, in bytes.
 pub const MAX_HEAD: usize = 4096;
@@ -21,17 +22,20 @@ pub struct Head {
     /// The data plane whose replica it is about.
     pub aud: DataPlaneId,
     /// The version of the replica; it only rises.
+    #[serde(deserialize_with = "version")]
     pub version: u64,
     /// [`super::digest::ReplicaDigest::checksum`] of the replica.
     #[serde(with = "base64url")]
     pub digest: [u8; 32],
     /// The number of records.
+    #[serde(deserialize_with = "number")]
     pub count: u64,
     /// When it was signed. A replica is as old as its head.
     pub iat: Time,
     /// Until when it may be taken from a feed; a feed that shows an older one is frozen.
     pub exp: Time,
     /// The version of the keyset the signer went by.
+    #[serde(deserialize_with = "version")]
     pub keyset: u64,
 }
 

@@ -19,6 +19,7 @@ use super::json::object;
 use super::jws::{self, BASE64URL, JwsError, Typ};
 use super::key::{Jwk, KeyError, PublicKey, SigningKey};
 use super::time::Time;
+use super::version::version;
 
 pub use unverified::UnverifiedKeyset;
 
@@ -51,6 +52,7 @@ pub struct KeysetKey {
 #[serde(deny_unknown_fields)]
 pub struct KeysetBody {
     /// Counts keysets, from 1.
+    #[serde(deserialize_with = "version")]
     pub version: u64,
     /// When it was signed.
     pub iat: Time,

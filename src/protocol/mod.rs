@@ -25,3 +25,4 @@ pub mod role;
 pub mod signer;
 pub mod time;
 pub mod token;
+pub mod version;

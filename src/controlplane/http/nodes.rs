@@ -115,11 +115,15 @@ pub(super) async fn feed(
     let (parts, _) = request.into_parts();
     let result = async {
         let (bearer, plane) = (bearer(&parts.headers)?, id.clone());
-        off_reactor(&control, move |c| c.authenticate_node(&bearer, &plane)).await?;
+        let held = Held { version: query.version, keyset: query.keyset };
+        off_reactor(&control, move |c| {
+            let node = c.authenticate_node(&bearer, &plane)?;
+            c.note_position(&plane, &node, held.version)
+        })
+        .await?;
         if let Some((start, answer)) = rest(&control, &id, &parts.headers) {
             return Ok((start, answer));
         }
-        let held = Held { version: query.version, keyset: query.keyset };
         control.wait_for_change(&id, held, query.wait).await?;
         Ok::<_, Error>((0, off_reactor(&control, move |c| c.feed_for(&id, held, query.nonce.as_deref())).await?))
     };

@@ -62,18 +62,24 @@ impl ReplicaStore {
         }
 
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // More puts than there are records afterwards, or removals than there were before, prove nothing but malice.
+        // No honest bundle stores more records than its head counts, or removes more than there were: such a bundle is given
+        // up before it fills the disk.
         let room = head.count.saturating_add(count);
         let changed = if base == 0 {
             transaction.execute("DELETE FROM record", [])?;
-            fill(&transaction, &mut reader, room, &head)?;
+            fill(&transaction, &mut reader, &head)?;
             None
         } else {
             Some(change(&transaction, &mut reader, room, &head)?)
         };
         // From what is now stored, not from what was sent: the digest proves the database, too.
         if !proved_by(&transaction, &head, |_| {})? {
-            return Err(StoreError::Digest(head.version));
+            // A delta fits one history only. A control plane that was restored from a backup writes another one, in which the
+            // version held here is the number of another replica.
+            return Err(match base {
+                0 => StoreError::Digest(head.version),
+                _ => StoreError::History { have: version, got: head.version },
+            });
         }
         let entries = enter(&transaction, changed.as_ref())?;
         if let Some(broken) = entries.broken {
@@ -146,17 +152,19 @@ fn check(head: &Head, keyset: &Keyset, origin: Origin, now: Time) -> Result<(), 
     Ok(())
 }
 
-/// Fills the emptied table with a snapshot. The table itself sees that nothing stands twice.
+/// Fills the emptied table with a snapshot. The primary key rejects a record that stands twice. A removal changes nothing in
+/// an empty replica, so it is skipped and not counted: control planes up to 0.1 sent one for each record that was gone.
 fn fill<R: Read>(
     transaction: &Transaction<'_>,
     reader: &mut BundleReader<R>,
-    room: u64,
     head: &Head,
 ) -> Result<(), StoreError> {
     let mut insert = transaction.prepare_cached("INSERT INTO record VALUES (?1, ?2, ?3)")?;
-    for (number, change) in (0_u64..).zip(reader) {
+    let mut stored = 0_u64;
+    for change in reader {
         let Change::Put(record) = change? else { continue };
-        if number >= room {
+        stored += 1;
+        if stored > head.count {
             return Err(StoreError::TooMany(head.version));
         }
         match insert.execute(params![record.kind.as_str(), &*record.key, &*record.body]) {
@@ -169,7 +177,8 @@ fn fill<R: Read>(
     Ok(())
 }
 
-/// Changes the table by a delta.
+/// Changes the table by a delta. Only changes that store or remove a record count towards `room`: a record that was made and
+/// removed since the version held here comes as a removal of what this node never had.
 fn change<R: Read>(
     transaction: &Transaction<'_>,
     reader: &mut BundleReader<R>,
@@ -183,10 +192,7 @@ fn change<R: Read>(
             Change::Put(record) => (record.kind, record.key.to_string()),
             Change::Remove { kind, key } => (*kind, key.clone()),
         };
-        if changed.len() as u64 >= room {
-            return Err(StoreError::TooMany(head.version));
-        }
-        match change {
+        let rows = match change {
             Change::Put(record) => transaction
                 .prepare_cached("INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3)")?
                 .execute(params![kind.as_str(), key, &*record.body])?,
@@ -194,8 +200,18 @@ fn change<R: Read>(
                 .prepare_cached("DELETE FROM record WHERE kind = ?1 AND key = ?2")?
                 .execute(params![kind.as_str(), key])?,
         };
+        if rows == 0 {
+            // A record that this bundle has removed already stands in it twice.
+            if changed.contains(&(kind, key.clone())) {
+                return Err(StoreError::Twice(kind, key));
+            }
+            continue;
+        }
         if let Some((kind, key)) = changed.replace((kind, key)) {
             return Err(StoreError::Twice(kind, key));
+        }
+        if changed.len() as u64 > room {
+            return Err(StoreError::TooMany(head.version));
         }
     }
     Ok(changed)

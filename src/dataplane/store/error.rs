@@ -51,7 +51,10 @@ pub enum StoreError {
     #[error("the head was signed at {0}, ahead of this node's clock")]
     Future(Time),
     /// An older head than the one held.
-    #[error("the head is at version {got}, this node has proved {have}")]
+    #[error(
+        "the head is at version {got}, this node has proved {have} and takes no older one; if the control plane was restored \
+         from a backup, run `halligan-control recover --above {have}` there"
+    )]
     Rollback {
         /// The version held.
         have: u64,
@@ -59,8 +62,22 @@ pub enum StoreError {
         got: u64,
     },
     /// Another head for the same version.
-    #[error("two heads contradict each other about version {0}; both are kept as evidence")]
+    #[error(
+        "two heads contradict each other about version {0}; both are kept as evidence. If the control plane was restored from a \
+         backup, run `halligan-control recover --above {0}` there"
+    )]
     Fork(u64),
+    /// A delta of another history than the one held here.
+    #[error(
+        "the changes up to version {got} do not follow version {have} that this node has proved: the control plane has another \
+         history, as one that was restored from a backup has; a snapshot is asked for next"
+    )]
+    History {
+        /// The version held.
+        have: u64,
+        /// The version offered.
+        got: u64,
+    },
     /// A delta for another version than the one held.
     #[error("the bundle starts from version {got}, this node has {have}")]
     Base {
@@ -104,6 +121,7 @@ impl StoreError {
             Self::Database(_) | Self::Newer(_) | Self::Base { .. } | Self::Write(_) => None,
             Self::Rollback { .. } => Some(AlarmKind::Rollback),
             Self::Fork(_) => Some(AlarmKind::Fork),
+            Self::History { .. } => Some(AlarmKind::History),
             Self::Frozen(_) => Some(AlarmKind::Frozen),
             Self::Invariant { .. } => Some(AlarmKind::Invariant),
             Self::Future(_) => Some(AlarmKind::Clock),

@@ -1,0 +1,27 @@
+//! The bound of versions. Replicas and keysets are counted from 1, and a version beyond the bound is refused wherever it
+//! stands: every JSON parser reads the numbers below 2^53 exactly (RFC 8259 section 6), and so does every database.
+
+use serde::{Deserialize, Deserializer};
+
+/// The highest version of a replica or a keyset: 2^53 - 1.
+pub const MAX_VERSION: u64 = (1 << 53) - 1;
+
+/// Reads a version from 1 to [`MAX_VERSION`].
+pub(super) fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let version = u64::deserialize(deserializer)?;
+    if (1..=MAX_VERSION).contains(&version) {
+        Ok(version)
+    } else {
+        Err(serde::de::Error::custom(format!("{version} is no version: they are 1 to {MAX_VERSION}")))
+    }
+}
+
+/// Reads a version or a count from 0 to [`MAX_VERSION`]. Version 0 is the empty replica.
+pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = u64::deserialize(deserializer)?;
+    if number <= MAX_VERSION {
+        Ok(number)
+    } else {
+        Err(serde::de::Error::custom(format!("{number} is above {MAX_VERSION}")))
+    }
+}
