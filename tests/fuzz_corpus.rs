@@ -52,6 +52,7 @@ fn records() -> String {
 fn chain() -> String {
     let key = |seed: u8| SigningKey::from_seed(&[seed; 32]).public().jwk();
     let body = |version, roots: &[u8], threshold| KeysetBody {
+        iss: None,
         version,
         iat: T0,
         exp: T0.plus(86_400),

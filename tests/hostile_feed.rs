@@ -252,7 +252,12 @@ fn what_is_no_bundle_is_refused_and_alarmed_and_what_was_proved_stays() {
         b"garbage".to_vec(),
         zeros(64 << 20),
         zstd::encode_all(&b"{}\n"[..], 1).unwrap(),
-        zstd::encode_all(&*junk, 1).unwrap(),
+        {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.include_checksum(true).unwrap();
+            encoder.write_all(&junk).unwrap();
+            encoder.finish().unwrap()
+        },
         world.bundle(2, &records, T0.plus(1))[..200].to_vec(),
     ];
     for (number, bundle) in (1..).zip(refused) {

@@ -13,6 +13,7 @@ use halligan::controlplane::ControlPlane;
 use halligan::controlplane::config::{Config, ConfigError};
 use halligan::controlplane::error::Error as CallError;
 use halligan::controlplane::http::Edge;
+use halligan::controlplane::issuer::IssuerError;
 use halligan::controlplane::server::Server;
 use halligan::controlplane::signing::{Signing, SigningError};
 use halligan::controlplane::store::Store;
@@ -52,7 +53,12 @@ enum Command {
         json: bool,
     },
     /// Run the control plane. SIGHUP makes it read its keys and keysets, and the webhook's secret, anew.
-    Serve,
+    Serve {
+        /// Sign as the `issuer` of the configuration though this control plane has signed as another: every token is void then,
+        /// and every host has to be enrolled anew.
+        #[arg(long)]
+        accept_new_issuer: bool,
+    },
     /// Print a new token for a user, after a token key was dropped and no old one opens anything.
     UserToken {
         /// The user's address.
@@ -79,6 +85,8 @@ enum Failure {
     #[error(transparent)]
     Signing(#[from] SigningError),
     #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    #[error(transparent)]
     Webhook(#[from] WebhookError),
     #[error("the database {path} can't be used: {source}")]
     Store { path: PathBuf, source: CallError },
@@ -95,7 +103,8 @@ enum Failure {
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Signing(_) | Self::Webhook(_) => exit::CONFIG,
+            Self::Issuer(IssuerError::Store(_)) => exit::IOERR,
+            Self::Config(_) | Self::Signing(_) | Self::Issuer(_) | Self::Webhook(_) => exit::CONFIG,
             Self::Store { .. } => exit::IOERR,
             Self::State { .. } => exit::CANTCREAT,
             Self::Listen { .. } => exit::UNAVAILABLE,
@@ -121,16 +130,25 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = Config::read(&arguments.config)?.with_credentials(systemd::credential);
     match arguments.command {
         Command::Init { organization, owner_email, json } => init(&config, &organization, &owner_email, json),
-        Command::Serve => serve(&config),
+        Command::Serve { accept_new_issuer } => serve(&config, accept_new_issuer),
         Command::UserToken { email } => {
-            println!("{}", &*open(&config)?.renew_user_token(&email)?);
+            let control = open(&config)?;
+            control.claim_issuer(false)?;
+            println!("{}", &*control.renew_user_token(&email)?);
             Ok(())
         }
         Command::Recover { above, data_plane } => {
             let raised = open(&config)?.recover(above, data_plane.as_deref())?;
             for plane in &raised {
-                let passed = if plane.from > above { format!("; it had passed {above} already") } else { String::new() };
-                println!("{}: version {} -> {}; every node gets a snapshot next{passed}", plane.id, plane.from, plane.to);
+                let passed = if plane.from > above {
+                    format!("; it had passed {above} already")
+                } else {
+                    String::new()
+                };
+                println!(
+                    "{}: version {} -> {}; every node gets a snapshot next{passed}",
+                    plane.id, plane.from, plane.to
+                );
             }
             if raised.is_empty() {
                 println!("there is no data plane; nothing was changed");
@@ -138,7 +156,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(())
         }
         Command::CheckConfig => {
-            Signing::load(&config.state_dir)?;
+            Signing::load(&config.state_dir)?.check_issuer(&config.issuer)?;
             if let Some(tls) = &config.tls {
                 for path in [&tls.certificate, &tls.key] {
                     let failed = |source| Failure::Listen { what: path.display().to_string(), source };
@@ -172,9 +190,11 @@ fn init(config: &Config, organization: &str, owner_email: &str, json: bool) -> R
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(|source| Failure::State { path: directory.clone(), source })?;
     if !directory.join("keysets.ndjson").exists() {
-        Signing::create(directory, wall(), &mut UnwrapErr(SysRng))?;
+        Signing::create_for(directory, Some(&config.issuer), wall(), &mut UnwrapErr(SysRng))?;
     }
-    let made = open(config)?.bootstrap(organization, owner_email)?;
+    let control = open(config)?;
+    control.claim_issuer(false)?;
+    let made = control.bootstrap(organization, owner_email)?;
     let root = directory.join("root.pub.pem");
     if json {
         let answer = serde_json::json!({
@@ -196,13 +216,14 @@ fn init(config: &Config, organization: &str, owner_email: &str, json: bool) -> R
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn serve(config: &Config) -> Result<(), Failure> {
+async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |source| Failure::Listen { what, source }
     };
     let webhook = webhook(config)?;
     let control = open(config)?;
+    control.claim_issuer(accept_new_issuer)?;
     let control = Arc::new(if webhook.is_some() { control.announcing() } else { control });
     let listener = TcpListener::bind(config.listen).map_err(failed(&config.listen.to_string()))?;
     let metrics =

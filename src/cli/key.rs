@@ -33,6 +33,9 @@ pub(super) enum Verb {
     },
     /// Write the first keyset, for the roots to sign.
     Init {
+        /// The control plane's `issuer`: nodes then take no head under this keyset that another one has signed.
+        #[arg(long, value_name = "URL")]
+        issuer: Option<String>,
         #[command(flatten)]
         roots: Roots,
         #[command(flatten)]
@@ -71,6 +74,9 @@ pub(super) enum Verb {
     },
     /// Write the next keyset, with the same keys and a later end.
     Renew {
+        /// Name another issuer of the heads from now on: the control plane's `issuer`.
+        #[arg(long, value_name = "URL")]
+        issuer: Option<String>,
         #[command(flatten)]
         before: Before,
         #[command(flatten)]
@@ -153,8 +159,9 @@ pub(super) struct Written {
 pub(super) fn run(verb: Verb, output: Output) -> Result<(), Failure> {
     match verb {
         Verb::Generate { file } => generate(&file, output),
-        Verb::Init { roots, keys, written } => {
+        Verb::Init { issuer, roots, keys, written } => {
             let body = KeysetBody {
+                iss: issuer,
                 version: 1,
                 iat: Time::default(),
                 exp: Time::default(),
@@ -190,7 +197,11 @@ pub(super) fn run(verb: Verb, output: Output) -> Result<(), Failure> {
             written.write(body, output)
         }
         Verb::RotateRoot { before, roots, written } => written.write(roots.put_into(before.next()?)?, output),
-        Verb::Renew { before, written } => written.write(before.next()?, output),
+        Verb::Renew { issuer, before, written } => {
+            let body = before.next()?;
+            let iss = issuer.or_else(|| body.iss.clone());
+            written.write(KeysetBody { iss, ..body }, output)
+        }
         Verb::Sign { keyset, roots } => sign(&keyset, &roots, output),
         Verb::Show { files } => explain::show(&files, output),
         Verb::Verify { roots, root, threshold, files } => {

@@ -74,7 +74,10 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), F
         }
         Verb::Forks => {
             let forks = host.call(Method::GET, "/v1/replica/forks", None).await?;
-            output.list(&forks, &[("VERSION", "version"), ("SEEN", "seenAt"), ("HEAD", "head")]);
+            output.list(
+                &forks,
+                &[("OBJECT", "what"), ("VERSION", "version"), ("SEEN", "seenAt"), ("HEAD", "head")],
+            );
         }
         Verb::Reset { force } => {
             confirm("Letting the replica go", force)?;

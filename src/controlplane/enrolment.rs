@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use thiserror::Error as ThisError;
 use zeroize::Zeroizing;
 
 use super::ControlPlane;
@@ -71,6 +72,41 @@ pub struct Enrolled {
 
 /// The longest proof of a node, in bytes.
 const MAX_PROOF: usize = 2048;
+/// Why a node's proof is refused though its signature holds: each cause has its own remedy.
+#[derive(Debug, ThisError)]
+pub enum ProofFault {
+    /// It is for another control plane.
+    #[error(
+        "the node's proof is for {got:?}, and this control plane is {own:?}: the host was enrolled under another `issuer`, or its \
+         `control_plane.urls` lead to another control plane; if the issuer was changed on purpose, enrol the host anew"
+    )]
+    Audience {
+        /// What it is for.
+        got: String,
+        /// What it should be for.
+        own: String,
+    },
+    /// It ended too long ago.
+    #[error(
+        "the node's proof ended {by} s ago by this control plane's clock; set the host's clock right, or this one"
+    )]
+    Late {
+        /// How long ago, in seconds.
+        by: i64,
+    },
+    /// It is from the future.
+    #[error(
+        "the node's proof was made {by} s ahead of this control plane's clock; set the host's clock right, or this one"
+    )]
+    Early {
+        /// How far ahead, in seconds.
+        by: i64,
+    },
+    /// It is good for too long.
+    #[error("the node's proof is good for more than {WINDOW} s; no proof may be")]
+    Lifetime,
+}
+
 const NOT_A_NODE: Error = Error::Unauthenticated("the node's proof does not hold");
 
 /// A node that has proved itself.
@@ -282,16 +318,20 @@ impl ControlPlane {
 
     fn timely(&self, claims: &ProofClaims, audience: &str) -> Result<(), Error> {
         let now = self.now();
-        let living = claims.exp > now.plus(-WINDOW)
-            && claims.iat < now.plus(WINDOW)
-            && claims.exp.since(claims.iat) <= WINDOW;
-        if living && claims.aud == audience {
-            Ok(())
-        } else {
-            Err(Error::Unauthenticated(
-                "the node's proof is too old, too long, or for another; check the node's clock",
-            ))
+        if claims.aud != audience {
+            let got = claims.aud.chars().take(200).filter(|c| !c.is_control()).collect();
+            return Err(ProofFault::Audience { got, own: audience.to_owned() }.into());
         }
+        if claims.exp.since(claims.iat) > WINDOW {
+            return Err(ProofFault::Lifetime.into());
+        }
+        if claims.exp <= now.plus(-WINDOW) {
+            return Err(ProofFault::Late { by: now.since(claims.exp) }.into());
+        }
+        if claims.iat >= now.plus(WINDOW) {
+            return Err(ProofFault::Early { by: claims.iat.since(now) }.into());
+        }
+        Ok(())
     }
 }
 

@@ -2,12 +2,17 @@
 
 use thiserror::Error;
 
+use super::enrolment::ProofFault;
+
 /// A refusal.
 #[derive(Debug, Error)]
 pub enum Error {
     /// No or no valid token.
     #[error("{0}")]
     Unauthenticated(&'static str),
+    /// A node's proof that is signed rightly, and not good here or now.
+    #[error(transparent)]
+    Proof(#[from] ProofFault),
     /// The caller's role does not allow it.
     #[error("{detail}")]
     Forbidden {
@@ -69,7 +74,7 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::Unauthenticated(_) => 401,
+            Self::Unauthenticated(_) | Self::Proof(_) => 401,
             Self::Forbidden { .. } => 403,
             Self::NotFound(_) => 404,
             Self::Invalid { .. } | Self::KeyReused => 422,
@@ -85,7 +90,7 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unauthenticated(_) => "unauthenticated",
+            Self::Unauthenticated(_) | Self::Proof(_) => "unauthenticated",
             Self::Forbidden { code, .. } | Self::Conflict { code, .. } => code,
             Self::NotFound(_) => "not_found",
             Self::Invalid { .. } => "invalid",

@@ -88,7 +88,8 @@ impl ControlPlane {
             let digest = ReplicaDigest::from_bytes(&lanes).ok_or(rusqlite::Error::InvalidQuery)?;
             let now = self.now();
             let base = if (oldest..=version).contains(&held.version) { held.version } else { 0 };
-            let known = usize::try_from(held.keyset).unwrap_or(0).min(signing.chain.len());
+            let keysets = signing.keysets_above(held.keyset);
+            let known = signing.chain.len() - keysets.len();
             let what = format!("{data_plane}-{base}-{version}-{known}-{}", signing.keyset.version());
             let what = nonce.map_or_else(|| what.clone(), |nonce| format!("{what}-{nonce}"));
             if let Some(answer) = self.spool.recent(&what, now) {
@@ -108,7 +109,7 @@ impl ControlPlane {
                 || sign_head(&stated, &signing.replica),
                 |nonce| sign_head_for(&stated, nonce, &signing.replica),
             );
-            let mut writer = BundleWriter::new(Spool::page(), &signing.chain[known..], &text, base)?;
+            let mut writer = BundleWriter::new(Spool::page(), keysets, &text, base)?;
             write_changes(connection, data_plane, base, &mut writer)?;
             Ok(self.spool.keep(what, now, writer.finish()?)?)
         })

@@ -21,6 +21,7 @@ pub mod http;
 pub mod idempotency;
 mod instances;
 pub mod introspection;
+pub mod issuer;
 mod late_uses;
 pub mod membership;
 mod metrics;
@@ -119,6 +120,7 @@ impl ControlPlane {
         if got < have {
             return Err(SigningError::Older { have, got });
         }
+        signing.check_issuer(&self.issuer)?;
         *held = Arc::new(signing);
         drop(held);
         self.store.wake();

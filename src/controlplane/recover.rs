@@ -46,7 +46,11 @@ impl ControlPlane {
                 transaction.execute("INSERT OR REPLACE INTO oldest_delta VALUES (?1, ?2)", row)?;
                 raised.push(Raised { id, from, to });
             }
-            if raised.is_empty() && data_plane.is_some() { Err(Error::NotFound("data plane")) } else { Ok(raised) }
+            if raised.is_empty() && data_plane.is_some() {
+                Err(Error::NotFound("data plane"))
+            } else {
+                Ok(raised)
+            }
         })
     }
 

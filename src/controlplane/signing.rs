@@ -9,7 +9,9 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::protocol::key::{KeyError, PublicKey, SigningKey};
-use crate::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetError, KeysetKey, RootSet, sign_keyset};
+use crate::protocol::keyset::{
+    KeyUse, Keyset, KeysetBody, KeysetError, KeysetKey, RootSet, UnverifiedKeyset, sign_keyset,
+};
 use crate::protocol::time::Time;
 
 /// How long the first keyset is good for, in seconds: a year, in which a next one must be signed.
@@ -48,6 +50,21 @@ pub enum SigningError {
     /// The keyset does not hold a key that is to sign.
     #[error("{0} is not in the keyset; nothing it signs would be believed")]
     NotListed(PathBuf),
+    /// The keyset is one of another control plane.
+    #[error(
+        "{path}: keyset {version} names the issuer {keyset:?}, and `issuer` in the configuration is {issuer:?}; nodes would refuse \
+         all that is signed. Put the old issuer back, or publish a keyset that names the new one (`halligan key renew --issuer`)"
+    )]
+    Issuer {
+        /// The file.
+        path: PathBuf,
+        /// The version of the keyset.
+        version: u64,
+        /// The issuer that the keyset names.
+        keyset: String,
+        /// The issuer of this control plane.
+        issuer: String,
+    },
     /// An older keyset than the one in force.
     #[error(
         "the newest keyset is version {got}, and version {have} is in force; keysets are only ever added"
@@ -66,14 +83,28 @@ pub struct Signing {
     pub(super) replica: SigningKey,
     pub(super) keyset: Keyset,
     pub(super) chain: Vec<String>,
+    /// The version of each keyset in the chain.
+    versions: Vec<u64>,
+    path: PathBuf,
 }
 
 impl Signing {
     /// Makes root, token and replica keys and the first keyset in `directory`, which must not hold any yet.
     pub fn create(directory: &Path, now: Time, rng: &mut dyn CryptoRng) -> Result<(), SigningError> {
+        Self::create_for(directory, None, now, rng)
+    }
+
+    /// The same, with a keyset that names the issuer of the heads taken under it.
+    pub fn create_for(
+        directory: &Path,
+        issuer: Option<&str>,
+        now: Time,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(), SigningError> {
         let [root, token, replica] = std::array::from_fn(|_| SigningKey::generate(rng));
         let listed = |key_use, key: &SigningKey| KeysetKey { key_use, jwk: key.public().jwk() };
         let body = KeysetBody {
+            iss: issuer.map(str::to_owned),
             version: 1,
             iat: now,
             exp: now.plus(LIFETIME),
@@ -97,7 +128,10 @@ impl Signing {
             .map_err(|source| SigningError::File { path: path.clone(), source })?;
         let chain: Vec<String> = text.lines().map(str::to_owned).collect();
         let keyset = RootSet::new(roots, 1).and_then(|pinned| Keyset::verify_chain(&chain, &pinned));
-        let keyset = keyset.map_err(|source| SigningError::Keyset { path, source })?;
+        let version = |text: &String| Ok(UnverifiedKeyset::parse(text)?.body().version);
+        let versions = chain.iter().map(version).collect::<Result<Vec<_>, _>>();
+        let wrong = |source| SigningError::Keyset { path: path.clone(), source };
+        let (keyset, versions) = (keyset.map_err(wrong)?, versions.map_err(wrong)?);
         let (token_path, replica_path) = (directory.join("token.pem"), directory.join("replica.pem"));
         let (token, replica) = (read_key(&token_path)?, read_key(&replica_path)?);
         if keyset.token_key(token.public().kid().as_str()).is_none() {
@@ -106,7 +140,22 @@ impl Signing {
         if keyset.replica_key(replica.public().kid().as_str()).is_none() {
             return Err(SigningError::NotListed(replica_path));
         }
-        Ok(Self { token, replica, keyset, chain })
+        Ok(Self { token, replica, keyset, chain, versions, path })
+    }
+
+    /// The keysets that a node lacks whose newest is version `held`, oldest first.
+    pub(super) fn keysets_above(&self, held: u64) -> &[String] {
+        let known = self.versions.iter().take_while(|version| **version <= held).count();
+        &self.chain[known..]
+    }
+
+    /// Refuses a keyset that names another issuer than `issuer`.
+    pub fn check_issuer(&self, issuer: &str) -> Result<(), SigningError> {
+        let Some(named) = self.keyset.body().iss.as_ref().filter(|named| *named != issuer) else {
+            return Ok(());
+        };
+        let (path, version, keyset) = (self.path.clone(), self.keyset.version(), named.clone());
+        Err(SigningError::Issuer { path, version, keyset, issuer: issuer.to_owned() })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Nothing in a bundle is believed for being in it. Reading is bounded in every direction before anything is kept, so
 //! that no server and no file can exhaust a node.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read, Write};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -36,6 +36,19 @@ pub enum BundleError {
     /// It ends early, or the compression is broken.
     #[error("the bundle can't be read: {0}")]
     Io(#[from] io::Error),
+    /// The bytes are not exactly one zstd frame with a checksum.
+    #[error("the bundle is not one zstd frame with a checksum: {0}")]
+    Frame(&'static str),
+    /// A line holds a member, a kind or a change that this build does not know.
+    #[error(
+        "line {line} of the bundle is of a newer control plane ({reason}); upgrade this node, or put the older control plane back"
+    )]
+    Newer {
+        /// The line, from 1.
+        line: u64,
+        /// What is not known.
+        reason: String,
+    },
     /// A line is longer than allowed.
     #[error("line {line} of the bundle is longer than {limit} bytes")]
     Line {
@@ -223,9 +236,12 @@ impl<R: Read> Iterator for BundleReader<R> {
     }
 }
 
+/// A decoder whose input begins with bytes that were looked at before.
+type Frame<R> = zstd::Decoder<'static, BufReader<Chain<Cursor<Vec<u8>>, R>>>;
+
 /// Lines out of a compressed stream, each and all of them bounded.
 struct Lines<R: Read> {
-    input: BufReader<zstd::Decoder<'static, BufReader<R>>>,
+    input: BufReader<Frame<R>>,
     limits: Limits,
     buffer: Vec<u8>,
     number: u64,
@@ -233,8 +249,18 @@ struct Lines<R: Read> {
 }
 
 impl<R: Read> Lines<R> {
-    fn new(input: R, limits: Limits) -> Result<Self, BundleError> {
-        let mut decoder = zstd::Decoder::new(input)?;
+    fn new(mut input: R, limits: Limits) -> Result<Self, BundleError> {
+        // The decoder takes skippable frames, frames without a checksum and several frames in a row: one content would have
+        // many spellings, and a cut at a frame's end would go unnoticed. RFC 8878 section 3.1.1: magic number, then the
+        // descriptor, whose bit 2 says that a checksum follows.
+        let mut start = Vec::with_capacity(5);
+        (&mut input).take(5).read_to_end(&mut start)?;
+        match start.as_slice() {
+            [0x28, 0xb5, 0x2f, 0xfd, descriptor] if descriptor & 0b100 != 0 => {}
+            [0x28, 0xb5, 0x2f, 0xfd, _] => return Err(BundleError::Frame("it has no checksum")),
+            _ => return Err(BundleError::Frame("it does not begin with one")),
+        }
+        let mut decoder = zstd::Decoder::new(Cursor::new(start).chain(input))?.single_frame();
         // 8 MiB of window is what level 1 to 19 ever ask for; a hostile frame could ask for gigabytes.
         decoder.window_log_max(23)?;
         Ok(Self { input: BufReader::new(decoder), limits, buffer: Vec::new(), number: 0, total: 0 })
@@ -253,7 +279,12 @@ impl<R: Read> Lines<R> {
             return Err(BundleError::TooLarge(self.limits.total));
         }
         match self.buffer.pop() {
+            // Bytes behind the frame would be proved by nobody.
+            None if !self.input.get_mut().get_mut().fill_buf()?.is_empty() => {
+                Err(BundleError::Frame("something follows it"))
+            }
             None => Ok(None),
+            Some(b'\n') if self.buffer.last() == Some(&b'\r') => Err(self.malformed("it ends in CR LF")),
             Some(b'\n') => match std::str::from_utf8(&self.buffer) {
                 Ok(line) => Ok(Some(line)),
                 Err(error) => Err(BundleError::Malformed { line: self.number, reason: error.to_string() }),
@@ -263,7 +294,12 @@ impl<R: Read> Lines<R> {
     }
 
     fn malformed(&self, reason: impl std::fmt::Display) -> BundleError {
-        BundleError::Malformed { line: self.number, reason: reason.to_string() }
+        let (line, reason) = (self.number, reason.to_string());
+        // The texts of serde for a member, and for a kind or an op, that the types above do not have.
+        if reason.starts_with("unknown field") || reason.starts_with("unknown variant") {
+            return BundleError::Newer { line, reason };
+        }
+        BundleError::Malformed { line, reason }
     }
 }
 
@@ -279,6 +315,13 @@ mod tests {
 
     fn bundle() -> Vec<u8> {
         write_bundle(&[r#"{"payload":"a","signatures":[]}"#], "a.b.c", 7, changes()).unwrap()
+    }
+
+    fn compressed(mut content: impl Read) -> Vec<u8> {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.include_checksum(true).unwrap();
+        io::copy(&mut content, &mut encoder).unwrap();
+        encoder.finish().unwrap()
     }
 
     fn read(bytes: &[u8], limits: Limits) -> Result<Vec<Change>, BundleError> {
@@ -305,11 +348,59 @@ mod tests {
     }
 
     #[test]
+    fn a_bundle_is_one_frame_with_a_checksum_and_nothing_else() {
+        let bytes = bundle();
+        let lines = zstd::decode_all(bytes.as_slice()).unwrap();
+        let frame = |checksum: bool, content: &[u8]| {
+            if checksum { compressed(content) } else { zstd::encode_all(content, 1).unwrap() }
+        };
+        let skippable = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd".to_vec();
+        assert_eq!(read(&frame(true, &lines), Limits::default()).unwrap(), changes());
+        let half = lines.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        for (what, bytes) in [
+            ("no checksum", frame(false, &lines)),
+            ("two frames", [frame(true, &lines[..half]), frame(true, &lines[half..])].concat()),
+            ("an empty frame behind", [bytes.clone(), frame(true, b"")].concat()),
+            ("a skippable frame behind", [bytes.clone(), skippable.clone()].concat()),
+            ("a skippable frame before", [skippable, bytes.clone()].concat()),
+            ("a byte behind", [bytes, vec![0]].concat()),
+            ("plain lines", lines),
+            ("nothing", Vec::new()),
+        ] {
+            assert!(matches!(read(&bytes, Limits::default()), Err(BundleError::Frame(_))), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_a_newer_control_plane_is_told_apart_from_a_malformed_one() {
+        let lines = String::from_utf8(zstd::decode_all(bundle().as_slice()).unwrap()).unwrap();
+        let bent = |from: &str, to: &str| {
+            assert!(lines.contains(from), "{from}");
+            read(&compressed(lines.replacen(from, to, 1).as_bytes()), Limits::default())
+        };
+        for (from, to) in [
+            (r#""kind":"token""#, r#""kind":"quota""#),
+            (r#""op":"put""#, r#""op":"patch""#),
+            (r#""op":"put""#, r#""op":"put","until":7"#),
+            (r#""base":7"#, r#""base":7,"signature":"x""#),
+        ] {
+            assert!(matches!(bent(from, to), Err(BundleError::Newer { .. })), "{to}: {:?}", bent(from, to));
+        }
+        for (from, to) in [
+            (r#""base":7"#, r#""base":"7""#),
+            (r#""base":7"#, r#""base":9007199254740992"#),
+            ("}\n", "}\r\n"),
+        ] {
+            assert!(matches!(bent(from, to), Err(BundleError::Malformed { .. })), "{to}");
+        }
+    }
+
+    #[test]
     fn a_line_is_an_object() {
         let lines = String::from_utf8(zstd::decode_all(bundle().as_slice()).unwrap()).unwrap();
         let bent = |from: &str, to: &str| {
             assert!(lines.contains(from), "{from}");
-            read(&zstd::encode_all(lines.replace(from, to).as_bytes(), 1).unwrap(), Limits::default())
+            read(&compressed(lines.replace(from, to).as_bytes()), Limits::default())
         };
         assert!(bent("a.b.c", "a.b.d").is_ok());
         for (from, to) in [
@@ -336,7 +427,7 @@ mod tests {
             read(&bytes, Limits { keysets: 0, ..Limits::default() }),
             Err(BundleError::Keysets(0))
         ));
-        let bomb = zstd::encode_all(io::repeat(b'x').take(64 << 20), 1).unwrap();
+        let bomb = compressed(io::repeat(b'x').take(64 << 20));
         assert!(matches!(read(&bomb, Limits::default()), Err(BundleError::Line { .. })));
     }
 }

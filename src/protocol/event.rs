@@ -32,6 +32,11 @@ pub fn line_hash(line: &str) -> String {
     BASE64URL.encode(Sha256::digest(line))
 }
 
+/// The lines of `text`, which end in LF alone: a CR before it belongs to the line, and so to its hash.
+pub fn split_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split_terminator('\n')
+}
+
 /// An event's identifier: `evt_`, when the daemon started, and the event's number since then. In place: every request gets one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventId(ArrayString<{ "evt_".len() + 20 + "-".len() + 20 }>);

@@ -45,6 +45,19 @@ pub enum HeadError {
     /// Not a head signed by a replica key of the keyset.
     #[error("the head is not believed: {0}")]
     Jws(#[from] JwsError),
+    /// A head of another control plane than the keyset names.
+    #[error(
+        "the head is signed as {head:?}, and keyset {version} names the issuer {keyset:?}; see that the control plane's \
+             `issuer` is the one its keyset names"
+    )]
+    Issuer {
+        /// The issuer of the head.
+        head: String,
+        /// The issuer that the keyset names.
+        keyset: String,
+        /// The version of the keyset.
+        version: u64,
+    },
     /// A head for another data plane.
     #[error("the head is for data plane {0}")]
     Audience(DataPlaneId),
@@ -103,6 +116,10 @@ impl SignedHead {
         let key = keys.replica_key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
         let verified = unverified.verify(Typ::ReplicaHead, key)?;
         let head: Head = verified.claims()?;
+        if let Some(iss) = keys.body().iss.as_ref().filter(|iss| **iss != head.iss) {
+            let (keyset, version) = (iss.clone(), keys.version());
+            return Err(HeadError::Issuer { head: head.iss, keyset, version });
+        }
         if head.aud != *audience {
             return Err(HeadError::Audience(head.aud));
         }

@@ -130,6 +130,7 @@ pub(super) fn read_header(encoded: &[u8]) -> Result<(Typ, String), JwsError> {
     let length = BASE64URL
         .decode_slice(encoded, &mut buffer)
         .map_err(|_| JwsError::Malformed("header is not base64url"))?;
+    // 684 characters hold up to 513 bytes: the bound on the characters alone would let one byte more through.
     if length > MAX_HEADER {
         return Err(JwsError::Malformed("header too long"));
     }
@@ -319,6 +320,20 @@ mod tests {
             ),
         ] {
             assert_eq!(verify(&with_header(&header), Typ::User).unwrap_err(), error, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_512_bytes_and_not_one_more() {
+        let kid = key().public().kid().to_string();
+        let header = |length: usize| {
+            let bare = format!(r#"{{"alg":"EdDSA","typ":"user+jwt","kid":"{kid}"}}"#);
+            format!("{}{bare}", " ".repeat(length - bare.len()))
+        };
+        assert!(verify(&with_header(&header(512)), Typ::User).is_ok());
+        for length in [513, 514, 515, 600] {
+            let refused = verify(&with_header(&header(length)), Typ::User).unwrap_err();
+            assert_eq!(refused, JwsError::Malformed("header too long"), "{length}");
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The rules of succession are those of TUF's root role (specification section 5.3): a keyset names the roots and the
 //! threshold of the next one; the next must be signed by a threshold of the old roots and of the new, and its version
-//! is one higher. So a host that pinned the first roots follows any number of rotations, and skips none.
+//! is one higher. So a host that pinned the first roots follows any number of rotations, and skips none. A host that pinned
+//! later roots begins at the earliest keyset that those have signed.
 
 mod unverified;
 
@@ -51,6 +52,9 @@ pub struct KeysetKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeysetBody {
+    /// The issuer of the heads that are taken under it. A keyset that names none allows any issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iss: Option<String>,
     /// Counts keysets, from 1.
     #[serde(deserialize_with = "version")]
     pub version: u64,
@@ -231,12 +235,28 @@ impl Keyset {
         Ok(next)
     }
 
-    /// Follows a chain, oldest first, from the pinned roots to its last keyset.
+    /// Follows a chain, oldest first, from the pinned roots to its last keyset. The chain begins at the earliest keyset that
+    /// the pinned roots prove: those before it were signed by roots that these have succeeded, and say nothing here.
     pub fn verify_chain<S: AsRef<str>>(chain: &[S], pinned: &RootSet) -> Result<Self, KeysetError> {
-        let (first, rest) = chain.split_first().ok_or(KeysetError::Missing)?;
-        rest.iter().try_fold(Self::verify_first(first.as_ref(), pinned)?, |keyset, next| {
-            keyset.verify_next(next.as_ref())
-        })
+        let (first, start) = Self::verify_earliest(chain, pinned)?;
+        chain[start + 1..].iter().try_fold(first, |keyset, next| keyset.verify_next(next.as_ref()))
+    }
+
+    /// The earliest keyset of a chain that the pinned roots prove, and its place there.
+    pub fn verify_earliest<S: AsRef<str>>(
+        chain: &[S],
+        pinned: &RootSet,
+    ) -> Result<(Self, usize), KeysetError> {
+        let mut refused = KeysetError::Missing;
+        for (place, text) in chain.iter().enumerate() {
+            match Self::verify_first(text.as_ref(), pinned) {
+                Ok(keyset) => return Ok((keyset, place)),
+                Err(error @ KeysetError::Threshold { .. }) if place == 0 => refused = error,
+                Err(KeysetError::Threshold { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused)
     }
 
     fn read(general: &General, text: &str) -> Result<Self, KeysetError> {

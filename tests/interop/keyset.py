@@ -6,13 +6,14 @@ from text import (
     Table,
     array,
     base64url,
+    count,
     digest,
     identifier,
     one_of,
     text,
     time,
     u32,
-    u64,
+    version,
 )
 
 _GENERAL = Table(
@@ -23,7 +24,8 @@ _GENERAL = Table(
 _KEY = Table(True, use=(one_of("token", "replica"), "required"), jwk=(jwk_shape, "required"))
 _PAYLOAD = Table(
     True,
-    version=(u64, "required"),
+    iss=(text, "optional"),
+    version=(version, "required"),
     iat=(time, "required"),
     exp=(time, "required"),
     keys=(array(_KEY), "required"),
@@ -52,6 +54,7 @@ class Keyset:
     def __init__(self, general):
         body = _PAYLOAD.read(base64url(general["payload"]))
         self.payload = general["payload"]
+        self.iss = body.get("iss")
         self.version, self.exp = body["version"], body["exp"]
         self.keys = {"token": {}, "replica": {}}
         for entry in body["keys"]:
@@ -85,12 +88,28 @@ def following(source, before):
     return keyset
 
 
+def stated_version(source):
+    """The version that a keyset states, whoever signed it."""
+    return _PAYLOAD.read(base64url(general(source)["payload"]))["version"]
+
+
+def earliest(sources, pinned):
+    """The earliest keyset that the pinned roots signed, and its place."""
+    refused = Refused("malformed", "no keyset")
+    for place, source in enumerate(sources):
+        try:
+            return first(source, pinned), place
+        except Refused as error:
+            if error.code != "threshold":
+                raise
+            refused = refused if place else error
+    raise refused
+
+
 def chain(sources, pinned):
     """The last keyset of a chain."""
-    if not sources:
-        raise Refused("malformed", "no keyset")
-    keyset = first(sources[0], pinned)
-    for source in sources[1:]:
+    keyset, place = earliest(sources, pinned)
+    for source in sources[place + 1 :]:
         keyset = following(source, keyset)
     return keyset
 
@@ -99,12 +118,12 @@ _HEAD = Table(
     False,
     iss=(text, "required"),
     aud=(identifier, "required"),
-    version=(u64, "required"),
+    version=(version, "required"),
     digest=(digest, "required"),
-    count=(u64, "required"),
+    count=(count, "required"),
     iat=(time, "required"),
     exp=(time, "required"),
-    keyset=(u64, "required"),
+    keyset=(version, "required"),
 )
 
 
@@ -115,6 +134,8 @@ def head(source, keyset, data_plane):
     except Refused as error:
         raise Refused("malformed" if error.code == "too_large" else error.code, str(error)) from None
     claims = _HEAD.read(payload)
+    if keyset.iss is not None and claims["iss"] != keyset.iss:
+        raise Refused("issuer")
     if claims["aud"] != data_plane:
         raise Refused("audience")
     return claims

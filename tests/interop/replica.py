@@ -14,6 +14,7 @@ from text import (
     Refused,
     Table,
     array,
+    count,
     digest,
     encode,
     identifier,
@@ -152,7 +153,7 @@ class Digest:
 
 LINE, ALL, KEYSETS = 4 << 20, 1 << 30, 1000
 _KEYSET_LINE = Table(True, keyset=(lambda value: value, "required"))
-_HEAD_LINE = Table(True, head=(text, "required"), base=(u64, "required"))
+_HEAD_LINE = Table(True, head=(text, "required"), base=(count, "required"))
 _KIND = one_of(*BODIES)
 _PUT = Table(
     True,
@@ -166,6 +167,9 @@ _REMOVE = Table(True, op=(one_of("remove"), "required"), kind=(_KIND, "required"
 
 def unpack(bundle):
     """The bytes in a bundle's frame."""
+    # RFC 8878 section 3.1.1: the magic number, then a descriptor whose bit 2 says that a checksum follows.
+    if bundle[:4] != b"\x28\xb5\x2f\xfd" or len(bundle) < 5 or not bundle[4] & 4:
+        raise Refused("malformed", "not a frame with a checksum")
     decoder = zstandard.ZstdDecompressor(max_window_size=8 << 20).decompressobj()
     content = bytearray()
     try:
@@ -189,6 +193,8 @@ def lines(content):
     for line in content.split(b"\n")[:-1]:
         if len(line) + 1 > LINE:
             raise Refused("malformed", "a line is longer than 4 MiB")
+        if line.endswith(b"\r"):
+            raise Refused("malformed", "a line ends in CR LF")
         yield line
 
 
@@ -239,6 +245,15 @@ class Node:
 
     def follow(self, offered):
         """Follows keysets, and keeps each as soon as it is proved."""
+        if self.chain:
+            lowest = self.chain[0].version
+            offered = [source for source in offered if keysets.stated_version(source) >= lowest]
+        elif offered:
+            try:
+                _, place = keysets.earliest(offered, self.pinned)
+            except Refused as error:
+                raise Refused("keyset", str(error)) from None
+            offered = offered[place:]
         for source in offered:
             try:
                 if keysets.general(source)["payload"] in [known.payload for known in self.chain]:
@@ -289,23 +304,29 @@ class Node:
         for (kind, key), stored in records.items():
             total.add(kind, key, stored)
         if len(records) != head["count"] or total.checksum() != head["digest"]:
-            raise Refused("digest")
+            raise Refused("history" if bundle.base else "digest")
         self._enter(records)
         self.head, self.records = head, records
 
     def _changed(self, bundle, head, before):
         records = {} if bundle.base == 0 else dict(self.records)
+        most = head["count"] + (before if bundle.base else 0)
         seen = set()
         for change in bundle.changes():
             name = (change["kind"], change["key"])
+            if change["op"] == "remove" and (not bundle.base or name not in records):
+                # It has no effect, and is not counted. What this bundle has removed already stands twice, though.
+                if bundle.base and name in seen:
+                    raise Refused("twice")
+                continue
             if name in seen:
                 raise Refused("twice")
             seen.add(name)
-            if len(seen) > head["count"] + before:
+            if len(seen) > most:
                 raise Refused("too_many")
             if change["op"] == "put":
                 records[name] = change["body"]
-            elif bundle.base:
+            else:
                 records.pop(name, None)
         return records
 

@@ -90,6 +90,8 @@ def _bounded(low, high):
 
 u32 = _bounded(0, 2**32 - 1)
 u64 = _bounded(0, 2**64 - 1)
+version = _bounded(1, 2**53 - 1)
+count = _bounded(0, 2**53 - 1)
 time = _bounded(-(2**63), 2**63 - 1)
 
 

@@ -85,6 +85,7 @@ fn answer(taken: Result<(), StoreError>) -> &'static str {
         Err(StoreError::Twice(..)) => "twice",
         Err(StoreError::TooMany(_)) => "too_many",
         Err(StoreError::Digest(_)) => "digest",
+        Err(StoreError::History { .. }) => "history",
         Err(StoreError::Invariant { .. }) => "invariant",
         Err(error) => panic!("{error}"),
     }
@@ -210,14 +211,55 @@ fn bundles() {
     );
 
     let broken = "the records are not those of the head";
-    cases.next("a record fewer than the head counts", &Made::delta(8, &three, vec![]), "digest", broken);
+    cases.next(
+        "a snapshot with a record fewer than the head counts",
+        &Made {
+            keysets: vec![],
+            changes: two.iter().map(put).collect(),
+            ..Made::snapshot(8, &three, T0.plus(10))
+        },
+        "digest",
+        broken,
+    );
+    cases.next(
+        "a snapshot with a record more than the head counts",
+        &Made {
+            keysets: vec![],
+            changes: three.iter().map(put).collect(),
+            ..Made::snapshot(8, &two, T0.plus(10))
+        },
+        "too_many",
+        "a snapshot stores no more records than the head counts",
+    );
+    cases.next(
+        "a snapshot that removes more than there is",
+        &{
+            let mut made = Made { keysets: vec![], ..Made::snapshot(8, &two, T0.plus(10)) };
+            let gone = |number| json!({ "op": "remove", "kind": "token", "key": format!("tok_{number}") });
+            made.changes.extend((0..40).map(gone));
+            made
+        },
+        "ok",
+        "a remove in a snapshot is skipped, and not counted",
+    );
+    cases.next(
+        "changes that remove what came and went, more often than there are records",
+        &Made::delta(8, &two, {
+            let gone = |number| json!({ "op": "remove", "kind": "token", "key": format!("tok_{number}") });
+            (0..40).map(gone).collect()
+        }),
+        "ok",
+        "a remove of a record that is not there is not counted",
+    );
+    let broken = "the changes do not lead from the version held to the records of the head: another history";
+    cases.next("a record fewer than the head counts", &Made::delta(8, &three, vec![]), "history", broken);
     cases.next(
         "a space more in a body",
         &Made::delta(8, &three, {
             let body = three[4].body.replace(r#","role""#, r#", "role""#);
             vec![put(&Record::new(RecordKind::Token, &*three[4].key, body))]
         }),
-        "digest",
+        "history",
         broken,
     );
     cases.next(
@@ -227,7 +269,7 @@ fn bundles() {
             made.head.count += 1;
             made
         },
-        "digest",
+        "history",
         broken,
     );
     cases.next(
@@ -264,11 +306,11 @@ fn bundles() {
         "more changes than there can be",
         &Made::delta(8, &[], {
             (0..5)
-                .map(|number| json!({ "op": "remove", "kind": "token", "key": format!("tok_{number}") }))
+                .map(|number| json!({ "op": "put", "kind": "token", "key": format!("tok_{number}"), "body": "{}" }))
                 .collect()
         }),
         "too_many",
-        "there are at most as many changes as the two counts together",
+        "records stored and removed are at most as many as the two counts together",
     );
 
     let mut of = |name: &str, change: &dyn Fn(&mut Head), expected: &str, why: &str| {
@@ -443,6 +485,19 @@ fn bundles() {
         "ok",
         "",
     );
+    let unchecked = frame(lines.as_bytes(), Shape { unchecked: true, ..Shape::default() });
+    cases.first("a frame without a checksum", &unchecked, "malformed", "the frame has a checksum");
+    let skippable = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd".to_vec();
+    for (name, bytes) in [
+        ("two frames", [bytes.clone(), whole("")].concat()),
+        ("a skippable frame before", [skippable.clone(), bytes.clone()].concat()),
+        ("a skippable frame behind", [bytes.clone(), skippable].concat()),
+        ("a byte behind the frame", [bytes.clone(), vec![0]].concat()),
+    ] {
+        cases.first(name, &bytes, "malformed", "a bundle is exactly one frame");
+    }
+    let with_cr = whole(&lines.replacen('\n', "\r\n", 1));
+    cases.first("a line that ends in CR LF", &with_cr, "malformed", "a line ends in LF alone");
     cases.first("no frame at all", lines.as_bytes(), "malformed", "a bundle is a zstd frame");
     cases.vectors.hold();
 }
@@ -451,6 +506,7 @@ fn bundles() {
 fn next_keyset(world: &World, version: u64, exp: Time) -> String {
     let listed = |key_use, key: &SigningKey| KeysetKey { key_use, jwk: key.public().jwk() };
     let body = KeysetBody {
+        iss: None,
         version,
         iat: T0,
         exp,

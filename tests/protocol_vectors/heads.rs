@@ -23,6 +23,7 @@ fn heads() {
         let got = match SignedHead::verify(&head, &world.keyset(), &World::data_plane()) {
             Ok(_) => "ok",
             Err(HeadError::Audience(_)) => "audience",
+            Err(HeadError::Issuer { .. }) => "issuer",
             Err(HeadError::Jws(JwsError::KeyUnknown)) => "key_unknown",
             Err(HeadError::Jws(JwsError::SignatureInvalid)) => "signature_invalid",
             Err(_) => "malformed",
@@ -47,6 +48,12 @@ fn heads() {
         signed(&replaced(&claims, "dpl_a", "dpl_b")),
         "audience",
         "aud is not the data plane",
+    );
+    case(
+        "the last version there is",
+        signed(&replaced(&claims, r#""version":7"#, r#""version":9007199254740991"#)),
+        "ok",
+        "",
     );
     let unknown = "its kid is no replica key of the keyset";
     case(
@@ -77,6 +84,14 @@ fn heads() {
     for (name, from, to, why) in [
         ("a version with a fraction", r#""version":7"#, r#""version":7.0"#, claim),
         ("a version below zero", r#""version":7"#, r#""version":-7"#, claim),
+        ("version 0", r#""version":7"#, r#""version":0"#, "a version is 1 to 2^53 - 1"),
+        ("version 2^53", r#""version":7"#, r#""version":9007199254740992"#, "a version is 1 to 2^53 - 1"),
+        (
+            "a count beyond 2^53 - 1",
+            r#""count":4"#,
+            r#""count":9007199254740992"#,
+            "a count is 0 to 2^53 - 1",
+        ),
         ("a version beyond 64 bits", r#""version":7"#, r#""version":18446744073709551616"#, claim),
         ("no version", r#""version":7,"#, "", "a required claim is missing"),
         ("no exp", r#""exp":1800000900,"#, "", "a required claim is missing"),

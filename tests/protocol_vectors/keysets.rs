@@ -14,6 +14,7 @@ fn key(seed: u8) -> SigningKey {
 
 fn body(version: u64, roots: &[u8], threshold: u32) -> KeysetBody {
     KeysetBody {
+        iss: None,
         version,
         iat: T0,
         exp: T0.plus(86_400),
@@ -98,6 +99,23 @@ fn keyset_chains() {
         "a signature that does not count is ignored",
     );
 
+    case(
+        "a keyset of roots before the pinned ones, and what follows it",
+        vec![
+            signed(&body(1, &[9], 1), &[9]),
+            signed(&body(2, &[1], 1), &[9, 1]),
+            signed(&body(3, &[1], 1), &[1]),
+        ],
+        "ok",
+        "a chain begins at the earliest keyset that the pinned roots signed",
+    );
+    case(
+        "an issuer",
+        vec![signed(&KeysetBody { iss: Some("https://control.example".into()), ..body(1, &[1], 1) }, &[1])],
+        "ok",
+        "",
+    );
+
     let few = "fewer different roots than the threshold signed it";
     case("signed by a stranger", vec![signed(&body(1, &[1], 1), &[9])], "threshold", few);
     case("signed by nobody", vec![signed(&body(1, &[1], 1), &[])], "threshold", few);
@@ -133,6 +151,19 @@ fn keyset_chains() {
         "threshold",
         "the header has exactly alg, typ and kid: the signature does not count",
     );
+
+    case(
+        "a retired root alone, behind what it handed over to",
+        vec![first.clone(), rotated(&[1, 2, 3]), third, signed(&body(900, &[1], 1), &[1])],
+        "threshold",
+        few,
+    );
+    let last = (1_u64 << 53) - 1;
+    case("the last version there is", vec![signed(&body(last, &[1], 1), &[1])], "ok", "");
+    for version in [0, last + 1, 1 << 63] {
+        let name = format!("version {version}");
+        case(&name, vec![signed(&body(version, &[1], 1), &[1])], "malformed", "a version is 1 to 2^53 - 1");
+    }
 
     let one_higher = "the version is exactly one higher";
     case("a version left out", vec![first.clone(), signed(&body(3, &[1], 1), &[1])], "version", one_higher);

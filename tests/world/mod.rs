@@ -32,6 +32,7 @@ impl World {
         let [root, token, replica] = [1, 2, 3].map(|seed| SigningKey::from_seed(&[seed; 32]));
         let listed = |key_use, key: &SigningKey| KeysetKey { key_use, jwk: key.public().jwk() };
         let body = KeysetBody {
+            iss: None,
             version: 1,
             iat: T0,
             exp: T0.plus(365 * 86_400),

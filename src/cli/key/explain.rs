@@ -59,7 +59,7 @@ fn explained(keyset: &UnverifiedKeyset) -> Value {
         .map(|root| json!({ "kid": root.kid().as_str(), "signed": keyset.signed_by(&root) }))
         .collect();
     json!({
-        "what": "keyset", "version": body.version, "signedAt": body.iat, "expiresAt": body.exp, "keys": keys,
+        "what": "keyset", "version": body.version, "issuer": body.iss, "signedAt": body.iat, "expiresAt": body.exp, "keys": keys,
         "roots": roots, "threshold": body.threshold, "signatures": keyset.claimed_signers(),
     })
 }
@@ -89,6 +89,9 @@ fn print_keyset(keyset: &Value) {
         time("signedAt"),
         time("expiresAt")
     ));
+    if let Some(issuer) = keyset["issuer"].as_str() {
+        line(&format!("  heads are signed as {issuer}"));
+    }
     for key in keyset["keys"].as_array().into_iter().flatten() {
         let text = |member: &str| key[member].as_str().unwrap_or_default();
         line(&format!("  {}  signs {}", text("kid"), text("signs")));
@@ -113,8 +116,19 @@ pub(super) fn verify(pinned: &RootSet, files: &[PathBuf], output: Output) -> Res
     for file in files {
         chain.extend(Chain::read(file)?.0);
     }
+    let lines: Vec<_> = chain.iter().map(UnverifiedKeyset::to_line).collect();
+    let (_, start) = Keyset::verify_earliest(&lines, pinned)
+        .map_err(|error| Failure::Data(format!("no keyset holds: {error}")))?;
+    for before in &chain[..start] {
+        let version = before.body().version;
+        if output.json {
+            line(&json!({ "version": version, "skipped": true }).to_string());
+        } else {
+            line(&format!("keyset {version} is from before the pinned roots; a node skips it"));
+        }
+    }
     let mut last: Option<Keyset> = None;
-    for keyset in &chain {
+    for keyset in &chain[start..] {
         let version = keyset.body().version;
         let verified = match &last {
             None => Keyset::verify_first(&keyset.to_line(), pinned),

@@ -14,6 +14,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::Actor;
 use crate::controlplane::error::Error;
 use crate::controlplane::outages::Outage;
+use crate::protocol::event::split_lines;
 use crate::protocol::outage::Report;
 use crate::protocol::reconciliation::{MAX_BYTES, MAX_LINES, OutageStatement, Position, RevocationAnswer};
 
@@ -31,13 +32,12 @@ async fn sent(control: &Arc<ControlPlane>, data_plane: &str, request: Request) -
         off_reactor(control, move |control| control.authenticate_node(&bearer, &plane)).await
     };
     let node = authenticated.await.map_err(Error::into_response)?;
-    // A line more than the limit allows is cut by the node itself; some room is left for it.
-    let bytes = axum::body::to_bytes(body, MAX_BYTES + 64 * 1024)
+    let bytes = axum::body::to_bytes(body, MAX_BYTES)
         .await
         .map_err(|_| problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "send fewer lines at once"))?;
     let body = String::from_utf8(bytes.into())
         .map_err(|_| problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "the body is not UTF-8"))?;
-    if body.lines().count() > MAX_LINES {
+    if split_lines(&body).count() > MAX_LINES {
         return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "send fewer lines at once"));
     }
     Ok(Sent { node, body })
@@ -73,7 +73,7 @@ pub(super) async fn events(
     request: Request,
 ) -> Response {
     taken(&control, id, request, move |c, plane, sent| {
-        c.take_events(plane, &sent.node, oldest, sent.body.lines())
+        c.take_events(plane, &sent.node, oldest, split_lines(&sent.body))
     })
     .await
 }
@@ -88,8 +88,10 @@ pub(super) async fn revocations(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    taken(&control, id, request, |c, plane, sent| c.take_revocations(plane, &sent.node, sent.body.lines()))
-        .await
+    taken(&control, id, request, |c, plane, sent| {
+        c.take_revocations(plane, &sent.node, split_lines(&sent.body))
+    })
+    .await
 }
 
 /// Takes a node's statement of an outage that is over.

@@ -30,6 +30,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0012_webhook.sql"),
     include_str!("0013_late_use.sql"),
     include_str!("0014_membership.sql"),
+    include_str!("0015_signed_as.sql"),
 ];
 
 /// What migrations need to find keys by their thumbprint, of a key as it is kept.

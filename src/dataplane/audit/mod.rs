@@ -30,7 +30,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::dataplane::Clock;
-use crate::protocol::event::{Draft, Event, EventId, GENESIS, line_hash};
+use crate::protocol::event::{Draft, Event, EventId, GENESIS, line_hash, split_lines};
 use crate::protocol::id::NodeId;
 use crate::protocol::key::SigningKey;
 use crate::protocol::time::Time;
@@ -213,7 +213,8 @@ impl AuditLog {
             })
             .optional()?;
         let tail = tail.map(|(first, block)| block::unpack(&block).ok_or(AuditError::Block(first)));
-        let (sequence, prev) = match tail.transpose()?.as_deref().and_then(|lines| lines.lines().last()) {
+        let (sequence, prev) = match tail.transpose()?.as_deref().and_then(|lines| split_lines(lines).last())
+        {
             Some(line) => (serde_json::from_str::<Event>(line)?.sequence, line_hash(line)),
             None => (0, GENESIS.to_owned()),
         };

@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::{AuditError, block};
+use crate::protocol::event::split_lines;
 
 /// Lines of the log at `path` after event `after`, at most `limit`; a negative `after` counts from the end.
 pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, AuditError> {
@@ -24,7 +25,7 @@ pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, Audi
         let lines = lines.ok_or(AuditError::Block(first))?;
         let skip = u64::try_from(after).unwrap_or(0).saturating_add(1).saturating_sub(first);
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        for line in lines.lines().skip(skip) {
+        for line in split_lines(&lines).skip(skip) {
             if found.len() == limit {
                 return Ok(found);
             }

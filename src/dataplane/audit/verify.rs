@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::uploaded::uploaded;
 use super::writer::{CHECKPOINT_EVENTS, CHECKPOINT_SECONDS};
 use super::{AuditError, block};
-use crate::protocol::event::{Checkpoint, Event, GENESIS, line_hash};
+use crate::protocol::event::{Checkpoint, Event, GENESIS, line_hash, split_lines};
 use crate::protocol::jws::{JwsError, Typ, Unverified};
 use crate::protocol::key::PublicKey;
 
@@ -161,7 +161,7 @@ impl Proof {
         let Some(lines) = block::unpack(packed) else {
             return fault(first, "its block can't be unpacked: it is not what the node wrote");
         };
-        for line in lines.lines() {
+        for line in split_lines(&lines) {
             self.line(line)?;
         }
         if last == self.report.events && last >= first {

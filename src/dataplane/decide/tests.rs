@@ -107,6 +107,7 @@ impl World {
 
     fn snapshot(&self) -> Snapshot {
         let body = KeysetBody {
+            iss: None,
             version: 1,
             iat: T0,
             exp: T0.plus(86_400),

@@ -69,6 +69,7 @@ mod tests {
         let used =
             |key_use, seed: u8| KeysetKey { key_use, jwk: SigningKey::from_seed(&[seed; 32]).public().jwk() };
         let body = KeysetBody {
+            iss: None,
             version: 1,
             iat: Time::from_unix(0),
             exp: Time::from_unix(100),

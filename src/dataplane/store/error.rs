@@ -67,6 +67,12 @@ pub enum StoreError {
          backup, run `halligan-control recover --above {0}` there"
     )]
     Fork(u64),
+    /// Two keysets of one version.
+    #[error(
+        "two rightly signed keysets contradict each other about version {0}; both are kept as evidence: somebody signs with the \
+         root keys who should not"
+    )]
+    KeysetFork(u64),
     /// A delta of another history than the one held here.
     #[error(
         "the changes up to version {got} do not follow version {have} that this node has proved: the control plane has another \
@@ -120,7 +126,7 @@ impl StoreError {
         match self {
             Self::Database(_) | Self::Newer(_) | Self::Base { .. } | Self::Write(_) => None,
             Self::Rollback { .. } => Some(AlarmKind::Rollback),
-            Self::Fork(_) => Some(AlarmKind::Fork),
+            Self::Fork(_) | Self::KeysetFork(_) => Some(AlarmKind::Fork),
             Self::History { .. } => Some(AlarmKind::History),
             Self::Frozen(_) => Some(AlarmKind::Frozen),
             Self::Invariant { .. } => Some(AlarmKind::Invariant),

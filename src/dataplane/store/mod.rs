@@ -5,6 +5,7 @@ mod chain;
 mod error;
 mod floor;
 mod ledger;
+mod seen;
 mod summing;
 
 use std::path::{Path, PathBuf};
@@ -29,8 +30,12 @@ pub use error::StoreError;
 pub use floor::HeadAge;
 
 /// Each brings the schema from the version before it to the next; what has shipped is never edited.
-const MIGRATIONS: [&str; 3] =
-    [include_str!("0001_first.sql"), include_str!("0002_evidence.sql"), include_str!("0003_time.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("0001_first.sql"),
+    include_str!("0002_evidence.sql"),
+    include_str!("0003_time.sql"),
+    include_str!("0004_keyset_evidence.sql"),
+];
 
 /// How a bundle came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,15 +48,17 @@ pub enum Origin {
     File,
 }
 
-/// A head that contradicts another about one version: evidence that someone with the key has signed both.
+/// A head or a keyset that contradicts another about one version: evidence that someone with the keys has signed both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ForkedHead {
+    /// `head` or `keyset`.
+    pub what: String,
     /// The version it speaks of.
     pub version: u64,
     /// When the contradiction was seen, by this node's clock.
     pub seen_at: Time,
-    /// The compact JWS, byte for byte.
+    /// The JWS, byte for byte.
     pub head: String,
 }
 
@@ -68,7 +75,9 @@ impl ReplicaStore {
     /// Opens the database at `path`, making or migrating it, for the data plane `audience` under the pinned roots.
     pub fn open(path: &Path, audience: DataPlaneId, pinned: RootSet) -> Result<Self, StoreError> {
         let connection = schema::open(path, &MIGRATIONS)??;
-        Ok(Self { connection, path: path.into(), audience, pinned, chain: Chain::default() })
+        let store = Self { connection, path: path.into(), audience, pinned, chain: Chain::default() };
+        store.recall()?;
+        Ok(store)
     }
 
     /// Loads the replica and proves it anew: keyset chain to the pinned roots, head, digest over every record, count.
@@ -101,18 +110,30 @@ impl ReplicaStore {
 
     /// Follows a chain of keysets from the one held (or the pinned roots) to its end, and keeps what is new in it.
     pub fn follow(&mut self, offered: &[String]) -> Result<Keyset, StoreError> {
-        let known = keyset_chain(&self.connection)?;
+        let chain = keyset_chain(&self.connection)?;
         let held =
-            if known.is_empty() { None } else { Some(self.chain.verify(known.clone(), &self.pinned)?) };
-        // A copy that other roots have signed as well is the same keyset.
-        let known: Vec<_> = known.iter().filter_map(|text| UnverifiedKeyset::parse(text).ok()).collect();
+            if chain.is_empty() { None } else { Some(self.chain.verify(chain.clone(), &self.pinned)?) };
+        let known = chain.iter().map(|text| UnverifiedKeyset::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let mut offered =
+            offered.iter().map(|text| UnverifiedKeyset::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(first) = known.first() {
+            // What led up to the first one held was signed by roots that the pinned ones have succeeded.
+            offered.retain(|offered| offered.body().version >= first.body().version);
+        } else if !offered.is_empty() {
+            let lines: Vec<_> = offered.iter().map(UnverifiedKeyset::to_line).collect();
+            let (_, start) = Keyset::verify_earliest(&lines, &self.pinned)?;
+            offered.drain(..start);
+        }
         let mut new: Vec<Keyset> = Vec::new();
-        for text in offered {
-            let offered = UnverifiedKeyset::parse(text)?;
+        for offered in offered {
+            // A copy that other roots have signed as well is the same keyset.
             if known.iter().any(|known| known.payload() == offered.payload()) {
                 continue;
             }
-            let text = &offered.to_line();
+            let (text, version) = (&offered.to_line(), offered.body().version);
+            if let Some(place) = known.iter().position(|known| known.body().version == version) {
+                return Err(self.contradicted(&chain, place, text));
+            }
             let next = match new.last().or(held.as_ref()) {
                 None => Keyset::verify_first(text, &self.pinned)?,
                 Some(keyset) => keyset.verify_next(text)?,
@@ -126,8 +147,30 @@ impl ReplicaStore {
                 transaction.execute("INSERT INTO keyset VALUES (?1, ?2)", row)?;
             }
             transaction.commit()?;
+            self.remember();
         }
         Ok(new.pop().or(held).ok_or(KeysetError::Missing)?)
+    }
+
+    /// Judges a keyset that is offered in the place of the one held at `place` of the chain. Is it rightly signed, both are kept
+    /// as evidence.
+    fn contradicted(&self, chain: &[String], place: usize, offered: &str) -> StoreError {
+        let proved = match Keyset::verify_chain(&chain[..place], &self.pinned) {
+            Ok(before) => before.verify_next(offered),
+            Err(_) => Keyset::verify_first(offered, &self.pinned),
+        };
+        let version = match proved {
+            Ok(keyset) => keyset.version(),
+            Err(error) => return error.into(),
+        };
+        for text in [chain[place].as_str(), offered] {
+            let insert =
+                "INSERT OR IGNORE INTO keyset_fork (version, text, seen) VALUES (?1, ?2, unixepoch())";
+            if let Err(error) = self.connection.execute(insert, params![version, text]) {
+                return error.into();
+            }
+        }
+        StoreError::KeysetFork(version)
     }
 
     /// Pins other roots, if the keysets held reach back to them as well.
@@ -151,13 +194,16 @@ impl ReplicaStore {
         Ok(Some(write_bundle(&keyset_chain(&self.connection)?, &head, 0, changes)?))
     }
 
-    /// The heads that contradicted one this node had proved, and those they contradicted.
+    /// The heads and keysets that contradicted one this node had proved, and those they contradicted.
     pub fn forks(&self) -> Result<Vec<ForkedHead>, StoreError> {
         let mut statement =
-            self.connection.prepare_cached("SELECT version, seen, text FROM fork ORDER BY version, rowid")?;
+            self.connection.prepare_cached(
+                "SELECT 'head' AS what, version, seen, text, rowid AS number FROM fork
+                 UNION ALL SELECT 'keyset', version, seen, text, rowid FROM keyset_fork ORDER BY what, version, number",
+            )?;
         let forks = statement.query_map([], |row| {
-            let seen_at = Time::from_unix(row.get(1)?);
-            Ok(ForkedHead { version: row.get(0)?, seen_at, head: row.get(2)? })
+            let seen_at = Time::from_unix(row.get(2)?);
+            Ok(ForkedHead { what: row.get(0)?, version: row.get(1)?, seen_at, head: row.get(3)? })
         })?;
         Ok(forks.collect::<Result<_, _>>()?)
     }

@@ -11,6 +11,7 @@ fn roots(seeds: &[u8], threshold: u32) -> RootSet {
 
 fn body(version: u64, seeds: &[u8], threshold: u32) -> KeysetBody {
     KeysetBody {
+        iss: None,
         version,
         iat: Time::from_unix(0),
         exp: Time::from_unix(100),
@@ -83,5 +84,57 @@ fn thresholds_nobody_can_reach_are_refused() {
     for (seeds, threshold) in [(&[1_u8][..], 0), (&[1], 2), (&[], 1), (&[1, 1], 2)] {
         let text = sign_keyset(&body(1, seeds, threshold), &[&key(1)]);
         assert!(matches!(Keyset::verify_first(&text, &roots(&[1], 1)), Err(KeysetError::Unreachable { .. })));
+    }
+}
+
+/// Roots 1 in version 1; roots 2 from version 2 on; roots 3 from version 4 on.
+fn rotated() -> Vec<String> {
+    vec![
+        sign_keyset(&body(1, &[1], 1), &[&key(1)]),
+        sign_keyset(&body(2, &[2], 1), &[&key(1), &key(2)]),
+        sign_keyset(&body(3, &[2], 1), &[&key(2)]),
+        sign_keyset(&body(4, &[3], 1), &[&key(2), &key(3)]),
+        sign_keyset(&body(5, &[3], 1), &[&key(3)]),
+    ]
+}
+
+#[test]
+fn a_chain_begins_at_the_earliest_keyset_that_the_pinned_roots_prove() {
+    let chain = rotated();
+    for (pinned, start) in [(1, 0), (2, 1), (3, 3)] {
+        let (first, place) = Keyset::verify_earliest(&chain, &roots(&[pinned], 1)).unwrap();
+        assert_eq!((first.version(), place), (start as u64 + 1, start), "pinned root {pinned}");
+        assert_eq!(Keyset::verify_chain(&chain, &roots(&[pinned], 1)).unwrap().version(), 5);
+    }
+    assert!(matches!(
+        Keyset::verify_chain(&chain, &roots(&[9], 1)),
+        Err(KeysetError::Threshold { valid: 0, .. })
+    ));
+    assert!(
+        matches!(Keyset::verify_chain(&chain, &roots(&[2, 3], 2)), Ok(_)),
+        "version 4 has both signatures"
+    );
+    // Once begun, nothing is skipped: neither a gap, nor what a retired root signs later.
+    let gap = [&chain[1], &chain[3]];
+    assert!(Keyset::verify_chain(&gap, &roots(&[2], 1)).is_err());
+    let retired = sign_keyset(&body(6, &[1], 1), &[&key(1)]);
+    let behind: Vec<_> = chain.iter().chain([&retired]).collect();
+    assert!(Keyset::verify_chain(&behind, &roots(&[3], 1)).is_err());
+    assert!(Keyset::verify_chain(&behind, &roots(&[1], 1)).is_err());
+}
+
+#[test]
+fn a_version_is_1_to_2_to_the_53() {
+    use crate::protocol::version::MAX_VERSION;
+    let pinned = roots(&[1], 1);
+    let signed = |version| sign_keyset(&body(version, &[1], 1), &[&key(1)]);
+    for version in [1, 2, MAX_VERSION - 1, MAX_VERSION] {
+        assert_eq!(Keyset::verify_first(&signed(version), &pinned).unwrap().version(), version);
+    }
+    for version in [0, MAX_VERSION + 1, 1 << 62, 1 << 63, u64::MAX] {
+        assert!(
+            matches!(Keyset::verify_first(&signed(version), &pinned), Err(KeysetError::Malformed(_))),
+            "{version}"
+        );
     }
 }
