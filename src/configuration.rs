@@ -94,11 +94,7 @@ impl Configuration for toml::Table {
 
 /// Checks host names under `key`, and that none of them stands twice: `seen` holds those before, each with its key. They are
 /// compared without case and without the dot at the end.
-pub fn check_hosts(
-    hosts: &[String],
-    key: &str,
-    seen: &mut BTreeMap<String, String>,
-) -> Result<(), Wrong> {
+pub fn check_hosts(hosts: &[String], key: &str, seen: &mut BTreeMap<String, String>) -> Result<(), Wrong> {
     for host in hosts {
         let bare = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let address = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -107,12 +103,17 @@ pub fn check_hosts(
             is_id(label) && !label.starts_with('-') && !label.ends_with('-') && label.len() <= 63
         };
         if !address && !(bare.len() <= 253 && bare.split('.').all(label)) {
-            let what = format!("{host:?} is no host name; leave scheme, port and path out, and name each host in full");
+            let what = format!(
+                "{host:?} is no host name; leave scheme, port and path out, and name each host in full"
+            );
             return Err(Wrong { key: key.into(), what });
         }
         if let Some(before) = seen.insert(bare, key.into()) {
             let place = if before == key { "here".into() } else { format!("in {before}") };
-            return Err(Wrong { key: key.into(), what: format!("{host:?} stands {place}, too; a host is one deployment") });
+            return Err(Wrong {
+                key: key.into(),
+                what: format!("{host:?} stands {place}, too; a host is one deployment"),
+            });
         }
     }
     Ok(())
@@ -282,7 +283,9 @@ mod tests {
             let table = DeTable::parse(text).unwrap();
             outside(table.get_ref(), "", &bounds).map(|(_, wrong)| (wrong.key, wrong.what))
         };
-        for good in ["a = 1", "a = 9", "b = { x = 5 }", "[c]\nd = 0", "c.d = 20", "e.f = 0.5", "g = [1, 2]", "z = -7"] {
+        for good in
+            ["a = 1", "a = 9", "b = { x = 5 }", "[c]\nd = 0", "c.d = 20", "e.f = 0.5", "g = [1, 2]", "z = -7"]
+        {
             assert_eq!(said(good), None, "{good}");
         }
         for (bad, key, word) in [
@@ -308,12 +311,27 @@ mod tests {
             let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
             check_hosts(&hosts, "b.hosts", &mut BTreeMap::from([("taken.example".into(), "a.hosts".into())]))
         };
-        for good in ["prod.example", "PROD.example.", "localhost", "10.0.0.1", "[::1]", "a_b.example", "x--y.example"] {
+        for good in
+            ["prod.example", "PROD.example.", "localhost", "10.0.0.1", "[::1]", "a_b.example", "x--y.example"]
+        {
             assert_eq!(check(&[good]), Ok(()), "{good}");
         }
         for bad in [
-            "", ".", "prod.example:443", "https://prod.example", "*.example", "prod.example/", "a b", "a..b", "-a.b",
-            "[::1]:80", "::1", "prod.example,b.example", "prod\n", "u@h", "b\u{fc}ro.example",
+            "",
+            ".",
+            "prod.example:443",
+            "https://prod.example",
+            "*.example",
+            "prod.example/",
+            "a b",
+            "a..b",
+            "-a.b",
+            "[::1]:80",
+            "::1",
+            "prod.example,b.example",
+            "prod\n",
+            "u@h",
+            "b\u{fc}ro.example",
         ] {
             let wrong = check(&[bad]).unwrap_err();
             assert!(wrong.key == "b.hosts" && wrong.what.contains("no host name"), "{bad}: {wrong:?}");

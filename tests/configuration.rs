@@ -307,7 +307,10 @@ fn every_number_of_the_daemon_has_the_bounds_that_are_documented() {
 
 #[test]
 fn every_number_of_the_control_plane_has_the_bounds_that_are_documented() {
-    bounded::<halligan::controlplane::config::Config>("docs/examples/control.toml", "Bounds of halligan-control\n");
+    bounded::<halligan::controlplane::config::Config>(
+        "docs/examples/control.toml",
+        "Bounds of halligan-control\n",
+    );
 }
 
 /// `check-config` and a start of both programs: exit code 78, and one sentence with the key.

@@ -1,5 +1,5 @@
 //! Other implementations: PyJWT and openssl believe what is signed here, and what PyJWT signs is believed here. The reader in
-//! tests/interop, written from docs/protocol.md alone, answers the sample vectors as they say, proves what the real programs
+//! tests/interop, which shares no code with src and goes by docs/protocol.md, answers the sample vectors as they say, proves what the real programs
 //! produce, and finds the tamperings that it plants in it.
 
 #![allow(clippy::unwrap_used, clippy::panic)]

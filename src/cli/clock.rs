@@ -14,11 +14,13 @@ pub(super) enum Verb {
     /// Accept this host's clock although it is behind the time its daemon has taken for proved (`clock_untrusted`). Look at
     /// the clock first, and set it right. Tokens that had expired by the later time stay expired. The act is recorded, with
     /// your user id and the reason.
-    #[command(after_help = "With the control plane in reach there is no need for it: a head that is signed just then, and agrees
+    #[command(
+        after_help = "With the control plane in reach there is no need for it: a head that is signed just then, and agrees
 with the clock, does the same by itself.
 
 Example:
-  halligan clock accept --reason 'time server was 6 min ahead until 14:05, INC-1234'")]
+  halligan clock accept --reason 'time server was 6 min ahead until 14:05, INC-1234'"
+    )]
     Accept {
         /// Why: one line for whoever reads the log later.
         #[arg(long, short, value_name = "TEXT")]
@@ -39,7 +41,9 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), F
         done["aheadSeconds"]
     ));
     if let Some(tokens) = done["stayExpired"].as_u64().filter(|&tokens| tokens > 0) {
-        output.say(&format!("{tokens} tokens had expired by that time, and stay expired: rotate those that are needed"));
+        output.say(&format!(
+            "{tokens} tokens had expired by that time, and stay expired: rotate those that are needed"
+        ));
     }
     Ok(())
 }

@@ -209,7 +209,17 @@ mod tests {
         for good in ["https://control.example", "https://control.example:8443", "http://127.0.0.1:8080"] {
             assert!(check_issuer(good).is_ok(), "{good}");
         }
-        for bad in ["control.example", "http://control.example", "https://", "https://a/b", "https://u@a", "https://*.example", "https://a:b", "https://a:0", "https://a b"] {
+        for bad in [
+            "control.example",
+            "http://control.example",
+            "https://",
+            "https://a/b",
+            "https://u@a",
+            "https://*.example",
+            "https://a:b",
+            "https://a:0",
+            "https://a b",
+        ] {
             assert!(check_issuer(bad).is_err(), "{bad}");
         }
     }
@@ -246,10 +256,9 @@ mod tests {
         let read = |text: &str| toml::from_str::<Webhook>(text).map_err(|error| error.message().to_owned());
         let error = read("url = 'http://hooks.example/s3cret'").unwrap_err();
         assert!(error.contains("url is not https://") && !error.contains("s3cret"), "{error}");
-        for (text, word) in [
-            ("url = 'https://a.example'\nsecret = 'x'", "secret"),
-            ("secret_file = 'x'", "url"),
-        ] {
+        for (text, word) in
+            [("url = 'https://a.example'\nsecret = 'x'", "secret"), ("secret_file = 'x'", "url")]
+        {
             let error = read(text).unwrap_err();
             assert!(error.contains(word), "{error}");
         }

@@ -12,6 +12,7 @@ use super::usage;
 use super::{ControlPlane, announcements, outages};
 use crate::protocol::event::{GENESIS, line_hash};
 use crate::protocol::id::{NodeId, TokenId};
+use crate::protocol::json::object;
 use crate::protocol::outage::{End, Ended, Use};
 use crate::protocol::reconciliation::Position;
 use crate::protocol::time::Time;
@@ -43,7 +44,7 @@ pub(super) struct Recorded {
 
 /// Reads a use out of the line of an allowed decision.
 pub(super) fn use_of(line: &str) -> Option<Recorded> {
-    let line: Line = serde_json::from_str(line).ok()?;
+    let line: Line = object(line.as_bytes()).ok()?;
     let allowed = line.kind == "decision" && line.decision.as_deref() == Some("allow");
     let (token_id, true) = (line.token?, allowed) else { return None };
     let used = Use {
@@ -96,7 +97,7 @@ impl ControlPlane {
                 if known {
                     continue;
                 }
-                let read = serde_json::from_str::<Line>(line).ok();
+                let read = object::<Line>(line.as_bytes()).ok();
                 let read = read.filter(|read| read.node.as_str() == node);
                 let (sequence, place) = match &read {
                     Some(read) => (read.sequence, place(transaction, node, &log, read, oldest)?),

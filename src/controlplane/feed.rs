@@ -68,12 +68,7 @@ impl ControlPlane {
     }
 
     /// The same, with a head that is signed for this request alone when the request carries a nonce.
-    pub fn feed_for(
-        &self,
-        data_plane: &str,
-        held: Held,
-        nonce: Option<&str>,
-    ) -> Result<Arc<Answer>, Error> {
+    pub fn feed_for(&self, data_plane: &str, held: Held, nonce: Option<&str>) -> Result<Arc<Answer>, Error> {
         if nonce.is_some_and(|nonce| !is_nonce(nonce)) {
             return Err(Error::invalid("nonce", "must be 1 to 128 letters, digits, - and _"));
         }

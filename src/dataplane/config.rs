@@ -194,7 +194,8 @@ impl StalenessConfig {
     /// Checks the names of roles: one that no role has limits nothing, and its author believes that it does.
     fn check(&self) -> Result<(), Wrong> {
         let known: Vec<String> = built_in().into_iter().map(|role| role.name).collect();
-        let wrong = |table: &str, role: &str, what: String| Wrong { key: format!("staleness.{table}.{role}"), what };
+        let wrong =
+            |table: &str, role: &str, what: String| Wrong { key: format!("staleness.{table}.{role}"), what };
         if let Some(role) = self.roles.keys().find(|role| !known.contains(role)) {
             let what = format!(
                 "no built-in role has this name; those are {}. The limit of a custom role stands in staleness.custom_roles",
@@ -204,7 +205,11 @@ impl StalenessConfig {
         }
         for role in self.custom_roles.keys() {
             if known.iter().any(|known| known.eq_ignore_ascii_case(role)) {
-                return Err(wrong("custom_roles", role, "this is a built-in role; name it in staleness.roles".into()));
+                return Err(wrong(
+                    "custom_roles",
+                    role,
+                    "this is a built-in role; name it in staleness.roles".into(),
+                ));
             }
             if !is_id(role) || is_reserved(role) {
                 return Err(wrong("custom_roles", role, "no custom role can have this name".into()));

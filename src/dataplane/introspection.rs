@@ -22,6 +22,7 @@ use super::snapshot::Permissions;
 use super::upstream::Upstream;
 use crate::protocol::event::Connectivity;
 use crate::protocol::id::{DeploymentId, TokenId};
+use crate::protocol::json::object;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::token::{Claims, DagTarget};
 
@@ -62,7 +63,7 @@ impl Introspection {
     /// Reads an answer. What is not understood says nothing.
     #[must_use]
     pub fn read(answer: &[u8]) -> Option<Self> {
-        let answer: Answer = serde_json::from_slice(answer).ok()?;
+        let answer: Answer = object(answer).ok()?;
         if !answer.active {
             return Some(Self { about: None, permissions: None });
         }

@@ -282,7 +282,7 @@ impl Local {
 fn signers(records: &[Record]) -> Signers {
     let mut signers = Signers::default();
     for record in records.iter().filter(|record| record.kind == RecordKind::Node) {
-        let Ok(node) = serde_json::from_str::<NodeRecord>(&record.body) else { continue };
+        let Some(node) = record.read::<NodeRecord>() else { continue };
         if node.id.as_str() == &*record.key {
             signers.insert(&node);
         }
@@ -296,7 +296,7 @@ type Grants = HashMap<TokenId, Grant, RandomState>;
 /// What each token may do, each core reading a share of the records.
 fn grants(records: &[Record], roles: &Roles) -> Grants {
     let read = |record: &Record| {
-        let token: TokenRecord = serde_json::from_str(&record.body).ok()?;
+        let token: TokenRecord = record.read()?;
         (token.id.as_str() == &*record.key).then(|| (token.id.clone(), Grant::new(token, roles)))
     };
     let read = |share: &[Record]| -> Vec<_> {
@@ -340,7 +340,7 @@ fn deployments(
     let mut deployments = HashMap::new();
     let mut hosts: HashMap<String, Option<DeploymentId>> = HashMap::new();
     for record in records.iter().filter(|record| record.kind == RecordKind::Deployment) {
-        let Ok(found) = serde_json::from_str::<DeploymentRecord>(&record.body) else { continue };
+        let Some(found) = record.read::<DeploymentRecord>() else { continue };
         if found.id.as_str() != &*record.key {
             continue;
         }
@@ -358,7 +358,7 @@ fn deployments(
         deployments.insert(found.id, deployment);
     }
     for record in records.iter().filter(|record| record.kind == RecordKind::DagTags) {
-        let Ok(found) = serde_json::from_str::<DagTagsRecord>(&record.body) else { continue };
+        let Some(found) = record.read::<DagTagsRecord>() else { continue };
         if let Some(deployment) = deployments.get_mut(&found.deployment)
             && found.deployment.as_str() == &*record.key
         {

@@ -165,7 +165,10 @@ mod tests {
             Staleness { default: 3600, ..Staleness::default() },
             Staleness { default: DAY, ..Staleness::default() },
             Staleness { default: 30 * DAY, ..Staleness::default() },
-            Staleness { roles: [("DEPLOYMENT_ADMIN".into(), 60), ("AUDITOR".into(), 60)].into(), ..Staleness::default() },
+            Staleness {
+                roles: [("DEPLOYMENT_ADMIN".into(), 60), ("AUDITOR".into(), 60)].into(),
+                ..Staleness::default()
+            },
         ];
         for policy in policies {
             for role in ["DEPLOYMENT_ADMIN", "DEPLOYMENT_ACCESSOR", "DAG_VIEWER", "AUDITOR"] {

@@ -6,7 +6,7 @@ use serde::de::Error as _;
 
 /// Reads `text`, which must be a JSON object, and UTF-8 throughout (RFC 8259 section 8.1): in what it skips, serde looks no
 /// closer.
-pub(super) fn object<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, serde_json::Error> {
+pub fn object<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, serde_json::Error> {
     let text = std::str::from_utf8(text).map_err(serde_json::Error::custom)?;
     if text.trim_ascii_start().starts_with('{') {
         serde_json::from_str(text)

@@ -11,7 +11,7 @@ pub mod event;
 pub mod glass;
 pub mod head;
 pub mod id;
-mod json;
+pub mod json;
 pub mod jws;
 pub mod key;
 pub mod keyset;

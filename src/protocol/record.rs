@@ -6,11 +6,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::glass::GlassMode;
 use super::id::{DeploymentId, NodeId};
+use super::json::object;
 use super::key::Jwk;
 use super::time::Time;
 
@@ -85,6 +87,13 @@ impl Record {
     #[must_use]
     pub fn new(kind: RecordKind, key: impl Into<Arc<str>>, body: impl Into<Arc<str>>) -> Self {
         Self { kind, key: key.into(), body: body.into() }
+    }
+
+    /// Reads the body as a JSON object; `None` for a body that this build cannot read, which grants nothing. That the body
+    /// names the record's key is for the caller to compare.
+    #[must_use]
+    pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        object(self.body.as_bytes()).ok()
     }
 
     /// A record whose body is `value` as JSON.

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::id::{MAX_ID, checked};
+use super::json::object;
 use super::jws::BASE64URL;
 use super::permission::{self, PermissionSet};
 
@@ -181,7 +182,7 @@ pub struct RoleBody {
 impl RoleBody {
     /// Reads a role record's body.
     pub fn parse(body: &str) -> Result<Self, RoleError> {
-        serde_json::from_str(body).map_err(|error| RoleError::Body(error.to_string()))
+        object(body.as_bytes()).map_err(|error| RoleError::Body(error.to_string()))
     }
 
     /// Writes the body. Done once, by the control plane; from then on the bytes are carried as they are.

@@ -114,6 +114,7 @@ def outage(source):
     return stated
 
 
+KINDS = ("decision", "glass-broken", "glass-sealed", "revocation", "clock-accepted", "loss-accepted")
 _EVENT = Table(
     True,
     sequence=(u64, "required"),
@@ -121,7 +122,7 @@ _EVENT = Table(
     id=(text, "required"),
     time=(time, "required"),
     node=(identifier, "required"),
-    kind=(one_of("decision", "glass-broken", "glass-sealed", "revocation"), "required"),
+    kind=(one_of(*KINDS), "required"),
     decision=(one_of("allow", "deny"), "optional"),
     reason=(text, "optional"),
     token=(identifier, "optional"),

@@ -3,6 +3,7 @@
 use halligan::dataplane::decide::{Now, RequestFacts, Target, decide_introspected};
 use halligan::dataplane::introspection::Introspection;
 use halligan::dataplane::peers::{PeerRefusal, authenticate};
+use halligan::protocol::json::object;
 use halligan::protocol::jws::{JwsError, Typ, sign};
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::reconciliation::OutageStatement;
@@ -260,7 +261,7 @@ fn outages() {
     let mut vectors =
         Vectors::new("outages.json", "Is `statement` a statement of an outage that a control plane takes?");
     let mut case = |name: &str, statement: &str, expected: &str, why: &str| {
-        let got = match serde_json::from_str::<OutageStatement>(statement) {
+        let got = match object::<OutageStatement>(statement.as_bytes()) {
             Ok(stated) if stated.ended_at < stated.began_at => "refused",
             Ok(stated) if !halligan::protocol::id::is_id(&stated.id) => "refused",
             Ok(_) => "ok",
@@ -305,6 +306,12 @@ fn outages() {
         &replaced(statement, r#""no answer""#, "null"),
         "malformed",
         "a member with a default is not null",
+    );
+    case(
+        "an array of its members",
+        r#"["out_a",1,2,null,"",1,2,[]]"#,
+        "malformed",
+        "a statement is an object",
     );
     case(
         "a sequence below zero",
@@ -391,6 +398,7 @@ fn introspection() {
         "needs_control_plane",
         unreadable,
     );
+    case("an array of its members", r#"[false,null,null,null,null]"#, "needs_control_plane", unreadable);
     case("no gen", &replaced(answer, r#""gen":2,"#, ""), "needs_control_plane", unreadable);
     case(
         "an entry with dag and tag",

@@ -13,7 +13,7 @@ use super::world::World;
 use super::{Vectors, base64, replaced};
 
 fn read<T: DeserializeOwned>(record: &Record, key: impl Fn(&T) -> String) -> Option<T> {
-    serde_json::from_str(&record.body).ok().filter(|body| key(body) == *record.key)
+    record.read().filter(|body| key(body) == *record.key)
 }
 
 /// How this implementation reads a record.
@@ -39,7 +39,7 @@ fn answer(record: &Record) -> &'static str {
             }
             None => false,
         },
-        RecordKind::StandardTokens => serde_json::from_str::<StandardTokensRecord>(&record.body).is_ok(),
+        RecordKind::StandardTokens => record.read::<StandardTokensRecord>().is_some(),
     };
     if readable { "ok" } else { "unreadable" }
 }
@@ -268,6 +268,32 @@ fn records() {
         replaced(&node, &format!(r#","key":{jwk}"#), ""),
         "unreadable",
         "a required member is missing",
+    );
+
+    let array = "a body is an object, not an array of its members";
+    case(
+        "an array in place of a token",
+        tokens,
+        "tok_a",
+        format!(r#"["tok_a","dep_a",1,{claim},[],1,2,[],null,null]"#),
+        "unreadable",
+        array,
+    );
+    case(
+        "an array in place of a role",
+        roles,
+        "X@2",
+        r#"["X",2,"DEPLOYMENT",[]]"#.into(),
+        "unreadable",
+        array,
+    );
+    case(
+        "an array in place of a deployment",
+        deployments,
+        "dep_a",
+        r#"["dep_a","w","",[],"airflow-v2","always"]"#.into(),
+        "unreadable",
+        array,
     );
 
     let standard = RecordKind::StandardTokens;

@@ -125,7 +125,10 @@ pub(super) async fn feed(
             return Ok((start, answer));
         }
         control.wait_for_change(&id, held, query.wait).await?;
-        Ok::<_, Error>((0, off_reactor(&control, move |c| c.feed_for(&id, held, query.nonce.as_deref())).await?))
+        Ok::<_, Error>((
+            0,
+            off_reactor(&control, move |c| c.feed_for(&id, held, query.nonce.as_deref())).await?,
+        ))
     };
     match result.await {
         Ok((start, answer)) => bundle(start, answer),

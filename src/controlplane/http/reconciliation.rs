@@ -15,6 +15,7 @@ use crate::controlplane::authorization::Actor;
 use crate::controlplane::error::Error;
 use crate::controlplane::outages::Outage;
 use crate::protocol::event::split_lines;
+use crate::protocol::json::object;
 use crate::protocol::outage::Report;
 use crate::protocol::reconciliation::{MAX_BYTES, MAX_LINES, OutageStatement, Position, RevocationAnswer};
 
@@ -98,7 +99,7 @@ pub(super) async fn revocations(
 #[utoipa::path(post, path = "/v1/data-planes/{id}/outages", request_body = OutageStatement, responses((status = 200)))]
 pub(super) async fn outage(State(control): Control, Path(id): Path<String>, request: Request) -> Response {
     taken(&control, id, request, |c, plane, sent| {
-        let statement: OutageStatement = serde_json::from_str(&sent.body)
+        let statement: OutageStatement = object(sent.body.as_bytes())
             .map_err(|error| Error::invalid("body", format!("is no statement of an outage: {error}")))?;
         c.take_outage(plane, &sent.node, statement)
     })

@@ -55,7 +55,13 @@ pub(super) async fn accept(
     let draft = Draft {
         operator: Some(&operator),
         because: Some(&reason),
-        ..Draft::new(EventKind::ClockAccepted, &id, wall, &administration.identity.node_id, live.connectivity())
+        ..Draft::new(
+            EventKind::ClockAccepted,
+            &id,
+            wall,
+            &administration.identity.node_id,
+            live.connectivity(),
+        )
     };
     if administration.audit.record_durably(&draft).await.is_err() {
         let detail = "the audit log can't take the event; the clock was not accepted";

@@ -115,9 +115,12 @@ impl Decision {
     /// What more there is to say of a denial than its reason does: of a replica that is too old, the setting that limits it.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
-        let Freshness { age, limit, setting } = self.freshness.filter(|_| self.reason == Reason::ReplicaStale)?;
+        let Freshness { age, limit, setting } =
+            self.freshness.filter(|_| self.reason == Reason::ReplicaStale)?;
         let key = setting.key(self.role.as_ref().map_or("", RoleRef::name));
-        Some(format!("the replica was signed {age} s ago; {key} allows {limit} s in this host's configuration"))
+        Some(format!(
+            "the replica was signed {age} s ago; {key} allows {limit} s in this host's configuration"
+        ))
     }
 }
 

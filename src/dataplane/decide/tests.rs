@@ -209,11 +209,13 @@ fn each_reason_has_its_own_cause() {
         (Reason::TokenRotated, |w| w.claims.generation = 1),
         (Reason::TokenRotated, |w| (w.claims.generation, w.record.generation) = (0, 0)),
         (Reason::TokenRotated, |w| {
-            w.takeaways = vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 3, revoked: false, expired: 0 }];
+            w.takeaways =
+                vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 3, revoked: false, expired: 0 }];
         }),
         (Reason::TokenRevoked, |w| w.record.revoked_at = Some(T0)),
         (Reason::TokenRevoked, |w| {
-            w.takeaways = vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 1, revoked: true, expired: 0 }];
+            w.takeaways =
+                vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 1, revoked: true, expired: 0 }];
         }),
         (Reason::TokenExpired, |w| w.now.wall = T0.plus(86_400)),
         (Reason::TokenExpired, |w| w.claims.exp = Some(T0.plus(1))),

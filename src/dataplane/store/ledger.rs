@@ -26,8 +26,8 @@ impl Entries {
     pub(super) fn enter(&mut self, ledger: &Transaction<'_>, record: &Record) -> Result<(), StoreError> {
         let token = match record.kind {
             // What can't be read grants nothing.
-            RecordKind::Token => match serde_json::from_str::<TokenRecord>(&record.body) {
-                Ok(token) if token.id.as_str() == &*record.key => Some(token),
+            RecordKind::Token => match record.read::<TokenRecord>() {
+                Some(token) if token.id.as_str() == &*record.key => Some(token),
                 _ => return Ok(()),
             },
             RecordKind::Role => None,
