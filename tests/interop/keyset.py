@@ -124,6 +124,7 @@ _HEAD = Table(
     iat=(time, "required"),
     exp=(time, "required"),
     keyset=(version, "required"),
+    nonce=(text, "optional"),
 )
 
 

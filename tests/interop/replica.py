@@ -293,7 +293,9 @@ class Node:
             if head["version"] == held["version"]:
                 if (head["digest"], head["count"]) != (held["digest"], held["count"]):
                     raise Refused("fork")
-                if head["iat"] <= held["iat"]:
+                # A head from a feed that agrees with the clock replaces one that was signed ahead of it.
+                ahead = source == "feed" and held["iat"] > now and abs(head["iat"] - now) <= self.SKEW
+                if head["iat"] == held["iat"] or (head["iat"] < held["iat"] and not ahead):
                     for _ in bundle.changes():
                         pass
                     return

@@ -111,8 +111,9 @@ def run_bundle(members, case):
     try:
         node.take(base64url(case["bundle"]), case["from"], case["now"])
     finally:
-        if node.version != case["version_after"]:
-            raise AssertionError(f"it holds version {node.version} after it")
+        after = (node.version, node.head and node.head["iat"])
+        if after != (case["version_after"], case["signed_after"]):
+            raise AssertionError(f"it holds version {after[0]}, signed at {after[1]}, after it")
 
 
 @file("proofs.json")

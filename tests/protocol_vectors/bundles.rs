@@ -91,8 +91,8 @@ fn answer(taken: Result<(), StoreError>) -> &'static str {
     }
 }
 
-/// Takes `held` and then `bundle`; what came of the second, and the version held after it.
-fn take(held: Option<&[u8]>, bundle: &[u8], from: Origin, now: Time) -> (&'static str, u64) {
+/// Takes `held` and then `bundle`; what came of the second, and the version held after it and when it was signed.
+fn take(held: Option<&[u8]>, bundle: &[u8], from: Origin, now: Time) -> (&'static str, u64, Option<i64>) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("replica.db");
     let mut store = ReplicaStore::open(&path, World::data_plane(), World::new().pinned()).unwrap();
@@ -100,7 +100,8 @@ fn take(held: Option<&[u8]>, bundle: &[u8], from: Origin, now: Time) -> (&'stati
         store.apply(held, Origin::Feed, T0).unwrap();
     }
     let got = answer(store.apply(bundle, from, now).map(drop));
-    (got, store.position().unwrap().0)
+    let signed = store.load().ok().flatten().map(|replica| replica.head.head().iat.unix());
+    (got, store.position().unwrap().0, signed)
 }
 
 /// A record of token `number` with something replaced in its body.
@@ -136,10 +137,10 @@ impl Cases {
         expected: &str,
         why: &str,
     ) {
-        let (got, version) = take(held.map(|()| &*self.held), bytes, from, now);
+        let (got, version, signed) = take(held.map(|()| &*self.held), bytes, from, now);
         let source = if from == Origin::Feed { "feed" } else { "file" };
         let case = json!({
-            "bundle": base64(bytes), "empty": held.is_none(), "from": source, "now": now.unix(), "version_after": version,
+            "bundle": base64(bytes), "empty": held.is_none(), "from": source, "now": now.unix(), "version_after": version, "signed_after": signed,
         });
         self.vectors.case(name, case, got, expected, why);
     }
@@ -154,7 +155,7 @@ fn bundles() {
     let vectors = Vectors::new(
         "bundles.json",
         "What a node of `data_plane` that pins the roots `pinned` makes of `bundle` (base64url), which came from a feed or a file at \
-         `now`. It has taken `held` before, unless `empty`. After it the node holds version `version_after`.",
+         `now`. It has taken `held` before, unless `empty`. After it the node holds version `version_after`, signed at `signed_after`.",
     )
     .with("pinned", json!(roots))
     .with("threshold", json!(1))
@@ -202,6 +203,28 @@ fn bundles() {
         },
         "ok",
         "a head may be signed under an older keyset, as long as its key is in the newest",
+    );
+    let earlier = Made { keysets: vec![], ..Made::snapshot(7, &two, T0.plus(-100)) };
+    let mut before = |name: &str, from, now, why: &str| {
+        cases.from(name, &earlier.bytes(), Some(()), from, T0.plus(now), "ok", why);
+    };
+    before(
+        "a head signed earlier, from a feed that agrees with a clock behind the head held",
+        Origin::Feed,
+        -100,
+        "an iat within 300 s of the clock replaces a held one that is ahead of the clock",
+    );
+    before(
+        "a head signed earlier, in a file",
+        Origin::File,
+        -100,
+        "nothing is taken: the exception is for a feed",
+    );
+    before(
+        "a head signed earlier, when the clock is past both",
+        Origin::Feed,
+        0,
+        "nothing is taken: the head held is not ahead of the clock",
     );
     cases.next(
         "the same head again",

@@ -94,6 +94,7 @@ fn heads() {
         ),
         ("a version beyond 64 bits", r#""version":7"#, r#""version":18446744073709551616"#, claim),
         ("no version", r#""version":7,"#, "", "a required claim is missing"),
+        ("a nonce that is a number", r#""version":7"#, r#""nonce":7,"version":7"#, claim),
         ("no exp", r#""exp":1800000900,"#, "", "a required claim is missing"),
         ("iat is null", r#""iat":1800000000"#, r#""iat":null"#, "a required claim is missing"),
         ("version twice", r#""version":7"#, r#""version":7,"version":7"#, "a claim stands twice"),
