@@ -250,3 +250,49 @@ def verify(blocks, checkpoints, anchor, uploaded, key, node):
     if signed or (uploaded and uploaded[0] > last):
         raise Fault(last + 1, "it is missing")
     return found
+
+
+_UPLOADED = Table(
+    False,
+    sequence=(u64, "required"),
+    prev=(text, "required"),
+    id=(text, "required"),
+    time=(time, "required"),
+    node=(identifier, "required"),
+    kind=(text, "required"),
+    connectivity=(text, "required"),
+)
+
+
+def judge(bodies, node):
+    """Where the log of a node stands at its control plane after these bodies of lines, and its faults."""
+    arrived, last, prev, faults = set(), 0, encode(bytes(32)), []
+    genesis = prev
+    for oldest, lines in bodies:
+        for line in lines:
+            if line_hash(line) in arrived:
+                continue
+            try:
+                event = _UPLOADED.read(line)
+            except Refused:
+                event = None
+            fault, sequence = None, last + 1
+            if event is None or event["node"] != node:
+                fault = "unreadable"
+            else:
+                sequence = event["sequence"]
+                if sequence > last + 1:
+                    if oldest <= last + 1:
+                        break
+                    fault = "gap"
+                elif (sequence, event["prev"]) == (last + 1, prev):
+                    pass
+                elif (sequence, event["prev"]) == (1, genesis):
+                    fault = "restart"
+                else:
+                    fault = "fork" if event["prev"] in arrived else "broken"
+            if fault:
+                faults.append(f", {fault} at {sequence}")
+            last, prev = sequence, line_hash(line)
+            arrived.add(prev)
+    return f"at {last}{''.join(faults)}"

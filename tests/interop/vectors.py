@@ -146,6 +146,11 @@ def run_log(members, case):
         return f"fault at {fault.sequence}"
 
 
+@file("uploads.json")
+def run_upload(_, case):
+    return log.judge([(body["oldest"], body["lines"]) for body in case["bodies"]], "nod_a")
+
+
 def run(directory):
     """Runs all files; gives the number of cases, and what differs."""
     count, differ = 0, []

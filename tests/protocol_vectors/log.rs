@@ -7,6 +7,7 @@ use halligan::protocol::event::{Checkpoint, Connectivity, Draft, EventKind, GENE
 use halligan::protocol::id::{NodeId, TokenId};
 use halligan::protocol::jws::{Typ, sign};
 use halligan::protocol::key::SigningKey;
+use halligan::protocol::time::Time;
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 
@@ -21,14 +22,14 @@ fn node() -> NodeId {
     "nod_a".parse().unwrap()
 }
 
-/// So many events, chained.
-fn lines(count: u64) -> Vec<String> {
+/// So many events after `start`, chained.
+pub fn lines(count: u64, start: Time) -> Vec<String> {
     let (node, token): (NodeId, TokenId) = (node(), "tok_a".parse().unwrap());
     let mut prev = GENESIS.to_owned();
     let mut lines = Vec::new();
     for number in 1..=count {
         let id = format!("evt_1800000000-{number}");
-        let at = T0.plus(i64::try_from(number).unwrap());
+        let at = start.plus(i64::try_from(number).unwrap());
         let draft = Draft {
             decision: Some("deny"),
             reason: Some("path_invalid"),
@@ -129,7 +130,7 @@ impl Log {
 
 #[test]
 fn logs() {
-    let lines = lines(6);
+    let lines = lines(6, T0);
     let good = Log::new(&lines);
     let mut vectors = Vectors::new(
         "logs.json",

@@ -15,6 +15,7 @@ mod log;
 mod nodes;
 mod records;
 mod tokens;
+mod uploads;
 #[path = "../world/mod.rs"]
 mod world;
 
