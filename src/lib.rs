@@ -19,4 +19,6 @@ pub mod logging;
 mod manual;
 pub mod protocol;
 #[cfg(any(feature = "daemon", feature = "control"))]
+pub mod state_directory;
+#[cfg(any(feature = "daemon", feature = "control"))]
 pub mod systemd;

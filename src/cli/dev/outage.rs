@@ -1,7 +1,7 @@
 //! `halligan dev outage on|off`: cuts the control plane of a running `halligan dev`, and brings it back.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::cli::output::Output;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::http::Edge;
 use crate::controlplane::server::Server;
-use crate::dataplane::admin::own_uid;
 use crate::dataplane::identity::write_private;
+use crate::state_directory::own_uid;
 
 /// Whether there is an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -94,8 +94,10 @@ impl Socket {
 
 pub(super) fn listen(state: &Path, mut switch: Switch) -> Result<Socket, Failure> {
     let path = state.join("dev.sock");
-    // Left behind by one that was killed.
-    let _ = std::fs::remove_file(&path);
+    // Left behind by one that was killed. Anything else stays, and is told of when the socket can't be made.
+    if std::fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket()) {
+        let _ = std::fs::remove_file(&path);
+    }
     let broken = |source| Failure::File { path: path.clone(), source };
     let listener = UnixListener::bind(&path).map_err(broken)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(broken)?;

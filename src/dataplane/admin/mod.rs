@@ -10,7 +10,7 @@ mod replica;
 mod revocation;
 mod status;
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,6 +38,7 @@ use super::reload::Reload;
 use super::replication::Replication;
 use super::revocation::Revocations;
 use crate::protocol::key::PublicKey;
+use crate::state_directory::own_uid;
 
 /// The largest bundle that is taken in through the socket, in bytes.
 const MAX_BUNDLE: usize = 256 << 20;
@@ -95,7 +96,8 @@ impl Allowed {
     }
 }
 
-/// Makes the socket at `path`. One left behind by a daemon that is gone is replaced; one that answers is not.
+/// Makes the socket at `path`. One left behind by a daemon that is gone is replaced; one that answers is not, and neither is
+/// anything that is no socket: somebody keeps something there.
 pub async fn listen(path: &Path) -> std::io::Result<UnixListener> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
@@ -103,19 +105,20 @@ pub async fn listen(path: &Path) -> std::io::Result<UnixListener> {
     if tokio::net::UnixStream::connect(path).await.is_ok() {
         return Err(std::io::Error::new(std::io::ErrorKind::AddrInUse, "another daemon answers there"));
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            let what = "something else than a socket stands there; move it away, or name another path in \
+                        listen.admin_socket";
+            return Err(std::io::Error::new(std::io::ErrorKind::AlreadyExists, what));
+        }
+        Ok(_) => std::fs::remove_file(path)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     let listener = UnixListener::bind(path)?;
     // Whoever is in the socket's group may ask; whether they are answered, their user id decides.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     Ok(listener)
-}
-
-/// The user this process runs as.
-pub fn own_uid() -> std::io::Result<u32> {
-    Ok(std::fs::metadata("/proc/self")?.uid())
 }
 
 /// The user at the other end of a connection, as the kernel tells (`SO_PEERCRED`).

@@ -1,0 +1,207 @@
+//! The state directory of a program: private to its user, and held by one process at a time.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// The file whose lock stands for the whole directory. It says which process holds it.
+const LOCK: &str = "lock";
+/// Permission bits that let the group or others write.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// Why a state directory can't be used.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// It can't be made, or its lock file can't be written.
+    #[error("the state directory {path} can't be used: {source}")]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The group or others may write to it.
+    #[error(
+        "the state directory {path} can be written by others than its owner (mode {mode:04o}); run chmod 700 {path}"
+    )]
+    Writable {
+        /// The directory.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It belongs to another user, who may write to it.
+    #[error(
+        "the state directory {path} belongs to user id {owner}, and this program runs as user id {own}; run it as the \
+         owner, or give it a directory of its own"
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// This process's user.
+        own: u32,
+    },
+    /// Another process works on it.
+    #[error(
+        "the state directory {path} is in use by process {holder}; stop that one first, or give this one its own"
+    )]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// The process, as it wrote itself down.
+        holder: String,
+    },
+}
+
+/// A state directory that this process alone works on. The kernel gives the lock back when the process ends, however it ends.
+#[derive(Debug)]
+pub struct HeldDirectory {
+    _lock: File,
+}
+
+/// Makes the state directory with mode 0700, or refuses one that another user may write: whoever can replace a database
+/// there decides what this program believes.
+pub fn prepare(path: &Path) -> Result<(), StateError> {
+    let unusable = |source| StateError::Unusable { path: path.into(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+    let (directory, own) = (std::fs::metadata(path).map_err(unusable)?, own_uid().map_err(unusable)?);
+    let mode = directory.permissions().mode() & 0o7777;
+    if mode & OTHERS_WRITE != 0 {
+        return Err(StateError::Writable { path: path.into(), mode });
+    }
+    let owner = directory.uid();
+    if owner != own && owner != 0 {
+        return Err(StateError::Foreign { path: path.into(), owner, own });
+    }
+    Ok(())
+}
+
+/// Prepares the state directory and locks it for the life of this process.
+pub fn hold(path: &Path) -> Result<HeldDirectory, StateError> {
+    prepare(path)?;
+    let unusable = |source| StateError::Unusable { path: path.into(), source };
+    let file = path.join(LOCK);
+    let mut options = OpenOptions::new();
+    let mut lock = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(file)
+        .map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // A holder that has not yet written itself down is unknown, and holds it all the same.
+            let _ = lock.read_to_string(&mut holder);
+            let holder = holder.trim();
+            let holder = if holder.is_empty() { "unknown" } else { holder }.to_owned();
+            return Err(StateError::Held { path: path.into(), holder });
+        }
+        Err(TryLockError::Error(source)) => return Err(unusable(source)),
+    }
+    let name = std::env::args_os().next().map(PathBuf::from);
+    let name = name.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    // A full disk leaves the file empty. The lock holds without it.
+    let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| {
+        writeln!(lock, "{} ({})", std::process::id(), name.as_deref().unwrap_or("unknown program"))
+    });
+    if let Err(error) = written {
+        tracing::warn!(%error, "the lock file of the state directory can't be written");
+    }
+    Ok(HeldDirectory { _lock: lock })
+}
+
+/// Opens the database at `path`, or makes it, so that only its owner can read it.
+pub fn open_database(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
+    make_private(path).map_err(|error| {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+        rusqlite::Error::SqliteFailure(code, Some(format!("{}: {error}", path.display())))
+    })?;
+    rusqlite::Connection::open(path)
+}
+
+/// Sees to it that only its owner can read the database at `path`, and what SQLite keeps beside it: SQLite itself makes
+/// files as the umask has it, and gives the files beside a database the permissions of the database.
+///
+/// A file that exists is not opened: closing it would release the locks that this process's own connections hold on it.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        made => return made.map(drop),
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        match std::fs::metadata(&file) {
+            Ok(found) if found.is_file() && found.permissions().mode() & 0o077 != 0 => {
+                std::fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The user this process runs as.
+pub fn own_uid() -> std::io::Result<u32> {
+    Ok(std::fs::metadata("/proc/self")?.uid())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_directory_is_held_by_one_process_at_a_time_and_the_second_is_told_by_whom() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let held = hold(&path).unwrap();
+        assert_eq!((mode(&path), mode(&path.join(LOCK))), (0o700, 0o600));
+        let refused = hold(&path).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {} (", std::process::id())), "{refused}");
+        drop(held);
+        hold(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        for (bits, good) in
+            [(0o700, true), (0o755, true), (0o750, true), (0o770, false), (0o702, false), (0o1777, false)]
+        {
+            std::fs::set_permissions(directory.path(), Permissions::from_mode(bits)).unwrap();
+            let prepared = prepare(directory.path());
+            assert_eq!(prepared.is_ok(), good, "{bits:o}: {prepared:?}");
+        }
+    }
+
+    #[test]
+    fn a_database_is_private_whatever_it_was_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, beside) = (directory.path().join("a.db"), directory.path().join("a.db-wal"));
+        make_private(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        std::fs::write(&beside, "kept").unwrap();
+        for file in [&path, &beside] {
+            std::fs::set_permissions(file, Permissions::from_mode(0o666)).unwrap();
+        }
+        make_private(&path).unwrap();
+        assert_eq!((mode(&path), mode(&beside)), (0o600, 0o600));
+        assert_eq!(std::fs::read_to_string(beside).unwrap(), "kept");
+    }
+}
