@@ -22,7 +22,8 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32)> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files(&path));
-        } else if path.is_file() {
+        } else if path.is_file() && !path.ends_with("node/lock") {
+            // The lock says who held the directory last, also when that one did not start.
             let mode = std::fs::metadata(&path).unwrap().permissions().mode();
             found.insert(path.clone(), (std::fs::read(&path).unwrap(), mode));
         }

@@ -58,6 +58,10 @@ fn on_a_small_disk(configuration: &str) -> Option<(Small, Rig, String)> {
     rig.daemon.take().unwrap().terminate();
     std::fs::remove_file(rig.path("node/audit.db")).unwrap();
     std::os::unix::fs::symlink(rig.path("small/audit.db"), rig.path("node/audit.db")).unwrap();
+    // It is no loss: another log is begun there.
+    let inventory = rig.path("node/databases.json");
+    let noted = std::fs::read_to_string(&inventory).unwrap();
+    std::fs::write(&inventory, noted.replace("\"audit.db\",", "")).unwrap();
     std::fs::write(rig.path("halligand.toml"), rig.daemon_config() + configuration).unwrap();
     rig.start_daemon();
     Some((small, rig, token))

@@ -133,39 +133,160 @@ fn what_another_node_signed_counts_and_nothing_else_does() {
     }
 }
 
+fn database(directory: &Path) -> rusqlite::Connection {
+    rusqlite::Connection::open(directory.join("revocations.db")).unwrap()
+}
+
 #[test]
-fn a_revocation_is_proved_anew_at_every_start() {
+fn a_revocation_that_was_proved_once_is_never_judged_again() {
     let directory = tempfile::tempdir().unwrap();
     let nodes = [record("nod_b", 52, None)];
     let revocations = open(directory.path(), &live(&nodes));
     revocations.revoke(order(0), T0).unwrap();
     revocations.take([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
     drop(revocations);
-    let again = live(&nodes);
-    let revocations = open(directory.path(), &again);
-    assert_eq!((reason(&again, 0), reason(&again, 1)), (Reason::TokenRevoked, Reason::TokenRevoked));
-    assert_eq!(revocations.list().unwrap().len(), 2);
-    drop(revocations);
-    // What someone wrote onto the disk is not believed.
-    let connection = rusqlite::Connection::open(directory.path().join("revocations.db")).unwrap();
-    let forged = signed("nod_b", 59, 1, T0);
-    connection.execute("UPDATE revocation SET text = ?1 WHERE node = 'nod_b'", [forged]).unwrap();
-    let again = live(&nodes);
-    let revocations = open(directory.path(), &again);
-    assert_eq!((reason(&again, 0), reason(&again, 1)), (Reason::TokenRevoked, Reason::Ok));
-    assert_eq!(revocations.list().unwrap().len(), 1);
+    // The node that signed is named by the replica, is retired, is not named, has another key, or there is no replica. An
+    // older build kept no key, which changes nothing.
+    let replicas = [
+        Some(vec![record("nod_b", 52, None)]),
+        Some(vec![record("nod_b", 52, Some(T0.plus(-10)))]),
+        Some(vec![]),
+        Some(vec![record("nod_b", 57, None)]),
+        None,
+    ];
+    for (number, nodes) in replicas.iter().chain(&replicas[..3]).enumerate() {
+        if number == replicas.len() {
+            database(directory.path()).execute("UPDATE revocation SET key = NULL", []).unwrap();
+        }
+        let live = nodes
+            .as_ref()
+            .map_or_else(|| Arc::new(Live::new(Snapshot::absent(), T0, T0)), |nodes| live(nodes));
+        let revocations = open(directory.path(), &live);
+        assert!(live.damage().is_empty(), "{number}: {:?}", live.damage());
+        if nodes.is_none() {
+            live.replace(|previous| Snapshot::build(replica(&[]), Staleness::default(), Some(previous)));
+        }
+        assert_eq!(
+            (reason(&live, 0), reason(&live, 1)),
+            (Reason::TokenRevoked, Reason::TokenRevoked),
+            "{number}"
+        );
+        assert_eq!(revocations.list().unwrap().len(), 2);
+    }
 }
 
 #[test]
-fn what_was_revoked_is_in_force_with_the_replica_that_can_prove_it() {
+fn what_nobody_else_can_prove_any_more_is_signed_anew_by_a_node_that_holds_it() {
     let directory = tempfile::tempdir().unwrap();
-    let nodes = [record("nod_b", 52, None)];
-    open(directory.path(), &live(&nodes)).take([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
-    // The replica was lost: nothing is known of the node that signed. Then it comes back.
-    let bare = Arc::new(Live::new(Snapshot::absent(), T0, T0));
-    let _revocations = open(directory.path(), &bare);
-    bare.replace(|previous| Snapshot::build(replica(&nodes), Staleness::default(), Some(previous)));
-    assert_eq!((reason(&bare, 0), reason(&bare, 1)), (Reason::Ok, Reason::TokenRevoked));
+    let nodes = [record("nod_a", 51, None), record("nod_b", 52, None)];
+    let revocations = open(directory.path(), &live(&nodes));
+    revocations.take([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
+    revocations.vouch(T0).unwrap();
+    assert_eq!(revocations.after(0, 10).unwrap().len(), 1, "the replica names who signed");
+    drop(revocations);
+    // The control plane was restored from a backup made before nod_b enrolled.
+    let forgetful = live(&[record("nod_a", 51, None), record("nod_c", 53, None)]);
+    let revocations = open(directory.path(), &forgetful);
+    for _ in 0..2 {
+        revocations.vouch(T0).unwrap();
+        assert_eq!(revocations.unanswered(0, 10).unwrap().len(), 2);
+    }
+    // Another node, which never knew nod_b, believes it.
+    let (elsewhere, other) =
+        (tempfile::tempdir().unwrap(), live(&[record("nod_a", 51, None), record("nod_c", 53, None)]));
+    let path = elsewhere.path().join("revocations.db");
+    let theirs = Revocations::open(&path, Arc::clone(&other), prover("nod_c", 53)).unwrap();
+    let told = revocations.after(0, 10).unwrap();
+    let taken = theirs.take(told.iter().map(|held| held.text.as_str()), T0).unwrap();
+    assert_eq!((taken.new, taken.refused), (1, 1));
+    assert_eq!(reason(&other, 1), Reason::TokenRevoked);
+}
+
+/// The rows of a database in which a node's own revocation of token 0 and another's of token 1 stand, `change`d.
+fn changed(change: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let revocations = open(directory.path(), &live(&[record("nod_b", 52, None)]));
+    revocations.revoke(order(0), T0).unwrap();
+    revocations.take([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
+    drop(revocations);
+    database(directory.path()).execute_batch(change).unwrap();
+    directory
+}
+
+#[test]
+fn a_damaged_row_is_in_force_alarmed_and_told_to_nobody() {
+    let forged = signed("nod_b", 59, 1, T0);
+    for change in [
+        "UPDATE revocation SET text = substr(text, 1, 60) || number",
+        "UPDATE revocation SET text = '' WHERE number = 2",
+        "UPDATE revocation SET text = number || 'A' || substr(text, 3)",
+        "UPDATE revocation SET text = CAST(x'fffe' AS TEXT) || number",
+        &format!("UPDATE revocation SET text = '{forged}' WHERE node = 'nod_b'"),
+        "UPDATE revocation SET key = 'x'",
+        "UPDATE revocation SET token = 'tok_other' || number",
+        "UPDATE revocation SET token = '/'|| number",
+        "UPDATE revocation SET node = '' WHERE node = 'nod_b'",
+        "UPDATE revocation SET taken_at = -1, text = 'x' || number",
+    ] {
+        let directory = changed(change);
+        let live = live(&[record("nod_b", 52, None)]);
+        let revocations = open(directory.path(), &live);
+        let reasons = (reason(&live, 0), reason(&live, 1));
+        assert_eq!(reasons, (Reason::TokenRevoked, Reason::TokenRevoked), "{change}");
+        revocations.alarm(T0);
+        let damage = live.damage();
+        assert!(
+            !damage.is_empty() && live.alarms.count(AlarmKind::Damaged) == damage.len() as u64,
+            "{change}"
+        );
+        assert_eq!(revocations.after(0, 10).unwrap().len(), 2 - damage.len(), "{change}");
+        // An operator who signs them anew mends it, for good.
+        for token in 0..2 {
+            revocations.revoke(order(token), T0).unwrap();
+        }
+        assert!(live.damage().is_empty(), "{change}: {:?}", live.damage());
+        drop(revocations);
+        let again = self::live(&[]);
+        let revocations = open(directory.path(), &again);
+        assert!(again.damage().is_empty(), "{change}: {:?}", again.damage());
+        assert_eq!((reason(&again, 0), reason(&again, 1)), (Reason::TokenRevoked, Reason::TokenRevoked));
+        assert!(revocations.after(0, 10).unwrap().len() >= 2, "{change}");
+    }
+}
+
+#[test]
+fn what_is_lost_of_them_stops_the_start() {
+    for (change, what) in [
+        ("DELETE FROM revocation WHERE node = 'nod_b'", "holds 1 revoked tokens, and this host had 2"),
+        ("DELETE FROM revocation", "holds 0 revoked tokens, and this host had 2"),
+        ("UPDATE revocation SET token = 'tok_x', text = 'x' WHERE node = 'nod_b'", "holds 2 revoked tokens"),
+        (
+            "UPDATE revocation SET token = '/', text = 'x' WHERE node = 'nod_b'",
+            "row 2 of the revocations' database",
+        ),
+        ("DROP TABLE revocation", "no such table"),
+        ("DELETE FROM sqlite_sequence; DELETE FROM log; DELETE FROM revocation; VACUUM", "this host had 2"),
+    ] {
+        let directory = changed(change);
+        let path = directory.path().join("revocations.db");
+        let live = live(&[record("nod_b", 52, None)]);
+        let refused = Revocations::open(&path, Arc::clone(&live), prover("nod_a", 51)).err();
+        let refused = refused.unwrap_or_else(|| panic!("{change}")).to_string();
+        assert!(refused.contains(what), "{change}: {refused}");
+    }
+    for (content, what) in
+        [(None, "is missing"), (Some(&b""[..]), "is empty"), (Some(b"garbage, and more of it"), "")]
+    {
+        let directory = changed("");
+        let path = directory.path().join("revocations.db");
+        for suffix in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(directory.path().join(format!("revocations.db{suffix}")));
+        }
+        std::fs::remove_file(&path).unwrap();
+        content.map(|content| std::fs::write(&path, content).unwrap());
+        let refused = Revocations::open(&path, live(&[]), prover("nod_a", 51)).err().unwrap().to_string();
+        assert!(refused.contains(what), "{refused}");
+    }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! `halligan-control`: arguments in, exit code out.
 
 use std::net::TcpListener;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use halligan::controlplane::server::Server;
 use halligan::controlplane::signing::{Signing, SigningError};
 use halligan::controlplane::store::Store;
 use halligan::controlplane::webhook::{Sender, Webhook, WebhookError};
+use halligan::state_directory::{self, StateError};
 use halligan::systemd::{self, NotifyState};
 use halligan::{exit, logging};
 use rand_core::UnwrapErr;
@@ -90,14 +90,19 @@ enum Failure {
     Webhook(#[from] WebhookError),
     #[error("the database {path} can't be used: {source}")]
     Store { path: PathBuf, source: CallError },
-    #[error("the state directory {path} can't be made: {source}")]
-    State { path: PathBuf, source: std::io::Error },
     #[error("{what} can't be used: {source}")]
     Listen { what: String, source: std::io::Error },
     #[error("{0}")]
     Call(#[from] CallError),
     #[error("{0} holds a control plane already; nothing was changed")]
     Initialized(PathBuf),
+    #[error(transparent)]
+    Directory(#[from] StateError),
+    #[error(
+        "the database {path} {what}, though there are keys beside it; put it back from a backup and run halligan-control \
+         recover, or, for a control plane that knows of nothing, halligan-control init"
+    )]
+    Lost { path: PathBuf, what: &'static str },
 }
 
 impl Failure {
@@ -106,7 +111,9 @@ impl Failure {
             Self::Issuer(IssuerError::Store(_)) => exit::IOERR,
             Self::Config(_) | Self::Signing(_) | Self::Issuer(_) | Self::Webhook(_) => exit::CONFIG,
             Self::Store { .. } => exit::IOERR,
-            Self::State { .. } => exit::CANTCREAT,
+            Self::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
+            Self::Directory(_) => exit::CONFIG,
+            Self::Lost { .. } => exit::IOERR,
             Self::Listen { .. } => exit::UNAVAILABLE,
             Self::Call(_) => exit::DATAERR,
             Self::Initialized(_) => exit::USAGE,
@@ -132,13 +139,13 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Init { organization, owner_email, json } => init(&config, &organization, &owner_email, json),
         Command::Serve { accept_new_issuer } => serve(&config, accept_new_issuer),
         Command::UserToken { email } => {
-            let control = open(&config)?;
+            let control = open_initialized(&config)?;
             control.claim_issuer(false)?;
             println!("{}", &*control.renew_user_token(&email)?);
             Ok(())
         }
         Command::Recover { above, data_plane } => {
-            let raised = open(&config)?.recover(above, data_plane.as_deref())?;
+            let raised = open_initialized(&config)?.recover(above, data_plane.as_deref())?;
             for plane in &raised {
                 let passed = if plane.from > above {
                     format!("; it had passed {above} already")
@@ -178,6 +185,25 @@ fn open(config: &Config) -> Result<ControlPlane, Failure> {
     Ok(ControlPlane::new(store, signing, config.issuer.clone(), Arc::new(wall), rng))
 }
 
+/// Opens the control plane that `init` made. Keys without its database are a loss, not a first start: an empty control plane
+/// would know no user, and publish to every node that there is nothing.
+fn open_initialized(config: &Config) -> Result<ControlPlane, Failure> {
+    // Keys that can't be used are told of first.
+    Signing::load(&config.state_dir)?;
+    let path = config.database();
+    let lost = |what| Failure::Lost { path: path.clone(), what };
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(lost("is missing")),
+        Ok(found) if found.len() == 0 => return Err(lost("is empty")),
+        _ => {}
+    }
+    state_directory::prepare(&config.state_dir)?;
+    let control = open(config)?;
+    let bootstrapped =
+        control.bootstrapped().map_err(|source| Failure::Store { path: path.clone(), source })?;
+    if bootstrapped { Ok(control) } else { Err(lost("holds no organization")) }
+}
+
 fn webhook(config: &Config) -> Result<Option<Webhook>, WebhookError> {
     config.webhook.as_ref().map(Webhook::load).transpose()
 }
@@ -187,8 +213,7 @@ fn init(config: &Config, organization: &str, owner_email: &str, json: bool) -> R
     if config.database().exists() && open(config)?.bootstrapped()? {
         return Err(Failure::Initialized(directory.clone()));
     }
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(|source| Failure::State { path: directory.clone(), source })?;
+    state_directory::prepare(directory)?;
     if !directory.join("keysets.ndjson").exists() {
         Signing::create_for(directory, Some(&config.issuer), wall(), &mut UnwrapErr(SysRng))?;
     }
@@ -222,7 +247,7 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
         move |source| Failure::Listen { what, source }
     };
     let webhook = webhook(config)?;
-    let control = open(config)?;
+    let control = open_initialized(config)?;
     control.claim_issuer(accept_new_issuer)?;
     let control = Arc::new(if webhook.is_some() { control.announcing() } else { control });
     let listener = TcpListener::bind(config.listen).map_err(failed(&config.listen.to_string()))?;

@@ -9,7 +9,7 @@ use getrandom::SysRng;
 use halligan::clock::wall;
 use halligan::dataplane::admin::{AskError, ask_for_reload};
 use halligan::dataplane::config::Config;
-use halligan::dataplane::daemon::{Daemon, StartError};
+use halligan::dataplane::daemon::{Daemon, LossError, StartError, accept_loss};
 use halligan::dataplane::gateway;
 use halligan::dataplane::identity::{
     Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key,
@@ -18,6 +18,7 @@ use halligan::dataplane::new_identity::{NewIdentityError, set_identity_aside};
 use halligan::dataplane::reload::Outcome;
 use halligan::dataplane::traces;
 use halligan::protocol::key::SigningKey;
+use halligan::state_directory::{self, StateError};
 use halligan::systemd::{self, NotifyState, Sockets};
 use halligan::{exit, logging};
 use rand_core::UnwrapErr;
@@ -54,6 +55,15 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Accept that the revocations of this host are lost, so that the daemon starts again; it is recorded. First try to put the
+    /// file back from a backup: what is lost lets in who had been locked out.
+    AcceptLoss {
+        /// The database: revocations.db.
+        database: String,
+        /// Why: one line for whoever reads the log later.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -89,9 +99,10 @@ fn main() -> ExitCode {
         };
     }
     if let Some(Command::PublicKey) = arguments.command {
-        let made = std::fs::create_dir_all(&config.state_dir)
-            .map_err(|source| IdentityError::File { path: config.state_dir.clone(), source });
-        return match made.and_then(|()| node_key(&config)) {
+        if let Err(error) = state_directory::prepare(&config.state_dir) {
+            return exit::fail("halligand", exit::CONFIG, &error);
+        }
+        return match node_key(&config) {
             Ok(key) => {
                 print!("{}", key.public().to_pem());
                 ExitCode::SUCCESS
@@ -138,6 +149,16 @@ fn main() -> ExitCode {
             }
         };
     }
+    if let Some(Command::AcceptLoss { database, reason }) = arguments.command {
+        return match accept_loss(&config.state_dir, &database, &reason, wall()) {
+            Ok(()) => {
+                println!("the next start goes on without what is lost of {database}, and records that");
+                ExitCode::SUCCESS
+            }
+            Err(error @ LossError::File { .. }) => exit::fail("halligand", exit::IOERR, &error),
+            Err(error) => exit::fail("halligand", exit::DATAERR, &error),
+        };
+    }
     // Before a thread is started: this changes the environment.
     let sockets = match Sockets::inherit() {
         Ok(sockets) => sockets,
@@ -162,10 +183,14 @@ fn main() -> ExitCode {
                 | StartError::Nowhere => exit::CONFIG,
                 StartError::Enrol(_) | StartError::Listen { .. } | StartError::Peers(_) => exit::UNAVAILABLE,
                 StartError::Answer(_) => exit::DATAERR,
+                StartError::Directory(StateError::Held { .. }) => exit::TEMPFAIL,
+                StartError::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
+                StartError::Directory(_) => exit::CONFIG,
                 StartError::State { .. }
                 | StartError::Store(_)
                 | StartError::Audit(_)
                 | StartError::Recovery(_)
+                | StartError::Loss(_)
                 | StartError::Glass(_) => exit::IOERR,
             };
             exit::fail("halligand", code, &error)

@@ -26,7 +26,7 @@ pub(super) enum Verb {
         #[arg(long, short)]
         follow: bool,
     },
-    /// Verify the whole log: order, chain, and the node's signed checkpoints.
+    /// Verify the whole log: order, chain, and the node's signed checkpoints; tell of what else on this host is damaged.
     Verify,
 }
 
@@ -68,9 +68,15 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<u8, F
                     ("last hash", "last"),
                 ],
             );
-            let Some(fault) = report["fault"].as_object() else { return Ok(0) };
-            let what = fault["what"].as_str().unwrap_or_default();
-            output.say(&format!("FAULT at event {}: {what}", fault["sequence"]));
+            let damage = report["damage"].as_array().into_iter().flatten();
+            let damage: Vec<_> = damage.filter_map(Value::as_str).collect();
+            damage.iter().for_each(|damage| output.say(&format!("DAMAGED {damage}")));
+            if let Some(fault) = report["fault"].as_object() {
+                let what = fault["what"].as_str().unwrap_or_default();
+                output.say(&format!("FAULT at event {}: {what}", fault["sequence"]));
+            } else if damage.is_empty() {
+                return Ok(0);
+            }
             Ok(exit::DATAERR)
         }
     }

@@ -1,5 +1,6 @@
 //! What the faces read while the sync writes: the snapshot in force, and how the node stands with its control plane.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -65,6 +66,7 @@ pub struct Live {
     persisted: Mutex<Option<Persisted>>,
     /// Whether the node is still one of its data plane, and the only host of its identity.
     pub membership: Membership,
+    damage: Mutex<BTreeMap<&'static str, Vec<String>>>,
     /// What must not happen, and did.
     pub alarms: Alarms,
 }
@@ -94,6 +96,7 @@ impl Live {
             online: AtomicU8::new(Connectivity::Connecting as u8),
             persisted: Mutex::default(),
             membership: Membership::default(),
+            damage: Mutex::default(),
             alarms: Alarms::default(),
         }
     }
@@ -198,6 +201,18 @@ impl Live {
     #[must_use]
     pub fn on_disk(&self) -> Option<Persisted> {
         *self.persisted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what is damaged now in what `holder` keeps, each in a sentence.
+    pub fn note_damage(&self, holder: &'static str, damage: Vec<String>) {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).insert(holder, damage);
+    }
+
+    /// What is damaged in what this host keeps, though it decides by it as far as it can be read.
+    #[must_use]
+    pub fn damage(&self) -> Vec<String> {
+        let damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        damage.values().flatten().cloned().collect()
     }
 
     /// Whether the control plane can be reached, without waiting for whoever finds out.

@@ -18,6 +18,7 @@ pub mod glass;
 pub mod http;
 pub mod identity;
 pub mod introspection;
+pub mod inventory;
 pub mod listening;
 pub mod live;
 pub mod membership;

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::audit::{AuditError, extent};
 use super::config::Config;
+use super::inventory::Inventory;
 use crate::protocol::time::Time;
 
 /// What is one node's alone. The log and the outages go with the identity: a log names its node in every line.
@@ -93,6 +94,11 @@ pub fn set_identity_aside(config: &Config, force: bool, now: Time) -> Result<Set
     for name in &present {
         let path = state.join(name);
         std::fs::rename(&path, directory.join(name)).map_err(|source| moved(&path, source))?;
+    }
+    // They were not lost: the next start begins them without an alarm.
+    let inventory = Inventory::new(state);
+    for name in present.iter().filter(|name| name.ends_with(".db")) {
+        inventory.forget(name).map_err(|error| moved(&state.join(name), std::io::Error::other(error)))?;
     }
     for path in [state, &directory] {
         let synced = std::fs::File::open(path).and_then(|opened| opened.sync_all());

@@ -11,7 +11,7 @@ use super::audit::{AuditError, events, extent};
 use super::live::Live;
 use super::proof::Prover;
 use super::revocation::{LedgerError, Revocations};
-use super::schema::{self, Newer};
+use super::schema::{self, Unfit};
 use crate::protocol::event::{Connectivity, Event, EventKind};
 use crate::protocol::outage::{End, Ended, MergedRevocation, Opening, OutageState, Report, Use};
 use crate::protocol::reconciliation::{AlarmNote, MAX_LINES, OutageStatement};
@@ -34,9 +34,9 @@ pub enum OutageError {
     /// The database can't be used.
     #[error("the outages' database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
-    /// A newer build has written it.
+    /// A newer build has written it, or it is gone.
     #[error("the outages' database {0}")]
-    Newer(#[from] Newer),
+    Unfit(#[from] Unfit),
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -99,8 +99,7 @@ struct Before {
 }
 
 impl Outages {
-    /// Opens the database at `path`, or makes it. One that can't be used is no reason not to serve: it tells of the past
-    /// only, and is begun anew.
+    /// Opens the database at `path`, or makes it.
     pub fn open(
         path: &Path,
         live: Arc<Live>,
@@ -108,17 +107,10 @@ impl Outages {
         revocations: Arc<Revocations>,
         audit_path: PathBuf,
     ) -> Result<Self, OutageError> {
-        let opened = begin(path).or_else(|error| {
-            tracing::error!(%error, "the record of outages can't be read and is begun anew");
-            let mut aside = path.as_os_str().to_owned();
-            aside.push(".damaged");
-            // If it can't be moved, opening it fails again, and says so.
-            let _ = std::fs::rename(path, aside);
-            begin(path)
-        });
+        let connection = schema::open(path, &MIGRATIONS)??;
         let last = extent(&audit_path)?.last;
         let before = Mutex::new(Before { seen: last, sequence: last, ..Before::default() });
-        Ok(Self { connection: Mutex::new(opened?), live, prover, revocations, audit_path, before })
+        Ok(Self { connection: Mutex::new(connection), live, prover, revocations, audit_path, before })
     }
 
     fn before(&self) -> MutexGuard<'_, Before> {
@@ -329,10 +321,6 @@ fn use_of(line: &str) -> Option<Use> {
         path: event.path,
         client: event.client.map(|client| client.to_string()),
     })
-}
-
-fn begin(path: &Path) -> Result<Connection, OutageError> {
-    Ok(schema::open(path, &MIGRATIONS)??)
 }
 
 fn open_one(connection: &Connection) -> Result<Option<Kept>, OutageError> {

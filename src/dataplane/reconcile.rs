@@ -13,13 +13,15 @@ use thiserror::Error;
 
 use super::Clock;
 use super::audit::{AuditError, events, extent, set_uploaded};
+use super::inventory::{AUDIT, Inventory, REVOCATIONS};
 use super::live::Live;
 use super::outage::{OutageError, Outages};
 use super::proof::Prover;
 use super::revocation::{LedgerError, Revocations};
+use super::schema::Unfit;
 use super::traces::Traces;
 use super::upstream::{Upstream, UpstreamError};
-use crate::protocol::event::{Connectivity, line_hash};
+use crate::protocol::event::{Connectivity, Event, line_hash};
 use crate::protocol::reconciliation::{MAX_BYTES, MAX_LINES, OutageStatement, Position, RevocationAnswer};
 use crate::protocol::time::Time;
 
@@ -113,6 +115,7 @@ impl Round {
     pub fn next(&self, reconciler: &Reconciler, now: Time) -> Result<Option<Call>, ReconcileError> {
         let path =
             |what: &str| format!("/v1/data-planes/{}/{what}", reconciler.prover.identity.data_plane_id);
+        reconciler.revocations.vouch(now)?;
         let revocations = reconciler.revocations.unanswered(self.revocations_after, MAX_LINES / 4)?;
         if let Some(last) = revocations.last() {
             let lines = revocations.iter().flat_map(|held| [held.text.as_str(), "\n"]);
@@ -189,10 +192,21 @@ impl Reconciler {
         live: &Arc<Live>,
         clock: &Clock,
     ) -> Result<Arc<Self>, OutageError> {
-        let revocations =
-            Revocations::open(&state.join("revocations.db"), Arc::clone(live), Arc::clone(&prover))?;
+        // Without an inventory nothing but the audit log says what was revoked here.
+        let inventory = Inventory::new(state);
+        let counted = inventory.counted().map_err(|error| LedgerError::from(Unfit::from(error)))?;
+        let revocations = Revocations::open(&state.join(REVOCATIONS), Arc::clone(live), Arc::clone(&prover))?;
         let revocations = Arc::new(revocations);
-        let audit_path = state.join("audit.db");
+        let audit_path = state.join(AUDIT);
+        if !counted {
+            let told = revocations_told(&audit_path)?.into_iter().filter_map(|event| event.token);
+            let snapshot = live.snapshot();
+            if let Some(lost) = told.into_iter().find(|token| !snapshot.local().revoked.contains_key(token)) {
+                inventory.uncounted().map_err(|error| LedgerError::from(Unfit::from(error)))?;
+                return Err(LedgerError::Untold(lost).into());
+            }
+        }
+        revocations.alarm(clock());
         let outages = Outages::open(
             &state.join("outages.db"),
             Arc::clone(live),
@@ -292,5 +306,22 @@ impl Reconciler {
             }
             due = tokio::time::Instant::now() + INTERVAL;
         }
+    }
+}
+
+/// The events of the audit log at `path` that tell of a revocation on this host.
+pub(super) fn revocations_told(path: &Path) -> Result<Vec<Event>, AuditError> {
+    let (mut after, mut told) = (0, Vec::new());
+    loop {
+        let lines = match events(path, after, MAX_LINES) {
+            Ok(lines) if lines.is_empty() => return Ok(told),
+            Ok(lines) => lines,
+            // It can't witness what can't be read of it; verifying it tells of that.
+            Err(AuditError::Block(_)) => return Ok(told),
+            Err(error) => return Err(error),
+        };
+        after += i64::try_from(lines.len()).unwrap_or(i64::MAX);
+        let revoked = lines.iter().filter(|line| line.contains(r#""kind":"revocation""#));
+        told.extend(revoked.filter_map(|line| serde_json::from_str::<Event>(line).ok()));
     }
 }

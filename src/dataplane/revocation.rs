@@ -1,10 +1,13 @@
 //! Local revocations on this node: made here or passed on by another node, kept on the disk, in force at once.
 //!
-//! They are kept as the bytes that were signed, and proved anew at every start. One is in force from when it is durable; it
-//! is never taken back. The replica may not know the token, or the node that signed: then it waits on the disk, and takes
-//! effect with the replica that does ([`Snapshot::build`](super::snapshot::Snapshot::build)).
+//! A revocation is proved once, before it is written, and kept as the bytes that were signed with the key that proved them.
+//! It is in force from when it is durable, and is never taken back or judged again: neither the replica, which may not name
+//! the node that signed any more, nor a damaged row, which is in force as far as its token can be read, revives a token.
 
-use std::path::Path;
+mod kept;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -12,10 +15,13 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use kept::{Damage, Kept, written};
+
 use super::alarm::AlarmKind;
+use super::inventory::{Extent, Inventory, InventoryError, REVOCATIONS, set_aside};
 use super::live::Live;
 use super::proof::Prover;
-use super::schema::{self, Newer};
+use super::schema::{self, Unfit};
 use super::snapshot::Local;
 use crate::protocol::id::{NodeId, TokenId};
 use crate::protocol::reconciliation::{Outcome, RevocationAnswer};
@@ -31,12 +37,21 @@ use crate::protocol::time::Time;
 pub const MAX_OF_NODE: u64 = 10_000;
 
 /// What has shipped is never edited.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE log (id TEXT NOT NULL) STRICT;
 -- `answer` is what the control plane said became of it; NULL while it has not been told.
 CREATE TABLE revocation (number INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, token TEXT NOT NULL, text TEXT NOT NULL UNIQUE,
     taken_at INTEGER NOT NULL, answer TEXT, UNIQUE (node, token)) STRICT;
-"];
+",
+    "
+-- The key that proved it, as a JWK; NULL in a row of a build that did not keep it.
+ALTER TABLE revocation ADD COLUMN key TEXT;
+-- Rows that could not be read, each in whose place an operator has revoked its token anew.
+CREATE TABLE damaged (number INTEGER PRIMARY KEY, node TEXT NOT NULL, token TEXT NOT NULL, text TEXT NOT NULL, taken_at INTEGER NOT NULL,
+    replaced_at INTEGER NOT NULL) STRICT;
+",
+];
 
 /// Why a revocation could not be made or taken.
 #[derive(Debug, Error)]
@@ -44,15 +59,56 @@ pub enum LedgerError {
     /// The database can't be used.
     #[error("the revocations' database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
-    /// A newer build has written it.
-    #[error("the revocations' database {0}")]
-    Newer(#[from] Newer),
+    /// A newer build has written it, or it is gone.
+    #[error("the revocations' database {0}{way}", way = way_on(.0))]
+    Unfit(#[from] Unfit),
     /// It is not believed.
     #[error(transparent)]
     Revocation(#[from] RevocationError),
+    /// A row of which nothing can be read.
+    #[error(
+        "row {0} of the revocations' database can't be read, nor which token it revokes; put the file back from a backup, \
+         or run halligand accept-loss revocations.db --reason TEXT"
+    )]
+    Unreadable(u64),
+    /// Fewer than there were, or others.
+    #[error(
+        "the revocations' database holds {held} revoked tokens, and this host had {noted}; put the file back from a backup, \
+         or run halligand accept-loss revocations.db --reason TEXT"
+    )]
+    Lost {
+        /// How many there are.
+        held: u64,
+        /// How many there were.
+        noted: u64,
+    },
+    /// What is left of it can't be moved out of the way.
+    #[error("{path} can't be moved out of the way: {source}")]
+    Aside {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// One that the audit log tells of is not there.
+    #[error(
+        "the audit log tells that token {0} was revoked on this host, and the revocations' database does not; put the file \
+         back from a backup, or run halligand accept-loss revocations.db --reason TEXT"
+    )]
+    Untold(TokenId),
     /// Too many of one node.
     #[error("node {0} has made {MAX_OF_NODE} revocations, which is as many as are taken")]
     TooMany(NodeId),
+}
+
+/// What an operator can do about a database that is gone.
+fn way_on(unfit: &Unfit) -> &'static str {
+    match unfit {
+        Unfit::Newer(_) | Unfit::Gone(InventoryError::File { .. }) => "",
+        Unfit::Gone(InventoryError::Missing | InventoryError::Empty) => {
+            "; put the file back from a backup, or run halligand accept-loss revocations.db --reason TEXT"
+        }
+    }
 }
 
 /// A revocation that is asked for.
@@ -120,9 +176,21 @@ pub struct Numbered {
     pub text: String,
 }
 
+/// What one holder of the lock changes at a time.
+struct Ledger {
+    connection: Connection,
+    /// How much they are, as the inventory knows it.
+    extent: Extent,
+    /// The rows that are not what was written.
+    damaged: BTreeMap<u64, Damage>,
+    /// The replica and the last row that were looked at to vouch for others.
+    vouched: Option<(u64, u64)>,
+}
+
 /// The revocations of this node.
 pub struct Revocations {
-    connection: Mutex<Connection>,
+    ledger: Mutex<Ledger>,
+    inventory: Inventory,
     live: Arc<Live>,
     prover: Arc<Prover>,
     own: Signers,
@@ -131,9 +199,34 @@ pub struct Revocations {
 }
 
 impl Revocations {
-    /// Opens the database at `path`, or makes it; proves what is in it, and puts it in force.
+    /// Opens the database at `path`, or makes it, and puts all that is in it in force. One that lacks what this host had is
+    /// refused: begun anew, it would let in who had been locked out.
     pub fn open(path: &Path, live: Arc<Live>, prover: Arc<Prover>) -> Result<Self, LedgerError> {
-        let connection = schema::open(path, &MIGRATIONS)??;
+        Self::open_as(path, live, prover, Lost::Refused)
+    }
+
+    /// Opens the database at `path` after an operator accepted that revocations are lost: with what is left of it, or anew.
+    /// What can't be read stays on the disk.
+    pub fn open_after_loss(
+        path: &Path,
+        live: &Arc<Live>,
+        prover: &Arc<Prover>,
+        now: Time,
+    ) -> Result<Self, LedgerError> {
+        let inventory = Inventory::beside(path);
+        let open = || Self::open_as(path, Arc::clone(live), Arc::clone(prover), Lost::Accepted(now));
+        match open() {
+            Err(LedgerError::Database(_) | LedgerError::Unfit(Unfit::Gone(_))) => {
+                set_aside(path, now).map_err(|source| LedgerError::Aside { path: path.into(), source })?;
+                inventory.forget(REVOCATIONS).map_err(Unfit::from)?;
+                open()
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_as(path: &Path, live: Arc<Live>, prover: Arc<Prover>, lost: Lost) -> Result<Self, LedgerError> {
+        let mut connection = schema::open(path, &MIGRATIONS)??;
         let id: Option<String> =
             connection.query_row("SELECT id FROM log", [], |row| row.get(0)).optional()?;
         let id = if let Some(id) = id {
@@ -151,31 +244,54 @@ impl Revocations {
             retired_at: None,
         };
         let own: Signers = [&own].into_iter().collect();
-        let texts: Vec<String> = connection
-            .prepare("SELECT text FROM revocation ORDER BY number")?
-            .query_map([], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        let (revoked, unproved): (Vec<_>, Vec<_>) = texts
-            .into_iter()
-            .map(|text| SignedRevocation::verify(&text, &own).map_err(|_| text))
-            .partition(Result::is_ok);
-        let unproved: Arc<[String]> = unproved.into_iter().filter_map(Result::err).collect();
-        live.change_local(|local| {
-            revoked.into_iter().flatten().for_each(|signed| local.revoke(signed.revocation()));
-            local.unproved = unproved;
-        });
-        // What other nodes signed is proved with the keys of the replica in force, or of the next one.
-        live.replace(|snapshot| snapshot.with_local(snapshot.local().proved_by(&snapshot.signers())));
-        let waiting = live.snapshot().local().unproved.len();
-        if waiting > 0 {
-            tracing::warn!(waiting, "revocations wait for a replica that knows the nodes that signed them");
+        let kept = Kept::read(&connection, &own, &live.snapshot().signers())?;
+        match (lost, kept.unreadable.first()) {
+            (Lost::Refused, Some(&number)) => return Err(LedgerError::Unreadable(number)),
+            (Lost::Refused, None) => {}
+            (Lost::Accepted(now), _) => put_aside(&mut connection, &kept.unreadable, now)?,
         }
-        Ok(Self { connection: Mutex::new(connection), live, prover, own, id, changed: watch::Sender::new(0) })
+        let (inventory, extent) = (Inventory::beside(path), Extent::of(kept.ended.keys()));
+        let noted = inventory.revocations().map_err(Unfit::from)?.unwrap_or_default();
+        if lost == Lost::Refused && !extent.covers(&noted) {
+            return Err(LedgerError::Lost { held: extent.tokens(), noted: noted.tokens() });
+        }
+        inventory.count_revocations(&extent).map_err(Unfit::from)?;
+        kept.write_keys(&connection)?;
+        live.change_local(|local| kept.ended.iter().for_each(|(token, at)| local.end(token, *at)));
+        let ledger = Ledger { connection, extent, damaged: kept.damaged, vouched: None };
+        live.note_damage(REVOCATIONS, ledger.damage());
+        let ledger = Mutex::new(ledger);
+        Ok(Self { ledger, inventory, live, prover, own, id, changed: watch::Sender::new(0) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        // Every change is one statement: after a panic the database is as it was before.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        // Every change is one transaction: after a panic the database is as it was before.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Raises an alarm for each damaged row.
+    pub fn alarm(&self, now: Time) {
+        for damage in self.lock().damage() {
+            self.live.alarms.raise(AlarmKind::Damaged, &damage, now);
+        }
+    }
+
+    /// Puts a revocation that is on the disk in force, and has the inventory know of it.
+    fn enforce<'r>(&self, ledger: &mut Ledger, revocations: impl IntoIterator<Item = &'r Revocation>) {
+        let mut new = false;
+        self.live.change_local(|local| {
+            for revocation in revocations {
+                if !local.revoked.contains_key(&revocation.sub) {
+                    ledger.extent.add(&revocation.sub);
+                    new = true;
+                }
+                local.revoke(revocation);
+            }
+        });
+        if new && let Err(error) = self.inventory.count_revocations(&ledger.extent) {
+            // The revocation stands; the next one, or the next start, notes it.
+            tracing::warn!(%error, "the inventory of databases could not be written");
+        }
     }
 
     /// Names this list: another name means that numbers begin anew.
@@ -191,24 +307,45 @@ impl Revocations {
     }
 
     /// Revokes a token: durable, and in force, when it returns. A second revocation of a token by this node is the first
-    /// one again. The flag says whether it is new.
+    /// one again. The flag says whether it is new. Damaged rows that deny the token are set aside: what they deny is signed
+    /// anew.
     pub fn revoke(&self, order: Order, now: Time) -> Result<(Held, bool), LedgerError> {
         check_reason(&order.reason)?;
-        let node = self.prover.identity.node_id.clone();
-        let connection = self.lock();
-        let before = connection
-            .prepare_cached("SELECT text, answer FROM revocation WHERE node = ?1 AND token = ?2")?
-            .query_row([node.as_str(), order.token.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        if let Some((text, answer)) = before {
-            let (text, answer): (String, Option<String>) = (text, answer);
-            let signed = SignedRevocation::verify(&text, &self.own)?;
-            self.live.change_local(|local| local.revoke(signed.revocation()));
-            let answer = answer.as_deref().and_then(Outcome::parse);
-            return Ok((Held::of(signed.revocation().clone(), answer), false));
+        let mut ledger = self.lock();
+        let (mended, tokens) = ledger.damaged_for(&order.token);
+        let transaction = ledger.connection.transaction()?;
+        move_aside(&transaction, &mended, now)?;
+        let (mut ended, mut asked) = (Vec::new(), None);
+        for token in tokens {
+            let own = [self.prover.identity.node_id.as_str(), token.as_str()];
+            let before = transaction
+                .prepare_cached("SELECT text, answer FROM revocation WHERE node = ?1 AND token = ?2")?
+                .query_row(own, |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)))
+                .optional()?;
+            let (revocation, answer, new) = if let Some((text, answer)) = before {
+                let signed = SignedRevocation::verify(&text, &self.own)?;
+                (signed.revocation().clone(), answer.as_deref().and_then(Outcome::parse), false)
+            } else {
+                (self.sign(&transaction, Order { token: token.clone(), ..order.clone() }, now)?, None, true)
+            };
+            ended.push(revocation.clone());
+            if token == order.token {
+                asked = Some((Held::of(revocation, answer), new));
+            }
         }
+        transaction.commit()?;
+        ledger.damaged.retain(|number, _| !mended.contains(number));
+        self.live.note_damage(REVOCATIONS, ledger.damage());
+        self.enforce(&mut ledger, &ended);
+        drop(ledger);
+        self.changed.send_modify(|count| *count += 1);
+        asked.ok_or(LedgerError::Database(rusqlite::Error::QueryReturnedNoRows))
+    }
+
+    /// Writes down a revocation that this node signs.
+    fn sign(&self, ledger: &Connection, order: Order, now: Time) -> Result<Revocation, LedgerError> {
         let revocation = Revocation {
-            iss: node,
+            iss: self.prover.identity.node_id.clone(),
             sub: order.token,
             iat: now,
             jti: self.prover.nonces.next(),
@@ -218,11 +355,64 @@ impl Revocations {
         let text = sign_revocation(&revocation, &self.prover.key);
         // As others will: what can't be proved must not be promised.
         let signed = SignedRevocation::verify(&text, &self.own)?;
-        insert(&connection, &signed, now)?;
-        self.live.change_local(|local| local.revoke(signed.revocation()));
-        drop(connection);
+        insert(ledger, &signed, &self.own, now)?;
+        Ok(revocation)
+    }
+
+    /// Signs a revocation of this node's own for each token that only nodes have revoked which the replica in force does not
+    /// name. Nobody else could prove theirs: a control plane that was restored from a backup, or a node that enrolled later.
+    pub fn vouch(&self, now: Time) -> Result<(), LedgerError> {
+        let snapshot = self.live.snapshot();
+        let (signers, own) = (snapshot.signers(), self.prover.identity.node_id.as_str());
+        if signers.get(&self.prover.identity.node_id).is_none() {
+            return Ok(());
+        }
+        let mut ledger = self.lock();
+        let last = "SELECT coalesce(max(number), 0) FROM revocation";
+        let last: u64 = ledger.connection.prepare_cached(last)?.query_row([], |row| row.get(0))?;
+        let version = snapshot.head().map_or(0, |head| head.head().version);
+        if ledger.vouched == Some((version, last)) {
+            return Ok(());
+        }
+        let transaction = ledger.connection.transaction()?;
+        let rows: Vec<(String, String, String)> = transaction
+            .prepare_cached(
+                "SELECT node, token, text FROM revocation WHERE node <> ?1
+                 AND token NOT IN (SELECT token FROM revocation WHERE node = ?1) ORDER BY number",
+            )?
+            .query_map([own], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+            .filter_map(Result::ok)
+            .collect();
+        let named = |node: &str| node.parse().is_ok_and(|node| signers.get(&node).is_some());
+        let proved: HashSet<&str> =
+            rows.iter().filter(|(node, ..)| named(node)).map(|(_, token, _)| token.as_str()).collect();
+        let mut signed: BTreeMap<TokenId, Revocation> = BTreeMap::new();
+        for (node, token, text) in rows.iter().filter(|(_, token, _)| !proved.contains(token.as_str())) {
+            let claimed = Revocation::claimed(text).filter(|claimed| claimed.sub.as_str() == token);
+            let Some(claimed) = claimed.filter(|claimed| !signed.contains_key(&claimed.sub)) else {
+                continue;
+            };
+            let operator = format!("{}, on node {node}", claimed.operator);
+            let order = Order { token: claimed.sub.clone(), reason: claimed.reason, operator };
+            match self.sign(&transaction, order, now) {
+                Ok(revocation) => drop(signed.insert(claimed.sub, revocation)),
+                // It is in force here all the same.
+                Err(LedgerError::TooMany(_) | LedgerError::Revocation(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        transaction.commit()?;
+        if signed.is_empty() {
+            ledger.vouched = Some((version, last));
+            return Ok(());
+        }
+        self.enforce(&mut ledger, signed.values());
+        drop(ledger);
+        for revocation in signed.values() {
+            tracing::warn!(token = %revocation.sub, operator = revocation.operator, "no node of the replica had signed this revocation; this one has now");
+        }
         self.changed.send_modify(|count| *count += 1);
-        Ok((Held::of(revocation, None), true))
+        Ok(())
     }
 
     /// Takes revocations another node passed on: each is proved, or refused.
@@ -233,8 +423,8 @@ impl Revocations {
     ) -> Result<Taken, LedgerError> {
         let signers = self.live.snapshot().signers();
         let mut taken = Taken::default();
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
+        let mut ledger = self.lock();
+        let transaction = ledger.connection.transaction()?;
         let mut new = Vec::new();
         for text in texts {
             let known =
@@ -245,13 +435,13 @@ impl Revocations {
             }
             let admitted = SignedRevocation::admit(text, &signers)
                 .map_err(LedgerError::from)
-                .and_then(|signed| insert(&transaction, &signed, now).map(|inserted| (signed, inserted)));
+                .and_then(|signed| Ok((insert(&transaction, &signed, &signers, now)?, signed)));
             match admitted {
-                Ok((signed, true)) => {
+                Ok((true, signed)) => {
                     taken.new += 1;
                     new.push(signed);
                 }
-                Ok((_, false)) => taken.known += 1,
+                Ok((false, _)) => taken.known += 1,
                 Err(LedgerError::Database(error)) => return Err(error.into()),
                 Err(refused) => {
                     taken.refused += 1;
@@ -264,9 +454,9 @@ impl Revocations {
         }
         transaction.commit()?;
         if !new.is_empty() {
-            self.live.change_local(|local| new.iter().for_each(|signed| local.revoke(signed.revocation())));
+            self.enforce(&mut ledger, new.iter().map(SignedRevocation::revocation));
         }
-        drop(connection);
+        drop(ledger);
         for signed in &new {
             let revocation = signed.revocation();
             tracing::warn!(token = %revocation.sub, node = %revocation.iss, operator = revocation.operator, reason = revocation.reason, "another node revoked a token");
@@ -288,9 +478,14 @@ impl Revocations {
     }
 
     fn select(&self, which: &str, number: u64, limit: usize) -> Result<Vec<Numbered>, LedgerError> {
-        let connection = self.lock();
-        let query = format!("SELECT number, text FROM revocation WHERE {which} ORDER BY number LIMIT ?2");
-        let mut statement = connection.prepare_cached(&query)?;
+        let ledger = self.lock();
+        // Nobody could prove a damaged row.
+        let damaged: Vec<String> = ledger.damaged.keys().map(u64::to_string).collect();
+        let query = format!(
+            "SELECT number, text FROM revocation WHERE {which} AND number NOT IN ({}) ORDER BY number LIMIT ?2",
+            damaged.join(", ")
+        );
+        let mut statement = ledger.connection.prepare_cached(&query)?;
         let rows = statement.query_map(params![number, limit], |row| {
             Ok(Numbered { number: row.get(0)?, text: row.get(1)? })
         })?;
@@ -299,8 +494,8 @@ impl Revocations {
 
     /// Notes what the control plane said became of them.
     pub fn answered(&self, answers: &[RevocationAnswer]) -> Result<(), LedgerError> {
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
+        let mut ledger = self.lock();
+        let transaction = ledger.connection.transaction()?;
         for answer in answers {
             transaction
                 .prepare_cached("UPDATE revocation SET answer = ?3 WHERE node = ?1 AND token = ?2")?
@@ -309,62 +504,109 @@ impl Revocations {
         Ok(transaction.commit()?)
     }
 
-    /// All of them, oldest first, as far as they can be proved.
+    /// All of them, oldest first, as far as they can be read.
     pub fn list(&self) -> Result<Vec<Held>, LedgerError> {
-        let signers = self.live.snapshot().signers();
-        let connection = self.lock();
+        let ledger = self.lock();
         let mut statement =
-            connection.prepare_cached("SELECT text, answer FROM revocation ORDER BY number")?;
-        let rows = statement
-            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)))?
-            .collect::<Result<Vec<_>, _>>()?;
-        let held = rows.into_iter().filter_map(|(text, answer)| {
-            let signed = SignedRevocation::verify(&text, &self.own)
-                .or_else(|_| SignedRevocation::verify(&text, &signers))
-                .ok()?;
-            Some(Held::of(signed.revocation().clone(), answer.as_deref().and_then(Outcome::parse)))
-        });
-        Ok(held.collect())
+            ledger.connection.prepare_cached("SELECT text, answer FROM revocation ORDER BY number")?;
+        let mut rows = statement.query([])?;
+        let mut held = Vec::new();
+        while let Some(row) = rows.next()? {
+            let text = |index| row.get_ref(index).ok()?.as_str().ok();
+            if let Some(revocation) = text(0).and_then(Revocation::claimed) {
+                held.push(Held::of(revocation, text(1).and_then(Outcome::parse)));
+            }
+        }
+        Ok(held)
     }
 }
 
+impl Ledger {
+    /// The damaged rows, each in a sentence with what to do. They are in force.
+    fn damage(&self) -> Vec<String> {
+        let sentences = self.damaged.iter().map(|(number, damage)| {
+            let tokens: Vec<_> = damage.tokens.iter().map(TokenId::as_str).collect();
+            let sign: Vec<_> =
+                tokens.iter().map(|token| format!("halligan revoke {token} --reason TEXT")).collect();
+            format!(
+                "row {number} of revocations.db is not what was written; {} stays revoked; run {} on this host to sign it anew",
+                tokens.join(" and "),
+                sign.join(" and ")
+            )
+        });
+        sentences.collect()
+    }
+
+    /// The damaged rows that deny `token`, and all tokens that they deny.
+    fn damaged_for(&self, token: &TokenId) -> (Vec<u64>, BTreeSet<TokenId>) {
+        let rows = self.damaged.iter().filter(|(_, damage)| damage.tokens.contains(token));
+        let (numbers, tokens): (Vec<_>, Vec<_>) =
+            rows.map(|(number, damage)| (*number, damage.tokens.clone())).unzip();
+        (numbers, tokens.into_iter().flatten().chain([token.clone()]).collect())
+    }
+}
+
+/// What to do when revocations are lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// Not to open the database.
+    Refused,
+    /// To go on with what is left: an operator has said so, at this time.
+    Accepted(Time),
+}
+
+fn put_aside(connection: &mut Connection, rows: &[u64], now: Time) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    move_aside(&transaction, rows, now)?;
+    transaction.commit()
+}
+
+/// Moves damaged rows out of what is in force. They stay in the database.
+fn move_aside(transaction: &Connection, rows: &[u64], now: Time) -> rusqlite::Result<()> {
+    for number in rows {
+        transaction.execute(
+            "INSERT OR REPLACE INTO damaged (number, node, token, text, taken_at, replaced_at)
+             SELECT number, node, token, text, taken_at, ?2 FROM revocation WHERE number = ?1",
+            params![number, now.unix()],
+        )?;
+        transaction.execute("DELETE FROM revocation WHERE number = ?1", [number])?;
+    }
+    Ok(())
+}
+
 /// Whether it is new. Whoever calls has proved it.
-fn insert(connection: &Connection, signed: &SignedRevocation, now: Time) -> Result<bool, LedgerError> {
+fn insert(
+    connection: &Connection,
+    signed: &SignedRevocation,
+    proved_by: &Signers,
+    now: Time,
+) -> Result<bool, LedgerError> {
     let revocation = signed.revocation();
+    let key = proved_by.get(&revocation.iss).map(|signer| written(&signer.key));
     let made: u64 = connection
         .prepare_cached("SELECT count(*) FROM revocation WHERE node = ?1")?
         .query_row([revocation.iss.as_str()], |row| row.get(0))?;
     if made >= MAX_OF_NODE {
         return Err(LedgerError::TooMany(revocation.iss.clone()));
     }
-    let row = params![revocation.iss.as_str(), revocation.sub.as_str(), signed.as_str(), now.unix()];
+    let row = params![revocation.iss.as_str(), revocation.sub.as_str(), signed.as_str(), now.unix(), key];
     let inserted = connection
         .prepare_cached(
-            "INSERT OR IGNORE INTO revocation (node, token, text, taken_at) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT OR IGNORE INTO revocation (node, token, text, taken_at, key) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(row)?;
     Ok(inserted > 0)
 }
 
 impl Local {
-    /// Ends a token here. The earliest revocation counts.
+    /// Ends a token here.
     pub fn revoke(&mut self, revocation: &Revocation) {
-        let at = self.revoked.entry(revocation.sub.clone()).or_insert(revocation.iat);
-        *at = (*at).min(revocation.iat);
+        self.end(&revocation.sub, revocation.iat);
     }
 
-    /// Puts in force what waits for these signers.
-    #[must_use]
-    pub(super) fn proved_by(&self, signers: &Signers) -> Self {
-        let mut local = self.clone();
-        let mut waiting = Vec::new();
-        for text in self.unproved.iter() {
-            match SignedRevocation::verify(text, signers) {
-                Ok(signed) => local.revoke(signed.revocation()),
-                Err(_) => waiting.push(text.clone()),
-            }
-        }
-        local.unproved = waiting.into();
-        local
+    /// Ends a token here. The earliest end counts.
+    fn end(&mut self, token: &TokenId, at: Time) {
+        let end = self.revoked.entry(token.clone()).or_insert(at);
+        *end = (*end).min(at);
     }
 }

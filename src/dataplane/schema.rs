@@ -1,34 +1,59 @@
 //! The schema of a host's databases: each is a file, brought to its newest schema a migration at a time when it is opened.
+//! One that the host's inventory knows, and that is gone or empty, is not made again here.
 
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 use thiserror::Error;
 
-/// A newer build has written the database, with this version of its schema. What it means there is not guessed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("has schema {0}, which this build does not know; start the newer build again")]
-pub struct Newer(pub usize);
+use super::inventory::{Inventory, InventoryError};
+use crate::state_directory;
+
+/// Why a database is not used, and left as it is.
+#[derive(Debug, Error)]
+pub enum Unfit {
+    /// A newer build has written it, with this version of its schema. What it means there is not guessed.
+    #[error("has schema {0}, which this build does not know; start the newer build again")]
+    Newer(usize),
+    /// It is gone: another begun in its place would be taken for the first one.
+    #[error("can't be believed: {0}")]
+    Gone(#[from] InventoryError),
+}
 
 /// Opens the database at `path`, or makes it, and brings it to the end of `migrations`: what has shipped of them is never
 /// edited, only added to. What is committed from then on is on the disk.
 ///
 /// The outer error is SQLite's; the inner one leaves the database as it is.
-pub(super) fn open(path: &Path, migrations: &[&str]) -> rusqlite::Result<Result<Connection, Newer>> {
-    let mut connection = Connection::open(path)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+pub(super) fn open(path: &Path, migrations: &[&str]) -> rusqlite::Result<Result<Connection, Unfit>> {
+    open_with(path, |_| Ok(()), migrations)
+}
+
+/// The same, after `lay_out`: what has to be said of a database before anything is in it.
+pub(super) fn open_with(
+    path: &Path,
+    lay_out: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    migrations: &[&str],
+) -> rusqlite::Result<Result<Connection, Unfit>> {
+    let inventory = Inventory::beside(path);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if let Err(gone) = inventory.check(&name) {
+        return Ok(Err(gone.into()));
+    }
+    let mut connection = state_directory::open_database(path)?;
     let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version > migrations.len() {
-        return Ok(Err(Newer(version)));
+        return Ok(Err(Unfit::Newer(version)));
     }
+    lay_out(&connection)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
     for (number, migration) in migrations.iter().enumerate().skip(version) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
         transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "user_version", number + 1)?;
         transaction.commit()?;
     }
-    Ok(Ok(connection))
+    Ok(inventory.made(&name).map(|()| connection).map_err(Unfit::from))
 }
 
 #[cfg(test)]
@@ -57,8 +82,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         open(&path, &[FIRST, SECOND]).unwrap().unwrap();
-        assert_eq!(open(&path, &[FIRST]).unwrap().unwrap_err(), Newer(2));
+        assert!(matches!(open(&path, &[FIRST]).unwrap(), Err(Unfit::Newer(2))));
         assert!(open(&path, &[FIRST, SECOND]).unwrap().is_ok());
+    }
+
+    #[test]
+    fn what_was_made_and_is_gone_is_not_begun_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        drop(open(&path, &[FIRST]).unwrap().unwrap());
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(open(&path, &[FIRST]).unwrap(), Err(Unfit::Gone(InventoryError::Empty))));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(open(&path, &[FIRST]).unwrap(), Err(Unfit::Gone(InventoryError::Missing))));
+        assert!(!path.exists());
     }
 
     #[test]

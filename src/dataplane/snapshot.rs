@@ -99,8 +99,6 @@ pub struct Local {
     pub outage: bool,
     /// The age of a head, where an administrator of this host has accepted a clock that its own instant contradicts.
     pub(super) accepted: Option<HeadAge>,
-    /// Revocations on the disk whose signer no replica has named yet.
-    pub(super) unproved: Arc<[String]>,
 }
 
 /// A replica made ready for deciding, and what this node adds to it. Each half is shared: changing one copies neither.
@@ -153,11 +151,7 @@ impl Snapshot {
             }
         }
         let signers = Arc::new(signers(&records));
-        let local = match previous {
-            None => Arc::default(),
-            Some(previous) if previous.local.unproved.is_empty() => Arc::clone(&previous.local),
-            Some(previous) => Arc::new(previous.local.proved_by(&signers)),
-        };
+        let local = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.local));
         let (deployments, hosts) = deployments(&records, &local.routes);
         let proved = Proved { keyset, head, staleness, signatures, grants, deployments, hosts, signers };
         Self { proved: Some(Arc::new(proved)), local }

@@ -80,6 +80,8 @@ pub enum EventKind {
     Revocation,
     /// An administrator of this host accepted its clock, which was behind the time taken for proved.
     ClockAccepted,
+    /// An operator accepted that a database of this host is lost.
+    LossAccepted,
 }
 
 impl Connectivity {
@@ -100,6 +102,7 @@ impl EventKind {
             Self::GlassSealed => "glass-sealed",
             Self::Revocation => "revocation",
             Self::ClockAccepted => "clock-accepted",
+            Self::LossAccepted => "loss-accepted",
         }
     }
 }

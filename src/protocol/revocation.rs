@@ -1,6 +1,7 @@
 //! Local revocations: access taken away on a host, signed with the key of its node. A node can take access away so, never
 //! give any: there is nothing in one that could.
 
+use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -53,6 +54,16 @@ pub enum RevocationError {
     /// A reason nobody can read.
     #[error("the reason is empty, longer than {MAX_REASON} characters, or more than one line")]
     Reason,
+}
+
+impl Revocation {
+    /// Reads the claims of `text` without proving who signed them. Nothing may be given on their word; access may be taken.
+    #[must_use]
+    pub fn claimed(text: &str) -> Option<Self> {
+        Unverified::parse(text.as_bytes(), MAX_REVOCATION).ok()?;
+        let payload = text.split('.').nth(1)?;
+        serde_json::from_slice(&jws::BASE64URL.decode(payload).ok()?).ok()
+    }
 }
 
 /// Whether `reason` may stand in a revocation: one line, 1 to [`MAX_REASON`] characters.

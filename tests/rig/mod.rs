@@ -97,6 +97,15 @@ impl Running {
         assert!(sent.unwrap().success());
     }
 
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Its exit code, once it has ended.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.0.try_wait().unwrap().map(|status| status.code().unwrap_or(-1))
+    }
+
     pub fn ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }

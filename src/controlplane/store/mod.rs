@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::error::Error;
 use crate::protocol::key::PublicKey;
+use crate::state_directory;
 
 /// Each brings the schema from the version before it to the next; what has shipped is never edited.
 const MIGRATIONS: &[&str] = &[
@@ -92,7 +93,7 @@ fn migrate(connection: &mut Connection, to: usize) -> Result<(), Error> {
 impl Store {
     /// Opens the database at `path`, making or migrating it.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::prepare(Connection::open(path)?, Some(path.into()))
+        Self::prepare(state_directory::open_database(path)?, Some(path.into()))
     }
 
     /// A database in memory.

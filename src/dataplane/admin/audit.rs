@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Administration, off_reactor};
 use crate::dataplane::audit::{Report, events, verify as verify_log};
@@ -33,9 +33,18 @@ pub(super) async fn tail(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
+/// What was proved of the log, and what else of what this host keeps is damaged.
+#[derive(Serialize)]
+pub(super) struct Verified {
+    #[serde(flatten)]
+    report: Report,
+    damage: Vec<String>,
+}
+
 pub(super) async fn verify(
     State(administration): State<Arc<Administration>>,
-) -> Result<Json<Report>, Response> {
+) -> Result<Json<Verified>, Response> {
     let (path, key) = (administration.audit_path.clone(), administration.key.clone());
-    off_reactor(move || verify_log(&path, &key)).await.map(Json)
+    let report = off_reactor(move || verify_log(&path, &key)).await?;
+    Ok(Json(Verified { report, damage: administration.replication.live().damage() }))
 }

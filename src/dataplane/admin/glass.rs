@@ -93,7 +93,7 @@ pub(super) async fn seal(
 
 fn refused(error: &GlassError) -> Response {
     let (status, code) = match error {
-        GlassError::Database(_) | GlassError::Newer(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
+        GlassError::Database(_) | GlassError::Unfit(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
         GlassError::Unknown(_) => (StatusCode::NOT_FOUND, "not_found"),
         GlassError::Always(_) => (StatusCode::CONFLICT, "glass_always"),
         GlassError::Whole(_) => (StatusCode::CONFLICT, "glass_whole"),

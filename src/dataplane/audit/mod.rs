@@ -30,6 +30,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::dataplane::Clock;
+use crate::dataplane::schema::{self, Unfit};
 use crate::protocol::event::{Draft, Event, EventId, GENESIS, line_hash, split_lines};
 use crate::protocol::id::NodeId;
 use crate::protocol::key::SigningKey;
@@ -43,6 +44,17 @@ pub use uploaded::{Extent, extent, set_uploaded, uploaded};
 pub use verify::{Fault, Report, verify};
 use writer::Writer;
 
+/// What has shipped is never edited. A log of a build that gave it no version has these tables already.
+const MIGRATIONS: [&str; 1] = ["
+CREATE TABLE IF NOT EXISTS block (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, lines BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS checkpoint (sequence INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
+-- What the node signed when it dropped the events before the first one.
+CREATE TABLE IF NOT EXISTS anchor (id INTEGER PRIMARY KEY CHECK (id = 1), text TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS boot (number INTEGER PRIMARY KEY) STRICT;
+-- How far the log has been taken in above.
+CREATE TABLE IF NOT EXISTS uploaded (id INTEGER PRIMARY KEY CHECK (id = 1), sequence INTEGER NOT NULL, hash TEXT NOT NULL) STRICT;
+"];
+
 /// The event could not be recorded: the queue is full, or the disk fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the audit log can't take the event")]
@@ -54,6 +66,9 @@ pub enum AuditError {
     /// The database can't be used.
     #[error("the audit database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
+    /// A newer build has written it, or it is gone.
+    #[error("the audit database {0}")]
+    Unfit(#[from] Unfit),
     /// A block is not what a log is made of.
     #[error("the audit log's block that begins with event {0} can't be unpacked")]
     Block(u64),
@@ -186,20 +201,12 @@ impl AuditLog {
         clock: Clock,
         options: Options,
     ) -> Result<Self, AuditError> {
-        let connection = Connection::open(path)?;
-        // Blocks are long: larger pages make fewer writes of them. What is dropped is given back to the disk.
-        connection.pragma_update(None, "page_size", 16_384)?;
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.execute_batch(
-            "CREATE TABLE IF NOT EXISTS block (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, lines BLOB NOT NULL) STRICT;
-             CREATE TABLE IF NOT EXISTS checkpoint (sequence INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
-             -- What the node signed when it dropped the events before the first one.
-             CREATE TABLE IF NOT EXISTS anchor (id INTEGER PRIMARY KEY CHECK (id = 1), text TEXT NOT NULL) STRICT;
-             CREATE TABLE IF NOT EXISTS boot (number INTEGER PRIMARY KEY) STRICT;",
-        )?;
-        connection.execute_batch(uploaded::SCHEMA)?;
+        let lay_out = |connection: &Connection| {
+            // Blocks are long: larger pages make fewer writes of them. What is dropped is given back to the disk.
+            connection.pragma_update(None, "page_size", 16_384)?;
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")
+        };
+        let connection = schema::open_with(path, lay_out, &MIGRATIONS)??;
         // An event's id is given before the event has its place. The time of the start makes ids unique also when a log
         // was lost; counting on makes them unique when two starts fall into one second.
         let boot = connection.query_row(

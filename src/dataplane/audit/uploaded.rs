@@ -9,9 +9,6 @@ use super::read::last;
 use crate::protocol::event::GENESIS;
 use crate::protocol::reconciliation::Position;
 
-pub(super) const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS uploaded (id INTEGER PRIMARY KEY CHECK (id = 1),
-    sequence INTEGER NOT NULL, hash TEXT NOT NULL) STRICT;";
-
 /// The last event that was taken in above, by a connection to the log's database. Retention keeps what comes after it.
 pub fn uploaded(connection: &Connection) -> Result<Position, AuditError> {
     let known = connection

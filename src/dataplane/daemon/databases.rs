@@ -1,9 +1,9 @@
 //! The databases of a node. One that can't be believed is moved aside, never deleted, and another begun.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::StartError;
+use super::{StartError, loss};
 use crate::dataplane::Clock;
 use crate::dataplane::alarm::AlarmKind;
 use crate::dataplane::audit::{AuditError, AuditLog, Options};
@@ -11,7 +11,13 @@ use crate::dataplane::authorize::Authorizer;
 use crate::dataplane::config::Config;
 use crate::dataplane::glass::{Glass, GlassError, Keeper};
 use crate::dataplane::identity::Identity;
+use crate::dataplane::inventory::{Inventory, InventoryError, set_aside};
 use crate::dataplane::live::Live;
+use crate::dataplane::outage::OutageError;
+use crate::dataplane::proof::Prover;
+use crate::dataplane::reconcile::Reconciler;
+use crate::dataplane::revocation::LedgerError;
+use crate::dataplane::schema::Unfit;
 use crate::dataplane::snapshot::Snapshot;
 use crate::dataplane::staleness::Staleness;
 use crate::dataplane::store::{ReplicaStore, StoreError};
@@ -54,14 +60,17 @@ pub(super) fn open_replica(
         }
         // A disk that is full or can't be reached is no reason to give the replica up.
         Err(StoreError::Database(error)) if !damaged(&error) => Err(StoreError::Database(error).into()),
-        Err(newer @ StoreError::Newer(_)) => Err(newer.into()),
+        Err(StoreError::Unfit(unfit)) if !gone(&unfit) => Err(StoreError::Unfit(unfit).into()),
         Err(error) => {
-            let aside = set_aside(path, now)?;
-            let what = format!("{error}: the replica was moved to {}", aside.display());
-            live.alarms.raise(AlarmKind::Damaged, &what, now);
+            give_up(path, live, now, "replica", &error)?;
             Ok(open()?)
         }
     }
+}
+
+/// Whether a database was lost, and not written by a newer build.
+fn gone(unfit: &Unfit) -> bool {
+    matches!(unfit, Unfit::Gone(InventoryError::Missing | InventoryError::Empty))
 }
 
 fn damaged(error: &rusqlite::Error) -> bool {
@@ -93,6 +102,46 @@ pub(super) fn open_audit(
     or_begin_anew(path, live, clock(), "audit log", open, unreadable)
 }
 
+/// Opens what reconciles: the local revocations and the outages. Revocations that are lost stop the start, unless an operator
+/// has accepted the loss; outages tell of the past only, and are begun anew.
+pub(super) async fn open_reconciler(
+    state: &Path,
+    audit: &AuditLog,
+    prover: &Arc<Prover>,
+    live: &Arc<Live>,
+    clock: &Clock,
+) -> Result<Arc<Reconciler>, StartError> {
+    let open = || {
+        let open = || Reconciler::open(state, Arc::clone(prover), live, clock);
+        let lost = |error: &OutageError| match error {
+            OutageError::Database(error) => damaged(error),
+            OutageError::Unfit(unfit) => gone(unfit),
+            _ => false,
+        };
+        or_begin_anew(&state.join("outages.db"), live, clock(), "record of outages", open, lost)
+    };
+    match open() {
+        Err(StartError::Recovery(OutageError::Revocations(lost))) if unreadable_revocations(&lost) => {
+            loss::go_on_after(lost, state, audit, (prover, live, clock)).await?;
+            open()
+        }
+        opened => {
+            loss::withdraw(state);
+            opened
+        }
+    }
+}
+
+/// Whether revocations are lost, rather than not read just now.
+fn unreadable_revocations(error: &LedgerError) -> bool {
+    match error {
+        LedgerError::Database(error) => damaged(error),
+        LedgerError::Unfit(unfit) => gone(unfit),
+        LedgerError::Unreadable(_) | LedgerError::Lost { .. } | LedgerError::Untold(_) => true,
+        _ => false,
+    }
+}
+
 /// Opens the broken glass and puts it in force. Without its database everything that can be sealed is.
 pub(super) fn open_keeper(
     path: &Path,
@@ -102,7 +151,11 @@ pub(super) fn open_keeper(
     let Authorizer { live, audit, node, clock, .. } = authorizer;
     let (now, longest) = (clock(), i64::from(config.glass.max_break_seconds));
     let open = || Glass::open(path, Arc::clone(live), longest, live.now(now));
-    let lost = |error: &GlassError| matches!(error, GlassError::Database(error) if damaged(error));
+    let lost = |error: &GlassError| match error {
+        GlassError::Database(error) => damaged(error),
+        GlassError::Unfit(unfit) => gone(unfit),
+        _ => false,
+    };
     Ok(Keeper {
         glass: Arc::new(or_begin_anew(path, live, now, "glass", open, lost)?),
         live: Arc::clone(live),
@@ -124,36 +177,39 @@ fn or_begin_anew<T, E: std::fmt::Display + Into<StartError>>(
 ) -> Result<T, StartError> {
     match open() {
         Err(error) if lost(&error) => {
-            let aside = set_aside(path, now)?;
-            let what = format!("{error}: the {what} was moved to {}", aside.display());
-            live.alarms.raise(AlarmKind::Damaged, &what, now);
+            give_up(path, live, now, what, &error)?;
             open().map_err(Into::into)
         }
         opened => opened.map_err(Into::into),
     }
 }
 
+/// Gives a database up for lost, with an alarm, so that another can be begun. What is left of it stays on the disk.
+fn give_up(
+    path: &Path,
+    live: &Live,
+    now: Time,
+    what: &str,
+    error: &dyn std::fmt::Display,
+) -> Result<(), StartError> {
+    let failed = |source| StartError::State { path: path.into(), source };
+    let left = path.exists();
+    let aside = set_aside(path, now).map_err(failed)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Inventory::beside(path).forget(&name).map_err(|error| failed(std::io::Error::other(error)))?;
+    let moved =
+        if left { format!("what is left was moved to {}, and ", aside.display()) } else { String::new() };
+    let what = format!("{error}: {moved}another {what} was begun");
+    live.alarms.raise(AlarmKind::Damaged, &what, now);
+    Ok(())
+}
+
 /// Whether a log can't be gone on with, rather than not be written just now.
 fn unreadable(error: &AuditError) -> bool {
     match error {
         AuditError::Database(error) => damaged(error),
+        AuditError::Unfit(unfit) => gone(unfit),
         AuditError::Block(_) | AuditError::Tail(_) => true,
         AuditError::TooLong | AuditError::Thread(_) => false,
     }
-}
-
-/// Moves a database out of the way, with what SQLite keeps beside it.
-fn set_aside(path: &Path, now: Time) -> Result<PathBuf, StartError> {
-    let beside = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let aside = beside(&format!(".damaged-{}", now.unix()));
-    std::fs::rename(path, &aside).map_err(|source| StartError::State { path: path.into(), source })?;
-    for suffix in ["-wal", "-shm"] {
-        // They may not be there.
-        let _ = std::fs::remove_file(beside(suffix));
-    }
-    Ok(aside)
 }

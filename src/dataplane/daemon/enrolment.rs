@@ -45,7 +45,6 @@ pub(super) async fn identify(
     let path = state.join("node.json");
     let known = Identity::read(&path)?;
     let key = read_node_key(&key_file, config.absent_key(known.is_some()))?;
-    std::fs::create_dir_all(state).map_err(|source| StartError::State { path: state.clone(), source })?;
     let key = if let Some(key) = key { key } else { make_node_key(&key_file, rng)? };
     let identity = if let Some(identity) = known {
         identity

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::loss::LossError;
 use crate::configuration::ConfigError;
 use crate::dataplane::audit::AuditError;
 use crate::dataplane::gateway::GatewayError;
@@ -15,18 +16,22 @@ use crate::dataplane::routes::MapsError;
 use crate::dataplane::store::StoreError;
 use crate::dataplane::traces::TracesError;
 use crate::dataplane::upstream::UpstreamError;
+use crate::state_directory::StateError;
 
 /// Why the daemon can't start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The state directory can't be made.
-    #[error("the state directory {path} can't be made: {source}")]
+    /// A database that is lost can't be moved out of the way.
+    #[error("{path} can't be moved out of the way: {source}")]
     State {
-        /// The directory.
+        /// The database.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
+    /// The state directory is not this daemon's alone.
+    #[error(transparent)]
+    Directory(#[from] StateError),
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -51,6 +56,9 @@ pub enum StartError {
     /// The local revocations, or the outages it has lived through.
     #[error(transparent)]
     Recovery(#[from] OutageError),
+    /// A loss that was accepted.
+    #[error(transparent)]
+    Loss(#[from] LossError),
     /// The peers.
     #[error(transparent)]
     Peers(#[from] PeersError),

@@ -3,6 +3,7 @@
 mod databases;
 mod enrolment;
 mod error;
+mod loss;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,9 +16,10 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use databases::{open_audit, open_keeper, open_replica};
+use databases::{open_audit, open_keeper, open_reconciler, open_replica};
 use enrolment::identify;
 pub use error::StartError;
+pub use loss::{LossError, accept_loss};
 
 use super::Clock;
 use super::admin::{self, Administration, Allowed};
@@ -38,7 +40,6 @@ use super::metrics::Metrics;
 use super::peers::{self, Parts};
 use super::proof::Prover;
 use super::rate::RateLimits;
-use super::reconcile::Reconciler;
 use super::reload::Reload;
 use super::replication::Replication;
 use super::snapshot::Snapshot;
@@ -50,6 +51,7 @@ use super::upstream::{Patience, Upstream};
 use super::upstream_identity::UpstreamIdentity;
 use super::watchdog::Watchdog;
 use crate::protocol::time::Time;
+use crate::state_directory::{self, HeldDirectory};
 use crate::systemd::Sockets;
 
 /// A running daemon.
@@ -71,6 +73,8 @@ pub struct Daemon {
     keeper: JoinHandle<()>,
     /// What looks at the clocks and at the keys, and what reconciles.
     background: Vec<JoinHandle<()>>,
+    /// Given back last: another daemon must not begin on databases that this one still writes.
+    directory: HeldDirectory,
 }
 
 impl Daemon {
@@ -93,6 +97,7 @@ impl Daemon {
         let table = config.file.as_deref().map(Config::table).transpose()?.unwrap_or_default();
         config.tracing.as_ref().map_or(Ok(()), traces::check)?;
         let upstream = way_up(&config)?;
+        let directory = state_directory::hold(&state)?;
         let prover = Arc::new(identify(&config, &upstream, clock(), &mut rng).await?);
         let (identity, key) = (prover.identity.clone(), Arc::clone(&prover.key));
         let traces = Traces::start(config.tracing.as_ref(), &identity)?;
@@ -104,7 +109,7 @@ impl Daemon {
         let audit_path = state.join("audit.db");
         let audit = Arc::new(open_audit(&audit_path, &config, &identity, &key, &clock, &live)?);
         let lag = Arc::new(UploadLag::new(audit_path.clone()));
-        let reconciler = Reconciler::open(&state, Arc::clone(&prover), &live, &clock)?;
+        let reconciler = open_reconciler(&state, &audit, &prover, &live, &clock).await?;
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
         let authorizer = Arc::new(authorizer(&config, &live, (&audit, &lag), prover, &clock, &traces)?);
         // Nor is anything open longer than it was said to be.
@@ -193,6 +198,7 @@ impl Daemon {
             sync,
             keeper,
             background,
+            directory,
         })
     }
 
@@ -237,6 +243,7 @@ impl Daemon {
         let _ = tokio::task::spawn_blocking(move || traces.close()).await;
         // Whoever comes next finds no socket, rather than one that does not answer.
         let _ = self.socket.map(std::fs::remove_file);
+        drop(self.directory);
     }
 }
 

@@ -20,7 +20,7 @@ pub use outage::{Hysteresis, Reach};
 
 use super::decide::Now;
 use super::live::Live;
-use super::schema::{self, Newer};
+use super::schema::{self, Unfit};
 use super::snapshot::{Deployment, Local, Snapshot};
 use crate::protocol::glass::{GlassMode, GlassState};
 use crate::protocol::id::DeploymentId;
@@ -42,9 +42,9 @@ pub enum GlassError {
     /// The database can't be used.
     #[error("the glass database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
-    /// A newer build has written it.
+    /// A newer build has written it, or it is gone.
     #[error("the glass database {0}")]
-    Newer(#[from] Newer),
+    Unfit(#[from] Unfit),
     /// The replica holds no such deployment.
     #[error("this node's replica holds no deployment {0}")]
     Unknown(String),
@@ -399,7 +399,7 @@ mod tests {
         let path = directory.path().join("glass.db");
         drop(Glass::open(&path, live(), 3600, at(0)).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
-        assert!(matches!(Glass::open(&path, live(), 3600, at(0)), Err(GlassError::Newer(Newer(9)))));
+        assert!(matches!(Glass::open(&path, live(), 3600, at(0)), Err(GlassError::Unfit(Unfit::Newer(9)))));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http_body_util::Full;
+use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
@@ -93,7 +94,14 @@ impl Face {
         } else if self.authorizer.live.useless((self.authorizer.clock)()) {
             plain(StatusCode::SERVICE_UNAVAILABLE, "the replica is older than any role may rest on\n")
         } else {
-            plain(StatusCode::OK, self.authorizer.live.standing().state.ready())
+            let damage = self.authorizer.live.damage();
+            let ready = self.authorizer.live.standing().state.ready();
+            if damage.is_empty() {
+                return plain(StatusCode::OK, ready);
+            }
+            // It decides by all that can be read: a proxy must not turn away from it for that.
+            let lines = damage.iter().map(|damage| format!("damaged: {damage}\n")).collect::<String>();
+            plain(StatusCode::OK, format!("{ready}{lines}"))
         }
     }
 
@@ -144,8 +152,8 @@ impl Face {
     }
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Answer {
-    let mut answer = Response::new(Full::from(text));
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(text.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer

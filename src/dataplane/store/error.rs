@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::dataplane::alarm::AlarmKind;
-use crate::dataplane::schema::Newer;
+use crate::dataplane::schema::Unfit;
 use crate::protocol::bundle::BundleError;
 use crate::protocol::head::HeadError;
 use crate::protocol::keyset::KeysetError;
@@ -16,9 +16,9 @@ pub enum StoreError {
     /// The database can't be used.
     #[error("the replica database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
-    /// A newer build has written the database.
+    /// A newer build has written it, or it is gone.
     #[error("the replica database {0}")]
-    Newer(#[from] Newer),
+    Unfit(#[from] Unfit),
     /// The bundle can't be read.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -124,7 +124,7 @@ impl StoreError {
     #[must_use]
     pub fn alarm(&self) -> Option<AlarmKind> {
         match self {
-            Self::Database(_) | Self::Newer(_) | Self::Base { .. } | Self::Write(_) => None,
+            Self::Database(_) | Self::Unfit(_) | Self::Base { .. } | Self::Write(_) => None,
             Self::Rollback { .. } => Some(AlarmKind::Rollback),
             Self::Fork(_) | Self::KeysetFork(_) => Some(AlarmKind::Fork),
             Self::History { .. } => Some(AlarmKind::History),

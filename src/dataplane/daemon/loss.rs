@@ -1,0 +1,145 @@
+//! A loss that an operator accepts: the only way on after the revocations of a host are gone, and on record.
+//!
+//! The operator's word is a file in the state directory, written while the daemon does not run. The next start that finds
+//! revocations lost goes on for it: it records who accepted the loss and why, takes up what is left, and signs anew every
+//! revocation that the audit log tells of.
+
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::StartError;
+use crate::dataplane::Clock;
+use crate::dataplane::alarm::AlarmKind;
+use crate::dataplane::audit::{AuditLog, AuditUnavailable};
+use crate::dataplane::identity::write_private;
+use crate::dataplane::inventory::{AUDIT, REVOCATIONS};
+use crate::dataplane::live::Live;
+use crate::dataplane::outage::OutageError;
+use crate::dataplane::proof::Prover;
+use crate::dataplane::reconcile::revocations_told;
+use crate::dataplane::revocation::{LedgerError, Order, Revocations};
+use crate::protocol::event::{Draft, EventKind};
+use crate::protocol::revocation::{RevocationError, check_reason};
+use crate::protocol::time::Time;
+use crate::state_directory::own_uid;
+
+/// The file with an operator's word.
+const FILE: &str = "accepted-loss.json";
+
+/// Why a loss can't be accepted.
+#[derive(Debug, Error)]
+pub enum LossError {
+    /// Another database.
+    #[error(
+        "only the loss of {REVOCATIONS} has to be accepted, not that of {0}; every other database is begun anew by itself"
+    )]
+    Database(String),
+    /// A reason nobody can read.
+    #[error(transparent)]
+    Reason(#[from] RevocationError),
+    /// The file can't be read or written.
+    #[error("{path} can't be used: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The audit log does not take the event: then nothing was accepted.
+    #[error("the loss that was accepted can't be recorded: {0}")]
+    Unrecorded(#[from] AuditUnavailable),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Accepted {
+    database: String,
+    operator: String,
+    reason: String,
+    accepted_at: Time,
+}
+
+/// Writes down that an operator accepts the loss of a database of the state directory. The next start acts on it.
+pub fn accept_loss(state: &Path, database: &str, reason: &str, now: Time) -> Result<(), LossError> {
+    if database != REVOCATIONS {
+        return Err(LossError::Database(database.to_owned()));
+    }
+    check_reason(reason)?;
+    let path = state.join(FILE);
+    let failed = |source| LossError::File { path: path.clone(), source };
+    let operator = format!("uid {}", own_uid().map_err(failed)?);
+    let accepted =
+        Accepted { database: database.to_owned(), operator, reason: reason.to_owned(), accepted_at: now };
+    let text = serde_json::to_vec(&accepted).map_err(|error| failed(error.into()))?;
+    write_private(&path, &text).map_err(failed)?;
+    // Root writes it for the user the daemon runs as.
+    let owner = std::fs::metadata(state).map_err(failed)?;
+    if std::fs::metadata(&path).map_err(failed)?.uid() != owner.uid() {
+        chown(&path, Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Goes on after `lost`, if an operator has accepted the loss.
+pub(super) async fn go_on_after(
+    lost: LedgerError,
+    state: &Path,
+    audit: &AuditLog,
+    (prover, live, clock): (&Arc<Prover>, &Arc<Live>, &Clock),
+) -> Result<(), StartError> {
+    let path = state.join(FILE);
+    let failed = |source| LossError::File { path: path.clone(), source };
+    let accepted: Accepted = match std::fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|error| failed(error.into()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(OutageError::from(lost).into());
+        }
+        Err(source) => return Err(failed(source).into()),
+    };
+    let (id, now, node) = (audit.next_id(), clock(), &prover.identity.node_id);
+    let draft = Draft {
+        operator: Some(&accepted.operator),
+        because: Some(&accepted.reason),
+        ..Draft::new(EventKind::LossAccepted, &id, now, node, live.connectivity())
+    };
+    audit.record_durably(&draft).await.map_err(LossError::from)?;
+    let told = revocations_told(&state.join(AUDIT))?;
+    let revocations = Revocations::open_after_loss(&state.join(REVOCATIONS), live, prover, now)
+        .map_err(OutageError::from)?;
+    let mut signed = 0;
+    for event in told {
+        let Some(token) = event.token.filter(|token| !live.snapshot().local().revoked.contains_key(token))
+        else {
+            continue;
+        };
+        let reason = event.because.unwrap_or_else(|| accepted.reason.clone());
+        let operator = event.operator.unwrap_or_else(|| accepted.operator.clone());
+        revocations.revoke(Order { token, reason, operator }, now).map_err(OutageError::from)?;
+        signed += 1;
+    }
+    let what = format!(
+        "{lost}: {} accepted the loss at {} ({}); {signed} revocations that the audit log tells of were signed anew, and \
+         others may be gone",
+        accepted.operator,
+        accepted.accepted_at.rfc3339(),
+        accepted.reason
+    );
+    live.alarms.raise(AlarmKind::Damaged, &what, now);
+    std::fs::remove_file(&path).map_err(failed)?;
+    Ok(())
+}
+
+/// Withdraws an acceptance that nothing needed: a loss that comes later is another one.
+pub(super) fn withdraw(state: &Path) {
+    let path = state.join(FILE);
+    if path.exists() {
+        tracing::warn!(path = %path.display(), "a loss was accepted, and nothing is lost; the file is removed");
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::error!(path = %path.display(), %error, "the file can't be removed");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The inventory of a host's databases: which it has made, and how much its revocations are. Without it a database that was
+//! lost could not be told from one that was never made.
+//!
+//! It is a file of its own beside them. Where it is missing or can't be read, the audit log is the witness: a host that has one
+//! has had every other database, and the revocations that it tells of.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::identity::write_private;
+use crate::protocol::id::TokenId;
+use crate::protocol::jws::BASE64URL;
+
+/// The file in the state directory.
+const FILE: &str = "databases.json";
+/// The audit log's database.
+pub const AUDIT: &str = "audit.db";
+/// The local revocations' database.
+pub const REVOCATIONS: &str = "revocations.db";
+/// The databases of a host, all of which its first start makes.
+const DATABASES: [&str; 5] = ["replica.db", AUDIT, REVOCATIONS, "outages.db", "glass.db"];
+
+/// Why a database is not begun as if it were new.
+#[derive(Debug, Error)]
+pub enum InventoryError {
+    /// It was there, and is not any more.
+    #[error("it is missing, though this host had one")]
+    Missing,
+    /// It had content, and is empty.
+    #[error("it is empty, though this host had one")]
+    Empty,
+    /// The inventory itself can't be read or written.
+    #[error("{path} can't be used: {source}")]
+    File {
+        /// The inventory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// How much a set of revoked tokens is: their number, and a sum over their ids in any order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    tokens: u64,
+    sum: String,
+}
+
+impl Extent {
+    /// The extent of `tokens`, each of which stands once.
+    pub(super) fn of<'t>(tokens: impl IntoIterator<Item = &'t TokenId>) -> Self {
+        let mut extent = Self::default();
+        tokens.into_iter().for_each(|token| extent.add(token));
+        extent
+    }
+
+    /// Adds a token that is not in it.
+    pub(super) fn add(&mut self, token: &TokenId) {
+        let mut sum = BASE64URL.decode(&self.sum).unwrap_or_default();
+        sum.resize(blake3::OUT_LEN, 0);
+        let hash = blake3::hash(token.as_str().as_bytes());
+        sum.iter_mut().zip(hash.as_bytes()).for_each(|(sum, byte)| *sum ^= byte);
+        (self.tokens, self.sum) = (self.tokens + 1, BASE64URL.encode(sum));
+    }
+
+    /// Whether a set of this extent can hold everything that one of `noted` did. One that has more may have been written
+    /// down in part only, when the disk was full.
+    pub(super) fn covers(&self, noted: &Self) -> bool {
+        self.tokens > noted.tokens || self == noted
+    }
+
+    /// How many tokens.
+    pub(super) fn tokens(&self) -> u64 {
+        self.tokens
+    }
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Noted {
+    databases: BTreeSet<String>,
+    /// None: no revocations were counted yet, which is no proof that there were none.
+    revocations: Option<Extent>,
+}
+
+/// The inventory of a state directory.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    directory: PathBuf,
+}
+
+impl Inventory {
+    /// The inventory of the databases in `directory`.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// The inventory of the directory in which the database at `path` lies.
+    #[must_use]
+    pub fn beside(path: &Path) -> Self {
+        Self::new(path.parent().unwrap_or(Path::new("")))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join(FILE)
+    }
+
+    fn read(&self) -> Result<Noted, InventoryError> {
+        let path = self.path();
+        match std::fs::read(&path) {
+            Ok(text) => match serde_json::from_slice(&text) {
+                Ok(noted) => return Ok(noted),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "the inventory of databases can't be read");
+                }
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(InventoryError::File { path, source }),
+        }
+        let ran = std::fs::metadata(self.directory.join(AUDIT)).is_ok_and(|found| found.len() > 0);
+        let databases = DATABASES.into_iter().filter(|_| ran).map(str::to_owned).collect();
+        Ok(Noted { databases, revocations: None })
+    }
+
+    fn write(&self, noted: &Noted) -> Result<(), InventoryError> {
+        let failed = |source| InventoryError::File { path: self.path(), source };
+        let text = serde_json::to_vec(noted).map_err(|error| failed(error.into()))?;
+        write_private(&self.path(), &text).map_err(failed)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Noted)) -> Result<(), InventoryError> {
+        let mut noted = self.read()?;
+        change(&mut noted);
+        self.write(&noted)
+    }
+
+    /// Checks that the database `name` is there with something in it, if this host ever made it.
+    pub fn check(&self, name: &str) -> Result<(), InventoryError> {
+        if !self.read()?.databases.contains(name) {
+            return Ok(());
+        }
+        match std::fs::metadata(self.directory.join(name)) {
+            Ok(found) if found.len() == 0 => Err(InventoryError::Empty),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(InventoryError::Missing),
+            // Whoever opens it says what is wrong.
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that the database `name` was made.
+    pub fn made(&self, name: &str) -> Result<(), InventoryError> {
+        if self.path().exists() && self.read()?.databases.contains(name) {
+            return Ok(());
+        }
+        self.change(|noted| {
+            noted.databases.insert(name.to_owned());
+        })
+    }
+
+    /// Lets the database `name` be begun anew, by order of an operator.
+    pub fn forget(&self, name: &str) -> Result<(), InventoryError> {
+        self.change(|noted| {
+            noted.databases.remove(name);
+            if name == REVOCATIONS {
+                noted.revocations = Some(Extent::default());
+            }
+        })
+    }
+
+    /// Whether revocations were ever counted: without that only the audit log tells of them.
+    pub fn counted(&self) -> Result<bool, InventoryError> {
+        Ok(self.read()?.revocations.is_some())
+    }
+
+    /// Has revocations count as never counted: what was counted lacks some.
+    pub(super) fn uncounted(&self) -> Result<(), InventoryError> {
+        self.change(|noted| noted.revocations = None)
+    }
+
+    /// How much the revocations were when they were last counted.
+    pub(super) fn revocations(&self) -> Result<Option<Extent>, InventoryError> {
+        Ok(self.read()?.revocations)
+    }
+
+    /// Notes how much the revocations are.
+    pub(super) fn count_revocations(&self, extent: &Extent) -> Result<(), InventoryError> {
+        if self.read()?.revocations.as_ref() == Some(extent) {
+            return Ok(());
+        }
+        self.change(|noted| noted.revocations = Some(extent.clone()))
+    }
+}
+
+/// Moves a database out of the way, with what SQLite keeps beside it, to a name that nothing has. Gives back that name.
+pub fn set_aside(path: &Path, now: crate::protocol::time::Time) -> std::io::Result<PathBuf> {
+    let with = |path: &Path, suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let taken = |aside: &Path| {
+        ["", "-wal", "-shm"].iter().any(|suffix| with(aside, suffix).symlink_metadata().is_ok())
+    };
+    let first = with(path, &format!(".damaged-{}", now.unix()));
+    let mut aside = first.clone();
+    for number in 2_u32.. {
+        if !taken(&aside) {
+            break;
+        }
+        aside = with(&first, &format!("-{number}"));
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        match std::fs::rename(with(path, suffix), with(&aside, suffix)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(aside)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::protocol::time::Time;
+
+    #[test]
+    fn a_database_that_was_made_and_is_gone_or_empty_is_no_new_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let inventory = Inventory::new(directory.path());
+        let path = directory.path().join("a.db");
+        inventory.check("a.db").unwrap();
+        std::fs::write(&path, "x").unwrap();
+        inventory.made("a.db").unwrap();
+        inventory.check("a.db").unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(inventory.check("a.db"), Err(InventoryError::Empty)));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(inventory.check("a.db"), Err(InventoryError::Missing)));
+        inventory.forget("a.db").unwrap();
+        inventory.check("a.db").unwrap();
+    }
+
+    #[test]
+    fn without_an_inventory_the_audit_log_tells_that_the_others_were_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let inventory = Inventory::new(directory.path());
+        inventory.check("revocations.db").unwrap();
+        std::fs::write(directory.path().join("audit.db"), "x").unwrap();
+        for text in [None, Some(""), Some("{")] {
+            text.map(|text| std::fs::write(directory.path().join(FILE), text).unwrap());
+            assert!(matches!(inventory.check("revocations.db"), Err(InventoryError::Missing)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn revocations_cover_what_was_noted_of_them_in_any_order_and_none_else_do() {
+        let tokens: Vec<TokenId> = ["tok_a", "tok_b", "tok_c"].map(|id| id.parse().unwrap()).into();
+        let noted = Extent::of(&tokens[..2]);
+        assert!(Extent::of([&tokens[1], &tokens[0]]).covers(&noted));
+        assert!(Extent::of(&tokens).covers(&noted));
+        assert!(!Extent::of(&tokens[1..]).covers(&noted), "another token stands for one that was lost");
+        assert!(!Extent::of(&tokens[..1]).covers(&noted));
+        assert!(!Extent::default().covers(&noted));
+    }
+
+    #[test]
+    fn what_is_set_aside_overwrites_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, now) = (directory.path().join("a.db"), Time::from_unix(7));
+        let asides: Vec<_> = (0..3)
+            .map(|number: u32| {
+                std::fs::write(&path, number.to_string()).unwrap();
+                std::fs::write(directory.path().join("a.db-wal"), number.to_string()).unwrap();
+                set_aside(&path, now).unwrap()
+            })
+            .collect();
+        for (number, aside) in asides.iter().enumerate() {
+            assert_eq!(std::fs::read_to_string(aside).unwrap(), number.to_string());
+            let beside =
+                aside.with_file_name(format!("{}-wal", aside.file_name().unwrap().to_str().unwrap()));
+            assert_eq!(std::fs::read_to_string(beside).unwrap(), number.to_string());
+        }
+        assert!(!path.exists());
+    }
+}

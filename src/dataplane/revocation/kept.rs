@@ -1,0 +1,162 @@
+//! Revocations as the disk holds them. Each was proved before it was written, so none is judged again: what can still be
+//! proved is sound, and what can't be is in force all the same, with an alarm. A row of which not even the token can be read
+//! stops the start.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, Row, params};
+
+use crate::protocol::id::{NodeId, TokenId};
+use crate::protocol::key::{Jwk, PublicKey};
+use crate::protocol::record::NodeRecord;
+use crate::protocol::revocation::{Revocation, SignedRevocation};
+use crate::protocol::signer::Signers;
+use crate::protocol::time::Time;
+
+/// The revocations on the disk.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// The tokens they end, and when: the earliest counts.
+    pub(super) ended: BTreeMap<TokenId, Time>,
+    /// The rows that are not what was written, by number.
+    pub(super) damaged: BTreeMap<u64, Damage>,
+    /// The rows of which not even the token can be read, by number.
+    pub(super) unreadable: Vec<u64>,
+    /// Rows that an older build wrote without the key that proves them, and that key.
+    unkeyed: Vec<(u64, String)>,
+}
+
+/// A row that is not what was written, and the tokens that it denies for that.
+#[derive(Clone, Debug)]
+pub(super) struct Damage {
+    pub(super) tokens: Vec<TokenId>,
+}
+
+/// A row as it is found: what can't be read is none.
+struct Found {
+    number: u64,
+    node: Option<NodeId>,
+    token: Option<TokenId>,
+    text: Option<String>,
+    key: Option<String>,
+    taken_at: Time,
+}
+
+/// How a row's text is worth.
+enum Worth {
+    /// Its signature holds, or there is no key to prove it with and it says what the row says.
+    Sound(Revocation),
+    Damaged(Option<Revocation>),
+}
+
+impl Kept {
+    /// Reads all of them. `own` and `signers` prove those that came without their key.
+    pub(super) fn read(connection: &Connection, own: &Signers, signers: &Signers) -> rusqlite::Result<Self> {
+        let mut kept = Self::default();
+        let mut statement = connection
+            .prepare("SELECT number, node, token, text, key, taken_at FROM revocation ORDER BY number")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            kept.add(&Found::read(row)?, own, signers);
+        }
+        Ok(kept)
+    }
+
+    fn add(&mut self, found: &Found, own: &Signers, signers: &Signers) {
+        let number = found.number;
+        match found.worth(own, signers) {
+            Worth::Sound(revocation) => {
+                if found.key.is_none()
+                    && let Some(key) = [own, signers].iter().find_map(|known| known.get(&revocation.iss))
+                {
+                    self.unkeyed.push((number, written(&key.key)));
+                }
+                self.end(revocation.sub, revocation.iat);
+            }
+            Worth::Damaged(claimed) => {
+                let (at, claimed) = claimed.map_or((found.taken_at, None), |claimed| {
+                    (claimed.iat.min(found.taken_at), Some(claimed.sub))
+                });
+                let mut tokens: Vec<TokenId> = found.token.iter().cloned().chain(claimed).collect();
+                tokens.dedup();
+                if tokens.is_empty() {
+                    self.unreadable.push(number);
+                    return;
+                }
+                tokens.iter().for_each(|token| self.end(token.clone(), at));
+                self.damaged.insert(number, Damage { tokens });
+            }
+        }
+    }
+
+    fn end(&mut self, token: TokenId, at: Time) {
+        let end = self.ended.entry(token).or_insert(at);
+        *end = (*end).min(at);
+    }
+
+    /// Writes down the keys that an older build did not, so that no replica has to know them any more.
+    pub(super) fn write_keys(&self, connection: &Connection) -> rusqlite::Result<()> {
+        for (number, key) in &self.unkeyed {
+            connection
+                .prepare_cached("UPDATE revocation SET key = ?2 WHERE number = ?1")?
+                .execute(params![number, key])?;
+        }
+        Ok(())
+    }
+}
+
+impl Found {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let text = |index| -> rusqlite::Result<Option<String>> {
+            Ok(row.get_ref(index)?.as_str().ok().map(str::to_owned))
+        };
+        Ok(Self {
+            number: row.get(0)?,
+            node: text(1)?.and_then(|node| NodeId::new(node).ok()),
+            token: text(2)?.and_then(|token| TokenId::new(token).ok()),
+            text: text(3)?,
+            key: text(4)?,
+            taken_at: Time::from_unix(row.get_ref(5)?.as_i64().unwrap_or(0)),
+        })
+    }
+
+    fn worth(&self, own: &Signers, signers: &Signers) -> Worth {
+        let Some(text) = &self.text else { return Worth::Damaged(None) };
+        let claimed = Revocation::claimed(text);
+        let agrees = |revocation: &Revocation| {
+            self.node.as_ref() == Some(&revocation.iss) && self.token.as_ref() == Some(&revocation.sub)
+        };
+        let proved = match (&self.key, &self.node) {
+            (Some(key), Some(node)) => {
+                prover(node, key).and_then(|by| SignedRevocation::verify(text, &by).ok())
+            }
+            _ => [own, signers].iter().find_map(|by| SignedRevocation::verify(text, by).ok()),
+        };
+        match (proved, claimed) {
+            (Some(proved), _) if agrees(proved.revocation()) => Worth::Sound(proved.revocation().clone()),
+            // An older build proved it, and kept no key; the node may have left the replica since.
+            (None, Some(claimed))
+                if self.key.is_none() && agrees(&claimed) && unknown(&claimed, own, signers) =>
+            {
+                Worth::Sound(claimed)
+            }
+            (_, claimed) => Worth::Damaged(claimed),
+        }
+    }
+}
+
+fn unknown(claimed: &Revocation, own: &Signers, signers: &Signers) -> bool {
+    [own, signers].iter().all(|known| known.get(&claimed.iss).is_none())
+}
+
+/// A key as it stands in a row.
+pub(super) fn written(key: &PublicKey) -> String {
+    serde_json::to_string(&key.jwk()).unwrap_or_default()
+}
+
+/// Who proves a row that came with its key.
+fn prover(node: &NodeId, key: &str) -> Option<Signers> {
+    let key: Jwk = serde_json::from_str(key).ok()?;
+    let record = NodeRecord { id: node.clone(), name: String::new(), key, retired_at: None };
+    Some([&record].into_iter().collect())
+}
