@@ -246,3 +246,32 @@ fn a_control_plane_tells_of_nodes_that_are_ahead_of_it_until_it_has_passed_them(
     assert_eq!(estate.plane.nodes_ahead().unwrap(), []);
     assert!(estate.plane.note_position("dpl_other", "nod_a", 9).is_err());
 }
+
+#[test]
+fn an_answer_played_back_is_frozen_at_once() {
+    let estate = Estate::new();
+    let deployment = estate.deploy("prod");
+    let host = estate.host("host");
+    let version = estate.poll(&host).unwrap();
+    let answer = |nonce: Option<&str>| {
+        let answer = estate.plane.feed_for(&estate.data_plane, Held { version, keyset: 1 }, nonce).unwrap();
+        answer.read(0, usize::try_from(answer.length()).unwrap()).unwrap()
+    };
+    let take = |bytes: &[u8], nonce: &str| host.take_answer(bytes, Origin::Feed, Some(nonce), NOW);
+    let captured = answer(Some("one"));
+    take(&captured, "one").unwrap();
+    // The clock stands still: a second answer within one second is fresh all the same, an earlier one is not.
+    take(&answer(Some("two")), "two").unwrap();
+    assert_eq!(host.live().alarms.count(AlarmKind::Frozen), 0);
+    for (played_back, nonce) in
+        [(&captured, "three"), (&answer(Some("other")), "three"), (&answer(None), "three")]
+    {
+        assert!(matches!(take(played_back, nonce), Err(StoreError::Replayed(_))));
+    }
+    assert_eq!(host.live().alarms.count(AlarmKind::Frozen), 3);
+    assert!(take(&answer(Some("four")), "four").is_ok(), "the next genuine answer ends it");
+    // A control plane that signs no nonce is believed as long as its heads rise.
+    estate.token("oncall", &deployment);
+    assert!(take(&answer(None), "five").is_ok());
+    assert_eq!(held(&host), version + 1);
+}

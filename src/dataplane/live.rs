@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use super::alarm::Alarms;
+use super::alarm::{AlarmKind, Alarms};
 use super::decide::Now;
 use super::membership::Membership;
 use super::snapshot::{Local, Snapshot};
@@ -184,6 +184,13 @@ impl Live {
         let snapshot = self.snapshot.load();
         let freshness = snapshot.freshness(self.now(wall).effective());
         snapshot.denies_when_stale() && freshness.iter().all(|(_, freshness)| freshness.over())
+    }
+
+    /// Raises an alarm for records that can't be read, unless they were the same `before`.
+    pub fn alarm_unreadable(&self, before: Option<String>, now: Time) {
+        if let Some(what) = self.snapshot.load().unreadable().filter(|what| before.as_ref() != Some(what)) {
+            self.alarms.raise(AlarmKind::Refused, &what, now);
+        }
     }
 
     /// The disk was read anew, and what it holds was proved.

@@ -28,6 +28,7 @@ pub mod outage;
 pub mod peers;
 pub mod proof;
 pub mod rate;
+mod readable;
 mod recent;
 pub mod reconcile;
 pub mod reload;

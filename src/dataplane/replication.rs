@@ -14,6 +14,7 @@ use super::snapshot::Snapshot;
 use super::staleness::Staleness;
 use super::store::{ForkedHead, HeadAge, Origin, ReplicaStore, StoreError};
 use super::timekeeper::AHEAD;
+use crate::protocol::head::SignedHead;
 use crate::protocol::jws::BASE64URL;
 use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
@@ -32,6 +33,17 @@ pub struct Proof {
     pub records: u64,
     /// Their digest.
     pub digest: String,
+}
+
+/// Finds out whether a head was signed for the request that carried `nonce`. A head for another request was played back. A
+/// control plane up to 0.1 signs no nonce: its heads have to rise from answer to answer, in version or in `iat`.
+fn check_fresh(head: &SignedHead, nonce: &str, held: Option<(u64, Time)>) -> Result<(), StoreError> {
+    let stated = head.head();
+    let fresh = match head.nonce() {
+        Some(_) => head.answers(nonce),
+        None => held.is_none_or(|held| (stated.version, stated.iat) > held),
+    };
+    if fresh { Ok(()) } else { Err(StoreError::Replayed(stated.iat)) }
 }
 
 /// The replica's database and the snapshot made from it, moving together.
@@ -98,6 +110,7 @@ impl Replication {
     ) -> Result<(), StoreError> {
         let mut store = self.store();
         let (before, _) = store.position()?;
+        let held = self.live.snapshot().head().map(|head| (head.head().version, head.head().iat));
         let mut bundle = Keeping::new(bundle);
         let outcome = store.apply(&mut bundle, origin, now);
         let way = match origin {
@@ -133,6 +146,12 @@ impl Replication {
         // Also when it was refused: a takeaway or a keyset may have come of it.
         self.enforce(&store, now)?;
         let head = outcome?.head;
+        if let (Some(nonce), Some(head)) = (nonce, &head)
+            && let Err(replayed) = check_fresh(head, nonce, held)
+        {
+            self.alarm(&replayed, way, now);
+            return Err(replayed);
+        }
         if let Some(signed) = head.filter(|head| nonce.is_some_and(|nonce| head.answers(nonce))) {
             self.settle_doubt(&mut store, signed.head().iat, now)?;
         }
@@ -241,8 +260,10 @@ impl Replication {
         match store.load() {
             Ok(Some(replica)) => {
                 let version = replica.head.head().version;
+                let before = self.live.snapshot().unreadable();
                 self.live.replace(|previous| Snapshot::build(replica, self.staleness(), Some(previous)));
                 self.live.persisted(version, now);
+                self.live.alarm_unreadable(before, now);
                 Ok(())
             }
             Ok(None) => {

@@ -8,6 +8,7 @@ use foldhash::quality::RandomState;
 use ipnet::IpNet;
 
 use super::glass::Broken;
+use super::readable::explain_unreadable;
 use super::routes::{RouteMap, RouteMaps};
 use super::signatures::Signatures;
 use super::staleness::{AtLimit, Freshness};
@@ -118,6 +119,8 @@ pub(super) struct Proved {
     /// Deployment by host name. None: two deployments claim it, so it names neither.
     pub(super) hosts: HashMap<String, Option<DeploymentId>>,
     pub(super) signers: Arc<Signers>,
+    /// Which records can't be read, in a sentence.
+    pub(super) unreadable: Option<String>,
 }
 
 impl Snapshot {
@@ -153,7 +156,9 @@ impl Snapshot {
         let signers = Arc::new(signers(&records));
         let local = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.local));
         let (deployments, hosts) = deployments(&records, &local.routes);
-        let proved = Proved { keyset, head, staleness, signatures, grants, deployments, hosts, signers };
+        let unreadable = explain_unreadable(&records, grants.len(), roles.len());
+        let proved =
+            Proved { keyset, head, staleness, signatures, grants, deployments, hosts, signers, unreadable };
         Self { proved: Some(Arc::new(proved)), local }
     }
 
@@ -161,6 +166,12 @@ impl Snapshot {
     #[must_use]
     pub fn with_local(&self, local: Local) -> Self {
         Self { proved: self.proved.clone(), local: Arc::new(local) }
+    }
+
+    /// Which records can't be read, in a sentence; none if all can.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<String> {
+        self.proved.as_ref().and_then(|proved| proved.unreadable.clone())
     }
 
     /// No replica at all, and what is this node's own.

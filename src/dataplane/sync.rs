@@ -133,7 +133,9 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
             "/v1/data-planes/{}/feed?since={version}&keyset={keyset}",
             self.reconciler.prover.identity.data_plane_id
         );
-        if !self.replication.live().now(now).trusted() {
+        // Without a nonce, an answer that was captured would pass for a new one until its head ends. Who holds nothing takes an
+        // answer that is shared: it is large, and of a version that was not known.
+        if version > 0 || !self.replication.live().now(now).trusted() {
             // The same until it is answered, so that a large answer that breaks off can be taken up again.
             let nonce = self.nonce.get_or_insert_with(|| self.reconciler.prover.nonces.next());
             path.push_str(&format!("&nonce={nonce}"));

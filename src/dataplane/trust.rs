@@ -102,7 +102,11 @@ impl TrustDirectory {
             errors.push(TrustError::Refused { path: self.path.clone(), source });
         }
         for error in &errors {
-            replication.live().alarms.raise(AlarmKind::Refused, &error.to_string(), now);
+            let kind = match error {
+                TrustError::Refused { source, .. } => source.alarm().unwrap_or(AlarmKind::Refused),
+                _ => AlarmKind::Refused,
+            };
+            replication.live().alarms.raise(kind, &error.to_string(), now);
         }
         !first
     }

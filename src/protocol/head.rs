@@ -127,6 +127,12 @@ impl SignedHead {
         Ok(Self { head, nonce, text: text.into() })
     }
 
+    /// The nonce of the request that it was signed for, if it names one.
+    #[must_use]
+    pub fn nonce(&self) -> Option<&str> {
+        self.nonce.as_deref()
+    }
+
     /// Whether it was signed in answer to the request that carried `nonce`.
     #[must_use]
     pub fn answers(&self, nonce: &str) -> bool {

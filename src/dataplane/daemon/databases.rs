@@ -55,6 +55,7 @@ pub(super) fn open_replica(
             if let Some(replica) = replica {
                 live.persisted(replica.head.head().version, now);
                 live.replace(|absent| Snapshot::build(replica, staleness.clone(), Some(absent)));
+                live.alarm_unreadable(None, now);
             }
             Ok(store)
         }

@@ -47,6 +47,12 @@ pub enum StoreError {
     /// The head was signed too long ago: the feed is frozen.
     #[error("the head expired at {0}: the feed is frozen")]
     Frozen(Time),
+    /// The head is an earlier answer of the feed.
+    #[error(
+        "the feed answered with a head of {0} that was signed for an earlier request: the answer was played back, or something in \
+         between caches it"
+    )]
+    Replayed(Time),
     /// The head was signed in this node's future.
     #[error("the head was signed at {0}, ahead of this node's clock")]
     Future(Time),
@@ -128,7 +134,7 @@ impl StoreError {
             Self::Rollback { .. } => Some(AlarmKind::Rollback),
             Self::Fork(_) | Self::KeysetFork(_) => Some(AlarmKind::Fork),
             Self::History { .. } => Some(AlarmKind::History),
-            Self::Frozen(_) => Some(AlarmKind::Frozen),
+            Self::Frozen(_) | Self::Replayed(_) => Some(AlarmKind::Frozen),
             Self::Invariant { .. } => Some(AlarmKind::Invariant),
             Self::Future(_) => Some(AlarmKind::Clock),
             Self::Bundle(_)
