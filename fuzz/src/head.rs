@@ -41,6 +41,7 @@ pub fn check(data: &[u8]) -> bool {
             assert_ne!(other, World::data_plane());
             false
         }
+        Err(error @ HeadError::Issuer { .. }) => panic!("the keyset names no issuer: {error}"),
         Err(HeadError::Jws(error)) => {
             assert!(matches!(error, JwsError::TooLarge(_) | JwsError::Claims(_)), "{error}");
             false

@@ -3,6 +3,7 @@
 
 use serde::de::DeserializeOwned;
 
+use crate::protocol::json::object;
 use crate::protocol::record::{
     DagTagsRecord, DeploymentRecord, NodeRecord, Record, RecordKind, StandardTokensRecord,
 };
@@ -56,7 +57,7 @@ fn check(record: &Record) -> Result<(), String> {
 }
 
 fn read<T: DeserializeOwned>(record: &Record) -> Result<T, String> {
-    serde_json::from_str(&record.body).map_err(|error| error.to_string())
+    object(record.body.as_bytes()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
