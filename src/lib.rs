@@ -17,6 +17,8 @@ pub mod exit;
 pub mod logging;
 #[cfg(test)]
 mod manual;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod net;
 pub mod protocol;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod state_directory;

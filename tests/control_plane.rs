@@ -217,3 +217,140 @@ fn what_has_changed_since_it_was_seen_is_left_as_it_is() {
     let seen = control.call("GET", &path, None);
     assert!(seen.json()["lastUsedAt"].is_i64() && seen.json()["lastUsedOn"] == "control-plane", "{seen:?}");
 }
+
+#[test]
+fn no_call_ignores_a_condition_that_does_not_hold() {
+    let control = Control::start("");
+    let workspace =
+        control.make("/workspaces", &json!({ "name": "data" }))["id"].as_str().unwrap().to_owned();
+    let plane = control.make("/data-planes", &json!({ "name": "eu" }))["id"].as_str().unwrap().to_owned();
+    let deployment =
+        control
+            .make("/deployments", &json!({ "name": "prod", "workspaceId": workspace, "dataPlaneId": plane }))
+            ["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+    let made = control.make("/tokens", &token("ci", ""));
+    let path = format!("/tokens/{}", made["id"].as_str().unwrap());
+    let seen = |tag: &str| format!("If-Match: {tag}");
+    let call = |method: &str, path: &str, body: Option<&Value>, tag: &str| {
+        control.call_as(&control.owner, method, path, body, &[&seen(tag)])
+    };
+    let assignment = json!({ "tokenId": made["id"], "role": "DEPLOYMENT_ADMIN" });
+    control.make(&format!("/deployments/{deployment}/tokens"), &assignment);
+    let assigned = format!("/deployments/{deployment}{path}");
+    let role = json!({ "role": "DEPLOYMENT_ADMIN" });
+    let roles = json!({ "roles": [{ "entityType": "ORGANIZATION", "entityId": control.organization, "role": "ORGANIZATION_MEMBER" }] });
+    // Each as it was seen two changes ago, also where nothing has a tag.
+    for (method, path, body) in [
+        ("POST", path.clone(), Some(json!({ "name": "mine" }))),
+        ("DELETE", path.clone(), None),
+        ("POST", format!("{path}/rotate"), None),
+        ("POST", format!("{path}/roles"), Some(roles)),
+        ("POST", assigned.clone(), Some(role.clone())),
+        ("DELETE", assigned.clone(), None),
+        ("DELETE", format!("/deployments/{deployment}"), None),
+        ("POST", format!("/deployments/{deployment}"), Some(json!({ "name": "x" }))),
+        ("DELETE", format!("/workspaces/{workspace}"), None),
+        ("DELETE", format!("/users/{}", control.owner_id), None),
+        ("POST", format!("/users/{}/token", control.owner_id), None),
+        ("POST", "/workspaces".to_owned(), Some(json!({ "name": "more" }))),
+        ("POST", "/tokens".to_owned(), Some(token("more", ""))),
+    ] {
+        let answer = call(method, &path, body.as_ref(), "\"AAAAAAAAAAAAAAAAAAAAAA\"");
+        assert_eq!((answer.status, &answer.json()["code"]), (412, &json!("stale")), "{method} {path}");
+    }
+    assert_eq!(control.get(&path)["name"], "ci", "nothing has changed");
+    assert_eq!(control.get("/workspaces").as_array().unwrap().len(), 1);
+    // With the tag of what stands, they are carried out.
+    let tag = |path: &str| control.call("GET", path, None).header("etag").unwrap().to_owned();
+    let before = tag(&path);
+    assert_eq!(call("POST", &format!("{path}/rotate"), None, &before).status, 200);
+    assert_eq!(call("DELETE", &path, None, &before).status, 412, "it was rotated meanwhile");
+    assert_eq!(call("POST", &assigned, Some(&role), &tag(&path)).status, 200);
+    assert_eq!(call("DELETE", &assigned, None, &tag(&path)).status, 204);
+    assert_eq!(call("DELETE", &path, None, &tag(&path)).status, 204);
+    assert_eq!(call("DELETE", &format!("/deployments/{deployment}"), None, "*").status, 204);
+}
+
+#[test]
+fn who_follows_cursors_sees_each_item_once_while_others_insert() {
+    let control = Control::start("");
+    let name = |number: usize| format!("{:04}", number * 10);
+    for number in 0..8 {
+        control.make("/tokens", &token(&name(number), ""));
+        control.make("/teams", &json!({ "name": name(number), "organizationRole": "ORGANIZATION_MEMBER" }));
+    }
+    for (list, member, query) in [
+        ("/tokens", "tokens", "sorts=name:asc"),
+        ("/tokens", "tokens", "sorts=name:desc"),
+        ("/tokens", "tokens", "sorts=createdAt:desc"),
+        ("/tokens", "tokens", "sorts=endAt:asc"),
+        ("/tokens", "tokens", "sorts=updatedAt:desc"),
+        ("/teams", "teams", ""),
+        ("/audit-log", "entries", "call=POST%20/teams"),
+    ] {
+        let before = control.get(&format!("{list}?limit=1000&{query}"));
+        let ids = |page: &Value| -> Vec<Value> {
+            page[member].as_array().unwrap().iter().map(|item| item["id"].clone()).collect()
+        };
+        let (mut seen, mut cursor, mut round) = (Vec::new(), String::new(), 0);
+        loop {
+            let page = control.get(&format!("{list}?limit=3&{query}{cursor}"));
+            seen.extend(ids(&page));
+            // Somebody inserts before and behind what was shown.
+            for place in ["0000", "9999"] {
+                let name = format!("{place} {member} {query} {round}");
+                control.make("/tokens", &token(&name, ""));
+                control.make("/teams", &json!({ "name": name, "organizationRole": "ORGANIZATION_MEMBER" }));
+            }
+            round += 1;
+            assert!(round < 100);
+            match page["nextCursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+            if seen.len() >= before[member].as_array().unwrap().len() + 20 {
+                break;
+            }
+        }
+        let once: std::collections::BTreeSet<String> = seen.iter().map(Value::to_string).collect();
+        assert_eq!(once.len(), seen.len(), "{list} {query}: an item was shown twice");
+        assert!(ids(&before).iter().all(|id| seen.contains(id)), "{list} {query}: an item was left out");
+    }
+    let roles = control.get("/roles?limit=2");
+    let next = control.get(&format!("/roles?limit=1000&cursor={}", roles["nextCursor"].as_str().unwrap()));
+    let total = roles["totalCount"].as_u64().unwrap() as usize;
+    assert_eq!(next["roles"].as_array().unwrap().len(), total - 2);
+    let cursor = control.get("/tokens?limit=1")["nextCursor"].as_str().unwrap().to_owned();
+    for bad in [
+        format!("/tokens?cursor={cursor}&offset=1"),
+        format!("/tokens?cursor={cursor}&sorts=name:asc"),
+        format!("/teams?cursor={cursor}"),
+        "/tokens?cursor=AAAA".to_owned(),
+    ] {
+        assert_eq!(control.call("GET", &bad, None).status, 422, "{bad}");
+    }
+}
+
+#[test]
+fn no_deployment_takes_the_host_of_another_in_any_spelling() {
+    let control = Control::start("");
+    let id = |made: Value| made["id"].as_str().unwrap().to_owned();
+    let plane = id(control.make("/data-planes", &json!({ "name": "eu" })));
+    let deploy = |name: &str, host: &[&str]| {
+        let workspace = id(control.make("/workspaces", &json!({ "name": name })));
+        let new = json!({ "name": name, "workspaceId": workspace, "dataPlaneId": plane, "hosts": host });
+        control.call("POST", "/deployments", Some(&new))
+    };
+    let first = deploy("a", &["Prod.Example.", "prod.example"]);
+    assert_eq!((first.status, &first.json()["hosts"]), (201, &json!(["prod.example"])));
+    for (name, host) in [("b", "prod.example."), ("c", "PROD.example"), ("d", "prod.example")] {
+        let taken = deploy(name, &[host]);
+        assert_eq!((taken.status, &taken.json()["code"]), (409, &json!("host_taken")), "{host}");
+    }
+    for (name, host) in [("e", "prod.example.."), ("f", "."), ("g", "a..b"), ("h", "prod.example:443")] {
+        assert_eq!(deploy(name, &[host]).status, 422, "{host}");
+    }
+}

@@ -9,19 +9,20 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rig::control::Control;
 use rig::{Rig, curl, until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-/// A file system of one megabyte, for as long as the test runs.
+/// A file system of some megabytes, for as long as the test runs.
 struct Small(PathBuf);
 
 impl Small {
     /// Needs root. Without it the test says so and is skipped; in CI that is a failure.
-    fn mount(path: PathBuf) -> Option<Self> {
+    fn mount(path: PathBuf, megabytes: u32) -> Option<Self> {
         rig::component("mount")?;
         std::fs::create_dir(&path).unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&path).status();
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).status();
         if mounted.is_ok_and(|status| status.success()) {
             return Some(Self(path));
         }
@@ -54,7 +55,7 @@ fn on_a_small_disk(configuration: &str) -> Option<(Small, Rig, String)> {
     let mut rig = Rig::start();
     let (_, token) = rig.direct_access_token("good", &rig.deployment);
     rig.synced();
-    let small = Small::mount(rig.path("small"))?;
+    let small = Small::mount(rig.path("small"), 1)?;
     rig.daemon.take().unwrap().terminate();
     std::fs::remove_file(rig.path("node/audit.db")).unwrap();
     std::os::unix::fs::symlink(rig.path("small/audit.db"), rig.path("node/audit.db")).unwrap();
@@ -149,4 +150,58 @@ fn where_it_is_configured_so_everything_is_denied_on_a_full_disk() {
     until("reads are allowed again", || read(&rig, &token) == allowed());
     assert_eq!(change(&rig, &token), allowed());
     assert_eq!(rig.json(&["audit", "verify"])["fault"], Value::Null);
+}
+
+#[test]
+fn a_control_plane_whose_disk_is_full_answers_reads_and_says_that_it_cannot_write() {
+    let metrics_port = rig::free_port();
+    let mut control = Control::start(&format!("metrics_listen = \"127.0.0.1:{metrics_port}\""));
+    let token = json!({ "name": "reader", "type": "ORGANIZATION", "role": "ORGANIZATION_OWNER" });
+    let token = control.make("/tokens", &token)["token"].as_str().unwrap().to_owned();
+    control.kill();
+    let state = control.directory.path().join("control");
+    let Some(small) = Small::mount(control.directory.path().join("small"), 8) else { return };
+    let moved = Command::new("mv").arg(&state).arg(small.0.join("control")).status();
+    assert!(moved.unwrap().success());
+    std::os::unix::fs::symlink(small.0.join("control"), &state).unwrap();
+    control.serve();
+    let at = |path: &str| curl(&[format!("{}{path}", control.url)]);
+    let metric = |line: &str| {
+        let told = curl(&[format!("http://127.0.0.1:{metrics_port}/metrics")]).body;
+        assert!(told.lines().any(|told| told == line), "{line} is not in {told}");
+    };
+    let as_token =
+        |method: &str, body: Option<&Value>| control.call_as(&token, method, "/workspaces", body, &[]);
+    assert_eq!(at("/readyz").status, 200);
+    metric("halligan_control_database_writable 1");
+    small.fill();
+    // What the database has reserved for itself takes some still. The owner's calls note no use of the token.
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        assert!(number < 2000, "the disk never filled up");
+        let answer = control.call("POST", "/workspaces", Some(&json!({ "name": format!("w{number}") })));
+        if answer.status != 201 {
+            break answer;
+        }
+    };
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert_eq!(refused.json()["code"], "store_unavailable");
+    for _ in 0..3 {
+        assert_eq!(
+            as_token("GET", None).status,
+            200,
+            "its use can't be noted, and it is let in all the same"
+        );
+    }
+    assert_eq!(as_token("POST", Some(&json!({ "name": "w" }))).status, 503);
+    assert_eq!(at("/healthz").status, 200);
+    until("it says that it can't write", || at("/readyz").status == 503);
+    assert!(at("/readyz").body.contains("the database cannot be written"));
+    metric("halligan_control_database_writable 0");
+    small.make_room();
+    until("it can write again", || at("/readyz").status == 200);
+    metric("halligan_control_database_writable 1");
+    assert_eq!(as_token("POST", Some(&json!({ "name": "w" }))).status, 201);
+    control.kill();
 }

@@ -60,7 +60,8 @@ fn upstream(urls: Vec<String>, spool: &Path) -> Upstream {
 }
 
 async fn feed(upstream: &Upstream) -> Result<(Vec<u8>, usize), UpstreamError> {
-    let mut received = upstream.feed("/v1/data-planes/dpl_a/feed?since=0&keyset=0", "proof", 0).await?;
+    let mut received =
+        upstream.feed("/v1/data-planes/dpl_a/feed?since=0&keyset=0", &|| "proof".into(), 0).await?;
     let mut bytes = Vec::new();
     received.bytes.read_to_end(&mut bytes).unwrap();
     Ok((bytes, received.source))

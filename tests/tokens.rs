@@ -137,8 +137,10 @@ fn nobody_hands_out_or_takes_over_more_than_they_have() {
     assert_eq!(call(&operator, "POST", "/tokens", Some(&workspace("WORKSPACE_OWNER"))), (403, true));
     let mighty = control.make("/tokens", &workspace("WORKSPACE_OWNER"));
     let path = |token: &Value, what: &str| format!("/tokens/{}{what}", text(&token["id"]));
-    // Rotating it would put its value into the operator's hands.
+    // Rotating it would put its value into the operator's hands; and the rule for updating and deleting it is the same.
     assert_eq!(call(&operator, "POST", &path(&mighty, "/rotate"), None), (403, true));
+    assert_eq!(call(&operator, "POST", &path(&mighty, ""), Some(&json!({ "name": "mine" }))), (403, true));
+    assert_eq!(call(&operator, "DELETE", &path(&mighty, ""), None), (403, true));
     let lowered = json!({ "roles": [{ "entityType": "WORKSPACE", "entityId": estate.workspace, "role": "WORKSPACE_MEMBER" }] });
     assert_eq!(call(&operator, "POST", &path(&mighty, "/roles"), Some(&lowered)), (403, true));
     assert_eq!(call(&owner, "POST", &path(&mighty, "/rotate"), None).0, 200);

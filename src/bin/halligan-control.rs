@@ -13,6 +13,7 @@ use halligan::controlplane::config::{Config, ConfigError};
 use halligan::controlplane::error::Error as CallError;
 use halligan::controlplane::http::Edge;
 use halligan::controlplane::issuer::IssuerError;
+use halligan::controlplane::retention::Housekeeper;
 use halligan::controlplane::server::Server;
 use halligan::controlplane::signing::{Signing, SigningError};
 use halligan::controlplane::store::Store;
@@ -265,6 +266,8 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
         .map_err(failed("the listener, or its certificate and key,"))?;
     let sender = webhook.map(|webhook| Sender::start(Arc::clone(&control), webhook));
     let sender = sender.transpose().map_err(failed("the webhook's thread"))?;
+    let housekeeper = Housekeeper::start(Arc::clone(&control), config.retention)
+        .map_err(failed("the thread that deletes what is old"))?;
     tracing::info!(address = %server.address(), issuer = config.issuer, "listening");
     let status = format!("{} on {}", config.issuer, server.address());
     systemd::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
@@ -284,6 +287,7 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
         sender.shutdown().await;
     }
     server.shutdown();
+    drop(housekeeper);
     Ok(())
 }
 

@@ -3,10 +3,13 @@
 //! An attempt is written before it is carried out, and its outcome after, each durably. So nothing is changed without a
 //! line about it; a line without an outcome says that the control plane ended in between, and that its store tells
 //! whether the change stands. What can't be written down is not done.
+//!
+//! A refused call changed nothing: its line keeps no body, and the same refusal again within the hour is counted at the line of
+//! the first. A token that may do nothing fills no disk so.
 
 use std::net::IpAddr;
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -26,7 +29,7 @@ pub struct Attempt<'a> {
     pub call: &'a str,
     /// The id of what it is about, where it exists already.
     pub target: Option<&'a str>,
-    /// The body, as sent. Calls of people carry no secrets in it.
+    /// The body, as sent; none if the call was refused. Calls of people carry no secrets in it.
     pub request: Option<&'a str>,
 }
 
@@ -92,6 +95,11 @@ pub struct Entry {
     pub status: Option<u16>,
     /// The code of the refusal.
     pub code: Option<String>,
+    /// How often the same call was refused again within the hour; those have no line of their own.
+    pub repeated: u64,
+    /// When it was refused last, if it was again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_at: Option<Time>,
 }
 
 /// A page of the audit log.
@@ -106,6 +114,9 @@ pub struct EntryPage {
     pub offset: u64,
     /// How many fit on the page.
     pub limit: u64,
+    /// The cursor of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 /// Which lines are asked for; what is left out does not matter.
@@ -148,6 +159,8 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
         outcome: Outcome::of(status),
         status,
         code: row.get(9)?,
+        repeated: row.get(10)?,
+        last_at: row.get::<_, Option<i64>>(11)?.map(Time::from_unix),
     })
 }
 
@@ -166,6 +179,41 @@ pub(super) fn done(
         params![organization, now.unix(), who.0, who.1, call, target],
     )?;
     Ok(())
+}
+
+/// How long the same refusal is counted at the first line about it, in seconds.
+const SAME_REFUSAL: i64 = 3600;
+/// How many lines before it may be looked at for one: a caller whose refusals all differ must not make each cost more.
+const LOOKED_AT: i64 = 1000;
+
+/// Counts the refusal of the call at `line` at an earlier line that says the same, and deletes `line`. Returns false if there
+/// is none.
+fn count_again(
+    transaction: &Transaction<'_>,
+    line: i64,
+    status: u16,
+    code: Option<&str>,
+    now: i64,
+) -> Result<bool, Error> {
+    let earlier: Option<i64> = transaction
+        .prepare_cached(
+            "SELECT earlier.id FROM audit_log AS this JOIN audit_log AS earlier
+                 ON earlier.actor = this.actor AND earlier.id < this.id AND earlier.id >= this.id - ?6
+                 AND earlier.status >= 400 AND earlier.status < 500
+             WHERE this.id = ?1 AND this.status IS NULL
+                 AND earlier.organization = this.organization AND earlier.call = this.call
+                 AND earlier.target IS this.target AND earlier.address IS this.address
+                 AND earlier.status = ?2 AND earlier.code IS ?3 AND earlier.at BETWEEN ?4 - ?5 AND ?4
+             ORDER BY earlier.id DESC LIMIT 1",
+        )?
+        .query_row(params![line, status, code, now, SAME_REFUSAL, LOOKED_AT], |row| row.get(0))
+        .optional()?;
+    let Some(earlier) = earlier else { return Ok(false) };
+    transaction
+        .prepare_cached("UPDATE audit_log SET repeated = repeated + 1, last_at = ?2 WHERE id = ?1")?
+        .execute([earlier, now])?;
+    transaction.prepare_cached("DELETE FROM audit_log WHERE id = ?1")?.execute([line])?;
+    Ok(true)
 }
 
 impl ControlPlane {
@@ -200,10 +248,18 @@ impl ControlPlane {
         made: Option<&str>,
     ) -> Result<(), Error> {
         self.store.note(|transaction| {
+            let refused = (400..500).contains(&status);
+            let now = self.now().unix();
+            if refused && made.is_none() && count_again(transaction, line, status, code, now)? {
+                return Ok(());
+            }
             transaction.execute(
                 "UPDATE audit_log SET status = ?2, code = ?3, target = coalesce(?4, target) WHERE id = ?1 AND status IS NULL",
                 params![line, status, code, made],
             )?;
+            if refused {
+                transaction.execute("UPDATE audit_log SET request = NULL WHERE id = ?1", [line])?;
+            }
             Ok(())
         })
     }
@@ -217,7 +273,7 @@ impl ControlPlane {
         page: Page,
     ) -> Result<EntryPage, Error> {
         actor.may(Operation::ReadAuditLog, organization)?;
-        let Page { offset, limit } = page.check()?;
+        let range = page.check("audit-log")?;
         let (from, to) = filter.outcome.map(Outcome::statuses).unzip();
         let Filter { actor, target, call, since, until, .. } = filter;
         self.store.read(|connection| {
@@ -226,12 +282,16 @@ impl ControlPlane {
                 .prepare_cached(&format!("SELECT count(*) {WHERE}"))?
                 .query_row(of, |row| row.get(0))?;
             let mut rows = connection.prepare_cached(&format!(
-                "SELECT id, at, actor, actor_name, address, call, target, request, status, code {WHERE}
+                "SELECT id, at, actor, actor_name, address, call, target, request, status, code, repeated, last_at {WHERE}
+                     AND (?11 IS NULL OR id < json_extract(?11, '$[0]'))
                  ORDER BY id DESC LIMIT ?9 OFFSET ?10"
             ))?;
-            let of = params![organization, actor, target, call, from, to, since, until, limit, offset];
-            let entries = rows.query_map(of, read_row)?.collect::<Result<_, _>>()?;
-            Ok(EntryPage { entries, total_count, offset, limit })
+            let (rows_wanted, offset, after) = (range.rows(), range.offset, range.after());
+            let of =
+                params![organization, actor, target, call, from, to, since, until, rows_wanted, offset, after];
+            let mut entries = rows.query_map(of, read_row)?.collect::<Result<Vec<Entry>, _>>()?;
+            let next_cursor = range.cut(&mut entries, |entry| (entry.id.into(), String::new()));
+            Ok(EntryPage { entries, total_count, offset, limit: range.limit, next_cursor })
         })
     }
 }

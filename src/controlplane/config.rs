@@ -12,6 +12,7 @@ use reqwest::Url;
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
+use super::retention::Retention;
 use crate::configuration::{self, Bound, Configuration, Wrong, bound, check_hosts};
 
 /// Why the configuration is not taken.
@@ -45,6 +46,9 @@ pub struct Config {
     /// How often one may call.
     #[serde(default)]
     pub limits: Limits,
+    /// How long events, lines of the audit log and removals are kept.
+    #[serde(default)]
+    pub retention: Retention,
     /// Who is told of uses of direct-access tokens; nobody unless named.
     pub webhook: Option<Webhook>,
 }
@@ -133,9 +137,15 @@ fn check_endpoint(text: &str) -> Option<Url> {
 }
 
 /// The bounds of every number. docs/configuration.md repeats this table, and a test compares both.
-const BOUNDS: [Bound; 3] = [
+const BOUNDS: [Bound; 9] = [
     bound("limits.calls_per_minute", 1, 100_000_000),
     bound("limits.failures_per_minute", 1, 100_000_000),
+    bound("retention.event_days", 1, 36_500),
+    bound("retention.event_max_bytes", 1 << 20, 1 << 50),
+    bound("retention.audit_log_days", 1, 36_500),
+    bound("retention.audit_log_max_bytes", 1 << 20, 1 << 50),
+    bound("retention.change_days", 1, 36_500),
+    bound("retention.change_max_bytes", 1 << 20, 1 << 50),
     bound("webhook.timeout_seconds", 1, 60),
 ];
 

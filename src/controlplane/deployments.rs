@@ -10,6 +10,7 @@ use super::organizations::{Name, check_name, taken};
 use super::publish;
 use crate::protocol::bundle::Change;
 use crate::protocol::glass::GlassMode;
+use crate::protocol::host::host_name;
 use crate::protocol::record::{DEFAULT_ROUTES, DeploymentRecord, Record, RecordKind, is_routes_name};
 use crate::protocol::time::Time;
 
@@ -95,16 +96,24 @@ pub(super) fn find(connection: &Connection, organization: &str, id: &str) -> Res
     found.ok_or(Error::NotFound("deployment"))
 }
 
-/// Host names are compared in lower case and without a port; two deployments of a data plane can't share one.
+/// Brings host names into the form in which they are compared. Two deployments of a data plane can't share one.
 fn check_hosts(
     connection: &Connection,
     id: &str,
     data_plane: &str,
     hosts: &[String],
 ) -> Result<Vec<String>, Error> {
-    let hosts: Vec<String> = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-    for host in &hosts {
+    let mut names: Vec<String> = Vec::new();
+    for host in hosts {
+        // A port is no part of a name: it is left for the check to refuse.
+        let name = if host.contains(':') { host.clone() } else { host_name(host).into_owned() };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    for host in &names {
         let named = (1..=253).contains(&host.len())
+            && host.split('.').all(|label| !label.is_empty())
             && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
         if !named {
             return Err(Error::invalid(
@@ -113,7 +122,7 @@ fn check_hosts(
             ));
         }
         let taken: bool = connection.query_row(
-            "SELECT EXISTS (SELECT 1 FROM deployment, json_each(hosts) WHERE data_plane = ?1 AND deployment.id <> ?2 AND value = ?3)",
+            "SELECT EXISTS (SELECT 1 FROM deployment, json_each(hosts) WHERE data_plane = ?1 AND deployment.id <> ?2 AND rtrim(lower(value), '.') = ?3)",
             [data_plane, id, host],
             |row| row.get(0),
         )?;
@@ -122,7 +131,7 @@ fn check_hosts(
             return Err(Error::Conflict { code: "host_taken", detail });
         }
     }
-    Ok(hosts)
+    Ok(names)
 }
 
 /// Which maps there are only the hosts know: a name is checked for its form, so that it can be that of a file.

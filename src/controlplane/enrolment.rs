@@ -1,5 +1,8 @@
 //! Enrolment: how a host becomes a node of a data plane, once, and proves itself from then on (RFC 7523).
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,11 +17,9 @@ use super::organizations::{Name, check_name};
 use super::publish;
 use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::key::{Jwk, PublicKey};
+use crate::protocol::proof::{LIFETIME, MAX_PROOF, Seen, Untimely, check_times};
 use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::time::Time;
-
-/// The longest a node's proof may be good for, and how far its clock may be off, in seconds.
-const WINDOW: i64 = 300;
 
 /// A one-time token for a host, shown this once.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -70,8 +71,6 @@ pub struct Enrolled {
     pub issuer: String,
 }
 
-/// The longest proof of a node, in bytes.
-const MAX_PROOF: usize = 2048;
 /// Why a node's proof is refused though its signature holds: each cause has its own remedy.
 #[derive(Debug, ThisError)]
 pub enum ProofFault {
@@ -103,8 +102,11 @@ pub enum ProofFault {
         by: i64,
     },
     /// It is good for too long.
-    #[error("the node's proof is good for more than {WINDOW} s; no proof may be")]
+    #[error("the node's proof is good for more than {LIFETIME} s; no proof may be")]
     Lifetime,
+    /// It ends before it begins.
+    #[error("the node's proof ends before it was made")]
+    Backwards,
 }
 
 const NOT_A_NODE: Error = Error::Unauthenticated("the node's proof does not hold");
@@ -127,7 +129,13 @@ struct ProofClaims {
     exp: Time,
     /// Names one start of the daemon. A daemon of before that names none.
     instance: Option<String>,
+    #[serde(default)]
+    jti: String,
 }
+
+/// The calls that nodes have proved lately.
+#[derive(Debug, Default)]
+pub(super) struct Calls(Mutex<HashMap<String, Seen>>);
 
 impl ControlPlane {
     /// Makes a one-time enrolment token, of which only the hash is kept.
@@ -310,28 +318,39 @@ impl ControlPlane {
             let detail = format!("node {} was retired at {at}", caller.node);
             return Err(Error::Forbidden { code: "node_retired", detail });
         }
+        self.count_once(&caller, &claims)?;
         if let Some(instance) = &claims.instance {
             self.note_instance(&caller.node, instance);
         }
         Ok(caller)
     }
 
+    /// Refuses a proof that was used before, or that does not say for which call it is.
+    fn count_once(&self, caller: &Caller, claims: &ProofClaims) -> Result<(), Error> {
+        if claims.jti.is_empty() {
+            return Err(Error::Unauthenticated("the node's proof has no jti; make one for each call"));
+        }
+        // It only remembers: after a panic it remembers a little less.
+        let mut calls = self.calls.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = calls.entry(caller.node.clone()).or_default();
+        if seen.note(&claims.jti, claims.exp, self.now()) {
+            return Ok(());
+        }
+        Err(Error::Unauthenticated("the node's proof was used before; make one for each call"))
+    }
+
     fn timely(&self, claims: &ProofClaims, audience: &str) -> Result<(), Error> {
-        let now = self.now();
         if claims.aud != audience {
             let got = claims.aud.chars().take(200).filter(|c| !c.is_control()).collect();
             return Err(ProofFault::Audience { got, own: audience.to_owned() }.into());
         }
-        if claims.exp.since(claims.iat) > WINDOW {
-            return Err(ProofFault::Lifetime.into());
+        match check_times(claims.iat, claims.exp, self.now()) {
+            Ok(()) => Ok(()),
+            Err(Untimely::Backwards) => Err(ProofFault::Backwards.into()),
+            Err(Untimely::Long) => Err(ProofFault::Lifetime.into()),
+            Err(Untimely::Late { by }) => Err(ProofFault::Late { by }.into()),
+            Err(Untimely::Early { by }) => Err(ProofFault::Early { by }.into()),
         }
-        if claims.exp <= now.plus(-WINDOW) {
-            return Err(ProofFault::Late { by: now.since(claims.exp) }.into());
-        }
-        if claims.iat >= now.plus(WINDOW) {
-            return Err(ProofFault::Early { by: claims.iat.since(now) }.into());
-        }
-        Ok(())
     }
 }
 

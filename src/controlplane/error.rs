@@ -82,6 +82,7 @@ impl Error {
             Self::Malformed(_) => 400,
             Self::Stale => 412,
             Self::RateLimited(_) => 429,
+            Self::Store(error) if unavailable(error) => 503,
             Self::Store(_) | Self::Io(_) => 500,
         }
     }
@@ -99,7 +100,16 @@ impl Error {
             Self::Stale => "stale",
             Self::KeyReused => "idempotency_key_reused",
             Self::RateLimited(_) => "rate_limited",
+            Self::Store(error) if unavailable(error) => "store_unavailable",
             Self::Store(_) | Self::Io(_) => "internal",
         }
     }
+}
+
+/// Returns true for failures that end by themselves or by an operator's hand, with nothing wrong in the call: the disk is
+/// full, read-only, or fails.
+fn unavailable(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
+    let code = error.sqlite_error_code();
+    matches!(code, Some(DiskFull | ReadOnly | SystemIoFailure | CannotOpen | PermissionDenied))
 }

@@ -75,7 +75,7 @@ impl ControlPlane {
         let alive =
             self.store.read(|connection| alive(connection, data_plane, claims, &question.deployment))?;
         if let Some(alive) = &alive {
-            self.used(&alive.sub, self.now(), &question.deployment)?;
+            self.used(&alive.sub, self.now(), &question.deployment);
         }
         Ok(Answer { active: alive.is_some(), alive })
     }

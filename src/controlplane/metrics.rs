@@ -22,9 +22,11 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::ControlPlane;
 use super::announcements::Outcome;
+use super::bookkeeping::Bookkeeping;
 use super::error::Error;
 use super::instances::SHOWN;
 use super::late_uses::{LateUses, late_uses};
+use super::retention::Cause;
 use crate::protocol::time::Time;
 
 /// The media type of what is told.
@@ -55,6 +57,17 @@ struct Delivery {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Lost {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Table {
+    table: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Pruned {
+    table: &'static str,
+    cause: &'static str,
 }
 
 /// Why an announcement was lost.
@@ -97,10 +110,14 @@ pub(super) struct Metrics {
     announcement_age: Gauge,
     deliveries: Family<Delivery, Counter>,
     lost: Family<Lost, Counter>,
+    writable: Gauge,
+    rows: Family<Table, Gauge>,
+    bytes: Family<Table, Gauge>,
+    pruned: Family<Pruned, Counter>,
 }
 
 impl Metrics {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(bookkeeping: &Bookkeeping) -> Self {
         let mut registry = Registry::with_prefix("halligan_control");
         let metrics = Self {
             calls: Family::default(),
@@ -119,6 +136,10 @@ impl Metrics {
             announcement_age: Gauge::default(),
             deliveries: Family::default(),
             lost: Family::default(),
+            writable: Gauge::default(),
+            rows: Family::default(),
+            bytes: Family::default(),
+            pruned: Family::default(),
             registry: Registry::default(),
         };
         registry.register("calls", "Calls, by method, route and status", metrics.calls.clone());
@@ -192,6 +213,33 @@ impl Metrics {
             "Announcements that the webhook was never told, by reason",
             metrics.lost.clone(),
         );
+        registry.register(
+            "database_writable",
+            "1 while the database can be written, tried at each scrape",
+            metrics.writable.clone(),
+        );
+        registry.register(
+            "bookkeeping_lost",
+            "Notes of a token's last use that could not be written; the calls were answered all the same",
+            bookkeeping.lost.clone(),
+        );
+        registry.register("table_rows", "Rows of a table that grows with use", metrics.rows.clone());
+        registry.register_with_unit(
+            "table",
+            "What a table that grows with use holds; [retention] bounds it",
+            Unit::Bytes,
+            metrics.bytes.clone(),
+        );
+        registry.register(
+            "pruned_rows",
+            "Rows that retention deleted, by table and cause (age, bytes)",
+            metrics.pruned.clone(),
+        );
+        for table in ["event", "audit_log", "change"] {
+            for cause in Cause::ALL {
+                metrics.pruned.get_or_create_owned(&Pruned { table, cause: cause.label() });
+            }
+        }
         // What has not happened yet is told of as 0: the first time can be seen.
         for outcome in ["delivered", "failed"] {
             metrics.deliveries.get_or_create_owned(&Delivery { outcome });
@@ -216,6 +264,12 @@ impl Metrics {
         }
     }
 
+    /// Counts rows that retention deleted.
+    pub(super) fn pruned(&self, table: &'static str, cause: Cause, rows: usize) {
+        let labels = Pruned { table, cause: cause.label() };
+        self.pruned.get_or_create_owned(&labels).inc_by(rows as u64);
+    }
+
     /// Counts an announcement that nobody will be told.
     pub(super) fn announcement_lost(&self, loss: Loss) {
         self.lost.get_or_create_owned(&loss.label()).inc();
@@ -232,6 +286,7 @@ impl ControlPlane {
             family.clear();
         }
         metrics.tokens.clear();
+        metrics.writable.set(self.writable().is_ok().into());
         self.store.read(|connection| {
             let mut rows = connection
                 .prepare_cached("SELECT kind, count(*) FROM token WHERE deleted_at IS NULL GROUP BY kind")?;
@@ -259,6 +314,13 @@ impl ControlPlane {
                 let faults = metrics.log_faults.get_or_create_owned(&data_plane);
                 faults.inner().store(row.get(5)?, Ordering::Relaxed);
                 metrics.nodes_ahead.get_or_create_owned(&data_plane).set(0);
+            }
+            let mut rows = connection.prepare_cached("SELECT name, rows, bytes FROM table_size")?;
+            let mut rows = rows.query([])?;
+            while let Some(row) = rows.next()? {
+                let table = Table { table: row.get(0)? };
+                metrics.rows.get_or_create_owned(&table).set(row.get(1)?);
+                metrics.bytes.get_or_create_owned(&table).set(row.get(2)?);
             }
             for LateUses { data_plane, count, last_noted_at } in late_uses(connection)? {
                 let data_plane = DataPlane { data_plane };

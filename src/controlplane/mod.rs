@@ -8,6 +8,7 @@ pub mod announcements;
 pub mod audit_log;
 mod authentication;
 pub mod authorization;
+mod bookkeeping;
 pub mod config;
 pub mod dag_tags;
 pub mod data_planes;
@@ -30,7 +31,9 @@ pub mod outages;
 pub mod page;
 pub mod precondition;
 pub mod publish;
+mod readiness;
 pub mod recover;
+pub mod retention;
 pub mod revocations;
 pub mod roles;
 pub mod server;
@@ -50,9 +53,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use rand_core::CryptoRng;
 
 use self::ahead::Ahead;
+use self::bookkeeping::Bookkeeping;
+use self::enrolment::Calls;
 use self::feed::Spool;
 use self::instances::Instances;
 use self::metrics::Metrics;
+pub use self::readiness::Finding;
+use self::readiness::Probe;
 use self::signing::{Signing, SigningError};
 use self::store::Store;
 use crate::protocol::id::random_id;
@@ -76,6 +83,9 @@ pub struct ControlPlane {
     metrics: Metrics,
     instances: Instances,
     ahead: Ahead,
+    bookkeeping: Bookkeeping,
+    probe: Probe,
+    calls: Calls,
 }
 
 impl ControlPlane {
@@ -90,9 +100,26 @@ impl ControlPlane {
     ) -> Self {
         let signing = RwLock::new(Arc::new(signing));
         let spool = Spool::default();
-        let (metrics, instances, ahead) = (Metrics::new(), Instances::default(), Ahead::default());
+        let (bookkeeping, probe) = (Bookkeeping::default(), Probe::default());
+        let (metrics, instances, ahead) =
+            (Metrics::new(&bookkeeping), Instances::default(), Ahead::default());
         let rng = Mutex::new(rng);
-        Self { store, signing, spool, issuer, clock, rng, announces: false, metrics, instances, ahead }
+        let calls = Calls::default();
+        Self {
+            store,
+            signing,
+            spool,
+            issuer,
+            clock,
+            rng,
+            announces: false,
+            metrics,
+            instances,
+            ahead,
+            bookkeeping,
+            probe,
+            calls,
+        }
     }
 
     /// The same, which queues announcements for someone to deliver them.

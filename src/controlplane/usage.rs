@@ -11,8 +11,13 @@ use crate::protocol::time::Time;
 const COARSE: i64 = 60;
 
 impl ControlPlane {
-    /// A token was used at `at`, for `on`: a deployment's id, or `control-plane`.
-    pub fn used(&self, token: &str, at: Time, on: &str) -> Result<(), Error> {
+    /// Notes that a token was used at `at`, for `on`: a deployment's id, or `control-plane`. A note that can't be written
+    /// fails no call.
+    pub fn used(&self, token: &str, at: Time, on: &str) {
+        self.bookkeeping.settle("the last use of a token", self.note_use(token, at, on));
+    }
+
+    fn note_use(&self, token: &str, at: Time, on: &str) -> Result<(), Error> {
         let known: Option<Option<i64>> = self.store.read(|connection| {
             let mut query = connection.prepare_cached("SELECT last_used_at FROM token WHERE id = ?1")?;
             Ok(query.query_row([token], |row| row.get(0)).optional()?)

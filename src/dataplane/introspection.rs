@@ -220,9 +220,13 @@ impl Introspector {
         let token = std::str::from_utf8(token).map_err(|_| ())?;
         let form =
             Zeroizing::new(format!("token={token}&token_type_hint=access_token&deployment={deployment}"));
-        let (upstream, proof) = (Arc::clone(&self.upstream), self.prover.upstream((self.clock)()));
+        let (upstream, prover, clock) =
+            (Arc::clone(&self.upstream), Arc::clone(&self.prover), Arc::clone(&self.clock));
         // On the daemon's own runtime: a connection must not end with the worker that happened to open it.
-        let answer = self.runtime.spawn(async move { upstream.form("/v1/introspect", &proof, &form).await });
+        let answer = self.runtime.spawn(async move {
+            let proof = || prover.upstream(clock());
+            upstream.form("/v1/introspect", &proof, &form).await
+        });
         let answer = answer.await.map_err(|_| ())?;
         let answer =
             answer.map_err(|error| tracing::debug!(%error, "a standard token could not be asked about"))?;

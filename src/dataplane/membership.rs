@@ -237,8 +237,9 @@ impl Statements {
         // Also when it fails: whoever refuses it is not asked every second.
         self.stated = Stated { at: now, version, forks: count };
         let path = format!("/v1/data-planes/{}/statement", self.prover.identity.data_plane_id);
-        let (jwt, body) = (self.prover.upstream(now), serde_json::to_vec(&statement)?);
-        let answer = upstream.send(Method::POST, &path, Some(&jwt), body).await?;
+        let proof = || self.prover.upstream(now);
+        let answer =
+            upstream.send(Method::POST, &path, Some(&proof), serde_json::to_vec(&statement)?).await?;
         let standing: NodeStanding = serde_json::from_slice(&answer)?;
         if let Some(why) = standing.name_refused {
             tracing::warn!(name = self.name, why, "the control plane does not take this node's name");

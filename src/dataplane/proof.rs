@@ -10,10 +10,8 @@ use super::identity::Identity;
 use crate::protocol::id::{NodeId, random_id};
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::SigningKey;
+use crate::protocol::proof::LIFETIME;
 use crate::protocol::time::Time;
-
-/// How long a proof is good for, in seconds.
-pub const LIFETIME: i64 = 300;
 
 /// Identifiers that are used once: random bits of this start, and a count. They need no randomness after it.
 #[derive(Debug)]

@@ -238,8 +238,8 @@ impl Reconciler {
             .await?;
             round = back;
             let Some(call) = call? else { return Ok(sent) };
-            let jwt = self.prover.upstream(now);
-            let received = upstream.send(Method::POST, &call.path, Some(&jwt), call.body.clone()).await?;
+            let proof = || self.prover.upstream((self.clock)());
+            let received = upstream.send(Method::POST, &call.path, Some(&proof), call.body.clone()).await?;
             let (this, now) = (Arc::clone(self), (self.clock)());
             round = tokio::task::spawn_blocking(move || {
                 round.answered(&this, &call, &received, now).map(|()| round)

@@ -15,6 +15,7 @@ use super::staleness::{AtLimit, Freshness};
 use super::store::HeadAge;
 use crate::protocol::glass::GlassMode;
 use crate::protocol::head::{Head, SignedHead};
+use crate::protocol::host::host_name;
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::keyset::Keyset;
 use crate::protocol::permission::PermissionSet;
@@ -350,7 +351,11 @@ fn deployments(
             continue;
         }
         for host in found.hosts {
-            hosts.entry(host).and_modify(|owner| *owner = None).or_insert_with(|| Some(found.id.clone()));
+            // A name that two deployments have opens neither.
+            hosts
+                .entry(host_name(&host).into_owned())
+                .and_modify(|owner| *owner = owner.take().filter(|owner| *owner == found.id))
+                .or_insert_with(|| Some(found.id.clone()));
         }
         let routes = maps.get(&found.routes);
         let deployment = Deployment {

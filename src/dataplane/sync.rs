@@ -128,7 +128,6 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
         let replication = Arc::clone(&self.replication);
         let (version, keyset) = tokio::task::spawn_blocking(move || replication.position()).await??;
         let now = (self.clock)();
-        let jwt = self.reconciler.prover.upstream(now);
         let mut path = format!(
             "/v1/data-planes/{}/feed?since={version}&keyset={keyset}",
             self.reconciler.prover.identity.data_plane_id
@@ -140,7 +139,9 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
             let nonce = self.nonce.get_or_insert_with(|| self.reconciler.prover.nonces.next());
             path.push_str(&format!("&nonce={nonce}"));
         }
-        let bundle = self.upstream.feed(&path, &jwt, if hold && version > 0 { HOLD } else { 0 }).await?;
+        let (prover, clock) = (&self.reconciler.prover, &self.clock);
+        let proof = || prover.upstream(clock());
+        let bundle = self.upstream.feed(&path, &proof, if hold && version > 0 { HOLD } else { 0 }).await?;
         // It has to be fresh as of when it began to come: a large one on a thin line is no frozen feed.
         let took = i64::try_from(bundle.took.as_secs()).unwrap_or(i64::MAX);
         let (replication, now) = (Arc::clone(&self.replication), (self.clock)().plus(-took));

@@ -198,6 +198,9 @@ pub struct Received {
     pub source: usize,
 }
 
+/// Makes a node's proof. Each request has its own, since a proof counts once: also the same call at another address.
+pub type Bearer<'b> = &'b (dyn Fn() -> String + Send + Sync);
+
 /// A client of the control plane.
 pub struct Upstream {
     client: Client<HttpsConnector<Connector>, Full<Bytes>>,
@@ -230,7 +233,7 @@ impl Upstream {
 
     /// Asks for a bundle, which may be held back for `hold` seconds while there is nothing new in it. An answer to the same
     /// question that broke off is taken up where it broke, if the control plane still has it.
-    pub async fn feed(&self, path: &str, bearer: &str, hold: u64) -> Result<Received, UpstreamError> {
+    pub async fn feed(&self, path: &str, bearer: Bearer<'_>, hold: u64) -> Result<Received, UpstreamError> {
         let mut last = None;
         for (source, url) in self.addresses.in_turn() {
             let url = format!("{url}{path}&wait={hold}");
@@ -263,7 +266,7 @@ impl Upstream {
         &self,
         method: Method,
         path: &str,
-        bearer: Option<&str>,
+        bearer: Option<Bearer<'_>>,
         body: Vec<u8>,
     ) -> Result<Bytes, UpstreamError> {
         self.send_as(JSON, method, path, bearer, Bytes::from(body)).await
@@ -274,7 +277,7 @@ impl Upstream {
         kind: &'static str,
         method: Method,
         path: &str,
-        bearer: Option<&str>,
+        bearer: Option<Bearer<'_>>,
         body: Bytes,
     ) -> Result<Bytes, UpstreamError> {
         let mut last = None;
@@ -299,7 +302,7 @@ impl Upstream {
     }
 
     /// Posts a form as the node that `bearer` proves, and takes a short answer.
-    pub async fn form(&self, path: &str, bearer: &str, form: &str) -> Result<Bytes, UpstreamError> {
+    pub async fn form(&self, path: &str, bearer: Bearer<'_>, form: &str) -> Result<Bytes, UpstreamError> {
         let body = Bytes::copy_from_slice(form.as_bytes());
         self.send_as(FORM, Method::POST, path, Some(bearer), body).await
     }
@@ -309,7 +312,7 @@ impl Upstream {
         kind: &'static str,
         method: Method,
         url: &str,
-        bearer: Option<&str>,
+        bearer: Option<Bearer<'_>>,
         body: Bytes,
     ) -> Result<Bytes, UpstreamError> {
         let mut headers = header::HeaderMap::new();
@@ -326,7 +329,7 @@ impl Upstream {
         &self,
         url: &str,
         path: &str,
-        bearer: &str,
+        bearer: Bearer<'_>,
         hold: u64,
     ) -> Result<(SpooledTempFile, Duration), UpstreamError> {
         let mut headers = header::HeaderMap::new();
@@ -387,14 +390,14 @@ impl Upstream {
         &self,
         method: Method,
         url: &str,
-        bearer: Option<&str>,
+        bearer: Option<Bearer<'_>>,
         mut headers: header::HeaderMap,
         body: Bytes,
         within: Duration,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let transport = |source| UpstreamError::Transport { url: url.into(), source };
         if let Some(bearer) = bearer {
-            let mut value = HeaderValue::from_str(&format!("Bearer {bearer}"))
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", bearer()))
                 .map_err(|error| transport(error.into()))?;
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);

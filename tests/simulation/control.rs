@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use halligan::controlplane::ControlPlane;
 use halligan::controlplane::authorization::Actor;
 use halligan::controlplane::feed::Held;
+use halligan::controlplane::precondition::IfMatch;
 use halligan::controlplane::signing::Signing;
 use halligan::controlplane::store::Store;
 use halligan::dataplane::identity::Identity;
@@ -124,13 +125,17 @@ impl Control {
 
     /// Gives a token a new value.
     pub fn rotate_token(&self, id: &str) -> Option<String> {
-        let made = self.plane.as_ref()?.rotate_token(&self.owner, &self.organization, id, None).unwrap();
+        let made = self
+            .plane
+            .as_ref()?
+            .rotate_token(&self.owner, &self.organization, id, None, &IfMatch::default())
+            .unwrap();
         Some(made.token.unwrap().to_string())
     }
 
     /// Revokes a token.
     pub fn delete_token(&self, id: &str) -> Option<()> {
-        self.plane.as_ref()?.delete_token(&self.owner, &self.organization, id).unwrap();
+        self.plane.as_ref()?.delete_token(&self.owner, &self.organization, id, &IfMatch::default()).unwrap();
         Some(())
     }
 

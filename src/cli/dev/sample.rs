@@ -14,6 +14,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, OrganizationRole};
 use crate::controlplane::deployments::NewDeployment;
 use crate::controlplane::error::Error;
+use crate::controlplane::precondition::IfMatch;
 use crate::controlplane::tokens::{NewToken, Token, TokenType};
 use crate::dataplane::daemon::Daemon;
 use crate::dataplane::identity::write_private;
@@ -138,8 +139,12 @@ impl Sample {
             workspaces: BTreeMap::new(),
             deployments: BTreeMap::new(),
         };
-        let rotate =
-            |id| control.rotate_token(&actor, organization, id, None).map_err(refused).and_then(value);
+        let rotate = |id| {
+            control
+                .rotate_token(&actor, organization, id, None, &IfMatch::default())
+                .map_err(refused)
+                .and_then(value)
+        };
         let owner = control.rotate_user_token(&actor, organization, &self.owner_id).map_err(refused)?.token;
         Ok(Tokens {
             owner,

@@ -8,7 +8,7 @@ use super::set;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
-use crate::controlplane::page::Page;
+use crate::controlplane::page::{Page, Range};
 use crate::controlplane::tokens::{NewToken, Token};
 use crate::protocol::time::Time;
 
@@ -79,6 +79,9 @@ pub struct RequestPage {
     pub offset: u64,
     /// How many fit on the page.
     pub limit: u64,
+    /// The cursor of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 /// Which requests are asked for.
@@ -194,21 +197,27 @@ impl ControlPlane {
         page: Page,
     ) -> Result<RequestPage, Error> {
         actor.may(Operation::ManageDirectAccess, organization)?;
-        let Page { offset, limit } = page.check()?;
+        let range = page.check("requests")?;
         let state = filter.state.and_then(|state| serde_json::to_value(state).ok());
         let state = state.as_ref().and_then(serde_json::Value::as_str);
-        let of = named_params! { ":organization": organization, ":now": self.now().unix(), ":state": state };
+        let of = named_params! { ":organization": organization, ":now": self.now().unix(), ":state": state, ":after": range.after() };
         self.store.read(|connection| {
             let matching = format!(
                 "FROM (SELECT {COLUMNS}, rowid AS number FROM request WHERE organization = :organization)
-                 WHERE :state IS NULL OR state = :state"
+                 WHERE (:state IS NULL OR state = :state)"
             );
-            let count = format!("SELECT count(*) {matching}");
+            let count = format!("SELECT count(*) {matching} AND (:after IS NULL OR TRUE)");
             let total_count = connection.prepare_cached(&count)?.query_row(of, |row| row.get(0))?;
-            let query = format!("SELECT * {matching} ORDER BY number DESC LIMIT {limit} OFFSET {offset}");
+            let (rows, offset) = (range.rows(), range.offset);
+            let sorted = Range::sorted("number", "id", true);
+            let query = format!("SELECT * {matching} {sorted} LIMIT {rows} OFFSET {offset}");
             let mut rows = connection.prepare(&query)?;
-            let requests = rows.query_map(of, read_row)?.collect::<Result<_, _>>()?;
-            Ok(RequestPage { requests, total_count, offset, limit })
+            let numbered = rows.query_map(of, |row| Ok((read_row(row)?, row.get::<_, i64>("number")?)))?;
+            let mut numbered: Vec<(Request, i64)> = numbered.collect::<Result<_, _>>()?;
+            let next_cursor =
+                range.cut(&mut numbered, |(request, number)| ((*number).into(), request.id.clone()));
+            let requests = numbered.into_iter().map(|(request, _)| request).collect();
+            Ok(RequestPage { requests, total_count, offset, limit: range.limit, next_cursor })
         })
     }
 

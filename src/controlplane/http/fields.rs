@@ -1,8 +1,10 @@
 //! Header fields that say how a call is meant.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
 
 use crate::controlplane::error::Error;
 use crate::controlplane::idempotency::IdempotencyKey;
@@ -46,6 +48,43 @@ impl<S: Sync> FromRequestParts<S> for Repeatable {
         let fingerprint = parts.extensions.get::<Fingerprint>();
         let Some(Fingerprint(fingerprint)) = fingerprint else { return Ok(Self(None)) };
         Ok(Self(Some(IdempotencyKey { key: key.to_owned(), fingerprint: *fingerprint })))
+    }
+}
+
+/// Calls that compare `If-Match` with the `ETag` of the token they change, by method, route below the organization, and name in
+/// the OpenAPI document.
+pub(super) const CONDITIONAL: [(&str, &str, &str); 6] = [
+    ("POST", "/tokens/{id}", "update_token"),
+    ("DELETE", "/tokens/{id}", "delete_token"),
+    ("POST", "/tokens/{id}/rotate", "rotate_token"),
+    ("POST", "/tokens/{id}/roles", "replace_roles"),
+    ("POST", "/deployments/{id}/tokens/{token}", "update_assignment"),
+    ("DELETE", "/deployments/{id}/tokens/{token}", "remove_assignment"),
+];
+
+/// Refuses `If-Match` on the other calls that change something: what they change has no `ETag`, so none can match (RFC 9110
+/// section 13.1.1). To ignore the field would do what the caller asked not to.
+pub(super) async fn unconditional(route: MatchedPath, request: Request, next: Next) -> Response {
+    let route = below_organization(&route);
+    let method = request.method().as_str();
+    let compared = request.method().is_safe()
+        || CONDITIONAL.iter().any(|(known, path, _)| *known == method && *path == route);
+    let refused = !compared
+        && request
+            .headers()
+            .get_all(header::IF_MATCH)
+            .iter()
+            .any(|value| value.as_bytes().trim_ascii() != b"*");
+    if refused { Error::Stale.into_response() } else { next.run(request).await }
+}
+
+/// A route without the organization, with which most begin.
+pub(super) fn below_organization(route: &MatchedPath) -> &str {
+    let route = route.as_str();
+    match route.strip_prefix("/v1/organizations/{organization}") {
+        Some("") => "/",
+        Some(path) => path,
+        None => route,
     }
 }
 

@@ -12,6 +12,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::controlplane::config;
 use crate::controlplane::error::Error;
+use crate::net::client::counted;
 
 /// Keys that are remembered before those that are at rest are forgotten.
 const REMEMBERED: usize = 10_000;
@@ -55,12 +56,13 @@ impl Limits {
 
     /// Counts a call from an address that did not say who it is.
     pub(super) fn failed(&self, address: IpAddr) -> Result<(), Error> {
-        self.failures.count(&address)
+        self.failures.count(&counted(address))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -71,5 +73,15 @@ mod tests {
         let third = limits.called("usr_a");
         assert!(matches!(third, Err(Error::RateLimited(1..=31))), "{third:?}");
         assert!(limits.called("usr_b").is_ok());
+    }
+
+    #[test]
+    fn who_has_a_network_of_ipv6_addresses_has_one_share() {
+        let two = std::num::NonZeroU32::MIN.saturating_add(1);
+        let limits = Limits::new(config::Limits { calls_per_minute: two, failures_per_minute: two });
+        let failed = |address: String| limits.failed(address.parse().unwrap()).is_ok();
+        let passed = (0..1000).filter(|number| failed(format!("2001:db8::{number:x}:{number:x}"))).count();
+        assert_eq!(passed, 2);
+        assert!(failed("2001:db8:0:1::1".into()) && failed("192.0.2.1".into()), "others are not held up");
     }
 }

@@ -83,11 +83,17 @@ pub fn router(edge: Edge) -> Router {
     let (router, document) = OpenApiRouter::new()
         .merge(
             people()
+                .route_layer(from_fn(fields::unconditional))
                 .route_layer(from_fn_with_state(Arc::clone(&edge), recording::record))
                 .route_layer(from_fn_with_state(Arc::clone(&edge), caller::authenticate)),
         )
         .merge(nodes())
-        .merge(OpenApiRouter::new().routes(routes!(openapi::healthz)).routes(routes!(openapi::openapi)))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(openapi::healthz))
+                .routes(routes!(openapi::readyz))
+                .routes(routes!(openapi::openapi)),
+        )
         .split_for_parts();
     router
         .layer(axum::Extension(openapi::Document::new(document)))

@@ -2,15 +2,18 @@
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::http::header;
-use axum::response::IntoResponse;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder};
 
+use super::fields::CONDITIONAL;
 use super::problem::Problem;
+use super::{Control, off_reactor};
 
 /// Title, licence, and what every document has.
 #[derive(utoipa::OpenApi)]
@@ -45,6 +48,25 @@ pub(super) async fn openapi(Extension(document): Extension<Document>) -> impl In
 #[utoipa::path(get, path = "/healthz", security(()), responses((status = 200, body = String)))]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
+}
+
+/// Whether the control plane can do its work. 503 if it can't; the body names what is wrong, a line each, also what will be
+/// wrong soon.
+#[utoipa::path(get, path = "/readyz", security(()), responses((status = 200, body = String), (status = 503, body = String)))]
+pub(super) async fn readyz(State(control): Control) -> Response {
+    let findings = off_reactor(&control, |control| Ok(control.findings())).await;
+    let findings = match findings {
+        Ok(findings) => findings,
+        Err(error) => return error.into_response(),
+    };
+    let blocked = findings.iter().any(|finding| finding.blocks);
+    let status = if blocked { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let mut text = if blocked { "not ready\n" } else { "ok\n" }.to_owned();
+    for finding in findings {
+        text.push_str(&finding.detail);
+        text.push('\n');
+    }
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
 fn complete(document: &mut OpenApi) {
@@ -90,21 +112,25 @@ fn place(path: &str, operation: &mut Operation) {
     }
 }
 
-/// Calls that make a value once, and can be repeated; and calls that change what was seen.
+/// Calls that make a value once, and can be repeated.
 const REPEATABLE: [&str; 2] = ["create_token", "rotate_token"];
-const CONDITIONAL: [&str; 2] = ["update_token", "replace_roles"];
 
 /// Names the header fields that say how a call is meant.
 fn fields(operation: &mut Operation) {
-    let id = operation.operation_id.as_deref().unwrap_or_default();
-    let (name, description, pattern) = if REPEATABLE.contains(&id) {
+    let id = operation.operation_id.clone().unwrap_or_default();
+    if REPEATABLE.contains(&&*id) {
         let description = "A key of this call and its repeats, such as a UUID: the call is carried out once.";
-        ("Idempotency-Key", description, r"^[!#-\[\]-~]{1,255}$")
-    } else if CONDITIONAL.contains(&id) {
-        ("If-Match", "The `ETag` of what was seen: what has changed since is left as it is.", "^[ -~]+$")
-    } else {
-        return;
-    };
+        field(operation, "Idempotency-Key", description, r"^[!#-\[\]-~]{1,255}$");
+    }
+    if CONDITIONAL.iter().any(|(_, _, known)| *known == id) {
+        let description = "The `ETag` of the token that was seen: what has changed since is left as it is.";
+        field(operation, "If-Match", description, "^[ -~]+$");
+        refuse(operation, "412", "it has changed since it was seen");
+    }
+}
+
+/// Names one of them.
+fn field(operation: &mut Operation, name: &str, description: &str, pattern: &str) {
     let schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
     let field = ParameterBuilder::new()
         .name(name)
@@ -114,9 +140,6 @@ fn fields(operation: &mut Operation) {
         .schema(Some(schema))
         .build();
     operation.parameters.get_or_insert_default().push(RefOr::T(field));
-    if CONDITIONAL.contains(&id) {
-        refuse(operation, "412", "it has changed since it was seen");
-    }
 }
 
 /// Says which refusals a call can meet.

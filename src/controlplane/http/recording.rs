@@ -11,7 +11,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::caller::Address;
-use super::fields::Fingerprint;
+use super::fields::{Fingerprint, below_organization};
 use super::problem::Code;
 use super::{Edge, body, off_reactor};
 use crate::controlplane::audit_log::Attempt;
@@ -25,9 +25,6 @@ pub(super) struct Made {
     id: String,
 }
 
-/// What every route of an organization begins with.
-const PREFIX: &str = "/v1/organizations/{organization}";
-
 pub(super) async fn record(
     State(edge): State<Arc<Edge>>,
     actor: Actor,
@@ -39,9 +36,7 @@ pub(super) async fn record(
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
-    let route = route.as_str();
-    let path = route.strip_prefix(PREFIX).map_or(route, |path| if path.is_empty() { "/" } else { path });
-    let call = format!("{} {path}", request.method());
+    let call = format!("{} {}", request.method(), below_organization(&route));
     let target = ids.iter().filter(|(name, _)| *name != "organization").last().map(|(_, id)| id.to_owned());
     let address = request.extensions().get::<Address>().and_then(|address| address.0);
     let (mut parts, sent) = request.into_parts();

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{Body, Control, answer, done};
 use crate::controlplane::authorization::Actor;
+use crate::controlplane::page::Page;
 use crate::controlplane::roles::{
     NewRole, PermissionGroup, Role, RoleHistory, RolePage, RoleTemplate, RoleUpdate,
 };
@@ -19,10 +20,13 @@ use crate::protocol::role::RoleScope;
 pub(super) struct RoleQuery {
     /// Held on this.
     scope_type: Option<RoleScope>,
-    /// How many to skip.
+    /// How many to skip. While others insert, use `cursor`.
     #[serde(default)]
     #[param(default = 0, minimum = 0)]
     offset: u64,
+    /// The `nextCursor` of the page before.
+    #[param(max_length = 1024)]
+    cursor: Option<String>,
     /// How many to give, 1 to 1000.
     #[serde(default = "hundred")]
     #[param(default = 100, minimum = 1, maximum = 1000)]
@@ -42,7 +46,8 @@ pub(super) async fn list_roles(
     Query(query): Query<RoleQuery>,
 ) -> Response {
     answer(&control, StatusCode::OK, move |c| {
-        c.list_roles(&actor, &organization, query.scope_type, query.offset, query.limit)
+        let RoleQuery { scope_type, offset, limit, cursor } = query;
+        c.list_roles(&actor, &organization, scope_type, Page { offset, limit, cursor })
     })
     .await
 }

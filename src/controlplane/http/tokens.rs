@@ -97,8 +97,9 @@ pub(super) async fn delete_token(
     State(control): Control,
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
+    seen: IfMatch,
 ) -> Response {
-    done(&control, move |c| c.delete_token(&actor, &organization, &id)).await
+    done(&control, move |c| c.delete_token(&actor, &organization, &id, &seen)).await
 }
 
 /// Gives a token a new value, shown once; the old one stops.
@@ -108,8 +109,10 @@ pub(super) async fn rotate_token(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
     Repeatable(key): Repeatable,
+    seen: IfMatch,
 ) -> Response {
-    shown(&control, StatusCode::OK, move |c| c.rotate_token(&actor, &organization, &id, key.as_ref())).await
+    shown(&control, StatusCode::OK, move |c| c.rotate_token(&actor, &organization, &id, key.as_ref(), &seen))
+        .await
 }
 
 /// Replaces a token's roles; those of a direct-access token are fixed.
@@ -154,10 +157,11 @@ pub(super) async fn update_assignment(
     State(control): Control,
     actor: Actor,
     Path((organization, id, token)): Path<(String, String, String)>,
+    seen: IfMatch,
     Body(update): Body<Assignment>,
 ) -> Response {
     answer(&control, StatusCode::OK, move |c| {
-        c.update_assignment(&actor, &organization, &id, &token, &update)
+        c.update_assignment(&actor, &organization, &id, &token, &update, &seen)
     })
     .await
 }
@@ -168,8 +172,9 @@ pub(super) async fn remove_assignment(
     State(control): Control,
     actor: Actor,
     Path((organization, id, token)): Path<(String, String, String)>,
+    seen: IfMatch,
 ) -> Response {
-    done(&control, move |c| c.remove_assignment(&actor, &organization, &id, &token)).await
+    done(&control, move |c| c.remove_assignment(&actor, &organization, &id, &token, &seen)).await
 }
 
 /// Shows what a token may do on a deployment, by all its roles together.

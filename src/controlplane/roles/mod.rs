@@ -5,6 +5,8 @@ mod catalogue;
 mod custom;
 mod version;
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
@@ -17,7 +19,7 @@ use self::version::json;
 use super::ControlPlane;
 use super::authorization::{Actor, Operation};
 use super::error::Error;
-use super::page::Page;
+use super::page::{Page, Range};
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::role::{RoleBody, RoleDigest, RoleScope};
 use crate::protocol::time::Time;
@@ -66,6 +68,9 @@ pub struct RolePage {
     pub offset: u64,
     /// How many fit on the page.
     pub limit: u64,
+    /// The cursor of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 /// One version of a custom role.
@@ -168,11 +173,10 @@ impl ControlPlane {
         actor: &Actor,
         organization: &str,
         scope: Option<RoleScope>,
-        offset: u64,
-        limit: u64,
+        page: Page,
     ) -> Result<RolePage, Error> {
         actor.may(Operation::ReadOrganization, organization)?;
-        let Page { offset, limit } = Page { offset, limit }.check()?;
+        let range = page.check("roles")?;
         let mut roles = built_in_roles();
         roles.extend(self.store.read(|connection| {
             let query = format!(
@@ -183,9 +187,18 @@ impl ControlPlane {
         })?);
         roles.retain(|role| scope.is_none_or(|scope| role.scope_type == scope));
         let total_count = roles.len() as u64;
-        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
-        let page = usize::try_from(limit).unwrap_or(usize::MAX);
-        Ok(RolePage { roles: roles.into_iter().skip(skip).take(page).collect(), total_count, offset, limit })
+        // Built-in roles stand before the others, in an order of their own.
+        let places: HashMap<String, String> = (0..)
+            .zip(&roles)
+            .map(|(place, role)| match role.built_in {
+                true => (role.name.clone(), format!("0 {place:04}")),
+                false => (role.name.clone(), format!("1 {}", role.name)),
+            })
+            .collect();
+        let (roles, next_cursor) =
+            range.slice(roles, |role| places.get(&role.name).cloned().unwrap_or_default());
+        let Range { offset, limit, .. } = range;
+        Ok(RolePage { roles, total_count, offset, limit, next_cursor })
     }
 
     /// Shows a role, by id or name.

@@ -32,6 +32,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0013_late_use.sql"),
     include_str!("0014_membership.sql"),
     include_str!("0015_signed_as.sql"),
+    include_str!("0016_writable.sql"),
+    include_str!("0017_retention.sql"),
 ];
 
 /// What migrations need to find keys by their thumbprint, of a key as it is kept.
@@ -150,6 +152,22 @@ impl Store {
 
     fn readers(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes and syncs a few pages, to find out whether the database can be written.
+    pub(super) fn probe(&self) -> Result<(), Error> {
+        self.note(|transaction| {
+            // Of the size of a small change: one row of nothing may fit where a change does not.
+            transaction.execute("INSERT OR REPLACE INTO writable VALUES (1, zeroblob(16384))", [])?;
+            Ok(())
+        })
+    }
+
+    /// Makes every write fail, as a disk that is read-only does.
+    #[cfg(test)]
+    pub(super) fn refuse_writes(&self, refuse: bool) {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = connection.pragma_update(None, "query_only", refuse);
     }
 
     /// Wakes those who wait for changes, though nothing in the database has changed.

@@ -2,7 +2,7 @@
 
 mod members;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use serde::{Deserialize, Serialize};
 
 pub use members::{NewMembers, TeamMember};
@@ -12,7 +12,7 @@ use super::ControlPlane;
 use super::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
 use super::error::Error;
 use super::organizations::{Name, check_description, check_name, taken};
-use super::page::Page;
+use super::page::{Page, Range};
 use super::users::{UserRoles, WorkspaceGrant};
 use super::workspace_roles::{self, Holder};
 use crate::protocol::time::Time;
@@ -90,6 +90,9 @@ pub struct TeamPage {
     pub offset: u64,
     /// How many fit on the page.
     pub limit: u64,
+    /// The cursor of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 const COLUMNS: &str = "id, name, description, role, created_at, created_by, updated_at, updated_by,
@@ -153,18 +156,25 @@ impl ControlPlane {
     /// Lists teams by name.
     pub fn list_teams(&self, actor: &Actor, organization: &str, page: Page) -> Result<TeamPage, Error> {
         actor.may(Operation::ReadOrganization, organization)?;
-        let Page { offset, limit } = page.check()?;
+        let range = page.check("teams")?;
         self.store.read(|connection| {
             let count = "SELECT count(*) FROM team WHERE organization = ?1";
             let total_count = connection.query_row(count, [organization], |row| row.get(0))?;
-            let query = format!("SELECT {COLUMNS} WHERE organization = ?1 ORDER BY name LIMIT ?2 OFFSET ?3");
+            let query = format!(
+                "SELECT {COLUMNS} WHERE organization = :organization {} LIMIT :rows OFFSET :offset",
+                Range::sorted("name", "id", false)
+            );
             let mut rows = connection.prepare_cached(&query)?;
-            let found = rows.query_map(params![organization, limit, offset], read_row)?;
-            let mut teams: Vec<Team> = found.collect::<Result<_, _>>()?;
+            let of = named_params! {
+                ":organization": organization, ":after": range.after(), ":rows": range.rows(), ":offset": range.offset,
+            };
+            let mut teams: Vec<Team> = rows.query_map(of, read_row)?.collect::<Result<_, _>>()?;
+            let next_cursor = range.cut(&mut teams, |team| (team.name.as_str().into(), team.id.clone()));
             for team in &mut teams {
                 team.workspace_roles = workspace_roles(connection, &team.id)?;
             }
-            Ok(TeamPage { teams, total_count, offset, limit })
+            let Range { offset, limit, .. } = range;
+            Ok(TeamPage { teams, total_count, offset, limit, next_cursor })
         })
     }
 

@@ -9,6 +9,7 @@ use super::{Token, TokenFilter, TokenPage, TokenType, find};
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
 use crate::controlplane::page::Page;
+use crate::controlplane::precondition::IfMatch;
 use crate::controlplane::{ControlPlane, deployments};
 
 /// A token to assign to a deployment.
@@ -71,10 +72,12 @@ impl ControlPlane {
         deployment: &str,
         token: &str,
         update: &Assignment,
+        seen: &IfMatch,
     ) -> Result<Token, Error> {
         self.store.write(|transaction| {
             let (token, present) = assignable(transaction, actor, organization, deployment, token)?;
             present.ok_or(Error::NotFound("assigned token"))?;
+            seen.check(|| token.clone().shown_to(transaction, actor, organization)?.etag())?;
             self.set_assignment(transaction, actor, organization, deployment, &token, &update.role)
         })
     }
@@ -86,10 +89,12 @@ impl ControlPlane {
         organization: &str,
         deployment: &str,
         token: &str,
+        seen: &IfMatch,
     ) -> Result<(), Error> {
         self.store.write(|transaction| {
             let (token, present) = assignable(transaction, actor, organization, deployment, token)?;
             present.ok_or(Error::NotFound("assigned token"))?;
+            seen.check(|| token.clone().shown_to(transaction, actor, organization)?.etag())?;
             for grant in &token.grants[1..] {
                 if grant.deployment.as_deref() == Some(deployment) {
                     self.take(transaction, actor, organization, &token, grant)?;

@@ -7,15 +7,23 @@ use super::{Deed, Token, find};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
+use crate::controlplane::precondition::IfMatch;
 use crate::protocol::time::Time;
 
 impl ControlPlane {
     /// Deletes a token. Its record stays on the data plane as revoked, so that it is known to be dead.
-    pub fn delete_token(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
+    pub fn delete_token(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        id: &str,
+        seen: &IfMatch,
+    ) -> Result<(), Error> {
         self.store.write(|transaction| {
             actor.may(Operation::SeeOrganization, organization)?;
             let token = find(transaction, organization, id)?;
-            token.managed_by(actor, organization, Deed::Delete)?;
+            token.changed_by(transaction, actor, organization, Deed::Delete)?;
+            seen.check(|| token.clone().shown_to(transaction, actor, organization)?.etag())?;
             let now = self.now();
             delete(transaction, organization, &token, now, actor)
         })

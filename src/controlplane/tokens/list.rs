@@ -2,13 +2,15 @@
 
 use rusqlite::named_params;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::grants::besides;
 use super::{COLUMNS, Token, TokenType, find, read_row, written};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation, Scope};
 use crate::controlplane::error::Error;
-use crate::controlplane::page::{Page, containing};
+use crate::controlplane::page::{Page, Range, containing};
+use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
 /// A page of tokens.
@@ -23,6 +25,9 @@ pub struct TokenPage {
     pub offset: u64,
     /// How many fit on the page.
     pub limit: u64,
+    /// The cursor of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 /// Which tokens are asked for; what is left out does not matter.
@@ -76,14 +81,25 @@ pub enum TokenSort {
 }
 
 impl TokenSort {
-    const fn order(self) -> &'static str {
+    /// Name of the list in this order, what it is sorted by, and whether backwards.
+    const fn order(self) -> (&'static str, &'static str, bool) {
         match self {
-            Self::Oldest => "created_at, id",
-            Self::Newest => "created_at DESC, id DESC",
-            Self::Name => "name, id",
-            Self::NameBackwards => "name DESC, id DESC",
-            Self::Changed => "updated_at DESC, id DESC",
-            Self::Expiring => "end_at NULLS LAST, id",
+            Self::Oldest => ("tokens createdAt:asc", "created_at", false),
+            Self::Newest => ("tokens createdAt:desc", "created_at", true),
+            Self::Name => ("tokens name:asc", "name", false),
+            Self::NameBackwards => ("tokens name:desc", "name", true),
+            Self::Changed => ("tokens updatedAt:desc", "updated_at", true),
+            Self::Expiring => ("tokens endAt:asc", "coalesce(end_at, 9223372036854775807)", false),
+        }
+    }
+
+    /// What `token` is sorted by.
+    fn key(self, token: &Token) -> Value {
+        match self {
+            Self::Oldest | Self::Newest => token.created_at.unix().into(),
+            Self::Name | Self::NameBackwards => token.name.as_str().into(),
+            Self::Changed => token.updated_at.unix().into(),
+            Self::Expiring => token.end_at.map_or(i64::MAX, Time::unix).into(),
         }
     }
 }
@@ -105,7 +121,7 @@ const WHERE: &str = "FROM token WHERE organization = :organization AND deleted_a
 
 /// Those of `ids` for which the caller may do something, as a JSON list.
 fn where_allowed<'a>(ids: impl Iterator<Item = &'a String>, allowed: impl Fn(&str) -> bool) -> String {
-    serde_json::Value::from(ids.filter(|id| allowed(id)).cloned().collect::<Vec<_>>()).to_string()
+    Value::from(ids.filter(|id| allowed(id)).cloned().collect::<Vec<_>>()).to_string()
 }
 
 impl ControlPlane {
@@ -118,7 +134,8 @@ impl ControlPlane {
         page: Page,
     ) -> Result<TokenPage, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
-        let Page { offset, limit } = page.check()?;
+        let (list, key, descending) = filter.sorts.order();
+        let range = page.check(list)?;
         let in_workspace = |operation| {
             where_allowed(actor.workspaces.keys(), |id| {
                 actor.may(operation, Scope::workspace(organization, id)).is_ok()
@@ -138,23 +155,28 @@ impl ControlPlane {
             ":organization": organization, ":all": all, ":workspaces": workspaces, ":around": around,
             ":deployments": deployments, ":type": token_type, ":kind": kind, ":entity": filter.entity_id,
             ":deployment": filter.deployment_id, ":workspace": filter.workspace_id, ":creator": filter.created_by,
-            ":search": search,
+            ":search": search, ":after": range.after(),
         };
         self.store.read(|connection| {
-            let count = format!("SELECT count(*) {WHERE}");
+            // Of the whole list, wherever the page begins.
+            let count = format!("SELECT count(*) {WHERE} AND (:after IS NULL OR TRUE)");
             let total_count = connection.prepare_cached(&count)?.query_row(parameters, |row| row.get(0))?;
             let query = format!(
-                "SELECT {COLUMNS} {WHERE} ORDER BY {} LIMIT {limit} OFFSET {offset}",
-                filter.sorts.order()
+                "SELECT {COLUMNS} {WHERE} {} LIMIT {} OFFSET {}",
+                Range::sorted(key, "id", descending),
+                range.rows(),
+                range.offset
             );
             let mut rows = connection.prepare(&query)?;
+            let mut found = rows.query_map(parameters, read_row)?.collect::<Result<Vec<Token>, _>>()?;
+            let next_cursor = range.cut(&mut found, |token| (filter.sorts.key(token), token.id.clone()));
             let mut tokens = Vec::new();
-            for token in rows.query_map(parameters, read_row)? {
-                let mut token = token?;
+            for mut token in found {
                 token.grants.extend(besides(connection, &token.id)?);
                 tokens.push(token.shown_to(connection, actor, organization)?);
             }
-            Ok(TokenPage { tokens, total_count, offset, limit })
+            let Range { offset, limit, .. } = range;
+            Ok(TokenPage { tokens, total_count, offset, limit, next_cursor })
         })
     }
 

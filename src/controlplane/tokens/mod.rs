@@ -193,8 +193,23 @@ impl Token {
         &self.grants[0]
     }
 
+    /// Refuses a caller who may not do `deed` with tokens in this one's scope.
     fn managed_by(&self, actor: &Actor, organization: &str, deed: Deed) -> Result<(), Error> {
         actor.may(managing(self.kind, self.token_type, deed), self.home().scope(organization))
+    }
+
+    /// Refuses a caller who may not do `deed` with this token: the one rule for updating, rotating and deleting. Besides what
+    /// the table says, no role of the token may allow more than the caller's own: whoever may not hold a token may not decide
+    /// about it.
+    fn changed_by(
+        &self,
+        connection: &Connection,
+        actor: &Actor,
+        organization: &str,
+        deed: Deed,
+    ) -> Result<(), Error> {
+        self.managed_by(actor, organization, deed)?;
+        self.grants.iter().try_for_each(|grant| grant.within(connection, actor, organization))
     }
 
     /// Refuses a direct-access token, whose roles are fixed.

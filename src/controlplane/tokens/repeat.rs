@@ -29,10 +29,7 @@ impl ControlPlane {
             return Err(gone());
         }
         // Whoever gets the value holds it: what they could do a moment ago they must be able to do now.
-        token.managed_by(actor, organization, Deed::Rotate)?;
-        for grant in &token.grants {
-            grant.within(transaction, actor, organization)?;
-        }
+        token.changed_by(transaction, actor, organization, Deed::Rotate)?;
         self.issue(transaction, &mut token)?;
         token.shown(transaction, |_| true).map(Some)
     }

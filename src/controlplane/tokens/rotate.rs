@@ -8,6 +8,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
 use crate::controlplane::idempotency::IdempotencyKey;
+use crate::controlplane::precondition::IfMatch;
 
 impl ControlPlane {
     /// Gives a token a new value, shown once; the old one stops. Name, description and roles stay.
@@ -18,6 +19,7 @@ impl ControlPlane {
         organization: &str,
         id: &str,
         key: Option<&IdempotencyKey>,
+        seen: &IfMatch,
     ) -> Result<Token, Error> {
         self.store.write(|transaction| {
             actor.may(Operation::SeeOrganization, organization)?;
@@ -25,11 +27,8 @@ impl ControlPlane {
                 return Ok(rotated);
             }
             let mut token = find(transaction, organization, id)?;
-            token.managed_by(actor, organization, Deed::Rotate)?;
-            // Whoever rotates a token holds it from then on.
-            for grant in &token.grants {
-                grant.within(transaction, actor, organization)?;
-            }
+            token.changed_by(transaction, actor, organization, Deed::Rotate)?;
+            seen.check(|| token.clone().shown_to(transaction, actor, organization)?.etag())?;
             let now = self.now();
             token.generation += 1;
             token.last_rotated_at = Some(now);

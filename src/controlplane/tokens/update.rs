@@ -35,7 +35,7 @@ impl ControlPlane {
         actor.may(Operation::SeeOrganization, organization)?;
         self.store.write(|transaction| {
             let token = find(transaction, organization, id)?;
-            token.managed_by(actor, organization, Deed::Update)?;
+            token.changed_by(transaction, actor, organization, Deed::Update)?;
             seen.check(|| token.shown_to(transaction, actor, organization)?.etag())?;
             if let Some(name) = &update.name {
                 check_name("name", name)?;

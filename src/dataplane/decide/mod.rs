@@ -17,6 +17,7 @@ use super::routes::{CanonicalPath, Match};
 use super::snapshot::{Deployment, Grant, Granted, Local, Permissions, Proved, Snapshot};
 use super::staleness::{AtLimit, Freshness};
 use crate::protocol::glass::GlassState;
+use crate::protocol::host::host_name;
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::permission::Permission;
 use crate::protocol::role::RoleRef;
@@ -256,7 +257,7 @@ impl Step<'_> {
         let id = match self.facts.deployment {
             Target::Id(id) => id,
             Target::Host(host) => {
-                let known = proved.hosts.get(host).or_else(|| proved.hosts.get(&host.to_ascii_lowercase()));
+                let known = proved.hosts.get(host).or_else(|| proved.hosts.get(&*host_name(host)));
                 known.and_then(Option::as_ref).ok_or(Reason::WrongDeployment)?.as_str()
             }
         };

@@ -26,8 +26,9 @@ use self::messages::{
 use super::answer::Answer;
 use super::bearer;
 use super::decide::{RequestFacts, Target};
-use super::http::{Face, host_name, trusts};
+use super::http::{Face, trusts};
 use super::listening::{accept, until_stopped};
+use crate::protocol::host::host_name;
 
 /// The path of the one method.
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";

@@ -41,10 +41,10 @@ use super::answer::Answers;
 use super::authorize::Authorizer;
 use super::bearer;
 use super::decide::{RequestFacts, Target};
-use super::http::host_name;
 use super::listening::{accept, until_stopped};
 use super::upstream::{UpstreamError, client_tls};
 use super::upstream_identity::UpstreamIdentity;
+use crate::protocol::host::host_name;
 use crate::protocol::id::DeploymentId;
 
 /// A message's body, on its way.
@@ -152,7 +152,7 @@ impl Gateway {
             .wrap_connector(http);
         let (mut upstreams, mut hosts) = (HashMap::new(), HashMap::new());
         for (id, behind) in deployments {
-            hosts.extend(behind.hosts.iter().map(|host| (host.to_ascii_lowercase(), id.clone())));
+            hosts.extend(behind.hosts.iter().map(|host| (host_name(host).into_owned(), id.clone())));
             upstreams.insert(id, behind.upstream);
         }
         Ok(Self {

@@ -7,9 +7,9 @@ use hyper::header;
 use hyper::http::request::Parts;
 use ipnet::IpNet;
 
-use super::host_name;
 use crate::dataplane::decide::Reason;
 use crate::dataplane::fields::{Fields, text};
+use crate::protocol::host::host_name;
 
 /// What was asked for, of whom, from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ impl<'h> Original<'h> {
         })
     }
 
-    /// The host without its port, in lower case; empty if it was not told.
+    /// The host in the form in which names are compared; empty if it was not told.
     #[must_use]
     pub fn host_name(&self) -> Cow<'h, str> {
         self.host.map_or_else(Cow::default, host_name)

@@ -1,22 +1,13 @@
 //! Who a peer is: a node of this data plane, by a JWT signed with its key, good for one call.
 
-use std::collections::HashMap;
-
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::dataplane::proof::LIFETIME;
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{JwsError, Typ, Unverified};
+use crate::protocol::proof::{MAX_PROOF, timely};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
-
-/// The longest proof accepted, in bytes.
-const MAX_PROOF: usize = 2048;
-/// Calls of one node that are remembered, so that none is made twice: more than it may make while a proof is good.
-const MAX_SEEN: usize = 60_000;
-/// How far two nodes' clocks may be apart, in seconds.
-const SKEW: i64 = 300;
 
 /// Why a peer is not listened to.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -58,6 +49,8 @@ pub struct Peer {
     pub node: NodeId,
     /// The call.
     pub call: String,
+    /// When the proof ends.
+    pub until: Time,
 }
 
 /// Proves that `proof` was made for `audience` by a node that counts.
@@ -75,29 +68,8 @@ pub fn authenticate(proof: &[u8], signers: &Signers, audience: &str, now: Time) 
     if claims.aud != audience {
         return Err(PeerRefusal::Audience(claims.aud));
     }
-    let timely = claims.exp > now.plus(-SKEW)
-        && claims.iat < now.plus(SKEW)
-        && (0..=LIFETIME).contains(&claims.exp.since(claims.iat));
-    if !timely {
+    if !timely(claims.iat, claims.exp, now) {
         return Err(PeerRefusal::Time);
     }
-    Ok(Peer { node: claims.iss, call: claims.jti })
-}
-
-/// The calls one node made in the last minutes.
-#[derive(Debug, Default)]
-pub(super) struct Seen(HashMap<String, Time>);
-
-impl Seen {
-    /// Notes a call; one that was made before, or one too many, is refused.
-    pub(super) fn note(&mut self, call: &str, now: Time) -> Result<(), PeerRefusal> {
-        if self.0.len() >= MAX_SEEN {
-            // A proof of then is out of its time by now, however far the clocks are apart.
-            self.0.retain(|_, at| now.since(*at) <= LIFETIME + 2 * SKEW);
-        }
-        if self.0.len() >= MAX_SEEN || self.0.insert(call.to_owned(), now).is_some() {
-            return Err(PeerRefusal::Again);
-        }
-        Ok(())
-    }
+    Ok(Peer { node: claims.iss, call: claims.jti, until: claims.exp })
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-use super::authentication::{Peer, PeerRefusal, Seen, authenticate};
+use super::authentication::{Peer, PeerRefusal, authenticate};
 use super::{MAX_REVOCATIONS, Received, Revoked};
 use crate::dataplane::Clock;
 use crate::dataplane::live::Live;
@@ -14,6 +14,7 @@ use crate::dataplane::replication::Replication;
 use crate::dataplane::revocation::Revocations;
 use crate::protocol::bundle::MEDIA_TYPE;
 use crate::protocol::id::NodeId;
+use crate::protocol::proof::Seen;
 use crate::protocol::time::Time;
 
 /// Calls of one peer in a second.
@@ -121,7 +122,9 @@ impl PeerFace {
         if used.calls > MAX_CALLS {
             return Err(Reply::problem(429, "this node asks too often"));
         }
-        used.seen.note(&peer.call, now).map_err(|refusal| refused(&refusal))?;
+        if !used.seen.note(&peer.call, peer.until, now) {
+            return Err(refused(&PeerRefusal::Again));
+        }
         Ok(peer)
     }
 

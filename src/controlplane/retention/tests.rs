@@ -1,0 +1,213 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::*;
+use crate::controlplane::audit_log::{Attempt, Filter};
+use crate::controlplane::authorization::Actor;
+use crate::controlplane::feed::Held;
+use crate::controlplane::page::Page;
+use crate::controlplane::publish;
+use crate::controlplane::signing::Signing;
+use crate::controlplane::store::Store;
+use crate::protocol::bundle::Change;
+use crate::protocol::digest::ReplicaDigest;
+use crate::protocol::record::{Record, RecordKind};
+
+const START: i64 = 1_800_000_000;
+
+/// A control plane whose clock the test sets, with one data plane.
+struct World {
+    control: ControlPlane,
+    owner: Actor,
+    clock: Arc<AtomicI64>,
+    _directory: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
+        Signing::create(directory.path(), Time::from_unix(START), &mut rng).unwrap();
+        let signing = Signing::load(directory.path()).unwrap();
+        let clock = Arc::new(AtomicI64::new(START));
+        let read = Arc::clone(&clock);
+        let control = ControlPlane::new(
+            Store::in_memory().unwrap(),
+            signing,
+            "https://control.example".into(),
+            Arc::new(move || Time::from_unix(read.load(Ordering::Relaxed))),
+            Box::new(rng),
+        );
+        let token = control.bootstrap("Acme", "owner@acme.example").unwrap().token;
+        let owner = control.authenticate(token.as_bytes()).unwrap();
+        let world = Self { control, owner, clock, _directory: directory };
+        let lanes = ReplicaDigest::empty().to_bytes();
+        world.write(&format!(
+            "INSERT INTO data_plane (id, organization, name, created_at, version, count, digest)
+             VALUES ('dpl_a', '{}', 'a', 0, 0, 0, x'{}');
+             INSERT INTO node (id, data_plane, name, key, created_at, kid) VALUES ('nod_a', 'dpl_a', 'a', '{{}}', 0, 'k')",
+            world.owner.organization,
+            lanes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        ));
+        world
+    }
+
+    fn write(&self, batch: &str) {
+        self.control.store.write(|transaction| Ok(transaction.execute_batch(batch)?)).unwrap();
+    }
+
+    fn count(&self, query: &str) -> i64 {
+        self.control.store.read(|connection| Ok(connection.query_row(query, [], |row| row.get(0))?)).unwrap()
+    }
+
+    fn later(&self, seconds: i64) {
+        self.clock.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    /// As if the node had sent so many events, every fourth of them a use.
+    fn events(&self, first: i64, count: i64) {
+        let now = self.clock.load(Ordering::Relaxed);
+        self.write(&format!(
+            "WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {first} + {count} - 1)
+             INSERT INTO event (node, branch, sequence, hash, time, kind, decision, token, line, received_at)
+             SELECT 'nod_a', 0, i, 'h' || i, {now}, 'decision', iif(i % 4, 'deny', 'allow'), NULL,
+                 printf('%.*c', 200, 'x'), {now} FROM n;
+             INSERT OR REPLACE INTO node_log VALUES ('nod_a', 0, {first} + {count} - 1, 'h')",
+        ));
+    }
+
+    fn refuse(&self, address: &str, target: &str, body: &str) {
+        let attempt = Attempt {
+            address: Some(address.parse().unwrap()),
+            call: "POST /tokens",
+            target: Some(target),
+            request: Some(body),
+        };
+        let line = self.control.begin(&self.owner, &attempt).unwrap();
+        self.control.finish(line, 403, Some("forbidden"), None).unwrap();
+    }
+
+    fn log(&self) -> Vec<crate::controlplane::audit_log::Entry> {
+        let page = Page { offset: 0, limit: 1000, cursor: None };
+        let organization = &self.owner.organization;
+        let listed = self.control.list_audit_log(&self.owner, organization, &Filter::default(), page);
+        let mut entries = listed.unwrap().entries;
+        // Not the line about the organization's beginning.
+        entries.retain(|entry| entry.call == "POST /tokens");
+        entries
+    }
+
+    fn sizes_are_right(&self) {
+        for (table, bytes) in
+            [("event", "octet_length(line) + 500"), ("audit_log", "coalesce(octet_length(request), 0) + 300")]
+        {
+            let counted = format!("SELECT rows * 1000000 + bytes FROM table_size WHERE name = '{table}'");
+            let is = format!("SELECT count(*) * 1000000 + coalesce(sum({bytes}), 0) FROM {table}");
+            assert_eq!(self.count(&counted), self.count(&is), "{table}");
+        }
+    }
+}
+
+#[test]
+fn events_are_bounded_in_days_and_in_bytes_and_denials_go_before_uses() {
+    let world = World::new();
+    world.events(1, 1000);
+    world.later(400 * DAY);
+    world.events(1001, 9000);
+    world.sizes_are_right();
+    world.later(DAY);
+    let retention = Retention::default();
+    world.control.prune(&retention).unwrap();
+    assert_eq!(world.count("SELECT min(sequence) FROM event"), 1001, "the oldest are too old");
+    world.sizes_are_right();
+
+    let limit = world.control.bytes_of("event").unwrap() - 1_000_000;
+    world.control.prune(&Retention { event_max_bytes: limit, ..retention }).unwrap();
+    assert!(world.control.bytes_of("event").unwrap() <= limit);
+    assert_eq!(world.count("SELECT count(*) FROM event WHERE decision = 'allow'"), 2250, "no use went");
+    world.control.prune(&Retention { event_max_bytes: 1, ..retention }).unwrap();
+    assert_eq!(world.count("SELECT min(sequence) FROM event"), 6001, "the newest stay to be recognised");
+    assert_eq!(world.count("SELECT count(*) FROM event"), RECENT_EVENTS);
+    world.sizes_are_right();
+}
+
+#[test]
+fn a_refused_call_keeps_no_body_and_is_counted_when_it_repeats() {
+    let world = World::new();
+    let body = format!("{:?}", "x".repeat(60_000));
+    for _ in 0..50 {
+        world.refuse("192.0.2.1", "tok_a", &body);
+    }
+    let log = world.log();
+    assert_eq!((log.len(), log[0].repeated, log[0].request.is_none()), (1, 49, true));
+    // Another target, another address: another line. And an hour later the count begins anew.
+    world.refuse("192.0.2.1", "tok_b", &body);
+    world.refuse("2001:db8::1", "tok_a", &body);
+    world.later(3601);
+    world.refuse("192.0.2.1", "tok_a", &body);
+    assert_eq!(world.log().len(), 4);
+    // What was done has a line each, however often, with what was sent.
+    for _ in 0..3 {
+        let done = Attempt { address: None, call: "POST /tokens", target: None, request: Some("{}") };
+        let line = world.control.begin(&world.owner, &done).unwrap();
+        world.control.finish(line, 201, None, Some("tok_c")).unwrap();
+    }
+    let log = world.log();
+    assert_eq!(log.iter().filter(|entry| entry.request.is_some()).count(), 3);
+    world.sizes_are_right();
+
+    for number in 0..5000 {
+        world.refuse("192.0.2.1", &format!("tok_{number}"), "{}");
+    }
+    let retention = Retention { audit_log_max_bytes: 500_000, ..Retention::default() };
+    world.control.prune(&retention).unwrap();
+    assert!(world.control.bytes_of("audit_log").unwrap() <= 500_000);
+    let done = "SELECT count(*) FROM audit_log WHERE status = 201";
+    assert_eq!(world.count(done), 3, "refusals push out nothing that was done");
+    world.later(1101 * DAY);
+    world.control.prune(&retention).unwrap();
+    assert_eq!(world.log().len(), 0);
+    world.sizes_are_right();
+}
+
+#[test]
+fn removals_are_forgotten_and_a_node_that_is_behind_gets_a_snapshot() {
+    let world = World::new();
+    let record = |number: i64| Record::new(RecordKind::DagTags, format!("dep_{number}"), "{}".to_owned());
+    let change = |changes: Vec<Change>| {
+        world.control.store.write(|transaction| publish::change(transaction, "dpl_a", changes)).unwrap();
+    };
+    let remove = |number: i64| Change::Remove { kind: RecordKind::DagTags, key: format!("dep_{number}") };
+    change((0..100).map(record).map(Change::Put).collect());
+    change((0..50).map(remove).collect());
+    let base = |version| {
+        let answer = world.control.feed("dpl_a", Held { version, keyset: 1 }).unwrap();
+        let plain = zstd::decode_all(&*answer.read(0, 1 << 20).unwrap()).unwrap();
+        let text = String::from_utf8_lossy(&plain).into_owned();
+        text.split_once("\"base\":").unwrap().1.split_once('}').unwrap().0.parse::<u64>().unwrap()
+    };
+    let retention = Retention::default();
+    world.control.prune(&retention).unwrap();
+    world.later(DAY);
+    change(vec![remove(50)]);
+    world.control.prune(&retention).unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM change"), 100, "nothing is old enough");
+    assert_eq!((base(1), base(2), base(3)), (1, 2, 3));
+
+    // Thirty days after the removals of version 2: those are forgotten, and those of version 3 are not.
+    world.later(29 * DAY + 60);
+    world.control.prune(&retention).unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM change"), 50);
+    assert_eq!((base(1), base(2), base(3)), (0, 2, 3), "a host that is further behind gets a snapshot");
+
+    // Too many at once: as many go as there are bytes too many, the oldest first.
+    change((51..91).map(remove).collect());
+    change((91..100).map(remove).collect());
+    world.later(3600);
+    world.control.prune(&Retention { change_max_bytes: 5000, ..retention }).unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM change"), 9);
+    assert_eq!((base(3), base(4), base(5)), (0, 4, 5));
+    assert_eq!(world.count("SELECT version FROM oldest_delta"), 4);
+}

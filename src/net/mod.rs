@@ -1,0 +1,3 @@
+//! What both planes' listeners share.
+
+pub mod client;
