@@ -27,6 +27,7 @@ use super::error::Error;
 use super::instances::SHOWN;
 use super::late_uses::{LateUses, late_uses};
 use super::retention::Cause;
+use crate::net::listener::Connections;
 use crate::protocol::time::Time;
 
 /// The media type of what is told.
@@ -114,6 +115,7 @@ pub(super) struct Metrics {
     rows: Family<Table, Gauge>,
     bytes: Family<Table, Gauge>,
     pruned: Family<Pruned, Counter>,
+    pub(super) connections: Connections,
 }
 
 impl Metrics {
@@ -140,6 +142,7 @@ impl Metrics {
             rows: Family::default(),
             bytes: Family::default(),
             pruned: Family::default(),
+            connections: Connections::default(),
             registry: Registry::default(),
         };
         registry.register("calls", "Calls, by method, route and status", metrics.calls.clone());
@@ -223,6 +226,7 @@ impl Metrics {
             "Notes of a token's last use that could not be written; the calls were answered all the same",
             bookkeeping.lost.clone(),
         );
+        metrics.connections.register(&mut registry);
         registry.register("table_rows", "Rows of a table that grows with use", metrics.rows.clone());
         registry.register_with_unit(
             "table",

@@ -1,19 +1,34 @@
 //! A listening control plane, in a runtime of its own: stopping it cuts every connection at once, as an outage does.
 
-use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum::Router;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use super::config::Tls;
 use super::http::{Edge, router};
+use crate::net::listener::{Bounds, FIRST, accept};
+use crate::net::serve::serve_router;
+
+/// Connections of callers at a time, and of those who ask for metrics.
+const MAX_CONNECTIONS: (u32, u32) = (4096, 64);
+/// How long what is under way may take when it ends.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A control plane that listens.
 pub struct Server {
     address: SocketAddr,
-    handle: Handle<SocketAddr>,
+    stop: watch::Sender<()>,
+    serving: Vec<JoinHandle<()>>,
     runtime: Option<Runtime>,
 }
 
@@ -25,38 +40,22 @@ impl Server {
         listener: TcpListener,
         tls: Option<&Tls>,
         metrics: Option<TcpListener>,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        listener.set_nonblocking(true)?;
         let runtime =
             Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
-        let told = metrics.map(|listener| (listener, edge.metrics().into_make_service()));
-        let (handle, service) =
-            (Handle::new(), router(edge).into_make_service_with_connect_info::<SocketAddr>());
-        let tls = match tls {
-            Some(tls) => {
-                // Installed twice by two servers of one process: the same one.
-                let _ = rustls::crypto::ring::default_provider().install_default();
-                Some(runtime.block_on(RustlsConfig::from_pem_file(&tls.certificate, &tls.key))?)
-            }
-            None => None,
-        };
+        let tls = tls.map(acceptor).transpose()?;
+        let (stop, stopped) = watch::channel(());
+        let (counted, told) = (edge.connections(), edge.metrics());
         let context = runtime.enter();
-        let until = handle.clone();
-        if let Some(tls) = tls {
-            let server = axum_server::from_tcp_rustls(listener, tls)?.handle(until);
-            runtime.spawn(async move { ended(server.serve(service).await) });
-        } else {
-            let server = axum_server::from_tcp(listener)?.handle(until);
-            runtime.spawn(async move { ended(server.serve(service).await) });
-        }
-        if let Some((listener, service)) = told {
-            listener.set_nonblocking(true)?;
-            let server = axum_server::from_tcp(listener)?;
-            runtime.spawn(async move { ended(server.serve(service).await) });
+        let bounds = |name, connections| Bounds { name, connections, counted: counted.clone() };
+        let mut serving =
+            vec![serve(listener, bounds("api", MAX_CONNECTIONS.0), tls, router(edge), &stopped)?];
+        if let Some(listener) = metrics {
+            serving.push(serve(listener, bounds("metrics", MAX_CONNECTIONS.1), None, told, &stopped)?);
         }
         drop(context);
-        Ok(Self { address, handle, runtime: Some(runtime) })
+        Ok(Self { address, stop, serving, runtime: Some(runtime) })
     }
 
     /// Where it listens.
@@ -67,18 +66,55 @@ impl Server {
 
     /// Ends it: what is under way is answered first, for at most two seconds. A long poll is not waited for.
     pub fn shutdown(self) {
-        self.handle.graceful_shutdown(Some(Duration::from_secs(2)));
-        let deadline = std::time::Instant::now() + Duration::from_secs(2);
-        while self.handle.connection_count() > 0 && std::time::Instant::now() < deadline {
+        let _ = self.stop.send(());
+        let deadline = Instant::now() + GRACE;
+        while self.serving.iter().any(|serving| !serving.is_finished()) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
-fn ended(result: std::io::Result<()>) {
-    if let Err(error) = result {
-        tracing::error!(%error, "the control plane's listener ended");
-    }
+/// Reads certificate and key.
+fn acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
+    let failed = |path: &std::path::Path| {
+        let path = path.display().to_string();
+        move |error: rustls::pki_types::pem::Error| io::Error::other(format!("{path}: {error}"))
+    };
+    let chain = CertificateDer::pem_file_iter(&tls.certificate)
+        .and_then(|found| found.collect::<Result<Vec<_>, _>>())
+        .map_err(failed(&tls.certificate))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(failed(&tls.key))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(io::Error::other)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn serve(
+    listener: TcpListener,
+    bounds: Bounds,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    stopped: &watch::Receiver<()>,
+) -> io::Result<JoinHandle<()>> {
+    listener.set_nonblocking(true)?;
+    let (listener, stop) = (tokio::net::TcpListener::from_std(listener)?, stopped.clone());
+    Ok(accept(listener, bounds, stopped.clone(), move |stream, peer, place| {
+        let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
+        let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        async move {
+            let _place = place;
+            let Some(tls) = tls else { return serve_router(stream, router, peer, stop).await };
+            match timeout(FIRST, tls.accept(stream)).await {
+                Ok(Ok(stream)) => serve_router(stream, router, peer, stop).await,
+                Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+            }
+        }
+    }))
 }
 
 impl Drop for Server {

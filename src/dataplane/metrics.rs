@@ -19,6 +19,7 @@ use super::audit::AuditMetrics;
 use super::decide::Reason;
 use super::live::Live;
 use super::sync::state::State;
+use crate::net::listener::Connections;
 use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
@@ -32,6 +33,7 @@ pub struct Metrics {
     /// One counter for each reason, made beforehand: counting looks nothing up.
     decisions: Vec<Counter>,
     seconds: Histogram,
+    connections: Connections,
 }
 
 impl Metrics {
@@ -59,7 +61,9 @@ impl Metrics {
         registry.register("build", "The version that runs", version);
         let started = clock();
         registry.register_collector(Box::new(Standing { live, clock, started }));
-        Self { registry, decisions, seconds }
+        let connections = Connections::default();
+        connections.register(&mut registry);
+        Self { registry, decisions, seconds, connections }
     }
 
     /// Tells of an audit log, too.
@@ -67,6 +71,12 @@ impl Metrics {
     pub fn with_audit(mut self, audit: AuditMetrics) -> Self {
         self.registry.register_collector(Box::new(audit));
         self
+    }
+
+    /// Where connections are counted.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        self.connections.clone()
     }
 
     /// Counts a decision.

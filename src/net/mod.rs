@@ -1,3 +1,5 @@
 //! What both planes' listeners share.
 
 pub mod client;
+pub mod listener;
+pub mod serve;

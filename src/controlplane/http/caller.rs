@@ -1,6 +1,6 @@
 //! Who calls, and from where.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
@@ -32,7 +32,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<Vec<u8>, Error> {
 
 /// Finds out where a call comes from, and bounds how often an address may fail to say who it is.
 pub(super) async fn locate(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    let peer = request.extensions().get::<ConnectInfo<IpAddr>>().map(|peer| peer.0);
     let address = peer.map(|peer| client(peer, request.headers(), &edge.trusted));
     request.extensions_mut().insert(Address(address));
     let response = next.run(request).await;

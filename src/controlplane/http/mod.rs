@@ -40,6 +40,7 @@ use super::ControlPlane;
 use super::config;
 use super::error::Error;
 use super::metrics;
+use crate::net::listener::Connections;
 
 type Control = State<Arc<ControlPlane>>;
 
@@ -74,6 +75,11 @@ impl Edge {
     /// What is told of it to Prometheus, ready to be served elsewhere.
     pub(super) fn metrics(&self) -> Router {
         metrics::router(Arc::clone(&self.control))
+    }
+
+    /// Where its connections are counted.
+    pub(super) fn connections(&self) -> Connections {
+        self.control.metrics.connections.clone()
     }
 }
 

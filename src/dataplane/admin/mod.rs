@@ -16,15 +16,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
-use axum::serve::IncomingStream;
-use tokio::net::UnixListener;
-use tokio::sync::Notify;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
 pub use reload::{AskError, ask_for_reload};
 
@@ -37,6 +36,8 @@ use super::outage::Outages;
 use super::reload::Reload;
 use super::replication::Replication;
 use super::revocation::Revocations;
+use crate::net::listener::{Bounds, Connections, accept};
+use crate::net::serve::serve_router;
 use crate::protocol::key::PublicKey;
 use crate::state_directory::own_uid;
 
@@ -102,7 +103,7 @@ pub async fn listen(path: &Path) -> std::io::Result<UnixListener> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
-    if tokio::net::UnixStream::connect(path).await.is_ok() {
+    if UnixStream::connect(path).await.is_ok() {
         return Err(std::io::Error::new(std::io::ErrorKind::AddrInUse, "another daemon answers there"));
     }
     match std::fs::symlink_metadata(path) {
@@ -134,10 +135,31 @@ impl std::fmt::Display for Peer {
     }
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self(stream.io().peer_cred().ok().map(|credentials| credentials.uid()))
+impl Peer {
+    fn of(stream: &UnixStream) -> Self {
+        Self(stream.peer_cred().ok().map(|credentials| credentials.uid()))
     }
+}
+
+/// Connections at a time: an operator's hands, and what watches.
+const MAX_CONNECTIONS: u32 = 64;
+
+/// Serves administration until told to stop.
+pub fn serve(
+    listener: UnixListener,
+    administration: Arc<Administration>,
+    counted: Connections,
+    stopped: watch::Receiver<()>,
+) -> JoinHandle<()> {
+    let (router, stop) = (router(administration), stopped.clone());
+    let bounds = Bounds { name: "admin", connections: MAX_CONNECTIONS, counted };
+    accept(listener, bounds, stopped, move |stream, _, place| {
+        let (peer, router, stop) = (Peer::of(&stream), router.clone(), stop.clone());
+        async move {
+            serve_router(stream, router, peer, stop).await;
+            drop(place);
+        }
+    })
 }
 
 /// The routes of administration.

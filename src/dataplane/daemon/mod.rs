@@ -144,6 +144,7 @@ impl Daemon {
             allowed: Arc::clone(&allowed),
             clock: Arc::clone(&clock),
         });
+        let counted = authorizer.metrics.connections();
         let administration = Arc::new(Administration {
             authorizer,
             replication: Arc::clone(&replication),
@@ -165,8 +166,8 @@ impl Daemon {
         };
         let parts = Parts::of(&reconciler, &replication);
         let ca_file = config.control_plane.ca_file.as_deref();
-        background.extend(peers::start(&config.peers, ca_file, parts, &stopped).await?);
-        serving.push(serve_admin(listener, administration, stopped));
+        background.extend(peers::start(&config.peers, ca_file, parts, &counted, &stopped).await?);
+        serving.push(admin::serve(listener, administration, counted, stopped));
         let told = Statements::new(&reconciler, &replication, config.node.name);
         background.push(tokio::spawn(told.run(Arc::clone(&upstream))));
         background.push(tokio::spawn(Arc::clone(&reconciler).run(Arc::clone(&upstream), traces.clone())));
@@ -313,7 +314,7 @@ async fn serve_faces(
     }
     for (address, listener) in listeners {
         addresses.push(address);
-        serving.push(workers.accept(listener, stopped.clone()));
+        serving.push(workers.accept(listener, face.authorizer.metrics.connections(), stopped.clone()));
     }
     let listeners = listen("grpc", &config.listen.grpc, sockets).await?;
     #[cfg(not(feature = "grpc"))]
@@ -323,7 +324,8 @@ async fn serve_faces(
     #[cfg(feature = "grpc")]
     for (address, listener) in listeners {
         addresses.push(address);
-        serving.push(ExtAuthz::new(face).serve(listener, stopped.clone()));
+        let counted = face.authorizer.metrics.connections();
+        serving.push(ExtAuthz::new(face).serve(listener, counted, stopped.clone()));
     }
     if let Some(gateway) = &config.gateway {
         let listeners = listen("gateway", &gateway.listen, sockets).await?;
@@ -362,20 +364,6 @@ async fn listen(
     Ok(listeners)
 }
 
-fn serve_admin(
-    listener: UnixListener,
-    administration: Arc<Administration>,
-    stopped: watch::Receiver<()>,
-) -> JoinHandle<()> {
-    let service = admin::router(administration).into_make_service_with_connect_info::<admin::Peer>();
-    let serve = axum::serve(listener, service).with_graceful_shutdown(until(stopped)).into_future();
-    tokio::spawn(async move {
-        if let Err(error) = serve.await {
-            tracing::error!(%error, "the admin socket ended");
-        }
-    })
-}
-
 /// Tells of root keys that can't be read: those that can are enough.
 fn left_out(live: &Live, faults: &[IdentityError], now: Time) {
     for fault in faults {
@@ -396,11 +384,6 @@ fn background(
         tokio::spawn(keys.watch(Arc::clone(replication), Arc::clone(clock), Arc::clone(wake))),
         tokio::spawn(timekeeper::run(Arc::clone(replication), Arc::clone(clock), Arc::clone(wake))),
     ]
-}
-
-async fn until(mut stopped: watch::Receiver<()>) {
-    // An error means that the daemon is gone: a reason to stop, too.
-    let _ = stopped.changed().await;
 }
 
 /// The way to the control plane.

@@ -3,7 +3,7 @@
 pub mod messages;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Code, Response, Status};
 use tonic_prost::ProstCodec;
@@ -27,7 +28,8 @@ use super::answer::Answer;
 use super::bearer;
 use super::decide::{RequestFacts, Target};
 use super::http::{Face, trusts};
-use super::listening::{accept, until_stopped};
+use super::listening::until_stopped;
+use crate::net::listener::{Activity, Bounds, Connections, FIRST, IDLE, accept};
 use crate::protocol::host::host_name;
 
 /// The path of the one method.
@@ -50,26 +52,49 @@ impl ExtAuthz {
 
     /// Serves on `listener` until told to stop.
     #[must_use]
-    pub fn serve(self, listener: TcpListener, stopped: watch::Receiver<()>) -> JoinHandle<()> {
+    pub fn serve(
+        self,
+        listener: TcpListener,
+        counted: Connections,
+        stopped: watch::Receiver<()>,
+    ) -> JoinHandle<()> {
         let stop = stopped.clone();
-        accept(listener, MAX_CONNECTIONS, stopped, move |stream, peer| {
-            self.clone().connection(stream, peer, stop.clone())
+        let bounds = Bounds { name: "grpc", connections: MAX_CONNECTIONS, counted };
+        accept(listener, bounds, stopped, move |stream, peer, place| {
+            let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            let served = self.clone().connection(stream, peer, stop.clone());
+            async move {
+                served.await;
+                drop(place);
+            }
         })
     }
 
     async fn connection(self, stream: TcpStream, peer: IpAddr, stopped: watch::Receiver<()>) {
+        let activity = Arc::new(Activity::default());
+        let noted = Arc::clone(&activity);
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let call = Call { face: self.clone(), peer };
+            let busy = noted.begin();
             async move {
+                let _busy = busy;
                 if request.uri().path() != CHECK {
                     return Ok(Status::unimplemented("Authorization/Check is all there is").into_http());
                 }
-                Ok::<_, Infallible>(Grpc::new(ProstCodec::default()).unary(call, request).await)
+                let answer = async { Grpc::new(ProstCodec::default()).unary(call, request).await };
+                // A question is small: one that does not come whole holds its connection no longer.
+                let late = |_| Status::deadline_exceeded("the question did not come in time").into_http();
+                Ok::<_, Infallible>(timeout(FIRST, answer).await.unwrap_or_else(late))
             }
         });
         let mut http = http2::Builder::new(TokioExecutor::new());
-        let connection = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-        until_stopped(connection, http2::Connection::graceful_shutdown, Duration::ZERO, peer, stopped).await;
+        let connection = http
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Some(IDLE))
+            .keep_alive_timeout(FIRST)
+            .serve_connection(TokioIo::new(stream), service);
+        let wind_down = http2::Connection::graceful_shutdown;
+        until_stopped(connection, wind_down, Duration::ZERO, peer, stopped, activity).await;
     }
 
     /// Decides about what `peer` asks.

@@ -11,7 +11,7 @@ mod websocket;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,9 +41,10 @@ use super::answer::Answers;
 use super::authorize::Authorizer;
 use super::bearer;
 use super::decide::{RequestFacts, Target};
-use super::listening::{accept, until_stopped};
+use super::listening::until_stopped;
 use super::upstream::{UpstreamError, client_tls};
 use super::upstream_identity::UpstreamIdentity;
+use crate::net::listener::{Activity, Bounds, Busy, accept};
 use crate::protocol::host::host_name;
 use crate::protocol::id::DeploymentId;
 
@@ -175,8 +176,15 @@ impl Gateway {
     #[must_use]
     pub fn serve(self: &Arc<Self>, listener: TcpListener, stopped: watch::Receiver<()>) -> JoinHandle<()> {
         let (gateway, stop) = (Arc::clone(self), stopped.clone());
-        accept(listener, self.limits.connections, stopped, move |stream, peer| {
-            Arc::clone(&gateway).connection(stream, peer, stop.clone())
+        let counted = self.authorizer.metrics.connections();
+        let bounds = Bounds { name: "gateway", connections: self.limits.connections, counted };
+        accept(listener, bounds, stopped, move |stream, peer, place| {
+            let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            let served = Arc::clone(&gateway).connection(stream, peer, stop.clone());
+            async move {
+                served.await;
+                drop(place);
+            }
         })
     }
 
@@ -204,7 +212,11 @@ impl Gateway {
         http.timer(TokioTimer::new())
             .header_read_timeout(self.limits.header())
             .max_buf_size((self.limits.header_bytes as usize).max(8192));
-        let service = service_fn(move |request| Arc::clone(&self).respond(request, peer, secure));
+        let activity = self.activity();
+        let noted = Arc::clone(&activity);
+        let service = service_fn(move |request| {
+            noting(noted.begin(), Arc::clone(&self).respond(request, peer, secure))
+        });
         let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         until_stopped(
             connection,
@@ -212,8 +224,14 @@ impl Gateway {
             Duration::ZERO,
             peer,
             stopped,
+            activity,
         )
         .await;
+    }
+
+    /// Bounds how long a connection may ask nothing: also one of HTTP/2 that does no more than answer PINGs.
+    fn activity(&self) -> Arc<Activity> {
+        Arc::new(Activity::within(self.limits.header(), self.limits.idle()))
     }
 
     async fn http2<S>(self: Arc<Self>, stream: S, peer: IpAddr, stopped: watch::Receiver<()>)
@@ -226,9 +244,13 @@ impl Gateway {
             .max_concurrent_streams(MAX_STREAMS)
             .keep_alive_interval(self.limits.idle())
             .keep_alive_timeout(self.limits.header());
-        let service = service_fn(move |request| Arc::clone(&self).respond(request, peer, true));
+        let activity = self.activity();
+        let noted = Arc::clone(&activity);
+        let service =
+            service_fn(move |request| noting(noted.begin(), Arc::clone(&self).respond(request, peer, true)));
         let connection = http.serve_connection(TokioIo::new(stream), service);
-        until_stopped(connection, http2::Connection::graceful_shutdown, Duration::ZERO, peer, stopped).await;
+        let wind_down = http2::Connection::graceful_shutdown;
+        until_stopped(connection, wind_down, Duration::ZERO, peer, stopped, activity).await;
     }
 
     /// Answers a request: decided about, and passed on if it may.
@@ -334,6 +356,21 @@ impl Gateway {
         }
         Ok(answer.map(|body| Paced::new(body, idle, Progress::new()).boxed_unsync()))
     }
+}
+
+/// Keeps a request under way until its answer has been sent whole.
+async fn noting(
+    busy: Busy,
+    answer: impl Future<Output = Result<Response<Body>, Infallible>>,
+) -> Result<Response<Body>, Infallible> {
+    let answer = answer.await?;
+    Ok(answer.map(|body| {
+        body.map_frame(move |frame| {
+            let _ = &busy;
+            frame
+        })
+        .boxed_unsync()
+    }))
 }
 
 /// Whence a request came, and what its deployment is told of it.

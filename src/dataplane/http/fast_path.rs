@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use super::{AUTHORIZE, Face};
 use crate::dataplane::answer::Answers;
 use crate::dataplane::authorize::Verdict;
-use crate::dataplane::listening::Stop;
+use crate::dataplane::listening::{Ceased, Stop};
 use crate::protocol::time::Time;
 
 /// The longest question that is answered here, in bytes.
@@ -91,7 +91,7 @@ impl<'h, 'b> Question<'h, 'b> {
 }
 
 /// Answers questions until there is something else, or the daemon stops; what was read and not answered. None: the peer has
-/// closed the connection.
+/// closed the connection, or asks nothing any more.
 pub(super) async fn serve(
     stream: &mut TcpStream,
     peer: IpAddr,
@@ -99,14 +99,16 @@ pub(super) async fn serve(
     stop: &mut Stop,
 ) -> io::Result<Option<Vec<u8>>> {
     let (mut bytes, mut answer) = (Vec::with_capacity(LONGEST), Writer::default());
+    let mut answered = false;
     loop {
         if bytes.len() >= LONGEST {
             return Ok(Some(bytes));
         }
-        match stop.or(pin!(stream.read_buf(&mut bytes))).await.transpose()? {
-            Some(0) => return Ok(None),
-            Some(_) => {}
-            None => return Ok(Some(bytes)),
+        let begun = !answered || !bytes.is_empty();
+        match stop.read(begun, pin!(stream.read_buf(&mut bytes))).await {
+            Ok(Ok(0)) | Err(Ceased::Idle) => return Ok(None),
+            Ok(read) => drop(read?),
+            Err(Ceased::Stopped) => return Ok(Some(bytes)),
         }
         loop {
             let mut room = Room::default();
@@ -115,6 +117,8 @@ pub(super) async fn serve(
                 Reading::Unfinished => break,
                 Reading::Other => return Ok(Some(bytes)),
             };
+            stop.progressed();
+            answered = true;
             let verdict = face.told(question.deployment, Question::METHOD, question.fields, peer).await;
             stream.write_all(answer.write(&face.answers, &verdict)).await?;
             let length = question.length;

@@ -3,9 +3,10 @@
 
 use std::convert::Infallible;
 use std::io::Cursor;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -20,9 +21,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Face, fast_path};
 use crate::dataplane::listening::{Stop, until_stopped};
+use crate::net::listener::{Activity, Bounds, Connections, Place, accept};
 
 /// The most a request's line and headers may take, in bytes; above it the answer is 431.
 const MAX_HEADERS: usize = 64 * 1024;
+
+/// Connections at a time: a proxy keeps some for each of its workers.
+const MAX_CONNECTIONS: u32 = 4096;
 
 /// How long a connection that is told to end may still ask: its client must learn of the end from an answer, and not
 /// from a request that finds nobody.
@@ -31,7 +36,7 @@ const FAREWELL: Duration = Duration::from_millis(250);
 /// What a thread is given to do.
 enum Work {
     /// Serve a connection.
-    Serve(std::net::TcpStream, IpAddr),
+    Serve(std::net::TcpStream, IpAddr, Place),
     /// Decide about a token nobody issued, and say whether it was refused.
     Prove(oneshot::Sender<bool>),
 }
@@ -64,9 +69,13 @@ impl Workers {
                 runtime.block_on(async {
                     while let Some(work) = work.recv().await {
                         match work {
-                            Work::Serve(stream, peer) => match TcpStream::from_std(stream) {
+                            Work::Serve(stream, peer, place) => match TcpStream::from_std(stream) {
                                 Ok(stream) => {
-                                    tokio::spawn(serve(stream, peer, Arc::clone(&worker)));
+                                    let served = serve(stream, peer, Arc::clone(&worker));
+                                    tokio::spawn(async move {
+                                        served.await;
+                                        drop(place);
+                                    });
                                 }
                                 Err(error) => tracing::warn!(%error, "a connection was lost"),
                             },
@@ -98,32 +107,23 @@ impl Workers {
     pub fn accept(
         &self,
         listener: TcpListener,
-        mut stopped: watch::Receiver<()>,
+        counted: Connections,
+        stopped: watch::Receiver<()>,
     ) -> tokio::task::JoinHandle<()> {
         let senders = self.senders.clone();
-        tokio::spawn(async move {
-            let mut next = senders.iter().cycle();
-            loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    _ = stopped.changed() => return,
-                };
-                let handed = accepted.and_then(|(stream, peer)| {
-                    // An answer is one small packet: it must not wait for the acknowledgement of the one before.
-                    stream.set_nodelay(true)?;
-                    Ok(Work::Serve(stream.into_std()?, peer.ip()))
-                });
-                match (handed, next.next()) {
-                    // A worker that is gone has said why.
-                    (Ok(connection), Some(worker)) => drop(worker.send(connection)),
-                    (Err(error), _) => {
-                        // Out of file descriptors, most likely: others are about to be given back.
-                        tracing::warn!(%error, "a connection can't be accepted");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                    (_, None) => return,
-                }
+        let next = AtomicUsize::new(0);
+        let bounds = Bounds { name: "http", connections: MAX_CONNECTIONS, counted };
+        accept(listener, bounds, stopped, move |stream, peer, place| {
+            let handed = stream.into_std().map(|stream| {
+                let worker = next.fetch_add(1, Ordering::Relaxed) % senders.len();
+                let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+                // A worker that is gone has said why.
+                drop(senders[worker].send(Work::Serve(stream, peer, place)));
+            });
+            if let Err(error) = handed {
+                tracing::warn!(%error, "a connection was lost");
             }
+            std::future::ready(())
         })
     }
 
@@ -176,14 +176,17 @@ async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
     };
     let (reader, writer) = stream.into_split();
     let stream = tokio::io::join(Cursor::new(unanswered).chain(reader), writer);
+    let activity = Arc::new(Activity::default());
+    let noted = Arc::clone(&activity);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let worker = Arc::clone(&worker);
+        let (worker, busy) = (Arc::clone(&worker), noted.begin());
         async move {
             let mut answer = worker.face.answer(peer, &request.into_parts().0).await;
             // An error means that the daemon is gone already.
             if worker.stopped.has_changed().unwrap_or(true) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            drop(busy);
             Ok::<_, Infallible>(answer)
         }
     });
@@ -191,5 +194,5 @@ async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
     // An answer is one piece: it is not gathered from several.
     let connection =
         http.max_buf_size(MAX_HEADERS).writev(false).serve_connection(TokioIo::new(stream), service);
-    until_stopped(connection, http1::Connection::graceful_shutdown, FAREWELL, peer, stop).await;
+    until_stopped(connection, http1::Connection::graceful_shutdown, FAREWELL, peer, stop, activity).await;
 }

@@ -12,14 +12,16 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::face::{Asked, PeerFace, Reply};
 use super::{MAX_MESSAGE, PROOF};
+use crate::net::listener::{Bounds, Connections, accept};
 
 /// Connections at a time; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 128;
+const MAX_CONNECTIONS: u32 = 128;
 /// How long a peer may take to send a request's head, and then its body.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(10));
 /// How long a connection lives: nobody keeps one for good.
@@ -28,34 +30,24 @@ const LIFETIME: Duration = Duration::from_mins(2);
 const MAX_HEADERS: usize = 16 * 1024;
 
 /// Answers peers until told to stop.
-pub async fn serve(listener: TcpListener, face: Arc<PeerFace>, mut stopped: watch::Receiver<()>) {
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopped.changed() => return,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let face = Arc::clone(&face);
-                tokio::spawn(async move {
-                    // One that is cut off by the limit comes again.
-                    let _ = timeout(LIFETIME, connection(stream, face)).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a peer's connection can't be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+pub fn serve(
+    listener: TcpListener,
+    face: Arc<PeerFace>,
+    counted: Connections,
+    stopped: watch::Receiver<()>,
+) -> JoinHandle<()> {
+    let bounds = Bounds { name: "peers", connections: MAX_CONNECTIONS, counted };
+    accept(listener, bounds, stopped, move |stream, _, place| {
+        let face = Arc::clone(&face);
+        async move {
+            // One that is cut off by the limit comes again.
+            let _ = timeout(LIFETIME, connection(stream, face)).await;
+            drop(place);
         }
-    }
+    })
 }
 
 async fn connection(stream: TcpStream, face: Arc<PeerFace>) {
-    // A message is small: it must not wait for the acknowledgement of the one before.
-    let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
         let face = Arc::clone(&face);
         async move { Ok::<_, Infallible>(answer(face, request).await) }

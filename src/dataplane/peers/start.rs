@@ -25,6 +25,7 @@ use crate::dataplane::reconcile::Reconciler;
 use crate::dataplane::replication::Replication;
 use crate::dataplane::revocation::Revocations;
 use crate::dataplane::upstream::{UpstreamError, client_tls};
+use crate::net::listener::Connections;
 
 /// How long connecting to a peer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -79,6 +80,7 @@ pub async fn start(
     config: &Peers,
     ca_file: Option<&Path>,
     parts: Parts,
+    counted: &Connections,
     stopped: &watch::Receiver<()>,
 ) -> Result<Vec<JoinHandle<()>>, PeersError> {
     let Parts { revocations, replication, live, prover, clock } = parts;
@@ -94,7 +96,7 @@ pub async fn start(
         let failed = |source| PeersError::Listen { address: address.to_string(), source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         tracing::info!(%address, "listening to peers");
-        tasks.push(tokio::spawn(serve(listener, Arc::clone(&face), stopped.clone())));
+        tasks.push(serve(listener, Arc::clone(&face), counted.clone(), stopped.clone()));
     }
     if config.urls.is_empty() {
         return Ok(tasks);

@@ -1,0 +1,345 @@
+//! The one accept loop: every listener of both programs goes through it.
+//!
+//! It serves so many connections at a time; more wait in the kernel's queue. A connection that sends nothing, or half a request,
+//! is closed after [`FIRST`], and one that has been answered and asks nothing more after [`IDLE`]: so places come free, whatever
+//! strangers do. When all places are taken, the log says so and a metric counts it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// The longest that a client may take for a request's head.
+pub const FIRST: Duration = Duration::from_secs(20);
+/// The longest that a connection may be kept between requests.
+pub const IDLE: Duration = Duration::from_secs(75);
+
+/// How often within the time of idleness a connection is looked at: a request costs it no timer so.
+pub const TICKS: u32 = 5;
+
+/// Time between two lines of the log that say the same.
+const SAY_AGAIN: Duration = Duration::from_mins(1);
+/// Descriptors that are left for files and for connections that this process opens itself.
+const OWN_DESCRIPTORS: u32 = 128;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    listener: &'static str,
+}
+
+/// Metrics of the listeners of one program.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    open: Family<Labels, Gauge>,
+    limit: Family<Labels, Gauge>,
+    full: Family<Labels, Counter>,
+    failed: Family<Labels, Counter>,
+}
+
+impl Connections {
+    /// Registers them.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("connections", "Connections that are open, by listener", self.open.clone());
+        registry.register(
+            "connections_limit",
+            "Connections that a listener serves at a time; more wait",
+            self.limit.clone(),
+        );
+        registry.register(
+            "connections_full",
+            "How often all connections of a listener were taken",
+            self.full.clone(),
+        );
+        registry.register(
+            "connections_failed",
+            "How often a connection could not be accepted: out of descriptors, most likely",
+            self.failed.clone(),
+        );
+    }
+}
+
+/// A socket that connections come from.
+pub trait Accept: Send + Sync + 'static {
+    /// A connection.
+    type Stream: Send + 'static;
+    /// Waits for the next connection.
+    fn next(&self) -> impl Future<Output = std::io::Result<(Self::Stream, Option<IpAddr>)>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> std::io::Result<(TcpStream, Option<IpAddr>)> {
+        let (stream, peer) = self.accept().await?;
+        // Answers are small packets: none must wait for the acknowledgement of the one before.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection broke");
+        }
+        Ok((stream, Some(peer.ip())))
+    }
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> std::io::Result<(UnixStream, Option<IpAddr>)> {
+        Ok((self.accept().await?.0, None))
+    }
+}
+
+/// One connection's place among those that are served. It is free again once this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    open: Gauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+/// Name and size of a listener.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Its name in the log and in metrics.
+    pub name: &'static str,
+    /// Connections at a time.
+    pub connections: u32,
+    /// The metrics it is counted in.
+    pub counted: Connections,
+}
+
+/// Accepts connections and has `serve` serve each, until `stopped` changes. Ends once every [`Place`] is given back.
+pub fn accept<L, S, F>(
+    listener: L,
+    bounds: Bounds,
+    mut stopped: watch::Receiver<()>,
+    serve: S,
+) -> JoinHandle<()>
+where
+    L: Accept,
+    S: Fn(L::Stream, Option<IpAddr>, Place) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let Bounds { name, connections, counted } = bounds;
+    let limit = within_descriptors(connections);
+    let labels = Labels { listener: name };
+    counted.limit.get_or_create_owned(&labels).set(limit.into());
+    let open = counted.open.get_or_create_owned(&labels);
+    let (full, failed) =
+        (counted.full.get_or_create_owned(&labels), counted.failed.get_or_create_owned(&labels));
+    let permits = Arc::new(Semaphore::new(limit as usize));
+    tokio::spawn(async move {
+        let (mut said_full, mut said_failed) = (Said::default(), Said::default());
+        loop {
+            let accepted = async {
+                let permit = match Arc::clone(&permits).try_acquire_owned() {
+                    Ok(permit) => permit,
+                    Err(_) => {
+                        full.inc();
+                        if said_full.again() {
+                            tracing::warn!(listener = name, limit, "all connections are taken; more wait");
+                        }
+                        // The semaphore is never closed.
+                        Arc::clone(&permits).acquire_owned().await.map_err(std::io::Error::other)?
+                    }
+                };
+                let (stream, peer) = listener.next().await?;
+                std::io::Result::Ok((stream, peer, permit))
+            };
+            let accepted = tokio::select! {
+                accepted = accepted => accepted,
+                _ = stopped.changed() => break,
+            };
+            match accepted {
+                Ok((stream, peer, permit)) => {
+                    open.inc();
+                    tokio::spawn(serve(stream, peer, Place { open: open.clone(), _permit: permit }));
+                }
+                Err(error) => {
+                    failed.inc();
+                    if said_failed.again() {
+                        tracing::warn!(listener = name, %error, "a connection can't be accepted");
+                    }
+                    // Out of descriptors, most likely: others are about to be given back.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        // Whoever waits for the end of what it holds must not wait for this loop, and this loop for them.
+        drop((listener, serve));
+        let _ = permits.acquire_many(limit).await;
+    })
+}
+
+/// When something was said last.
+#[derive(Default)]
+struct Said(Option<Instant>);
+
+impl Said {
+    /// Returns true if it was not said lately.
+    fn again(&mut self) -> bool {
+        let due = self.0.is_none_or(|last| last.elapsed() >= SAY_AGAIN);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// Lowers a limit to what the process may hold open: at half of its descriptors, others than connections still find some.
+fn within_descriptors(wanted: u32) -> u32 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    wanted.min(open_files(&limits).map_or(wanted, |files| (files / 2).saturating_sub(OWN_DESCRIPTORS))).max(1)
+}
+
+fn open_files(limits: &str) -> Option<u32> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Requests of one connection, counted so that idleness shows.
+#[derive(Debug)]
+pub struct Activity {
+    first: Duration,
+    idle: Duration,
+    /// Requests under way; each that begins or ends also moves `changes` on.
+    open: AtomicI64,
+    changes: AtomicI64,
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct Busy(Arc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self::within(FIRST, IDLE)
+    }
+}
+
+impl Activity {
+    /// Of a connection that may wait for `first` before its first request, and for `idle` between requests.
+    #[must_use]
+    pub fn within(first: Duration, idle: Duration) -> Self {
+        Self { first, idle, open: AtomicI64::new(0), changes: AtomicI64::new(0) }
+    }
+
+    /// Notes the beginning of a request. It is under way until the result is dropped.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>) -> Busy {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    /// Waits until the connection has asked nothing for as long as it may.
+    pub async fn ceases(&self) {
+        tokio::time::sleep(self.first).await;
+        let (mut seen, mut silent) = (0, TICKS);
+        loop {
+            let changes = self.changes.load(Ordering::Relaxed);
+            if changes != seen || self.open.load(Ordering::Relaxed) > 0 {
+                (seen, silent) = (changes, 0);
+            }
+            if silent >= TICKS {
+                return;
+            }
+            tokio::time::sleep(self.idle / TICKS).await;
+            silent += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::Write as _;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn the_limit_of_open_files_is_read() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \nMax open files            1024                 1048576              files     \n";
+        assert_eq!(open_files(limits), Some(1024));
+        assert_eq!(
+            open_files("Max open files            unlimited            unlimited            files"),
+            None
+        );
+        assert!(within_descriptors(1) == 1 && within_descriptors(u32::MAX) > 1);
+    }
+
+    #[tokio::test]
+    async fn no_more_are_served_than_there_are_places_and_it_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(());
+        let held: Arc<Mutex<Vec<(TcpStream, Place)>>> = Arc::default();
+        let (counted, holding) = (Connections::default(), Arc::clone(&held));
+        let bounds = Bounds { name: "test", connections: 2, counted: counted.clone() };
+        let ended = accept(listener, bounds, stopped, move |stream, peer, place| {
+            assert!(peer.is_some_and(|peer| peer.is_loopback()));
+            holding.lock().unwrap().push((stream, place));
+            std::future::ready(())
+        });
+        let mut clients: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        for client in &mut clients {
+            client.write_all(b"x").unwrap();
+        }
+        let labels = Labels { listener: "test" };
+        while counted.full.get_or_create_owned(&labels).get() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!((held.lock().unwrap().len(), counted.open.get_or_create_owned(&labels).get()), (2, 2));
+        held.lock().unwrap().pop();
+        while held.lock().unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.send(()).unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!ended.is_finished(), "two are still served");
+        held.lock().unwrap().clear();
+        ended.await.unwrap();
+        assert_eq!(counted.open.get_or_create_owned(&labels).get(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_ceases_when_it_asks_nothing() {
+        let (first, idle) = (Duration::from_millis(40), Duration::from_millis(150));
+        let began = Instant::now();
+        Activity::within(first, idle).ceases().await;
+        assert!(began.elapsed() >= first, "it never asked");
+
+        let activity = Arc::new(Activity::within(first, idle));
+        let busy = activity.begin();
+        let watched = Arc::clone(&activity);
+        let ceases = tokio::spawn(async move { watched.ceases().await });
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert!(!ceases.is_finished(), "an answer may take its time");
+        let (ended, _) = (Instant::now(), drop(busy));
+        ceases.await.unwrap();
+        assert!(ended.elapsed() >= idle);
+    }
+}
