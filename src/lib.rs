@@ -17,7 +17,7 @@ pub mod exit;
 pub mod logging;
 #[cfg(test)]
 mod manual;
-#[cfg(any(feature = "daemon", feature = "control"))]
+#[cfg(any(feature = "daemon", feature = "control", feature = "cli"))]
 pub mod net;
 pub mod protocol;
 #[cfg(any(feature = "daemon", feature = "control"))]

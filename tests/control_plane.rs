@@ -60,7 +60,8 @@ fn every_change_is_on_record_with_who_from_where_and_what_came_of_it() {
     assert_eq!(lines[2]["actor"], member["id"]);
     assert_eq!(lines[2]["actorName"], "m@acme.example");
     assert_eq!(lines[2]["code"], "role_insufficient");
-    assert_eq!(lines[2]["request"], json!({ "name": "mine" }));
+    assert_eq!(lines[2]["request"], Value::Null, "a refused call keeps no body");
+    assert_eq!(lines[4]["request"], json!({ "name": "data" }));
     assert_eq!(lines[4]["actor"], control.owner_id);
     assert!(lines.iter().all(|line| line["address"] == "127.0.0.1"));
 
@@ -300,19 +301,16 @@ fn who_follows_cursors_sees_each_item_once_while_others_insert() {
             let page = control.get(&format!("{list}?limit=3&{query}{cursor}"));
             seen.extend(ids(&page));
             // Somebody inserts before and behind what was shown.
-            for place in ["0000", "9999"] {
+            for place in ["0000", "9999"].iter().filter(|_| round < 20) {
                 let name = format!("{place} {member} {query} {round}");
                 control.make("/tokens", &token(&name, ""));
                 control.make("/teams", &json!({ "name": name, "organizationRole": "ORGANIZATION_MEMBER" }));
             }
             round += 1;
-            assert!(round < 100);
+            assert!(round < 400);
             match page["nextCursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => break,
-            }
-            if seen.len() >= before[member].as_array().unwrap().len() + 20 {
-                break;
             }
         }
         let once: std::collections::BTreeSet<String> = seen.iter().map(Value::to_string).collect();

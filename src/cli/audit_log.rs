@@ -34,6 +34,9 @@ pub(super) struct Arguments {
     /// How many to skip.
     #[arg(long, default_value_t = 0)]
     offset: u64,
+    /// Go on behind the page before, also while others call.
+    #[arg(long, value_name = "CURSOR", conflicts_with = "offset")]
+    cursor: Option<String>,
     /// How many to show, up to 1000.
     #[arg(long, default_value_t = 50)]
     limit: u64,
@@ -43,7 +46,7 @@ fn instant(text: &str) -> Result<Time, String> {
     Time::parse_rfc3339(text).ok_or_else(|| "write it like 2026-11-24T13:30:55Z".into())
 }
 
-const ENTRY: [Column; 7] = [
+const ENTRY: [Column; 8] = [
     ("TIME", "at"),
     ("WHO", "actorName"),
     ("FROM", "address"),
@@ -51,6 +54,7 @@ const ENTRY: [Column; 7] = [
     ("ON", "target"),
     ("OUTCOME", "outcome"),
     ("CODE", "code"),
+    ("AGAIN", "repeated"),
 ];
 
 pub(super) async fn run(arguments: Arguments, control: &Control, output: Output) -> Result<(), Failure> {
@@ -63,6 +67,7 @@ pub(super) async fn run(arguments: Arguments, control: &Control, output: Output)
         ("since", seconds(arguments.since)),
         ("until", seconds(arguments.until)),
         ("offset", Some(arguments.offset.to_string())),
+        ("cursor", arguments.cursor),
         ("limit", Some(arguments.limit.to_string())),
     ];
     let page = control.organization_list("/audit-log", &query).await?;

@@ -9,12 +9,14 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::failure::{Failure, cause, refused};
+use super::id::{Id, Organization, check_path};
+use crate::net::origin::keeps_secrets;
 
 /// A client of the control plane, and the organization it asks about.
 pub(super) struct Control {
     client: Client,
     url: String,
-    organization: Option<String>,
+    organization: Option<Id<Organization>>,
 }
 
 /// The token to call with. It never stands on the command line, where every user of the host could read it.
@@ -47,11 +49,16 @@ impl Control {
         url: Option<&str>,
         token_file: Option<&Path>,
         ca_file: Option<&Path>,
-        organization: Option<String>,
+        organization: Option<Id<Organization>>,
     ) -> Result<Self, Failure> {
         let url = url.ok_or_else(|| {
             Failure::Usage("no control plane to call; set HALLIGAN_URL, or use --url".into())
         })?;
+        if !keeps_secrets(url) {
+            return Err(Failure::Usage(format!(
+                "{url:?} is not https:// (or http:// on loopback), and the token to call with would go there in the clear; use https://"
+            )));
+        }
         let token = api_token(token_file)?;
         let mut value = HeaderValue::from_str(&format!("Bearer {}", &*token))
             .map_err(|_| Failure::Usage("the token to call with holds characters no token has".into()))?;
@@ -80,6 +87,7 @@ impl Control {
         path: &str,
         body: Option<Value>,
     ) -> Result<Value, Failure> {
+        check_path(path)?;
         let request = self.client.request(method, format!("{}{path}", self.url));
         self.send(if let Some(body) = body { request.json(&body) } else { request }).await
     }
@@ -119,8 +127,9 @@ impl Control {
         method: Method,
         path: &str,
     ) -> Result<RequestBuilder, Failure> {
+        check_path(path)?;
         let organization = if let Some(id) = &self.organization {
-            id.clone()
+            id.to_string()
         } else {
             let all = self.call(Method::GET, "/v1/organizations", None).await?;
             match all.as_array().map(Vec::as_slice) {

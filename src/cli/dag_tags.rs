@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::control::Control;
 use super::failure::Failure;
+use super::id::{Deployment, Id};
 use super::output::Output;
 
 #[derive(Subcommand, Debug)]
@@ -19,7 +20,7 @@ pub(super) enum Verb {
   halligan deployment dag-tags set dep_… --dag etl=finance --dag report=finance,daily")]
     Set {
         /// The deployment's id.
-        id: String,
+        id: Id<Deployment>,
         /// A JSON file that maps Dag ids to lists of tags, or - for standard input.
         #[arg(long, value_name = "FILE", required_unless_present = "dag", conflicts_with = "dag")]
         file: Option<PathBuf>,
@@ -30,7 +31,7 @@ pub(super) enum Verb {
     /// Show the tags as they are published.
     Show {
         /// The deployment's id.
-        id: String,
+        id: Id<Deployment>,
     },
 }
 

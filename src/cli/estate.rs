@@ -8,6 +8,7 @@ use super::audit_log;
 use super::control::Control;
 use super::dag_tags;
 use super::failure::Failure;
+use super::id::{DataPlane, Deployment, Id, Organization, User, Workspace};
 use super::output::{Column, Output, confirm, line};
 use super::token::deployment;
 
@@ -39,7 +40,7 @@ pub(super) enum OrganizationVerb {
     /// Show an organization.
     Show {
         /// The organization's id.
-        id: String,
+        id: Id<Organization>,
     },
     /// Show who changed, or tried to change, what in the organization, and from where; newest first.
     AuditLog(audit_log::Arguments),
@@ -66,12 +67,12 @@ pub(super) enum WorkspaceVerb {
     /// Show a workspace.
     Show {
         /// The workspace's id.
-        id: String,
+        id: Id<Workspace>,
     },
     /// Delete an empty workspace.
     Delete {
         /// The workspace's id.
-        id: String,
+        id: Id<Workspace>,
         /// Don't ask.
         #[arg(long, short)]
         force: bool,
@@ -86,10 +87,10 @@ pub(super) enum DeploymentVerb {
         name: String,
         /// Its workspace.
         #[arg(long, value_name = "ID")]
-        workspace_id: String,
+        workspace_id: Id<Workspace>,
         /// The data plane it lives on.
         #[arg(long, value_name = "ID")]
-        data_plane_id: String,
+        data_plane_id: Id<DataPlane>,
         /// A host name it is reached by; can be repeated.
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
@@ -105,12 +106,12 @@ pub(super) enum DeploymentVerb {
     /// Show a deployment.
     Show {
         /// The deployment's id.
-        id: String,
+        id: Id<Deployment>,
     },
     /// Change a deployment's name, hosts, route map or glass.
     Update {
         /// The deployment's id.
-        id: String,
+        id: Id<Deployment>,
         /// The new name.
         #[arg(long)]
         name: Option<String>,
@@ -128,7 +129,7 @@ pub(super) enum DeploymentVerb {
     /// Delete a deployment and all its tokens.
     Delete {
         /// The deployment's id.
-        id: String,
+        id: Id<Deployment>,
         /// Don't ask.
         #[arg(long, short)]
         force: bool,
@@ -153,12 +154,12 @@ pub(super) enum DataPlaneVerb {
     /// Show a data plane.
     Show {
         /// The data plane's id.
-        id: String,
+        id: Id<DataPlane>,
     },
     /// Make a one-time token with which one host can enrol, and show it, once.
     EnrolmentToken {
         /// The data plane's id.
-        id: String,
+        id: Id<DataPlane>,
         /// How long it can be used, in seconds.
         #[arg(long, default_value_t = 86_400)]
         expires_in: i64,
@@ -186,7 +187,7 @@ pub(super) enum UserVerb {
     /// Set a user's roles.
     SetRoles {
         /// The user's id.
-        id: String,
+        id: Id<User>,
         /// The role in the organization.
         #[arg(long)]
         organization_role: Option<String>,
@@ -197,7 +198,7 @@ pub(super) enum UserVerb {
     /// Give a user a new token, shown once. The old one stops.
     RotateToken {
         /// The user's id.
-        id: String,
+        id: Id<User>,
         /// Don't ask.
         #[arg(long, short)]
         force: bool,
@@ -205,7 +206,7 @@ pub(super) enum UserVerb {
     /// Delete a user.
     Delete {
         /// The user's id.
-        id: String,
+        id: Id<User>,
         /// Don't ask.
         #[arg(long, short)]
         force: bool,

@@ -6,6 +6,7 @@ use reqwest::{Client, Method};
 use serde_json::Value;
 
 use super::failure::{Failure, cause, refused};
+use super::id::check_path;
 
 /// A client of the daemon.
 pub(super) struct Host {
@@ -27,6 +28,7 @@ impl Host {
 
     /// Calls `path` and takes the answer as it is.
     pub(super) async fn bytes(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Vec<u8>, Failure> {
+        check_path(path)?;
         let unreachable = |error: reqwest::Error| Failure::Unreachable {
             what: format!("the daemon at {}", self.socket.display()),
             why: cause(&error),

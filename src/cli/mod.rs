@@ -16,6 +16,7 @@ mod estate;
 mod failure;
 mod glass;
 mod host;
+mod id;
 mod key;
 mod manual;
 mod node;
@@ -39,6 +40,7 @@ pub use failure::Failure;
 
 use control::Control;
 use host::Host;
+use id::{Id, Organization};
 use output::Output;
 
 /// Break-glass access to Airflow deployments while their control plane is down.
@@ -84,7 +86,7 @@ struct Global {
     ca_file: Option<PathBuf>,
     /// The organization; needed by those who belong to none or several.
     #[arg(long, global = true, env = "HALLIGAN_ORGANIZATION", value_name = "ID")]
-    organization: Option<String>,
+    organization: Option<Id<Organization>>,
     /// The socket of this host's daemon.
     #[arg(
         long,

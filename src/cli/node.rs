@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::control::Control;
 use super::failure::Failure;
+use super::id::{DataPlane, Id, Node};
 use super::output::{Column, Output, confirm, line};
 use crate::protocol::key::PublicKey;
 
@@ -25,7 +26,7 @@ pub(super) enum Verb {
     List {
         /// The data plane's id.
         #[arg(long, value_name = "ID")]
-        data_plane_id: String,
+        data_plane_id: Id<DataPlane>,
     },
     /// Make a node of a host that never reaches the control plane; print its identity, to be carried there.
     #[command(after_help = "Examples:
@@ -38,7 +39,7 @@ pub(super) enum Verb {
         name: String,
         /// The data plane's id.
         #[arg(long, value_name = "ID")]
-        data_plane_id: String,
+        data_plane_id: Id<DataPlane>,
         /// Its public key (PEM).
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
@@ -46,10 +47,10 @@ pub(super) enum Verb {
     /// Retire a node: it gets nothing more, and what it signs no longer counts.
     Retire {
         /// The node's id.
-        id: String,
+        id: Id<Node>,
         /// The data plane's id.
         #[arg(long, value_name = "ID")]
-        data_plane_id: String,
+        data_plane_id: Id<DataPlane>,
         /// Don't ask.
         #[arg(long, short)]
         force: bool,

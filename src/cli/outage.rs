@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::Global;
 use super::failure::Failure;
+use super::id::{Id, Outage};
 use super::output::{Column, Output, line};
 use crate::protocol::outage::{OutageState, Report};
 
@@ -33,7 +34,7 @@ pub(super) enum Verb {
   halligan outage show out_… --control-plane --html outage.html")]
     Show {
         /// The outage's id; the latest one, if none is named.
-        id: Option<String>,
+        id: Option<Id<Outage>>,
         /// Ask the control plane, instead of this host's daemon.
         #[arg(long)]
         control_plane: bool,
@@ -75,7 +76,7 @@ pub(super) async fn run(verb: Verb, global: &Global, output: Output) -> Result<(
         }
         Verb::Show { id, control_plane, html } => {
             let id = match id {
-                Some(id) => id,
+                Some(id) => id.to_string(),
                 None => latest(&ask(global, control_plane, "/outages").await?)?,
             };
             let found = ask(global, control_plane, &format!("/outages/{id}")).await?;

@@ -40,8 +40,12 @@ impl Output {
         self.list(&page[member], columns);
         let [total, offset] = ["totalCount", "offset"].map(|name| page[name].as_u64().unwrap_or(0));
         let shown = page[member].as_array().map_or(0, Vec::len) as u64;
-        if offset + shown < total {
-            eprintln!("{shown} of {total} are shown; --offset {} shows more", offset + shown);
+        if page["nextCursor"].is_string() || (offset > 0 && offset + shown < total) {
+            let more = match page["nextCursor"].as_str() {
+                Some(cursor) => format!("--cursor {cursor}"),
+                None => format!("--offset {}", offset + shown),
+            };
+            eprintln!("{shown} of {total} are shown; {more} shows more");
         }
     }
 

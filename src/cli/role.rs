@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::control::Control;
 use super::failure::Failure;
+use super::id::{Id, Workspace, role};
 use super::output::{Column, Output, confirm};
 
 #[derive(Subcommand, Debug)]
@@ -19,11 +20,13 @@ pub(super) enum Verb {
     /// Show a role and what it allows.
     Show {
         /// The role's name or id.
+        #[arg(value_parser = role)]
         role: String,
     },
     /// List every version of a role, newest first. Direct-access tokens stay with the one they were made with.
     Versions {
         /// The role's name or id.
+        #[arg(value_parser = role)]
         role: String,
     },
     /// Create a custom role.
@@ -37,6 +40,7 @@ pub(super) enum Verb {
     /// Delete a custom role that no token has.
     Delete {
         /// The role's name or id.
+        #[arg(value_parser = role)]
         role: String,
         /// Don't ask.
         #[arg(long, short, visible_alias = "yes")]
@@ -91,16 +95,17 @@ pub(super) struct Create {
     #[arg(long = "permission", short, value_name = "PERMISSION", required_unless_present = "from")]
     permissions: Vec<String>,
     /// A template or role whose permissions it has, too.
-    #[arg(long, value_name = "ROLE")]
+    #[arg(long, value_name = "ROLE", value_parser = role)]
     from: Option<String>,
     /// A workspace it can be held in; can be repeated. Without one, in every one.
     #[arg(long = "workspace-id", value_name = "ID")]
-    workspaces: Vec<String>,
+    workspaces: Vec<Id<Workspace>>,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Update {
     /// The role's name or id.
+    #[arg(value_parser = role)]
     role: String,
     /// The new name.
     #[arg(long)]
@@ -119,7 +124,7 @@ pub(super) struct Update {
     permissions: Vec<String>,
     /// A workspace of all it can be held in from now on; can be repeated.
     #[arg(long = "workspace-id", value_name = "ID")]
-    workspaces: Vec<String>,
+    workspaces: Vec<Id<Workspace>>,
     /// Let it be held in every workspace.
     #[arg(long, conflicts_with = "workspaces")]
     any_workspace: bool,

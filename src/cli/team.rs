@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::control::Control;
 use super::estate::grant;
 use super::failure::Failure;
+use super::id::{Id, Team, User};
 use super::output::{Column, Output, confirm};
 
 #[derive(Subcommand, Debug)]
@@ -30,12 +31,12 @@ pub(super) enum Verb {
     /// Show a team.
     Show {
         /// The team's id.
-        id: String,
+        id: Id<Team>,
     },
     /// Change a team's name or description.
     Update {
         /// The team's id.
-        id: String,
+        id: Id<Team>,
         /// The new name.
         #[arg(long, short)]
         name: Option<String>,
@@ -46,7 +47,7 @@ pub(super) enum Verb {
     /// Set a team's roles.
     SetRoles {
         /// The team's id.
-        id: String,
+        id: Id<Team>,
         /// The role in the organization.
         #[arg(long)]
         organization_role: Option<String>,
@@ -57,27 +58,27 @@ pub(super) enum Verb {
     /// List the members of a team.
     Members {
         /// The team's id.
-        id: String,
+        id: Id<Team>,
     },
     /// Add users to a team.
     Add {
         /// The team's id.
-        id: String,
+        id: Id<Team>,
         /// The users' ids.
         #[arg(required = true)]
-        users: Vec<String>,
+        users: Vec<Id<User>>,
     },
     /// Take a user out of a team.
     Remove {
         /// The team's id.
-        id: String,
+        id: Id<Team>,
         /// The user's id.
-        user: String,
+        user: Id<User>,
     },
     /// Delete a team. Its members lose what they had by it, and stay.
     Delete {
         /// The team's id.
-        id: String,
+        id: Id<Team>,
         /// Don't ask.
         #[arg(long, short, visible_alias = "yes")]
         force: bool,

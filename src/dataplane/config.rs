@@ -20,6 +20,7 @@ use super::routes::{MapsError, RouteMaps};
 use super::staleness::{AtLimit, Staleness};
 use super::traces::config::TracingConfig;
 use crate::configuration::{self, Bound, ConfigError, Configuration, Wrong, check_hosts};
+use crate::net::origin::keeps_secrets;
 use crate::protocol::id::{DeploymentId, is_id};
 use crate::protocol::role::{built_in, is_reserved};
 
@@ -398,6 +399,13 @@ impl Configuration for Config {
 
     fn check(&self) -> Result<(), Wrong> {
         self.staleness.check()?;
+        // The node's proofs, and the tokens it asks about, go there.
+        if let Some(url) = self.control_plane.urls.iter().find(|url| !keeps_secrets(url)) {
+            let what = format!(
+                "{url:?} is not https:// (or http:// on loopback): tokens would go there in the clear"
+            );
+            return Err(Wrong { key: "control_plane.urls".into(), what });
+        }
         let mut seen = BTreeMap::new();
         let behind = self.gateway.iter().flat_map(|gateway| &gateway.deployments);
         for (id, deployment) in behind {

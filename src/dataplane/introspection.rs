@@ -24,6 +24,7 @@ use crate::protocol::event::Connectivity;
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::json::object;
 use crate::protocol::permission::PermissionSet;
+use crate::protocol::time::Time;
 use crate::protocol::token::{Claims, DagTarget};
 
 /// Answers that are kept.
@@ -36,6 +37,10 @@ const REST: Duration = Duration::from_secs(2);
 /// What was said of a standard token, for one deployment.
 pub struct Introspection {
     about: Option<(TokenId, u32, DeploymentId)>,
+    /// Who issued the token and whom it is for, where the answer says so.
+    between: (Option<String>, Option<String>),
+    /// From when on, and until when, the token is valid, where the answer says so.
+    pub(super) valid: (Option<Time>, Option<Time>),
     /// None: the token is not alive.
     pub(super) permissions: Option<Permissions>,
 }
@@ -46,6 +51,10 @@ struct Answer {
     sub: Option<TokenId>,
     #[serde(rename = "gen")]
     generation: Option<u32>,
+    iss: Option<String>,
+    aud: Option<String>,
+    nbf: Option<Time>,
+    exp: Option<Time>,
     deployment: Option<DeploymentId>,
     permissions: Option<PermissionSet>,
     #[serde(default)]
@@ -65,22 +74,28 @@ impl Introspection {
     pub fn read(answer: &[u8]) -> Option<Self> {
         let answer: Answer = object(answer).ok()?;
         if !answer.active {
-            return Some(Self { about: None, permissions: None });
+            return Some(Self { about: None, between: (None, None), valid: (None, None), permissions: None });
         }
         let about = (answer.sub?, answer.generation?, answer.deployment?);
         let target = |on: OnDags| Some((DagTarget::from_members(on.dag, on.tag)?, on.permissions));
         let dags = answer.dags.into_iter().map(target).collect::<Option<_>>()?;
         Some(Self {
             about: Some(about),
+            between: (answer.iss, answer.aud),
+            valid: (answer.nbf, answer.exp),
             permissions: Some(Permissions { deployment: answer.permissions?, dags }),
         })
     }
 
     /// Whether it is about this value of this token on this deployment; that a token is not alive is about all of it.
     pub(super) fn concerns(&self, claims: &Claims, deployment: &DeploymentId) -> bool {
-        self.about.as_ref().is_none_or(|(token, generation, on)| {
-            *token == claims.sub && *generation == claims.generation && on == deployment
-        })
+        let same = |said: &Option<String>, claim: &String| said.as_ref().is_none_or(|said| said == claim);
+        let (iss, aud) = &self.between;
+        same(iss, &claims.iss)
+            && same(aud, &claims.aud)
+            && self.about.as_ref().is_none_or(|(token, generation, on)| {
+                *token == claims.sub && *generation == claims.generation && on == deployment
+            })
     }
 }
 

@@ -20,7 +20,7 @@ use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::keyset::Keyset;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::record::{DagTagsRecord, DeploymentRecord, NodeRecord, Record, RecordKind};
-use crate::protocol::role::{RoleBody, RoleDigest, RoleRef};
+use crate::protocol::role::{RoleBody, RoleDigest, RoleRef, RoleScope};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 use crate::protocol::token::{DagTarget, RoleClaim, TokenRecord};
@@ -296,7 +296,7 @@ fn signers(records: &[Record]) -> Signers {
     signers
 }
 
-type Roles = HashMap<RoleRef, (RoleDigest, PermissionSet)>;
+type Roles = HashMap<RoleRef, (RoleDigest, RoleScope, PermissionSet)>;
 type Grants = HashMap<TokenId, Grant, RandomState>;
 
 /// What each token may do, each core reading a share of the records.
@@ -331,7 +331,7 @@ fn roles(records: &[Record]) -> Roles {
         let Ok(role) = RoleBody::parse(&record.body) else { continue };
         match role.reference() {
             Ok(reference) if reference.to_string() == *record.key => {
-                roles.insert(reference, (RoleDigest::of(&record.body), role.permissions));
+                roles.insert(reference, (RoleDigest::of(&record.body), role.scope, role.permissions));
             }
             _ => {}
         }
@@ -380,12 +380,16 @@ fn deployments(
 
 impl Grant {
     fn new(record: TokenRecord, roles: &Roles) -> Self {
-        let look_up = |claim: &RoleClaim| {
-            let (digest, permissions) = roles.get(&claim.id)?;
-            (*digest == claim.digest).then_some(*permissions)
+        // A role works on what it is held on: one for Dags gives nothing on the whole deployment.
+        let look_up = |claim: &RoleClaim, on: RoleScope| {
+            let (digest, scope, permissions) = roles.get(&claim.id)?;
+            (*digest == claim.digest && *scope == on).then_some(*permissions)
         };
-        let permissions = look_up(&record.role).and_then(|deployment| {
-            let dags = record.dag_roles.iter().map(|dag| Some((dag.target.clone(), look_up(&dag.role)?)));
+        let permissions = look_up(&record.role, RoleScope::Deployment).and_then(|deployment| {
+            let dags = record
+                .dag_roles
+                .iter()
+                .map(|dag| Some((dag.target.clone(), look_up(&dag.role, RoleScope::Dag)?)));
             Some(Permissions { deployment, dags: dags.collect::<Option<_>>()? })
         });
         let sources = record.sources.iter().map(|source| source.parse().ok()).collect();

@@ -1,5 +1,9 @@
-//! What both planes' listeners share.
+//! What listeners and clients of every program share.
 
+#[cfg(any(feature = "daemon", feature = "control"))]
 pub mod client;
+#[cfg(any(feature = "daemon", feature = "control"))]
 pub mod listener;
+pub mod origin;
+#[cfg(any(feature = "daemon", feature = "control"))]
 pub mod serve;

@@ -18,10 +18,46 @@ pub const LEEWAY: i64 = 300;
 /// Calls of one node that are remembered: more than it may make while a proof is good.
 const MAX_SEEN: usize = 60_000;
 
+/// Why the times of a proof are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untimely {
+    /// It ends before it was made.
+    Backwards,
+    /// It is good for longer than any proof may be.
+    Long,
+    /// It has ended.
+    Late {
+        /// How long ago, in seconds.
+        by: i64,
+    },
+    /// It is from the future.
+    Early {
+        /// How far ahead it was made, in seconds.
+        by: i64,
+    },
+}
+
+/// Checks that a proof that was made at `iat` and ends at `exp` is good.
+pub fn check_times(iat: Time, exp: Time, now: Time) -> Result<(), Untimely> {
+    if exp <= iat {
+        return Err(Untimely::Backwards);
+    }
+    if exp.since(iat) > LIFETIME {
+        return Err(Untimely::Long);
+    }
+    if exp <= now {
+        return Err(Untimely::Late { by: now.since(exp) });
+    }
+    if iat >= now.plus(LEEWAY) {
+        return Err(Untimely::Early { by: iat.since(now) });
+    }
+    Ok(())
+}
+
 /// Returns true while a proof that was made at `iat` and ends at `exp` is good.
 #[must_use]
 pub fn timely(iat: Time, exp: Time, now: Time) -> bool {
-    iat < exp && exp.since(iat) <= LIFETIME && iat < now.plus(LEEWAY) && now < exp
+    check_times(iat, exp, now).is_ok()
 }
 
 /// The calls that one node has proved, each by the digest of its `jti`, until its proof has ended.

@@ -65,7 +65,7 @@ impl Ground {
         ground.name_the_control_plane(true);
         let config = ground.rig.daemon_config();
         let own = format!("http://127.0.0.1:{}", ground.rig.control_port);
-        let far = format!("http://control.test:{}", ground.relay.address.port());
+        let far = format!("http://control.localhost:{}", ground.relay.address.port());
         std::fs::write(ground.rig.path("halligand.toml"), config.replace(&own, &far)).unwrap();
         ground.start_daemon(&[]);
         ground.synced();
@@ -74,7 +74,8 @@ impl Ground {
 
     /// Whether the control plane's name can be resolved where the daemon is.
     pub fn name_the_control_plane(&self, known: bool) {
-        let line = if known { format!("{} control.test\n", self.relay.address.ip()) } else { String::new() };
+        let line =
+            if known { format!("{} control.localhost\n", self.relay.address.ip()) } else { String::new() };
         // In place: the namespace has this very file mounted.
         std::fs::write(
             format!("/etc/netns/{}/hosts", self.namespace),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{id_of, resolve};
 use crate::cli::control::Control;
 use crate::cli::failure::Failure;
+use crate::cli::id::{Deployment, Id};
 use crate::cli::output::{Column, Output, line};
 
 #[derive(Subcommand, Debug)]
@@ -18,7 +19,7 @@ pub(in crate::cli) enum Verb {
         token: String,
         /// Show what the token may do on this deployment.
         #[arg(long, value_name = "ID")]
-        deployment_id: Option<String>,
+        deployment_id: Option<Id<Deployment>>,
     },
     /// Give a standard token another role: in its own scope, or with --deployment-id on a deployment.
     SetRole {
@@ -29,7 +30,7 @@ pub(in crate::cli) enum Verb {
         role: String,
         /// The deployment.
         #[arg(long, value_name = "ID")]
-        deployment_id: Option<String>,
+        deployment_id: Option<Id<Deployment>>,
     },
     /// Give a standard token a role on a Dag, or on every Dag with a tag.
     AddDagRole {
@@ -61,7 +62,7 @@ pub(in crate::cli) struct OnDags {
     dag_tag: Option<String>,
     /// The deployment; a deployment's token has Dag roles on its own.
     #[arg(long, value_name = "ID")]
-    deployment_id: Option<String>,
+    deployment_id: Option<Id<Deployment>>,
 }
 
 const ROLES: [Column; 6] = [
@@ -177,7 +178,7 @@ fn without(token: &Value, on: &OnDags) -> (Vec<Value>, (&'static str, String, Op
     let own =
         token["roles"].as_array().into_iter().flatten().find(|role| role["entityType"] == token["type"]);
     let own = own.filter(|_| token["type"] == "DEPLOYMENT").and_then(|role| role["entityId"].as_str());
-    let deployment = on.deployment_id.clone().or_else(|| own.map(str::to_owned));
+    let deployment = on.deployment_id.as_deref().or(own).map(str::to_owned);
     let same = |role: &Value| {
         role["entityType"] == kind
             && role["entityId"] == *which

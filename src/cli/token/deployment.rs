@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Changed, Create, LIST, ONE, access, delete, resolve, rotate};
 use crate::cli::control::Control;
 use crate::cli::failure::Failure;
+use crate::cli::id::{self, Deployment, Id};
 use crate::cli::output::{Column, Output};
 
 #[derive(Subcommand, Debug)]
@@ -101,7 +102,7 @@ pub(in crate::cli) enum Assigned {
 pub(in crate::cli) struct On {
     /// The deployment's id.
     #[arg(long, value_name = "ID")]
-    deployment_id: String,
+    deployment_id: Id<Deployment>,
 }
 
 /// The deployment, for who names the token by its name.
@@ -109,7 +110,7 @@ pub(in crate::cli) struct On {
 pub(in crate::cli) struct MaybeOn {
     /// The deployment's id; needed when the token is named by its name and another deployment has one of that name.
     #[arg(long, value_name = "ID")]
-    deployment_id: Option<String>,
+    deployment_id: Option<Id<Deployment>>,
 }
 
 const ASSIGNED: [Column; 4] = [("ID", "id"), ("NAME", "name"), ("ROLES HERE", "roles"), ("EXPIRES", "endAt")];
@@ -203,8 +204,8 @@ async fn list(control: &Control, on: &On, kind: Option<&str>, output: Output) ->
 
 /// The id of a token that is to be assigned. To name one by its id, one need not see it.
 async fn id_of(control: &Control, token: &str, kind: &str) -> Result<String, Failure> {
-    if token.starts_with("tok_") {
-        return Ok(token.to_owned());
+    if let Some(id) = id::token(token)? {
+        return Ok(id.to_string());
     }
     let token = resolve(control, token).await?;
     if token["type"] != kind {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::control::Control;
 use super::failure::Failure;
+use super::id::{self, Deployment, Id, Workspace};
 use super::output::{Column, Output, confirm, confirm_name, line};
 use crate::protocol::time::Time;
 
@@ -72,10 +73,10 @@ pub(super) struct Create {
     description: String,
     /// A token for this deployment.
     #[arg(long, value_name = "ID", conflicts_with = "workspace_id")]
-    deployment_id: Option<String>,
+    deployment_id: Option<Id<Deployment>>,
     /// A token for this workspace. Without this and --deployment-id, it is one for the organization.
     #[arg(long, value_name = "ID")]
-    workspace_id: Option<String>,
+    workspace_id: Option<Id<Workspace>>,
     /// Its role there; a deployment token's is DEPLOYMENT_ADMIN unless another is named.
     #[arg(long, short)]
     role: Option<String>,
@@ -148,10 +149,10 @@ pub(super) struct List {
     kind: Option<String>,
     /// With a role on this deployment: its own, and those assigned to it.
     #[arg(long, value_name = "ID")]
-    deployment_id: Option<String>,
+    deployment_id: Option<Id<Deployment>>,
     /// Of this workspace and its deployments.
     #[arg(long, value_name = "ID")]
-    workspace_id: Option<String>,
+    workspace_id: Option<Id<Workspace>>,
     /// Made by this user or token.
     #[arg(long, value_name = "ID")]
     created_by: Option<String>,
@@ -164,6 +165,9 @@ pub(super) struct List {
     /// How many to skip.
     #[arg(long, default_value_t = 0)]
     offset: u64,
+    /// Go on behind the page before, also while others create tokens.
+    #[arg(long, value_name = "CURSOR", conflicts_with = "offset")]
+    cursor: Option<String>,
     /// How many to show, up to 1000.
     #[arg(long, default_value_t = 100)]
     limit: u64,
@@ -208,12 +212,13 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
             let query = [
                 ("type", word(list.token_type)),
                 ("kind", word(list.kind)),
-                ("deploymentId", list.deployment_id),
-                ("workspaceId", list.workspace_id),
+                ("deploymentId", list.deployment_id.map(|id| id.to_string())),
+                ("workspaceId", list.workspace_id.map(|id| id.to_string())),
                 ("createdBy", list.created_by),
                 ("search", list.search),
                 ("sorts", Some(list.sort)),
                 ("offset", Some(list.offset.to_string())),
+                ("cursor", list.cursor),
                 ("limit", Some(list.limit.to_string())),
             ];
             output.page(&control.organization_list("/tokens", &query).await?, "tokens", &LIST);
@@ -266,8 +271,8 @@ async fn create(new: Create, control: &Control, output: Output) -> Result<(), Fa
 
 fn body(create: Create) -> Value {
     let (token_type, entity) = match (create.deployment_id, create.workspace_id) {
-        (Some(id), _) => ("DEPLOYMENT", Some(id)),
-        (None, Some(id)) => ("WORKSPACE", Some(id)),
+        (Some(id), _) => ("DEPLOYMENT", Some(id.to_string())),
+        (None, Some(id)) => ("WORKSPACE", Some(id.to_string())),
         (None, None) => ("ORGANIZATION", None),
     };
     let roles: Vec<Value> = create.dag.into_iter().chain(create.dag_tag).collect();
@@ -324,23 +329,22 @@ async fn resolve(control: &Control, token: &str) -> Result<Value, Failure> {
 
 /// The same, by name among those that have a role on the deployment.
 async fn resolve_on(control: &Control, token: &str, deployment: Option<&str>) -> Result<Value, Failure> {
-    if token.starts_with("tok_") {
-        return control.organization_call(Method::GET, &format!("/tokens/{token}"), None).await;
+    if let Some(id) = id::token(token)? {
+        return control.organization_call(Method::GET, &format!("/tokens/{id}"), None).await;
     }
     let path = match deployment {
         Some(deployment) => format!("/deployments/{deployment}/tokens"),
         None => "/tokens".to_owned(),
     };
-    let mut found = Vec::new();
-    for offset in (0..).step_by(1000) {
-        let page = control
-            .organization_call(Method::GET, &format!("{path}?limit=1000&offset={offset}"), None)
-            .await?;
-        let tokens = page["tokens"].as_array().cloned().unwrap_or_default();
-        let last = tokens.len() < 1000;
-        found.extend(tokens.into_iter().filter(|known| known["name"] == token));
-        if last {
-            break;
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let path = format!("{path}?limit=1000{cursor}");
+        let page = control.organization_call(Method::GET, &path, None).await?;
+        let tokens = page["tokens"].as_array().into_iter().flatten();
+        found.extend(tokens.filter(|known| known["name"] == token).cloned());
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
         }
     }
     match found.len() {
@@ -357,8 +361,8 @@ async fn resolve_on(control: &Control, token: &str, deployment: Option<&str>) ->
 
 /// The id of a token that is named by its id or its name.
 async fn id_of(control: &Control, token: &str) -> Result<String, Failure> {
-    if token.starts_with("tok_") {
-        return Ok(token.to_owned());
+    if let Some(id) = id::token(token)? {
+        return Ok(id.to_string());
     }
     Ok(resolve(control, token).await?["id"].as_str().unwrap_or_default().to_owned())
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::with_value;
 use crate::cli::control::Control;
 use crate::cli::failure::Failure;
+use crate::cli::id::{Id, Request};
 use crate::cli::output::{Column, Output};
 
 #[derive(Subcommand, Debug)]
@@ -19,6 +20,9 @@ pub(in crate::cli) enum Verb {
         /// How many to skip.
         #[arg(long, default_value_t = 0)]
         offset: u64,
+        /// Go on behind the page before.
+        #[arg(long, value_name = "CURSOR", conflicts_with = "offset")]
+        cursor: Option<String>,
         /// How many to show, up to 1000.
         #[arg(long, default_value_t = 50)]
         limit: u64,
@@ -26,17 +30,17 @@ pub(in crate::cli) enum Verb {
     /// Show a request.
     Show {
         /// The request's id.
-        id: String,
+        id: Id<Request>,
     },
     /// Approve what another owner asked for.
     Approve {
         /// The request's id.
-        id: String,
+        id: Id<Request>,
     },
     /// Reject a request.
     Reject {
         /// The request's id.
-        id: String,
+        id: Id<Request>,
         /// Why.
         #[arg(long)]
         reason: Option<String>,
@@ -44,7 +48,7 @@ pub(in crate::cli) enum Verb {
     /// Make the token you asked for, once it is approved, and show its value, once.
     Collect {
         /// The request's id.
-        id: String,
+        id: Id<Request>,
         /// Print the value alone, for scripts.
         #[arg(long, short)]
         clean_output: bool,
@@ -76,10 +80,11 @@ pub(super) const ONE: [Column; 10] = [
 pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result<(), Failure> {
     let path = |id: &str, verb: &str| format!("/token-requests/{id}{verb}");
     match verb {
-        Verb::List { state, offset, limit } => {
+        Verb::List { state, offset, cursor, limit } => {
             let query = [
                 ("state", state.map(|state| state.to_uppercase())),
                 ("offset", Some(offset.to_string())),
+                ("cursor", cursor),
                 ("limit", Some(limit.to_string())),
             ];
             output.page(&control.organization_list("/token-requests", &query).await?, "requests", &LIST);

@@ -300,7 +300,8 @@ impl Step<'_> {
         local: &Local,
     ) -> Result<(), Reason> {
         let claims = token.claims();
-        if claims.iss != proved.head.head().iss {
+        // A standard token is for its control plane: one for another audience is none of this data plane's.
+        if claims.iss != proved.head.head().iss || claims.aud != claims.iss {
             return Err(Reason::TokenUnknown);
         }
         if local.revoked.contains_key(&claims.sub) {
@@ -317,8 +318,15 @@ impl Step<'_> {
         }
         let deployment = self.target(proved)?;
         let said = introspection.filter(|said| said.concerns(claims, &deployment.id));
-        let permissions = &said.ok_or(Reason::NeedsControlPlane)?.permissions;
-        let permissions = permissions.as_ref().ok_or(Reason::TokenRevoked)?;
+        let said = said.ok_or(Reason::NeedsControlPlane)?;
+        let permissions = said.permissions.as_ref().ok_or(Reason::TokenRevoked)?;
+        let (not_before, expires) = said.valid;
+        if expires.is_some_and(|exp| self.now.effective() >= exp) {
+            return Err(Reason::TokenExpired);
+        }
+        if not_before.is_some_and(|nbf| self.now.wall < nbf) {
+            return Err(Reason::TokenNotYetValid);
+        }
         let path = CanonicalPath::parse(self.facts.uri).map_err(|_| Reason::PathInvalid)?;
         let found = self.route(deployment, &path)?;
         self.allowed(permissions, &found, deployment)

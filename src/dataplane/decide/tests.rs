@@ -354,6 +354,23 @@ fn a_dag_role_opens_its_dags_and_no_other() {
 }
 
 #[test]
+fn a_role_works_on_what_it_is_held_on_and_on_nothing_else() {
+    // A Dag role in the place of the deployment role would open every Dag.
+    let mut world = World::new();
+    let (record, claim) = role("DAG_AUTHOR");
+    world.records.push(record);
+    (world.claims.role, world.record.role) = (Some(claim.clone()), claim);
+    world.uri = "/api/v2/dags/etl";
+    assert_eq!(world.reason(), Reason::RoleMismatch);
+    // And a deployment role on one Dag would allow more there than any Dag role can.
+    let mut world = World::new();
+    world.record.dag_roles =
+        vec![DagRole { role: role("DEPLOYMENT_ADMIN").1, target: DagTarget::Dag("etl".into()) }];
+    world.records.push(role("DEPLOYMENT_ADMIN").0);
+    assert_eq!(world.reason(), Reason::RoleMismatch);
+}
+
+#[test]
 fn dag_roles_alone_open_their_dags_and_nothing_beside_them() {
     let mut world = World::new();
     let (record, accessor) = role("DEPLOYMENT_ACCESSOR");

@@ -46,6 +46,27 @@ fn what_is_said_of_another_value_token_or_deployment_says_nothing() {
 }
 
 #[test]
+fn a_standard_token_is_for_its_control_plane_and_the_answer_says_the_same_of_it() {
+    let mut elsewhere = standard();
+    elsewhere.claims.aud = "dep_a".into();
+    assert_eq!(reason(&elsewhere, ALLOWS), Reason::TokenUnknown, "it is for a deployment");
+    let world = standard();
+    let (iss, now) = (world.claims.iss.clone(), world.now.wall);
+    let with = |more: String| ALLOWS.replacen('{', &format!("{{{more},"), 1);
+    for (more, expected) in [
+        (format!(r#""iss":"{iss}","aud":"{iss}""#), Reason::Ok),
+        (r#""iss":"https://other.example""#.to_owned(), Reason::NeedsControlPlane),
+        (r#""aud":"dep_a""#.to_owned(), Reason::NeedsControlPlane),
+        (format!(r#""exp":{}"#, now.unix()), Reason::TokenExpired),
+        (format!(r#""exp":{}"#, now.unix() + 1), Reason::Ok),
+        (format!(r#""nbf":{}"#, now.unix()), Reason::Ok),
+        (format!(r#""nbf":{}"#, now.unix() + 1), Reason::TokenNotYetValid),
+    ] {
+        assert_eq!(reason(&world, &with(more.clone())), expected, "{more}");
+    }
+}
+
+#[test]
 fn what_this_node_knows_counts_whatever_is_said() {
     let mut expired = standard();
     expired.now.wall = expired.claims.exp.unwrap();

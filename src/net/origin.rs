@@ -1,0 +1,74 @@
+//! Where a secret may be sent.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Returns true if a request to `url` can be read by nobody on the way: `https://`, or `http://` on loopback (RFC 6761
+/// section 6.3 for names). A URL with a user name, or with characters that parsers read differently, is refused.
+#[must_use]
+pub fn keeps_secrets(url: &str) -> bool {
+    if url.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'\\') {
+        return false;
+    }
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.is_empty() || authority.contains('@') {
+        return false;
+    }
+    scheme.eq_ignore_ascii_case("https") || (scheme.eq_ignore_ascii_case("http") && is_loopback(authority))
+}
+
+fn is_loopback(authority: &str) -> bool {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let Some((inner, _)) = rest.split_once(']') else { return false };
+        return inner.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback());
+    }
+    let host = authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    let host = host.strip_suffix('.').unwrap_or(&host);
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::keeps_secrets;
+
+    #[test]
+    fn a_secret_goes_over_tls_or_stays_on_the_host() {
+        for good in [
+            "https://control.example",
+            "HTTPS://control.example:8443/x",
+            "http://127.0.0.1:8080",
+            "http://127.9.9.9",
+            "http://localhost:1",
+            "http://LocalHost.",
+            "http://control.localhost:1",
+            "http://[::1]:8080/a?b",
+        ] {
+            assert!(keeps_secrets(good), "{good}");
+        }
+        for bad in [
+            "http://control.example",
+            "HTTP://control.example",
+            "http://10.0.0.1",
+            "http://127.0.0.1.example",
+            "http://localhost.example",
+            "http://localhost@control.example",
+            "http://127.0.0.1:80@control.example",
+            "http://localhost\\@control.example",
+            "http://control.example#localhost",
+            "http://control.example/?localhost",
+            "http://xlocalhost",
+            "http://[::2]",
+            "http://[::1",
+            "http://lo\tcalhost",
+            "https://user@control.example",
+            "https://",
+            "ftp://localhost",
+            "control.example",
+            "",
+        ] {
+            assert!(!keeps_secrets(bad), "{bad}");
+        }
+    }
+}
