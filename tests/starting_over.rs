@@ -64,7 +64,8 @@ impl Estate {
     }
 
     fn delete_token(&self, id: &str) {
-        self.plane.delete_token(&self.owner, &self.owner.organization, id).unwrap();
+        let seen = halligan::controlplane::precondition::IfMatch::default();
+        self.plane.delete_token(&self.owner, &self.owner.organization, id, &seen).unwrap();
     }
 
     /// A host with nothing on its disk.
