@@ -69,6 +69,8 @@ def proof(source, nodes, audience, now):
     except Refused as error:
         raise Refused("malformed" if error.code == "too_large" else error.code, str(error)) from None
     claims = _PROOF.read(payload)
+    if not claims["jti"]:
+        raise Refused("malformed", "an empty jti")
     key, retired_at = nodes.get(claims["iss"], (b"", None))
     if not key or thumbprint(key) != kid or claims["sub"] != claims["iss"]:
         raise Refused("issuer")
@@ -77,7 +79,7 @@ def proof(source, nodes, audience, now):
     if claims["aud"] != audience:
         raise Refused("audience")
     length = claims["exp"] - claims["iat"]
-    if not (claims["exp"] > now - 300 and claims["iat"] < now + 300 and 0 <= length <= 300):
+    if not (claims["exp"] > now and claims["iat"] < now + 300 and 0 < length <= 300):
         raise Refused("time")
     return claims
 
