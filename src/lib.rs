@@ -3,6 +3,8 @@
 //! Three layers, and arrows point down only: the planes know the protocol, the protocol knows neither of them,
 //! and the planes never import each other.
 
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod certificate;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;

@@ -18,6 +18,7 @@ use halligan::controlplane::server::Server;
 use halligan::controlplane::signing::{Signing, SigningError};
 use halligan::controlplane::store::Store;
 use halligan::controlplane::webhook::{Sender, Webhook, WebhookError};
+use halligan::protocol::ends::{End, EndKind, due};
 use halligan::state_directory::{self, StateError};
 use halligan::systemd::{self, NotifyState};
 use halligan::{exit, logging};
@@ -94,6 +95,8 @@ enum Failure {
     #[error("{what} can't be used: {source}")]
     Listen { what: String, source: std::io::Error },
     #[error("{0}")]
+    Ended(String),
+    #[error("{0}")]
     Call(#[from] CallError),
     #[error("{0} holds a control plane already; nothing was changed")]
     Initialized(PathBuf),
@@ -110,7 +113,9 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Self::Issuer(IssuerError::Store(_)) => exit::IOERR,
-            Self::Config(_) | Self::Signing(_) | Self::Issuer(_) | Self::Webhook(_) => exit::CONFIG,
+            Self::Config(_) | Self::Signing(_) | Self::Issuer(_) | Self::Webhook(_) | Self::Ended(_) => {
+                exit::CONFIG
+            }
             Self::Store { .. } => exit::IOERR,
             Self::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
             Self::Directory(_) => exit::CONFIG,
@@ -164,14 +169,24 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(())
         }
         Command::CheckConfig => {
-            Signing::load(&config.state_dir)?.check_issuer(&config.issuer)?;
+            let signing = Signing::load(&config.state_dir)?;
+            signing.check_issuer(&config.issuer)?;
+            let mut ends = vec![signing.keyset_end()];
             if let Some(tls) = &config.tls {
                 for path in [&tls.certificate, &tls.key] {
                     let failed = |source| Failure::Listen { what: path.display().to_string(), source };
                     std::fs::File::open(path).map_err(failed)?;
                 }
             }
+            ends.extend(certificate(&config));
             webhook(&config)?;
+            let now = wall();
+            for end in due(ends, now) {
+                if end.kind == EndKind::Keyset && end.left(now) <= 0 {
+                    return Err(Failure::Ended(end.sentence(now)));
+                }
+                eprintln!("warning: {}", end.sentence(now));
+            }
             println!("{}: ok", arguments.config.display());
             Ok(())
         }
@@ -203,6 +218,18 @@ fn open_initialized(config: &Config) -> Result<ControlPlane, Failure> {
     let bootstrapped =
         control.bootstrapped().map_err(|source| Failure::Store { path: path.clone(), source })?;
     if bootstrapped { Ok(control) } else { Err(lost("holds no organization")) }
+}
+
+/// When the certificate of the listener ends. One that can't be read keeps nobody from listening: rustls has read it.
+fn certificate(config: &Config) -> Option<End> {
+    let path = &config.tls.as_ref()?.certificate;
+    match halligan::certificate::end(path) {
+        Ok(end) => Some(end),
+        Err(error) => {
+            tracing::warn!(%error, "when the certificate ends is not known");
+            None
+        }
+    }
 }
 
 fn webhook(config: &Config) -> Result<Option<Webhook>, WebhookError> {
@@ -251,6 +278,7 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
     let control = open_initialized(config)?;
     control.claim_issuer(accept_new_issuer)?;
     let control = Arc::new(if webhook.is_some() { control.announcing() } else { control });
+    control.serves_until(certificate(config));
     let listener = TcpListener::bind(config.listen).map_err(failed(&config.listen.to_string()))?;
     let metrics =
         config.metrics_listen.map(|address| TcpListener::bind(address).map_err(failed(&address.to_string())));
@@ -268,6 +296,7 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
     let sender = sender.transpose().map_err(failed("the webhook's thread"))?;
     let housekeeper = Housekeeper::start(Arc::clone(&control), config.retention)
         .map_err(failed("the thread that deletes what is old"))?;
+    let ends = tokio::spawn(Arc::clone(&control).tell_of_ends());
     tracing::info!(address = %server.address(), issuer = config.issuer, "listening");
     let status = format!("{} on {}", config.issuer, server.address());
     systemd::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
@@ -282,6 +311,7 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
         }
     }
     tracing::info!("stopping");
+    ends.abort();
     systemd::tell(&[NotifyState::Stopping]);
     if let Some(sender) = sender {
         sender.shutdown().await;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use getrandom::SysRng;
+use halligan::certificate;
 use halligan::clock::wall;
 use halligan::dataplane::admin::{AskError, ask_for_reload};
 use halligan::dataplane::config::Config;
@@ -17,6 +18,7 @@ use halligan::dataplane::identity::{
 use halligan::dataplane::new_identity::{NewIdentityError, set_identity_aside};
 use halligan::dataplane::reload::Outcome;
 use halligan::dataplane::traces;
+use halligan::protocol::ends::due;
 use halligan::protocol::key::SigningKey;
 use halligan::state_directory::{self, StateError};
 use halligan::systemd::{self, NotifyState, Sockets};
@@ -92,6 +94,15 @@ fn main() -> ExitCode {
             });
         return match checked {
             Ok(_) => {
+                let gateway = config.gateway.as_ref().and_then(|gateway| gateway.tls.as_ref());
+                let end = gateway.map(|tls| certificate::end(&tls.certificate_file)).transpose();
+                let now = wall();
+                match end {
+                    Ok(end) => due(end.into_iter().collect(), now)
+                        .iter()
+                        .for_each(|end| eprintln!("warning: {}", end.sentence(now))),
+                    Err(error) => eprintln!("warning: {error}"),
+                }
                 println!("{}: ok", arguments.config.display());
                 ExitCode::SUCCESS
             }

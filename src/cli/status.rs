@@ -61,6 +61,9 @@ pub(super) async fn run(host: &Host, output: Output) -> Result<(), Failure> {
              on the copy",
         );
     }
+    for end in status["ends"].as_array().into_iter().flatten() {
+        output.say(&format!("ENDS {}", end["what"].as_str().unwrap_or_default()));
+    }
     for alarm in status["alarms"].as_array().into_iter().flatten() {
         let times = alarm["times"].as_u64().filter(|&times| times > 1);
         let times = times.map_or_else(String::new, |times| format!(" ({times} times)"));

@@ -107,6 +107,7 @@ pub(super) struct Metrics {
     nodes_ahead: Family<DataPlane, Gauge>,
     late_uses: Family<DataPlane, Counter>,
     late_use_noted: Family<DataPlane, Gauge>,
+    ends: Family<Kind, Gauge>,
     announcements: Gauge,
     announcement_age: Gauge,
     deliveries: Family<Delivery, Counter>,
@@ -134,6 +135,7 @@ impl Metrics {
             nodes_ahead: Family::default(),
             late_uses: Family::default(),
             late_use_noted: Family::default(),
+            ends: Family::default(),
             announcements: Gauge::default(),
             announcement_age: Gauge::default(),
             deliveries: Family::default(),
@@ -194,6 +196,12 @@ impl Metrics {
             "When the last late use became known (Unix time)",
             Unit::Seconds,
             metrics.late_use_noted.clone(),
+        );
+        registry.register_with_unit(
+            "end_left",
+            "Time until the first end of its kind that is known: the keyset's, the certificate's, a token's within thirty days",
+            Unit::Seconds,
+            metrics.ends.clone(),
         );
         registry.register(
             "announcements_waiting",
@@ -291,6 +299,14 @@ impl ControlPlane {
         }
         metrics.tokens.clear();
         metrics.writable.set(self.writable().is_ok().into());
+        metrics.ends.clear();
+        // The first of each kind comes first, and what is not due yet is known of what is no token.
+        for end in self.due_ends()?.into_iter().chain(self.own_ends()) {
+            let kind = Kind { kind: end.kind.as_str().into() };
+            if metrics.ends.get(&kind).is_none() {
+                metrics.ends.get_or_create_owned(&kind).set(end.left(self.now()));
+            }
+        }
         self.store.read(|connection| {
             let mut rows = connection
                 .prepare_cached("SELECT kind, count(*) FROM token WHERE deleted_at IS NULL GROUP BY kind")?;

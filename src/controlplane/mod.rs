@@ -14,6 +14,7 @@ pub mod dag_tags;
 pub mod data_planes;
 pub mod deployments;
 pub mod dual_control;
+pub mod ends;
 pub mod enrolment;
 pub mod error;
 pub mod events;
@@ -62,6 +63,7 @@ pub use self::readiness::Finding;
 use self::readiness::Probe;
 use self::signing::{Signing, SigningError};
 use self::store::Store;
+use crate::protocol::ends::End;
 use crate::protocol::id::random_id;
 use crate::protocol::time::Time;
 
@@ -86,6 +88,8 @@ pub struct ControlPlane {
     bookkeeping: Bookkeeping,
     probe: Probe,
     calls: Calls,
+    /// When the certificate of its listener ends.
+    certificate: Mutex<Option<End>>,
 }
 
 impl ControlPlane {
@@ -119,6 +123,7 @@ impl ControlPlane {
             bookkeeping,
             probe,
             calls,
+            certificate: Mutex::default(),
         }
     }
 

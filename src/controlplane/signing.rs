@@ -8,6 +8,7 @@ use rand_core::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::protocol::ends::{End, EndKind};
 use crate::protocol::key::{KeyError, PublicKey, SigningKey};
 use crate::protocol::keyset::{
     KeyUse, Keyset, KeysetBody, KeysetError, KeysetKey, RootSet, UnverifiedKeyset, sign_keyset,
@@ -118,6 +119,12 @@ impl Signing {
         write_new(&directory.join("root.pub.pem"), root.public().to_pem().as_bytes(), 0o644)?;
         let keysets = format!("{}\n", sign_keyset(&body, &[&root]));
         write_new(&directory.join("keysets.ndjson"), keysets.as_bytes(), 0o644)
+    }
+
+    /// The end of the keyset.
+    #[must_use]
+    pub fn keyset_end(&self) -> End {
+        End { kind: EndKind::Keyset, name: self.keyset.version().to_string(), at: self.keyset.body().exp }
     }
 
     /// Reads the keys and proves that the keyset vouches for them.

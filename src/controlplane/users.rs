@@ -167,19 +167,27 @@ impl ControlPlane {
         transaction.execute("INSERT INTO user (id, organization, email, role, generation, created_at) VALUES (?1, ?2, ?3, ?4, 1, ?5)", row).map_err(taken)?;
         workspace_roles::set(transaction, organization, Holder::User(&id), &user.workspace_roles)?;
         let (user, generation) = find(transaction, organization, &id)?;
-        let token = self.mint_user(&user.id, generation)?;
+        let token = self.mint_user(transaction, &user.id, generation)?;
         Ok(UserToken { user, token })
     }
 
-    fn mint_user(&self, id: &str, generation: u32) -> Result<Zeroizing<String>, Error> {
+    /// Makes a user's token, and notes when it ends.
+    fn mint_user(
+        &self,
+        transaction: &Transaction<'_>,
+        id: &str,
+        generation: u32,
+    ) -> Result<Zeroizing<String>, Error> {
         let now = self.now();
+        let end = now.plus(TOKEN_DAYS * 86_400);
+        transaction.execute("UPDATE user SET token_ends_at = ?2 WHERE id = ?1", params![id, end.unix()])?;
         let claims = Claims {
             iss: self.issuer.clone(),
             sub: id.parse().map_err(|_| Error::NotFound("user"))?,
             aud: self.issuer.clone(),
             iat: now,
             nbf: now,
-            exp: Some(now.plus(TOKEN_DAYS * 86_400)),
+            exp: Some(end),
             generation,
             role: None,
         };
@@ -231,7 +239,7 @@ impl ControlPlane {
         }
         self.store.write(|transaction| {
             let (user, generation) = find(transaction, organization, id)?;
-            let token = self.mint_user(id, generation + 1)?;
+            let token = self.mint_user(transaction, id, generation + 1)?;
             let row = params![id, generation + 1];
             transaction.execute("UPDATE user SET generation = ?2 WHERE id = ?1", row)?;
             Ok(UserToken { user, token })

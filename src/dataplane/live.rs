@@ -13,6 +13,7 @@ use super::decide::Now;
 use super::membership::Membership;
 use super::snapshot::{Local, Snapshot};
 use super::sync::state::{Progress, State};
+use crate::protocol::ends::End;
 use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
@@ -64,6 +65,8 @@ pub struct Live {
     replacing: Mutex<()>,
     online: AtomicU8,
     persisted: Mutex<Option<Persisted>>,
+    /// What is known to end, besides the keyset.
+    ends: Mutex<Vec<End>>,
     /// Whether the node is still one of its data plane, and the only host of its identity.
     pub membership: Membership,
     damage: Mutex<BTreeMap<&'static str, Vec<String>>>,
@@ -95,6 +98,7 @@ impl Live {
             replacing: Mutex::default(),
             online: AtomicU8::new(Connectivity::Connecting as u8),
             persisted: Mutex::default(),
+            ends: Mutex::default(),
             membership: Membership::default(),
             damage: Mutex::default(),
             alarms: Alarms::default(),
@@ -261,6 +265,18 @@ impl Live {
         *taken_back = (taken_back.0 + 1, to);
         self.floor.store(to.unix(), Ordering::Relaxed);
         Ok(done)
+    }
+
+    /// Keeps what is known to end, besides the keyset.
+    pub fn set_ends(&self, ends: Vec<End>) {
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
+    }
+
+    /// What is known to end: the keyset and certificates whenever that is, tokens within the notice.
+    #[must_use]
+    pub fn ends(&self) -> Vec<End> {
+        let others = self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.snapshot.load().keyset_end().into_iter().chain(others).collect()
     }
 
     /// Notes for how many seconds the head in force has been held.

@@ -20,6 +20,7 @@ use super::decide::Reason;
 use super::live::Live;
 use super::sync::state::State;
 use crate::net::listener::Connections;
+use crate::protocol::ends::EndKind;
 use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
@@ -232,6 +233,19 @@ impl Standing {
         )?;
         for (role, freshness) in snapshot.freshness(now.effective()) {
             ConstGauge::new(freshness.limit).encode(family.encode_family(&[("role", &*role)])?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "end_left",
+            "Time until the first end of its kind that is known: the keyset's, a certificate's, a direct-access token's",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        let ends = self.live.ends();
+        for kind in EndKind::ALL {
+            let first = ends.iter().filter(|end| end.kind == kind).map(|end| end.left(now.wall)).min();
+            if let Some(left) = first {
+                ConstGauge::new(left).encode(family.encode_family(&[("kind", kind.as_str())])?)?;
+            }
         }
         let help = "Tokens whose signature was known already (hit), or had to be verified (miss)";
         let mut family =

@@ -10,6 +10,7 @@ mod bounds;
 pub mod config;
 pub mod daemon;
 pub mod decide;
+pub mod ends;
 #[cfg(feature = "grpc")]
 pub mod ext_authz;
 pub mod fields;

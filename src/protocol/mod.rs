@@ -7,6 +7,7 @@
 
 pub mod bundle;
 pub mod digest;
+pub mod ends;
 pub mod event;
 pub mod glass;
 pub mod head;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Administration;
 use crate::dataplane::alarm::{Alarm, AlarmKind};
 use crate::dataplane::live::{Persisted, Standing};
+use crate::protocol::ends::{End, due};
 use crate::protocol::time::Time;
 
 #[derive(Serialize)]
@@ -24,6 +25,8 @@ pub(super) struct Status {
     persisted: Option<Persisted>,
     staleness: Vec<RoleFreshness>,
     clock_trusted: bool,
+    /// What ends within thirty days, the first one first.
+    ends: Vec<Ending>,
     forks: u64,
     audit_failing: bool,
     /// Why this host counts as retired; none while it does not.
@@ -31,6 +34,21 @@ pub(super) struct Status {
     /// Another host has its identity.
     shared_identity: bool,
     alarms: Vec<Alarm>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Ending {
+    #[serde(flatten)]
+    end: End,
+    left_seconds: i64,
+    what: String,
+}
+
+impl Ending {
+    fn new(end: End, now: Time) -> Self {
+        Self { left_seconds: end.left(now), what: end.sentence(now), end }
+    }
 }
 
 #[derive(Serialize)]
@@ -90,6 +108,7 @@ pub(super) async fn status(State(administration): State<Arc<Administration>>) ->
         persisted: live.on_disk(),
         staleness,
         clock_trusted: live.now(time).trusted(),
+        ends: due(live.ends(), time).into_iter().map(|end| Ending::new(end, time)).collect(),
         forks,
         audit_failing: administration.audit.failing(),
         retired: live.membership.retired(),

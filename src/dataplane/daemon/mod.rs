@@ -28,6 +28,7 @@ use super::answer::Answers;
 use super::audit::{AuditLog, AuditMetrics, UploadLag};
 use super::authorize::Authorizer;
 use super::config::{Config, Trust};
+use super::ends;
 #[cfg(feature = "grpc")]
 use super::ext_authz::ExtAuthz;
 use super::gateway::{Gateway, GatewayError};
@@ -135,6 +136,9 @@ impl Daemon {
         let wake: Arc<Notify> = Arc::default();
         let mut background = background(&config.trust, &replication, &clock, &wake);
         background.push(tokio::spawn(lag.watch()));
+        let tls = config.gateway.as_ref().and_then(|gateway| gateway.tls.as_ref());
+        let certificate = tls.map(|tls| tls.certificate_file.clone());
+        background.push(tokio::spawn(ends::watch(Arc::clone(&live), Arc::clone(&clock), certificate)));
         let allowed = Arc::new(Allowed::new(config.admin.allow_uids).map_err(failed)?);
         let reload = Arc::new(Reload {
             file: config.file,

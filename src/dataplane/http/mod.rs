@@ -22,6 +22,7 @@ use super::bearer;
 use super::decide::{RequestFacts, Target};
 use super::fields::{self, Fields};
 use super::metrics;
+use crate::protocol::ends::{EndKind, due};
 pub(super) use original::trusts;
 
 pub use fast_path::{Question, Reading, Room};
@@ -96,13 +97,19 @@ impl Face {
         } else {
             let damage = self.authorizer.live.damage();
             let ready = self.authorizer.live.standing().state.ready();
-            if damage.is_empty() {
-                return plain(StatusCode::OK, ready);
-            }
-            // It decides by all that can be read: a proxy must not turn away from it for that.
+            // It decides by all that can be read: a proxy must not turn away from it for damage.
             let lines = damage.iter().map(|damage| format!("damaged: {damage}\n")).collect::<String>();
-            plain(StatusCode::OK, format!("{ready}{lines}"))
+            plain(StatusCode::OK, format!("{ready}{lines}{}", self.ending()))
         }
+    }
+
+    /// A line for each end that is due of what is no token: whoever reads it learns nothing of who has access.
+    fn ending(&self) -> String {
+        let now = (self.authorizer.clock)();
+        let due = due(self.authorizer.live.ends(), now).into_iter();
+        due.filter(|end| matches!(end.kind, EndKind::Keyset | EndKind::Certificate))
+            .map(|end| format!("{}\n", end.sentence(now)))
+            .collect()
     }
 
     /// The request is told in headers.
