@@ -39,6 +39,9 @@ pub fn end(path: &Path) -> Result<End, CertificateError> {
     Ok(End { kind: EndKind::Certificate, name: path.display().to_string(), at })
 }
 
+/// The end of a certificate that has none: the last second of the year 9999.
+const NEVER: Time = Time::from_unix(253_402_300_799);
+
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
@@ -71,6 +74,10 @@ fn not_after(certificate: &[u8]) -> Option<Time> {
         GENERALIZED_TIME => (text.get(..4)?.parse().ok()?, text.get(4..)?),
         _ => return None,
     };
+    // RFC 5280 section 4.1.2.5: it never ends. No calendar here goes so far.
+    if (year, rest) == (9999, "1231235959") {
+        return Some(NEVER);
+    }
     let digits = rest.len() == 10 && rest.bytes().all(|byte| byte.is_ascii_digit());
     let part = |at: usize| rest.get(at..at + 2).filter(|_| digits);
     let (month, day, hour, minute, second) = (part(0)?, part(2)?, part(4)?, part(6)?, part(8)?);
@@ -131,7 +138,7 @@ mod tests {
             ((UTC_TIME, "491231235959Z"), Some("2049-12-31T23:59:59Z")),
             ((UTC_TIME, "500101000000Z"), Some("1950-01-01T00:00:00Z")),
             ((GENERALIZED_TIME, "20500101000000Z"), Some("2050-01-01T00:00:00Z")),
-            ((GENERALIZED_TIME, "99991231235959Z"), Some("9999-12-31T23:59:59Z")),
+            ((GENERALIZED_TIME, "99991231235959Z"), Some("253402300799")),
             ((UTC_TIME, "270203040506"), None),
             ((UTC_TIME, "271303040506Z"), None),
             ((GENERALIZED_TIME, "2050010100000+Z"), None),

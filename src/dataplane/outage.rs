@@ -327,3 +327,74 @@ fn open_one(connection: &Connection) -> Result<Option<Kept>, OutageError> {
     let query = format!("SELECT {COLUMNS} FROM outage WHERE ended_at IS NULL ORDER BY number LIMIT 1");
     Ok(connection.prepare_cached(&query)?.query_row([], read_row).optional()?)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dataplane::Clock;
+    use crate::dataplane::audit::AuditLog;
+    use crate::dataplane::identity::Identity;
+    use crate::dataplane::proof::Nonces;
+    use crate::dataplane::reconcile::Reconciler;
+    use crate::dataplane::snapshot::Snapshot;
+    use crate::dataplane::sync::state::{Outcome, Progress};
+    use crate::protocol::event::Draft;
+    use crate::protocol::key::SigningKey;
+
+    const FRESH: Option<Time> = Some(Time::from_unix(i64::MAX));
+
+    /// A control plane that goes silent is noticed up to a minute later. What was allowed in that minute may have come too
+    /// late, so it belongs to the outage.
+    #[test]
+    fn an_outage_begins_in_the_log_where_the_last_answer_arrived() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock: Clock = Arc::new(|| Time::from_unix(1));
+        let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
+        let key = Arc::new(SigningKey::from_seed(&[1; 32]));
+        let identity = Identity {
+            node_id: "nod_a".parse().unwrap(),
+            data_plane_id: "dpl_a".parse().unwrap(),
+            issuer: "https://control.example".into(),
+        };
+        let path = directory.path().join("audit.db");
+        let node = identity.node_id.clone();
+        let audit = AuditLog::open(&path, node.clone(), Arc::clone(&key), Arc::clone(&clock), 100).unwrap();
+        let nonces = Nonces::new(&mut rand_core::UnwrapErr(getrandom::SysRng));
+        let prover = Arc::new(Prover { identity, key, nonces });
+        let outages = Arc::clone(&Reconciler::open(directory.path(), prover, &live, &clock).unwrap().outages);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let record = || {
+            let id = audit.next_id();
+            let draft = Draft::new(EventKind::Decision, &id, Time::from_unix(1), &node, Connectivity::Online);
+            runtime.block_on(audit.record_durably(&draft)).unwrap();
+        };
+        let mut progress = Progress::new(Time::from_unix(1));
+        let mut comes = |outcome, at| {
+            let now = Time::from_unix(at);
+            progress = progress.after(outcome, now, FRESH).0;
+            let error = (outcome != Outcome::Renewed).then(|| "silent".to_owned());
+            live.stand(progress, error, now, Duration::ZERO);
+            outages.observe(now).unwrap();
+        };
+        record();
+        comes(Outcome::Renewed, 5);
+        comes(Outcome::Renewed, 10);
+        for at in 11..70 {
+            if at % 20 == 0 {
+                record();
+            }
+            outages.observe(Time::from_unix(at)).unwrap();
+        }
+        comes(Outcome::Unreachable, 70);
+        record();
+        comes(Outcome::Unreachable, 71);
+        let statement = outages.to_report(Time::from_unix(80)).unwrap().unwrap();
+        assert_eq!(statement.last_contact_at, Some(Time::from_unix(10)));
+        assert_eq!(statement.began_at, Time::from_unix(71));
+        assert_eq!((statement.first_sequence, statement.last_sequence), (2, 5), "all but what came before");
+    }
+}

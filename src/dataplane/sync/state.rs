@@ -167,6 +167,8 @@ fn backoff((first, longest): (u64, u64), failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataplane::live::Live;
+    use crate::dataplane::snapshot::Snapshot;
 
     const NOW: Time = Time::from_unix(1_000);
     const FRESH: Option<Time> = Some(Time::from_unix(1_001));
@@ -243,5 +245,29 @@ mod tests {
         assert_eq!(pauses, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
         let weary = Progress { failures: u32::MAX, ..progress };
         assert_eq!(weary.after(Outcome::Unreachable, NOW, FRESH).1.pause.as_millis(), 400);
+    }
+
+    #[test]
+    fn the_last_contact_is_when_the_last_answer_arrived() {
+        use Outcome::{Refused, Renewed, Unreachable};
+        let live = Live::new(Snapshot::absent(), Time::default(), NOW);
+        let mut progress = Progress::new(NOW);
+        for (outcome, at, expected) in [
+            (Unreachable, 1, None),
+            (Renewed, 10, Some(10)),
+            // Held back for a minute, and never given: the control plane counts as reachable still.
+            (Unreachable, 70, Some(10)),
+            (Unreachable, 71, Some(10)),
+            (Refused, 80, Some(80)),
+            (Refused, 81, Some(81)),
+            (Unreachable, 140, Some(81)),
+            (Renewed, 150, Some(150)),
+        ] {
+            let (after, next) = progress.after(outcome, Time::from_unix(at), FRESH);
+            let error = (outcome != Renewed).then(String::new);
+            live.stand(after, error, Time::from_unix(at), next.pause);
+            assert_eq!(live.standing().last_contact, expected.map(Time::from_unix), "{outcome:?} at {at}");
+            progress = after;
+        }
     }
 }
