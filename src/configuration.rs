@@ -102,7 +102,8 @@ pub fn check_hosts(hosts: &[String], key: &str, seen: &mut BTreeMap<String, Stri
         let label = |label: &str| {
             is_id(label) && !label.starts_with('-') && !label.ends_with('-') && label.len() <= 63
         };
-        if !address && !(bare.len() <= 253 && bare.split('.').all(label)) {
+        let name = bare.len() <= 253 && bare.split('.').all(label);
+        if !(address || name) {
             let what = format!(
                 "{host:?} is no host name; leave scheme, port and path out, and name each host in full"
             );

@@ -12,7 +12,7 @@ use crate::protocol::ends::{End, EndKind, NOTICE, Told, due};
 use crate::protocol::time::Time;
 
 /// How often they are looked at.
-const INTERVAL: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_mins(1);
 /// How many of a kind are named; the rest is told of by the first of them.
 const NAMED: i64 = 100;
 

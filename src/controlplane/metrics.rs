@@ -119,7 +119,16 @@ pub(super) struct Metrics {
     pub(super) connections: Connections,
 }
 
+fn register_ends(registry: &mut Registry, ends: &Family<Kind, Gauge>) {
+    let help = "Time until the first end of its kind that is known: the keyset's, the certificate's, a token's within thirty days";
+    registry.register_with_unit("end_left", help, Unit::Seconds, ends.clone());
+}
+
 impl Metrics {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "each metric is registered once, in the order in which it is told"
+    )]
     pub(super) fn new(bookkeeping: &Bookkeeping) -> Self {
         let mut registry = Registry::with_prefix("halligan_control");
         let metrics = Self {
@@ -197,12 +206,7 @@ impl Metrics {
             Unit::Seconds,
             metrics.late_use_noted.clone(),
         );
-        registry.register_with_unit(
-            "end_left",
-            "Time until the first end of its kind that is known: the keyset's, the certificate's, a token's within thirty days",
-            Unit::Seconds,
-            metrics.ends.clone(),
-        );
+        register_ends(&mut registry, &metrics.ends);
         registry.register(
             "announcements_waiting",
             "Announcements that the webhook has not taken yet",

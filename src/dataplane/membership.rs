@@ -200,7 +200,7 @@ impl Statements {
                     failing = true;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the control plane could not be told how this node stands")
+                    tracing::debug!(%error, "the control plane could not be told how this node stands");
                 }
             }
         }

@@ -145,14 +145,14 @@ impl Replication {
         }
         // Also when it was refused: a takeaway or a keyset may have come of it.
         self.enforce(&store, now)?;
-        let head = outcome?.head;
-        if let (Some(nonce), Some(head)) = (nonce, &head)
-            && let Err(replayed) = check_fresh(head, nonce, held)
+        let proved = outcome?.head;
+        if let (Some(nonce), Some(proved)) = (nonce, &proved)
+            && let Err(replayed) = check_fresh(proved, nonce, held)
         {
             self.alarm(&replayed, way, now);
             return Err(replayed);
         }
-        if let Some(signed) = head.filter(|head| nonce.is_some_and(|nonce| head.answers(nonce))) {
+        if let Some(signed) = proved.filter(|head| nonce.is_some_and(|nonce| head.answers(nonce))) {
             self.settle_doubt(&mut store, signed.head().iat, now)?;
         }
         Ok(())

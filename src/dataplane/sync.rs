@@ -137,7 +137,8 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
         if version > 0 || !self.replication.live().now(now).trusted() {
             // The same until it is answered, so that a large answer that breaks off can be taken up again.
             let nonce = self.nonce.get_or_insert_with(|| self.reconciler.prover.nonces.next());
-            path.push_str(&format!("&nonce={nonce}"));
+            path.push_str("&nonce=");
+            path.push_str(nonce);
         }
         let (prover, clock) = (&self.reconciler.prover, &self.clock);
         let proof = || prover.upstream(clock());

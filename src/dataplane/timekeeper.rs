@@ -183,12 +183,12 @@ impl Watch {
             self.age = Some(HeadAge::of(head));
             self.counted = (monotonic, 0);
         }
-        let (since, held) = self.counted;
-        let passed = monotonic.saturating_sub(since).as_secs();
-        let held = held.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX));
-        live.set_held(held);
+        let (since, counted) = self.counted;
+        let passed = i64::try_from(monotonic.saturating_sub(since).as_secs()).unwrap_or(i64::MAX);
+        let seconds = counted.saturating_add(passed);
+        live.set_held(seconds);
         let signed = snapshot.signed_at().unwrap_or(head.iat);
-        self.age = Some(HeadAge { held, signed, ..HeadAge::of(head) });
+        self.age = Some(HeadAge { held: seconds, signed, ..HeadAge::of(head) });
     }
 }
 

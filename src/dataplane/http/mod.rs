@@ -98,7 +98,8 @@ impl Face {
             let damage = self.authorizer.live.damage();
             let ready = self.authorizer.live.standing().state.ready();
             // It decides by all that can be read: a proxy must not turn away from it for damage.
-            let lines = damage.iter().map(|damage| format!("damaged: {damage}\n")).collect::<String>();
+            let lines =
+                damage.iter().fold(String::new(), |lines, damage| lines + "damaged: " + damage + "\n");
             plain(StatusCode::OK, format!("{ready}{lines}{}", self.ending()))
         }
     }
@@ -107,9 +108,8 @@ impl Face {
     fn ending(&self) -> String {
         let now = (self.authorizer.clock)();
         let due = due(self.authorizer.live.ends(), now).into_iter();
-        due.filter(|end| matches!(end.kind, EndKind::Keyset | EndKind::Certificate))
-            .map(|end| format!("{}\n", end.sentence(now)))
-            .collect()
+        let told = due.filter(|end| matches!(end.kind, EndKind::Keyset | EndKind::Certificate));
+        told.fold(String::new(), |text, end| text + &end.sentence(now) + "\n")
     }
 
     /// The request is told in headers.
