@@ -251,6 +251,42 @@ fn a_control_plane_restored_from_an_old_backup_gets_what_it_lacks() {
     assert_eq!(count(&rig, "SELECT sum(uses) FROM token_use"), 8);
 }
 
+/// A host may have told of a revocation before the backup was made that the control plane is restored from, or after it.
+#[test]
+fn a_restored_control_plane_learns_anew_of_revocations_it_had_taken() {
+    let mut rig = Rig::start();
+    let (id, token) = rig.direct_access_token("revoked on the host", &rig.deployment);
+    rig.synced();
+    rig.kill_control();
+    let backup = rig.path("backup.db");
+    let connection = rusqlite::Connection::open(rig.path("control/control.db")).unwrap();
+    connection.execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
+    drop(connection);
+    rig.start_control(rig.control_port);
+    rig.json(&["revoke", &id, "--reason", "laptop lost"]);
+    let revoked = || count(&rig, "SELECT count(*) FROM local_revocation");
+    until("the control plane takes the revocation", || revoked() == 1);
+    rig.synced();
+    let version = rig.json(&["status"])["replica"]["version"].as_u64().unwrap();
+    rig.kill_control();
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(rig.path(&format!("control/control.db{suffix}")));
+    }
+    std::fs::copy(backup, rig.path("control/control.db")).unwrap();
+    let recover = std::process::Command::new(env!("CARGO_BIN_EXE_halligan-control"))
+        .arg("--config")
+        .arg(rig.path("control.toml"))
+        .args(["recover", "--above", &version.to_string()])
+        .output()
+        .unwrap();
+    assert!(recover.status.success(), "{recover:?}");
+    assert_eq!(count(&rig, "SELECT count(*) FROM local_revocation"), 0, "the backup is older");
+    rig.start_control(rig.control_port);
+    let revoked = || count(&rig, "SELECT count(*) FROM local_revocation");
+    until("the control plane is told again", || revoked() == 1);
+    assert_eq!(use_of(&rig, &token, "GET"), 401);
+}
+
 /// A control plane without a network, and a node of it.
 struct Above {
     control: ControlPlane,

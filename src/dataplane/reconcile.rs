@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::Method;
@@ -99,6 +100,8 @@ pub struct Reconciler {
     pub live: Arc<Live>,
     /// The clock.
     pub clock: Clock,
+    /// The version of the replica at which answers about revocations were last compared with its records.
+    compared: AtomicU64,
     /// One round at a time.
     sending: tokio::sync::Mutex<()>,
 }
@@ -115,6 +118,9 @@ impl Round {
     pub fn next(&self, reconciler: &Reconciler, now: Time) -> Result<Option<Call>, ReconcileError> {
         let path =
             |what: &str| format!("/v1/data-planes/{}/{what}", reconciler.prover.identity.data_plane_id);
+        if self.revocations_after == 0 {
+            reconciler.doubt_answers()?;
+        }
         reconciler.revocations.vouch(now)?;
         let revocations = reconciler.revocations.unanswered(self.revocations_after, MAX_LINES / 4)?;
         if let Some(last) = revocations.last() {
@@ -221,8 +227,29 @@ impl Reconciler {
             prover,
             live: Arc::clone(live),
             clock: Arc::clone(clock),
+            compared: AtomicU64::default(),
             sending: tokio::sync::Mutex::default(),
         }))
+    }
+
+    /// Forgets answers that the replica contradicts: the control plane took a revocation and calls the token alive in what it
+    /// signed since. So does one that was restored from a backup made before it was told. It is told again, since it gives
+    /// the replica to hosts that hold no proof of the revocation.
+    fn doubt_answers(&self) -> Result<(), ReconcileError> {
+        let snapshot = self.live.snapshot();
+        let Some(version) = snapshot.head().map(|head| head.head().version) else { return Ok(()) };
+        // Once for each version: one told just now stands in the next.
+        if self.compared.swap(version, Ordering::Relaxed) == version {
+            return Ok(());
+        }
+        let forgotten = self.revocations.forget_answers(snapshot.alive_above())?;
+        if forgotten > 0 {
+            tracing::info!(
+                revocations = forgotten,
+                "tells the control plane again of revocations that its records do not hold"
+            );
+        }
+        Ok(())
     }
 
     /// Sends what there is, at most so many calls. Gives back how many it took.

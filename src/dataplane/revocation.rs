@@ -504,6 +504,26 @@ impl Revocations {
         Ok(transaction.commit()?)
     }
 
+    /// Forgets that the control plane took the revocations of `tokens`, so that it is told again. Returns how many there are.
+    pub fn forget_answers<'a>(
+        &self,
+        tokens: impl Iterator<Item = &'a TokenId>,
+    ) -> Result<usize, LedgerError> {
+        let mut ledger = self.lock();
+        let transaction = ledger.connection.transaction()?;
+        let mut forgotten = 0;
+        for token in tokens {
+            let taken = [Outcome::Revoked.as_str(), Outcome::Already.as_str()];
+            forgotten += transaction
+                .prepare_cached(
+                    "UPDATE revocation SET answer = NULL WHERE token = ?1 AND answer IN (?2, ?3)",
+                )?
+                .execute([token.as_str(), taken[0], taken[1]])?;
+        }
+        transaction.commit()?;
+        Ok(forgotten)
+    }
+
     /// All of them, oldest first, as far as they can be read.
     pub fn list(&self) -> Result<Vec<Held>, LedgerError> {
         let ledger = self.lock();

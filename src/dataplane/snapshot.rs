@@ -1,6 +1,6 @@
 //! Snapshots: a proved replica made ready for deciding. Immutable, and swapped whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -122,6 +122,8 @@ pub(super) struct Proved {
     pub(super) signers: Arc<Signers>,
     /// Which records can't be read, in a sentence.
     pub(super) unreadable: Option<String>,
+    /// Tokens that the records call alive though this node has proof that they are revoked.
+    pub(super) contradicted: BTreeSet<TokenId>,
 }
 
 impl Snapshot {
@@ -143,11 +145,13 @@ impl Snapshot {
         });
         let roles = roles(&records);
         let mut grants = grants(&records, &roles);
+        let mut contradicted = BTreeSet::new();
         for takeaway in takeaways {
             if let Some(grant) = grants.get_mut(&takeaway.token) {
                 grant.record.generation = grant.record.generation.max(takeaway.generation);
                 if takeaway.revoked && grant.record.revoked_at.is_none() {
                     grant.record.revoked_at = Some(head.head().iat);
+                    contradicted.insert(takeaway.token);
                 }
                 if grant.record.generation <= takeaway.expired {
                     grant.record.expires_at = Time::from_unix(i64::MIN);
@@ -158,8 +162,18 @@ impl Snapshot {
         let local = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.local));
         let (deployments, hosts) = deployments(&records, &local.routes);
         let unreadable = explain_unreadable(&records, grants.len(), roles.len());
-        let proved =
-            Proved { keyset, head, staleness, signatures, grants, deployments, hosts, signers, unreadable };
+        let proved = Proved {
+            keyset,
+            head,
+            staleness,
+            signatures,
+            grants,
+            deployments,
+            hosts,
+            signers,
+            unreadable,
+            contradicted,
+        };
         Self { proved: Some(Arc::new(proved)), local }
     }
 
@@ -210,6 +224,18 @@ impl Snapshot {
     pub fn ended(&self, token: &TokenId) -> Option<Time> {
         let above = self.proved.as_ref().and_then(|proved| proved.grants.get(token)?.record.revoked_at);
         above.into_iter().chain(self.local.revoked.get(token).copied()).min()
+    }
+
+    /// Returns the tokens revoked on hosts that the control plane's records call alive.
+    pub fn alive_above(&self) -> impl Iterator<Item = &TokenId> {
+        let alive = |token: &TokenId| {
+            self.proved.as_ref().is_some_and(|proved| {
+                let record = proved.grants.get(token).map(|grant| &grant.record);
+                record.is_some_and(|record| record.revoked_at.is_none())
+                    || proved.contradicted.contains(token)
+            })
+        };
+        self.local.revoked.keys().filter(move |token| alive(token))
     }
 
     /// Whether it knows a token, dead or alive.
