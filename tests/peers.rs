@@ -3,9 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "peers_hostile/mod.rs"]
+mod hostile;
 #[path = "world/nodes.rs"]
 mod nodes;
 mod rig;
+#[path = "peers_hostile/split_view.rs"]
+mod split_view;
 mod world;
 
 use std::io::{Read as _, Write as _};
@@ -17,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use halligan::dataplane::decide::Reason;
 use halligan::dataplane::live::Live;
-use halligan::dataplane::peers::{Asked, Dialogue, MAX_REVOCATIONS, PeerFace, Revoked, authenticate};
+use halligan::dataplane::peers::{Asked, Dialogue, MAX_REVOCATIONS, PeerFace, Revoked};
 use halligan::dataplane::proof::Prover;
 use halligan::dataplane::replication::Replication;
 use halligan::dataplane::revocation::Revocations;
@@ -125,20 +129,28 @@ fn many_revocations_at_once_reach_a_peer_without_asking_too_much_of_it() {
     assert!(!log.contains("the peer is of no help"), "{log}");
 }
 
-/// Answers every connection with `answer`, and counts them.
-fn scripted(answer: Vec<u8>) -> (String, Arc<AtomicUsize>) {
+/// Says to be a node, answers everything else with `answer`, and counts how often.
+fn scripted(name: Vec<u8>, answer: Vec<u8>) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let count = Arc::new(AtomicUsize::new(0));
     let asked = Arc::clone(&count);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let (Ok(mut stream), answer) = (stream, answer.clone()) else { continue };
-            asked.fetch_add(1, Ordering::Relaxed);
+            let Ok(mut stream) = stream else { continue };
+            let (name, answer, asked) = (name.clone(), answer.clone(), Arc::clone(&asked));
             std::thread::spawn(move || {
-                let _ = stream.read(&mut [0; 4096]);
-                let _ = stream.write_all(&answer);
-                std::thread::sleep(Duration::from_secs(1));
+                let mut request = [0; 4096];
+                while stream.read(&mut request).is_ok_and(|read| read > 0) {
+                    if request.starts_with(b"GET /v2/peer/node ") {
+                        let _ = stream.write_all(&name);
+                        continue;
+                    }
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    let _ = stream.write_all(&answer);
+                    std::thread::sleep(Duration::from_secs(1));
+                    return;
+                }
             });
         }
     });
@@ -166,8 +178,12 @@ fn peers_that_answer_nonsense_do_no_harm() {
         rig.control_port
     );
     let forged = http(br#"{"list":"x","next":18446744073709551615,"revocations":["a.b.c"]}"#);
-    let scripts =
-        [b"garbage".to_vec(), Vec::new(), endless, huge, redirect.into_bytes(), forged].map(scripted);
+    let half = http(&[b' '; 1000])[..600].to_vec();
+    // Each says to be the other host of the data plane, which is alive and well.
+    let id = rig.json(&["status"])["nodeId"].as_str().unwrap().to_owned();
+    let name = http(format!(r#"{{"node":"{id}","instance":"hostile"}}"#).as_bytes());
+    let scripts = [b"garbage".to_vec(), Vec::new(), endless, huge, half, redirect.into_bytes(), forged]
+        .map(|script| scripted(name.clone(), script));
     let urls: Vec<String> = scripts.iter().map(|(url, _)| url.clone()).collect();
     // Cut off, it asks them about everything.
     node.configure_urls(&rig, free_port(), &urls);
@@ -181,12 +197,13 @@ fn peers_that_answer_nonsense_do_no_harm() {
     );
 }
 
-/// Two tokens, two nodes, and one that was retired.
+/// Two tokens, three nodes, and one that was retired.
 fn records() -> Vec<Record> {
     let nodes = [
         nodes::record("nod_a", 51, None),
         nodes::record("nod_b", 52, None),
         nodes::record("nod_c", 53, Some(T0)),
+        nodes::record("nod_d", 54, None),
     ];
     World::records(2).into_iter().chain(nodes).collect()
 }
@@ -240,11 +257,13 @@ impl Still {
             calls += 1;
             meanwhile();
             let (path, query) = question.path.split_once('?').unwrap_or((&question.path, ""));
-            let reply = match other.face.admit(Some(question.bearer.as_bytes())) {
-                Ok(peer) => other
-                    .face
-                    .answer(&peer, Asked { method: question.method, path, query, body: &question.body }),
-                Err(refused) => refused,
+            let asked = Asked { method: question.method, path, query, body: &question.body };
+            let reply = match question.bearer.as_deref() {
+                None => other.face.name(),
+                Some(bearer) => match other.face.admit(Some(bearer.as_bytes())) {
+                    Ok(peer) => other.face.answer(&peer, asked),
+                    Err(refused) => refused,
+                },
             };
             let proof = reply.proof.as_deref().map(str::as_bytes);
             self.dialogue.answered(&question, reply.status, proof, &reply.body, T0).unwrap();
@@ -290,7 +309,7 @@ fn what_comes_up_while_news_are_told_waits_for_the_next_telling() {
         assert_eq!(b.revocations.after(0, MAX_REVOCATIONS).unwrap().len(), told);
     }
     a.dialogue.begin(T0);
-    assert!(a.talk(&b, revoke) <= 3);
+    assert!(a.talk(&b, revoke) <= 4);
 }
 
 #[test]
@@ -329,12 +348,15 @@ fn only_living_nodes_are_answered_and_each_call_once() {
     let plane = World::data_plane();
     let call = |id: &str, seed: u8, audience: &str, now: Time| prover(id, seed).jwt(audience, "call-1", now);
     let refused = [
-        (call("nod_c", 53, plane.as_str(), T0), "a retired node"),
-        (call("nod_b", 59, plane.as_str(), T0), "a key of nobody"),
-        (call("nod_b", 51, plane.as_str(), T0), "another node's key"),
+        (call("nod_c", 53, "nod_a", T0), "a retired node"),
+        (call("nod_b", 59, "nod_a", T0), "a key of nobody"),
+        (call("nod_b", 51, "nod_a", T0), "another node's key"),
         (call("nod_b", 52, world::ISSUER, T0), "a proof for the control plane"),
-        (call("nod_b", 52, plane.as_str(), T0.plus(-3600)), "an old proof"),
-        (call("nod_b", 52, plane.as_str(), T0.plus(3600)), "a proof of the future"),
+        (call("nod_b", 52, plane.as_str(), T0), "a proof for every node"),
+        (call("nod_b", 52, "nod_d", T0), "a proof for another node"),
+        (call("nod_b", 52, "nod_b", T0), "a proof for the node itself"),
+        (call("nod_b", 52, "nod_a", T0.plus(-3600)), "an old proof"),
+        (call("nod_b", 52, "nod_a", T0.plus(3600)), "a proof of the future"),
         (World::new().value(0), "a token"),
         (String::new(), "nothing"),
     ];
@@ -343,17 +365,15 @@ fn only_living_nodes_are_answered_and_each_call_once() {
         assert_eq!(reply.status, 401, "{what}");
     }
     assert_eq!(a.face.admit(None).unwrap_err().status, 401);
-    let good = call("nod_b", 52, plane.as_str(), T0);
+    let good = call("nod_b", 52, "nod_a", T0);
     assert!(a.face.admit(Some(good.as_bytes())).is_ok());
     assert_eq!(a.face.admit(Some(good.as_bytes())).unwrap_err().status, 401, "used before");
-    // Whoever answers proves itself, too: for this call and nobody else's.
-    let signers = a.live.snapshot().signers();
-    let peer = a.face.admit(Some(prover("nod_b", 52).jwt(plane.as_str(), "call-2", T0).as_bytes())).unwrap();
-    let asked = Asked { method: "GET", path: "/v1/peer/revocations", query: "", body: b"" };
+    // What it answers is no call of its own: with it nobody can ask another node in its name.
+    let peer = a.face.admit(Some(prover("nod_b", 52).jwt("nod_a", "call-2", T0).as_bytes())).unwrap();
+    let asked = Asked { method: "GET", path: "/v2/peer/revocations", query: "", body: b"" };
     let proof = a.face.answer(&peer, asked).proof.unwrap();
-    let who = authenticate(proof.as_bytes(), &signers, "nod_b", T0).unwrap();
-    assert_eq!((who.node.as_str(), who.call.as_str()), ("nod_a", "call-2"));
-    assert!(authenticate(proof.as_bytes(), &signers, "nod_c", T0).is_err());
+    let b = Still::new(directory.path(), "nod_b", 52);
+    assert_eq!(b.face.admit(Some(proof.as_bytes())).unwrap_err().status, 401);
 }
 
 #[test]
@@ -362,19 +382,19 @@ fn a_peer_gets_and_gives_no_more_than_its_share() {
     let a = Still::new(directory.path(), "nod_a", 51);
     let b = Still::new(directory.path(), "nod_b", 52);
     let ask = |method: &str, path: &str, query: &str, body: &[u8]| {
-        let proof = b.prover.jwt(World::data_plane().as_str(), &b.prover.nonces.next(), T0);
+        let proof = b.prover.jwt("nod_a", &b.prover.nonces.next(), T0);
         match a.face.admit(Some(proof.as_bytes())) {
             Ok(peer) => a.face.answer(&peer, Asked { method, path, query, body }).status,
             Err(refused) => refused.status,
         }
     };
     let many = Revoked { revocations: vec!["a.b.c".into(); MAX_REVOCATIONS + 1], ..Revoked::default() };
-    assert_eq!(ask("POST", "/v1/peer/revocations", "", &serde_json::to_vec(&many).unwrap()), 413);
-    assert_eq!(ask("POST", "/v1/peer/revocations", "", b"[]"), 400);
-    assert_eq!(ask("DELETE", "/v1/peer/revocations", "", b""), 404);
-    let whole = |query: &str| ask("GET", "/v1/peer/bundle", query, b"");
+    assert_eq!(ask("POST", "/v2/peer/revocations", "", &serde_json::to_vec(&many).unwrap()), 413);
+    assert_eq!(ask("POST", "/v2/peer/revocations", "", b"[]"), 400);
+    assert_eq!(ask("DELETE", "/v2/peer/revocations", "", b""), 404);
+    let whole = |query: &str| ask("GET", "/v2/peer/bundle", query, b"");
     assert_eq!(whole("since=1&signed=4000000000"), 204, "nothing newer");
     assert_eq!(whole("since=0"), 200);
-    let flood = (0..200).map(|_| ask("GET", "/v1/peer/revocations", "after=0", b""));
+    let flood = (0..200).map(|_| ask("GET", "/v2/peer/revocations", "after=0", b""));
     assert!(flood.filter(|status| *status == 429).count() >= 100, "a flood is cut off");
 }

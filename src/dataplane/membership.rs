@@ -231,7 +231,8 @@ impl Statements {
             return Ok(());
         }
         let count = forks.len();
-        let evidence = forks.into_iter().rev().take(MAX_HEADS - 1).map(|fork| fork.head);
+        let heads = forks.into_iter().rev().filter(|fork| fork.what == "head");
+        let evidence = heads.take(MAX_HEADS - 1).map(|fork| fork.head);
         let statement =
             NodeStatement { name: self.name.clone(), heads: head.into_iter().chain(evidence).collect() };
         // Also when it fails: whoever refuses it is not asked every second.

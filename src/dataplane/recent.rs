@@ -1,17 +1,24 @@
 //! The latest changes, as the bundles in which they came: what is passed on to peers, so that a small change stays small.
+//! And the latest heads, by version: what peers compare with those they were shown.
 
 use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::Arc;
+
+use crate::protocol::head::SignedHead;
 
 /// The largest bundle that is kept, in bytes; above it a peer gets the whole replica.
 const MAX_BUNDLE: usize = 1 << 20;
 /// The most bytes that are kept, and the most bundles.
 const MAX_KEPT: (usize, usize) = (8 << 20, 256);
 
-/// Bundles that were taken in, by the version they led on from.
+/// The most heads that are kept.
+const MAX_HEADS: usize = 256;
+
+/// Bundles that were taken in, by the version they led on from; and the first head of each version.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
+    heads: VecDeque<SignedHead>,
     bundles: VecDeque<(u64, Arc<[u8]>)>,
     bytes: usize,
 }
@@ -25,6 +32,21 @@ impl Recent {
             let Some((_, oldest)) = self.bundles.pop_front() else { break };
             self.bytes -= oldest.len();
         }
+    }
+
+    /// Keeps a head, if it is the first one of its version.
+    pub(super) fn keep_head(&mut self, head: &SignedHead) {
+        if self.head_of(head.head().version).is_none() {
+            self.heads.push_back(head.clone());
+            if self.heads.len() > MAX_HEADS {
+                self.heads.pop_front();
+            }
+        }
+    }
+
+    /// The head of a version.
+    pub(super) fn head_of(&self, version: u64) -> Option<&SignedHead> {
+        self.heads.iter().rev().find(|head| head.head().version == version)
     }
 
     /// The bundle that leads on from version `since`.

@@ -19,6 +19,9 @@ use crate::protocol::jws::BASE64URL;
 use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
 
+/// Heads of another node that are compared at once.
+const MAX_COMPARED: usize = 8;
+
 /// What a replica was proved to be.
 #[derive(Clone, Debug, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -60,8 +63,12 @@ impl Replication {
     /// Joins a store with what the faces read.
     #[must_use]
     pub fn new(store: ReplicaStore, live: Arc<Live>, staleness: Staleness) -> Self {
-        let (store, staleness) = (Mutex::new(store), Mutex::new(staleness));
-        Self { store, live, staleness, recent: Mutex::default(), another_history: AtomicBool::new(false) }
+        let mut recent = Recent::default();
+        if let Some(head) = live.snapshot().head() {
+            recent.keep_head(head);
+        }
+        let (store, staleness, recent) = (Mutex::new(store), Mutex::new(staleness), Mutex::new(recent));
+        Self { store, live, staleness, recent, another_history: AtomicBool::new(false) }
     }
 
     /// What the faces read.
@@ -141,7 +148,11 @@ impl Replication {
                     self.live.alarms.raise(AlarmKind::Invariant, &what, now);
                 }
             }
-            Err(refused) => self.alarm(refused, way, now),
+            Err(refused) => {
+                if let Some(kind) = refused.alarm_by(origin) {
+                    self.live.alarms.raise(kind, &format!("{way}{refused}"), now);
+                }
+            }
         }
         // Also when it was refused: a takeaway or a keyset may have come of it.
         self.enforce(&store, now)?;
@@ -255,12 +266,40 @@ impl Replication {
         self.store().forks()
     }
 
+    /// Compares heads that another node was shown with those this node was, online or not. Two of one version that say
+    /// different things are kept and alarmed: somebody with the replica key shows hosts different replicas. Returns this
+    /// node's head, and its heads of the versions that were compared.
+    pub fn compare_heads(&self, shown: &[String], now: Time) -> Result<Vec<String>, StoreError> {
+        let snapshot = Arc::clone(&self.live.snapshot());
+        let Some(proved) = &snapshot.proved else { return Ok(Vec::new()) };
+        let mut own = vec![proved.head.as_str().to_owned()];
+        for text in shown.iter().take(MAX_COMPARED) {
+            // What the keyset does not vouch for contradicts nothing.
+            let Ok(theirs) = SignedHead::verify(text, &proved.keyset, &proved.head.head().aud) else {
+                continue;
+            };
+            let Some(ours) = self.recent().head_of(theirs.head().version).cloned() else { continue };
+            if !own.iter().any(|known| known == ours.as_str()) {
+                own.push(ours.as_str().to_owned());
+            }
+            if ours.contradicts(&theirs) && self.store().keep_fork(&ours, &theirs, now)? {
+                let what = format!(
+                    "another node was shown another replica of version {}: both heads are kept (halligan replica forks)",
+                    theirs.head().version
+                );
+                self.live.alarms.raise(AlarmKind::Fork, &what, now);
+            }
+        }
+        Ok(own)
+    }
+
     /// Puts in force what the disk proves when it is read anew.
     fn enforce(&self, store: &ReplicaStore, now: Time) -> Result<(), StoreError> {
         match store.load() {
             Ok(Some(replica)) => {
                 let version = replica.head.head().version;
                 let before = self.live.snapshot().unreadable();
+                self.recent().keep_head(&replica.head);
                 self.live.replace(|previous| Snapshot::build(replica, self.staleness(), Some(previous)));
                 self.live.persisted(version, now);
                 self.live.alarm_unreadable(before, now);
@@ -274,7 +313,7 @@ impl Replication {
                 // Nothing that key said counts any more, and nothing else says who may pass.
                 self.live.not_persisted();
                 self.live.replace(Snapshot::withdrawn);
-                self.alarm(&dropped, "", now);
+                self.live.alarms.raise(AlarmKind::Refused, &dropped.to_string(), now);
                 Ok(())
             }
             Err(damaged) => {
@@ -284,12 +323,6 @@ impl Replication {
                 self.live.alarms.raise(AlarmKind::Damaged, &what, now);
                 Err(damaged)
             }
-        }
-    }
-
-    fn alarm(&self, refused: &StoreError, way: &str, now: Time) {
-        if let Some(kind) = refused.alarm() {
-            self.live.alarms.raise(kind, &format!("{way}{refused}"), now);
         }
     }
 

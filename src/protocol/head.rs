@@ -110,6 +110,13 @@ pub struct SignedHead {
 }
 
 impl SignedHead {
+    /// Whether another head says something else of the same version: then one key has signed two histories.
+    #[must_use]
+    pub fn contradicts(&self, other: &Self) -> bool {
+        let (a, b) = (self.head(), other.head());
+        a.version == b.version && (&a.digest, a.count) != (&b.digest, b.count)
+    }
+
     /// Proves that a replica key of `keys` signed `text` as a head for `audience`.
     pub fn verify(text: &str, keys: &Keyset, audience: &DataPlaneId) -> Result<Self, HeadError> {
         let unverified = Unverified::parse(text.as_bytes(), MAX_HEAD)?;

@@ -40,11 +40,13 @@ pub enum Typ {
     AuditCheckpoint,
     /// What a node vouches for towards the upstream it guards.
     UpstreamIdentity,
+    /// A node's proof of what it answered to another node.
+    PeerAnswer,
 }
 
 impl Typ {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::DirectAccess,
         Self::Standard,
         Self::User,
@@ -54,6 +56,7 @@ impl Typ {
         Self::LocalRevocation,
         Self::AuditCheckpoint,
         Self::UpstreamIdentity,
+        Self::PeerAnswer,
     ];
 
     /// The value of the `typ` header.
@@ -69,6 +72,7 @@ impl Typ {
             Self::LocalRevocation => "local-revocation+jwt",
             Self::AuditCheckpoint => "audit-checkpoint+jwt",
             Self::UpstreamIdentity => "upstream-identity+jwt",
+            Self::PeerAnswer => "peer-answer+jwt",
         }
     }
 

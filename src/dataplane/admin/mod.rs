@@ -12,7 +12,7 @@ mod status;
 
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -79,22 +79,73 @@ pub struct Administration {
 pub struct Allowed {
     own: u32,
     named: ArcSwap<Vec<u32>>,
+    /// The socket, where its mode is this daemon's to set.
+    socket: OnceLock<PathBuf>,
 }
 
 impl Allowed {
     /// Root, the user this process runs as, and `named`.
     pub fn new(named: Vec<u32>) -> std::io::Result<Self> {
-        Ok(Self { own: own_uid()?, named: ArcSwap::from_pointee(named) })
+        Ok(Self { own: own_uid()?, named: ArcSwap::from_pointee(named), socket: OnceLock::new() })
     }
 
     /// Puts other names in force.
     pub fn set(&self, named: Vec<u32>) {
         self.named.store(Arc::new(named));
+        if let Some(socket) = self.socket.get()
+            && let Err(error) = self.admit(socket)
+        {
+            tracing::warn!(%error, socket = %socket.display(), "the admin socket's mode can't be changed");
+        }
+    }
+
+    /// Sets the mode of this daemon's own socket, now and whenever the names change. Whoever is in its group may connect; so
+    /// may everybody once a user is named, who need not be in the group. Who is answered, the user id decides either way.
+    pub fn guard_own(&self, socket: &Path) -> std::io::Result<()> {
+        self.admit(socket)?;
+        let _ = self.socket.set(socket.to_owned());
+        self.warn_of_the_locked_out(socket);
+        Ok(())
+    }
+
+    fn admit(&self, socket: &Path) -> std::io::Result<()> {
+        let mode = if self.others().is_empty() { 0o660 } else { 0o666 };
+        std::fs::set_permissions(socket, std::fs::Permissions::from_mode(mode))
+    }
+
+    /// Those who are named and would not be let in without it.
+    fn others(&self) -> Vec<u32> {
+        self.named.load().iter().copied().filter(|uid| *uid != 0 && *uid != self.own).collect()
+    }
+
+    /// Says which of those the configuration names can't reach the socket, unless they are in a group that can.
+    pub fn warn_of_the_locked_out(&self, socket: &Path) {
+        let others = self.others();
+        if !others.is_empty()
+            && let Some((path, needed)) = closed_to_others(socket)
+        {
+            tracing::warn!(
+                users = ?others, path = %path.display(), needed,
+                "admin.allow_uids names users who can't reach the admin socket unless they are in the group of this path: add them \
+                 to it, or give the path the mode (for systemd's socket: SocketMode=0666 in a drop-in of halligand-admin.socket)"
+            );
+        }
     }
 
     fn may(&self, uid: u32) -> bool {
         uid == 0 || uid == self.own || self.named.load().contains(&uid)
     }
+}
+
+/// The first part of a socket's path that users outside its group can't pass, and the mode they would need.
+fn closed_to_others(socket: &Path) -> Option<(PathBuf, &'static str)> {
+    let mode = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.permissions().mode());
+    for directory in socket.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()) {
+        if mode(directory).is_ok_and(|mode| mode & 0o001 == 0) {
+            return Some((directory.to_owned(), "o+x"));
+        }
+    }
+    mode(socket).is_ok_and(|mode| mode & 0o006 != 0o006).then(|| (socket.to_owned(), "o+rw"))
 }
 
 /// Makes the socket at `path`. One left behind by a daemon that is gone is replaced; one that answers is not, and neither is

@@ -161,12 +161,19 @@ impl Daemon {
             key: key.public().clone(),
             clock: Arc::clone(&clock),
             wake: Arc::clone(&wake),
-            allowed,
+            allowed: Arc::clone(&allowed),
             reload: Arc::clone(&reload),
         });
         let (listener, own) = match inherited {
-            Some(listener) => (UnixListener::from_std(listener).map_err(failed)?, false),
-            None => (admin::listen(&socket).await.map_err(failed)?, true),
+            Some(listener) => {
+                allowed.warn_of_the_locked_out(&socket);
+                (UnixListener::from_std(listener).map_err(failed)?, false)
+            }
+            None => {
+                let listener = admin::listen(&socket).await.map_err(failed)?;
+                allowed.guard_own(&socket).map_err(failed)?;
+                (listener, true)
+            }
         };
         let parts = Parts::of(&reconciler, &replication);
         let ca_file = config.control_plane.ca_file.as_deref();

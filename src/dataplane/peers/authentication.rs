@@ -27,6 +27,15 @@ pub enum PeerRefusal {
     /// It was used before.
     #[error("the peer's proof was used before")]
     Again,
+    /// Another node answered than was asked.
+    #[error("{0} answered, and another node was asked")]
+    Another(NodeId),
+    /// What came is not what was signed, or not for what was asked.
+    #[error("what came is not what {0} answered to this question: it was changed on its way")]
+    Altered(NodeId),
+    /// No node record names it.
+    #[error("the peer says to be {0}, which is no node of the replica held here")]
+    Unknown(NodeId),
     /// Another node than the key's.
     #[error("the peer says to be {0}, which has another key")]
     Issuer(NodeId),
@@ -40,6 +49,8 @@ struct Claims {
     iat: Time,
     exp: Time,
     jti: String,
+    /// A daemon of before names none.
+    instance: Option<String>,
 }
 
 /// A node that has proved itself, and the name of its call.
@@ -51,9 +62,11 @@ pub struct Peer {
     pub call: String,
     /// When the proof ends.
     pub until: Time,
+    /// Which start of its daemon called; none where it does not say.
+    pub instance: Option<String>,
 }
 
-/// Proves that `proof` was made for `audience` by a node that counts.
+/// Proves that `proof` was made by a node that counts for a call of `audience`.
 pub fn authenticate(proof: &[u8], signers: &Signers, audience: &str, now: Time) -> Result<Peer, PeerRefusal> {
     let unverified = Unverified::parse(proof, MAX_PROOF)?;
     let key = signers.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
@@ -71,5 +84,5 @@ pub fn authenticate(proof: &[u8], signers: &Signers, audience: &str, now: Time) 
     if !timely(claims.iat, claims.exp, now) {
         return Err(PeerRefusal::Time);
     }
-    Ok(Peer { node: claims.iss, call: claims.jti, until: claims.exp })
+    Ok(Peer { node: claims.iss, call: claims.jti, until: claims.exp, instance: claims.instance })
 }

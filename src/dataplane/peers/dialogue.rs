@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::authentication::{PeerRefusal, authenticate};
-use super::{MAX_REVOCATIONS, Received, Revoked};
+use super::answer::verify_answer;
+use super::authentication::PeerRefusal;
+use super::{Heads, MAX_HEADS, MAX_REVOCATIONS, NAME_PATH, Name, Received, Revoked};
+use crate::dataplane::alarm::AlarmKind;
 use crate::dataplane::live::Live;
 use crate::dataplane::proof::Prover;
 use crate::dataplane::replication::Replication;
@@ -48,6 +50,8 @@ pub enum DialogueError {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Topic {
+    Name,
+    Heads,
     Pull,
     Push,
     Bundle,
@@ -60,14 +64,16 @@ pub struct Question {
     pub method: &'static str,
     /// Path and query.
     pub path: String,
-    /// Who asks.
-    pub bearer: String,
+    /// Who asks; none where nothing is proved yet.
+    pub bearer: Option<String>,
     /// The body.
     pub body: Vec<u8>,
     /// Whether the answer may be a whole replica.
     pub large: bool,
+    /// Who is asked: nobody else may answer.
+    pub(super) asked: Option<NodeId>,
+    pub(super) call: String,
     topic: Topic,
-    call: String,
     /// The last number of what is pushed.
     through: u64,
     /// As much is pushed as may be at once: there may be more.
@@ -77,6 +83,8 @@ pub struct Question {
 /// Where a round stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    Name,
+    Heads,
     Pull(u32),
     Push,
     Bundle(u32),
@@ -92,7 +100,9 @@ pub struct Dialogue {
     live: Arc<Live>,
     prover: Arc<Prover>,
     stage: Stage,
-    /// Who answers there, once it has proved it.
+    /// This round is about news alone: they don't wait for the rest.
+    telling: bool,
+    /// Who answers there, by its own word; each of its answers proves it.
     peer: Option<NodeId>,
     /// The peer's list, and how far it was read.
     pulled: (String, u64),
@@ -122,6 +132,7 @@ impl Dialogue {
             live,
             prover,
             stage: Stage::Done,
+            telling: false,
             peer: None,
             pulled,
             pushed: 0,
@@ -140,33 +151,52 @@ impl Dialogue {
         if self.push_again.is_some_and(|at| now >= at) {
             (self.pushed, self.push_again) = (0, None);
         }
-        self.stage = Stage::Pull(0);
+        self.telling = false;
+        self.stage = if self.peer.is_some() { Stage::Heads } else { Stage::Name };
     }
 
-    /// Begins a round in which only news are told. Who answers must have proved itself before: news are for nodes.
+    /// Begins a round in which only news are told. Whoever answers there must be known: a call is for one node.
     pub fn begin_telling(&mut self) {
-        self.stage = if self.peer.is_some() { Stage::Tell } else { Stage::Pull(0) };
+        self.telling = true;
+        self.stage = if self.peer.is_some() { Stage::Tell } else { Stage::Name };
     }
 
     /// The next question of the round.
     pub fn next(&mut self, now: Time) -> Result<Option<Question>, DialogueError> {
         let call = self.prover.nonces.next();
-        let bearer = self.prover.jwt(self.prover.identity.data_plane_id.as_str(), &call, now);
+        let asked = self.peer.clone();
+        let bearer = asked.as_ref().map(|peer| self.prover.jwt(peer.as_str(), &call, now));
         let ask = |topic, path: String| Question {
             method: "GET",
             path,
             bearer,
             body: Vec::new(),
             large: topic == Topic::Bundle,
-            topic,
+            asked,
             call,
+            topic,
             through: 0,
             whole_page: false,
         };
         loop {
             match self.stage {
+                Stage::Name => {
+                    let question = ask(Topic::Name, NAME_PATH.into());
+                    return Ok(Some(Question { bearer: None, asked: None, ..question }));
+                }
+                // A node without a replica knows no other node, and can prove nothing but a bundle.
+                Stage::Tell if self.live.snapshot().signers().is_empty() => self.stage = Stage::Done,
+                Stage::Heads | Stage::Pull(_) if self.live.snapshot().signers().is_empty() => {
+                    self.stage = Stage::Bundle(0);
+                }
+                Stage::Heads => {
+                    let held = self.live.snapshot().head().map(|head| head.as_str().to_owned());
+                    let body = serde_json::to_vec(&Heads { heads: held.into_iter().collect() })?;
+                    let question = ask(Topic::Heads, "/v2/peer/heads".into());
+                    return Ok(Some(Question { method: "POST", body, ..question }));
+                }
                 Stage::Pull(_) => {
-                    let path = format!("/v1/peer/revocations?after={}", self.pulled.1);
+                    let path = format!("/v2/peer/revocations?after={}", self.pulled.1);
                     return Ok(Some(ask(Topic::Pull, path)));
                 }
                 Stage::Push | Stage::Tell => {
@@ -182,7 +212,7 @@ impl Dialogue {
                         revocations: held.into_iter().map(|held| held.text).collect(),
                     };
                     let body = serde_json::to_vec(&message)?;
-                    let question = ask(Topic::Push, "/v1/peer/revocations".into());
+                    let question = ask(Topic::Push, "/v2/peer/revocations".into());
                     return Ok(Some(Question { method: "POST", body, through, whole_page, ..question }));
                 }
                 // Whoever has an uplink hears it from there.
@@ -193,7 +223,7 @@ impl Dialogue {
                     let head = snapshot.head().map(SignedHead::head);
                     let (version, signed) = head.map_or((0, 0), |head| (head.version, head.iat.unix()));
                     let since = if self.whole { 0 } else { version };
-                    let path = format!("/v1/peer/bundle?since={since}&signed={signed}");
+                    let path = format!("/v2/peer/bundle?since={since}&signed={signed}");
                     return Ok(Some(ask(Topic::Bundle, path)));
                 }
                 Stage::Bundle(_) | Stage::Done => {
@@ -214,8 +244,12 @@ impl Dialogue {
         now: Time,
     ) -> Result<(), DialogueError> {
         let outcome = self.take(question, status, proof, body, now);
-        if outcome.is_err() {
-            self.stage = Stage::Done;
+        if let Err(error) = &outcome {
+            // Whoever answers there next may be another.
+            (self.stage, self.peer) = (Stage::Done, None);
+            if let DialogueError::Peer(PeerRefusal::Altered(_)) = error {
+                self.live.alarms.raise(AlarmKind::Refused, &format!("a peer's answer: {error}"), now);
+            }
         }
         outcome
     }
@@ -231,28 +265,45 @@ impl Dialogue {
         if !matches!(status, 200 | 204) {
             return Err(DialogueError::Status(status));
         }
-        self.prove(question, proof, now)?;
+        self.prove(question, proof, (status, body), now)?;
         match question.topic {
+            Topic::Name => {
+                let Name { node, instance } = serde_json::from_slice(body)?;
+                self.stage = self.meet(node, &instance)?;
+            }
+            Topic::Heads => {
+                let shown: Heads = serde_json::from_slice(body)?;
+                self.replication.compare_heads(&shown.heads[..shown.heads.len().min(MAX_HEADS)], now)?;
+                self.stage = Stage::Pull(0);
+            }
             Topic::Pull => {
                 let sent: Revoked = serde_json::from_slice(body)?;
                 if sent.revocations.len() > MAX_REVOCATIONS {
                     return Err(DialogueError::TooMany);
                 }
-                if sent.list != self.pulled.0 && self.pulled.1 > 0 {
+                let next_page = match self.stage {
+                    Stage::Pull(pages) if pages < MAX_PAGES => Stage::Pull(pages + 1),
+                    _ => Stage::Push,
+                };
+                if sent.list != self.pulled.0 && !self.pulled.0.is_empty() {
                     // It has lost what it had: its numbers begin anew, and it lacks what it had been told.
-                    (self.pulled, self.pushed) = ((sent.list, 0), 0);
-                    return Ok(());
+                    self.pushed = 0;
+                    if std::mem::take(&mut self.pulled.1) > 0 {
+                        (self.pulled.0, self.stage) = (sent.list, next_page);
+                        return Ok(());
+                    }
                 }
                 let taken = self.revocations.take(sent.revocations.iter().map(String::as_str), now)?;
                 if taken.refused > 0 {
                     self.refused_with = Some(self.position());
                 }
                 let whole_page = sent.revocations.len() == MAX_REVOCATIONS;
-                self.pulled = (sent.list, sent.next.max(self.pulled.1));
-                self.stage = match self.stage {
-                    Stage::Pull(pages) if whole_page && pages < MAX_PAGES => Stage::Pull(pages + 1),
-                    _ => Stage::Push,
-                };
+                // Numbers rise by at least one: it can't be further on than by what came. Whatever a peer says it has
+                // skipped is asked for; where its numbers have gaps, a little is read twice.
+                let came = u64::try_from(sent.revocations.len()).unwrap_or(0);
+                let reached = sent.next.min(self.pulled.1.saturating_add(came));
+                self.pulled = (sent.list, reached.max(self.pulled.1));
+                self.stage = if whole_page { next_page } else { Stage::Push };
             }
             Topic::Push => {
                 let received: Received = serde_json::from_slice(body)?;
@@ -261,6 +312,10 @@ impl Dialogue {
                     self.push_again = Some(now.plus(PUSH_AGAIN));
                 }
                 if received.list != self.pulled.0 {
+                    // What it was told before this message is lost with its list; in the next round it is told again.
+                    if !self.pulled.0.is_empty() {
+                        self.push_again = Some(now);
+                    }
                     self.pulled = (received.list, 0);
                 }
                 // What has come up meanwhile is for the next round: this one has an end.
@@ -301,18 +356,42 @@ impl Dialogue {
         snapshot.head().map_or((0, 0), |head| (head.head().version, head.head().iat.unix()))
     }
 
-    /// Who answered. A node without a replica knows no other node: it takes nothing but what the pinned roots vouch for.
-    fn prove(&mut self, question: &Question, proof: Option<&[u8]>, now: Time) -> Result<(), DialogueError> {
+    /// Considers who says to answer there, and what to ask of it.
+    fn meet(&mut self, node: NodeId, instance: &str) -> Result<Stage, DialogueError> {
+        if node == self.prover.identity.node_id && instance == self.prover.nonces.start() {
+            // This very daemon: the list of peers may be the same on every host.
+            return Ok(Stage::Done);
+        }
         let signers = self.live.snapshot().signers();
-        if signers.is_empty() {
+        if !signers.is_empty() {
+            match signers.get(&node) {
+                None => return Err(PeerRefusal::Unknown(node).into()),
+                Some(signer) if signer.retired_at.is_some() => return Err(PeerRefusal::Retired(node).into()),
+                Some(_) => {}
+            }
+        }
+        self.peer = Some(node);
+        Ok(if self.telling { Stage::Tell } else { Stage::Heads })
+    }
+
+    /// Proves who answered, and that this is the answer to the question. A node without a replica knows no other node: it
+    /// asks for nothing but what the pinned roots vouch for.
+    fn prove(
+        &self,
+        question: &Question,
+        proof: Option<&[u8]>,
+        answer: (u16, &[u8]),
+        now: Time,
+    ) -> Result<(), DialogueError> {
+        let signers = self.live.snapshot().signers();
+        if question.topic == Topic::Name || signers.is_empty() {
             return Ok(());
         }
-        let own = self.prover.identity.node_id.as_str();
-        let peer = authenticate(proof.unwrap_or_default(), &signers, own, now)?;
-        if peer.call != question.call {
-            return Err(PeerRefusal::Again.into());
+        let own = &self.prover.identity.node_id;
+        let instance = verify_answer(proof.unwrap_or_default(), &signers, own, question, answer, now)?;
+        if question.asked.as_ref() == Some(own) && instance != self.prover.nonces.start() {
+            self.live.membership.met_itself("a peer that was asked", &self.live.alarms, now);
         }
-        self.peer = Some(peer.node);
         Ok(())
     }
 }

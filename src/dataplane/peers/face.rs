@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
+use super::answer::prove_answer;
 use super::authentication::{Peer, PeerRefusal, authenticate};
-use super::{MAX_REVOCATIONS, Received, Revoked};
+use super::{Heads, MAX_REVOCATIONS, Name, Received, Revoked};
 use crate::dataplane::Clock;
 use crate::dataplane::live::Live;
 use crate::dataplane::proof::Prover;
@@ -105,10 +106,17 @@ impl PeerFace {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says who answers here, to anybody.
+    #[must_use]
+    pub fn name(&self) -> Reply {
+        let node = self.prover.identity.node_id.clone();
+        Reply::json(&Name { node, instance: self.prover.nonces.start().to_owned() })
+    }
+
     /// Finds out who asks, before a byte of what is asked is read.
     pub fn admit(&self, bearer: Option<&[u8]>) -> Result<Peer, Reply> {
         let (now, snapshot) = ((self.clock)(), self.live.snapshot());
-        let audience = self.prover.identity.data_plane_id.as_str();
+        let audience = self.prover.identity.node_id.as_str();
         let refused = |refusal: &PeerRefusal| Reply::problem(401, &refusal.to_string());
         let proof = bearer.unwrap_or_default();
         let peer =
@@ -125,19 +133,37 @@ impl PeerFace {
         if !used.seen.note(&peer.call, peer.until, now) {
             return Err(refused(&PeerRefusal::Again));
         }
+        drop(memory);
+        let another = peer.instance.as_deref().is_some_and(|instance| instance != self.prover.nonces.start());
+        if peer.node.as_str() == audience && another {
+            self.live.membership.met_itself("a peer that asks", &self.live.alarms, now);
+        }
         Ok(peer)
     }
 
     /// Answers a peer, and proves to it who answers. It reads databases: call it where that may take its time.
     pub fn answer(&self, peer: &Peer, asked: Asked<'_>) -> Reply {
         let reply = match (asked.method, asked.path) {
-            ("GET", "/v1/peer/revocations") => self.revoked(asked.query),
-            ("POST", "/v1/peer/revocations") => self.received(asked.body),
-            ("GET", "/v1/peer/bundle") => self.bundle(peer, asked.query),
+            ("GET", "/v2/peer/revocations") => self.revoked(asked.query),
+            ("POST", "/v2/peer/revocations") => self.received(asked.body),
+            ("POST", "/v2/peer/heads") => self.heads(asked.body),
+            ("GET", "/v2/peer/bundle") => self.bundle(peer, asked.query),
             _ => Reply::problem(404, "there is no such call"),
         };
-        let proof = self.prover.jwt(peer.node.as_str(), &peer.call, (self.clock)());
+        let proof = prove_answer(&self.prover, peer, asked, (reply.status, &reply.body), (self.clock)());
         Reply { proof: Some(proof), ..reply }
+    }
+
+    /// Compares the heads a peer was shown with those this node was, and shows them in turn.
+    fn heads(&self, body: &[u8]) -> Reply {
+        let sent: Heads = match serde_json::from_slice(body) {
+            Ok(sent) => sent,
+            Err(error) => return Reply::problem(400, &format!("the message is not understood: {error}")),
+        };
+        match self.replication.compare_heads(&sent.heads, (self.clock)()) {
+            Ok(own) => Reply::json(&Heads { heads: own }),
+            Err(error) => Reply::problem(500, &error.to_string()),
+        }
     }
 
     fn revoked(&self, query: &str) -> Reply {

@@ -138,10 +138,12 @@ impl PeerLink {
 
     async fn carry(&self, question: &Question) -> Result<(u16, Option<Vec<u8>>, Bytes), LinkError> {
         let broken = |error: Box<dyn std::error::Error + Send + Sync>| LinkError::Transport(error);
-        let request = Request::builder()
-            .method(question.method)
-            .uri(format!("{}{}", self.url, question.path))
-            .header(header::AUTHORIZATION, format!("Bearer {}", question.bearer))
+        let mut request =
+            Request::builder().method(question.method).uri(format!("{}{}", self.url, question.path));
+        if let Some(bearer) = &question.bearer {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
+        }
+        let request = request
             .body(Full::new(Bytes::from(question.body.clone())))
             .map_err(|error| broken(error.into()))?;
         let answer = self.client.request(request).await.map_err(|error| broken(error.into()))?;

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::face::{Asked, PeerFace, Reply};
-use super::{MAX_MESSAGE, PROOF};
+use super::{MAX_MESSAGE, NAME_PATH, PROOF};
 use crate::net::listener::{Bounds, Connections, accept};
 
 /// Connections at a time; more wait to be accepted.
@@ -65,6 +65,9 @@ async fn connection(stream: TcpStream, face: Arc<PeerFace>) {
 
 async fn answer(face: Arc<PeerFace>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
+    if (parts.method.as_str(), parts.uri.path()) == ("GET", NAME_PATH) {
+        return response(face.name());
+    }
     let bearer =
         parts.headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     let peer = match face.admit(bearer) {

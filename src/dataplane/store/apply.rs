@@ -6,7 +6,7 @@ use std::io::Read;
 use rusqlite::{ErrorCode, Transaction, TransactionBehavior, params};
 
 use super::ledger::{self, Entries};
-use super::{Origin, ReplicaStore, StoreError, proved_by};
+use super::{Origin, ReplicaStore, StoreError, proved_by, same};
 use crate::dataplane::decide::CLOCK_TOLERANCE;
 use crate::protocol::bundle::{BundleReader, Change, Limits};
 use crate::protocol::head::{Head, SignedHead};
@@ -45,12 +45,10 @@ impl ReplicaStore {
         check(&head, &keyset, origin, now)?;
         if let Some(have) = &have {
             match self.compare(have, &signed, origin, now)? {
-                // Read to its end all the same: whoever handed over half a file is told.
+                // Proved all the same: whoever handed over half a file, or a changed one, is told.
                 Compared::Nothing => {
-                    return reader
-                        .try_for_each(|change| change.map(drop))
-                        .map(|()| Taken { head: Some(signed), ..Taken::default() })
-                        .map_err(Into::into);
+                    same::prove(&self.connection, &mut reader, have.head())?;
+                    return Ok(Taken { head: Some(signed), ..Taken::default() });
                 }
                 Compared::News => {}
             }
@@ -110,11 +108,7 @@ impl ReplicaStore {
             return Ok(Compared::News);
         }
         if (held.digest, held.count) != (offered.digest, offered.count) {
-            for text in [have.as_str(), signed.as_str()] {
-                let row = params![offered.version, text, now.unix()];
-                let insert = "INSERT OR IGNORE INTO fork (version, text, seen) VALUES (?1, ?2, ?3)";
-                self.connection.execute(insert, row)?;
-            }
+            self.keep_fork(have, signed, now)?;
             return Err(StoreError::Fork(offered.version));
         }
         // Of two servers of one control plane, one has the slower clock: it says nothing new, and nothing wrong.

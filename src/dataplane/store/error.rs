@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::Origin;
 use crate::dataplane::alarm::AlarmKind;
 use crate::dataplane::schema::Unfit;
 use crate::protocol::bundle::BundleError;
@@ -126,6 +127,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The alarm it is when it came by `origin`. What somebody mistyped at a prompt is an error there, and an alarm would look like
+    /// tampering; what was rightly signed and contradicts what was proved is evidence, whoever brings it.
+    #[must_use]
+    pub fn alarm_by(&self, origin: Origin) -> Option<AlarmKind> {
+        let evidence = |kind: &AlarmKind| matches!(kind, AlarmKind::Fork | AlarmKind::Invariant);
+        self.alarm().filter(|kind| origin != Origin::File || evidence(kind))
+    }
+
     /// The alarm it is, unless it is a broken disk, or two changes that crossed.
     #[must_use]
     pub fn alarm(&self) -> Option<AlarmKind> {

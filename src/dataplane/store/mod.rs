@@ -4,14 +4,15 @@ mod apply;
 mod chain;
 mod error;
 mod floor;
+mod forks;
 mod ledger;
+mod same;
 mod seen;
 mod summing;
 
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
-use serde::Serialize;
 
 use super::schema;
 use super::snapshot::Replica;
@@ -28,6 +29,7 @@ use chain::Chain;
 pub use apply::Taken;
 pub use error::StoreError;
 pub use floor::HeadAge;
+pub use forks::ForkedHead;
 
 /// Each brings the schema from the version before it to the next; what has shipped is never edited.
 const MIGRATIONS: [&str; 4] = [
@@ -46,20 +48,6 @@ pub enum Origin {
     Peer,
     /// In a file that someone carried here: as fresh as the way was short. The staleness policy judges its age.
     File,
-}
-
-/// A head or a keyset that contradicts another about one version: evidence that someone with the keys has signed both.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ForkedHead {
-    /// `head` or `keyset`.
-    pub what: String,
-    /// The version it speaks of.
-    pub version: u64,
-    /// When the contradiction was seen, by this node's clock.
-    pub seen_at: Time,
-    /// The JWS, byte for byte.
-    pub head: String,
 }
 
 /// The replica database of one data plane.
@@ -192,20 +180,6 @@ impl ReplicaStore {
             Ok(())
         })?;
         Ok(Some(write_bundle(&keyset_chain(&self.connection)?, &head, 0, changes)?))
-    }
-
-    /// The heads and keysets that contradicted one this node had proved, and those they contradicted.
-    pub fn forks(&self) -> Result<Vec<ForkedHead>, StoreError> {
-        let mut statement =
-            self.connection.prepare_cached(
-                "SELECT 'head' AS what, version, seen, text, rowid AS number FROM fork
-                 UNION ALL SELECT 'keyset', version, seen, text, rowid FROM keyset_fork ORDER BY what, version, number",
-            )?;
-        let forks = statement.query_map([], |row| {
-            let seen_at = Time::from_unix(row.get(2)?);
-            Ok(ForkedHead { what: row.get(0)?, version: row.get(1)?, seen_at, head: row.get(3)? })
-        })?;
-        Ok(forks.collect::<Result<_, _>>()?)
     }
 
     /// Lets go of the replica and of what its records had fixed, as if this node had never had one. What was taken away

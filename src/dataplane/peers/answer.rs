@@ -1,0 +1,111 @@
+//! The proof of an answer: who gave it, to whom, to which question, word for word. Peers may talk over plain HTTP, so that
+//! whoever stands between them could change a number that nothing else signs.
+//!
+//! It has a `typ` of its own: a proof of an answer must never pass for a call of the node that answered.
+
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::authentication::{Peer, PeerRefusal};
+use super::dialogue::Question;
+use super::face::Asked;
+use crate::dataplane::proof::{LIFETIME, Prover};
+use crate::protocol::id::NodeId;
+use crate::protocol::jws::{BASE64URL, JwsError, Typ, Unverified, sign};
+use crate::protocol::proof::{MAX_PROOF, timely};
+use crate::protocol::signer::Signers;
+use crate::protocol::time::Time;
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: NodeId,
+    aud: NodeId,
+    iat: Time,
+    exp: Time,
+    /// That of the call.
+    jti: String,
+    /// Names one start of the daemon that answers.
+    instance: String,
+    /// The hash of the question as it arrived.
+    question: String,
+    /// The HTTP status.
+    status: u16,
+    /// The hash of the answer's body.
+    answer: String,
+}
+
+/// The hash of a call: method, path with query, and body, with a line feed after each of the first two.
+fn question_hash(method: &str, path: &str, body: &[u8]) -> String {
+    let hash = Sha256::new().chain_update(method).chain_update("\n").chain_update(path).chain_update("\n");
+    BASE64URL.encode(hash.chain_update(body).finalize())
+}
+
+fn answer_hash(body: &[u8]) -> String {
+    BASE64URL.encode(Sha256::digest(body))
+}
+
+/// Proves to `peer` what this node answers to what it asked.
+#[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
+pub(super) fn prove_answer(
+    prover: &Prover,
+    peer: &Peer,
+    asked: Asked<'_>,
+    (status, body): (u16, &[u8]),
+    now: Time,
+) -> String {
+    let path = if asked.query.is_empty() {
+        asked.path.to_owned()
+    } else {
+        format!("{}?{}", asked.path, asked.query)
+    };
+    let claims = Claims {
+        iss: prover.identity.node_id.clone(),
+        aud: peer.node.clone(),
+        iat: now,
+        exp: now.plus(LIFETIME),
+        jti: peer.call.clone(),
+        instance: prover.nonces.start().to_owned(),
+        question: question_hash(asked.method, &path, asked.body),
+        status,
+        answer: answer_hash(body),
+    };
+    sign(Typ::PeerAnswer, &serde_json::to_vec(&claims).expect("claims serialize"), &prover.key)
+}
+
+/// Proves that the node that was asked gave this very answer to this very question. Returns the instance that answered.
+pub(super) fn verify_answer(
+    proof: &[u8],
+    signers: &Signers,
+    own: &NodeId,
+    question: &Question,
+    (status, body): (u16, &[u8]),
+    now: Time,
+) -> Result<String, PeerRefusal> {
+    let unverified = Unverified::parse(proof, MAX_PROOF)?;
+    let key = signers.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
+    let claims: Claims = unverified.verify(Typ::PeerAnswer, key)?.claims()?;
+    let signer = signers
+        .get(&claims.iss)
+        .filter(|signer| signer.key == *key)
+        .ok_or_else(|| PeerRefusal::Issuer(claims.iss.clone()))?;
+    if signer.retired_at.is_some() {
+        return Err(PeerRefusal::Retired(claims.iss));
+    }
+    if claims.aud != *own {
+        return Err(PeerRefusal::Audience(claims.aud.to_string()));
+    }
+    if question.asked.as_ref() != Some(&claims.iss) {
+        return Err(PeerRefusal::Another(claims.iss));
+    }
+    if !timely(claims.iat, claims.exp, now) {
+        return Err(PeerRefusal::Time);
+    }
+    if claims.jti != question.call {
+        return Err(PeerRefusal::Again);
+    }
+    let same = claims.question == question_hash(question.method, &question.path, &question.body)
+        && claims.status == status
+        && claims.answer == answer_hash(body);
+    if same { Ok(claims.instance) } else { Err(PeerRefusal::Altered(claims.iss)) }
+}

@@ -1,0 +1,43 @@
+//! A bundle of the version that is held: it brings nothing, and is proved to say what is stored.
+
+use std::collections::HashSet;
+use std::io::Read;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::StoreError;
+use crate::protocol::bundle::{BundleReader, Change};
+use crate::protocol::head::Head;
+use crate::protocol::record::RecordKind;
+
+/// Proves that the changes lead to what is stored, which was proved to be what `held` says: from nothing, or from a version
+/// before it.
+pub(super) fn prove<R: Read>(
+    connection: &Connection,
+    reader: &mut BundleReader<R>,
+    held: &Head,
+) -> Result<(), StoreError> {
+    let base = reader.base();
+    if base > held.version {
+        return Err(StoreError::Base { have: held.version, got: base });
+    }
+    let mut seen: HashSet<(RecordKind, String)> = HashSet::new();
+    let mut records = 0_u64;
+    let mut find = connection.prepare_cached("SELECT body FROM record WHERE kind = ?1 AND key = ?2")?;
+    for change in reader {
+        let (kind, key, body) = match change? {
+            Change::Put(record) => (record.kind, record.key.to_string(), Some(record.body)),
+            Change::Remove { kind, key } => (kind, key, None),
+        };
+        let stored: Option<String> =
+            find.query_row(params![kind.as_str(), key], |row| row.get(0)).optional()?;
+        if stored.as_deref() != body.as_deref() {
+            return Err(StoreError::Digest(held.version));
+        }
+        records += u64::from(body.is_some());
+        if let Some((kind, key)) = seen.replace((kind, key)) {
+            return Err(StoreError::Twice(kind, key));
+        }
+    }
+    if base == 0 && records != held.count { Err(StoreError::Digest(held.version)) } else { Ok(()) }
+}
