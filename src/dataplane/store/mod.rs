@@ -22,7 +22,6 @@ use crate::protocol::id::DataPlaneId;
 use crate::protocol::jws::JwsError;
 use crate::protocol::keyset::{Keyset, KeysetError, RootSet, UnverifiedKeyset};
 use crate::protocol::record::Record;
-use crate::protocol::time::Time;
 
 use chain::Chain;
 
