@@ -234,7 +234,7 @@ fn ask_as(uid: &str, socket: &std::path::Path) -> u16 {
 
 #[test]
 fn users_whom_the_configuration_names_reach_the_admin_socket() {
-    if halligan::dataplane::admin::own_uid().unwrap() != 0 {
+    if halligan::state_directory::own_uid().unwrap() != 0 {
         return;
     }
     let mut rig = Rig::start();

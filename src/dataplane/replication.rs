@@ -160,7 +160,9 @@ impl Replication {
         if let (Some(nonce), Some(proved)) = (nonce, &proved)
             && let Err(replayed) = check_fresh(proved, nonce, held)
         {
-            self.alarm(&replayed, way, now);
+            if let Some(kind) = replayed.alarm_by(origin) {
+                self.live.alarms.raise(kind, &format!("{way}{replayed}"), now);
+            }
             return Err(replayed);
         }
         if let Some(signed) = proved.filter(|head| nonce.is_some_and(|nonce| head.answers(nonce))) {
