@@ -10,10 +10,10 @@ use sha2::{Digest as _, Sha256};
 use super::authentication::{Peer, PeerRefusal};
 use super::dialogue::Question;
 use super::face::Asked;
-use crate::dataplane::proof::{LIFETIME, Prover};
+use crate::dataplane::proof::Prover;
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{BASE64URL, JwsError, Typ, Unverified, sign};
-use crate::protocol::proof::{MAX_PROOF, timely};
+use crate::protocol::proof::{LIFETIME, MAX_PROOF, timely};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 
