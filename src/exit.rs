@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use crate::platform::text::shown;
+
 /// The command line is wrong.
 pub const USAGE: u8 = 64;
 /// What was given as data is not what it should be.
@@ -26,7 +28,8 @@ pub const CONFIG: u8 = 78;
 
 /// Says what failed and gives the code for it.
 pub fn fail(program: &str, code: u8, error: &dyn Display) -> ExitCode {
-    eprintln!("{program}: {error}");
+    // An error may quote what others wrote: it gives no commands to the terminal.
+    eprintln!("{program}: {}", shown(&error.to_string(), &['\n', '\t']));
     ExitCode::from(code)
 }
 

@@ -21,6 +21,7 @@ pub mod logging;
 mod manual;
 #[cfg(any(feature = "daemon", feature = "control", feature = "cli"))]
 pub mod net;
+pub mod platform;
 pub mod protocol;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod state_directory;

@@ -52,3 +52,43 @@ fn the_list_is_that_of_the_installed_airflow() {
         "the list has what Airflow has not"
     );
 }
+
+/// The parameters of Airflow's public routes that take paths, derived from the package that is installed: the router is told
+/// in the source, while the document says nothing of it.
+#[test]
+fn every_path_parameter_of_the_installed_airflow_takes_a_slash_and_no_other_does() {
+    let Some(document) = rig::airflow::document() else { return };
+    let sources = document.ancestors().nth(2).unwrap().join("routes/public");
+    let mut declared = BTreeSet::new();
+    for entry in std::fs::read_dir(sources).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "py") {
+            let text = std::fs::read_to_string(path).unwrap();
+            let ends = text.match_indices(":path}").map(|(end, _)| &text[..end]);
+            declared.extend(ends.map(|front| front[front.rfind('{').unwrap() + 1..].to_owned()));
+        }
+    }
+    assert!(declared.contains("variable_key"), "{declared:?}");
+    let map = RouteMap::airflow_v2();
+    for line in OPERATIONS.lines() {
+        let (method, template) = line.split_once(' ').unwrap();
+        for (open, _) in template.match_indices('{') {
+            let close = open + template[open..].find('}').unwrap();
+            let takes_paths = declared.contains(&template[open + 1..close]);
+            assert!(
+                !takes_paths || close + 1 == template.len(),
+                "{line}: the map knows paths at the end only"
+            );
+            for value in ["team%2Fkey", "team%2fa%2Fb", "caf%C3%A9%2F1"] {
+                let filled = format!("{}{value}{}", &template[..open], &template[close + 1..]);
+                let concrete = filled.replace("{dag_id}", "etl").replace(['{', '}'], "");
+                let path = CanonicalPath::parse(&concrete).unwrap();
+                let found = map.find(method, &path).map(|found| found.route.template.to_string());
+                assert_eq!(found.as_deref(), takes_paths.then_some(template), "{method} {concrete}");
+                let plain = CanonicalPath::parse(path.as_str()).unwrap();
+                let plain = map.find(method, &plain).map(|found| found.route.template.to_string());
+                assert!(!takes_paths || plain.as_deref() == Some(template), "{method} {concrete}");
+            }
+        }
+    }
+}

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use halligan::dataplane::bearer;
 use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
-use halligan::dataplane::fields::Fields as _;
 use halligan::dataplane::http::{Original, Question, Reading, Room};
 use halligan::dataplane::routes::{CanonicalPath, RouteMap};
 use halligan::dataplane::snapshot::Snapshot;
+use halligan::platform::net::fields::Fields as _;
+use halligan::platform::net::{bearer, forwarded};
 use halligan::protocol::permission::deployment_admin;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request};
@@ -39,6 +39,7 @@ pub fn check(data: &[u8]) -> bool {
     let headers = &request.headers;
     assert!(Original::read(headers, STRANGER, &*TRUSTED).is_err(), "a stranger tells");
     assert!(Original::behind(0, &request, STRANGER, &*TRUSTED).is_err(), "a stranger tells");
+    named(headers);
     let told = Original::read(headers, PROXY, &*TRUSTED).ok().inspect(|original| once(headers, original));
     let asked = request.uri.path().starts_with(ENVOY).then(|| behind(&request)).flatten();
     let by_host = told.as_ref().is_some_and(|told| decided(headers, told, Target::Host(&told.host_name())));
@@ -71,6 +72,8 @@ fn same(question: &Question<'_, '_>, request: &Parts) {
     for peer in [PROXY, STRANGER] {
         let read = Original::read(question.fields, peer, &*TRUSTED);
         assert_eq!(read, Original::read(&request.headers, peer, &*TRUSTED));
+        let client = forwarded::client(question.fields, peer, &*TRUSTED);
+        assert_eq!(client, forwarded::client(&request.headers, peer, &*TRUSTED));
     }
 }
 
@@ -108,21 +111,17 @@ fn once(headers: &HeaderMap, original: &Original<'_>) {
         let port = &sent[host.len()..];
         assert!(port.is_empty() || port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit), "{port:?}");
     }
-    let parsed =
-        |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.trim().parse::<IpAddr>().ok());
-    let from = |name: &str| {
-        stands.get(name).into_iter().flatten().flat_map(|value| value.split(|&byte| byte == b','))
+}
+
+/// The client is the peer, or one that a header names.
+fn named(headers: &HeaderMap) {
+    let Some(client) = forwarded::client(headers, PROXY, &*TRUSTED).filter(|client| *client != PROXY) else {
+        return;
     };
-    if original.client != PROXY && !from("x-real-ip").any(|text| parsed(text) == Some(original.client)) {
-        assert!(
-            from("x-forwarded-for").any(|hop| parsed(hop) == Some(original.client)),
-            "a client nobody named"
-        );
-        assert!(
-            !TRUSTED.iter().any(|network| network.contains(&original.client)),
-            "a proxy passes for the client"
-        );
-    }
+    let told = ["x-real-ip", "x-forwarded-for", "forwarded"].iter().flat_map(|name| headers.get_all(*name));
+    let mut words = told.flat_map(|value| value.as_bytes().split(|byte| b",;=".contains(byte)));
+    let parsed = |text: &[u8]| forwarded::address(std::str::from_utf8(text).ok()?);
+    assert!(words.any(|word| parsed(word) == Some(client)), "a client nobody named");
 }
 
 /// What Envoy asks with, behind its prefix.
@@ -140,7 +139,7 @@ fn decided(headers: &HeaderMap, original: &Original<'_>, deployment: Target<'_>)
         deployment,
         method: original.method,
         uri: original.uri,
-        client: Some(original.client),
+        client: forwarded::client(headers, PROXY, &*TRUSTED),
     };
     let decision = decide(token, &facts, &SNAPSHOT, Now { wall: T0, floor: T0 });
     assert_eq!(decision.allowed(), decision.reason.code() == "ok");

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::host::Host;
 use super::output::{Output, line};
 use crate::exit;
+use crate::platform::text::shown;
 use crate::protocol::time::Time;
 
 /// Events asked for at a time.
@@ -83,7 +84,7 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<u8, F
 }
 
 fn sentence(event: &Value) -> String {
-    let text = |member: &str| event[member].as_str().unwrap_or("-").to_owned();
+    let text = |member: &str| shown(event[member].as_str().unwrap_or("-"), &[]).into_owned();
     let instant =
         |member: &str| event[member].as_i64().map(|time| Time::from_unix(time).rfc3339()).unwrap_or_default();
     if event["kind"] != "decision" {

@@ -9,7 +9,7 @@ use super::control::Control;
 use super::dag_tags;
 use super::failure::Failure;
 use super::id::{DataPlane, Deployment, Id, Organization, User, Workspace};
-use super::output::{Column, Output, confirm, line};
+use super::output::{Column, Output, confirm, line, note};
 use super::token::deployment;
 
 const NAMED: [Column; 3] = [("ID", "id"), ("NAME", "name"), ("CREATED", "createdAt")];
@@ -380,7 +380,7 @@ fn with_token(made: &Value, output: Output) {
     output.one(made, &USER);
     if !output.json {
         line(&format!("\n{}", made["token"].as_str().unwrap_or_default()));
-        eprintln!("\nThis is the user's token. It is shown this once.");
+        note("\nThis is the user's token. It is shown this once.");
     }
 }
 

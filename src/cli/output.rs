@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 
 use super::failure::Failure;
+use crate::platform::text::shown;
 use crate::protocol::time::Time;
 
 /// How to print.
@@ -45,7 +46,7 @@ impl Output {
                 Some(cursor) => format!("--cursor {cursor}"),
                 None => format!("--offset {}", offset + shown),
             };
-            eprintln!("{shown} of {total} are shown; {more} shows more");
+            note(&format!("{shown} of {total} are shown; {more} shows more"));
         }
     }
 
@@ -91,7 +92,7 @@ pub(super) fn confirm(what: &str, force: bool) -> Result<(), Failure> {
             "{what} can't be taken back; use --force to do it without a question"
         )));
     }
-    eprint!("{what} can't be taken back. Type \"yes\" to go on: ");
+    ask(&format!("{what} can't be taken back. Type \"yes\" to go on: "));
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);
     if read.is_ok() && answer.trim() == "yes" {
@@ -111,7 +112,7 @@ pub(super) fn confirm_name(what: &str, about: &str, name: &str, force: bool) -> 
             "{what} can't be taken back; use --force to do it without a question"
         )));
     }
-    eprint!("{what} can't be taken back. {about}\nType \"{name}\" or \"Delete\" to go on: ");
+    ask(&format!("{what} can't be taken back. {about}\nType \"{name}\" or \"Delete\" to go on: "));
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);
     if read.is_ok() && [name, "Delete"].contains(&answer.trim()) {
@@ -121,10 +122,26 @@ pub(super) fn confirm_name(what: &str, about: &str, name: &str, force: bool) -> 
     }
 }
 
-/// Prints a line. A reader that is gone, as in `| head`, is no failure.
+/// Prints a line, or several. A reader that is gone, as in `| head`, is no failure.
+///
+/// Everything the command line prints goes through here, [`note`] or [`ask`]: names, paths and descriptions were written by
+/// others, and none of them is a command to the terminal.
 pub(super) fn line(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = writeln!(std::io::stdout(), "{}", shown(text, &BREAKS));
 }
+
+/// Prints a line for people beside the output, or several.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", shown(text, &BREAKS));
+}
+
+/// Prints a question, and stays on its line.
+fn ask(question: &str) {
+    let _ = write!(std::io::stderr(), "{}", shown(question, &BREAKS));
+}
+
+/// What the command line itself lays its output out with. A value has none of them: see [`text`].
+const BREAKS: [char; 2] = ['\n', '\t'];
 
 /// A value as people read it: instants as dates, lists with commas, nothing as a dash.
 fn text(member: &str, value: &Value) -> String {
@@ -137,7 +154,8 @@ fn text(member: &str, value: &Value) -> String {
             number.as_i64().map_or_else(|| number.to_string(), |seconds| Time::from_unix(seconds).rfc3339())
         }
         Value::String(text) if text.is_empty() => "-".into(),
-        Value::String(text) => text.clone(),
+        // A break within a value would begin a line that is not the command line's.
+        Value::String(text) => shown(text, &[]).into_owned(),
         Value::Array(items) if items.is_empty() => "-".into(),
         // Roles, and what is more than a handful, are read a line each.
         Value::Array(items) if items.len() > 4 || items[0].is_object() => {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::host::Host;
-use super::output::{Column, Output};
+use super::output::{Column, Output, note};
 
 /// Revokes a token on this host. It is refused here from when the command returns, on the other nodes of the data plane
 /// as soon as they can be reached, and everywhere once the control plane knows. It can't be taken back.
@@ -50,10 +50,12 @@ pub(super) async fn run(arguments: Arguments, host: &Host, output: Output) -> Re
         output.say(&format!("{id} was revoked on this host before"));
     }
     if done["known"] == false {
-        eprintln!("warning: this node's replica holds no token {id}; should it ever come, it is revoked");
+        note(&format!(
+            "warning: this node's replica holds no token {id}; should it ever come, it is revoked"
+        ));
     }
     if done["new"] == true && done["event"].is_null() {
-        eprintln!("warning: the audit log could not take the event; the revocation stands all the same");
+        note("warning: the audit log could not take the event; the revocation stands all the same");
     }
     Ok(())
 }

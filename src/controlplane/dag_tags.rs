@@ -10,6 +10,7 @@ use super::authorization::{Actor, Operation};
 use super::deployments;
 use super::error::Error;
 use super::publish;
+use crate::platform::text::is_unseen;
 use crate::protocol::record::{DagTagsRecord, Record, RecordKind};
 use crate::protocol::time::Time;
 
@@ -57,9 +58,9 @@ fn find(connection: &Connection, deployment: &str) -> Result<DagTags, Error> {
 
 fn check(tags: &BTreeMap<String, Vec<String>>) -> Result<(), Error> {
     for name in tags.iter().flat_map(|(dag, tags)| std::iter::once(dag).chain(tags)) {
-        let plain = (1..=250).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+        let plain = (1..=250).contains(&name.chars().count()) && !name.contains(is_unseen);
         if !plain {
-            let detail = format!("{name:?} is no Dag id or tag; use 1 to 250 characters");
+            let detail = format!("{name:?} is no Dag id or tag; use 1 to 250 visible characters");
             return Err(Error::invalid("tags", detail));
         }
     }

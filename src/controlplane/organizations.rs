@@ -9,6 +9,7 @@ use super::audit_log;
 use super::authorization::{Actor, Operation, OrganizationRole};
 use super::error::Error;
 use super::users::NewUser;
+use crate::platform::text::is_unseen;
 use crate::protocol::time::Time;
 
 /// What bootstrap made.
@@ -45,17 +46,18 @@ impl Named {
 /// A name people give, as the OpenAPI document says it: what [`check_name`] takes.
 #[derive(utoipa::ToSchema)]
 #[schema(
-    pattern = r"^[^ \u0000-\u001f\u007f-\u009f]([^\u0000-\u001f\u007f-\u009f]{0,98}[^ \u0000-\u001f\u007f-\u009f])?$"
+    pattern = r"^[^ \u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]([^\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]{0,98}[^ \u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff])?$"
 )]
 pub struct Name(pub String);
 
-/// Checks a name people give: one line, 1 to 100 characters.
+/// Checks a name people give: one line, 1 to 100 characters, all of them seen. Two names that look alike would be one to
+/// whoever reads a list, and a character that turns the text around would be believed.
 pub(super) fn check_name(field: &'static str, name: &str) -> Result<(), Error> {
     let spaced = name.starts_with(' ') || name.ends_with(' ');
-    if !spaced && (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
+    if !spaced && (1..=100).contains(&name.chars().count()) && !name.contains(is_unseen) {
         Ok(())
     } else {
-        Err(Error::invalid(field, "use 1 to 100 characters without spaces around them"))
+        Err(Error::invalid(field, "use 1 to 100 visible characters without spaces around them"))
     }
 }
 

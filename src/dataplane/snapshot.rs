@@ -13,6 +13,7 @@ use super::routes::{RouteMap, RouteMaps};
 use super::signatures::Signatures;
 use super::staleness::{AtLimit, Freshness};
 use super::store::HeadAge;
+use crate::platform::net::forwarded;
 use crate::protocol::glass::GlassMode;
 use crate::protocol::head::{Head, SignedHead};
 use crate::protocol::host::host_name;
@@ -418,7 +419,8 @@ impl Grant {
                 .map(|dag| Some((dag.target.clone(), look_up(&dag.role, RoleScope::Dag)?)));
             Some(Permissions { deployment, dags: dags.collect::<Option<_>>()? })
         });
-        let sources = record.sources.iter().map(|source| source.parse().ok()).collect();
+        let network = |source: &String| source.parse().ok().map(forwarded::canonical);
+        let sources = record.sources.iter().map(network).collect();
         // Generations begin at 1: what claims to be older was never given out.
         let record = TokenRecord { generation: record.generation.max(1), ..record };
         Self { record, permissions, sources }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::contract::{OwnAnswers, Setting};
+use crate::edges::Front;
 use crate::rig::{Running, component, free_port};
 
 /// Debian's, and the newest there is: they differ in how they copy headers.
@@ -26,5 +27,5 @@ fn holds(program: &Path) {
     command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&path);
     command.env("HOME", setting.rig.directory.path()).stderr(Stdio::null());
     let _caddy = Running::start(&mut command);
-    setting.holds(port, OwnAnswers { undecided: (503, true), down: 502 });
+    setting.holds(Front::Caddy, port, OwnAnswers { undecided: (503, true), down: 502 });
 }

@@ -5,6 +5,7 @@ use halligan::protocol::jws::{Typ, Unverified};
 use halligan::protocol::key::{Jwk, PublicKey};
 use serde_json::Value;
 
+use crate::edges::{self, Front};
 use crate::rig::proxy::example;
 use crate::rig::{Answer, Rig, curl, until};
 use crate::upstream::{Seen, Upstream};
@@ -17,6 +18,8 @@ pub struct Setting {
     pub grpc_port: u16,
     token_id: String,
     token: String,
+    /// A token that may be used from 203.0.113.0/24 only.
+    pub far: String,
     elsewhere: String,
     more: String,
 }
@@ -43,12 +46,16 @@ impl Setting {
         let mut rig = Rig::start();
         let (token_id, token) = rig.direct_access_token("good", &rig.deployment);
         let (_, elsewhere) = rig.direct_access_token("another deployment", &rig.other_deployment);
+        let from =
+            ["token", "create", "-n", "far", "--direct-access", "-e", "30", "--source", "203.0.113.0/24"];
+        let far = rig.json(&[&from[..], &["--deployment-id", &rig.deployment]].concat());
+        let far = far["token"].as_str().unwrap().to_owned();
         rig.synced();
         rig.kill_daemon();
         let grpc_port = crate::rig::free_port();
         let more = more(&rig, upstream.port);
         rig.kill_control();
-        let mut setting = Self { rig, upstream, grpc_port, token_id, token, elsewhere, more };
+        let mut setting = Self { rig, upstream, grpc_port, token_id, token, far, elsewhere, more };
         setting.start_daemon("[upstream_identity]\n");
         setting
     }
@@ -75,7 +82,7 @@ impl Setting {
     }
 
     /// All of it, of the proxy at `port`. The daemon is dead afterwards.
-    pub fn holds(&mut self, port: u16, own: OwnAnswers) {
+    pub fn holds(&mut self, front: Front, port: u16, own: OwnAnswers) {
         until("the proxy answers", || {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
                 && self.ask(port, "GET", "/api/v2/dags", "").status == 200
@@ -84,6 +91,7 @@ impl Setting {
         self.what_is_refused_says_why_and_stays_out(port);
         self.nobody_speaks_for_the_daemon(port);
         self.proxy_and_daemon_read_one_path(port);
+        edges::hold(self, front, port);
         self.the_callers_token_ends_there(port);
         self.a_node_that_cant_decide_says_so(port, own.undecided);
         self.without_the_daemon_nothing_passes(port, own.down);
@@ -141,7 +149,7 @@ impl Setting {
     }
 
     /// The daemon vouches for the caller, and the caller's token is nowhere in the request.
-    fn upstream_knows_who_came(&self, seen: &Seen) {
+    pub fn upstream_knows_who_came(&self, seen: &Seen) {
         assert_eq!(seen.header("x-halligan-token-id"), Some(&*self.token_id));
         assert_eq!(seen.header("x-halligan-role"), Some("DEPLOYMENT_ADMIN@1"));
         assert_eq!(seen.header("x-halligan-deployment"), Some(&*self.rig.deployment));
@@ -291,7 +299,7 @@ impl Setting {
         }
     }
 
-    fn events(&self) -> Vec<Value> {
+    pub fn events(&self) -> Vec<Value> {
         let log = self.rig.cli(&["audit", "tail", "-n", "200", "--json"]).stdout;
         String::from_utf8(log).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::contract::{OwnAnswers, Setting};
+use crate::edges::Front;
 use crate::rig::{Running, component, free_port};
 
 fn start(setting: &Setting, program: &std::path::Path, example: &str, port: u16) -> Running {
@@ -27,7 +28,7 @@ fn envoy_asks_about_every_request_over_http() {
     let mut setting = Setting::new();
     let port = free_port();
     let _envoy = start(&setting, &program, "envoy-http.yaml", port);
-    setting.holds(port, OwnAnswers { undecided: (503, false), down: 503 });
+    setting.holds(Front::EnvoyHttp, port, OwnAnswers { undecided: (503, false), down: 503 });
 }
 
 #[test]
@@ -36,5 +37,5 @@ fn envoy_asks_about_every_request_over_grpc() {
     let mut setting = Setting::new();
     let port = free_port();
     let _envoy = start(&setting, &program, "envoy-grpc.yaml", port);
-    setting.holds(port, OwnAnswers { undecided: (503, true), down: 503 });
+    setting.holds(Front::EnvoyGrpc, port, OwnAnswers { undecided: (503, true), down: 503 });
 }

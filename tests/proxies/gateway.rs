@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::contract::{OwnAnswers, Setting};
+use crate::edges::Front;
 use crate::rig::proxy::example;
 use crate::rig::{curl, free_port, tls, until};
 use crate::upstream::Seen;
@@ -27,7 +28,7 @@ fn gateway(upstream: Option<u16>, more: &str) -> (Setting, u16) {
 #[test]
 fn the_gateway_is_held_to_the_same_contract() {
     let (mut setting, port) = gateway(None, "");
-    setting.holds(port, OwnAnswers { undecided: (503, true), down: 0 });
+    setting.holds(Front::Gateway, port, OwnAnswers { undecided: (503, true), down: 0 });
 }
 
 /// Every way to make two of one request, or one of two. `TOKEN` stands for the caller's header.

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::contract::{OwnAnswers, Setting};
+use crate::edges::Front;
 use crate::rig::{Running, component, free_port};
 
 #[test]
@@ -21,5 +22,5 @@ fn haproxy_asks_about_every_request() {
     let mut command = Command::new(program);
     command.arg("-db").arg("-f").arg(&path).stderr(Stdio::null());
     let _haproxy = Running::start(&mut command);
-    setting.holds(port, OwnAnswers { undecided: (503, true), down: 503 });
+    setting.holds(Front::Haproxy, port, OwnAnswers { undecided: (503, true), down: 503 });
 }

@@ -6,6 +6,7 @@
 mod caddy;
 mod connections;
 mod contract;
+mod edges;
 mod envoy;
 mod gateway;
 mod haproxy;

@@ -1,6 +1,7 @@
 //! Debian's nginx with `auth_request`.
 
 use crate::contract::{OwnAnswers, Setting};
+use crate::edges::Front;
 use crate::rig::proxy::nginx_example;
 use crate::rig::{component, free_port, nginx};
 
@@ -13,5 +14,5 @@ fn nginx_asks_about_every_request() {
     let port = free_port();
     let server = nginx_example(&setting.rig, port, setting.upstream.port);
     let _nginx = nginx::start(&setting.rig, "nginx", "", &server).unwrap();
-    setting.holds(port, OwnAnswers { undecided: (500, false), down: 500 });
+    setting.holds(Front::Nginx, port, OwnAnswers { undecided: (500, false), down: 500 });
 }

@@ -30,6 +30,10 @@ fn answer(draft: &Draft, map: &RouteMap, method: &str, target: &str) -> Value {
         .keys()
         .filter(|template| Some(template.as_str()) != taken && Pattern::read(template).matches(path.as_str()))
         .collect();
+    if path.encoded_slash().is_some() && taken.is_none() {
+        let why = "no route takes a path with an encoded slash there";
+        return json!({ "reason": "path_invalid", "why": why });
+    }
     let Some(found) = map.find(method, &path) else {
         let why = match taken {
             Some(template) => {

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use self::review::{Draft, Finding, Weight};
 use super::failure::Failure;
-use super::output::{Output, line};
+use super::output::{Output, line, note};
 use crate::dataplane::routes::{AIRFLOW_V2, RouteMap};
 use crate::exit;
 
@@ -97,12 +97,11 @@ pub(super) fn run(verb: Verb, output: Output) -> Result<u8, Failure> {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let made = guess::map(&operations, &name);
             line(made.text.trim_end());
-            eprintln!(
-                "{} operations: {} guessed, {} left to decide. Review every line.",
-                made.found + made.open,
-                made.found,
-                made.open
-            );
+            let all = made.found + made.open;
+            note(&format!(
+                "{all} operations: {} guessed, {} left to decide. Review every line.",
+                made.found, made.open
+            ));
             Ok(0)
         }
         Verb::Explain { method, path, map } => {

@@ -17,7 +17,7 @@ impl Segment {
             return Self::Literal(text.replace("{{", "{").replace("}}", "}"));
         };
         let (name, suffix) = rest.split_once('}').unwrap_or((rest, ""));
-        match name.strip_prefix('*') {
+        match name.strip_prefix('*').or_else(|| name.strip_suffix(":path")) {
             Some(name) => Self::Rest(name.to_owned()),
             None => Self::Parameter { name: name.into(), prefix: prefix.into(), suffix: suffix.into() },
         }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::control::Control;
 use super::failure::Failure;
 use super::id::{self, Deployment, Id, Workspace};
-use super::output::{Column, Output, confirm, confirm_name, line};
+use super::output::{Column, Output, confirm, confirm_name, line, note};
 use crate::protocol::time::Time;
 
 #[derive(Subcommand, Debug)]
@@ -404,6 +404,6 @@ fn with_value(made: &Value, clean: bool, output: Output) {
     output.one(made, &ONE);
     if !output.json {
         line(&format!("\n{}\n", made["token"].as_str().unwrap_or_default()));
-        eprintln!("This is the token. It is shown this once; keep it in a vault.");
+        note("This is the token. It is shown this once; keep it in a vault.");
     }
 }

@@ -14,6 +14,7 @@ use crate::controlplane::error::Error;
 use crate::controlplane::idempotency::IdempotencyKey;
 use crate::controlplane::organizations::{Name, check_description, check_name};
 use crate::controlplane::{ControlPlane, dual_control};
+use crate::platform::net::forwarded;
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
@@ -111,7 +112,16 @@ impl NewToken {
         let read = |text: &String| {
             let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
             let detail = format!("{text:?} is no network; write it as 10.0.0.0/8 or 2001:db8::/32");
-            network.map(|network| network.trunc().to_string()).map_err(|_| Error::invalid("sources", detail))
+            let network = network.map_err(|_| Error::invalid("sources", detail))?;
+            match forwarded::canonical(network) {
+                IpNet::V6(mapped) if mapped.addr().to_ipv4_mapped().is_some() => {
+                    let detail = format!(
+                        "{text:?} holds more than the IPv4 addresses mapped into IPv6; name the IPv4 network"
+                    );
+                    Err(Error::invalid("sources", detail))
+                }
+                network => Ok(network.trunc().to_string()),
+            }
         };
         self.sources.iter().map(read).collect()
     }

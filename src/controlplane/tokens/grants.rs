@@ -8,6 +8,7 @@ use crate::controlplane::authorization::{Actor, Operation, OrganizationRole, Sco
 use crate::controlplane::deployments;
 use crate::controlplane::error::Error;
 use crate::controlplane::roles::RoleVersion;
+use crate::platform::text::is_unseen;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::role::{RoleDigest, RoleScope};
 use crate::protocol::token::DagTarget;
@@ -346,10 +347,10 @@ impl NewTokenRole {
         if self.entity_type == EntityType::Deployment {
             return Ok(&self.entity_id);
         }
-        let plain = (1..=250).contains(&self.entity_id.chars().count())
-            && !self.entity_id.chars().any(char::is_control);
+        let plain =
+            (1..=250).contains(&self.entity_id.chars().count()) && !self.entity_id.contains(is_unseen);
         if !plain {
-            return Err(Error::invalid("entityId", "a Dag's id or tag has 1 to 250 characters"));
+            return Err(Error::invalid("entityId", "a Dag's id or tag has 1 to 250 visible characters"));
         }
         match &self.deployment_id {
             Some(deployment) => Ok(deployment),

@@ -34,6 +34,8 @@ pub enum Target<'a> {
     Id(&'a str),
     /// By host name: the one deployment whose record lists it.
     Host(&'a str),
+    /// The request names its host in no way, or in two.
+    Unknown,
 }
 
 /// What is known of a request, apart from its token.
@@ -255,6 +257,7 @@ impl Step<'_> {
     /// The deployment asked for.
     fn target<'s>(&mut self, proved: &'s Proved) -> Result<&'s Deployment, Reason> {
         let id = match self.facts.deployment {
+            Target::Unknown => return Err(Reason::PathInvalid),
             Target::Id(id) => id,
             Target::Host(host) => {
                 let known = proved.hosts.get(host).or_else(|| proved.hosts.get(&*host_name(host)));
@@ -351,9 +354,13 @@ impl Step<'_> {
         deployment: &'m Deployment,
         path: &'p CanonicalPath<'_>,
     ) -> Result<Match<'m, 'p>, Reason> {
+        let found = deployment.routes.as_ref().and_then(|routes| routes.find(self.facts.method, path));
+        // No route says that the slash may be encoded there.
+        if found.is_none() && path.encoded_slash().is_some() {
+            return Err(Reason::PathInvalid);
+        }
         self.decision.path = Some(path.as_str().to_owned());
-        let routes = deployment.routes.as_ref().ok_or(Reason::RouteUnknown)?;
-        let found = routes.find(self.facts.method, path).ok_or(Reason::RouteUnknown)?;
+        let found = found.ok_or(Reason::RouteUnknown)?;
         self.decision.route = Some(Arc::clone(&found.route.template));
         self.decision.permission = Some(found.route.permission);
         self.decision.mutating = found.route.mutating;

@@ -25,12 +25,13 @@ use self::messages::{
     CheckRequest, CheckResponse, Denied, HeaderValueOption, HttpResponse, HttpStatus, Passed,
 };
 use super::answer::Answer;
-use super::bearer;
 use super::decide::{RequestFacts, Target};
-use super::http::{Face, trusts};
 use super::listening::until_stopped;
 use crate::net::listener::{Activity, Bounds, Connections, FIRST, IDLE, accept};
 use crate::protocol::host::host_name;
+use super::http::Face;
+use super::reserved;
+use crate::platform::net::{bearer, forwarded};
 
 /// The path of the one method.
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -99,7 +100,7 @@ impl ExtAuthz {
 
     /// Decides about what `peer` asks.
     async fn check(&self, peer: IpAddr, asked: CheckRequest) -> Result<CheckResponse, Status> {
-        if !trusts(&self.0.trusted.load(), peer) {
+        if !forwarded::within(&self.0.trusted.load(), peer) {
             return Err(Status::permission_denied("this peer is not in proxies.trusted"));
         }
         let attributes = asked.attributes.unwrap_or_default();
@@ -111,20 +112,23 @@ impl ExtAuthz {
             deployment: deployment.map_or(Target::Host(&host), |id| Target::Id(id)),
             method: &request.method,
             uri: &request.path,
-            client: source.and_then(|source| source.address.parse().ok()),
+            client: source.and_then(|source| forwarded::address(&source.address)),
         };
         let token = request.headers.get("authorization").and_then(|value| bearer::within(value.as_bytes()));
         let trace = self.0.authorizer.traces.request(|name| request.headers.get(name).map(String::as_str));
         let verdict = self.0.authorizer.authorize(token, &facts, trace).await;
-        Ok(translated(self.0.answers.tell(&verdict)).await)
+        let sent = request.headers.keys().map(String::as_str);
+        Ok(translated(self.0.answers.tell(&verdict), sent).await)
     }
 }
 
-/// What HTTP is answered, in Envoy's words.
-async fn translated(answer: Answer) -> CheckResponse {
+/// Translates the answer of HTTP into Envoy's messages. `sent` are the names of the headers that the client sent: those that
+/// only the daemon speaks under are removed, unless the answer sets them.
+async fn translated(answer: Answer, sent: impl Iterator<Item = &str>) -> CheckResponse {
     let (parts, body) = answer.into_parts();
+    let spoofed = sent.filter(|name| reserved::is_ours(name) && !parts.headers.contains_key(*name));
     // What is not to be handed on empty is not handed on at all.
-    let (mut headers, mut headers_to_remove) = (vec![], vec![]);
+    let (mut headers, mut headers_to_remove) = (vec![], spoofed.map(str::to_owned).collect::<Vec<_>>());
     for (name, value) in &parts.headers {
         let Ok(value) = value.to_str() else { continue };
         if value.is_empty() {
@@ -183,7 +187,7 @@ mod tests {
         for (status, code) in [(200, 0), (401, 16), (403, 7), (503, 14), (429, 7), (500, 7), (204, 7)] {
             let mut answer = Answer::default();
             *answer.status_mut() = status.try_into().unwrap();
-            let told = translated(answer).await;
+            let told = translated(answer, std::iter::empty()).await;
             assert_eq!(told.status.unwrap().code, code, "{status}");
             let passed = matches!(told.http_response, Some(HttpResponse::Passed(_)));
             assert_eq!(passed, status == 200, "{status}");
@@ -195,10 +199,14 @@ mod tests {
         let mut answer = Answer::default();
         answer.headers_mut().insert(header::AUTHORIZATION, header::HeaderValue::from_static(""));
         answer.headers_mut().insert("x-halligan-role", header::HeaderValue::from_static("A@1"));
-        let Some(HttpResponse::Passed(passed)) = translated(answer).await.http_response else {
+        let sent =
+            ["x-halligan-role", "x-halligan-replica-age", "x_halligan_role", "x-halligan-any", "x-mine"];
+        let Some(HttpResponse::Passed(passed)) = translated(answer, sent.into_iter()).await.http_response
+        else {
             panic!("it passes");
         };
-        assert_eq!(passed.headers_to_remove, ["authorization"]);
+        let removed = ["x-halligan-replica-age", "x_halligan_role", "x-halligan-any", "authorization"];
+        assert_eq!(passed.headers_to_remove, removed);
         assert_eq!(passed.headers.len(), 1);
         assert_eq!(passed.headers[0].append_action, messages::OVERWRITE_IF_EXISTS_OR_ADD);
     }

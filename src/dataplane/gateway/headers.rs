@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::dataplane::reserved::{is_ours, is_reserved};
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -36,25 +38,6 @@ pub(super) fn end_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether only the daemon may say this to a deployment. Servers that hand headers on as variables (CGI, WSGI) can't tell
-/// `_` from `-`, so neither does this.
-fn reserved(name: &HeaderName) -> bool {
-    let dashed;
-    let name = if name.as_str().contains('_') {
-        dashed = name.as_str().replace('_', "-");
-        &dashed
-    } else {
-        name.as_str()
-    };
-    name.starts_with("x-halligan-")
-        || name.starts_with("x-forwarded-")
-        || name.starts_with("x-original-")
-        || matches!(
-            name,
-            "authorization" | "proxy-authorization" | "forwarded" | "x-real-ip" | "x-rewrite-url" | "expect"
-        )
-}
-
 /// A request's headers as the deployment gets them: who came, as `told` has it, and from where.
 pub(super) fn towards_deployment(
     headers: &mut HeaderMap,
@@ -64,11 +47,11 @@ pub(super) fn towards_deployment(
     secure: bool,
 ) {
     end_hop(headers);
-    let taken: Vec<HeaderName> = headers.keys().filter(|name| reserved(name)).cloned().collect();
+    let taken: Vec<HeaderName> = headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
     for name in &taken {
         headers.remove(name);
     }
-    for (name, value) in told.iter().filter(|(name, value)| reserved(name) && !value.is_empty()) {
+    for (name, value) in told.iter().filter(|(name, value)| is_reserved(name.as_str()) && !value.is_empty()) {
         headers.insert(name.clone(), value.clone());
     }
     // RFC 9113 section 8.2.3: HTTP/2 may split a cookie; HTTP/1.1 has it in one line.
@@ -93,8 +76,7 @@ pub(super) fn towards_deployment(
 /// An answer's headers as the client gets them: the deployment does not speak for the daemon either.
 pub(super) fn towards_client(headers: &mut HeaderMap, told: &HeaderMap) {
     end_hop(headers);
-    let ours = |name: &HeaderName| name.as_str().starts_with("x-halligan-");
-    let taken: Vec<HeaderName> = headers.keys().filter(|name| ours(name)).cloned().collect();
+    let taken: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name.as_str())).cloned().collect();
     for name in &taken {
         headers.remove(name);
     }
@@ -166,6 +148,13 @@ mod tests {
             ("x-forwarded-user", "root"),
             ("forwarded", "for=203.0.113.9"),
             ("x-real-ip", "203.0.113.9"),
+            ("x.halligan.role", "ADMIN"),
+            ("x-halligan-anything", "ADMIN"),
+            ("x-original-url", "/admin"),
+            ("x_rewrite_url", "/admin"),
+            ("x-http-method-override", "DELETE"),
+            ("x_http_method", "DELETE"),
+            ("x-method-override", "DELETE"),
             ("x-request-id", "r"),
         ];
         let told = [("x-halligan-role", "A@1"), ("authorization", "Bearer ours"), ("content-type", "x")];
@@ -183,9 +172,15 @@ mod tests {
 
     #[test]
     fn a_deployment_does_not_speak_for_the_daemon() {
-        let mut headers =
-            map(&[("x-halligan-reason", "ok"), ("connection", "x-a"), ("x-a", "1"), ("etag", "e")]);
+        let mut headers = map(&[
+            ("x-halligan-reason", "ok"),
+            ("x_halligan_role", "b"),
+            ("connection", "x-a"),
+            ("x-a", "1"),
+            ("etag", "e"),
+        ]);
         towards_client(&mut headers, &map(&[("x-halligan-event-id", "evt")]));
+        assert!(headers.get("x_halligan_role").is_none());
         assert!(headers.get("x-halligan-reason").is_none() && headers.get("x-a").is_none());
         assert_eq!(headers["etag"], "e");
         assert_eq!(headers["x-halligan-event-id"], "evt");

@@ -39,17 +39,20 @@ use self::tls::Certificate;
 pub use self::tls::CertificateError;
 use super::answer::Answers;
 use super::authorize::Authorizer;
-use super::bearer;
 use super::decide::{RequestFacts, Target};
 use super::listening::until_stopped;
 use super::upstream::{UpstreamError, client_tls};
 use super::upstream_identity::UpstreamIdentity;
 use crate::net::listener::{Activity, Bounds, Busy, accept};
 use crate::protocol::host::host_name;
+use crate::platform::net::bearer;
 use crate::protocol::id::DeploymentId;
 
 /// A message's body, on its way.
 type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// The most header fields of a request; `header_bytes` bounds them besides.
+const MAX_FIELDS: usize = 1024;
 
 /// Streams of one HTTP/2 connection at a time.
 const MAX_STREAMS: u32 = 128;
@@ -211,6 +214,7 @@ impl Gateway {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.limits.header())
+            .max_headers(MAX_FIELDS)
             .max_buf_size((self.limits.header_bytes as usize).max(8192));
         let activity = self.activity();
         let noted = Arc::clone(&activity);
@@ -266,12 +270,13 @@ impl Gateway {
         let host = asked.as_ref().map_or("", |asked| asked.host).to_owned();
         let target = asked.as_ref().map_or("", |asked| asked.target);
         let name = host_name(&host);
-        let facts = RequestFacts {
-            deployment: self.hosts.get(&*name).map_or(Target::Host(&name), |id| Target::Id(id.as_str())),
-            method: parts.method.as_str(),
-            uri: target,
-            client: Some(peer),
+        let deployment = match (&asked, self.hosts.get(&*name)) {
+            (None, _) => Target::Unknown,
+            (Some(_), Some(id)) => Target::Id(id.as_str()),
+            (Some(_), None) => Target::Host(&name),
         };
+        let facts =
+            RequestFacts { deployment, method: parts.method.as_str(), uri: target, client: Some(peer) };
         // Nobody vouches for what a caller says of the trace it belongs to.
         let trace = self.authorizer.traces.request(|_| None);
         let verdict = self.authorizer.authorize(bearer::of(&parts.headers), &facts, trace).await;

@@ -18,12 +18,11 @@ use ipnet::IpNet;
 
 use super::answer::{Answer, Answers};
 use super::authorize::{Authorizer, Verdict};
-use super::bearer;
 use super::decide::{RequestFacts, Target};
-use super::fields::{self, Fields};
 use super::metrics;
+use crate::platform::net::fields::{self, Fields};
+use crate::platform::net::{bearer, forwarded};
 use crate::protocol::ends::{EndKind, due};
-pub(super) use original::trusts;
 
 pub use fast_path::{Question, Reading, Room};
 pub use original::Original;
@@ -122,19 +121,32 @@ impl Face {
     where
         F: Fields + ?Sized,
     {
-        let original = Original::read(fields, peer, &self.trusted.load());
-        let original = original.unwrap_or_else(|_| Original::unknown(method, peer));
+        let trusted = self.trusted.load();
+        let client = forwarded::client(fields, peer, &trusted);
+        let read = Original::read(fields, peer, &trusted);
         // A name is looked up in one spelling, and only where no id stands.
-        let host = if deployment.is_none() { original.host_name() } else { Cow::default() };
-        self.verdict(deployment.map_or(Target::Host(&host), Target::Id), &original, peer, fields).await
+        let host = match (&read, deployment) {
+            (Ok(original), None) => original.host_name(),
+            _ => Cow::default(),
+        };
+        let target = match (deployment, &read) {
+            (Some(id), _) => Target::Id(id),
+            (None, Ok(_)) => Target::Host(&host),
+            (None, Err(_)) => Target::Unknown,
+        };
+        let original = read.unwrap_or_else(|_| Original::unknown(method));
+        self.verdict(target, &original, client, peer, fields).await
     }
 
     /// The request is what is asked with, behind a prefix: Envoy's ext_authz over HTTP.
     async fn ext_authz(&self, deployment: &str, peer: IpAddr, request: &Parts) -> Answer {
         let prefix = "/v1/ext_authz/".len() + deployment.len();
-        let original = Original::behind(prefix, request, peer, &self.trusted.load());
-        let original = original.unwrap_or_else(|_| Original::unknown(request.method.as_str(), peer));
-        self.answers.tell(&self.verdict(Target::Id(deployment), &original, peer, &request.headers).await)
+        let trusted = self.trusted.load();
+        let client = forwarded::client(&request.headers, peer, &trusted);
+        let original = Original::behind(prefix, request, peer, &trusted);
+        let original = original.unwrap_or_else(|_| Original::unknown(request.method.as_str()));
+        let target = Target::Id(deployment);
+        self.answers.tell(&self.verdict(target, &original, client, peer, &request.headers).await)
     }
 
     /// What can't be told without doubt has no path, and is denied for that, unless its token is worth less still.
@@ -142,18 +154,14 @@ impl Face {
         &self,
         deployment: Target<'_>,
         original: &Original<'_>,
+        client: Option<IpAddr>,
         peer: IpAddr,
         fields: &(impl Fields + ?Sized),
     ) -> Verdict {
-        let facts = RequestFacts {
-            deployment,
-            method: original.method,
-            uri: original.uri,
-            client: Some(original.client),
-        };
+        let facts = RequestFacts { deployment, method: original.method, uri: original.uri, client };
         let trace = self.authorizer.traces.request(|name| {
             let told = || fields.only(name).and_then(fields::text);
-            trusts(&self.trusted.load(), peer).then(told).flatten()
+            forwarded::within(&self.trusted.load(), peer).then(told).flatten()
         });
         self.authorizer.authorize(bearer::of(fields), &facts, trace).await
     }

@@ -8,10 +8,12 @@ use hyper::http::request::Parts;
 use ipnet::IpNet;
 
 use crate::dataplane::decide::Reason;
-use crate::dataplane::fields::{Fields, text};
 use crate::protocol::host::host_name;
+use crate::dataplane::reserved;
+use crate::platform::net::fields::{Fields, text};
+use crate::platform::net::forwarded;
 
-/// What was asked for, of whom, from where.
+/// The method, path and host of the original request. Who the client is stands in [`forwarded::client`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Original<'h> {
     /// The method, as sent.
@@ -20,8 +22,6 @@ pub struct Original<'h> {
     pub uri: &'h str,
     /// The host, as sent, if it was told.
     pub host: Option<&'h str>,
-    /// Where it came from.
-    pub client: IpAddr,
 }
 
 /// One of the two ways in which proxies tell: `X-Original-*`, as nginx is configured to, or `X-Forwarded-*`, as Caddy
@@ -39,23 +39,21 @@ fn once<'h>(place: &mut Option<&'h str>, value: &'h [u8]) -> Result<(), Reason> 
     if place.replace(value).is_some() { Err(Reason::PathInvalid) } else { Ok(()) }
 }
 
-pub(in crate::dataplane) fn trusts(trusted: &[IpNet], peer: IpAddr) -> bool {
-    let peer = peer.to_canonical();
-    trusted.iter().any(|network| network.contains(&peer))
-}
-
 impl<'h> Original<'h> {
     /// Reads what a peer tells. With two families at once nobody knows which the proxy meant, and which a client sent.
     pub fn read<F>(fields: &'h F, peer: IpAddr, trusted: &[IpNet]) -> Result<Self, Reason>
     where
         F: Fields + ?Sized,
     {
-        if !trusts(trusted, peer) {
+        if !forwarded::within(trusted, peer) {
             return Err(Reason::PathInvalid);
         }
         let (mut original, mut forwarded) = (Family::default(), Family::default());
         let (mut host, mut real_ip) = (None, None);
         for (name, value) in fields.fields() {
+            if reserved::is_unknown(name) {
+                return Err(Reason::PathInvalid);
+            }
             let is = |known: &str| name.eq_ignore_ascii_case(known);
             // There are few names of a length: no field is compared with all of them.
             let place = match name.len() {
@@ -78,11 +76,7 @@ impl<'h> Original<'h> {
             _ => return Err(Reason::PathInvalid),
         };
         let (Some(method), Some(uri)) = (family.method, family.uri) else { return Err(Reason::PathInvalid) };
-        let client = real_ip
-            .and_then(|address| address.parse().ok())
-            .or_else(|| last_hop(fields, trusted))
-            .unwrap_or(peer);
-        Ok(Self { method, uri, host: family.host.or(host), client })
+        Ok(Self { method, uri, host: family.host.or(host) })
     }
 
     /// What a peer asks with, without the first `prefix` bytes of its path.
@@ -92,20 +86,18 @@ impl<'h> Original<'h> {
         peer: IpAddr,
         trusted: &[IpNet],
     ) -> Result<Self, Reason> {
-        if !trusts(trusted, peer) {
+        if !forwarded::within(trusted, peer) {
             return Err(Reason::PathInvalid);
         }
         let uri = request.uri.path_and_query().and_then(|target| target.as_str().get(prefix..));
+        if request.headers.keys().any(|name| reserved::is_unknown(name.as_str())) {
+            return Err(Reason::PathInvalid);
+        }
         let mut host = None;
         for value in request.headers.get_all(header::HOST) {
             once(&mut host, value.as_bytes())?;
         }
-        Ok(Self {
-            method: request.method.as_str(),
-            uri: uri.ok_or(Reason::PathInvalid)?,
-            host,
-            client: last_hop(&request.headers, trusted).unwrap_or(peer),
-        })
+        Ok(Self { method: request.method.as_str(), uri: uri.ok_or(Reason::PathInvalid)?, host })
     }
 
     /// The host in the form in which names are compared; empty if it was not told.
@@ -116,25 +108,9 @@ impl<'h> Original<'h> {
 
     /// What is left when nobody who may tells: the request that came, and nothing it asks for.
     #[must_use]
-    pub fn unknown(method: &'h str, peer: IpAddr) -> Self {
-        Self { method, uri: "", host: None, client: peer }
+    pub fn unknown(method: &'h str) -> Self {
+        Self { method, uri: "", host: None }
     }
-}
-
-/// The last hop in front of the proxies that are trusted.
-fn last_hop(fields: &(impl Fields + ?Sized), trusted: &[IpNet]) -> Option<IpAddr> {
-    let values: Vec<&str> = fields
-        .fields()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("x-forwarded-for"))
-        .filter_map(|(_, value)| text(value))
-        .collect();
-    // From the right, and no further than can be read: what stands left of it, anybody may have written.
-    values
-        .iter()
-        .rev()
-        .flat_map(|value| value.rsplit(','))
-        .map_while(|hop| hop.trim().parse().ok())
-        .find(|&hop| !trusts(trusted, hop))
 }
 
 #[cfg(test)]
@@ -148,7 +124,7 @@ mod tests {
     fn read(
         pairs: &[(&'static str, &'static str)],
         peer: IpAddr,
-    ) -> Result<(String, String, String, IpAddr), Reason> {
+    ) -> Result<(String, String, String), Reason> {
         let trusted = ["127.0.0.0/8".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
         let field = |&(name, value): &(&'static str, &'static str)| httparse::Header {
             name,
@@ -157,7 +133,7 @@ mod tests {
         let fields: Vec<_> = pairs.iter().map(field).collect();
         let original = Original::read(&*fields, peer, &trusted)?;
         let host = original.host_name().into_owned();
-        Ok((original.method.to_owned(), original.uri.to_owned(), host, original.client))
+        Ok((original.method.to_owned(), original.uri.to_owned(), host))
     }
 
     const NGINX: [(&str, &str); 5] = [
@@ -175,7 +151,6 @@ mod tests {
             (found.0.as_str(), found.1.as_str(), found.2.as_str()),
             ("PATCH", "/api/v2/dags/a?b=c", "prod.example")
         );
-        assert_eq!(found.3.to_string(), "192.0.2.7");
         let caddy = [
             ("x-forwarded-method", "GET"),
             ("x-forwarded-uri", "/"),
@@ -183,7 +158,7 @@ mod tests {
             ("x-forwarded-for", "198.51.100.1, 192.0.2.9, 10.1.2.3"),
         ];
         let found = read(&caddy, PROXY).unwrap();
-        assert_eq!(found.3.to_string(), "192.0.2.9", "the hop the trusted proxies saw, not what it claims");
+        assert_eq!((found.0.as_str(), found.1.as_str(), found.2.as_str()), ("GET", "/", "prod.example"));
     }
 
     #[test]
@@ -202,6 +177,19 @@ mod tests {
     }
 
     #[test]
+    fn nobody_speaks_under_a_name_that_the_proxies_let_through() {
+        let with = |name, value| [&NGINX[..], &[(name, value)]].concat();
+        for name in ["x-halligan-role", "X-HALLIGAN-REPLICA-AGE", "x-halligan-reason", "x-request-id"] {
+            assert!(read(&with(name, "a"), PROXY).is_ok(), "every proxy takes {name} out or overwrites it");
+        }
+        for name in
+            ["x-halligan-admin", "X_Halligan_Role", "x-halligan_role", "x.halligan.role", "x-halligan-"]
+        {
+            assert_eq!(read(&with(name, "a"), PROXY), Err(Reason::PathInvalid), "{name}");
+        }
+    }
+
+    #[test]
     fn two_readings_are_none() {
         let with = |name, value| [&NGINX[..], &[(name, value)]].concat();
         for (name, value) in [
@@ -215,20 +203,5 @@ mod tests {
         }
         assert_eq!(read(&NGINX[..2], PROXY), Err(Reason::PathInvalid), "a method without a path");
         assert_eq!(read(&[], PROXY), Err(Reason::PathInvalid));
-    }
-
-    #[test]
-    fn a_hop_that_cant_be_read_ends_the_chain() {
-        let found = |value| {
-            read(
-                &[("x-forwarded-method", "GET"), ("x-forwarded-uri", "/"), ("x-forwarded-for", value)],
-                PROXY,
-            )
-            .unwrap()
-            .3
-        };
-        assert_eq!(found("192.0.2.1, nonsense, 10.0.0.1"), PROXY);
-        assert_eq!(found("nonsense, 192.0.2.1"), "192.0.2.1".parse::<IpAddr>().unwrap());
-        assert_eq!(found(""), PROXY);
     }
 }

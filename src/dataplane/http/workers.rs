@@ -29,6 +29,10 @@ const MAX_HEADERS: usize = 64 * 1024;
 /// Connections at a time: a proxy keeps some for each of its workers.
 const MAX_CONNECTIONS: u32 = 4096;
 
+/// The most header fields of a request. A proxy passes on what a client sends, and adds its own: the bound lies above that of
+/// any proxy, so that it is the proxy that refuses.
+const MAX_FIELDS: usize = 1024;
+
 /// How long a connection that is told to end may still ask: its client must learn of the end from an answer, and not
 /// from a request that finds nobody.
 const FAREWELL: Duration = Duration::from_millis(250);
@@ -192,7 +196,10 @@ async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
     });
     let mut http = http1::Builder::new();
     // An answer is one piece: it is not gathered from several.
-    let connection =
-        http.max_buf_size(MAX_HEADERS).writev(false).serve_connection(TokioIo::new(stream), service);
+    let connection = http
+        .max_buf_size(MAX_HEADERS)
+        .max_headers(MAX_FIELDS)
+        .writev(false)
+        .serve_connection(TokioIo::new(stream), service);
     until_stopped(connection, http1::Connection::graceful_shutdown, FAREWELL, peer, stop, activity).await;
 }

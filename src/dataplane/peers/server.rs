@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::face::{Asked, PeerFace, Reply};
 use super::{MAX_MESSAGE, NAME_PATH, PROOF};
 use crate::net::listener::{Bounds, Connections, accept};
+use crate::platform::net::bearer;
 
 /// Connections at a time; more wait to be accepted.
 const MAX_CONNECTIONS: u32 = 128;
@@ -68,9 +69,7 @@ async fn answer(face: Arc<PeerFace>, request: Request<Incoming>) -> Response<Ful
     if (parts.method.as_str(), parts.uri.path()) == ("GET", NAME_PATH) {
         return response(face.name());
     }
-    let bearer =
-        parts.headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    let peer = match face.admit(bearer) {
+    let peer = match face.admit(bearer::of(&parts.headers)) {
         Ok(peer) => peer,
         Err(reply) => return response(reply),
     };

@@ -17,6 +17,10 @@ pub const DAG_PARAMETER: &str = "dag_id";
 /// Where Airflow takes a Dag id, this means every Dag.
 const EVERY_DAG: &str = "~";
 
+/// Behind the name of a last parameter, as Airflow writes it: the parameter takes everything below, slashes included, also
+/// those sent as `%2F`.
+const PATH: &str = ":path}";
+
 /// The most parameters a template can have: with more, the router panics rather than says so.
 pub const MAX_PARAMETERS: usize = 25;
 
@@ -102,8 +106,40 @@ pub struct RouteMap {
 /// What stands at a template.
 #[derive(Debug)]
 struct Entry {
-    template: Arc<str>,
+    /// The template as the map has it.
+    written: String,
     routes: Vec<Route>,
+    /// The last parameter may hold an encoded slash.
+    holds_slash: bool,
+}
+
+impl Entry {
+    /// Returns the entry of a path, and its parameters. An encoded slash that stands anywhere but in a parameter that may
+    /// hold one leaves doubt about where an upstream sees the segments end: such a path has no entry.
+    fn of<'m, 'p>(
+        router: &'m matchit::Router<Self>,
+        path: &'p CanonicalPath<'_>,
+    ) -> Option<matchit::Match<'m, 'p, &'m Self>> {
+        let found = router.at(path.as_str()).ok()?;
+        if let Some(slash) = path.encoded_slash() {
+            let (_, held) = found.params.iter().last().filter(|_| found.value.holds_slash)?;
+            // The parameter is the last, so it ends where the path does.
+            if slash < path.as_str().len() - held.len() {
+                return None;
+            }
+        }
+        Some(found)
+    }
+}
+
+/// Takes a template apart: as the router reads it, as it is shown, and whether its last parameter takes everything below.
+fn read_template(written: &str) -> Option<(String, String, bool)> {
+    let Some(front) = written.strip_suffix(PATH) else {
+        return (!written.contains(PATH)).then(|| (written.to_owned(), written.to_owned(), false));
+    };
+    let (front, name) = front.rsplit_once('{')?;
+    let whole = front.ends_with('/') && !front.contains(PATH);
+    whole.then(|| (format!("{front}{{*{name}}}"), format!("{front}{{{name}}}"), true))
 }
 
 impl RouteMap {
@@ -126,7 +162,11 @@ impl RouteMap {
                 let reason = format!("it has more than {MAX_PARAMETERS} parameters");
                 return Err(RouteError::Template { template, reason });
             }
-            let name: Arc<str> = template.as_str().into();
+            let Some((read, shown, holds_slash)) = read_template(&template) else {
+                let reason = "a parameter with :path is a last segment, alone".to_owned();
+                return Err(RouteError::Template { template, reason });
+            };
+            let name: Arc<str> = shown.into();
             let mut routes = Vec::with_capacity(methods.len());
             for (method, permissions) in methods {
                 if !METHODS.contains(&method.as_str()) {
@@ -139,7 +179,8 @@ impl RouteMap {
                 let permissions = permissions.into_iter().collect();
                 routes.push(Route { method, template: Arc::clone(&name), permissions, permission, mutating });
             }
-            if let Err(error) = map.router.insert(template.as_str(), Entry { template: name, routes }) {
+            let entry = Entry { written: template.clone(), routes, holds_slash };
+            if let Err(error) = map.router.insert(read, entry) {
                 return Err(RouteError::Template { template, reason: error.to_string() });
             }
         }
@@ -150,26 +191,25 @@ impl RouteMap {
     #[must_use]
     pub fn find<'m, 'p>(&'m self, method: &str, path: &'p CanonicalPath<'_>) -> Option<Match<'m, 'p>> {
         let method = if method == "HEAD" { "GET" } else { method };
-        let found = self.router.at(path.as_str()).ok()?;
+        let found = Entry::of(&self.router, path)?;
         let route = found.value.routes.iter().find(|route| route.method == method)?;
         let dag = found.params.get(DAG_PARAMETER).filter(|&dag| dag != EVERY_DAG);
         Some(Match { route, dag })
     }
 
-    /// The template that takes a path, whatever the method.
+    /// The template that takes a path, whatever the method, as the map has it.
     #[must_use]
     pub fn template(&self, path: &CanonicalPath<'_>) -> Option<&str> {
-        Some(&self.router.at(path.as_str()).ok()?.value.template)
+        Some(&Entry::of(&self.router, path)?.value.written)
     }
 
     /// The parameters of a path, by name.
     #[must_use]
     pub fn parameters<'p>(&self, path: &'p CanonicalPath<'_>) -> Vec<(String, &'p str)> {
-        let found = self.router.at(path.as_str());
-        found.map_or_else(
-            |_| Vec::new(),
-            |found| found.params.iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        )
+        let found = Entry::of(&self.router, path);
+        found.map_or_else(Vec::new, |found| {
+            found.params.iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        })
     }
 }
 
@@ -212,12 +252,52 @@ mod tests {
     }
 
     #[test]
+    fn a_slash_may_stand_in_a_parameter_that_takes_paths_and_nowhere_else() {
+        let variable = Some(("deployment.airflow.variable.get".to_owned(), None));
+        let xcom = "/api/v2/dags/etl/dagRuns/r/taskInstances/t/xcomEntries";
+        for path in ["key", "team/key", "team%2Fkey", "a%2fb/c%2Fd", "team/", "caf%C3%A9%2Fb"] {
+            assert_eq!(find("GET", &format!("/api/v2/variables/{path}")), variable, "{path}");
+            assert!(find("GET", &format!("/api/v2/pools/{path}")).is_some(), "{path}");
+            let found = find("GET", &format!("{xcom}/{path}")).unwrap();
+            assert_eq!(found.1.as_deref(), Some("etl"), "{path}");
+        }
+        for path in [
+            "/api/v2/variables",
+            "/api/v2/dags/a",
+            "/api/v2/connections/a",
+            "/api/v2/dags/etl/dagRuns/r",
+            "/api/v2/assets/1",
+        ] {
+            assert!(find("GET", path).is_some(), "{path}");
+            let encoded = path.rsplit_once('/').map(|(front, last)| format!("{front}%2F{last}")).unwrap();
+            assert_eq!(find("GET", &encoded), None, "{encoded}");
+            assert_eq!(
+                find("GET", &format!("{path}%2Fb")).filter(|_| path != "/api/v2/variables"),
+                None,
+                "{path}"
+            );
+        }
+        assert_eq!(find("GET", "/api/v2%2Fvariables/key"), None);
+        assert_eq!(find("GET", "/api/v2/variables%2Fkey"), None);
+        assert_eq!(find("GET", "/api/v2/variables%2Fteam%2Fkey"), None);
+        assert_eq!(find("GET", "/api/v2/dags/e%2Ftl/dagRuns/r/taskInstances/t/xcomEntries/k"), None);
+        assert_eq!(find("GET", "/api/v2/connections/a/b"), None, "its template takes one segment");
+        assert_eq!(find("GET", "/api/v2/variables/"), None);
+    }
+
+    #[test]
     fn a_faulty_map_is_named() {
         let get = |template: &str| format!("[routes.\"{template}\"]\nGET = [\"deployment.get\"]\n");
         assert!(matches!(
             RouteMap::from_toml(&(get("/a/{x}") + &get("/a/{y}"))),
             Err(RouteError::Template { .. })
         ));
+        for faulty in ["/{x:path}/a", "/a{x:path}", "/{x:path}/{y:path}", "/{x:path}.csv"] {
+            assert!(
+                matches!(RouteMap::from_toml(&get(faulty)), Err(RouteError::Template { .. })),
+                "{faulty}"
+            );
+        }
         let many = |parameters: usize| get(&"/{x}".repeat(parameters));
         assert!(RouteMap::from_toml(&many(MAX_PARAMETERS)).is_ok());
         assert!(matches!(RouteMap::from_toml(&many(MAX_PARAMETERS + 1)), Err(RouteError::Template { .. })));

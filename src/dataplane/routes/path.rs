@@ -25,11 +25,12 @@ pub enum PathError {
     /// Two slashes in a row.
     #[error("the path has an empty segment")]
     EmptySegment,
-    /// An encoded slash or percent sign, or a backslash: a separator to some upstreams.
+    /// An encoded percent sign, or a backslash: a separator to some upstreams.
     #[error("the path has an encoded separator")]
     Separator,
-    /// A control character, a space, `#` or `;` as sent.
-    #[error("the path has a forbidden character")]
+    /// A control character, encoded or not; a character that RFC 3986 has in no target unless it is encoded; or `;` in the
+    /// path.
+    #[error("the path or the query has a forbidden character; encode it with '%'")]
     Character,
     /// A percent sign without two hexadecimal digits after it.
     #[error("the path is not percent-encoded properly")]
@@ -40,8 +41,19 @@ pub enum PathError {
 }
 
 /// A path with one reading: decoded once, absolute, without empty or dot segments.
+///
+/// An encoded slash (`%2F`) is decoded like the rest. Whether it may stand where it stands is for the route to say, which
+/// knows the parameters that may hold one: [`RouteMap::find`](super::RouteMap::find) refuses any other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CanonicalPath<'a>(Cow<'a, str>);
+pub struct CanonicalPath<'a> {
+    decoded: Cow<'a, str>,
+    /// The offset in `decoded` of the first slash that was sent as `%2F`.
+    encoded_slash: Option<usize>,
+}
+
+/// Characters that RFC 3986 has in no target unless they are encoded, or that end one (`#`). Some proxies refuse them, some
+/// encode them, and some cut the target off: nobody gets one past the daemon.
+const UNSAFE: [u8; 5] = *b"\"<>`#";
 
 impl<'a> CanonicalPath<'a> {
     /// Reads the path of a request target in origin form (RFC 9112 section 3.2.1); a query takes no part.
@@ -53,15 +65,18 @@ impl<'a> CanonicalPath<'a> {
         if !path.starts_with('/') {
             return Err(PathError::Relative);
         }
+        if !target.bytes().all(|byte| byte.is_ascii_graphic() && !UNSAFE.contains(&byte)) {
+            return Err(PathError::Character);
+        }
         for byte in path.bytes() {
             match byte {
                 // `;` begins path parameters for some servers, and an ordinary character for others.
-                0..=b' ' | b'#' | b';' | 0x7f => return Err(PathError::Character),
+                b';' => return Err(PathError::Character),
                 b'\\' => return Err(PathError::Separator),
                 _ => {}
             }
         }
-        let decoded = decode(path)?;
+        let (decoded, encoded_slash) = decode(path)?;
         let mut segments = decoded.as_bytes().split(|byte| *byte == b'/').skip(1).peekable();
         while let Some(segment) = segments.next() {
             match segment {
@@ -71,21 +86,29 @@ impl<'a> CanonicalPath<'a> {
                 _ => {}
             }
         }
-        Ok(Self(decoded))
+        Ok(Self { decoded, encoded_slash })
     }
 
     /// The decoded path.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.decoded
+    }
+
+    /// Returns the offset in the decoded path of the first slash that was sent as `%2F`.
+    #[must_use]
+    pub fn encoded_slash(&self) -> Option<usize> {
+        self.encoded_slash
     }
 }
 
-/// Decodes once. What decodes to a separator, a control character or another percent sign is refused.
-fn decode(path: &str) -> Result<Cow<'_, str>, PathError> {
+/// Decodes once. What decodes to a backslash, a control character or another percent sign is refused; of slashes, the offset
+/// of the first is returned.
+fn decode(path: &str) -> Result<(Cow<'_, str>, Option<usize>), PathError> {
     if !path.contains('%') {
-        return Ok(Cow::Borrowed(path));
+        return Ok((Cow::Borrowed(path), None));
     }
+    let mut encoded_slash = None;
     let mut rest = path.as_bytes();
     let mut decoded = Vec::with_capacity(path.len());
     while let Some((&byte, after)) = rest.split_first() {
@@ -99,12 +122,20 @@ fn decode(path: &str) -> Result<Cow<'_, str>, PathError> {
         let (Some(high), Some(low)) = (digit(*high), digit(*low)) else { return Err(PathError::Encoding) };
         rest = after;
         match u8::try_from(high * 16 + low).map_err(|_| PathError::Encoding)? {
-            b'/' | b'\\' | b'%' => return Err(PathError::Separator),
-            0..0x20 | 0x7f => return Err(PathError::Character),
+            b'\\' | b'%' => return Err(PathError::Separator),
+            b'/' => {
+                encoded_slash = encoded_slash.or(Some(decoded.len()));
+                decoded.push(b'/');
+            }
             byte => decoded.push(byte),
         }
     }
-    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| PathError::Utf8)
+    let decoded = String::from_utf8(decoded).map_err(|_| PathError::Utf8)?;
+    // Those of ASCII, and U+0080 to U+009F, which a terminal takes for commands too.
+    if decoded.contains(char::is_control) {
+        return Err(PathError::Character);
+    }
+    Ok((Cow::Owned(decoded), encoded_slash))
 }
 
 #[cfg(test)]
@@ -127,8 +158,11 @@ mod tests {
             ("/a/.%2e", PathError::DotSegment),
             ("//a", PathError::EmptySegment),
             ("/a//b", PathError::EmptySegment),
-            ("/a%2fb", PathError::Separator),
-            ("/a%2Fb", PathError::Separator),
+            ("/a%2f%2Fb", PathError::EmptySegment),
+            ("/a/%2fb", PathError::EmptySegment),
+            ("/a/%2e%2e%2fb", PathError::DotSegment),
+            ("/a%2f..", PathError::DotSegment),
+            ("/%2fa", PathError::EmptySegment),
             ("/a%5cb", PathError::Separator),
             ("/a\\b", PathError::Separator),
             ("/a%252e", PathError::Separator),
@@ -137,6 +171,20 @@ mod tests {
             ("/a b", PathError::Character),
             ("/a;x=1", PathError::Character),
             ("/a#b", PathError::Character),
+            ("/a?b#c", PathError::Character),
+            ("/a?b=\"c\"", PathError::Character),
+            ("/a?b=<c", PathError::Character),
+            ("/a?b=c>", PathError::Character),
+            ("/a?b=`c`", PathError::Character),
+            ("/a?b=c d", PathError::Character),
+            ("/a?b=\u{e9}", PathError::Character),
+            ("/a?b=\u{7f}", PathError::Character),
+            ("/a\u{e9}", PathError::Character),
+            ("/a<b>", PathError::Character),
+            ("/a%7f", PathError::Character),
+            ("/a%C2%80", PathError::Character),
+            ("/a%c2%9b31m", PathError::Character),
+            ("/a%C2%9F", PathError::Character),
             ("/a%", PathError::Encoding),
             ("/a%2", PathError::Encoding),
             ("/a%zz", PathError::Encoding),
@@ -157,9 +205,23 @@ mod tests {
             ("/api/v2/dags/my%20dag", "/api/v2/dags/my dag"),
             ("/api/v2/dags/~/dagRuns", "/api/v2/dags/~/dagRuns"),
             ("/a/...", "/a/..."),
+            ("/a%C2%A0b", "/a\u{a0}b"),
+            ("/a%2Fb", "/a/b"),
+            ("/a?b={c}|[d]^e'f(g)*h;i,j", "/a"),
+            ("/a?b=%22%3C%23%C3%A9", "/a"),
             ("/a/", "/a/"),
         ] {
             assert_eq!(CanonicalPath::parse(path).unwrap().as_str(), canonical);
+        }
+    }
+
+    #[test]
+    fn an_encoded_slash_is_known_by_its_place() {
+        for (path, slash) in
+            [("/a/b", None), ("/a%2Fb", Some(2)), ("/%C3%A9/a%2fb%2Fc", Some(5)), ("/a/b%2f", Some(4))]
+        {
+            let path = CanonicalPath::parse(path).unwrap();
+            assert_eq!(path.encoded_slash(), slash, "{path:?}");
         }
     }
 

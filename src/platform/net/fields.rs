@@ -21,6 +21,8 @@ impl Fields for HeaderMap {
     }
 }
 
+/// The fast path of the daemon reads fields where their bytes lie.
+#[cfg(feature = "daemon")]
 impl Fields for [httparse::Header<'_>] {
     fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.iter().map(|field| (field.name, field.value))
@@ -36,7 +38,7 @@ pub fn text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value).ok().filter(|_| visible)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "daemon"))]
 mod tests {
     use super::*;
 

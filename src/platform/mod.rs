@@ -1,0 +1,5 @@
+//! Parts that any program needs, whatever it decides: nothing here knows tokens or replicas.
+
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod net;
+pub mod text;
