@@ -85,7 +85,8 @@ fn every_path_parameter_of_the_installed_airflow_takes_a_slash_and_no_other_does
                 let path = CanonicalPath::parse(&concrete).unwrap();
                 let found = map.find(method, &path).map(|found| found.route.template.to_string());
                 assert_eq!(found.as_deref(), takes_paths.then_some(template), "{method} {concrete}");
-                let plain = CanonicalPath::parse(path.as_str()).unwrap();
+                let plain = concrete.replace("%2F", "/").replace("%2f", "/");
+                let plain = CanonicalPath::parse(&plain).unwrap();
                 let plain = map.find(method, &plain).map(|found| found.route.template.to_string());
                 assert!(!takes_paths || plain.as_deref() == Some(template), "{method} {concrete}");
             }

@@ -83,6 +83,105 @@ fn every_change_is_on_record_with_who_from_where_and_what_came_of_it() {
 }
 
 #[test]
+fn a_call_is_on_record_with_the_client_behind_the_proxy_or_with_nobody() {
+    let control = Control::start("trusted_proxies = [\"127.0.0.0/8\"]");
+    let calls: [(&[&str], Value); 8] = [
+        (&[], json!("127.0.0.1")),
+        (&["X-Forwarded-For: 203.0.113.9"], json!("203.0.113.9")),
+        (&["X-Forwarded-For: 127.0.0.1, 203.0.113.9:4711, 127.0.0.5"], json!("203.0.113.9")),
+        (&["X-Forwarded-For: \"[2001:db8::1]:80\""], json!("2001:db8::1")),
+        (&["Forwarded: for=\"[2001:db8::2]:80\""], json!("2001:db8::2")),
+        (&["X-Real-IP: 203.0.113.8:80"], json!("203.0.113.8")),
+        (&["X-Forwarded-For: 203.0.113.9, nonsense"], Value::Null),
+        (&["X-Real-IP: 203.0.113.8", "X-Forwarded-For: 203.0.113.9"], Value::Null),
+    ];
+    for (number, (headers, _)) in calls.iter().enumerate() {
+        let body = json!({ "name": format!("w{number}") });
+        let answer = control.call_as(&control.owner, "POST", "/workspaces", Some(&body), headers);
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    let log = control.get("/audit-log?call=POST%20%2Fworkspaces");
+    let told: Vec<_> =
+        log["entries"].as_array().unwrap().iter().rev().map(|line| line["address"].clone()).collect();
+    assert_eq!(told, calls.map(|(_, address)| address));
+}
+
+#[test]
+fn a_bearer_is_one_field_with_a_scheme_in_any_case_and_spaces() {
+    let control = Control::start("");
+    let url = format!("{}/v1/organizations/{}/tokens", control.url, control.organization);
+    let status = |lines: &[&str]| {
+        let lines =
+            lines.iter().map(|line| format!("Authorization: {}", line.replace("TOKEN", &control.owner)));
+        let mut arguments: Vec<String> = lines.flat_map(|line| ["-H".to_owned(), line]).collect();
+        arguments.push(url.clone());
+        curl(&arguments).status
+    };
+    for good in ["Bearer TOKEN", "bearer TOKEN", "BEARER   TOKEN", "bEARER  TOKEN"] {
+        assert_eq!(status(&[good]), 200, "{good}");
+    }
+    for bad in
+        ["TOKEN", "Bearer", "BearerTOKEN", "Bearer\tTOKEN", "Basic TOKEN", "Bearer TOKEN, Bearer TOKEN"]
+    {
+        assert_eq!(status(&[bad]), 401, "{bad}");
+    }
+    assert_eq!(status(&["Bearer TOKEN", "Bearer TOKEN"]), 401);
+    assert_eq!(status(&["Bearer TOKEN", "Basic eA=="]), 401);
+    assert_eq!(status(&["Basic eA==", "Bearer TOKEN"]), 401);
+}
+
+/// A character that is not seen, or that a terminal obeys, is in no name, and reaches no terminal.
+#[test]
+fn what_people_read_gives_no_commands_to_their_terminal() {
+    let control = Control::start("");
+    for name in [
+        "a\u{1b}[31m",
+        "a\u{9b}31m",
+        "a\u{202e}b",
+        "a\u{200b}b",
+        "a\u{2028}b",
+        "\u{feff}a",
+        "a\u{ad}b",
+        "a\u{e0041}",
+    ] {
+        for (path, body) in [
+            ("/workspaces", json!({ "name": name })),
+            ("/teams", json!({ "name": name, "organizationRole": "ORGANIZATION_MEMBER" })),
+            ("/tokens", token(name, "")),
+        ] {
+            let answer = control.call("POST", path, Some(&body));
+            assert_eq!(
+                (answer.status, answer.json()["code"].as_str().unwrap()),
+                (422, "invalid"),
+                "{path} {name:?}"
+            );
+        }
+    }
+    let description = "see\u{1b}]0;title\u{7}\u{9b}31m \u{202e}gpj\u{2028}\r\nFAKE  line \u{e9}";
+    let made = control.make("/tokens", &token("plain", description));
+    for arguments in [
+        &["token", "show", made["id"].as_str().unwrap()][..],
+        &["token", "show", made["id"].as_str().unwrap(), "--json"],
+        &["token", "list", "--json"],
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_halligan"))
+            .args(arguments)
+            .env("HALLIGAN_URL", &control.url)
+            .env("HALLIGAN_API_TOKEN", &control.owner)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains('\u{e9}'), "{arguments:?}: {text}");
+        let seen = |character: char| character == '\n' || !halligan::platform::text::is_unseen(character);
+        assert!(text.chars().all(seen), "{arguments:?}: {text:?}");
+        assert!(!text.lines().any(|line| line.trim_start().starts_with("FAKE")), "{text}");
+        if arguments[1..] == ["show", made["id"].as_str().unwrap(), "--json"] {
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["description"], description);
+        }
+    }
+}
+
+#[test]
 fn every_refusal_is_a_problem_that_says_what_to_do() {
     let control = Control::start("");
     let organization = format!("{}/v1/organizations/{}", control.url, control.organization);

@@ -25,17 +25,16 @@ fn made(rig: &Rig, limits: &[&str]) -> Value {
 }
 
 fn ask(rig: &Rig, token: &str, client: &str) -> Answer {
-    curl(&[
-        "-H".to_owned(),
-        format!("Authorization: Bearer {token}"),
-        "-H".to_owned(),
-        "X-Original-Method: GET".to_owned(),
-        "-H".to_owned(),
-        "X-Original-URI: /api/v2/dags".to_owned(),
-        "-H".to_owned(),
-        format!("X-Real-IP: {client}"),
-        format!("http://127.0.0.1:{}/v1/authorize/{}", rig.daemon_port, rig.deployment),
-    ])
+    ask_with(rig, token, &[&format!("X-Real-IP: {client}")])
+}
+
+/// Asks as a trusted proxy that says this of the client. curl sends a header without a value if it ends with `;`.
+fn ask_with(rig: &Rig, token: &str, told: &[&str]) -> Answer {
+    let bearer = format!("Authorization: Bearer {token}");
+    let lines = [&[&*bearer, "X-Original-Method: GET", "X-Original-URI: /api/v2/dags"], told].concat();
+    let mut arguments: Vec<String> = lines.iter().flat_map(|line| ["-H".into(), (*line).into()]).collect();
+    arguments.push(format!("http://127.0.0.1:{}/v1/authorize/{}", rig.daemon_port, rig.deployment));
+    curl(&arguments)
 }
 
 #[test]
@@ -54,6 +53,78 @@ fn a_token_works_from_its_networks_only() {
         ("192.0.2.7", "ok"),
         ("192.0.2.8", "source_not_allowed"),
         ("2001:db9::1", "source_not_allowed"),
+    ] {
+        assert_eq!(ask(&rig, token, client).reason(), reason, "{client}");
+    }
+}
+
+#[test]
+fn a_client_that_was_told_and_cant_be_read_is_nobody_and_never_the_proxy() {
+    let mut rig = Rig::start();
+    let local = made(&rig, &["--source", "127.0.0.0/8"]);
+    let far = made(&rig, &["--source", "203.0.113.0/24", "--source", "2001:db8::/32"]);
+    rig.synced();
+    rig.kill_control();
+    let [local, far] = [&local, &far].map(|made| made["token"].as_str().unwrap());
+    for told in [
+        &["X-Forwarded-For: 203.0.113.9:4711"][..],
+        &["X-Real-IP: 203.0.113.9:443"],
+        &["X-Forwarded-For: 127.0.0.1, 203.0.113.9:4711, 127.0.0.2:80"],
+        &["X-Forwarded-For: [2001:db8::1]:4711"],
+        &["X-Forwarded-For: \"[2001:db8::1]\""],
+        &["X-Real-IP: ::ffff:203.0.113.9"],
+        &["X-Real-IP: 203.0.113.9", "X-Forwarded-For: 127.0.0.1, 203.0.113.9:1"],
+        &["Forwarded: for=\"[2001:db8::1]:80\";proto=https"],
+        &["Forwarded: for=127.0.0.1, for=203.0.113.9:80"],
+    ] {
+        assert_eq!(ask_with(&rig, local, told).reason(), "source_not_allowed", "{told:?}");
+        assert_eq!(ask_with(&rig, far, told).reason(), "ok", "{told:?}");
+    }
+    for told in [
+        &["X-Forwarded-For: nonsense"][..],
+        &["X-Forwarded-For;"],
+        &["X-Real-IP;"],
+        &["X-Real-IP: unknown"],
+        &["X-Real-IP: 127.0.0.1, 127.0.0.1"],
+        &["X-Forwarded-For: 127.0.0.1, 127.0.0.1:port"],
+        &["X-Forwarded-For: 203.0.113.9, _hidden"],
+        &["Forwarded: for=_hidden"],
+        &["Forwarded: proto=https"],
+        &["X-Real-IP: 127.0.0.1", "X-Forwarded-For: 203.0.113.9"],
+        &["X-Real-IP: 203.0.113.9", "X-Forwarded-For: 127.0.0.1"],
+        &["X-Forwarded-For: 203.0.113.9", "Forwarded: for=127.0.0.1"],
+    ] {
+        for token in [local, far] {
+            assert_eq!(ask_with(&rig, token, told).reason(), "source_not_allowed", "{told:?}");
+        }
+    }
+    assert_eq!(ask_with(&rig, local, &[]).reason(), "ok", "a proxy that names nobody asks for itself");
+    assert_eq!(ask_with(&rig, local, &["X-Forwarded-For: 127.0.0.9:80"]).reason(), "ok");
+    let recorded = |client: &Value| {
+        let events = String::from_utf8(rig.cli(&["audit", "tail", "-n", "100", "--json"]).stdout).unwrap();
+        events.lines().any(|line| serde_json::from_str::<Value>(line).unwrap()["client"] == *client)
+    };
+    for client in [json!("203.0.113.9"), json!("2001:db8::1"), json!("127.0.0.9"), Value::Null] {
+        until("the event is written", || recorded(&client));
+    }
+}
+
+#[test]
+fn a_network_of_mapped_addresses_is_the_network() {
+    let mut rig = Rig::start();
+    let mapped = ["::ffff:10.0.0.0/104", "::ffff:c000:200/120", "::ffff:198.51.100.7", "::ffff:0:0/112"];
+    let limits = mapped.iter().flat_map(|network| ["--source", network]).collect::<Vec<_>>();
+    let made = made(&rig, &limits);
+    assert_eq!(made["sources"], json!(["10.0.0.0/8", "192.0.2.0/24", "198.51.100.7/32", "0.0.0.0/16"]));
+    rig.synced();
+    rig.kill_control();
+    let token = made["token"].as_str().unwrap();
+    for (client, reason) in [
+        ("10.1.2.3", "ok"),
+        ("::ffff:10.1.2.3", "ok"),
+        ("192.0.2.9", "ok"),
+        ("198.51.100.7", "ok"),
+        ("198.51.100.8", "source_not_allowed"),
     ] {
         assert_eq!(ask(&rig, token, client).reason(), reason, "{client}");
     }
@@ -106,6 +177,7 @@ fn limits_that_cant_be_are_refused() {
         assert!(said.contains(word), "{limits:?}: {said}");
     };
     refused(&["--direct-access", "--source", "10.0.0.0/33"], exit::DATAERR, "sources");
+    refused(&["--direct-access", "--source", "::ffff:10.0.0.0/90"], exit::DATAERR, "::ffff:10.0.0.0/90");
     refused(&["--direct-access", "--source", "office"], exit::DATAERR, "office");
     refused(&["--direct-access", "--rate-limit", "0"], exit::DATAERR, "rateLimitPerMinute");
     refused(&["--rate-limit", "5"], exit::USAGE, "--direct-access");

@@ -26,6 +26,7 @@ use crate::controlplane::signing::Signing;
 use crate::controlplane::store::Store;
 use crate::dataplane::config as node;
 use crate::dataplane::daemon::Daemon;
+use crate::dataplane::gateway::config::GatewayConfig;
 use crate::systemd::Sockets;
 
 /// Runs a control plane, a daemon and a sample deployment on this machine.
@@ -44,6 +45,18 @@ pub struct Arguments {
     /// Where the daemon listens.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     daemon_listen: SocketAddr,
+    /// Where the daemon listens for Envoy's ext_authz over gRPC. Without it, it does not.
+    #[arg(long, value_name = "ADDRESS")]
+    grpc_listen: Option<SocketAddr>,
+    /// Where the daemon is the reverse proxy itself, over plain HTTP. Without it, it is none.
+    #[arg(long, value_name = "ADDRESS")]
+    gateway_listen: Option<SocketAddr>,
+    /// Where the gateway finds the deployment.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", requires = "gateway_listen")]
+    gateway_upstream: String,
+    /// Vouch towards the deployment for who came, in place of the caller's token.
+    #[arg(long)]
+    upstream_identity: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -141,7 +154,8 @@ pub(super) async fn run(arguments: Arguments, output: Output) -> Result<(), Fail
     sample.write(&state)?;
     let switch = Switch::start(control, address, listener)?;
 
-    let config = node_config(&node_dir, &control_url, &arguments);
+    let mut config = node_config(&node_dir, &control_url, &arguments);
+    config.gateway = gateway(&arguments, &sample.deployment_id)?;
     let daemon = Daemon::start(config, Sockets::default(), Arc::new(wall), UnwrapErr(SysRng))
         .await
         .map_err(|error| failed("the daemon can't start", error))?;
@@ -186,7 +200,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         node: node::Node { name: Some("dev".into()), key_file: None },
         listen: node::Listen {
             http: vec![arguments.daemon_listen],
-            grpc: vec![],
+            grpc: arguments.grpc_listen.into_iter().collect(),
             admin_socket: node.join("admin.sock"),
             workers: None,
         },
@@ -198,11 +212,23 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         introspection: node::IntrospectionConfig::default(),
         audit: node::Audit::default(),
         admin: node::Admin::default(),
-        upstream_identity: None,
+        upstream_identity: arguments.upstream_identity.then(Default::default),
         gateway: None,
         tracing: None,
         file: None,
     }
+}
+
+/// The gateway in front of the sample deployment, which is asked for by address.
+fn gateway(arguments: &Arguments, deployment: &str) -> Result<Option<GatewayConfig>, Failure> {
+    let Some(listen) = arguments.gateway_listen else { return Ok(None) };
+    let upstream = &arguments.gateway_upstream;
+    let hosts = ["127.0.0.1", "localhost", &listen.ip().to_string()].map(str::to_owned);
+    let config = serde_json::json!({
+        "listen": [listen], "deployments": { deployment: { "upstream": upstream, "hosts": hosts } },
+    });
+    let config = serde_json::from_value(config);
+    config.map(Some).map_err(|error| Failure::Usage(format!("--gateway-upstream can't be used: {error}")))
 }
 
 fn announce(ready: &Ready, output: Output) -> Result<(), Failure> {

@@ -49,13 +49,19 @@ impl Answers {
 
     /// Why not, for the caller: a problem (RFC 9457).
     #[must_use]
-    pub fn deny(&self, Verdict { decision, event, .. }: &Verdict) -> Response<Bytes> {
-        let reason = decision.reason;
-        let status = match reason.status() {
+    pub fn deny(&self, verdict: &Verdict) -> Response<Bytes> {
+        let status = match verdict.decision.reason.status() {
             status @ (401 | 403) => status,
             status if self.pass_status => status,
             _ => 403,
         };
+        self.denied(verdict, status)
+    }
+
+    /// The same with a status that HTTP asks for.
+    #[must_use]
+    pub fn denied(&self, Verdict { decision, event, .. }: &Verdict, status: u16) -> Response<Bytes> {
+        let reason = decision.reason;
         let mut answer = Response::new(problem(decision, status, event));
         *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
         let headers = answer.headers_mut();

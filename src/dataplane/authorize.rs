@@ -76,6 +76,18 @@ impl Authorizer {
         Verdict { decision, event, time: wall }
     }
 
+    /// Records that a request was refused which nobody could read far enough to decide about.
+    pub fn refuse(&self, reason: Reason, facts: &RequestFacts<'_>) -> Verdict {
+        let (started, event, wall) = (Instant::now(), self.audit.next_id(), (self.clock)());
+        let mut decision = Decision::new(reason, facts);
+        // Nothing waits for the event of a denial.
+        if self.record(&event, &decision, facts, wall).is_err() {
+            decision.reason = Reason::AuditUnavailable;
+        }
+        self.metrics.decided(decision.reason, started.elapsed());
+        Verdict { decision, event, time: wall }
+    }
+
     /// Walks the way of a request with a token nobody issued, and leaves no trace. False: it was let through.
     #[must_use]
     pub fn refuses(&self) -> bool {

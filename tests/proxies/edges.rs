@@ -82,10 +82,15 @@ enum Expected {
     Passes,
     /// The daemon refuses it.
     Refused(&'static str),
-    /// The daemon refuses it, or, at these proxies, the proxy with a status of its own.
-    RefusedOrBy(&'static str, &'static [(Front, u16)]),
+    /// The daemon refuses it, or one of these proxies does by itself, with a bare 400.
+    RefusedOrBy(&'static str, &'static [Front]),
+    /// The daemon refuses it for what one of these proxies made of it.
+    RefusedOrAs(&'static str, &'static [(Front, &'static str)]),
 }
-use Expected::{Passes, Refused, RefusedOrBy};
+use Expected::{Passes, Refused, RefusedOrAs, RefusedOrBy};
+
+const ENVOY: &[Front] = &[Front::EnvoyHttp, Front::EnvoyGrpc];
+const STRICT: &[Front] = &[Front::EnvoyHttp, Front::EnvoyGrpc, Front::Haproxy];
 
 const fn row(target: &'static str, expected: Expected) -> Row {
     Row { headers: &[], target, expected }
@@ -112,15 +117,17 @@ const ROWS: &[Row] = &[
     row("/api/v2/dags/a%7F", Refused("path_invalid")),
     // What RFC 3986 has in no target.
     row(
-        "/api/v2/dags?a=#b",
-        RefusedOrBy("path_invalid", &[(Front::EnvoyHttp, 400), (Front::EnvoyGrpc, 400)]),
+        "/api/v2/dags#b",
+        RefusedOrAs("path_invalid", &[(Front::Caddy, "route_unknown"), (Front::Traefik, "route_unknown")]),
     ),
-    row("/api/v2/dags#b", RefusedOrBy("path_invalid", &[(Front::EnvoyHttp, 400), (Front::EnvoyGrpc, 400)])),
+    row("/api/v2/dags?a=#b", RefusedOrBy("path_invalid", STRICT)),
     row("/api/v2/dags?a=\"b\"", Refused("path_invalid")),
     row("/api/v2/dags?a=<b", Refused("path_invalid")),
     row("/api/v2/dags?a=b>", Refused("path_invalid")),
     row("/api/v2/dags?a=`b`", Refused("path_invalid")),
-    row("/api/v2/dags?a=\u{e9}", Refused("path_invalid")),
+    row("/api/v2/dags?a=\u{e9}", RefusedOrBy("path_invalid", &[Front::Haproxy])),
+    // Caddy and Traefik encode it: it is a part of the path to them.
+    row("/api/v2/dags/etl%23b", Passes),
     row("/api/v2/dags?a=%22%3C%23%C3%A9", Passes),
     row("/api/v2/dags?a={b}|[c]", Passes),
 ];
@@ -146,13 +153,18 @@ pub fn hold(setting: &Setting, front: Front, port: u16) {
         match expected {
             Passes => {
                 assert_eq!(answer.status, 200, "{what}");
-                assert_eq!(Seen::in_answer(&answer).target, *target, "{what}");
+                // Traefik writes the digits of a percent-encoding large.
+                let seen = Seen::in_answer(&answer).target;
+                assert!(seen.eq_ignore_ascii_case(target), "{what}");
             }
             Refused(reason) => refused(reason),
-            RefusedOrBy(reason, fronts) => match fronts.iter().find(|(other, _)| *other == front) {
-                Some((_, status)) => assert_eq!(answer.status, *status, "{what}"),
-                None => refused(reason),
-            },
+            RefusedOrBy(_, fronts) if fronts.contains(&front) => assert_eq!(answer.status, 400, "{what}"),
+            RefusedOrBy(reason, _) => refused(reason),
+            RefusedOrAs(..) if answer.status == 400 && STRICT.contains(&front) => {}
+            RefusedOrAs(reason, fronts) => {
+                let other = fronts.iter().find(|(other, _)| *other == front);
+                refused(other.map_or(*reason, |(_, reason)| *reason));
+            }
         }
         let expected = came + usize::from(matches!(expected, Passes));
         assert_eq!(setting.upstream.asked(), expected, "{what}");
@@ -212,6 +224,9 @@ fn the_client_is_who_connects_whatever_it_says(setting: &Setting, front: Front, 
     ] {
         let headers = [("Authorization", &*far), (name, value)];
         let answer = ask(port, "GET", "/api/v2/dags", &headers, "");
+        if answer.status == 400 && name == "Connection" && ENVOY.contains(&front) {
+            continue;
+        }
         let found = (answer.status, answer.header("x-halligan-reason"));
         assert_eq!(found, (403, Some("source_not_allowed")), "{name}: {value} at {front:?}");
 
@@ -248,6 +263,10 @@ fn what_connection_names_arrives_all_the_same(setting: &Setting, front: Front, p
             setting.bearer()
         );
         let answer = read(&exchange(port, lines.as_bytes()));
+        // Envoy refuses a client that names what Envoy itself adds.
+        if answer.status == 400 && ENVOY.contains(&front) {
+            continue;
+        }
         assert_eq!(answer.status, 200, "{named_there} at {front:?}: {answer:?}");
         let seen = named(setting, &answer);
         assert!(seen.header("x-forwarded-for").is_some(), "{named_there} at {front:?}");
@@ -260,6 +279,7 @@ fn what_connection_names_arrives_all_the_same(setting: &Setting, front: Front, p
     let answer = read(&exchange(port, lines.as_bytes()));
     match answer.status {
         200 => drop(named(setting, &answer)),
+        400 if ENVOY.contains(&front) => {}
         status => assert_eq!((status, answer.reason()), (401, "token_missing"), "{front:?}"),
     }
 }

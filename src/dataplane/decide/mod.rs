@@ -109,6 +109,27 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Returns a decision of which nothing else is known yet.
+    #[must_use]
+    pub fn new(reason: Reason, facts: &RequestFacts<'_>) -> Self {
+        Self {
+            reason,
+            token: None,
+            generation: None,
+            role: None,
+            deployment: None,
+            glass: None,
+            route: None,
+            path: None,
+            permission: None,
+            granted: Granted::default(),
+            freshness: None,
+            rate_limit: None,
+            retry_after: None,
+            mutating: !matches!(facts.method, "GET" | "HEAD"),
+        }
+    }
+
     /// Whether the request may pass.
     #[must_use]
     pub fn allowed(&self) -> bool {
@@ -143,22 +164,7 @@ pub fn decide_introspected(
     snapshot: &Snapshot,
     now: Now,
 ) -> Decision {
-    let mut decision = Decision {
-        reason: Reason::Ok,
-        token: None,
-        generation: None,
-        role: None,
-        deployment: None,
-        glass: None,
-        route: None,
-        path: None,
-        permission: None,
-        granted: Granted::default(),
-        freshness: None,
-        rate_limit: None,
-        retry_after: None,
-        mutating: !matches!(facts.method, "GET" | "HEAD"),
-    };
+    let mut decision = Decision::new(Reason::Ok, facts);
     let step = Step { facts, now, decision: &mut decision };
     if let Err(reason) = step.all(token, introspection, snapshot) {
         decision.reason = reason;

@@ -73,6 +73,13 @@ pub(super) fn towards_deployment(
     headers.append(header::VIA, HeaderValue::from_static("1.1 halligan"));
 }
 
+/// Returns whether a message says its length once, as a number, or not at all (RFC 9110 section 8.6).
+pub(super) fn one_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let number = |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+    lengths.next().is_none_or(number) && lengths.next().is_none()
+}
+
 /// An answer's headers as the client gets them: the deployment does not speak for the daemon either.
 pub(super) fn towards_client(headers: &mut HeaderMap, told: &HeaderMap) {
     end_hop(headers);
@@ -168,6 +175,17 @@ mod tests {
     #[test]
     fn a_split_cookie_is_put_together() {
         assert_eq!(passed(&[("cookie", "a=1"), ("cookie", "b=2")], &[]), ["cookie: a=1; b=2"]);
+    }
+
+    #[test]
+    fn a_length_is_said_once() {
+        for good in [&[][..], &[("content-length", "5")], &[("content-length", "0")]] {
+            assert!(one_length(&map(good)), "{good:?}");
+        }
+        for bad in ["5, 5", "5,6", "+5", "5 5", "0x5", "", "five"] {
+            assert!(!one_length(&map(&[("content-length", bad)])), "{bad:?}");
+        }
+        assert!(!one_length(&map(&[("content-length", "5"), ("content-length", "5")])));
     }
 
     #[test]

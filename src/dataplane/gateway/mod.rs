@@ -3,7 +3,9 @@
 
 mod asked;
 pub mod config;
+mod guard;
 mod headers;
+mod linger;
 mod pace;
 mod tls;
 mod websocket;
@@ -34,25 +36,27 @@ use tokio::task::JoinHandle;
 
 use self::asked::Asked;
 use self::config::{GatewayConfig, Limits, Upstream};
-use self::pace::{BoxError, Idler, Paced, Progress, Stalled};
+use self::guard::{Fault, Found, Guarded, MAX_FIELDS};
+use self::linger::Lingering;
+use self::pace::{BoxError, ClientBroke, Idler, Paced, Progress, Stalled};
 use self::tls::Certificate;
 pub use self::tls::CertificateError;
 use super::answer::Answers;
 use super::authorize::Authorizer;
-use super::decide::{RequestFacts, Target};
+use super::decide::{Reason, RequestFacts, Target};
 use super::listening::until_stopped;
 use super::upstream::{UpstreamError, client_tls};
 use super::upstream_identity::UpstreamIdentity;
 use crate::net::listener::{Activity, Bounds, Busy, accept};
-use crate::protocol::host::host_name;
 use crate::platform::net::bearer;
+use crate::protocol::host::host_name;
 use crate::protocol::id::DeploymentId;
 
 /// A message's body, on its way.
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-/// The most header fields of a request; `header_bytes` bounds them besides.
-const MAX_FIELDS: usize = 1024;
+/// How long a connection to a deployment is kept unused: uvicorn closes it after 5 seconds.
+const POOL_IDLE: Duration = Duration::from_secs(4);
 
 /// Streams of one HTTP/2 connection at a time.
 const MAX_STREAMS: u32 = 128;
@@ -66,10 +70,14 @@ enum Failure {
     TooLarge,
     #[error("the request's body did not come")]
     ClientStalled,
+    #[error("the request's body broke off, or is framed in no way that HTTP knows")]
+    ClientBroke,
     #[error("the deployment can't be reached")]
     Unreachable(#[source] BoxError),
     #[error("the deployment did not answer in time")]
     DeploymentStalled,
+    #[error("the deployment's answer has no one length")]
+    TwoLengths,
     #[error("the deployment changed the protocol unasked")]
     Unasked,
     #[error("too many WebSockets are open")]
@@ -79,9 +87,12 @@ enum Failure {
 impl Failure {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NoUpstream | Self::Unreachable(_) | Self::Unasked => StatusCode::BAD_GATEWAY,
+            Self::NoUpstream | Self::Unreachable(_) | Self::TwoLengths | Self::Unasked => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::ClientBroke => StatusCode::BAD_REQUEST,
             Self::DeploymentStalled => StatusCode::GATEWAY_TIMEOUT,
             Self::TooMany => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -96,6 +107,9 @@ impl Failure {
             }
             if found.is::<Stalled>() {
                 return Self::ClientStalled;
+            }
+            if found.is::<ClientBroke>() {
+                return Self::ClientBroke;
             }
             cause = found.source();
         }
@@ -167,7 +181,7 @@ impl Gateway {
             hosts,
             client: Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(limits.idle())
+                .pool_idle_timeout(limits.idle().min(POOL_IDLE))
                 .build(connector),
             certificate: tls.map(Certificate::new).transpose()?,
             websockets: Arc::new(Semaphore::new(limits.connections as usize)),
@@ -216,10 +230,12 @@ impl Gateway {
             .header_read_timeout(self.limits.header())
             .max_headers(MAX_FIELDS)
             .max_buf_size((self.limits.header_bytes as usize).max(8192));
+        let found = Found::default();
+        let stream = Guarded::new(stream, self.limits.header_bytes as usize, found.clone());
         let activity = self.activity();
         let noted = Arc::clone(&activity);
         let service = service_fn(move |request| {
-            noting(noted.begin(), Arc::clone(&self).respond(request, peer, secure))
+            noting(noted.begin(), Arc::clone(&self).respond(request, found.next(), peer, secure))
         });
         let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         until_stopped(
@@ -250,8 +266,9 @@ impl Gateway {
             .keep_alive_timeout(self.limits.header());
         let activity = self.activity();
         let noted = Arc::clone(&activity);
-        let service =
-            service_fn(move |request| noting(noted.begin(), Arc::clone(&self).respond(request, peer, true)));
+        let service = service_fn(move |request| {
+            noting(noted.begin(), Arc::clone(&self).respond(request, None, peer, true))
+        });
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let wind_down = http2::Connection::graceful_shutdown;
         until_stopped(connection, wind_down, Duration::ZERO, peer, stopped, activity).await;
@@ -261,12 +278,17 @@ impl Gateway {
     async fn respond(
         self: Arc<Self>,
         request: Request<Incoming>,
+        fault: Option<Fault>,
         peer: IpAddr,
         secure: bool,
     ) -> Result<Response<Body>, Infallible> {
+        if let Some(status) = fault.and_then(Fault::status) {
+            return Ok(self.refuse(status, peer));
+        }
         let (parts, body) = request.into_parts();
+        let body = Lingering::new(body, self.limits.body_bytes as u64, self.limits.header());
         // What can't be told without doubt has no target, and is denied for that, unless its token is worth less still.
-        let asked = Asked::read(&parts);
+        let asked = Asked::read(&parts).filter(|_| fault.is_none());
         let host = asked.as_ref().map_or("", |asked| asked.host).to_owned();
         let target = asked.as_ref().map_or("", |asked| asked.target);
         let name = host_name(&host);
@@ -282,6 +304,10 @@ impl Gateway {
         let verdict = self.authorizer.authorize(bearer::of(&parts.headers), &facts, trace).await;
         let told = self.answers.tell(&verdict);
         if told.status() != StatusCode::OK {
+            if parts.headers.contains_key(header::EXPECT) {
+                // Who waits to be told to go on sends nothing now.
+                body.forget();
+            }
             let doubtful = asked.is_none();
             let mut answer = told.map(|body| body.map_err(|never| match never {}).boxed_unsync());
             if doubtful && parts.version < Version::HTTP_2 {
@@ -305,10 +331,20 @@ impl Gateway {
         }))
     }
 
+    /// Answers a request of which nothing can be told, and ends its connection.
+    fn refuse(&self, status: StatusCode, peer: IpAddr) -> Response<Body> {
+        let facts = RequestFacts { deployment: Target::Unknown, method: "", uri: "", client: Some(peer) };
+        let verdict = self.authorizer.refuse(Reason::PathInvalid, &facts);
+        let answer = self.answers.denied(&verdict, status.as_u16()).map(http_body_util::Full::from);
+        let mut answer = answer.map(|body| body.map_err(|never| match never {}).boxed_unsync());
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        answer
+    }
+
     /// Sends a request on, and gives back the answer as it comes.
     async fn pass(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<Lingering<Incoming>>,
         upstream: &Upstream,
         way: &Way<'_>,
     ) -> Result<Response<Body>, Failure> {
@@ -336,8 +372,7 @@ impl Gateway {
             .map_err(|error| Failure::Unreachable(error.into()))?;
         parts.version = Version::HTTP_11;
         let progress = Progress::new();
-        let body = Limited::new(body, self.limits.body_bytes);
-        let body = Paced::new(body, idle, progress.clone()).boxed_unsync();
+        let body = bounded(body, self.limits.body_bytes, idle, progress.clone());
         let sent = self.client.request(Request::from_parts(parts, body));
         let mut answer = tokio::select! {
             answer = sent => answer.map_err(|error| Failure::of(error.into()))?,
@@ -346,6 +381,9 @@ impl Gateway {
                 Idler::Reader => Failure::DeploymentStalled,
             }),
         };
+        if !headers::one_length(answer.headers()) {
+            return Err(Failure::TwoLengths);
+        }
         let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         let deployment = switched.then(|| hyper::upgrade::on(&mut answer));
         headers::towards_client(answer.headers_mut(), way.told);
@@ -376,6 +414,11 @@ async fn noting(
         })
         .boxed_unsync()
     }))
+}
+
+/// A request's body, which may not be larger, and may not stand still.
+fn bounded(body: Lingering<Incoming>, most: usize, idle: Duration, progress: Progress) -> Body {
+    Paced::new(Limited::new(body.map_err(ClientBroke), most), idle, progress).boxed_unsync()
 }
 
 /// Whence a request came, and what its deployment is told of it.

@@ -17,6 +17,11 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[error("nothing came for too long")]
 pub(super) struct Stalled;
 
+/// The client's body broke off, or its framing is none: the deployment has no part in it.
+#[derive(Debug, Error)]
+#[error("the client's body broke off")]
+pub(super) struct ClientBroke(#[source] pub(super) hyper::Error);
+
 /// When a request's body last moved, and whether more of it is waited for.
 #[derive(Clone, Debug)]
 pub(super) struct Progress(Arc<Mutex<Moved>>);

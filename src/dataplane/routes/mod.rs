@@ -9,4 +9,4 @@ pub use map::{
     has_too_many_parameters,
 };
 pub use maps::{MapsError, RouteMaps};
-pub use path::{CanonicalPath, MAX_PATH, PathError};
+pub use path::{CanonicalPath, MAX_PATH, PathError, is_target};

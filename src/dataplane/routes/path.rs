@@ -40,6 +40,12 @@ pub enum PathError {
     Utf8,
 }
 
+/// Returns whether every byte may stand in a request's target as it is.
+#[must_use]
+pub fn is_target(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| byte.is_ascii_graphic() && !UNSAFE.contains(byte))
+}
+
 /// A path with one reading: decoded once, absolute, without empty or dot segments.
 ///
 /// An encoded slash (`%2F`) is decoded like the rest. Whether it may stand where it stands is for the route to say, which
@@ -65,7 +71,7 @@ impl<'a> CanonicalPath<'a> {
         if !path.starts_with('/') {
             return Err(PathError::Relative);
         }
-        if !target.bytes().all(|byte| byte.is_ascii_graphic() && !UNSAFE.contains(&byte)) {
+        if !is_target(target.as_bytes()) {
             return Err(PathError::Character);
         }
         for byte in path.bytes() {

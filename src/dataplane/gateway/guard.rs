@@ -1,0 +1,455 @@
+//! The guard in front of the HTTP/1.1 parser of the gateway. The parser refuses what it can't read without a word to anybody
+//! who could write an event or name a reason; so each head is looked at before the parser gets it.
+//!
+//! A head that can't be read, or whose framing leaves doubt, is replaced by one that can, and is marked: the gateway answers
+//! it by the [`Fault`]. A target that RFC 3986 does not know is replaced in the same way. Nothing behind a fault is read: the
+//! answer ends the connection. Bodies pass as they come; the guard follows their framing only to find the next head.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use hyper::StatusCode;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::dataplane::routes::is_target;
+
+/// The most header fields of a request; the bound of bytes counts besides.
+pub(super) const MAX_FIELDS: usize = 1024;
+
+/// The line of a chunk's size is no longer than this.
+const MAX_SIZE_LINE: usize = 256;
+
+/// What is wrong with the head of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The target is none; the rest of the head can be read.
+    Target,
+    /// The head can't be read, or it says in two ways where its body ends.
+    Head,
+    /// The head is larger than it may be.
+    TooLarge,
+}
+
+impl Fault {
+    /// Returns the status of the answer, where it does not depend on who asks.
+    pub(super) fn status(self) -> Option<StatusCode> {
+        match self {
+            Self::Target => None,
+            Self::Head => Some(StatusCode::BAD_REQUEST),
+            Self::TooLarge => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        }
+    }
+}
+
+/// The faulty request of a connection: there is at most one, the last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found(Arc<OnceLock<(u64, Fault)>>, Arc<AtomicU64>);
+
+impl Found {
+    /// Returns the fault of the next request that the parser hands on. Heads and requests are counted alike.
+    pub(super) fn next(&self) -> Option<Fault> {
+        let number = self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.get().filter(|(faulty, _)| *faulty == number).map(|(_, fault)| *fault)
+    }
+}
+
+/// Where in the stream of a connection the next byte stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In a head.
+    Head,
+    /// In a body of which so many bytes are to come.
+    Body(u64),
+    /// In a chunked body.
+    Chunk(Chunk),
+    /// Behind a request for another protocol, or in a body that the parser will refuse: all passes.
+    Beyond,
+    /// Behind a fault: nothing passes.
+    Faulty,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chunk {
+    Size,
+    /// Data and the end of its line.
+    Data(u64),
+    Trailer,
+}
+
+/// A stream whose heads are looked at.
+pub(super) struct Guarded<S> {
+    stream: S,
+    place: Place,
+    /// Bytes that came and are not looked at yet.
+    held: Vec<u8>,
+    /// How many of them are known to hold no end of a head.
+    scanned: usize,
+    /// Bytes that may be read, from `taken` on.
+    cleared: Vec<u8>,
+    taken: usize,
+    heads: u64,
+    header_bytes: usize,
+    found: Found,
+}
+
+impl<S> Guarded<S> {
+    pub(super) fn new(stream: S, header_bytes: usize, found: Found) -> Self {
+        let (held, cleared) = (Vec::new(), Vec::new());
+        Self {
+            stream,
+            place: Place::Head,
+            held,
+            scanned: 0,
+            cleared,
+            taken: 0,
+            heads: 0,
+            header_bytes,
+            found,
+        }
+    }
+
+    /// Clears what may be read of the bytes that are held.
+    fn follow(&mut self) {
+        loop {
+            match self.place {
+                Place::Faulty => return self.held.clear(),
+                Place::Beyond => return self.cleared.append(&mut self.held),
+                Place::Head => match head_length(&self.held, self.scanned) {
+                    Some(length) if length <= self.header_bytes => self.head(length),
+                    None if self.held.len() <= self.header_bytes => {
+                        self.scanned = self.held.len();
+                        return;
+                    }
+                    _ => self.refuse(Fault::TooLarge),
+                },
+                Place::Body(0) => self.begin_head(),
+                Place::Body(rest) => {
+                    let Some(rest) = self.pass(rest) else { return };
+                    self.place = Place::Body(rest);
+                }
+                Place::Chunk(Chunk::Data(0)) => self.place = Place::Chunk(Chunk::Size),
+                Place::Chunk(Chunk::Data(rest)) => {
+                    let Some(rest) = self.pass(rest) else { return };
+                    self.place = Place::Chunk(Chunk::Data(rest));
+                }
+                Place::Chunk(chunk) => {
+                    let Some(end) = self.held.iter().position(|&byte| byte == b'\n') else {
+                        if self.held.len() > self.header_bytes.max(MAX_SIZE_LINE) {
+                            self.place = Place::Beyond;
+                            continue;
+                        }
+                        return;
+                    };
+                    let line = self.held[..end].strip_suffix(b"\r").unwrap_or(&self.held[..end]);
+                    self.place = match (chunk, line) {
+                        (Chunk::Size, line) => match chunk_size(line) {
+                            Some(0) => Place::Chunk(Chunk::Trailer),
+                            Some(size) => Place::Chunk(Chunk::Data(size + 2)),
+                            // The parser refuses it.
+                            None => Place::Beyond,
+                        },
+                        (_, []) => Place::Body(0),
+                        (chunk, _) => Place::Chunk(chunk),
+                    };
+                    self.cleared.extend(self.held.drain(..=end));
+                }
+            }
+        }
+    }
+
+    /// Clears up to `rest` bytes, and returns how many are left to come; none, while nothing is held.
+    fn pass(&mut self, rest: u64) -> Option<u64> {
+        if self.held.is_empty() {
+            return None;
+        }
+        let length = usize::try_from(rest).map_or(self.held.len(), |rest| rest.min(self.held.len()));
+        self.cleared.extend(self.held.drain(..length));
+        Some(rest - length as u64)
+    }
+
+    fn begin_head(&mut self) {
+        (self.place, self.scanned) = (Place::Head, 0);
+    }
+
+    /// Looks at a head of this length.
+    fn head(&mut self, length: usize) {
+        let mut head: Vec<u8> = self.held.drain(..length).collect();
+        let wrong_target = target(&head).filter(|range| !is_target(&head[range.clone()]));
+        if let Some(range) = &wrong_target {
+            head.splice(range.clone(), *b"/");
+        }
+        match framing(&head) {
+            None => self.refuse(Fault::Head),
+            Some(_) if wrong_target.is_some() => {
+                self.mark(Fault::Target);
+                self.cleared.append(&mut head);
+            }
+            Some(place) => {
+                self.heads += 1;
+                (self.place, self.scanned) = (place, 0);
+                self.cleared.append(&mut head);
+            }
+        }
+    }
+
+    /// Has the parser read, in place of the head that came, one that it can read.
+    fn refuse(&mut self, fault: Fault) {
+        self.mark(fault);
+        self.cleared.extend_from_slice(b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n");
+    }
+
+    fn mark(&mut self, fault: Fault) {
+        // It is the first: nothing is looked at behind it.
+        let _ = self.found.0.set((self.heads, fault));
+        self.place = Place::Faulty;
+        self.held.clear();
+    }
+}
+
+/// The length of the head that `bytes` begin with, empty lines in front of it included (RFC 9112 section 2.2); of the first
+/// `scanned` bytes it is known that they hold no end.
+fn head_length(bytes: &[u8], scanned: usize) -> Option<usize> {
+    let begin = bytes.iter().position(|byte| !b"\r\n".contains(byte))?;
+    // An end may begin in what was scanned.
+    let from = begin.max(scanned.saturating_sub(3));
+    let mut ends =
+        bytes[from..].iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| from + at);
+    ends.find_map(|end| match &bytes[end + 1..] {
+        [b'\n', ..] => Some(end + 2),
+        [b'\r', b'\n', ..] => Some(end + 3),
+        _ => None,
+    })
+}
+
+/// Where the target stands in a head: between the first space of its first line and the last.
+fn target(head: &[u8]) -> Option<std::ops::Range<usize>> {
+    let begin = head.iter().position(|byte| !b"\r\n".contains(byte))?;
+    let line = &head[begin..begin + head[begin..].iter().position(|&byte| byte == b'\n')?];
+    let first = line.iter().position(|&byte| byte == b' ')?;
+    let last = line.iter().rposition(|&byte| byte == b' ')?;
+    (first + 1 < last).then(|| begin + first + 1..begin + last)
+}
+
+/// Where the stream goes on behind a head (RFC 9112 section 6); none, if the head can't be read or leaves that in doubt.
+fn framing(head: &[u8]) -> Option<Place> {
+    let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(head, &mut room).ok()?;
+    if !parsed.is_complete() {
+        return None;
+    }
+    let (mut coding, mut length, mut upgrade) = (None, None, false);
+    for field in request.headers.iter() {
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        let place = match () {
+            () if is("transfer-encoding") => &mut coding,
+            () if is("content-length") => &mut length,
+            () => {
+                upgrade |= is("upgrade");
+                continue;
+            }
+        };
+        if place.replace(field.value).is_some() {
+            return None;
+        }
+    }
+    // Without a body, and only then, what follows may be of another protocol.
+    let none = if upgrade { Place::Beyond } else { Place::Body(0) };
+    let length = match length {
+        None => None,
+        Some(digits) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
+            Some(std::str::from_utf8(digits).ok()?.parse::<u64>().ok()?)
+        }
+        Some(_) => return None,
+    };
+    match (coding, length) {
+        (Some(coding), _) if coding.eq_ignore_ascii_case(b"chunked") && request.version == Some(1) => {
+            Some(Place::Chunk(Chunk::Size))
+        }
+        (Some(_), _) => None,
+        (None, None | Some(0)) => Some(none),
+        (None, Some(length)) => Some(Place::Body(length)),
+    }
+}
+
+/// The size of a chunk (RFC 9112 section 7.1), in a line that may say more behind a semicolon.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let size = line.split(|&byte| byte == b';').next()?.trim_ascii_end();
+    let plain = (1..=15).contains(&size.len()) && size.iter().all(u8::is_ascii_hexdigit);
+    plain.then(|| u64::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()).flatten()
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if this.taken < this.cleared.len() {
+                let length = buffer.remaining().min(this.cleared.len() - this.taken);
+                buffer.put_slice(&this.cleared[this.taken..this.taken + length]);
+                this.taken += length;
+                if this.taken == this.cleared.len() {
+                    this.cleared.clear();
+                    this.taken = 0;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            match this.place {
+                // An end would cancel the request that is being answered. Its answer ends the connection.
+                Place::Faulty => return Poll::Pending,
+                Place::Beyond => return Pin::new(&mut this.stream).poll_read(context, buffer),
+                _ => {}
+            }
+            let mut space = [0; 8192];
+            let mut read = ReadBuf::new(&mut space);
+            ready!(Pin::new(&mut this.stream).poll_read(context, &mut read))?;
+            if read.filled().is_empty() {
+                // A head or a body that was cut off.
+                this.place = Place::Beyond;
+                if this.held.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            this.held.extend_from_slice(read.filled());
+            this.follow();
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const REFUSED: &str = "GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+    /// What passes of `bytes`, sent in pieces of this size, and the fault.
+    fn passed(bytes: &str, piece: usize) -> (String, Option<(u64, Fault)>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, server) = tokio::io::duplex(64 * 1024);
+            let found = Found::default();
+            let mut guarded = Guarded::new(server, 1000, found.clone());
+            let mut all = Vec::new();
+            for bytes in bytes.as_bytes().chunks(piece) {
+                client.write_all(bytes).await.unwrap();
+                let mut space = [0; 4096];
+                let read =
+                    tokio::time::timeout(std::time::Duration::from_millis(1), guarded.read(&mut space));
+                if let Ok(Ok(length)) = read.await {
+                    all.extend_from_slice(&space[..length]);
+                }
+            }
+            drop(client);
+            let mut rest = Vec::new();
+            let end =
+                tokio::time::timeout(std::time::Duration::from_millis(10), guarded.read_to_end(&mut rest));
+            let _ = end.await;
+            all.extend_from_slice(&rest);
+            (String::from_utf8(all).unwrap(), found.0.get().copied())
+        })
+    }
+
+    #[test]
+    fn what_can_be_read_passes_as_it_came_however_it_is_cut() {
+        let all = "GET /a?b HTTP/1.1\r\nHost: a\r\n\r\n\
+                   \r\nPOST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n\r\n\r\nxPOST /a HTTP/1.1\r\n\
+                   transfer-encoding: Chunked\r\n\r\n3;x=\"y\"\r\na\r\n\r\nA\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n\
+                   GET http://a/b HTTP/1.1\nHost: a\n\nGET /c HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n\0\r\n\r\n\x01";
+        for piece in [1, 2, 3, 7, 64, 4096] {
+            assert_eq!(passed(all, piece), (all.to_owned(), None), "{piece}");
+        }
+        for cut in 0..60 {
+            assert_eq!(passed(&all[..cut], 4096), (all[..cut].to_owned(), None), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_leaves_doubt_is_replaced_and_nothing_follows_it() {
+        let good = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+        for (head, fault) in [
+            ("POST /a HTTP/1.1\r\nTransfer-Encoding: foo, chunked\r\n\r\n", Fault::Head),
+            ("POST /a HTTP/1.1\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", Fault::Head),
+            ("POST /a HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n", Fault::Head),
+            (
+                "POST /a HTTP/1.1\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Fault::Head,
+            ),
+            ("POST /a HTTP/1.1\r\nTransfer-Encoding: \r\n\r\n", Fault::Head),
+            ("POST /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Fault::Head),
+            ("POST /a HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", Fault::Head),
+            ("POST /a HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\n", Fault::Head),
+            ("POST /a HTTP/1.1\r\nContent-Length: +5\r\n\r\n", Fault::Head),
+            ("POST /a HTTP/1.1\r\nContent-Length: \r\n\r\n", Fault::Head),
+            ("POST /a HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\n", Fault::Head),
+            ("GET /a HTTP/1.1\r\na b: c\r\n\r\n", Fault::Head),
+            ("GET /a HTTP/1.1\r\na : c\r\n\r\n", Fault::Head),
+            ("GET /a HTTP/1.1\r\n a: c\r\n\r\n", Fault::Head),
+            ("GET /a HTTP/2.0\r\n\r\n", Fault::Head),
+            ("nonsense\r\n\r\n", Fault::Head),
+            ("G\0T /a HTTP/1.1\r\n\r\n", Fault::Head),
+        ] {
+            for (before, heads) in [("", 0), (good, 1)] {
+                let (all, found) = passed(&format!("{before}{head}GET /smuggled HTTP/1.1\r\n\r\n"), 4096);
+                assert_eq!((all, found), (format!("{before}{REFUSED}"), Some((heads, fault))), "{head:?}");
+            }
+        }
+        let long = format!("GET /a HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(2000));
+        assert_eq!(passed(&long, 512), (REFUSED.to_owned(), Some((0, Fault::TooLarge))));
+        assert_eq!(passed(&long[..1500], 512), (REFUSED.to_owned(), Some((0, Fault::TooLarge))));
+        let wide = format!("GET /a HTTP/1.1\r\n{}\r\n", "a:\r\n".repeat(200));
+        assert_eq!(passed(&wide, 4096).1, None);
+    }
+
+    #[test]
+    fn a_target_that_is_none_is_replaced_and_the_rest_of_its_head_is_kept() {
+        for target in ["/a#b", "/a?b#c", "/a?\"", "/a?<", "/a>", "/a?\u{e9}", "/a b", "/a?`", "/\t", "#"] {
+            let rest = "HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\n\r\n";
+            let expected = (format!("PUT / {rest}"), Some((0, Fault::Target)));
+            assert_eq!(
+                passed(&format!("PUT {target} {rest}GET / HTTP/1.1\r\n\r\n"), 4096),
+                expected,
+                "{target}"
+            );
+        }
+    }
+}
