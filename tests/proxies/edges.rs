@@ -90,7 +90,7 @@ enum Expected {
 use Expected::{Passes, Refused, RefusedOrAs, RefusedOrBy};
 
 const ENVOY: &[Front] = &[Front::EnvoyHttp, Front::EnvoyGrpc];
-const STRICT: &[Front] = &[Front::EnvoyHttp, Front::EnvoyGrpc, Front::Haproxy];
+const STRICT: &[Front] = &[Front::EnvoyHttp, Front::EnvoyGrpc, Front::Haproxy, Front::Traefik];
 
 const fn row(target: &'static str, expected: Expected) -> Row {
     Row { headers: &[], target, expected }
@@ -115,19 +115,14 @@ const ROWS: &[Row] = &[
     row("/api/v2/dags/a%c2%9f", Refused("path_invalid")),
     row("/api/v2/dags/a%1B", Refused("path_invalid")),
     row("/api/v2/dags/a%7F", Refused("path_invalid")),
-    // What RFC 3986 has in no target.
-    row(
-        "/api/v2/dags#b",
-        RefusedOrAs("path_invalid", &[(Front::Caddy, "route_unknown"), (Front::Traefik, "route_unknown")]),
-    ),
+    // What RFC 3986 has in no target. Some proxies have an answer of their own.
+    row("/api/v2/dags#b", RefusedOrAs("path_invalid", &[(Front::Caddy, "route_unknown")])),
     row("/api/v2/dags?a=#b", RefusedOrBy("path_invalid", STRICT)),
-    row("/api/v2/dags?a=\"b\"", Refused("path_invalid")),
-    row("/api/v2/dags?a=<b", Refused("path_invalid")),
-    row("/api/v2/dags?a=b>", Refused("path_invalid")),
-    row("/api/v2/dags?a=`b`", Refused("path_invalid")),
-    row("/api/v2/dags?a=\u{e9}", RefusedOrBy("path_invalid", &[Front::Haproxy])),
-    // Caddy and Traefik encode it: it is a part of the path to them.
-    row("/api/v2/dags/etl%23b", Passes),
+    row("/api/v2/dags?a=\"b\"", RefusedOrBy("path_invalid", &[Front::EnvoyHttp])),
+    row("/api/v2/dags?a=<b", RefusedOrBy("path_invalid", &[Front::EnvoyHttp])),
+    row("/api/v2/dags?a=b>", RefusedOrBy("path_invalid", &[Front::EnvoyHttp])),
+    row("/api/v2/dags?a=`b`", RefusedOrBy("path_invalid", &[Front::EnvoyHttp])),
+    row("/api/v2/dags?a=\u{e9}", RefusedOrBy("path_invalid", STRICT)),
     row("/api/v2/dags?a=%22%3C%23%C3%A9", Passes),
     row("/api/v2/dags?a={b}|[c]", Passes),
 ];
@@ -158,7 +153,7 @@ pub fn hold(setting: &Setting, front: Front, port: u16) {
                 assert!(seen.eq_ignore_ascii_case(target), "{what}");
             }
             Refused(reason) => refused(reason),
-            RefusedOrBy(_, fronts) if fronts.contains(&front) => assert_eq!(answer.status, 400, "{what}"),
+            RefusedOrBy(_, fronts) if answer.status == 400 && fronts.contains(&front) => {}
             RefusedOrBy(reason, _) => refused(reason),
             RefusedOrAs(..) if answer.status == 400 && STRICT.contains(&front) => {}
             RefusedOrAs(reason, fronts) => {
