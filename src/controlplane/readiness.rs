@@ -40,6 +40,14 @@ impl ControlPlane {
             blocks: end.kind == EndKind::Keyset && end.left(now) <= 0,
             detail: end.sentence(now),
         }));
+        // The metric names the data plane; here anybody may read.
+        for ahead in self.nodes_ahead().unwrap_or_default() {
+            let (nodes, highest) = (ahead.nodes, ahead.highest);
+            let detail = format!(
+                "{nodes} node(s) hold a later version of a replica than is published, and refuse what is published; if the database was restored from a backup, run `halligan-control recover --above {highest}`"
+            );
+            findings.push(Finding { blocks: false, detail });
+        }
         findings
     }
 
