@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use halligan::protocol::event::line_hash;
 use rig::{Rig, Running, until};
 use rusqlite::Connection;
 
@@ -352,4 +353,163 @@ fn nothing_but_a_socket_is_replaced_where_the_admin_socket_goes() {
     let (code, said) = start(&mut rig).unwrap_err();
     assert!(code == 69 && said.contains("something else than a socket stands there"), "{code} {said}");
     assert_eq!(std::fs::read_to_string(&socket).unwrap(), "somebody's");
+}
+
+/// Where a planted tampering shows.
+enum Told {
+    /// The next start sets the file aside, with an alarm that says this.
+    Start(&'static str),
+    /// The next start stops, and says this.
+    Refusal(&'static str),
+    /// `audit verify` on this host says this.
+    Verify(&'static str),
+    /// Nothing on this host can tell it; its control plane finds it, and the host alarms this.
+    Above(&'static str),
+    /// Nothing is told: the control plane brings what was taken away back.
+    Renewed,
+}
+
+fn audit(rig: &Rig) -> Connection {
+    Connection::open(rig.path("node/audit.db")).unwrap()
+}
+
+/// Writes another last event, and drops what the node signed from it on. With `position`, what the control plane took in is
+/// said to be that one.
+fn rewrite_tail(rig: &Rig, position: bool) {
+    let connection = audit(rig);
+    let (first, packed): (u64, Vec<u8>) = connection
+        .query_row("SELECT first, lines FROM block ORDER BY first DESC LIMIT 1", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    let text = String::from_utf8(lz4_flex::block::decompress_size_prepended(&packed).unwrap()).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let last = lines.last_mut().unwrap();
+    *last = last.replace("/api/v2/dags", "/api/v2/pools");
+    let (hash, lines) = (line_hash(last), lines.join("\n") + "\n");
+    let packed = lz4_flex::block::compress_prepend_size(lines.as_bytes());
+    connection.execute("UPDATE block SET lines = ?2 WHERE first = ?1", (first, packed)).unwrap();
+    connection.execute("DELETE FROM checkpoint WHERE sequence > 1", []).unwrap();
+    if position {
+        connection.execute("UPDATE uploaded SET hash = ?1", [hash]).unwrap();
+    }
+}
+
+fn bring_back(rig: &Rig, names: &[&str]) {
+    for name in names {
+        std::fs::copy(rig.path("before").join(name), rig.path("node").join(name)).unwrap();
+    }
+}
+
+#[test]
+fn each_planted_tampering_is_told_by_whom_the_documentation_names() {
+    type Tampering = (&'static str, fn(&Rig), Told);
+    let table: [Tampering; 9] = [
+        (
+            "the tail of the log rewritten",
+            |rig| rewrite_tail(rig, false),
+            Told::Start("is said to have taken in another event"),
+        ),
+        (
+            "the position above altered",
+            |rig| drop(audit(rig).execute("UPDATE uploaded SET hash = 'x'", [])),
+            Told::Start("is said to have taken in another event"),
+        ),
+        (
+            "the last checkpoint altered",
+            |rig| {
+                drop(audit(rig).execute("UPDATE checkpoint SET text = 'x' WHERE sequence = (SELECT max(sequence) FROM checkpoint)", []))
+            },
+            Told::Start("its checkpoint does not hold"),
+        ),
+        (
+            "an event in the midst altered",
+            |rig| {
+                drop(
+                    audit(rig)
+                        .execute("UPDATE block SET lines = zeroblob(length(lines)) WHERE first = 1", []),
+                )
+            },
+            Told::Verify("its block can't be unpacked"),
+        ),
+        ("both the tail and the position", |rig| rewrite_tail(rig, true), Told::Above("broken at event")),
+        ("the log set back as a whole", |rig| bring_back(rig, &["audit.db"]), Told::Above("fork at event")),
+        (
+            "a record of the replica altered",
+            |rig| {
+                drop(
+                    Connection::open(rig.path("node/replica.db"))
+                        .unwrap()
+                        .execute("UPDATE record SET body = body || ' ' WHERE kind = 'token'", []),
+                )
+            },
+            Told::Start("another replica was begun"),
+        ),
+        ("the replica set back as a whole", |rig| bring_back(rig, &["replica.db"]), Told::Renewed),
+        (
+            "the revocations set back as a whole",
+            |rig| bring_back(rig, &["revocations.db"]),
+            Told::Refusal("this host had 1; put the file back"),
+        ),
+    ];
+    let mut rig = Rig::start();
+    let (id, value) = rig.direct_access_token("lost", &rig.deployment);
+    let (_, other) = rig.direct_access_token("other", &rig.deployment);
+    rig.synced();
+    let stop = |rig: &mut Rig, kept: &str| {
+        let uploaded = || {
+            audit(rig).query_row("SELECT sequence = (SELECT max(last) FROM block) FROM uploaded", [], |row| {
+                row.get(0)
+            })
+        };
+        until("the log has arrived above", || uploaded() == Ok(true));
+        rig.daemon.take().unwrap().terminate();
+        settle(&rig.path("node"), &DATABASES);
+        copy(&rig.path("node"), &rig.path(kept));
+    };
+    assert_eq!(rig.authorize(&value, "GET", "/api/v2/dags").status, 200);
+    stop(&mut rig, "before");
+    start(&mut rig).unwrap();
+    rig.cli(&["revoke", &id, "--reason", "laptop lost"]);
+    for _ in 0..2 {
+        assert_eq!(rig.authorize(&other, "GET", "/api/v2/dags").status, 200);
+    }
+    rig.synced();
+    stop(&mut rig, "kept");
+    for (what, plant, told) in table {
+        copy(&rig.path("kept"), &rig.path("node"));
+        plant(&rig);
+        match (told, start(&mut rig)) {
+            (Told::Refusal(sentence), Err((74, said))) => {
+                assert!(said.contains(sentence), "{what}: {said}");
+                continue;
+            }
+            (_, Err((code, said))) => panic!("{what}: {code} {said}"),
+            (Told::Start(sentence), Ok(())) => {
+                assert!(alarms(&rig).contains(sentence), "{what}: {}", alarms(&rig))
+            }
+            (Told::Verify(sentence), Ok(())) => {
+                let verified = rig.cli_command().args(["audit", "verify"]).output().unwrap();
+                let said = format!("{verified:?}");
+                assert!(verified.status.code() == Some(65) && said.contains(sentence), "{what}: {said}");
+            }
+            (Told::Above(sentence), Ok(())) => {
+                rig.cli(&["audit", "verify"]);
+                assert_eq!(rig.authorize(&other, "GET", "/api/v2/dags").status, 200);
+                until("the control plane has told the host", || alarms(&rig).contains(sentence));
+            }
+            (Told::Renewed, Ok(())) => rig.synced(),
+            (Told::Refusal(_), Ok(())) => panic!("{what}: it starts"),
+        }
+        rig.synced();
+        rig.cli(&["replica", "verify"]);
+        assert_eq!(rig.authorize(&value, "GET", "/api/v2/dags").reason(), "token_revoked", "{what}");
+        rig.daemon.take().unwrap().terminate();
+    }
+    // The control plane keeps what the node signed of its log.
+    let kept: String = Connection::open(rig.path("control/control.db"))
+        .unwrap()
+        .query_row("SELECT text FROM checkpoint ORDER BY branch LIMIT 1", [], |row| row.get(0))
+        .unwrap();
+    assert!(kept.starts_with("ey"), "{kept}");
 }

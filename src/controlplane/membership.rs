@@ -64,8 +64,12 @@ impl ControlPlane {
             let query = "SELECT shared_at FROM node WHERE id = ?1";
             Ok(connection.query_row(query, [&caller.node], |row| row.get(0))?)
         })?;
+        if let Some(checkpoint) = &statement.checkpoint {
+            self.take_checkpoint(&caller.node, checkpoint)?;
+        }
+        let log_faults = self.recent_log_faults(&caller.node)?;
         let shared_identity = shared_at.is_some_and(|at| now.since(Time::from_unix(at)) < SHOWN);
-        Ok(NodeStanding { shared_identity, name_refused })
+        Ok(NodeStanding { shared_identity, name_refused, log_faults })
     }
 
     /// Gives a node the name its host's configuration says.

@@ -9,6 +9,7 @@ pub mod audit_log;
 mod authentication;
 pub mod authorization;
 mod bookkeeping;
+mod checkpoints;
 pub mod config;
 pub mod dag_tags;
 pub mod data_planes;

@@ -4,6 +4,7 @@
 //! Nothing here decides a request. A node that was retired goes on as one that is cut off: by what it has proved, until the
 //! staleness policy ends it. Otherwise one unsigned answer could end a host's work.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use thiserror::Error;
 
 use super::Clock;
 use super::alarm::{AlarmKind, Alarms};
+use super::audit::arrived_checkpoint;
 use super::live::Live;
 use super::proof::Prover;
 use super::reconcile::Reconciler;
@@ -24,6 +26,8 @@ use crate::protocol::time::Time;
 
 /// How often the node looks whether there is something new to state.
 const LOOK: Duration = Duration::from_secs(1);
+/// Faults of the log that are believed of one answer.
+const MAX_FAULTS: usize = 16;
 /// Seconds between two statements while there is nothing new: what the node is told comes with the answer.
 const INTERVAL: i64 = 15;
 
@@ -167,7 +171,10 @@ pub struct Statements {
     replication: Arc<Replication>,
     clock: Clock,
     name: Option<String>,
+    audit_path: PathBuf,
     stated: Stated,
+    /// What the control plane last said of the log.
+    faults: Vec<String>,
 }
 
 impl Statements {
@@ -180,7 +187,9 @@ impl Statements {
             replication: Arc::clone(replication),
             clock: Arc::clone(&reconciler.clock),
             name,
+            audit_path: reconciler.audit_path.clone(),
             stated: Stated::default(),
+            faults: Vec::new(),
         }
     }
 
@@ -203,6 +212,22 @@ impl Statements {
                     tracing::debug!(%error, "the control plane could not be told how this node stands");
                 }
             }
+        }
+    }
+
+    /// Alarms what the control plane finds of this host's log, each once.
+    fn told_faults(&mut self, faults: Vec<String>, now: Time) {
+        let faults: Vec<String> = faults
+            .into_iter()
+            .take(MAX_FAULTS)
+            .map(|fault| format!("the control plane says of this host's log: {fault}"))
+            .collect();
+        for fault in faults.iter().filter(|fault| !self.faults.contains(fault)) {
+            self.live.alarms.raise(AlarmKind::Damaged, fault, now);
+        }
+        if faults != self.faults {
+            self.live.note_damage("log above", faults.clone());
+            self.faults = faults;
         }
     }
 
@@ -230,11 +255,17 @@ impl Statements {
         if !due && version == self.stated.version && forks.len() == self.stated.forks {
             return Ok(());
         }
+        let audit = self.audit_path.clone();
+        let checkpoint = tokio::task::spawn_blocking(move || arrived_checkpoint(&audit)).await?;
+        let checkpoint = checkpoint.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the last checkpoint can't be read");
+            None
+        });
         let count = forks.len();
         let heads = forks.into_iter().rev().filter(|fork| fork.what == "head");
         let evidence = heads.take(MAX_HEADS - 1).map(|fork| fork.head);
-        let statement =
-            NodeStatement { name: self.name.clone(), heads: head.into_iter().chain(evidence).collect() };
+        let heads = head.into_iter().chain(evidence).collect();
+        let statement = NodeStatement { name: self.name.clone(), heads, checkpoint };
         // Also when it fails: whoever refuses it is not asked every second.
         self.stated = Stated { at: now, version, forks: count };
         let path = format!("/v1/data-planes/{}/statement", self.prover.identity.data_plane_id);
@@ -246,6 +277,7 @@ impl Statements {
             tracing::warn!(name = self.name, why, "the control plane does not take this node's name");
         }
         self.live.membership.told_shared(standing.shared_identity, &self.live.alarms, now);
+        self.told_faults(standing.log_faults, now);
         Ok(())
     }
 }

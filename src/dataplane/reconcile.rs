@@ -13,7 +13,8 @@ use hyper::Method;
 use thiserror::Error;
 
 use super::Clock;
-use super::audit::{AuditError, events, extent, set_uploaded};
+use super::alarm::AlarmKind;
+use super::audit::{AuditError, events, extent, hash_at, set_uploaded};
 use super::inventory::{AUDIT, Inventory, REVOCATIONS};
 use super::live::Live;
 use super::outage::{OutageError, Outages};
@@ -169,8 +170,21 @@ impl Round {
             Sent::Outage(statement) => reconciler.outages.reported(statement, now)?,
             Sent::Events(from, last) => {
                 let above: Position = serde_json::from_slice(answer)?;
+                let own = hash_at(&reconciler.audit_path, above.sequence)?;
+                if let Some(own) = own.as_ref().filter(|own| **own != above.hash) {
+                    let what = format!(
+                        "the control plane holds another event {} of this host's log than this host: {} there, {own} here; one of \
+                         the two logs was rewritten, or two hosts share this identity",
+                        above.sequence, above.hash
+                    );
+                    reconciler.live.alarms.raise(AlarmKind::Damaged, &what, now);
+                }
                 // What stands further on above is not of this log: only what was sent is known to have arrived.
-                let reached = if above.sequence >= last.sequence { last.clone() } else { above };
+                let reached = if above.sequence >= last.sequence {
+                    last.clone()
+                } else {
+                    Position { hash: own.unwrap_or(above.hash), ..above }
+                };
                 if reached.sequence <= *from {
                     self.rewinds += 1;
                     if self.rewinds > MAX_REWINDS {

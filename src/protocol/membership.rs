@@ -15,6 +15,9 @@ pub struct NodeStatement {
     pub name: Option<String>,
     /// The head it holds, and heads that contradict one it has proved (compact JWS).
     pub heads: Vec<String>,
+    /// The last checkpoint of its log whose event has arrived above (compact JWS).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
 }
 
 /// What the node is told.
@@ -27,4 +30,7 @@ pub struct NodeStanding {
     /// Why its name was not taken; none if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_refused: Option<String>,
+    /// What was found of its log of late that does not follow from what it had sent before, each in a sentence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log_faults: Vec<String>,
 }

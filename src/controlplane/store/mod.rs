@@ -35,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0016_writable.sql"),
     include_str!("0017_retention.sql"),
     include_str!("0018_user_token_end.sql"),
+    include_str!("0019_checkpoint.sql"),
 ];
 
 /// What migrations need to find keys by their thumbprint, of a key as it is kept.

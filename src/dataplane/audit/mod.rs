@@ -2,7 +2,8 @@
 //!
 //! Whoever decides hands its event over and goes on; one thread numbers, chains and commits whatever has gathered. A
 //! mutating request waits for that commit, which SQLite has made durable (synchronous = FULL), before it is answered.
-//! At intervals the node signs where its log stands, so that even its end can't be cut off unseen.
+//! At intervals the node signs where its log stands, so that even its end can't be cut off unseen. A log whose end does not
+//! follow from what was signed last is not gone on with: the next signature would vouch for what somebody else wrote.
 //!
 //! While the disk takes nothing, what changes something upstream is denied. Reads go on, within bounds: their events wait in
 //! memory, and are written when the disk takes them again.
@@ -38,7 +39,7 @@ use crate::protocol::time::Time;
 
 pub use lag::UploadLag;
 pub use observe::AuditMetrics;
-pub use read::events;
+pub use read::{arrived_checkpoint, events, hash_at};
 pub use retention::Retention;
 pub use uploaded::{Extent, extent, set_uploaded, uploaded};
 pub use verify::{Fault, Report, verify};
@@ -78,6 +79,9 @@ pub enum AuditError {
     /// The log's last line is no event.
     #[error("the audit log's last event can't be read: {0}")]
     Tail(#[from] serde_json::Error),
+    /// What the node signed last, or what the control plane took in, does not hold.
+    #[error("the audit log is not what this node wrote, from event {} on: {}", .0.sequence, .0.what)]
+    Tampered(Fault),
     /// No thread could be started.
     #[error("the audit writer can't be started: {0}")]
     Thread(std::io::Error),
@@ -214,6 +218,9 @@ impl AuditLog {
             [clock().unix()],
             |row| row.get(0),
         )?;
+        if let Err(fault) = verify::tail(&connection, key.public())? {
+            return Err(AuditError::Tampered(fault));
+        }
         let tail: Option<(u64, Vec<u8>)> = connection
             .query_row("SELECT first, lines FROM block ORDER BY first DESC LIMIT 1", [], |row| {
                 Ok((row.get(0)?, row.get(1)?))

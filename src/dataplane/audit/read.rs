@@ -4,8 +4,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
+use super::uploaded::uploaded;
 use super::{AuditError, block};
-use crate::protocol::event::split_lines;
+use crate::protocol::event::{line_hash, split_lines};
 
 /// Lines of the log at `path` after event `after`, at most `limit`; a negative `after` counts from the end.
 pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, AuditError> {
@@ -33,6 +34,33 @@ pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, Audi
         }
     }
     Ok(found)
+}
+
+/// What event `sequence` of the log at `path` hashes to; none if it is not there.
+pub fn hash_at(path: &Path, sequence: u64) -> Result<Option<String>, AuditError> {
+    hash_of(&Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?, sequence)
+}
+
+pub(super) fn hash_of(connection: &Connection, sequence: u64) -> Result<Option<String>, AuditError> {
+    let found: Option<(u64, Vec<u8>)> = connection
+        .query_row(
+            "SELECT first, lines FROM block WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
+            [sequence],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    let Some((first, packed)) = found else { return Ok(None) };
+    let lines = block::unpack(&packed).ok_or(AuditError::Block(first))?;
+    let skip = usize::try_from(sequence - first).unwrap_or(usize::MAX);
+    Ok(split_lines(&lines).nth(skip).map(line_hash))
+}
+
+/// The last checkpoint of the log at `path` whose event was taken in above, as it was signed.
+pub fn arrived_checkpoint(path: &Path) -> Result<Option<String>, AuditError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let through = uploaded(&connection)?.sequence;
+    let last = "SELECT text FROM checkpoint WHERE sequence <= ?1 ORDER BY sequence DESC LIMIT 1";
+    Ok(connection.query_row(last, [through], |row| row.get(0)).optional()?)
 }
 
 /// The last event of a log; 0 in an empty one.

@@ -9,12 +9,14 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use serde::Serialize;
 
+use super::read::hash_of;
 use super::uploaded::uploaded;
 use super::writer::{CHECKPOINT_EVENTS, CHECKPOINT_SECONDS};
 use super::{AuditError, block};
 use crate::protocol::event::{Checkpoint, Event, GENESIS, line_hash, split_lines};
 use crate::protocol::jws::{JwsError, Typ, Unverified};
 use crate::protocol::key::PublicKey;
+use crate::protocol::reconciliation::Position;
 
 /// What is wrong with the first event that is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,9 +56,89 @@ pub fn verify(path: &Path, key: &PublicKey) -> Result<Report, AuditError> {
     Ok(Report { fault: found.err(), ..proof.report })
 }
 
+/// Verifies the end of a log, which the next checkpoint will vouch for: from the last checkpoint on, and where the control plane
+/// took it in. The outer error is a database that can't be read.
+pub(super) fn tail(connection: &Connection, key: &PublicKey) -> Result<Result<(), Fault>, AuditError> {
+    let mut proof = Proof::new();
+    proof.uploaded = uploaded(connection)?;
+    if let Err(fault) = proof.anchor(connection, key)? {
+        return Ok(Err(fault));
+    }
+    let last: Option<(u64, String)> = connection
+        .query_row("SELECT sequence, text FROM checkpoint ORDER BY sequence DESC LIMIT 1", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    let signed = match last {
+        None => proof.covering.clone(),
+        Some((sequence, text)) => match signed(&text, key) {
+            Ok(found) if found.sequence == sequence && !found.dropped => Some(found),
+            Ok(_) => return Ok(fault(sequence, "its checkpoint was signed for another place")),
+            Err(error) => return Ok(fault(sequence, format!("its checkpoint does not hold: {error}"))),
+        },
+    };
+    if let Some(signed) = &signed {
+        // The block in which the event stands that was signed for, and those behind it.
+        proof.report.events = signed.sequence.saturating_sub(1);
+    }
+    let place = proof.uploaded.clone();
+    if let Some(hash) = hash_of(connection, place.sequence)?.filter(|hash| *hash != place.hash) {
+        return Ok(fault(
+            place.sequence,
+            format!(
+                "the control plane is said to have taken in another event ({}) than stands there ({hash})",
+                place.hash
+            ),
+        ));
+    }
+    let from = proof.report.events;
+    let mut statement = connection.prepare(
+        "SELECT first, lines FROM block
+         WHERE first >= coalesce((SELECT max(first) FROM block WHERE first <= ?1 + 1), 0) ORDER BY first",
+    )?;
+    let mut rows = statement.query([from])?;
+    let mut before: Option<(u64, String)> = None;
+    while let Some(row) = rows.next()? {
+        let first: u64 = row.get(0)?;
+        let Some(lines) = block::unpack(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?) else {
+            return Ok(fault(first, "its block can't be unpacked: it is not what the node wrote"));
+        };
+        if before.as_ref().is_some_and(|(last, _)| first != last + 1) {
+            return Ok(fault(first, "events before it are missing"));
+        }
+        for (sequence, line) in (first..).zip(split_lines(&lines)) {
+            let hash = line_hash(line);
+            let event: Event = match serde_json::from_str(line) {
+                Ok(event) => event,
+                Err(error) => return Ok(fault(sequence, format!("it is no event: {error}"))),
+            };
+            if event.sequence != sequence || before.as_ref().is_some_and(|(_, prev)| event.prev != *prev) {
+                return Ok(fault(sequence, "it is not chained to the event before"));
+            }
+            if signed.as_ref().is_some_and(|signed| signed.sequence == sequence && signed.hash != hash) {
+                return Ok(fault(sequence, "it is not the event its checkpoint was signed for"));
+            }
+            before = Some((sequence, hash));
+        }
+    }
+    let last = before.map_or(proof.report.dropped, |(last, _)| last);
+    Ok(match signed {
+        Some(signed) if signed.sequence > last => {
+            fault(last + 1, format!("it is missing: the node signed for {} events", signed.sequence))
+        }
+        None if last > 0 => fault(1, "the node signed with its first event, and that checkpoint is missing"),
+        _ if place.sequence > last => {
+            fault(last + 1, format!("it is missing: the control plane took in {} events", place.sequence))
+        }
+        _ => Ok(()),
+    })
+}
+
 /// What has been proved so far.
 struct Proof {
     report: Report,
+    /// What the control plane took in last.
+    uploaded: Position,
     checkpoints: BTreeMap<u64, Checkpoint>,
     /// The last checkpoint that held, or the anchor.
     covering: Option<Checkpoint>,
@@ -74,11 +156,13 @@ impl Proof {
     fn new() -> Self {
         let report =
             Report { dropped: 0, events: 0, last: GENESIS.into(), checkpoints: 0, covered: 0, fault: None };
-        Self { report, checkpoints: BTreeMap::new(), covering: None }
+        let uploaded = Position { sequence: 0, hash: GENESIS.into() };
+        Self { report, uploaded, checkpoints: BTreeMap::new(), covering: None }
     }
 
     /// The outer error is a database that can't be read; the inner one a log that is not whole.
     fn all(&mut self, connection: &Connection, key: &PublicKey) -> Result<Result<(), Fault>, AuditError> {
+        self.uploaded = uploaded(connection)?;
         if let Err(fault) = self.anchor(connection, key)? {
             return Ok(Err(fault));
         }
@@ -94,7 +178,7 @@ impl Proof {
                 return Ok(Err(fault));
             }
         }
-        Ok(self.end(uploaded(connection)?.sequence))
+        Ok(self.end(self.uploaded.sequence))
     }
 
     /// A log that does not begin at its beginning needs the node's word that it dropped what stood before.
@@ -185,6 +269,9 @@ impl Proof {
         }
         if event.prev != self.report.last {
             return fault(sequence, "it is not chained to the event before");
+        }
+        if sequence == self.uploaded.sequence && hash != self.uploaded.hash {
+            return fault(sequence, "it is not the event that the control plane is said to have taken in");
         }
         if let Some(checkpoint) = self.checkpoints.remove(&sequence) {
             if checkpoint.hash != hash {

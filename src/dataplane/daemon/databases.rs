@@ -210,7 +210,7 @@ fn unreadable(error: &AuditError) -> bool {
     match error {
         AuditError::Database(error) => damaged(error),
         AuditError::Unfit(unfit) => gone(unfit),
-        AuditError::Block(_) | AuditError::Tail(_) => true,
+        AuditError::Block(_) | AuditError::Tail(_) | AuditError::Tampered(_) => true,
         AuditError::TooLong | AuditError::Thread(_) => false,
     }
 }
