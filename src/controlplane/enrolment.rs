@@ -283,7 +283,7 @@ impl ControlPlane {
     }
 
     /// Finds out which living node of `data_plane` a bearer token is of.
-    pub(super) fn authenticate_node(&self, bearer: &[u8], data_plane: &str) -> Result<String, Error> {
+    pub fn authenticate_node(&self, bearer: &[u8], data_plane: &str) -> Result<String, Error> {
         self.node_in(bearer, data_plane).map(|caller| caller.node)
     }
 

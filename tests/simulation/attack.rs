@@ -19,6 +19,7 @@ pub fn choose(
     recorded: &[u8],
     snapshot: Option<&[u8]>,
     control: &Control,
+    data_plane: &str,
     now: Time,
     random: &mut StdRng,
 ) -> (&'static str, Vec<u8>) {
@@ -36,11 +37,14 @@ pub fn choose(
         }
         (3, Some(snapshot)) => {
             let key = control.replica_key();
-            (ROLE_CHANGE, signed_anew(snapshot, &key, control, now, true))
+            (ROLE_CHANGE, signed_anew(snapshot, &key, data_plane, control.keyset(), now, true))
         }
         (4, _) => {
             let stranger = SigningKey::from_seed(&[99; 32]);
-            ("a stranger's answer", signed_anew(recorded, &stranger, control, now, false))
+            (
+                "a stranger's answer",
+                signed_anew(recorded, &stranger, data_plane, control.keyset(), now, false),
+            )
         }
         _ => ("noise", (0..random.random_range(0..400)).map(|_| random.random_range(0..=255)).collect()),
     }
@@ -48,7 +52,14 @@ pub fn choose(
 
 /// The records of an answer under a head of a much later version, signed with `key`; with `wider`, every token of it has
 /// another role than it was made with.
-fn signed_anew(answer: &[u8], key: &SigningKey, control: &Control, now: Time, wider: bool) -> Vec<u8> {
+fn signed_anew(
+    answer: &[u8],
+    key: &SigningKey,
+    data_plane: &str,
+    keyset: u64,
+    now: Time,
+    wider: bool,
+) -> Vec<u8> {
     let mut reader = BundleReader::new(answer, Limits::default()).unwrap();
     let keysets = reader.keysets().to_vec();
     let mut records: Vec<Record> = Vec::new();
@@ -64,13 +75,13 @@ fn signed_anew(answer: &[u8], key: &SigningKey, control: &Control, now: Time, wi
     }
     let head = Head {
         iss: crate::control::ISSUER.into(),
-        aud: control.data_plane.parse().unwrap(),
+        aud: data_plane.parse().unwrap(),
         version: 1_000_000,
         digest: records.iter().collect::<ReplicaDigest>().checksum(),
         count: records.len() as u64,
         iat: now,
         exp: now.plus(900),
-        keyset: 1,
+        keyset,
     };
     write_bundle(&keysets, &sign_head(&head, key), 0, records.into_iter().map(Change::Put)).unwrap()
 }

@@ -1,5 +1,6 @@
 //! The control plane of a story: the real one, on a database in memory-backed files, with a clock the story sets.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,17 +12,37 @@ use halligan::controlplane::precondition::IfMatch;
 use halligan::controlplane::signing::Signing;
 use halligan::controlplane::store::Store;
 use halligan::dataplane::identity::Identity;
-use halligan::protocol::jws::{Typ, sign};
+use halligan::protocol::digest::ReplicaDigest;
+use halligan::protocol::jws::{Typ, Unverified, sign};
 use halligan::protocol::key::{PublicKey, SigningKey};
-use halligan::protocol::keyset::RootSet;
-use halligan::protocol::reconciliation::Outcome;
+use halligan::protocol::keyset::{KeyUse, KeysetBody, KeysetKey, RootSet, sign_keyset};
+use halligan::protocol::reconciliation::{OutageStatement, Outcome};
 use halligan::protocol::time::Time;
+use halligan::protocol::token::MAX_TOKEN;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
 pub const ISSUER: &str = "https://control.example";
+const YEAR: i64 = 365 * 86_400;
+
+/// A token as the control plane handed it out.
+pub struct Made {
+    pub id: String,
+    pub value: String,
+    pub not_before: Time,
+    pub expires_at: Time,
+}
+
+/// What the control plane took in from a node.
+pub struct TakenIn {
+    pub answer: Vec<u8>,
+    /// Tokens that are revoked by it.
+    pub revoked: Vec<String>,
+    /// An outage that was stated.
+    pub outage: Option<OutageStatement>,
+}
 
 /// A control plane, and who may tell it what to do.
 pub struct Control {
@@ -30,16 +51,18 @@ pub struct Control {
     seed: u64,
     starts: u64,
     plane: Option<ControlPlane>,
-    /// What the oracle looks at after every step.
-    database: Connection,
+    /// What the oracle looks at.
+    database: Option<Connection>,
     owner: Actor,
     pub organization: String,
-    pub data_plane: String,
-    pub deployments: Vec<String>,
+    root: SigningKey,
+    keyset: KeysetBody,
 }
 
+type Outcomes<T> = Result<T, String>;
+
 impl Control {
-    /// A control plane with an organization, a data plane and two deployments.
+    /// A control plane with an organization.
     pub fn new(directory: &Path, clock: &Arc<AtomicI64>, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let now = Time::from_unix(clock.load(Ordering::Relaxed));
@@ -48,24 +71,31 @@ impl Control {
         let plane = open(directory, clock, seed);
         let made = plane.bootstrap("Acme", "owner@acme.example").unwrap();
         let owner = plane.authenticate(made.token.as_bytes()).unwrap();
-        let organization = made.organization_id;
-        let workspace = plane.create_workspace(&owner, &organization, "data").unwrap().id;
-        let data_plane = plane.create_data_plane(&owner, &organization, "eu").unwrap().named.id;
-        let deployments = ["prod", "stage"].map(|name| {
-            let new = json!({ "name": name, "workspaceId": workspace, "dataPlaneId": data_plane });
-            plane.create_deployment(&owner, &organization, serde_json::from_value(new).unwrap()).unwrap().id
-        });
+        let read = |name: &str| {
+            let pem = std::fs::read_to_string(directory.join(name)).unwrap();
+            SigningKey::from_pkcs8_pem(&pem).unwrap()
+        };
+        let listed = |key_use, name: &str| KeysetKey { key_use, jwk: read(name).public().jwk() };
+        let keyset = KeysetBody {
+            iss: Some(ISSUER.into()),
+            version: 1,
+            iat: now,
+            exp: now.plus(YEAR),
+            keys: vec![listed(KeyUse::Token, "token.pem"), listed(KeyUse::Replica, "replica.pem")],
+            roots: vec![read("root.pem").public().jwk()],
+            threshold: 1,
+        };
         Self {
+            root: read("root.pem"),
+            keyset,
             directory: directory.to_owned(),
             clock: Arc::clone(clock),
             seed,
             starts: 0,
             plane: Some(plane),
-            database: Connection::open(directory.join("control.db")).unwrap(),
+            database: Some(observe(directory)),
             owner,
-            organization,
-            data_plane,
-            deployments: deployments.into(),
+            organization: made.organization_id,
         }
     }
 
@@ -84,10 +114,17 @@ impl Control {
         }
     }
 
+    fn plane(&self) -> Outcomes<&ControlPlane> {
+        self.plane.as_ref().ok_or_else(|| "the control plane is down".to_owned())
+    }
+
+    fn now(&self) -> Time {
+        Time::from_unix(self.clock.load(Ordering::Relaxed))
+    }
+
     /// The pinned roots of a host that trusts it.
     pub fn pinned(&self) -> RootSet {
-        let pem = std::fs::read_to_string(self.directory.join("root.pub.pem")).unwrap();
-        RootSet::new(vec![PublicKey::from_pem(&pem).unwrap()], 1).unwrap()
+        RootSet::new(vec![self.root.public().clone()], 1).unwrap()
     }
 
     /// The key it signs heads with: what an attacker inside it would have.
@@ -96,89 +133,275 @@ impl Control {
             .unwrap()
     }
 
+    /// Copies the database aside, as an operator's backup does.
+    pub fn back_up(&self, name: &str) -> PathBuf {
+        let copy = self.directory.join(name);
+        let into = copy.to_str().unwrap();
+        self.database.as_ref().unwrap().execute("VACUUM INTO ?1", [into]).unwrap();
+        copy
+    }
+
+    /// Stops, puts a backup in the database's place, and starts.
+    pub fn restore(&mut self, copy: &Path) {
+        (self.plane, self.database) = (None, None);
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(self.directory.join(format!("control.db{suffix}")));
+        }
+        std::fs::copy(copy, self.directory.join("control.db")).unwrap();
+        self.start();
+        self.database = Some(observe(&self.directory));
+    }
+
+    /// What the operator runs after a restore.
+    pub fn recover(&self, above: u64) -> Outcomes<()> {
+        self.plane()?.recover(above, None).map(drop).map_err(text)
+    }
+
     /// Enrols a host.
-    pub fn enrol(&self, name: &str, key: &SigningKey) -> Identity {
-        let plane = self.plane.as_ref().unwrap();
+    pub fn enrol(&self, name: &str, key: &SigningKey, data_plane: &str) -> Outcomes<Identity> {
+        let plane = self.plane()?;
         let token =
-            plane.create_enrolment_token(&self.owner, &self.organization, &self.data_plane, 3600).unwrap();
-        let now = self.clock.load(Ordering::Relaxed);
+            plane.create_enrolment_token(&self.owner, &self.organization, data_plane, 3600).map_err(text)?;
+        // A host whose clock is wrong is told so; here enrolment is the operator's, whose clock is that of the control plane.
+        let now = self.now().unix();
         let proof =
             json!({ "aud": "halligan-control", "iat": now, "exp": now + 60, "jti": name }).to_string();
         let enrolment = json!({
             "enrolmentToken": *token.enrolment_token, "name": name, "key": key.public().jwk(),
             "proof": sign(Typ::NodeAuth, proof.as_bytes(), key),
         });
-        let enrolled = plane.enrol(&serde_json::from_value(enrolment).unwrap()).unwrap();
-        serde_json::from_value(serde_json::to_value(enrolled).unwrap()).unwrap()
+        let enrolled = plane.enrol(&serde_json::from_value(enrolment).unwrap()).map_err(text)?;
+        Ok(serde_json::from_value(serde_json::to_value(enrolled).unwrap()).unwrap())
     }
 
-    /// Makes a direct-access token; gives its id, its value and when it expires.
-    pub fn create_token(&self, name: &str, deployment: usize, days: i64) -> Option<(String, String, Time)> {
-        let new = json!({
-            "name": name, "type": "DEPLOYMENT", "kind": "DIRECT_ACCESS", "entityId": self.deployments[deployment],
+    /// Retires a node.
+    pub fn retire(&self, data_plane: &str, node: &str) -> Outcomes<()> {
+        self.plane()?.retire_node(&self.owner, &self.organization, data_plane, node).map_err(text)
+    }
+
+    /// The nodes that are enrolled and not retired.
+    pub fn living_nodes(&self) -> Vec<String> {
+        let database = self.database.as_ref().unwrap();
+        let mut rows = database.prepare_cached("SELECT id FROM node WHERE retired_at IS NULL").unwrap();
+        rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    /// Makes a data plane.
+    pub fn create_data_plane(&self, name: &str) -> Outcomes<String> {
+        let made = self.plane()?.create_data_plane(&self.owner, &self.organization, name);
+        made.map(|made| made.named.id).map_err(text)
+    }
+
+    /// Makes a workspace.
+    pub fn create_workspace(&self, name: &str) -> Outcomes<String> {
+        let made = self.plane()?.create_workspace(&self.owner, &self.organization, name);
+        made.map(|made| made.id).map_err(text)
+    }
+
+    /// Deletes a workspace.
+    pub fn delete_workspace(&self, id: &str) -> Outcomes<()> {
+        self.plane()?.delete_workspace(&self.owner, &self.organization, id).map_err(text)
+    }
+
+    /// Makes a deployment.
+    pub fn create_deployment(&self, name: &str, workspace: &str, data_plane: &str) -> Outcomes<String> {
+        let new = json!({ "name": name, "workspaceId": workspace, "dataPlaneId": data_plane });
+        let new = serde_json::from_value(new).unwrap();
+        let made = self.plane()?.create_deployment(&self.owner, &self.organization, new);
+        made.map(|made| made.id).map_err(text)
+    }
+
+    /// Deletes a deployment, and its tokens with it.
+    pub fn delete_deployment(&self, id: &str) -> Outcomes<()> {
+        self.plane()?.delete_deployment(&self.owner, &self.organization, id).map_err(text)
+    }
+
+    /// Makes a team.
+    pub fn create_team(&self, name: &str) -> Outcomes<String> {
+        let new = serde_json::from_value(json!({ "name": name })).unwrap();
+        let made = self.plane()?.create_team(&self.owner, &self.organization, &new);
+        made.map(|made| made.id).map_err(text)
+    }
+
+    /// Deletes a team.
+    pub fn delete_team(&self, id: &str) -> Outcomes<()> {
+        self.plane()?.delete_team(&self.owner, &self.organization, id).map_err(text)
+    }
+
+    /// Makes a role.
+    pub fn create_role(&self, name: &str, permissions: &[&str]) -> Outcomes<String> {
+        let new = json!({ "name": name, "permissions": permissions, "scopeType": "DEPLOYMENT" });
+        let new = serde_json::from_value(new).map_err(|error| error.to_string())?;
+        let made = self.plane()?.create_role(&self.owner, &self.organization, new);
+        made.map(|made| made.id).map_err(text)
+    }
+
+    /// Makes the next version of a role.
+    pub fn update_role(&self, id: &str, permissions: &[&str]) -> Outcomes<()> {
+        let update = serde_json::from_value(json!({ "permissions": permissions })).unwrap();
+        self.plane()?.update_role(&self.owner, &self.organization, id, update).map(drop).map_err(text)
+    }
+
+    /// Deletes a role.
+    pub fn delete_role(&self, id: &str) -> Outcomes<()> {
+        self.plane()?.delete_role(&self.owner, &self.organization, id).map_err(text)
+    }
+
+    /// Makes a direct-access token.
+    pub fn create_token(
+        &self,
+        name: &str,
+        deployment: &str,
+        role: Option<&str>,
+        days: i64,
+    ) -> Outcomes<Made> {
+        let mut new = json!({
+            "name": name, "type": "DEPLOYMENT", "kind": "DIRECT_ACCESS", "entityId": deployment,
             "tokenExpiryPeriodInDays": days,
         });
+        if let Some(role) = role {
+            new["role"] = role.into();
+        }
         let new = serde_json::from_value(new).unwrap();
-        let made = self.plane.as_ref()?.create_token(&self.owner, &self.organization, new, None).unwrap();
-        Some((made.id, made.token.unwrap().to_string(), made.end_at.unwrap()))
+        let made = self.plane()?.create_token(&self.owner, &self.organization, new, None).map_err(text)?;
+        Ok(Made {
+            id: made.id,
+            value: made.token.unwrap().to_string(),
+            not_before: made.start_at,
+            expires_at: made.end_at.unwrap(),
+        })
     }
 
     /// Gives a token a new value.
-    pub fn rotate_token(&self, id: &str) -> Option<String> {
+    pub fn rotate_token(&self, id: &str) -> Outcomes<String> {
         let made = self
-            .plane
-            .as_ref()?
+            .plane()?
             .rotate_token(&self.owner, &self.organization, id, None, &IfMatch::default())
-            .unwrap();
-        Some(made.token.unwrap().to_string())
+            .map_err(text)?;
+        Ok(made.token.unwrap().to_string())
     }
 
     /// Revokes a token.
-    pub fn delete_token(&self, id: &str) -> Option<()> {
-        self.plane.as_ref()?.delete_token(&self.owner, &self.organization, id, &IfMatch::default()).unwrap();
-        Some(())
+    pub fn delete_token(&self, id: &str) -> Outcomes<()> {
+        self.plane()?.delete_token(&self.owner, &self.organization, id, &IfMatch::default()).map_err(text)
     }
 
-    /// The version of the replica.
-    pub fn version(&self) -> Option<u64> {
+    /// The version of the keyset it follows.
+    pub fn keyset(&self) -> u64 {
+        self.keyset.version
+    }
+
+    /// When the keyset ends.
+    pub fn keyset_ends(&self) -> Time {
+        self.keyset.exp
+    }
+
+    /// Signs the next keyset after `change`, and has the control plane follow it. Roots sign it offline, by a right clock.
+    pub fn next_keyset(&mut self, now: Time, change: impl FnOnce(&mut KeysetBody)) -> Outcomes<()> {
+        self.plane()?;
+        let mut body = self.keyset.clone();
+        (body.version, body.iat, body.exp) = (body.version + 1, now, now.plus(YEAR));
+        change(&mut body);
+        let path = self.directory.join("keysets.ndjson");
+        let mut chain = std::fs::read_to_string(&path).unwrap();
+        chain.push_str(&sign_keyset(&body, &[&self.root]));
+        chain.push('\n');
+        std::fs::write(&path, chain).unwrap();
+        self.keyset = body;
+        self.reload()
+    }
+
+    fn reload(&self) -> Outcomes<()> {
+        let signing = Signing::load(&self.directory).map_err(|error| error.to_string())?;
+        self.plane()?.sign_with(signing).map_err(|error| error.to_string())
+    }
+
+    /// Signs with keys that a new keyset adds, from now on; the old ones stay in the keyset.
+    pub fn rotate_keys(&mut self, now: Time, random: &mut StdRng) -> Outcomes<()> {
+        let [token, replica] = std::array::from_fn(|_| SigningKey::generate(random));
+        let added = [(KeyUse::Token, &token), (KeyUse::Replica, &replica)];
+        let added = added.map(|(key_use, key)| KeysetKey { key_use, jwk: key.public().jwk() });
+        self.next_keyset(now, |body| body.keys.extend(added))?;
+        for (name, key) in [("token.pem", &token), ("replica.pem", &replica)] {
+            std::fs::write(self.directory.join(name), key.to_pkcs8_pem().as_bytes()).unwrap();
+        }
+        self.reload()
+    }
+
+    /// Drops every key but those it signs with: what the others signed is dead.
+    pub fn drop_old_keys(&mut self, now: Time) -> Outcomes<()> {
+        let kept = ["token.pem", "replica.pem"].map(|name| {
+            let pem = std::fs::read_to_string(self.directory.join(name)).unwrap();
+            SigningKey::from_pkcs8_pem(&pem).unwrap().public().kid().to_string()
+        });
+        let kid = |key: &KeysetKey| PublicKey::from_jwk(&key.jwk).unwrap().kid().to_string();
+        self.next_keyset(now, |body| body.keys.retain(|key| kept.contains(&kid(key))))
+    }
+
+    /// Whether the key that signed a token's value stands in the keyset.
+    pub fn signed_with_a_kept_key(&self, value: &str) -> bool {
+        let unverified = Unverified::parse(value.as_bytes(), MAX_TOKEN).unwrap();
+        let kept = self.keyset.keys.iter().map(|key| PublicKey::from_jwk(&key.jwk).unwrap());
+        kept.into_iter().any(|key| key.kid().as_str() == unverified.kid())
+    }
+
+    /// The version of each data plane's replica, and its digest.
+    pub fn replicas(&self) -> BTreeMap<String, (u64, [u8; 32])> {
+        let database = self.database.as_ref().unwrap();
+        let mut rows = database.prepare_cached("SELECT id, version, digest FROM data_plane").unwrap();
+        let rows =
+            rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, Vec<u8>>(2)?))).unwrap();
+        rows.map(|row| {
+            let (id, version, lanes) = row.unwrap();
+            (id, (version, ReplicaDigest::from_bytes(&lanes).unwrap().checksum()))
+        })
+        .collect()
+    }
+
+    /// The version of a replica; none while nobody answers.
+    pub fn version(&self, data_plane: &str) -> Option<u64> {
         self.plane.as_ref()?;
-        let mut statement =
-            self.database.prepare_cached("SELECT version FROM data_plane WHERE id = ?1").unwrap();
-        Some(statement.query_row([&self.data_plane], |row| row.get(0)).unwrap())
+        let database = self.database.as_ref().unwrap();
+        let mut statement = database.prepare_cached("SELECT version FROM data_plane WHERE id = ?1").unwrap();
+        statement.query_row([data_plane], |row| row.get(0)).ok()
+    }
+
+    /// Whether it takes a bearer token for one of a node of this data plane.
+    pub fn admits(&self, bearer: &str, data_plane: &str) -> Outcomes<String> {
+        self.plane()?.authenticate_node(bearer.as_bytes(), data_plane).map_err(text)
     }
 
     /// What a host that holds these versions is answered.
-    pub fn feed(&self, version: u64, keyset: u64) -> Option<Vec<u8>> {
-        let answer = self.plane.as_ref()?.feed(&self.data_plane, Held { version, keyset }).unwrap();
+    pub fn feed(&self, data_plane: &str, version: u64, keyset: u64, nonce: Option<&str>) -> Option<Vec<u8>> {
+        let answer = self.plane.as_ref()?.feed_for(data_plane, Held { version, keyset }, nonce).ok()?;
         Some(answer.read(0, usize::try_from(answer.length()).unwrap()).unwrap())
     }
-}
 
-impl Control {
-    /// Takes in what node `node` tells; what is answered, and the tokens that are revoked by it.
-    pub fn told(&self, node: &str, path: &str, body: &[u8]) -> Option<(Vec<u8>, Vec<String>)> {
-        let (plane, data_plane) = (self.plane.as_ref()?, &self.data_plane);
+    /// Takes in what a node tells.
+    pub fn told(&self, data_plane: &str, node: &str, path: &str, body: &[u8]) -> Outcomes<TakenIn> {
+        let plane = self.plane()?;
         let lines = || std::str::from_utf8(body).unwrap().lines();
         let what = path.rsplit('/').next().unwrap();
         if what == "revocations" {
-            let answers = plane.take_revocations(data_plane, node, lines()).unwrap();
+            let answers = plane.take_revocations(data_plane, node, lines()).map_err(text)?;
             let revoked = answers.iter().filter(|answer| answer.outcome == Outcome::Revoked);
             let revoked = revoked.map(|answer| answer.token.to_string()).collect();
-            return Some((serde_json::to_vec(&answers).unwrap(), revoked));
+            return Ok(TakenIn { answer: serde_json::to_vec(&answers).unwrap(), revoked, outage: None });
         }
         if what == "outages" {
-            plane.take_outage(data_plane, node, serde_json::from_slice(body).unwrap()).unwrap();
-            return Some((Vec::new(), Vec::new()));
+            let statement: OutageStatement = serde_json::from_slice(body).unwrap();
+            plane.take_outage(data_plane, node, statement.clone()).map_err(text)?;
+            return Ok(TakenIn { answer: Vec::new(), revoked: Vec::new(), outage: Some(statement) });
         }
         let oldest = what.strip_prefix("events?oldest=").unwrap().parse().unwrap();
-        let position = plane.take_events(data_plane, node, oldest, lines()).unwrap();
-        Some((serde_json::to_vec(&position).unwrap(), Vec::new()))
+        let position = plane.take_events(data_plane, node, oldest, lines()).map_err(text)?;
+        Ok(TakenIn { answer: serde_json::to_vec(&position).unwrap(), revoked: Vec::new(), outage: None })
     }
 
     /// The uses it knows of at a node: their events' ids, as often as they stand there.
     pub fn uses(&self, node: &str) -> Vec<String> {
         let query = "SELECT line FROM event WHERE node = ?1 AND decision = 'allow'";
-        let mut statement = self.database.prepare_cached(query).unwrap();
+        let mut statement = self.database.as_ref().unwrap().prepare_cached(query).unwrap();
         let lines = statement.query_map([node], |row| row.get::<_, String>(0)).unwrap();
         lines
             .map(|line| {
@@ -187,6 +410,14 @@ impl Control {
             })
             .collect()
     }
+}
+
+fn text(error: halligan::controlplane::error::Error) -> String {
+    error.to_string()
+}
+
+fn observe(directory: &Path) -> Connection {
+    Connection::open_with_flags(directory.join("control.db"), OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap()
 }
 
 fn open(directory: &Path, clock: &Arc<AtomicI64>, seed: u64) -> ControlPlane {

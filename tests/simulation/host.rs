@@ -8,16 +8,18 @@ use std::time::Duration;
 use halligan::dataplane::audit::AuditLog;
 use halligan::dataplane::decide::{Decision, RequestFacts, Target, decide};
 use halligan::dataplane::identity::Identity;
+use halligan::dataplane::inventory::{Inventory, set_aside};
 use halligan::dataplane::live::Live;
+use halligan::dataplane::outage::OutageError;
 use halligan::dataplane::proof::{Nonces, Prover};
 use halligan::dataplane::reconcile::{Call as Telling, Reconciler, Round};
 use halligan::dataplane::replication::Replication;
 use halligan::dataplane::revocation::Order;
 use halligan::dataplane::snapshot::Snapshot;
 use halligan::dataplane::staleness::Staleness;
-use halligan::dataplane::store::{Origin, ReplicaStore};
+use halligan::dataplane::store::{Origin, ReplicaStore, StoreError};
 use halligan::dataplane::sync::state::{Outcome, Progress, State};
-use halligan::dataplane::timekeeper::Timekeeper;
+use halligan::dataplane::timekeeper::Watch;
 use halligan::protocol::event::{Connectivity, Draft, EventKind};
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::keyset::RootSet;
@@ -29,15 +31,28 @@ use rand::rngs::StdRng;
 use crate::network::Millis;
 
 /// How long an answer is waited for that need not be held back, and one that may be.
-const PATIENCE: (Millis, Millis) = (15_000, 700_000);
+const PATIENCE: (Millis, Millis) = (15_000, 60_000);
+/// The same while hours pass in a story: then every host takes its time.
+const SLOW: Millis = 60 * 60_000;
+
+/// The pause after some failures: a host that asks twice a second for minutes is true, and slow to play.
+const WEARY: Millis = 3_000;
 
 /// How often a host looks whether there is something to tell.
 const TELL: Millis = 2_000;
 
 /// A call to the control plane.
 pub enum Call {
-    Ask { number: u64, since: u64, keyset: u64, hold: bool },
-    Tell { number: u64, path: String, body: Vec<u8> },
+    Ask { number: u64, bearer: String, since: u64, keyset: u64, nonce: Option<String>, hold: bool },
+    Tell { number: u64, bearer: String, path: String, body: Vec<u8> },
+}
+
+/// What comes back for a call.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Answer {
+    Body(Vec<u8>),
+    /// The control plane answers, and refuses: a status of 400 and above.
+    Refused(String),
 }
 
 /// What runs on a host while it runs.
@@ -45,9 +60,10 @@ struct Process {
     replication: Replication,
     live: Arc<Live>,
     progress: Progress,
-    keeper: Timekeeper,
+    watch: Watch,
     started: Millis,
-    signed: Time,
+    /// What the answer must hold.
+    nonce: Option<String>,
     /// The call that is under way, and until when it is waited for.
     call: Option<(u64, Millis)>,
     next: Millis,
@@ -58,74 +74,94 @@ struct Process {
     tell: Option<Millis>,
     /// What is being told, and until when an answer is waited for.
     telling: Option<(u64, Round, Telling, Millis)>,
+    /// Why the last call came to nothing.
+    error: Option<String>,
 }
 
 impl Process {
     /// What came of a call, and when the next is due.
-    fn goes_on(&mut self, outcome: Outcome, now: Millis, wall: Time) {
+    fn goes_on(&mut self, outcome: Outcome, error: Option<String>, now: Millis, wall: Time, slow: bool) {
         self.call = None;
         let (progress, next) = self.progress.after(outcome, wall, self.live.expires());
-        let error = (outcome != Outcome::Renewed).then(|| "no renewal".to_owned());
+        let error = (outcome != Outcome::Renewed).then(|| error.unwrap_or_else(|| "no answer".to_owned()));
+        self.error.clone_from(&error);
         self.live.stand(progress, error, wall, next.pause);
-        self.reconciler.outages.observe(wall).unwrap();
+        // As the daemon does: the record of outages is of the past only.
+        let _ = self.reconciler.outages.observe(wall);
         if progress.connectivity == Connectivity::Online && self.progress.connectivity != Connectivity::Online
         {
             self.tell = Some(now);
         }
         self.progress = progress;
         self.hold = next.hold;
-        self.next = now + Millis::try_from(next.pause.as_millis()).unwrap();
+        let pause = Millis::try_from(next.pause.as_millis()).unwrap();
+        let pause = if self.progress.failures > 4 { pause.max(WEARY) } else { pause };
+        self.next = now + if slow && outcome != Outcome::Renewed { SLOW } else { pause };
     }
 
     /// What the daemon's timekeeper does each second.
     fn look(&mut self, now: Millis, wall: Time) {
-        let passed = Duration::from_millis(now - self.started);
-        let signed = self.live.snapshot().head().map_or(Time::default(), |head| head.head().iat);
-        if signed > self.signed {
-            self.signed = signed;
-            self.keeper.proved(signed, wall, passed);
+        let found = self.watch.look(&self.live, wall, Duration::from_millis(now - self.started));
+        if let Some(floor) = found.write {
+            // As the daemon does: a floor that can't be written is written with the next look.
+            let _ = self.replication.write_floor(floor);
+            let _ = found.age.map(|age| self.replication.write_head_age(age));
         }
-        let look = self.keeper.look(wall, passed);
-        self.live.raise_floor(look.floor);
-        if let Some(floor) = look.write {
-            self.replication.write_floor(floor).unwrap();
+        if found.doubt {
+            // The control plane is asked at once.
+            (self.call, self.hold, self.next) = (None, false, self.next.min(now));
         }
     }
 }
 
+/// Who a host is.
+#[derive(Clone)]
+pub struct Own {
+    pub identity: Identity,
+    pub key: Arc<SigningKey>,
+}
+
 /// A host.
 pub struct Host {
-    directory: PathBuf,
-    identity: Identity,
-    key: Arc<SigningKey>,
+    pub directory: PathBuf,
+    pub own: Own,
     clock: Arc<AtomicI64>,
     pinned: RootSet,
     staleness: Staleness,
     /// How far its clock is from the true time, in seconds.
     pub offset: i64,
+    /// Hours pass: it polls seldom.
+    pub slow: bool,
     calls: u64,
     process: Option<Process>,
+    /// Answers of the control plane it has looked at, since the count was last set to zero.
+    pub polls: u64,
 }
 
 impl Host {
-    pub fn new(
-        directory: &Path,
-        identity: Identity,
-        key: SigningKey,
-        pinned: RootSet,
-        staleness: Staleness,
-    ) -> Self {
+    pub fn new(directory: &Path, own: Own, pinned: RootSet, staleness: Staleness) -> Self {
         std::fs::create_dir(directory).unwrap();
         Self {
             directory: directory.to_owned(),
-            identity,
-            key: Arc::new(key),
+            own,
             clock: Arc::default(),
             pinned,
             staleness,
             offset: 0,
+            slow: false,
             calls: 0,
             process: None,
+            polls: 0,
+        }
+    }
+
+    /// Hours no longer pass: what it would wait for is due soon.
+    pub fn hurry(&mut self, now: Millis) {
+        self.slow = false;
+        if let Some(process) = &mut self.process {
+            process.next = process.next.min(now + WEARY);
+            process.tell = process.tell.map(|tell| tell.min(now + TELL));
+            process.call = process.call.map(|(call, patience)| (call, patience.min(now + PATIENCE.1)));
         }
     }
 
@@ -133,55 +169,115 @@ impl Host {
         self.process.is_some()
     }
 
-    /// Starts the process on what the disk holds.
-    pub fn start(&mut self, now: Millis, wall: Time) {
+    pub fn node(&self) -> &str {
+        self.own.identity.node_id.as_str()
+    }
+
+    pub fn data_plane(&self) -> &str {
+        self.own.identity.data_plane_id.as_str()
+    }
+
+    /// Starts the process on what the disk holds; why it does not start, if it doesn't.
+    pub fn start(&mut self, now: Millis, wall: Time) -> Result<(), String> {
         if self.running() {
-            return;
+            return Ok(());
         }
         self.clock.store(wall.unix(), Ordering::Relaxed);
-        let path = self.directory.join("replica.db");
-        let data_plane = self.identity.data_plane_id.clone();
-        let store = ReplicaStore::open(&path, data_plane, self.pinned.clone()).unwrap();
-        let (replica, floor) = (store.load().unwrap(), store.floor().unwrap());
-        let live = Arc::new(Live::new(Snapshot::absent(), floor, wall));
-        if let Some(replica) = replica {
-            let version = replica.head.head().version;
-            live.replace(|absent| Snapshot::build(replica, self.staleness.clone(), Some(absent)));
-            live.persisted(version, wall);
-        }
+        let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), wall));
+        let store = self.open_replica(&live, wall)?;
         let own = Arc::clone(&self.clock);
         let clock: halligan::dataplane::Clock =
             Arc::new(move || Time::from_unix(own.load(Ordering::Relaxed)));
-        let (node, key) = (self.identity.node_id.clone(), Arc::clone(&self.key));
-        let path = self.directory.join("audit.db");
-        let audit = AuditLog::open(&path, node, key, Arc::clone(&clock), 1000).unwrap();
+        let audit = self.open_audit(&clock, wall)?;
         // Each start has randomness of its own, and every replay the same.
-        let mut random =
-            StdRng::seed_from_u64(now ^ self.key.public().to_bytes().map(u64::from).iter().sum::<u64>());
-        let (identity, key) = (self.identity.clone(), Arc::clone(&self.key));
+        let name = self.directory.file_name().unwrap().as_encoded_bytes();
+        let key = self.own.key.public().to_bytes();
+        let salt: u64 = key.iter().chain(name).map(|byte| u64::from(*byte)).sum();
+        let mut random = StdRng::seed_from_u64(now ^ (salt << 40));
+        let (identity, key) = (self.own.identity.clone(), Arc::clone(&self.own.key));
         let prover = Arc::new(Prover { identity, key, nonces: Nonces::new(&mut random) });
-        let reconciler = Reconciler::open(&self.directory, prover, &live, &clock).unwrap();
-        let keeper = Timekeeper::new(floor, wall, Duration::ZERO, live.snapshot().horizon());
+        let reconciler = self.open_reconciler(&prover, &live, &clock, wall)?;
         let replication = Replication::new(store, Arc::clone(&live), self.staleness.clone());
         let progress = Progress::new(wall);
-        let (signed, call) = (Time::default(), None);
+        let age = replication.head_age().unwrap_or_default();
+        let watch = Watch::new(&live, age, wall, Duration::ZERO);
         let mut process = Process {
             replication,
             live,
             progress,
-            keeper,
+            watch,
             started: now,
-            signed,
-            call,
+            nonce: None,
+            call: None,
             next: now,
             hold: false,
             audit,
             reconciler,
             tell: Some(now),
             telling: None,
+            error: None,
         };
         process.look(now, wall);
         self.process = Some(process);
+        Ok(())
+    }
+
+    /// As `dataplane/daemon/databases.rs` does: what is damaged is moved aside.
+    fn open_replica(&self, live: &Live, wall: Time) -> Result<ReplicaStore, String> {
+        let path = self.directory.join("replica.db");
+        let open = || ReplicaStore::open(&path, self.own.identity.data_plane_id.clone(), self.pinned.clone());
+        let loaded = open().and_then(|store| {
+            let floor = store.floor()?;
+            let replica = match store.load() {
+                Err(StoreError::KeyDropped(_)) => None,
+                loaded => loaded?,
+            };
+            Ok((store, replica, floor))
+        });
+        match loaded {
+            Ok((store, replica, floor)) => {
+                live.raise_floor(floor);
+                if let Some(replica) = replica {
+                    live.persisted(replica.head.head().version, wall);
+                    live.replace(|absent| Snapshot::build(replica, self.staleness.clone(), Some(absent)));
+                }
+                Ok(store)
+            }
+            Err(_) => {
+                begin_anew(&path, wall)?;
+                open().map_err(text)
+            }
+        }
+    }
+
+    fn open_audit(&self, clock: &halligan::dataplane::Clock, wall: Time) -> Result<AuditLog, String> {
+        let path = self.directory.join("audit.db");
+        let open = || {
+            let (node, key) = (self.own.identity.node_id.clone(), Arc::clone(&self.own.key));
+            AuditLog::open(&path, node, key, Arc::clone(clock), 1000)
+        };
+        open().or_else(|_| {
+            begin_anew(&path, wall)?;
+            open().map_err(text)
+        })
+    }
+
+    /// Lost revocations stop the start; lost outages are begun anew.
+    fn open_reconciler(
+        &self,
+        prover: &Arc<Prover>,
+        live: &Arc<Live>,
+        clock: &halligan::dataplane::Clock,
+        wall: Time,
+    ) -> Result<Arc<Reconciler>, String> {
+        let open = || Reconciler::open(&self.directory, Arc::clone(prover), live, clock);
+        open().or_else(|error| match error {
+            OutageError::Revocations(_) | OutageError::Audit(_) => Err(error.to_string()),
+            _ => {
+                begin_anew(&self.directory.join("outages.db"), wall)?;
+                open().map_err(text)
+            }
+        })
     }
 
     /// As a crash does: nothing is finished, nothing is told.
@@ -194,6 +290,16 @@ impl Host {
         self.crash();
         std::fs::remove_dir_all(&self.directory).unwrap();
         std::fs::create_dir(&self.directory).unwrap();
+    }
+
+    /// The host's administrator lets go of the replica.
+    pub fn forget(&mut self, wall: Time) -> bool {
+        self.process.as_mut().is_some_and(|process| process.replication.forget(wall).is_ok())
+    }
+
+    /// Why the last poll came to nothing.
+    pub fn error(&self) -> Option<&str> {
+        self.process.as_ref()?.error.as_deref()
     }
 
     /// The state of its sync.
@@ -223,22 +329,40 @@ impl Host {
     /// Does what is due; what is returned is a call to send.
     pub fn wake(&mut self, now: Millis, wall: Time) -> Option<Call> {
         self.clock.store(wall.unix(), Ordering::Relaxed);
-        let process = self.process.as_mut()?;
+        let (slow, process) = (self.slow, self.process.as_mut()?);
         process.look(now, wall);
         if let Some(call) = Self::tell(process, &mut self.calls, now, wall) {
             return Some(call);
         }
         if process.call.is_some_and(|(_, patience)| now >= patience) {
-            process.goes_on(Outcome::Unreachable, now, wall);
+            process.goes_on(Outcome::Unreachable, None, now, wall, slow);
         }
         if process.call.is_some() || now < process.next {
             return None;
         }
+        let (since, keyset) = match process.replication.position() {
+            Ok(position) => position,
+            Err(error) => {
+                process.goes_on(Outcome::Refused, Some(error.to_string()), now, wall, slow);
+                return None;
+            }
+        };
         self.calls += 1;
-        let (since, keyset) = process.replication.position().unwrap();
         let hold = process.hold && since > 0;
-        process.call = Some((self.calls, now + if hold { PATIENCE.1 } else { PATIENCE.0 }));
-        Some(Call::Ask { number: self.calls, since, keyset, hold })
+        let patience = if slow && hold {
+            2 * SLOW
+        } else if hold {
+            PATIENCE.1
+        } else {
+            PATIENCE.0
+        };
+        process.call = Some((self.calls, now + patience));
+        let bearer = process.reconciler.prover.upstream(wall);
+        if since > 0 || !process.live.now(wall).trusted() {
+            process.nonce.get_or_insert_with(|| process.reconciler.prover.nonces.next());
+        }
+        let nonce = process.nonce.clone();
+        Some(Call::Ask { number: self.calls, bearer, since, keyset, nonce, hold })
     }
 
     /// Begins to tell what the control plane does not know, when that is due.
@@ -261,22 +385,32 @@ impl Host {
         now: Millis,
         wall: Time,
     ) -> Option<Call> {
-        let Some(call) = round.next(&process.reconciler, wall).unwrap() else {
-            process.tell = None;
-            return None;
+        process.tell = None;
+        let call = match round.next(&process.reconciler, wall) {
+            Ok(call) => call?,
+            Err(_) => {
+                process.tell = Some(now + TELL);
+                return None;
+            }
         };
         *calls += 1;
         let (path, body) = (call.path.clone(), call.body.clone());
         process.telling = Some((*calls, round, call, now + PATIENCE.0));
-        Some(Call::Tell { number: *calls, path, body })
+        let bearer = process.reconciler.prover.upstream(wall);
+        Some(Call::Tell { number: *calls, bearer, path, body })
     }
 
     /// Takes what the control plane says it took in; what there is to tell next.
-    pub fn told(&mut self, number: u64, answer: &[u8], now: Millis, wall: Time) -> Option<Call> {
+    pub fn told(&mut self, number: u64, answer: &Answer, now: Millis, wall: Time) -> Option<Call> {
+        let slow = self.slow;
         let process = self.process.as_mut()?;
         let (_, mut round, call, _) = process.telling.take_if(|(own, ..)| *own == number)?;
-        if round.answered(&process.reconciler, &call, answer, wall).is_err() {
-            process.tell = Some(now + TELL);
+        let taken = match answer {
+            Answer::Body(body) => round.answered(&process.reconciler, &call, body, wall).is_ok(),
+            Answer::Refused(_) => false,
+        };
+        if !taken {
+            process.tell = Some(now + if slow { SLOW } else { TELL });
             return None;
         }
         Self::go_on_telling(process, round, &mut self.calls, now, wall)
@@ -287,18 +421,29 @@ impl Host {
         let Some(process) = &mut self.process else { return false };
         let order =
             Order { token: token.parse().unwrap(), reason: "a drill".into(), operator: "uid 0".into() };
-        process.reconciler.revocations.revoke(order, wall).unwrap();
+        let revoked = process.reconciler.revocations.revoke(order, wall).is_ok();
         process.tell = Some(now);
-        true
+        revoked
     }
 
-    /// Takes an answer to call `call`; one that nobody waits for any more is not looked at.
-    pub fn answered(&mut self, call: u64, bundle: &[u8], now: Millis, wall: Time) {
+    /// Takes an answer to call `call`, and says whether it looked at it: one that nobody waits for any more is left alone.
+    pub fn answered(&mut self, call: u64, answer: &Answer, now: Millis, wall: Time) -> bool {
+        let slow = self.slow;
         let waiting = |process: &&mut Process| process.call.is_some_and(|(own, _)| own == call);
-        let Some(process) = self.process.as_mut().filter(waiting) else { return };
-        let taken = process.replication.take(bundle, Origin::Feed, wall);
+        let Some(process) = self.process.as_mut().filter(waiting) else { return false };
+        self.polls += 1;
+        let taken = match answer {
+            Answer::Body(bundle) => {
+                let nonce = process.nonce.take();
+                let taken =
+                    process.replication.take_answer(bundle.as_slice(), Origin::Feed, nonce.as_deref(), wall);
+                taken.map_err(|error| error.to_string())
+            }
+            Answer::Refused(why) => Err(why.clone()),
+        };
         let outcome = if taken.is_ok() { Outcome::Renewed } else { Outcome::Refused };
-        process.goes_on(outcome, now, wall);
+        process.goes_on(outcome, taken.err(), now, wall, slow);
+        true
     }
 
     /// Takes a bundle that somebody put in its way.
@@ -306,10 +451,21 @@ impl Host {
         self.process.as_mut().is_some_and(|process| process.replication.take(bundle, origin, wall).is_ok())
     }
 
-    /// The version of the replica it serves, and when its head was signed.
-    pub fn serves(&self) -> Option<(u64, Time)> {
+    /// The replica as a file, for another host.
+    pub fn export(&self) -> Option<Vec<u8>> {
+        self.process.as_ref()?.replication.export().ok().flatten()
+    }
+
+    /// The version of the replica it serves, its digest, and when its head was signed.
+    pub fn serves(&self) -> Option<(u64, [u8; 32], Time)> {
         let snapshot = self.process.as_ref()?.live.snapshot();
-        snapshot.head().map(|head| (head.head().version, head.head().iat))
+        snapshot.head().map(|head| (head.head().version, head.head().digest, head.head().iat))
+    }
+
+    /// The keyset it follows.
+    pub fn keyset(&self) -> u64 {
+        let position = self.process.as_ref().and_then(|process| process.replication.position().ok());
+        position.map_or(0, |(_, keyset)| keyset)
     }
 
     /// Answers a request; with it comes the id of its event, which is on the disk by then.
@@ -330,16 +486,28 @@ impl Host {
         };
         let decision =
             decide(Some(token.as_bytes()), &facts, &process.live.snapshot(), process.live.now(wall));
-        let (event, node) = (process.audit.next_id(), &self.identity.node_id);
+        let (event, node) = (process.audit.next_id(), &self.own.identity.node_id);
         let draft = Draft {
             decision: Some(if decision.allowed() { "allow" } else { "deny" }),
             reason: Some(decision.reason.code()),
             token: decision.token.as_ref(),
             ..Draft::new(EventKind::Decision, &event, wall, node, process.live.connectivity())
         };
-        let durable = process.audit.record(&draft, true).unwrap();
-        durable.unwrap().blocking_recv().unwrap();
+        let durable = process.audit.record(&draft, true).ok()?;
+        durable?.blocking_recv().ok()?;
         process.tell.get_or_insert(now + TELL);
         Some((decision, event.to_string()))
     }
+}
+
+/// As the daemon does: what is left of a database is moved aside, and another begun.
+fn begin_anew(path: &Path, wall: Time) -> Result<(), String> {
+    set_aside(path, wall).map_err(text)?;
+    let name = path.file_name().unwrap().to_str().unwrap();
+    Inventory::beside(path).forget(name).map_err(text)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }

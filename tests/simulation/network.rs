@@ -6,6 +6,8 @@ use std::collections::BinaryHeap;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
+use crate::host::Answer;
+
 /// Simulated milliseconds since the story began.
 pub type Millis = u64;
 
@@ -13,13 +15,13 @@ pub type Millis = u64;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Message {
     /// A host asks for what has changed; with `hold`, the answer may wait until something has.
-    Ask { host: usize, call: u64, since: u64, keyset: u64, hold: bool },
+    Ask { host: usize, call: u64, bearer: String, since: u64, keyset: u64, nonce: Option<String>, hold: bool },
     /// The control plane answers.
-    Answer { host: usize, call: u64, bundle: Vec<u8> },
+    Answer { host: usize, call: u64, answer: Answer },
     /// A host tells what its control plane does not know.
-    Tell { host: usize, call: u64, path: String, body: Vec<u8> },
+    Tell { host: usize, call: u64, bearer: String, path: String, body: Vec<u8> },
     /// The control plane says what it took in.
-    Told { host: usize, call: u64, answer: Vec<u8> },
+    Told { host: usize, call: u64, answer: Answer },
     /// What only an attacker sends: an answer that nobody who may has given.
     Forged { host: usize, bundle: Vec<u8>, inside: bool },
 }

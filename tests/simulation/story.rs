@@ -1,51 +1,87 @@
 //! A story: what a seed makes happen to a control plane and its hosts, step by step, and what must hold after each.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use halligan::dataplane::decide::{Decision, Reason};
 use halligan::dataplane::staleness::Staleness;
 use halligan::dataplane::store::Origin;
-use halligan::dataplane::sync::state::State;
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::time::Time;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tempfile::TempDir;
 
-use crate::attack;
 use crate::control::Control;
-use crate::host::{Call, Host};
+use crate::host::{Answer, Call, Host, Own};
 use crate::network::{Line, Message, Millis, Network};
-use crate::truth::{Memory, Request, Token, judge};
+use crate::truth::{Estate, Memory, Replica, Request, Token, judge};
 
-const T0: i64 = 1_800_000_000;
-const HOSTS: usize = 3;
-const STEPS: usize = 120;
+pub const T0: i64 = 1_800_000_000;
+pub const HOSTS: usize = 3;
+/// How many steps a story has.
+pub const STEPS: u64 = 100;
 /// How old a replica may be in a story: short enough that outages outlast it now and then.
-const LIMIT: i64 = 2 * 86_400;
+pub const LIMIT: i64 = 2 * 86_400;
 /// How long the control plane holds an answer back while nothing changes.
-const LONG_POLL: Millis = 600_000;
+const LONG_POLL: Millis = 50_000;
+
+/// A copy of the control plane's database, and what was true then.
+pub struct Backup {
+    pub file: PathBuf,
+    pub estate: Estate,
+}
+
+/// A call the control plane has not answered yet.
+struct HeldCall {
+    call: u64,
+    data_plane: String,
+    since: u64,
+    keyset: u64,
+    nonce: Option<String>,
+    /// When it is answered even if nothing changes.
+    until: Millis,
+}
 
 /// Everything in a story.
 pub struct Story {
-    random: StdRng,
-    now: Millis,
+    seed: u64,
+    pub random: StdRng,
+    pub now: Millis,
+    /// The clock of the control plane, and how far it is from the true time, in seconds.
     clock: Arc<AtomicI64>,
-    control: Control,
-    network: Network,
-    hosts: Vec<Host>,
-    nodes: Vec<String>,
-    /// Uses whose events were on a disk that was lost: they may have arrived above, or not.
-    lost: Vec<BTreeSet<String>>,
-    memories: Vec<Memory>,
-    tokens: Vec<Token>,
-    /// Calls the control plane has not answered yet, and when it will even if nothing changes.
-    held: HashMap<usize, (u64, u64, u64, Millis)>,
+    pub control_offset: i64,
+    pub control: Control,
+    pub network: Network,
+    pub hosts: Vec<Host>,
+    /// Hosts whose disk is empty: they have to be enrolled.
+    pub empty: BTreeSet<usize>,
+    /// Nodes of which two hosts have the identity: their logs contradict each other.
+    pub forked: BTreeSet<String>,
+    /// Uses, by node, whose events were on a disk that was lost: they may have arrived above, or not.
+    pub lost: BTreeMap<String, BTreeSet<String>>,
+    pub memories: Vec<Memory>,
+    /// When each host got answers, by its clock; since it was started, and since its clock was last set.
+    pub contacts: Vec<Vec<Time>>,
+    pub tokens: Vec<Token>,
+    pub estate: Estate,
+    /// What replicas were ever published, by their digests.
+    published: HashMap<[u8; 32], Rc<Replica>>,
+    pub backups: Vec<Backup>,
+    /// Whether the control plane was ever restored.
+    pub restored: bool,
+    held: HashMap<usize, HeldCall>,
     /// Answers an attacker once saw pass by.
-    recorded: Vec<Vec<u8>>,
+    pub recorded: Vec<Vec<u8>>,
+    /// Counts what was ever named.
+    pub names: usize,
+    /// Whether faults are over, and every host must have found its way back.
+    pub healed: bool,
     pub transcript: Vec<String>,
-    _directory: TempDir,
+    pub directory: TempDir,
 }
 
 impl Story {
@@ -53,102 +89,201 @@ impl Story {
         let directory = TempDir::with_prefix_in("halligan-story-", memory_backed()).unwrap();
         let clock = Arc::new(AtomicI64::new(T0));
         let control = Control::new(&directory.path().join("control"), &clock, seed);
-        let roles = [("DEPLOYMENT_ADMIN".to_owned(), LIMIT)].into();
-        let staleness = Staleness { default: LIMIT, roles, ..Staleness::default() };
-        let (mut hosts, mut nodes) = (Vec::new(), Vec::new());
-        for number in 0..HOSTS {
-            let name = format!("host-{number}");
-            let key = SigningKey::from_seed(&[u8::try_from(number).unwrap() + 1; 32]);
-            let identity = control.enrol(&name, &key);
-            nodes.push(identity.node_id.to_string());
-            let path = directory.path().join(&name);
-            let mut host = Host::new(&path, identity, key, control.pinned(), staleness.clone());
-            host.start(0, Time::from_unix(T0));
-            hosts.push(host);
-        }
-        Self {
+        let mut story = Self {
+            seed,
             random: StdRng::seed_from_u64(seed),
             now: 0,
             clock,
+            control_offset: 0,
             control,
-            network: Network::new(HOSTS),
-            hosts,
-            nodes,
-            lost: vec![BTreeSet::new(); HOSTS],
-            memories: vec![Memory::default(); HOSTS],
+            network: Network::new(0),
+            hosts: Vec::new(),
+            empty: BTreeSet::new(),
+            forked: BTreeSet::new(),
+            lost: BTreeMap::new(),
+            memories: Vec::new(),
+            contacts: Vec::new(),
             tokens: Vec::new(),
+            estate: Estate::default(),
+            published: HashMap::new(),
+            backups: Vec::new(),
+            restored: false,
             held: HashMap::new(),
             recorded: Vec::new(),
+            names: 0,
+            healed: false,
             transcript: Vec::new(),
-            _directory: directory,
-        }
+            directory,
+        };
+        story.found();
+        story
     }
 
-    /// Plays the story to its end.
-    pub fn play(&mut self) -> Result<(), String> {
-        for _ in 0..STEPS {
-            self.step()?;
+    /// What there is when a story begins: a data plane, a workspace, two deployments, and hosts.
+    fn found(&mut self) {
+        let data_plane = self.control.create_data_plane("eu").unwrap();
+        let workspace = self.control.create_workspace("data").unwrap();
+        self.estate.data_planes.push(data_plane.clone());
+        self.estate.workspaces.insert(workspace.clone());
+        for name in ["prod", "stage"] {
+            let id = self.control.create_deployment(name, &workspace, &data_plane).unwrap();
+            self.estate.deployments.insert(id, (workspace.clone(), data_plane.clone()));
         }
+        for _ in 0..HOSTS {
+            let own = self.identity(&data_plane).unwrap();
+            self.add_host(own, Memory::default());
+            let host = self.hosts.len() - 1;
+            self.hosts[host].start(0, Time::from_unix(T0)).unwrap();
+        }
+        self.record().unwrap();
+    }
+
+    /// A new key, enrolled on a data plane.
+    pub fn identity(&mut self, data_plane: &str) -> Result<Own, String> {
+        let name = self.name("host");
+        let mut seed = [7; 32];
+        seed[..8].copy_from_slice(&(self.names as u64).to_le_bytes());
+        let key = SigningKey::from_seed(&seed);
+        let identity = self.control.enrol(&name, &key, data_plane)?;
+        Ok(Own { identity, key: Arc::new(key) })
+    }
+
+    /// Another host.
+    pub fn add_host(&mut self, own: Own, memory: Memory) {
+        let roles = [("DEPLOYMENT_ADMIN".to_owned(), LIMIT)].into();
+        let staleness = Staleness { default: LIMIT, roles, ..Staleness::default() };
+        let path = self.directory.path().join(format!("host-{}", self.hosts.len()));
+        self.hosts.push(Host::new(&path, own, self.control.pinned(), staleness));
+        self.memories.push(memory);
+        self.contacts.push(Vec::new());
+        self.network.lines.push(Line::GOOD);
+    }
+
+    /// Plays the steps that are wanted, and the end.
+    pub fn play(&mut self, steps: &[u64]) -> Result<(), String> {
+        for &step in steps {
+            // Each step has randomness of its own: a story without some of its steps is still much the same.
+            self.random = StdRng::seed_from_u64(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step);
+            self.step()?;
+            for _ in 0..3 {
+                self.request()?;
+            }
+        }
+        self.random = StdRng::seed_from_u64(self.seed);
         self.heal()
     }
 
-    fn note(&mut self, what: impl Into<String>) {
+    pub fn note(&mut self, what: impl Into<String>) {
         let (now, what) = (self.now, what.into());
         self.transcript.push(format!("{:>12.3}s {what}", now as f64 / 1000.0));
     }
 
-    fn true_time(&self) -> Time {
+    /// A name nothing had before.
+    pub fn name(&mut self, what: &str) -> String {
+        self.names += 1;
+        format!("{what}-{}", self.names)
+    }
+
+    pub fn true_time(&self) -> Time {
         Time::from_unix(T0 + i64::try_from(self.now / 1000).unwrap())
     }
 
-    fn wall(&self, host: usize) -> Time {
+    pub fn wall(&self, host: usize) -> Time {
         self.true_time().plus(self.hosts[host].offset)
     }
 
+    pub fn pick<T: Clone>(&mut self, from: impl IntoIterator<Item = T>) -> Option<T> {
+        let all: Vec<T> = from.into_iter().collect();
+        (!all.is_empty()).then(|| all[self.random.random_range(0..all.len())].clone())
+    }
+
     /// Lets `span` pass, with all that arrives and is due in it.
-    fn pass(&mut self, span: Millis) -> Result<(), String> {
+    pub fn pass(&mut self, span: Millis) -> Result<(), String> {
         let until = self.now + span;
         loop {
             let due = self.network.next().into_iter();
             let due = due.chain(self.hosts.iter().filter_map(Host::wakes));
-            let due = due.chain(self.held.values().map(|held| held.3)).min();
+            let due = due.chain(self.held.values().map(|held| held.until)).min();
             let Some(at) = due.filter(|&at| at <= until) else { break };
             self.set_time(at.max(self.now));
             self.events()?;
         }
         self.set_time(until);
+        self.look();
         Ok(())
     }
 
-    fn set_time(&mut self, now: Millis) {
+    /// Lets hours pass, in which every host polls seldom.
+    pub fn pass_slowly(&mut self, span: Millis) -> Result<(), String> {
+        self.hosts.iter_mut().for_each(|host| host.slow = true);
+        let passed = self.pass(span);
+        let now = self.now;
+        self.hosts.iter_mut().for_each(|host| host.hurry(now));
+        self.held.values_mut().for_each(|held| held.until = held.until.min(now + LONG_POLL));
+        passed
+    }
+
+    pub fn set_time(&mut self, now: Millis) {
         self.now = now;
-        self.clock.store(self.true_time().unix(), Ordering::Relaxed);
+        self.set_control_clock(self.control_offset);
+    }
+
+    pub fn set_control_clock(&mut self, offset: i64) {
+        self.control_offset = offset;
+        self.clock.store(self.true_time().unix() + offset, Ordering::Relaxed);
+    }
+
+    /// Every host looks at its clocks, as it does each second.
+    pub fn look(&mut self) {
+        for host in 0..self.hosts.len() {
+            let wall = self.wall(host);
+            if self.hosts[host].running() {
+                self.hosts[host].look(self.now, wall);
+                let time = self.true_time();
+                self.memories[host].named(wall, time);
+            }
+        }
+    }
+
+    pub fn set_clock(&mut self, host: usize, offset: i64) {
+        self.look();
+        self.hosts[host].offset = offset;
+        self.contacts[host].clear();
+        self.look();
+    }
+
+    /// The control plane went down: nobody is answered any more.
+    pub fn hang_up(&mut self) {
+        self.held.clear();
     }
 
     fn events(&mut self) -> Result<(), String> {
         while let Some(message) = self.network.arrived(self.now) {
             match message {
-                Message::Ask { host, call, since, keyset, hold } if self.control.up() => {
-                    let until = if hold { self.now + LONG_POLL } else { self.now };
-                    self.held.insert(host, (call, since, keyset, until));
-                }
                 // Nobody is there: the host waits in vain.
-                Message::Ask { .. } => {}
-                Message::Answer { host, call, bundle } => {
+                Message::Ask { .. } | Message::Tell { .. } if !self.control.up() => {}
+                Message::Ask { host, call, bearer, since, keyset, nonce, hold } => {
+                    let data_plane = self.hosts[host].data_plane().to_owned();
+                    match self.control.admits(&bearer, &data_plane) {
+                        Ok(_) => {
+                            let longest = if self.hosts[host].slow { 72 * LONG_POLL } else { LONG_POLL };
+                            let until = if hold { self.now + longest } else { self.now };
+                            let held = HeldCall { call, data_plane, since, keyset, nonce, until };
+                            self.held.insert(host, held);
+                        }
+                        Err(why) => self.send(&Message::Answer { host, call, answer: Answer::Refused(why) }),
+                    }
+                }
+                Message::Answer { host, call, answer } => {
                     let wall = self.wall(host);
-                    self.hosts[host].answered(call, &bundle, self.now, wall);
+                    if self.hosts[host].answered(call, &answer, self.now, wall) {
+                        self.contacts[host].push(wall);
+                    }
                     self.proved(host)?;
                 }
-                Message::Tell { host, call, path, body } => {
-                    let Some((answer, revoked)) = self.control.told(&self.nodes[host], &path, &body) else {
-                        continue;
-                    };
-                    for token in &mut self.tokens {
-                        if revoked.contains(&token.id) && token.revoked.is_none() {
-                            token.revoked = self.control.version();
-                        }
-                    }
-                    self.network.send(self.now, &Message::Told { host, call, answer }, &mut self.random);
+                Message::Tell { host, call, bearer, path, body } => {
+                    let answer = self.tell(host, &bearer, &path, &body)?;
+                    self.send(&Message::Told { host, call, answer });
                 }
                 Message::Told { host, call, answer } => {
                     let wall = self.wall(host);
@@ -170,7 +305,7 @@ impl Story {
             }
         }
         self.answer_held();
-        for host in 0..HOSTS {
+        for host in 0..self.hosts.len() {
             // Twice: it may both tell and ask.
             for _ in 0..2 {
                 let wall = self.wall(host);
@@ -181,200 +316,122 @@ impl Story {
         Ok(())
     }
 
+    fn send(&mut self, message: &Message) {
+        self.network.send(self.now, message, &mut self.random);
+    }
+
     fn call(&mut self, host: usize, call: Option<Call>) {
-        let message = match call {
-            Some(Call::Ask { number: call, since, keyset, hold }) => {
-                Message::Ask { host, call, since, keyset, hold }
+        match call {
+            Some(Call::Ask { number: call, bearer, since, keyset, nonce, hold }) => {
+                self.send(&Message::Ask { host, call, bearer, since, keyset, nonce, hold });
             }
-            Some(Call::Tell { number: call, path, body }) => Message::Tell { host, call, path, body },
-            None => return,
+            Some(Call::Tell { number: call, bearer, path, body }) => {
+                self.send(&Message::Tell { host, call, bearer, path, body });
+            }
+            None => {}
+        }
+    }
+
+    /// A node tells what the control plane does not know.
+    fn tell(&mut self, host: usize, bearer: &str, path: &str, body: &[u8]) -> Result<Answer, String> {
+        let data_plane = self.hosts[host].data_plane().to_owned();
+        let taken = self
+            .control
+            .admits(bearer, &data_plane)
+            .and_then(|node| self.control.told(&data_plane, &node, path, body));
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(why) => return Ok(Answer::Refused(why)),
         };
-        self.network.send(self.now, &message, &mut self.random);
+        for (number, standing) in &mut self.estate.tokens {
+            standing.revoked |= taken.revoked.contains(&self.tokens[*number].id);
+        }
+        self.record()?;
+        if let Some(outage) = taken.outage
+            && let Some(stated) = outage.last_contact_at
+        {
+            // An outage's window begins when the last answer arrived: what is used after it may come too late.
+            let before = self.contacts[host].iter().rev().find(|contact| **contact <= outage.began_at);
+            if let Some(&last) = before
+                && outage.began_at <= self.wall(host)
+                && stated > last.plus(1)
+            {
+                return Err(format!(
+                    "host {host} states {stated} as its last contact before an outage, and the last answer came at {last}"
+                ));
+            }
+        }
+        Ok(Answer::Body(taken.answer))
+    }
+
+    /// Takes note of what is published now.
+    pub fn record(&mut self) -> Result<(), String> {
+        for (data_plane, (version, digest)) in self.control.replicas() {
+            let replica = self.estate.replica(&data_plane, &self.tokens);
+            if let Some(known) = self.published.get(&digest) {
+                if **known != replica {
+                    return Err(format!(
+                        "version {version} of {data_plane} has a digest that stood for other records: {known:?}, now {replica:?}"
+                    ));
+                }
+                continue;
+            }
+            self.published.insert(digest, Rc::new(replica));
+        }
+        Ok(())
     }
 
     fn answer_held(&mut self) {
-        let Some(version) = self.control.version() else {
+        if !self.control.up() {
             self.held.clear();
             return;
-        };
-        for host in 0..HOSTS {
-            let Some(&(call, since, keyset, until)) = self.held.get(&host) else { continue };
-            if since == version && self.now < until {
+        }
+        for host in 0..self.hosts.len() {
+            let Some(held) = self.held.get(&host) else { continue };
+            let version = self.control.version(&held.data_plane).unwrap_or(0);
+            let news = held.since != version || self.control.keyset() > held.keyset;
+            if !news && self.now < held.until {
                 continue;
             }
+            let (call, bundle) = (
+                held.call,
+                self.control.feed(&held.data_plane, held.since, held.keyset, held.nonce.as_deref()),
+            );
             self.held.remove(&host);
-            let Some(bundle) = self.control.feed(since, keyset) else { continue };
-            if self.random.random_range(0..4) == 0 {
+            let Some(bundle) = bundle else { continue };
+            if self.random.random_range(0..4) == 0 && self.recorded.len() < 50 {
                 self.recorded.push(bundle.clone());
             }
-            self.network.send(self.now, &Message::Answer { host, call, bundle }, &mut self.random);
+            self.send(&Message::Answer { host, call, answer: Answer::Body(bundle) });
         }
     }
 
-    /// Time and version only go forward, on one disk.
-    fn proved(&mut self, host: usize) -> Result<(), String> {
-        let Some((version, _)) = self.hosts[host].serves() else { return Ok(()) };
-        let known = &mut self.memories[host].version;
-        if version < *known {
+    /// Time and version only go forward, on one disk; and a host serves nothing that was never published.
+    pub fn proved(&mut self, host: usize) -> Result<(), String> {
+        let (wall, time) = (self.wall(host), self.true_time());
+        let memory = &mut self.memories[host];
+        let Some((version, digest, signed)) = self.hosts[host].serves() else {
+            memory.held = None;
+            return Ok(());
+        };
+        if version < memory.version {
+            let known = memory.version;
             return Err(format!("host {host} went back from version {known} to {version}"));
         }
-        *known = version;
-        Ok(())
-    }
-
-    fn step(&mut self) -> Result<(), String> {
-        let host = self.random.random_range(0..HOSTS);
-        match self.random.random_range(0..100) {
-            0..8 => self.create(),
-            8..12 => self.rotate(),
-            12..17 => self.revoke(),
-            17..22 => {
-                let up = !self.network.lines[host].up;
-                self.network.lines[host].up = up;
-                self.note(format!("line of host {host} {}", if up { "up" } else { "down" }));
-            }
-            22..26 => {
-                let line = Line {
-                    up: true,
-                    loss: self.random.random_range(0..60),
-                    twice: self.random.random_range(0..30),
-                    delay: self.random.random_range(1..5_000),
-                };
-                self.network.lines[host] = line;
-                self.note(format!("line of host {host} is {line:?}"));
-            }
-            26..30 if self.control.up() => {
-                self.control.kill();
-                self.held.clear();
-                self.note("the control plane is killed");
-            }
-            26..34 => {
-                self.control.start();
-                self.note("the control plane is there");
-            }
-            34..40 => {
-                self.hosts[host].crash();
-                self.note(format!("host {host} crashes"));
-            }
-            40..50 => {
-                let wall = self.wall(host);
-                self.hosts[host].start(self.now, wall);
-                self.proved(host)?;
-                self.note(format!("host {host} is started"));
-            }
-            50 => {
-                self.hosts[host].lose_disk();
-                let uses = std::mem::take(&mut self.memories[host].uses);
-                self.lost[host].extend(uses);
-                self.memories[host] = Memory { ran_ahead: self.hosts[host].offset > 0, ..Memory::default() };
-                self.note(format!("host {host} loses its disk"));
-            }
-            51..54 => self.jump(host),
-            54..56 => self.revoke_on(host),
-            56..60 => self.attack(host),
-            60..80 => {
-                let span = self.random.random_range(1..120_000);
-                self.pass(span)?;
-            }
-            80..82 => {
-                // A clock that is wrong for hours has its host refuse a feed every few seconds: true, and slow to play.
-                for host in 0..HOSTS {
-                    self.set_clock(host, 0);
-                }
-                let span = self.random.random_range(3_600_000..20 * 3_600_000);
-                self.note(format!("{} hours pass", span / 3_600_000));
-                self.pass(span)?;
-            }
-            _ => {
-                let span = self.random.random_range(1..2_000);
-                self.pass(span)?;
-            }
-        }
-        for _ in 0..3 {
-            self.request()?;
-        }
-        Ok(())
-    }
-
-    fn create(&mut self) {
-        let (deployment, days) = (self.random.random_range(0..2), self.random.random_range(1..4));
-        let name = format!("token {}", self.tokens.len());
-        let Some((id, value, expires_at)) = self.control.create_token(&name, deployment, days) else {
-            return;
+        let Some(replica) = self.published.get(&digest) else {
+            return Err(format!("host {host} serves version {version}, which was never published so"));
         };
-        let versions = vec![self.control.version().unwrap_or(0)];
-        self.tokens.push(Token { id, deployment, values: vec![value], versions, revoked: None, expires_at });
-        self.note(format!("{name} is created for deployment {deployment}"));
-    }
-
-    fn living(&mut self) -> Option<usize> {
-        let living: Vec<usize> =
-            (0..self.tokens.len()).filter(|&number| self.tokens[number].revoked.is_none()).collect();
-        if living.is_empty() { None } else { Some(living[self.random.random_range(0..living.len())]) }
-    }
-
-    fn rotate(&mut self) {
-        let Some(number) = self.living() else { return };
-        let Some(value) = self.control.rotate_token(&self.tokens[number].id) else { return };
-        self.tokens[number].values.push(value);
-        self.tokens[number].versions.push(self.control.version().unwrap_or(0));
-        self.note(format!("token {number} is rotated"));
-    }
-
-    fn revoke(&mut self) {
-        let Some(number) = self.living() else { return };
-        if self.control.delete_token(&self.tokens[number].id).is_some() {
-            self.tokens[number].revoked = self.control.version();
-            self.note(format!("token {number} is revoked above"));
-        }
-    }
-
-    /// An operator revokes a token on a host.
-    fn revoke_on(&mut self, host: usize) {
-        let Some(number) = self.living() else { return };
-        let (id, wall) = (self.tokens[number].id.clone(), self.wall(host));
-        if self.hosts[host].revoke(&id, self.now, wall) {
-            self.memories[host].revoked.insert(id);
-            self.note(format!("token {number} is revoked on host {host}"));
-        }
-    }
-
-    fn jump(&mut self, host: usize) {
-        let offset = match self.random.random_range(0..3) {
-            0 => 0,
-            1 => self.random.random_range(1..3 * 86_400),
-            _ => -self.random.random_range(1..3 * 86_400),
-        };
-        self.set_clock(host, offset);
-        self.memories[host].ran_ahead |= offset > 0;
-        self.note(format!("the clock of host {host} is off by {offset} s"));
-    }
-
-    fn set_clock(&mut self, host: usize, offset: i64) {
-        let wall = self.wall(host);
-        self.hosts[host].look(self.now, wall);
-        self.hosts[host].offset = offset;
-    }
-
-    /// Puts something in a host's way that nobody who may has sent, or sent at another time.
-    fn attack(&mut self, host: usize) {
-        let recorded = self.recorded.len();
-        if recorded == 0 {
-            return;
-        }
-        let bundle = &self.recorded[self.random.random_range(0..recorded)];
-        let snapshot = if self.knows_a_token(host) { self.control.feed(0, 0) } else { None };
-        let (now, random) = (self.true_time(), &mut self.random);
-        let (what, bundle) = attack::choose(bundle, snapshot.as_deref(), &self.control, now, random);
-        self.note(format!("host {host} is sent {what}"));
-        let forged = Message::Forged { host, bundle, inside: what == attack::ROLE_CHANGE };
-        self.network.send(self.now, &forged, &mut self.random);
+        memory.version = version;
+        memory.named(signed.max(wall), time);
+        memory.prove(replica);
+        Ok(())
     }
 
     /// A role change is one only to a host that knows the token. To another it is what whoever holds the signing keys may
     /// say, and there is no defence against that.
-    fn knows_a_token(&self, host: usize) -> bool {
-        self.tokens.iter().any(|token| token.versions[0] <= self.memories[host].version)
+    pub fn knows_a_token(&self, host: usize) -> bool {
+        !self.memories[host].proved.is_empty()
+            && self.memories[host].held.as_ref().is_some_and(|held| !held.tokens.is_empty())
     }
 
     /// Somebody asks; the oracle judges the answer.
@@ -383,112 +440,64 @@ impl Story {
             return Ok(());
         }
         let (host, number) =
-            (self.random.random_range(0..HOSTS), self.random.random_range(0..self.tokens.len()));
-        let generation = self.random.random_range(0..self.tokens[number].values.len());
+            (self.random.random_range(0..self.hosts.len()), self.random.random_range(0..self.tokens.len()));
+        let value = self.random.random_range(0..self.tokens[number].values.len());
+        let own = self.tokens[number].deployment.clone();
         let deployment = if self.random.random_range(0..10) == 0 {
-            1 - self.tokens[number].deployment
+            self.pick(self.estate.deployments.keys().cloned().collect::<Vec<_>>()).unwrap_or(own)
         } else {
-            self.tokens[number].deployment
+            own
         };
-        self.ask(host, number, generation, deployment)
+        self.ask(host, number, value, &deployment).map(drop)
     }
 
-    fn ask(
+    pub fn ask(
         &mut self,
         host: usize,
         number: usize,
-        generation: usize,
-        deployment: usize,
-    ) -> Result<(), String> {
+        value: usize,
+        deployment: &str,
+    ) -> Result<Option<Decision>, String> {
         let (token, wall) = (&self.tokens[number], self.wall(host));
-        let value = &token.values[generation];
-        let asked = &self.control.deployments[deployment];
-        let Some((decision, event)) = self.hosts[host].ask(value, asked, self.now, wall) else {
-            return Ok(());
+        let text = &token.values[value].text;
+        let Some((decision, event)) = self.hosts[host].ask(text, deployment, self.now, wall) else {
+            return Ok(None);
         };
         if decision.allowed() {
             self.memories[host].uses.insert(event);
         }
-        let age = self.hosts[host].serves().map(|(_, signed)| wall.since(signed));
-        let offset = self.hosts[host].offset;
-        let time = self.true_time();
-        let request = Request { token, generation, deployment, wall, time, offset, age, limit: LIMIT };
+        let request = Request {
+            number,
+            token,
+            value: &token.values[value],
+            deployment,
+            wall,
+            time: self.true_time(),
+            keyset: self.hosts[host].keyset(),
+            age: self.hosts[host].serves().map(|(_, _, signed)| wall.since(signed)),
+            limit: LIMIT,
+            above: self.estate.tokens.get(&number).copied(),
+            healed: self.healed,
+        };
         let judged = judge(&request, &mut self.memories[host], &decision);
-        let line =
-            format!("host {host}: token {number}.{generation} on {deployment}: {}", decision.reason.code());
-        self.note(line);
+        let generation = token.values[value].generation;
+        let code = decision.reason.code();
+        let token_of = format!("token {number}, generation {generation}");
+        self.note(format!("host {host}: {token_of}: {code}"));
         judged.map_err(|wrong| {
-            format!(
-                "host {host} at {}, token {number}.{generation} of {:?}: {wrong}",
-                self.memories[host].version, self.tokens[number].versions
-            )
-        })
-    }
-
-    /// All is well again: every host must come to know all there is to know, by itself.
-    fn heal(&mut self) -> Result<(), String> {
-        self.note("all is well again");
-        self.control.start();
-        for host in 0..HOSTS {
-            self.network.lines[host] = Line::GOOD;
-            self.hosts[host].offset = 0;
-            let wall = self.wall(host);
-            self.hosts[host].start(self.now, wall);
+            let version = self.memories[host].version;
+            format!("host {host} at version {version}, {token_of}: {wrong}")
+        })?;
+        let doubts = [Reason::ClockUntrusted, Reason::ReplicaMissing, Reason::ReplicaStale];
+        if self.healed && doubts.contains(&decision.reason) {
+            return Err(format!("host {host} still answers {code}, and all is well"));
         }
-        self.pass(40 * 60_000)?;
-        let version = self.control.version();
-        for host in 0..HOSTS {
-            if self.memories[host].ran_ahead {
-                continue;
-            }
-            let serves = self.hosts[host].serves().map(|(version, _)| version);
-            if serves != version {
-                return Err(format!(
-                    "host {host} serves version {serves:?}, the control plane has {version:?}"
-                ));
-            }
-            let state = self.hosts[host].state();
-            if state != Some(State::Live) {
-                return Err(format!("host {host} calls itself {state:?}, and all is well"));
-            }
-        }
-        // Whatever was revoked, and wherever: by now every host knows it.
-        let revoked: BTreeSet<String> =
-            self.memories.iter().flat_map(|memory| memory.revoked.iter().cloned()).collect();
-        for memory in &mut self.memories {
-            memory.revoked.extend(revoked.iter().cloned());
-        }
-        for number in 0..self.tokens.len() {
-            for generation in 0..self.tokens[number].values.len() {
-                for host in 0..HOSTS {
-                    self.ask(host, number, generation, self.tokens[number].deployment)?;
-                }
-            }
-        }
-        self.pass(60_000)?;
-        (0..HOSTS).try_for_each(|host| self.every_use_is_known_above(host))
-    }
-
-    /// Each use that was let pass has reached the control plane, exactly once.
-    fn every_use_is_known_above(&self, host: usize) -> Result<(), String> {
-        let above = self.control.uses(&self.nodes[host]);
-        let once: BTreeSet<String> = above.iter().cloned().collect();
-        if once.len() != above.len() {
-            return Err(format!("host {host}: {} uses stand above more than once", above.len() - once.len()));
-        }
-        let memory = &self.memories[host].uses;
-        if let Some(missing) = memory.iter().find(|event| !once.contains(*event)) {
-            return Err(format!("host {host}: the use {missing} is not known above"));
-        }
-        match once.iter().find(|event| !memory.contains(*event) && !self.lost[host].contains(*event)) {
-            Some(invented) => Err(format!("host {host}: the use {invented} never happened")),
-            None => Ok(()),
-        }
+        Ok(Some(decision))
     }
 }
 
 /// A story writes a lot and keeps nothing.
-fn memory_backed() -> std::path::PathBuf {
-    let shared = std::path::PathBuf::from("/dev/shm");
+fn memory_backed() -> PathBuf {
+    let shared = PathBuf::from("/dev/shm");
     if shared.is_dir() { shared } else { std::env::temp_dir() }
 }

@@ -2,87 +2,183 @@
 //! test what it thinks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use halligan::dataplane::decide::{Decision, Reason};
 use halligan::protocol::time::Time;
 
-/// One token, as it really is.
+/// How far the time floor may be written ahead of the time, in seconds, with some to spare.
+const AHEAD: i64 = 120;
+
+/// A value of a token. A history that was lost with a backup's restore may have brought another of the same generation.
+#[derive(Clone, Debug)]
+pub struct Value {
+    pub text: String,
+    /// Counts from 1.
+    pub generation: u32,
+    /// The keyset without the key that signed it; none while there is none.
+    pub dropped: Option<u64>,
+}
+
+/// A token that was once handed out, in whatever history.
 #[derive(Clone, Debug)]
 pub struct Token {
     pub id: String,
-    pub deployment: usize,
-    /// Its values, the first generation's first.
-    pub values: Vec<String>,
-    /// The replica's version that brought each generation.
-    pub versions: Vec<u64>,
-    /// The version that took it away.
-    pub revoked: Option<u64>,
+    pub data_plane: String,
+    pub deployment: String,
+    pub values: Vec<Value>,
+    pub not_before: Time,
     pub expires_at: Time,
 }
 
-impl Token {
-    /// The newest generation in the replica at `version`, from 1; 0 when it was not there yet.
-    fn generation_at(&self, version: u64) -> usize {
-        self.versions.iter().filter(|&&brought| brought <= version).count()
+/// How a token stands at one version of a replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub generation: u32,
+    pub revoked: bool,
+}
+
+/// What the control plane knows: a backup is a copy of it.
+#[derive(Clone, Debug, Default)]
+pub struct Estate {
+    /// By a token's number in the story.
+    pub tokens: BTreeMap<usize, Standing>,
+    pub workspaces: BTreeSet<String>,
+    /// Their workspace and data plane, by id.
+    pub deployments: BTreeMap<String, (String, String)>,
+    pub data_planes: Vec<String>,
+    pub teams: BTreeSet<String>,
+    pub roles: BTreeSet<String>,
+}
+
+/// What a replica holds at one version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replica {
+    pub tokens: BTreeMap<usize, Standing>,
+    pub deployments: BTreeSet<String>,
+}
+
+impl Estate {
+    /// What the replica of a data plane holds.
+    pub fn replica(&self, data_plane: &str, tokens: &[Token]) -> Replica {
+        let here = |number: &usize| tokens[*number].data_plane == data_plane;
+        let deployments = self.deployments.iter().filter(|(_, (_, plane))| plane == data_plane);
+        Replica {
+            tokens: self.tokens.iter().filter(|(number, _)| here(number)).map(|(n, s)| (*n, *s)).collect(),
+            deployments: deployments.map(|(id, _)| id.clone()).collect(),
+        }
     }
 }
 
 /// What a host's disk must remember, and how far its clock can be relied on.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// The newest version it proved.
+    /// The newest version it proved, of the history it is in.
     pub version: u64,
-    /// Revoked on a host of this data plane, as far as this one acknowledged.
-    pub revoked: BTreeSet<String>,
+    /// What it holds.
+    pub held: Option<Rc<Replica>>,
+    /// The highest generation of each token, and whether it was ever called revoked, by any replica it proved.
+    pub proved: BTreeMap<usize, Standing>,
+    /// Tokens that were revoked here.
+    pub revoked: BTreeSet<usize>,
     /// The events of uses it let pass, as far as its log is on this disk.
     pub uses: BTreeSet<String>,
     /// Values it once called dead for good.
     pub dead: BTreeMap<String, Reason>,
-    /// Whether its clock ever ran ahead: then it may rightly hold more to be over than is.
+    /// The latest time a clock of it, or a head it proved, has named.
+    pub latest: Time,
+    /// Whether one ever named a time that had not come.
     pub ran_ahead: bool,
+}
+
+impl Memory {
+    /// Takes note of a replica that was proved.
+    pub fn prove(&mut self, replica: &Rc<Replica>) {
+        for (number, standing) in &replica.tokens {
+            let proved = self.proved.entry(*number).or_default();
+            proved.generation = proved.generation.max(standing.generation);
+            proved.revoked |= standing.revoked;
+        }
+        self.held = Some(Rc::clone(replica));
+    }
+
+    /// Takes note of a time that a clock of the host, or a head it proved, has named.
+    pub fn named(&mut self, named: Time, time: Time) {
+        self.latest = self.latest.max(named);
+        self.ran_ahead |= named > time;
+    }
+
+    /// The replica's database is lost.
+    pub fn forget_replica(&mut self) {
+        (self.version, self.held) = (0, None);
+        self.proved.clear();
+        self.dead.clear();
+    }
 }
 
 /// A request, as the story made it.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
+    pub number: usize,
     pub token: &'a Token,
-    /// Counts from 0.
-    pub generation: usize,
+    pub value: &'a Value,
     /// The deployment that was asked.
-    pub deployment: usize,
+    pub deployment: &'a str,
     /// The host's clock when it was asked.
     pub wall: Time,
     /// The true time.
     pub time: Time,
-    /// How far apart they are, in seconds.
-    pub offset: i64,
+    /// The keyset the host follows.
+    pub keyset: u64,
     /// How old the head is that the host holds, by its clock; none: it holds none.
     pub age: Option<i64>,
     /// How old it may be.
     pub limit: i64,
+    /// How the control plane knows the token.
+    pub above: Option<Standing>,
+    /// Whether faults are over, for long enough that every host must have found its way back.
+    pub healed: bool,
+}
+
+impl Request<'_> {
+    fn problems(&self, memory: &Memory) -> Vec<&'static str> {
+        let (token, value) = (self.token, self.value);
+        let held = memory.held.as_ref().and_then(|held| held.tokens.get(&self.number)).copied();
+        let proved = memory.proved.get(&self.number).copied().unwrap_or_default();
+        let deployed = memory.held.as_ref().is_some_and(|held| held.deployments.contains(self.deployment));
+        let problems = [
+            (memory.held.is_none(), "it holds no replica"),
+            (held.is_none(), "its replica does not hold the token"),
+            (held.is_some_and(|held| held.revoked), "its replica holds the token as revoked"),
+            (
+                held.is_some_and(|held| held.generation > value.generation),
+                "its replica holds a newer generation",
+            ),
+            (
+                held.is_some_and(|held| held.generation < value.generation),
+                "its replica never held this generation",
+            ),
+            (proved.revoked, "it once knew the token to be revoked"),
+            (proved.generation > value.generation, "it once knew a newer generation"),
+            (memory.revoked.contains(&self.number), "the token was revoked on a host"),
+            (self.deployment != token.deployment, "the token is for another deployment"),
+            (!deployed, "its replica does not hold the deployment"),
+            (self.wall >= token.expires_at, "the token had expired by its own clock"),
+            (self.wall < token.not_before, "the token does not begin yet, by its own clock"),
+            (memory.dead.contains_key(&value.text), "it had called this value dead"),
+            (self.age.is_none_or(|age| age > self.limit), "its replica was too old"),
+            (value.dropped.is_some_and(|keyset| keyset <= self.keyset), "the key that signed it was dropped"),
+        ];
+        problems.into_iter().filter(|(wrong, _)| *wrong).map(|(_, why)| why).collect()
+    }
 }
 
 /// Judges an answer; what is wrong with it, if anything is.
 pub fn judge(request: &Request<'_>, memory: &mut Memory, decision: &Decision) -> Result<(), String> {
-    let token = request.token;
-    let value = &token.values[request.generation];
-    let newest = token.generation_at(memory.version);
-    let revoked = token.revoked.is_some_and(|version| version <= memory.version);
-    let problems = [
-        (request.generation + 1 > newest, "its replica never held this generation of the token"),
-        (request.generation + 1 < newest, "it knew a newer generation"),
-        (revoked, "it knew the token to be revoked"),
-        (memory.revoked.contains(&token.id), "the token was revoked on a host"),
-        (request.deployment != token.deployment, "the token is for another deployment"),
-        (request.wall >= token.expires_at, "the token had expired by its own clock"),
-        (memory.dead.contains_key(value), "it had called this value dead"),
-        (request.age.is_none_or(|age| age > request.limit), "its replica was too old"),
-    ];
+    let (token, value) = (request.token, request.value);
+    let problems = request.problems(memory);
     if decision.allowed() {
-        return match problems.iter().find(|(wrong, _)| *wrong) {
-            Some((_, why)) => Err(format!("allowed, though {why}")),
-            None => Ok(()),
-        };
+        return problems.first().map_or(Ok(()), |why| Err(format!("allowed, though {why}")));
     }
     // A clock that ran ahead may have called a token expired that was not: that is no death.
     let dead = match decision.reason {
@@ -91,16 +187,21 @@ pub fn judge(request: &Request<'_>, memory: &mut Memory, decision: &Decision) ->
         _ => false,
     };
     if dead {
-        memory.dead.insert(value.clone(), decision.reason);
+        memory.dead.insert(value.text.clone(), decision.reason);
     }
-    // Offline is enough: nothing known speaks against it, so it must have been let in.
-    let clock_is_right = request.offset == 0 && !memory.ran_ahead;
-    // What is really over may be denied before the host has heard of it: part of a refused feed may have told it so.
-    let alive = token.revoked.is_none() && request.generation + 1 == token.values.len();
-    if clock_is_right && alive && !problems.iter().any(|(wrong, _)| *wrong) {
-        return Err(format!("denied with {}, though nothing speaks against it", decision.reason.code()));
+    // Offline is enough: nothing known speaks against it, so it must have been let in. What is really over may be denied
+    // before the host has heard of it: part of a refused feed may have told it so.
+    let alive = request.above == Some(Standing { generation: value.generation, revoked: false });
+    if !alive || value.dropped.is_some() || !problems.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    // A clock that ran ahead has proved nothing: it closes nothing for good but what it called expired.
+    let outlived = memory.latest.plus(AHEAD) >= token.expires_at;
+    let clock_was_right = !memory.ran_ahead && request.wall == request.time;
+    if if request.healed { outlived } else { !clock_was_right } {
+        return Ok(());
+    }
+    Err(format!("denied with {}, though nothing speaks against it", decision.reason.code()))
 }
 
 #[cfg(test)]
@@ -113,39 +214,55 @@ mod tests {
     const T: Time = Time::from_unix(1_000);
 
     /// What is judged wrong in an answer about the newest value of a living token, bent by `bend`.
-    fn wrong(reason: Reason, bend: impl FnOnce(&mut Token, &mut Memory)) -> bool {
+    fn wrong(reason: Reason, bend: impl FnOnce(&mut Token, &mut Standing, &mut Memory)) -> bool {
         let facts = RequestFacts { deployment: Target::Id("dep_a"), method: "GET", uri: "/", client: None };
         let mut decision = decide(None, &facts, &Snapshot::absent(), Now { wall: T, floor: T });
         decision.reason = reason;
-        let (id, values) = ("tok_a".to_owned(), vec!["first".to_owned(), "second".to_owned()]);
-        let mut token =
-            Token { id, deployment: 0, values, versions: vec![1, 2], revoked: None, expires_at: T.plus(10) };
+        let value = |generation: u32| Value { text: generation.to_string(), generation, dropped: None };
+        let mut token = Token {
+            id: "tok_a".into(),
+            data_plane: "dpl_a".into(),
+            deployment: "dep_a".into(),
+            values: vec![value(1), value(2)],
+            not_before: T,
+            expires_at: T.plus(AHEAD + 10),
+        };
+        let mut held = Standing { generation: 2, revoked: false };
         let mut memory = Memory { version: 2, ..Memory::default() };
-        bend(&mut token, &mut memory);
-        let age = Some(1);
+        bend(&mut token, &mut held, &mut memory);
+        let replica = Replica { tokens: [(0, held)].into(), deployments: ["dep_a".into()].into() };
+        memory.prove(&Rc::new(replica));
         let request = Request {
+            number: 0,
             token: &token,
-            generation: 1,
-            deployment: 0,
+            value: &token.values[1],
+            deployment: "dep_a",
             wall: T,
             time: T,
-            offset: 0,
-            age,
+            keyset: 1,
+            age: Some(1),
             limit: 5,
+            above: Some(Standing { generation: 2, revoked: false }),
+            healed: true,
         };
         judge(&request, &mut memory, &decision).is_err()
     }
 
     #[test]
     fn the_oracle_finds_what_is_wrong() {
-        assert!(!wrong(Reason::Ok, |_, _| {}));
-        assert!(wrong(Reason::TokenUnknown, |_, _| {}), "a living token is let in");
-        assert!(wrong(Reason::Ok, |token, _| token.revoked = Some(2)));
-        assert!(!wrong(Reason::Ok, |token, _| token.revoked = Some(3)), "it can't know yet");
-        assert!(wrong(Reason::Ok, |token, _| token.versions[1] = 3), "it never heard of the second value");
-        assert!(wrong(Reason::Ok, |token, _| token.expires_at = T));
-        assert!(wrong(Reason::Ok, |token, _| token.deployment = 1));
-        assert!(wrong(Reason::Ok, |_, memory| memory.revoked.extend(["tok_a".into()])));
-        assert!(wrong(Reason::Ok, |_, memory| memory.dead.extend([("second".into(), Reason::TokenExpired)])));
+        assert!(!wrong(Reason::Ok, |_, _, _| {}));
+        assert!(wrong(Reason::TokenUnknown, |_, _, _| {}), "a living token is let in");
+        assert!(wrong(Reason::ClockUntrusted, |_, _, memory| memory.latest = T.plus(5)), "doubt ends");
+        assert!(!wrong(Reason::TokenExpired, |_, _, memory| memory.latest = T.plus(AHEAD + 5)), "it is dead");
+        assert!(wrong(Reason::Ok, |_, held, _| held.revoked = true));
+        assert!(wrong(Reason::Ok, |_, held, _| held.generation = 3), "it knew a newer value");
+        assert!(wrong(Reason::Ok, |_, held, _| held.generation = 1), "it never heard of the second value");
+        assert!(wrong(Reason::Ok, |token, _, _| token.expires_at = T));
+        assert!(wrong(Reason::Ok, |token, _, _| token.deployment = "dep_b".into()));
+        assert!(wrong(Reason::Ok, |token, _, _| token.values[1].dropped = Some(1)));
+        assert!(wrong(Reason::Ok, |_, _, memory| memory.revoked.extend([0])));
+        assert!(wrong(Reason::Ok, |_, _, memory| memory.dead.extend([("2".into(), Reason::TokenExpired)])));
+        let revoked = Standing { generation: 1, revoked: true };
+        assert!(wrong(Reason::Ok, |_, _, memory| memory.proved.extend([(0, revoked)])));
     }
 }

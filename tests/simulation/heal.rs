@@ -1,0 +1,149 @@
+//! The end of every story: faults are over, and each host must find its way back by itself, or with what its operators are
+//! told to do.
+
+use std::collections::BTreeSet;
+
+use halligan::dataplane::sync::state::State;
+
+use crate::files;
+use crate::gates;
+use crate::network::{Line, Millis};
+use crate::story::Story;
+
+/// How long a host has once faults are over: an answer it waits for in vain takes a minute of it.
+const LONG_ENOUGH: Millis = 150_000;
+
+impl Story {
+    /// All is well again: every host must come to know all there is to know, every token that should open must open, and
+    /// every other must not.
+    pub fn heal(&mut self) -> Result<(), String> {
+        self.note("all is well again");
+        self.set_control_clock(0);
+        self.control.start();
+        let now = self.true_time();
+        if self.control.keyset_ends() < now.plus(86_400) {
+            // Its end is told from long before.
+            self.control.next_keyset(now, |_| {})?;
+            self.note("the keyset is renewed");
+        }
+        for host in 0..self.hosts.len() {
+            self.network.lines[host] = Line::GOOD;
+            files::make_room(&self.hosts[host].directory);
+            self.set_clock(host, 0);
+            self.start_host(host)?;
+        }
+        self.replace_strangers()?;
+        self.pass(LONG_ENOUGH)?;
+        self.recover_where_told()?;
+        for host in 0..self.hosts.len() {
+            self.is_current(host)?;
+        }
+        self.healed = true;
+        self.share_revocations();
+        for number in 0..self.tokens.len() {
+            for value in 0..self.tokens[number].values.len() {
+                for host in 0..self.hosts.len() {
+                    let deployment = self.tokens[number].deployment.clone();
+                    self.opens_rightly(host, number, value, &deployment)?;
+                }
+            }
+        }
+        self.pass(60_000)?;
+        (0..self.hosts.len()).try_for_each(|host| self.every_use_is_known_above(host))
+    }
+
+    /// A host that was retired, that the restored control plane never knew, or that does not start: its operator is told to
+    /// enrol it in an empty state directory.
+    fn replace_strangers(&mut self) -> Result<(), String> {
+        let living = self.control.living_nodes();
+        for host in 0..self.hosts.len() {
+            let known = living.iter().any(|node| node == self.hosts[host].node());
+            if !known || !self.hosts[host].running() {
+                let plane = self.hosts[host].data_plane().to_owned();
+                let exists = self.estate.data_planes.contains(&plane);
+                let plane = if exists { plane } else { self.estate.data_planes[0].clone() };
+                self.enrol_anew(host, &plane)?;
+                if !self.hosts[host].running() {
+                    return Err(format!("host {host} does not start in an empty state directory"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A control plane that was restored, and whose nodes are ahead of it, tells its operators to run `recover`.
+    fn recover_where_told(&mut self) -> Result<(), String> {
+        let replicas = self.control.replicas();
+        let ahead = (0..self.hosts.len()).any(|host| {
+            let (version, digest) = replicas[self.hosts[host].data_plane()];
+            let serves = self.hosts[host].serves();
+            serves.is_some_and(|serves| serves.0 > version || (serves.0 == version && serves.1 != digest))
+        });
+        if ahead {
+            self.recover()?;
+            self.pass(LONG_ENOUGH)?;
+        }
+        Ok(())
+    }
+
+    fn is_current(&mut self, host: usize) -> Result<(), String> {
+        let (version, digest) = self.control.replicas()[self.hosts[host].data_plane()];
+        let serves = self.hosts[host].serves();
+        let why = self.hosts[host].error().unwrap_or("no error").to_owned();
+        if serves.map(|serves| (serves.0, serves.1)) != Some((version, digest)) {
+            let held = serves.map(|serves| serves.0);
+            return Err(format!(
+                "host {host} is stuck at version {held:?}, and the control plane is at {version}: {why}"
+            ));
+        }
+        match self.hosts[host].state() {
+            Some(State::Live) => Ok(()),
+            state => Err(format!("host {host} calls itself {state:?}, and all is well: {why}")),
+        }
+    }
+
+    /// What was revoked on a host of a data plane is known on all of them by now.
+    fn share_revocations(&mut self) {
+        if self.restored && !gates::RESTORED_REVOCATIONS {
+            return;
+        }
+        let revoked: BTreeSet<usize> =
+            self.memories.iter().flat_map(|memory| memory.revoked.iter().copied()).collect();
+        for memory in &mut self.memories {
+            memory.revoked.extend(revoked.iter().copied());
+        }
+    }
+
+    fn opens_rightly(
+        &mut self,
+        host: usize,
+        number: usize,
+        value: usize,
+        deployment: &str,
+    ) -> Result<(), String> {
+        self.ask(host, number, value, deployment).map(drop)
+    }
+
+    /// Each use that was let pass has reached the control plane, exactly once.
+    fn every_use_is_known_above(&self, host: usize) -> Result<(), String> {
+        let node = self.hosts[host].node();
+        if self.forked.contains(node) {
+            return Ok(());
+        }
+        let above = self.control.uses(node);
+        let once: BTreeSet<String> = above.iter().cloned().collect();
+        if once.len() != above.len() {
+            return Err(format!("host {host}: {} uses stand above more than once", above.len() - once.len()));
+        }
+        let memory = &self.memories[host].uses;
+        if let Some(missing) = memory.iter().find(|event| !once.contains(*event)) {
+            return Err(format!("host {host}: the use {missing} is not known above"));
+        }
+        let lost = self.lost.get(node);
+        let known = |event: &String| memory.contains(event) || lost.is_some_and(|lost| lost.contains(event));
+        match once.iter().find(|event| !known(event)) {
+            Some(invented) => Err(format!("host {host}: the use {invented} never happened")),
+            None => Ok(()),
+        }
+    }
+}

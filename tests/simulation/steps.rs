@@ -1,0 +1,530 @@
+//! The steps of a story: what operators, accidents and attackers do to an estate.
+
+use halligan::dataplane::store::Origin;
+use halligan::protocol::time::Time;
+use rand::RngExt as _;
+
+use crate::attack;
+use crate::files::{self, DATABASES};
+use crate::network::{Line, Message, Millis};
+use crate::story::{Backup, Story};
+use crate::truth::{Memory, Standing, Token, Value};
+
+const HOUR: Millis = 3_600_000;
+const DAY: i64 = 86_400;
+/// What roles allow: each of these lets the request of a story pass.
+const PERMISSIONS: [&[&str]; 3] = [
+    &["deployment.airflow.dagRun.create"],
+    &["deployment.airflow.dagRun.create", "deployment.airflow.dag.get"],
+    &["deployment.airflow.dagRun.create", "deployment.airflow.variable.get"],
+];
+/// The most hosts there are, clones among them.
+const MOST_HOSTS: usize = 5;
+
+impl Story {
+    pub fn step(&mut self) -> Result<(), String> {
+        let host = self.random.random_range(0..self.hosts.len());
+        match self.random.random_range(0..140) {
+            0..9 => self.create_token()?,
+            9..13 => self.rotate_token()?,
+            13..18 => self.revoke_token()?,
+            18..24 => self.change_estate()?,
+            24..29 => {
+                let up = !self.network.lines[host].up;
+                self.network.lines[host].up = up;
+                self.note(format!("line of host {host} {}", if up { "up" } else { "down" }));
+            }
+            29..32 => {
+                let line = Line {
+                    up: true,
+                    loss: self.random.random_range(0..60),
+                    twice: self.random.random_range(0..30),
+                    delay: self.random.random_range(1..5_000),
+                };
+                self.network.lines[host] = line;
+                self.note(format!("line of host {host} is {line:?}"));
+            }
+            32..35 if self.control.up() => {
+                self.control.kill();
+                self.hang_up();
+                self.note("the control plane is killed");
+            }
+            32..38 => {
+                self.control.start();
+                self.note("the control plane is there");
+            }
+            38..43 => {
+                self.hosts[host].crash();
+                self.note(format!("host {host} crashes"));
+            }
+            43..53 => self.start_host(host)?,
+            53..55 => self.lose_disk(host),
+            55..58 => self.retire_or_enrol(host)?,
+            58 => self.clone_host(host)?,
+            59..62 => self.damage(host)?,
+            62..64 => self.back_up(),
+            64..66 => self.restore()?,
+            66..70 => self.jump(host)?,
+            70..72 => self.jump_both()?,
+            72..74 => self.change_keys()?,
+            74..77 => self.revoke_on(host),
+            77..81 => self.attack(host),
+            81..83 => self.carry_in(host)?,
+            83 => self.fill_disk(host),
+            84 => self.long_rest()?,
+            85 => {
+                let wall = self.wall(host);
+                if self.hosts[host].forget(wall) {
+                    // What was taken away stays taken away.
+                    (self.memories[host].version, self.memories[host].held) = (0, None);
+                    self.note(format!("host {host} is told to forget its replica"));
+                }
+            }
+            86..88 => {
+                // A clock that is wrong for hours has its host refuse a feed every few seconds: true, and slow to play.
+                for host in 0..self.hosts.len() {
+                    self.set_clock(host, 0);
+                }
+                self.set_control_clock(0);
+                let span = self.random.random_range(HOUR..20 * HOUR);
+                self.note(format!("{} hours pass", span / HOUR));
+                self.pass_slowly(span)?;
+            }
+            88..115 => {
+                let span = self.random.random_range(1..70_000);
+                self.pass(span)?;
+            }
+            _ => {
+                let span = self.random.random_range(1..2_000);
+                self.pass(span)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what an operator did above, or why it was refused.
+    fn done<T>(&mut self, what: &str, result: Result<T, String>) -> Option<T> {
+        match result {
+            Ok(done) => {
+                self.note(what);
+                Some(done)
+            }
+            Err(why) => {
+                self.note(format!("refused: {what}: {why}"));
+                None
+            }
+        }
+    }
+
+    fn create_token(&mut self) -> Result<(), String> {
+        let Some((id, (_, data_plane))) = self.pick(self.estate.deployments.clone()) else { return Ok(()) };
+        let days = if self.random.random_range(0..4) == 0 { 400 } else { self.random.random_range(1..4) };
+        let role = if self.random.random_bool(0.5) { self.pick(self.estate.roles.clone()) } else { None };
+        let (number, name) = (self.tokens.len(), self.name("token"));
+        let made = self.control.create_token(&name, &id, role.as_deref(), days);
+        let what = format!("token {number} is created for {id}, {days} days, with {role:?}");
+        let Some(made) = self.done(&what, made) else { return Ok(()) };
+        self.tokens.push(Token {
+            id: made.id,
+            data_plane,
+            deployment: id,
+            values: vec![Value { text: made.value, generation: 1, dropped: None }],
+            not_before: made.not_before,
+            expires_at: made.expires_at,
+        });
+        self.estate.tokens.insert(number, Standing { generation: 1, revoked: false });
+        self.record()
+    }
+
+    fn living(&mut self) -> Option<usize> {
+        let living = self.estate.tokens.iter().filter(|(_, standing)| !standing.revoked);
+        self.pick(living.map(|(number, _)| *number).collect::<Vec<_>>())
+    }
+
+    fn rotate_token(&mut self) -> Result<(), String> {
+        let Some(number) = self.living() else { return Ok(()) };
+        let rotated = self.control.rotate_token(&self.tokens[number].id);
+        let Some(text) = self.done(&format!("token {number} is rotated"), rotated) else { return Ok(()) };
+        let standing = self.estate.tokens.entry(number).or_default();
+        standing.generation += 1;
+        let generation = standing.generation;
+        self.tokens[number].values.push(Value { text, generation, dropped: None });
+        self.record()
+    }
+
+    fn revoke_token(&mut self) -> Result<(), String> {
+        let Some(number) = self.living() else { return Ok(()) };
+        let revoked = self.control.delete_token(&self.tokens[number].id);
+        if self.done(&format!("token {number} is revoked above"), revoked).is_some() {
+            self.estate.tokens.entry(number).or_default().revoked = true;
+        }
+        self.record()
+    }
+
+    /// Workspaces, deployments, data planes, teams and roles come and go.
+    fn change_estate(&mut self) -> Result<(), String> {
+        match self.random.random_range(0..14) {
+            0..4 => {
+                let (name, plane) = (self.name("deployment"), self.pick(self.estate.data_planes.clone()));
+                let workspace = self.pick(self.estate.workspaces.clone());
+                let (Some(plane), Some(workspace)) = (plane, workspace) else { return Ok(()) };
+                let made = self.control.create_deployment(&name, &workspace, &plane);
+                if let Some(id) = self.done(&format!("{name} is created on {plane}"), made) {
+                    self.estate.deployments.insert(id, (workspace, plane));
+                }
+            }
+            4..7 => {
+                let Some((id, _)) = self.pick(self.estate.deployments.clone()) else { return Ok(()) };
+                let deleted = self.control.delete_deployment(&id);
+                if self.done(&format!("{id} is deleted"), deleted).is_some() {
+                    self.estate.deployments.remove(&id);
+                    let of = self
+                        .estate
+                        .tokens
+                        .iter_mut()
+                        .filter(|(number, _)| self.tokens[**number].deployment == id);
+                    of.for_each(|(_, standing)| standing.revoked = true);
+                }
+            }
+            7 => {
+                let name = self.name("workspace");
+                let made = self.control.create_workspace(&name);
+                if let Some(id) = self.done(&format!("{name} is created"), made) {
+                    self.estate.workspaces.insert(id);
+                }
+            }
+            8 => {
+                let Some(id) = self.pick(self.estate.workspaces.clone()) else { return Ok(()) };
+                let deleted = self.control.delete_workspace(&id);
+                if self.done(&format!("workspace {id} is deleted"), deleted).is_some() {
+                    self.estate.workspaces.remove(&id);
+                }
+            }
+            9 if self.estate.data_planes.len() < 2 => {
+                let name = self.name("plane");
+                let made = self.control.create_data_plane(&name);
+                if let Some(id) = self.done(&format!("data plane {name} is created"), made) {
+                    self.estate.data_planes.push(id);
+                }
+            }
+            10 => {
+                let name = self.name("team");
+                if let Some(id) = self.pick(self.estate.teams.clone()) {
+                    let deleted = self.control.delete_team(&id);
+                    if self.done(&format!("team {id} is deleted"), deleted).is_some() {
+                        self.estate.teams.remove(&id);
+                    }
+                } else {
+                    let made = self.control.create_team(&name);
+                    let made = self.done(&format!("{name} is created"), made);
+                    self.estate.teams.extend(made);
+                }
+            }
+            11 => {
+                // Few names: a role that is deleted, or lost with a restore, comes back with other permissions.
+                let name = format!("role-{}", self.random.random_range(0..2));
+                let made = self.control.create_role(&name, PERMISSIONS[self.random.random_range(0..3)]);
+                let made = self.done(&format!("{name} is created"), made);
+                self.estate.roles.extend(made);
+            }
+            12 => {
+                let Some(id) = self.pick(self.estate.roles.clone()) else { return Ok(()) };
+                let permissions = PERMISSIONS[self.random.random_range(0..3)];
+                let updated = self.control.update_role(&id, permissions);
+                self.done(&format!("role {id} gets {permissions:?}"), updated);
+            }
+            _ => {
+                let Some(id) = self.pick(self.estate.roles.clone()) else { return Ok(()) };
+                let deleted = self.control.delete_role(&id);
+                if self.done(&format!("role {id} is deleted"), deleted).is_some() {
+                    self.estate.roles.remove(&id);
+                }
+            }
+        }
+        self.record()
+    }
+
+    pub fn start_host(&mut self, host: usize) -> Result<(), String> {
+        if self.empty.contains(&host) || self.hosts[host].running() {
+            return Ok(());
+        }
+        let wall = self.wall(host);
+        let started = self.hosts[host].start(self.now, wall);
+        self.contacts[host].clear();
+        match started {
+            Ok(()) => self.note(format!("host {host} is started")),
+            Err(why) => self.note(format!("host {host} does not start: {why}")),
+        }
+        self.look();
+        self.proved(host)
+    }
+
+    /// A host's disk is lost: the next one is empty.
+    pub fn lose_disk(&mut self, host: usize) {
+        self.hosts[host].lose_disk();
+        self.lose_uses(host);
+        self.memories[host] = Memory::default();
+        self.empty.insert(host);
+        self.note(format!("host {host} loses its disk"));
+    }
+
+    pub fn lose_uses(&mut self, host: usize) {
+        let uses = std::mem::take(&mut self.memories[host].uses);
+        self.lost.entry(self.hosts[host].node().to_owned()).or_default().extend(uses);
+    }
+
+    /// A host is retired, or starts over: with a new identity, on any data plane.
+    fn retire_or_enrol(&mut self, host: usize) -> Result<(), String> {
+        if self.random.random_bool(0.3) {
+            let (plane, node) =
+                (self.hosts[host].data_plane().to_owned(), self.hosts[host].node().to_owned());
+            let retired = self.control.retire(&plane, &node);
+            self.done(&format!("host {host} is retired"), retired);
+            return self.record();
+        }
+        let Some(plane) = self.pick(self.estate.data_planes.clone()) else { return Ok(()) };
+        self.enrol_anew(host, &plane)
+    }
+
+    /// An operator empties a host's state directory and enrols it.
+    pub fn enrol_anew(&mut self, host: usize, plane: &str) -> Result<(), String> {
+        let own = self.identity(plane);
+        let Some(own) = self.done(&format!("host {host} is enrolled anew"), own) else { return Ok(()) };
+        self.lose_disk(host);
+        self.hosts[host].own = own;
+        self.empty.remove(&host);
+        self.record()?;
+        self.start_host(host)
+    }
+
+    /// A host's disk is copied, and both run.
+    fn clone_host(&mut self, host: usize) -> Result<(), String> {
+        if self.hosts.len() >= MOST_HOSTS || self.empty.contains(&host) {
+            return Ok(());
+        }
+        let running = self.hosts[host].running();
+        self.hosts[host].crash();
+        let (own, memory) = (self.hosts[host].own.clone(), self.memories[host].clone());
+        self.forked.insert(self.hosts[host].node().to_owned());
+        self.add_host(own, memory);
+        let clone = self.hosts.len() - 1;
+        files::copy(&self.hosts[host].directory, &self.hosts[clone].directory);
+        self.note(format!("host {host} is cloned: host {clone}"));
+        self.start_host(clone)?;
+        if running { self.start_host(host) } else { Ok(()) }
+    }
+
+    /// A file of a host is lost, emptied, cut short, damaged, or another's.
+    fn damage(&mut self, host: usize) -> Result<(), String> {
+        if self.empty.contains(&host) {
+            return Ok(());
+        }
+        self.hosts[host].crash();
+        let database = DATABASES[self.random.random_range(0..DATABASES.len())];
+        let how = files::HOW[self.random.random_range(0..files::HOW.len())];
+        let other = (host + 1) % self.hosts.len();
+        let directory = self.hosts[host].directory.clone();
+        if how == files::SWAPPED {
+            // Another data plane's replica is none of this one's; nor do two hosts' logs say the same.
+            if database != "replica.db" || self.empty.contains(&other) || other == host {
+                return Ok(());
+            }
+            self.hosts[other].crash();
+            if !files::swap(&directory, &self.hosts[other].directory, database) {
+                return Ok(());
+            }
+            for host in [host, other] {
+                self.memories[host].forget_replica();
+            }
+        } else {
+            if !files::damage(&directory, database, how, &mut self.random) {
+                return Ok(());
+            }
+            match database {
+                "replica.db" => self.memories[host].forget_replica(),
+                "audit.db" => self.lose_uses(host),
+                _ => {}
+            }
+        }
+        self.note(format!("host {host}: {database} is {how}"));
+        self.start_host(host)
+    }
+
+    fn back_up(&mut self) {
+        if self.control.up() && self.backups.len() < 4 {
+            let file = self.control.back_up(&format!("backup-{}", self.backups.len()));
+            self.backups.push(Backup { file, estate: self.estate.clone() });
+            self.note(format!("backup {}", self.backups.len() - 1));
+        }
+    }
+
+    /// The control plane goes back to a backup; whether anybody thinks of `recover` is another thing.
+    fn restore(&mut self) -> Result<(), String> {
+        if self.backups.is_empty() {
+            return Ok(());
+        }
+        let number = self.random.random_range(0..self.backups.len());
+        self.hang_up();
+        self.control.restore(&self.backups[number].file);
+        self.estate = self.backups[number].estate.clone();
+        self.restored = true;
+        self.note(format!("the control plane is restored from backup {number}"));
+        if self.random.random_bool(0.4) {
+            self.recover()?;
+        }
+        self.record()
+    }
+
+    /// The operator runs `recover` above the highest version any host knows.
+    pub fn recover(&mut self) -> Result<(), String> {
+        let above = self.memories.iter().map(|memory| memory.version).max().unwrap_or(0);
+        let recovered = self.control.recover(above);
+        self.done(&format!("recover above version {above}"), recovered);
+        self.record()
+    }
+
+    fn offset(&mut self) -> i64 {
+        let far = match self.random.random_range(0..6) {
+            0 => 0,
+            1..3 => self.random.random_range(1..900),
+            3..5 => self.random.random_range(1..3 * DAY),
+            _ => self.random.random_range(1..5 * 365 * DAY),
+        };
+        if self.random.random_bool(0.5) { far } else { -far }
+    }
+
+    fn jump(&mut self, host: usize) -> Result<(), String> {
+        let offset = self.offset();
+        if self.random.random_range(0..4) == 0 {
+            self.set_control_clock(offset);
+            self.note(format!("the clock of the control plane is off by {offset} s"));
+            return Ok(());
+        }
+        self.set_clock(host, offset);
+        self.note(format!("the clock of host {host} is off by {offset} s"));
+        self.pass(1_000)
+    }
+
+    /// A time server is wrong: every clock goes with it, and after a while all are right again.
+    fn jump_both(&mut self) -> Result<(), String> {
+        let offset = self.offset();
+        self.set_control_clock(offset);
+        for host in 0..self.hosts.len() {
+            self.set_clock(host, offset);
+        }
+        self.note(format!("every clock is off by {offset} s"));
+        let span = self.random.random_range(1..90_000);
+        self.pass(span)?;
+        self.set_control_clock(0);
+        for host in 0..self.hosts.len() {
+            self.set_clock(host, 0);
+        }
+        self.note("every clock is right again");
+        Ok(())
+    }
+
+    fn change_keys(&mut self) -> Result<(), String> {
+        let now = self.true_time();
+        match self.random.random_range(0..4) {
+            0 => {
+                let renewed = self.control.next_keyset(now, |_| {});
+                self.done("the keyset is renewed", renewed);
+            }
+            1 => {
+                let seconds = self.random.random_range(60..2 * DAY);
+                let ends = self.control.next_keyset(now, |body| body.exp = now.plus(seconds));
+                self.done(&format!("a keyset that ends in {seconds} s"), ends);
+            }
+            2 => {
+                let rotated = self.control.rotate_keys(now, &mut self.random);
+                self.done("the keys are rotated", rotated);
+            }
+            _ => self.drop_old_keys(now),
+        }
+        self.record()
+    }
+
+    /// What keys that were rotated away have signed is dead from now on.
+    fn drop_old_keys(&mut self, now: Time) {
+        let dropped = self.control.drop_old_keys(now);
+        if self.done("all keys but the newest are dropped", dropped).is_none() {
+            return;
+        }
+        let keyset = self.control.keyset();
+        for token in &mut self.tokens {
+            for value in &mut token.values {
+                if !self.control.signed_with_a_kept_key(&value.text) {
+                    value.dropped.get_or_insert(keyset);
+                }
+            }
+        }
+    }
+
+    /// An operator revokes a token on a host.
+    fn revoke_on(&mut self, host: usize) {
+        let Some(number) = self.living() else { return };
+        let wall = self.wall(host);
+        if self.tokens[number].data_plane == self.hosts[host].data_plane()
+            && self.hosts[host].revoke(&self.tokens[number].id, self.now, wall)
+        {
+            self.memories[host].revoked.insert(number);
+            self.note(format!("token {number} is revoked on host {host}"));
+        }
+    }
+
+    /// Puts something in a host's way that nobody who may has sent, or sent at another time.
+    fn attack(&mut self, host: usize) {
+        let Some(bundle) = self.pick(0..self.recorded.len()) else { return };
+        let plane = self.hosts[host].data_plane().to_owned();
+        let snapshot = if self.knows_a_token(host) { self.control.feed(&plane, 0, 0, None) } else { None };
+        let (now, random) = (self.true_time(), &mut self.random);
+        let bundle = &self.recorded[bundle];
+        let (what, bundle) = attack::choose(bundle, snapshot.as_deref(), &self.control, &plane, now, random);
+        self.note(format!("host {host} is sent {what}"));
+        let forged = Message::Forged { host, bundle, inside: what == attack::ROLE_CHANGE };
+        self.network.send(self.now, &forged, &mut self.random);
+    }
+
+    /// Somebody carries a bundle to a host: from the control plane, or from another host.
+    fn carry_in(&mut self, host: usize) -> Result<(), String> {
+        let plane = self.hosts[host].data_plane().to_owned();
+        let other = self.random.random_range(0..self.hosts.len());
+        let (bundle, whence) = if self.random.random_bool(0.5) {
+            (self.control.feed(&plane, 0, 0, None), "the control plane".to_owned())
+        } else if self.hosts[other].data_plane() == plane {
+            (self.hosts[other].export(), format!("host {other}"))
+        } else {
+            return Ok(());
+        };
+        let (Some(bundle), wall) = (bundle, self.wall(host)) else { return Ok(()) };
+        let taken = self.hosts[host].take(&bundle, Origin::File, wall);
+        self.note(format!("a bundle of {whence} is carried to host {host}: {taken}"));
+        self.proved(host)
+    }
+
+    /// A host's disk takes nothing for a while.
+    fn fill_disk(&mut self, host: usize) {
+        let directory = self.hosts[host].directory.clone();
+        if self.empty.contains(&host) || files::make_room(&directory) {
+            self.note(format!("there is room on the disk of host {host}"));
+        } else {
+            files::fill(&directory);
+            self.note(format!("the disk of host {host} is full"));
+        }
+    }
+
+    /// Everything is off for days, or for longer than keysets last.
+    fn long_rest(&mut self) -> Result<(), String> {
+        let days = if self.random.random_bool(0.3) { 370 } else { self.random.random_range(1..10) };
+        self.control.kill();
+        self.hang_up();
+        self.hosts.iter_mut().for_each(crate::host::Host::crash);
+        self.note(format!("everything is off for {days} days"));
+        self.pass(days * 24 * HOUR)?;
+        self.control.start();
+        for host in 0..self.hosts.len() {
+            self.start_host(host)?;
+        }
+        Ok(())
+    }
+}
