@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use halligan::dataplane::sync::state::State;
 
 use crate::files;
-use crate::gates;
 use crate::network::{Line, Millis};
 use crate::story::Story;
 
@@ -104,9 +103,6 @@ impl Story {
 
     /// What was revoked on a host of a data plane is known on all of them by now.
     fn share_revocations(&mut self) {
-        if self.restored && !gates::RESTORED_REVOCATIONS {
-            return;
-        }
         let revoked: BTreeSet<usize> =
             self.memories.iter().flat_map(|memory| memory.revoked.iter().copied()).collect();
         for memory in &mut self.memories {

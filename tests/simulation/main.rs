@@ -17,7 +17,6 @@
 mod attack;
 mod control;
 mod files;
-mod gates;
 mod heal;
 mod host;
 mod network;

@@ -26,12 +26,12 @@ use self::messages::{
 };
 use super::answer::Answer;
 use super::decide::{RequestFacts, Target};
-use super::listening::until_stopped;
-use crate::net::listener::{Activity, Bounds, Connections, FIRST, IDLE, accept};
-use crate::protocol::host::host_name;
 use super::http::Face;
+use super::listening::until_stopped;
 use super::reserved;
+use crate::net::listener::{Activity, Bounds, Connections, FIRST, IDLE, accept};
 use crate::platform::net::{bearer, forwarded};
+use crate::protocol::host::host_name;
 
 /// The path of the one method.
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";

@@ -8,10 +8,10 @@ use hyper::http::request::Parts;
 use ipnet::IpNet;
 
 use crate::dataplane::decide::Reason;
-use crate::protocol::host::host_name;
 use crate::dataplane::reserved;
 use crate::platform::net::fields::{Fields, text};
 use crate::platform::net::forwarded;
+use crate::protocol::host::host_name;
 
 /// The method, path and host of the original request. Who the client is stands in [`forwarded::client`].
 #[derive(Clone, Debug, PartialEq, Eq)]
