@@ -211,7 +211,7 @@ fn decisions() {
         "the record's deployment is not the one asked for",
     );
     let sources = |asked: &mut Asked, list: &str| {
-        asked.record(r#","notBefore""#, &format!(r#","sources":{list},"notBefore""#))
+        asked.record(r#","notBefore""#, &format!(r#","sources":{list},"notBefore""#));
     };
     case(
         "from a network it may come from",

@@ -44,7 +44,9 @@ fn digests() {
     ];
     for (name, records, removed) in &sets {
         let mut digest: ReplicaDigest = records.iter().collect();
-        removed.iter().for_each(|record| digest.remove(record));
+        for record in removed {
+            digest.remove(record);
+        }
         let lanes: Vec<u16> =
             digest.to_bytes().as_chunks::<2>().0.iter().map(|lane| u16::from_le_bytes(*lane)).collect();
         let case = json!({

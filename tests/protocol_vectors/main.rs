@@ -2,7 +2,15 @@
 //! can run them, and this one does. With HALLIGAN_WRITE_VECTORS set the files are written anew; a change in them is a change of
 //! the protocol.
 
-#![allow(unreachable_pub, clippy::unwrap_used, clippy::missing_panics_doc)]
+// A file of samples is one table, and as long as that.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    clippy::too_many_lines
+)]
 
 mod bundles;
 mod decisions;
@@ -12,8 +20,10 @@ mod glass;
 mod heads;
 mod keysets;
 mod log;
+mod made;
 mod nodes;
 mod records;
+mod statements;
 mod tokens;
 mod uploads;
 #[path = "../world/mod.rs"]
@@ -44,6 +54,7 @@ impl Vectors {
     }
 
     /// Adds what all cases have in common.
+    #[must_use]
     pub fn with(mut self, member: &str, value: Value) -> Self {
         self.members.insert(member.into(), value);
         self

@@ -75,8 +75,8 @@ fn tokens() {
     case(
         "members of the header in another order",
         {
-            let kid = world.token.public().kid();
-            headed(&format!(r#"{{"kid":"{kid}","typ":"{DIRECT}","alg":"EdDSA"}}"#))
+            let thumbprint = world.token.public().kid();
+            headed(&format!(r#"{{"kid":"{thumbprint}","typ":"{DIRECT}","alg":"EdDSA"}}"#))
         },
         "ok",
         "",
@@ -231,8 +231,8 @@ fn tokens() {
     case(
         "the header an array of its members",
         {
-            let kid = world.token.public().kid();
-            headed(&format!(r#"["EdDSA","{DIRECT}","{kid}"]"#))
+            let thumbprint = world.token.public().kid();
+            headed(&format!(r#"["EdDSA","{DIRECT}","{thumbprint}"]"#))
         },
         "token_malformed",
         "the header is an object",
