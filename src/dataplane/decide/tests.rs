@@ -200,7 +200,8 @@ fn each_reason_has_its_own_cause() {
         (Reason::Ok, |w| w.method = "HEAD"),
         (Reason::KeyUnknown, |w| w.signer = key(9)),
         (Reason::KeyUnknown, |w| w.signer = key(3)),
-        (Reason::NeedsControlPlane, |w| w.kind = TokenKind::Standard),
+        (Reason::NeedsControlPlane, |w| (w.kind, w.claims.aud) = (TokenKind::Standard, ISSUER.into())),
+        (Reason::TokenUnknown, |w| w.kind = TokenKind::Standard),
         (Reason::TokenMalformed, |w| w.claims.exp = None),
         (Reason::TokenMalformed, |w| w.claims.role = None),
         (Reason::TokenUnknown, |w| w.claims.sub = "tok_b".parse().unwrap()),
@@ -328,9 +329,10 @@ fn without_a_token_or_a_replica_nothing_passes() {
 #[test]
 fn a_dag_role_opens_its_dags_and_no_other() {
     let mut world = World::new();
-    let viewer = role("DAG_VIEWER").1;
-    world.claims.role = Some(viewer.clone());
-    world.record.role = viewer;
+    let (record, accessor) = role("DEPLOYMENT_ACCESSOR");
+    world.records.push(record);
+    world.claims.role = Some(accessor.clone());
+    world.record.role = accessor;
     let author = |target| DagRole { role: role("DAG_AUTHOR").1, target };
     world.record.dag_roles =
         vec![author(DagTarget::Dag("etl".into())), author(DagTarget::Tag("team".into()))];
