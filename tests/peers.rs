@@ -277,8 +277,8 @@ fn two_nodes_end_with_the_union_whoever_asks() {
     let directory = tempfile::tempdir().unwrap();
     let mut a = Still::new(directory.path(), "nod_a", 51);
     let b = Still::new(directory.path(), "nod_b", 52);
-    a.revocations.revoke(order(0), T0).unwrap();
-    b.revocations.revoke(order(1), T0).unwrap();
+    a.revocations.revoke(&order(0), T0).unwrap();
+    b.revocations.revoke(&order(1), T0).unwrap();
     for _ in 0..2 {
         a.round(&b);
     }
@@ -300,7 +300,7 @@ fn what_comes_up_while_news_are_told_waits_for_the_next_telling() {
         let number = next.fetch_add(1, Ordering::Relaxed);
         // With as many calls as there are revocations a peer would soon be asked too often.
         assert!(number < 20, "it never ends");
-        revocations.revoke(order(number), T0).unwrap();
+        revocations.revoke(&order(number), T0).unwrap();
     };
     revoke();
     for told in 1..=5 {

@@ -142,7 +142,7 @@ fn a_revocation_that_was_proved_once_is_never_judged_again() {
     let directory = tempfile::tempdir().unwrap();
     let nodes = [record("nod_b", 52, None)];
     let revocations = open(directory.path(), &live(&nodes));
-    revocations.revoke(order(0), T0).unwrap();
+    revocations.revoke(&order(0), T0).unwrap();
     revocations.take([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
     drop(revocations);
     // The node that signed is named by the replica, is retired, is not named, has another key, or there is no replica. An
@@ -206,7 +206,7 @@ fn what_nobody_else_can_prove_any_more_is_signed_anew_by_a_node_that_holds_it() 
 fn changed(change: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let revocations = open(directory.path(), &live(&[record("nod_b", 52, None)]));
-    revocations.revoke(order(0), T0).unwrap();
+    revocations.revoke(&order(0), T0).unwrap();
     revocations.take([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
     drop(revocations);
     database(directory.path()).execute_batch(change).unwrap();
@@ -242,7 +242,7 @@ fn a_damaged_row_is_in_force_alarmed_and_told_to_nobody() {
         assert_eq!(revocations.after(0, 10).unwrap().len(), 2 - damage.len(), "{change}");
         // An operator who signs them anew mends it, for good.
         for token in 0..2 {
-            revocations.revoke(order(token), T0).unwrap();
+            revocations.revoke(&order(token), T0).unwrap();
         }
         assert!(live.damage().is_empty(), "{change}: {:?}", live.damage());
         drop(revocations);
@@ -322,5 +322,5 @@ fn no_node_fills_the_others_disks() {
     let taken = revocations.take([signed("nod_b", 52, 0, T0).as_str()], T0).unwrap();
     assert_eq!(taken, Taken { new: 0, known: 0, refused: 1 });
     // The node's own operator is not kept from anything by that.
-    assert!(revocations.revoke(order(0), T0).unwrap().1);
+    assert!(revocations.revoke(&order(0), T0).unwrap().1);
 }

@@ -145,7 +145,7 @@ fn two_rightly_signed_keysets_of_one_version_are_kept_as_evidence() {
     for (number, (version, text)) in (1_u64..).zip(other) {
         // As one file carried in, and as the beginning of a bundle.
         assert!(
-            matches!(replication.follow(&[text.clone()], T0), Err(StoreError::KeysetFork(of)) if of == version)
+            matches!(replication.follow(std::slice::from_ref(&text), T0), Err(StoreError::KeysetFork(of)) if of == version)
         );
         let bundle = write_bundle(&[text], "a.b.c", 0, Vec::new()).unwrap();
         assert!(matches!(replication.take(&*bundle, Origin::Feed, T0), Err(StoreError::KeysetFork(_))));
@@ -199,7 +199,7 @@ fn a_keyset_names_the_issuer_of_the_heads_under_it() {
         match store.apply(&*bundle, Origin::Feed, T0) {
             Ok(_) => assert!(taken, "{iss:?}"),
             Err(error) => {
-                assert!(!taken && matches!(error, StoreError::Head(HeadError::Issuer { .. })), "{error}")
+                assert!(!taken && matches!(error, StoreError::Head(HeadError::Issuer { .. })), "{error}");
             }
         }
     }

@@ -71,7 +71,9 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<u8, F
             );
             let damage = report["damage"].as_array().into_iter().flatten();
             let damage: Vec<_> = damage.filter_map(Value::as_str).collect();
-            damage.iter().for_each(|damage| output.say(&format!("DAMAGED {damage}")));
+            for damage in &damage {
+                output.say(&format!("DAMAGED {damage}"));
+            }
             if let Some(fault) = report["fault"].as_object() {
                 let what = fault["what"].as_str().unwrap_or_default();
                 output.say(&format!("FAULT at event {}: {what}", fault["sequence"]));

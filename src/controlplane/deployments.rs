@@ -112,10 +112,10 @@ fn check_hosts(
         }
     }
     for host in &names {
-        let named = (1..=253).contains(&host.len())
+        let well_formed = (1..=253).contains(&host.len())
             && host.split('.').all(|label| !label.is_empty())
             && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-        if !named {
+        if !well_formed {
             return Err(Error::invalid(
                 "hosts",
                 format!("{host:?} is no host name; leave scheme and port out"),

@@ -81,7 +81,7 @@ fn acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
         move |error: rustls::pki_types::pem::Error| io::Error::other(format!("{path}: {error}"))
     };
     let chain = CertificateDer::pem_file_iter(&tls.certificate)
-        .and_then(|found| found.collect::<Result<Vec<_>, _>>())
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(failed(&tls.certificate))?;
     let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(failed(&tls.key))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());

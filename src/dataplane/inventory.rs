@@ -253,7 +253,9 @@ mod tests {
         inventory.check("revocations.db").unwrap();
         std::fs::write(directory.path().join("audit.db"), "x").unwrap();
         for text in [None, Some(""), Some("{")] {
-            text.map(|text| std::fs::write(directory.path().join(FILE), text).unwrap());
+            if let Some(text) = text {
+                std::fs::write(directory.path().join(FILE), text).unwrap();
+            }
             assert!(matches!(inventory.check("revocations.db"), Err(InventoryError::Missing)), "{text:?}");
         }
     }

@@ -19,7 +19,7 @@ pub struct Stop {
     listed: Option<Waker>,
     /// Runs out some times within the time of idleness. A request that comes in between resets nothing but `silent`.
     tick: Pin<Box<Sleep>>,
-    silent: u32,
+    silent: u64,
 }
 
 /// Why a connection is not waited for any longer.
@@ -43,7 +43,7 @@ impl From<watch::Receiver<()>> for Stop {
 /// Time between two looks at a connection.
 const TICK: Duration = Duration::from_secs(IDLE.as_secs() / TICKS as u64);
 /// Looks at a client that has not finished a request's head.
-const FIRST_TICKS: u32 = FIRST.as_secs().div_ceil(TICK.as_secs()) as u32;
+const FIRST_TICKS: u64 = FIRST.as_secs().div_ceil(TICK.as_secs());
 
 impl Stop {
     /// Notes that a request was read whole.
@@ -53,7 +53,7 @@ impl Stop {
 
     /// Waits for `future`, which reads from the client. `begun` is true while a part of a request has come, or none ever has.
     pub async fn read<F: Future>(&mut self, begun: bool, future: Pin<&mut F>) -> Result<F::Output, Ceased> {
-        let patience = if begun { FIRST_TICKS } else { TICKS };
+        let patience = if begun { FIRST_TICKS } else { u64::from(TICKS) };
         self.wait(Some(patience), future).await
     }
 
@@ -64,7 +64,7 @@ impl Stop {
 
     async fn wait<F: Future>(
         &mut self,
-        patience: Option<u32>,
+        patience: Option<u64>,
         mut future: Pin<&mut F>,
     ) -> Result<F::Output, Ceased> {
         std::future::poll_fn(|context| {

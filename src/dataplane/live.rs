@@ -191,8 +191,8 @@ impl Live {
     }
 
     /// Raises an alarm for records that can't be read, unless they were the same `before`.
-    pub fn alarm_unreadable(&self, before: Option<String>, now: Time) {
-        if let Some(what) = self.snapshot.load().unreadable().filter(|what| before.as_ref() != Some(what)) {
+    pub fn alarm_unreadable(&self, before: Option<&str>, now: Time) {
+        if let Some(what) = self.snapshot.load().unreadable().filter(|what| before != Some(what.as_str())) {
             self.alarms.raise(AlarmKind::Refused, &what, now);
         }
     }

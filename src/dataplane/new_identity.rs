@@ -97,7 +97,9 @@ pub fn set_identity_aside(config: &Config, force: bool, now: Time) -> Result<Set
     }
     // They were not lost: the next start begins them without an alarm.
     let inventory = Inventory::new(state);
-    for name in present.iter().filter(|name| name.ends_with(".db")) {
+    for name in
+        present.iter().filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "db"))
+    {
         inventory.forget(name).map_err(|error| moved(&state.join(name), std::io::Error::other(error)))?;
     }
     for path in [state, &directory] {

@@ -74,7 +74,8 @@ mod tests {
         assert_eq!(explain_unreadable(&good, 0, 0), None);
         let newer =
             record(RecordKind::DagTags, "dep_b", r#"{"deployment":"dep_b","tags":{},"colour":"red"}"#);
-        let said = explain_unreadable(&[&good[..], &[newer.clone()]].concat(), 0, 0).unwrap_or_default();
+        let said =
+            explain_unreadable(&[&good[..], std::slice::from_ref(&newer)].concat(), 0, 0).unwrap_or_default();
         assert!(
             said.contains("1 record(s)") && said.contains("dag-tags dep_b") && said.contains("colour"),
             "{said}"

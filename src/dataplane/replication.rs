@@ -40,11 +40,11 @@ pub struct Proof {
 
 /// Finds out whether a head was signed for the request that carried `nonce`. A head for another request was played back. A
 /// control plane up to 0.1 signs no nonce: its heads have to rise from answer to answer, in version or in `iat`.
-fn check_fresh(head: &SignedHead, nonce: &str, held: Option<(u64, Time)>) -> Result<(), StoreError> {
+fn check_fresh(head: &SignedHead, nonce: &str, before: Option<(u64, Time)>) -> Result<(), StoreError> {
     let stated = head.head();
     let fresh = match head.nonce() {
         Some(_) => head.answers(nonce),
-        None => held.is_none_or(|held| (stated.version, stated.iat) > held),
+        None => before.is_none_or(|before| (stated.version, stated.iat) > before),
     };
     if fresh { Ok(()) } else { Err(StoreError::Replayed(stated.iat)) }
 }
@@ -304,7 +304,7 @@ impl Replication {
                 self.recent().keep_head(&replica.head);
                 self.live.replace(|previous| Snapshot::build(replica, self.staleness(), Some(previous)));
                 self.live.persisted(version, now);
-                self.live.alarm_unreadable(before, now);
+                self.live.alarm_unreadable(before.as_deref(), now);
                 Ok(())
             }
             Ok(None) => {

@@ -309,7 +309,7 @@ impl Revocations {
     /// Revokes a token: durable, and in force, when it returns. A second revocation of a token by this node is the first
     /// one again. The flag says whether it is new. Damaged rows that deny the token are set aside: what they deny is signed
     /// anew.
-    pub fn revoke(&self, order: Order, now: Time) -> Result<(Held, bool), LedgerError> {
+    pub fn revoke(&self, order: &Order, now: Time) -> Result<(Held, bool), LedgerError> {
         check_reason(&order.reason)?;
         let mut ledger = self.lock();
         let (mended, tokens) = ledger.damaged_for(&order.token);

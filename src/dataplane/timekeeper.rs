@@ -395,15 +395,12 @@ mod tests {
             keeper.take_back(truth, truth, mono);
             written = truth;
             for passes in after {
-                match passes {
-                    Some(seconds) => {
-                        truth = truth.plus(seconds.cast_signed());
-                        mono += at(seconds);
-                    }
-                    None => {
-                        mono = Duration::ZERO;
-                        keeper = Timekeeper::new(written, truth, mono, None);
-                    }
+                if let Some(seconds) = passes {
+                    truth = truth.plus(seconds.cast_signed());
+                    mono += at(seconds);
+                } else {
+                    mono = Duration::ZERO;
+                    keeper = Timekeeper::new(written, truth, mono, None);
                 }
                 let look = keeper.look(truth, mono);
                 written = look.write.unwrap_or(written);

@@ -145,16 +145,15 @@ where
         let (mut said_full, mut said_failed) = (Said::default(), Said::default());
         loop {
             let accepted = async {
-                let permit = match Arc::clone(&permits).try_acquire_owned() {
-                    Ok(permit) => permit,
-                    Err(_) => {
-                        full.inc();
-                        if said_full.again() {
-                            tracing::warn!(listener = name, limit, "all connections are taken; more wait");
-                        }
-                        // The semaphore is never closed.
-                        Arc::clone(&permits).acquire_owned().await.map_err(std::io::Error::other)?
+                let permit = if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+                    permit
+                } else {
+                    full.inc();
+                    if said_full.again() {
+                        tracing::warn!(listener = name, limit, "all connections are taken; more wait");
                     }
+                    // The semaphore is never closed.
+                    Arc::clone(&permits).acquire_owned().await.map_err(std::io::Error::other)?
                 };
                 let (stream, peer) = listener.next().await?;
                 std::io::Result::Ok((stream, peer, permit))
@@ -338,7 +337,8 @@ mod tests {
         let ceases = tokio::spawn(async move { watched.ceases().await });
         tokio::time::sleep(Duration::from_millis(600)).await;
         assert!(!ceases.is_finished(), "an answer may take its time");
-        let (ended, _) = (Instant::now(), drop(busy));
+        let ended = Instant::now();
+        drop(busy);
         ceases.await.unwrap();
         assert!(ended.elapsed() >= idle);
     }

@@ -42,7 +42,7 @@ const UNSEEN: [(u32, u32); 36] = [
     (0x8FFFE, 0x8FFFF),
     (0x9FFFE, 0x9FFFF),
     (0xAFFFE, 0xDFFFF),
-    (0xE0000, 0x10FFFF),
+    (0xE0000, 0x0010_FFFF),
 ];
 
 /// Returns whether a character is a command to a terminal (C0, DEL, C1), or one of those that are not seen.

@@ -93,7 +93,7 @@ fn round(node: &mut Still, mut answer: impl FnMut(&Question) -> Given) -> Result
 /// Two nodes, of which `b` has revoked a token.
 fn pair(directory: &std::path::Path) -> (Still, Still) {
     let (a, b) = (Still::new(directory, "nod_a", 51), Still::new(directory, "nod_b", 52));
-    b.revocations.revoke(order(0), T0).unwrap();
+    b.revocations.revoke(&order(0), T0).unwrap();
     (a, b)
 }
 
@@ -155,7 +155,7 @@ fn whoever_changes_a_question_on_its_way_hides_nothing() {
     });
     assert!(matches!(refusal(outcome), PeerRefusal::Altered(_)));
     // What a node tells, too: it counts as told only when the peer has said so of these very bytes.
-    a.revocations.revoke(order(1), T0).unwrap();
+    a.revocations.revoke(&order(1), T0).unwrap();
     let outcome = round(&mut a, |question| {
         let mut sent = question.clone();
         if question.method == "POST" && question.path == "/v2/peer/revocations" {
@@ -266,7 +266,7 @@ fn a_retired_node_is_neither_asked_nor_answered() {
     let directory = tempfile::tempdir().unwrap();
     let mut a = Still::new(directory.path(), "nod_a", 51);
     let mut retired = Still::new(directory.path(), "nod_c", 53);
-    retired.revocations.revoke(order(0), T0).unwrap();
+    retired.revocations.revoke(&order(0), T0).unwrap();
     let mut calls = 0;
     let outcome = round(&mut a, |question| {
         calls += 1;
@@ -301,7 +301,7 @@ fn a_call_for_one_node_is_none_for_another() {
 fn a_peer_ends_no_round_by_having_no_end() {
     let directory = tempfile::tempdir().unwrap();
     let (mut a, b) = pair(directory.path());
-    a.revocations.revoke(order(1), T0).unwrap();
+    a.revocations.revoke(&order(1), T0).unwrap();
     let page: Vec<String> = (0..MAX_REVOCATIONS).map(|number| format!("a.b.{number}")).collect();
     let mut number = 0_u64;
     type Answer = fn(&Question, u64, &[String]) -> Value;
@@ -369,7 +369,7 @@ fn a_peer_that_lost_what_it_had_is_told_all_again() {
     let directory = tempfile::tempdir().unwrap();
     let mut a = Still::new(directory.path(), "nod_a", 51);
     let b = Still::new(directory.path(), "nod_b", 52);
-    a.revocations.revoke(order(1), T0).unwrap();
+    a.revocations.revoke(&order(1), T0).unwrap();
     // Its list was empty when it was read, and was told one thing afterwards.
     round(&mut a, |question| honest(&b, question)).unwrap();
     assert_eq!(b.reason(1), Reason::TokenRevoked);

@@ -421,7 +421,7 @@ impl Host {
         let Some(process) = &mut self.process else { return false };
         let order =
             Order { token: token.parse().unwrap(), reason: "a drill".into(), operator: "uid 0".into() };
-        let revoked = process.reconciler.revocations.revoke(order, wall).is_ok();
+        let revoked = process.reconciler.revocations.revoke(&order, wall).is_ok();
         process.tell = Some(now);
         revoked
     }

@@ -18,6 +18,14 @@ use crate::protocol::record::{Record, RecordKind};
 const START: i64 = 1_800_000_000;
 
 /// A control plane whose clock the test sets, with one data plane.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 struct World {
     control: ControlPlane,
     owner: Actor,
@@ -49,7 +57,7 @@ impl World {
              VALUES ('dpl_a', '{}', 'a', 0, 0, 0, x'{}');
              INSERT INTO node (id, data_plane, name, key, created_at, kid) VALUES ('nod_a', 'dpl_a', 'a', '{{}}', 0, 'k')",
             world.owner.organization,
-            lanes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+            hex(&lanes),
         ));
         world
     }

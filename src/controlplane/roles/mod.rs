@@ -190,9 +190,9 @@ impl ControlPlane {
         // Built-in roles stand before the others, in an order of their own.
         let places: HashMap<String, String> = (0..)
             .zip(&roles)
-            .map(|(place, role)| match role.built_in {
-                true => (role.name.clone(), format!("0 {place:04}")),
-                false => (role.name.clone(), format!("1 {}", role.name)),
+            .map(|(place, role)| {
+                let place = if role.built_in { format!("0 {place:04}") } else { format!("1 {}", role.name) };
+                (role.name.clone(), place)
             })
             .collect();
         let (roles, next_cursor) =

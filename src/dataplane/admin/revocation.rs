@@ -48,7 +48,7 @@ pub(super) async fn revoke(
     let known = live.snapshot().knows(&token);
     let order = Order { token: token.clone(), reason: asked.reason, operator: operator.to_string() };
     let (revocations, reason) = (Arc::clone(&administration.revocations), order.reason.clone());
-    let (held, new) = off_reactor(move || revocations.revoke(order, now)).await?;
+    let (held, new) = off_reactor(move || revocations.revoke(&order, now)).await?;
     let event =
         if new { record(&administration, &token, &operator.to_string(), &reason).await } else { None };
     Ok(Json(Done { held, new, known, event }))

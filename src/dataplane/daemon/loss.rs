@@ -60,7 +60,7 @@ struct Accepted {
     database: String,
     operator: String,
     reason: String,
-    accepted_at: Time,
+    at: Time,
 }
 
 /// Writes down that an operator accepts the loss of a database of the state directory. The next start acts on it.
@@ -72,8 +72,7 @@ pub fn accept_loss(state: &Path, database: &str, reason: &str, now: Time) -> Res
     let path = state.join(FILE);
     let failed = |source| LossError::File { path: path.clone(), source };
     let operator = format!("uid {}", own_uid().map_err(failed)?);
-    let accepted =
-        Accepted { database: database.to_owned(), operator, reason: reason.to_owned(), accepted_at: now };
+    let accepted = Accepted { database: database.to_owned(), operator, reason: reason.to_owned(), at: now };
     let text = serde_json::to_vec(&accepted).map_err(|error| failed(error.into()))?;
     write_private(&path, &text).map_err(failed)?;
     // Root writes it for the user the daemon runs as.
@@ -118,14 +117,14 @@ pub(super) async fn go_on_after(
         };
         let reason = event.because.unwrap_or_else(|| accepted.reason.clone());
         let operator = event.operator.unwrap_or_else(|| accepted.operator.clone());
-        revocations.revoke(Order { token, reason, operator }, now).map_err(OutageError::from)?;
+        revocations.revoke(&Order { token, reason, operator }, now).map_err(OutageError::from)?;
         signed += 1;
     }
     let what = format!(
         "{lost}: {} accepted the loss at {} ({}); {signed} revocations that the audit log tells of were signed anew, and \
          others may be gone",
         accepted.operator,
-        accepted.accepted_at.rfc3339(),
+        accepted.at.rfc3339(),
         accepted.reason
     );
     live.alarms.raise(AlarmKind::Damaged, &what, now);

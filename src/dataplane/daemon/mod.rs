@@ -164,16 +164,13 @@ impl Daemon {
             allowed: Arc::clone(&allowed),
             reload: Arc::clone(&reload),
         });
-        let (listener, own) = match inherited {
-            Some(listener) => {
-                allowed.warn_of_the_locked_out(&socket);
-                (UnixListener::from_std(listener).map_err(failed)?, false)
-            }
-            None => {
-                let listener = admin::listen(&socket).await.map_err(failed)?;
-                allowed.guard_own(&socket).map_err(failed)?;
-                (listener, true)
-            }
+        let (listener, own) = if let Some(listener) = inherited {
+            allowed.warn_of_the_locked_out(&socket);
+            (UnixListener::from_std(listener).map_err(failed)?, false)
+        } else {
+            let listener = admin::listen(&socket).await.map_err(failed)?;
+            allowed.guard_own(&socket).map_err(failed)?;
+            (listener, true)
         };
         let parts = Parts::of(&reconciler, &replication);
         let ca_file = config.control_plane.ca_file.as_deref();

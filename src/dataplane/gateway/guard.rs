@@ -6,7 +6,6 @@
 //! answer ends the connection. Bodies pass as they come; the guard follows their framing only to find the next head.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -236,9 +235,9 @@ fn target(head: &[u8]) -> Option<std::ops::Range<usize>> {
 
 /// Where the stream goes on behind a head (RFC 9112 section 6); none, if the head can't be read or leaves that in doubt.
 fn framing(head: &[u8]) -> Option<Place> {
-    let mut room = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut []);
-    let parsed = request.parse_with_uninit_headers(head, &mut room).ok()?;
+    let mut room = vec![httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut room);
+    let parsed = request.parse(head).ok()?;
     if !parsed.is_complete() {
         return None;
     }

@@ -83,7 +83,9 @@ impl Kept {
                     self.unreadable.push(number);
                     return;
                 }
-                tokens.iter().for_each(|token| self.end(token.clone(), at));
+                for token in &tokens {
+                    self.end(token.clone(), at);
+                }
                 self.damaged.insert(number, Damage { tokens });
             }
         }

@@ -59,7 +59,7 @@ impl ReplicaStore {
         match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the keysets this host has seen can't be written to their file")
+                tracing::warn!(%error, "the keysets this host has seen can't be written to their file");
             }
             Err(error) => tracing::warn!(%error, "the keysets this host has seen can't be read"),
         }

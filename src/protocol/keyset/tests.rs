@@ -110,10 +110,7 @@ fn a_chain_begins_at_the_earliest_keyset_that_the_pinned_roots_prove() {
         Keyset::verify_chain(&chain, &roots(&[9], 1)),
         Err(KeysetError::Threshold { valid: 0, .. })
     ));
-    assert!(
-        matches!(Keyset::verify_chain(&chain, &roots(&[2, 3], 2)), Ok(_)),
-        "version 4 has both signatures"
-    );
+    assert!(Keyset::verify_chain(&chain, &roots(&[2, 3], 2)).is_ok(), "version 4 has both signatures");
     // Once begun, nothing is skipped: neither a gap, nor what a retired root signs later.
     let gap = [&chain[1], &chain[3]];
     assert!(Keyset::verify_chain(&gap, &roots(&[2], 1)).is_err());
