@@ -215,8 +215,8 @@ fn a_mistake_at_the_prompt_is_an_error_there_and_no_alarm_and_what_is_held_is_pr
         let path = rig.path("right");
         std::fs::write(&path, bytes).unwrap();
         let arguments = ["replica", "import", path.to_str().unwrap()];
-        let taken = rig.cli_command().args(arguments).output().unwrap();
-        assert!(taken.status.success(), "{what}: {taken:?}");
+        let output = rig.cli_command().args(arguments).output().unwrap();
+        assert!(output.status.success(), "{what}: {output:?}");
     }
 }
 

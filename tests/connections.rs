@@ -18,14 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(80);
 /// Sends `begun`, and returns how long the other side keeps the connection.
 fn held(mut connection: impl Read + Write, begun: &[u8]) -> Duration {
     connection.write_all(begun).unwrap();
-    let began = Instant::now();
+    let start = Instant::now();
     let mut bytes = [0; 4096];
     // An answer that says why is welcome; what counts is the end.
     loop {
         match connection.read(&mut bytes) {
-            Ok(0) => return began.elapsed(),
+            Ok(0) => return start.elapsed(),
             Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return began.elapsed(),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return start.elapsed(),
             Err(_) => return Duration::MAX,
         }
     }

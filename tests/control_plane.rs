@@ -418,7 +418,7 @@ fn who_follows_cursors_sees_each_item_once_while_others_insert() {
     }
     let roles = control.get("/roles?limit=2");
     let next = control.get(&format!("/roles?limit=1000&cursor={}", roles["nextCursor"].as_str().unwrap()));
-    let total = roles["totalCount"].as_u64().unwrap() as usize;
+    let total = usize::try_from(roles["totalCount"].as_u64().unwrap()).unwrap();
     assert_eq!(next["roles"].as_array().unwrap().len(), total - 2);
     let cursor = control.get("/tokens?limit=1")["nextCursor"].as_str().unwrap().to_owned();
     for bad in [

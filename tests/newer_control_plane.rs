@@ -123,7 +123,7 @@ fn a_claim_more_in_a_head_is_ignored() {
     let bundle = bent(&world.delta(1, 2, &records, vec![], T0), |lines| {
         let mut lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         lines[1]["head"] = json!(head);
-        lines.iter().map(|line| format!("{line}\n")).collect()
+        lines.iter().flat_map(|line| [line.to_string(), "\n".to_owned()]).collect()
     });
     node.take(&bundle).unwrap();
     assert_eq!(node.live.snapshot().head().unwrap().head().version, 2);

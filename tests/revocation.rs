@@ -1,7 +1,7 @@
 //! A revocation on a host, with the real programs: it is in force before the command returns, and a crash right after does
 //! not lose it. And without them: nothing on the disk is believed for being there.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "world/nodes.rs"]
 mod nodes;
@@ -271,7 +271,7 @@ fn what_is_lost_of_them_stops_the_start() {
         let path = directory.path().join("revocations.db");
         let live = live(&[record("nod_b", 52, None)]);
         let refused = Revocations::open(&path, Arc::clone(&live), prover("nod_a", 51)).err();
-        let refused = refused.unwrap_or_else(|| panic!("{change}")).to_string();
+        let refused = refused.expect(change).to_string();
         assert!(refused.contains(what), "{change}: {refused}");
     }
     for (content, what) in
@@ -283,7 +283,9 @@ fn what_is_lost_of_them_stops_the_start() {
             let _ = std::fs::remove_file(directory.path().join(format!("revocations.db{suffix}")));
         }
         std::fs::remove_file(&path).unwrap();
-        content.map(|content| std::fs::write(&path, content).unwrap());
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
         let refused = Revocations::open(&path, live(&[]), prover("nod_a", 51)).err().unwrap().to_string();
         assert!(refused.contains(what), "{refused}");
     }

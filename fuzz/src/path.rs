@@ -13,7 +13,7 @@ pub fn check(data: &[u8]) -> bool {
     let Ok(path) = CanonicalPath::parse(target) else { return false };
     let text = path.as_str();
     assert!(text.starts_with('/') && !text.contains("//"), "{text:?}");
-    assert!(!text.contains(['\\', '%']) && !text.chars().any(|char| char.is_control()), "{text:?}");
+    assert!(!text.contains(['\\', '%']) && !text.chars().any(char::is_control), "{text:?}");
     assert!(text.split('/').all(|segment| segment != "." && segment != ".."), "{text:?}");
     assert!(text.len() <= MAX_PATH);
     let sent = target.split('?').next().unwrap();

@@ -112,14 +112,14 @@ enum Failure {
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Self::Issuer(IssuerError::Store(_)) => exit::IOERR,
-            Self::Config(_) | Self::Signing(_) | Self::Issuer(_) | Self::Webhook(_) | Self::Ended(_) => {
-                exit::CONFIG
-            }
-            Self::Store { .. } => exit::IOERR,
+            Self::Issuer(IssuerError::Store(_)) | Self::Store { .. } | Self::Lost { .. } => exit::IOERR,
             Self::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
-            Self::Directory(_) => exit::CONFIG,
-            Self::Lost { .. } => exit::IOERR,
+            Self::Config(_)
+            | Self::Signing(_)
+            | Self::Issuer(_)
+            | Self::Webhook(_)
+            | Self::Ended(_)
+            | Self::Directory(_) => exit::CONFIG,
             Self::Listen { .. } => exit::UNAVAILABLE,
             Self::Call(_) => exit::DATAERR,
             Self::Initialized(_) => exit::USAGE,

@@ -1,6 +1,6 @@
 //! `halligand`: arguments in, exit code out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -78,98 +78,117 @@ fn main() -> ExitCode {
         Ok(config) => config.with_credentials(systemd::credential),
         Err(error) => return exit::fail("halligand", exit::CONFIG, &error),
     };
-    if let Some(Command::CheckConfig) = arguments.command {
-        let checked = pinned_roots(&config.trust.root_keys, config.trust.threshold)
-            .and_then(|_| Identity::read(&config.state_dir.join("node.json")))
-            .and_then(|known| read_node_key(&config.key_file(), config.absent_key(known.is_some())))
-            .and_then(|_| {
-                let own = config.upstream_key_file();
-                own.map_or(Ok(None), |file| read_node_key(&file, Absent::Make))
-            })
-            .map_err(StartError::from)
-            .and_then(|_| {
-                config.gateway.as_ref().map_or(Ok(()), gateway::check)?;
-                config.tracing.as_ref().map_or(Ok(()), traces::check)?;
-                Ok(config.route_maps()?)
-            });
-        return match checked {
-            Ok(_) => {
-                let gateway = config.gateway.as_ref().and_then(|gateway| gateway.tls.as_ref());
-                let end = gateway.map(|tls| certificate::end(&tls.certificate_file)).transpose();
-                let now = wall();
-                match end {
-                    Ok(end) => due(end.into_iter().collect(), now)
-                        .iter()
-                        .for_each(|end| eprintln!("warning: {}", end.sentence(now))),
-                    Err(error) => eprintln!("warning: {error}"),
-                }
-                println!("{}: ok", arguments.config.display());
-                ExitCode::SUCCESS
-            }
-            Err(error) => exit::fail("halligand", exit::CONFIG, &error),
-        };
+    match arguments.command {
+        Some(Command::CheckConfig) => check_config(&config, &arguments.config),
+        Some(Command::PublicKey) => print_public_key(&config),
+        Some(Command::NewIdentity { force }) => new_identity(&config, force),
+        Some(Command::Reload) => ask_to_reload(&config),
+        Some(Command::AcceptLoss { database, reason }) => record_loss(&config, &database, &reason),
+        Some(Command::Run) | None => serve(config),
     }
-    if let Some(Command::PublicKey) = arguments.command {
-        if let Err(error) = state_directory::prepare(&config.state_dir) {
-            return exit::fail("halligand", exit::CONFIG, &error);
+}
+
+/// Reads everything that a start would read, and binds nothing.
+fn check_config(config: &Config, path: &Path) -> ExitCode {
+    let checked = pinned_roots(&config.trust.root_keys, config.trust.threshold)
+        .and_then(|_| Identity::read(&config.state_dir.join("node.json")))
+        .and_then(|known| read_node_key(&config.key_file(), config.absent_key(known.is_some())))
+        .and_then(|_| {
+            let own = config.upstream_key_file();
+            own.map_or(Ok(None), |file| read_node_key(&file, Absent::Make))
+        })
+        .map_err(StartError::from)
+        .and_then(|_| {
+            config.gateway.as_ref().map_or(Ok(()), gateway::check)?;
+            config.tracing.as_ref().map_or(Ok(()), traces::check)?;
+            Ok(config.route_maps()?)
+        });
+    match checked {
+        Ok(_) => {
+            let gateway = config.gateway.as_ref().and_then(|gateway| gateway.tls.as_ref());
+            let end = gateway.map(|tls| certificate::end(&tls.certificate_file)).transpose();
+            let now = wall();
+            match end {
+                Ok(end) => due(end.into_iter().collect(), now)
+                    .iter()
+                    .for_each(|end| eprintln!("warning: {}", end.sentence(now))),
+                Err(error) => eprintln!("warning: {error}"),
+            }
+            println!("{}: ok", path.display());
+            ExitCode::SUCCESS
         }
-        return match node_key(&config) {
-            Ok(key) => {
-                print!("{}", key.public().to_pem());
-                ExitCode::SUCCESS
-            }
-            Err(error) => exit::fail("halligand", exit::CONFIG, &error),
-        };
+        Err(error) => exit::fail("halligand", exit::CONFIG, &error),
     }
-    if let Some(Command::NewIdentity { force }) = arguments.command {
-        return match set_identity_aside(&config, force, wall()) {
-            Ok(done) => {
-                println!("set aside in {}: {}", done.directory.display(), done.files.join(", "));
-                if let Some(key) = done.key_file {
-                    println!(
-                        "node.key_file: {} is still the former identity's key; replace it",
-                        key.display()
-                    );
-                }
-                println!("next: give this host a new enrolment token, and start halligand");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                let code = match &error {
-                    NewIdentityError::Running(_) | NewIdentityError::NotUploaded(_) => exit::TEMPFAIL,
-                    NewIdentityError::None(_) => exit::NOINPUT,
-                    NewIdentityError::File { .. } | NewIdentityError::Log { .. } => exit::IOERR,
-                };
-                exit::fail("halligand", code, &error)
-            }
-        };
+}
+
+/// Prints the node's public key, which is made if there is none yet.
+fn print_public_key(config: &Config) -> ExitCode {
+    if let Err(error) = state_directory::prepare(&config.state_dir) {
+        return exit::fail("halligand", exit::CONFIG, &error);
     }
-    if let Some(Command::Reload) = arguments.command {
-        return match reload(&config) {
-            Ok(Outcome { taken, restart }) => {
-                println!("taken: {}", list(&taken));
-                println!("needs a restart: {}", list(&restart));
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                let code = match &error {
-                    AskError::Silent { .. } => exit::UNAVAILABLE,
-                    AskError::Refused(_) => exit::CONFIG,
-                };
-                exit::fail("halligand", code, &error)
-            }
-        };
+    match node_key(config) {
+        Ok(key) => {
+            print!("{}", key.public().to_pem());
+            ExitCode::SUCCESS
+        }
+        Err(error) => exit::fail("halligand", exit::CONFIG, &error),
     }
-    if let Some(Command::AcceptLoss { database, reason }) = arguments.command {
-        return match accept_loss(&config.state_dir, &database, &reason, wall()) {
-            Ok(()) => {
-                println!("the next start goes on without what is lost of {database}, and records that");
-                ExitCode::SUCCESS
+}
+
+/// Sets the identity of this host aside.
+fn new_identity(config: &Config, force: bool) -> ExitCode {
+    match set_identity_aside(config, force, wall()) {
+        Ok(done) => {
+            println!("set aside in {}: {}", done.directory.display(), done.files.join(", "));
+            if let Some(key) = done.key_file {
+                println!("node.key_file: {} is still the former identity's key; replace it", key.display());
             }
-            Err(error @ LossError::File { .. }) => exit::fail("halligand", exit::IOERR, &error),
-            Err(error) => exit::fail("halligand", exit::DATAERR, &error),
-        };
+            println!("next: give this host a new enrolment token, and start halligand");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let code = match &error {
+                NewIdentityError::Running(_) | NewIdentityError::NotUploaded(_) => exit::TEMPFAIL,
+                NewIdentityError::None(_) => exit::NOINPUT,
+                NewIdentityError::File { .. } | NewIdentityError::Log { .. } => exit::IOERR,
+            };
+            exit::fail("halligand", code, &error)
+        }
     }
+}
+
+/// Asks the running daemon to read its configuration anew.
+fn ask_to_reload(config: &Config) -> ExitCode {
+    match reload(config) {
+        Ok(Outcome { taken, restart }) => {
+            println!("taken: {}", list(&taken));
+            println!("needs a restart: {}", list(&restart));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let code = match &error {
+                AskError::Silent { .. } => exit::UNAVAILABLE,
+                AskError::Refused(_) => exit::CONFIG,
+            };
+            exit::fail("halligand", code, &error)
+        }
+    }
+}
+
+/// Writes down that the loss of a database is accepted.
+fn record_loss(config: &Config, database: &str, reason: &str) -> ExitCode {
+    match accept_loss(&config.state_dir, database, reason, wall()) {
+        Ok(()) => {
+            println!("the next start goes on without what is lost of {database}, and records that");
+            ExitCode::SUCCESS
+        }
+        Err(error @ LossError::File { .. }) => exit::fail("halligand", exit::IOERR, &error),
+        Err(error) => exit::fail("halligand", exit::DATAERR, &error),
+    }
+}
+
+/// Runs the daemon until it is told to stop.
+fn serve(config: Config) -> ExitCode {
     // Before a thread is started: this changes the environment.
     let sockets = match Sockets::inherit() {
         Ok(sockets) => sockets,
@@ -179,33 +198,35 @@ fn main() -> ExitCode {
     };
     match run(config, sockets) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let code = match &error {
-                // A restart changes nothing about it: an operator must.
-                StartError::Enrol(refused) if refused.contradicts() => exit::CONFIG,
-                StartError::Config(_)
-                | StartError::Identity(_)
-                | StartError::Upstream(_)
-                | StartError::Routes(_)
-                | StartError::NotEnrolled
-                | StartError::NoGrpc
-                | StartError::Gateway(_)
-                | StartError::Traces(_)
-                | StartError::Nowhere => exit::CONFIG,
-                StartError::Enrol(_) | StartError::Listen { .. } | StartError::Peers(_) => exit::UNAVAILABLE,
-                StartError::Answer(_) => exit::DATAERR,
-                StartError::Directory(StateError::Held { .. }) => exit::TEMPFAIL,
-                StartError::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
-                StartError::Directory(_) => exit::CONFIG,
-                StartError::State { .. }
-                | StartError::Store(_)
-                | StartError::Audit(_)
-                | StartError::Recovery(_)
-                | StartError::Loss(_)
-                | StartError::Glass(_) => exit::IOERR,
-            };
-            exit::fail("halligand", code, &error)
-        }
+        Err(error) => exit::fail("halligand", exit_code(&error), &error),
+    }
+}
+
+/// Returns the exit code of a start that failed.
+fn exit_code(error: &StartError) -> u8 {
+    match error {
+        // A restart changes nothing about it: an operator must.
+        StartError::Enrol(refused) if refused.contradicts() => exit::CONFIG,
+        StartError::Directory(StateError::Held { .. }) => exit::TEMPFAIL,
+        StartError::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
+        StartError::Config(_)
+        | StartError::Directory(_)
+        | StartError::Identity(_)
+        | StartError::Upstream(_)
+        | StartError::Routes(_)
+        | StartError::NotEnrolled
+        | StartError::NoGrpc
+        | StartError::Gateway(_)
+        | StartError::Traces(_)
+        | StartError::Nowhere => exit::CONFIG,
+        StartError::Enrol(_) | StartError::Listen { .. } | StartError::Peers(_) => exit::UNAVAILABLE,
+        StartError::Answer(_) => exit::DATAERR,
+        StartError::State { .. }
+        | StartError::Store(_)
+        | StartError::Audit(_)
+        | StartError::Recovery(_)
+        | StartError::Loss(_)
+        | StartError::Glass(_) => exit::IOERR,
     }
 }
 

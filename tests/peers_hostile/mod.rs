@@ -15,6 +15,15 @@ use super::nodes::{key, order};
 use super::world::T0;
 use super::{MAX_REVOCATIONS, Still};
 
+/// What somebody does to an answer on its way.
+type Change = fn(Given, &str) -> Given;
+/// Whether a refusal is the one that is meant.
+type Refused = fn(&PeerRefusal) -> bool;
+/// What a peer answers at a place in its list.
+type Answer = fn(&Question, u64, &[String]) -> Value;
+/// A node and the seed of its key.
+type Signer = (&'static str, u8);
+
 /// An answer on its way.
 #[derive(Clone)]
 pub(super) struct Given {
@@ -38,7 +47,7 @@ impl Given {
 }
 
 fn hash(parts: &[&[u8]]) -> String {
-    let hash = parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part));
+    let hash = parts.iter().fold(Sha256::new(), Sha256::chain_update);
     URL_SAFE_NO_PAD.encode(hash.finalize())
 }
 
@@ -100,7 +109,7 @@ fn pair(directory: &std::path::Path) -> (Still, Still) {
 fn refusal(outcome: Result<usize, DialogueError>) -> PeerRefusal {
     match outcome {
         Err(DialogueError::Peer(refusal)) => refusal,
-        other => panic!("{other:?}"),
+        other => unreachable!("{other:?}"),
     }
 }
 
@@ -113,7 +122,6 @@ const B: (&str, u8) = ("nod_b", 52);
 #[test]
 fn whoever_changes_an_answer_on_its_way_hides_nothing_and_is_alarmed() {
     let list = |other: &Still| other.revocations.id().to_owned();
-    type Change = fn(Given, &str) -> Given;
     let changes: [(&str, Change); 5] = [
         ("next", |given, _| given.changed("\"next\":1", "\"next\":900")),
         ("the list's name", |given, list| given.changed(list, "another")),
@@ -228,8 +236,7 @@ fn nobody_answers_for_another_node() {
     let directory = tempfile::tempdir().unwrap();
     let (mut a, b) = pair(directory.path());
     let empty = json!({ "list": "x", "next": 0, "revocations": [] });
-    type Refused = fn(&PeerRefusal) -> bool;
-    let liars: [(&str, (&str, u8), &str, Time, Refused); 6] = [
+    let liars: [(&str, Signer, &str, Time, Refused); 6] = [
         ("another living node", ("nod_d", 54), "nod_a", T0, |r| matches!(r, PeerRefusal::Another(_))),
         ("a retired node", ("nod_c", 53), "nod_a", T0, |r| matches!(r, PeerRefusal::Retired(_))),
         ("a retired node, as another", ("nod_b", 53), "nod_a", T0, |r| matches!(r, PeerRefusal::Issuer(_))),
@@ -304,7 +311,6 @@ fn a_peer_ends_no_round_by_having_no_end() {
     a.revocations.revoke(&order(1), T0).unwrap();
     let page: Vec<String> = (0..MAX_REVOCATIONS).map(|number| format!("a.b.{number}")).collect();
     let mut number = 0_u64;
-    type Answer = fn(&Question, u64, &[String]) -> Value;
     let endless: [(&str, Answer); 3] = [
         ("full pages", |_, number, page| json!({ "list": "x", "next": number * 500, "revocations": page })),
         ("another list each time", |question, number, page| {

@@ -89,7 +89,7 @@ fn hosts_that_are_shown_one_replica_raise_no_alarm_however_far_apart_they_are() 
     a.round(&b);
     assert_eq!(a.live.alarms.count(AlarmKind::Fork) + b.live.alarms.count(AlarmKind::Fork), 0);
     // What the replica key has not signed contradicts nothing.
-    let forged = World::new().head(2, &with(8), T0).replace(|c: char| c == 'A', "B");
+    let forged = World::new().head(2, &with(8), T0).replace('A', "B");
     for text in [forged, String::new(), World::new().value(0)] {
         a.replication.compare_heads(&[text], T0).unwrap();
     }

@@ -152,9 +152,8 @@ pub fn hold(setting: &Setting, front: Front, port: u16) {
                 let seen = Seen::in_answer(&answer).target;
                 assert!(seen.eq_ignore_ascii_case(target), "{what}");
             }
-            Refused(reason) => refused(reason),
             RefusedOrBy(_, fronts) if answer.status == 400 && fronts.contains(&front) => {}
-            RefusedOrBy(reason, _) => refused(reason),
+            Refused(reason) | RefusedOrBy(reason, _) => refused(reason),
             RefusedOrAs(..) if answer.status == 400 && STRICT.contains(&front) => {}
             RefusedOrAs(reason, fronts) => {
                 let other = fronts.iter().find(|(other, _)| *other == front);

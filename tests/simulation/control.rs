@@ -412,6 +412,7 @@ impl Control {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn text(error: halligan::controlplane::error::Error) -> String {
     error.to_string()
 }

@@ -234,20 +234,16 @@ impl Host {
             };
             Ok((store, replica, floor))
         });
-        match loaded {
-            Ok((store, replica, floor)) => {
-                live.raise_floor(floor);
-                if let Some(replica) = replica {
-                    live.persisted(replica.head.head().version, wall);
-                    live.replace(|absent| Snapshot::build(replica, self.staleness.clone(), Some(absent)));
-                }
-                Ok(store)
-            }
-            Err(_) => {
-                begin_anew(&path, wall)?;
-                open().map_err(text)
-            }
+        let Ok((store, replica, floor)) = loaded else {
+            begin_anew(&path, wall)?;
+            return open().map_err(text);
+        };
+        live.raise_floor(floor);
+        if let Some(replica) = replica {
+            live.persisted(replica.head.head().version, wall);
+            live.replace(|absent| Snapshot::build(replica, self.staleness.clone(), Some(absent)));
         }
+        Ok(store)
     }
 
     fn open_audit(&self, clock: &halligan::dataplane::Clock, wall: Time) -> Result<AuditLog, String> {
@@ -386,13 +382,11 @@ impl Host {
         wall: Time,
     ) -> Option<Call> {
         process.tell = None;
-        let call = match round.next(&process.reconciler, wall) {
-            Ok(call) => call?,
-            Err(_) => {
-                process.tell = Some(now + TELL);
-                return None;
-            }
+        let Ok(call) = round.next(&process.reconciler, wall) else {
+            process.tell = Some(now + TELL);
+            return None;
         };
+        let call = call?;
         *calls += 1;
         let (path, body) = (call.path.clone(), call.body.clone());
         process.telling = Some((*calls, round, call, now + PATIENCE.0));
@@ -507,7 +501,6 @@ fn begin_anew(path: &Path, wall: Time) -> Result<(), String> {
     Inventory::beside(path).forget(name).map_err(text)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
