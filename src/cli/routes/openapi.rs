@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::pattern::Pattern;
+use super::pattern::{Pattern, spelt};
 use super::review::{Draft, Finding, Weight};
 use crate::cli::failure::Failure;
 use crate::dataplane::routes::{CanonicalPath, METHODS, RouteMap};
@@ -75,7 +75,7 @@ pub(super) fn compare(draft: &Draft, map: &RouteMap, operations: &[Operation]) -
         let at = format!("{} {}", operation.method, operation.path);
         let (shape, example) =
             (Pattern::read(&operation.path).shape(), Pattern::read(&operation.path).example());
-        let Ok(path) = CanonicalPath::parse(&example) else {
+        let Ok(path) = CanonicalPath::parse(&spelt(&example)) else {
             say(at, "is an operation whose path is never canonical: it can't be let in".into());
             continue;
         };
@@ -88,7 +88,8 @@ pub(super) fn compare(draft: &Draft, map: &RouteMap, operations: &[Operation]) -
         }
     }
     for (template, methods) in &draft.routes {
-        let shape = Pattern::read(template).shape();
+        // A document does not say which parameters take paths.
+        let shape = Pattern::read(&template.replace(":path}", "}")).shape();
         for method in methods.keys() {
             let known = operations.iter().any(|operation| {
                 operation.method == *method && Pattern::read(&operation.path).shape() == shape

@@ -1,5 +1,7 @@
 //! Templates of paths taken apart: what two of them have in common. Matching itself is the router's business.
 
+use crate::dataplane::routes::is_target;
+
 /// A segment of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Segment {
@@ -59,6 +61,15 @@ impl Segment {
             Self::Rest(_) => "x".into(),
         }
     }
+}
+
+/// Returns a path as a client sends it: what can't stand in a request's target as it is, is percent-encoded. A template has
+/// the decoded form.
+pub(super) fn spelt(path: &str) -> String {
+    path.bytes().fold(String::with_capacity(path.len()), |spelt, byte| match is_target(&[byte]) {
+        true => spelt + char::from(byte).encode_utf8(&mut [0; 4]),
+        false => spelt + &format!("%{byte:02X}"),
+    })
 }
 
 /// A template taken apart.

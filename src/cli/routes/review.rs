@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::pattern::{Pattern, Segment};
+use super::pattern::{Pattern, Segment, spelt};
 use crate::dataplane::routes::{
     CanonicalPath, DAG_PARAMETER, MAX_PARAMETERS, METHODS, RouteMap, has_too_many_parameters,
 };
@@ -146,7 +146,7 @@ impl Review<'_> {
                 continue;
             }
             let example = Pattern::read(template).example();
-            match CanonicalPath::parse(&example) {
+            match CanonicalPath::parse(&spelt(&example)) {
                 Ok(path) if path.as_str() == example => {}
                 Ok(_) => self.say(
                     Weight::Warning,
@@ -178,6 +178,8 @@ impl Review<'_> {
                 });
                 match segment {
                     Segment::Literal(literal) => above = above + "/" + literal,
+                    // The upstream declares it so.
+                    Segment::Rest(_) if text.ends_with(":path}") => {}
                     Segment::Rest(name) => {
                         self.say(
                             Weight::Warning,
@@ -234,7 +236,7 @@ impl Review<'_> {
         for (index, (one, pattern)) in patterns.iter().enumerate() {
             for (two, other) in &patterns[index + 1..] {
                 let Some(path) = pattern.common(other) else { continue };
-                let Ok(canonical) = CanonicalPath::parse(&path) else { continue };
+                let Ok(canonical) = CanonicalPath::parse(&spelt(&path)) else { continue };
                 let Some(winner) = map.template(&canonical) else { continue };
                 if winner == one.as_str() {
                     self.overlap(one, two, &path);
