@@ -75,7 +75,8 @@ pub(super) fn compare(draft: &Draft, map: &RouteMap, operations: &[Operation]) -
         let at = format!("{} {}", operation.method, operation.path);
         let (shape, example) =
             (Pattern::read(&operation.path).shape(), Pattern::read(&operation.path).example());
-        let Ok(path) = CanonicalPath::parse(&spelt(&example)) else {
+        let spelt = spelt(&example);
+        let Ok(path) = CanonicalPath::parse(&spelt) else {
             say(at, "is an operation whose path is never canonical: it can't be let in".into());
             continue;
         };

@@ -236,7 +236,8 @@ impl Review<'_> {
         for (index, (one, pattern)) in patterns.iter().enumerate() {
             for (two, other) in &patterns[index + 1..] {
                 let Some(path) = pattern.common(other) else { continue };
-                let Ok(canonical) = CanonicalPath::parse(&spelt(&path)) else { continue };
+                let spelt = spelt(&path);
+                let Ok(canonical) = CanonicalPath::parse(&spelt) else { continue };
                 let Some(winner) = map.template(&canonical) else { continue };
                 if winner == one.as_str() {
                     self.overlap(one, two, &path);
