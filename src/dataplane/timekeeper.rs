@@ -155,6 +155,8 @@ impl Watch {
         if times != self.taken_back {
             (self.taken_back, self.newest) = (times, Time::default());
             self.keeper.take_back(to, wall, monotonic);
+            // A doubt that ended and began again between two looks is a new one: it is worth asking about at once.
+            self.doubt = false;
         }
         let snapshot = live.snapshot();
         if let Some(signed) = snapshot.signed_at().filter(|signed| *signed > self.newest) {
