@@ -104,11 +104,11 @@ fn a_clock_that_was_ahead_while_a_head_was_signed_is_trusted_again_once_it_is_ri
     let (_, token) = moved.token("good", "30");
     moved.rig.synced();
     // Some more than what is tolerated; a time of another year; and more than once.
-    for ahead in [330, 3_600, 200 * 86_400] {
+    for (ahead, times) in [330, 3_600, 200 * 86_400].into_iter().zip(1..) {
         moved.off_by(ahead);
         moved.another_head();
         moved.off_by(0);
-        until("the doubt has ended", || moved.alarms().contains("had taken for proved"));
+        until("the doubt has ended", || moved.alarms().matches("had taken for proved").count() == times);
         until("the token opens again", || moved.reason(&token) == "ok" || ahead > 30 * 86_400);
         let status = moved.rig.json(&["status"]);
         assert_eq!(status["clockTrusted"], true, "{ahead}: {status}");

@@ -441,6 +441,16 @@ mod tests {
     }
 
     #[test]
+    fn a_doubt_that_begins_again_between_two_looks_is_asked_about_at_once() {
+        let live = Live::new(Snapshot::absent(), T.plus(1_000), T);
+        let mut watch = Watch::new(&live, None, T, at(0));
+        assert!(watch.look(&live, T, at(0)).doubt);
+        live.take_back_floor(T, |_| Ok::<_, ()>(())).unwrap();
+        live.raise_floor(T.plus(3_600));
+        assert!(watch.look(&live, T.plus(1), at(1)).doubt);
+    }
+
+    #[test]
     fn an_accepted_clock_makes_no_head_younger_than_the_time_that_passed_here() {
         let age = HeadAge { version: 1, iat: T.plus(86_400), held: 7_200, signed: T.plus(86_400) };
         assert_eq!(age.accepted(T).signed, T.plus(-7_200), "one of the future");
