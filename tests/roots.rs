@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use halligan::dataplane::alarm::AlarmKind;
+use halligan::dataplane::inventory::Inventory;
 use halligan::dataplane::live::Live;
 use halligan::dataplane::replication::Replication;
 use halligan::dataplane::snapshot::{Snapshot, Staleness};
@@ -59,10 +60,12 @@ fn open(path: &Path, seed: u8) -> ReplicaStore {
     ReplicaStore::open(path, World::data_plane(), pins(seed)).unwrap()
 }
 
+/// Takes the replica away as a start does with one that can't be proved.
 fn lose(path: &Path) {
     for suffix in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
     }
+    Inventory::beside(path).forget("replica.db").unwrap();
 }
 
 #[test]
