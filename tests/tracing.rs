@@ -369,7 +369,7 @@ fn a_wrong_configuration_is_refused_in_one_sentence() {
     for (tracing, named) in [
         ("sample = 1", "otlp_endpoint"),
         ("otlp_endpoint = 'http://me:hunter2@127.0.0.1:4318'", "otlp_endpoint must be a URL"),
-        (&format!("{endpoint}\nsample = 2"), "sample must be from 0 to 1"),
+        (&format!("{endpoint}\nsample = 2"), "sample: 2 is out of bounds; use 0 to 1"),
         (&format!("{endpoint}\nsampel = 1"), "sampel"),
         (&format!("{endpoint}\nca_file = '/nowhere/ca.pem'"), "/nowhere/ca.pem"),
     ] {

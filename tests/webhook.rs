@@ -440,7 +440,7 @@ fn a_webhook_that_cant_work_is_refused_with_a_reason() {
         (good.replace("https", "http"), "url is not https://"),
         (good.replace("hooks.example/a", "user:hunter2@hooks.example/a"), "url is not https://"),
         (format!("{good}retries = 3\n"), "unknown field `retries`"),
-        (format!("{good}timeout_seconds = 0\n"), "timeout_seconds is not 1 to 60"),
+        (format!("{good}timeout_seconds = 0\n"), "timeout_seconds: 0 is out of bounds; use 1 to 60"),
         ("[webhook]\nurl = 'https://hooks.example'\n".to_owned(), "halligan.webhook-secret"),
         ("[webhook]\nsecret_file = 'x'\n".to_owned(), "missing field `url`"),
         (good.replace("webhook.secret", "no.secret"), "no.secret can't be read"),
