@@ -66,9 +66,12 @@ impl Segment {
 /// Returns a path as a client sends it: what can't stand in a request's target as it is, is percent-encoded. A template has
 /// the decoded form.
 pub(super) fn spelt(path: &str) -> String {
-    path.bytes().fold(String::with_capacity(path.len()), |spelt, byte| match is_target(&[byte]) {
-        true => spelt + char::from(byte).encode_utf8(&mut [0; 4]),
-        false => spelt + &format!("%{byte:02X}"),
+    path.bytes().fold(String::with_capacity(path.len()), |spelt, byte| {
+        if is_target(&[byte]) {
+            spelt + char::from(byte).encode_utf8(&mut [0; 4])
+        } else {
+            spelt + &format!("%{byte:02X}")
+        }
     })
 }
 
