@@ -23,7 +23,7 @@ pub enum CertificateError {
         /// Why.
         source: rustls::pki_types::pem::Error,
     },
-    /// What stands in it is no certificate.
+    /// The file holds no certificate that can be read.
     #[error("{0} holds no X.509 certificate")]
     None(PathBuf),
 }

@@ -43,7 +43,7 @@ pub struct Bound {
     pub least: i64,
     /// The most it may be.
     pub most: i64,
-    /// Whether it may be 0 all the same, which then means that there is no limit.
+    /// Accepts 0 as well, which means that there is no limit.
     pub or_zero: bool,
 }
 
@@ -71,11 +71,11 @@ impl Bound {
 pub struct Wrong {
     /// The key, with its tables before it.
     pub key: String,
-    /// What is wrong, and what would be right.
+    /// States the fault and a value that would be accepted.
     pub what: String,
 }
 
-/// What a configuration file is read into.
+/// A type that a configuration file is parsed into.
 pub trait Configuration: DeserializeOwned {
     /// The bounds of every number in it.
     const BOUNDS: &'static [Bound];
@@ -187,7 +187,7 @@ fn outside_value(value: &Spanned<DeValue<'_>>, path: &str, bounds: &[Bound]) -> 
     (!bound.admits(number)).then(|| (value.span().start, Wrong { key: path.into(), what }))
 }
 
-/// Whether a key with `*` for names covers a path.
+/// Returns whether `key`, which may have `*` in place of names, matches `path`.
 fn covers(key: &str, path: &str) -> bool {
     let (mut names, mut parts) = (key.split('.'), path.split('.'));
     loop {

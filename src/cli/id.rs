@@ -13,9 +13,9 @@ use crate::protocol::id::is_id;
 
 /// A kind of thing that has ids.
 pub(super) trait Kind {
-    /// What its ids begin with.
+    /// Prefix of the ids, with the underscore.
     const PREFIX: &str;
-    /// What it is called.
+    /// Name of the object in errors.
     const NOUN: &str;
 }
 

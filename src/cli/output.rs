@@ -140,7 +140,7 @@ fn ask(question: &str) {
     let _ = write!(std::io::stderr(), "{}", shown(question, &BREAKS));
 }
 
-/// What the command line itself lays its output out with. A value has none of them: see [`text`].
+/// Control characters that the command line uses for its layout. Values never contain one: see [`text`].
 const BREAKS: [char; 2] = ['\n', '\t'];
 
 /// A value as people read it: instants as dates, lists with commas, nothing as a dash.

@@ -88,7 +88,7 @@ impl ControlPlane {
         }
     }
 
-    /// What was found of a node's log of late, as it is told. That a log begins anew its own host knows.
+    /// Returns the recent faults of a node's log that its host is told of. A log that begins anew is left out: its host knows.
     pub(super) fn recent_log_faults(&self, node: &str) -> Result<Vec<String>, Error> {
         let since = self.now().plus(-TOLD).unix();
         self.store.read(|connection| {

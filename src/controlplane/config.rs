@@ -198,7 +198,7 @@ fn check_issuer(issuer: &str) -> Result<(), ConfigError> {
     }
 }
 
-/// Whether `text` is a host name or an IP address, with a port or without one.
+/// Returns whether `text` is a host name or an IP address, with or without a port.
 fn is_address(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),

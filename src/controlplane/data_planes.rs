@@ -38,7 +38,7 @@ pub struct Node {
     pub named: Named,
     /// When it was retired: it is no longer given anything, and nothing it signs counts.
     pub retired_at: Option<Time>,
-    /// What is wrong with it, in a sentence; none if nothing is.
+    /// The node's fault in one sentence, or none.
     pub remark: Option<String>,
 }
 
