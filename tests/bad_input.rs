@@ -6,6 +6,7 @@
 mod rig;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use halligan::exit;
+use rig::clock::shifted;
 use rig::{Answer, Rig, Running, curl, until};
 
 /// Every file under a directory, with its content and its mode.
@@ -65,10 +67,10 @@ fn stopped() -> Rig {
 }
 
 /// Starts the daemon and waits for no more than that it answers.
-fn answering(rig: &mut Rig, environment: &[(&str, &str)]) {
+fn answering(rig: &mut Rig, environment: &[(&str, OsString)]) {
     let log = std::fs::File::options().create(true).append(true).open(rig.path("halligand.log")).unwrap();
     let mut command = rig.daemon_command();
-    command.envs(environment.iter().copied()).stderr(log);
+    command.envs(environment.iter().cloned()).stderr(log);
     rig.daemon = Some(Running::start(&mut command));
     let healthy = format!("http://127.0.0.1:{}/healthz", rig.daemon_port);
     until("the daemon answers", || curl(&[&healthy]).status == 200);
@@ -316,28 +318,14 @@ fn a_token_of_five_kibibytes_is_denied_for_its_size() {
     }
 }
 
-/// Where the library that shifts a program's clock lies.
-fn faketime() -> Option<PathBuf> {
-    rig::component("faketime")?;
-    std::fs::read_dir("/usr/lib")
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("faketime/libfaketimeMT.so.1"))
-        .find(|path| path.is_file())
-}
-
 #[test]
 fn a_clock_at_1970_is_not_trusted_and_a_clock_that_is_right_again_is() {
-    let Some(faketime) = faketime() else { return };
+    let Some(in_1970) = shifted("@1970-01-02 00:00:00") else { return };
     let mut rig = Rig::start();
     let (_, token) = rig.direct_access_token("good", &rig.deployment);
     rig.synced();
     rig.daemon.take().unwrap().terminate();
-    let shifted = [
-        ("LD_PRELOAD", faketime.to_str().unwrap()),
-        ("FAKETIME", "@1970-01-02 00:00:00"),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-    ];
-    answering(&mut rig, &shifted);
+    answering(&mut rig, &in_1970);
     let time = rig.json(&["status"])["time"].as_i64().unwrap();
     assert!(time < 10 * 86_400, "the clock was not shifted: {time}");
     for method in ["GET", "POST"] {

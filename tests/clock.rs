@@ -5,31 +5,26 @@
 
 mod rig;
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rig::{Rig, Running, component, curl, until};
+use rig::clock::{Variables, faketime};
+use rig::{Rig, Running, curl, until};
 use serde_json::Value;
 
 /// A rig whose programs share a clock that can be moved.
 struct Moved {
     rig: Rig,
-    library: PathBuf,
+    faketime: Variables,
 }
 
 impl Moved {
     fn start() -> Option<Self> {
-        component("faketime")?;
-        let library = std::fs::read_dir("/usr/lib")
-            .unwrap()
-            .map(|entry| entry.unwrap().path().join("faketime/libfaketimeMT.so.1"))
-            .find(|path| path.is_file());
-        let library = library.expect("faketime is installed, its library is not");
+        let faketime = faketime()?;
         let mut rig = Rig::start();
         rig.kill_daemon();
         rig.kill_control();
-        let mut moved = Self { rig, library };
+        let mut moved = Self { rig, faketime };
         moved.off_by(0);
         moved.start_control();
         moved.start_daemon();
@@ -45,17 +40,15 @@ impl Moved {
 
     fn run(&self, command: &mut Command, log: &str) -> Running {
         command
-            .env("LD_PRELOAD", &self.library)
+            .envs(self.faketime.clone())
             .env("FAKETIME_TIMESTAMP_FILE", self.rig.path("clock"))
             .env("FAKETIME_NO_CACHE", "1")
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             .stderr(self.rig.log(log));
         Running::start(command)
     }
 
     fn start_control(&mut self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
-        command.arg("--config").arg(self.rig.path("control.toml")).arg("serve");
+        let mut command = self.rig.control_command("serve");
         self.rig.control = Some(self.run(&mut command, "control.log"));
         let healthy = format!("http://127.0.0.1:{}/healthz", self.rig.control_port);
         until("the control plane answers", || curl(&[&healthy]).status == 200);

@@ -5,32 +5,8 @@
 
 mod rig;
 
-use std::path::PathBuf;
-use std::process::Command;
-
-use rig::{Rig, Running, component, curl, until};
-
-fn faketime() -> Option<PathBuf> {
-    component("faketime")?;
-    let library = std::fs::read_dir("/usr/lib")
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("faketime/libfaketimeMT.so.1"))
-        .find(|path| path.is_file());
-    Some(library.expect("faketime is installed, its library is not"))
-}
-
-fn later<'c>(command: &'c mut Command, library: &PathBuf, days: &str) -> &'c mut Command {
-    command
-        .env("LD_PRELOAD", library)
-        .env("FAKETIME", format!("+{days}d"))
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-}
-
-fn control(rig: &Rig, verb: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
-    command.arg("--config").arg(rig.path("control.toml")).arg(verb);
-    command
-}
+use rig::clock::shifted;
+use rig::{Rig, Running, curl, until};
 
 fn metric(port: u16, name: &str) -> Option<i64> {
     let told = curl(&[format!("http://127.0.0.1:{port}/metrics")]).body;
@@ -39,7 +15,9 @@ fn metric(port: u16, name: &str) -> Option<i64> {
 
 #[test]
 fn every_end_that_is_known_is_told_thirty_days_before_by_both_programs() {
-    let Some(library) = faketime() else { return };
+    let (Some(most_of_a_year_later), Some(after_a_year)) = (shifted("+340d"), shifted("+366d")) else {
+        return;
+    };
     let mut rig = Rig::start();
     let metrics = rig::free_port();
     rig.kill_daemon();
@@ -51,7 +29,7 @@ fn every_end_that_is_known_is_told_thirty_days_before_by_both_programs() {
     rig.synced();
     let ready = format!("http://127.0.0.1:{}/readyz", rig.daemon_port);
     until("the daemon is live", || curl(&[&ready]).body == "ready\n");
-    let quiet = control(&rig, "check-config").output().unwrap();
+    let quiet = rig.control_command("check-config").output().unwrap();
     assert!(quiet.status.success() && quiet.stderr.is_empty(), "{quiet:?}");
     assert_eq!(rig.json(&["status"])["ends"].as_array().unwrap().len(), 0);
     assert!(metric(metrics, "halligan_control_end_left_seconds{kind=\"keyset\"}").unwrap() > 360 * 86_400);
@@ -59,12 +37,12 @@ fn every_end_that_is_known_is_told_thirty_days_before_by_both_programs() {
     rig.kill_control();
 
     rig.control = Some(Running::start(
-        later(&mut control(&rig, "serve"), &library, "340").stderr(rig.log("control.log")),
+        rig.control_command("serve").envs(most_of_a_year_later.clone()).stderr(rig.log("control.log")),
     ));
     let healthy = format!("http://127.0.0.1:{}/healthz", rig.control_port);
     until("the control plane answers", || curl(&[&healthy]).status == 200);
     rig.daemon = Some(Running::start(
-        later(&mut rig.daemon_command(), &library, "340").stderr(rig.log("halligand.log")),
+        rig.daemon_command().envs(most_of_a_year_later.clone()).stderr(rig.log("halligand.log")),
     ));
     until("the host is ready", || curl(&[&ready]).status == 200);
     let (_, token) = rig.direct_access_token("oncall", &rig.deployment);
@@ -96,17 +74,17 @@ fn every_end_that_is_known_is_told_thirty_days_before_by_both_programs() {
         let log = rig.read_log("control.log");
         log.contains("the keyset 1 ends in 24 days") && log.contains("the token of user usr_")
     });
-    let warned = later(&mut control(&rig, "check-config"), &library, "340").output().unwrap();
+    let warned = rig.control_command("check-config").envs(most_of_a_year_later.clone()).output().unwrap();
     assert!(warned.status.success(), "{warned:?}");
     assert!(String::from_utf8_lossy(&warned.stderr).contains("the keyset 1 ends in 24 days"), "{warned:?}");
 
     // A day after its end: it is not signed under silently.
     rig.kill_control();
-    let ended = later(&mut control(&rig, "check-config"), &library, "366").output().unwrap();
+    let ended = rig.control_command("check-config").envs(after_a_year.clone()).output().unwrap();
     assert_eq!(ended.status.code(), Some(78), "{ended:?}");
     assert!(String::from_utf8_lossy(&ended.stderr).contains("the keyset 1 ended at"), "{ended:?}");
     rig.control = Some(Running::start(
-        later(&mut control(&rig, "serve"), &library, "366").stderr(rig.log("control.log")),
+        rig.control_command("serve").envs(after_a_year.clone()).stderr(rig.log("control.log")),
     ));
     until("the control plane answers", || curl(&[&healthy]).status == 200);
     until("its log says so", || rig.read_log("control.log").contains("no node believes what is signed"));

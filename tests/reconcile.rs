@@ -230,20 +230,14 @@ fn a_control_plane_restored_from_an_old_backup_gets_what_it_lacks() {
     }
     until("they have arrived", || count(&rig, "SELECT count(*) FROM event") == 3);
     rig.kill_control();
-    let backup = rig.path("backup.db");
-    let connection = rusqlite::Connection::open(rig.path("control/control.db")).unwrap();
-    connection.execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
-    drop(connection);
+    let backup = rig.back_up_control();
     rig.start_control(rig.control_port);
     for _ in 0..4 {
         assert_eq!(use_of(&rig, &token, "POST"), 200);
     }
     until("they have arrived, too", || count(&rig, "SELECT count(*) FROM event") == 7);
     rig.kill_control();
-    for suffix in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(rig.path(&format!("control/control.db{suffix}")));
-    }
-    std::fs::copy(backup, rig.path("control/control.db")).unwrap();
+    rig.restore_control(&backup);
     rig.start_control(rig.control_port);
     assert_eq!(use_of(&rig, &token, "POST"), 200);
     until("the node sends again what is lacking", || count(&rig, "SELECT count(*) FROM event") == 8);
@@ -258,10 +252,7 @@ fn a_restored_control_plane_learns_anew_of_revocations_it_had_taken() {
     let (id, token) = rig.direct_access_token("revoked on the host", &rig.deployment);
     rig.synced();
     rig.kill_control();
-    let backup = rig.path("backup.db");
-    let connection = rusqlite::Connection::open(rig.path("control/control.db")).unwrap();
-    connection.execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
-    drop(connection);
+    let backup = rig.back_up_control();
     rig.start_control(rig.control_port);
     rig.json(&["revoke", &id, "--reason", "laptop lost"]);
     let revoked = || count(&rig, "SELECT count(*) FROM local_revocation");
@@ -269,17 +260,8 @@ fn a_restored_control_plane_learns_anew_of_revocations_it_had_taken() {
     rig.synced();
     let version = rig.json(&["status"])["replica"]["version"].as_u64().unwrap();
     rig.kill_control();
-    for suffix in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(rig.path(&format!("control/control.db{suffix}")));
-    }
-    std::fs::copy(backup, rig.path("control/control.db")).unwrap();
-    let recover = std::process::Command::new(env!("CARGO_BIN_EXE_halligan-control"))
-        .arg("--config")
-        .arg(rig.path("control.toml"))
-        .args(["recover", "--above", &version.to_string()])
-        .output()
-        .unwrap();
-    assert!(recover.status.success(), "{recover:?}");
+    rig.restore_control(&backup);
+    rig.recover_above(version);
     assert_eq!(count(&rig, "SELECT count(*) FROM local_revocation"), 0, "the backup is older");
     rig.start_control(rig.control_port);
     let revoked = || count(&rig, "SELECT count(*) FROM local_revocation");

@@ -4,13 +4,13 @@
 
 mod rig;
 
-use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use rig::clock::shifted;
 use rig::proxy::nginx;
-use rig::{Rig, Running, component, curl, until};
+use rig::{Rig, Running, curl, until};
 
 /// What a line of the page asks of whoever follows it.
 enum Step {
@@ -95,22 +95,6 @@ impl Drop for Shell {
     }
 }
 
-/// What has a program run 26 hours later.
-fn faketime() -> Option<Vec<(&'static str, OsString)>> {
-    component("faketime")?;
-    let library = std::fs::read_dir("/usr/lib")
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("faketime/libfaketimeMT.so.1"))
-        .find(|path| path.is_file());
-    let library = library.expect("faketime is installed, its library is not");
-    let said = |text: &str| OsString::from(text);
-    Some(vec![
-        ("LD_PRELOAD", library.into()),
-        ("FAKETIME", said("+26h")),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", said("1")),
-    ])
-}
-
 /// Whether a line is as the page has it: `…` stands for anything, and how many spaces there are does not count.
 fn alike(line: &str, expected: &str) -> bool {
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -147,7 +131,7 @@ fn every_command_of_the_runbook_does_what_the_page_says() {
                     });
                 }
                 "a day passes" => {
-                    let Some(later) = faketime() else { return };
+                    let Some(later) = shifted("+26h") else { return };
                     // A restart in an outage, with the clock moved on: nothing of the day but its end is of interest.
                     rig.kill_daemon();
                     let mut daemon = rig.daemon_command();
@@ -161,8 +145,7 @@ fn every_command_of_the_runbook_does_what_the_page_says() {
                     day_two = later;
                 }
                 "the control plane is back" => {
-                    let mut control = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
-                    control.arg("--config").arg(rig.path("control.toml")).arg("serve");
+                    let mut control = rig.control_command("serve");
                     control.envs(day_two.clone()).stderr(rig.log("control.log"));
                     rig.control = Some(Running::start(&mut control));
                     until("the daemon has seen it", || {

@@ -6,10 +6,10 @@
 mod rig;
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use rig::{Rig, Running, component, curl, until};
+use rig::clock::shifted;
+use rig::{Rig, Running, curl, until};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -45,22 +45,6 @@ fn with_a_token() -> (Rig, String) {
     (rig, token)
 }
 
-/// What shifts the clock of a program.
-fn faketime() -> Option<PathBuf> {
-    component("faketime")?;
-    let library = std::fs::read_dir("/usr/lib")
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("faketime/libfaketimeMT.so.1"))
-        .find(|path| path.is_file());
-    Some(library.expect("faketime is installed, its library is not"))
-}
-
-/// Runs it three weeks later.
-fn three_weeks_later(command: &mut Command, faketime: &Path) -> Running {
-    command.env("LD_PRELOAD", faketime).env("FAKETIME", "+21d").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    Running::start(command)
-}
-
 /// spire#1562: an agent whose certificate ran out while it was cut off stayed broken until a restart, and its health checks
 /// passed all the while.
 #[test]
@@ -69,17 +53,15 @@ fn a_node_cut_off_for_weeks_reconnects_without_a_new_enrolment_and_says_meanwhil
     std::fs::remove_file(rig.path("enrolment-token")).unwrap();
     rig.kill_control();
     rig.kill_daemon();
-    let Some(faketime) = faketime() else { return };
-    rig.daemon = Some(three_weeks_later(&mut rig.daemon_command(), &faketime));
+    let Some(three_weeks_later) = shifted("+21d") else { return };
+    rig.daemon = Some(Running::start(rig.daemon_command().envs(three_weeks_later.clone())));
     until("the daemon is there", || get(&rig, "/healthz").0 == 200);
     // Alive, and no use to anybody: both are said.
     assert_eq!(get(&rig, "/readyz").0, 503);
     assert!(get(&rig, "/readyz").1.contains("older than any role"), "{:?}", get(&rig, "/readyz"));
     until("it is stale", || sync(&rig)["state"] == "stale");
     assert_ne!(ask(&rig, &token), 200);
-    let mut control = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
-    control.arg("--config").arg(rig.path("control.toml")).arg("serve");
-    rig.control = Some(three_weeks_later(&mut control, &faketime));
+    rig.control = Some(Running::start(rig.control_command("serve").envs(three_weeks_later)));
     until("it is live again", || sync(&rig)["state"] == "live");
     until("it serves again", || ask(&rig, &token) == 200);
     assert_eq!(get(&rig, "/readyz").0, 200);
@@ -201,7 +183,7 @@ fn what_is_said_to_be_on_the_disk_was_read_back_and_what_is_not_is_written_anew(
 
 #[test]
 fn a_clock_set_back_revives_nothing_also_across_a_restart() {
-    let Some(faketime) = faketime() else { return };
+    let Some(two_days_later) = shifted("+2d") else { return };
     let mut rig = Rig::start();
     let arguments =
         ["token", "create", "-n", "short", "--deployment-id", &rig.deployment, "--direct-access", "-e", "1"];
@@ -210,9 +192,7 @@ fn a_clock_set_back_revives_nothing_also_across_a_restart() {
     rig.kill_control();
     assert_eq!(ask(&rig, &token), 200);
     rig.kill_daemon();
-    let mut daemon = rig.daemon_command();
-    daemon.env("LD_PRELOAD", &faketime).env("FAKETIME", "+2d").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    rig.daemon = Some(Running::start(&mut daemon));
+    rig.daemon = Some(Running::start(rig.daemon_command().envs(two_days_later)));
     until("it has expired", || {
         let answer = rig.authorize(&token, "GET", "/api/v2/dags");
         answer.status == 401 && answer.reason() == "token_expired"
@@ -229,25 +209,13 @@ fn a_clock_set_back_revives_nothing_also_across_a_restart() {
     assert_eq!(get(&rig, "/readyz").0, 503);
 }
 
-fn copy_database(from: &Path, to: &Path) {
-    for suffix in ["", "-wal", "-shm"] {
-        let of = |path: &Path| path.with_file_name(format!("control.db{suffix}"));
-        let _ = std::fs::remove_file(of(to));
-        if of(from).exists() {
-            std::fs::copy(of(from), of(to)).unwrap();
-        }
-    }
-}
-
 #[test]
 fn a_control_plane_restored_from_a_backup_is_refused_until_it_is_told_to_go_on_above() {
     let (mut rig, token) = with_a_token();
     let (revoked_id, revoked) = rig.direct_access_token("revoked after the backup", &rig.deployment);
     rig.synced();
     rig.kill_control();
-    let (own, backup) = (rig.path("control/control.db"), rig.path("backup/control.db"));
-    std::fs::create_dir(rig.path("backup")).unwrap();
-    copy_database(&own, &backup);
+    let backup = rig.back_up_control();
     rig.start_control(rig.control_port);
     rig.cli(&["token", "delete", &revoked_id, "--force"]);
     let (_, lost) = rig.direct_access_token("made after the backup", &rig.deployment);
@@ -256,19 +224,13 @@ fn a_control_plane_restored_from_a_backup_is_refused_until_it_is_told_to_go_on_a
     assert_eq!((ask(&rig, &revoked), ask(&rig, &lost)), (401, 200));
 
     rig.kill_control();
-    copy_database(&backup, &own);
+    rig.restore_control(&backup);
     rig.start_control(rig.control_port);
     until("the rollback is alarmed", || alarmed(&rig, "rollback"));
     assert_eq!(rig.json(&["status"])["replica"]["version"], version);
     assert_eq!((ask(&rig, &token), ask(&rig, &revoked)), (200, 401));
 
-    let recover = Command::new(env!("CARGO_BIN_EXE_halligan-control"))
-        .arg("--config")
-        .arg(rig.path("control.toml"))
-        .args(["recover", "--above", &version.to_string()])
-        .output()
-        .unwrap();
-    assert!(recover.status.success(), "{recover:?}");
+    rig.recover_above(version);
     until("the node follows again", || sync(&rig)["state"] == "live");
     assert_eq!(rig.json(&["status"])["replica"]["version"], version + 1);
     assert_eq!(ask(&rig, &token), 200);

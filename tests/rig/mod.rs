@@ -10,6 +10,8 @@
 )]
 
 pub mod airflow;
+pub mod backup;
+pub mod clock;
 pub mod control;
 pub mod estate;
 pub mod nginx;
@@ -280,18 +282,20 @@ admin_socket = '{}'
 
     /// The same, with its log at `level`.
     pub fn start_control_saying(&mut self, port: u16, level: &str) {
-        let config = self.control_config(port);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
-        command
-            .arg("--config")
-            .arg(config)
-            .arg("serve")
-            .env("RUST_LOG", level)
-            .stderr(self.log("control.log"));
+        self.control_config(port);
+        let mut command = self.control_command("serve");
+        command.env("RUST_LOG", level).stderr(self.log("control.log"));
         self.control = Some(Running::start(&mut command));
         until("the control plane answers", || {
             curl(&[format!("http://127.0.0.1:{port}/healthz")]).status == 200
         });
+    }
+
+    /// The control plane's program, with its configuration.
+    pub fn control_command(&self, verb: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
+        command.arg("--config").arg(self.path("control.toml")).arg(verb);
+        command
     }
 
     pub fn kill_control(&mut self) {
