@@ -1,6 +1,6 @@
 //! Halligan: a way into Airflow deployments while their control plane is down.
 //!
-//! Three layers, and arrows point down only: the planes know the protocol, the protocol knows neither of them,
+//! Arrows point down only: the planes know the protocol, the protocol knows neither of them,
 //! and the planes never import each other.
 
 #[cfg(any(feature = "daemon", feature = "control"))]

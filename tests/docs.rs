@@ -106,3 +106,42 @@ fn the_index_of_decisions_names_every_record() {
         assert!(name == "README.md" || index.contains(&format!("]({name})")), "{name}");
     }
 }
+
+fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for path in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// docs/security.md says so of the daemon. Tests of the data plane sign what they need.
+#[test]
+fn the_data_plane_calls_nothing_that_signs_tokens_keysets_or_heads() {
+    let mut files = Vec::new();
+    rust_files(&root().join("src/dataplane"), &mut files);
+    files.retain(|path| {
+        !path.components().any(|part| ["tests", "tests.rs"].iter().any(|name| part.as_os_str() == *name))
+    });
+    assert!(files.len() > 50, "{}", files.len());
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod").next().unwrap();
+        for call in [
+            "mint(",
+            "mint}",
+            "mint,",
+            "sign_head",
+            "sign_keyset",
+            "Typ::User",
+            "Typ::Keyset",
+            "Typ::ReplicaHead",
+            "Typ::DirectAccess",
+            "Typ::Standard",
+        ] {
+            assert!(!code.contains(call), "{} names {call}", file.display());
+        }
+    }
+}
