@@ -9,7 +9,6 @@ mod world;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -253,12 +252,7 @@ fn what_is_no_bundle_is_refused_and_alarmed_and_what_was_proved_stays() {
         b"garbage".to_vec(),
         zeros(64 << 20),
         zstd::encode_all(&b"{}\n"[..], 1).unwrap(),
-        {
-            let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
-            encoder.include_checksum(true).unwrap();
-            encoder.write_all(&junk).unwrap();
-            encoder.finish().unwrap()
-        },
+        world::frame(&junk),
         world.bundle(2, &records, T0.plus(1))[..200].to_vec(),
     ];
     for (number, bundle) in (1..).zip(refused) {
@@ -299,8 +293,7 @@ fn tls_ends_at_the_control_plane_also_through_a_proxy_and_only_the_named_authori
         .replace(&format!("listen = \"127.0.0.1:{plain}\""), &format!("listen = \"127.0.0.1:{port}\""));
     let tls = format!("[tls]\ncertificate = '{}'\nkey = '{}'\n", file("tls.pem"), file("tls.key"));
     std::fs::write(rig.path("control.toml"), format!("{control}{tls}")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
-    let _control = Running::start(command.arg("--config").arg(rig.path("control.toml")).arg("serve"));
+    let _control = Running::start(&mut rig.control_command("serve"));
     let urls = format!("urls = [\"http://127.0.0.1:{plain}\"]");
     let secure = format!("urls = [\"https://127.0.0.1:{port}\"]");
     let trusting = format!("{secure}\nca_file = '{}'", file("ca.pem"));

@@ -3,12 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "world/nodes.rs"]
+mod nodes;
 mod world;
 
 use std::sync::Arc;
 
 use halligan::dataplane::alarm::AlarmKind;
-use halligan::dataplane::decide::{Now, Reason, RequestFacts, Target, decide};
+use halligan::dataplane::decide::Reason;
 use halligan::dataplane::live::Live;
 use halligan::dataplane::replication::Replication;
 use halligan::dataplane::snapshot::{Snapshot, Staleness};
@@ -19,7 +21,7 @@ use halligan::protocol::jws::{Typ, sign};
 use halligan::protocol::record::{Record, RecordKind};
 use halligan::protocol::time::Time;
 use serde_json::{Value, json};
-use world::{DATA_PLANE, DEPLOYMENT, ISSUER, T0, World};
+use world::{DATA_PLANE, ISSUER, T0, World, frame};
 
 struct Node {
     _directory: tempfile::TempDir,
@@ -44,11 +46,7 @@ impl Node {
     }
 
     fn reason(&self, token: usize) -> Reason {
-        let deployment = Target::Id(DEPLOYMENT);
-        let facts = RequestFacts { deployment, method: "GET", uri: "/api/v2/dags", client: None };
-        let value = World::new().value(token);
-        decide(Some(value.as_bytes()), &facts, &self.live.snapshot(), Now { wall: T0.plus(1), floor: T0 })
-            .reason
+        nodes::reason(&self.live, token)
     }
 
     fn last_alarm(&self) -> String {
@@ -64,10 +62,7 @@ fn newer(record: &Record) -> Record {
 /// A bundle whose lines are changed by `bend`.
 fn bent(bundle: &[u8], bend: impl Fn(String) -> String) -> Vec<u8> {
     let lines = String::from_utf8(zstd::decode_all(bundle).unwrap()).unwrap();
-    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
-    encoder.include_checksum(true).unwrap();
-    std::io::Write::write_all(&mut encoder, bend(lines).as_bytes()).unwrap();
-    encoder.finish().unwrap()
+    frame(bend(lines).as_bytes())
 }
 
 #[test]

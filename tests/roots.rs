@@ -14,8 +14,7 @@ use halligan::dataplane::replication::Replication;
 use halligan::dataplane::snapshot::{Snapshot, Staleness};
 use halligan::dataplane::store::{Origin, ReplicaStore, StoreError};
 use halligan::protocol::bundle::{Change, write_bundle};
-use halligan::protocol::digest::ReplicaDigest;
-use halligan::protocol::head::{Head, HeadError, sign_head};
+use halligan::protocol::head::HeadError;
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::keyset::{KeyUse, KeysetBody, KeysetError, KeysetKey, RootSet, sign_keyset};
 use halligan::protocol::time::Time;
@@ -182,23 +181,14 @@ fn a_keyset_names_the_issuer_of_the_heads_under_it() {
         sign_keyset(&body, &[&world.root])
     };
     let records = World::records(1);
-    let head = Head {
-        iss: ISSUER.into(),
-        aud: World::data_plane(),
-        version: 1,
-        digest: records.iter().collect::<ReplicaDigest>().checksum(),
-        count: records.len() as u64,
-        iat: T0,
-        exp: T0.plus(900),
-        keyset: 1,
-    };
+    let head = world.head(1, &records, T0);
     for (iss, taken) in
         [(None, true), (Some(ISSUER), true), (Some("https://other.example"), false), (Some(""), false)]
     {
         let path = directory.path().join(format!("{iss:?}.db").replace('/', "_"));
         let mut store = ReplicaStore::open(&path, World::data_plane(), world.pinned()).unwrap();
         let changes = records.iter().cloned().map(Change::Put);
-        let bundle = write_bundle(&[named(iss)], &sign_head(&head, &world.replica), 0, changes).unwrap();
+        let bundle = write_bundle(&[named(iss)], &head, 0, changes).unwrap();
         match store.apply(&*bundle, Origin::Feed, T0) {
             Ok(_) => assert!(taken, "{iss:?}"),
             Err(error) => {

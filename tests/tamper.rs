@@ -18,18 +18,10 @@ use halligan::protocol::record::{Record, RecordKind};
 use halligan::protocol::time::Time;
 use halligan::protocol::token::{TokenRecord, verify};
 use proptest::prelude::*;
-use world::{DEPLOYMENT, T0, World};
+use world::{DEPLOYMENT, T0, World, frame};
 
 const FACTS: RequestFacts<'_> =
     RequestFacts { deployment: Target::Id(DEPLOYMENT), method: "GET", uri: "/api/v2/dags", client: None };
-
-/// A frame with a checksum, as a bundle is one.
-fn checked(content: &[u8]) -> Vec<u8> {
-    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
-    encoder.include_checksum(true).unwrap();
-    std::io::Write::write_all(&mut encoder, content).unwrap();
-    encoder.finish().unwrap()
-}
 
 fn flipped(bytes: &[u8], at: usize, bit: u8) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
@@ -100,7 +92,7 @@ proptest! {
         let directory = tempfile::tempdir().unwrap();
         let world = World::new();
         let plain = zstd::decode_all(&*world.bundle(1, &World::records(2), T0)).unwrap();
-        let bundle = checked(&flipped(&plain, at, bit));
+        let bundle = frame(&flipped(&plain, at, bit));
         let mut store = store(directory.path());
         prop_assert!(store.apply(&*bundle, Origin::Feed, T0).is_err());
         prop_assert!(store.load().unwrap().is_none());

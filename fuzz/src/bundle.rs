@@ -3,6 +3,7 @@
 use halligan::protocol::bundle::{BundleError, BundleReader, Change, Limits, write_bundle};
 use halligan::protocol::keyset::Keyset;
 
+use super::world::frame;
 use super::{WORLD, object};
 
 /// Small, so that they are met.
@@ -27,16 +28,8 @@ fn read(bytes: &[u8]) -> Result<Bundle, BundleError> {
 /// changed on the way is never believed.
 pub fn check(data: &[u8]) -> bool {
     let sent = holds(data);
-    let compressed = checked(data);
+    let compressed = frame(data);
     holds(&compressed) || sent
-}
-
-/// A frame with a checksum, as a bundle is one.
-fn checked(content: &[u8]) -> Vec<u8> {
-    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
-    encoder.include_checksum(true).unwrap();
-    std::io::Write::write_all(&mut encoder, content).unwrap();
-    encoder.finish().unwrap()
 }
 
 fn holds(bytes: &[u8]) -> bool {

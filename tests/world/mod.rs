@@ -20,6 +20,14 @@ pub const ISSUER: &str = "https://control.example";
 pub const DEPLOYMENT: &str = "dep_a";
 pub const DATA_PLANE: &str = "dpl_a";
 
+/// One zstd frame with a checksum, as a bundle is one.
+pub fn frame(content: &[u8]) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.include_checksum(true).unwrap();
+    std::io::Write::write_all(&mut encoder, content).unwrap();
+    encoder.finish().unwrap()
+}
+
 pub struct World {
     pub root: SigningKey,
     pub token: SigningKey,

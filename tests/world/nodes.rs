@@ -1,6 +1,6 @@
 //! Nodes of the world: their keys, their records, and what each decides.
 
-#![allow(unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::sync::Arc;
 
