@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use halligan::dataplane::decide::Reason;
 use halligan::dataplane::live::Live;
-use halligan::dataplane::peers::{Asked, Dialogue, MAX_REVOCATIONS, PeerFace, Revoked};
+use halligan::dataplane::peers::{Asked, Dialogue, MAX_REVOCATIONS, PeerFace, Question, Reply, Revoked};
 use halligan::dataplane::proof::Prover;
 use halligan::dataplane::replication::Replication;
 use halligan::dataplane::revocation::Revocations;
@@ -250,21 +250,24 @@ impl Still {
         self.talk(other, || {});
     }
 
+    /// Answers a question as the node does over the network.
+    fn reply(&self, question: &Question) -> Reply {
+        let Some(bearer) = question.bearer.as_deref() else { return self.face.name() };
+        let (path, query) = question.path.split_once('?').unwrap_or((&question.path, ""));
+        let asked = Asked { method: question.method, path, query, body: &question.body };
+        match self.face.admit(Some(bearer.as_bytes())) {
+            Ok(peer) => self.face.answer(&peer, asked),
+            Err(refused) => refused,
+        }
+    }
+
     /// What is left of a round: how many calls it took. `meanwhile` happens during each of them.
     fn talk(&mut self, other: &Self, meanwhile: impl Fn()) -> usize {
         let mut calls = 0;
         while let Some(question) = self.dialogue.next(T0).unwrap() {
             calls += 1;
             meanwhile();
-            let (path, query) = question.path.split_once('?').unwrap_or((&question.path, ""));
-            let asked = Asked { method: question.method, path, query, body: &question.body };
-            let reply = match question.bearer.as_deref() {
-                None => other.face.name(),
-                Some(bearer) => match other.face.admit(Some(bearer.as_bytes())) {
-                    Ok(peer) => other.face.answer(&peer, asked),
-                    Err(refused) => refused,
-                },
-            };
+            let reply = other.reply(&question);
             let proof = reply.proof.as_deref().map(str::as_bytes);
             self.dialogue.answered(&question, reply.status, proof, &reply.body, T0).unwrap();
         }

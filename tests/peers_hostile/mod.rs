@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use halligan::dataplane::alarm::AlarmKind;
 use halligan::dataplane::decide::Reason;
-use halligan::dataplane::peers::{Asked, DialogueError, PeerRefusal, Question};
+use halligan::dataplane::peers::{DialogueError, PeerRefusal, Question};
 use halligan::protocol::jws::{Typ, sign};
 use halligan::protocol::time::Time;
 use serde_json::{Value, json};
@@ -72,17 +72,7 @@ fn prove(question: &Question, given: Given, (iss, seed): (&str, u8), aud: &str, 
 
 /// The node `other` answers honestly.
 fn honest(other: &Still, question: &Question) -> Given {
-    let (path, query) = question.path.split_once('?').unwrap_or((&question.path, ""));
-    let reply = match question.bearer.as_deref() {
-        None => other.face.name(),
-        Some(bearer) => match other.face.admit(Some(bearer.as_bytes())) {
-            Ok(peer) => {
-                let asked = Asked { method: question.method, path, query, body: &question.body };
-                other.face.answer(&peer, asked)
-            }
-            Err(refused) => refused,
-        },
-    };
+    let reply = other.reply(question);
     Given { status: reply.status, proof: reply.proof, body: reply.body.to_vec() }
 }
 
