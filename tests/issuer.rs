@@ -7,7 +7,7 @@ mod rig;
 
 use std::process::Command;
 
-use rig::{Rig, free_port, until};
+use rig::{Rig, Running, curl, free_port, until};
 
 #[test]
 fn a_control_plane_does_not_start_under_another_issuer_unless_it_is_told_that_this_is_meant() {
@@ -66,6 +66,18 @@ fn a_control_plane_does_not_start_under_another_issuer_unless_it_is_told_that_th
             said.contains("--accept-new-issuer") && said.contains(&rig.control_port.to_string()),
             "{said}"
         );
+    }
+
+    // It is said once: what runs afterwards finds the new issuer to be the one it last signed as.
+    for accept in [&["--accept-new-issuer"][..], &[]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
+        command.arg("--config").arg(rig.path("other.toml")).arg("serve").args(accept);
+        let running = Running::start(command.stderr(rig.log("control.log")));
+        let healthy = format!("http://127.0.0.1:{port}/healthz");
+        until("the control plane answers", || curl(&[&healthy]).status == 200);
+        assert!(running.terminate().success(), "{accept:?}: {}", rig.read_log("control.log"));
+        let made = control(&["user-token", "owner@acme.example"]);
+        assert!(made.status.success(), "after {accept:?}: {made:?}");
     }
 }
 
