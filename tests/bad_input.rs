@@ -6,7 +6,6 @@
 mod rig;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +14,7 @@ use std::process::{Command, Output};
 
 use halligan::exit;
 use rig::clock::shifted;
-use rig::{Answer, Rig, Running, curl, until};
+use rig::{Answer, Rig, curl, until};
 
 /// Every file under a directory, with its content and its mode.
 fn files(directory: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32)> {
@@ -64,16 +63,6 @@ fn stopped() -> Rig {
     rig.synced();
     rig.daemon.take().unwrap().terminate();
     rig
-}
-
-/// Starts the daemon and waits for no more than that it answers.
-fn answering(rig: &mut Rig, environment: &[(&str, OsString)]) {
-    let log = std::fs::File::options().create(true).append(true).open(rig.path("halligand.log")).unwrap();
-    let mut command = rig.daemon_command();
-    command.envs(environment.iter().cloned()).stderr(log);
-    rig.daemon = Some(Running::start(&mut command));
-    let healthy = format!("http://127.0.0.1:{}/healthz", rig.daemon_port);
-    until("the daemon answers", || curl(&[&healthy]).status == 200);
 }
 
 fn ready(rig: &Rig) -> u16 {
@@ -127,12 +116,7 @@ fn a_configuration_that_is_wrong_is_named_and_nothing_is_written() {
     let control = rig.path("control.toml");
     let text = std::fs::read_to_string(&control).unwrap();
     std::fs::write(&control, format!("{text}colour = \"red\"\n")).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_halligan-control"))
-        .arg("--config")
-        .arg(&control)
-        .arg("serve")
-        .output()
-        .unwrap();
+    let output = rig.control_command("serve").output().unwrap();
     assert_eq!(output.status.code(), Some(i32::from(exit::CONFIG)));
     assert!(sentence(&output).contains("colour"), "{output:?}");
 }
@@ -206,12 +190,7 @@ fn a_control_plane_with_a_missing_or_exposed_key_says_so_and_makes_no_other() {
     rig.kill_control();
     let run = |code: u8, words: &[&str]| {
         let before = files(&rig.path("control"));
-        let output = Command::new(env!("CARGO_BIN_EXE_halligan-control"))
-            .arg("--config")
-            .arg(rig.path("control.toml"))
-            .arg("serve")
-            .output()
-            .unwrap();
+        let output = rig.control_command("serve").output().unwrap();
         let said = sentence(&output);
         assert_eq!(output.status.code(), Some(i32::from(code)), "{said}");
         assert!(words.iter().all(|word| said.contains(word)), "{said}");
@@ -233,7 +212,7 @@ fn a_damaged_replica_is_set_aside_and_everything_denied_until_the_control_plane_
     rig.kill_control();
     let garbage = b"this was a database once\n".repeat(4000);
     std::fs::write(rig.path("node/replica.db"), &garbage).unwrap();
-    answering(&mut rig, &[]);
+    rig.start_daemon_in(&[]);
     denied(&rig.authorize(&token, "GET", "/api/v2/dags"), 403, "replica_missing");
     assert_eq!(ready(&rig), 503);
     let (kind, what) = alarms(&rig).into_iter().next().unwrap();
@@ -256,7 +235,7 @@ fn a_damaged_audit_log_is_set_aside_with_an_alarm_and_another_begun() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[..4096].fill(b'#');
     std::fs::write(&path, &bytes).unwrap();
-    answering(&mut rig, &[]);
+    rig.start_daemon_in(&[]);
     let (kind, what) = alarms(&rig).into_iter().next().unwrap();
     assert_eq!(kind, "damaged", "{what}");
     assert!(files(&rig.path("node")).values().any(|(kept, _)| *kept == bytes), "{what}");
@@ -325,7 +304,7 @@ fn a_clock_at_1970_is_not_trusted_and_a_clock_that_is_right_again_is() {
     let (_, token) = rig.direct_access_token("good", &rig.deployment);
     rig.synced();
     rig.daemon.take().unwrap().terminate();
-    answering(&mut rig, &in_1970);
+    rig.start_daemon_in(&in_1970);
     let time = rig.json(&["status"])["time"].as_i64().unwrap();
     assert!(time < 10 * 86_400, "the clock was not shifted: {time}");
     for method in ["GET", "POST"] {

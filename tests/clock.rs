@@ -5,11 +5,10 @@
 
 mod rig;
 
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rig::clock::{Variables, faketime};
-use rig::{Rig, Running, curl, until};
+use rig::{Rig, until};
 use serde_json::Value;
 
 /// A rig whose programs share a clock that can be moved.
@@ -20,8 +19,10 @@ struct Moved {
 
 impl Moved {
     fn start() -> Option<Self> {
-        let faketime = faketime()?;
+        let mut faketime = faketime()?;
         let mut rig = Rig::start();
+        faketime.push(("FAKETIME_TIMESTAMP_FILE", rig.path("clock").into()));
+        faketime.push(("FAKETIME_NO_CACHE", "1".into()));
         rig.kill_daemon();
         rig.kill_control();
         let mut moved = Self { rig, faketime };
@@ -38,27 +39,12 @@ impl Moved {
         std::fs::rename(self.rig.path("clock.new"), self.rig.path("clock")).unwrap();
     }
 
-    fn run(&self, command: &mut Command, log: &str) -> Running {
-        command
-            .envs(self.faketime.clone())
-            .env("FAKETIME_TIMESTAMP_FILE", self.rig.path("clock"))
-            .env("FAKETIME_NO_CACHE", "1")
-            .stderr(self.rig.log(log));
-        Running::start(command)
-    }
-
     fn start_control(&mut self) {
-        let mut command = self.rig.control_command("serve");
-        self.rig.control = Some(self.run(&mut command, "control.log"));
-        let healthy = format!("http://127.0.0.1:{}/healthz", self.rig.control_port);
-        until("the control plane answers", || curl(&[&healthy]).status == 200);
+        self.rig.start_control_in(&self.faketime);
     }
 
     fn start_daemon(&mut self) {
-        let mut command = self.rig.daemon_command();
-        self.rig.daemon = Some(self.run(&mut command, "halligand.log"));
-        let healthy = format!("http://127.0.0.1:{}/healthz", self.rig.daemon_port);
-        until("the daemon answers", || curl(&[&healthy]).status == 200);
+        self.rig.start_daemon_in(&self.faketime);
     }
 
     fn token(&self, name: &str, days: &str) -> (String, String) {

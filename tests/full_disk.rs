@@ -26,8 +26,7 @@ impl Small {
         if mounted.is_ok_and(|status| status.success()) {
             return Some(Self(path));
         }
-        assert!(std::env::var_os("CI").is_none(), "a tmpfs can't be mounted; run as root");
-        let _ = writeln!(std::io::stderr(), "SKIPPED: a tmpfs can't be mounted; run as root");
+        rig::skipped("a tmpfs can't be mounted; run as root");
         None
     }
 
@@ -127,7 +126,7 @@ fn on_a_full_disk_changes_are_denied_and_reads_go_on_until_there_is_room() {
     let alarms = told["alarms"].as_array().unwrap();
     let alarm = alarms.iter().find(|alarm| alarm["kind"] == "audit_failing").unwrap();
     assert!(alarm["what"].as_str().unwrap().contains("mutating requests are denied"), "{alarm}");
-    let metrics = curl(&[format!("http://127.0.0.1:{}/metrics", rig.daemon_port)]).body;
+    let metrics = rig::metrics(rig.daemon_port);
     assert!(metrics.contains("halligan_audit_failing 1"), "{metrics}");
     assert!(metrics.contains("halligan_alarms_total{kind=\"audit_failing\"} 1"), "{metrics}");
 
@@ -167,7 +166,7 @@ fn a_control_plane_whose_disk_is_full_answers_reads_and_says_that_it_cannot_writ
     control.serve();
     let at = |path: &str| curl(&[format!("{}{path}", control.url)]);
     let metric = |line: &str| {
-        let told = curl(&[format!("http://127.0.0.1:{metrics_port}/metrics")]).body;
+        let told = rig::metrics(metrics_port);
         assert!(told.lines().any(|told| told == line), "{line} is not in {told}");
     };
     let as_token =

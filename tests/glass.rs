@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use halligan::exit;
-use rig::{Rig, curl};
+use rig::Rig;
 use serde_json::Value;
 
 /// Waits for what takes whole seconds, on a machine that may be busy.
@@ -88,7 +88,7 @@ fn sealed_glass_opens_when_it_is_broken_and_only_for_its_time() {
 
     broken(&rig, "INC-2 drill", "3s");
     assert_eq!(reason(&rig, &token), "ok");
-    let metrics = curl(&[format!("http://127.0.0.1:{}/metrics", rig.daemon_port)]).body;
+    let metrics = rig::metrics(rig.daemon_port);
     assert!(metrics.contains("halligan_glass_broken 1"), "{metrics}");
     patiently("it is sealed by itself", || reason(&rig, &token) == "glass_sealed");
     patiently("its end is recorded", || acts(&rig).len() == 4);

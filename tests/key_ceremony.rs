@@ -178,9 +178,7 @@ fn roots_and_keys_rotate_and_a_daemon_follows_without_a_restart() {
     assert_eq!(ceremony.asked(&forgotten), (401, "key_unknown".into()));
     let denied = ceremony.rig.cli_command().args(["data-plane", "list"]).output().unwrap();
     assert_eq!(denied.status.code(), Some(77));
-    let mut control = std::process::Command::new(env!("CARGO_BIN_EXE_halligan-control"));
-    control.arg("--config").arg(ceremony.rig.path("control.toml"));
-    let renewed = control.args(["user-token", "owner@acme.example"]).output().unwrap();
+    let renewed = ceremony.rig.control_command("user-token").arg("owner@acme.example").output().unwrap();
     assert!(renewed.status.success(), "{renewed:?}");
     let owner = String::from_utf8(renewed.stdout).unwrap();
     let mut list = ceremony.rig.cli_command();

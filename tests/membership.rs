@@ -25,13 +25,7 @@ fn alarms(status: &Value, kind: &str) -> usize {
 }
 
 fn metric(port: u16, line: &str) -> bool {
-    curl(&[format!("http://127.0.0.1:{port}/metrics")]).body.lines().any(|told| told == line)
-}
-
-/// Writes a new enrolment token for the rig's own host.
-fn give_enrolment_token(rig: &Rig) {
-    let token = rig.cli(&["data-plane", "enrolment-token", &rig.data_plane, "-c"]);
-    std::fs::write(rig.path("enrolment-token"), token.stdout).unwrap();
+    rig::metrics(port).lines().any(|told| told == line)
 }
 
 fn run_to_its_end(rig: &Rig) -> Output {
@@ -106,7 +100,7 @@ fn a_retired_host_is_told_what_to_remove_and_enrols_anew_once_it_has() {
     // Without its name, but with its key, it is told so, and is not started again and again.
     std::fs::remove_file(rig.path("node/node.json")).unwrap();
     for _ in 0..2 {
-        give_enrolment_token(&rig);
+        rig.give_enrolment_token(&rig.path("enrolment-token"));
         let refused = run_to_its_end(&rig);
         assert_eq!(refused.status.code(), Some(78), "{refused:?}");
         for part in [before.as_str(), "was retired", "halligand new-identity"] {
@@ -120,7 +114,7 @@ fn a_retired_host_is_told_what_to_remove_and_enrols_anew_once_it_has() {
     let none = new_identity(&config, &[]);
     assert_eq!(none.status.code(), Some(66), "{none:?}");
 
-    give_enrolment_token(&rig);
+    rig.give_enrolment_token(&rig.path("enrolment-token"));
     rig.start_daemon();
     assert_ne!(node_id(&rig), before);
     rig.synced();
@@ -192,11 +186,7 @@ impl Copy {
             }
         }
         let socket = rig.path("copy.sock");
-        let config = rig
-            .daemon_config()
-            .replace(&rig.path("node").display().to_string(), &to.display().to_string())
-            .replace(&rig.path("admin.sock").display().to_string(), &socket.display().to_string())
-            .replace(&format!(":{}\"", rig.daemon_port), &format!(":{}\"", free_port()));
+        let config = rig.daemon_config_at("copy", "copy.sock", free_port());
         let path = rig.path("copy.toml");
         std::fs::write(&path, config).unwrap();
         Self { running: None, config: path, socket: socket.display().to_string() }
@@ -263,7 +253,7 @@ fn two_hosts_with_one_identity_are_found_told_and_parted() {
     copy.running = None;
     let done = new_identity(&copy.config, &["--force"]);
     assert!(done.status.success(), "{done:?}");
-    give_enrolment_token(&rig);
+    rig.give_enrolment_token(&rig.path("enrolment-token"));
     copy.run(&rig);
     until("the copy is in sync", || copy.status()["controlPlane"]["state"] == "live");
     assert_ne!(copy.status()["nodeId"], node.as_str());

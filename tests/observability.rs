@@ -24,10 +24,9 @@ fn named(text: &str) -> BTreeSet<String> {
 
 /// The series a program exports.
 fn exported(port: u16) -> BTreeSet<String> {
-    let answer = curl(&[format!("http://127.0.0.1:{port}/metrics")]);
-    assert_eq!(answer.status, 200, "{answer:?}");
-    assert!(answer.body.ends_with("# EOF\n"), "{}", answer.body);
-    let series = answer.body.lines().filter(|line| !line.starts_with('#'));
+    let told = rig::metrics(port);
+    assert!(told.ends_with("# EOF\n"), "{told}");
+    let series = told.lines().filter(|line| !line.starts_with('#'));
     series.filter_map(|line| Some(line.split(['{', ' ']).next()?.to_owned())).collect()
 }
 
@@ -63,7 +62,7 @@ fn what_is_watched_is_exported() {
     }
 
     // They count what happened, and hold no secret.
-    let told = curl(&[format!("http://127.0.0.1:{}/metrics", rig.daemon_port)]).body;
+    let told = rig::metrics(rig.daemon_port);
     for line in [
         "halligan_decisions_total{decision=\"allow\",reason=\"ok\"} 2",
         "halligan_decisions_total{decision=\"deny\",reason=\"token_malformed\"} 1",
@@ -78,7 +77,7 @@ fn what_is_watched_is_exported() {
         assert!(told.lines().any(|told| told == line), "{line} is not in {told}");
     }
     assert!(!told.contains(token.rsplit('.').next().unwrap()));
-    let told = curl(&[format!("http://127.0.0.1:{metrics_port}/metrics")]).body;
+    let told = rig::metrics(metrics_port);
     for part in [
         "halligan_control_tokens{kind=\"DIRECT_ACCESS\"} 1",
         "route=\"/v1/organizations/{organization}/tokens\",status=\"201\"} 1",
@@ -92,7 +91,7 @@ fn what_is_watched_is_exported() {
 
 /// The value of a metric of the daemon.
 fn value(rig: &Rig, name: &str) -> i64 {
-    let told = curl(&[format!("http://127.0.0.1:{}/metrics", rig.daemon_port)]).body;
+    let told = rig::metrics(rig.daemon_port);
     let line = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{name} is not in {told}")).parse().unwrap()
 }

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rig::clock::shifted;
 use rig::proxy::nginx;
-use rig::{Rig, Running, curl, until};
+use rig::{Rig, until};
 
 /// What a line of the page asks of whoever follows it.
 enum Step {
@@ -135,20 +135,14 @@ fn every_command_of_the_runbook_does_what_the_page_says() {
                 "a day passes" => {
                     // A restart in an outage, with the clock moved on: nothing of the day but its end is of interest.
                     rig.kill_daemon();
-                    let mut daemon = rig.daemon_command();
-                    daemon.envs(later.clone()).stderr(rig.log("halligand.log"));
-                    rig.daemon = Some(Running::start(&mut daemon));
-                    let healthy = format!("http://127.0.0.1:{}/healthz", rig.daemon_port);
-                    until("the daemon answers", || curl(&[&healthy]).status == 200);
+                    rig.start_daemon_in(&later);
                     until("the daemon knows of the outage", || {
                         rig.json(&["status"])["controlPlane"]["connectivity"] == "offline"
                     });
                     day_two = later.clone();
                 }
                 "the control plane is back" => {
-                    let mut control = rig.control_command("serve");
-                    control.envs(day_two.clone()).stderr(rig.log("control.log"));
-                    rig.control = Some(Running::start(&mut control));
+                    rig.start_control_in(&day_two);
                     until("the daemon has seen it", || {
                         rig.json(&["status"])["controlPlane"]["connectivity"] == "online"
                     });

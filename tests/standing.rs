@@ -31,13 +31,6 @@ fn alarmed(rig: &Rig, kind: &str) -> bool {
     status["alarms"].as_array().unwrap().iter().any(|alarm| alarm["kind"] == kind)
 }
 
-/// Starts the daemon without waiting until it is ready.
-fn start_daemon(rig: &mut Rig) {
-    rig.daemon = Some(Running::start(&mut rig.daemon_command()));
-    let health = format!("http://127.0.0.1:{}/healthz", rig.daemon_port);
-    until("the daemon is there", || curl(&[&health]).status == 200);
-}
-
 fn with_a_token() -> (Rig, String) {
     let rig = Rig::start();
     let (_, token) = rig.direct_access_token("good", &rig.deployment);
@@ -54,14 +47,13 @@ fn a_node_cut_off_for_weeks_reconnects_without_a_new_enrolment_and_says_meanwhil
     rig.kill_control();
     rig.kill_daemon();
     let Some(three_weeks_later) = shifted("+21d") else { return };
-    rig.daemon = Some(Running::start(rig.daemon_command().envs(three_weeks_later.clone())));
-    until("the daemon is there", || get(&rig, "/healthz").0 == 200);
+    rig.start_daemon_in(&three_weeks_later);
     // Alive, and no use to anybody: both are said.
     assert_eq!(get(&rig, "/readyz").0, 503);
     assert!(get(&rig, "/readyz").1.contains("older than any role"), "{:?}", get(&rig, "/readyz"));
     until("it is stale", || sync(&rig)["state"] == "stale");
     assert_ne!(ask(&rig, &token), 200);
-    rig.control = Some(Running::start(rig.control_command("serve").envs(three_weeks_later)));
+    rig.start_control_in(&three_weeks_later);
     until("it is live again", || sync(&rig)["state"] == "live");
     until("it serves again", || ask(&rig, &token) == 200);
     assert_eq!(get(&rig, "/readyz").0, 200);
@@ -97,7 +89,7 @@ fn what_a_node_tries_in_vain_it_shows_with_the_reason_and_the_next_attempt() {
     });
     assert!(sync(&rig)["lastError"].as_str().unwrap().contains(&rig.control_port.to_string()));
     assert_eq!(ask(&rig, &token), 200);
-    assert!(get(&rig, "/metrics").1.contains("halligan_sync_state{state=\"offline\"} 1"));
+    assert!(rig::metrics(rig.daemon_port).contains("halligan_sync_state{state=\"offline\"} 1"));
     drop(listener);
     rig.start_control(rig.control_port);
     until("it is live again", || sync(&rig)["state"] == "live");
@@ -149,7 +141,7 @@ fn a_damaged_replica_keeps_no_daemon_from_starting_and_is_replaced_by_itself() {
     let length = std::fs::metadata(&path).unwrap().len();
     std::fs::write(&path, vec![0x5a; usize::try_from(length).unwrap()]).unwrap();
     let _ = std::fs::remove_file(rig.path("node/replica.db-wal"));
-    start_daemon(&mut rig);
+    rig.start_daemon_in(&[]);
     assert!(alarmed(&rig, "damaged"));
     assert_eq!(get(&rig, "/readyz").0, 503, "it is there, and can't decide");
     assert_ne!(ask(&rig, &token), 200);
@@ -204,7 +196,7 @@ fn a_clock_set_back_revives_nothing_also_across_a_restart() {
     let expired = rig.json(&["status"])["time"].as_i64().unwrap();
     until("the floor is on the disk", || floor() >= expired);
     rig.kill_daemon();
-    start_daemon(&mut rig);
+    rig.start_daemon_in(&[]);
     assert_eq!(rig.authorize(&token, "GET", "/api/v2/dags").reason(), "clock_untrusted");
     assert_eq!(get(&rig, "/readyz").0, 503);
 }

@@ -6,7 +6,7 @@
 mod rig;
 
 use halligan::exit;
-use rig::{Answer, Rig, curl, until};
+use rig::{Answer, Rig, authorize_with, until};
 use serde_json::{Value, json};
 
 fn made(rig: &Rig, limits: &[&str]) -> Value {
@@ -30,11 +30,7 @@ fn ask(rig: &Rig, token: &str, client: &str) -> Answer {
 
 /// Asks as a trusted proxy that says this of the client. curl sends a header without a value if it ends with `;`.
 fn ask_with(rig: &Rig, token: &str, told: &[&str]) -> Answer {
-    let bearer = format!("Authorization: Bearer {token}");
-    let lines = [&[&*bearer, "X-Original-Method: GET", "X-Original-URI: /api/v2/dags"], told].concat();
-    let mut arguments: Vec<String> = lines.iter().flat_map(|line| ["-H".into(), (*line).into()]).collect();
-    arguments.push(format!("http://127.0.0.1:{}/v1/authorize/{}", rig.daemon_port, rig.deployment));
-    curl(&arguments)
+    authorize_with(rig.daemon_port, &rig.deployment, token, "GET", "/api/v2/dags", told)
 }
 
 #[test]

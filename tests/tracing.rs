@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
-use rig::{Answer, Rig, Running, curl, free_port, until};
+use rig::{Answer, Rig, Running, authorize_with, curl, free_port, until};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -152,17 +152,7 @@ fn with_tracing(rig: &mut Rig, tracing: &str) {
 
 /// Asks as a proxy would that takes part in a trace.
 fn ask(rig: &Rig, token: &str, uri: &str, headers: &[&str]) -> Answer {
-    let mut arguments = vec![
-        "-H".to_owned(),
-        format!("Authorization: Bearer {token}"),
-        "-H".to_owned(),
-        "X-Original-Method: GET".to_owned(),
-        "-H".to_owned(),
-        format!("X-Original-URI: {uri}"),
-    ];
-    arguments.extend(headers.iter().flat_map(|header| ["-H".to_owned(), (*header).to_owned()]));
-    arguments.push(format!("http://127.0.0.1:{}/v1/authorize/{}", rig.daemon_port, rig.deployment));
-    curl(&arguments)
+    authorize_with(rig.daemon_port, &rig.deployment, token, "GET", uri, headers)
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rig::control::Control;
-use rig::{Rig, component, curl, free_port, tls, until};
+use rig::{Rig, component, free_port, tls, until};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -312,7 +312,7 @@ fn everything_is_told_though_the_endpoint_fails_in_every_way_and_the_control_pla
     assert_eq!(events.len(), 3);
 
     assert_eq!(count(&rig, WAITING), 0);
-    let metrics = curl(&[format!("http://127.0.0.1:{metrics}/metrics")]).body;
+    let metrics = rig::metrics(metrics);
     for line in [
         "halligan_control_announcements_waiting 0",
         "halligan_control_announcement_age_seconds 0",
@@ -346,7 +346,7 @@ fn an_endpoint_that_hangs_holds_up_nobody() {
     }
     assert_eq!(use_of(&rig, &other), 200);
     until("the next use has arrived", || count(&rig, WAITING) == 2);
-    let told = curl(&[format!("http://127.0.0.1:{metrics}/metrics")]).body;
+    let told = rig::metrics(metrics);
     assert!(told.contains("halligan_control_announcements_waiting 2\n"), "{told}");
     assert!(rig.control.take().unwrap().terminate().success(), "it ends in good order");
     assert!(began.elapsed() < Duration::from_secs(45), "somebody waited for the endpoint");

@@ -277,9 +277,7 @@ fn a_control_plane_that_lost_its_database_exits_and_names_the_file() {
         loss.of(&rig.path("control/control.db"));
         for arguments in [&["serve"][..], &["user-token", "owner@acme.example"], &["recover", "--above", "9"]]
         {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
-            let ended =
-                command.arg("--config").arg(rig.path("control.toml")).args(arguments).output().unwrap();
+            let ended = rig.control_command(arguments[0]).args(&arguments[1..]).output().unwrap();
             let said = String::from_utf8_lossy(&ended.stderr).into_owned();
             let (code, what) = above(loss);
             assert!(
@@ -295,10 +293,7 @@ fn a_control_plane_that_lost_its_database_exits_and_names_the_file() {
 #[test]
 fn a_second_daemon_on_a_state_directory_is_told_who_holds_it() {
     let rig = Rig::start();
-    let text = std::fs::read_to_string(rig.path("halligand.toml")).unwrap();
-    let other = text
-        .replace(&rig.daemon_port.to_string(), &rig::free_port().to_string())
-        .replace("admin.sock", "other.sock");
+    let other = rig.daemon_config_at("node", "other.sock", rig::free_port());
     std::fs::write(rig.path("other.toml"), other).unwrap();
     let mut second = Command::new(env!("CARGO_BIN_EXE_halligand"));
     let ended = second.arg("--config").arg(rig.path("other.toml")).output().unwrap();
@@ -311,11 +306,9 @@ fn a_second_daemon_on_a_state_directory_is_told_who_holds_it() {
 fn a_state_directory_is_private_whatever_the_umask_and_refused_where_others_may_write() {
     let mut rig = Rig::start();
     rig.kill_daemon();
-    let enrolment = rig.cli(&["data-plane", "enrolment-token", &rig.data_plane, "-c"]);
-    std::fs::write(rig.path("enrolment-token"), &enrolment.stdout).unwrap();
-    let text = std::fs::read_to_string(rig.path("halligand.toml")).unwrap();
-    let text = text.replace(rig.path("node").to_str().unwrap(), rig.path("bare").to_str().unwrap());
-    std::fs::write(rig.path("halligand.toml"), text).unwrap();
+    rig.give_enrolment_token(&rig.path("enrolment-token"));
+    let bare = rig.daemon_config_at("bare", "admin.sock", rig.daemon_port);
+    std::fs::write(rig.path("halligand.toml"), bare).unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", "umask 000; exec \"$0\" --config \"$1\"", env!("CARGO_BIN_EXE_halligand")]);
     rig.daemon =
@@ -336,8 +329,7 @@ fn a_state_directory_is_private_whatever_the_umask_and_refused_where_others_may_
     assert_eq!((mode(&rig.path("control")), mode(&rig.path("control/control.db"))), (0o700, 0o600));
     rig.kill_control();
     std::fs::set_permissions(rig.path("control"), Permissions::from_mode(0o702)).unwrap();
-    let mut control = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
-    let ended = control.arg("--config").arg(rig.path("control.toml")).arg("serve").output().unwrap();
+    let ended = rig.control_command("serve").output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(ended.status.code() == Some(78) && said.contains("run chmod 700"), "{said}");
 }

@@ -13,7 +13,7 @@ use halligan::protocol::time::Time;
 use rusqlite::Connection;
 
 use super::rig::node::Node;
-use super::rig::{Rig, curl, free_port, until};
+use super::rig::{self, Rig, free_port, until};
 use super::world::{T0, World};
 use super::{Still, records};
 
@@ -164,7 +164,7 @@ fn a_split_view_is_told_upward_with_both_heads() {
         nodes.into_iter().find(|node| node["id"] == id.as_str()).unwrap()["remark"].to_string()
     };
     until("the control plane knows", || remark(&rig).contains("contradicts another"));
-    let told = curl(&[format!("http://127.0.0.1:{metrics_port}/metrics")]).body;
+    let told = rig::metrics(metrics_port);
     let line = format!("halligan_control_replica_forks{{data_plane=\"{}\"}} 1", rig.data_plane);
     assert!(told.lines().any(|told| told == line), "{told}");
     let kept: u64 = Connection::open(rig.path("control/control.db"))

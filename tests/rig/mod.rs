@@ -19,6 +19,7 @@ pub mod node;
 pub mod proxy;
 pub mod tls;
 
+use std::ffi::OsString;
 use std::io::{Read, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -38,11 +39,16 @@ pub fn component(name: &str) -> Option<PathBuf> {
         .map(|directory| Path::new(directory).join(name))
         .find(|file| file.is_file());
     if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "{name} is not installed; run .ci/setup");
-        // Past the capture of the test runner: whoever reads a green run must see what it did not run.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {name} is not installed; run .ci/setup");
+        skipped(&format!("{name} is not installed; run .ci/setup"));
     }
     found
+}
+
+/// Says that a test does not run here, and why. In CI that is a failure.
+pub fn skipped(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{why}");
+    // Past the capture of the test runner: whoever reads a green run must see what it did not run.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 /// The head of a request, byte by byte: what comes behind it is left to whoever takes it up.
@@ -137,6 +143,12 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until `/healthz` at a port says that the process answers.
+fn answers(what: &str, port: u16) {
+    let healthy = format!("http://127.0.0.1:{port}/healthz");
+    until(what, || curl(&[&healthy]).status == 200);
+}
+
 /// What curl got.
 #[derive(Debug)]
 pub struct Answer {
@@ -175,6 +187,38 @@ pub fn curl<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Answer {
     let output =
         Command::new("curl").args(["-s", "-i", "--max-time", "20"]).args(arguments).output().unwrap();
     Answer::read(&output.stdout)
+}
+
+/// Asks a daemon as nginx would.
+pub fn authorize(port: u16, deployment: &str, token: &str, method: &str, uri: &str) -> Answer {
+    authorize_with(port, deployment, token, method, uri, &[])
+}
+
+/// Asks a daemon as a proxy would that sends more headers.
+pub fn authorize_with(
+    port: u16,
+    deployment: &str,
+    token: &str,
+    method: &str,
+    uri: &str,
+    more: &[&str],
+) -> Answer {
+    let question = [
+        format!("Authorization: Bearer {token}"),
+        format!("X-Original-Method: {method}"),
+        format!("X-Original-URI: {uri}"),
+    ];
+    let headers = question.iter().map(String::as_str).chain(more.iter().copied());
+    let mut arguments: Vec<String> = headers.flat_map(|header| ["-H".into(), header.into()]).collect();
+    arguments.push(format!("http://127.0.0.1:{port}/v1/authorize/{deployment}"));
+    curl(&arguments)
+}
+
+/// The metrics that a program tells at a port.
+pub fn metrics(port: u16) -> String {
+    let answer = curl(&[format!("http://127.0.0.1:{port}/metrics")]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.body
 }
 
 /// A control plane and a daemon, as packages would install them.
@@ -227,8 +271,7 @@ impl Rig {
             rig.made(&[&["deployment", "create", "prod", "--host", "prod.example"], &at[..]].concat());
         rig.other_deployment =
             rig.made(&[&["deployment", "create", "stage", "--host", "stage.example"], &at[..]].concat());
-        let enrolment = rig.cli(&["data-plane", "enrolment-token", &rig.data_plane, "-c"]);
-        std::fs::write(rig.path("enrolment-token"), &enrolment.stdout).unwrap();
+        rig.give_enrolment_token(&rig.path("enrolment-token"));
         std::fs::create_dir(rig.path("roots")).unwrap();
         std::fs::copy(rig.path("control/root.pub.pem"), rig.path("roots/root.pem")).unwrap();
         std::fs::write(rig.path("halligand.toml"), rig.daemon_config()).unwrap();
@@ -252,7 +295,18 @@ impl Rig {
         path
     }
 
+    /// Writes a new enrolment token into a file.
+    pub fn give_enrolment_token(&self, file: &Path) {
+        let token = self.cli(&["data-plane", "enrolment-token", &self.data_plane, "-c"]);
+        std::fs::write(file, token.stdout).unwrap();
+    }
+
     pub fn daemon_config(&self) -> String {
+        self.daemon_config_at("node", "admin.sock", self.daemon_port)
+    }
+
+    /// The configuration of a daemon with this state directory, admin socket and port.
+    pub fn daemon_config_at(&self, state: &str, socket: &str, port: u16) -> String {
         format!(
             "state_dir = '{}'
 [trust]
@@ -266,12 +320,12 @@ name = \"host-1\"
 http = [\"127.0.0.1:{}\"]
 admin_socket = '{}'
 ",
-            self.path("node").display(),
+            self.path(state).display(),
             self.path("roots").display(),
             self.control_port,
             self.path("enrolment-token").display(),
-            self.daemon_port,
-            self.path("admin.sock").display(),
+            port,
+            self.path(socket).display(),
         )
     }
 
@@ -286,9 +340,15 @@ admin_socket = '{}'
         let mut command = self.control_command("serve");
         command.env("RUST_LOG", level).stderr(self.log("control.log"));
         self.control = Some(Running::start(&mut command));
-        until("the control plane answers", || {
-            curl(&[format!("http://127.0.0.1:{port}/healthz")]).status == 200
-        });
+        answers("the control plane answers", port);
+    }
+
+    /// Starts the control plane at its own port in an environment, such as that of a moved clock.
+    pub fn start_control_in(&mut self, environment: &[(&str, OsString)]) {
+        let mut command = self.control_command("serve");
+        command.envs(environment.iter().cloned()).stderr(self.log("control.log"));
+        self.control = Some(Running::start(&mut command));
+        answers("the control plane answers", self.control_port);
     }
 
     /// The control plane's program, with its configuration.
@@ -319,6 +379,14 @@ admin_socket = '{}'
         self.daemon = Some(Running::start(&mut command));
         let ready = format!("http://127.0.0.1:{}/readyz", self.daemon_port);
         until("the daemon is ready", || curl(&[&ready]).status == 200);
+    }
+
+    /// Starts the daemon in an environment, and waits for no more than that it answers.
+    pub fn start_daemon_in(&mut self, environment: &[(&str, OsString)]) {
+        let mut command = self.daemon_command();
+        command.envs(environment.iter().cloned()).stderr(self.log("halligand.log"));
+        self.daemon = Some(Running::start(&mut command));
+        answers("the daemon answers", self.daemon_port);
     }
 
     pub fn kill_daemon(&mut self) {
@@ -385,14 +453,6 @@ admin_socket = '{}'
 
     /// Asks the daemon as nginx would.
     pub fn authorize(&self, token: &str, method: &str, uri: &str) -> Answer {
-        curl(&[
-            "-H".to_owned(),
-            format!("Authorization: Bearer {token}"),
-            "-H".to_owned(),
-            format!("X-Original-Method: {method}"),
-            "-H".to_owned(),
-            format!("X-Original-URI: {uri}"),
-            format!("http://127.0.0.1:{}/v1/authorize/{}", self.daemon_port, self.deployment),
-        ])
+        authorize(self.daemon_port, &self.deployment, token, method, uri)
     }
 }

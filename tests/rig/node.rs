@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use super::{Answer, Rig, Running, curl, free_port, until};
+use super::{Answer, Rig, Running, authorize, curl, free_port, until};
 
 /// A further node.
 pub struct Node {
@@ -20,8 +20,7 @@ impl Node {
     pub fn start(rig: &Rig, name: &str) -> Self {
         let directory = rig.path(name);
         std::fs::create_dir(&directory).unwrap();
-        let token = rig.cli(&["data-plane", "enrolment-token", &rig.data_plane, "-c"]);
-        std::fs::write(directory.join("enrolment-token"), token.stdout).unwrap();
+        rig.give_enrolment_token(&directory.join("enrolment-token"));
         let mut node = Self { port: free_port(), peer_port: free_port(), directory, running: None };
         node.configure(rig, rig.control_port, &[]);
         node.run();
@@ -98,14 +97,6 @@ interval_seconds = 1
     }
 
     pub fn authorize(&self, rig: &Rig, token: &str) -> Answer {
-        curl(&[
-            "-H".to_owned(),
-            format!("Authorization: Bearer {token}"),
-            "-H".to_owned(),
-            "X-Original-Method: GET".to_owned(),
-            "-H".to_owned(),
-            "X-Original-URI: /api/v2/dags".to_owned(),
-            format!("http://127.0.0.1:{}/v1/authorize/{}", self.port, rig.deployment),
-        ])
+        authorize(self.port, &rig.deployment, token, "GET", "/api/v2/dags")
     }
 }
