@@ -1,20 +1,19 @@
-//! Whatever ends by itself is told thirty days before: nothing that was given a year ends on a day without a word. The real
-//! programs run under libfaketime, most of a year later.
+//! Keysets and tokens of every kind tell of their end thirty days before: nothing that was given a year ends on a day without a
+//! word. The real programs run under libfaketime, most of a year later.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod rig;
 
 use rig::clock::shifted;
-use rig::{Rig, Running, curl, until};
+use rig::{Rig, curl, until};
 
 fn metric(port: u16, name: &str) -> Option<i64> {
-    let told = curl(&[format!("http://127.0.0.1:{port}/metrics")]).body;
-    told.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    rig::metrics(port).lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
 #[test]
-fn every_end_that_is_known_is_told_thirty_days_before_by_both_programs() {
+fn ends_of_keysets_and_of_every_kind_of_token_are_told_thirty_days_before_by_both_programs() {
     let (Some(most_of_a_year_later), Some(after_a_year)) = (shifted("+340d"), shifted("+366d")) else {
         return;
     };
@@ -36,16 +35,13 @@ fn every_end_that_is_known_is_told_thirty_days_before_by_both_programs() {
     rig.kill_daemon();
     rig.kill_control();
 
-    rig.control = Some(Running::start(
-        rig.control_command("serve").envs(most_of_a_year_later.clone()).stderr(rig.log("control.log")),
-    ));
-    let healthy = format!("http://127.0.0.1:{}/healthz", rig.control_port);
-    until("the control plane answers", || curl(&[&healthy]).status == 200);
-    rig.daemon = Some(Running::start(
-        rig.daemon_command().envs(most_of_a_year_later.clone()).stderr(rig.log("halligand.log")),
-    ));
+    rig.start_control_in(&most_of_a_year_later);
+    rig.start_daemon_in(&most_of_a_year_later);
     until("the host is ready", || curl(&[&ready]).status == 200);
     let (_, token) = rig.direct_access_token("oncall", &rig.deployment);
+    let standard = ["token", "create", "-n", "ci", "--deployment-id", &rig.deployment, "-e", "30"];
+    rig.made(&standard);
+    rig.give_enrolment_token(&rig.path("another-host"));
     rig.synced();
     until("the token opens", || rig.authorize(&token, "GET", "/api/v2/dags").status == 200);
     until("the host knows what ends", || rig.json(&["status"])["ends"].as_array().unwrap().len() >= 2);
@@ -66,13 +62,27 @@ fn every_end_that_is_known_is_told_thirty_days_before_by_both_programs() {
         log.contains("the keyset 1 ends in 24 days") && log.contains("the direct-access token tok_")
     });
 
-    for kind in ["keyset", "user_token", "direct_access_token"] {
+    for (kind, soonest) in [
+        ("keyset", 20 * 86_400),
+        ("user_token", 20 * 86_400),
+        ("direct_access_token", 20 * 86_400),
+        ("standard_token", 20 * 86_400),
+        // It is good for an hour, or as long as it was asked for.
+        ("enrolment_token", 1),
+    ] {
         let left = metric(metrics, &format!("halligan_control_end_left_seconds{{kind=\"{kind}\"}}"));
-        assert!((20 * 86_400..=30 * 86_400).contains(&left.unwrap()), "{kind}: {left:?}");
+        assert!(left.is_some_and(|left| (soonest..=30 * 86_400).contains(&left)), "{kind}: {left:?}");
     }
     until("the control plane's log tells of it", || {
         let log = rig.read_log("control.log");
-        log.contains("the keyset 1 ends in 24 days") && log.contains("the token of user usr_")
+        [
+            "the keyset 1 ends in 24 days",
+            "the token of user usr_",
+            "the standard token tok_",
+            "the enrolment token for data plane dpl_",
+        ]
+        .iter()
+        .all(|told| log.contains(told))
     });
     let warned = rig.control_command("check-config").envs(most_of_a_year_later.clone()).output().unwrap();
     assert!(warned.status.success(), "{warned:?}");
@@ -83,10 +93,7 @@ fn every_end_that_is_known_is_told_thirty_days_before_by_both_programs() {
     let ended = rig.control_command("check-config").envs(after_a_year.clone()).output().unwrap();
     assert_eq!(ended.status.code(), Some(78), "{ended:?}");
     assert!(String::from_utf8_lossy(&ended.stderr).contains("the keyset 1 ended at"), "{ended:?}");
-    rig.control = Some(Running::start(
-        rig.control_command("serve").envs(after_a_year.clone()).stderr(rig.log("control.log")),
-    ));
-    until("the control plane answers", || curl(&[&healthy]).status == 200);
+    rig.start_control_in(&after_a_year);
     until("its log says so", || rig.read_log("control.log").contains("no node believes what is signed"));
     assert!(metric(metrics, "halligan_control_end_left_seconds{kind=\"keyset\"}").unwrap() < 0);
 }
