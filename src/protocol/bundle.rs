@@ -1,7 +1,11 @@
-//! Bundles: what the feed answers and what a file holds. NDJSON under zstd: keysets, a head, then one change a line.
+//! Reads and writes bundles: the answers of the feed, and the files that operators carry to hosts without a network.
 //!
-//! Nothing in a bundle is believed for being in it. Reading is bounded in every direction before anything is kept, so
-//! that no server and no file can exhaust a node.
+//! A bundle is one zstd frame (RFC 8878) with a checksum, whose content is NDJSON: the keyset chain, one head, then one
+//! change on each line. docs/protocol/replica.md has the format.
+//!
+//! The reader verifies no signature: keysets, head and records are untrusted until the store has proved them. It limits
+//! the bytes of a line, the bytes in all, the number of keysets and the decoder's memory, so that no server and no file
+//! can exhaust a node.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read, Write};
 
@@ -13,79 +17,80 @@ use super::json::object;
 use super::record::{Record, RecordKind};
 use super::version::number;
 
-/// The media type of a bundle.
+/// Media type of a bundle, for `Content-Type` and `Accept`.
 pub const MEDIA_TYPE: &str = "application/vnd.halligan.bundle";
 
-/// One step from one version of a replica to another.
+/// One change on the way from one version of a replica to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// This record stands, in place of any of its kind and key.
+    /// Inserts a record, in place of the record of the same kind and key if there is one.
     Put(Record),
-    /// No record of this kind and key stands.
+    /// Deletes the record of this kind and key.
     Remove {
-        /// The kind.
+        /// Kind of the deleted record.
         kind: RecordKind,
-        /// The key.
+        /// Key of the deleted record.
         key: String,
     },
 }
 
-/// Why a bundle can't be read.
+/// Reasons to reject a bundle.
 #[derive(Debug, Error)]
 pub enum BundleError {
-    /// It ends early, or the compression is broken.
+    /// The input can't be read, ends early, or holds broken compression.
     #[error("the bundle can't be read: {0}")]
     Io(#[from] io::Error),
-    /// The bytes are not exactly one zstd frame with a checksum.
+    /// The input is not exactly one zstd frame with a checksum.
     #[error("the bundle is not one zstd frame with a checksum: {0}")]
     Frame(&'static str),
-    /// A line holds a member, a kind or a change that this build does not know.
+    /// A line holds a member, a kind of record or an operation that this build does not know.
     #[error(
         "line {line} of the bundle is of a newer control plane ({reason}); upgrade this node, or put the older control plane back"
     )]
     Newer {
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: u64,
-        /// What is not known.
+        /// serde's sentence about the unknown member or variant.
         reason: String,
     },
-    /// A line is longer than allowed.
+    /// A line exceeds [`Limits::line`].
     #[error("line {line} of the bundle is longer than {limit} bytes")]
     Line {
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: u64,
-        /// The limit.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// More bytes than allowed come out of it.
+    /// The decompressed content exceeds [`Limits::total`], in bytes.
     #[error("the bundle is larger than {0} bytes")]
     TooLarge(u64),
-    /// More keysets than allowed are in it.
+    /// The chain exceeds [`Limits::keysets`].
     #[error("the bundle holds more than {0} keysets")]
     Keysets(usize),
-    /// A line is not what belongs there.
+    /// A line is not a keyset, a head or a change where the format demands one.
     #[error("line {line} of the bundle is malformed: {reason}")]
     Malformed {
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: u64,
-        /// What was expected.
+        /// The parser's sentence about the fault.
         reason: String,
     },
 }
 
-/// How much of a bundle is read before it is given up.
+/// Bounds on a bundle. The reader returns an error as soon as one of them is exceeded.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes in a line.
+    /// Bytes in one line, with its line feed.
     pub line: u64,
-    /// Bytes in all, decompressed.
+    /// Bytes in all lines together, after decompression.
     pub total: u64,
-    /// Keysets in the chain.
+    /// Number of keysets in the chain.
     pub keysets: usize,
 }
 
 impl Default for Limits {
-    /// A line of 4 MiB (a large deployment's Dag tags), 1 GiB in all (two million tokens), 1000 keysets.
+    /// Returns 4 MiB for a line (the Dag tags of a large deployment), 1 GiB in all (two million tokens), and 1000
+    /// keysets.
     fn default() -> Self {
         Self { line: 4 << 20, total: 1 << 30, keysets: 1000 }
     }
@@ -113,16 +118,18 @@ enum ChangeLine {
     Remove { kind: RecordKind, key: String },
 }
 
-/// Writes a bundle line by line.
+/// Writes a bundle line by line, so that a large replica never lies in memory as a whole.
 pub struct BundleWriter<W: Write> {
     encoder: zstd::Encoder<'static, W>,
 }
 
 impl<W: Write> BundleWriter<W> {
-    /// Begins with the keyset chain (JWS texts, oldest first), the head, and the version the changes start from: 0 for
-    /// the empty replica, which makes it a snapshot.
+    /// Writes the keyset chain (JWS texts, oldest first) and the head. The changes that follow lead from version `base`
+    /// to the head's version. A `base` of 0 is the empty replica: such a bundle is a snapshot.
+    ///
+    /// Fails if a keyset is not JSON, or if `out` fails.
     pub fn new<S: AsRef<str>>(out: W, keysets: &[S], head: &str, base: u64) -> io::Result<Self> {
-        // Level 1: a feed is written for every node, and its content (random ids, hashes) hardly shrinks further.
+        // Level 1: the feed compresses for every node, and random ids and hashes hardly shrink at higher levels.
         let mut encoder = zstd::Encoder::new(out, 1)?;
         encoder.include_checksum(true)?;
         let mut writer = Self { encoder };
@@ -133,7 +140,7 @@ impl<W: Write> BundleWriter<W> {
         Ok(writer)
     }
 
-    /// Adds a change.
+    /// Writes one change.
     pub fn change(&mut self, change: Change) -> io::Result<()> {
         self.line(&match change {
             Change::Put(record) => ChangeLine::Put {
@@ -145,7 +152,7 @@ impl<W: Write> BundleWriter<W> {
         })
     }
 
-    /// Ends the bundle and hands the output back.
+    /// Ends the frame and returns the output.
     pub fn finish(self) -> io::Result<W> {
         self.encoder.finish()
     }
@@ -156,7 +163,7 @@ impl<W: Write> BundleWriter<W> {
     }
 }
 
-/// Writes a whole bundle into memory.
+/// Writes a bundle into memory: the keyset chain, the head, and the changes from version `base` on.
 pub fn write_bundle<S: AsRef<str>>(
     keysets: &[S],
     head: &str,
@@ -168,7 +175,7 @@ pub fn write_bundle<S: AsRef<str>>(
     writer.finish()
 }
 
-/// A bundle being read: its beginning is known, its changes come one by one as an iterator.
+/// Reads a bundle. Keysets and head are read at once; the changes follow one by one, as an iterator.
 pub struct BundleReader<R: Read> {
     keysets: Vec<String>,
     head: String,
@@ -177,7 +184,7 @@ pub struct BundleReader<R: Read> {
 }
 
 impl<R: Read> BundleReader<R> {
-    /// Reads the keysets and the head.
+    /// Reads the keysets and the head. Returns an error if the input is no bundle or exceeds `limits`.
     pub fn new(input: R, limits: Limits) -> Result<Self, BundleError> {
         let mut lines = Lines::new(input, limits)?;
         let mut keysets = Vec::new();
@@ -200,19 +207,19 @@ impl<R: Read> BundleReader<R> {
         }
     }
 
-    /// The keyset chain, oldest first, as unverified JWS texts.
+    /// Returns the keyset chain, oldest first, as unverified JWS texts.
     #[must_use]
     pub fn keysets(&self) -> &[String] {
         &self.keysets
     }
 
-    /// The head, as an unverified JWS text.
+    /// Returns the head as an unverified JWS text.
     #[must_use]
     pub fn head(&self) -> &str {
         &self.head
     }
 
-    /// The version the changes start from; 0 for a snapshot.
+    /// Returns the version from which the changes start; 0 for a snapshot.
     #[must_use]
     pub fn base(&self) -> u64 {
         self.base
@@ -236,10 +243,10 @@ impl<R: Read> Iterator for BundleReader<R> {
     }
 }
 
-/// A decoder whose input begins with bytes that were looked at before.
+/// zstd decoder whose input begins with the bytes that [`Lines::new`] has inspected.
 type Frame<R> = zstd::Decoder<'static, BufReader<Chain<Cursor<Vec<u8>>, R>>>;
 
-/// Lines out of a compressed stream, each and all of them bounded.
+/// Reads lines from a compressed stream within [`Limits`].
 struct Lines<R: Read> {
     input: BufReader<Frame<R>>,
     limits: Limits,
@@ -250,9 +257,9 @@ struct Lines<R: Read> {
 
 impl<R: Read> Lines<R> {
     fn new(mut input: R, limits: Limits) -> Result<Self, BundleError> {
-        // The decoder takes skippable frames, frames without a checksum and several frames in a row: one content would have
-        // many spellings, and a cut at a frame's end would go unnoticed. RFC 8878 section 3.1.1: magic number, then the
-        // descriptor, whose bit 2 says that a checksum follows.
+        // The zstd library also accepts skippable frames, frames without a checksum, and several frames in a row. Then
+        // one content would have many encodings, and a cut at a frame's end would go unnoticed. RFC 8878 section 3.1.1:
+        // the magic number comes first, then the descriptor, whose bit 2 announces a checksum.
         let mut start = Vec::with_capacity(5);
         (&mut input).take(5).read_to_end(&mut start)?;
         match start.as_slice() {
@@ -261,7 +268,7 @@ impl<R: Read> Lines<R> {
             _ => return Err(BundleError::Frame("it does not begin with one")),
         }
         let mut decoder = zstd::Decoder::new(Cursor::new(start).chain(input))?.single_frame();
-        // 8 MiB of window is what level 1 to 19 ever ask for; a hostile frame could ask for gigabytes.
+        // Levels 1 to 19 need a window of at most 8 MiB (2^23); a hostile frame could ask for gigabytes.
         decoder.window_log_max(23)?;
         Ok(Self { input: BufReader::new(decoder), limits, buffer: Vec::new(), number: 0, total: 0 })
     }
@@ -279,7 +286,7 @@ impl<R: Read> Lines<R> {
             return Err(BundleError::TooLarge(self.limits.total));
         }
         match self.buffer.pop() {
-            // Bytes behind the frame would be proved by nobody.
+            // The checksum does not cover bytes behind the frame.
             None if !self.input.get_mut().get_mut().fill_buf()?.is_empty() => {
                 Err(BundleError::Frame("something follows it"))
             }
@@ -295,7 +302,7 @@ impl<R: Read> Lines<R> {
 
     fn malformed(&self, reason: impl std::fmt::Display) -> BundleError {
         let (line, reason) = (self.number, reason.to_string());
-        // The texts of serde for a member, and for a kind or an op, that the types above do not have.
+        // serde has no type for these errors: its text tells an unknown member, kind or operation from other faults.
         if reason.starts_with("unknown field") || reason.starts_with("unknown variant") {
             return BundleError::Newer { line, reason };
         }

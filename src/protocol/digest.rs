@@ -1,59 +1,72 @@
-//! The digest of a replica: LtHash with 1024 lanes of 16 bits over BLAKE3 (Lewi, Kim, Maykov, Weis, "Securing Update
-//! Propagation with Homomorphic Hashing", 2019).
+//! Computes the digest of a replica: LtHash with 1024 lanes of 16 bits over BLAKE3 (Lewi, Kim, Maykov, Weis, "Securing
+//! Update Propagation with Homomorphic Hashing", 2019).
 //!
-//! Each record becomes a vector of lanes; the digest is their sum, lane by lane, modulo 2^16. So order and path do not
-//! matter, and adding or removing a record costs the same at any size. The paper's security argument is for sets: that
-//! a (kind, key) stands once is checked by whoever sums, before the digest is believed.
+//! BLAKE3 expands each record to 1024 lanes. The digest is the sum of these vectors, lane by lane, modulo 2^16. The order
+//! of additions does not matter, and adding or removing one record costs the same at any size of the replica.
+//!
+//! The paper's proof is about sets. The caller must therefore reject a second record of the same kind and key before it
+//! compares the digest.
 
 use std::fmt;
 
 use super::record::Record;
 
-/// The number of 16-bit lanes; with 1024 of them finding a collision is as hard as 2^200 work (section 4 of the paper).
+/// Number of 16-bit lanes. With 1024 lanes, a collision costs about 2^200 operations (section 4 of the paper).
 const LANES: usize = 1024;
 
-/// The sum of a set of records.
+/// LtHash sum of a set of records.
+///
+/// ```
+/// use halligan::protocol::digest::ReplicaDigest;
+/// use halligan::protocol::record::{Record, RecordKind};
+///
+/// let [a, b] = ["tok_a", "tok_b"].map(|key| Record::new(RecordKind::Token, key, "{}"));
+/// let mut digest: ReplicaDigest = [&a, &b].into_iter().collect();
+/// assert_eq!(digest, [&b, &a].into_iter().collect());
+/// digest.remove(&b);
+/// assert_eq!(digest, [&a].into_iter().collect());
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct ReplicaDigest(Box<[u16; LANES]>);
 
 impl ReplicaDigest {
-    /// The length of [`Self::to_bytes`].
+    /// Length of [`Self::to_bytes`], in bytes.
     pub const BYTES: usize = LANES * 2;
 
-    /// The digest of no record.
+    /// Returns the digest of the empty set.
     #[must_use]
     pub fn empty() -> Self {
         Self(Box::new([0; LANES]))
     }
 
-    /// Adds a record.
+    /// Adds the lanes of one record.
     pub fn add(&mut self, record: &Record) {
         for (lane, term) in self.0.iter_mut().zip(element(record).as_chunks::<2>().0) {
             *lane = lane.wrapping_add(u16::from_le_bytes(*term));
         }
     }
 
-    /// Takes a record away.
+    /// Subtracts the lanes of one record, which must have been added before.
     pub fn remove(&mut self, record: &Record) {
         for (lane, term) in self.0.iter_mut().zip(element(record).as_chunks::<2>().0) {
             *lane = lane.wrapping_sub(u16::from_le_bytes(*term));
         }
     }
 
-    /// Adds every record of another set.
+    /// Adds the digest of a disjoint set of records.
     pub fn combine(&mut self, other: &Self) {
         for (lane, term) in self.0.iter_mut().zip(other.0.iter()) {
             *lane = lane.wrapping_add(*term);
         }
     }
 
-    /// What a head carries: BLAKE3 of the lanes, 32 bytes.
+    /// Returns the BLAKE3 hash of the lanes: the 32 bytes that a head carries as `digest`.
     #[must_use]
     pub fn checksum(&self) -> [u8; 32] {
         *blake3::hash(&self.to_bytes()).as_bytes()
     }
 
-    /// The lanes, little-endian.
+    /// Encodes the lanes as little-endian bytes.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
@@ -63,7 +76,7 @@ impl ReplicaDigest {
         bytes
     }
 
-    /// Reads what [`Self::to_bytes`] wrote; `None` for another length.
+    /// Decodes the bytes of [`Self::to_bytes`]. Returns `None` if the length is not [`Self::BYTES`].
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
@@ -89,7 +102,8 @@ impl fmt::Debug for ReplicaDigest {
     }
 }
 
-/// A record as lanes. Kind, key and body go in with their lengths before them, so that no two records read the same.
+/// Expands a record to lanes. The length precedes each of kind, key and body, so that different records never hash the
+/// same bytes.
 fn element(record: &Record) -> [u8; ReplicaDigest::BYTES] {
     let mut hasher = blake3::Hasher::new();
     for part in [record.kind.as_str(), &record.key, &record.body] {

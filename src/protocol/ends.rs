@@ -1,5 +1,5 @@
-//! Ends that are known beforehand: of keysets, tokens and certificates. Each is told from [`NOTICE`] on, by both planes in the
-//! same words.
+//! Warns before a keyset, a token or a certificate expires. Both planes use the same period ([`NOTICE`]) and the same
+//! sentences.
 
 use serde::Serialize;
 
@@ -7,29 +7,29 @@ use super::time::Time;
 
 const DAY: i64 = 86_400;
 
-/// How long before an end it is told, in seconds.
+/// Period before an expiry during which warnings are given, in seconds.
 pub const NOTICE: i64 = 30 * DAY;
 
-/// What ends.
+/// Kind of object that expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndKind {
-    /// The newest keyset.
+    /// The newest keyset of the control plane.
     Keyset,
-    /// A TLS certificate.
+    /// The TLS certificate of a listener.
     Certificate,
-    /// The token a user calls the control plane with.
+    /// A user's token for the control plane's API.
     UserToken,
-    /// A direct-access token.
+    /// A direct-access token of a deployment.
     DirectAccessToken,
-    /// A standard token.
+    /// A standard token of the control plane.
     StandardToken,
-    /// A token with which a host may enrol.
+    /// A token with which a host enrols as a node.
     EnrolmentToken,
 }
 
 impl EndKind {
-    /// Every kind.
+    /// Lists every kind.
     pub const ALL: [Self; 6] = [
         Self::Keyset,
         Self::Certificate,
@@ -39,7 +39,7 @@ impl EndKind {
         Self::EnrolmentToken,
     ];
 
-    /// The kind as it stands in metrics.
+    /// Returns the kind as the label value of metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -78,32 +78,32 @@ impl EndKind {
     }
 }
 
-/// An end that is known.
+/// One object and the time at which it expires.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct End {
-    /// What ends.
+    /// Kind of the object.
     pub kind: EndKind,
-    /// Which one: a version, an id, a file.
+    /// Version, identifier or file name that tells it from others of its kind.
     pub name: String,
-    /// When.
+    /// Time of the expiry.
     pub at: Time,
 }
 
 impl End {
-    /// Seconds until then; negative once it is past.
+    /// Returns the seconds from `now` to the expiry; negative after it.
     #[must_use]
     pub fn left(&self, now: Time) -> i64 {
         self.at.since(now)
     }
 
-    /// Whether it is time to tell of it.
+    /// Returns true from [`NOTICE`] seconds before the expiry on.
     #[must_use]
     pub fn is_due(&self, now: Time) -> bool {
         self.left(now) <= NOTICE
     }
 
-    /// What ends and when, in a sentence that names no more of an estate than a version or a file.
+    /// Returns the warning: object, time and remedy in one sentence. Of the estate it contains only [`Self::name`].
     #[must_use]
     pub fn sentence(&self, now: Time) -> String {
         let (words, name, remedy) = (self.kind.words(), &self.name, self.kind.remedy());
@@ -116,7 +116,7 @@ impl End {
     }
 }
 
-/// Those of which it is time to tell, the first one first.
+/// Returns the ends for which a warning is due, sorted by time.
 #[must_use]
 pub fn due(mut ends: Vec<End>, now: Time) -> Vec<End> {
     ends.retain(|end| end.is_due(now));
@@ -124,18 +124,18 @@ pub fn due(mut ends: Vec<End>, now: Time) -> Vec<End> {
     ends
 }
 
-/// Who was told of which end: each is told when it becomes due, and once a day from then on.
+/// Remembers which warnings were given, so that each is repeated once a day and not at every check.
 #[derive(Debug, Default)]
 pub struct Told(Vec<(End, Time)>);
 
 impl Told {
-    /// Those of `due` that are to be told now.
+    /// Returns the ends of `due` for which no warning was given within the last day, and notes them as given at `now`.
     pub fn tell(&mut self, due: &[End], now: Time) -> Vec<End> {
         self.0.retain(|(end, _)| due.contains(end));
         let mut tell = Vec::new();
         for end in due {
             match self.0.iter_mut().find(|(told, _)| told == end) {
-                // A clock that was set back tells again, too.
+                // The range excludes negative ages: after the clock is set back, the warning is given anew.
                 Some((_, last)) if (0..DAY).contains(&now.since(*last)) => {}
                 Some((_, last)) => {
                     *last = now;

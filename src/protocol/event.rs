@@ -1,4 +1,6 @@
-//! Events: what the audit log keeps of each decision and of each act on the host, one JSON line each, chained by hash.
+//! Defines the events of the audit log: one JSON line for each decision and each act on the host, chained by hash.
+//!
+//! docs/audit.md describes the log, docs/protocol/log.md the format.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -14,41 +16,41 @@ use super::jws::BASE64URL;
 use super::role::RoleRef;
 use super::time::Time;
 
-/// Whether the node could reach its control plane when it decided.
+/// Reachability of the control plane, as the node judged it at the time of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Connectivity {
-    /// It has not tried yet.
+    /// The node has started and has not reached the control plane yet.
     Connecting,
-    /// It could.
+    /// The node judges the control plane reachable.
     Online,
-    /// It could not: an outage.
+    /// The node judges the control plane unreachable: an outage.
     Offline,
 }
 
-/// SHA-256 of an event's line, base64url: what the next event carries as `prev`.
+/// Returns the SHA-256 of an event's line in base64url (43 characters). The next event of the log carries it as `prev`.
 #[must_use]
 pub fn line_hash(line: &str) -> String {
     BASE64URL.encode(Sha256::digest(line))
 }
 
-/// The lines of `text`, which end in LF alone: a CR before it belongs to the line, and so to its hash.
+/// Splits a log into lines at LF only. A CR before the LF stays part of the line, because its hash covers it.
 pub fn split_lines(text: &str) -> impl Iterator<Item = &str> {
     text.split_terminator('\n')
 }
 
-/// An event's identifier: `evt_`, when the daemon started, and the event's number since then. In place: every request gets one.
+/// Identifier of an event: `evt_START-NUMBER`. It is stored inline, so that a request allocates no memory for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventId(ArrayString<{ "evt_".len() + 20 + "-".len() + 20 }>);
 
 impl EventId {
-    /// Event `number` of the start `boot`.
+    /// Returns the identifier of event `number` of the daemon's start `boot`.
     #[must_use]
     pub fn new(boot: u64, number: u64) -> Self {
         let mut text = ArrayString::new();
         let (mut first, mut second) = (itoa::Buffer::new(), itoa::Buffer::new());
         for part in ["evt_", first.format(boot), "-", second.format(number)] {
-            // Two numbers of 64 bits fit.
+            // The capacity holds two numbers of 64 bits, so this never fails.
             let _ = text.try_push_str(part);
         }
         Self(text)
@@ -63,24 +65,24 @@ impl std::ops::Deref for EventId {
     }
 }
 
-/// What `prev` of the first event of a log is.
+/// Value of `prev` in the first event of a log: 32 zero bytes in base64url.
 pub const GENESIS: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// What an event tells of.
+/// Kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
-    /// A request was decided about.
+    /// The node decided on a request.
     Decision,
-    /// An operator broke a deployment's glass.
+    /// An operator broke the glass of a deployment on this host.
     GlassBroken,
-    /// A deployment's glass is sealed again.
+    /// The glass of a deployment was sealed again, by an operator or at the end of its time.
     GlassSealed,
     /// An operator revoked a token on this host.
     Revocation,
-    /// An administrator of this host accepted its clock, which was behind the time taken for proved.
+    /// An administrator accepted the clock of this host, which was behind the time floor.
     ClockAccepted,
-    /// An operator accepted that a database of this host is lost.
+    /// An operator accepted the loss of a database of this host.
     LossAccepted,
 }
 
@@ -107,75 +109,75 @@ impl EventKind {
     }
 }
 
-/// One event. Members that do not apply are left out of the line.
+/// One event of the audit log. Members without a value are absent from the line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Event {
-    /// Its place in this node's log, from 1, without gaps.
+    /// Number of the event in this node's log, from 1, without gaps.
     pub sequence: u64,
-    /// [`line_hash`] of the event before.
+    /// [`line_hash`] of the event before, or [`GENESIS`].
     pub prev: String,
-    /// The identifier the caller was given.
+    /// Identifier that the answer to the caller carried.
     pub id: String,
-    /// When it was decided.
+    /// Time of the decision or act.
     pub time: Time,
-    /// Where it happened.
+    /// Node that wrote the event.
     pub node: NodeId,
-    /// What it tells of.
+    /// Kind of the event.
     pub kind: EventKind,
-    /// What was decided, in words a program can read: `allow` or `deny`.
+    /// Result of a decision: `allow` or `deny`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Cow<'static, str>>,
-    /// The reason code of a decision.
+    /// Reason code of a decision, such as `token_expired`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'static, str>>,
-    /// The token, once its signature held.
+    /// Identifier of the token. Absent unless the token's signature was valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenId>,
-    /// The token's generation.
+    /// Generation of the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u32>,
-    /// The token's role.
+    /// Role of the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleRef>,
-    /// The deployment asked for.
+    /// Deployment to which the request was directed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentId>,
-    /// The request's method.
+    /// Method of the original request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// The template of the route it matched.
+    /// Template of the route that matched, such as `/api/v2/dags/{dag_id}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<Arc<str>>,
-    /// The canonical path, without the query.
+    /// Canonical path of the request, without the query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The permission it needed.
+    /// Permission that the route requires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permission: Option<Cow<'static, str>>,
-    /// Where it came from.
+    /// Address of the client, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
-    /// The break-glass state of the deployment.
+    /// State of the deployment's glass ([`super::glass::GlassState`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub glass: Option<Cow<'static, str>>,
-    /// Who acted: the user the kernel named at the other end of the admin socket.
+    /// User at the other end of the admin socket, by the kernel's credentials (`SO_PEERCRED`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
-    /// Why, in the operator's words.
+    /// The operator's reason for the act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
-    /// Until when the act holds.
+    /// Time at which the effect of the act ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
-    /// Whether the control plane could be reached.
+    /// Reachability of the control plane at that time.
     pub connectivity: Connectivity,
 }
 
-/// An event without a place in a log yet: all of an [`Event`] but `sequence` and `prev`.
+/// An event without a position in a log: all members of [`Event`] except `sequence` and `prev`.
 ///
-/// Whoever decides or acts writes it as JSON at once; whoever keeps the log puts the place before it. So nothing is copied in
-/// between, and the members of a line stand in the order of [`Event`].
+/// The thread that decides encodes the draft as JSON at once; the log's writer then prepends the position with [`place`].
+/// The text is encoded only once, and its members are in the order of [`Event`].
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "they are those of Event")]
 pub struct Draft<'a> {
@@ -202,7 +204,7 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// An event of which no more is known than what it tells of, when, and where.
+    /// Returns a draft in which every optional member is absent.
     #[must_use]
     pub fn new(
         kind: EventKind,
@@ -235,10 +237,10 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Appends the draft to `json`, as serde would write it.
+    /// Appends the draft to `json`, byte for byte as serde would write the [`Event`].
     ///
-    /// Every decision is written, so it is done by hand: identifiers, codes and roles hold nothing that JSON would escape, and
-    /// are copied as they are; only what came from outside is looked at.
+    /// This runs for every decision, so the code is written by hand. Identifiers, codes and roles contain no character
+    /// that JSON escapes and are copied; only text from outside is scanned.
     pub fn write(&self, json: &mut Vec<u8>) {
         let mut members = Members(json);
         members.word("{\"id\":", self.id);
@@ -273,11 +275,11 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// The members of an object, each behind its name as it stands in JSON.
+/// Appends members to a JSON object. Each name is passed with its punctuation, such as `,"kind":`.
 struct Members<'j>(&'j mut Vec<u8>);
 
 impl Members<'_> {
-    /// What JSON writes as it is.
+    /// Appends a string that contains nothing to escape.
     fn word(&mut self, name: &str, value: &str) {
         self.0.extend_from_slice(name.as_bytes());
         self.0.push(b'"');
@@ -298,7 +300,7 @@ impl Members<'_> {
         self.0.push(b'"');
     }
 
-    /// What may hold anything.
+    /// Appends any string, escaped where JSON demands it.
     fn texts(&mut self, name: &str, value: Option<&str>) {
         match value {
             Some(value) if plain(value) => self.word(name, value),
@@ -309,19 +311,19 @@ impl Members<'_> {
 
     fn json(&mut self, name: &str, value: impl Serialize) {
         self.0.extend_from_slice(name.as_bytes());
-        // A number, a text or an address can't fail to be written to memory.
+        // Writing a number, a string or an address to memory never fails.
         let _ = serde_json::to_writer(&mut *self.0, &value);
     }
 }
 
-/// Whether JSON writes text as it is (RFC 8259 section 7).
+/// Returns true if JSON writes `text` without escapes (RFC 8259 section 7).
 fn plain(text: &str) -> bool {
     let plain = |byte| byte >= b' ' && byte != b'"' && byte != b'\\';
-    // All at once, and not up to the first that is not plain: the compiler looks at many bytes together.
+    // The fold visits every byte: without an early exit the compiler vectorizes the loop.
     text.bytes().fold(true, |so_far, byte| so_far & plain(byte))
 }
 
-/// Appends to `line` the line of an event: a draft's JSON with its place in the log put before it.
+/// Appends the line of an event to `line`: the JSON of a [`Draft`] with `sequence` and `prev` prepended.
 pub fn place(sequence: u64, prev: &str, draft: &str, line: &mut String) {
     line.push_str("{\"sequence\":");
     line.push_str(itoa::Buffer::new().format(sequence));
@@ -331,20 +333,21 @@ pub fn place(sequence: u64, prev: &str, draft: &str, line: &mut String) {
     line.push_str(draft.strip_prefix('{').unwrap_or(draft));
 }
 
-/// A node's signed statement of where its log stands: after event `sequence`, whose line hashes to `hash`.
+/// Claims of a checkpoint, which a node signs: its audit log has reached event `sequence`, whose line has the hash
+/// `hash`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// The node.
+    /// Node that signed the checkpoint.
     pub iss: NodeId,
-    /// When it was signed.
+    /// Time of the signature.
     pub iat: Time,
-    /// Its place among the checkpoints of the log, from 1, without gaps.
+    /// Number of the checkpoint, from 1, without gaps.
     pub number: u64,
-    /// The last event it covers.
+    /// Number of the last event that it covers.
     pub sequence: u64,
     /// [`line_hash`] of that event.
     pub hash: String,
-    /// Whether the node has dropped the events up to that one: the log begins after it.
+    /// True if the node has deleted all events up to `sequence`. The log then begins with the event after it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dropped: bool,
 }

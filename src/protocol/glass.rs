@@ -1,9 +1,9 @@
-//! Glass: what stands before direct access to a deployment. The control plane says how it is kept; an operator on a host
-//! can break it there, for a time and with a reason.
+//! Defines the glass of a deployment: the barrier before direct access. The control plane sets the mode; an operator can
+//! break the glass on a host, for a limited time and with a reason. docs/glass.md describes the procedure.
 
 use serde::{Deserialize, Serialize};
 
-/// How a deployment's glass is kept, as its record says.
+/// Mode of a deployment's glass, set in the deployment's record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
@@ -11,17 +11,17 @@ pub enum GlassMode {
     /// Direct-access tokens are accepted at any time.
     #[default]
     Always,
-    /// They are accepted while the control plane is judged unreachable.
+    /// Direct-access tokens are accepted while the node judges the control plane unreachable.
     Outage,
-    /// They are accepted only after an operator has broken the glass on the host.
+    /// Direct-access tokens are accepted only after an operator has broken the glass on the host.
     Sealed,
 }
 
 impl GlassMode {
-    /// Every mode.
+    /// Lists every mode.
     pub const ALL: [Self; 3] = [Self::Always, Self::Outage, Self::Sealed];
 
-    /// The mode as it is written.
+    /// Returns the mode as records and the API write it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -31,35 +31,35 @@ impl GlassMode {
         }
     }
 
-    /// Reads what [`Self::as_str`] writes.
+    /// Parses the text of [`Self::as_str`]. Returns `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.as_str() == text)
     }
 
-    /// Whether it is the mode a record that says nothing has.
+    /// Returns true for [`GlassMode::Always`], which records omit.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// How a deployment's glass stands at one moment.
+/// State of a deployment's glass on one node at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GlassState {
-    /// There is none.
+    /// Direct access is open at all times: the mode is [`GlassMode::Always`].
     Always,
-    /// Open, since the control plane can't be reached.
+    /// Direct access is open because the control plane is unreachable.
     Outage,
-    /// Shut.
+    /// Direct access is closed.
     Sealed,
-    /// An operator has broken it.
+    /// Direct access is open because an operator broke the glass.
     Broken,
 }
 
 impl GlassState {
-    /// The state as events name it.
+    /// Returns the state as audit events write it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,6 @@
-//! The head: the signed statement of what a replica is at one version.
+//! Defines the head: the signed statement of a replica's version, digest and number of records.
+//!
+//! docs/protocol/replica.md has the claims and the rules of verification.
 
 use base64::Engine;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -11,69 +13,76 @@ use super::keyset::Keyset;
 use super::time::Time;
 use super::version::{number, version};
 
-/// The longest head accepted, in bytes.
+/// Maximum length of a head's JWS, in bytes.
 pub const MAX_HEAD: usize = 4096;
 
-/// The claims of a head.
+/// Claims of a head (RFC 7519).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
-    /// The control plane that signed it.
+    /// Issuer: the URL of the control plane that signed it.
     pub iss: String,
-    /// The data plane whose replica it is about.
+    /// Audience: the data plane whose replica it describes.
     pub aud: DataPlaneId,
-    /// The version of the replica; it only rises.
+    /// Version of the replica, from 1. It never decreases.
     #[serde(deserialize_with = "version")]
     pub version: u64,
-    /// [`super::digest::ReplicaDigest::checksum`] of the replica.
+    /// [`super::digest::ReplicaDigest::checksum`] of all records, base64url on the wire.
     #[serde(with = "base64url")]
     pub digest: [u8; 32],
-    /// The number of records.
+    /// Number of records in the replica.
     #[serde(deserialize_with = "number")]
     pub count: u64,
-    /// When it was signed. A replica is as old as its head.
+    /// Time of the signature. The age of a replica counts from here.
     pub iat: Time,
-    /// Until when it may be taken from a feed; a feed that shows an older one is frozen.
+    /// Time until which a feed may serve this head. A later answer with it is evidence of a frozen feed.
     pub exp: Time,
-    /// The version of the keyset the signer went by.
+    /// Version of the keyset that was current at the signature.
     #[serde(deserialize_with = "version")]
     pub keyset: u64,
 }
 
-/// Why a head is not believed.
+/// Reasons to reject a head.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HeadError {
-    /// Not a head signed by a replica key of the keyset.
+    /// The text is not a head that a replica key of the keyset signed.
     #[error("the head is not believed: {0}")]
     Jws(#[from] JwsError),
-    /// A head of another control plane than the keyset names.
+    /// The head's issuer differs from the issuer that the keyset names.
     #[error(
         "the head is signed as {head:?}, and keyset {version} names the issuer {keyset:?}; see that the control plane's \
              `issuer` is the one its keyset names"
     )]
     Issuer {
-        /// The issuer of the head.
+        /// Issuer named by the head.
         head: String,
-        /// The issuer that the keyset names.
+        /// Issuer named by the keyset.
         keyset: String,
-        /// The version of the keyset.
+        /// Version of the keyset.
         version: u64,
     },
-    /// A head for another data plane.
+    /// The head describes another data plane, whose id this is.
     #[error("the head is for data plane {0}")]
     Audience(DataPlaneId),
 }
 
-/// Signs a head.
+/// Signs a head without a nonce, as a compact JWS.
 #[must_use]
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn sign_head(head: &Head, key: &SigningKey) -> String {
     jws::sign(Typ::ReplicaHead, &serde_json::to_vec(head).expect("a head serializes"), key)
 }
 
-/// The longest nonce a head answers, in bytes.
+/// Maximum length of a nonce, in bytes.
 const MAX_NONCE: usize = 128;
 
-/// Whether `text` can be a nonce: 1 to 128 letters, digits, `-` and `_`.
+/// Returns true if `text` is a valid nonce: 1 to 128 ASCII letters, digits, `-` and `_`.
+///
+/// ```
+/// use halligan::protocol::head::is_nonce;
+///
+/// assert!(is_nonce("3q2-7w_1"));
+/// assert!(!is_nonce("") && !is_nonce("a b"));
+/// ```
 #[must_use]
 pub fn is_nonce(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -93,7 +102,7 @@ struct Asked {
     nonce: Option<String>,
 }
 
-/// Signs a head in answer to a request that carried `nonce`: no head signed earlier can hold it.
+/// Signs a head in answer to a request with `nonce`. The nonce proves that the head is not a recorded answer played back.
 #[must_use]
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn sign_head_for(head: &Head, nonce: &str, key: &SigningKey) -> String {
@@ -101,7 +110,7 @@ pub fn sign_head_for(head: &Head, nonce: &str, key: &SigningKey) -> String {
     jws::sign(Typ::ReplicaHead, &serde_json::to_vec(&answered).expect("a head serializes"), key)
 }
 
-/// A head whose signature held, with the very text that was signed.
+/// A head whose signature was verified, together with the signed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedHead {
     head: Head,
@@ -110,14 +119,16 @@ pub struct SignedHead {
 }
 
 impl SignedHead {
-    /// Whether another head says something else of the same version: then one key has signed two histories.
+    /// Returns true if both heads have one version and different content: a proof that the replica key signed two
+    /// histories.
     #[must_use]
     pub fn contradicts(&self, other: &Self) -> bool {
         let (a, b) = (self.head(), other.head());
         a.version == b.version && (&a.digest, a.count) != (&b.digest, b.count)
     }
 
-    /// Proves that a replica key of `keys` signed `text` as a head for `audience`.
+    /// Verifies that a replica key of `keys` signed `text` as a head for `audience`, under the issuer that the keyset
+    /// names.
     pub fn verify(text: &str, keys: &Keyset, audience: &DataPlaneId) -> Result<Self, HeadError> {
         let unverified = Unverified::parse(text.as_bytes(), MAX_HEAD)?;
         let key = keys.replica_key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
@@ -134,25 +145,25 @@ impl SignedHead {
         Ok(Self { head, nonce, text: text.into() })
     }
 
-    /// The nonce of the request that it was signed for, if it names one.
+    /// Returns the nonce of the request for which the head was signed, if it was signed for one.
     #[must_use]
     pub fn nonce(&self) -> Option<&str> {
         self.nonce.as_deref()
     }
 
-    /// Whether it was signed in answer to the request that carried `nonce`.
+    /// Returns true if the head was signed for a request with `nonce`.
     #[must_use]
     pub fn answers(&self, nonce: &str) -> bool {
         self.nonce.as_deref() == Some(nonce)
     }
 
-    /// What was signed.
+    /// Returns the verified claims.
     #[must_use]
     pub fn head(&self) -> &Head {
         &self.head
     }
 
-    /// The compact JWS, byte for byte.
+    /// Returns the compact JWS, byte for byte as it was received.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text

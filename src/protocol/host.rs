@@ -1,15 +1,22 @@
-//! Host names, in the one form in which they are compared.
+//! Normalizes host names for comparison.
 
 use std::borrow::Cow;
 
-/// Returns a host without its port, in lower case and without the dot of the root: `Prod.Example.:443` is `prod.example`.
+/// Returns a host in lower case, without its port and without the final dot of the root.
 ///
-/// DNS compares names without case (RFC 4343), and a name with the dot at its end is the same name (RFC 1034 section 3.1).
-/// Both planes compare hosts in this form only: otherwise a deployment could take the name of another.
+/// DNS names are case-insensitive (RFC 4343), and a final dot does not change a name (RFC 1034 section 3.1). Both planes
+/// compare hosts in this form only: otherwise one deployment could claim the name of another in a different spelling.
+///
+/// ```
+/// use halligan::protocol::host::host_name;
+///
+/// assert_eq!(host_name("Prod.Example.:443"), "prod.example");
+/// assert_eq!(host_name("[2001:DB8::1]:443"), "[2001:db8::1]");
+/// ```
 #[must_use]
 pub fn host_name(host: &str) -> Cow<'_, str> {
     let name = match host.rsplit_once(':') {
-        // The colons of an IPv6 address stand in brackets.
+        // In an IPv6 address without a port, the text behind the last colon ends in `]` and is no number.
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };

@@ -1,4 +1,5 @@
-//! Identifiers: opaque, checked once, cheap to hand around.
+//! Defines the identifiers of tokens, deployments, data planes and nodes. They are validated when they are made, and
+//! copied without an allocation.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -9,22 +10,23 @@ use rand_core::CryptoRng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-/// The longest identifier accepted, in bytes.
+/// Maximum length of an identifier, in bytes.
 pub const MAX_ID: usize = 64;
 
-/// An identifier that is empty, too long, or holds something else than letters, digits, `_` and `-`.
+/// Error for a text that is empty, longer than [`MAX_ID`], or contains other characters than ASCII letters, digits, `_`
+/// and `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0} is not an identifier: use 1 to 64 letters, digits, '_' or '-'")]
 pub struct IdError(&'static str);
 
-/// Whether `text` may stand as an identifier: safe in a path, a header, a log line and a file name.
+/// Returns true if `text` is a valid identifier. Such a text is safe in a path, a header, a log line and a file name.
 #[must_use]
 pub fn is_id(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// `text`, in place, if it may stand as an identifier.
+/// Copies `text` into an inline string if it is a valid identifier.
 pub(super) fn checked(text: &str) -> Option<ArrayString<MAX_ID>> {
     if is_id(text) { ArrayString::from(text).ok() } else { None }
 }
@@ -33,17 +35,17 @@ macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        // In place: to copy one must not touch a count that every core shares.
+        // Inline, not `Arc<str>`: a clone must not touch a reference count that all cores share.
         pub struct $name(ArrayString<MAX_ID>);
 
         impl $name {
-            /// Checks `text` and takes it.
+            /// Validates `text` and returns it as an identifier.
             pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
                 let text = text.as_ref();
                 checked(text).map(Self).ok_or(IdError($what))
             }
 
-            /// The identifier as text.
+            /// Returns the identifier as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -97,16 +99,17 @@ macro_rules! identifier {
     };
 }
 
-identifier!(/// A token's identifier (`tok_…`): the claim `sub` of the token and the key of its record.
+identifier!(/// Identifier of a token (`tok_…`): its claim `sub`, and the key of its record.
     TokenId, "token id");
-identifier!(/// A deployment's identifier (`dep_…`): the claim `aud` of a direct-access token.
+identifier!(/// Identifier of a deployment (`dep_…`): the claim `aud` of its direct-access tokens.
     DeploymentId, "deployment id");
-identifier!(/// A data plane's identifier (`dpl_…`): the claim `aud` of a head.
+identifier!(/// Identifier of a data plane (`dpl_…`): the claim `aud` of its heads.
     DataPlaneId, "data plane id");
-identifier!(/// A node's identifier (`nod_…`).
+identifier!(/// Identifier of a node (`nod_…`): the claim `iss` of the objects it signs.
     NodeId, "node id");
 
-/// A new identifier: `prefix` (such as `tok_`) and 128 random bits as 26 lower-case base32 characters (RFC 4648).
+/// Returns a new identifier: `prefix` (such as `tok_`), then 128 random bits as 26 lower-case base32 characters (RFC
+/// 4648).
 #[must_use]
 pub fn random_id(prefix: &str, rng: &mut dyn CryptoRng) -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";

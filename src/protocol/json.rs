@@ -1,11 +1,11 @@
-//! JSON objects. serde reads a struct from an array of its members too, in their order; where RFC 7515 and RFC 7519 say
-//! "object", another implementation does not, and one value would have two spellings.
+//! Parses JSON objects strictly. serde also accepts an array of the members' values for a struct. RFC 7515 and RFC 7519
+//! demand an object, so other implementations would reject that spelling.
 
 use serde::Deserialize;
 use serde::de::Error as _;
 
-/// Reads `text`, which must be a JSON object, and UTF-8 throughout (RFC 8259 section 8.1): in what it skips, serde looks no
-/// closer.
+/// Parses `text` as a JSON object. All of `text` must be UTF-8 (RFC 8259 section 8.1): serde does not check the values
+/// that it skips.
 pub fn object<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, serde_json::Error> {
     let text = std::str::from_utf8(text).map_err(serde_json::Error::custom)?;
     if text.trim_ascii_start().starts_with('{') {

@@ -1,7 +1,8 @@
-//! Strict compact JWS (RFC 7515) for Ed25519 (RFC 8037), one `typ` per kind of object (RFC 8725 section 3.11).
+//! Signs and verifies compact JWS (RFC 7515) with Ed25519 (RFC 8037). Each kind of object has its own `typ` (RFC 8725
+//! section 3.11).
 //!
-//! [`Unverified`] shows the header's `typ` and `kid` and nothing of the payload; [`Verified`] exists only for bytes
-//! whose signature held. A token can't pass for a head: the kind is asked for by name and signed with the rest.
+//! [`Unverified`] reveals only the header's `typ` and `kid`; [`Verified`] exists only for a payload whose signature was
+//! valid. The caller of [`Unverified::verify`] names the expected kind, so a token never passes for a head.
 
 use base64::Engine as _;
 use base64::engine::GeneralPurpose;
@@ -13,39 +14,40 @@ use thiserror::Error;
 use super::json::object;
 use super::key::{KeyId, PublicKey, SigningKey};
 
-/// base64url without padding; trailing bits must be zero, so that one value has one spelling.
+/// base64url without padding (RFC 4648 section 5). Its decoder rejects trailing bits that are not zero, so that each
+/// value has one spelling.
 pub(crate) const BASE64URL: GeneralPurpose = URL_SAFE_NO_PAD;
 
-/// The longest JOSE header accepted, decoded, in bytes.
+/// Maximum length of a decoded JOSE header, in bytes.
 const MAX_HEADER: usize = 512;
 
-/// The kinds of signed objects, each with the media type in its `typ` header.
+/// Kind of a signed object. The `typ` header carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Typ {
-    /// A token that is verified on the data plane alone.
+    /// Direct-access token, which the data plane verifies alone.
     DirectAccess,
-    /// A token only the control plane can vouch for.
+    /// Standard token, which needs the control plane to vouch for it.
     Standard,
-    /// A person's token for the control plane.
+    /// A user's token for the control plane's API.
     User,
-    /// The signed statement of what a replica is.
+    /// Head of a replica ([`super::head`]).
     ReplicaHead,
-    /// The list of keys that may sign tokens and heads.
+    /// Keyset ([`super::keyset`]).
     Keyset,
-    /// A node's proof of itself to the control plane (RFC 7523).
+    /// A node's proof of its identity to the control plane or to a peer (RFC 7523).
     NodeAuth,
-    /// A revocation made on a node.
+    /// Revocation that an operator made on a host ([`super::revocation`]).
     LocalRevocation,
-    /// A node's statement of where its audit log stands.
+    /// Checkpoint of a node's audit log ([`super::event::Checkpoint`]).
     AuditCheckpoint,
-    /// What a node vouches for towards the upstream it guards.
+    /// Identity of a caller that a node asserts to the Airflow behind it.
     UpstreamIdentity,
-    /// A node's proof of what it answered to another node.
+    /// A node's proof of its answer to a peer.
     PeerAnswer,
 }
 
 impl Typ {
-    /// Every kind.
+    /// Lists every kind.
     pub const ALL: [Self; 10] = [
         Self::DirectAccess,
         Self::Standard,
@@ -59,7 +61,7 @@ impl Typ {
         Self::PeerAnswer,
     ];
 
-    /// The value of the `typ` header.
+    /// Returns the value of the `typ` header.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -81,33 +83,33 @@ impl Typ {
     }
 }
 
-/// Why bytes are no JWS this system believes.
+/// Reasons to reject a JWS.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum JwsError {
-    /// More bytes than this kind of object may have.
+    /// The text exceeds this maximum length, in bytes.
     #[error("longer than {0} bytes")]
     TooLarge(usize),
-    /// Not a compact JWS.
+    /// The text is no compact JWS.
     #[error("malformed: {0}")]
     Malformed(&'static str),
-    /// Another `typ` than the one asked for.
+    /// The header's `typ` is not the expected one, which this is.
     #[error("typ is not {}", .0.as_str())]
     WrongType(Typ),
-    /// Another `alg` than `EdDSA` or `Ed25519`.
+    /// The header's `alg` is neither `EdDSA` nor `Ed25519`.
     #[error("alg is not EdDSA")]
     WrongAlgorithm,
-    /// Signed by a key that is not known here.
+    /// The `kid` names no key that may sign this kind of object.
     #[error("signed with an unknown key")]
     KeyUnknown,
-    /// The signature does not hold.
+    /// The signature is invalid under the key that `kid` names.
     #[error("the signature does not hold")]
     SignatureInvalid,
-    /// The signature holds; what is signed is not what this kind carries.
+    /// The signature is valid, and the claims are not those of this kind of object.
     #[error("unexpected claims: {0}")]
     Claims(String),
 }
 
-/// The protected header. Unknown members are refused: one could be `crit`, `b64` or `jku`, and change what is meant.
+/// Protected header. Unknown members are rejected: `crit`, `b64` or `jku` could change the meaning of the object.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header<'a> {
@@ -119,13 +121,13 @@ struct Header<'a> {
     kid: std::borrow::Cow<'a, str>,
 }
 
-/// The protected header, encoded, that `key` signs objects of kind `typ` with.
+/// Returns the encoded protected header with which `key` signs objects of kind `typ`.
 pub(super) fn protected_header(typ: Typ, key: &SigningKey) -> String {
-    // `kid` is base64url: nothing in it needs escaping.
+    // `kid` is base64url, so nothing in it needs escaping.
     BASE64URL.encode(format!(r#"{{"alg":"EdDSA","typ":"{}","kid":"{}"}}"#, typ.as_str(), key.public().kid()))
 }
 
-/// Reads an encoded protected header: what it says it is, and who says to have signed it.
+/// Decodes a protected header and returns its `typ` and `kid`. Both are unverified.
 pub(super) fn read_header(encoded: &[u8]) -> Result<(Typ, String), JwsError> {
     if encoded.len() > MAX_HEADER.div_ceil(3) * 4 {
         return Err(JwsError::Malformed("header too long"));
@@ -134,7 +136,7 @@ pub(super) fn read_header(encoded: &[u8]) -> Result<(Typ, String), JwsError> {
     let length = BASE64URL
         .decode_slice(encoded, &mut buffer)
         .map_err(|_| JwsError::Malformed("header is not base64url"))?;
-    // 684 characters hold up to 513 bytes: the bound on the characters alone would let one byte more through.
+    // 684 characters decode to up to 513 bytes, so the bound on the characters lets one byte too many through.
     if length > MAX_HEADER {
         return Err(JwsError::Malformed("header too long"));
     }
@@ -147,7 +149,7 @@ pub(super) fn read_header(encoded: &[u8]) -> Result<(Typ, String), JwsError> {
     Ok((typ, header.kid.into_owned()))
 }
 
-/// Reads an encoded signature.
+/// Decodes a signature of 64 bytes.
 pub(super) fn read_signature(encoded: &[u8]) -> Result<[u8; 64], JwsError> {
     let mut buffer = [0; 66];
     match BASE64URL.decode_slice(encoded, &mut buffer) {
@@ -160,7 +162,7 @@ pub(super) fn read_signature(encoded: &[u8]) -> Result<[u8; 64], JwsError> {
     }
 }
 
-/// Signs `payload` as an object of kind `typ`, in compact form.
+/// Signs `payload` as an object of kind `typ` and returns the compact JWS.
 #[must_use]
 pub fn sign(typ: Typ, payload: &[u8], key: &SigningKey) -> String {
     let mut text = protected_header(typ, key);
@@ -172,7 +174,7 @@ pub fn sign(typ: Typ, payload: &[u8], key: &SigningKey) -> String {
     text
 }
 
-/// A compact JWS nobody has vouched for yet. Of its content only the header's `typ` and `kid` can be seen.
+/// Compact JWS before its verification. It reveals only `typ` and `kid` of the header.
 pub struct Unverified<'a> {
     typ: Typ,
     kid: String,
@@ -182,7 +184,7 @@ pub struct Unverified<'a> {
 }
 
 impl<'a> Unverified<'a> {
-    /// Takes `bytes` apart. `max` bounds their number before anything is decoded.
+    /// Splits and decodes a compact JWS. A text of more than `max` bytes is rejected before anything is decoded.
     pub fn parse(bytes: &'a [u8], max: usize) -> Result<Self, JwsError> {
         if bytes.len() > max {
             return Err(JwsError::TooLarge(max));
@@ -198,19 +200,19 @@ impl<'a> Unverified<'a> {
         Ok(Self { typ, kid, signing_input, payload, signature: read_signature(signature)? })
     }
 
-    /// What it says it is.
+    /// Returns the kind that the header claims.
     #[must_use]
     pub fn typ(&self) -> Typ {
         self.typ
     }
 
-    /// Who says to have signed it: a hint for finding the key, and no more.
+    /// Returns the key that the header claims. Use it only to find the key for [`Self::verify`].
     #[must_use]
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// Proves that `key` signed this as an object of kind `typ`.
+    /// Verifies that `key` signed this as an object of kind `typ`.
     pub fn verify(self, typ: Typ, key: &PublicKey) -> Result<Verified, JwsError> {
         if self.typ != typ {
             return Err(JwsError::WrongType(typ));
@@ -227,7 +229,7 @@ impl<'a> Unverified<'a> {
     }
 }
 
-/// A payload whose signature held.
+/// Payload whose signature was valid.
 #[derive(Clone, Debug)]
 pub struct Verified {
     typ: Typ,
@@ -236,25 +238,25 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// The signed bytes.
+    /// Returns the signed bytes.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         &self.payload
     }
 
-    /// The kind they were signed as.
+    /// Returns the kind as which the payload was signed.
     #[must_use]
     pub fn typ(&self) -> Typ {
         self.typ
     }
 
-    /// The key that signed them.
+    /// Returns the thumbprint of the key that signed it.
     #[must_use]
     pub fn kid(&self) -> &KeyId {
         &self.kid
     }
 
-    /// The signed claims.
+    /// Parses the payload as a JSON object of type `T`. Returns [`JwsError::Claims`] if it is none.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, JwsError> {
         object(&self.payload).map_err(|error| JwsError::Claims(error.to_string()))
     }

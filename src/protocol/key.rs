@@ -1,4 +1,5 @@
-//! Ed25519 keys: as PEM for people and `openssl`, as JWK (RFC 8037) on the wire, named by thumbprint (RFC 7638).
+//! Defines Ed25519 keys (RFC 8032). People and `openssl` exchange them as PEM (RFC 8410), programs as JWK (RFC 8037);
+//! each has the RFC 7638 thumbprint of its public key as a name.
 
 use std::fmt;
 
@@ -13,32 +14,32 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// Why a key was not taken.
+/// Reasons to reject a key.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KeyError {
-    /// The text is no PEM of the expected kind.
+    /// The text is not a PEM block of the expected kind, which this names.
     #[error("not an Ed25519 key in PEM ({0})")]
     Pem(&'static str),
-    /// The JWK is of another kind, or its `x` is no 32 bytes of base64url.
+    /// The JWK is not `OKP` with `Ed25519`, or its `x` is not 32 bytes of base64url.
     #[error("not an Ed25519 public key in JWK form (kty OKP, crv Ed25519)")]
     Jwk,
-    /// The bytes are no canonical encoding of a point on the curve (RFC 8032 section 5.1.3).
+    /// The bytes are not the canonical encoding of a point on the curve (RFC 8032 section 5.1.3).
     #[error("the public key is not a canonical point on the curve")]
     NotCanonical,
-    /// The point has small order: it would accept signatures nobody made.
+    /// The point has small order. Such a key accepts signatures that nobody made.
     #[error("the public key has small order")]
     SmallOrder,
-    /// The JWK names another `kid` than its thumbprint.
+    /// The JWK's `kid` is not the thumbprint of its key.
     #[error("the key's kid is not its RFC 7638 thumbprint")]
     WrongKid,
 }
 
-/// The RFC 7638 thumbprint of a public key: SHA-256, base64url, 43 characters.
+/// RFC 7638 thumbprint of a public key: SHA-256 in base64url, 43 characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(String);
 
 impl KeyId {
-    /// The thumbprint as text.
+    /// Returns the thumbprint as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -57,22 +58,22 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// A public key as a JSON Web Key (RFC 8037 section 2).
+/// Public key as a JSON Web Key (RFC 8037 section 2). [`PublicKey::from_jwk`] validates it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 pub struct Jwk {
-    /// `OKP`.
+    /// Key type: `OKP`.
     pub kty: String,
-    /// `Ed25519`.
+    /// Curve: `Ed25519`.
     pub crv: String,
-    /// The 32 bytes of the key, base64url.
+    /// The key's 32 bytes in base64url.
     pub x: String,
-    /// The thumbprint; may be left out, may not be another.
+    /// RFC 7638 thumbprint. It is optional, and must be right where it is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
 }
 
-/// A public key that is a canonical point of full order, with its thumbprint.
+/// Valid public key: a canonical point that has not small order, with its thumbprint.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
     key: ed25519_dalek::VerifyingKey,
@@ -80,13 +81,14 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Takes 32 bytes (RFC 8032); refuses other encodings of a point and points of small order.
+    /// Validates the 32 bytes of a public key (RFC 8032). Rejects other encodings of a point, and points of small order.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotCanonical)?;
         if key.is_weak() {
             return Err(KeyError::SmallOrder);
         }
-        // Decompression takes y modulo p; only the encoding it would be written back as is canonical.
+        // Decompression reduces y modulo p, so it accepts several encodings of one point. Only the one that compression
+        // returns is canonical.
         if key.to_edwards().compress().to_bytes() != *bytes {
             return Err(KeyError::NotCanonical);
         }
@@ -94,21 +96,21 @@ impl PublicKey {
         Ok(Self { key, kid })
     }
 
-    /// Reads a SubjectPublicKeyInfo PEM, as `openssl pkey -pubout` writes it (RFC 8410).
+    /// Parses a SubjectPublicKeyInfo PEM, as `openssl pkey -pubout` writes it (RFC 8410).
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let key = ed25519_dalek::VerifyingKey::from_public_key_pem(pem)
             .map_err(|_| KeyError::Pem("expected BEGIN PUBLIC KEY"))?;
         Self::from_bytes(key.as_bytes())
     }
 
-    /// The key as a SubjectPublicKeyInfo PEM.
+    /// Encodes the key as a SubjectPublicKeyInfo PEM.
     #[must_use]
     #[expect(clippy::expect_used, reason = "encoding 32 bytes in a fixed frame has no failing input")]
     pub fn to_pem(&self) -> String {
         self.key.to_public_key_pem(LineEnding::LF).expect("an Ed25519 key always encodes")
     }
 
-    /// Reads a JWK; a `kid` it carries must be its thumbprint.
+    /// Validates a JWK. Its `kid`, if it has one, must be the thumbprint of the key.
     pub fn from_jwk(jwk: &Jwk) -> Result<Self, KeyError> {
         if jwk.kty != "OKP" || jwk.crv != "Ed25519" {
             return Err(KeyError::Jwk);
@@ -121,7 +123,7 @@ impl PublicKey {
         }
     }
 
-    /// The key as a JWK with its thumbprint.
+    /// Returns the key as a JWK with its thumbprint as `kid`.
     #[must_use]
     pub fn jwk(&self) -> Jwk {
         Jwk {
@@ -132,19 +134,20 @@ impl PublicKey {
         }
     }
 
-    /// The key's thumbprint.
+    /// Returns the thumbprint of the key.
     #[must_use]
     pub fn kid(&self) -> &KeyId {
         &self.kid
     }
 
-    /// The 32 bytes of RFC 8032.
+    /// Returns the key's 32 bytes (RFC 8032).
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 32] {
         self.key.to_bytes()
     }
 
-    /// Whether `signature` is this key's over `message`, by the strict rules: canonical S and R, no small order.
+    /// Returns true if `signature` is valid over `message`, by the strict rules: R and S are canonical and no point has
+    /// small order.
     #[must_use]
     pub fn accepts(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         self.key.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
@@ -157,7 +160,7 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A private key. It is zeroized when dropped and shows nothing of itself but the public key's thumbprint.
+/// Private key. Its memory is zeroed on drop, and `Debug` shows only the public key's thumbprint.
 #[derive(Clone)]
 pub struct SigningKey {
     key: ed25519_dalek::SigningKey,
@@ -165,42 +168,42 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// A new key from `rng`.
+    /// Generates a key with random bytes of `rng`.
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(seed.as_mut());
         Self::from_seed(&seed)
     }
 
-    /// The key that grows from a 32-byte seed (RFC 8032 section 5.1.5).
+    /// Derives the key from a 32-byte seed (RFC 8032 section 5.1.5).
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         Self::own(ed25519_dalek::SigningKey::from_bytes(seed))
     }
 
-    /// Reads a PKCS#8 PEM, as `openssl genpkey -algorithm ed25519` writes it (RFC 8410).
+    /// Parses a PKCS#8 PEM, as `openssl genpkey -algorithm ed25519` writes it (RFC 8410).
     pub fn from_pkcs8_pem(pem: &str) -> Result<Self, KeyError> {
         let key = ed25519_dalek::SigningKey::from_pkcs8_pem(pem)
             .map_err(|_| KeyError::Pem("expected BEGIN PRIVATE KEY"))?;
         Ok(Self::own(key))
     }
 
-    /// The key as a PKCS#8 PEM. A secret: write it to a file of mode 0600 and nowhere else.
+    /// Encodes the private key as a PKCS#8 PEM. The text is a secret: write it only to a file of mode 0600.
     #[must_use]
     #[expect(clippy::expect_used, reason = "encoding 32 bytes in a fixed frame has no failing input")]
     pub fn to_pkcs8_pem(&self) -> Zeroizing<String> {
-        // Version 1 without the public key: the form openssl 1.1 and 3 both read.
+        // PKCS#8 version 1, without the public key: openssl 1.1 and 3 both read this form.
         let bytes = ed25519_dalek::pkcs8::KeypairBytes { secret_key: self.key.to_bytes(), public_key: None };
         bytes.to_pkcs8_pem(LineEnding::LF).expect("an Ed25519 key always encodes")
     }
 
-    /// The public half.
+    /// Returns the public key.
     #[must_use]
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
 
-    /// The signature over `message` (RFC 8032, pure Ed25519).
+    /// Signs `message` with pure Ed25519 (RFC 8032).
     pub(super) fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.key.sign(message).to_bytes()
     }
@@ -218,7 +221,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// RFC 7638: SHA-256 over the required members in lexical order, without white space.
+/// Computes the RFC 7638 thumbprint: SHA-256 over the required members in lexical order, without white space.
 fn thumbprint(x: &str) -> KeyId {
     let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
     KeyId(URL_SAFE_NO_PAD.encode(Sha256::digest(members)))

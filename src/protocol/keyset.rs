@@ -1,9 +1,11 @@
-//! The keyset: which keys may sign tokens and heads, itself signed by a threshold of root keys.
+//! Defines the keyset: the keys that may sign tokens and heads, signed by a threshold of root keys.
 //!
-//! The rules of succession are those of TUF's root role (specification section 5.3): a keyset names the roots and the
-//! threshold of the next one; the next must be signed by a threshold of the old roots and of the new, and its version
-//! is one higher. So a host that pinned the first roots follows any number of rotations, and skips none. A host that pinned
-//! later roots begins at the earliest keyset that those have signed.
+//! Succession follows TUF's root role (specification section 5.3). A keyset names the root keys and the threshold for the
+//! next one. The next one must be signed by a threshold of the old roots and a threshold of its own roots, and its
+//! version is one higher. A host that pinned the first roots therefore follows every rotation in order; a host that
+//! pinned later roots begins at the earliest keyset which those have signed.
+//!
+//! docs/keys.md describes the ceremonies, docs/protocol/replica.md the format.
 
 mod unverified;
 
@@ -24,96 +26,96 @@ use super::version::version;
 
 pub use unverified::UnverifiedKeyset;
 
-/// The longest keyset accepted, in bytes.
+/// Maximum length of a keyset's JWS, in bytes.
 pub const MAX_KEYSET: usize = 64 * 1024;
 
-/// What a key may sign.
+/// Kind of object that a key may sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyUse {
-    /// Tokens.
+    /// The key signs tokens.
     Token,
-    /// Heads.
+    /// The key signs heads.
     Replica,
 }
 
-/// A key and what it may sign.
+/// A key of the keyset and its purpose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeysetKey {
-    /// What it may sign.
+    /// Kind of object that the key may sign.
     #[serde(rename = "use")]
     pub key_use: KeyUse,
-    /// The key.
+    /// The public key.
     pub jwk: Jwk,
 }
 
-/// The signed content of a keyset.
+/// Signed content of a keyset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeysetBody {
-    /// The issuer of the heads that are taken under it. A keyset that names none allows any issuer.
+    /// Issuer of the heads that nodes accept under this keyset. Without a value, nodes accept any issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iss: Option<String>,
-    /// Counts keysets, from 1.
+    /// Version of the keyset, from 1. Each keyset is one version above its predecessor.
     #[serde(deserialize_with = "version")]
     pub version: u64,
-    /// When it was signed.
+    /// Time of the signature.
     pub iat: Time,
-    /// Until when nodes take new heads under it. What was proved before goes on being served.
+    /// Time until which nodes accept new heads under this keyset. A replica that was proved before stays in use.
     pub exp: Time,
-    /// The keys that may sign tokens and heads.
+    /// Keys that may sign tokens and heads.
     pub keys: Vec<KeysetKey>,
-    /// The root keys of the next keyset.
+    /// Root keys that sign the next keyset.
     pub roots: Vec<Jwk>,
-    /// How many of them must sign.
+    /// Number of these roots that must sign the next keyset.
     pub threshold: u32,
 }
 
-/// Why a keyset is not believed.
+/// Reasons to reject a keyset.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KeysetError {
-    /// Longer than [`MAX_KEYSET`].
+    /// The text is longer than [`MAX_KEYSET`].
     #[error("the keyset is longer than 65536 bytes")]
     TooLarge,
-    /// Not a JWS in general JSON form over a keyset.
+    /// The text is not a JWS in general JSON serialization whose payload is a keyset.
     #[error("the keyset is malformed: {0}")]
     Malformed(String),
-    /// Too few root keys signed it.
+    /// Fewer root keys signed the keyset than the threshold demands.
     #[error("the keyset is signed by {valid} of the {who} root keys; {threshold} must")]
     Threshold {
-        /// `pinned`, `old` or `new`.
+        /// Set of roots that was counted: `pinned`, `old` or `new`.
         who: &'static str,
-        /// Different root keys whose signature holds.
+        /// Number of different root keys with a valid signature.
         valid: usize,
-        /// How many are needed.
+        /// Number of signatures that the threshold demands.
         threshold: u32,
     },
-    /// A key in it is no usable Ed25519 key.
+    /// A key of the keyset is invalid.
     #[error("a key in the keyset is refused: {0}")]
     Key(#[from] KeyError),
-    /// The threshold is zero or above the number of roots.
+    /// The threshold is zero, exceeds the number of roots, or one root is listed twice.
     #[error("the threshold {threshold} does not fit {roots} root keys")]
     Unreachable {
-        /// The threshold.
+        /// The threshold named by the keyset.
         threshold: u32,
-        /// Different root keys.
+        /// Number of different root keys.
         roots: usize,
     },
-    /// Not one version after its predecessor.
+    /// The version is not the predecessor's version plus one.
     #[error("keyset version {got} does not follow {have}")]
     Version {
-        /// The version held.
+        /// Version of the predecessor.
         have: u64,
-        /// The version offered.
+        /// Version of the rejected keyset.
         got: u64,
     },
-    /// A chain without a keyset in it.
+    /// The chain is empty.
     #[error("no keyset")]
     Missing,
 }
 
-/// Root keys and how many of them must agree: what a host pins.
+/// Root keys and the number of them that must sign. A host pins one such set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootSet {
     keys: Vec<PublicKey>,
@@ -121,7 +123,8 @@ pub struct RootSet {
 }
 
 impl RootSet {
-    /// A set of different root keys, `threshold` of which must sign.
+    /// Validates a set of root keys. Returns [`KeysetError::Unreachable`] unless the keys differ and `threshold` is from
+    /// 1 to their number.
     pub fn new(keys: Vec<PublicKey>, threshold: u32) -> Result<Self, KeysetError> {
         let different: BTreeSet<_> = keys.iter().map(PublicKey::kid).collect();
         let (roots, reachable) = (different.len(), threshold as usize);
@@ -131,19 +134,20 @@ impl RootSet {
         Ok(Self { keys, threshold })
     }
 
-    /// The root keys.
+    /// Returns the root keys.
     #[must_use]
     pub fn keys(&self) -> &[PublicKey] {
         &self.keys
     }
 
-    /// How many of them must sign.
+    /// Returns the number of roots that must sign.
     #[must_use]
     pub fn threshold(&self) -> u32 {
         self.threshold
     }
 
-    /// Different keys count, not signatures: one root that signs twice is still one.
+    /// Verifies that a threshold of the roots signed. Keys are counted, not signatures: two signatures of one root count
+    /// once.
     fn check(&self, general: &General, who: &'static str) -> Result<(), KeysetError> {
         let signers: BTreeSet<_> = general
             .signatures
@@ -157,7 +161,7 @@ impl RootSet {
     }
 }
 
-/// A JWS in general JSON serialization (RFC 7515 section 7.2.1).
+/// JWS in general JSON serialization (RFC 7515 section 7.2.1).
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct General {
@@ -182,7 +186,7 @@ impl GeneralSignature {
     }
 }
 
-/// Signs a keyset with root keys, as one line of general JSON JWS.
+/// Signs a keyset with root keys. Returns a JWS in general JSON serialization, on one line.
 #[must_use]
 pub fn sign_keyset(body: &KeysetBody, roots: &[&SigningKey]) -> String {
     let mut keyset = UnverifiedKeyset::unsigned(body.clone());
@@ -205,7 +209,7 @@ fn parse(text: &str) -> Result<General, KeysetError> {
     object(text.as_bytes()).map_err(|error| KeysetError::Malformed(error.to_string()))
 }
 
-/// A keyset whose signatures reach back to pinned roots.
+/// Keyset whose signatures lead back to pinned roots.
 #[derive(Clone, Debug)]
 pub struct Keyset {
     body: KeysetBody,
@@ -216,14 +220,15 @@ pub struct Keyset {
 }
 
 impl Keyset {
-    /// Believes a keyset that a threshold of the pinned roots signed.
+    /// Verifies a keyset under the pinned roots.
     pub fn verify_first(text: &str, pinned: &RootSet) -> Result<Self, KeysetError> {
         let general = parse(text)?;
         pinned.check(&general, "pinned")?;
         Self::read(&general, text)
     }
 
-    /// Believes the keyset after this one: signed by a threshold of the roots this one names and of those it names itself.
+    /// Verifies the successor of this keyset: a threshold of this keyset's roots and a threshold of its own roots must
+    /// have signed it, and its version must be one higher.
     pub fn verify_next(&self, text: &str) -> Result<Self, KeysetError> {
         let general = parse(text)?;
         self.roots.check(&general, "old")?;
@@ -235,14 +240,14 @@ impl Keyset {
         Ok(next)
     }
 
-    /// Follows a chain, oldest first, from the pinned roots to its last keyset. The chain begins at the earliest keyset that
-    /// the pinned roots prove: those before it were signed by roots that these have succeeded, and say nothing here.
+    /// Verifies a chain, oldest first, and returns its last keyset. Verification begins at the earliest keyset that the
+    /// pinned roots signed; the keysets before it are ignored, because their roots precede the pinned ones.
     pub fn verify_chain<S: AsRef<str>>(chain: &[S], pinned: &RootSet) -> Result<Self, KeysetError> {
         let (first, start) = Self::verify_earliest(chain, pinned)?;
         chain[start + 1..].iter().try_fold(first, |keyset, next| keyset.verify_next(next.as_ref()))
     }
 
-    /// The earliest keyset of a chain that the pinned roots prove, and its place there.
+    /// Verifies the earliest keyset of a chain that the pinned roots signed. Returns it with its index in the chain.
     pub fn verify_earliest<S: AsRef<str>>(
         chain: &[S],
         pinned: &RootSet,
@@ -276,37 +281,37 @@ impl Keyset {
         Ok(Self { body, token_keys, replica_keys, roots, text: text.into() })
     }
 
-    /// Which keyset it is.
+    /// Returns the version of the keyset.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.body.version
     }
 
-    /// What was signed.
+    /// Returns the verified content.
     #[must_use]
     pub fn body(&self) -> &KeysetBody {
         &self.body
     }
 
-    /// The JWS, byte for byte.
+    /// Returns the JWS, byte for byte as it was received.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The roots that must sign the next keyset.
+    /// Returns the roots that must sign the next keyset.
     #[must_use]
     pub fn roots(&self) -> &RootSet {
         &self.roots
     }
 
-    /// The key with this thumbprint, if it may sign tokens.
+    /// Returns the key with this thumbprint if it may sign tokens.
     #[must_use]
     pub fn token_key(&self, kid: &str) -> Option<&PublicKey> {
         self.token_keys.iter().find(|key| key.kid().as_str() == kid)
     }
 
-    /// The key with this thumbprint, if it may sign heads.
+    /// Returns the key with this thumbprint if it may sign heads.
     #[must_use]
     pub fn replica_key(&self, kid: &str) -> Option<&PublicKey> {
         self.replica_keys.iter().find(|key| key.kid().as_str() == kid)

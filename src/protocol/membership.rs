@@ -1,36 +1,38 @@
-//! What a node states of itself while its control plane answers, and what it is told in return.
+//! Defines the exchange in which a node reports its own state to the control plane, and learns how the control plane sees
+//! it.
 
 use serde::{Deserialize, Serialize};
 
-/// The most heads a statement carries.
+/// Maximum number of heads in a statement.
 pub const MAX_HEADS: usize = 32;
 
-/// What a node states of itself. Members a receiver does not know are ignored.
+/// A node's report of its own state. The receiver ignores members that it does not know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeStatement {
-    /// The name its configuration gives it; none where it gives it none.
+    /// Name from the node's configuration. Absent if the configuration sets none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The head it holds, and heads that contradict one it has proved (compact JWS).
+    /// The head that the node holds, and heads that contradict one it has proved, each as a compact JWS.
     pub heads: Vec<String>,
-    /// The last checkpoint of its log whose event has arrived above (compact JWS).
+    /// Last checkpoint of the node's log whose event the control plane has received, as a compact JWS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
 }
 
-/// What the node is told.
+/// The control plane's answer to a [`NodeStatement`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeStanding {
-    /// Another host calls under the identity of this one.
+    /// True if another host has recently called with this node's identity.
     pub shared_identity: bool,
-    /// Why its name was not taken; none if it was.
+    /// Reason for which the control plane rejected the node's name. Absent if it accepted the name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_refused: Option<String>,
-    /// What was found of its log of late that does not follow from what it had sent before, each in a sentence.
+    /// Faults that the control plane recently found in the node's log: content that contradicts what the node sent
+    /// before. One sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log_faults: Vec<String>,
 }

@@ -1,9 +1,17 @@
-//! What both planes agree on: pure, with no I/O and no clock.
+//! The formats that both planes share, and the rules by which each side reads them. This module does no I/O and reads no
+//! clock. docs/protocol.md specifies it for other implementations.
 //!
-//! Read it in the order a token's bytes take: [`jws`] proves who signed, [`token`] what was signed, [`role`] and
-//! [`permission`] what it allows. Then how a data plane comes to know: [`record`], [`digest`], [`head`], [`keyset`],
-//! [`bundle`]; what stands before a deployment: [`glass`]; and what it says back: [`event`], [`revocation`],
-//! [`reconciliation`], [`outage`].
+//! | modules | subject |
+//! | --- | --- |
+//! | [`jws`], [`key`], [`keyset`], [`json`] | signatures, keys, and the chain of keysets from pinned roots |
+//! | [`token`], [`role`], [`permission`] | tokens, and the permissions that their roles grant |
+//! | [`record`], [`digest`], [`head`], [`bundle`], [`version`] | the replica and its way to a data plane |
+//! | [`event`], [`revocation`], [`signer`], [`reconciliation`], [`outage`] | the reports of a data plane to its control plane |
+//! | [`proof`], [`membership`] | the node's proof of its identity, and its state at the control plane |
+//! | [`glass`], [`ends`] | the barrier before direct access, and warnings before an expiry |
+//! | [`id`], [`host`], [`time`] | identifiers, host names and times |
+//!
+//! To follow a request, begin with [`token::verify`]. To follow a change, begin with [`bundle::BundleReader`].
 
 pub mod bundle;
 pub mod digest;

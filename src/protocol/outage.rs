@@ -1,5 +1,5 @@
-//! The report of an outage: what happened on a node while it could not reach its control plane. Both planes tell it in the
-//! same form: the node from what it knows itself, the control plane from what arrived, and what it knew meanwhile.
+//! Builds the report of an outage: the events on a node while it could not reach its control plane. The node reports what
+//! it knows itself; the control plane reports what it received, and adds what it knew meanwhile. Both use the same form.
 
 use std::collections::BTreeMap;
 
@@ -9,87 +9,87 @@ use super::id::TokenId;
 use super::reconciliation::{AlarmNote, OutageStatement, Outcome};
 use super::time::Time;
 
-/// How many late uses and revocations a report names; the rest is counted.
+/// Maximum number of late uses, and of revocations, that a report lists. Late uses beyond it are only counted.
 pub const MAX_NAMED: usize = 1000;
 
-/// How far it has come.
+/// Progress of an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OutageState {
-    /// The control plane can't be reached.
+    /// The node can't reach the control plane.
     Open,
-    /// It can; not all events have arrived there yet.
+    /// The node reaches the control plane again; the control plane has not received all of its events yet.
     Reconciling,
-    /// All that happened is known above.
+    /// The control plane has received all events of the outage.
     Closed,
 }
 
-/// A use of a token: a request that was allowed.
+/// One use of a token: a request that was allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Use {
-    /// When.
+    /// Time of the request.
     pub time: Time,
-    /// The id of its event.
+    /// Identifier of the audit event.
     pub event_id: String,
-    /// The token.
+    /// Identifier of the token.
     #[cfg_attr(feature = "control", schema(value_type = String))]
     pub token_id: TokenId,
-    /// Its generation.
+    /// Generation of the token.
     pub generation: u32,
-    /// The deployment.
+    /// Deployment to which the request was directed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment_id: Option<String>,
-    /// The request's method.
+    /// Method of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Its path.
+    /// Canonical path of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Where it came from.
+    /// Address of the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
 }
 
-/// Why a use came too late.
+/// Way in which a token ended before a late use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Ended {
-    /// The token had been revoked or deleted.
+    /// The token was revoked or deleted.
     Revoked,
-    /// The token had been rotated.
+    /// The token was rotated; its generation is no longer the newest.
     Rotated,
 }
 
-/// What ended a token, and when.
+/// End of a generation of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
-    /// When.
+    /// Time of the end.
     pub at: Time,
-    /// How.
+    /// Way in which it ended.
     pub how: Ended,
 }
 
-/// A use of a token after it had been ended.
+/// Use of a token after its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LateUse {
-    /// The use.
+    /// The use itself.
     #[serde(flatten)]
     pub used: Use,
-    /// When the token had been ended.
+    /// Time at which the token ended.
     pub ended_at: Time,
-    /// How.
+    /// Way in which it ended.
     pub ended: Ended,
 }
 
 impl LateUse {
-    /// Whether a use came too late. Times are whole seconds: one in the same second as the end is not called late, since
-    /// nobody can tell.
+    /// Returns a late use if `used` happened after `end`. Times are whole seconds, so a use in the second of the end is
+    /// not late: its order is unknown.
     #[must_use]
     pub fn of(used: Use, end: Option<End>) -> Option<Self> {
         let end = end.filter(|end| used.time > end.at)?;
@@ -97,136 +97,137 @@ impl LateUse {
     }
 }
 
-/// How a token was used.
+/// Summary of a token's uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TokenUses {
-    /// The token.
+    /// Identifier of the token.
     #[cfg_attr(feature = "control", schema(value_type = String))]
     pub token_id: TokenId,
-    /// Its name, where it is known.
+    /// Name of the token, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Requests that were allowed.
+    /// Number of allowed requests.
     pub count: u64,
-    /// The first.
+    /// Time of the first use.
     pub first_at: Time,
-    /// The last.
+    /// Time of the last use.
     pub last_at: Time,
 }
 
-/// A local revocation that was made meanwhile.
+/// Revocation that an operator made on a host during the outage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MergedRevocation {
-    /// The token.
+    /// Identifier of the revoked token.
     #[cfg_attr(feature = "control", schema(value_type = String))]
     pub token_id: TokenId,
-    /// The node it was made on.
+    /// Node on which it was made.
     pub node_id: String,
-    /// When.
+    /// Time of the revocation.
     pub revoked_at: Time,
-    /// By whom.
+    /// User who made it, by the kernel's credentials.
     pub operator: String,
-    /// Why.
+    /// The operator's reason.
     pub reason: String,
-    /// What became of it above; none while the control plane has not been told.
+    /// Result at the control plane. No value until the control plane has received the revocation.
     pub outcome: Option<Outcome>,
 }
 
-/// Something wrong with the log a node sent: a gap, a fork, a beginning anew.
+/// Fault in the log that a node sent: a gap, a fork or a new beginning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LogFault {
-    /// The place in the log where it shows.
+    /// Number of the event at which the fault shows.
     pub sequence: u64,
-    /// What kind of fault.
+    /// Kind of the fault, as a word for programs.
     pub kind: String,
-    /// In a sentence.
+    /// Description in one sentence.
     pub what: String,
-    /// When it was noticed.
+    /// Time at which the control plane noticed it.
     pub noted_at: Time,
 }
 
-/// A line of the timeline.
+/// One entry of the timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Moment {
-    /// When.
+    /// Time of the entry.
     pub time: Time,
-    /// What kind of thing: `outage`, `use`, `late-use`, `revocation`, `alarm`, `log`.
+    /// Kind of the entry: `outage`, `use`, `late-use`, `revocation`, `alarm` or `log`.
     pub kind: String,
-    /// What, in a sentence.
+    /// Description in one sentence.
     pub what: String,
 }
 
-/// The report of an outage.
+/// Report of one outage of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Its id.
+    /// Identifier of the outage (`out_…`).
     pub id: String,
-    /// The node.
+    /// Node whose outage it is.
     pub node_id: String,
-    /// The node's name, where it is known.
+    /// Name of the node, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
-    /// The data plane.
+    /// Data plane of the node.
     pub data_plane_id: String,
-    /// How far it has come.
+    /// Progress of the outage.
     pub state: OutageState,
-    /// When the control plane was first found not to answer.
+    /// Time at which the node first found the control plane unreachable.
     pub began_at: Time,
-    /// When it answered again.
+    /// Time at which the control plane answered again. No value while the outage is open.
     pub ended_at: Option<Time>,
-    /// When it had last answered before.
+    /// Time of the last answer before the outage.
     pub last_contact_at: Option<Time>,
-    /// What went wrong first, in a sentence.
+    /// First error, in one sentence.
     pub cause: String,
-    /// Requests that were allowed.
+    /// Number of allowed requests.
     pub uses: u64,
-    /// The same by token.
+    /// Summary of the uses of each token.
     pub tokens: Vec<TokenUses>,
-    /// Uses of tokens after they had been revoked or rotated above.
+    /// Number of uses of tokens that the control plane had revoked, deleted or rotated before.
     pub late_use_count: u64,
-    /// The first of them.
+    /// The first [`MAX_NAMED`] of these late uses.
     pub late_uses: Vec<LateUse>,
-    /// Tokens that were revoked on hosts meanwhile.
+    /// Revocations that operators made on hosts during the outage, at most [`MAX_NAMED`].
     pub revocations: Vec<MergedRevocation>,
-    /// Alarms of the node.
+    /// Alarms of the node during the outage.
     pub alarms: Vec<AlarmNote>,
-    /// Faults of the node's log. None: what the node recorded has arrived whole, as far as `log_through`.
+    /// Faults of the node's log. If there are none, the control plane has received every recorded event up to
+    /// `log_through`.
     pub log_faults: Vec<LogFault>,
-    /// The node's last event that has arrived.
+    /// Number of the node's last event that has been received.
     pub log_through: u64,
-    /// All of it in the order of time.
+    /// Entries of all kinds, in order of time.
     pub timeline: Vec<Moment>,
 }
 
-/// What a report begins with.
+/// Facts with which a report begins.
 #[derive(Clone, Debug)]
 pub struct Opening<'a> {
-    /// The node.
+    /// Node whose outage it is.
     pub node_id: &'a str,
-    /// Its name.
+    /// Name of the node, if known.
     pub node_name: Option<String>,
-    /// The data plane.
+    /// Data plane of the node.
     pub data_plane_id: &'a str,
-    /// How far it has come.
+    /// Progress of the outage.
     pub state: OutageState,
-    /// What the node stated, or would state now.
+    /// The node's statement, or the statement it would make now.
     pub statement: &'a OutageStatement,
-    /// How far the node's log has arrived.
+    /// Number of the node's last event that has been received.
     pub log_through: u64,
 }
 
 impl Report {
-    /// A report in which nothing has happened yet.
+    /// Returns a report without uses, revocations and faults.
     #[must_use]
     pub fn open(opening: Opening<'_>) -> Self {
         let statement = opening.statement;
@@ -267,7 +268,7 @@ impl Report {
         }
     }
 
-    /// Adds what was allowed; `end` tells what ended a generation of a token, as far as it is known where this is told.
+    /// Adds allowed requests. `end` returns the end of a generation of a token, as far as the caller knows one.
     pub fn add_uses(
         &mut self,
         uses: impl IntoIterator<Item = Use>,
@@ -297,7 +298,7 @@ impl Report {
         self.tokens = tokens.into_values().collect();
     }
 
-    /// Adds, of what was allowed, only what came too late.
+    /// Adds only the late uses among `uses`.
     pub fn add_late_uses(
         &mut self,
         uses: impl IntoIterator<Item = Use>,
@@ -326,7 +327,7 @@ impl Report {
         }
     }
 
-    /// Adds a revocation that was made meanwhile.
+    /// Adds a revocation, unless the report lists [`MAX_NAMED`] already.
     pub fn add_revocation(&mut self, revocation: MergedRevocation) {
         if self.revocations.len() >= MAX_NAMED {
             return;
@@ -347,10 +348,10 @@ impl Report {
         self.log_faults.push(fault);
     }
 
-    /// Puts the timeline in order.
+    /// Sorts the timeline and returns the finished report.
     #[must_use]
     pub fn finish(mut self) -> Self {
-        // Of one moment, that a token was first used is told before that it should not have been.
+        // In one second, the first use of a token precedes the entry that it was late.
         self.timeline.sort_by_key(|moment| (moment.time, moment.kind == "late-use"));
         self
     }

@@ -1,4 +1,4 @@
-//! The permission catalogue, and sets of permissions small enough to compare in a few instructions.
+//! Defines the catalogue of permissions, and sets of permissions as bit masks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-/// Every permission that can be granted, sorted: an index into it is a [`Permission`].
+/// Lists every permission, sorted by name. A [`Permission`] is an index into this list.
 pub const CATALOGUE: &[&str] = &[
     "deployment.agentTokens.create",
     "deployment.agentTokens.delete",
@@ -100,10 +100,10 @@ pub const CATALOGUE: &[&str] = &[
     "deployment.users.update",
 ];
 
-// A set is one machine word pair; a catalogue that outgrows it must not compile.
+// A set is a `u128`: this fails to compile when the catalogue outgrows it.
 const _: () = assert!(CATALOGUE.len() <= 128);
 
-/// A name that is not in the catalogue.
+/// Error for a name that the catalogue does not contain.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0:?} is no permission of the catalogue")]
 pub struct UnknownPermission(pub String);
@@ -113,12 +113,12 @@ pub struct UnknownPermission(pub String);
 pub struct Permission(u8);
 
 impl Permission {
-    /// Every permission, in the catalogue's order.
+    /// Returns every permission, in the catalogue's order.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..CATALOGUE.len()).map(Self::at)
     }
 
-    /// The name, such as `deployment.airflow.dag.get`.
+    /// Returns the name, such as `deployment.airflow.dag.get`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         CATALOGUE[usize::from(self.0)]
@@ -162,65 +162,73 @@ impl<'de> Deserialize<'de> for Permission {
     }
 }
 
-/// A set of permissions: one bit each.
+/// Set of permissions, with one bit for each entry of the catalogue.
+///
+/// ```
+/// use halligan::protocol::permission::{PermissionSet, dag_author, dag_viewer};
+///
+/// assert!(dag_viewer().is_subset(dag_author()));
+/// assert!(dag_author().contains("deployment.airflow.dag.update".parse().unwrap()));
+/// assert_eq!(dag_viewer().difference(dag_author()), PermissionSet::empty());
+/// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct PermissionSet(u128);
 
 impl PermissionSet {
-    /// The set that allows nothing.
+    /// Returns the empty set.
     #[must_use]
     pub const fn empty() -> Self {
         Self(0)
     }
 
-    /// The whole catalogue.
+    /// Returns the set of all permissions of the catalogue.
     #[must_use]
     pub fn all() -> Self {
         Permission::all().collect()
     }
 
-    /// Adds `permission`.
+    /// Adds a permission.
     pub fn insert(&mut self, permission: Permission) {
         self.0 |= 1 << permission.0;
     }
 
-    /// Whether `permission` is in the set.
+    /// Returns true if the set contains `permission`.
     #[must_use]
     pub const fn contains(self, permission: Permission) -> bool {
         self.0 & (1 << permission.0) != 0
     }
 
-    /// Whether every permission of this set is in `other`.
+    /// Returns true if `other` contains every permission of this set.
     #[must_use]
     pub const fn is_subset(self, other: Self) -> bool {
         self.0 & !other.0 == 0
     }
 
-    /// What is in either set.
+    /// Returns the permissions that are in either set.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// What is in this set and not in `other`.
+    /// Returns the permissions of this set that are not in `other`.
     #[must_use]
     pub const fn difference(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// How many permissions are in the set.
+    /// Returns the number of permissions.
     #[must_use]
     pub const fn len(self) -> usize {
         self.0.count_ones() as usize
     }
 
-    /// Whether the set allows nothing.
+    /// Returns true if the set contains no permission.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The permissions, in the catalogue's order.
+    /// Returns the permissions, in the catalogue's order.
     pub fn iter(self) -> impl Iterator<Item = Permission> {
         Permission::all().filter(move |&permission| self.contains(permission))
     }
@@ -270,8 +278,8 @@ fn chosen(choose: impl Fn(&str) -> bool) -> PermissionSet {
     Permission::all().filter(|permission| choose(permission.as_str())).collect()
 }
 
-/// `DEPLOYMENT_ADMIN`: what a Workspace Operator may do, as far as it concerns one deployment. It can set an
-/// environment variable; it can't create an alert, hand out API tokens, or change who has access.
+/// Returns the permissions of `DEPLOYMENT_ADMIN`: those of a Workspace Operator that concern one deployment. The role can
+/// set environment variables. It can't create alerts, manage API tokens, or change who has access.
 #[must_use]
 pub fn deployment_admin() -> PermissionSet {
     chosen(|name| {
@@ -289,7 +297,7 @@ pub fn deployment_admin() -> PermissionSet {
     })
 }
 
-/// The objects that belong to one Dag.
+/// Objects that belong to one Dag, as the names of permissions write them.
 const OF_A_DAG: [&str; 7] =
     ["dag", "dagCode", "dagDependencies", "dagRun", "taskInstance", "taskLog", "xcom"];
 
@@ -298,20 +306,20 @@ fn of_a_dag(name: &str) -> Option<&str> {
     OF_A_DAG.contains(&object).then_some(verb)
 }
 
-/// What a custom Dag role can hold: what belongs to one Dag, and the asset events of its runs. Anything else would never
-/// be asked about on a route that names a Dag.
+/// Returns the permissions that a custom Dag role may contain: those on objects of one Dag, and reading the asset events
+/// of its runs. No route that names a Dag requires any other permission.
 #[must_use]
 pub fn held_on_dags() -> PermissionSet {
     chosen(|name| of_a_dag(name).is_some() || name == "deployment.airflow.datasets.get")
 }
 
-/// `DAG_VIEWER`: read a Dag and what belongs to it.
+/// Returns the permissions of `DAG_VIEWER`: read a Dag and its objects.
 #[must_use]
 pub fn dag_viewer() -> PermissionSet {
     chosen(|name| of_a_dag(name) == Some("get"))
 }
 
-/// `DAG_AUTHOR`: read, edit and delete a Dag and what belongs to it.
+/// Returns the permissions of `DAG_AUTHOR`: read, edit and delete a Dag and its objects.
 #[must_use]
 pub fn dag_author() -> PermissionSet {
     chosen(|name| of_a_dag(name).is_some())

@@ -1,43 +1,43 @@
-//! Rules of a node's proof (RFC 7523), for everyone who takes one: the control plane and peers.
+//! Defines the rules of node proofs (RFC 7523), by which a node authenticates to the control plane and to its peers.
 //!
-//! A proof is good for one call. It says when it was made and when it ends, at most [`LIFETIME`] later, and is refused once it
-//! has ended. There is no leeway on its end: the lifetime is the leeway of a node whose clock is behind. A node whose clock is
-//! ahead has [`LEEWAY`].
+//! A proof authenticates one call. It states its time of signature and its end, at most [`LIFETIME`] later, and is
+//! rejected after its end without leeway: the lifetime itself is the leeway for a node whose clock is behind. A node
+//! whose clock is ahead has [`LEEWAY`].
 
 use std::collections::HashMap;
 
 use super::time::Time;
 
-/// The longest proof, in bytes.
+/// Maximum length of a proof's JWS, in bytes.
 pub const MAX_PROOF: usize = 2048;
-/// The longest that a proof is good for, in seconds.
+/// Maximum time from a proof's signature to its end, in seconds.
 pub const LIFETIME: i64 = 300;
-/// A proof is made less than this ahead of the receiver's clock, in seconds.
+/// A proof's signature must be less than this many seconds ahead of the receiver's clock.
 pub const LEEWAY: i64 = 300;
 
-/// Calls of one node that are remembered: more than it may make while a proof is good.
+/// Number of calls that are remembered for each node. A node that makes more within the lifetime of a proof is rejected.
 const MAX_SEEN: usize = 60_000;
 
-/// Why the times of a proof are refused.
+/// Reasons to reject the times of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Untimely {
-    /// It ends before it was made.
+    /// The end is not after the signature.
     Backwards,
-    /// It is good for longer than any proof may be.
+    /// The lifetime exceeds [`LIFETIME`].
     Long,
-    /// It has ended.
+    /// The proof has ended.
     Late {
-        /// How long ago, in seconds.
+        /// Seconds since the end.
         by: i64,
     },
-    /// It is from the future.
+    /// The signature is in the future by [`LEEWAY`] or more.
     Early {
-        /// How far ahead it was made, in seconds.
+        /// Seconds until the time of the signature.
         by: i64,
     },
 }
 
-/// Checks that a proof that was made at `iat` and ends at `exp` is good.
+/// Checks the times of a proof that was signed at `iat` and ends at `exp`, at the receiver's time `now`.
 pub fn check_times(iat: Time, exp: Time, now: Time) -> Result<(), Untimely> {
     if exp <= iat {
         return Err(Untimely::Backwards);
@@ -54,29 +54,30 @@ pub fn check_times(iat: Time, exp: Time, now: Time) -> Result<(), Untimely> {
     Ok(())
 }
 
-/// Returns true while a proof that was made at `iat` and ends at `exp` is good.
+/// Returns true if [`check_times`] accepts the times.
 #[must_use]
 pub fn timely(iat: Time, exp: Time, now: Time) -> bool {
     check_times(iat, exp, now).is_ok()
 }
 
-/// The calls that one node has proved, each by the digest of its `jti`, until its proof has ended.
+/// Calls that one node has proved. Each is stored as a digest of its `jti` until its proof ends, to detect replays.
 ///
-/// They are in memory: after a restart of the receiver, a proof that has not ended counts once more.
+/// The calls are in memory only: after a restart of the receiver, a proof that has not ended is accepted once more.
 #[derive(Debug, Default)]
 pub struct Seen {
     until: HashMap<[u8; 16], Time>,
-    /// How many there may be before those that have ended are forgotten.
+    /// Number of entries at which the next insertion first deletes those that have ended.
     sweep_at: usize,
 }
 
 impl Seen {
-    /// Notes a call whose proof ends at `exp`. Returns false for a call that was made before, and for one too many.
+    /// Records a call whose proof ends at `exp`. Returns false if the call is a replay, or if the node has made too many
+    /// calls.
     #[must_use]
     pub fn note(&mut self, jti: &str, exp: Time, now: Time) -> bool {
         if self.until.len() >= self.sweep_at {
             self.until.retain(|_, until| now < *until);
-            // Twice what is left: each call pays for a share of the sweep only.
+            // Twice the remaining entries: the cost of a sweep is spread over as many insertions.
             self.sweep_at = (2 * self.until.len()).clamp(64, MAX_SEEN);
         }
         if self.until.len() >= MAX_SEEN {

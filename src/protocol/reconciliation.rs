@@ -1,45 +1,45 @@
-//! What a node and its control plane tell each other when an outage is over: where an audit log stands, what became of
-//! revocations, and what the outage was.
+//! Defines the messages by which a node and its control plane reconcile after an outage: the position of an audit log,
+//! the results of revocations, and the statement of the outage.
 
 use serde::{Deserialize, Serialize};
 
 use super::id::{NodeId, TokenId};
 use super::time::Time;
 
-/// The media type of many lines: events, or revocations, one a line.
+/// Media type of events or revocations, one on each line.
 pub const NDJSON: &str = "application/x-ndjson";
-/// The most lines a node sends at once.
+/// Maximum number of lines that a node sends in one call.
 pub const MAX_LINES: usize = 1000;
-/// The most bytes a node sends at once.
+/// Maximum number of bytes that a node sends in one call.
 pub const MAX_BYTES: usize = 2 << 20;
 
-/// Where a node's audit log stands above: the last event that arrived, and what its line hashes to.
+/// Position of a node's audit log at the control plane: the last event that it received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 pub struct Position {
-    /// The event's place; 0 before the first.
+    /// Number of that event; 0 if there is none.
     pub sequence: u64,
-    /// [`super::event::line_hash`] of it.
+    /// [`super::event::line_hash`] of that event.
     pub hash: String,
 }
 
-/// What became of a revocation above.
+/// Result of a host's revocation at the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The token is revoked by it.
+    /// The revocation revoked the token.
     Revoked,
     /// The token had been revoked or deleted before.
     Already,
-    /// No direct-access token of this data plane has this id.
+    /// The data plane has no direct-access token with this id.
     Unknown,
-    /// Its signature does not count: it is kept as evidence.
+    /// The control plane rejected the signature, and keeps the revocation as evidence.
     Refused,
 }
 
 impl Outcome {
-    /// The outcome as it is written.
+    /// Returns the result as JSON and databases write it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ impl Outcome {
         }
     }
 
-    /// Reads an outcome.
+    /// Parses the text of [`Self::as_str`]. Returns `None` for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Revoked, Self::Already, Self::Unknown, Self::Refused]
@@ -59,60 +59,60 @@ impl Outcome {
     }
 }
 
-/// An alarm of a node, as it stands in an outage's report.
+/// Alarm of a node in the statement of an outage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AlarmNote {
-    /// When it last happened.
+    /// Time at which the alarm last occurred.
     pub time: Time,
-    /// What kind of thing.
+    /// Kind of the alarm, as a word for programs.
     pub kind: String,
-    /// What, in a sentence.
+    /// Description in one sentence.
     pub what: String,
-    /// How often in a row.
+    /// Number of occurrences in a row.
     pub times: u64,
 }
 
-/// The most alarms an outage's statement carries.
+/// Maximum number of alarms in a statement.
 pub const MAX_ALARMS: usize = 32;
 
-/// What a node states of an outage once it is over.
+/// A node's statement of an outage, made when the outage is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct OutageStatement {
-    /// Its id, `out_…`.
+    /// Identifier of the outage (`out_…`).
     pub id: String,
-    /// When the control plane was first found not to answer.
+    /// Time at which the node first found the control plane unreachable.
     pub began_at: Time,
-    /// When it answered again.
+    /// Time at which the control plane answered again.
     pub ended_at: Time,
-    /// When it had last answered before: from then on the node knew nothing new.
+    /// Time of the last answer before the outage. The replica contains no later change.
     #[serde(default)]
     pub last_contact_at: Option<Time>,
-    /// What went wrong first, in a sentence.
+    /// First error, in one sentence.
     #[serde(default)]
     pub cause: String,
-    /// The node's first event after it began; it may not have been written.
+    /// Number of the node's first event after the beginning. Such an event need not exist.
     pub first_sequence: u64,
-    /// The node's last event before it ended.
+    /// Number of the node's last event before the end.
     pub last_sequence: u64,
-    /// Alarms meanwhile.
+    /// Alarms of the node during the outage.
     #[serde(default)]
     pub alarms: Vec<AlarmNote>,
 }
 
-/// A token and the node that revoked it, as they name a revocation between two who both hold it.
+/// Result of one revocation. The node and the token identify the revocation to both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 pub struct RevocationAnswer {
-    /// The node it was made on.
+    /// Node on which the revocation was made.
     #[cfg_attr(feature = "control", schema(value_type = String))]
     pub node: NodeId,
-    /// The token.
+    /// Identifier of the revoked token.
     #[cfg_attr(feature = "control", schema(value_type = String))]
     pub token: TokenId,
-    /// What became of it.
+    /// Result at the control plane.
     pub outcome: Outcome,
 }

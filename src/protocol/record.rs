@@ -1,5 +1,5 @@
-//! Records: what a replica is made of. A body is JSON text, made once by the control plane, and carried, stored and
-//! hashed as those very bytes.
+//! Defines the records of a replica. The control plane writes the body of a record once, as JSON text; everyone else
+//! carries, stores and hashes these bytes unchanged.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,26 +16,26 @@ use super::json::object;
 use super::key::Jwk;
 use super::time::Time;
 
-/// What a record is about.
+/// Kind of a record. It determines the type of the body and the meaning of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecordKind {
-    /// A direct-access token ([`super::token::TokenRecord`]); key: token id.
+    /// A direct-access token ([`super::token::TokenRecord`]). The key is the token's id.
     Token,
-    /// A version of a role ([`super::role::RoleBody`]); key: `NAME@VERSION`.
+    /// One version of a role ([`super::role::RoleBody`]). The key is `NAME@VERSION`.
     Role,
-    /// A deployment ([`DeploymentRecord`]); key: deployment id.
+    /// A deployment ([`DeploymentRecord`]). The key is its id.
     Deployment,
-    /// A deployment's Dag tags ([`DagTagsRecord`]); key: deployment id.
+    /// The Dag tags of a deployment ([`DagTagsRecord`]). The key is the deployment's id.
     DagTags,
-    /// A node ([`NodeRecord`]); key: node id.
+    /// A node ([`NodeRecord`]). The key is its id.
     Node,
-    /// That something about standard tokens has changed ([`StandardTokensRecord`]); key: data plane id.
+    /// The counter of changes to standard tokens ([`StandardTokensRecord`]). The key is the data plane's id.
     StandardTokens,
 }
 
 impl RecordKind {
-    /// The kind as it is written and hashed.
+    /// Returns the kind as bundles write it and digests hash it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl fmt::Display for RecordKind {
     }
 }
 
-/// A kind this build does not know.
+/// Error for a kind that this build does not know.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0:?} is no kind of record")]
 pub struct UnknownKind(pub String);
@@ -71,32 +71,32 @@ impl FromStr for RecordKind {
     }
 }
 
-/// One record. A body this build can't read is kept and hashed all the same, and grants nothing.
+/// One record. A body that this build can't parse is stored and hashed like any other, and grants nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
-    /// What it is about.
+    /// Kind of the record.
     pub kind: RecordKind,
-    /// Which one; unique among its kind.
+    /// Key of the record, unique among its kind.
     pub key: Arc<str>,
-    /// JSON text, byte for byte as the control plane made it.
+    /// JSON text, byte for byte as the control plane wrote it.
     pub body: Arc<str>,
 }
 
 impl Record {
-    /// A record of these parts.
+    /// Returns a record with these parts.
     #[must_use]
     pub fn new(kind: RecordKind, key: impl Into<Arc<str>>, body: impl Into<Arc<str>>) -> Self {
         Self { kind, key: key.into(), body: body.into() }
     }
 
-    /// Reads the body as a JSON object; `None` for a body that this build cannot read, which grants nothing. That the body
-    /// names the record's key is for the caller to compare.
+    /// Parses the body as a JSON object. Returns `None` for a body that this build can't parse, which grants nothing. The
+    /// caller must compare the id in the body with the record's key.
     #[must_use]
     pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
         object(self.body.as_bytes()).ok()
     }
 
-    /// A record whose body is `value` as JSON.
+    /// Serializes `value` as the body of a new record.
     #[must_use]
     #[expect(clippy::expect_used, reason = "record bodies are structs of strings, numbers and lists")]
     pub fn of<T: Serialize>(kind: RecordKind, key: impl Into<Arc<str>>, value: &T) -> Self {
@@ -104,10 +104,11 @@ impl Record {
     }
 }
 
-/// The route map a deployment has when its record names none.
+/// Route map of deployments whose record names none.
 pub const DEFAULT_ROUTES: &str = "airflow-v2";
 
-/// Whether this can be the name of a route map, and so of its file on a host.
+/// Returns true if `name` is a valid name of a route map: 1 to 64 lower-case letters, digits, `-` and `_`. The map's file
+/// on a host has this name.
 #[must_use]
 pub fn is_routes_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
@@ -120,58 +121,60 @@ fn default_routes() -> String {
     DEFAULT_ROUTES.into()
 }
 
-/// The body of a `deployment` record.
+/// Body of a `deployment` record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeploymentRecord {
-    /// The deployment.
+    /// Identifier of the deployment.
     pub id: DeploymentId,
-    /// The workspace it belongs to.
+    /// Workspace to which the deployment belongs.
     pub workspace: String,
-    /// Its name, for people.
+    /// Name for people; nothing is decided by it.
     pub name: String,
-    /// The host names it is reached by, in lower case.
+    /// Host names of the deployment, as [`super::host::host_name`] returns them.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// The name of its route map.
+    /// Name of the deployment's route map.
     #[serde(default = "default_routes")]
     pub routes: String,
-    /// How its glass is kept.
+    /// Mode of the deployment's glass.
     #[serde(default, skip_serializing_if = "GlassMode::is_default")]
     pub glass: GlassMode,
 }
 
-/// The body of a `dag-tags` record: which tags each Dag of a deployment has.
+/// Body of a `dag-tags` record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DagTagsRecord {
-    /// The deployment.
+    /// Identifier of the deployment.
     pub deployment: DeploymentId,
-    /// Tags by Dag id.
+    /// Tags of each Dag, by the Dag's id.
     pub tags: BTreeMap<String, Vec<String>>,
 }
 
-/// The body of a `node` record.
+/// Body of a `node` record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeRecord {
-    /// The node.
+    /// Identifier of the node.
     pub id: NodeId,
-    /// Its name, for people.
+    /// Name for people; nothing is decided by it.
     pub name: String,
-    /// Its public key: what it signs local revocations with.
+    /// Public key of the node. It verifies the node's revocations, checkpoints and proofs.
     pub key: Jwk,
-    /// When it was retired; what it signs from then on is not believed.
+    /// Time at which the node was retired. Its signatures from then on are rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired_at: Option<Time>,
 }
 
-/// The body of the one `standard-tokens` record of a data plane. Of the standard tokens themselves a data plane holds
-/// nothing: it asks about each. This only moves the replica on when one of them was rotated or deleted, or may do
-/// something else from now on, so that no node goes by an older answer.
+/// Body of the `standard-tokens` record, of which a data plane has one.
+///
+/// A data plane holds no standard tokens: it asks the control plane about each. A change of this counter moves the
+/// replica to a new version, so that nodes discard their cached answers when a standard token is rotated, deleted or
+/// changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StandardTokensRecord {
-    /// How many such changes there were.
+    /// Number of changes so far.
     pub changes: u64,
 }

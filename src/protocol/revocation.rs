@@ -1,5 +1,5 @@
-//! Local revocations: access taken away on a host, signed with the key of its node. A node can take access away so, never
-//! give any: there is nothing in one that could.
+//! Defines local revocations: an operator revokes a token on a host, and the host's node signs it. A revocation only
+//! removes access; it has no member that could grant any.
 
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
@@ -11,53 +11,54 @@ use super::key::SigningKey;
 use super::signer::Signers;
 use super::time::Time;
 
-/// The longest revocation accepted, in bytes: the longest reason in its widest spelling, and the rest.
+/// Maximum length of a revocation's JWS, in bytes. The longest reason fits in its longest JSON spelling.
 pub const MAX_REVOCATION: usize = 8 * 1024;
-/// The longest reason, in characters.
+/// Maximum length of a reason, in characters.
 pub const MAX_REASON: usize = 500;
 
-/// The claims of a revocation (RFC 7519).
+/// Claims of a revocation (RFC 7519).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revocation {
-    /// The node it was made on.
+    /// Issuer: the node on which the revocation was made.
     pub iss: NodeId,
-    /// The token it ends.
+    /// Subject: the token that it revokes.
     pub sub: TokenId,
-    /// When it was made.
+    /// Time of the revocation.
     pub iat: Time,
-    /// Its own identifier.
+    /// Identifier of the revocation.
     pub jti: String,
-    /// Who made it: the user the kernel named.
+    /// User who made it, by the kernel's credentials of the admin socket.
     pub operator: String,
-    /// Why, in the operator's words.
+    /// The operator's reason.
     pub reason: String,
 }
 
-/// Why a revocation is not believed.
+/// Reasons to reject a revocation.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RevocationError {
-    /// Not a revocation signed by a node of this data plane.
+    /// The text is not a revocation that a node of this data plane signed.
     #[error("the revocation is not believed: {0}")]
     Jws(#[from] JwsError),
-    /// Signed with the key of another node than it names.
+    /// The key that signed it belongs to another node than the issuer, which this is.
     #[error("the revocation names node {0}, which has another key")]
     Issuer(NodeId),
-    /// Made on a node that had been retired.
+    /// The revocation was signed at or after the retirement of its node.
     #[error("node {node} was retired at {retired_at}, before it signed this revocation")]
     Retired {
-        /// The node.
+        /// Node that signed the revocation.
         node: NodeId,
-        /// When it was retired.
+        /// Time at which the node was retired.
         retired_at: Time,
     },
-    /// A reason nobody can read.
+    /// The reason breaks the rules of [`check_reason`].
     #[error("the reason is empty, longer than {MAX_REASON} characters, or more than one line")]
     Reason,
 }
 
 impl Revocation {
-    /// Reads the claims of `text` without proving who signed them. Nothing may be given on their word; access may be taken.
+    /// Parses the claims of `text` without verifying the signature. Unverified claims may remove access, and must never
+    /// grant any.
     #[must_use]
     pub fn claimed(text: &str) -> Option<Self> {
         Unverified::parse(text.as_bytes(), MAX_REVOCATION).ok()?;
@@ -66,7 +67,7 @@ impl Revocation {
     }
 }
 
-/// Whether `reason` may stand in a revocation: one line, 1 to [`MAX_REASON`] characters.
+/// Checks a reason: one line of 1 to [`MAX_REASON`] characters that are not all white space, without control characters.
 pub fn check_reason(reason: &str) -> Result<(), RevocationError> {
     let readable = !reason.trim().is_empty()
         && reason.chars().count() <= MAX_REASON
@@ -74,14 +75,14 @@ pub fn check_reason(reason: &str) -> Result<(), RevocationError> {
     if readable { Ok(()) } else { Err(RevocationError::Reason) }
 }
 
-/// Signs a revocation.
+/// Signs a revocation, as a compact JWS.
 #[must_use]
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn sign_revocation(revocation: &Revocation, key: &SigningKey) -> String {
     jws::sign(Typ::LocalRevocation, &serde_json::to_vec(revocation).expect("a revocation serializes"), key)
 }
 
-/// A revocation whose signature held, with the very text that was signed.
+/// A revocation whose signature was verified, together with the signed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedRevocation {
     revocation: Revocation,
@@ -89,8 +90,8 @@ pub struct SignedRevocation {
 }
 
 impl SignedRevocation {
-    /// Proves that the node it names signed `text`. That is enough for one that was admitted before; a new one is
-    /// [admitted](Self::admit).
+    /// Verifies that the issuer signed `text`, whether or not that node was retired meanwhile. Use it for a revocation
+    /// that was admitted before, and [`Self::admit`] for a new one.
     pub fn verify(text: &str, signers: &Signers) -> Result<Self, RevocationError> {
         let unverified = Unverified::parse(text.as_bytes(), MAX_REVOCATION)?;
         let key = signers.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
@@ -102,8 +103,8 @@ impl SignedRevocation {
         Ok(Self { revocation, text: text.into() })
     }
 
-    /// Proves that the node it names signed `text` before it was retired. What was in force stays so: a node that is
-    /// retired later does not take back what it took away.
+    /// Verifies that the issuer signed `text` before its retirement. A revocation that was admitted stays in force when
+    /// its node is retired later.
     pub fn admit(text: &str, signers: &Signers) -> Result<Self, RevocationError> {
         let signed = Self::verify(text, signers)?;
         let node = &signed.revocation.iss;
@@ -115,13 +116,13 @@ impl SignedRevocation {
         }
     }
 
-    /// What was signed.
+    /// Returns the verified claims.
     #[must_use]
     pub fn revocation(&self) -> &Revocation {
         &self.revocation
     }
 
-    /// The compact JWS, byte for byte.
+    /// Returns the compact JWS, byte for byte as it was received.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text

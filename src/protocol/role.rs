@@ -1,4 +1,4 @@
-//! Roles: named, versioned sets of permissions. A version never changes, and its digest says so.
+//! Defines roles: named, versioned sets of permissions. A version never changes: tokens carry the digest of its body.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,21 +14,29 @@ use super::json::object;
 use super::jws::BASE64URL;
 use super::permission::{self, PermissionSet};
 
-/// A role reference or digest that can't be read.
+/// Reasons to reject a role reference, a digest or a role's body.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RoleError {
-    /// Not `NAME@VERSION`.
+    /// The text is not `NAME@VERSION`.
     #[error("a role is written NAME@VERSION, such as DEPLOYMENT_ADMIN@1")]
     Reference,
-    /// Not 32 bytes of base64url.
+    /// The text is not 32 bytes in base64url.
     #[error("a role digest is 32 bytes of base64url")]
     Digest,
-    /// A role record's body that is not understood.
+    /// The body of a role record can't be parsed; this is the parser's sentence.
     #[error("not a role: {0}")]
     Body(String),
 }
 
-/// One version of a role, by name: `DAG_VIEWER@1`.
+/// Name and version of a role, written `DAG_VIEWER@1`. The copy is inline and allocates nothing.
+///
+/// ```
+/// use halligan::protocol::role::RoleRef;
+///
+/// let role: RoleRef = "DAG_VIEWER@1".parse().unwrap();
+/// assert_eq!((role.name(), role.version()), ("DAG_VIEWER", 1));
+/// assert!("DAG_VIEWER@01".parse::<RoleRef>().is_err());
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoleRef {
     name: ArrayString<MAX_ID>,
@@ -36,30 +44,30 @@ pub struct RoleRef {
 }
 
 impl RoleRef {
-    /// Version `version` of the role `name`.
+    /// Validates a name and a version. The version must be at least 1.
     pub fn new(name: &str, version: u32) -> Result<Self, RoleError> {
         let name = checked(name).filter(|_| version > 0).ok_or(RoleError::Reference)?;
         Ok(Self { name, version })
     }
 
-    /// The role's name.
+    /// Returns the name of the role.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The version, from 1.
+    /// Returns the version, from 1.
     #[must_use]
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// The reference as text.
+    /// Returns the reference as text, without an allocation.
     #[must_use]
     pub fn text(&self) -> ArrayString<{ MAX_ID + "@4294967295".len() }> {
         let mut text = ArrayString::new();
         for part in [&*self.name, "@", itoa::Buffer::new().format(self.version)] {
-            // A name and a version of 32 bits fit.
+            // The capacity holds a name and a version of 32 bits, so this never fails.
             let _ = text.try_push_str(part);
         }
         text
@@ -83,7 +91,7 @@ impl FromStr for RoleRef {
 
     fn from_str(text: &str) -> Result<Self, RoleError> {
         let (name, version) = text.split_once('@').ok_or(RoleError::Reference)?;
-        // One spelling per version: no sign, no leading zero.
+        // A sign or a leading zero would give one version several spellings.
         if version.starts_with(['0', '+']) {
             return Err(RoleError::Reference);
         }
@@ -104,12 +112,12 @@ impl<'de> Deserialize<'de> for RoleRef {
     }
 }
 
-/// SHA-256 of a role record's body, byte for byte.
+/// SHA-256 of the body of a role record, byte for byte. JSON carries it in base64url.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RoleDigest([u8; 32]);
 
 impl RoleDigest {
-    /// The digest of the role whose record has this body.
+    /// Computes the digest of a body.
     #[must_use]
     pub fn of(body: &str) -> Self {
         Self(Sha256::digest(body).into())
@@ -150,67 +158,67 @@ impl<'de> Deserialize<'de> for RoleDigest {
     }
 }
 
-/// What a role is held on.
+/// Kind of object on which a role is assigned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RoleScope {
-    /// An organization and all in it.
+    /// An organization, with its workspaces and deployments.
     Organization,
-    /// A workspace and its deployments.
+    /// A workspace, with its deployments.
     Workspace,
-    /// One deployment.
+    /// One deployment, with its Dags.
     Deployment,
-    /// One Dag, or the Dags with one tag, of a deployment.
+    /// One Dag of a deployment, or all Dags with one tag.
     Dag,
 }
 
-/// One version of a role: the body of a `role` record.
+/// Body of a `role` record: one version of a role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoleBody {
-    /// The role's name, such as `DEPLOYMENT_ADMIN`.
+    /// Name of the role, such as `DEPLOYMENT_ADMIN`.
     pub name: String,
-    /// The version, from 1.
+    /// Version of the role, from 1.
     pub version: u32,
-    /// What it is held on.
+    /// Kind of object on which the role is assigned.
     pub scope: RoleScope,
-    /// What it allows.
+    /// Permissions that the role grants.
     pub permissions: PermissionSet,
 }
 
 impl RoleBody {
-    /// Reads a role record's body.
+    /// Parses the body of a role record. Returns [`RoleError::Body`] if it is not a role.
     pub fn parse(body: &str) -> Result<Self, RoleError> {
         object(body.as_bytes()).map_err(|error| RoleError::Body(error.to_string()))
     }
 
-    /// Writes the body. Done once, by the control plane; from then on the bytes are carried as they are.
+    /// Serializes the role. The control plane does this once for each version; its bytes are then carried unchanged.
     #[must_use]
     #[expect(clippy::expect_used, reason = "strings, a number and a list of strings always serialize")]
     pub fn to_body(&self) -> String {
         serde_json::to_string(self).expect("a role serializes")
     }
 
-    /// The name and version as one.
+    /// Returns name and version as a reference. Fails if they are invalid.
     pub fn reference(&self) -> Result<RoleRef, RoleError> {
         RoleRef::new(&self.name, self.version)
     }
 }
 
-/// What the names of built-in roles begin with, those of later versions included. No custom role may have such a name: one
-/// name can't stand for two roles on a data plane.
+/// Prefixes that are reserved for built-in roles, present and future. A custom role must not have such a name, because a
+/// data plane finds roles by name.
 pub const RESERVED: [&str; 4] = ["ORGANIZATION_", "WORKSPACE_", "DEPLOYMENT_", "DAG_"];
 
-/// Whether a name is kept for built-in roles.
+/// Returns true if `name` begins with a reserved prefix, in upper or lower case.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     RESERVED.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The roles every organization has on deployments and Dags. `DEPLOYMENT_ACCESSOR` allows nothing by itself: it is the
-/// role of a token whose access is its Dag roles alone.
+/// Returns the built-in roles for deployments and Dags. `DEPLOYMENT_ACCESSOR` grants nothing: it is for tokens whose
+/// access consists of their Dag roles.
 #[must_use]
 pub fn built_in() -> Vec<RoleBody> {
     let role =

@@ -1,4 +1,4 @@
-//! Nodes as signers: whose signature counts for a revocation, and until when.
+//! Finds the keys of nodes, to verify what nodes sign.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,23 @@ use super::key::PublicKey;
 use super::record::NodeRecord;
 use super::time::Time;
 
-/// A node's key, and when the node was retired.
+/// Public key of a node, and the time of the node's retirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signer {
-    /// The node.
+    /// Identifier of the node.
     pub id: NodeId,
-    /// Its key.
+    /// Public key of the node.
     pub key: PublicKey,
-    /// From when on its signature does not count.
+    /// Time at which the node was retired. Signatures from then on are rejected.
     pub retired_at: Option<Time>,
 }
 
-/// The nodes of a data plane. A host that enrolled twice is two nodes with one key.
+/// Keys of all nodes of a data plane. A host that enrolled twice is two nodes with one key.
 #[derive(Clone, Debug, Default)]
 pub struct Signers(BTreeMap<NodeId, Signer>);
 
 impl Signers {
-    /// Adds a node. One whose key can't be used signs nothing that counts.
+    /// Adds a node. A node with an invalid key is left out, so that every signature of it is rejected.
     pub fn insert(&mut self, record: &NodeRecord) {
         if let Ok(key) = PublicKey::from_jwk(&record.key) {
             let signer = Signer { id: record.id.clone(), key, retired_at: record.retired_at };
@@ -31,25 +31,25 @@ impl Signers {
         }
     }
 
-    /// The node of this id.
+    /// Returns the node with this id.
     #[must_use]
     pub fn get(&self, id: &NodeId) -> Option<&Signer> {
         self.0.get(id)
     }
 
-    /// The key with this thumbprint, if a node has it.
+    /// Returns the key with this thumbprint, if a node has it.
     #[must_use]
     pub fn key(&self, kid: &str) -> Option<&PublicKey> {
         self.0.values().map(|signer| &signer.key).find(|key| key.kid().as_str() == kid)
     }
 
-    /// How many there are, retired ones included.
+    /// Returns the number of nodes, including retired ones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Returns true if there is no node.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

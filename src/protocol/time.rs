@@ -1,48 +1,56 @@
-//! Time as the wire carries it: whole seconds since the Unix epoch (RFC 7519, NumericDate).
+//! Defines time as JSON carries it: whole seconds since the Unix epoch (NumericDate of RFC 7519).
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// An instant in whole seconds since the Unix epoch, UTC. Never read from a clock here: callers pass it in.
+/// Time in whole seconds since the Unix epoch, UTC. This module reads no clock; callers pass the time in.
+///
+/// ```
+/// use halligan::protocol::time::Time;
+///
+/// let time = Time::from_unix(1_795_527_055);
+/// assert_eq!(time.to_string(), "2026-11-24T13:30:55Z");
+/// assert_eq!(time.plus(60).since(time), 60);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Time(i64);
 
 impl Time {
-    /// The instant `seconds` after the epoch (before it, when negative).
+    /// Returns the time `seconds` after the epoch; before it if negative.
     #[must_use]
     pub const fn from_unix(seconds: i64) -> Self {
         Self(seconds)
     }
 
-    /// Seconds since the epoch.
+    /// Returns the seconds since the epoch.
     #[must_use]
     pub const fn unix(self) -> i64 {
         self.0
     }
 
-    /// This instant moved by `seconds`, held at the ends of the range rather than wrapped around.
+    /// Adds `seconds`. The result saturates at the ends of the range.
     #[must_use]
     pub const fn plus(self, seconds: i64) -> Self {
         Self(self.0.saturating_add(seconds))
     }
 
-    /// Seconds from `earlier` to this instant; negative when `earlier` is later.
+    /// Returns the seconds from `earlier` to this time; negative if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// `2026-11-24T13:30:55Z` (RFC 3339). What lies outside the years a calendar knows is written as bare seconds.
+    /// Formats the time by RFC 3339: `2026-11-24T13:30:55Z`. A time outside the calendar's range is formatted as seconds.
     #[must_use]
     pub fn rfc3339(self) -> String {
         jiff::Timestamp::from_second(self.0)
             .map_or_else(|_| self.0.to_string(), |timestamp| timestamp.to_string())
     }
 
-    /// Reads an RFC 3339 instant; fractions of a second are dropped.
+    /// Parses an RFC 3339 time and drops fractions of a second. Returns `None` for any other text.
     #[must_use]
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         text.parse::<jiff::Timestamp>().ok().map(|timestamp| Self(timestamp.as_second()))

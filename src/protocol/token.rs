@@ -1,4 +1,4 @@
-//! Tokens: how one is minted, how one is proved, and what a data plane keeps of one.
+//! Mints and verifies tokens, and defines the record of a token in replicas. docs/protocol/tokens.md has the format.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -12,17 +12,17 @@ use super::keyset::Keyset;
 use super::role::{RoleDigest, RoleRef};
 use super::time::Time;
 
-/// The longest token accepted, in bytes.
+/// Maximum length of a token, in bytes.
 pub const MAX_TOKEN: usize = 4096;
 
-/// Who vouches for a token while it is used.
+/// Kind of a token: the plane that decides on its uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TokenKind {
-    /// The control plane, online.
+    /// The control plane vouches for each use; the token needs it to be reachable.
     Standard,
-    /// The data plane alone.
+    /// The data plane decides alone, from its replica.
     DirectAccess,
 }
 
@@ -35,53 +35,53 @@ impl TokenKind {
     }
 }
 
-/// A role as a token carries it: the version by name, and the digest of what it was at creation.
+/// A role in a token or its record: the reference, and the digest of the role at the token's creation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleClaim {
-    /// Name and version.
+    /// Name and version of the role.
     pub id: RoleRef,
     /// Digest of the role record's body.
     pub digest: RoleDigest,
 }
 
-/// The claims of a token (RFC 7519).
+/// Claims of a token (RFC 7519).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
-    /// The control plane that minted it.
+    /// Issuer: the URL of the control plane that minted the token.
     pub iss: String,
-    /// The token's id.
+    /// Subject: the token's identifier.
     pub sub: TokenId,
-    /// The deployment's id for a direct-access token, else the issuer.
+    /// Audience: the deployment's id for a direct-access token, the issuer for a standard token.
     pub aud: String,
-    /// When it was minted.
+    /// Time of minting. Nothing is decided by it.
     pub iat: Time,
-    /// From when on it is valid.
+    /// Time from which on the token is valid.
     pub nbf: Time,
-    /// From when on it is not. A direct-access token always has one.
+    /// Time from which on the token is invalid. A direct-access token always has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exp: Option<Time>,
-    /// The generation: how many times it has been rotated, from 1.
+    /// Generation, from 1. Each rotation adds 1.
     #[serde(rename = "gen")]
     pub generation: u32,
-    /// The role. A direct-access token always has one.
+    /// Role of the token. A direct-access token always has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleClaim>,
 }
 
-/// Why bytes are no token of ours.
+/// Reasons to reject a token's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TokenError {
-    /// Not a token at all.
+    /// The bytes are not a token.
     #[error("malformed")]
     Malformed,
-    /// Longer than [`MAX_TOKEN`].
+    /// The token is longer than [`MAX_TOKEN`].
     #[error("longer than 4096 bytes")]
     TooLarge,
-    /// Signed by a key the keyset does not hold for tokens.
+    /// The keyset has no token key with this thumbprint.
     #[error("signed with an unknown key")]
     KeyUnknown,
-    /// The signature does not hold.
+    /// The signature is invalid.
     #[error("the signature does not hold")]
     SignatureInvalid,
 }
@@ -100,7 +100,7 @@ impl From<JwsError> for TokenError {
     }
 }
 
-/// Mints a token. Its value is a secret: show it once, store it nowhere.
+/// Mints a token. The returned value is a secret: show it once and store it nowhere.
 #[must_use]
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn mint(kind: TokenKind, claims: &Claims, key: &SigningKey) -> Zeroizing<String> {
@@ -108,7 +108,7 @@ pub fn mint(kind: TokenKind, claims: &Claims, key: &SigningKey) -> Zeroizing<Str
     Zeroizing::new(jws::sign(kind.typ(), &payload, key))
 }
 
-/// A token whose signature held under a key of the keyset. That says who minted it, not that it is alive.
+/// A token whose signature is valid under a key of the keyset. The token may still be unknown, expired or revoked.
 #[derive(Clone, Debug)]
 pub struct VerifiedToken {
     kind: TokenKind,
@@ -117,26 +117,26 @@ pub struct VerifiedToken {
 }
 
 impl VerifiedToken {
-    /// Who vouches for it.
+    /// Returns the kind of the token.
     #[must_use]
     pub fn kind(&self) -> TokenKind {
         self.kind
     }
 
-    /// What was signed.
+    /// Returns the signed claims.
     #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
 
-    /// The key that signed it.
+    /// Returns the thumbprint of the key that signed the token.
     #[must_use]
     pub fn kid(&self) -> &KeyId {
         &self.kid
     }
 }
 
-/// Proves that a key of `keys` signed `bytes` as a token.
+/// Verifies that a token key of `keys` signed `bytes` as a token of either kind. Checks neither times nor the replica.
 pub fn verify(bytes: &[u8], keys: &Keyset) -> Result<VerifiedToken, TokenError> {
     let unverified = Unverified::parse(bytes, MAX_TOKEN)?;
     let kind = match unverified.typ() {
@@ -147,27 +147,27 @@ pub fn verify(bytes: &[u8], keys: &Keyset) -> Result<VerifiedToken, TokenError> 
     let key = keys.token_key(unverified.kid()).ok_or(TokenError::KeyUnknown)?;
     let verified = unverified.verify(kind.typ(), key)?;
     let claims: Claims = verified.claims()?;
-    // What a direct-access token must carry is decided here once, so that no later step can meet one without.
+    // Checked once here, so that no later step meets a direct-access token without an expiry or a role.
     if kind == TokenKind::DirectAccess && (claims.exp.is_none() || claims.role.is_none()) {
         return Err(TokenError::Malformed);
     }
     Ok(VerifiedToken { kind, claims, kid: verified.kid().clone() })
 }
 
-/// What a Dag role is bound to.
+/// Dags to which a Dag role applies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum DagTarget {
-    /// One Dag, by id.
+    /// The Dag with this id.
     Dag(String),
     /// Every Dag with this tag.
     Tag(String),
 }
 
 impl DagTarget {
-    /// The target that the members `dag` and `tag` name. `None` unless exactly one of them is given: of two, each
-    /// implementation could take another.
+    /// Returns the target that the JSON members `dag` and `tag` name. Returns `None` unless exactly one of them is
+    /// present: with both, two implementations could choose differently.
     #[must_use]
     pub fn from_members(dag: Option<String>, tag: Option<String>) -> Option<Self> {
         match (dag, tag) {
@@ -178,7 +178,7 @@ impl DagTarget {
     }
 }
 
-/// The members of a [`DagRole`] as they stand.
+/// JSON members of a [`DagRole`] before their validation.
 #[derive(Deserialize)]
 struct DagRoleMembers {
     role: RoleClaim,
@@ -199,54 +199,55 @@ impl TryFrom<DagRoleMembers> for DagRole {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "DagRoleMembers")]
 pub struct DagRole {
-    /// The role.
+    /// Reference and digest of the role.
     pub role: RoleClaim,
-    /// The Dags.
+    /// Dags to which the role applies.
     #[serde(flatten)]
     pub target: DagTarget,
 }
 
-/// What a data plane keeps of a direct-access token: the body of a `token` record.
+/// Body of a `token` record: the facts about a direct-access token that a replica holds.
 ///
-/// Two things in it may change, each one way only: the generation rises, and a revocation comes. A revoked or deleted
-/// token stays, so that it is known to be dead, until its expiry has passed.
+/// Only two of them change, and each in one direction: the generation rises, and `revoked_at` is set. The record of a
+/// revoked or deleted token stays until its expiry, so that nodes know it as revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenRecord {
-    /// The token.
+    /// Identifier of the token.
     pub id: TokenId,
-    /// The one deployment it opens.
+    /// Deployment to which the token gives access.
     pub deployment: DeploymentId,
-    /// The newest generation; older ones are rotated away.
+    /// Newest generation. Older ones have been rotated away.
     pub generation: u32,
-    /// Its role, as fixed at creation.
+    /// Role of the token, fixed at its creation.
     pub role: RoleClaim,
-    /// Its Dag roles, as fixed at creation.
+    /// Dag roles of the token, fixed at its creation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dag_roles: Vec<DagRole>,
-    /// From when on it is valid.
+    /// Time from which on the token is valid.
     pub not_before: Time,
-    /// From when on it is not.
+    /// Time from which on the token is invalid.
     pub expires_at: Time,
-    /// The networks it may be used from (CIDR); none means from anywhere.
+    /// Networks from which the token may be used, in CIDR notation. An empty list allows every client.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
-    /// How often it may be used in a minute, on each node; none means without limit.
+    /// Maximum number of uses in a minute on each node. Without a value there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit_per_minute: Option<u32>,
-    /// When it was revoked or deleted.
+    /// Time at which the token was revoked or deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Time>,
 }
 
 impl TokenRecord {
-    /// SHA-256 over what may never change: the grant. Two records of one token with different grants are a lie.
+    /// Computes the SHA-256 of the grant: the members that never change. Two records of one token with different grants
+    /// prove that the control plane has widened or narrowed it.
     #[must_use]
     #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
     pub fn grant_digest(&self) -> [u8; 32] {
         let grant = (&self.id, &self.deployment, &self.role, &self.dag_roles, &self.sources);
         let text = match self.rate_limit_per_minute {
-            // A record without a limit reads as it did before there were any.
+            // Without a limit the text is that of releases which had no rate limits, so that their digests stay valid.
             None => serde_json::to_vec(&grant),
             Some(limit) => serde_json::to_vec(&(grant, limit)),
         };

@@ -1,12 +1,12 @@
-//! The bound of versions. Replicas and keysets are counted from 1, and a version beyond the bound is refused wherever it
-//! stands: every JSON parser reads the numbers below 2^53 exactly (RFC 8259 section 6), and so does every database.
+//! Defines the upper bound of versions of replicas and keysets. Every JSON parser reads integers below 2^53 exactly (RFC
+//! 8259 section 6), and so does every database; a version above the bound is rejected everywhere.
 
 use serde::{Deserialize, Deserializer};
 
-/// The highest version of a replica or a keyset: 2^53 - 1.
+/// Highest version of a replica or a keyset: 2^53 - 1.
 pub const MAX_VERSION: u64 = (1 << 53) - 1;
 
-/// Reads a version from 1 to [`MAX_VERSION`].
+/// Deserializes a version from 1 to [`MAX_VERSION`].
 pub(super) fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let version = u64::deserialize(deserializer)?;
     if (1..=MAX_VERSION).contains(&version) {
@@ -16,7 +16,7 @@ pub(super) fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64,
     }
 }
 
-/// Reads a version or a count from 0 to [`MAX_VERSION`]. Version 0 is the empty replica.
+/// Deserializes a number from 0 to [`MAX_VERSION`]. As a version, 0 is the empty replica.
 pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let number = u64::deserialize(deserializer)?;
     if number <= MAX_VERSION {

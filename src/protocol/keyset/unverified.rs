@@ -1,5 +1,5 @@
-//! A keyset nobody has vouched for: what it says, and who says to have signed it. For people who are about to sign or to
-//! judge it; no program takes a key from it.
+//! Shows keysets to people before their signatures are verified: to those who are about to sign one, or to inspect one.
+//! No program takes a key from here.
 
 use super::{
     BASE64URL, General, GeneralSignature, KeysetBody, KeysetError, PublicKey, SigningKey, jws, object, parse,
@@ -7,14 +7,14 @@ use super::{
 use super::{Typ, signature_of};
 use base64::Engine as _;
 
-/// A keyset as it was read.
+/// Keyset before the verification of its signatures.
 pub struct UnverifiedKeyset {
     general: General,
     body: KeysetBody,
 }
 
 impl UnverifiedKeyset {
-    /// Reads a keyset, white space within it or not.
+    /// Parses a keyset. White space between the JSON tokens is allowed.
     pub fn parse(text: &str) -> Result<Self, KeysetError> {
         let general = parse(text)?;
         let malformed = |error: &dyn std::fmt::Display| KeysetError::Malformed(error.to_string());
@@ -23,7 +23,7 @@ impl UnverifiedKeyset {
         Ok(Self { general, body })
     }
 
-    /// A keyset that nobody has signed yet.
+    /// Returns a keyset without signatures.
     #[must_use]
     #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
     pub fn unsigned(body: KeysetBody) -> Self {
@@ -31,26 +31,27 @@ impl UnverifiedKeyset {
         Self { general: General { payload, signatures: Vec::new() }, body }
     }
 
-    /// What it says.
+    /// Returns the unverified content.
     #[must_use]
     pub fn body(&self) -> &KeysetBody {
         &self.body
     }
 
-    /// The signed bytes, base64url: what two copies of one keyset have in common, whoever has signed them.
+    /// Returns the payload in base64url. It is equal in two copies of one keyset, whoever has signed them.
     #[must_use]
     pub fn payload(&self) -> &str {
         &self.general.payload
     }
 
-    /// Adds a root's signature: how a ceremony with roots in several places goes. A root that has signed adds nothing.
+    /// Adds the signature of a root, so that a ceremony can gather signatures in several places. Does nothing if the root
+    /// has signed.
     pub fn sign(&mut self, root: &SigningKey) {
         if !self.signed_by(root.public()) {
             self.general.signatures.push(signature_of(&self.general.payload, root));
         }
     }
 
-    /// Whether a signature of `root` is on it, and holds.
+    /// Returns true if the keyset has a valid signature of `root`.
     #[must_use]
     pub fn signed_by(&self, root: &PublicKey) -> bool {
         let signatures = &self.general.signatures;
@@ -58,7 +59,7 @@ impl UnverifiedKeyset {
         signatures.iter().any(|signature| signature.signer(&self.general.payload, root).is_some())
     }
 
-    /// The thumbprints its signatures name. A hint for finding the keys, and no more.
+    /// Returns the thumbprints that the signatures claim. They are unverified: use them only to find the keys.
     #[must_use]
     pub fn claimed_signers(&self) -> Vec<String> {
         let claimed = |signature: &GeneralSignature| jws::read_header(signature.protected.as_bytes()).ok();
@@ -66,7 +67,7 @@ impl UnverifiedKeyset {
         signatures.filter_map(claimed).filter(|(typ, _)| *typ == Typ::Keyset).map(|(_, kid)| kid).collect()
     }
 
-    /// The keyset as one line, as bundles and chains carry it.
+    /// Encodes the keyset as one line, the form in bundles and chains.
     #[must_use]
     #[expect(clippy::expect_used, reason = "strings always serialize")]
     pub fn to_line(&self) -> String {
