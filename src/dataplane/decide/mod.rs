@@ -1,7 +1,8 @@
-//! The decision: a pure function from a token's bytes, the request's facts, a snapshot and the time to an answer.
+//! Decides on a request: a pure function of the token's bytes, the facts of the request, a snapshot of the replica, and
+//! the time.
 //!
-//! It does no I/O and takes no lock. Read [`Step`]'s methods from the top: each is one step of a request's way, and what
-//! it returns is what is now known. The first step that finds a reason to deny ends it.
+//! The function does no I/O and takes no lock. `Step::all` calls the steps in order; the first one that returns a
+//! [`Reason`] denies the request.
 
 mod reason;
 #[cfg(test)]
@@ -24,92 +25,94 @@ use crate::protocol::role::RoleRef;
 use crate::protocol::time::Time;
 use crate::protocol::token::{TokenError, TokenKind, VerifiedToken};
 
-/// How far behind the time floor a clock may be, in seconds, before it is not trusted.
+/// Maximum lag of the clock behind the time floor, in seconds. Beyond it the clock is not trusted.
 pub const CLOCK_TOLERANCE: i64 = 300;
 
-/// Which deployment a request is for.
+/// Deployment to which a request is directed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// By id, as the proxy's configuration names it.
+    /// Identifier of the deployment, from the proxy's configuration.
     Id(&'a str),
-    /// By host name: the one deployment whose record lists it.
+    /// Host name of the request. The deployment is the one whose record lists it.
     Host(&'a str),
-    /// The request names its host in no way, or in two.
+    /// The request names no host, or contradictory ones.
     Unknown,
 }
 
-/// What is known of a request, apart from its token.
+/// Facts of a request, except its token.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestFacts<'a> {
-    /// The deployment.
+    /// Deployment to which the request is directed.
     pub deployment: Target<'a>,
-    /// The method.
+    /// Method of the request.
     pub method: &'a str,
-    /// Path and query, as sent.
+    /// Path and query of the request, as the client sent them.
     pub uri: &'a str,
-    /// Where it came from, if known.
+    /// Address of the client, if known.
     pub client: Option<IpAddr>,
 }
 
-/// The time: what the clock says, and what is known to have passed.
+/// Two readings of the time: the clock, and a lower bound of the true time.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// The clock.
+    /// Time of the node's clock.
     pub wall: Time,
-    /// The latest time this node has proof of. It survives restarts, and falls only when the proof was found wrong
-    /// ([`super::timekeeper`]).
+    /// Time floor: the latest time of which this node has proof. It survives restarts, and falls only after the proof was
+    /// found wrong ([`super::timekeeper`]).
     pub floor: Time,
 }
 
 impl Now {
-    /// A clock set back does not bring a dead token back: the later of the two counts.
+    /// Returns the later of clock and floor. Expiry is compared with it, so that a clock that was set back revives no
+    /// token.
     #[must_use]
     pub fn effective(self) -> Time {
         self.wall.max(self.floor)
     }
 
-    /// Whether the clock is not far behind what is known to have passed.
+    /// Returns true unless the clock is more than [`CLOCK_TOLERANCE`] behind the floor.
     #[must_use]
     pub fn trusted(self) -> bool {
         self.wall.plus(CLOCK_TOLERANCE) >= self.floor
     }
 }
 
-/// The answer, and what was known when it was given.
+/// Result of a decision, with the facts that the steps found before it ended. A step that was not reached leaves its
+/// members empty.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    /// Why.
+    /// Reason of the result: [`Reason::Ok`] allows the request, any other denies it.
     pub reason: Reason,
-    /// The token, once its signature held.
+    /// Identifier of the token, after its signature was found valid.
     pub token: Option<TokenId>,
-    /// Its generation.
+    /// Generation of the token.
     pub generation: Option<u32>,
-    /// Its role.
+    /// Role of the token.
     pub role: Option<RoleRef>,
-    /// The deployment asked for, once it was found.
+    /// Deployment of the request, if the replica holds it.
     pub deployment: Option<DeploymentId>,
-    /// How its glass stands.
+    /// State of the deployment's glass.
     pub glass: Option<GlassState>,
-    /// The template of the route.
+    /// Template of the route that matched.
     pub route: Option<Arc<str>>,
-    /// The canonical path.
+    /// Canonical path of the request.
     pub path: Option<String>,
-    /// The permission it needs.
+    /// Permission that the route requires.
     pub permission: Option<Permission>,
-    /// What its token may do in all, once its roles were found.
+    /// All permissions of the token, not only the required one.
     pub granted: Granted,
-    /// How old the replica was, against what the role may rest on, once that was looked at.
+    /// Age of the replica and the limit for the token's role, in seconds.
     pub freshness: Option<Freshness>,
-    /// How often the token may be used in a minute.
+    /// Maximum number of uses of the token in a minute.
     pub rate_limit: Option<u32>,
-    /// How long to wait before another try, in seconds, where that helps.
+    /// Seconds after which a retry can succeed, for the header `Retry-After`.
     pub retry_after: Option<u64>,
-    /// Whether it may change something; what is not known to be a read counts as if it did.
+    /// True if the request may change something. Without a route, every method but GET and HEAD counts as mutating.
     pub mutating: bool,
 }
 
 impl Decision {
-    /// Returns a decision of which nothing else is known yet.
+    /// Returns a decision with this reason and no other facts.
     #[must_use]
     pub fn new(reason: Reason, facts: &RequestFacts<'_>) -> Self {
         Self {
@@ -130,13 +133,14 @@ impl Decision {
         }
     }
 
-    /// Whether the request may pass.
+    /// Returns true if the request is allowed.
     #[must_use]
     pub fn allowed(&self) -> bool {
         self.reason == Reason::Ok
     }
 
-    /// What more there is to say of a denial than its reason does: of a replica that is too old, the setting that limits it.
+    /// Explains a denial further than its reason code: for a stale replica, the age, the limit and the setting that
+    /// defines the limit.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         let Freshness { age, limit, setting } =
@@ -148,14 +152,26 @@ impl Decision {
     }
 }
 
-/// Decides on what this node holds. A standard token needs more.
+/// Decides with the replica alone. A standard token gets [`Reason::NeedsControlPlane`] at best.
+///
+/// ```
+/// use halligan::dataplane::decide::{Now, Reason, RequestFacts, Target, decide};
+/// use halligan::dataplane::snapshot::Snapshot;
+/// use halligan::protocol::time::Time;
+///
+/// let deployment = Target::Id("dep_a");
+/// let facts = RequestFacts { deployment, method: "GET", uri: "/api/v2/dags", client: None };
+/// let wall = Time::from_unix(1_800_000_000);
+/// let decision = decide(Some(b"token"), &facts, &Snapshot::absent(), Now { wall, floor: wall });
+/// assert_eq!(decision.reason, Reason::ReplicaMissing);
+/// ```
 #[must_use]
 pub fn decide(token: Option<&[u8]>, facts: &RequestFacts<'_>, snapshot: &Snapshot, now: Now) -> Decision {
     decide_introspected(token, None, facts, snapshot, now)
 }
 
-/// Decides with what the control plane says of a standard token. Of a direct-access token nobody is asked, and nothing
-/// that is said counts.
+/// Decides like [`decide`], with the control plane's answer about a standard token. A direct-access token is decided from
+/// the replica, and the answer is ignored.
 #[must_use]
 pub fn decide_introspected(
     token: Option<&[u8]>,
@@ -238,7 +254,8 @@ impl Step<'_> {
         if now >= record.expires_at || claims.exp.is_none_or(|exp| now >= exp) {
             return Err(Reason::TokenExpired);
         }
-        // What begins must not begin early on a clock that runs ahead of nothing but itself: the wall clock counts.
+        // `not_before` is compared with the clock, not the time floor: a floor that a wrong clock raised must not
+        // activate a token early.
         if self.now.wall < record.not_before || self.now.wall < claims.nbf {
             return Err(Reason::TokenNotYetValid);
         }
@@ -260,7 +277,7 @@ impl Step<'_> {
         Ok(deployment)
     }
 
-    /// The deployment asked for.
+    /// Finds the deployment of the request in the replica.
     fn target<'s>(&mut self, proved: &'s Proved) -> Result<&'s Deployment, Reason> {
         let id = match self.facts.deployment {
             Target::Unknown => return Err(Reason::PathInvalid),
@@ -300,7 +317,8 @@ impl Step<'_> {
         if self.decision.glass == Some(GlassState::Sealed) { Err(Reason::GlassSealed) } else { Ok(()) }
     }
 
-    /// A standard token's way: what can be known here is, before the control plane's word counts.
+    /// Decides on a standard token. The checks that need only this node come first; the control plane's answer can't
+    /// overrule them.
     fn standard(
         &mut self,
         token: &VerifiedToken,
@@ -309,7 +327,7 @@ impl Step<'_> {
         local: &Local,
     ) -> Result<(), Reason> {
         let claims = token.claims();
-        // A standard token is for its control plane: one for another audience is none of this data plane's.
+        // The audience of a standard token is its issuer. A token for another audience is not meant for this data plane.
         if claims.iss != proved.head.head().iss || claims.aud != claims.iss {
             return Err(Reason::TokenUnknown);
         }
@@ -361,7 +379,7 @@ impl Step<'_> {
         path: &'p CanonicalPath<'_>,
     ) -> Result<Match<'m, 'p>, Reason> {
         let found = deployment.routes.as_ref().and_then(|routes| routes.find(self.facts.method, path));
-        // No route says that the slash may be encoded there.
+        // Only a matching route can allow an encoded slash in the path.
         if found.is_none() && path.encoded_slash().is_some() {
             return Err(Reason::PathInvalid);
         }

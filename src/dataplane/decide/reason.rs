@@ -1,60 +1,62 @@
-//! Reason codes: stable words for why a request was allowed or denied.
+//! Defines the reason codes of decisions. The codes are stable: headers, events, metrics and clients' scripts depend on
+//! them.
 
-/// Why.
+/// Reason for which a request was allowed or denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Allowed.
+    /// The request is allowed.
     Ok,
-    /// No token came with the request.
+    /// The request has no bearer token.
     TokenMissing,
-    /// What came is no token.
+    /// The bearer token is not a token of this system.
     TokenMalformed,
-    /// What came is longer than a token may be.
+    /// The bearer token is longer than [`crate::protocol::token::MAX_TOKEN`].
     TokenTooLarge,
-    /// The signature does not hold.
+    /// The token's signature is invalid.
     SignatureInvalid,
-    /// The key that signed it is not in the keyset.
+    /// The keyset has no token key with the token's `kid`.
     KeyUnknown,
-    /// The replica does not hold it, or not yet this generation of it.
+    /// The replica does not hold the token, or not this generation yet.
     TokenUnknown,
-    /// Its expiry has passed.
+    /// The token has expired.
     TokenExpired,
-    /// Its time has not come.
+    /// The token's `not_before` is in the future.
     TokenNotYetValid,
-    /// It was revoked or deleted.
+    /// The token was revoked or deleted.
     TokenRevoked,
-    /// A newer generation took its place.
+    /// The token was rotated: a newer generation has replaced it.
     TokenRotated,
-    /// It opens another deployment.
+    /// The token is for another deployment.
     WrongDeployment,
-    /// Its role is not what it was at creation.
+    /// The token's role differs from the role at its creation, or the replica lacks a readable record of it.
     RoleMismatch,
-    /// Its role does not allow this.
+    /// The token's role lacks a permission that the route requires.
     PermissionDenied,
-    /// Nothing is known about this method and path.
+    /// The route map has no route for this method and path.
     RouteUnknown,
-    /// The path has more than one reading.
+    /// The path, or the target of the request, is ambiguous.
     PathInvalid,
-    /// A standard token: only the control plane can vouch for it. A direct-access token would be decided here.
+    /// The token is a standard token, and the control plane has not vouched for it. A direct-access token would be
+    /// decided here.
     NeedsControlPlane,
-    /// It may not be used from there.
+    /// The client's address is outside the token's networks, or unknown.
     SourceNotAllowed,
-    /// The deployment's glass is whole: nobody gets in directly until it is broken.
+    /// The deployment's glass is sealed: direct access is closed until an operator breaks it.
     GlassSealed,
-    /// It was used as often as it may be for now.
+    /// The token has reached its rate limit.
     RateLimited,
     /// The node has no replica.
     ReplicaMissing,
-    /// The replica is older than the policy allows.
+    /// The replica is older than the staleness policy allows.
     ReplicaStale,
-    /// The clock is behind a time the node knows to have passed.
+    /// The clock is more than [`super::CLOCK_TOLERANCE`] behind the time floor.
     ClockUntrusted,
-    /// The event could not be recorded.
+    /// The audit log could not record the event.
     AuditUnavailable,
 }
 
 impl Reason {
-    /// Every reason, in the order of the declaration.
+    /// Lists every reason, in the order of the declaration.
     pub const ALL: [Self; 24] = [
         Self::Ok,
         Self::TokenMissing,
@@ -82,7 +84,7 @@ impl Reason {
         Self::AuditUnavailable,
     ];
 
-    /// The code as it stands in headers, logs and metrics.
+    /// Returns the code that headers, events and metrics carry.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -113,7 +115,7 @@ impl Reason {
         }
     }
 
-    /// The HTTP status it answers with where the proxy passes every status on.
+    /// Returns the HTTP status of the answer, for proxies that pass on every status.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
@@ -141,7 +143,7 @@ impl Reason {
         }
     }
 
-    /// The reason in a sentence, for people.
+    /// Returns the reason as a sentence for people.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
@@ -174,7 +176,7 @@ impl Reason {
         }
     }
 
-    /// The step of the request's way at which it is found.
+    /// Returns the step of a decision that finds this reason.
     #[must_use]
     pub const fn step(self) -> &'static str {
         match self {

@@ -31,7 +31,7 @@ fn role(name: &str) -> (Record, RoleClaim) {
     (Record::new(RecordKind::Role, claim.id.to_string(), role.to_body()), claim)
 }
 
-/// A world in which one request passes; a test bends one thing in it.
+/// Replica, request and clock that lead to an allowed request. A test changes one part of them.
 struct World {
     claims: Claims,
     kind: TokenKind,
@@ -137,7 +137,7 @@ impl World {
         Snapshot::build(replica, self.staleness.clone(), None).with_local(self.local.clone())
     }
 
-    /// Has the glass of the deployment kept so.
+    /// Sets the glass mode of the deployment.
     fn keep(&mut self, glass: GlassMode) {
         let record = self.records.iter_mut().find(|record| &*record.key == "dep_a").unwrap();
         let body: DeploymentRecord = serde_json::from_str(&record.body).unwrap();
@@ -181,7 +181,7 @@ fn a_living_token_passes_and_says_what_it_was() {
     assert!(!decision.mutating);
 }
 
-/// One thing about the world that is otherwise.
+/// Changes one part of the world.
 type Bend = fn(&mut World);
 
 fn check(rows: &[(Reason, Bend)]) {
