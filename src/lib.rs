@@ -1,7 +1,53 @@
-//! Halligan: a way into Airflow deployments while their control plane is down.
+//! Halligan gives operators access to Airflow deployments while the control plane of these deployments is down.
 //!
-//! Arrows point down only: the planes know the protocol, the protocol knows neither of them,
-//! and the planes never import each other.
+//! The control plane signs direct-access tokens and publishes them to data planes. Each data-plane host keeps a signed
+//! copy of them, its replica, and decides on requests from it alone. Every allowed request is recorded in a tamper-evident
+//! log before the answer leaves; the host sends this log to the control plane when it is reachable again.
+//!
+//! # The two planes
+//!
+//! | plane | program | feature | task |
+//! | --- | --- | --- | --- |
+//! | [`controlplane`] | `halligan-control` | `control` | keeps accounts, roles and tokens; signs; publishes replicas; receives logs |
+//! | [`dataplane`] | `halligand` | `daemon` | keeps the replica up to date; decides on requests; records; reconciles |
+//!
+//! The third program, `halligan` ([`cli`]), administers both over the API and a host's admin socket. The planes share only
+//! [`protocol`], [`net`], [`platform`] and the files beside them, and never import each other: a `halligand` that is built
+//! alone contains no code of the control plane.
+//!
+//! # The way of a request
+//!
+//! A proxy (nginx, Caddy, HAProxy, Traefik, Envoy) asks the daemon about each request, or the daemon is the proxy itself.
+//!
+//! 1. A face reads the question: [`dataplane::http`] for `GET /v1/authorize`, `dataplane::ext_authz` for Envoy over
+//!    gRPC, [`dataplane::gateway`] for requests that it forwards itself.
+//! 2. [`dataplane::authorize`] is the one entry for all faces. It takes the current snapshot of the replica and the time.
+//! 3. [`dataplane::decide`] is a pure function: token, signature, replica, times, deployment, source, age of the replica,
+//!    glass, route, permission. The first check that fails denies the request with a
+//!    [reason code](dataplane::decide::Reason).
+//! 4. [`dataplane::audit`] writes the event before the answer leaves. For a request that may change something, it also
+//!    waits until the event is on the disk.
+//! 5. The face answers with a status that the proxy passes on or acts upon.
+//!
+//! # The way of a change
+//!
+//! [`controlplane::tokens`] stores a token and [`controlplane::publish`] its record, in one transaction. The node's long
+//! poll ([`dataplane::sync`]) receives a [bundle](protocol::bundle). [`dataplane::store`] verifies its keysets, its head and
+//! the digest of all records before it commits, and [`dataplane::replication`] replaces the snapshot.
+//!
+//! # Modules
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | [`protocol`] | formats that both planes share; no I/O and no clock |
+//! | [`controlplane`], [`dataplane`], [`cli`] | the three programs, without their `main` functions |
+//! | [`net`] | accept loop and limits of listeners, clients, origins to which secrets may be sent |
+//! | [`platform`] | client addresses, bearers and header fields of requests; text that is safe to print |
+//! | [`configuration`], [`certificate`], [`state_directory`] | configuration files, TLS certificates, state directories |
+//! | [`clock`], [`logging`], [`systemd`], [`exit`] | clock, logs, sockets and credentials from systemd, exit codes (sysexits) |
+//!
+//! Arrows point down: a program imports [`net`], [`platform`] and [`protocol`], and none of these imports a program.
+//! docs/code-structure.md names every folder, docs/protocol.md specifies the formats, docs/threat-model.md the invariants.
 
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod certificate;
