@@ -43,7 +43,7 @@ impl Named {
     }
 }
 
-/// A name people give, as the OpenAPI document says it: what [`check_name`] takes.
+/// Schema of a name that people give to an object. `check_name` validates such a name.
 #[derive(utoipa::ToSchema)]
 #[schema(
     pattern = r"^[^ \u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]([^\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]{0,98}[^ \u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff])?$"
