@@ -42,6 +42,8 @@ pub mod server;
 pub mod signing;
 pub mod store;
 pub mod teams;
+#[cfg(test)]
+mod test_world;
 pub mod tokens;
 mod usage;
 pub mod users;

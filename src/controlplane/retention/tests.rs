@@ -1,79 +1,17 @@
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::controlplane::audit_log::{Attempt, Filter};
-use crate::controlplane::authorization::Actor;
 use crate::controlplane::feed::Held;
 use crate::controlplane::page::Page;
 use crate::controlplane::publish;
-use crate::controlplane::signing::Signing;
-use crate::controlplane::store::Store;
+use crate::controlplane::test_world::World;
 use crate::protocol::bundle::Change;
-use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::record::{Record, RecordKind};
 
-const START: i64 = 1_800_000_000;
-
-/// A control plane whose clock the test sets, with one data plane.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-struct World {
-    control: ControlPlane,
-    owner: Actor,
-    clock: Arc<AtomicI64>,
-    _directory: tempfile::TempDir,
-}
-
 impl World {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
-        Signing::create(directory.path(), Time::from_unix(START), &mut rng).unwrap();
-        let signing = Signing::load(directory.path()).unwrap();
-        let clock = Arc::new(AtomicI64::new(START));
-        let read = Arc::clone(&clock);
-        let control = ControlPlane::new(
-            Store::in_memory().unwrap(),
-            signing,
-            "https://control.example".into(),
-            Arc::new(move || Time::from_unix(read.load(Ordering::Relaxed))),
-            Box::new(rng),
-        );
-        let token = control.bootstrap("Acme", "owner@acme.example").unwrap().token;
-        let owner = control.authenticate(token.as_bytes()).unwrap();
-        let world = Self { control, owner, clock, _directory: directory };
-        let lanes = ReplicaDigest::empty().to_bytes();
-        world.write(&format!(
-            "INSERT INTO data_plane (id, organization, name, created_at, version, count, digest)
-             VALUES ('dpl_a', '{}', 'a', 0, 0, 0, x'{}');
-             INSERT INTO node (id, data_plane, name, key, created_at, kid) VALUES ('nod_a', 'dpl_a', 'a', '{{}}', 0, 'k')",
-            world.owner.organization,
-            hex(&lanes),
-        ));
-        world
-    }
-
-    fn write(&self, batch: &str) {
-        self.control.store.write(|transaction| Ok(transaction.execute_batch(batch)?)).unwrap();
-    }
-
-    fn count(&self, query: &str) -> i64 {
-        self.control.store.read(|connection| Ok(connection.query_row(query, [], |row| row.get(0))?)).unwrap()
-    }
-
-    fn later(&self, seconds: i64) {
-        self.clock.fetch_add(seconds, Ordering::Relaxed);
-    }
-
     /// As if the node had sent so many events, every fourth of them a use.
     fn events(&self, first: i64, count: i64) {
         let now = self.clock.load(Ordering::Relaxed);
