@@ -81,6 +81,16 @@ const STATED: &str =
     FROM outage JOIN node ON node.id = outage.node JOIN data_plane ON data_plane.id = outage.data_plane
     WHERE data_plane.organization = ?1";
 
+/// Selects the allowed events of node `?1` from time `?2` to `?3`, and those with the numbers `?4` to `?5` of its log. Each half
+/// has an index; a condition that joins both by OR reads every event of the node.
+const USES: &str = "SELECT time, sequence, line FROM event
+        WHERE node = ?1 AND decision = 'allow' AND time BETWEEN ?2 AND ?3
+    UNION
+    SELECT time, sequence, line FROM event
+        WHERE node = ?1 AND decision = 'allow' AND sequence BETWEEN ?4 AND ?5
+            AND branch = (SELECT branch FROM node_log WHERE node_log.node = ?1)
+    ORDER BY time, sequence";
+
 fn read_row(row: &Row<'_>) -> rusqlite::Result<Stated> {
     let statement: String = row.get(3)?;
     let statement = serde_json::from_str(&statement).map_err(|error| {
@@ -217,12 +227,7 @@ fn report(connection: &Connection, stated: Stated) -> Result<Report, Error> {
     let from = statement.last_contact_at.unwrap_or(statement.began_at).min(statement.began_at);
     // By the node's log, too: a clock that was set right meanwhile dates what it allowed before the outage.
     let lines: Vec<String> = connection
-        .prepare_cached(
-            "SELECT line FROM event WHERE node = ?1 AND decision = 'allow'
-                 AND (time BETWEEN ?2 AND ?3
-                     OR branch = (SELECT branch FROM node_log WHERE node_log.node = ?1) AND sequence BETWEEN ?4 AND ?5)
-             ORDER BY time, sequence",
-        )?
+        .prepare_cached(USES)?
         .query_map(
             params![
                 node,
@@ -231,7 +236,7 @@ fn report(connection: &Connection, stated: Stated) -> Result<Report, Error> {
                 statement.first_sequence,
                 statement.last_sequence
             ],
-            |row| row.get(0),
+            |row| row.get(2),
         )?
         .collect::<Result<_, _>>()?;
     let recorded: Vec<Recorded> = lines.iter().filter_map(|line| use_of(line)).collect();
@@ -320,4 +325,30 @@ fn faults(connection: &Connection, node: &str, statement: &OutageStatement) -> R
         },
     )?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::controlplane::store::Store;
+
+    #[test]
+    fn a_report_reads_the_events_of_its_outage_and_no_others() {
+        let plan: Vec<String> = Store::in_memory()
+            .unwrap()
+            .read(|connection| {
+                let mut rows = connection.prepare(&format!("EXPLAIN QUERY PLAN {USES}"))?;
+                let row = params!["nod_a", 0, 0, 0, 0];
+                Ok(rows.query_map(row, |row| row.get(3))?.collect::<Result<_, _>>()?)
+            })
+            .unwrap();
+        for bounded in ["time>? AND time<?", "sequence>? AND sequence<?"] {
+            assert!(
+                plan.iter().any(|step| step.starts_with("SEARCH event") && step.contains(bounded)),
+                "{plan:?}"
+            );
+        }
+    }
 }
