@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::retention::Retention;
 use crate::configuration::{self, Bound, Configuration, Wrong, bound, check_hosts};
+use crate::net::origin::keeps_secrets;
 
 /// Why the configuration is not taken.
 #[derive(Debug, Error)]
@@ -127,13 +128,8 @@ fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error>
 
 fn check_endpoint(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
-    let here = match url.host_str()? {
-        "localhost" | "[::1]" => true,
-        host => host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
-    };
-    let scheme = url.scheme() == "https" || (url.scheme() == "http" && here);
     let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    (scheme && bare).then_some(url)
+    (keeps_secrets(url.as_str()) && bare).then_some(url)
 }
 
 /// The bounds of every number. docs/configuration.md repeats this table, and a test compares both.
@@ -185,17 +181,11 @@ impl Config {
 }
 
 fn check_issuer(issuer: &str) -> Result<(), ConfigError> {
-    let host = match (issuer.strip_prefix("https://"), issuer.strip_prefix("http://")) {
-        (Some(host), _) => Some(host),
-        (_, Some(host)) => {
-            ["127.", "localhost", "[::1]"].iter().any(|loopback| host.starts_with(loopback)).then_some(host)
-        }
-        _ => None,
-    };
-    match host {
-        Some(host) if is_address(host) => Ok(()),
-        _ => Err(ConfigError::Issuer(issuer.to_owned())),
+    let address = issuer.strip_prefix("https://").or_else(|| issuer.strip_prefix("http://"));
+    if address.is_some_and(is_address) && keeps_secrets(issuer) {
+        return Ok(());
     }
+    Err(ConfigError::Issuer(issuer.to_owned()))
 }
 
 /// Returns whether `text` is a host name or an IP address, with or without a port.
@@ -216,12 +206,28 @@ mod tests {
 
     #[test]
     fn an_issuer_is_a_bare_url_and_plain_http_stays_on_the_host() {
-        for good in ["https://control.example", "https://control.example:8443", "http://127.0.0.1:8080"] {
+        for good in [
+            "https://control.example",
+            "https://control.example:8443",
+            "http://127.0.0.1:8080",
+            "http://127.9.9.9",
+            "http://localhost",
+            "http://localhost.:8080",
+            "http://[::1]:8080",
+        ] {
             assert!(check_issuer(good).is_ok(), "{good}");
         }
         for bad in [
             "control.example",
             "http://control.example",
+            "http://localhost.example",
+            "http://localhostexample:8080",
+            "http://127.evil.example",
+            "http://127.0.0.1.example",
+            "http://127.0.0.1.example:8080",
+            "http://127.0.0",
+            "http://[::1].example",
+            "http://[::2]",
             "https://",
             "https://a/b",
             "https://u@a",
@@ -250,6 +256,8 @@ mod tests {
             "http://hooks.example",
             "http://127.0.0.1.example/",
             "http://localhost.example",
+            "http://127.evil.example/",
+            "http://localhost:secret@hooks.example",
             "https://user@hooks.example",
             "https://user:secret@hooks.example",
             "https://hooks.example/#there",

@@ -19,8 +19,9 @@ pub fn keeps_secrets(url: &str) -> bool {
 
 fn is_loopback(authority: &str) -> bool {
     if let Some(rest) = authority.strip_prefix('[') {
-        let Some((inner, _)) = rest.split_once(']') else { return false };
-        return inner.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback());
+        let Some((inner, port)) = rest.split_once(']') else { return false };
+        let loopback = inner.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback());
+        return loopback && (port.is_empty() || port.starts_with(':'));
     }
     let host = authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
     let host = host.strip_suffix('.').unwrap_or(&host);
@@ -61,6 +62,7 @@ mod tests {
             "http://xlocalhost",
             "http://[::2]",
             "http://[::1",
+            "http://[::1].example",
             "http://lo\tcalhost",
             "https://user@control.example",
             "https://",
