@@ -20,8 +20,13 @@ const REMOVALS: &str = "FROM change LEFT JOIN record USING (data_plane, kind, ke
     WHERE data_plane = ?1 AND record.body IS NULL";
 
 impl ControlPlane {
-    /// Forgets removals that are older, or more, than `retention` allows.
-    pub(super) fn compact_changes(&self, retention: &Retention, now: Time) -> Result<(), Error> {
+    /// Forgets removals that are older, or more, than `retention` allows, until `stop` returns true.
+    pub(super) fn compact_changes(
+        &self,
+        retention: &Retention,
+        now: Time,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
         let due: Vec<String> = self.store.read(|connection| {
             let mut rows = connection.prepare_cached(
                 "SELECT id FROM data_plane WHERE NOT EXISTS (
@@ -30,6 +35,9 @@ impl ControlPlane {
             Ok(rows.query_map(params![now.unix(), MARKS], |row| row.get(0))?.collect::<Result<_, _>>()?)
         })?;
         for plane in &due {
+            if stop() {
+                break;
+            }
             let then = now.plus(-retention.change_days * DAY);
             let by_age = self.store.note(|transaction| mark(transaction, plane, now, then))?;
             // Half of what may be kept: one removal more must not mean one compaction more.
@@ -37,12 +45,12 @@ impl ControlPlane {
             let by_bytes = self.store.read_at_leisure(|connection| surplus(connection, plane, limit, aim))?;
             for (cause, version) in [(Cause::Age, by_age), (Cause::Bytes, by_bytes)] {
                 if let Some(version) = version {
-                    let forgotten = self.forget_removals(plane, version)?;
+                    let forgotten = self.forget_removals(plane, version, stop)?;
                     self.metrics.pruned("change", cause, forgotten);
                 }
             }
         }
-        if due.is_empty() {
+        if due.is_empty() || stop() {
             return Ok(());
         }
         let (rows, bytes): (i64, i64) = self.store.read_at_leisure(|connection| {
@@ -59,8 +67,8 @@ impl ControlPlane {
         })
     }
 
-    /// Forgets the removals up to `version`, and returns how many there were.
-    fn forget_removals(&self, plane: &str, version: u64) -> Result<usize, Error> {
+    /// Forgets the removals up to `version`, until `stop` returns true, and returns how many it forgot.
+    fn forget_removals(&self, plane: &str, version: u64, stop: &dyn Fn() -> bool) -> Result<usize, Error> {
         // Found without the writer's lock: most rows are of records that exist.
         let removed: Vec<(String, String)> = self.store.read_at_leisure(|connection| {
             let query = format!("SELECT kind, key {REMOVALS} AND version <= ?2");
@@ -82,6 +90,10 @@ impl ControlPlane {
         })?;
         let mut forgotten = 0;
         for batch in removed.chunks(BATCH) {
+            // The rows that stay stand below the oldest delta: nobody is given them, and the next compaction finds them.
+            if stop() {
+                break;
+            }
             forgotten += self.store.note(|transaction| {
                 let mut delete = transaction.prepare_cached(
                     "DELETE FROM change WHERE data_plane = ?1 AND kind = ?2 AND key = ?3 AND version <= ?4

@@ -1,7 +1,7 @@
 //! The thread that prunes: no call waits for it, and it waits for the writer's lock as any call does.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::controlplane::ControlPlane;
 /// Time from the end of a round to the next.
 const PAUSE: Duration = Duration::from_mins(1);
 
-/// A running housekeeper. Dropping it ends its thread after the transaction that is under way.
+/// A running housekeeper. Dropping it ends its thread after the transaction, or the read, that is under way.
 #[derive(Debug)]
 pub struct Housekeeper {
     stop: Option<mpsc::Sender<()>>,
@@ -24,8 +24,9 @@ impl Housekeeper {
         let (stop, stopped) = mpsc::channel();
         let run = move || {
             let mut failing = false;
+            let stopping = || !matches!(stopped.try_recv(), Err(TryRecvError::Empty));
             loop {
-                match control.prune(&retention) {
+                match control.prune(&retention, &stopping) {
                     Ok(()) => failing = false,
                     // Told once: on a full disk every round fails, and readiness says so as well.
                     Err(error) if !failing => {

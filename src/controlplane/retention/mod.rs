@@ -120,23 +120,33 @@ const AUDIT_LOG: Table = Table {
 };
 
 impl ControlPlane {
-    /// Deletes what is older or larger than `retention` allows. Bounded in time: a large surplus takes several rounds.
-    pub fn prune(&self, retention: &Retention) -> Result<(), Error> {
+    /// Deletes what is older or larger than `retention` allows. Bounded in time: a large surplus takes several rounds. Returns
+    /// before its next transaction once `stop` returns true; the next round goes on from there.
+    pub fn prune(&self, retention: &Retention, stop: &dyn Fn() -> bool) -> Result<(), Error> {
         let now = self.now();
-        self.prune_table(&EVENT, now.plus(-retention.event_days * DAY), retention.event_max_bytes)?;
+        self.prune_table(&EVENT, now.plus(-retention.event_days * DAY), retention.event_max_bytes, stop)?;
         let before = now.plus(-retention.audit_log_days * DAY);
-        self.prune_table(&AUDIT_LOG, before, retention.audit_log_max_bytes)?;
+        self.prune_table(&AUDIT_LOG, before, retention.audit_log_max_bytes, stop)?;
+        if stop() {
+            return Ok(());
+        }
         self.store.note(|transaction| {
             let before = now.plus(-retention.event_days * DAY).unix();
             transaction.execute("DELETE FROM log_fault WHERE noted_at < ?1", [before])?;
             Ok(())
         })?;
-        self.compact_changes(retention, now)
+        self.compact_changes(retention, now, stop)
     }
 
-    fn prune_table(&self, table: &Table, before: Time, max_bytes: i64) -> Result<(), Error> {
+    fn prune_table(
+        &self,
+        table: &Table,
+        before: Time,
+        max_bytes: i64,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
         let mut batches = 0;
-        while batches < BATCHES {
+        while batches < BATCHES && !stop() {
             let deleted = self.delete(table.aged, before)?;
             self.metrics.pruned(table.name, Cause::Age, deleted);
             batches += 1;
@@ -150,7 +160,7 @@ impl ControlPlane {
         // Some more than needed, or every round would find a few rows too many.
         let aim = max_bytes - max_bytes / 10;
         for surplus in table.surplus {
-            while batches < BATCHES && self.bytes_of(table.name)? > aim {
+            while batches < BATCHES && !stop() && self.bytes_of(table.name)? > aim {
                 let deleted = self.delete(surplus, before)?;
                 self.metrics.pruned(table.name, Cause::Bytes, deleted);
                 batches += 1;

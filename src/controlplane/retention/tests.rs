@@ -45,6 +45,17 @@ impl World {
         entries
     }
 
+    fn prune(&self, retention: &Retention) {
+        self.control.prune(retention, &|| false).unwrap();
+    }
+
+    /// Prunes until the number that `query` counts has changed for the first time, and returns by how much.
+    fn prune_once(&self, retention: &Retention, query: &str) -> i64 {
+        let before = self.count(query);
+        self.control.prune(retention, &|| self.count(query) != before).unwrap();
+        before - self.count(query)
+    }
+
     fn sizes_are_right(&self) {
         for (table, bytes) in
             [("event", "octet_length(line) + 500"), ("audit_log", "coalesce(octet_length(request), 0) + 300")]
@@ -65,15 +76,15 @@ fn events_are_bounded_in_days_and_in_bytes_and_denials_go_before_uses() {
     world.sizes_are_right();
     world.later(DAY);
     let retention = Retention::default();
-    world.control.prune(&retention).unwrap();
+    world.prune(&retention);
     assert_eq!(world.count("SELECT min(sequence) FROM event"), 1001, "the oldest are too old");
     world.sizes_are_right();
 
     let limit = world.control.bytes_of("event").unwrap() - 1_000_000;
-    world.control.prune(&Retention { event_max_bytes: limit, ..retention }).unwrap();
+    world.prune(&Retention { event_max_bytes: limit, ..retention });
     assert!(world.control.bytes_of("event").unwrap() <= limit);
     assert_eq!(world.count("SELECT count(*) FROM event WHERE decision = 'allow'"), 2250, "no use went");
-    world.control.prune(&Retention { event_max_bytes: 1, ..retention }).unwrap();
+    world.prune(&Retention { event_max_bytes: 1, ..retention });
     assert_eq!(world.count("SELECT min(sequence) FROM event"), 6001, "the newest stay to be recognised");
     assert_eq!(world.count("SELECT count(*) FROM event"), RECENT_EVENTS);
     world.sizes_are_right();
@@ -108,12 +119,12 @@ fn a_refused_call_keeps_no_body_and_is_counted_when_it_repeats() {
         world.refuse("192.0.2.1", &format!("tok_{number}"), "{}");
     }
     let retention = Retention { audit_log_max_bytes: 500_000, ..Retention::default() };
-    world.control.prune(&retention).unwrap();
+    world.prune(&retention);
     assert!(world.control.bytes_of("audit_log").unwrap() <= 500_000);
     let done = "SELECT count(*) FROM audit_log WHERE status = 201";
     assert_eq!(world.count(done), 3, "refusals push out nothing that was done");
     world.later(1101 * DAY);
-    world.control.prune(&retention).unwrap();
+    world.prune(&retention);
     assert_eq!(world.log().len(), 0);
     world.sizes_are_right();
 }
@@ -135,16 +146,16 @@ fn removals_are_forgotten_and_a_node_that_is_behind_gets_a_snapshot() {
         text.split_once("\"base\":").unwrap().1.split_once('}').unwrap().0.parse::<u64>().unwrap()
     };
     let retention = Retention::default();
-    world.control.prune(&retention).unwrap();
+    world.prune(&retention);
     world.later(DAY);
     change(vec![remove(50)]);
-    world.control.prune(&retention).unwrap();
+    world.prune(&retention);
     assert_eq!(world.count("SELECT count(*) FROM change"), 100, "nothing is old enough");
     assert_eq!((base(1), base(2), base(3)), (1, 2, 3));
 
     // Thirty days after the removals of version 2: those are forgotten, and those of version 3 are not.
     world.later(29 * DAY + 60);
-    world.control.prune(&retention).unwrap();
+    world.prune(&retention);
     assert_eq!(world.count("SELECT count(*) FROM change"), 50);
     assert_eq!((base(1), base(2), base(3)), (0, 2, 3), "a host that is further behind gets a snapshot");
 
@@ -152,8 +163,40 @@ fn removals_are_forgotten_and_a_node_that_is_behind_gets_a_snapshot() {
     change((51..91).map(remove).collect());
     change((91..100).map(remove).collect());
     world.later(3600);
-    world.control.prune(&Retention { change_max_bytes: 5000, ..retention }).unwrap();
+    world.prune(&Retention { change_max_bytes: 5000, ..retention });
     assert_eq!(world.count("SELECT count(*) FROM change"), 9);
     assert_eq!((base(3), base(4), base(5)), (0, 4, 5));
     assert_eq!(world.count("SELECT version FROM oldest_delta"), 4);
+}
+
+#[test]
+fn a_round_that_is_told_to_stop_ends_after_the_transaction_that_is_under_way() {
+    let world = World::new();
+    let batch = i64::try_from(BATCH).unwrap();
+    let (events, denials) =
+        ("SELECT count(*) FROM event", "SELECT count(*) FROM event WHERE decision = 'deny'");
+    world.events(1, RECENT_EVENTS + 10 * batch);
+    let small = Retention { event_max_bytes: 1, ..Retention::default() };
+    assert_eq!(world.prune_once(&small, denials), batch, "beyond its bytes");
+    world.later(401 * DAY);
+    assert_eq!(world.prune_once(&Retention::default(), events), batch, "by age");
+    world.control.prune(&small, &|| true).unwrap();
+    assert_eq!(world.count(events), RECENT_EVENTS + 8 * batch, "nothing is begun");
+
+    let change = |changes: Vec<Change>| {
+        world.control.store.write(|transaction| publish::change(transaction, "dpl_a", changes)).unwrap();
+    };
+    let key = |number: i64| format!("dep_{number}");
+    let put = |number| Change::Put(Record::new(RecordKind::DagTags, key(number), "{}".to_owned()));
+    let remove = |number| Change::Remove { kind: RecordKind::DagTags, key: key(number) };
+    change((0..3 * batch).map(put).collect());
+    change((0..3 * batch).map(remove).collect());
+    let (changes, marks) = ("SELECT count(*) FROM change", "SELECT count(*) FROM version_mark");
+    let retention = Retention { change_max_bytes: 1, ..Retention::default() };
+    world.control.prune(&retention, &|| world.count(events) == RECENT_EVENTS).unwrap();
+    assert_eq!(world.count(marks), 0, "no data plane is begun");
+    assert_eq!(world.prune_once(&retention, changes), batch);
+    world.later(3601);
+    world.prune(&retention);
+    assert_eq!(world.count(changes), 0, "what was left over goes later");
 }
