@@ -65,6 +65,8 @@ pub mod exit;
 pub mod logging;
 #[cfg(test)]
 mod manual;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod metric;
 #[cfg(any(feature = "daemon", feature = "control", feature = "cli"))]
 pub mod net;
 pub mod platform;

@@ -27,6 +27,7 @@ use super::error::Error;
 use super::instances::SHOWN;
 use super::late_uses::{LateUses, late_uses};
 use super::retention::Cause;
+use crate::metric::{registered, registered_in};
 use crate::net::listener::Connections;
 use crate::protocol::time::Time;
 
@@ -98,183 +99,198 @@ pub(super) struct Metrics {
     calls: Family<Call, Counter>,
     seconds: Histogram,
     waiting: Gauge,
-    tokens: Family<Kind, Gauge>,
-    versions: Family<DataPlane, Gauge>,
-    nodes: Family<DataPlane, Gauge>,
-    shared: Family<DataPlane, Gauge>,
-    forks: Family<DataPlane, Gauge>,
-    log_faults: Family<DataPlane, Counter>,
-    nodes_ahead: Family<DataPlane, Gauge>,
-    late_uses: Family<DataPlane, Counter>,
-    late_use_noted: Family<DataPlane, Gauge>,
-    ends: Family<Kind, Gauge>,
-    announcements: Gauge,
-    announcement_age: Gauge,
-    deliveries: Family<Delivery, Counter>,
-    lost: Family<Lost, Counter>,
+    estate: Estate,
+    nodes: Nodes,
+    webhook: Webhook,
+    tables: Tables,
     writable: Gauge,
-    rows: Family<Table, Gauge>,
-    bytes: Family<Table, Gauge>,
-    pruned: Family<Pruned, Counter>,
     pub(super) connections: Connections,
 }
 
-fn register_ends(registry: &mut Registry, ends: &Family<Kind, Gauge>) {
-    let help = "Time until the first end of its kind that is known: the keyset's, the certificate's, a token's within thirty days";
-    registry.register_with_unit("end_left", help, Unit::Seconds, ends.clone());
+/// What is held.
+#[derive(Debug)]
+struct Estate {
+    tokens: Family<Kind, Gauge>,
+    versions: Family<DataPlane, Gauge>,
+    ends: Family<Kind, Gauge>,
+}
+
+impl Estate {
+    fn registered(of: &mut Registry) -> Self {
+        Self {
+            tokens: registered(of, "tokens", "Tokens that were not deleted, by kind"),
+            versions: registered(of, "replica_version", "Version of what is published to a data plane"),
+            ends: registered_in(
+                of,
+                Unit::Seconds,
+                "end_left",
+                "Time until the first end of its kind that is known: the keyset's, the certificate's, a token's within thirty days",
+            ),
+        }
+    }
+}
+
+/// What nodes are, and what was found of them.
+#[derive(Debug)]
+struct Nodes {
+    living: Family<DataPlane, Gauge>,
+    shared: Family<DataPlane, Gauge>,
+    forks: Family<DataPlane, Gauge>,
+    ahead: Family<DataPlane, Gauge>,
+    log_faults: Family<DataPlane, Counter>,
+    late_uses: Family<DataPlane, Counter>,
+    late_use_noted: Family<DataPlane, Gauge>,
+}
+
+impl Nodes {
+    fn registered(of: &mut Registry) -> Self {
+        Self {
+            living: registered(of, "nodes", "Nodes that were not retired"),
+            shared: registered(
+                of,
+                "nodes_shared",
+                "Nodes whose identity two hosts were heard to use in the last hour",
+            ),
+            forks: registered(
+                of,
+                "replica_forks",
+                "Heads that nodes hold and that contradict another one of their version",
+            ),
+            ahead: registered(
+                of,
+                "nodes_ahead",
+                "Nodes that hold a later version than is published: the database was restored from a backup",
+            ),
+            log_faults: registered(
+                of,
+                "log_faults",
+                "Faults that were found in the audit logs of nodes as they arrived",
+            ),
+            late_uses: registered(
+                of,
+                "late_uses",
+                "Uses of direct-access tokens after they had ended, by data plane",
+            ),
+            late_use_noted: registered_in(
+                of,
+                Unit::Seconds,
+                "late_use_noted_time",
+                "When the last late use became known (Unix time)",
+            ),
+        }
+    }
+}
+
+/// What the webhook is told.
+#[derive(Debug)]
+struct Webhook {
+    waiting: Gauge,
+    age: Gauge,
+    deliveries: Family<Delivery, Counter>,
+    lost: Family<Lost, Counter>,
+}
+
+impl Webhook {
+    fn registered(of: &mut Registry) -> Self {
+        Self {
+            waiting: registered(
+                of,
+                "announcements_waiting",
+                "Announcements that the webhook has not taken yet",
+            ),
+            age: registered_in(
+                of,
+                Unit::Seconds,
+                "announcement_age",
+                "Since when the oldest announcement waits; 0 while none does",
+            ),
+            deliveries: registered(
+                of,
+                "deliveries",
+                "Attempts to tell the webhook an announcement, by outcome",
+            ),
+            lost: registered(
+                of,
+                "announcements_lost",
+                "Announcements that the webhook was never told, by reason",
+            ),
+        }
+    }
+}
+
+/// The tables that grow with use.
+#[derive(Debug)]
+struct Tables {
+    rows: Family<Table, Gauge>,
+    bytes: Family<Table, Gauge>,
+    pruned: Family<Pruned, Counter>,
+}
+
+impl Tables {
+    fn registered(of: &mut Registry) -> Self {
+        Self {
+            rows: registered(of, "table_rows", "Rows of a table that grows with use"),
+            bytes: registered_in(
+                of,
+                Unit::Bytes,
+                "table",
+                "What a table that grows with use holds; [retention] bounds it",
+            ),
+            pruned: registered(
+                of,
+                "pruned_rows",
+                "Rows that retention deleted, by table and cause (age, bytes)",
+            ),
+        }
+    }
 }
 
 impl Metrics {
-    #[expect(
-        clippy::too_many_lines,
-        reason = "each metric is registered once, in the order in which it is told"
-    )]
     pub(super) fn new(bookkeeping: &Bookkeeping) -> Self {
         let mut registry = Registry::with_prefix("halligan_control");
+        let of = &mut registry;
+        let calls = registered(of, "calls", "Calls, by method, route and status");
+        let seconds = Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]);
+        let help = "Time from a call's headers to its answer's; long polls are left out";
+        of.register_with_unit("call", help, Unit::Seconds, seconds.clone());
+        let lost = "Notes of a token's last use that could not be written; the calls were answered all the same";
+        of.register("bookkeeping_lost", lost, bookkeeping.lost.clone());
+        of.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let metrics = Self {
-            calls: Family::default(),
-            seconds: Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]),
-            waiting: Gauge::default(),
-            tokens: Family::default(),
-            versions: Family::default(),
-            nodes: Family::default(),
-            shared: Family::default(),
-            forks: Family::default(),
-            log_faults: Family::default(),
-            nodes_ahead: Family::default(),
-            late_uses: Family::default(),
-            late_use_noted: Family::default(),
-            ends: Family::default(),
-            announcements: Gauge::default(),
-            announcement_age: Gauge::default(),
-            deliveries: Family::default(),
-            lost: Family::default(),
-            writable: Gauge::default(),
-            rows: Family::default(),
-            bytes: Family::default(),
-            pruned: Family::default(),
-            connections: Connections::default(),
+            calls,
+            seconds,
+            waiting: registered(of, "feeds_waiting", "Nodes that wait for something to change"),
+            estate: Estate::registered(of),
+            nodes: Nodes::registered(of),
+            webhook: Webhook::registered(of),
+            tables: Tables::registered(of),
+            writable: registered(
+                of,
+                "database_writable",
+                "1 while the database can be written, tried at each scrape",
+            ),
+            connections: Connections::registered(of),
             registry: Registry::default(),
         };
-        registry.register("calls", "Calls, by method, route and status", metrics.calls.clone());
-        registry.register_with_unit(
-            "call",
-            "Time from a call's headers to its answer's; long polls are left out",
-            Unit::Seconds,
-            metrics.seconds.clone(),
-        );
-        registry.register(
-            "feeds_waiting",
-            "Nodes that wait for something to change",
-            metrics.waiting.clone(),
-        );
-        registry.register("tokens", "Tokens that were not deleted, by kind", metrics.tokens.clone());
-        registry.register(
-            "replica_version",
-            "Version of what is published to a data plane",
-            metrics.versions.clone(),
-        );
-        registry.register("nodes", "Nodes that were not retired", metrics.nodes.clone());
-        registry.register(
-            "nodes_shared",
-            "Nodes whose identity two hosts were heard to use in the last hour",
-            metrics.shared.clone(),
-        );
-        registry.register(
-            "replica_forks",
-            "Heads that nodes hold and that contradict another one of their version",
-            metrics.forks.clone(),
-        );
-        registry.register(
-            "log_faults",
-            "Faults that were found in the audit logs of nodes as they arrived",
-            metrics.log_faults.clone(),
-        );
-        registry.register(
-            "nodes_ahead",
-            "Nodes that hold a later version than is published: the database was restored from a backup",
-            metrics.nodes_ahead.clone(),
-        );
-        registry.register(
-            "late_uses",
-            "Uses of direct-access tokens after they had ended, by data plane",
-            metrics.late_uses.clone(),
-        );
-        registry.register_with_unit(
-            "late_use_noted_time",
-            "When the last late use became known (Unix time)",
-            Unit::Seconds,
-            metrics.late_use_noted.clone(),
-        );
-        register_ends(&mut registry, &metrics.ends);
-        registry.register(
-            "announcements_waiting",
-            "Announcements that the webhook has not taken yet",
-            metrics.announcements.clone(),
-        );
-        registry.register_with_unit(
-            "announcement_age",
-            "Since when the oldest announcement waits; 0 while none does",
-            Unit::Seconds,
-            metrics.announcement_age.clone(),
-        );
-        registry.register(
-            "deliveries",
-            "Attempts to tell the webhook an announcement, by outcome",
-            metrics.deliveries.clone(),
-        );
-        registry.register(
-            "announcements_lost",
-            "Announcements that the webhook was never told, by reason",
-            metrics.lost.clone(),
-        );
-        registry.register(
-            "database_writable",
-            "1 while the database can be written, tried at each scrape",
-            metrics.writable.clone(),
-        );
-        registry.register(
-            "bookkeeping_lost",
-            "Notes of a token's last use that could not be written; the calls were answered all the same",
-            bookkeeping.lost.clone(),
-        );
-        metrics.connections.register(&mut registry);
-        registry.register("table_rows", "Rows of a table that grows with use", metrics.rows.clone());
-        registry.register_with_unit(
-            "table",
-            "What a table that grows with use holds; [retention] bounds it",
-            Unit::Bytes,
-            metrics.bytes.clone(),
-        );
-        registry.register(
-            "pruned_rows",
-            "Rows that retention deleted, by table and cause (age, bytes)",
-            metrics.pruned.clone(),
-        );
+        // What has not happened yet is told of as 0: the first time can be seen.
         for table in ["event", "audit_log", "change"] {
             for cause in Cause::ALL {
-                metrics.pruned.get_or_create_owned(&Pruned { table, cause: cause.label() });
+                metrics.tables.pruned.get_or_create_owned(&Pruned { table, cause: cause.label() });
             }
         }
-        // What has not happened yet is told of as 0: the first time can be seen.
         for outcome in ["delivered", "failed"] {
-            metrics.deliveries.get_or_create_owned(&Delivery { outcome });
+            metrics.webhook.deliveries.get_or_create_owned(&Delivery { outcome });
         }
         for loss in Loss::ALL {
-            metrics.lost.get_or_create_owned(&loss.label());
+            metrics.webhook.lost.get_or_create_owned(&loss.label());
         }
-        registry.register(
-            "build",
-            "The version that runs",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
-        );
         Self { registry, ..metrics }
     }
 
     /// Counts an attempt to tell the webhook something.
     pub(super) fn attempted(&self, outcome: &Outcome) {
         let delivery = if matches!(outcome, Outcome::Delivered) { "delivered" } else { "failed" };
-        self.deliveries.get_or_create_owned(&Delivery { outcome: delivery }).inc();
+        self.webhook.deliveries.get_or_create_owned(&Delivery { outcome: delivery }).inc();
         if matches!(outcome, Outcome::GivenUp { .. }) {
             self.announcement_lost(Loss::GivenUp);
         }
@@ -283,12 +299,12 @@ impl Metrics {
     /// Counts rows that retention deleted.
     pub(super) fn pruned(&self, table: &'static str, cause: Cause, rows: usize) {
         let labels = Pruned { table, cause: cause.label() };
-        self.pruned.get_or_create_owned(&labels).inc_by(rows as u64);
+        self.tables.pruned.get_or_create_owned(&labels).inc_by(rows as u64);
     }
 
     /// Counts an announcement that nobody will be told.
     pub(super) fn announcement_lost(&self, loss: Loss) {
-        self.lost.get_or_create_owned(&loss.label()).inc();
+        self.webhook.lost.get_or_create_owned(&loss.label()).inc();
     }
 }
 
@@ -297,18 +313,19 @@ impl ControlPlane {
     pub(super) fn metrics_text(&self) -> Result<String, Error> {
         let metrics = &self.metrics;
         // What is gone must not be told of as it last was.
-        let (versions, nodes, ahead) = (&metrics.versions, &metrics.nodes, &metrics.nodes_ahead);
-        for family in [versions, nodes, ahead, &metrics.shared, &metrics.forks] {
+        let (estate, nodes, webhook, tables) =
+            (&metrics.estate, &metrics.nodes, &metrics.webhook, &metrics.tables);
+        for family in [&estate.versions, &nodes.living, &nodes.ahead, &nodes.shared, &nodes.forks] {
             family.clear();
         }
-        metrics.tokens.clear();
+        estate.tokens.clear();
         metrics.writable.set(self.writable().is_ok().into());
-        metrics.ends.clear();
+        estate.ends.clear();
         // The first of each kind comes first, and what is not due yet is known of what is no token.
         for end in self.due_ends()?.into_iter().chain(self.own_ends()) {
             let kind = Kind { kind: end.kind.as_str().into() };
-            if metrics.ends.get(&kind).is_none() {
-                metrics.ends.get_or_create_owned(&kind).set(end.left(self.now()));
+            if estate.ends.get(&kind).is_none() {
+                estate.ends.get_or_create_owned(&kind).set(end.left(self.now()));
             }
         }
         self.store.read(|connection| {
@@ -317,7 +334,7 @@ impl ControlPlane {
             let mut rows = rows.query([])?;
             while let Some(row) = rows.next()? {
                 let kind: String = row.get(0)?;
-                metrics.tokens.get_or_create_owned(&Kind { kind }).set(row.get(1)?);
+                estate.tokens.get_or_create_owned(&Kind { kind }).set(row.get(1)?);
             }
             let mut rows = connection.prepare_cached(
                 "SELECT id, version, (SELECT count(*) FROM node WHERE data_plane = data_plane.id AND retired_at IS NULL),
@@ -331,28 +348,28 @@ impl ControlPlane {
             let mut rows = rows.query([self.now().plus(-SHOWN).unix()])?;
             while let Some(row) = rows.next()? {
                 let data_plane = DataPlane { data_plane: row.get(0)? };
-                metrics.versions.get_or_create_owned(&data_plane).set(row.get(1)?);
-                metrics.nodes.get_or_create_owned(&data_plane).set(row.get(2)?);
-                metrics.shared.get_or_create_owned(&data_plane).set(row.get(3)?);
-                metrics.forks.get_or_create_owned(&data_plane).set(row.get(4)?);
-                let faults = metrics.log_faults.get_or_create_owned(&data_plane);
+                estate.versions.get_or_create_owned(&data_plane).set(row.get(1)?);
+                nodes.living.get_or_create_owned(&data_plane).set(row.get(2)?);
+                nodes.shared.get_or_create_owned(&data_plane).set(row.get(3)?);
+                nodes.forks.get_or_create_owned(&data_plane).set(row.get(4)?);
+                let faults = nodes.log_faults.get_or_create_owned(&data_plane);
                 faults.inner().store(row.get(5)?, Ordering::Relaxed);
-                metrics.nodes_ahead.get_or_create_owned(&data_plane).set(0);
+                nodes.ahead.get_or_create_owned(&data_plane).set(0);
             }
             let mut rows = connection.prepare_cached("SELECT name, rows, bytes FROM table_size")?;
             let mut rows = rows.query([])?;
             while let Some(row) = rows.next()? {
                 let table = Table { table: row.get(0)? };
-                metrics.rows.get_or_create_owned(&table).set(row.get(1)?);
-                metrics.bytes.get_or_create_owned(&table).set(row.get(2)?);
+                tables.rows.get_or_create_owned(&table).set(row.get(1)?);
+                tables.bytes.get_or_create_owned(&table).set(row.get(2)?);
             }
             for LateUses { data_plane, count, last_noted_at } in late_uses(connection)? {
                 let data_plane = DataPlane { data_plane };
                 // They are counted in the database: across restarts, and each once.
-                let counter = metrics.late_uses.get_or_create_owned(&data_plane);
+                let counter = nodes.late_uses.get_or_create_owned(&data_plane);
                 counter.inner().store(count, Ordering::Relaxed);
                 if let Some(at) = last_noted_at {
-                    metrics.late_use_noted.get_or_create_owned(&data_plane).set(at.unix());
+                    nodes.late_use_noted.get_or_create_owned(&data_plane).set(at.unix());
                 }
             }
             // Where there is no webhook, nobody waits for what an earlier one has left.
@@ -360,16 +377,16 @@ impl ControlPlane {
                 let (waiting, oldest) = connection
                     .prepare_cached("SELECT count(*), min(made_at) FROM announcement WHERE done_at IS NULL")?
                     .query_row([], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
-                metrics.announcements.set(waiting);
+                webhook.waiting.set(waiting);
                 let age = oldest.map_or(0, |made| self.now().since(Time::from_unix(made)).max(0));
-                metrics.announcement_age.set(age);
+                webhook.age.set(age);
             }
             Ok(())
         })?;
         for plane in self.nodes_ahead()? {
             let data_plane = DataPlane { data_plane: plane.data_plane };
-            let nodes = i64::try_from(plane.nodes).unwrap_or(i64::MAX);
-            metrics.nodes_ahead.get_or_create_owned(&data_plane).set(nodes);
+            let number = i64::try_from(plane.nodes).unwrap_or(i64::MAX);
+            nodes.ahead.get_or_create_owned(&data_plane).set(number);
         }
         let mut text = String::new();
         // Writing to a String can't fail.

@@ -19,6 +19,7 @@ use super::audit::AuditMetrics;
 use super::decide::Reason;
 use super::live::Live;
 use super::sync::state::State;
+use crate::metric::registered;
 use crate::net::listener::Connections;
 use crate::protocol::ends::EndKind;
 use crate::protocol::event::Connectivity;
@@ -42,8 +43,8 @@ impl Metrics {
     #[must_use]
     pub fn new(live: std::sync::Arc<Live>, clock: Clock) -> Self {
         let mut registry = Registry::with_prefix("halligan");
-        let family = Family::<[(&str, &str); 2], Counter>::default();
-        registry.register("decisions", "Decisions, by reason code", family.clone());
+        let family: Family<[(&str, &str); 2], Counter> =
+            registered(&mut registry, "decisions", "Decisions, by reason code");
         let decisions = Reason::ALL
             .into_iter()
             .map(|reason| {
@@ -62,8 +63,7 @@ impl Metrics {
         registry.register("build", "The version that runs", version);
         let started = clock();
         registry.register_collector(Box::new(Standing { live, clock, started }));
-        let connections = Connections::default();
-        connections.register(&mut registry);
+        let connections = Connections::registered(&mut registry);
         Self { registry, decisions, seconds, connections }
     }
 

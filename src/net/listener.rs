@@ -19,6 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::metric::registered;
+
 /// The longest that a client may take for a request's head.
 pub const FIRST: Duration = Duration::from_secs(20);
 /// The longest that a connection may be kept between requests.
@@ -47,24 +49,26 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Registers them.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register("connections", "Connections that are open, by listener", self.open.clone());
-        registry.register(
-            "connections_limit",
-            "Connections that a listener serves at a time; more wait",
-            self.limit.clone(),
-        );
-        registry.register(
-            "connections_full",
-            "How often all connections of a listener were taken",
-            self.full.clone(),
-        );
-        registry.register(
-            "connections_failed",
-            "How often a connection could not be accepted: out of descriptors, most likely",
-            self.failed.clone(),
-        );
+    /// Makes and registers them.
+    pub fn registered(registry: &mut Registry) -> Self {
+        Self {
+            open: registered(registry, "connections", "Connections that are open, by listener"),
+            limit: registered(
+                registry,
+                "connections_limit",
+                "Connections that a listener serves at a time; more wait",
+            ),
+            full: registered(
+                registry,
+                "connections_full",
+                "How often all connections of a listener were taken",
+            ),
+            failed: registered(
+                registry,
+                "connections_failed",
+                "How often a connection could not be accepted: out of descriptors, most likely",
+            ),
+        }
     }
 }
 
