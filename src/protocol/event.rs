@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::id::{DeploymentId, NodeId, TokenId};
-use super::jws::BASE64URL;
+use super::jws::{BASE64URL, JwsError, Typ, Unverified};
+use super::key::PublicKey;
 use super::role::RoleRef;
 use super::time::Time;
 
@@ -350,6 +351,16 @@ pub struct Checkpoint {
     /// True if the node has deleted all events up to `sequence`. The log then begins with the event after it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dropped: bool,
+}
+
+/// The longest checkpoint, in bytes.
+const MAX_CHECKPOINT: usize = 4096;
+
+impl Checkpoint {
+    /// Reads a checkpoint that `key` signed.
+    pub fn verify(text: &str, key: &PublicKey) -> Result<Self, JwsError> {
+        Unverified::parse(text.as_bytes(), MAX_CHECKPOINT)?.verify(Typ::AuditCheckpoint, key)?.claims()
+    }
 }
 
 #[cfg(test)]

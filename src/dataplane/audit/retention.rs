@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use super::AuditError;
 use super::uploaded::uploaded;
 use crate::protocol::event::Checkpoint;
-use crate::protocol::jws::{Typ, Unverified, sign};
+use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::SigningKey;
 use crate::protocol::time::Time;
 
@@ -92,14 +92,7 @@ fn droppable(connection: &Connection, key: &Arc<SigningKey>) -> Result<Vec<Check
         .query_map((uploaded(connection)?.sequence, PASS), |row| row.get::<_, String>(0))?
         .collect::<Result<Vec<_>, _>>()?;
     // What does not hold is left for whoever verifies the log.
-    Ok(rows.iter().map_while(|text| read(text, key)).collect())
-}
-
-/// Reads a checkpoint this node signed.
-pub(super) fn read(text: &str, key: &SigningKey) -> Option<Checkpoint> {
-    let signed =
-        Unverified::parse(text.as_bytes(), 4096).ok()?.verify(Typ::AuditCheckpoint, key.public()).ok()?;
-    signed.claims().ok()
+    Ok(rows.iter().map_while(|text| Checkpoint::verify(text, key.public()).ok()).collect())
 }
 
 /// What the log takes up on the disk, in bytes, without what is free within it.

@@ -14,7 +14,6 @@ use super::uploaded::uploaded;
 use super::writer::{CHECKPOINT_EVENTS, CHECKPOINT_SECONDS};
 use super::{AuditError, block};
 use crate::protocol::event::{Checkpoint, Event, GENESIS, line_hash, split_lines};
-use crate::protocol::jws::{JwsError, Typ, Unverified};
 use crate::protocol::key::PublicKey;
 use crate::protocol::reconciliation::Position;
 
@@ -71,7 +70,7 @@ pub(super) fn tail(connection: &Connection, key: &PublicKey) -> Result<Result<()
         .optional()?;
     let signed = match last {
         None => proof.covering.clone(),
-        Some((sequence, text)) => match signed(&text, key) {
+        Some((sequence, text)) => match Checkpoint::verify(&text, key) {
             Ok(found) if found.sequence == sequence && !found.dropped => Some(found),
             Ok(_) => return Ok(fault(sequence, "its checkpoint was signed for another place")),
             Err(error) => return Ok(fault(sequence, format!("its checkpoint does not hold: {error}"))),
@@ -148,10 +147,6 @@ fn fault<T>(sequence: u64, what: impl Into<String>) -> Result<T, Fault> {
     Err(Fault { sequence, what: what.into() })
 }
 
-fn signed(text: &str, key: &PublicKey) -> Result<Checkpoint, JwsError> {
-    Unverified::parse(text.as_bytes(), 4096)?.verify(Typ::AuditCheckpoint, key)?.claims()
-}
-
 impl Proof {
     fn new() -> Self {
         let report =
@@ -186,7 +181,7 @@ impl Proof {
         let text: Option<String> =
             connection.query_row("SELECT text FROM anchor", [], |row| row.get(0)).optional()?;
         let Some(text) = text else { return Ok(Ok(())) };
-        Ok(match signed(&text, key) {
+        Ok(match Checkpoint::verify(&text, key) {
             Ok(anchor) if anchor.dropped => {
                 self.report.dropped = anchor.sequence;
                 self.report.events = anchor.sequence;
@@ -214,7 +209,7 @@ impl Proof {
         while let Some(row) = rows.next()? {
             let (sequence, text): (u64, String) = (row.get(0)?, row.get(1)?);
             number += 1;
-            let what = match signed(&text, key) {
+            let what = match Checkpoint::verify(&text, key) {
                 Err(error) => format!("its checkpoint does not hold: {error}"),
                 Ok(found) if found.sequence != sequence || found.dropped => {
                     "its checkpoint was signed for another place".into()

@@ -8,7 +8,6 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::oneshot::Sender;
 
 use super::block::{KEPT, Packer};
-use super::retention::read;
 use super::{AuditError, Batch, Options, Pending, Queue, WhenFull};
 use crate::dataplane::Clock;
 use crate::protocol::event::{Checkpoint, line_hash, place};
@@ -59,7 +58,7 @@ impl Writer {
         let checkpoint: Option<String> = connection
             .query_row("SELECT text FROM checkpoint ORDER BY sequence DESC LIMIT 1", [], |row| row.get(0))
             .optional()?;
-        let checkpoint = checkpoint.and_then(|text| read(&text, &key));
+        let checkpoint = checkpoint.and_then(|text| Checkpoint::verify(&text, key.public()).ok());
         let (stuck, lines, packer) = (false, String::new(), Packer::default());
         Ok(Self {
             connection,
