@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde::Deserialize;
 
 use super::error::Error;
+use super::log_faults::Fault;
 use super::usage;
 use super::{ControlPlane, announcements, outages};
 use crate::protocol::event::{GENESIS, line_hash};
@@ -87,7 +88,8 @@ impl ControlPlane {
         lines: impl IntoIterator<Item = &'l str>,
     ) -> Result<Position, Error> {
         let now = self.now();
-        self.store.write(|transaction| {
+        let mut faults = 0;
+        let position = self.store.write(|transaction| {
             let mut log = log_of(transaction, node)?;
             for line in lines {
                 let hash = line_hash(line);
@@ -115,14 +117,8 @@ impl ControlPlane {
                     }
                 };
                 if let Some((kind, what)) = fault {
-                    tracing::warn!(node, sequence, kind, what, "a node's log has a fault");
-                    let row = params![node, log.branch, sequence, kind, what, now.unix()];
-                    transaction
-                        .prepare_cached(
-                            "INSERT OR IGNORE INTO log_fault (node, branch, sequence, kind, what, noted_at)
-                             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                        )?
-                        .execute(row)?;
+                    let fault = Fault { node, branch: log.branch, sequence, kind, what: &what };
+                    faults += u64::from(fault.note(transaction, now)?);
                 }
                 let row = params![
                     node,
@@ -154,7 +150,10 @@ impl ControlPlane {
             transaction.execute(insert, row)?;
             outages::close(transaction, node, log.sequence, now)?;
             Ok(Position { sequence: log.sequence, hash: log.hash })
-        })
+        })?;
+        // Counted once they stand: a transaction that fails is sent again.
+        self.metrics.count_log_faults(data_plane, faults);
+        Ok(position)
     }
 
     /// Notes the use of a token, and whether it came too late, and announces the first one.

@@ -49,7 +49,7 @@ impl ControlPlane {
         let news = self.store.read(|connection| {
             let mut news = Vec::new();
             for head in heads {
-                if !agrees(connection, &caller.data_plane, head.head())? {
+                if is_news(connection, &caller.data_plane, head.head())? {
                     news.push(head);
                 }
             }
@@ -65,7 +65,7 @@ impl ControlPlane {
             Ok(connection.query_row(query, [&caller.node], |row| row.get(0))?)
         })?;
         if let Some(checkpoint) = &statement.checkpoint {
-            self.take_checkpoint(&caller.node, checkpoint)?;
+            self.take_checkpoint(caller, checkpoint)?;
         }
         let log_faults = self.recent_log_faults(&caller.node)?;
         let shared_identity = shared_at.is_some_and(|at| now.since(Time::from_unix(at)) < SHOWN);
@@ -111,12 +111,32 @@ fn stated(connection: &Connection, data_plane: &str, version: u64) -> Result<Opt
         .optional()?)
 }
 
-fn agrees(connection: &Connection, data_plane: &str, head: &Head) -> Result<bool, Error> {
-    let before = stated(connection, data_plane, head.version)?;
-    Ok(before.is_some_and(|(digest, count)| digest == head.digest && count == head.count))
+/// Returns whether a head is to be written down: the first one of its version, or one that contradicts it and is not kept
+/// yet. Every statement asks this before it takes the writer's lock.
+fn is_news(connection: &Connection, data_plane: &str, head: &Head) -> Result<bool, Error> {
+    if let Some((digest, count)) = stated(connection, data_plane, head.version)? {
+        if digest == head.digest && count == head.count {
+            return Ok(false);
+        }
+        let (kept, known): (u64, bool) = connection
+            .prepare_cached(
+                "SELECT count(*), EXISTS (SELECT 1 FROM replica_fork
+                     WHERE data_plane = ?1 AND version = ?2 AND digest = ?3 AND count = ?4)
+                 FROM replica_fork WHERE data_plane = ?1",
+            )?
+            .query_row(params![data_plane, head.version, head.digest.as_slice(), head.count], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        return Ok(!known && kept < MAX_FORKS);
+    }
+    // One that is too far behind would be deleted as soon as it is written.
+    let newest: Option<u64> = connection
+        .prepare_cached("SELECT max(version) FROM replica_state WHERE data_plane = ?1")?
+        .query_row([data_plane], |row| row.get(0))?;
+    Ok(newest.is_none_or(|newest| head.version.saturating_add(REMEMBERED) > newest))
 }
 
-/// Notes a head: the first one of its version, or one that contradicts it.
+/// Notes a head that is news still.
 fn note_head(
     transaction: &Transaction<'_>,
     caller: &Caller,
@@ -124,14 +144,11 @@ fn note_head(
     now: Time,
 ) -> Result<(), Error> {
     let head = signed.head();
+    if !is_news(transaction, &caller.data_plane, head)? {
+        return Ok(());
+    }
     if stated(transaction, &caller.data_plane, head.version)?.is_none() {
         return note_state(transaction, &caller.data_plane, head.version, &head.digest, head.count);
-    }
-    let kept: u64 = transaction
-        .prepare_cached("SELECT count(*) FROM replica_fork WHERE data_plane = ?1")?
-        .query_row([&caller.data_plane], |row| row.get(0))?;
-    if kept >= MAX_FORKS {
-        return Ok(());
     }
     let row = params![
         caller.data_plane,
@@ -142,20 +159,18 @@ fn note_head(
         signed.as_str(),
         now.unix()
     ];
-    let new = transaction
+    transaction
         .prepare_cached(
-            "INSERT OR IGNORE INTO replica_fork (data_plane, version, digest, count, node, head, noted_at)
+            "INSERT INTO replica_fork (data_plane, version, digest, count, node, head, noted_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(row)?;
-    if new > 0 {
-        tracing::error!(
-            node = caller.node,
-            data_plane = caller.data_plane,
-            version = head.version,
-            "a node holds a head that contradicts another one of this version: its replica key has signed two histories"
-        );
-    }
+    tracing::error!(
+        node = caller.node,
+        data_plane = caller.data_plane,
+        version = head.version,
+        "a node holds a head that contradicts another one of this version: its replica key has signed two histories"
+    );
     Ok(())
 }
 
@@ -197,4 +212,102 @@ pub(super) fn remark(
     }
     let forked = log_forked_at.filter(|at| now.since(*at) < LOG_FORK_SHOWN);
     forked.map(|_| "fork: its log goes on in two ways; its state directory was copied or set back".into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::controlplane::test_world::World;
+    use crate::protocol::event::{Checkpoint, line_hash};
+    use crate::protocol::jws::{Typ, sign};
+
+    const FORKS: &str = "SELECT count(*) FROM replica_fork";
+    const FAULTS: &str = "SELECT count(*) FROM log_fault";
+
+    impl World {
+        fn head(&self, version: u64, digest: u8) -> String {
+            self.head_of(version, [digest; 32], 1)
+        }
+
+        fn checkpoint(&self, sequence: u64, hash: &str) -> String {
+            let checkpoint = Checkpoint {
+                iss: "nod_a".parse().unwrap(),
+                iat: self.control.now(),
+                number: 1,
+                sequence,
+                hash: hash.into(),
+                dropped: false,
+            };
+            sign(Typ::AuditCheckpoint, &serde_json::to_vec(&checkpoint).unwrap(), &self.key)
+        }
+
+        /// States the same again on a database that takes no write.
+        fn state_without_a_write(&self, statement: &NodeStatement) {
+            self.control.store.refuse_writes(true);
+            self.state(statement);
+            self.control.store.refuse_writes(false);
+        }
+    }
+
+    fn heads(heads: &[String]) -> NodeStatement {
+        NodeStatement { heads: heads.to_vec(), ..NodeStatement::default() }
+    }
+
+    #[test]
+    fn a_head_is_written_once_and_one_too_old_to_be_kept_never() {
+        let world = World::new();
+        let newest = REMEMBERED + 7;
+        let first = heads(&[world.head(newest, 1)]);
+        world.state(&first);
+        world.state_without_a_write(&first);
+
+        let fork = heads(&[world.head(newest, 2), world.head(newest, 3)]);
+        world.state(&fork);
+        assert_eq!(world.count(FORKS), 2);
+        world.state_without_a_write(&fork);
+
+        world.state_without_a_write(&heads(&[world.head(7, 1), world.head(1, 1)]));
+        world.state(&heads(&[world.head(8, 1)]));
+        let versions = "SELECT group_concat(version, ' ') = '8 10007' FROM replica_state";
+        assert_eq!(world.count(versions), 1, "the oldest version that is remembered");
+
+        world.write(&format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MAX_FORKS})
+             INSERT INTO replica_fork SELECT 'dpl_a', 1, CAST(i AS BLOB), 1, 'nod_a', 'head', 0 FROM n"
+        ));
+        world.state_without_a_write(&heads(&[world.head(newest, 4)]));
+    }
+
+    #[test]
+    fn a_checkpoint_is_written_once_and_its_fault_counted_once() {
+        let world = World::new();
+        let line = "{}";
+        world.control.take_events("dpl_a", "nod_a", 1, [line]).unwrap();
+        let unreadable = "halligan_control_log_faults_total{data_plane=\"dpl_a\"} 1";
+        assert!(world.tells(unreadable), "it is no event");
+        let mut stated =
+            NodeStatement { checkpoint: Some(world.checkpoint(1, &line_hash(line))), ..Default::default() };
+        world.state(&stated);
+        assert_eq!(world.count("SELECT count(*) FROM checkpoint"), 1);
+        world.state_without_a_write(&stated);
+
+        stated.checkpoint = Some(world.checkpoint(1, &line_hash("{ }")));
+        let told = world.state(&stated).log_faults;
+        assert!(told.iter().any(|fault| fault.starts_with("checkpoint at event 1")), "{told:?}");
+        world.state_without_a_write(&stated);
+        world.state(&stated);
+        assert_eq!(world.count(FAULTS), 2);
+        assert!(world.tells("halligan_control_log_faults_total{data_plane=\"dpl_a\"} 2"));
+    }
+
+    #[test]
+    fn the_count_of_log_faults_does_not_fall_when_retention_forgets_them() {
+        let world = World::new();
+        assert!(world.tells("halligan_control_log_faults_total{data_plane=\"dpl_a\"} 0"), "before the first");
+        world.control.take_events("dpl_a", "nod_a", 1, ["a", "b"]).unwrap();
+        world.write("DELETE FROM log_fault");
+        assert!(world.tells("halligan_control_log_faults_total{data_plane=\"dpl_a\"} 2"));
+    }
 }

@@ -296,6 +296,16 @@ impl Metrics {
         }
     }
 
+    /// Counts faults of nodes' logs that were written down.
+    pub(super) fn count_log_faults(&self, data_plane: &str, faults: u64) {
+        if faults > 0 {
+            self.nodes
+                .log_faults
+                .get_or_create_owned(&DataPlane { data_plane: data_plane.into() })
+                .inc_by(faults);
+        }
+    }
+
     /// Counts rows that retention deleted.
     pub(super) fn pruned(&self, table: &'static str, cause: Cause, rows: usize) {
         let labels = Pruned { table, cause: cause.label() };
@@ -340,9 +350,7 @@ impl ControlPlane {
                 "SELECT id, version, (SELECT count(*) FROM node WHERE data_plane = data_plane.id AND retired_at IS NULL),
                      (SELECT count(*) FROM node
                       WHERE data_plane = data_plane.id AND retired_at IS NULL AND shared_at > ?1),
-                     (SELECT count(*) FROM replica_fork WHERE data_plane = data_plane.id),
-                     (SELECT count(*) FROM log_fault JOIN node ON node.id = log_fault.node
-                      WHERE node.data_plane = data_plane.id)
+                     (SELECT count(*) FROM replica_fork WHERE data_plane = data_plane.id)
                  FROM data_plane",
             )?;
             let mut rows = rows.query([self.now().plus(-SHOWN).unix()])?;
@@ -352,8 +360,8 @@ impl ControlPlane {
                 nodes.living.get_or_create_owned(&data_plane).set(row.get(2)?);
                 nodes.shared.get_or_create_owned(&data_plane).set(row.get(3)?);
                 nodes.forks.get_or_create_owned(&data_plane).set(row.get(4)?);
-                let faults = nodes.log_faults.get_or_create_owned(&data_plane);
-                faults.inner().store(row.get(5)?, Ordering::Relaxed);
+                // Told as 0 until one is found: the first can be seen.
+                nodes.log_faults.get_or_create_owned(&data_plane);
                 nodes.ahead.get_or_create_owned(&data_plane).set(0);
             }
             let mut rows = connection.prepare_cached("SELECT name, rows, bytes FROM table_size")?;

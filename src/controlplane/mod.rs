@@ -26,6 +26,7 @@ mod instances;
 pub mod introspection;
 pub mod issuer;
 mod late_uses;
+mod log_faults;
 pub mod membership;
 mod metrics;
 pub mod organizations;

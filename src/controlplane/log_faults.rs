@@ -1,0 +1,68 @@
+//! Faults of the nodes' audit logs: what arrived and does not follow from what was there, or from what the node signed.
+
+use rusqlite::{Connection, Transaction, params};
+
+use super::ControlPlane;
+use super::error::Error;
+use crate::protocol::time::Time;
+
+/// For how long a node is told of a fault of its log, in seconds.
+const TOLD: i64 = 24 * 3600;
+/// Faults that a node is told at once.
+const MAX_TOLD: u64 = 16;
+
+/// A fault of a node's log.
+pub(super) struct Fault<'a> {
+    pub(super) node: &'a str,
+    pub(super) branch: u64,
+    /// The event it was found at.
+    pub(super) sequence: u64,
+    /// A word that programs read.
+    pub(super) kind: &'a str,
+    /// A sentence.
+    pub(super) what: &'a str,
+}
+
+impl Fault<'_> {
+    /// Writes the fault down and logs it, unless it is known. Returns whether it was new.
+    pub(super) fn note(&self, transaction: &Transaction<'_>, now: Time) -> Result<bool, Error> {
+        let Self { node, branch, sequence, kind, what } = *self;
+        let written = transaction
+            .prepare_cached(
+                "INSERT OR IGNORE INTO log_fault (node, branch, sequence, kind, what, noted_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![node, branch, sequence, kind, what, now.unix()])?;
+        if written > 0 {
+            tracing::warn!(node, sequence, kind, what, "a node's log has a fault");
+        }
+        Ok(written > 0)
+    }
+
+    /// Returns whether the fault was written down before.
+    pub(super) fn is_known(&self, connection: &Connection) -> Result<bool, Error> {
+        let query = "SELECT 1 FROM log_fault WHERE node = ?1 AND branch = ?2 AND sequence = ?3 AND kind = ?4";
+        let row = params![self.node, self.branch, self.sequence, self.kind];
+        Ok(connection.prepare_cached(query)?.exists(row)?)
+    }
+}
+
+impl ControlPlane {
+    /// Returns the recent faults of a node's log that its host is told of. A log that begins anew is left out: its host knows.
+    pub(super) fn recent_log_faults(&self, node: &str) -> Result<Vec<String>, Error> {
+        let since = self.now().plus(-TOLD).unix();
+        self.store.read(|connection| {
+            let mut faults = connection.prepare_cached(
+                "SELECT kind, sequence, what, noted_at FROM log_fault
+                 WHERE node = ?1 AND noted_at >= ?2 AND kind <> 'restart' ORDER BY noted_at DESC LIMIT ?3",
+            )?;
+            let told = faults.query_map(params![node, since, MAX_TOLD], |row| {
+                let (kind, sequence, what) =
+                    (row.get::<_, String>(0)?, row.get::<_, u64>(1)?, row.get::<_, String>(2)?);
+                let at = Time::from_unix(row.get(3)?).rfc3339();
+                Ok(format!("{kind} at event {sequence}, found at {at}: {what}"))
+            })?;
+            Ok(told.collect::<Result<_, _>>()?)
+        })
+    }
+}
