@@ -16,11 +16,12 @@ pub(super) struct Bookkeeping {
 }
 
 impl Bookkeeping {
-    /// Takes the outcome of a write. Logs when writes begin to fail and when they succeed again, not each failure: there is
-    /// one for every call.
-    pub(super) fn settle(&self, what: &str, outcome: Result<(), Error>) {
+    /// Takes the outcome of a write: `Ok(false)` where none was due, which says nothing about the next one. Logs when writes
+    /// begin to fail and when they succeed again, not each failure: there is one for every call.
+    pub(super) fn settle(&self, what: &str, outcome: Result<bool, Error>) {
         match outcome {
-            Ok(()) => {
+            Ok(false) => {}
+            Ok(true) => {
                 if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
                     tracing::info!(what, "bookkeeping works again");
                 }
@@ -32,5 +33,40 @@ impl Bookkeeping {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::controlplane::test_world::World;
+
+    #[test]
+    fn a_failure_is_over_once_something_was_written_and_not_before() {
+        let world = World::new();
+        let (control, token) = (&world.control, "tok_a");
+        world.write(&format!(
+            "INSERT INTO token (id, organization, name, description, type, kind, entity, role, generation, short, start_at,
+                 created_at, created_by, updated_at, updated_by)
+             VALUES ('{token}', '{}', 'a', '', 'ORGANIZATION', 'STANDARD', 'x', 'x', 1, 'x', 0, 0, 'x', 0, 'x')",
+            world.owner.organization
+        ));
+        let failing = || control.bookkeeping.failing.load(Ordering::Relaxed);
+        control.used(token, control.now(), "control-plane");
+        assert!(!failing());
+        control.store.refuse_writes(true);
+        control.used(token, control.now().plus(3600), "control-plane");
+        assert!(failing());
+        control.used(token, control.now(), "control-plane");
+        assert!(failing(), "nothing was due, and nothing was tried");
+        control.note_instance("nod_a", "first");
+        control.note_instance("nod_a", "second");
+        control.note_instance("nod_a", "first");
+        assert_eq!(control.bookkeeping.lost.get(), 2, "a shared identity counts, too");
+        control.store.refuse_writes(false);
+        control.used(token, control.now().plus(3600), "control-plane");
+        assert!(!failing());
     }
 }

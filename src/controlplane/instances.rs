@@ -70,12 +70,10 @@ impl ControlPlane {
         );
         let written = self.store.note(|transaction| {
             let update = "UPDATE node SET shared_at = ?2 WHERE id = ?1";
-            Ok(transaction.execute(update, params![node, now.unix()])?)
+            transaction.execute(update, params![node, now.unix()])?;
+            Ok(true)
         });
-        // What can't be noted denies no call.
-        if let Err(error) = written {
-            tracing::error!(%error, node, "a shared identity can't be written down");
-        }
+        self.bookkeeping.settle("a shared identity", written);
     }
 }
 

@@ -253,7 +253,7 @@ impl Metrics {
         let seconds = Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]);
         let help = "Time from a call's headers to its answer's; long polls are left out";
         of.register_with_unit("call", help, Unit::Seconds, seconds.clone());
-        let lost = "Notes of a token's last use that could not be written; the calls were answered all the same";
+        let lost = "Notes (a token's last use, a shared identity) that could not be written; the calls were answered all the same";
         of.register("bookkeeping_lost", lost, bookkeeping.lost.clone());
         of.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let metrics = Self {

@@ -17,16 +17,17 @@ impl ControlPlane {
         self.bookkeeping.settle("the last use of a token", self.note_use(token, at, on));
     }
 
-    fn note_use(&self, token: &str, at: Time, on: &str) -> Result<(), Error> {
+    /// Returns whether there was something to write.
+    fn note_use(&self, token: &str, at: Time, on: &str) -> Result<bool, Error> {
         let known: Option<Option<i64>> = self.store.read(|connection| {
             let mut query = connection.prepare_cached("SELECT last_used_at FROM token WHERE id = ?1")?;
             Ok(query.query_row([token], |row| row.get(0)).optional()?)
         })?;
         let news = known.is_some_and(|before| before.is_none_or(|before| at.unix() >= before + COARSE));
-        if !news {
-            return Ok(());
+        if news {
+            self.store.note(|transaction| note(transaction, token, at, on))?;
         }
-        self.store.note(|transaction| note(transaction, token, at, on))
+        Ok(news)
     }
 }
 
