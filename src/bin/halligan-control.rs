@@ -18,7 +18,7 @@ use halligan::controlplane::server::Server;
 use halligan::controlplane::signing::{Signing, SigningError};
 use halligan::controlplane::store::Store;
 use halligan::controlplane::webhook::{Sender, Webhook, WebhookError};
-use halligan::protocol::ends::{End, EndKind, due};
+use halligan::protocol::ends::{End, due};
 use halligan::state_directory::{self, StateError};
 use halligan::systemd::{self, NotifyState};
 use halligan::{exit, logging};
@@ -182,7 +182,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             webhook(&config)?;
             let now = wall();
             for end in due(ends, now) {
-                if end.kind == EndKind::Keyset && end.left(now) <= 0 {
+                if end.voids_all(now) {
                     return Err(Failure::Ended(end.sentence(now)));
                 }
                 eprintln!("warning: {}", end.sentence(now));

@@ -59,7 +59,8 @@ impl ControlPlane {
     pub fn due_ends(&self) -> Result<Vec<End>, Error> {
         let now = self.now();
         let mut ends = self.own_ends();
-        self.store.read(|connection| {
+        // No index leads to them, and every scrape asks: it must not hold up who writes.
+        self.store.read_at_leisure(|connection| {
             for (kind, query) in TOKENS {
                 ends.extend(read(connection, kind, query, now)?);
             }
@@ -90,7 +91,7 @@ impl ControlPlane {
                             end.sentence(now)
                         );
                     }
-                    if self.keyset_end().left(now) <= 0 {
+                    if self.keyset_end().voids_all(now) {
                         let sentence = self.keyset_end().sentence(now);
                         tracing::error!("no node believes what is signed: {sentence}");
                     }
@@ -109,4 +110,34 @@ fn read(connection: &Connection, kind: EndKind, query: &str, now: Time) -> Resul
     let rows = statement
         .query_map(bounds, |row| Ok(End { kind, name: row.get(0)?, at: Time::from_unix(row.get(1)?) }))?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use crate::controlplane::test_world::World;
+
+    #[test]
+    fn who_asks_for_ends_or_outages_waits_for_no_writer() {
+        let world = World::on_disk();
+        let (control, owner) = (&world.control, &world.owner);
+        std::thread::scope(|scope| {
+            let (answer, answered) = mpsc::channel();
+            let write = control.store.write(|_| {
+                scope.spawn(move || {
+                    control.due_ends().unwrap();
+                    control.list_outages(owner, &owner.organization).unwrap();
+                    assert!(control.show_outage(owner, &owner.organization, "out_none").is_err());
+                    answer.send(()).unwrap();
+                });
+                answered.recv_timeout(Duration::from_secs(20)).unwrap();
+                Ok(())
+            });
+            write.unwrap();
+        });
+    }
 }

@@ -182,7 +182,7 @@ impl ControlPlane {
     /// Lists the outages of the organization's nodes, newest first.
     pub fn list_outages(&self, actor: &Actor, organization: &str) -> Result<Vec<Outage>, Error> {
         actor.may(Operation::Administer, organization)?;
-        self.store.read(|connection| {
+        self.store.read_at_leisure(|connection| {
             let query = format!("{STATED} ORDER BY outage.began_at DESC LIMIT ?2");
             let stated: Vec<Stated> = connection
                 .prepare_cached(&query)?
@@ -195,7 +195,7 @@ impl ControlPlane {
     /// The report of an outage: made from what has arrived so far.
     pub fn show_outage(&self, actor: &Actor, organization: &str, id: &str) -> Result<Report, Error> {
         actor.may(Operation::Administer, organization)?;
-        self.store.read(|connection| {
+        self.store.read_at_leisure(|connection| {
             let query = format!("{STATED} AND outage.id = ?2");
             let stated = connection
                 .query_row(&query, [organization, id], read_row)

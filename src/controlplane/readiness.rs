@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::ControlPlane;
 use super::error::Error;
-use crate::protocol::ends::{EndKind, due};
+use crate::protocol::ends::due;
 
 /// How long the outcome of a probe stands. Anybody may ask for `/readyz`: a question must not cost a write each time.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ impl ControlPlane {
         let now = self.now();
         findings.extend(due(self.own_ends(), now).into_iter().map(|end| Finding {
             // No node believes what is signed under a keyset that has ended.
-            blocks: end.kind == EndKind::Keyset && end.left(now) <= 0,
+            blocks: end.voids_all(now),
             detail: end.sentence(now),
         }));
         // The metric names the data plane; here anybody may read.

@@ -103,6 +103,12 @@ impl End {
         self.left(now) <= NOTICE
     }
 
+    /// Returns true for a keyset that has ended: no node believes anything that is signed under it.
+    #[must_use]
+    pub fn voids_all(&self, now: Time) -> bool {
+        self.kind == EndKind::Keyset && self.left(now) <= 0
+    }
+
     /// Returns the warning: object, time and remedy in one sentence. Of the estate it contains only [`Self::name`].
     #[must_use]
     pub fn sentence(&self, now: Time) -> String {
@@ -171,6 +177,14 @@ mod tests {
         assert_eq!(told.tell(&ends, T.plus(DAY - 1)), []);
         assert_eq!(told.tell(&ends, T.plus(DAY)), ends);
         assert_eq!(told.tell(&[end(9), end(12)], T.plus(DAY + 1)), [end(12)]);
+    }
+
+    #[test]
+    fn only_a_keyset_that_has_ended_voids_all() {
+        assert!(end(0).voids_all(T) && end(-1).voids_all(T) && !end(1).voids_all(T));
+        for kind in EndKind::ALL {
+            assert_eq!(End { kind, ..end(-1) }.voids_all(T), kind == EndKind::Keyset, "{kind:?}");
+        }
     }
 
     #[test]
