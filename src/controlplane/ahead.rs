@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use rusqlite::OptionalExtension as _;
+
 use super::ControlPlane;
 use super::error::Error;
 
@@ -20,34 +22,38 @@ pub struct NodesAhead {
     pub version: u64,
 }
 
-impl std::fmt::Display for NodesAhead {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { data_plane, nodes, highest, version } = self;
-        write!(
-            f,
-            "{nodes} node(s) of data plane {data_plane} hold versions up to {highest}, above version {version} published here, and \
-             refuse what is published: if this database was restored from a backup, run `halligan-control recover --above \
-             {highest}`"
-        )
-    }
-}
-
 /// The version that each node which is ahead held when it last asked, by data plane and node.
 #[derive(Debug, Default)]
-pub(super) struct Ahead(Mutex<BTreeMap<(String, String), u64>>);
+pub(super) struct Ahead(Mutex<BTreeMap<String, BTreeMap<String, u64>>>);
+
+impl Ahead {
+    /// Remembers that a node is ahead. Returns whether it was not known to hold so high a version.
+    fn remember(&self, data_plane: &str, node: &str, held: u64) -> bool {
+        let mut planes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let nodes = planes.entry(data_plane.to_owned()).or_default();
+        nodes.insert(node.to_owned(), held).is_none_or(|before| before < held)
+    }
+
+    /// Forgets a node that is not ahead any more, or that is retired and asks no more.
+    pub(super) fn forget(&self, data_plane: &str, node: &str) {
+        let mut planes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(nodes) = planes.get_mut(data_plane) {
+            nodes.remove(node);
+            if nodes.is_empty() {
+                planes.remove(data_plane);
+            }
+        }
+    }
+}
 
 impl ControlPlane {
     /// Compares the version that a node says it holds with the one published, and logs a node that is ahead: once, and again
     /// when it has a higher version.
     pub fn note_position(&self, data_plane: &str, node: &str, held: u64) -> Result<(), Error> {
         let version = self.version(data_plane)?;
-        let mut ahead = self.ahead.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = (data_plane.to_owned(), node.to_owned());
         if held <= version {
-            ahead.remove(&place);
-            return Ok(());
-        }
-        if ahead.insert(place, held).is_none_or(|before| before < held) {
+            self.ahead.forget(data_plane, node);
+        } else if self.ahead.remember(data_plane, node, held) {
             tracing::error!(
                 data_plane,
                 node,
@@ -62,21 +68,57 @@ impl ControlPlane {
 
     /// The data planes with nodes that are ahead now.
     pub fn nodes_ahead(&self) -> Result<Vec<NodesAhead>, Error> {
-        let mut ahead = self.ahead.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut planes: BTreeMap<String, NodesAhead> = BTreeMap::new();
-        while let Some(((data_plane, _), held)) = ahead.pop_first() {
-            let version = match self.version(&data_plane) {
-                Ok(version) => version,
-                Err(Error::NotFound(_)) => continue,
-                Err(error) => return Err(error),
-            };
-            // A recovery or later changes have passed what the node held.
-            if held > version {
-                let none = NodesAhead { data_plane: data_plane.clone(), nodes: 0, highest: 0, version };
-                let plane = planes.entry(data_plane).or_insert(none);
-                (plane.nodes, plane.highest) = (plane.nodes + 1, plane.highest.max(held));
-            }
+        let ahead = self.ahead.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if ahead.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(planes.into_values().collect())
+        self.store.read(|connection| {
+            let mut query = connection.prepare_cached("SELECT version FROM data_plane WHERE id = ?1")?;
+            let mut planes = Vec::new();
+            for (data_plane, nodes) in ahead {
+                let version: Option<u64> = query.query_row([&data_plane], |row| row.get(0)).optional()?;
+                let Some(version) = version else { continue };
+                // A recovery or later changes may have passed what a node held.
+                let held: Vec<u64> = nodes.into_values().filter(|held| *held > version).collect();
+                if let Some(&highest) = held.iter().max() {
+                    planes.push(NodesAhead { data_plane, nodes: held.len() as u64, highest, version });
+                }
+            }
+            Ok(planes)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use crate::controlplane::test_world::World;
+
+    #[test]
+    fn a_retired_node_is_not_ahead_any_more() {
+        let world = World::new();
+        for node in ["nod_a", "nod_b"] {
+            world.control.note_position("dpl_a", node, 9).unwrap();
+        }
+        let ahead = || world.control.nodes_ahead().unwrap().first().map(|plane| (plane.nodes, plane.highest));
+        assert_eq!(ahead(), Some((2, 9)));
+        world.control.retire_node(&world.owner, &world.owner.organization, "dpl_a", "nod_a").unwrap();
+        assert_eq!(ahead(), Some((1, 9)));
+        world.control.note_position("dpl_a", "nod_b", 0).unwrap();
+        assert_eq!(ahead(), None);
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_read_is_not_ready() {
+        let world = World::new();
+        world.control.note_position("dpl_a", "nod_a", 9).unwrap();
+        assert!(world.control.findings().iter().all(|finding| !finding.blocks));
+        world.write("PRAGMA legacy_alter_table = ON; ALTER TABLE data_plane RENAME TO gone");
+        let findings = world.control.findings();
+        assert!(
+            findings.iter().any(|finding| finding.blocks && finding.detail.contains("be read")),
+            "{findings:?}"
+        );
     }
 }

@@ -157,6 +157,9 @@ impl ControlPlane {
                 retired_at: Some(now),
             };
             publish::put(transaction, data_plane, &[Record::of(RecordKind::Node, id, &node)])
-        })
+        })?;
+        // It asks no more: nothing else would remove it from those that are ahead.
+        self.ahead.forget(data_plane, id);
+        Ok(())
     }
 }

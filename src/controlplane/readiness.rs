@@ -3,8 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::ControlPlane;
 use super::error::Error;
+use super::{ControlPlane, NodesAhead};
 use crate::protocol::ends::due;
 
 /// How long the outcome of a probe stands. Anybody may ask for `/readyz`: a question must not cost a write each time.
@@ -41,8 +41,14 @@ impl ControlPlane {
             detail: end.sentence(now),
         }));
         // The metric names the data plane; here anybody may read.
-        for ahead in self.nodes_ahead().unwrap_or_default() {
-            let (nodes, highest) = (ahead.nodes, ahead.highest);
+        let ahead = self.nodes_ahead().unwrap_or_else(|error| {
+            let detail = format!(
+                "the database cannot be read: {error}; check the disk of the state directory and its permissions, or put the database back from a backup"
+            );
+            findings.push(Finding { blocks: true, detail });
+            Vec::new()
+        });
+        for NodesAhead { nodes, highest, .. } in ahead {
             let detail = format!(
                 "{nodes} node(s) hold a later version of a replica than is published, and refuse what is published; if the database was restored from a backup, run `halligan-control recover --above {highest}`"
             );
