@@ -18,6 +18,7 @@ use halligan::controlplane::server::Server;
 use halligan::controlplane::signing::{Signing, SigningError};
 use halligan::controlplane::store::Store;
 use halligan::controlplane::webhook::{Sender, Webhook, WebhookError};
+use halligan::net::tls::{TlsError, read_pair};
 use halligan::protocol::ends::{End, due};
 use halligan::state_directory::{self, StateError};
 use halligan::systemd::{self, NotifyState};
@@ -92,6 +93,8 @@ enum Failure {
     Webhook(#[from] WebhookError),
     #[error("the database {path} can't be used: {source}")]
     Store { path: PathBuf, source: CallError },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("{what} can't be used: {source}")]
     Listen { what: String, source: std::io::Error },
     #[error("{0}")]
@@ -118,6 +121,7 @@ impl Failure {
             | Self::Signing(_)
             | Self::Issuer(_)
             | Self::Webhook(_)
+            | Self::Tls(_)
             | Self::Ended(_)
             | Self::Directory(_) => exit::CONFIG,
             Self::Listen { .. } => exit::UNAVAILABLE,
@@ -173,10 +177,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             signing.check_issuer(&config.issuer)?;
             let mut ends = vec![signing.keyset_end()];
             if let Some(tls) = &config.tls {
-                for path in [&tls.certificate, &tls.key] {
-                    let failed = |source| Failure::Listen { what: path.display().to_string(), source };
-                    std::fs::File::open(path).map_err(failed)?;
-                }
+                read_pair(&tls.certificate, &tls.key)?;
             }
             ends.extend(certificate(&config));
             webhook(&config)?;
@@ -193,8 +194,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-fn open(config: &Config) -> Result<ControlPlane, Failure> {
-    let signing = Signing::load(&config.state_dir)?;
+fn open(config: &Config, signing: Signing) -> Result<ControlPlane, Failure> {
     let path = config.database();
     let store = Store::open(&path).map_err(|source| Failure::Store { path, source })?;
     let rng = Box::new(UnwrapErr(SysRng));
@@ -205,7 +205,7 @@ fn open(config: &Config) -> Result<ControlPlane, Failure> {
 /// would know no user, and publish to every node that there is nothing.
 fn open_initialized(config: &Config) -> Result<ControlPlane, Failure> {
     // Keys that can't be used are told of first.
-    Signing::load(&config.state_dir)?;
+    let signing = Signing::load(&config.state_dir)?;
     let path = config.database();
     let lost = |what| Failure::Lost { path: path.clone(), what };
     match std::fs::metadata(&path) {
@@ -214,13 +214,14 @@ fn open_initialized(config: &Config) -> Result<ControlPlane, Failure> {
         _ => {}
     }
     state_directory::prepare(&config.state_dir)?;
-    let control = open(config)?;
+    let control = open(config, signing)?;
     let bootstrapped =
         control.bootstrapped().map_err(|source| Failure::Store { path: path.clone(), source })?;
     if bootstrapped { Ok(control) } else { Err(lost("holds no organization")) }
 }
 
-/// When the certificate of the listener ends. One that can't be read keeps nobody from listening: rustls has read it.
+/// Returns when the certificate of the listener ends. One whose end can't be found is only logged: whether the file can be
+/// served is for rustls to say, which reads it when the listener starts.
 fn certificate(config: &Config) -> Option<End> {
     let path = &config.tls.as_ref()?.certificate;
     match halligan::certificate::end(path) {
@@ -238,14 +239,15 @@ fn webhook(config: &Config) -> Result<Option<Webhook>, WebhookError> {
 
 fn init(config: &Config, organization: &str, owner_email: &str, json: bool) -> Result<(), Failure> {
     let directory = &config.state_dir;
-    if config.database().exists() && open(config)?.bootstrapped()? {
+    let open = || open(config, Signing::load(directory)?);
+    if config.database().exists() && open()?.bootstrapped()? {
         return Err(Failure::Initialized(directory.clone()));
     }
     state_directory::prepare(directory)?;
     if !directory.join("keysets.ndjson").exists() {
         Signing::create_for(directory, Some(&config.issuer), wall(), &mut UnwrapErr(SysRng))?;
     }
-    let control = open(config)?;
+    let control = open()?;
     control.claim_issuer(false)?;
     let made = control.bootstrap(organization, owner_email)?;
     let root = directory.join("root.pub.pem");

@@ -2,12 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,6 +15,7 @@ use super::config::Tls;
 use super::http::{Edge, router};
 use crate::net::listener::{Bounds, FIRST, accept};
 use crate::net::serve::serve_router;
+use crate::net::tls::acceptor_of;
 
 /// Connections of callers at a time, and of those who ask for metrics.
 const MAX_CONNECTIONS: (u32, u32) = (4096, 64);
@@ -44,7 +42,8 @@ impl Server {
         let address = listener.local_addr()?;
         let runtime =
             Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
-        let tls = tls.map(acceptor).transpose()?;
+        let tls =
+            tls.map(|tls| acceptor_of(&tls.certificate, &tls.key)).transpose().map_err(io::Error::other)?;
         let (stop, stopped) = watch::channel(());
         let (counted, told) = (edge.connections(), edge.metrics());
         let context = runtime.enter();
@@ -72,25 +71,6 @@ impl Server {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-}
-
-/// Reads certificate and key.
-fn acceptor(tls: &Tls) -> io::Result<TlsAcceptor> {
-    let failed = |path: &std::path::Path| {
-        let path = path.display().to_string();
-        move |error: rustls::pki_types::pem::Error| io::Error::other(format!("{path}: {error}"))
-    };
-    let chain = CertificateDer::pem_file_iter(&tls.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(failed(&tls.certificate))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(failed(&tls.key))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(io::Error::other)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 fn serve(

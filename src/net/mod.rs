@@ -7,3 +7,5 @@ pub mod listener;
 pub mod origin;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod serve;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod tls;

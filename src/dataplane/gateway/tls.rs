@@ -6,10 +6,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use notify::{RecursiveMode, Watcher as _};
-use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
@@ -17,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use super::config::TlsConfig;
+use crate::net::tls::{TlsError, acceptor, read_pair};
 
 /// Files that come one after the other are read together.
 const SETTLES: Duration = Duration::from_millis(200);
@@ -24,24 +21,9 @@ const SETTLES: Duration = Duration::from_millis(200);
 /// Why a certificate is not taken.
 #[derive(Debug, Error)]
 pub enum CertificateError {
-    /// A file that is not there, or is no PEM.
-    #[error("{path} can't be used: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: rustls::pki_types::pem::Error,
-    },
-    /// They don't belong together, or are of a kind rustls does not know.
-    #[error("{certificate} and {key} can't be used together: {source}")]
-    Pair {
-        /// The certificate.
-        certificate: PathBuf,
-        /// The key.
-        key: PathBuf,
-        /// Why.
-        source: rustls::Error,
-    },
+    /// They can't be read, or don't belong together.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Their directory can't be watched.
     #[error("{path} can't be watched: {source}")]
     Watch {
@@ -71,51 +53,23 @@ pub(super) struct Certificate {
 impl Certificate {
     /// Reads the files, and watches them.
     pub(super) fn new(config: TlsConfig) -> Result<Self, CertificateError> {
-        let provider = Arc::new(ring::default_provider());
-        let current = Arc::new(Current(ArcSwap::from_pointee(read(&config, &provider)?)));
-        let pair = |source| CertificateError::Pair {
-            certificate: config.certificate_file.clone(),
-            key: config.key_file.clone(),
-            source,
-        };
-        let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&current) as _;
-        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(pair)?
-            .with_no_client_auth()
-            .with_cert_resolver(resolver);
-        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let watcher = watch(config, current, provider)?;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), _watcher: watcher })
+        let current = Arc::new(Current(ArcSwap::from_pointee(read(&config)?)));
+        let acceptor = acceptor(Arc::clone(&current) as Arc<dyn ResolvesServerCert>)?;
+        Ok(Self { acceptor, _watcher: watch(config, current)? })
     }
 }
 
 /// Whether the files hold a certificate and its key.
 pub(super) fn check(config: &TlsConfig) -> Result<(), CertificateError> {
-    read(config, &ring::default_provider()).map(drop)
+    Ok(read(config).map(drop)?)
 }
 
-fn read(config: &TlsConfig, provider: &CryptoProvider) -> Result<CertifiedKey, CertificateError> {
-    let file = |path: &Path, source| CertificateError::File { path: path.into(), source };
-    let certificate = &config.certificate_file;
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|source| file(certificate, source))?;
-    let key =
-        PrivateKeyDer::from_pem_file(&config.key_file).map_err(|source| file(&config.key_file, source))?;
-    CertifiedKey::from_der(chain, key, provider).map_err(|source| CertificateError::Pair {
-        certificate: certificate.clone(),
-        key: config.key_file.clone(),
-        source,
-    })
+fn read(config: &TlsConfig) -> Result<CertifiedKey, TlsError> {
+    read_pair(&config.certificate_file, &config.key_file)
 }
 
 /// Watches the directories, not the files: a renewal puts new files, or new links, in their place.
-fn watch(
-    config: TlsConfig,
-    current: Arc<Current>,
-    provider: Arc<CryptoProvider>,
-) -> Result<notify::RecommendedWatcher, CertificateError> {
+fn watch(config: TlsConfig, current: Arc<Current>) -> Result<notify::RecommendedWatcher, CertificateError> {
     let (news, mut changes) = mpsc::unbounded_channel();
     let mut directories: Vec<PathBuf> = [&config.certificate_file, &config.key_file]
         .iter()
@@ -140,7 +94,7 @@ fn watch(
         while changes.recv().await.is_some() {
             tokio::time::sleep(SETTLES).await;
             while changes.try_recv().is_ok() {}
-            match read(&config, &provider) {
+            match read(&config) {
                 Ok(fresh) if fresh.cert != current.0.load().cert => {
                     current.0.store(Arc::new(fresh));
                     tracing::info!(certificate = %config.certificate_file.display(), "a new certificate is in force");
