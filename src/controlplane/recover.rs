@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 use super::ControlPlane;
 use super::authorization::Actor;
 use super::error::Error;
-use super::publish;
+use super::{membership, publish};
+use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::version::MAX_VERSION;
 
 /// A data plane whose replica goes on at a higher version.
@@ -32,11 +33,14 @@ impl ControlPlane {
             return Err(Error::invalid("above", format!("versions end below {MAX_VERSION}")));
         }
         self.store.write(|transaction| {
-            let mut rows = transaction.prepare("SELECT id, version FROM data_plane ORDER BY id")?;
-            let all = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?)))?;
+            let mut rows =
+                transaction.prepare("SELECT id, version, count, digest FROM data_plane ORDER BY id")?;
+            let all = rows.query_map([], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?, row.get(2)?, row.get::<_, Vec<u8>>(3)?))
+            })?;
             let mut raised = Vec::new();
             for row in all {
-                let (id, from) = row?;
+                let (id, from, count, lanes) = row?;
                 if data_plane.is_some_and(|wanted| wanted != id) {
                     continue;
                 }
@@ -44,6 +48,9 @@ impl ControlPlane {
                 let row = params![id, to];
                 transaction.execute("UPDATE data_plane SET version = ?2 WHERE id = ?1", row)?;
                 transaction.execute("INSERT OR REPLACE INTO oldest_delta VALUES (?1, ?2)", row)?;
+                // Stated here first: a node that holds another replica of this version is the one that contradicts.
+                let digest = ReplicaDigest::from_bytes(&lanes).ok_or(rusqlite::Error::InvalidQuery)?;
+                membership::note_state(transaction, &id, to, &digest.checksum(), count)?;
                 raised.push(Raised { id, from, to });
             }
             if raised.is_empty() && data_plane.is_some() {
@@ -73,5 +80,30 @@ impl ControlPlane {
             deployments: BTreeMap::new(),
         };
         Ok(self.rotate_user_token(&actor, organization, id)?.token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use crate::controlplane::test_world::World;
+    use crate::protocol::digest::ReplicaDigest;
+    use crate::protocol::membership::NodeStatement;
+
+    #[test]
+    fn no_node_that_took_the_recovered_replica_is_blamed_for_a_fork() {
+        let world = World::new();
+        let state = |version, digest| {
+            let heads = vec![world.head_of(version, digest, 0)];
+            world.state(&NodeStatement { heads, ..NodeStatement::default() });
+            world.count("SELECT count(*) FROM replica_fork")
+        };
+        let right = ReplicaDigest::empty().checksum();
+        for (forks, above) in [(1, 5), (2, 700)] {
+            let to = world.control.recover(above, None).unwrap()[0].to;
+            assert_eq!(state(to, [7; 32]), forks, "a node that holds what another control plane published");
+            assert_eq!(state(to, right), forks, "a node that holds what this one published");
+        }
     }
 }
