@@ -69,9 +69,7 @@ impl ControlPlane {
 
     /// The same, with a head that is signed for this request alone when the request carries a nonce.
     pub fn feed_for(&self, data_plane: &str, held: Held, nonce: Option<&str>) -> Result<Arc<Answer>, Error> {
-        if nonce.is_some_and(|nonce| !is_nonce(nonce)) {
-            return Err(Error::invalid("nonce", "must be 1 to 128 letters, digits, - and _"));
-        }
+        check_nonce(nonce)?;
         let signing = self.signing();
         self.store.read_at_leisure(|connection| {
             let (version, count, lanes, oldest): (u64, u64, Vec<u8>, u64) = connection.query_row(
@@ -114,6 +112,14 @@ impl ControlPlane {
     pub fn feed_again(&self, tag: &str) -> Option<Arc<Answer>> {
         self.spool.find(tag, self.now())
     }
+}
+
+/// Refuses what can be no nonce of a head.
+pub(super) fn check_nonce(nonce: Option<&str>) -> Result<(), Error> {
+    if nonce.is_none_or(is_nonce) {
+        return Ok(());
+    }
+    Err(Error::invalid("nonce", "must be 1 to 128 letters, digits, - and _"))
 }
 
 /// Writes the records that exist, if `base` is 0; else what has changed since version `base`.

@@ -166,7 +166,7 @@ fn nodes() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(reconciliation::events))
         .routes(routes!(reconciliation::revocations))
         .routes(routes!(reconciliation::outage))
-        .routes(routes!(nodes::statement))
+        .routes(routes!(reconciliation::statement))
         .routes(routes!(nodes::introspect))
 }
 

@@ -16,16 +16,13 @@ use super::{Control, answer, off_reactor, written};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::enrolment::{Enrolled, Enrolment};
 use crate::controlplane::error::Error;
-use crate::controlplane::feed::{Answer, Held};
+use crate::controlplane::feed::{Answer, Held, check_nonce};
 use crate::controlplane::introspection::{self, Question};
 use crate::protocol::bundle::MEDIA_TYPE;
-use crate::protocol::membership::{NodeStanding, NodeStatement};
 
 /// A piece of an answer, in bytes, and how many may wait to be sent.
 const PIECE: usize = 64 << 10;
 const PIECES: usize = 4;
-/// The longest statement of a node, in bytes.
-const MAX_STATEMENT: usize = 256 << 10;
 /// How long a node may take nothing.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -79,30 +76,6 @@ pub(super) async fn introspect(
     answered.await.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// Takes what a node states of itself: its name, and the heads it holds. Tells it what it can't know.
-#[utoipa::path(post, path = "/v1/data-planes/{id}/statement", request_body = NodeStatement,
-    responses((status = 200, body = NodeStanding)))]
-pub(super) async fn statement(
-    State(control): State<Arc<ControlPlane>>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    let answered = async {
-        let (parts, body) = request.into_parts();
-        let bearer = bearer(&parts.headers)?;
-        let caller = off_reactor(&control, move |c| c.node_in(&bearer, &id)).await?;
-        let body = axum::body::to_bytes(body, MAX_STATEMENT).await;
-        let statement: NodeStatement =
-            body.map_err(|_| Error::Malformed("the statement is too long".into())).and_then(|body| {
-                serde_json::from_slice(&body)
-                    .map_err(|error| Error::Malformed(format!("the statement is not understood: {error}")))
-            })?;
-        let standing = off_reactor(&control, move |c| c.take_statement(&caller, &statement)).await?;
-        Ok::<_, Error>(written(StatusCode::OK, &standing))
-    };
-    answered.await.unwrap_or_else(IntoResponse::into_response)
-}
-
 /// What has changed in a data plane's replica since a version, as a bundle. Held back until there is something to tell.
 #[utoipa::path(get, path = "/v1/data-planes/{id}/feed", params(Since),
     responses((status = 200, content_type = "application/vnd.halligan.bundle", body = Vec<u8>), (status = 206, content_type = "application/vnd.halligan.bundle", body = Vec<u8>, description = "the rest of an answer")))]
@@ -121,6 +94,8 @@ pub(super) async fn feed(
             c.note_position(&plane, &node, held.version)
         })
         .await?;
+        // Before the wait: who asks for what can't be given is told at once.
+        check_nonce(query.nonce.as_deref())?;
         if let Some((start, answer)) = rest(&control, &id, &parts.headers) {
             return Ok((start, answer));
         }

@@ -1,10 +1,12 @@
-//! Calls of nodes that reconcile: revocations, the statement of an outage, events. And the reports that come of them.
+//! Calls of nodes that reconcile: what they state of themselves, revocations, the statement of an outage, events. And the reports
+//! that come of them.
 
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::caller::bearer;
@@ -12,48 +14,77 @@ use super::problem::problem;
 use super::{Control, answer, off_reactor};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::Actor;
+use crate::controlplane::enrolment::Caller;
 use crate::controlplane::error::Error;
 use crate::controlplane::outages::Outage;
 use crate::protocol::event::split_lines;
 use crate::protocol::json::object;
+use crate::protocol::membership::{NodeStanding, NodeStatement};
 use crate::protocol::outage::Report;
 use crate::protocol::reconciliation::{MAX_BYTES, MAX_LINES, OutageStatement, Position, RevocationAnswer};
 
+/// The longest statement that a node makes of itself, in bytes.
+const MAX_STATEMENT: usize = 256 << 10;
+
 /// What a node sent, once it has proved who it is.
 struct Sent {
-    node: String,
+    caller: Caller,
     body: String,
 }
 
+impl Sent {
+    /// Reads the body, which is `what`.
+    fn read<T: DeserializeOwned>(&self, what: &str) -> Result<T, Error> {
+        object(self.body.as_bytes()).map_err(|error| Error::invalid("body", format!("is no {what}: {error}")))
+    }
+}
+
 /// Who sends is proved before anything is read.
-async fn sent(control: &Arc<ControlPlane>, data_plane: &str, request: Request) -> Result<Sent, Response> {
+async fn sent(
+    control: &Arc<ControlPlane>,
+    data_plane: String,
+    request: Request,
+    max: usize,
+) -> Result<Sent, Response> {
     let (parts, body) = request.into_parts();
     let authenticated = async {
-        let (bearer, plane) = (bearer(&parts.headers)?, data_plane.to_owned());
-        off_reactor(control, move |control| control.authenticate_node(&bearer, &plane)).await
+        let bearer = bearer(&parts.headers)?;
+        off_reactor(control, move |control| control.node_in(&bearer, &data_plane)).await
     };
-    let node = authenticated.await.map_err(Error::into_response)?;
-    let bytes = axum::body::to_bytes(body, MAX_BYTES)
+    let caller = authenticated.await.map_err(Error::into_response)?;
+    let too_large = |detail: &str| problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail);
+    let bytes = axum::body::to_bytes(body, max)
         .await
-        .map_err(|_| problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "send fewer lines at once"))?;
+        .map_err(|_| too_large(&format!("send at most {max} bytes at once")))?;
     let body = String::from_utf8(bytes.into())
         .map_err(|_| problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "the body is not UTF-8"))?;
     if split_lines(&body).count() > MAX_LINES {
-        return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "send fewer lines at once"));
+        return Err(too_large("send fewer lines at once"));
     }
-    Ok(Sent { node, body })
+    Ok(Sent { caller, body })
 }
 
 async fn taken<T: Serialize + Send + 'static>(
     control: &Arc<ControlPlane>,
     data_plane: String,
     request: Request,
-    take: impl FnOnce(&ControlPlane, &str, &Sent) -> Result<T, Error> + Send + 'static,
+    max: usize,
+    take: impl FnOnce(&ControlPlane, &Sent) -> Result<T, Error> + Send + 'static,
 ) -> Response {
-    match sent(control, &data_plane, request).await {
-        Ok(sent) => answer(control, StatusCode::OK, move |c| take(c, &data_plane, &sent)).await,
+    match sent(control, data_plane, request, max).await {
+        Ok(sent) => answer(control, StatusCode::OK, move |c| take(c, &sent)).await,
         Err(problem) => problem,
     }
+}
+
+/// Takes what a node states of itself: its name, and the heads it holds. Tells it what it can't know.
+#[utoipa::path(post, path = "/v1/data-planes/{id}/statement", request_body = NodeStatement,
+    responses((status = 200, body = NodeStanding)))]
+pub(super) async fn statement(State(control): Control, Path(id): Path<String>, request: Request) -> Response {
+    taken(&control, id, request, MAX_STATEMENT, |c, sent| {
+        c.take_statement(&sent.caller, &sent.read("statement of a node")?)
+    })
+    .await
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -73,8 +104,8 @@ pub(super) async fn events(
     Query(Oldest { oldest }): Query<Oldest>,
     request: Request,
 ) -> Response {
-    taken(&control, id, request, move |c, plane, sent| {
-        c.take_events(plane, &sent.node, oldest, split_lines(&sent.body))
+    taken(&control, id, request, MAX_BYTES, move |c, Sent { caller, body }| {
+        c.take_events(&caller.data_plane, &caller.node, oldest, split_lines(body))
     })
     .await
 }
@@ -89,8 +120,8 @@ pub(super) async fn revocations(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    taken(&control, id, request, |c, plane, sent| {
-        c.take_revocations(plane, &sent.node, split_lines(&sent.body))
+    taken(&control, id, request, MAX_BYTES, |c, Sent { caller, body }| {
+        c.take_revocations(&caller.data_plane, &caller.node, split_lines(body))
     })
     .await
 }
@@ -98,10 +129,9 @@ pub(super) async fn revocations(
 /// Takes a node's statement of an outage that is over.
 #[utoipa::path(post, path = "/v1/data-planes/{id}/outages", request_body = OutageStatement, responses((status = 200)))]
 pub(super) async fn outage(State(control): Control, Path(id): Path<String>, request: Request) -> Response {
-    taken(&control, id, request, |c, plane, sent| {
-        let statement: OutageStatement = object(sent.body.as_bytes())
-            .map_err(|error| Error::invalid("body", format!("is no statement of an outage: {error}")))?;
-        c.take_outage(plane, &sent.node, statement)
+    taken(&control, id, request, MAX_BYTES, |c, sent| {
+        let statement: OutageStatement = sent.read("statement of an outage")?;
+        c.take_outage(&sent.caller.data_plane, &sent.caller.node, statement)
     })
     .await
 }
@@ -124,4 +154,46 @@ pub(super) async fn show_outage(
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
     answer(&control, StatusCode::OK, move |c| c.show_outage(&actor, &organization, &id)).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::{Duration, Instant};
+
+    use axum::http::Method;
+    use tower_service::Service as _;
+
+    use crate::controlplane::http::{Edge, router};
+    use crate::controlplane::test_world::World;
+
+    #[test]
+    fn a_node_that_sends_what_can_not_be_taken_is_told_so_at_once() {
+        let world = World::new();
+        let proofs: Vec<String> = (0..5).map(|call| world.proof(&call.to_string())).collect();
+        let control = std::sync::Arc::new(world.control);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let call = |proof: &str, method: Method, path: &str, body: String| {
+            let request = axum::http::Request::builder()
+                .method(method)
+                .uri(format!("/v1/data-planes/dpl_a{path}"))
+                .header("authorization", format!("Bearer {proof}"))
+                .body(axum::body::Body::from(body))
+                .unwrap();
+            let mut router = router(Edge::new(std::sync::Arc::clone(&control)));
+            runtime.block_on(router.call(request)).unwrap().status().as_u16()
+        };
+        let started = Instant::now();
+        for (proof, (method, path, body, status)) in proofs.iter().zip([
+            (Method::POST, "/statement", "{}".to_owned(), 200),
+            (Method::POST, "/statement", "[]".to_owned(), 422),
+            (Method::POST, "/statement", format!("{{\"name\":\"{}\"}}", "x".repeat(257 << 10)), 413),
+            (Method::POST, "/outages", "[]".to_owned(), 422),
+            (Method::GET, "/feed?since=0&keyset=1&wait=55&nonce=no%20nonce", String::new(), 422),
+        ]) {
+            assert_eq!(call(proof, method, path, body), status, "{path}");
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    }
 }
