@@ -83,7 +83,27 @@ impl Error {
             Self::Stale => 412,
             Self::RateLimited(_) => 429,
             Self::Store(error) if unavailable(error) => 503,
+            Self::Io(error) if no_room(error) => 503,
             Self::Store(_) | Self::Io(_) => 500,
+        }
+    }
+
+    /// Says of a failure inside what failed and what to do, without what callers must not learn.
+    #[must_use]
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Store(error) if unavailable(error) => {
+                "the control plane cannot use its database; nothing was changed: free space on the disk of its state directory, check its permissions, and try again"
+            }
+            Self::Io(error) if no_room(error) => {
+                "the control plane cannot write a temporary file; nothing was changed: free space on the disk of its temporary directory, and try again"
+            }
+            Self::Store(_) => {
+                "the control plane's database failed at this call: look for \"a call failed\" in the control plane's log"
+            }
+            _ => {
+                "the control plane could not write its answer: look for \"a call failed\" in the control plane's log"
+            }
         }
     }
 
@@ -101,6 +121,7 @@ impl Error {
             Self::KeyReused => "idempotency_key_reused",
             Self::RateLimited(_) => "rate_limited",
             Self::Store(error) if unavailable(error) => "store_unavailable",
+            Self::Io(error) if no_room(error) => "store_unavailable",
             Self::Store(_) | Self::Io(_) => "internal",
         }
     }
@@ -112,4 +133,38 @@ fn unavailable(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
     let code = error.sqlite_error_code();
     matches!(code, Some(DiskFull | ReadOnly | SystemIoFailure | CannotOpen | PermissionDenied))
+}
+
+fn no_room(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use rusqlite::ErrorCode;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_inside_says_what_failed_and_what_to_do() {
+        let store = |code| {
+            let failure = rusqlite::ffi::Error { code, extended_code: 0 };
+            Error::from(rusqlite::Error::SqliteFailure(failure, None))
+        };
+        let io = |kind: ErrorKind| Error::from(std::io::Error::from(kind));
+        for (error, status, words) in [
+            (store(ErrorCode::DiskFull), 503, "free space on the disk of its state directory"),
+            (store(ErrorCode::ReadOnly), 503, "check its permissions"),
+            (store(ErrorCode::DatabaseCorrupt), 500, "database failed at this call"),
+            (io(ErrorKind::StorageFull), 503, "free space on the disk of its temporary directory"),
+            (io(ErrorKind::QuotaExceeded), 503, "temporary file"),
+            (io(ErrorKind::NotFound), 500, "could not write its answer"),
+        ] {
+            assert_eq!(error.status(), status, "{error}");
+            assert!(error.outcome().contains(words), "{error}: {}", error.outcome());
+        }
+    }
 }

@@ -51,13 +51,7 @@ impl IntoResponse for Error {
         let detail = if status.is_server_error() {
             // What failed inside is for the log, not for the caller.
             tracing::error!(error = %self, "a call failed");
-            match status {
-                StatusCode::SERVICE_UNAVAILABLE => {
-                    "the control plane cannot write to its database; nothing was changed: try again once there is room on its disk"
-                }
-                _ => "the control plane could not do this; its log says why",
-            }
-            .to_owned()
+            self.outcome().to_owned()
         } else {
             self.to_string()
         };
