@@ -110,6 +110,8 @@ fn a_workspace_owner_says_what_a_team_may_do_there_and_nothing_else() {
 fn the_command_line_makes_teams() {
     let rig = Rig::start();
     let user = rig.made(&["user", "create", "u@acme.example"]);
+    let users = String::from_utf8(rig.cli(&["user", "list"]).stdout).unwrap();
+    assert!(users.contains("TOKEN ENDS"), "{users}");
     let role = format!("{}=WORKSPACE_OWNER", rig.workspace);
     let team = rig.made(&["team", "create", "night", "-d", "who is on call", "--workspace-role", &role]);
     assert_eq!(rig.json(&["team", "add", &team, &user])[0]["email"], "u@acme.example");
@@ -124,6 +126,12 @@ fn the_command_line_makes_teams() {
     assert_eq!(changed["workspaceRoles"][0]["role"], "WORKSPACE_OWNER");
     rig.cli(&["team", "remove", &team, &user]);
     assert_eq!(rig.json(&["team", "list"])["teams"][0]["membersCount"], 0);
+    let behind = rig.cli_command().args(["team", "list", "--cursor", "AAAA"]).output().unwrap();
+    let said = String::from_utf8(behind.stderr).unwrap();
+    assert!(
+        said.contains("take nextCursor of the page before"),
+        "the control plane reads the cursor: {said}"
+    );
     rig.cli(&["team", "delete", &team, "--yes"]);
     assert_eq!(rig.json(&["team", "list"])["totalCount"], 0);
 }

@@ -26,9 +26,10 @@ const DEPLOYMENT: [Column; 7] = [
 ];
 const DATA_PLANE: [Column; 5] =
     [("ID", "id"), ("NAME", "name"), ("VERSION", "version"), ("RECORDS", "records"), ("NODES", "nodes")];
-const USER: [Column; 4] = [
+const USER: [Column; 5] = [
     ("ID", "id"),
     ("EMAIL", "email"),
+    ("TOKEN ENDS", "tokenEndsAt"),
     ("ORGANIZATION ROLE", "organizationRole"),
     ("WORKSPACE ROLES", "workspaceRoles"),
 ];

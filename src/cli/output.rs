@@ -39,14 +39,10 @@ impl Output {
             return line(&format!("{page:#}"));
         }
         self.list(&page[member], columns);
-        let [total, offset] = ["totalCount", "offset"].map(|name| page[name].as_u64().unwrap_or(0));
-        let shown = page[member].as_array().map_or(0, Vec::len) as u64;
-        if page["nextCursor"].is_string() || (offset > 0 && offset + shown < total) {
-            let more = match page["nextCursor"].as_str() {
-                Some(cursor) => format!("--cursor {cursor}"),
-                None => format!("--offset {}", offset + shown),
-            };
-            note(&format!("{shown} of {total} are shown; {more} shows more"));
+        if let Some(cursor) = page["nextCursor"].as_str() {
+            let count = page[member].as_array().map_or(0, Vec::len);
+            let total = page["totalCount"].as_u64().unwrap_or(0);
+            note(&format!("{count} of {total} are shown; --cursor {cursor} shows more"));
         }
     }
 

@@ -26,8 +26,12 @@ pub(super) enum Verb {
         #[arg(long, value_name = "ID=ROLE", value_parser = grant)]
         workspace_role: Vec<Value>,
     },
-    /// List teams.
-    List,
+    /// List teams, a thousand at a time.
+    List {
+        /// Go on behind the page before.
+        #[arg(long, value_name = "CURSOR")]
+        cursor: Option<String>,
+    },
     /// Show a team.
     Show {
         /// The team's id.
@@ -105,9 +109,9 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
             });
             output.one(&control.organization_call(Method::POST, "/teams", Some(body)).await?, &TEAM);
         }
-        Verb::List => {
-            let page = control.organization_call(Method::GET, "/teams?limit=1000", None).await?;
-            output.page(&page, "teams", &TEAM);
+        Verb::List { cursor } => {
+            let query = [("limit", Some("1000".into())), ("cursor", cursor)];
+            output.page(&control.organization_list("/teams", &query).await?, "teams", &TEAM);
         }
         Verb::Show { id } => {
             output.one(&control.organization_call(Method::GET, &path(&id), None).await?, &TEAM);

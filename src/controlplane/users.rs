@@ -65,6 +65,8 @@ pub struct User {
     pub workspace_roles: Vec<WorkspaceGrant>,
     /// When the user was made.
     pub created_at: Time,
+    /// When the token ends that the user calls with; unknown of one that an older version rotated.
+    pub token_ends_at: Option<Time>,
 }
 
 /// A user with a token shown this once.
@@ -80,12 +82,11 @@ pub struct UserToken {
 }
 
 fn find(connection: &rusqlite::Connection, organization: &str, id: &str) -> Result<(User, u32), Error> {
-    let query = "SELECT email, role, created_at, generation FROM user
+    let query = "SELECT email, role, created_at, generation, token_ends_at FROM user
                  WHERE id = ?1 AND organization = ?2 AND deleted_at IS NULL";
-    let row: Option<(String, String, i64, u32)> = connection
-        .query_row(query, [id, organization], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
-        .optional()?;
-    let (email, role, created_at, generation) = row.ok_or(Error::NotFound("user"))?;
+    let row: Option<(String, String, i64, u32, Option<i64>)> =
+        connection.query_row(query, [id, organization], |row| row.try_into()).optional()?;
+    let (email, role, created_at, generation, token_ends_at) = row.ok_or(Error::NotFound("user"))?;
     let mut rows = connection
         .prepare_cached("SELECT workspace, role FROM workspace_role WHERE user = ?1 ORDER BY workspace")?;
     let rows = rows.query_map([id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
@@ -97,8 +98,9 @@ fn find(connection: &rusqlite::Connection, organization: &str, id: &str) -> Resu
         }
     }
     let organization_role = OrganizationRole::parse(&role).ok_or(Error::NotFound("user"))?;
-    let created_at = Time::from_unix(created_at);
-    Ok((User { id: id.to_owned(), email, organization_role, workspace_roles, created_at }, generation))
+    let (id, created_at) = (id.to_owned(), Time::from_unix(created_at));
+    let token_ends_at = token_ends_at.map(Time::from_unix);
+    Ok((User { id, email, organization_role, workspace_roles, created_at, token_ends_at }, generation))
 }
 
 /// An organization without an owner could never get one again.
@@ -166,9 +168,8 @@ impl ControlPlane {
         let row = params![id, organization, user.email, user.organization_role.as_str(), self.now().unix()];
         transaction.execute("INSERT INTO user (id, organization, email, role, generation, created_at) VALUES (?1, ?2, ?3, ?4, 1, ?5)", row).map_err(taken)?;
         workspace_roles::set(transaction, organization, Holder::User(&id), &user.workspace_roles)?;
-        let (user, generation) = find(transaction, organization, &id)?;
-        let token = self.mint_user(transaction, &user.id, generation)?;
-        Ok(UserToken { user, token })
+        let token = self.mint_user(transaction, &id, 1)?;
+        Ok(UserToken { user: find(transaction, organization, &id)?.0, token })
     }
 
     /// Makes a user's token, and notes when it ends.
@@ -238,11 +239,10 @@ impl ControlPlane {
             actor.may(Operation::Administer, organization)?;
         }
         self.store.write(|transaction| {
-            let (user, generation) = find(transaction, organization, id)?;
-            let token = self.mint_user(transaction, id, generation + 1)?;
-            let row = params![id, generation + 1];
-            transaction.execute("UPDATE user SET generation = ?2 WHERE id = ?1", row)?;
-            Ok(UserToken { user, token })
+            let generation = find(transaction, organization, id)?.1 + 1;
+            let token = self.mint_user(transaction, id, generation)?;
+            transaction.execute("UPDATE user SET generation = ?2 WHERE id = ?1", params![id, generation])?;
+            Ok(UserToken { user: find(transaction, organization, id)?.0, token })
         })
     }
 
@@ -258,5 +258,25 @@ impl ControlPlane {
             teams::leave_all(transaction, id)?;
             keep_an_owner(transaction, organization)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::controlplane::test_world::World;
+
+    #[test]
+    fn a_list_of_users_says_when_each_token_ends() {
+        let world = World::new();
+        let organization = &world.owner.organization;
+        let end = || world.control.list_users(&world.owner, organization).unwrap()[0].token_ends_at;
+        let first = world.control.now().plus(TOKEN_DAYS * 86_400);
+        assert_eq!(end(), Some(first));
+        world.later(1000);
+        let rotated = world.control.rotate_user_token(&world.owner, organization, &world.owner.id).unwrap();
+        assert_eq!((rotated.user.token_ends_at, end()), (Some(first.plus(1000)), Some(first.plus(1000))));
     }
 }
