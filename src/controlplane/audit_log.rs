@@ -254,12 +254,10 @@ impl ControlPlane {
                 return Ok(());
             }
             transaction.execute(
-                "UPDATE audit_log SET status = ?2, code = ?3, target = coalesce(?4, target) WHERE id = ?1 AND status IS NULL",
-                params![line, status, code, made],
+                "UPDATE audit_log SET status = ?2, code = ?3, target = coalesce(?4, target), request = iif(?5, NULL, request)
+                 WHERE id = ?1 AND status IS NULL",
+                params![line, status, code, made, refused],
             )?;
-            if refused {
-                transaction.execute("UPDATE audit_log SET request = NULL WHERE id = ?1", [line])?;
-            }
             Ok(())
         })
     }
@@ -293,5 +291,27 @@ impl ControlPlane {
             let next_cursor = range.cut(&mut entries, |entry| (entry.id.into(), String::new()));
             Ok(EntryPage { entries, total_count, offset, limit: range.limit, next_cursor })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::controlplane::test_world::World;
+
+    #[test]
+    fn an_outcome_stands_once_and_so_does_what_was_asked_for() {
+        let world = World::new();
+        let kept = "SELECT count(*) FROM audit_log WHERE call = 'POST /tokens' AND request IS NOT NULL";
+        let attempt = Attempt { address: None, call: "POST /tokens", target: None, request: Some("{}") };
+        let line = world.control.begin(&world.owner, &attempt).unwrap();
+        world.control.finish(line, 201, None, Some("tok_a")).unwrap();
+        world.control.finish(line, 403, Some("forbidden"), None).unwrap();
+        assert_eq!(world.count(kept), 1, "it was done");
+        let line = world.control.begin(&world.owner, &attempt).unwrap();
+        world.control.finish(line, 403, Some("forbidden"), None).unwrap();
+        assert_eq!(world.count(kept), 1, "a refused call keeps no body");
     }
 }

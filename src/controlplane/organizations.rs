@@ -43,7 +43,8 @@ impl Named {
     }
 }
 
-/// Schema of a name that people give to an object. `check_name` validates such a name.
+/// Schema of a name that people give to an object. The pattern refuses control characters and the most frequent format
+/// characters; `check_name` refuses at least those.
 #[derive(utoipa::ToSchema)]
 #[schema(
     pattern = r"^[^ \u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]([^\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]{0,98}[^ \u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff])?$"

@@ -51,15 +51,15 @@ impl<S: Sync> FromRequestParts<S> for Repeatable {
     }
 }
 
-/// Calls that compare `If-Match` with the `ETag` of the token they change, by method, route below the organization, and name in
-/// the OpenAPI document.
-pub(super) const CONDITIONAL: [(&str, &str, &str); 6] = [
-    ("POST", "/tokens/{id}", "update_token"),
-    ("DELETE", "/tokens/{id}", "delete_token"),
-    ("POST", "/tokens/{id}/rotate", "rotate_token"),
-    ("POST", "/tokens/{id}/roles", "replace_roles"),
-    ("POST", "/deployments/{id}/tokens/{token}", "update_assignment"),
-    ("DELETE", "/deployments/{id}/tokens/{token}", "remove_assignment"),
+/// Calls that compare `If-Match` with the `ETag` of the token they change, by route below the organization, and name in the
+/// OpenAPI document.
+pub(super) const CONDITIONAL: [(&str, &str); 6] = [
+    ("/tokens/{id}", "update_token"),
+    ("/tokens/{id}", "delete_token"),
+    ("/tokens/{id}/rotate", "rotate_token"),
+    ("/tokens/{id}/roles", "replace_roles"),
+    ("/deployments/{id}/tokens/{token}", "update_assignment"),
+    ("/deployments/{id}/tokens/{token}", "remove_assignment"),
 ];
 
 /// Refuses `If-Match` on the other calls that change something: what they change has no `ETag`, so none can match (RFC 9110
@@ -67,7 +67,7 @@ pub(super) const CONDITIONAL: [(&str, &str, &str); 6] = [
 pub(super) async fn unconditional(route: MatchedPath, request: Request, next: Next) -> Response {
     let route = below_organization(&route);
     // On a route of the table every method that changes something stands in it; another one is answered by 405.
-    let compared = request.method().is_safe() || CONDITIONAL.iter().any(|(_, path, _)| *path == route);
+    let compared = request.method().is_safe() || CONDITIONAL.iter().any(|(path, _)| *path == route);
     let refused = !compared
         && request
             .headers()

@@ -122,7 +122,7 @@ fn fields(operation: &mut Operation) {
         let description = "A key of this call and its repeats, such as a UUID: the call is carried out once.";
         field(operation, "Idempotency-Key", description, r"^[!#-\[\]-~]{1,255}$");
     }
-    if CONDITIONAL.iter().any(|(_, _, known)| *known == id) {
+    if CONDITIONAL.iter().any(|(_, known)| *known == id) {
         let description = "The `ETag` of the token that was seen: what has changed since is left as it is.";
         field(operation, "If-Match", description, "^[ -~]+$");
         refuse(operation, "412", "it has changed since it was seen");

@@ -5,8 +5,6 @@ mod catalogue;
 mod custom;
 mod version;
 
-use std::collections::HashMap;
-
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
@@ -188,15 +186,12 @@ impl ControlPlane {
         roles.retain(|role| scope.is_none_or(|scope| role.scope_type == scope));
         let total_count = roles.len() as u64;
         // Built-in roles stand before the others, in an order of their own.
-        let places: HashMap<String, String> = (0..)
-            .zip(&roles)
-            .map(|(place, role)| {
-                let place = if role.built_in { format!("0 {place:04}") } else { format!("1 {}", role.name) };
-                (role.name.clone(), place)
-            })
-            .collect();
-        let (roles, next_cursor) =
-            range.slice(roles, |role| places.get(&role.name).cloned().unwrap_or_default());
+        let place = |place: u32, role: &Role| {
+            if role.built_in { format!("0 {place:04}") } else { format!("1 {}", role.name) }
+        };
+        let placed = (0..).zip(roles).map(|(number, role)| (place(number, &role), role)).collect();
+        let (placed, next_cursor) = range.slice(placed, |(place, _): &(String, Role)| place.clone());
+        let roles = placed.into_iter().map(|(_, role)| role).collect();
         let Range { offset, limit, .. } = range;
         Ok(RolePage { roles, total_count, offset, limit, next_cursor })
     }

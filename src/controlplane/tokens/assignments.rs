@@ -77,7 +77,7 @@ impl ControlPlane {
         self.store.write(|transaction| {
             let (token, present) = assignable(transaction, actor, organization, deployment, token)?;
             present.ok_or(Error::NotFound("assigned token"))?;
-            seen.check(|| token.clone().shown_to(transaction, actor, organization)?.etag())?;
+            token.check_unchanged(transaction, actor, organization, seen)?;
             self.set_assignment(transaction, actor, organization, deployment, &token, &update.role)
         })
     }
@@ -94,7 +94,7 @@ impl ControlPlane {
         self.store.write(|transaction| {
             let (token, present) = assignable(transaction, actor, organization, deployment, token)?;
             present.ok_or(Error::NotFound("assigned token"))?;
-            seen.check(|| token.clone().shown_to(transaction, actor, organization)?.etag())?;
+            token.check_unchanged(transaction, actor, organization, seen)?;
             for grant in &token.grants[1..] {
                 if grant.deployment.as_deref() == Some(deployment) {
                     self.take(transaction, actor, organization, &token, grant)?;

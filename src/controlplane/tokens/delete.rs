@@ -23,7 +23,7 @@ impl ControlPlane {
             actor.may(Operation::SeeOrganization, organization)?;
             let token = find(transaction, organization, id)?;
             token.changed_by(transaction, actor, organization, Deed::Delete)?;
-            seen.check(|| token.clone().shown_to(transaction, actor, organization)?.etag())?;
+            token.check_unchanged(transaction, actor, organization, seen)?;
             let now = self.now();
             delete(transaction, organization, &token, now, actor)
         })

@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 use self::grants::{Grant, besides};
 use super::authorization::{Actor, Operation};
 use super::error::Error;
-use super::precondition::entity_tag;
+use super::precondition::{IfMatch, entity_tag};
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
@@ -227,6 +227,17 @@ impl Token {
     /// The entity tag of it as it is shown. That it is used does not change it.
     pub fn etag(&self) -> Result<String, Error> {
         entity_tag(&Self { token: None, last_used_at: None, last_used_on: None, ..self.clone() })
+    }
+
+    /// Refuses a change of the token if it has changed since the caller saw it.
+    fn check_unchanged(
+        &self,
+        connection: &Connection,
+        actor: &Actor,
+        organization: &str,
+        seen: &IfMatch,
+    ) -> Result<(), Error> {
+        seen.check(|| self.clone().shown_to(connection, actor, organization)?.etag())
     }
 
     /// As the caller sees it: with those of its roles the caller may see, and not at all if there is none.

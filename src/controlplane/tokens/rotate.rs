@@ -28,7 +28,7 @@ impl ControlPlane {
             }
             let mut token = find(transaction, organization, id)?;
             token.changed_by(transaction, actor, organization, Deed::Rotate)?;
-            seen.check(|| token.clone().shown_to(transaction, actor, organization)?.etag())?;
+            token.check_unchanged(transaction, actor, organization, seen)?;
             let now = self.now();
             token.generation += 1;
             token.last_rotated_at = Some(now);

@@ -36,7 +36,7 @@ impl ControlPlane {
         self.store.write(|transaction| {
             let token = find(transaction, organization, id)?;
             token.changed_by(transaction, actor, organization, Deed::Update)?;
-            seen.check(|| token.shown_to(transaction, actor, organization)?.etag())?;
+            token.check_unchanged(transaction, actor, organization, seen)?;
             if let Some(name) = &update.name {
                 check_name("name", name)?;
             }
