@@ -98,12 +98,7 @@ pub fn hold(path: &Path) -> Result<HeldDirectory, StateError> {
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // A holder that has not yet written itself down is unknown, and holds it all the same.
-            let _ = lock.read_to_string(&mut holder);
-            let holder = holder.trim();
-            let holder = if holder.is_empty() { "unknown" } else { holder }.to_owned();
-            return Err(StateError::Held { path: path.into(), holder });
+            return Err(StateError::Held { path: path.into(), holder: written_holder(&mut lock) });
         }
         Err(TryLockError::Error(source)) => return Err(unusable(source)),
     }
@@ -117,6 +112,31 @@ pub fn hold(path: &Path) -> Result<HeldDirectory, StateError> {
         tracing::warn!(%error, "the lock file of the state directory can't be written");
     }
     Ok(HeldDirectory { _lock: lock })
+}
+
+/// Returns the process that holds the state directory, as it wrote itself down; none, if nobody does. It makes no file: one of
+/// another user's would keep the program that owns the directory out.
+pub fn holder(path: &Path) -> Result<Option<String>, StateError> {
+    let unusable = |source| StateError::Unusable { path: path.into(), source };
+    let mut lock = match File::open(path.join(LOCK)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(unusable(source)),
+    };
+    // Shared: two that only ask are not in each other's way.
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(written_holder(&mut lock))),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
+fn written_holder(lock: &mut File) -> String {
+    let mut holder = String::new();
+    // A holder that has not yet written itself down is unknown, and holds it all the same.
+    let _ = lock.read_to_string(&mut holder);
+    let holder = holder.trim();
+    if holder.is_empty() { "unknown" } else { holder }.to_owned()
 }
 
 /// Opens the database at `path`, or makes it, so that only its owner can read it.
@@ -170,11 +190,15 @@ mod tests {
     fn a_directory_is_held_by_one_process_at_a_time_and_the_second_is_told_by_whom() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
+        assert_eq!(holder(&path).unwrap(), None);
+        assert!(!path.exists(), "who asks makes nothing");
         let held = hold(&path).unwrap();
+        assert!(holder(&path).unwrap().unwrap().starts_with(&format!("{} (", std::process::id())));
         assert_eq!((mode(&path), mode(&path.join(LOCK))), (0o700, 0o600));
         let refused = hold(&path).unwrap_err().to_string();
         assert!(refused.contains(&format!("process {} (", std::process::id())), "{refused}");
         drop(held);
+        assert_eq!(holder(&path).unwrap(), None);
         hold(&path).unwrap();
     }
 

@@ -150,6 +150,12 @@ fn an_identity_is_set_aside_only_where_nothing_is_lost_by_it() {
     rig.kill_control();
     assert_eq!(rig.authorize(&token, "POST", "/api/v2/dags/etl/dagRuns").status, 200);
     rig.kill_daemon();
+    // A daemon that starts, or stops, answers at no socket.
+    let held = halligan::state_directory::hold(&rig.path("node")).unwrap();
+    let starting = new_identity(&config, &["--force"]);
+    assert_eq!(starting.status.code(), Some(75), "{starting:?}");
+    assert!(said(&starting).contains("works on"), "{}", said(&starting));
+    drop(held);
     let waiting = new_identity(&config, &[]);
     assert_eq!(waiting.status.code(), Some(75), "{waiting:?}");
     assert!(said(&waiting).contains("have not arrived"), "{}", said(&waiting));

@@ -148,9 +148,13 @@ fn new_identity(config: &Config, force: bool) -> ExitCode {
         }
         Err(error) => {
             let code = match &error {
-                NewIdentityError::Running(_) | NewIdentityError::NotUploaded(_) => exit::TEMPFAIL,
+                NewIdentityError::Running(_)
+                | NewIdentityError::Held { .. }
+                | NewIdentityError::NotUploaded(_) => exit::TEMPFAIL,
                 NewIdentityError::None(_) => exit::NOINPUT,
-                NewIdentityError::File { .. } | NewIdentityError::Log { .. } => exit::IOERR,
+                NewIdentityError::File { .. }
+                | NewIdentityError::Directory(_)
+                | NewIdentityError::Log { .. } => exit::IOERR,
             };
             exit::fail("halligand", code, &error)
         }

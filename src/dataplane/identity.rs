@@ -1,7 +1,7 @@
 //! Who this node is: its key, which never leaves the host, and the name the control plane gave it for that key.
 
 use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use rand_core::CryptoRng;
@@ -92,15 +92,26 @@ impl Identity {
     }
 }
 
-/// Writes a file only its owner can read: beside its place first, so that a crash leaves the old one or the new one.
+/// Writes a file only its owner can read: beside its place first, so that a crash leaves the old one or the new one. What root
+/// writes into a directory of another user's belongs to that user, as whom the daemon runs.
 pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    // What a crash left may be root's. And it may be a link: root must not write, and give away, what it points to.
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = std::fs::File::open(parent)?;
+    let owner = directory.metadata()?;
+    if file.metadata()?.uid() == 0 && owner.uid() != 0 {
+        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
     std::fs::rename(&beside, path)?;
-    path.parent().map_or(Ok(()), |directory| std::fs::File::open(directory)?.sync_all())
+    directory.sync_all()
 }
 
 /// What to do where the node's key is not there.
@@ -172,5 +183,47 @@ pub fn readable_roots(
             Some(fault) => fault,
             None => IdentityError::Roots { path: directory.into(), source },
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+    use crate::state_directory::own_uid;
+
+    #[test]
+    fn what_root_writes_belongs_to_the_owner_of_its_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
+        if own_uid().unwrap() != 0 {
+            return;
+        }
+        for owner in [65_534, 0] {
+            chown(directory.path(), Some(owner), Some(owner)).unwrap();
+            // What another process left half written, too.
+            std::fs::write(path.with_extension("new"), "half").unwrap();
+            write_private(&path, b"all").unwrap();
+            let written = std::fs::metadata(&path).unwrap();
+            assert_eq!((written.uid(), written.gid(), written.mode() & 0o777), (owner, owner, 0o600));
+            assert_eq!(std::fs::read(&path).unwrap(), b"all");
+        }
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_replaced_and_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (directory.path().join("a.json"), directory.path().join("other"));
+        std::fs::write(&other, "other").unwrap();
+        symlink(&other, path.with_extension("new")).unwrap();
+        write_private(&path, b"all").unwrap();
+        assert_eq!(
+            (std::fs::read(&path).unwrap(), std::fs::read(&other).unwrap()),
+            (b"all".into(), b"other".into())
+        );
+        assert!(!path.is_symlink());
     }
 }

@@ -13,6 +13,7 @@ use super::audit::{AuditError, extent};
 use super::config::Config;
 use super::inventory::Inventory;
 use crate::protocol::time::Time;
+use crate::state_directory::{self, StateError};
 
 /// What is one node's alone. The log and the outages go with the identity: a log names its node in every line.
 const OWN: [&str; 8] = [
@@ -42,6 +43,19 @@ pub enum NewIdentityError {
         "a daemon answers at {0}; stop it first (systemctl stop halligand.socket halligand-admin.socket halligand)"
     )]
     Running(PathBuf),
+    /// A process works on the state directory: a daemon that starts or stops holds it without answering.
+    #[error(
+        "process {holder} works on {path}; stop it first (systemctl stop halligand.socket halligand-admin.socket halligand)"
+    )]
+    Held {
+        /// The state directory.
+        path: PathBuf,
+        /// The process, as it wrote itself down.
+        holder: String,
+    },
+    /// It can't be told whether one does.
+    #[error(transparent)]
+    Directory(#[from] StateError),
     /// There is nothing to set aside.
     #[error("{0} holds no identity: the next start enrols this host")]
     None(PathBuf),
@@ -77,6 +91,9 @@ pub fn set_identity_aside(config: &Config, force: bool, now: Time) -> Result<Set
     let (state, socket) = (&config.state_dir, &config.listen.admin_socket);
     if UnixStream::connect(socket).is_ok() {
         return Err(NewIdentityError::Running(socket.clone()));
+    }
+    if let Some(holder) = state_directory::holder(state)? {
+        return Err(NewIdentityError::Held { path: state.clone(), holder });
     }
     let present: Vec<&str> = OWN.into_iter().filter(|name| state.join(name).exists()).collect();
     if !present.iter().any(|name| matches!(*name, "node.json" | "node.pem")) {
