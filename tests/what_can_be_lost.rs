@@ -3,14 +3,22 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "world/nodes.rs"]
+mod nodes;
 mod rig;
+mod world;
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
+use halligan::dataplane::live::Live;
+use halligan::dataplane::revocation::Revocations;
+use halligan::dataplane::snapshot::Snapshot;
 use halligan::protocol::event::line_hash;
+use halligan::protocol::time::Time;
 use rig::{Rig, Running, until};
 use rusqlite::Connection;
 
@@ -224,6 +232,32 @@ fn an_operator_goes_on_after_lost_revocations_on_record_and_what_the_log_tells_o
             "{said}"
         );
     }
+}
+
+#[test]
+fn a_start_that_breaks_off_after_an_accepted_loss_is_gone_on_with_by_the_next() {
+    let mut rig = Rig::start();
+    let (_, value) = host_that_revoked(&mut rig);
+    let arguments = ["accept-loss", "revocations.db", "--reason", "the disk was replaced"];
+    for loss in [Missing, Empty, Truncated, Unreadable] {
+        copy(&rig.path("kept"), &rig.path("node"));
+        loss.of(&rig.path("node/revocations.db"));
+        assert!(rig.daemon_command().args(arguments).status().unwrap().success());
+        // So far came a start that was killed: what is left is opened and counted, and nothing is signed anew.
+        let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), Time::default()));
+        let (path, prover) = (rig.path("node/revocations.db"), nodes::prover("nod_a", 51));
+        drop(Revocations::open_after_loss(&path, &live, &prover, Time::from_unix(9)).unwrap());
+        start(&mut rig).unwrap();
+        assert_eq!(rig.authorize(&value, "GET", "/api/v2/dags").reason(), "token_revoked", "{loss:?}");
+        assert!(!rig.path("node/accepted-loss.json").exists() && alarms(&rig).contains("accepted the loss"));
+        rig.daemon.take().unwrap().terminate();
+    }
+    // A start that fails for something else withdraws nothing.
+    copy(&rig.path("kept"), &rig.path("node"));
+    Newer.of(&rig.path("node/outages.db"));
+    assert!(rig.daemon_command().args(arguments).status().unwrap().success());
+    start(&mut rig).unwrap_err();
+    assert!(rig.path("node/accepted-loss.json").exists());
 }
 
 #[test]

@@ -21,6 +21,8 @@ const FILE: &str = "databases.json";
 pub const AUDIT: &str = "audit.db";
 /// The local revocations' database.
 pub const REVOCATIONS: &str = "revocations.db";
+/// The file with an operator's word that revocations are lost. It stays until a start has gone on after the loss to the end.
+pub(super) const ACCEPTED_LOSS: &str = "accepted-loss.json";
 /// The databases of a host, all of which its first start makes.
 const DATABASES: [&str; 5] = ["replica.db", AUDIT, REVOCATIONS, "outages.db", "glass.db"];
 
@@ -79,7 +81,7 @@ impl Extent {
     }
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Noted {
     databases: BTreeSet<String>,
     /// None: no revocations were counted yet, which is no proof that there were none.
@@ -109,21 +111,25 @@ impl Inventory {
         self.directory.join(FILE)
     }
 
-    fn read(&self) -> Result<Noted, InventoryError> {
+    /// Reads the inventory; none, where it is missing or can't be read.
+    fn find(&self) -> Result<Option<Noted>, InventoryError> {
         let path = self.path();
         match std::fs::read(&path) {
-            Ok(text) => match serde_json::from_slice(&text) {
-                Ok(noted) => return Ok(noted),
-                Err(error) => {
+            Ok(text) => Ok(serde_json::from_slice(&text)
+                .inspect_err(|error| {
                     tracing::error!(path = %path.display(), %error, "the inventory of databases can't be read");
-                }
-            },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(InventoryError::File { path, source }),
+                })
+                .ok()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(InventoryError::File { path, source }),
         }
+    }
+
+    /// Returns what the audit log is the witness of.
+    fn witnessed(&self) -> Noted {
         let ran = std::fs::metadata(self.directory.join(AUDIT)).is_ok_and(|found| found.len() > 0);
         let databases = DATABASES.into_iter().filter(|_| ran).map(str::to_owned).collect();
-        Ok(Noted { databases, revocations: None })
+        Noted { databases, revocations: None }
     }
 
     fn write(&self, noted: &Noted) -> Result<(), InventoryError> {
@@ -132,19 +138,25 @@ impl Inventory {
         write_private(&self.path(), &text).map_err(failed)
     }
 
+    /// Writes what `change` makes of the inventory, if the file does not say that already.
     fn change(&self, change: impl FnOnce(&mut Noted)) -> Result<(), InventoryError> {
-        let mut noted = self.read()?;
+        let found = self.find()?;
+        let mut noted = found.clone().unwrap_or_else(|| self.witnessed());
         change(&mut noted);
-        self.write(&noted)
+        if found.as_ref() == Some(&noted) { Ok(()) } else { self.write(&noted) }
     }
 
     /// Checks that the database `name` is there with something in it, if this host ever made it.
     pub fn check(&self, name: &str) -> Result<(), InventoryError> {
-        if !self.path().exists() {
+        let noted = if let Some(noted) = self.find()? {
+            noted
+        } else {
             // Before anything is made: an audit log that this start makes is no witness of an earlier one.
-            self.write(&self.read()?)?;
-        }
-        if !self.read()?.databases.contains(name) {
+            let noted = self.witnessed();
+            self.write(&noted)?;
+            noted
+        };
+        if !noted.databases.contains(name) {
             return Ok(());
         }
         match std::fs::metadata(self.directory.join(name)) {
@@ -157,15 +169,12 @@ impl Inventory {
 
     /// Notes that the database `name` was made.
     pub fn made(&self, name: &str) -> Result<(), InventoryError> {
-        if self.path().exists() && self.read()?.databases.contains(name) {
-            return Ok(());
-        }
         self.change(|noted| {
             noted.databases.insert(name.to_owned());
         })
     }
 
-    /// Lets the database `name` be begun anew, by order of an operator.
+    /// Lets the database `name` be begun anew, without counting it as lost.
     pub fn forget(&self, name: &str) -> Result<(), InventoryError> {
         self.change(|noted| {
             noted.databases.remove(name);
@@ -175,26 +184,21 @@ impl Inventory {
         })
     }
 
-    /// Whether revocations were ever counted: without that only the audit log tells of them.
-    pub fn counted(&self) -> Result<bool, InventoryError> {
-        Ok(self.read()?.revocations.is_some())
-    }
-
-    /// Has revocations count as never counted: what was counted lacks some.
-    pub(super) fn uncounted(&self) -> Result<(), InventoryError> {
-        self.change(|noted| noted.revocations = None)
+    /// Returns whether the count of the revocations is whole: without that only the audit log tells of them. A start that went
+    /// on after an accepted loss and broke off has counted what was left, before it signed anew what the log tells of.
+    pub(super) fn counted(&self) -> Result<bool, InventoryError> {
+        let path = self.directory.join(ACCEPTED_LOSS);
+        let pending = path.try_exists().map_err(|source| InventoryError::File { path, source })?;
+        Ok(!pending && self.revocations()?.is_some())
     }
 
     /// How much the revocations were when they were last counted.
     pub(super) fn revocations(&self) -> Result<Option<Extent>, InventoryError> {
-        Ok(self.read()?.revocations)
+        Ok(self.find()?.and_then(|noted| noted.revocations))
     }
 
     /// Notes how much the revocations are.
     pub(super) fn count_revocations(&self, extent: &Extent) -> Result<(), InventoryError> {
-        if self.read()?.revocations.as_ref() == Some(extent) {
-            return Ok(());
-        }
         self.change(|noted| noted.revocations = Some(extent.clone()))
     }
 }

@@ -212,20 +212,15 @@ impl Reconciler {
         live: &Arc<Live>,
         clock: &Clock,
     ) -> Result<Arc<Self>, OutageError> {
-        // Without an inventory nothing but the audit log says what was revoked here.
-        let inventory = Inventory::new(state);
-        let counted = inventory.counted().map_err(|error| LedgerError::from(Unfit::from(error)))?;
-        let revocations = Revocations::open(&state.join(REVOCATIONS), Arc::clone(live), Arc::clone(&prover))?;
-        let revocations = Arc::new(revocations);
         let audit_path = state.join(AUDIT);
-        if !counted {
-            let told = revocations_told(&audit_path)?.into_iter().filter_map(|event| event.token);
-            let snapshot = live.snapshot();
-            if let Some(lost) = told.into_iter().find(|token| !snapshot.local().revoked.contains_key(token)) {
-                inventory.uncounted().map_err(|error| LedgerError::from(Unfit::from(error)))?;
-                return Err(LedgerError::Untold(lost).into());
-            }
-        }
+        let counted =
+            Inventory::new(state).counted().map_err(|error| LedgerError::from(Unfit::from(error)))?;
+        // Without a count nothing but the audit log says what was revoked here.
+        let told = if counted { Vec::new() } else { revocations_told(&audit_path)? };
+        let told: Vec<_> = told.into_iter().filter_map(|event| event.token).collect();
+        let path = state.join(REVOCATIONS);
+        let revocations = Revocations::open_told(&path, Arc::clone(live), Arc::clone(&prover), &told)?;
+        let revocations = Arc::new(revocations);
         revocations.alarm(clock());
         let outages = Outages::open(
             &state.join("outages.db"),

@@ -202,7 +202,18 @@ impl Revocations {
     /// Opens the database at `path`, or makes it, and puts all that is in it in force. One that lacks what this host had is
     /// refused: begun anew, it would let in who had been locked out.
     pub fn open(path: &Path, live: Arc<Live>, prover: Arc<Prover>) -> Result<Self, LedgerError> {
-        Self::open_as(path, live, prover, Lost::Refused)
+        Self::open_told(path, live, prover, &[])
+    }
+
+    /// The same, where the audit log tells that the tokens `told` were revoked on this host: one of them that is not there is
+    /// lost, too.
+    pub(super) fn open_told(
+        path: &Path,
+        live: Arc<Live>,
+        prover: Arc<Prover>,
+        told: &[TokenId],
+    ) -> Result<Self, LedgerError> {
+        Self::open_as(path, live, prover, &Lost::Refused(told))
     }
 
     /// Opens the database at `path` after an operator accepted that revocations are lost: with what is left of it, or anew.
@@ -214,7 +225,7 @@ impl Revocations {
         now: Time,
     ) -> Result<Self, LedgerError> {
         let inventory = Inventory::beside(path);
-        let open = || Self::open_as(path, Arc::clone(live), Arc::clone(prover), Lost::Accepted(now));
+        let open = || Self::open_as(path, Arc::clone(live), Arc::clone(prover), &Lost::Accepted(now));
         match open() {
             Err(LedgerError::Database(_) | LedgerError::Unfit(Unfit::Gone(_))) => {
                 set_aside(path, now).map_err(|source| LedgerError::Aside { path: path.into(), source })?;
@@ -225,7 +236,12 @@ impl Revocations {
         }
     }
 
-    fn open_as(path: &Path, live: Arc<Live>, prover: Arc<Prover>, lost: Lost) -> Result<Self, LedgerError> {
+    fn open_as(
+        path: &Path,
+        live: Arc<Live>,
+        prover: Arc<Prover>,
+        lost: &Lost<'_>,
+    ) -> Result<Self, LedgerError> {
         let mut connection = schema::open(path, &MIGRATIONS)??;
         let id: Option<String> =
             connection.query_row("SELECT id FROM log", [], |row| row.get(0)).optional()?;
@@ -245,16 +261,23 @@ impl Revocations {
         };
         let own: Signers = [&own].into_iter().collect();
         let kept = Kept::read(&connection, &own, &live.snapshot().signers())?;
-        match (lost, kept.unreadable.first()) {
-            (Lost::Refused, Some(&number)) => return Err(LedgerError::Unreadable(number)),
-            (Lost::Refused, None) => {}
-            (Lost::Accepted(now), _) => put_aside(&mut connection, &kept.unreadable, now)?,
-        }
         let (inventory, extent) = (Inventory::beside(path), Extent::of(kept.ended.keys()));
-        let noted = inventory.revocations().map_err(Unfit::from)?.unwrap_or_default();
-        if lost == Lost::Refused && !extent.covers(&noted) {
-            return Err(LedgerError::Lost { held: extent.tokens(), noted: noted.tokens() });
+        match *lost {
+            Lost::Refused(told) => {
+                if let Some(&number) = kept.unreadable.first() {
+                    return Err(LedgerError::Unreadable(number));
+                }
+                let noted = inventory.revocations().map_err(Unfit::from)?.unwrap_or_default();
+                if !extent.covers(&noted) {
+                    return Err(LedgerError::Lost { held: extent.tokens(), noted: noted.tokens() });
+                }
+                if let Some(token) = told.iter().find(|&token| !kept.ended.contains_key(token)) {
+                    return Err(LedgerError::Untold(token.clone()));
+                }
+            }
+            Lost::Accepted(now) => put_aside(&mut connection, &kept.unreadable, now)?,
         }
+        // Once nothing is missing: what is counted now is what the next start asks for.
         inventory.count_revocations(&extent).map_err(Unfit::from)?;
         kept.write_keys(&connection)?;
         live.change_local(|local| kept.ended.iter().for_each(|(token, at)| local.end(token, *at)));
@@ -567,10 +590,9 @@ impl Ledger {
 }
 
 /// What to do when revocations are lost.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Lost {
-    /// Not to open the database.
-    Refused,
+enum Lost<'t> {
+    /// Not to open the database, nor where one of these is missing.
+    Refused(&'t [TokenId]),
     /// To go on with what is left: an operator has said so, at this time.
     Accepted(Time),
 }

@@ -127,7 +127,10 @@ pub(super) async fn open_reconciler(
             open()
         }
         opened => {
-            loss::withdraw(state);
+            // Of one that can't be opened nobody knows yet whether it lacks any.
+            if opened.is_ok() {
+                loss::withdraw(state);
+            }
             opened
         }
     }

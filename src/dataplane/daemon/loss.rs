@@ -4,7 +4,6 @@
 //! revocations lost goes on for it: it records who accepted the loss and why, takes up what is left, and signs anew every
 //! revocation that the audit log tells of.
 
-use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use crate::dataplane::Clock;
 use crate::dataplane::alarm::AlarmKind;
 use crate::dataplane::audit::{AuditLog, AuditUnavailable};
 use crate::dataplane::identity::write_private;
-use crate::dataplane::inventory::{AUDIT, REVOCATIONS};
+use crate::dataplane::inventory::{ACCEPTED_LOSS, AUDIT, REVOCATIONS};
 use crate::dataplane::live::Live;
 use crate::dataplane::outage::OutageError;
 use crate::dataplane::proof::Prover;
@@ -26,9 +25,6 @@ use crate::protocol::event::{Draft, EventKind};
 use crate::protocol::revocation::{RevocationError, check_reason};
 use crate::protocol::time::Time;
 use crate::state_directory::own_uid;
-
-/// The file with an operator's word.
-const FILE: &str = "accepted-loss.json";
 
 /// Why a loss can't be accepted.
 #[derive(Debug, Error)]
@@ -69,18 +65,12 @@ pub fn accept_loss(state: &Path, database: &str, reason: &str, now: Time) -> Res
         return Err(LossError::Database(database.to_owned()));
     }
     check_reason(reason)?;
-    let path = state.join(FILE);
+    let path = state.join(ACCEPTED_LOSS);
     let failed = |source| LossError::File { path: path.clone(), source };
     let operator = format!("uid {}", own_uid().map_err(failed)?);
     let accepted = Accepted { database: database.to_owned(), operator, reason: reason.to_owned(), at: now };
     let text = serde_json::to_vec(&accepted).map_err(|error| failed(error.into()))?;
-    write_private(&path, &text).map_err(failed)?;
-    // Root writes it for the user the daemon runs as.
-    let owner = std::fs::metadata(state).map_err(failed)?;
-    if std::fs::metadata(&path).map_err(failed)?.uid() != owner.uid() {
-        chown(&path, Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
-    }
-    Ok(())
+    write_private(&path, &text).map_err(failed)
 }
 
 /// Goes on after `lost`, if an operator has accepted the loss.
@@ -90,7 +80,7 @@ pub(super) async fn go_on_after(
     audit: &AuditLog,
     (prover, live, clock): (&Arc<Prover>, &Arc<Live>, &Clock),
 ) -> Result<(), StartError> {
-    let path = state.join(FILE);
+    let path = state.join(ACCEPTED_LOSS);
     let failed = |source| LossError::File { path: path.clone(), source };
     let accepted: Accepted = match std::fs::read(&path) {
         Ok(text) => serde_json::from_slice(&text).map_err(|error| failed(error.into()))?,
@@ -128,13 +118,14 @@ pub(super) async fn go_on_after(
         accepted.reason
     );
     live.alarms.raise(AlarmKind::Damaged, &what, now);
+    // Last: until then the next start asks the log again, whatever is counted.
     std::fs::remove_file(&path).map_err(failed)?;
     Ok(())
 }
 
 /// Withdraws an acceptance that nothing needed: a loss that comes later is another one.
 pub(super) fn withdraw(state: &Path) {
-    let path = state.join(FILE);
+    let path = state.join(ACCEPTED_LOSS);
     if path.exists() {
         tracing::warn!(path = %path.display(), "a loss was accepted, and nothing is lost; the file is removed");
         if let Err(error) = std::fs::remove_file(&path) {
