@@ -271,13 +271,21 @@ fn a_damaged_revocation_is_told_by_verify_readiness_and_an_alarm_until_it_is_sig
     assert!(alarms(&rig).contains("row 1 of revocations.db is not what was written"));
     let ready = || rig::curl(&[format!("http://127.0.0.1:{}/readyz", rig.daemon_port)]);
     assert!(
-        ready().status == 200 && ready().body.contains("damaged: row 1 of revocations.db"),
+        ready().status == 200 && ready().body.contains("damaged: row 1 of revocations.db is not what"),
         "{:?}",
         ready()
     );
+    // Who is not an operator learns of no token.
+    assert!(!ready().body.contains("tok_"), "{:?}", ready());
+    assert!(alarms(&rig).contains(&id));
     let verified = rig.cli_command().args(["audit", "verify"]).output().unwrap();
     let said = format!("{verified:?}");
-    assert!(verified.status.code() == Some(65) && said.contains("DAMAGED row 1 of revocations.db"), "{said}");
+    assert!(
+        verified.status.code() == Some(65)
+            && said.contains("DAMAGED row 1 of revocations.db")
+            && said.contains(&id),
+        "{said}"
+    );
     rig.cli(&["revoke", &id, "--reason", "signed anew"]);
     assert!(!ready().body.contains("damaged"), "{:?}", ready());
     rig.cli(&["audit", "verify"]);

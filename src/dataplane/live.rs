@@ -69,9 +69,18 @@ pub struct Live {
     ends: Mutex<Vec<End>>,
     /// Whether the node is still one of its data plane, and the only host of its identity.
     pub membership: Membership,
-    damage: Mutex<BTreeMap<&'static str, Vec<String>>>,
+    damage: Mutex<BTreeMap<&'static str, Vec<Damage>>>,
     /// What must not happen, and did.
     pub alarms: Alarms,
+}
+
+/// Damage in what this host keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// A sentence for everybody: it names no token, so whoever reads it learns nothing of who has access.
+    pub public: String,
+    /// A sentence for operators: what it is about, and what to do.
+    pub full: String,
 }
 
 impl Live {
@@ -214,14 +223,14 @@ impl Live {
         *self.persisted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what is damaged now in what `holder` keeps, each in a sentence.
-    pub fn note_damage(&self, holder: &'static str, damage: Vec<String>) {
+    /// Notes what is damaged now in what `holder` keeps.
+    pub fn note_damage(&self, holder: &'static str, damage: Vec<Damage>) {
         self.damage.lock().unwrap_or_else(PoisonError::into_inner).insert(holder, damage);
     }
 
     /// What is damaged in what this host keeps, though it decides by it as far as it can be read.
     #[must_use]
-    pub fn damage(&self) -> Vec<String> {
+    pub fn damage(&self) -> Vec<Damage> {
         let damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
         damage.values().flatten().cloned().collect()
     }

@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::Clock;
 use super::alarm::{AlarmKind, Alarms};
 use super::audit::arrived_checkpoint;
-use super::live::Live;
+use super::live::{Damage, Live};
 use super::proof::Prover;
 use super::reconcile::Reconciler;
 use super::replication::Replication;
@@ -226,7 +226,8 @@ impl Statements {
             self.live.alarms.raise(AlarmKind::Damaged, fault, now);
         }
         if faults != self.faults {
-            self.live.note_damage("log above", faults.clone());
+            let damage = |fault: &String| Damage { public: fault.clone(), full: fault.clone() };
+            self.live.note_damage("log above", faults.iter().map(damage).collect());
             self.faults = faults;
         }
     }

@@ -19,7 +19,7 @@ use kept::{Damage, Kept, written};
 
 use super::alarm::AlarmKind;
 use super::inventory::{Extent, Inventory, InventoryError, REVOCATIONS, set_aside};
-use super::live::Live;
+use super::live::{self, Live};
 use super::proof::Prover;
 use super::schema::{self, Unfit};
 use super::snapshot::Local;
@@ -295,7 +295,7 @@ impl Revocations {
     /// Raises an alarm for each damaged row.
     pub fn alarm(&self, now: Time) {
         for damage in self.lock().damage() {
-            self.live.alarms.raise(AlarmKind::Damaged, &damage, now);
+            self.live.alarms.raise(AlarmKind::Damaged, &damage.full, now);
         }
     }
 
@@ -565,19 +565,21 @@ impl Revocations {
 }
 
 impl Ledger {
-    /// The damaged rows, each in a sentence with what to do. They are in force.
-    fn damage(&self) -> Vec<String> {
-        let sentences = self.damaged.iter().map(|(number, damage)| {
+    /// The damaged rows. They are in force.
+    fn damage(&self) -> Vec<live::Damage> {
+        let rows = self.damaged.iter().map(|(number, damage)| {
             let tokens: Vec<_> = damage.tokens.iter().map(TokenId::as_str).collect();
             let sign: Vec<_> =
                 tokens.iter().map(|token| format!("halligan revoke {token} --reason TEXT")).collect();
-            format!(
-                "row {number} of revocations.db is not what was written; {} stays revoked; run {} on this host to sign it anew",
+            let public = format!("row {number} of revocations.db is not what was written");
+            let full = format!(
+                "{public}; {} stays revoked; run {} on this host to sign it anew",
                 tokens.join(" and "),
                 sign.join(" and ")
-            )
+            );
+            live::Damage { public, full }
         });
-        sentences.collect()
+        rows.collect()
     }
 
     /// The damaged rows that deny `token`, and all tokens that they deny.

@@ -97,8 +97,9 @@ impl Face {
             let damage = self.authorizer.live.damage();
             let ready = self.authorizer.live.standing().state.ready();
             // It decides by all that can be read: a proxy must not turn away from it for damage.
-            let lines =
-                damage.iter().fold(String::new(), |lines, damage| lines + "damaged: " + damage + "\n");
+            let lines = damage
+                .iter()
+                .fold(String::new(), |lines, damage| lines + "damaged: " + &damage.public + "\n");
             plain(StatusCode::OK, format!("{ready}{lines}{}", self.ending()))
         }
     }
