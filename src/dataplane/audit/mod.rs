@@ -25,14 +25,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::dataplane::Clock;
 use crate::dataplane::schema::{self, Unfit};
-use crate::protocol::event::{Draft, Event, EventId, GENESIS, line_hash, split_lines};
+use crate::protocol::event::{Draft, EventId};
 use crate::protocol::id::NodeId;
 use crate::protocol::key::SigningKey;
 use crate::protocol::time::Time;
@@ -76,9 +76,9 @@ pub enum AuditError {
     /// A batch that no block can hold.
     #[error("a batch of events is longer than 4 GiB")]
     TooLong,
-    /// The log's last line is no event.
-    #[error("the audit log's last event can't be read: {0}")]
-    Tail(#[from] serde_json::Error),
+    /// A checkpoint that can't be written down.
+    #[error("a checkpoint can't be written as JSON: {0}")]
+    Checkpoint(#[from] serde_json::Error),
     /// What the node signed last, or what the control plane took in, does not hold.
     #[error("the audit log is not what this node wrote, from event {} on: {}", .0.sequence, .0.what)]
     Tampered(Fault),
@@ -218,20 +218,7 @@ impl AuditLog {
             [clock().unix()],
             |row| row.get(0),
         )?;
-        if let Err(fault) = verify::tail(&connection, key.public())? {
-            return Err(AuditError::Tampered(fault));
-        }
-        let tail: Option<(u64, Vec<u8>)> = connection
-            .query_row("SELECT first, lines FROM block ORDER BY first DESC LIMIT 1", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()?;
-        let tail = tail.map(|(first, block)| block::unpack(&block).ok_or(AuditError::Block(first)));
-        let (sequence, prev) = match tail.transpose()?.as_deref().and_then(|lines| split_lines(lines).last())
-        {
-            Some(line) => (serde_json::from_str::<Event>(line)?.sequence, line_hash(line)),
-            None => (0, GENESIS.to_owned()),
-        };
+        let (sequence, prev) = verify::tail(&connection, key.public())?.map_err(AuditError::Tampered)?;
         let queue = Arc::new(Queue {
             pending: Mutex::default(),
             wake: Condvar::new(),

@@ -56,10 +56,14 @@ pub fn verify(path: &Path, key: &PublicKey) -> Result<Report, AuditError> {
 }
 
 /// Verifies the end of a log, which the next checkpoint will vouch for: from the last checkpoint on, and where the control plane
-/// took it in. The outer error is a database that can't be read.
-pub(super) fn tail(connection: &Connection, key: &PublicKey) -> Result<Result<(), Fault>, AuditError> {
+/// took it in. Returns the number and the hash of the last event, which the next one is chained to. The outer error is a database
+/// that can't be read.
+pub(super) fn tail(
+    connection: &Connection,
+    key: &PublicKey,
+) -> Result<Result<(u64, String), Fault>, AuditError> {
     let mut proof = Proof::new();
-    proof.uploaded = uploaded(connection)?;
+    let place = uploaded(connection)?;
     if let Err(fault) = proof.anchor(connection, key)? {
         return Ok(Err(fault));
     }
@@ -69,18 +73,13 @@ pub(super) fn tail(connection: &Connection, key: &PublicKey) -> Result<Result<()
         })
         .optional()?;
     let signed = match last {
-        None => proof.covering.clone(),
+        None => proof.covering,
         Some((sequence, text)) => match Checkpoint::verify(&text, key) {
             Ok(found) if found.sequence == sequence && !found.dropped => Some(found),
             Ok(_) => return Ok(fault(sequence, "its checkpoint was signed for another place")),
             Err(error) => return Ok(fault(sequence, format!("its checkpoint does not hold: {error}"))),
         },
     };
-    if let Some(signed) = &signed {
-        // The block in which the event stands that was signed for, and those behind it.
-        proof.report.events = signed.sequence.saturating_sub(1);
-    }
-    let place = proof.uploaded.clone();
     if let Some(hash) = hash_of(connection, place.sequence)?.filter(|hash| *hash != place.hash) {
         return Ok(fault(
             place.sequence,
@@ -90,12 +89,12 @@ pub(super) fn tail(connection: &Connection, key: &PublicKey) -> Result<Result<()
             ),
         ));
     }
-    let from = proof.report.events;
+    // The block in which the event stands that was signed for, and those behind it.
     let mut statement = connection.prepare(
         "SELECT first, lines FROM block
-         WHERE first >= coalesce((SELECT max(first) FROM block WHERE first <= ?1 + 1), 0) ORDER BY first",
+         WHERE first >= coalesce((SELECT max(first) FROM block WHERE first <= ?1), 0) ORDER BY first",
     )?;
-    let mut rows = statement.query([from])?;
+    let mut rows = statement.query([signed.as_ref().map_or(1, |signed| signed.sequence.max(1))])?;
     let mut before: Option<(u64, String)> = None;
     while let Some(row) = rows.next()? {
         let first: u64 = row.get(0)?;
@@ -120,7 +119,7 @@ pub(super) fn tail(connection: &Connection, key: &PublicKey) -> Result<Result<()
             before = Some((sequence, hash));
         }
     }
-    let last = before.map_or(proof.report.dropped, |(last, _)| last);
+    let (last, hash) = before.unwrap_or((proof.report.dropped, proof.report.last));
     Ok(match signed {
         Some(signed) if signed.sequence > last => {
             fault(last + 1, format!("it is missing: the node signed for {} events", signed.sequence))
@@ -129,7 +128,7 @@ pub(super) fn tail(connection: &Connection, key: &PublicKey) -> Result<Result<()
         _ if place.sequence > last => {
             fault(last + 1, format!("it is missing: the control plane took in {} events", place.sequence))
         }
-        _ => Ok(()),
+        _ => Ok((last, hash)),
     })
 }
 

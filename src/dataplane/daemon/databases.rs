@@ -213,7 +213,7 @@ fn unreadable(error: &AuditError) -> bool {
     match error {
         AuditError::Database(error) => damaged(error),
         AuditError::Unfit(unfit) => gone(unfit),
-        AuditError::Block(_) | AuditError::Tail(_) | AuditError::Tampered(_) => true,
-        AuditError::TooLong | AuditError::Thread(_) => false,
+        AuditError::Block(_) | AuditError::Tampered(_) => true,
+        AuditError::TooLong | AuditError::Checkpoint(_) | AuditError::Thread(_) => false,
     }
 }
