@@ -169,18 +169,20 @@ fn outside(table: &DeTable<'_>, path: &str, bounds: &[Bound]) -> Option<(usize, 
 }
 
 fn outside_value(value: &Spanned<DeValue<'_>>, path: &str, bounds: &[Bound]) -> Option<(usize, Wrong)> {
-    let written = match value.get_ref() {
+    let (written, decimal) = match value.get_ref() {
         DeValue::Table(table) => return outside(table, path, bounds),
         DeValue::Array(values) => return values.iter().find_map(|value| outside_value(value, path, bounds)),
-        // The parser has dropped what separates digits. A number in another base is as good as one without bounds: its type
-        // has some.
-        DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
-        DeValue::Float(number) => number.as_str(),
+        // The parser has dropped what separates digits, and what tells the base.
+        DeValue::Integer(number) => {
+            let read = i128::from_str_radix(number.as_str(), number.radix());
+            (number.to_string(), read.map_or_else(|_| String::new(), |number| number.to_string()))
+        }
+        DeValue::Float(number) => (number.to_string(), number.as_str().to_owned()),
         _ => return None,
     };
     let bound = bounds.iter().find(|bound| covers(bound.key, path))?;
     // One that can't be read is refused by the parser.
-    let number: f64 = written.parse().ok()?;
+    let number: f64 = decimal.parse().ok()?;
     let Bound { least, most, or_zero, .. } = bound;
     let zero = if *or_zero { ", or 0 for no limit" } else { "" };
     let what = format!("{written} is out of bounds; use {least} to {most}{zero}");
@@ -284,14 +286,33 @@ mod tests {
             let table = DeTable::parse(text).unwrap();
             outside(table.get_ref(), "", &bounds).map(|(_, wrong)| (wrong.key, wrong.what))
         };
-        for good in
-            ["a = 1", "a = 9", "b = { x = 5 }", "[c]\nd = 0", "c.d = 20", "e.f = 0.5", "g = [1, 2]", "z = -7"]
-        {
+        for good in [
+            "a = 1",
+            "a = 9",
+            "a = 0x9",
+            "a = 0b1",
+            "b = { x = 5 }",
+            "b.x = 0o5",
+            "c.d = 0x0",
+            "[c]\nd = 0",
+            "c.d = 20",
+            "e.f = 0.5",
+            "g = [1, 2]",
+            "z = -7",
+        ] {
             assert_eq!(said(good), None, "{good}");
         }
         for (bad, key, word) in [
             ("a = 0", "a", "use 1 to 9"),
             ("a = 1_0", "a", "10 is out of bounds"),
+            ("a = 0x0", "a", "use 1 to 9"),
+            ("a = 0xA", "a", "0xA is out of bounds"),
+            ("a = 0x7fffffff", "a", "0x7fffffff is out of bounds"),
+            ("a = 0o1_2", "a", "0o12 is out of bounds"),
+            ("a = 0b1010", "a", "0b1010 is out of bounds"),
+            ("a = 0xffffffffffffffff", "a", "use 1 to 9"),
+            ("c.d = 0x9", "c.d", "use 10 to 20, or 0 for no limit"),
+            ("g = [1, 0x3]", "g", "0x3 is"),
             ("a = 99999999999999999999999999", "a", "use 1 to 9"),
             ("[b]\nx = 5\n\"y z\" = 6", "b.y z", "use 5 to 5"),
             ("[c]\nd = 9", "c.d", "use 10 to 20, or 0 for no limit"),
