@@ -26,15 +26,13 @@ const PREFIXES: [&str; 3] = ["x-forwarded-", "x-original-", "x-envoy-original-"]
 
 /// Single names of the same kind, the credentials that end here, and names by which a framework takes one method for another:
 /// the decision is about the method of the request line.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 12] = [
     "authorization",
     "proxy-authorization",
     "expect",
     "forwarded",
     "x-forwarded",
-    "x-forwarded-for",
     "x-real-ip",
-    "x-original-url",
     "x-rewrite-url",
     "x-rewrite-uri",
     "x-http-method",
