@@ -1,7 +1,7 @@
 //! A listening control plane, in a runtime of its own: stopping it cuts every connection at once, as an outage does.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -84,16 +84,14 @@ fn serve(
     let (listener, stop) = (tokio::net::TcpListener::from_std(listener)?, stopped.clone());
     Ok(accept(listener, bounds, stopped.clone(), move |stream, peer, place| {
         let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
-        let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        async move {
-            let _place = place;
+        place.hold(async move {
             let Some(tls) = tls else { return serve_router(stream, router, peer, stop).await };
             match timeout(FIRST, tls.accept(stream)).await {
                 Ok(Ok(stream)) => serve_router(stream, router, peer, stop).await,
                 Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
             }
-        }
+        })
     }))
 }
 

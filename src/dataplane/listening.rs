@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::net::listener::{Activity, FIRST, IDLE, TICKS};
+use crate::net::activity::Activity;
+use crate::net::listener::{FIRST, IDLE};
 
 /// Tells a connection that the daemon stops. A connection is polled for every request: what is asked each time is a number,
 /// and the list of those who are to be woken, which all threads share, once.
@@ -17,9 +18,35 @@ pub struct Stop {
     number: watch::Receiver<()>,
     told: Pin<Box<dyn Future<Output = ()> + Send>>,
     listed: Option<Waker>,
-    /// Runs out some times within the time of idleness. A request that comes in between resets nothing but `silent`.
+    /// Runs out some times within the time of idleness. A request that comes in between resets nothing but `silence`.
     tick: Pin<Box<Sleep>>,
-    silent: u64,
+    silence: Silence,
+}
+
+/// How long a client has been silent, in ticks.
+#[derive(Debug, Default)]
+struct Silence {
+    ticks: u64,
+    /// A part of a request has come.
+    begun: bool,
+}
+
+impl Silence {
+    /// Returns for how many ticks the client may be silent now.
+    fn patience(&mut self, begun: bool) -> u64 {
+        if begun && !self.begun {
+            // The silence before a request is none within it.
+            self.ticks = 0;
+        }
+        self.begun = begun;
+        if begun { FIRST_TICKS } else { IDLE_TICKS }
+    }
+
+    /// Counts a tick, and returns whether it was one too many.
+    fn ticked(&mut self, patience: u64) -> bool {
+        self.ticks += 1;
+        self.ticks >= patience
+    }
 }
 
 /// Why a connection is not waited for any longer.
@@ -36,30 +63,33 @@ impl From<watch::Receiver<()>> for Stop {
         let number = stopped.clone();
         // An error means that whoever tells is gone.
         let told = Box::pin(async move { drop(stopped.changed().await) });
-        Self { number, told, listed: None, tick: Box::pin(sleep(TICK)), silent: 0 }
+        Self { number, told, listed: None, tick: Box::pin(sleep(TICK)), silence: Silence::default() }
     }
 }
 
-/// Time between two looks at a connection.
-const TICK: Duration = Duration::from_secs(IDLE.as_secs() / TICKS as u64);
-/// Looks at a client that has not finished a request's head.
-const FIRST_TICKS: u64 = FIRST.as_secs().div_ceil(TICK.as_secs());
+/// Time between two looks at a connection. Both times for which it may be silent are so many of them.
+const TICK: Duration = Duration::from_secs(5);
+const FIRST_TICKS: u64 = FIRST.as_secs() / TICK.as_secs();
+const IDLE_TICKS: u64 = IDLE.as_secs() / TICK.as_secs();
 
 impl Stop {
     /// Notes that a request was read whole.
     pub fn progressed(&mut self) {
-        self.silent = 0;
+        self.silence.ticks = 0;
     }
 
     /// Waits for `future`, which reads from the client. `begun` is true while a part of a request has come, or none ever has.
     pub async fn read<F: Future>(&mut self, begun: bool, future: Pin<&mut F>) -> Result<F::Output, Ceased> {
-        let patience = if begun { FIRST_TICKS } else { u64::from(TICKS) };
+        let patience = self.silence.patience(begun);
         self.wait(Some(patience), future).await
     }
 
     /// Waits for `future`, however long it takes.
     pub async fn or<F: Future>(&mut self, future: Pin<&mut F>) -> Option<F::Output> {
-        self.wait(None, future).await.ok()
+        let output = self.wait(None, future).await.ok();
+        // Nobody listed for the tick.
+        self.listed = None;
+        output
     }
 
     async fn wait<F: Future>(
@@ -75,9 +105,10 @@ impl Stop {
             if self.number.has_changed().unwrap_or(true) {
                 return Poll::Ready(Err(Ceased::Stopped));
             }
-            if self.tick.is_elapsed() {
-                self.silent += 1;
-                if patience.is_some_and(|patience| self.silent >= patience) {
+            if let Some(patience) = patience
+                && self.tick.is_elapsed()
+            {
+                if self.silence.ticked(patience) {
                     return Poll::Ready(Err(Ceased::Idle));
                 }
                 self.tick.as_mut().reset(Instant::now() + TICK);
@@ -87,7 +118,7 @@ impl Stop {
                 return Poll::Pending;
             }
             self.listed = Some(waker.clone());
-            if self.tick.as_mut().poll(context).is_ready() {
+            if patience.is_some() && self.tick.as_mut().poll(context).is_ready() {
                 // It ran out just now: look again at once.
                 context.waker().wake_by_ref();
             }
@@ -134,5 +165,31 @@ pub async fn until_stopped<C>(
     };
     if let Err(error) = served.await {
         tracing::debug!(%error, %peer, "a connection broke");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ticks until a client that is silent from now on is given up.
+    fn lasts(silence: &mut Silence, begun: bool) -> u32 {
+        let patience = silence.patience(begun);
+        (1..).find(|_| silence.ticked(patience)).unwrap_or(u32::MAX)
+    }
+
+    #[test]
+    fn a_client_has_as_long_as_is_said_and_no_longer() {
+        assert_eq!(TICK * lasts(&mut Silence::default(), true), FIRST, "it never asked");
+        assert_eq!(TICK * lasts(&mut Silence::default(), false), IDLE, "between requests");
+
+        let mut silence = Silence::default();
+        let between = silence.patience(false);
+        assert!((1..between).all(|_| !silence.ticked(between)));
+        // Half a request comes at the last moment; its other half has as long as any.
+        let within = silence.patience(true);
+        assert!(!silence.ticked(within));
+        // A part that is no whole request wins no time.
+        assert_eq!(TICK * (1 + lasts(&mut silence, true)), FIRST);
     }
 }

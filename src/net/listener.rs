@@ -6,7 +6,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -25,9 +24,6 @@ use crate::metric::registered;
 pub const FIRST: Duration = Duration::from_secs(20);
 /// The longest that a connection may be kept between requests.
 pub const IDLE: Duration = Duration::from_secs(75);
-
-/// How often within the time of idleness a connection is looked at: a request costs it no timer so.
-pub const TICKS: u32 = 5;
 
 /// Time between two lines of the log that say the same.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
@@ -76,28 +72,33 @@ impl Connections {
 pub trait Accept: Send + Sync + 'static {
     /// A connection.
     type Stream: Send + 'static;
+    /// What the kernel tells of the other side.
+    type Peer: Send + 'static;
     /// Waits for the next connection.
-    fn next(&self) -> impl Future<Output = std::io::Result<(Self::Stream, Option<IpAddr>)>> + Send;
+    fn next(&self) -> impl Future<Output = std::io::Result<(Self::Stream, Self::Peer)>> + Send;
 }
 
 impl Accept for TcpListener {
     type Stream = TcpStream;
+    type Peer = IpAddr;
 
-    async fn next(&self) -> std::io::Result<(TcpStream, Option<IpAddr>)> {
+    async fn next(&self) -> std::io::Result<(TcpStream, IpAddr)> {
         let (stream, peer) = self.accept().await?;
         // Answers are small packets: none must wait for the acknowledgement of the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection broke");
         }
-        Ok((stream, Some(peer.ip())))
+        Ok((stream, peer.ip()))
     }
 }
 
 impl Accept for UnixListener {
     type Stream = UnixStream;
+    /// The stream itself tells which user it is.
+    type Peer = ();
 
-    async fn next(&self) -> std::io::Result<(UnixStream, Option<IpAddr>)> {
-        Ok((self.accept().await?.0, None))
+    async fn next(&self) -> std::io::Result<(UnixStream, ())> {
+        Ok((self.accept().await?.0, ()))
     }
 }
 
@@ -106,6 +107,14 @@ impl Accept for UnixListener {
 pub struct Place {
     open: Gauge,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Holds the place until `served` is over.
+    pub async fn hold(self, served: impl Future<Output = ()>) {
+        served.await;
+        drop(self);
+    }
 }
 
 impl Drop for Place {
@@ -134,7 +143,7 @@ pub fn accept<L, S, F>(
 ) -> JoinHandle<()>
 where
     L: Accept,
-    S: Fn(L::Stream, Option<IpAddr>, Place) -> F + Send + 'static,
+    S: Fn(L::Stream, L::Peer, Place) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let Bounds { name, connections, counted } = bounds;
@@ -213,66 +222,6 @@ fn open_files(limits: &str) -> Option<u32> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Requests of one connection, counted so that idleness shows.
-#[derive(Debug)]
-pub struct Activity {
-    first: Duration,
-    idle: Duration,
-    /// Requests under way; each that begins or ends also moves `changes` on.
-    open: AtomicI64,
-    changes: AtomicI64,
-}
-
-/// A request under way.
-#[derive(Debug)]
-pub struct Busy(Arc<Activity>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.changes.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self::within(FIRST, IDLE)
-    }
-}
-
-impl Activity {
-    /// Of a connection that may wait for `first` before its first request, and for `idle` between requests.
-    #[must_use]
-    pub fn within(first: Duration, idle: Duration) -> Self {
-        Self { first, idle, open: AtomicI64::new(0), changes: AtomicI64::new(0) }
-    }
-
-    /// Notes the beginning of a request. It is under way until the result is dropped.
-    #[must_use]
-    pub fn begin(self: &Arc<Self>) -> Busy {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        self.changes.fetch_add(1, Ordering::Relaxed);
-        Busy(Arc::clone(self))
-    }
-
-    /// Waits until the connection has asked nothing for as long as it may.
-    pub async fn ceases(&self) {
-        tokio::time::sleep(self.first).await;
-        let (mut seen, mut silent) = (0, TICKS);
-        loop {
-            let changes = self.changes.load(Ordering::Relaxed);
-            if changes != seen || self.open.load(Ordering::Relaxed) > 0 {
-                (seen, silent) = (changes, 0);
-            }
-            if silent >= TICKS {
-                return;
-            }
-            tokio::time::sleep(self.idle / TICKS).await;
-            silent += 1;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -302,7 +251,7 @@ mod tests {
         let (counted, holding) = (Connections::default(), Arc::clone(&held));
         let bounds = Bounds { name: "test", connections: 2, counted: counted.clone() };
         let ended = accept(listener, bounds, stopped, move |stream, peer, place| {
-            assert!(peer.is_some_and(|peer| peer.is_loopback()));
+            assert!(peer.is_loopback());
             holding.lock().unwrap().push((stream, place));
             std::future::ready(())
         });
@@ -326,24 +275,5 @@ mod tests {
         held.lock().unwrap().clear();
         ended.await.unwrap();
         assert_eq!(counted.open.get_or_create_owned(&labels).get(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_connection_ceases_when_it_asks_nothing() {
-        let (first, idle) = (Duration::from_millis(40), Duration::from_millis(150));
-        let began = Instant::now();
-        Activity::within(first, idle).ceases().await;
-        assert!(began.elapsed() >= first, "it never asked");
-
-        let activity = Arc::new(Activity::within(first, idle));
-        let busy = activity.begin();
-        let watched = Arc::clone(&activity);
-        let ceases = tokio::spawn(async move { watched.ceases().await });
-        tokio::time::sleep(Duration::from_millis(600)).await;
-        assert!(!ceases.is_finished(), "an answer may take its time");
-        let ended = Instant::now();
-        drop(busy);
-        ceases.await.unwrap();
-        assert!(ended.elapsed() >= idle);
     }
 }

@@ -1,6 +1,8 @@
 //! What listeners and clients of every program share.
 
 #[cfg(any(feature = "daemon", feature = "control"))]
+pub mod activity;
+#[cfg(any(feature = "daemon", feature = "control"))]
 pub mod client;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod listener;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
-use http_body_util::BodyExt as _;
 use hyper::Request;
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
@@ -20,36 +19,41 @@ use tokio::sync::watch;
 use tokio::time::{Sleep, sleep};
 use tower_service::Service as _;
 
-use super::listener::{Activity, FIRST, IDLE};
+use super::activity::Activity;
+use super::listener::{FIRST, IDLE};
 
 /// The longest that a request's body may take to come.
 const BODY: Duration = Duration::from_mins(1);
 
 /// Serves `router` on a connection until it ends, asks nothing for too long, or `stopped` changes; then what is under way is
 /// answered first. Handlers find `from` as [`ConnectInfo`].
-pub async fn serve_router<S, I>(stream: S, router: Router, from: I, mut stopped: watch::Receiver<()>)
+pub async fn serve_router<S, I>(stream: S, router: Router, from: I, stopped: watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     I: Clone + Send + Sync + 'static,
 {
-    let activity = Arc::new(Activity::default());
+    serve_within(stream, router, from, stopped, Activity::default()).await;
+}
+
+async fn serve_within<S, I>(
+    stream: S,
+    router: Router,
+    from: I,
+    mut stopped: watch::Receiver<()>,
+    activity: Activity,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: Clone + Send + Sync + 'static,
+{
+    let activity = Arc::new(activity);
     let noted = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
-        // Until the answer has been sent whole.
         let busy = noted.begin();
         let mut request =
             request.map(|body| Body::new(Timely { body, deadline: Box::pin(sleep(BODY)), over: false }));
         request.extensions_mut().insert(ConnectInfo(from.clone()));
         let answer = router.clone().call(request);
-        async move {
-            let answer = answer.await?;
-            Ok::<_, Infallible>(answer.map(|body| {
-                Body::new(body.map_frame(move |frame| {
-                    let _ = &busy;
-                    frame
-                }))
-            }))
-        }
+        async move { Ok::<_, Infallible>(busy.sending(answer.await?)) }
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
     // It bounds the pause between requests as well; a first request has less time, by `activity`.
@@ -103,5 +107,55 @@ impl hyper::body::Body for Timely {
 
     fn size_hint(&self) -> hyper::body::SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    const LENGTH: usize = 4 << 20;
+    const HTTP1: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    /// A preface, settings that open no window, and a request for `/` (RFC 9113 sections 3.4, 6.5.2 and 6.2).
+    const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+        \x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00\
+        \x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x86\x84\x41\x01a";
+
+    /// A client of a server that answers with many bytes, and may fall silent for less than half a second.
+    async fn asks(request: &[u8]) -> (DuplexStream, JoinHandle<()>, watch::Sender<()>) {
+        let (mut client, server) = duplex(4096);
+        let (stop, stopped) = watch::channel(());
+        let router = Router::new().route("/", get(|| async { vec![b'x'; LENGTH] }));
+        let activity = Activity::within(Duration::from_millis(400), Duration::from_millis(400));
+        client.write_all(request).await.unwrap();
+        let served = tokio::spawn(serve_within(server, router, (), stopped, activity));
+        (client, served, stop)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_of_its_answer_loses_its_place() {
+        for request in [HTTP1, HTTP2] {
+            let (_client, served, _stop) = asks(request).await;
+            tokio::time::timeout(Duration::from_secs(20), served).await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_slowly_gets_its_answer_whole() {
+        let (mut client, _served, _stop) = asks(HTTP1).await;
+        let (mut space, mut got) = ([0; 64 * 1024], 0);
+        while got < LENGTH {
+            // All of it takes longer than the client may be silent.
+            sleep(Duration::from_millis(1)).await;
+            let length = client.read(&mut space).await.unwrap();
+            assert_ne!(length, 0, "closed after {got} bytes");
+            got += length;
+        }
     }
 }

@@ -204,12 +204,9 @@ pub fn serve(
 ) -> JoinHandle<()> {
     let (router, stop) = (router(administration), stopped.clone());
     let bounds = Bounds { name: "admin", connections: MAX_CONNECTIONS, counted };
-    accept(listener, bounds, stopped, move |stream, _, place| {
-        let (peer, router, stop) = (Peer::of(&stream), router.clone(), stop.clone());
-        async move {
-            serve_router(stream, router, peer, stop).await;
-            drop(place);
-        }
+    accept(listener, bounds, stopped, move |stream, (), place| {
+        let peer = Peer::of(&stream);
+        place.hold(serve_router(stream, router.clone(), peer, stop.clone()))
     })
 }
 

@@ -3,7 +3,7 @@
 pub mod messages;
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,8 @@ use super::decide::{RequestFacts, Target};
 use super::http::Face;
 use super::listening::until_stopped;
 use super::reserved;
-use crate::net::listener::{Activity, Bounds, Connections, FIRST, IDLE, accept};
+use crate::net::activity::Activity;
+use crate::net::listener::{Bounds, Connections, FIRST, IDLE, accept};
 use crate::platform::net::{bearer, forwarded};
 use crate::protocol::host::host_name;
 
@@ -62,12 +63,8 @@ impl ExtAuthz {
         let stop = stopped.clone();
         let bounds = Bounds { name: "grpc", connections: MAX_CONNECTIONS, counted };
         accept(listener, bounds, stopped, move |stream, peer, place| {
-            let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
             let served = self.clone().connection(stream, peer, stop.clone());
-            async move {
-                served.await;
-                drop(place);
-            }
+            place.hold(served)
         })
     }
 

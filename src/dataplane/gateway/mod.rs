@@ -13,7 +13,7 @@ mod websocket;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +47,8 @@ use super::decide::{Reason, RequestFacts, Target};
 use super::listening::until_stopped;
 use super::upstream::{UpstreamError, client_tls};
 use super::upstream_identity::UpstreamIdentity;
-use crate::net::listener::{Activity, Bounds, Busy, accept};
+use crate::net::activity::Activity;
+use crate::net::listener::{Bounds, accept};
 use crate::platform::net::bearer;
 use crate::protocol::host::host_name;
 use crate::protocol::id::DeploymentId;
@@ -196,12 +197,8 @@ impl Gateway {
         let counted = self.authorizer.metrics.connections();
         let bounds = Bounds { name: "gateway", connections: self.limits.connections, counted };
         accept(listener, bounds, stopped, move |stream, peer, place| {
-            let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
             let served = Arc::clone(&gateway).connection(stream, peer, stop.clone());
-            async move {
-                served.await;
-                drop(place);
-            }
+            place.hold(served)
         })
     }
 
@@ -235,7 +232,8 @@ impl Gateway {
         let activity = self.activity();
         let noted = Arc::clone(&activity);
         let service = service_fn(move |request| {
-            noting(noted.begin(), Arc::clone(&self).respond(request, found.next(), peer, secure))
+            let (busy, answer) = (noted.begin(), Arc::clone(&self).respond(request, found.next(), peer, secure));
+            async move { Ok::<_, Infallible>(busy.sending(answer.await)) }
         });
         let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         until_stopped(
@@ -267,7 +265,8 @@ impl Gateway {
         let activity = self.activity();
         let noted = Arc::clone(&activity);
         let service = service_fn(move |request| {
-            noting(noted.begin(), Arc::clone(&self).respond(request, None, peer, true))
+            let (busy, answer) = (noted.begin(), Arc::clone(&self).respond(request, None, peer, true));
+            async move { Ok::<_, Infallible>(busy.sending(answer.await)) }
         });
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let wind_down = http2::Connection::graceful_shutdown;
@@ -281,9 +280,9 @@ impl Gateway {
         fault: Option<Fault>,
         peer: IpAddr,
         secure: bool,
-    ) -> Result<Response<Body>, Infallible> {
+    ) -> Response<Body> {
         if let Some(status) = fault.and_then(Fault::status) {
-            return Ok(self.refuse(status, peer));
+            return self.refuse(status, peer);
         }
         let (parts, body) = request.into_parts();
         let body = Lingering::new(body, self.limits.body_bytes as u64, self.limits.header());
@@ -314,7 +313,7 @@ impl Gateway {
                 // Where a request is in doubt, so is where the next one begins.
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            return Ok(answer);
+            return answer;
         }
         let told = told.into_parts().0.headers;
         let way = Way { host: &host, client: peer, secure, told: &told };
@@ -323,12 +322,12 @@ impl Gateway {
             Some(upstream) => self.pass(Request::from_parts(parts, body), upstream, &way).await,
             None => Err(Failure::NoUpstream),
         };
-        Ok(passed.unwrap_or_else(|failure| {
+        passed.unwrap_or_else(|failure| {
             if let Failure::Unreachable(error) = &failure {
                 tracing::warn!(%error, event = &*verdict.event, "a deployment can't be reached");
             }
             failed(&failure, &told)
-        }))
+        })
     }
 
     /// Answers a request of which nothing can be told, and ends its connection.
@@ -399,21 +398,6 @@ impl Gateway {
         }
         Ok(answer.map(|body| Paced::new(body, idle, Progress::new()).boxed_unsync()))
     }
-}
-
-/// Keeps a request under way until its answer has been sent whole.
-async fn noting(
-    busy: Busy,
-    answer: impl Future<Output = Result<Response<Body>, Infallible>>,
-) -> Result<Response<Body>, Infallible> {
-    let answer = answer.await?;
-    Ok(answer.map(|body| {
-        body.map_frame(move |frame| {
-            let _ = &busy;
-            frame
-        })
-        .boxed_unsync()
-    }))
 }
 
 /// A request's body, which may not be larger, and may not stand still.

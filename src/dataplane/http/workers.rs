@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::io::Cursor;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Face, fast_path};
 use crate::dataplane::listening::{Stop, until_stopped};
-use crate::net::listener::{Activity, Bounds, Connections, Place, accept};
+use crate::net::activity::Activity;
+use crate::net::listener::{Bounds, Connections, Place, accept};
 
 /// The most a request's line and headers may take, in bytes; above it the answer is 431.
 const MAX_HEADERS: usize = 64 * 1024;
@@ -75,11 +76,7 @@ impl Workers {
                         match work {
                             Work::Serve(stream, peer, place) => match TcpStream::from_std(stream) {
                                 Ok(stream) => {
-                                    let served = serve(stream, peer, Arc::clone(&worker));
-                                    tokio::spawn(async move {
-                                        served.await;
-                                        drop(place);
-                                    });
+                                    drop(tokio::spawn(place.hold(serve(stream, peer, Arc::clone(&worker)))));
                                 }
                                 Err(error) => tracing::warn!(%error, "a connection was lost"),
                             },
@@ -120,7 +117,6 @@ impl Workers {
         accept(listener, bounds, stopped, move |stream, peer, place| {
             let handed = stream.into_std().map(|stream| {
                 let worker = next.fetch_add(1, Ordering::Relaxed) % senders.len();
-                let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
                 // A worker that is gone has said why.
                 drop(senders[worker].send(Work::Serve(stream, peer, place)));
             });

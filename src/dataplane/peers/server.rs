@@ -39,12 +39,9 @@ pub fn serve(
 ) -> JoinHandle<()> {
     let bounds = Bounds { name: "peers", connections: MAX_CONNECTIONS, counted };
     accept(listener, bounds, stopped, move |stream, _, place| {
-        let face = Arc::clone(&face);
-        async move {
-            // One that is cut off by the limit comes again.
-            let _ = timeout(LIFETIME, connection(stream, face)).await;
-            drop(place);
-        }
+        let served = timeout(LIFETIME, connection(stream, Arc::clone(&face)));
+        // One that is cut off by the limit comes again.
+        place.hold(async { drop(served.await) })
     })
 }
 
