@@ -40,7 +40,6 @@ use self::guard::{Fault, Found, Guarded, MAX_FIELDS};
 use self::linger::Lingering;
 use self::pace::{BoxError, ClientBroke, Idler, Paced, Progress, Stalled};
 use self::tls::Certificate;
-pub use self::tls::CertificateError;
 use super::answer::Answers;
 use super::authorize::Authorizer;
 use super::decide::{Reason, RequestFacts, Target};
@@ -49,6 +48,7 @@ use super::upstream::{UpstreamError, client_tls};
 use super::upstream_identity::UpstreamIdentity;
 use crate::net::activity::Activity;
 use crate::net::listener::{Bounds, accept};
+use crate::net::tls::TlsError;
 use crate::platform::net::bearer;
 use crate::protocol::host::host_name;
 use crate::protocol::id::DeploymentId;
@@ -123,7 +123,7 @@ impl Failure {
 pub enum GatewayError {
     /// Its certificate.
     #[error(transparent)]
-    Certificate(#[from] CertificateError),
+    Certificate(#[from] TlsError),
     /// The authorities of its upstreams.
     #[error(transparent)]
     Authorities(#[from] UpstreamError),

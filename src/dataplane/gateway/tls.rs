@@ -1,38 +1,22 @@
 //! The gateway's certificate, read anew when its files change: a renewal drops no connection and needs no restart.
 
-use std::path::{Path, PathBuf};
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use notify::{RecursiveMode, Watcher as _};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::config::TlsConfig;
 use crate::net::tls::{TlsError, acceptor, read_pair};
 
-/// Files that come one after the other are read together.
-const SETTLES: Duration = Duration::from_millis(200);
-
-/// Why a certificate is not taken.
-#[derive(Debug, Error)]
-pub enum CertificateError {
-    /// They can't be read, or don't belong together.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// Their directory can't be watched.
-    #[error("{path} can't be watched: {source}")]
-    Watch {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: notify::Error,
-    },
-}
+/// Time between two looks at the files. No watch tells of all that changes what a path leads to: a link anywhere on the way, a
+/// mount, a directory in place of another, a file system of another host.
+const LOOKS: Duration = Duration::from_secs(1);
 
 /// The certificate in force.
 #[derive(Debug)]
@@ -44,66 +28,69 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// A TLS acceptor, and what keeps its certificate fresh: the watching ends when this is dropped.
+/// A TLS acceptor, and what keeps its certificate fresh: it ends when this is dropped.
 pub(super) struct Certificate {
     pub(super) acceptor: TlsAcceptor,
-    _watcher: notify::RecommendedWatcher,
+    _looks: JoinSet<()>,
 }
 
 impl Certificate {
-    /// Reads the files, and watches them.
-    pub(super) fn new(config: TlsConfig) -> Result<Self, CertificateError> {
+    /// Reads the files, and looks at them from then on.
+    pub(super) fn new(config: TlsConfig) -> Result<Self, TlsError> {
+        let seen = State::of(&config);
         let current = Arc::new(Current(ArcSwap::from_pointee(read(&config)?)));
         let acceptor = acceptor(Arc::clone(&current) as Arc<dyn ResolvesServerCert>)?;
-        Ok(Self { acceptor, _watcher: watch(config, current)? })
+        let mut looks = JoinSet::new();
+        looks.spawn(keep_fresh(config, current, seen));
+        Ok(Self { acceptor, _looks: looks })
     }
 }
 
 /// Whether the files hold a certificate and its key.
-pub(super) fn check(config: &TlsConfig) -> Result<(), CertificateError> {
-    Ok(read(config).map(drop)?)
+pub(super) fn check(config: &TlsConfig) -> Result<(), TlsError> {
+    read(config).map(drop)
 }
 
 fn read(config: &TlsConfig) -> Result<CertifiedKey, TlsError> {
     read_pair(&config.certificate_file, &config.key_file)
 }
 
-/// Watches the directories, not the files: a renewal puts new files, or new links, in their place.
-fn watch(config: TlsConfig, current: Arc<Current>) -> Result<notify::RecommendedWatcher, CertificateError> {
-    let (news, mut changes) = mpsc::unbounded_channel();
-    let mut directories: Vec<PathBuf> = [&config.certificate_file, &config.key_file]
-        .iter()
-        .map(|file| match file.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        })
-        .collect();
-    directories.dedup();
-    let failed = |path: &Path, source| CertificateError::Watch { path: path.into(), source };
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading the files is an event, too, and would go on for ever.
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            let _ = news.send(());
-        }
-    })
-    .map_err(|source| failed(&directories[0], source))?;
-    for directory in &directories {
-        watcher.watch(directory, RecursiveMode::NonRecursive).map_err(|source| failed(directory, source))?;
+/// Which files the paths lead to, and when those were last changed. None: there is no such file.
+#[derive(PartialEq, Eq)]
+struct State([Option<[i64; 7]>; 2]);
+
+impl State {
+    fn of(config: &TlsConfig) -> Self {
+        let of = |file: Metadata| {
+            let [device, inode, size] = [file.dev(), file.ino(), file.size()].map(u64::cast_signed);
+            [device, inode, size, file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()]
+        };
+        // This follows every link on the way.
+        Self([&config.certificate_file, &config.key_file].map(|path| std::fs::metadata(path).ok().map(of)))
     }
-    tokio::spawn(async move {
-        while changes.recv().await.is_some() {
-            tokio::time::sleep(SETTLES).await;
-            while changes.try_recv().is_ok() {}
-            match read(&config) {
-                Ok(fresh) if fresh.cert != current.0.load().cert => {
-                    current.0.store(Arc::new(fresh));
-                    tracing::info!(certificate = %config.certificate_file.display(), "a new certificate is in force");
-                }
-                Ok(_) => {}
-                // One of the two may be on its way still; the old one goes on until they fit.
-                Err(error) => tracing::warn!(%error, "the certificate stays as it was"),
-            }
+}
+
+/// Reads the files when they are not what was `seen` last.
+async fn keep_fresh(config: TlsConfig, current: Arc<Current>, mut seen: State) {
+    // A file that is written while it is read can look as it did before: it is read again at the next look.
+    let mut settled = false;
+    loop {
+        tokio::time::sleep(LOOKS).await;
+        let state = State::of(&config);
+        let changed = state != seen;
+        if !changed && settled {
+            continue;
         }
-    });
-    Ok(watcher)
+        (seen, settled) = (state, !changed);
+        match read(&config) {
+            Ok(fresh) if fresh.cert != current.0.load().cert => {
+                current.0.store(Arc::new(fresh));
+                tracing::info!(certificate = %config.certificate_file.display(), "a new certificate is in force");
+            }
+            Ok(_) => {}
+            // One of the two may be on its way still; the old one goes on until they fit.
+            Err(error) if changed => tracing::warn!(%error, "the certificate stays as it was"),
+            Err(_) => {}
+        }
+    }
 }
