@@ -73,8 +73,11 @@ pub(super) fn towards_deployment(
     headers.append(header::VIA, HeaderValue::from_static("1.1 halligan"));
 }
 
-/// Returns whether a message says its length once, as a number, or not at all (RFC 9110 section 8.6).
+/// Returns whether a message says its length once, as a number, or not at all (RFC 9110 section 8.6, RFC 9112 section 6.3).
 pub(super) fn one_length(headers: &HeaderMap) -> bool {
+    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+        return false;
+    }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let number = |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
     lengths.next().is_none_or(number) && lengths.next().is_none()
@@ -186,6 +189,7 @@ mod tests {
             assert!(!one_length(&map(&[("content-length", bad)])), "{bad:?}");
         }
         assert!(!one_length(&map(&[("content-length", "5"), ("content-length", "5")])));
+        assert!(!one_length(&map(&[("content-length", "5"), ("transfer-encoding", "chunked")])));
     }
 
     #[test]

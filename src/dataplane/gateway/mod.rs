@@ -6,6 +6,7 @@ pub mod config;
 mod guard;
 mod headers;
 mod linger;
+mod onward;
 mod pace;
 mod tls;
 mod websocket;
@@ -24,9 +25,6 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Uri, Version};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -38,6 +36,7 @@ use self::asked::Asked;
 use self::config::{GatewayConfig, Limits, Upstream};
 use self::guard::{Fault, Found, Guarded, MAX_FIELDS};
 use self::linger::Lingering;
+use self::onward::Onward;
 use self::pace::{BoxError, ClientBroke, Idler, Paced, Progress, Stalled};
 use self::tls::Certificate;
 use super::answer::Answers;
@@ -55,9 +54,6 @@ use crate::protocol::id::DeploymentId;
 
 /// A message's body, on its way.
 type Body = UnsyncBoxBody<Bytes, BoxError>;
-
-/// How long a connection to a deployment is kept unused: uvicorn closes it after 5 seconds.
-const POOL_IDLE: Duration = Duration::from_secs(4);
 
 /// Streams of one HTTP/2 connection at a time.
 const MAX_STREAMS: u32 = 128;
@@ -147,7 +143,7 @@ pub struct Gateway {
     upstreams: HashMap<DeploymentId, Upstream>,
     hosts: HashMap<String, DeploymentId>,
     limits: Limits,
-    client: Client<HttpsConnector<HttpConnector>, Body>,
+    onward: Onward,
     certificate: Option<Certificate>,
     websockets: Arc<Semaphore>,
 }
@@ -160,15 +156,6 @@ impl Gateway {
         identity: Option<Arc<UpstreamIdentity>>,
     ) -> Result<Self, GatewayError> {
         let GatewayConfig { listen: _, tls, ca_file, deployments, limits } = config;
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(Duration::from_secs(limits.connect_seconds)));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(client_tls(ca_file.as_deref())?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
         let (mut upstreams, mut hosts) = (HashMap::new(), HashMap::new());
         for (id, behind) in deployments {
             hosts.extend(behind.hosts.iter().map(|host| (host_name(host).into_owned(), id.clone())));
@@ -180,10 +167,7 @@ impl Gateway {
             answers: Answers { pass_status: true, identity },
             upstreams,
             hosts,
-            client: Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(limits.idle().min(POOL_IDLE))
-                .build(connector),
+            onward: Onward::new(client_tls(ca_file.as_deref())?, &limits),
             certificate: tls.map(Certificate::new).transpose()?,
             websockets: Arc::new(Semaphore::new(limits.connections as usize)),
             limits,
@@ -372,7 +356,7 @@ impl Gateway {
         parts.version = Version::HTTP_11;
         let progress = Progress::new();
         let body = bounded(body, self.limits.body_bytes, idle, progress.clone());
-        let sent = self.client.request(Request::from_parts(parts, body));
+        let sent = self.onward.send(Request::from_parts(parts, body));
         let mut answer = tokio::select! {
             answer = sent => answer.map_err(|error| Failure::of(error.into()))?,
             idler = progress.stalls(idle) => return Err(match idler {

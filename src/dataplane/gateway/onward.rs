@@ -1,0 +1,126 @@
+//! The way on to a deployment, over connections that are kept between requests.
+
+use std::error::Error;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Body as _, Incoming};
+use hyper::{Request, Response};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::Body;
+use super::config::Limits;
+
+/// How long a connection to a deployment is kept unused: uvicorn closes it after 5 seconds.
+const POOL_IDLE: Duration = Duration::from_secs(4);
+
+type Sender = Client<HttpsConnector<HttpConnector>, Body>;
+
+/// Sends requests to deployments.
+pub(super) struct Onward {
+    kept: Sender,
+    /// Opens a connection for each request.
+    fresh: Sender,
+}
+
+impl Onward {
+    pub(super) fn new(tls: rustls::ClientConfig, limits: &Limits) -> Self {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(Duration::from_secs(limits.connect_seconds)));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
+        let mut client = Client::builder(TokioExecutor::new());
+        client.pool_timer(TokioTimer::new()).pool_idle_timeout(limits.idle().min(POOL_IDLE));
+        Self {
+            kept: client.build(connector.clone()),
+            fresh: client.pool_max_idle_per_host(0).build(connector),
+        }
+    }
+
+    /// Sends a request, and gives back its answer. A deployment may close a connection that was idle just when a request goes
+    /// out on it; a request that does no more when it comes twice (RFC 9110 section 9.2.2) goes once more then, on a connection
+    /// of its own.
+    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, legacy::Error> {
+        let again = repeated(&request);
+        match (self.kept.request(request).await, again) {
+            (Err(error), Some(request)) if was_closed(&error) => {
+                tracing::debug!(%error, "a kept connection was closed; the request goes once more");
+                self.fresh.request(request).await
+            }
+            (sent, _) => sent,
+        }
+    }
+}
+
+/// Returns the same request, if it may be sent twice: a body can be read but once.
+fn repeated(request: &Request<Body>) -> Option<Request<Body>> {
+    if !request.method().is_idempotent() || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut again = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.version_mut() = request.version();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
+}
+
+/// Returns whether the connection ended before an answer began. One that was never there is another matter.
+fn was_closed(error: &legacy::Error) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(found) = cause {
+        let closed =
+            |error: &hyper::Error| error.is_incomplete_message() || error.is_canceled() || error.is_closed();
+        let broken = |error: &std::io::Error| {
+            matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected
+            )
+        };
+        if found.downcast_ref().is_some_and(closed) || found.downcast_ref().is_some_and(broken) {
+            return !error.is_connect();
+        }
+        cause = found.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use hyper::Method;
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn what_does_no_more_when_it_comes_twice_may_be_repeated() {
+        let request = |method: &str, body: &'static str| {
+            let body = http_body_util::Full::from(body).map_err(|never| match never {}).boxed_unsync();
+            let request = Request::builder().method(method).uri("http://a/b?c").header("x", "y");
+            repeated(&request.body(body).unwrap())
+        };
+        for method in ["GET", "HEAD", "OPTIONS", "DELETE", "PUT"] {
+            let again = request(method, "").unwrap();
+            assert_eq!(
+                (again.method(), again.uri()),
+                (&Method::try_from(method).unwrap(), &"http://a/b?c".parse().unwrap())
+            );
+            assert_eq!(again.headers().get("x"), Some(&HeaderValue::from_static("y")));
+            assert!(request(method, "body").is_none(), "{method}");
+        }
+        for method in ["POST", "PATCH", "LOCK"] {
+            assert!(request(method, "").is_none(), "{method}");
+        }
+    }
+}
