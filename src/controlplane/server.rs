@@ -47,7 +47,7 @@ impl Server {
         let (stop, stopped) = watch::channel(());
         let (counted, told) = (edge.connections(), edge.metrics());
         let context = runtime.enter();
-        let bounds = |name, connections| Bounds { name, connections, counted: counted.clone() };
+        let bounds = |name, connections| Bounds { name, connections, each: None, counted: counted.clone() };
         let mut serving =
             vec![serve(listener, bounds("api", MAX_CONNECTIONS.0), tls, router(edge), &stopped)?];
         if let Some(listener) = metrics {

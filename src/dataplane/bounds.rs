@@ -8,7 +8,7 @@ const YEAR: i64 = 365 * DAY;
 const MEBIBYTE: i64 = 1 << 20;
 
 /// What each number may be. One that is in no table is refused by `tests/configuration.rs`.
-pub(super) const BOUNDS: [Bound; 24] = [
+pub(super) const BOUNDS: [Bound; 25] = [
     bound("trust.threshold", 1, 100),
     bound("listen.workers", 1, 1024),
     // A replica is renewed every 50 seconds, and no limit above a year limits anything.
@@ -28,6 +28,7 @@ pub(super) const BOUNDS: [Bound; 24] = [
     bound_or_zero("audit.max_bytes", MEBIBYTE, 1 << 50),
     bound("admin.allow_uids", 0, 4_294_967_294),
     bound("gateway.limits.connections", 1, 1_000_000),
+    bound("gateway.limits.connections_per_client", 1, 1_000_000),
     bound("gateway.limits.header_bytes", 512, MEBIBYTE),
     bound("gateway.limits.body_bytes", 1, 1 << 40),
     bound("gateway.limits.header_seconds", 1, HOUR),

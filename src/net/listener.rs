@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::share::{Share, Shares};
 use crate::metric::registered;
 
 /// The longest that a client may take for a request's head.
@@ -42,6 +43,7 @@ pub struct Connections {
     limit: Family<Labels, Gauge>,
     full: Family<Labels, Counter>,
     failed: Family<Labels, Counter>,
+    over: Family<Labels, Counter>,
 }
 
 impl Connections {
@@ -64,6 +66,11 @@ impl Connections {
                 "connections_failed",
                 "How often a connection could not be accepted: out of descriptors, most likely",
             ),
+            over: registered(
+                registry,
+                "connections_over_share",
+                "Connections that were closed at once: their client had its share of the listener's",
+            ),
         }
     }
 }
@@ -74,6 +81,8 @@ pub trait Accept: Send + Sync + 'static {
     type Stream: Send + 'static;
     /// What the kernel tells of the other side.
     type Peer: Send + 'static;
+    /// Returns the client to count the other side as, if it is one on a network.
+    fn client(peer: &Self::Peer) -> Option<IpAddr>;
     /// Waits for the next connection.
     fn next(&self) -> impl Future<Output = std::io::Result<(Self::Stream, Self::Peer)>> + Send;
 }
@@ -81,6 +90,10 @@ pub trait Accept: Send + Sync + 'static {
 impl Accept for TcpListener {
     type Stream = TcpStream;
     type Peer = IpAddr;
+
+    fn client(peer: &IpAddr) -> Option<IpAddr> {
+        Some(*peer)
+    }
 
     async fn next(&self) -> std::io::Result<(TcpStream, IpAddr)> {
         let (stream, peer) = self.accept().await?;
@@ -97,6 +110,10 @@ impl Accept for UnixListener {
     /// The stream itself tells which user it is.
     type Peer = ();
 
+    fn client((): &()) -> Option<IpAddr> {
+        None
+    }
+
     async fn next(&self) -> std::io::Result<(UnixStream, ())> {
         Ok((self.accept().await?.0, ()))
     }
@@ -107,6 +124,7 @@ impl Accept for UnixListener {
 pub struct Place {
     open: Gauge,
     _permit: OwnedSemaphorePermit,
+    _share: Option<Share>,
 }
 
 impl Place {
@@ -130,6 +148,8 @@ pub struct Bounds {
     pub name: &'static str,
     /// Connections at a time.
     pub connections: u32,
+    /// Connections of one client at a time, where that has a bound of its own.
+    pub each: Option<u32>,
     /// The metrics it is counted in.
     pub counted: Connections,
 }
@@ -146,16 +166,19 @@ where
     S: Fn(L::Stream, L::Peer, Place) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let Bounds { name, connections, counted } = bounds;
+    let Bounds { name, connections, each, counted } = bounds;
     let limit = within_descriptors(connections);
     let labels = Labels { listener: name };
     counted.limit.get_or_create_owned(&labels).set(limit.into());
     let open = counted.open.get_or_create_owned(&labels);
     let (full, failed) =
         (counted.full.get_or_create_owned(&labels), counted.failed.get_or_create_owned(&labels));
+    let over = counted.over.get_or_create_owned(&labels);
     let permits = Arc::new(Semaphore::new(limit as usize));
+    let shares = each.map(Shares::of);
     tokio::spawn(async move {
-        let (mut said_full, mut said_failed) = (Said::default(), Said::default());
+        let (mut said_full, mut said_failed, mut said_over) =
+            (Said::default(), Said::default(), Said::default());
         loop {
             let accepted = async {
                 let permit = if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
@@ -177,8 +200,23 @@ where
             };
             match accepted {
                 Ok((stream, peer, permit)) => {
+                    let share = match (&shares, L::client(&peer)) {
+                        (Some(shares), Some(client)) => {
+                            let share = shares.take(client);
+                            if share.is_none() {
+                                over.inc();
+                                if said_over.again() {
+                                    tracing::warn!(listener = name, %client, "a client has its share of the connections; more are closed");
+                                }
+                                continue;
+                            }
+                            share
+                        }
+                        _ => None,
+                    };
                     open.inc();
-                    tokio::spawn(serve(stream, peer, Place { open: open.clone(), _permit: permit }));
+                    let place = Place { open: open.clone(), _permit: permit, _share: share };
+                    tokio::spawn(serve(stream, peer, place));
                 }
                 Err(error) => {
                     failed.inc();
@@ -249,7 +287,7 @@ mod tests {
         let (stop, stopped) = watch::channel(());
         let held: Arc<Mutex<Vec<(TcpStream, Place)>>> = Arc::default();
         let (counted, holding) = (Connections::default(), Arc::clone(&held));
-        let bounds = Bounds { name: "test", connections: 2, counted: counted.clone() };
+        let bounds = Bounds { name: "test", connections: 2, each: None, counted: counted.clone() };
         let ended = accept(listener, bounds, stopped, move |stream, peer, place| {
             assert!(peer.is_loopback());
             holding.lock().unwrap().push((stream, place));

@@ -10,4 +10,6 @@ pub mod origin;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod serve;
 #[cfg(any(feature = "daemon", feature = "control"))]
+pub mod share;
+#[cfg(any(feature = "daemon", feature = "control"))]
 pub mod tls;

@@ -203,7 +203,7 @@ pub fn serve(
     stopped: watch::Receiver<()>,
 ) -> JoinHandle<()> {
     let (router, stop) = (router(administration), stopped.clone());
-    let bounds = Bounds { name: "admin", connections: MAX_CONNECTIONS, counted };
+    let bounds = Bounds { name: "admin", connections: MAX_CONNECTIONS, each: None, counted };
     accept(listener, bounds, stopped, move |stream, (), place| {
         let peer = Peer::of(&stream);
         place.hold(serve_router(stream, router.clone(), peer, stop.clone()))

@@ -61,7 +61,7 @@ impl ExtAuthz {
         stopped: watch::Receiver<()>,
     ) -> JoinHandle<()> {
         let stop = stopped.clone();
-        let bounds = Bounds { name: "grpc", connections: MAX_CONNECTIONS, counted };
+        let bounds = Bounds { name: "grpc", connections: MAX_CONNECTIONS, each: None, counted };
         accept(listener, bounds, stopped, move |stream, peer, place| {
             let served = self.clone().connection(stream, peer, stop.clone());
             place.hold(served)

@@ -86,6 +86,8 @@ impl<'de> Deserialize<'de> for Upstream {
 pub struct Limits {
     /// Connections at a time, and WebSockets at a time.
     pub connections: u32,
+    /// Connections of one client at a time, and its WebSockets; a quarter of all, unless it is given.
+    pub connections_per_client: Option<u32>,
     /// Bytes of a request's line and headers.
     pub header_bytes: u32,
     /// Bytes of a request's body.
@@ -104,6 +106,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            connections_per_client: None,
             header_bytes: 64 * 1024,
             body_bytes: 100 << 20,
             header_seconds: 10,
@@ -115,6 +118,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// How many of the connections one client may have.
+    pub(super) fn share(&self) -> u32 {
+        self.connections_per_client.unwrap_or(self.connections.div_ceil(4))
+    }
+
     pub(super) fn header(&self) -> Duration {
         Duration::from_secs(self.header_seconds)
     }

@@ -47,6 +47,7 @@ use super::upstream::{UpstreamError, client_tls};
 use super::upstream_identity::UpstreamIdentity;
 use crate::net::activity::Activity;
 use crate::net::listener::{Bounds, accept};
+use crate::net::share::Shares;
 use crate::net::tls::TlsError;
 use crate::platform::net::bearer;
 use crate::protocol::host::host_name;
@@ -146,6 +147,7 @@ pub struct Gateway {
     onward: Onward,
     certificate: Option<Certificate>,
     websockets: Arc<Semaphore>,
+    shares: Arc<Shares>,
 }
 
 impl Gateway {
@@ -170,6 +172,7 @@ impl Gateway {
             onward: Onward::new(client_tls(ca_file.as_deref())?, &limits),
             certificate: tls.map(Certificate::new).transpose()?,
             websockets: Arc::new(Semaphore::new(limits.connections as usize)),
+            shares: Shares::of(limits.share()),
             limits,
         })
     }
@@ -179,7 +182,8 @@ impl Gateway {
     pub fn serve(self: &Arc<Self>, listener: TcpListener, stopped: watch::Receiver<()>) -> JoinHandle<()> {
         let (gateway, stop) = (Arc::clone(self), stopped.clone());
         let counted = self.authorizer.metrics.connections();
-        let bounds = Bounds { name: "gateway", connections: self.limits.connections, counted };
+        let (connections, each) = (self.limits.connections, Some(self.limits.share()));
+        let bounds = Bounds { name: "gateway", connections, each, counted };
         accept(listener, bounds, stopped, move |stream, peer, place| {
             let served = Arc::clone(&gateway).connection(stream, peer, stop.clone());
             place.hold(served)
@@ -337,14 +341,14 @@ impl Gateway {
         }
         let client = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
-        let permit = if websocket::wanted(&parts) {
+        let place = if websocket::wanted(&parts) {
             let free = Arc::clone(&self.websockets).try_acquire_owned();
-            Some(free.map_err(|_| Failure::TooMany)?)
+            Some((free.map_err(|_| Failure::TooMany)?, self.shares.take(way.client).ok_or(Failure::TooMany)?))
         } else {
             None
         };
         headers::towards_deployment(&mut parts.headers, way.told, way.host, way.client, way.secure);
-        if permit.is_some() {
+        if place.is_some() {
             websocket::mark(&mut parts.headers);
         }
         parts.uri = Uri::builder()
@@ -371,13 +375,13 @@ impl Gateway {
         let deployment = switched.then(|| hyper::upgrade::on(&mut answer));
         headers::towards_client(answer.headers_mut(), way.told);
         *answer.version_mut() = Version::HTTP_11;
-        match (deployment, permit) {
+        match (deployment, place) {
             (None, _) => {}
             (Some(_), None) => return Err(Failure::Unasked),
-            (Some(deployment), Some(permit)) => {
+            (Some(deployment), Some(place)) => {
                 websocket::mark(answer.headers_mut());
                 let longest = Duration::from_secs(self.limits.websocket_seconds);
-                tokio::spawn(websocket::tunnel(client, deployment, longest, permit));
+                tokio::spawn(websocket::tunnel(client, deployment, longest, place));
             }
         }
         Ok(answer.map(|body| Paced::new(body, idle, Progress::new()).boxed_unsync()))

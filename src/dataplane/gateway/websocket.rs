@@ -7,7 +7,6 @@ use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Version};
 use hyper_util::rt::TokioIo;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// Whether a request asks for one: nothing else is upgraded to. (`h2c` would carry requests past the decision.)
 pub(super) fn wanted(request: &Parts) -> bool {
@@ -31,13 +30,8 @@ pub(super) fn mark(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Carries bytes both ways until one side ends, or for as long as a WebSocket may last.
-pub(super) async fn tunnel(
-    client: OnUpgrade,
-    deployment: OnUpgrade,
-    longest: Duration,
-    permit: OwnedSemaphorePermit,
-) {
+/// Carries bytes both ways until one side ends, or for as long as a WebSocket may last; `place` is held until then.
+pub(super) async fn tunnel(client: OnUpgrade, deployment: OnUpgrade, longest: Duration, place: impl Send) {
     let carried = async {
         let (client, deployment) = (client.await?, deployment.await?);
         let (mut client, mut deployment) = (TokioIo::new(client), TokioIo::new(deployment));
@@ -48,5 +42,5 @@ pub(super) async fn tunnel(
     if let Ok(Err(error)) = tokio::time::timeout(longest, carried).await {
         tracing::debug!(%error, "a WebSocket did not come about");
     }
-    drop(permit);
+    drop(place);
 }

@@ -113,7 +113,7 @@ impl Workers {
     ) -> tokio::task::JoinHandle<()> {
         let senders = self.senders.clone();
         let next = AtomicUsize::new(0);
-        let bounds = Bounds { name: "http", connections: MAX_CONNECTIONS, counted };
+        let bounds = Bounds { name: "http", connections: MAX_CONNECTIONS, each: None, counted };
         accept(listener, bounds, stopped, move |stream, peer, place| {
             let handed = stream.into_std().map(|stream| {
                 let worker = next.fetch_add(1, Ordering::Relaxed) % senders.len();

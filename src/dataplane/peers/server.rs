@@ -37,7 +37,7 @@ pub fn serve(
     counted: Connections,
     stopped: watch::Receiver<()>,
 ) -> JoinHandle<()> {
-    let bounds = Bounds { name: "peers", connections: MAX_CONNECTIONS, counted };
+    let bounds = Bounds { name: "peers", connections: MAX_CONNECTIONS, each: None, counted };
     accept(listener, bounds, stopped, move |stream, _, place| {
         let served = timeout(LIFETIME, connection(stream, Arc::clone(&face)));
         // One that is cut off by the limit comes again.
