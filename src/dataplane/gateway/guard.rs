@@ -7,17 +7,22 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use crate::dataplane::routes::is_target;
 
 /// The most header fields of a request; the bound of bytes counts besides.
 pub(super) const MAX_FIELDS: usize = 1024;
+
+/// Room for so many costs a head nothing; few have more.
+const FEW_FIELDS: usize = 64;
 
 /// The line of a chunk's size is no longer than this.
 const MAX_SIZE_LINE: usize = 256;
@@ -44,16 +49,42 @@ impl Fault {
     }
 }
 
-/// The faulty request of a connection: there is at most one, the last.
+/// What the guard of a connection and those who answer its requests tell each other.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Found(Arc<OnceLock<(u64, Fault)>>, Arc<AtomicU64>);
+pub(super) struct Found(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The faulty request: there is at most one, the last.
+    fault: OnceLock<(u64, Fault)>,
+    requests: AtomicU64,
+    /// Nothing more is read: the answer that is on its way ends the connection.
+    last: AtomicBool,
+}
 
 impl Found {
     /// Returns the fault of the next request that the parser hands on. Heads and requests are counted alike.
     pub(super) fn next(&self) -> Option<Fault> {
-        let number = self.1.fetch_add(1, Ordering::Relaxed);
-        self.0.get().filter(|(faulty, _)| *faulty == number).map(|(_, fault)| *fault)
+        let number = self.0.requests.fetch_add(1, Ordering::Relaxed);
+        self.0.fault.get().filter(|(faulty, _)| *faulty == number).map(|(_, fault)| *fault)
     }
+
+    /// Notes that the answer to a request ends the connection, and that nothing behind the request counts.
+    pub(super) fn end(&self) {
+        self.0.last.store(true, Ordering::Relaxed);
+    }
+
+    fn ended(&self) -> bool {
+        self.0.last.load(Ordering::Relaxed)
+    }
+}
+
+/// How much is read and thrown away behind the last request, and for how long. A connection that is closed over unread bytes is
+/// reset, and the reset overtakes the answer (RFC 9112 section 9.6).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drain {
+    pub(super) bytes: u64,
+    pub(super) time: Duration,
 }
 
 /// Where in the stream of a connection the next byte stands.
@@ -65,8 +96,10 @@ enum Place {
     Body(u64),
     /// In a chunked body.
     Chunk(Chunk),
-    /// Behind a request for another protocol, or in a body that the parser will refuse: all passes.
+    /// Behind a request for another protocol, or behind the last byte: all passes.
     Beyond,
+    /// In a body that the parser will refuse: all passes.
+    Broken,
     /// Behind a fault: nothing passes.
     Faulty,
 }
@@ -93,10 +126,13 @@ pub(super) struct Guarded<S> {
     heads: u64,
     header_bytes: usize,
     found: Found,
+    drain: Drain,
+    /// Set once our side is shut down.
+    draining: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(stream: S, header_bytes: usize, found: Found) -> Self {
+    pub(super) fn new(stream: S, header_bytes: usize, found: Found, drain: Drain) -> Self {
         let (held, cleared) = (Vec::new(), Vec::new());
         Self {
             stream,
@@ -108,6 +144,8 @@ impl<S> Guarded<S> {
             heads: 0,
             header_bytes,
             found,
+            drain,
+            draining: None,
         }
     }
 
@@ -116,7 +154,7 @@ impl<S> Guarded<S> {
         loop {
             match self.place {
                 Place::Faulty => return self.held.clear(),
-                Place::Beyond => return self.cleared.append(&mut self.held),
+                Place::Beyond | Place::Broken => return self.cleared.append(&mut self.held),
                 Place::Head => match head_length(&self.held, self.scanned) {
                     Some(length) if length <= self.header_bytes => self.head(length),
                     None if self.held.len() <= self.header_bytes => {
@@ -138,7 +176,7 @@ impl<S> Guarded<S> {
                 Place::Chunk(chunk) => {
                     let Some(end) = self.held.iter().position(|&byte| byte == b'\n') else {
                         if self.held.len() > self.header_bytes.max(MAX_SIZE_LINE) {
-                            self.place = Place::Beyond;
+                            self.place = Place::Broken;
                             continue;
                         }
                         return;
@@ -149,7 +187,7 @@ impl<S> Guarded<S> {
                             Some(0) => Place::Chunk(Chunk::Trailer),
                             Some(size) => Place::Chunk(Chunk::Data(size + 2)),
                             // The parser refuses it.
-                            None => Place::Beyond,
+                            None => Place::Broken,
                         },
                         (_, []) => Place::Body(0),
                         (chunk, _) => Place::Chunk(chunk),
@@ -203,7 +241,8 @@ impl<S> Guarded<S> {
 
     fn mark(&mut self, fault: Fault) {
         // It is the first: nothing is looked at behind it.
-        let _ = self.found.0.set((self.heads, fault));
+        let _ = self.found.0.fault.set((self.heads, fault));
+        self.found.end();
         self.place = Place::Faulty;
         self.held.clear();
     }
@@ -235,10 +274,15 @@ fn target(head: &[u8]) -> Option<std::ops::Range<usize>> {
 
 /// Where the stream goes on behind a head (RFC 9112 section 6); none, if the head can't be read or leaves that in doubt.
 fn framing(head: &[u8]) -> Option<Place> {
-    let mut room = vec![httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut room);
-    let parsed = request.parse(head).ok()?;
-    if !parsed.is_complete() {
+    let (mut few, mut many) = ([httparse::EMPTY_HEADER; FEW_FIELDS], Vec::new());
+    let mut request = httparse::Request::new(&mut few);
+    let mut parsed = request.parse(head);
+    if parsed == Err(httparse::Error::TooManyHeaders) {
+        many.resize(MAX_FIELDS, httparse::EMPTY_HEADER);
+        request = httparse::Request::new(&mut many);
+        parsed = request.parse(head);
+    }
+    if !parsed.ok()?.is_complete() {
         return None;
     }
     let (mut coding, mut length, mut upgrade) = (None, None, false);
@@ -302,8 +346,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             }
             match this.place {
                 // An end would cancel the request that is being answered. Its answer ends the connection.
-                Place::Faulty => return Poll::Pending,
-                Place::Beyond => return Pin::new(&mut this.stream).poll_read(context, buffer),
+                _ if this.found.ended() => return Poll::Pending,
+                Place::Beyond | Place::Broken => {
+                    return Pin::new(&mut this.stream).poll_read(context, buffer);
+                }
                 _ => {}
             }
             let mut space = [0; 8192];
@@ -322,7 +368,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -335,8 +381,35 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
+    /// What came and was not read is read and thrown away; what is known to come still, too, within bounds.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let this = &mut *self;
+        if this.draining.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+        }
+        let ended = this.found.ended();
+        if this.place == Place::Beyond && !ended {
+            // Of another protocol one way may end by itself.
+            return Poll::Ready(Ok(()));
+        }
+        let awaited = ended || this.place != Place::Head;
+        let longest = this.drain.time;
+        let deadline = this.draining.get_or_insert_with(|| Box::pin(sleep(longest)));
+        while deadline.as_mut().poll(context).is_pending() {
+            let mut space = [0; 8192];
+            let mut read = ReadBuf::new(&mut space);
+            let broken = match Pin::new(&mut this.stream).poll_read(context, &mut read) {
+                Poll::Pending if awaited => return Poll::Pending,
+                Poll::Pending => break,
+                Poll::Ready(read) => read.is_err(),
+            };
+            let length = read.filled().len() as u64;
+            if broken || length == 0 || length > this.drain.bytes {
+                break;
+            }
+            this.drain.bytes -= length;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(
@@ -359,6 +432,7 @@ mod tests {
 
     use super::*;
 
+    const DRAIN: Drain = Drain { bytes: 10_000, time: Duration::from_millis(400) };
     const REFUSED: &str = "GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
     /// What passes of `bytes`, sent in pieces of this size, and the fault.
@@ -367,24 +441,22 @@ mod tests {
         runtime.block_on(async {
             let (mut client, server) = tokio::io::duplex(64 * 1024);
             let found = Found::default();
-            let mut guarded = Guarded::new(server, 1000, found.clone());
+            let mut guarded = Guarded::new(server, 1000, found.clone(), DRAIN);
             let mut all = Vec::new();
             for bytes in bytes.as_bytes().chunks(piece) {
                 client.write_all(bytes).await.unwrap();
                 let mut space = [0; 4096];
-                let read =
-                    tokio::time::timeout(std::time::Duration::from_millis(1), guarded.read(&mut space));
+                let read = tokio::time::timeout(Duration::from_millis(1), guarded.read(&mut space));
                 if let Ok(Ok(length)) = read.await {
                     all.extend_from_slice(&space[..length]);
                 }
             }
             drop(client);
             let mut rest = Vec::new();
-            let end =
-                tokio::time::timeout(std::time::Duration::from_millis(10), guarded.read_to_end(&mut rest));
+            let end = tokio::time::timeout(Duration::from_millis(10), guarded.read_to_end(&mut rest));
             let _ = end.await;
             all.extend_from_slice(&rest);
-            (String::from_utf8(all).unwrap(), found.0.get().copied())
+            (String::from_utf8(all).unwrap(), found.0.fault.get().copied())
         })
     }
 
@@ -449,6 +521,52 @@ mod tests {
                 expected,
                 "{target}"
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_behind_the_last_request_is_read_within_bounds() {
+        let body = b"POST / HTTP/1.1\r\nContent-Length: 9999\r\n\r\nabc";
+        let chunks = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc";
+        let no_chunks = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n";
+        let (whole, other) = (b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n");
+        for (request, more, awaited) in [
+            (&b"nonsense\r\n\r\n"[..], 9_000, true),
+            (b"nonsense\r\n\r\n", 20_000, true),
+            (b"nonsense\r\n\r\n", 0, true),
+            (body, 9_000, true),
+            (chunks, 0, true),
+            (no_chunks, 9_000, true),
+            (whole, 9_000, false),
+            (whole, 0, false),
+            (other, 9_000, false),
+        ] {
+            let (mut client, server) = tokio::io::duplex(64 * 1024);
+            let mut guarded = Guarded::new(server, 1000, Found::default(), DRAIN);
+            client.write_all(request).await.unwrap();
+            let mut space = [0; 4096];
+            assert_ne!(guarded.read(&mut space).await.unwrap(), 0);
+            client.write_all(&vec![b'x'; more]).await.unwrap();
+            let began = tokio::time::Instant::now();
+            guarded.shutdown().await.unwrap();
+            let waited = began.elapsed() >= DRAIN.time;
+            let mut left = Vec::new();
+            let _ =
+                tokio::time::timeout(Duration::from_millis(1), guarded.stream.read_to_end(&mut left)).await;
+            let what = String::from_utf8_lossy(request);
+            // More than may be read, and what is of another protocol, stays where it is.
+            let stays = more > 10_000 || request == other;
+            assert_eq!((waited, left.is_empty()), (awaited && !stays, !stays), "{what}{more}");
+        }
+    }
+
+    #[test]
+    fn a_head_may_have_as_many_fields_as_the_parser_takes() {
+        for (fields, good) in
+            [(FEW_FIELDS, true), (FEW_FIELDS + 1, true), (MAX_FIELDS, true), (MAX_FIELDS + 1, false)]
+        {
+            let head = format!("GET /a HTTP/1.1\r\n{}\r\n", "a:\r\n".repeat(fields));
+            assert_eq!(framing(head.as_bytes()).is_some(), good, "{fields}");
         }
     }
 }

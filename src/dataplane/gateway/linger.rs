@@ -15,15 +15,18 @@ pub(super) struct Lingering<B: Body<Data = Bytes> + Unpin + Send + 'static> {
     body: Option<B>,
     most: u64,
     longest: Duration,
+    /// Nothing comes until it is asked for.
+    asks: bool,
 }
 
 impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Lingering<B> {
-    /// Of what is left at the end, at most so many bytes are read, for so long.
-    pub(super) fn new(body: B, most: u64, longest: Duration) -> Self {
-        Self { body: Some(body), most, longest }
+    /// Of what is left at the end, at most so many bytes are read, for so long. If the client `asks` whether it shall send
+    /// the body (RFC 9110 section 10.1.1), to drop it unread is to say no.
+    pub(super) fn new(body: B, most: u64, longest: Duration, asks: bool) -> Self {
+        Self { body: Some(body), most, longest, asks }
     }
 
-    /// Lets the body go: nothing of it will come, or nobody waits for an answer.
+    /// Lets the body go: nothing of it will come.
     pub(super) fn forget(mut self) {
         self.body = None;
     }
@@ -31,7 +34,8 @@ impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Lingering<B> {
 
 impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Drop for Lingering<B> {
     fn drop(&mut self) {
-        let Some(mut body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        let asks = self.asks;
+        let Some(mut body) = self.body.take().filter(|body| !asks && !body.is_end_stream()) else { return };
         // The runtime may be gone when the daemon stops.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (mut most, longest) = (self.most, self.longest);
@@ -53,6 +57,7 @@ impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Body for Lingering<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        self.asks = false;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(context);
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
@@ -77,9 +82,9 @@ mod tests {
 
     use super::*;
 
-    async fn taken(most: u64) -> usize {
+    async fn taken(most: u64, asks: bool) -> usize {
         let (mut sender, body) = Channel::<Bytes>::new(1);
-        drop(Lingering::new(body, most, Duration::from_secs(5)));
+        drop(Lingering::new(body, most, Duration::from_secs(5), asks));
         let mut taken = 0;
         while taken < 100 && sender.send_data(Bytes::from_static(b"0123456789")).await.is_ok() {
             taken += 1;
@@ -89,7 +94,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_not_read_is_read_within_bounds() {
-        assert_eq!(taken(10_000).await, 100);
-        assert!(taken(50).await < 10);
+        assert_eq!(taken(10_000, false).await, 100);
+        assert!(taken(50, false).await < 10);
+        assert_eq!(taken(10_000, true).await, 0, "it was not asked for");
     }
 }

@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 
 use self::asked::Asked;
 use self::config::{GatewayConfig, Limits, Upstream};
-use self::guard::{Fault, Found, Guarded, MAX_FIELDS};
+use self::guard::{Drain, Fault, Found, Guarded, MAX_FIELDS};
 use self::linger::Lingering;
 use self::onward::Onward;
 use self::pace::{BoxError, ClientBroke, Idler, Paced, Progress, Stalled};
@@ -50,11 +50,15 @@ use crate::net::listener::{Bounds, accept};
 use crate::net::share::Shares;
 use crate::net::tls::TlsError;
 use crate::platform::net::bearer;
+use crate::platform::net::fields::head_bytes;
 use crate::protocol::host::host_name;
 use crate::protocol::id::DeploymentId;
 
 /// A message's body, on its way.
 type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// What the HTTP/2 parser reads beyond the headers that may come, in bytes: what it refuses by itself has no reason and no event.
+const BEYOND: u32 = 256 * 1024;
 
 /// Streams of one HTTP/2 connection at a time.
 const MAX_STREAMS: u32 = 128;
@@ -216,12 +220,24 @@ impl Gateway {
             .max_headers(MAX_FIELDS)
             .max_buf_size((self.limits.header_bytes as usize).max(8192));
         let found = Found::default();
-        let stream = Guarded::new(stream, self.limits.header_bytes as usize, found.clone());
+        let drain = Drain { bytes: self.limits.body_bytes as u64, time: self.limits.header() };
+        let stream = Guarded::new(stream, self.limits.header_bytes as usize, found.clone(), drain);
         let activity = self.activity();
         let noted = Arc::clone(&activity);
-        let service = service_fn(move |request| {
-            let (busy, answer) = (noted.begin(), Arc::clone(&self).respond(request, found.next(), peer, secure));
-            async move { Ok::<_, Infallible>(busy.sending(answer.await)) }
+        let service = service_fn(move |request: Request<Incoming>| {
+            let busy = noted.begin();
+            // The guard looks at nothing behind such a request: what follows may be of another protocol.
+            let beyond = request.headers().contains_key(header::UPGRADE) && request.body().is_end_stream();
+            let answer = Arc::clone(&self).respond(request, found.next(), peer, secure);
+            let found = found.clone();
+            async move {
+                let mut answer = answer.await;
+                if beyond && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    found.end();
+                    answer = last(answer);
+                }
+                Ok::<_, Infallible>(busy.sending(answer))
+            }
         });
         let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         until_stopped(
@@ -246,7 +262,7 @@ impl Gateway {
     {
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
-            .max_header_list_size(self.limits.header_bytes)
+            .max_header_list_size(self.limits.header_bytes.saturating_add(BEYOND))
             .max_concurrent_streams(MAX_STREAMS)
             .keep_alive_interval(self.limits.idle())
             .keep_alive_timeout(self.limits.header());
@@ -270,10 +286,16 @@ impl Gateway {
         secure: bool,
     ) -> Response<Body> {
         if let Some(status) = fault.and_then(Fault::status) {
-            return self.refuse(status, peer);
+            return last(self.refuse(status, peer));
         }
         let (parts, body) = request.into_parts();
-        let body = Lingering::new(body, self.limits.body_bytes as u64, self.limits.header());
+        // Over HTTP/2 a stream whose body is let go is reset, and some clients take that for no answer.
+        let asks = parts.version < Version::HTTP_2 && parts.headers.contains_key(header::EXPECT);
+        let body = Lingering::new(body, self.limits.body_bytes as u64, self.limits.header(), asks);
+        // Over HTTP/1.1 the guard has counted what came.
+        if parts.version == Version::HTTP_2 && head_bytes(&parts) > self.limits.header_bytes as usize {
+            return self.refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, peer);
+        }
         // What can't be told without doubt has no target, and is denied for that, unless its token is worth less still.
         let asked = Asked::read(&parts).filter(|_| fault.is_none());
         let host = asked.as_ref().map_or("", |asked| asked.host).to_owned();
@@ -291,17 +313,14 @@ impl Gateway {
         let verdict = self.authorizer.authorize(bearer::of(&parts.headers), &facts, trace).await;
         let told = self.answers.tell(&verdict);
         if told.status() != StatusCode::OK {
-            if parts.headers.contains_key(header::EXPECT) {
-                // Who waits to be told to go on sends nothing now.
+            if fault.is_some() {
+                // The guard lets nothing through behind it.
                 body.forget();
             }
             let doubtful = asked.is_none();
-            let mut answer = told.map(|body| body.map_err(|never| match never {}).boxed_unsync());
-            if doubtful && parts.version < Version::HTTP_2 {
-                // Where a request is in doubt, so is where the next one begins.
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            return answer;
+            let answer = told.map(|body| body.map_err(|never| match never {}).boxed_unsync());
+            // Where a request is in doubt, so is where the next one begins.
+            return if doubtful && parts.version < Version::HTTP_2 { last(answer) } else { answer };
         }
         let told = told.into_parts().0.headers;
         let way = Way { host: &host, client: peer, secure, told: &told };
@@ -318,14 +337,12 @@ impl Gateway {
         })
     }
 
-    /// Answers a request of which nothing can be told, and ends its connection.
+    /// Answers a request of which nothing can be told.
     fn refuse(&self, status: StatusCode, peer: IpAddr) -> Response<Body> {
         let facts = RequestFacts { deployment: Target::Unknown, method: "", uri: "", client: Some(peer) };
         let verdict = self.authorizer.refuse(Reason::PathInvalid, &facts);
         let answer = self.answers.denied(&verdict, status.as_u16()).map(http_body_util::Full::from);
-        let mut answer = answer.map(|body| body.map_err(|never| match never {}).boxed_unsync());
-        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        answer
+        answer.map(|body| body.map_err(|never| match never {}).boxed_unsync())
     }
 
     /// Sends a request on, and gives back the answer as it comes.
@@ -386,6 +403,12 @@ impl Gateway {
         }
         Ok(answer.map(|body| Paced::new(body, idle, Progress::new()).boxed_unsync()))
     }
+}
+
+/// Makes an answer the last one of its connection.
+fn last(mut answer: Response<Body>) -> Response<Body> {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// A request's body, which may not be larger, and may not stand still.

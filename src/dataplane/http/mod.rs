@@ -18,7 +18,7 @@ use ipnet::IpNet;
 
 use super::answer::{Answer, Answers};
 use super::authorize::{Authorizer, Verdict};
-use super::decide::{RequestFacts, Target};
+use super::decide::{Reason, RequestFacts, Target};
 use super::metrics;
 use crate::platform::net::fields::{self, Fields};
 use crate::platform::net::{bearer, forwarded};
@@ -68,6 +68,14 @@ impl Face {
             "/.well-known/jwks.json" => self.jwks(),
             _ => plain(StatusCode::NOT_FOUND, "not found\n"),
         }
+    }
+
+    /// Refuses a request whose head is larger than it may be.
+    fn too_large(&self, peer: IpAddr) -> Answer {
+        let facts = RequestFacts { deployment: Target::Unknown, method: "", uri: "", client: Some(peer) };
+        let verdict = self.authorizer.refuse(Reason::PathInvalid, &facts);
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        self.answers.denied(&verdict, status.as_u16()).map(Full::from)
     }
 
     /// The keys an upstream may trust (RFC 7517); there are none where nothing is vouched for.

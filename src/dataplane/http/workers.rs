@@ -23,6 +23,7 @@ use super::{Face, fast_path};
 use crate::dataplane::listening::{Stop, until_stopped};
 use crate::net::activity::Activity;
 use crate::net::listener::{Bounds, Connections, Place, accept};
+use crate::platform::net::fields::head_bytes;
 
 /// The most a request's line and headers may take, in bytes; above it the answer is 431.
 const MAX_HEADERS: usize = 64 * 1024;
@@ -181,7 +182,13 @@ async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (worker, busy) = (Arc::clone(&worker), noted.begin());
         async move {
-            let mut answer = worker.face.answer(peer, &request.into_parts().0).await;
+            let request = request.into_parts().0;
+            // hyper reads whole pieces, and counts only between them.
+            let mut answer = if head_bytes(&request) > MAX_HEADERS {
+                worker.face.too_large(peer)
+            } else {
+                worker.face.answer(peer, &request).await
+            };
             // An error means that the daemon is gone already.
             if worker.stopped.has_changed().unwrap_or(true) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,6 +1,7 @@
 //! Header fields (RFC 9110 section 5), whoever took the message apart: a name, in whatever case, and a value.
 
 use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
 
 /// The fields of a message.
 pub trait Fields: Sync {
@@ -29,6 +30,17 @@ impl Fields for [httparse::Header<'_>] {
     }
 }
 
+/// How many bytes the head of a request takes in HTTP/1.1 (RFC 9112 section 2.1), whichever version it came in.
+#[must_use]
+pub fn head_bytes(request: &Parts) -> usize {
+    let field = |name: usize, value: usize| name + ": ".len() + value + "\r\n".len();
+    let target = request.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let line = request.method.as_str().len() + target + "  HTTP/1.1\r\n".len();
+    let host = request.uri.authority().map_or(0, |host| field("host".len(), host.as_str().len()));
+    let fields = request.headers.iter().map(|(name, value)| field(name.as_str().len(), value.len()));
+    line + host + fields.sum::<usize>() + "\r\n".len()
+}
+
 /// A value as text: visible ASCII, spaces and tabs.
 #[must_use]
 pub fn text(value: &[u8]) -> Option<&str> {
@@ -40,6 +52,8 @@ pub fn text(value: &[u8]) -> Option<&str> {
 
 #[cfg(all(test, feature = "daemon"))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -49,6 +63,18 @@ mod tests {
         assert_eq!(fields.only("host"), Some(&b"a"[..]));
         assert_eq!(fields.only("x-twice"), None);
         assert_eq!(fields.only("x-never"), None);
+    }
+
+    #[test]
+    fn a_head_is_as_long_as_it_would_be_written() {
+        let text = "GET /a?b HTTP/1.1\r\nhost: p.example\r\nx-a: b\r\nx-a: \r\n\r\n";
+        for uri in ["https://p.example/a?b", "/a?b"] {
+            let mut request = hyper::Request::builder().uri(uri).header("x-a", "b").header("x-a", "");
+            if uri.starts_with('/') {
+                request = request.header("host", "p.example");
+            }
+            assert_eq!(head_bytes(&request.body(()).unwrap().into_parts().0), text.len(), "{uri}");
+        }
     }
 
     #[test]
