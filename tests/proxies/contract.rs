@@ -101,6 +101,8 @@ impl Setting {
     fn the_callers_token_ends_there(&mut self, port: u16) {
         self.rig.kill_daemon();
         self.start_daemon("");
+        // One that is the daemon itself may begin to listen after the other faces.
+        until("the proxy answers", || self.ask(port, "GET", "/api/v2/dags", "").status == 200);
         for name in ["X-Kept", "X-Halligan-Authorization", "X-Halligan-Role"] {
             let headers = [("Authorization", &*self.bearer()), (name, "Bearer spoofed")];
             let seen = Seen::in_answer(&ask(port, "GET", "/api/v2/dags", &headers, ""));

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::upstream::Seen;
 use crate::wire::{ask, exchange, read};
 
 /// A setting whose daemon is a gateway on a port, in front of `upstream` (its own, if none is named).
-fn gateway(upstream: Option<u16>, more: &str) -> (Setting, u16) {
+pub fn gateway(upstream: Option<u16>, more: &str) -> (Setting, u16) {
     let port = free_port();
     let setting = Setting::with(|rig, own| {
         let (deployment, upstream) = (&rig.deployment, upstream.unwrap_or(own));
@@ -141,16 +142,29 @@ fn a_request_is_for_one_host_or_for_none() {
         "GET /api/v2/dags HTTP/1.1\r\nHost: prod.example\r\nHost: stage.example",
         "GET http://stage.example/api/v2/dags HTTP/1.1\r\nHost: prod.example",
         "GET http://prod.example/api/v2/dags HTTP/1.1\r\nHost: stage.example",
+        "GET http://prod.example/api/v2/dags HTTP/1.1",
         "GET http://prod.example@stage.example/api/v2/dags HTTP/1.1\r\nHost: prod.example",
         "GET /api/v2/dags HTTP/1.1\r\nX-Forwarded-Host: prod.example",
-        "GET /api/v2/dags HTTP/1.1\r\nHost: unknown.example",
+        "GET /api/v2/dags HTTP/1.1\r\nHost:",
+        "GET /api/v2/dags HTTP/1.1\r\nHost: prod.example, prod.example",
         "GET /api/v2/dags HTTP/1.0\r\nHost: prod.example",
+        "GET /api/v2/dags HTTP/1.0",
         "CONNECT prod.example:443 HTTP/1.1\r\nHost: prod.example:443",
-        "OPTIONS * HTTP/1.1\r\nHost: prod.example",
+        "CONNECT prod.example HTTP/1.1\r\nHost: prod.example",
     ] {
         let answer =
             read(&exchange(port, format!("{lines}\r\nConnection: close\r\n{token}\r\n\r\n").as_bytes()));
-        assert!([400, 403].contains(&answer.status), "{lines}: {answer:?}");
+        let found = (answer.status, answer.header("x-halligan-reason"));
+        assert_eq!(found, (403, Some("path_invalid")), "{lines}: {answer:?}");
+        assert!(answer.header("x-halligan-event-id").is_some(), "{lines}: {answer:?}");
+    }
+    for (lines, reason) in [
+        ("GET /api/v2/dags HTTP/1.1\r\nHost: unknown.example", "wrong_deployment"),
+        ("OPTIONS * HTTP/1.1\r\nHost: prod.example", "path_invalid"),
+    ] {
+        let answer =
+            read(&exchange(port, format!("{lines}\r\nConnection: close\r\n{token}\r\n\r\n").as_bytes()));
+        assert_eq!((answer.status, answer.reason()), (403, reason), "{lines}: {answer:?}");
     }
     assert_eq!(setting.upstream.asked(), 0);
     let answer = ask(
@@ -189,7 +203,7 @@ fn what_belongs_to_a_hop_ends_there() {
 }
 
 /// A deployment that does with each connection what the test says.
-fn scripted(serve: impl Fn(TcpStream) + Send + Clone + 'static) -> u16 {
+pub fn scripted(serve: impl Fn(TcpStream) + Send + Clone + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -202,13 +216,13 @@ fn scripted(serve: impl Fn(TcpStream) + Send + Clone + 'static) -> u16 {
 }
 
 /// Reads a head.
-fn head(reader: &mut BufReader<TcpStream>) -> String {
+pub fn head(reader: &mut BufReader<TcpStream>) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap() > 0 {}
     head
 }
 
-fn connect(port: u16) -> (TcpStream, BufReader<TcpStream>) {
+pub fn connect(port: u16) -> (TcpStream, BufReader<TcpStream>) {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let reader = BufReader::new(stream.try_clone().unwrap());
@@ -404,4 +418,71 @@ fn a_renewed_certificate_is_taken_without_a_restart() {
     std::fs::copy(at("old.crt"), at("tls/tls.crt")).unwrap();
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(ask("new", "--http1.1").status, 200);
+}
+
+#[test]
+fn a_certificate_is_taken_anew_whatever_changed_on_the_way_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    for name in ["old", "new"] {
+        std::fs::create_dir(at(name)).unwrap();
+        if tls::certificate(&at(name), "DNS:prod.example", "tls.key", "tls.crt").is_none() {
+            return;
+        }
+    }
+    let copy = |from: &str, to: &str| {
+        for file in ["tls.crt", "tls.key"] {
+            std::fs::copy(at(from).join(file), at(to).join(file)).unwrap();
+        }
+    };
+    // One rename: the path is never without a file.
+    let link = |target: &str, name: &str| {
+        symlink(target, at("beside")).unwrap();
+        std::fs::rename(at("beside"), at(name)).unwrap();
+    };
+    link("old", "middle");
+    link("middle", "live");
+    for (name, from) in [("kept", ""), ("kept/..1", "new"), ("kept/..2", "old"), ("whole", "new")] {
+        std::fs::create_dir(at(name)).unwrap();
+        if !from.is_empty() {
+            copy(from, name);
+        }
+    }
+    link("..1", "kept/..data");
+    for file in ["tls.crt", "tls.key"] {
+        link(&format!("..data/{file}"), &format!("kept/{file}"));
+    }
+    let live = at("live").display().to_string();
+    let (setting, port) = gateway(
+        None,
+        &format!("[gateway.tls]\ncertificate_file = \"{live}/tls.crt\"\nkey_file = \"{live}/tls.key\""),
+    );
+    let holds = |name: &str| {
+        let answer = curl(&[
+            "--cacert".to_owned(),
+            at(name).join("tls.crt").display().to_string(),
+            "--connect-to".into(),
+            format!("prod.example:443:127.0.0.1:{port}"),
+            "-H".into(),
+            format!("Authorization: {}", setting.bearer()),
+            "https://prod.example/api/v2/dags".into(),
+        ]);
+        answer.status == 200
+    };
+    assert!(holds("old"));
+    link("new", "middle");
+    until("a link behind a link leads elsewhere", || holds("new"));
+    link("old", "live");
+    until("a link leads past another", || holds("old"));
+    link("kept", "live");
+    until("a link leads to a directory of links", || holds("new"));
+    link("..2", "kept/..data");
+    until("the directory's own link leads elsewhere", || holds("old"));
+    std::fs::remove_file(at("live")).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(holds("old"), "while there is none, the last one goes on");
+    std::fs::rename(at("whole"), at("live")).unwrap();
+    until("a directory is in place of a link", || holds("new"));
+    copy("old", "live");
+    until("the files are written over", || holds("old"));
 }

@@ -4,8 +4,10 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod caddy;
+mod clients;
 mod connections;
 mod contract;
+mod deployments;
 mod edges;
 mod envoy;
 mod gateway;
