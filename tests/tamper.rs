@@ -278,3 +278,29 @@ fn a_frozen_feed_is_refused_and_an_old_file_is_not() {
     let early = Time::from_unix(0);
     assert!(matches!(store.apply(&*bundle, Origin::File, early), Err(StoreError::Future(_))));
 }
+
+#[test]
+fn of_a_bundle_of_the_version_held_only_what_is_stored_is_remembered() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut store, world, records) = (filled(directory.path()), World::new(), World::records(2));
+    let gone = |number: usize| Change::Remove { kind: RecordKind::Token, key: format!("tok_gone_{number}") };
+    let puts = || records.iter().cloned().map(Change::Put);
+    let mut take =
+        |base, changes| store.apply(&*world.delta(base, 1, &records, changes, T0), Origin::Peer, T0);
+    // A removal of what is not stored changes nothing, however often it stands there. It is not kept in memory, so it is not
+    // found to stand there twice.
+    for base in [0, 1] {
+        let removals = (0..1000).chain(0..1000).map(gone);
+        take(base, puts().chain(removals).collect()).unwrap();
+    }
+    // What is stored is remembered, and a removal of it contradicts the head.
+    let first = records[0].clone();
+    let twice = puts().chain([Change::Put(first.clone())]).collect();
+    assert!(matches!(take(0, twice), Err(StoreError::Twice(..))));
+    let removed = puts().chain([Change::Remove { kind: first.kind, key: first.key.to_string() }]).collect();
+    assert!(matches!(take(0, removed), Err(StoreError::Digest(1))));
+    assert!(
+        matches!(take(0, (0..1000).map(gone).collect()), Err(StoreError::Digest(1))),
+        "removals are no records"
+    );
+}
