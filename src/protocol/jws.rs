@@ -1,8 +1,9 @@
 //! Signs and verifies compact JWS (RFC 7515) with Ed25519 (RFC 8037). Each kind of object has its own `typ` (RFC 8725
 //! section 3.11).
 //!
-//! [`Unverified`] reveals only the header's `typ` and `kid`; [`Verified`] exists only for a payload whose signature was
-//! valid. The caller of [`Unverified::verify`] names the expected kind, so a token never passes for a head.
+//! [`Unverified`] reveals the header's `typ` and `kid`, and of the payload only what is claimed; [`Verified`] exists only for
+//! a payload whose signature was valid. The caller of [`Unverified::verify`] names the expected kind, so a token never
+//! passes for a head.
 
 use base64::Engine as _;
 use base64::engine::GeneralPurpose;
@@ -174,7 +175,8 @@ pub fn sign(typ: Typ, payload: &[u8], key: &SigningKey) -> String {
     text
 }
 
-/// Compact JWS before its verification. It reveals only `typ` and `kid` of the header.
+/// Compact JWS before its verification. It reveals `typ` and `kid` of the header, and its payload only as
+/// [claimed](Self::claimed).
 pub struct Unverified<'a> {
     typ: Typ,
     kid: String,
@@ -212,6 +214,16 @@ impl<'a> Unverified<'a> {
         &self.kid
     }
 
+    /// Parses the payload without proving who signed it. Nothing may be granted on its word. Returns
+    /// [`JwsError::Malformed`] or [`JwsError::Claims`] if it is no base64url, or no JSON object of type `T`.
+    pub fn claimed<T: DeserializeOwned>(&self) -> Result<T, JwsError> {
+        read_claims(&self.decoded()?)
+    }
+
+    fn decoded(&self) -> Result<Vec<u8>, JwsError> {
+        BASE64URL.decode(self.payload).map_err(|_| JwsError::Malformed("payload is not base64url"))
+    }
+
     /// Verifies that `key` signed this as an object of kind `typ`.
     pub fn verify(self, typ: Typ, key: &PublicKey) -> Result<Verified, JwsError> {
         if self.typ != typ {
@@ -223,9 +235,7 @@ impl<'a> Unverified<'a> {
         if !key.accepts(self.signing_input, &self.signature) {
             return Err(JwsError::SignatureInvalid);
         }
-        let payload =
-            BASE64URL.decode(self.payload).map_err(|_| JwsError::Malformed("payload is not base64url"))?;
-        Ok(Verified { typ, kid: key.kid().clone(), payload })
+        Ok(Verified { typ, kid: key.kid().clone(), payload: self.decoded()? })
     }
 }
 
@@ -258,8 +268,12 @@ impl Verified {
 
     /// Parses the payload as a JSON object of type `T`. Returns [`JwsError::Claims`] if it is none.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, JwsError> {
-        object(&self.payload).map_err(|error| JwsError::Claims(error.to_string()))
+        read_claims(&self.payload)
     }
+}
+
+fn read_claims<T: DeserializeOwned>(payload: &[u8]) -> Result<T, JwsError> {
+    object(payload).map_err(|error| JwsError::Claims(error.to_string()))
 }
 
 #[cfg(test)]
