@@ -16,7 +16,9 @@ use halligan::dataplane::store::{Origin, ReplicaStore, StoreError};
 use halligan::protocol::bundle::{Change, write_bundle};
 use halligan::protocol::head::HeadError;
 use halligan::protocol::key::SigningKey;
-use halligan::protocol::keyset::{KeyUse, KeysetBody, KeysetError, KeysetKey, RootSet, sign_keyset};
+use halligan::protocol::keyset::{
+    KeyUse, KeysetBody, KeysetError, KeysetKey, RootSet, UnverifiedKeyset, sign_keyset,
+};
 use halligan::protocol::time::Time;
 use world::{ISSUER, T0, World};
 
@@ -71,34 +73,34 @@ fn lose(path: &Path) {
 fn a_host_that_pins_only_the_new_root_follows_the_genuine_chain() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(&directory.path().join("replica.db"), 22);
-    assert_eq!(store.follow(&genuine()).unwrap().version(), 3);
+    assert_eq!(store.follow(&genuine(), T0).unwrap().version(), 3);
     // The same chain again, all of it or its end, says nothing new.
     for start in 0..3 {
-        assert_eq!(store.follow(&genuine()[start..]).unwrap().version(), 3);
+        assert_eq!(store.follow(&genuine()[start..], T0).unwrap().version(), 3);
     }
     let next = keyset(4, 22, &[22], 365);
-    assert_eq!(store.follow(&[genuine(), vec![next]].concat()).unwrap().version(), 4);
-    assert!(matches!(store.follow(&[retired()]), Err(StoreError::Keyset(KeysetError::Threshold { .. }))));
+    assert_eq!(store.follow(&[genuine(), vec![next]].concat(), T0).unwrap().version(), 4);
+    assert!(matches!(store.follow(&[retired()], T0), Err(StoreError::Keyset(KeysetError::Threshold { .. }))));
 }
 
 #[test]
 fn a_retired_root_leads_nowhere_on_a_host_that_has_seen_its_successor_though_its_replica_is_lost() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("replica.db");
-    assert_eq!(open(&path, 21).follow(&genuine()).unwrap().version(), 3);
+    assert_eq!(open(&path, 21).follow(&genuine(), T0).unwrap().version(), 3);
     for _ in 0..2 {
         lose(&path);
         // It still pins the old root alone.
         let mut store = open(&path, 21);
         assert_eq!(store.position().unwrap(), (0, 3), "it goes on where it had been");
-        assert!(store.follow(&[retired()]).is_err());
-        assert_eq!(store.follow(&genuine()).unwrap().version(), 3);
+        assert!(store.follow(&[retired()], T0).is_err());
+        assert_eq!(store.follow(&genuine(), T0).unwrap().version(), 3);
     }
     // And pins that were replaced meanwhile do, too.
     lose(&path);
     let mut store = open(&path, 22);
     assert_eq!(store.position().unwrap().1, 3);
-    assert!(store.follow(&[retired()]).is_err());
+    assert!(store.follow(&[retired()], T0).is_err());
 }
 
 #[test]
@@ -107,7 +109,7 @@ fn a_host_that_followed_a_retired_root_is_mended_by_new_pins() {
     let path = directory.path().join("replica.db");
     // Nothing tells a host that has seen nothing.
     let mut store = open(&path, 21);
-    assert_eq!(store.follow(&[retired()]).unwrap().version(), 900);
+    assert_eq!(store.follow(&[retired()], T0).unwrap().version(), 900);
     assert!(store.pin(pins(22)).is_err(), "the new root does not vouch for it");
     drop(store);
     // A start with the new pins sets the replica aside; what was seen is set aside with it, and kept.
@@ -115,7 +117,88 @@ fn a_host_that_followed_a_retired_root_is_mended_by_new_pins() {
     let mut store = open(&path, 22);
     assert_eq!(store.position().unwrap(), (0, 0));
     assert!(directory.path().join("replica.keysets.unproved-0").exists());
-    assert_eq!(store.follow(&genuine()).unwrap().version(), 3);
+    assert_eq!(store.follow(&genuine(), T0).unwrap().version(), 3);
+}
+
+/// What the file of the keysets seen held that was moved aside first.
+fn set_aside(directory: &Path) -> Option<Vec<u8>> {
+    std::fs::read(directory.join("replica.keysets.unproved-0")).ok()
+}
+
+#[test]
+fn a_file_of_the_keysets_seen_that_cannot_be_read_is_moved_aside_and_kept() {
+    let genuine = format!("{}\n", genuine().join("\n")).into_bytes();
+    let cut = genuine[..genuine.len() - 9].to_vec();
+    for damaged in [&b"\xff\xfe"[..], &[&genuine[..], b"\xff"].concat(), b"", b"\n", b"[]\n", &cut] {
+        for lost in [true, false] {
+            let directory = tempfile::tempdir().unwrap();
+            let (path, file) =
+                (directory.path().join("replica.db"), directory.path().join("replica.keysets"));
+            open(&path, 21).follow(&self::genuine(), T0).unwrap();
+            assert_eq!(std::fs::read(&file).unwrap(), genuine);
+            std::fs::write(&file, damaged).unwrap();
+            if lost {
+                lose(&path);
+            }
+            let mut store = open(&path, 21);
+            assert_eq!(set_aside(directory.path()).as_deref(), Some(damaged));
+            // A database that is there is still the chain, and is written down again.
+            assert_eq!(store.position().unwrap().1, if lost { 0 } else { 3 });
+            assert_eq!(file.exists(), !lost);
+            store.follow(&self::genuine(), T0).unwrap();
+            drop(store);
+            assert_eq!(std::fs::read(&file).unwrap(), genuine);
+            open(&path, 21);
+            assert!(!directory.path().join("replica.keysets.unproved-1").exists());
+        }
+    }
+    // What can't be read for another reason than its content.
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("replica.keysets")).unwrap();
+    open(&directory.path().join("replica.db"), 21).follow(&self::genuine(), T0).unwrap();
+    assert!(directory.path().join("replica.keysets.unproved-0").is_dir());
+    assert_eq!(std::fs::read(directory.path().join("replica.keysets")).unwrap(), genuine);
+}
+
+#[test]
+fn a_file_of_the_keysets_seen_that_cannot_be_moved_aside_is_not_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("replica.keysets");
+    std::fs::write(&file, "damaged").unwrap();
+    for number in 0..1000 {
+        std::fs::write(directory.path().join(format!("replica.keysets.unproved-{number}")), "").unwrap();
+    }
+    open(&directory.path().join("replica.db"), 21).follow(&genuine(), T0).unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "damaged");
+    std::fs::remove_file(directory.path().join("replica.keysets.unproved-7")).unwrap();
+    assert_eq!(open(&directory.path().join("replica.db"), 21).position().unwrap().1, 3);
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 3);
+}
+
+#[test]
+fn a_replica_put_back_from_an_older_backup_goes_on_from_the_keysets_this_host_has_seen() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, backup) = (directory.path().join("replica.db"), directory.path().join("backup.db"));
+    open(&path, 21).follow(&genuine()[..1], T0).unwrap();
+    rusqlite::Connection::open(&path).unwrap().execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
+    open(&path, 21).follow(&genuine(), T0).unwrap();
+    lose(&path);
+    std::fs::copy(&backup, &path).unwrap();
+    let mut store = open(&path, 21);
+    assert_eq!(store.position().unwrap().1, 3);
+    // Root 21 was succeeded in version 2; alone it signs no other one.
+    let other = keyset(2, 21, &[21], 365);
+    assert!(matches!(store.follow(&[other], T0), Err(StoreError::KeysetFork(2))));
+    drop(store);
+    // A file that contradicts the database is evidence, and is moved aside.
+    let file = directory.path().join("replica.keysets");
+    let contrary = [keyset(1, 21, &[21], 365), keyset(2, 22, &[21, 22], 100)].join("\n");
+    std::fs::write(&file, &contrary).unwrap();
+    let store = open(&path, 21);
+    assert_eq!(store.position().unwrap().1, 3);
+    assert_eq!(set_aside(directory.path()).unwrap(), contrary.as_bytes());
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 3);
+    assert_eq!(store.forks().unwrap().len(), 3);
 }
 
 #[test]
@@ -123,7 +206,7 @@ fn pins_are_replaced_on_a_host_that_runs() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("replica.db");
     let mut store = open(&path, 21);
-    store.follow(&genuine()).unwrap();
+    store.follow(&genuine(), T0).unwrap();
     store.pin(pins(22)).unwrap();
     assert_eq!(store.position().unwrap().1, 3);
     assert!(store.pin(pins(23)).is_err());
@@ -162,6 +245,28 @@ fn two_rightly_signed_keysets_of_one_version_are_kept_as_evidence() {
         assert!(matches!(replication.follow(&[wrong], T0), Err(StoreError::Keyset(_))));
     }
     assert_eq!(replication.forks().unwrap().len(), forks.len());
+}
+
+#[test]
+fn evidence_of_two_keysets_is_bounded_and_dated_by_the_clock_that_is_given() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(&directory.path().join("replica.db"), 21);
+    store.follow(&genuine(), T0).unwrap();
+    // The same keyset with signatures that mean nothing is the same evidence.
+    for number in 0..20 {
+        let mut copy = UnverifiedKeyset::parse(&keyset(3, 22, &[22], 100)).unwrap();
+        copy.sign(&root(100 + number));
+        let offered = store.follow(&[copy.to_line()], T0.plus(7 + i64::from(number)));
+        assert!(matches!(offered, Err(StoreError::KeysetFork(3))));
+    }
+    let forks = store.forks().unwrap();
+    assert_eq!(forks.iter().map(|fork| fork.seen_at).collect::<Vec<_>>(), [T0.plus(7); 2]);
+    // Others are kept up to a number.
+    for days in 101..130 {
+        let offered = store.follow(&[keyset(3, 22, &[22], days)], T0);
+        assert!(matches!(offered, Err(StoreError::KeysetFork(3))));
+    }
+    assert_eq!(store.forks().unwrap().len(), 16);
 }
 
 #[test]

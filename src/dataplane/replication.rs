@@ -223,7 +223,7 @@ impl Replication {
     pub fn follow(&self, keysets: &[String], now: Time) -> Result<u64, StoreError> {
         let mut store = self.store();
         let (_, before) = store.position()?;
-        let version = store.follow(keysets)?.version();
+        let version = store.follow(keysets, now)?.version();
         if version > before {
             tracing::info!(keyset = version, "follows a keyset");
             self.enforce(&store, now)?;

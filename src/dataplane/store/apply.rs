@@ -38,7 +38,7 @@ impl ReplicaStore {
     /// signed, what takes access away is kept; nothing that gives any.
     pub fn apply(&mut self, bundle: impl Read, origin: Origin, now: Time) -> Result<Taken, StoreError> {
         let mut reader = BundleReader::new(bundle, Limits::default())?;
-        let keyset = self.follow(reader.keysets())?;
+        let keyset = self.follow(reader.keysets(), now)?;
         let (have, _) = self.held()?;
         let signed = SignedHead::verify(reader.head(), &keyset, &self.audience)?;
         let head = signed.head().clone();
@@ -107,7 +107,7 @@ impl ReplicaStore {
         if offered.version > held.version {
             return Ok(Compared::News);
         }
-        if (held.digest, held.count) != (offered.digest, offered.count) {
+        if have.contradicts(signed) {
             self.keep_fork(have, signed, now)?;
             return Err(StoreError::Fork(offered.version));
         }

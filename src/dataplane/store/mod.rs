@@ -22,6 +22,7 @@ use crate::protocol::id::DataPlaneId;
 use crate::protocol::jws::JwsError;
 use crate::protocol::keyset::{Keyset, KeysetError, RootSet, UnverifiedKeyset};
 use crate::protocol::record::Record;
+use crate::protocol::time::Time;
 
 use chain::Chain;
 
@@ -56,13 +57,16 @@ pub struct ReplicaStore {
     audience: DataPlaneId,
     pinned: RootSet,
     chain: Chain,
+    /// The file of the keysets seen could be neither read nor moved aside: nothing is written over it.
+    keeps_seen_file: bool,
 }
 
 impl ReplicaStore {
     /// Opens the database at `path`, making or migrating it, for the data plane `audience` under the pinned roots.
     pub fn open(path: &Path, audience: DataPlaneId, pinned: RootSet) -> Result<Self, StoreError> {
         let connection = schema::open(path, &MIGRATIONS)??;
-        let store = Self { connection, path: path.into(), audience, pinned, chain: Chain::default() };
+        let (path, chain) = (path.into(), Chain::default());
+        let mut store = Self { connection, path, audience, pinned, chain, keeps_seen_file: false };
         store.recall()?;
         Ok(store)
     }
@@ -95,8 +99,9 @@ impl ReplicaStore {
         Ok((head.map_or(0, |head| head.head().version), keyset.map_or(0, |keyset| keyset.version())))
     }
 
-    /// Follows a chain of keysets from the one held (or the pinned roots) to its end, and keeps what is new in it.
-    pub fn follow(&mut self, offered: &[String]) -> Result<Keyset, StoreError> {
+    /// Follows a chain of keysets from the one held (or the pinned roots) to its end, and keeps what is new in it. One that
+    /// contradicts a keyset held is kept as evidence that was seen at `now`.
+    pub fn follow(&mut self, offered: &[String], now: Time) -> Result<Keyset, StoreError> {
         let chain = keyset_chain(&self.connection)?;
         let held =
             if chain.is_empty() { None } else { Some(self.chain.verify(chain.clone(), &self.pinned)?) };
@@ -119,7 +124,7 @@ impl ReplicaStore {
             }
             let (text, version) = (&offered.to_line(), offered.body().version);
             if let Some(place) = known.iter().position(|known| known.body().version == version) {
-                return Err(self.contradicted(&chain, place, text));
+                return Err(self.contradicted(&chain, place, text, now));
             }
             let next = match new.last().or(held.as_ref()) {
                 None => Keyset::verify_first(text, &self.pinned)?,
@@ -139,9 +144,9 @@ impl ReplicaStore {
         Ok(new.pop().or(held).ok_or(KeysetError::Missing)?)
     }
 
-    /// Judges a keyset that is offered in the place of the one held at `place` of the chain. Is it rightly signed, both are kept
+    /// Judges a keyset that is offered in the place of the one held at `place` of the chain. If its signatures hold, keeps both
     /// as evidence.
-    fn contradicted(&self, chain: &[String], place: usize, offered: &str) -> StoreError {
+    fn contradicted(&self, chain: &[String], place: usize, offered: &str, now: Time) -> StoreError {
         let proved = match Keyset::verify_chain(&chain[..place], &self.pinned) {
             Ok(before) => before.verify_next(offered),
             Err(_) => Keyset::verify_first(offered, &self.pinned),
@@ -150,14 +155,10 @@ impl ReplicaStore {
             Ok(keyset) => keyset.version(),
             Err(error) => return error.into(),
         };
-        for text in [chain[place].as_str(), offered] {
-            let insert =
-                "INSERT OR IGNORE INTO keyset_fork (version, text, seen) VALUES (?1, ?2, unixepoch())";
-            if let Err(error) = self.connection.execute(insert, params![version, text]) {
-                return error.into();
-            }
+        match self.keep_keyset_fork(version, [&chain[place], offered], now) {
+            Ok(()) => StoreError::KeysetFork(version),
+            Err(error) => error,
         }
-        StoreError::KeysetFork(version)
     }
 
     /// Pins other roots, if the keysets held reach back to them as well.

@@ -1,76 +1,107 @@
-//! The keysets this host has seen, in a file beside the database. A replica that is lost or set aside must not bring a retired
-//! root back: the keyset that retired it is followed from here again, before anything is taken from the network.
+//! The keysets this host has seen, in a file beside the database. A replica that is lost, set aside or put back from a backup
+//! must not bring a retired root back: the keyset that retired it is followed from here again, before anything is taken from
+//! the network.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
-
-use rusqlite::params;
 
 use super::{ReplicaStore, StoreError, keyset_chain};
 use crate::dataplane::identity::write_private;
-use crate::protocol::keyset::{Keyset, UnverifiedKeyset};
+
+/// Files that are set aside before no name is left.
+const MAX_ASIDE: u32 = 1000;
 
 impl ReplicaStore {
     fn seen_file(&self) -> PathBuf {
         self.path.with_extension("keysets")
     }
 
-    /// Fills a database without keysets from the file, as far as the pinned roots prove what stands there.
-    pub(super) fn recall(&self) -> Result<(), StoreError> {
-        let Ok(text) = std::fs::read_to_string(self.seen_file()) else {
-            self.remember();
-            return Ok(());
-        };
-        if !keyset_chain(&self.connection)?.is_empty() {
+    /// Follows the keysets of the file from those of the database, or from the pinned roots where the database has none. A
+    /// file that can't be read or proved is set aside.
+    pub(super) fn recall(&mut self) -> Result<(), StoreError> {
+        let chain = keyset_chain(&self.connection)?;
+        if !chain.is_empty() && self.chain.verify(chain, &self.pinned).is_err() {
+            // Whoever loads the replica sets the database aside. The file is judged when the next one is opened.
             return Ok(());
         }
-        let lines: Vec<_> = text.lines().collect();
-        let proved = Keyset::verify_chain(&lines, &self.pinned)
-            .and_then(|_| Keyset::verify_earliest(&lines, &self.pinned));
-        let start = match proved {
-            Ok((_, start)) => start,
+        let text = match std::fs::read_to_string(self.seen_file()) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.remember();
+                return Ok(());
+            }
             Err(error) => {
-                // Roots that succeed none of those seen were pinned by hand, or the file is damaged. It is kept.
-                let aside = self.set_aside();
-                tracing::warn!(
-                    %error,
-                    aside = %aside.display(),
-                    "the pinned roots do not prove the keysets this host has seen; the file was moved aside"
-                );
+                self.set_aside(&error);
                 return Ok(());
             }
         };
-        let transaction = self.connection.unchecked_transaction()?;
-        for line in &lines[start..] {
-            let version = UnverifiedKeyset::parse(line)?.body().version;
-            transaction.execute("INSERT INTO keyset VALUES (?1, ?2)", params![version, line])?;
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        if lines.is_empty() {
+            self.set_aside(&"it is empty");
+            return Ok(());
         }
-        transaction.commit()?;
+        // No clock is read before the daemon runs. The time floor is the latest time that is proved.
+        let now = self.floor()?;
+        match self.follow(&lines, now) {
+            Ok(_) if self.seen_text()? == text => {}
+            Ok(_) => self.remember(),
+            // Roots that succeed none of those seen were pinned by hand, or the file is damaged.
+            Err(error @ (StoreError::Keyset(_) | StoreError::KeysetFork(_))) => self.set_aside(&error),
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
-    /// Writes the chain held into the file. The database holds it already: a file that can't be written is written next time.
+    /// Writes the chain held into the file. A failure is logged only, since the database holds the chain: the next keyset, or
+    /// the next start, writes the file again. Where a file that was not understood could not be moved aside, it is kept.
     pub(super) fn remember(&self) {
-        let written = keyset_chain(&self.connection).map(|chain| {
-            if chain.is_empty() {
-                return Ok(());
-            }
-            write_private(&self.seen_file(), format!("{}\n", chain.join("\n")).as_bytes())
-        });
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the keysets this host has seen can't be written to their file");
+        if self.keeps_seen_file {
+            return;
+        }
+        match self.seen_text() {
+            Ok(text) if text.is_empty() => {}
+            Ok(text) => {
+                if let Err(error) = write_private(&self.seen_file(), text.as_bytes()) {
+                    tracing::warn!(%error, "the keysets this host has seen can't be written to their file");
+                }
             }
             Err(error) => tracing::warn!(%error, "the keysets this host has seen can't be read"),
         }
     }
 
-    /// Moves the file to a name that is free.
-    fn set_aside(&self) -> PathBuf {
-        let names = (0_u32..).map(|number| self.path.with_extension(format!("keysets.unproved-{number}")));
-        let free = names.take(1000).find(|name| !name.exists());
-        let aside = free.unwrap_or_else(|| self.path.with_extension("keysets.unproved"));
-        let _ = std::fs::rename(self.seen_file(), &aside);
-        aside
+    /// Returns the content of a file that holds the chain of the database.
+    fn seen_text(&self) -> Result<String, StoreError> {
+        Ok(keyset_chain(&self.connection)?.iter().flat_map(|line| [line, "\n"]).collect())
+    }
+
+    /// Moves the file to a free name because of `fault`, and begins another with the chain of the database.
+    fn set_aside(&mut self, fault: &dyn std::fmt::Display) {
+        let file = self.seen_file();
+        let names =
+            (0..MAX_ASIDE).map(|number| self.path.with_extension(format!("keysets.unproved-{number}")));
+        let free = names.into_iter().find(|name| name.symlink_metadata().is_err());
+        let moved = free
+            .ok_or_else(|| std::io::Error::from(ErrorKind::AlreadyExists))
+            .and_then(|aside| std::fs::rename(&file, &aside).map(|()| aside));
+        match moved {
+            Ok(aside) => {
+                tracing::warn!(
+                    error = %fault,
+                    aside = %aside.display(),
+                    "the keysets this host has seen can't be read, or the pinned roots do not prove them; the file was moved aside"
+                );
+                self.remember();
+            }
+            Err(error) => {
+                self.keeps_seen_file = true;
+                tracing::error!(
+                    fault = %fault,
+                    file = %file.display(),
+                    %error,
+                    "the keysets this host has seen can't be read, or the pinned roots do not prove them, and the file can't be \
+                     moved aside; move it away and restart the daemon"
+                );
+            }
+        }
     }
 }
