@@ -4,12 +4,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod rig;
+mod world;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use halligan::dataplane::live::Live;
+use halligan::dataplane::replication::Replication;
+use halligan::dataplane::snapshot::{Snapshot, Staleness};
+use halligan::dataplane::store::{Origin, ReplicaStore};
+use halligan::dataplane::timekeeper::Watch;
+use halligan::protocol::time::Time;
 use rig::clock::{Variables, faketime};
 use rig::{Rig, until};
 use serde_json::Value;
+use world::{T0, World};
 
 /// A rig whose programs share a clock that can be moved.
 struct Moved {
@@ -158,7 +167,7 @@ fn in_an_outage_an_administrator_accepts_the_clock_and_the_act_is_on_record() {
         // Neither a restart nor the seconds that pass bring the doubt back.
         moved.rig.kill_daemon();
         moved.start_daemon();
-        std::thread::sleep(std::time::Duration::from_secs(3));
+        std::thread::sleep(Duration::from_secs(3));
     }
     let events = moved.rig.cli(&["audit", "tail", "-n", "50", "--json"]);
     let events = String::from_utf8_lossy(&events.stdout).into_owned();
@@ -192,4 +201,27 @@ fn the_outage_report_tells_that_a_clock_was_accepted() {
     });
     let report = moved.rig.json(&["outage", "show", "--control-plane"]);
     assert!(report["alarms"].to_string().contains("INC-8"), "{report}");
+}
+
+#[test]
+fn a_head_that_has_just_come_is_not_as_old_as_the_one_before_it_when_a_clock_is_accepted() {
+    let (directory, world, ten_days) = (tempfile::tempdir().unwrap(), World::new(), 10 * 86_400);
+    let path = directory.path().join("replica.db");
+    let store = ReplicaStore::open(&path, World::data_plane(), world.pinned()).unwrap();
+    let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), T0));
+    let replication = Replication::new(store, Arc::clone(&live), Staleness::default());
+    replication.take(&*world.bundle(1, &World::records(1), T0), Origin::Feed, T0).unwrap();
+    let mut watch = Watch::new(&live, None, T0, Duration::ZERO);
+    watch.look(&live, T0, Duration::ZERO);
+    let now = T0.plus(ten_days);
+    watch.look(&live, now, Duration::from_secs(ten_days.unsigned_abs()));
+    // A head comes, and the clock is accepted before the next look at it.
+    replication.take(&*world.bundle(2, &World::records(2), now), Origin::Feed, now).unwrap();
+    replication.accept_clock(now).unwrap();
+    assert_eq!(live.snapshot().signed_at(), Some(now), "it was signed just now");
+    // Once it has been held for a while, an accepted clock makes it no younger than that.
+    watch.look(&live, now.plus(100), Duration::from_secs(ten_days.unsigned_abs() + 100));
+    watch.look(&live, now.plus(7_200), Duration::from_secs(ten_days.unsigned_abs() + 7_200));
+    replication.accept_clock(now).unwrap();
+    assert_eq!(live.snapshot().signed_at(), Some(now.plus(-7_100)));
 }

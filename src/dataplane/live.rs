@@ -12,6 +12,7 @@ use super::alarm::{AlarmKind, Alarms};
 use super::decide::Now;
 use super::membership::Membership;
 use super::snapshot::{Local, Snapshot};
+use super::store::HeadAge;
 use super::sync::state::{Progress, State};
 use crate::protocol::ends::End;
 use crate::protocol::event::Connectivity;
@@ -56,11 +57,12 @@ pub struct Live {
     snapshot: ArcSwap<Snapshot>,
     standing: Mutex<Standing>,
     floor: AtomicI64,
-    /// How often the floor was taken back, and to when. Locked while it is, so that no look at the clocks that went by the
-    /// floor before raises it again.
+    /// How often the floor was taken back, and to when. Locked while it is, so that a floor computed before that does not undo
+    /// it.
     taken_back: Mutex<(u64, Time)>,
-    /// Seconds for which the head in force has been held, as far as a clock nobody can set has counted them.
-    held: AtomicI64,
+    /// How long a head has been held, as far as a clock nobody can set has counted it. It names its head, since another one
+    /// may have come in force since the last count.
+    counted: Mutex<Option<HeadAge>>,
     /// Held by whoever makes a new snapshot from the one in force, so that none is lost between two.
     replacing: Mutex<()>,
     online: AtomicU8,
@@ -103,7 +105,7 @@ impl Live {
             standing: Mutex::new(standing),
             floor: AtomicI64::new(floor.unix()),
             taken_back: Mutex::default(),
-            held: AtomicI64::default(),
+            counted: Mutex::default(),
             replacing: Mutex::default(),
             online: AtomicU8::new(Connectivity::Connecting as u8),
             persisted: Mutex::default(),
@@ -248,7 +250,7 @@ impl Live {
         Time::from_unix(self.floor.fetch_max(time.unix(), Ordering::Relaxed).max(time.unix()))
     }
 
-    /// Moves the time floor up, unless it was taken back more than `times` times: then `time` goes by a floor that is gone.
+    /// Moves the time floor up, unless it was taken back more than `times` times: a floor computed before that would undo it.
     pub fn raise_floor_unless_taken_back(&self, times: u64, time: Time) {
         let taken_back = self.taken_back.lock().unwrap_or_else(PoisonError::into_inner);
         if taken_back.0 == times {
@@ -288,14 +290,19 @@ impl Live {
         self.snapshot.load().keyset_end().into_iter().chain(others).collect()
     }
 
-    /// Notes for how many seconds the head in force has been held.
-    pub fn set_held(&self, seconds: i64) {
-        self.held.store(seconds, Ordering::Relaxed);
+    /// Notes for how long a head has been held.
+    pub(super) fn note_age(&self, age: HeadAge) {
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some(age);
     }
 
-    /// For how many seconds the head in force has been held, as far as a clock nobody can set has counted them.
-    #[must_use]
-    pub fn held(&self) -> i64 {
-        self.held.load(Ordering::Relaxed)
+    /// Returns the age of the head in force. One that has come since the last count is new; before the first count, the age
+    /// that was read from the disk is the last one.
+    pub(super) fn head_age(&self) -> Option<HeadAge> {
+        let snapshot = self.snapshot.load();
+        let head = snapshot.head()?.head();
+        let counted = *self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = [counted, snapshot.local().accepted].into_iter().flatten().find(|age| age.is_of(head));
+        let signed = snapshot.local().signed_at(head);
+        Some(HeadAge { signed, ..known.unwrap_or_else(|| HeadAge::of(head)) })
     }
 }

@@ -135,7 +135,7 @@ impl Standing {
         gauge(encoder, "outage_judged", "Whether the control plane is judged unreachable", None, outage)?;
         if let Some(head) = snapshot.head() {
             let version = i64::try_from(head.head().version).unwrap_or(i64::MAX);
-            let signed = snapshot.signed_at().unwrap_or_else(|| head.head().iat);
+            let signed = snapshot.local().signed_at(head.head());
             let age = (self.clock)().since(signed);
             gauge(encoder, "replica_version", "Version of the replica", None, version)?;
             gauge(

@@ -193,10 +193,7 @@ impl Replication {
     pub fn accept_clock(&self, now: Time) -> Result<(i64, usize), StoreError> {
         let mut store = self.store();
         let ahead = self.live.now(now).floor.since(now);
-        let age = self.live.snapshot().head().map(|head| {
-            let signed = self.live.snapshot().signed_at().unwrap_or(head.head().iat);
-            HeadAge { held: self.live.held(), signed, ..HeadAge::of(head.head()) }.accepted(now)
-        });
+        let age = self.live.head_age().map(|age| age.accepted(now));
         let stay = self.take_back(&mut store, now, age, now)?;
         Ok((ahead, stay))
     }

@@ -188,16 +188,18 @@ impl Watch {
         let (since, counted) = self.counted;
         let passed = i64::try_from(monotonic.saturating_sub(since).as_secs()).unwrap_or(i64::MAX);
         let seconds = counted.saturating_add(passed);
-        live.set_held(seconds);
-        let signed = snapshot.signed_at().unwrap_or(head.iat);
-        self.age = Some(HeadAge { held: seconds, signed, ..HeadAge::of(head) });
+        let signed = snapshot.local().signed_at(head);
+        let age = HeadAge { held: seconds, signed, ..HeadAge::of(head) };
+        live.note_age(age);
+        self.age = Some(age);
     }
 }
 
 /// Looks at the clocks once a second, until the task is dropped. `wake` has sync ask the control plane at once.
 pub async fn run(replication: Arc<Replication>, clock: Clock, wake: Arc<Notify>) {
     let started = Instant::now();
-    let age = replication.head_age().unwrap_or_default();
+    // The row of the database, which was read when the replica was opened.
+    let age = replication.live().snapshot().local().accepted;
     let mut watch = Watch::new(replication.live(), age, clock(), Duration::ZERO);
     loop {
         let Found { write, age, doubt } = watch.look(replication.live(), clock(), started.elapsed());

@@ -92,7 +92,7 @@ pub(super) async fn status(State(administration): State<Arc<Administration>>) ->
     let replica = snapshot.head().map(|head| ReplicaStatus {
         version: head.head().version,
         signed_at: head.head().iat,
-        age_seconds: time.since(snapshot.signed_at().unwrap_or_else(|| head.head().iat)),
+        age_seconds: time.since(snapshot.local().signed_at(head.head())),
         keyset: snapshot.keyset_version(),
         records: head.head().count,
         tokens: snapshot.token_count(),
