@@ -13,10 +13,11 @@ use halligan::dataplane::alarm::AlarmKind;
 use halligan::dataplane::decide::Reason;
 use halligan::dataplane::live::Live;
 use halligan::dataplane::replication::Replication;
-use halligan::dataplane::snapshot::{Snapshot, Staleness};
+use halligan::dataplane::snapshot::{Replica, Snapshot, Staleness};
 use halligan::dataplane::store::{Origin, ReplicaStore, StoreError};
 use halligan::protocol::bundle::{BundleError, Change};
 use halligan::protocol::digest::ReplicaDigest;
+use halligan::protocol::head::SignedHead;
 use halligan::protocol::jws::{Typ, sign};
 use halligan::protocol::record::{Record, RecordKind};
 use halligan::protocol::time::Time;
@@ -101,6 +102,24 @@ fn a_record_with_one_member_more_grants_nothing_and_is_alarmed_by_name() {
             .unwrap();
         assert_eq!((node.reason(0), node.reason(1)), (Reason::Ok, Reason::Ok));
     }
+}
+
+#[test]
+fn records_are_not_read_again_to_say_what_is_known_of_them_when_a_head_is_renewed() {
+    let world = World::new();
+    let mut records = World::records(2);
+    records[1] = newer(&records[1]);
+    let before = world.snapshot(records.clone());
+    assert!(before.unreadable().is_some());
+    // The digest says which records they are; none are here to be read.
+    let renewed = |of: &[Record]| {
+        let keyset = world.keyset();
+        let head = SignedHead::verify(&world.head(1, of, T0.plus(1)), &keyset, &World::data_plane()).unwrap();
+        let replica = Replica { keyset, head, records: vec![], takeaways: vec![] };
+        Snapshot::build(replica, Staleness::default(), Some(&before)).unreadable()
+    };
+    assert_eq!(renewed(&records), before.unreadable());
+    assert_eq!(renewed(&records[2..]), None, "others are");
 }
 
 #[test]
