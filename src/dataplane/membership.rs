@@ -31,7 +31,7 @@ const MAX_FAULTS: usize = 16;
 /// Seconds between two statements while there is nothing new: what the node is told comes with the answer.
 const INTERVAL: i64 = 15;
 
-/// For how long a host that answered under this identity counts, in seconds.
+/// Seconds for which a host that was met under this identity counts as present.
 const SEEN: i64 = 3600;
 
 /// Whether the node is still one of its data plane, and the only host of its identity.
@@ -105,10 +105,10 @@ impl Membership {
         self.change_shared(who, alarms, now, |known| known.told_shared = shared);
     }
 
-    /// Notes that another host proved to have this node's identity, at the address `place`.
-    pub fn met_itself(&self, place: &str, alarms: &Alarms, now: Time) {
-        let who = format!("{place} has this node's key, and is another daemon");
-        self.change_shared(&who, alarms, now, |known| known.seen_shared = Some(now));
+    /// Notes that another daemon proved to hold this node's key. `who` describes it in the alarm.
+    pub fn met_itself(&self, who: &str, alarms: &Alarms, now: Time) {
+        let what = format!("{who} has this node's key, and is another daemon");
+        self.change_shared(&what, alarms, now, |known| known.seen_shared = Some(now));
     }
 
     fn change_shared(&self, who: &str, alarms: &Alarms, now: Time, change: impl FnOnce(&mut Known)) {
@@ -161,7 +161,21 @@ enum StatementError {
 struct Stated {
     at: Time,
     version: u64,
+    /// Alarms of forks before the evidence was read. Every new fork raises one; so does one that is seen again.
+    alarms: u64,
     forks: usize,
+}
+
+impl Stated {
+    /// Whether it is so long ago that it is stated again. A clock that was set back must not end the statements.
+    fn due(&self, now: Time) -> bool {
+        !(0..INTERVAL).contains(&now.since(self.at))
+    }
+
+    /// Whether there may be something to state: the evidence is read from the disk only then.
+    fn may_be_old(&self, version: u64, alarms: u64, now: Time) -> bool {
+        self.due(now) || (version, alarms) != (self.version, self.alarms)
+    }
 }
 
 /// States to the control plane what the node is called and which replica it holds.
@@ -175,6 +189,8 @@ pub struct Statements {
     stated: Stated,
     /// What the control plane last said of the log.
     faults: Vec<String>,
+    /// Why the control plane last said that it does not take the name.
+    name_refused: Option<String>,
 }
 
 impl Statements {
@@ -190,6 +206,7 @@ impl Statements {
             audit_path: reconciler.audit_path.clone(),
             stated: Stated::default(),
             faults: Vec::new(),
+            name_refused: None,
         }
     }
 
@@ -249,11 +266,19 @@ impl Statements {
             let head = snapshot.head();
             (head.map_or(0, |head| head.head().version), head.map(|head| SignedHead::as_str(head).to_owned()))
         };
+        // Before the evidence is read: a fork that comes meanwhile is stated next.
+        let alarms = self.live.alarms.count(AlarmKind::Fork);
+        if !self.stated.may_be_old(version, alarms, now) {
+            return Ok(());
+        }
         let replication = Arc::clone(&self.replication);
-        let forks = tokio::task::spawn_blocking(move || replication.forks()).await?.unwrap_or_default();
-        // A clock that was set back must not end the statements.
-        let due = !(0..INTERVAL).contains(&now.since(self.stated.at));
-        if !due && version == self.stated.version && forks.len() == self.stated.forks {
+        let forks = tokio::task::spawn_blocking(move || replication.forks()).await?;
+        let forks = forks.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the evidence of forks can't be read; the statement goes without it");
+            Vec::new()
+        });
+        self.stated.alarms = alarms;
+        if !self.stated.due(now) && version == self.stated.version && forks.len() == self.stated.forks {
             return Ok(());
         }
         let audit = self.audit_path.clone();
@@ -268,13 +293,13 @@ impl Statements {
         let heads = head.into_iter().chain(evidence).collect();
         let statement = NodeStatement { name: self.name.clone(), heads, checkpoint };
         // Also when it fails: whoever refuses it is not asked every second.
-        self.stated = Stated { at: now, version, forks: count };
+        self.stated = Stated { at: now, version, alarms, forks: count };
         let path = format!("/v1/data-planes/{}/statement", self.prover.identity.data_plane_id);
         let proof = || self.prover.upstream(now);
         let answer =
             upstream.send(Method::POST, &path, Some(&proof), serde_json::to_vec(&statement)?).await?;
         let standing: NodeStanding = serde_json::from_slice(&answer)?;
-        if let Some(why) = standing.name_refused {
+        if let Some(why) = news(&mut self.name_refused, standing.name_refused) {
             tracing::warn!(name = self.name, why, "the control plane does not take this node's name");
         }
         self.live.membership.told_shared(standing.shared_identity, &self.live.alarms, now);
@@ -283,11 +308,42 @@ impl Statements {
     }
 }
 
+/// Keeps what was told, and returns it if it differs from what was told before.
+fn news(kept: &mut Option<String>, told: Option<String>) -> Option<&str> {
+    if *kept == told {
+        return None;
+    }
+    *kept = told;
+    kept.as_deref()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const NOW: Time = Time::from_unix(1_000);
+
+    #[test]
+    fn the_evidence_is_read_only_where_there_may_be_something_to_state() {
+        let stated = Stated { at: NOW, version: 7, alarms: 2, forks: 3 };
+        for second in 0..INTERVAL {
+            assert!(!stated.may_be_old(7, 2, NOW.plus(second)), "{second}");
+        }
+        for (version, alarms, second) in [(8, 2, 1), (7, 3, 1), (7, 2, INTERVAL), (7, 2, -1)] {
+            assert!(stated.may_be_old(version, alarms, NOW.plus(second)), "{version} {alarms} {second}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_refused_is_told_once_until_the_reason_changes() {
+        let mut kept = None;
+        let mut told = |why: Option<&str>| news(&mut kept, why.map(str::to_owned)).map(str::to_owned);
+        assert_eq!(told(Some("taken")).as_deref(), Some("taken"));
+        assert_eq!(told(Some("taken")), None);
+        assert_eq!(told(Some("too long")).as_deref(), Some("too long"));
+        assert_eq!(told(None), None);
+        assert_eq!(told(Some("too long")).as_deref(), Some("too long"));
+    }
 
     #[test]
     fn one_retirement_is_one_alarm_whoever_tells_of_it_and_ends_when_the_node_is_taken_again() {
