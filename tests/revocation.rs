@@ -11,12 +11,15 @@ mod world;
 use std::path::Path;
 use std::sync::Arc;
 
+use halligan::dataplane::Clock;
 use halligan::dataplane::alarm::AlarmKind;
 use halligan::dataplane::decide::Reason;
 use halligan::dataplane::live::Live;
+use halligan::dataplane::reconcile::{Reconciler, Round};
 use halligan::dataplane::revocation::{Revocations, Taken};
 use halligan::dataplane::snapshot::{Replica, Snapshot, Staleness};
 use halligan::protocol::head::SignedHead;
+use halligan::protocol::reconciliation::{Outcome, RevocationAnswer};
 use halligan::protocol::record::Record;
 use halligan::protocol::revocation::{Revocation, sign_revocation};
 use halligan::protocol::time::Time;
@@ -200,6 +203,24 @@ fn what_nobody_else_can_prove_any_more_is_signed_anew_by_a_node_that_holds_it() 
     let taken = theirs.take(told.iter().map(|held| held.text.as_str()), T0).unwrap();
     assert_eq!((taken.new, taken.refused), (1, 1));
     assert_eq!(reason(&other, 1), Reason::TokenRevoked);
+}
+
+#[test]
+fn answers_that_could_not_be_compared_with_the_replica_are_compared_in_the_next_round() {
+    let (directory, nodes) = (tempfile::tempdir().unwrap(), [record("nod_a", 51, None)]);
+    let live = live(&nodes);
+    drop(open(directory.path(), &live));
+    let clock: Clock = Arc::new(|| T0);
+    let reconciler = Reconciler::open(directory.path(), prover("nod_a", 51), &live, &clock).unwrap();
+    let (held, _) = reconciler.revocations.revoke(&order(0), T0).unwrap();
+    let answer = RevocationAnswer { node: held.node_id, token: held.token_id, outcome: Outcome::Revoked };
+    reconciler.revocations.answered(&[answer]).unwrap();
+    assert!(reconciler.revocations.unanswered(0, 10).unwrap().is_empty());
+    // The replica calls the token alive, and the answer can't be forgotten just now.
+    database(directory.path()).execute_batch("ALTER TABLE revocation RENAME TO moved").unwrap();
+    assert!(Round::default().next(&reconciler, T0).is_err());
+    database(directory.path()).execute_batch("ALTER TABLE moved RENAME TO revocation").unwrap();
+    assert!(Round::default().next(&reconciler, T0).unwrap().is_some(), "it is told again");
 }
 
 /// The rows of a database in which a node's own revocation of token 0 and another's of token 1 stand, `change`d.

@@ -170,7 +170,12 @@ impl Round {
             Sent::Outage(statement) => reconciler.outages.reported(statement, now)?,
             Sent::Events(from, last) => {
                 let above: Position = serde_json::from_slice(answer)?;
-                let own = hash_at(&reconciler.audit_path, above.sequence)?;
+                // The usual answer names the last event of this call, whose hash is known.
+                let own = if above.sequence == last.sequence {
+                    Some(last.hash.clone())
+                } else {
+                    hash_at(&reconciler.audit_path, above.sequence)?
+                };
                 if let Some(own) = own.as_ref().filter(|own| **own != above.hash) {
                     let what = format!(
                         "the control plane holds another event {} of this host's log than this host: {} there, {own} here; one of \
@@ -248,10 +253,12 @@ impl Reconciler {
         let snapshot = self.live.snapshot();
         let Some(version) = snapshot.head().map(|head| head.head().version) else { return Ok(()) };
         // Once for each version: one told just now stands in the next.
-        if self.compared.swap(version, Ordering::Relaxed) == version {
+        if self.compared.load(Ordering::Relaxed) == version {
             return Ok(());
         }
         let forgotten = self.revocations.forget_answers(snapshot.alive_above())?;
+        // Only now: after a failure the next round compares again.
+        self.compared.store(version, Ordering::Relaxed);
         if forgotten > 0 {
             tracing::info!(
                 revocations = forgotten,
