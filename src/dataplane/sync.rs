@@ -132,11 +132,10 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
             "/v1/data-planes/{}/feed?since={version}&keyset={keyset}",
             self.reconciler.prover.identity.data_plane_id
         );
-        // Without a nonce, an answer that was captured would pass for a new one until its head ends. Who holds nothing takes an
-        // answer that is shared: it is large, and of a version that was not known.
-        if version > 0 || !self.replication.live().now(now).trusted() {
-            // The same until it is answered, so that a large answer that breaks off can be taken up again.
-            let nonce = self.nonce.get_or_insert_with(|| self.reconciler.prover.nonces.next());
+        // Without a nonce, an answer that was captured would pass for a new one until its head ends. A node without a replica
+        // sends none: the control plane then serves one large answer to all of them.
+        let wanted = version > 0 || !self.replication.live().now(now).trusted();
+        if let Some(nonce) = next_nonce(&mut self.nonce, wanted, || self.reconciler.prover.nonces.next()) {
             path.push_str("&nonce=");
             path.push_str(nonce);
         }
@@ -156,5 +155,32 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
             self.upstream.distrust(source);
         }
         Ok(taken?)
+    }
+}
+
+/// Returns the nonce of the next request, and keeps it: it stays the same until it is answered, so that a large answer that breaks
+/// off can be taken up again. A request that carries none forgets the nonce of one that failed, since no answer can hold it.
+fn next_nonce(kept: &mut Option<String>, wanted: bool, make: impl FnOnce() -> String) -> Option<&str> {
+    if wanted {
+        kept.get_or_insert_with(make);
+    } else {
+        *kept = None;
+    }
+    kept.as_deref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nonce_of_a_request_that_failed_is_asked_for_again_or_forgotten() {
+        let mut kept = None;
+        assert_eq!(next_nonce(&mut kept, true, || "a".into()), Some("a"));
+        assert_eq!(next_nonce(&mut kept, true, || "b".into()), Some("a"), "the request failed");
+        // What is asked for next is a snapshot, which every node is given alike.
+        assert_eq!(next_nonce(&mut kept, false, || "c".into()), None);
+        assert_eq!(kept, None, "its answer is not compared with another request's nonce");
+        assert_eq!(next_nonce(&mut kept, true, || "d".into()), Some("d"));
     }
 }

@@ -356,6 +356,8 @@ impl Host {
         let bearer = process.reconciler.prover.upstream(wall);
         if since > 0 || !process.live.now(wall).trusted() {
             process.nonce.get_or_insert_with(|| process.reconciler.prover.nonces.next());
+        } else {
+            process.nonce = None;
         }
         let nonce = process.nonce.clone();
         Some(Call::Ask { number: self.calls, bearer, since, keyset, nonce, hold })
