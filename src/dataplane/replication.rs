@@ -19,7 +19,7 @@ use crate::protocol::jws::BASE64URL;
 use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
 
-/// Heads of another node that are compared at once.
+/// The most heads of another node that are compared at once.
 const MAX_COMPARED: usize = 8;
 
 /// What a replica was proved to be.
@@ -125,6 +125,11 @@ impl Replication {
             Origin::Peer => "a peer: ",
             Origin::File => "import: ",
         };
+        let alarm = |refused: &StoreError| {
+            if let Some(kind) = refused.alarm_by(origin) {
+                self.live.alarms.raise(kind, &format!("{way}{refused}"), now);
+            }
+        };
         if outcome.is_ok()
             && store.position()?.0 > before
             && let Some(bundle) = bundle.kept()
@@ -148,25 +153,15 @@ impl Replication {
                     self.live.alarms.raise(AlarmKind::Invariant, &what, now);
                 }
             }
-            Err(refused) => {
-                if let Some(kind) = refused.alarm_by(origin) {
-                    self.live.alarms.raise(kind, &format!("{way}{refused}"), now);
-                }
-            }
+            Err(refused) => alarm(refused),
         }
         // Also when it was refused: a takeaway or a keyset may have come of it.
         self.enforce(&store, now)?;
-        let proved = outcome?.head;
-        if let (Some(nonce), Some(proved)) = (nonce, &proved)
-            && let Err(replayed) = check_fresh(proved, nonce, held)
-        {
-            if let Some(kind) = replayed.alarm_by(origin) {
-                self.live.alarms.raise(kind, &format!("{way}{replayed}"), now);
-            }
-            return Err(replayed);
-        }
-        if let Some(signed) = proved.filter(|head| nonce.is_some_and(|nonce| head.answers(nonce))) {
-            self.settle_doubt(&mut store, signed.head().iat, now)?;
+        let head = outcome?.head;
+        let Some(nonce) = nonce else { return Ok(()) };
+        check_fresh(&head, nonce, held).inspect_err(alarm)?;
+        if head.answers(nonce) {
+            self.settle_doubt(&mut store, head.head().iat, now)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::answer::verify_answer;
 use super::authentication::PeerRefusal;
-use super::{Heads, MAX_HEADS, MAX_REVOCATIONS, NAME_PATH, Name, Received, Revoked};
+use super::{Heads, MAX_REVOCATIONS, NAME_PATH, Name, Received, Revoked};
 use crate::dataplane::alarm::AlarmKind;
 use crate::dataplane::live::Live;
 use crate::dataplane::proof::Prover;
@@ -273,7 +273,7 @@ impl Dialogue {
             }
             Topic::Heads => {
                 let shown: Heads = serde_json::from_slice(body)?;
-                self.replication.compare_heads(&shown.heads[..shown.heads.len().min(MAX_HEADS)], now)?;
+                self.replication.compare_heads(&shown.heads, now)?;
                 self.stage = Stage::Pull(0);
             }
             Topic::Pull => {

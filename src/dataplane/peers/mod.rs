@@ -39,8 +39,6 @@ pub const NAME_PATH: &str = "/v2/peer/node";
 pub const MAX_REVOCATIONS: usize = 500;
 /// The largest message of revocations, in bytes.
 pub const MAX_MESSAGE: usize = 5 << 20;
-/// The most heads in a message.
-pub const MAX_HEADS: usize = 8;
 
 /// Who answers at an address. Nothing proves it: a call that is made for this node does.
 #[derive(Clone, Debug, Serialize, Deserialize)]

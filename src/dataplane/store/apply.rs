@@ -19,12 +19,12 @@ use crate::protocol::time::Time;
 const SKEW: i64 = 300;
 
 /// What a bundle that was taken in said beyond its records.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Taken {
     /// Tokens it calls alive though this node has proof that they are revoked or rotated: they stay so.
     pub overruled: Vec<TokenId>,
     /// The head, which was proved and is not older than the one held.
-    pub head: Option<SignedHead>,
+    pub head: SignedHead,
 }
 
 /// The records a delta changes.
@@ -48,7 +48,7 @@ impl ReplicaStore {
                 // Proved all the same: whoever handed over half a file, or a changed one, is told.
                 Compared::Nothing => {
                     same::prove(&self.connection, &mut reader, have.head())?;
-                    return Ok(Taken { head: Some(signed), ..Taken::default() });
+                    return Ok(Taken { overruled: Vec::new(), head: signed });
                 }
                 Compared::News => {}
             }
@@ -89,7 +89,7 @@ impl ReplicaStore {
         }
         transaction.execute("INSERT OR REPLACE INTO head VALUES (1, ?1)", [signed.as_str()])?;
         transaction.commit()?;
-        Ok(Taken { overruled: entries.overruled, head: Some(signed) })
+        Ok(Taken { overruled: entries.overruled, head: signed })
     }
 
     /// Compares a head that was offered with the one held.
