@@ -7,13 +7,13 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::authentication::{Peer, PeerRefusal};
+use super::authentication::{Peer, PeerRefusal, prove_issuer};
 use super::dialogue::Question;
 use super::face::Asked;
 use crate::dataplane::proof::Prover;
 use crate::protocol::id::NodeId;
-use crate::protocol::jws::{BASE64URL, JwsError, Typ, Unverified, sign};
-use crate::protocol::proof::{LIFETIME, MAX_PROOF, timely};
+use crate::protocol::jws::{BASE64URL, Typ, sign};
+use crate::protocol::proof::{LIFETIME, timely};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 
@@ -23,7 +23,7 @@ struct Claims {
     aud: NodeId,
     iat: Time,
     exp: Time,
-    /// That of the call.
+    /// The `jti` of the call that is answered.
     jti: String,
     /// Names one start of the daemon that answers.
     instance: String,
@@ -82,16 +82,7 @@ pub(super) fn verify_answer(
     (status, body): (u16, &[u8]),
     now: Time,
 ) -> Result<String, PeerRefusal> {
-    let unverified = Unverified::parse(proof, MAX_PROOF)?;
-    let key = signers.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
-    let claims: Claims = unverified.verify(Typ::PeerAnswer, key)?.claims()?;
-    let signer = signers
-        .get(&claims.iss)
-        .filter(|signer| signer.key == *key)
-        .ok_or_else(|| PeerRefusal::Issuer(claims.iss.clone()))?;
-    if signer.retired_at.is_some() {
-        return Err(PeerRefusal::Retired(claims.iss));
-    }
+    let claims: Claims = prove_issuer(proof, Typ::PeerAnswer, signers, |claims: &Claims| &claims.iss)?;
     if claims.aud != *own {
         return Err(PeerRefusal::Audience(claims.aud.to_string()));
     }

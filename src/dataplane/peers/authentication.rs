@@ -1,6 +1,7 @@
 //! Who a peer is: a node of this data plane, by a JWT signed with its key, good for one call.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::protocol::id::NodeId;
@@ -66,17 +67,30 @@ pub struct Peer {
     pub instance: Option<String>,
 }
 
-/// Proves that `proof` was made by a node that counts for a call of `audience`.
-pub fn authenticate(proof: &[u8], signers: &Signers, audience: &str, now: Time) -> Result<Peer, PeerRefusal> {
+/// Proves that the node that `issuer` finds in the claims signed `proof` as an object of kind `typ`, and that it was not retired.
+/// Returns the claims.
+pub(super) fn prove_issuer<C: DeserializeOwned>(
+    proof: &[u8],
+    typ: Typ,
+    signers: &Signers,
+    issuer: impl Fn(&C) -> &NodeId,
+) -> Result<C, PeerRefusal> {
     let unverified = Unverified::parse(proof, MAX_PROOF)?;
     let key = signers.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
-    let claims: Claims = unverified.verify(Typ::NodeAuth, key)?.claims()?;
-    let signer = signers
-        .get(&claims.iss)
-        .filter(|signer| signer.key == *key && claims.sub == claims.iss)
-        .ok_or_else(|| PeerRefusal::Issuer(claims.iss.clone()))?;
-    if signer.retired_at.is_some() {
-        return Err(PeerRefusal::Retired(claims.iss));
+    let claims: C = unverified.verify(typ, key)?.claims()?;
+    let issuer = issuer(&claims);
+    match signers.get(issuer).filter(|signer| signer.key == *key) {
+        None => Err(PeerRefusal::Issuer(issuer.clone())),
+        Some(signer) if signer.retired_at.is_some() => Err(PeerRefusal::Retired(issuer.clone())),
+        Some(_) => Ok(claims),
+    }
+}
+
+/// Proves that `proof` was made by a node that counts for a call of `audience`.
+pub fn authenticate(proof: &[u8], signers: &Signers, audience: &str, now: Time) -> Result<Peer, PeerRefusal> {
+    let claims: Claims = prove_issuer(proof, Typ::NodeAuth, signers, |claims: &Claims| &claims.iss)?;
+    if claims.sub != claims.iss {
+        return Err(PeerRefusal::Issuer(claims.iss));
     }
     if claims.aud != audience {
         return Err(PeerRefusal::Audience(claims.aud));

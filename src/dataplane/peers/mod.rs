@@ -49,7 +49,7 @@ pub struct Name {
     pub instance: String,
 }
 
-/// Heads on their way from one node to another: what each shows of the replica it is shown.
+/// Signed heads that two nodes exchange to find contradictions.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Heads {
     /// Compact JWS.
