@@ -60,6 +60,9 @@ pub struct Takeaway {
 /// A token's grant with its roles looked up.
 pub(super) struct Grant {
     pub(super) record: TokenRecord,
+    /// Generations below this one are rotated away. It is above the record's generation after a control plane was restored
+    /// from a backup, or when this node kept of a refused bundle only what it takes away: then no value opens.
+    pub(super) superseded: u32,
     /// None: a role is missing, unreadable, or not what its digest says. Then nothing is granted.
     pub(super) permissions: Option<Permissions>,
     /// None: a network in the record can't be read. Then no source is allowed.
@@ -149,7 +152,7 @@ impl Snapshot {
         let mut contradicted = BTreeSet::new();
         for takeaway in takeaways {
             if let Some(grant) = grants.get_mut(&takeaway.token) {
-                grant.record.generation = grant.record.generation.max(takeaway.generation);
+                grant.superseded = takeaway.generation;
                 if takeaway.revoked && grant.record.revoked_at.is_none() {
                     grant.record.revoked_at = Some(head.head().iat);
                     contradicted.insert(takeaway.token);
@@ -428,7 +431,7 @@ impl Grant {
         let sources = record.sources.iter().map(network).collect();
         // Generations begin at 1: what claims to be older was never given out.
         let record = TokenRecord { generation: record.generation.max(1), ..record };
-        Self { record, permissions, sources }
+        Self { record, superseded: 0, permissions, sources }
     }
 }
 

@@ -242,10 +242,12 @@ impl Step<'_> {
         if record.revoked_at.is_some() || local.revoked.contains_key(&claims.sub) {
             return Err(Reason::TokenRevoked);
         }
-        match claims.generation.cmp(&record.generation) {
-            std::cmp::Ordering::Less => return Err(Reason::TokenRotated),
-            std::cmp::Ordering::Greater => return Err(Reason::TokenUnknown),
-            std::cmp::Ordering::Equal => {}
+        if claims.generation < record.generation.max(grant.superseded) {
+            return Err(Reason::TokenRotated);
+        }
+        // What a takeaway names can end a generation, and never brings one that the replica does not hold.
+        if claims.generation > record.generation {
+            return Err(Reason::TokenUnknown);
         }
         if !self.now.trusted() {
             return Err(Reason::ClockUntrusted);

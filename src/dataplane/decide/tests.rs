@@ -213,6 +213,12 @@ fn each_reason_has_its_own_cause() {
             w.takeaways =
                 vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 3, revoked: false, expired: 0 }];
         }),
+        // A takeaway gives nothing: neither the value it ended nor one that the replica does not hold.
+        (Reason::TokenUnknown, |w| {
+            w.claims.generation = 3;
+            w.takeaways =
+                vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 3, revoked: false, expired: 0 }];
+        }),
         (Reason::TokenRevoked, |w| w.record.revoked_at = Some(T0)),
         (Reason::TokenRevoked, |w| {
             w.takeaways =
