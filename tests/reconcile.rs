@@ -391,6 +391,44 @@ fn a_log_that_splits_or_begins_anew_is_kept_beside_the_other() {
 }
 
 #[test]
+fn a_log_that_began_anew_reaches_a_control_plane_that_was_restored_from_before() {
+    // How far the log that began anew had been told to the control plane that was lost.
+    for told in [5, 12, 14] {
+        let above = Above::new();
+        above.take(1, &log("a", 0, GENESIS, 12));
+        let anew = log("c", 0, GENESIS, 20);
+        let mut from = told;
+        for _ in 0..3 {
+            from = usize::try_from(above.take(1, &anew[from..])).unwrap();
+        }
+        assert_eq!((from, above.events()), (20, 32), "after {told} events");
+        assert_eq!(above.faults(), ["1 restart"]);
+    }
+    // What the node no longer holds can't be asked for.
+    let above = Above::new();
+    above.take(1, &log("a", 0, GENESIS, 12));
+    let anew = log("c", 0, GENESIS, 20);
+    assert_eq!(above.take(8, &anew[9..]), 0);
+    assert_eq!(above.take(8, &anew[7..]), 20);
+    assert_eq!((above.events(), above.faults()), (25, vec!["8 broken".to_owned()]));
+}
+
+#[test]
+fn two_hosts_with_one_identity_both_have_all_their_events_taken() {
+    let above = Above::new();
+    let common = log("a", 0, GENESIS, 4);
+    above.take(1, &common);
+    let (one, other) = (log("b", 4, &line_hash(&common[3]), 9), log("c", 4, &line_hash(&common[3]), 6));
+    for part in [0..3, 3..6] {
+        let last = 4 + part.end as u64;
+        assert_eq!(above.take(1, &one[part.clone()]), last);
+        assert_eq!(above.take(1, &other[part]), last);
+    }
+    assert_eq!(above.take(1, &one[6..]), 13);
+    assert_eq!((above.events(), above.faults()), (19, vec!["5 fork".to_owned()]));
+}
+
+#[test]
 fn what_is_no_event_of_the_node_is_a_fault_and_stops_nothing() {
     let above = Above::new();
     let mut lines = log("a", 0, GENESIS, 4);

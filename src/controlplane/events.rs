@@ -71,11 +71,24 @@ struct Log {
 /// How a line stands to what has arrived before it.
 enum Place {
     Next,
-    /// Events are missing which the node still has: it is to send them.
-    Rewind,
+    /// It is chained to the last event of another branch, and continues that one.
+    Continues(u64),
+    /// It fills a gap in a branch, of which later events arrived before.
+    Fills(u64),
+    /// Events are missing which the node still has: it is to send them, from after this position.
+    Rewind(Position),
     Fault(&'static str, String),
     /// A fault after which the log goes on beside what was there.
     Branch(&'static str, String),
+}
+
+/// A line that is to be placed.
+struct Arrival<'a> {
+    event: &'a Line,
+    /// Whether it is the first line of its call: the node may hold events before it that it did not send.
+    first: bool,
+    /// The first event that the node still holds.
+    oldest: u64,
 }
 
 impl ControlPlane {
@@ -91,7 +104,8 @@ impl ControlPlane {
         let mut faults = 0;
         let position = self.store.write(|transaction| {
             let mut log = log_of(transaction, node)?;
-            for line in lines {
+            let mut from = None;
+            for (number, line) in lines.into_iter().enumerate() {
                 let hash = line_hash(line);
                 let known = transaction
                     .prepare_cached("SELECT 1 FROM event WHERE node = ?1 AND hash = ?2")?
@@ -102,27 +116,33 @@ impl ControlPlane {
                 let read = object::<Line>(line.as_bytes()).ok();
                 let read = read.filter(|read| read.node.as_str() == node);
                 let (sequence, place) = match &read {
-                    Some(read) => (read.sequence, place(transaction, node, &log, read, oldest)?),
+                    Some(event) => {
+                        let arrival = Arrival { event, first: number == 0, oldest };
+                        (event.sequence, place(transaction, node, &log, &arrival)?)
+                    }
                     None => {
                         (log.sequence + 1, Place::Fault("unreadable", "it is no event of this node".into()))
                     }
                 };
-                let fault = match place {
-                    Place::Rewind => break,
-                    Place::Next => None,
-                    Place::Fault(kind, what) => Some((kind, what)),
-                    Place::Branch(kind, what) => {
-                        log.branch += 1;
-                        Some((kind, what))
+                // Where it stands, and whether it is the last event of the log.
+                let (branch, last, fault) = match place {
+                    Place::Rewind(position) => {
+                        from = Some(position);
+                        break;
                     }
+                    Place::Next => (log.branch, true, None),
+                    Place::Continues(branch) => (branch, true, None),
+                    Place::Fills(branch) => (branch, false, None),
+                    Place::Fault(kind, what) => (log.branch, true, Some((kind, what))),
+                    Place::Branch(kind, what) => (next_branch(transaction, node)?, true, Some((kind, what))),
                 };
                 if let Some((kind, what)) = fault {
-                    let fault = Fault { node, branch: log.branch, sequence, kind, what: &what };
+                    let fault = Fault { node, branch, sequence, kind, what: &what };
                     faults += u64::from(fault.note(transaction, now)?);
                 }
                 let row = params![
                     node,
-                    log.branch,
+                    branch,
                     sequence,
                     hash,
                     read.as_ref().map_or(now, |read| read.time).unix(),
@@ -139,7 +159,9 @@ impl ControlPlane {
                          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                     )?
                     .execute(row)?;
-                (log.sequence, log.hash) = (sequence, hash);
+                if last {
+                    log = Log { branch, sequence, hash };
+                }
                 if let Some(recorded) = use_of(line).filter(|_| read.is_some()) {
                     self.used_on_node(transaction, data_plane, node, &recorded)?;
                 }
@@ -149,7 +171,7 @@ impl ControlPlane {
                 "INSERT OR REPLACE INTO node_log (node, branch, sequence, hash) VALUES (?1, ?2, ?3, ?4)";
             transaction.execute(insert, row)?;
             outages::close(transaction, node, log.sequence, now)?;
-            Ok(Position { sequence: log.sequence, hash: log.hash })
+            Ok(from.unwrap_or(Position { sequence: log.sequence, hash: log.hash }))
         })?;
         // Counted once they stand: a transaction that fails is sent again.
         self.metrics.count_log_faults(data_plane, faults);
@@ -200,38 +222,59 @@ fn log_of(transaction: &Transaction<'_>, node: &str) -> Result<Log, Error> {
     Ok(known.unwrap_or_else(|| Log { branch: 0, sequence: 0, hash: GENESIS.into() }))
 }
 
+/// The number of a branch that the log does not have yet.
+fn next_branch(transaction: &Transaction<'_>, node: &str) -> Result<u64, Error> {
+    let query = "SELECT 1 + max(
+        coalesce((SELECT max(branch) FROM event WHERE node = ?1), 0),
+        coalesce((SELECT branch FROM node_log WHERE node = ?1), 0),
+        coalesce((SELECT max(branch) FROM log_fault WHERE node = ?1), 0))";
+    Ok(transaction.prepare_cached(query)?.query_row([node], |row| row.get(0))?)
+}
+
 fn place(
     transaction: &Transaction<'_>,
     node: &str,
     log: &Log,
-    event: &Line,
-    oldest: u64,
+    Arrival { event, first, oldest }: &Arrival<'_>,
 ) -> Result<Place, Error> {
     let next = log.sequence + 1;
     if event.sequence == next && event.prev == log.hash {
         return Ok(Place::Next);
     }
-    if event.sequence > next {
-        if oldest <= next {
-            return Ok(Place::Rewind);
+    let parent: Option<(u64, u64)> = transaction
+        .prepare_cached("SELECT branch, sequence FROM event WHERE node = ?1 AND hash = ?2")?
+        .query_row([node, &event.prev], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((branch, before)) = parent {
+        let (last, taken): (u64, bool) = transaction
+            .prepare_cached(
+                "SELECT max(sequence), max(sequence = ?3) FROM event WHERE node = ?1 AND branch = ?2 AND sequence >= ?3 - 1",
+            )?
+            .query_row(params![node, branch, event.sequence], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if before + 1 == event.sequence && !taken {
+            return Ok(if last == before { Place::Continues(branch) } else { Place::Fills(branch) });
         }
-        let what =
-            format!("events {next} to {} are missing; the node no longer has them", event.sequence - 1);
-        return Ok(Place::Fault("gap", what));
+        let what = format!("another event than this stood in its place, and {} had arrived", log.sequence);
+        return Ok(Place::Branch("fork", what));
     }
     if event.sequence == 1 && event.prev == GENESIS {
         let what = format!("the log begins anew; {} events of the one before had arrived", log.sequence);
         return Ok(Place::Branch("restart", what));
     }
-    let parent = transaction
-        .prepare_cached("SELECT 1 FROM event WHERE node = ?1 AND hash = ?2")?
-        .exists([node, &event.prev])?;
-    Ok(if parent {
-        let what = format!("another event than this stood in its place, and {} had arrived", log.sequence);
-        Place::Branch("fork", what)
-    } else {
-        Place::Branch("broken", "it is not chained to any event that has arrived".into())
-    })
+    if event.sequence > next && *oldest <= next {
+        return Ok(Place::Rewind(Position { sequence: log.sequence, hash: log.hash.clone() }));
+    }
+    // This log is not the one that arrived before: a control plane that was restored from a backup never heard of a log
+    // that began anew since, and the node has told the events before this one to what was lost.
+    if *first && *oldest < event.sequence {
+        return Ok(Place::Rewind(Position { sequence: 0, hash: GENESIS.into() }));
+    }
+    if event.sequence > next {
+        let what =
+            format!("events {next} to {} are missing; the node no longer has them", event.sequence - 1);
+        return Ok(Place::Fault("gap", what));
+    }
+    Ok(Place::Branch("broken", "it is not chained to any event that has arrived".into()))
 }
 
 /// What ended the generation of the token that was used, as far as is known here.

@@ -179,7 +179,8 @@ impl Round {
                 if let Some(own) = own.as_ref().filter(|own| **own != above.hash) {
                     let what = format!(
                         "the control plane holds another event {} of this host's log than this host: {} there, {own} here; one of \
-                         the two logs was rewritten, or two hosts share this identity",
+                         the two logs was rewritten, two hosts share this identity, or this log began anew before the control \
+                         plane was restored from an older backup",
                         above.sequence, above.hash
                     );
                     reconciler.live.alarms.raise(AlarmKind::Damaged, &what, now);
