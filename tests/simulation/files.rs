@@ -37,10 +37,14 @@ pub fn damage(directory: &Path, database: &str, how: &str, random: &mut StdRng) 
         return false;
     }
     let bytes = std::fs::read(&path).unwrap();
+    if bytes.is_empty() && how != LOST {
+        // It was emptied before: there is nothing left to damage.
+        return false;
+    }
     match how {
         LOST => std::fs::remove_file(&path).unwrap(),
         EMPTY => std::fs::write(&path, b"").unwrap(),
-        CUT => std::fs::write(&path, &bytes[..random.random_range(1..bytes.len())]).unwrap(),
+        CUT => std::fs::write(&path, &bytes[..random.random_range(0..bytes.len())]).unwrap(),
         _ => {
             let mut bytes = bytes;
             let at = random.random_range(0..bytes.len().min(64));

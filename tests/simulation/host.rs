@@ -276,6 +276,13 @@ impl Host {
         })
     }
 
+    /// The ids of the outages it has noted.
+    pub fn outages(&self, wall: Time) -> Vec<String> {
+        let noted =
+            self.process.as_ref().and_then(|process| process.reconciler.outages.list(1000, wall).ok());
+        noted.unwrap_or_default().into_iter().map(|report| report.id).collect()
+    }
+
     /// As a crash does: nothing is finished, nothing is told.
     pub fn crash(&mut self) {
         self.process = None;

@@ -250,7 +250,7 @@ impl Story {
         }
         let wall = self.wall(host);
         let started = self.hosts[host].start(self.now, wall);
-        self.contacts[host].clear();
+        self.forget_contacts(host);
         match started {
             Ok(()) => self.note(format!("host {host} is started")),
             Err(why) => self.note(format!("host {host} does not start: {why}")),
@@ -305,7 +305,6 @@ impl Story {
         let running = self.hosts[host].running();
         self.hosts[host].crash();
         let (own, memory) = (self.hosts[host].own.clone(), self.memories[host].clone());
-        self.forked.insert(self.hosts[host].node().to_owned());
         self.add_host(own, memory);
         let clone = self.hosts.len() - 1;
         files::copy(&self.hosts[host].directory, &self.hosts[clone].directory);

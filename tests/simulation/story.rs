@@ -59,13 +59,13 @@ pub struct Story {
     pub hosts: Vec<Host>,
     /// Hosts whose disk is empty: they have to be enrolled.
     pub empty: BTreeSet<usize>,
-    /// Nodes of which two hosts have the identity: their logs contradict each other.
-    pub forked: BTreeSet<String>,
     /// Uses, by node, whose events were on a disk that was lost: they may have arrived above, or not.
     pub lost: BTreeMap<String, BTreeSet<String>>,
     pub memories: Vec<Memory>,
     /// When each host got answers, by its clock; since it was started, and since its clock was last set.
     pub contacts: Vec<Vec<Time>>,
+    /// Outages, by their ids, that began before these contacts.
+    pub before: Vec<BTreeSet<String>>,
     pub tokens: Vec<Token>,
     pub estate: Estate,
     /// What replicas were ever published, by their digests.
@@ -99,10 +99,10 @@ impl Story {
             network: Network::new(0),
             hosts: Vec::new(),
             empty: BTreeSet::new(),
-            forked: BTreeSet::new(),
             lost: BTreeMap::new(),
             memories: Vec::new(),
             contacts: Vec::new(),
+            before: Vec::new(),
             tokens: Vec::new(),
             estate: Estate::default(),
             published: HashMap::new(),
@@ -156,6 +156,7 @@ impl Story {
         self.hosts.push(Host::new(&path, own, self.control.pinned(), staleness));
         self.memories.push(memory);
         self.contacts.push(Vec::new());
+        self.before.push(BTreeSet::new());
         self.network.lines.push(Line::GOOD);
     }
 
@@ -248,8 +249,15 @@ impl Story {
     pub fn set_clock(&mut self, host: usize, offset: i64) {
         self.look();
         self.hosts[host].offset = offset;
-        self.contacts[host].clear();
+        self.forget_contacts(host);
         self.look();
+    }
+
+    /// From now on contacts are dated by another clock, or known to another process.
+    pub fn forget_contacts(&mut self, host: usize) {
+        self.contacts[host].clear();
+        let known = self.hosts[host].outages(self.wall(host));
+        self.before[host].extend(known);
     }
 
     /// The control plane went down: nobody is answered any more.
@@ -353,6 +361,7 @@ impl Story {
             // An outage's window begins when the last answer arrived: what is used after it may come too late.
             let before = self.contacts[host].iter().rev().find(|contact| **contact <= outage.began_at);
             if let Some(&last) = before
+                && !self.before[host].contains(&outage.id)
                 && outage.began_at <= self.wall(host)
                 && stated > last.plus(1)
             {
