@@ -3,18 +3,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "world/nodes.rs"]
+mod nodes;
 mod rig;
 mod world;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use halligan::dataplane::decide::Reason;
 use halligan::dataplane::live::Live;
 use halligan::dataplane::replication::Replication;
 use halligan::dataplane::snapshot::{Snapshot, Staleness};
 use halligan::dataplane::store::{Origin, ReplicaStore};
 use halligan::dataplane::timekeeper::Watch;
 use halligan::protocol::time::Time;
+use nodes::reason;
 use rig::clock::{Variables, faketime};
 use rig::{Rig, until};
 use serde_json::Value;
@@ -224,4 +228,28 @@ fn a_head_that_has_just_come_is_not_as_old_as_the_one_before_it_when_a_clock_is_
     watch.look(&live, now.plus(7_200), Duration::from_secs(ten_days.unsigned_abs() + 7_200));
     replication.accept_clock(now).unwrap();
     assert_eq!(live.snapshot().signed_at(), Some(now.plus(-7_100)));
+}
+
+#[test]
+fn a_host_without_a_replica_whose_clock_was_ahead_calls_no_token_of_its_first_one_dead() {
+    let (directory, world, year) = (tempfile::tempdir().unwrap(), World::new(), 365 * 86_400);
+    let path = directory.path().join("replica.db");
+    let store = ReplicaStore::open(&path, World::data_plane(), world.pinned()).unwrap();
+    let live = Arc::new(Live::new(Snapshot::absent(), T0.plus(year), T0));
+    let replication = Replication::new(store, Arc::clone(&live), Staleness::default());
+    // Its clock was a year ahead before it was set right.
+    assert!(!live.now(T0).trusted());
+    let opens = |number| reason(&live, number) == Reason::Ok;
+    replication
+        .take_answer(&*world.answer(1, &World::records(1), T0, "n1"), Origin::Feed, Some("n1"), T0)
+        .unwrap();
+    assert!(live.now(T0).trusted());
+    assert!(opens(0));
+    // Once more, with one token that it knew then, and one that it did not.
+    live.raise_floor(T0.plus(year));
+    replication
+        .take_answer(&*world.answer(2, &World::records(2), T0, "n2"), Origin::Feed, Some("n2"), T0)
+        .unwrap();
+    assert!(live.now(T0).trusted());
+    assert_eq!((reason(&live, 0), opens(1)), (Reason::TokenExpired, true));
 }

@@ -264,15 +264,14 @@ impl Live {
         *self.taken_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the time floor back to `to` once `first`, which is told where it stands, has made sure that nothing revives by
-    /// that.
+    /// Takes the time floor back to `to` once `first` has made sure that nothing revives by that.
     pub(super) fn take_back_floor<T, E>(
         &self,
         to: Time,
-        first: impl FnOnce(Time) -> Result<T, E>,
+        first: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         let mut taken_back = self.taken_back.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = first(Time::from_unix(self.floor.load(Ordering::Relaxed)))?;
+        let done = first()?;
         *taken_back = (taken_back.0 + 1, to);
         self.floor.store(to.unix(), Ordering::Relaxed);
         Ok(done)

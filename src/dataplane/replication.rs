@@ -12,7 +12,7 @@ use super::live::Live;
 use super::recent::{Keeping, Recent};
 use super::snapshot::Snapshot;
 use super::staleness::Staleness;
-use super::store::{ForkedHead, HeadAge, Origin, ReplicaStore, StoreError};
+use super::store::{Ended, ForkedHead, HeadAge, Origin, ReplicaStore, StoreError};
 use super::timekeeper::AHEAD;
 use crate::protocol::head::SignedHead;
 use crate::protocol::jws::BASE64URL;
@@ -118,6 +118,10 @@ impl Replication {
         let mut store = self.store();
         let (before, _) = store.position()?;
         let held = self.live.snapshot().head().map(|head| (head.head().version, head.head().iat));
+        // Read before the bundle is applied: what this node first proves by it was never dead here.
+        let time = self.live.now(now);
+        let ended =
+            if nonce.is_some() && !time.trusted() { store.ended_by(time.floor, now)? } else { Vec::new() };
         let mut bundle = Keeping::new(bundle);
         let outcome = store.apply(&mut bundle, origin, now);
         let way = match origin {
@@ -161,19 +165,25 @@ impl Replication {
         let Some(nonce) = nonce else { return Ok(()) };
         check_fresh(&head, nonce, held).inspect_err(alarm)?;
         if head.answers(nonce) {
-            self.settle_doubt(&mut store, head.head().iat, now)?;
+            self.settle_doubt(&mut store, &ended, head.head().iat, now)?;
         }
         Ok(())
     }
 
-    /// Takes a time floor back that a head signed just now, at `signed`, and the clock contradict.
-    fn settle_doubt(&self, store: &mut ReplicaStore, signed: Time, now: Time) -> Result<(), StoreError> {
+    /// Takes a time floor back that a head signed just now, at `signed`, and the clock contradict. It had ended `ended`.
+    fn settle_doubt(
+        &self,
+        store: &mut ReplicaStore,
+        ended: &[Ended],
+        signed: Time,
+        now: Time,
+    ) -> Result<(), StoreError> {
         let time = self.live.now(now);
         if time.trusted() || signed.since(now).abs() > CLOCK_TOLERANCE {
             return Ok(());
         }
         let to = signed.min(now);
-        let stay = self.take_back(store, to, None, now)?;
+        let stay = self.take_back(store, ended, to, None, now)?;
         let what = format!(
             "the time this node had taken for proved was {} s ahead: the control plane's clock and this host's agree on {to} \
              by now; {stay} tokens that had expired by it stay expired",
@@ -187,22 +197,25 @@ impl Replication {
     /// ahead of it. Returns by how many seconds it was, and how many tokens that had expired by it stay expired.
     pub fn accept_clock(&self, now: Time) -> Result<(i64, usize), StoreError> {
         let mut store = self.store();
-        let ahead = self.live.now(now).floor.since(now);
+        let floor = self.live.now(now).floor;
+        let ahead = floor.since(now);
+        let ended = store.ended_by(floor, now)?;
         let age = self.live.head_age().map(|age| age.accepted(now));
-        let stay = self.take_back(&mut store, now, age, now)?;
+        let stay = self.take_back(&mut store, &ended, now, age, now)?;
         Ok((ahead, stay))
     }
 
-    /// Takes the time floor back to `to`. What had expired by it is durably dead, and dead in force, before the floor falls.
+    /// Takes the time floor back to `to`. What it had `ended` is durably dead, and dead in force, before the floor falls.
     fn take_back(
         &self,
         store: &mut ReplicaStore,
+        ended: &[Ended],
         to: Time,
         age: Option<HeadAge>,
         now: Time,
     ) -> Result<usize, StoreError> {
-        self.live.take_back_floor(to, |from| {
-            let stay = store.take_back_floor(from, to, age)?;
+        self.live.take_back_floor(to, || {
+            let stay = store.take_back_floor(ended, to, age)?;
             if age.is_some() {
                 self.live.change_local(|local| local.accepted = age);
             }

@@ -6,7 +6,7 @@ use halligan::dataplane::snapshot::{Replica, Snapshot, Staleness};
 use halligan::protocol::bundle::{Change, write_bundle};
 use halligan::protocol::digest::ReplicaDigest;
 use halligan::protocol::glass::GlassMode;
-use halligan::protocol::head::{Head, SignedHead, sign_head};
+use halligan::protocol::head::{Head, SignedHead, sign_head, sign_head_for};
 use halligan::protocol::id::DataPlaneId;
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetKey, RootSet, sign_keyset};
@@ -124,9 +124,8 @@ impl World {
         fixed.into_iter().chain(tokens).collect()
     }
 
-    /// The head over `records`, signed at `at`.
-    pub fn head(&self, version: u64, records: &[Record], at: Time) -> String {
-        let head = Head {
+    fn stated(version: u64, records: &[Record], at: Time) -> Head {
+        Head {
             iss: ISSUER.into(),
             aud: Self::data_plane(),
             version,
@@ -135,8 +134,18 @@ impl World {
             iat: at,
             exp: at.plus(900),
             keyset: 1,
-        };
-        sign_head(&head, &self.replica)
+        }
+    }
+
+    /// The head over `records`, signed at `at`.
+    pub fn head(&self, version: u64, records: &[Record], at: Time) -> String {
+        sign_head(&Self::stated(version, records, at), &self.replica)
+    }
+
+    /// A full snapshot as a bundle, whose head is signed for the request that had this nonce.
+    pub fn answer(&self, version: u64, records: &[Record], at: Time, nonce: &str) -> Vec<u8> {
+        let head = sign_head_for(&Self::stated(version, records, at), nonce, &self.replica);
+        write_bundle(&[&self.keyset], &head, 0, records.iter().cloned().map(Change::Put)).unwrap()
     }
 
     /// A full snapshot as a bundle.

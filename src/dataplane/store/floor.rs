@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
 use super::{ReplicaStore, StoreError};
+use crate::dataplane::decide::CLOCK_TOLERANCE;
 use crate::protocol::head::Head;
 use crate::protocol::time::Time;
 
@@ -40,6 +41,15 @@ impl HeadAge {
     }
 }
 
+/// A token whose newest proved generation the time floor has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    token: String,
+    generation: u32,
+    /// Its end in seconds since 1970, where it is known.
+    expires: Option<i64>,
+}
+
 impl ReplicaStore {
     /// The latest time this node has proof of.
     pub fn floor(&self) -> Result<Time, StoreError> {
@@ -56,22 +66,37 @@ impl ReplicaStore {
         Ok(())
     }
 
-    /// Takes the floor back from `from` to `to`. What was seen as expired in between stays expired: each token this node has
-    /// ever proved whose end lies there, or is not known, is dead up to its present generation. Returns their number.
+    /// Reads which of the tokens proved so far the time `floor` has ended, as far as `wall`, a clock in doubt, leaves it
+    /// open. A token without a known end is one of them.
+    pub fn ended_by(&self, floor: Time, wall: Time) -> Result<Vec<Ended>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT key, generation, expires FROM ledger WHERE kind = 'token' AND expired < generation
+             AND (expires IS NULL OR (expires > ?1 AND expires <= ?2))",
+        )?;
+        // The floor falls to a time within the tolerance of the clock.
+        let earliest = wall.plus(-CLOCK_TOLERANCE).unix();
+        let rows = statement.query_map(params![earliest, floor.unix()], |row| {
+            Ok(Ended { token: row.get(0)?, generation: row.get(1)?, expires: row.get(2)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Takes the floor back to `to`. Of `ended`, each token whose end lies after `to`, or is not known, stays dead up to the
+    /// generation it had. Returns their number.
     ///
     /// `age`, if given, is kept in the same transaction.
     pub fn take_back_floor(
         &mut self,
-        from: Time,
+        ended: &[Ended],
         to: Time,
         age: Option<HeadAge>,
     ) -> Result<usize, StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let stay = transaction.execute(
-            "UPDATE ledger SET expired = generation
-             WHERE kind = 'token' AND expired < generation AND (expires IS NULL OR (expires > ?1 AND expires <= ?2))",
-            [to.unix(), from.unix()],
-        )?;
+        let mut stay = 0;
+        for ended in ended.iter().filter(|ended| ended.expires.is_none_or(|expires| expires > to.unix())) {
+            let update = "UPDATE ledger SET expired = max(expired, ?2) WHERE kind = 'token' AND key = ?1";
+            stay += transaction.prepare_cached(update)?.execute(params![ended.token, ended.generation])?;
+        }
         transaction.execute("INSERT OR REPLACE INTO floor (id, time) VALUES (1, ?1)", [to.unix()])?;
         if let Some(age) = age {
             keep_age(&transaction, age)?;

@@ -28,7 +28,7 @@ use chain::Chain;
 
 pub use apply::Taken;
 pub use error::StoreError;
-pub use floor::HeadAge;
+pub use floor::{Ended, HeadAge};
 pub use forks::ForkedHead;
 
 /// Each brings the schema from the version before it to the next; what has shipped is never edited.
