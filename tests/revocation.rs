@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use halligan::dataplane::Clock;
 use halligan::dataplane::alarm::AlarmKind;
+use halligan::dataplane::audit::AuditLog;
 use halligan::dataplane::decide::Reason;
 use halligan::dataplane::live::Live;
 use halligan::dataplane::reconcile::{Reconciler, Round};
@@ -211,6 +212,8 @@ fn answers_that_could_not_be_compared_with_the_replica_are_compared_in_the_next_
     let live = live(&nodes);
     drop(open(directory.path(), &live));
     let clock: Clock = Arc::new(|| T0);
+    let (log, key) = (directory.path().join("audit.db"), Arc::new(key(51)));
+    let _log = AuditLog::open(&log, "nod_a".parse().unwrap(), key, Arc::clone(&clock), 10).unwrap();
     let reconciler = Reconciler::open(directory.path(), prover("nod_a", 51), &live, &clock).unwrap();
     let (held, _) = reconciler.revocations.revoke(&order(0), T0).unwrap();
     let answer = RevocationAnswer { node: held.node_id, token: held.token_id, outcome: Outcome::Revoked };
