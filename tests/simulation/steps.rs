@@ -305,6 +305,7 @@ impl Story {
         let running = self.hosts[host].running();
         self.hosts[host].crash();
         let (own, memory) = (self.hosts[host].own.clone(), self.memories[host].clone());
+        self.forked.insert(own.identity.node_id.to_string());
         self.add_host(own, memory);
         let clone = self.hosts.len() - 1;
         files::copy(&self.hosts[host].directory, &self.hosts[clone].directory);

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use halligan::dataplane::decide::{Decision, Reason};
 use halligan::dataplane::staleness::Staleness;
 use halligan::dataplane::store::Origin;
+use halligan::dataplane::sync::state::State;
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::time::Time;
 use rand::rngs::StdRng;
@@ -57,6 +58,8 @@ pub struct Story {
     pub control: Control,
     pub network: Network,
     pub hosts: Vec<Host>,
+    /// Nodes of which two hosts have the identity: their events may have the same ids.
+    pub forked: BTreeSet<String>,
     /// Hosts whose disk is empty: they have to be enrolled.
     pub empty: BTreeSet<usize>,
     /// Uses, by node, whose events were on a disk that was lost: they may have arrived above, or not.
@@ -98,6 +101,7 @@ impl Story {
             control,
             network: Network::new(0),
             hosts: Vec::new(),
+            forked: BTreeSet::new(),
             empty: BTreeSet::new(),
             lost: BTreeMap::new(),
             memories: Vec::new(),
@@ -240,10 +244,16 @@ impl Story {
             let wall = self.wall(host);
             if self.hosts[host].running() {
                 self.hosts[host].look(self.now, wall);
-                let time = self.true_time();
-                self.memories[host].named(wall, time);
+                let (time, settled) = (self.true_time(), self.settled(host));
+                self.memories[host].named(wall, time, settled);
             }
         }
+    }
+
+    /// Whether the clock of a host is right, and its control plane answers it.
+    fn settled(&self, host: usize) -> bool {
+        let host = &self.hosts[host];
+        host.offset == 0 && host.state() == Some(State::Live)
     }
 
     pub fn set_clock(&mut self, host: usize, offset: i64) {
@@ -417,7 +427,7 @@ impl Story {
 
     /// Time and version only go forward, on one disk; and a host serves nothing that was never published.
     pub fn proved(&mut self, host: usize) -> Result<(), String> {
-        let (wall, time) = (self.wall(host), self.true_time());
+        let (wall, time, settled) = (self.wall(host), self.true_time(), self.settled(host));
         let memory = &mut self.memories[host];
         let Some((version, digest, signed)) = self.hosts[host].serves() else {
             memory.held = None;
@@ -431,7 +441,7 @@ impl Story {
             return Err(format!("host {host} serves version {version}, which was never published so"));
         };
         memory.version = version;
-        memory.named(signed.max(wall), time);
+        memory.named(signed.max(wall), time, settled);
         memory.prove(replica);
         Ok(())
     }

@@ -85,8 +85,10 @@ pub struct Memory {
     pub uses: BTreeSet<String>,
     /// Values it once called dead for good.
     pub dead: BTreeMap<String, Reason>,
-    /// The latest time a clock of it, or a head it proved, has named.
+    /// The latest time a clock of it, or a head it proved, has named, carried on while that time may be its floor.
     pub latest: Time,
+    /// The true time up to which it was carried on.
+    carried: Option<Time>,
     /// Whether one ever named a time that had not come.
     pub ran_ahead: bool,
 }
@@ -102,9 +104,12 @@ impl Memory {
         self.held = Some(Rc::clone(replica));
     }
 
-    /// Takes note of a time that a clock of the host, or a head it proved, has named.
-    pub fn named(&mut self, named: Time, time: Time) {
-        self.latest = self.latest.max(named);
+    /// Takes note of a time that a clock of the host, or a head it proved, has named. `settled`: its clock is right, and its
+    /// control plane has answered since.
+    pub fn named(&mut self, named: Time, time: Time, settled: bool) {
+        let passed = self.carried.map_or(0, |carried| time.since(carried));
+        self.latest = self.latest.plus(passed).max(named);
+        self.carried = (!settled).then_some(time);
         self.ran_ahead |= named > time;
     }
 
