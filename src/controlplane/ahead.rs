@@ -1,5 +1,6 @@
-//! Nodes that hold a later version than this control plane has published: it was restored from a backup. Nodes refuse what it
-//! publishes until `halligan-control recover` lets it go on above them, so its operators are told at the first poll.
+//! Finds nodes that hold a later version than this control plane has published, which means that it was restored from a
+//! backup. Such nodes reject every head it signs until `halligan-control recover` raises the version, so the first poll
+//! of such a node is logged.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,32 +10,32 @@ use rusqlite::OptionalExtension as _;
 use super::ControlPlane;
 use super::error::Error;
 
-/// A data plane some of whose nodes are ahead.
+/// Data plane with at least one node that is ahead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodesAhead {
-    /// The data plane.
+    /// Id of the data plane.
     pub data_plane: String,
-    /// How many nodes are ahead.
+    /// Number of nodes that are ahead.
     pub nodes: u64,
-    /// The highest version one of them holds.
+    /// Highest version that one of them holds.
     pub highest: u64,
-    /// The version published here.
+    /// Version published by this control plane.
     pub version: u64,
 }
 
-/// The version that each node which is ahead held when it last asked, by data plane and node.
+/// Versions held by the nodes that are ahead, as of their last poll; by data plane, then by node.
 #[derive(Debug, Default)]
 pub(super) struct Ahead(Mutex<BTreeMap<String, BTreeMap<String, u64>>>);
 
 impl Ahead {
-    /// Remembers that a node is ahead. Returns whether it was not known to hold so high a version.
+    /// Records that a node is ahead. Returns true if no version as high was recorded for it.
     fn remember(&self, data_plane: &str, node: &str, held: u64) -> bool {
         let mut planes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let nodes = planes.entry(data_plane.to_owned()).or_default();
         nodes.insert(node.to_owned(), held).is_none_or(|before| before < held)
     }
 
-    /// Forgets a node that is not ahead any more, or that is retired and asks no more.
+    /// Removes a node that is no longer ahead, or that is retired and no longer polls.
     pub(super) fn forget(&self, data_plane: &str, node: &str) {
         let mut planes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(nodes) = planes.get_mut(data_plane) {
@@ -47,8 +48,8 @@ impl Ahead {
 }
 
 impl ControlPlane {
-    /// Compares the version that a node says it holds with the one published, and logs a node that is ahead: once, and again
-    /// when it has a higher version.
+    /// Compares the version that a node holds with the published one. Logs a node that is ahead once, and again when
+    /// its version rises.
     pub fn note_position(&self, data_plane: &str, node: &str, held: u64) -> Result<(), Error> {
         let version = self.version(data_plane)?;
         if held <= version {
@@ -66,7 +67,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// The data planes with nodes that are ahead now.
+    /// Lists the data planes that have nodes ahead at present.
     pub fn nodes_ahead(&self) -> Result<Vec<NodesAhead>, Error> {
         let ahead = self.ahead.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if ahead.is_empty() {
@@ -78,7 +79,7 @@ impl ControlPlane {
             for (data_plane, nodes) in ahead {
                 let version: Option<u64> = query.query_row([&data_plane], |row| row.get(0)).optional()?;
                 let Some(version) = version else { continue };
-                // A recovery or later changes may have passed what a node held.
+                // A recovery or later changes may have raised the published version above the recorded one.
                 let held: Vec<u64> = nodes.into_values().filter(|held| *held > version).collect();
                 if let Some(&highest) = held.iter().max() {
                     planes.push(NodesAhead { data_plane, nodes: held.len() as u64, highest, version });

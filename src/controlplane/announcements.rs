@@ -1,5 +1,5 @@
-//! What others are to be told: queued in the transaction in which it came about, so that it is told at least once.
-//! [`webhook`](super::webhook) tells it.
+//! Queues announcements of token uses. Each is inserted in the transaction of the use itself, so that it is delivered
+//! at least once, by [`webhook`](super::webhook).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,13 +13,13 @@ use super::metrics::Loss;
 use crate::protocol::outage::{LateUse, Use};
 use crate::protocol::time::Time;
 
-/// The most announcements that may wait. What is above it is dropped, and the log says so: the outage's report names it
-/// all the same.
+/// Maximum number of queued announcements. Further ones are dropped with a log line; the outage report lists their uses
+/// nevertheless.
 const MAX_WAITING: u64 = 100_000;
-/// How long what is done with is remembered, in seconds.
+/// Time for which delivered and abandoned announcements are remembered, in seconds.
 const REMEMBERED: i64 = 30 * 86_400;
 
-/// Where a use came about.
+/// Place of a token's use.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) data_plane: &'a str,
@@ -27,41 +27,41 @@ pub(super) struct Place<'a> {
     pub(super) outage: Option<&'a str>,
 }
 
-/// An announcement that waits.
+/// Announcement in the queue.
 #[derive(Clone, Debug)]
 pub(super) struct Announcement {
-    /// Its id: the same at every attempt, so that whoever is told twice can tell.
+    /// Identifier, the same at every attempt, so that the receiver can detect duplicates.
     pub(super) id: String,
-    /// What is sent.
+    /// Body of the message.
     pub(super) body: String,
-    /// When it came about here.
+    /// Time at which this control plane learned of the use.
     pub(super) made_at: Time,
-    /// How often it was tried.
+    /// Number of attempts so far.
     pub(super) attempts: u32,
 }
 
-/// An attempt to tell an announcement.
+/// Finished attempt to deliver an announcement.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    /// Its id.
+    /// Identifier of the announcement.
     pub(super) id: String,
-    /// What came of it.
+    /// Result of the attempt.
     pub(super) outcome: Outcome,
 }
 
-/// What came of an attempt.
+/// Result of a delivery attempt.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It arrived.
+    /// The endpoint accepted the message.
     Delivered,
-    /// It did not; the next attempt is at this time.
+    /// The attempt failed; the next one is due at `at`.
     Again { at: Time, error: String },
-    /// It did not, and there is no next attempt.
+    /// The attempt failed, and no further one is made.
     GivenUp { error: String },
 }
 
-/// The id of what is announced under a key. It is made of the key, so that it is the same one when a control plane that was
-/// restored from a backup comes to know of it anew.
+/// Derives the identifier of an announcement from its key. A control plane that was restored from a backup and learns
+/// of the same use again derives the same identifier.
 fn id_of(key: &str) -> String {
     format!("msg_{}", URL_SAFE_NO_PAD.encode(&Sha256::digest(key)[..16]))
 }
@@ -85,7 +85,7 @@ impl ControlPlane {
         self.announce(transaction, &key, "direct_access.first_use", place, used, data)
     }
 
-    /// Announces a use that came too late.
+    /// Announces a use of a token after its end.
     pub(super) fn announce_late_use(
         &self,
         transaction: &Transaction<'_>,
@@ -141,8 +141,8 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// What is due at `until`, oldest first. What is not due until after `latest` can only be so by a clock that was wrong,
-    /// and is due as well.
+    /// Returns the announcements due at `until`, oldest first. An announcement due after `latest` was scheduled by a
+    /// wrong clock, and is returned as well.
     pub(super) fn due_announcements(
         &self,
         limit: usize,
@@ -166,7 +166,7 @@ impl ControlPlane {
         })
     }
 
-    /// When the next one is due; none while none waits.
+    /// Returns the time at which the next announcement is due, or none if the queue is empty.
     pub(super) fn next_announcement_at(&self) -> Result<Option<Time>, Error> {
         self.store.read(|connection| {
             let next = connection
@@ -176,7 +176,7 @@ impl ControlPlane {
         })
     }
 
-    /// Notes what came of attempts.
+    /// Stores the results of attempts.
     pub(super) fn announced(&self, attempts: &[Attempt]) -> Result<(), Error> {
         let now = self.now();
         self.store.note(|transaction| {

@@ -1,11 +1,11 @@
-//! The audit log of the control plane: every call that may change something, by whom, from where, and what came of it.
+//! Audit log of the control plane: each call that may change something, with its caller, its address and its result.
 //!
-//! An attempt is written before it is carried out, and its outcome after, each durably. So nothing is changed without a
-//! line about it; a line without an outcome says that the control plane ended in between, and that its store tells
-//! whether the change stands. What can't be written down is not done.
+//! An attempt is written before the call is carried out and its result afterwards, each durably. No change is made
+//! without a line, and a call whose line cannot be written is rejected. A line without a result means that the control
+//! plane stopped in between; the store shows whether the change was committed.
 //!
-//! A refused call changed nothing: its line keeps no body, and the same refusal again within the hour is counted at the line of
-//! the first. A token that may do nothing fills no disk so.
+//! A rejected call changed nothing: its line has no body, and the same rejection within an hour only raises a counter
+//! on the first line. So a token without permissions cannot fill the disk.
 
 use std::net::IpAddr;
 
@@ -20,30 +20,30 @@ use super::error::Error;
 use super::page::Page;
 use crate::protocol::time::Time;
 
-/// A call that may change something, about to be carried out.
+/// Call that may change something, before it is carried out.
 #[derive(Debug)]
 pub struct Attempt<'a> {
-    /// Where it came from.
+    /// IP address of the client.
     pub address: Option<IpAddr>,
     /// Method and route, such as `POST /tokens/{id}/rotate`.
     pub call: &'a str,
-    /// The id of what it is about, where it exists already.
+    /// Id of the object that the call is about, if it already exists.
     pub target: Option<&'a str>,
-    /// The body, as sent; none if the call was refused. Calls of people carry no secrets in it.
+    /// Body as sent, or none if the call was rejected. The bodies of people's calls contain no secrets.
     pub request: Option<&'a str>,
 }
 
-/// What came of a call.
+/// Result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Outcome {
-    /// It was done.
+    /// The call succeeded.
     Done,
-    /// It was refused, and nothing changed.
+    /// The call was rejected and changed nothing.
     Refused,
-    /// It failed inside.
+    /// The call failed with an internal error.
     Failed,
-    /// It is under way, or the control plane ended before it answered.
+    /// The call is in progress, or the control plane stopped before it answered.
     Unknown,
 }
 
@@ -57,7 +57,7 @@ impl Outcome {
         }
     }
 
-    /// The statuses it stands for: from, and up to but not including.
+    /// Range of HTTP statuses of this result: the first, and the one after the last.
     fn statuses(self) -> (u16, u16) {
         match self {
             Self::Done => (1, 400),
@@ -68,73 +68,74 @@ impl Outcome {
     }
 }
 
-/// A line of the audit log.
+/// Line of the audit log.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
-    /// Its number: later ones are higher.
+    /// Number of the line, rising with time.
     pub id: i64,
-    /// When the call came.
+    /// Time of the call.
     pub at: Time,
-    /// The user or token that called.
+    /// Id of the user or token that called.
     pub actor: String,
-    /// Its address or name at that time.
+    /// Email address of the user or name of the token at that time.
     pub actor_name: String,
-    /// Where it called from.
+    /// IP address of the client.
     pub address: Option<String>,
     /// Method and route.
     pub call: String,
-    /// The id of what it was about.
+    /// Id of the object that the call was about.
     pub target: Option<String>,
-    /// What was asked for.
+    /// Body of the call.
     #[schema(value_type = Option<Value>)]
     pub request: Option<Box<RawValue>>,
-    /// What came of it.
+    /// Result of the call.
     pub outcome: Outcome,
-    /// The HTTP status that was answered.
+    /// HTTP status of the answer.
     pub status: Option<u16>,
-    /// The code of the refusal.
+    /// Code of the rejection.
     pub code: Option<String>,
-    /// How often the same call was refused again within the hour; those have no line of their own.
+    /// Number of times that the same call was rejected again within the hour; those rejections have no line of their
+    /// own.
     pub repeated: u64,
-    /// When it was refused last, if it was again.
+    /// Time of the last repeated rejection, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_at: Option<Time>,
 }
 
-/// A page of the audit log.
+/// Page of the audit log.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EntryPage {
-    /// The lines, newest first.
+    /// Lines, newest first.
     pub entries: Vec<Entry>,
-    /// How many there are in all.
+    /// Number of lines on all pages.
     pub total_count: u64,
-    /// How many were skipped.
+    /// Number of lines skipped.
     pub offset: u64,
-    /// How many fit on the page.
+    /// Maximum number of lines on the page.
     pub limit: u64,
-    /// The cursor of the next page, if there is one.
+    /// Cursor of the next page, or none on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
 
-/// Which lines are asked for; what is left out does not matter.
+/// Conditions that a line must meet. An absent condition matches every line.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
-    /// Of this user or token.
+    /// Id of the user or token that called.
     pub actor: Option<String>,
-    /// About this thing.
+    /// Id of the object that the call was about.
     pub target: Option<String>,
-    /// Of this method and route, such as `POST /tokens`.
+    /// Method and route, such as `POST /tokens`.
     pub call: Option<String>,
-    /// With this outcome.
+    /// Result of the call.
     pub outcome: Option<Outcome>,
-    /// From this time on, in seconds since 1970.
+    /// Earliest time, inclusive, in seconds since 1970.
     pub since: Option<i64>,
-    /// Before this time, in seconds since 1970.
+    /// Latest time, exclusive, in seconds since 1970.
     pub until: Option<i64>,
 }
 
@@ -154,7 +155,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
         address: row.get(4)?,
         call: row.get(5)?,
         target: row.get(6)?,
-        // What was no JSON was refused; the line says so.
+        // A body that is not JSON was rejected; the status of the line shows it.
         request: request.and_then(|text| RawValue::from_string(text).ok()),
         outcome: Outcome::of(status),
         status,
@@ -164,7 +165,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
     })
 }
 
-/// Writes down what was done by somebody who is no user and no token, in the transaction that does it.
+/// Writes a line for an act of neither a user nor a token, in the transaction of that act.
 pub(super) fn done(
     transaction: &Transaction<'_>,
     organization: &str,
@@ -181,13 +182,14 @@ pub(super) fn done(
     Ok(())
 }
 
-/// How long the same refusal is counted at the first line about it, in seconds.
+/// Time within which repeated rejections are counted on the line of the first one, in seconds.
 const SAME_REFUSAL: i64 = 3600;
-/// How many lines before it may be looked at for one: a caller whose refusals all differ must not make each cost more.
+/// Number of preceding lines searched for the same rejection. The bound keeps the search cheap for a caller whose
+/// rejections all differ.
 const LOOKED_AT: i64 = 1000;
 
-/// Counts the refusal of the call at `line` at an earlier line that says the same, and deletes `line`. Returns false if there
-/// is none.
+/// Counts the rejection on `line` at an earlier line that says the same, and deletes `line`. Returns false if there is
+/// no such line.
 fn count_again(
     transaction: &Transaction<'_>,
     line: i64,
@@ -217,7 +219,7 @@ fn count_again(
 }
 
 impl ControlPlane {
-    /// Writes down what is about to be tried, in the caller's organization; gives the line's number.
+    /// Writes the line of an attempt, in the caller's organization. Returns its number.
     pub fn begin(&self, actor: &Actor, attempt: &Attempt<'_>) -> Result<i64, Error> {
         let request = attempt.request.filter(|text| serde_json::from_str::<&RawValue>(text).is_ok());
         self.store.note(|transaction| {
@@ -239,7 +241,7 @@ impl ControlPlane {
         })
     }
 
-    /// Writes down what came of it. `made` is the id of what the call made.
+    /// Writes the result of an attempt. `made` is the id of the object that the call created.
     pub fn finish(
         &self,
         line: i64,

@@ -1,4 +1,4 @@
-//! Who calls: from a bearer token to an actor with its roles.
+//! Authentication: verifies a bearer token and loads its holder's roles.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::token::{Claims, MAX_TOKEN};
 
 impl ControlPlane {
-    /// Finds out who holds a bearer token: the signature, the generation, the expiry, and that it has not been deleted.
+    /// Verifies a bearer token: its signature, generation and expiry, and that it has not been deleted. Returns its
+    /// holder.
     pub fn authenticate(&self, bearer: &[u8]) -> Result<Actor, Error> {
         let refused = |_| Error::Unauthenticated("the token is not one of this control plane");
         let unverified = Unverified::parse(bearer, MAX_TOKEN).map_err(refused)?;

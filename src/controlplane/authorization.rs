@@ -1,4 +1,4 @@
-//! What a caller may do: one table.
+//! Authorization: one table of the operations and the roles that allow them.
 
 use std::collections::BTreeMap;
 
@@ -6,56 +6,56 @@ use super::error::Error;
 pub use super::roles::built_in::{OrganizationRole, WorkspaceRole};
 use crate::protocol::permission::{Permission, PermissionSet};
 
-/// What can be asked of the control plane.
+/// Operation of the control plane that needs a role or a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// See the organization one belongs to: its id and its name.
+    /// Read the id and name of the caller's own organization.
     SeeOrganization,
-    /// See what the organization has: its roles, its data planes and their nodes.
+    /// Read the organization's roles, data planes and nodes.
     ReadOrganization,
-    /// Read who changed what in the organization.
+    /// Read the audit log of the organization.
     ReadAuditLog,
-    /// Make or change workspaces, data planes, users and teams.
+    /// Create or change workspaces, data planes, users and teams.
     Administer,
-    /// Let a node enrol, and retire it.
+    /// Create enrolment tokens and nodes, and retire nodes.
     Enrol,
-    /// Make, change and delete custom roles.
+    /// Create, change and delete custom roles.
     ManageRoles,
-    /// See that a workspace exists.
+    /// Read the id and name of a workspace.
     SeeWorkspace,
-    /// Say who has which role in a workspace.
+    /// Set the roles of users and teams in a workspace.
     ManageWorkspaceRoles,
     /// List and show deployments.
     ReadDeployments,
-    /// Make deployments.
+    /// Create deployments in a workspace.
     CreateDeployments,
     /// Change a deployment.
     UpdateDeployments,
     /// Delete a deployment.
     DeleteDeployments,
-    /// Show which tags a deployment's Dags have.
+    /// Read the Dag tags of a deployment.
     ReadDagTags,
-    /// Say which tags a deployment's Dags have. Who pushes the Dags decides that anyway.
+    /// Publish the Dag tags of a deployment. A caller who can push Dags controls their tags in any case.
     PublishDagTags,
     /// List and show the organization's own tokens.
     ReadOrganizationTokens,
-    /// Create, update, rotate and delete them.
+    /// Create, update, rotate and delete the organization's own tokens.
     ManageOrganizationTokens,
     /// List and show a workspace's tokens.
     ReadWorkspaceTokens,
-    /// Create, update, rotate and delete them.
+    /// Create, update, rotate and delete a workspace's tokens.
     ManageWorkspaceTokens,
     /// List and show a deployment's tokens, and those assigned to it.
     ReadDeploymentTokens,
     /// Create a standard token of a deployment.
     CreateDeploymentTokens,
-    /// Update one, and give it another deployment role.
+    /// Update a standard token of a deployment, and change its deployment role.
     UpdateDeploymentTokens,
-    /// Rotate one.
+    /// Rotate a standard token of a deployment.
     RotateDeploymentTokens,
-    /// Delete one.
+    /// Delete a standard token of a deployment.
     DeleteDeploymentTokens,
-    /// Assign an organization's or a workspace's token to a deployment, and take it off again.
+    /// Assign a token of the organization or a workspace to a deployment, and remove the assignment.
     AssignTokens,
     /// Give a standard token roles on Dags of a deployment.
     AssignDagRoles,
@@ -63,11 +63,11 @@ pub enum Operation {
     ManageDirectAccess,
 }
 
-/// The least an operation needs, any one of the three: a role in the organization (none: to belong to it is enough), a
-/// role in the workspace it is about, or a permission on the deployment it is about.
+/// Minimum that an operation needs. One of three suffices: a role in the organization (none means any member), a role
+/// in the workspace, or a permission on the deployment.
 type Row = (Operation, Option<OrganizationRole>, Option<WorkspaceRole>, Option<&'static str>);
 
-/// The table.
+/// Minimum for each operation.
 const TABLE: [Row; 26] = {
     use Operation as Op;
     use WorkspaceRole as Ws;
@@ -99,25 +99,25 @@ const TABLE: [Row; 26] = {
         (Op::RotateDeploymentTokens, OWNER, Some(Ws::WorkspaceOwner), Some("deployment.apiTokens.rotate")),
         (Op::DeleteDeploymentTokens, OWNER, Some(Ws::WorkspaceOwner), Some("deployment.apiTokens.delete")),
         (Op::AssignTokens, OWNER, Some(Ws::WorkspaceOwner), Some("deployment.apiTokens.update")),
-        // The platform lets Deployment Admins do this; of what they may, this says best that they are one.
+        // The platform lets Deployment Admins do this. Of their permissions, this one identifies them best.
         (Op::AssignDagRoles, OWNER, Some(Ws::WorkspaceOwner), Some("deployment.update")),
         (Op::ManageDirectAccess, OWNER, None, None),
     ]
 };
 
-/// Where something is asked for.
+/// Object that an operation is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope<'a> {
-    /// The organization.
+    /// Id of the organization.
     pub organization: &'a str,
-    /// The workspace, for what is in one.
+    /// Id of the workspace, if the object is in one.
     pub workspace: Option<&'a str>,
-    /// The deployment, for what is in one.
+    /// Id of the deployment, if the object is in one.
     pub deployment: Option<&'a str>,
 }
 
 impl<'a> Scope<'a> {
-    /// A workspace.
+    /// Scope of a workspace.
     #[must_use]
     pub fn workspace(organization: &'a str, workspace: &'a str) -> Self {
         Self { organization, workspace: Some(workspace), deployment: None }
@@ -130,23 +130,24 @@ impl<'a> From<&'a str> for Scope<'a> {
     }
 }
 
-/// Who calls: a user, or an API token.
+/// Authenticated caller: a user or an API token.
 #[derive(Clone, Debug)]
 pub struct Actor {
     /// User or token id.
     pub id: String,
-    /// The organization it belongs to.
+    /// Id of the organization.
     pub organization: String,
-    /// Its role there. A deployment's token has none.
+    /// Role in the organization. A deployment's token has none.
     pub role: Option<OrganizationRole>,
-    /// Its roles in workspaces.
+    /// Roles in workspaces, by workspace id.
     pub workspaces: BTreeMap<String, WorkspaceRole>,
-    /// What its roles on deployments allow there.
+    /// Permissions on deployments that come from roles on these deployments, by deployment id.
     pub deployments: BTreeMap<String, PermissionSet>,
 }
 
 impl Actor {
-    /// Refuses what the caller's role does not allow, and does not tell other organizations' ids from none.
+    /// Checks that the caller's roles allow `operation` on `scope`. The error for another organization is the same as
+    /// for an id that does not exist.
     pub fn may<'s>(&self, operation: Operation, scope: impl Into<Scope<'s>>) -> Result<(), Error> {
         let scope = scope.into();
         if self.organization != scope.organization {
@@ -181,7 +182,7 @@ impl Actor {
         Err(Error::Forbidden { code: "role_insufficient", detail })
     }
 
-    /// What the caller may do on the deployment of `scope`, by all its roles together.
+    /// Returns the caller's permissions on the deployment of `scope`, from all roles together.
     #[must_use]
     pub fn permissions_on(&self, scope: Scope<'_>) -> PermissionSet {
         if self.organization != scope.organization {
@@ -195,7 +196,7 @@ impl Actor {
             .fold(PermissionSet::empty(), PermissionSet::union)
     }
 
-    /// The caller's role in a workspace; an Organization Owner is Workspace Owner everywhere.
+    /// Returns the caller's role in a workspace. An Organization Owner is Workspace Owner in each workspace.
     #[must_use]
     pub fn workspace_role(&self, workspace: &str) -> Option<WorkspaceRole> {
         let owner =
@@ -209,9 +210,9 @@ mod tests {
     #![allow(clippy::panic)]
     use super::*;
 
-    /// The table once more, in its users' words: who may, from the first column on that is marked. What is not written
-    /// here in the same way as there does not pass. `om` to `oo` are the organization's roles, `wa` to `wo` the
-    /// workspace's; the last column is the permission on the deployment that is as good.
+    /// Expected table, in the terms of its users. The columns `om` to `oo` are the organization roles, `wa` to `wo` the
+    /// workspace roles; the first marked column is the lowest role that may. The last column is the deployment
+    /// permission that suffices instead.
     const EXPECTED: &str = "
         operation                 -  om ob oo  wa wm wt wp wo  permission
         SeeOrganization           x  x  x  x   x  x  x  x  x   -

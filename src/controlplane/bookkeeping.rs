@@ -11,13 +11,13 @@ use super::error::Error;
 #[derive(Debug, Default)]
 pub(super) struct Bookkeeping {
     failing: AtomicBool,
-    /// Number of writes that were given up.
+    /// Number of writes that failed.
     pub(super) lost: Counter,
 }
 
 impl Bookkeeping {
-    /// Takes the outcome of a write: `Ok(false)` where none was due, which says nothing about the next one. Logs when writes
-    /// begin to fail and when they succeed again, not each failure: there is one for every call.
+    /// Handles the result of a write. `Ok(false)` means that no write was due, which says nothing about the next one.
+    /// The first failure and the first success after it are logged, not each failure: there may be one for every call.
     pub(super) fn settle(&self, what: &str, outcome: Result<bool, Error>) {
         match outcome {
             Ok(false) => {}

@@ -1,5 +1,5 @@
-//! Checkpoints of nodes' logs: what a node signed of its log, held against the events that arrived. The last one of a branch is
-//! kept: events are chained, so its signature vouches for all before it.
+//! Checkpoints of nodes' logs: verifies what a node signed about its log against the events that arrived. The last
+//! checkpoint of each branch is kept; events are chained, so its signature covers all earlier ones.
 
 use rusqlite::{OptionalExtension as _, params};
 
@@ -11,9 +11,9 @@ use crate::protocol::event::Checkpoint;
 use crate::protocol::key::PublicKey;
 
 impl ControlPlane {
-    /// Takes a checkpoint whose event, the node says, has arrived. One that the node did not sign says nothing; one that was
-    /// signed for another event than arrived is a fault of the log. A node states its checkpoint again and again: one that is
-    /// kept, or whose fault is known, writes nothing.
+    /// Processes a checkpoint whose event should have arrived. A checkpoint that the node did not sign is ignored; one
+    /// for another event than the one that arrived is a fault of the log. A node sends its checkpoint repeatedly: one
+    /// that is kept, or whose fault is known, writes nothing.
     pub(super) fn take_checkpoint(&self, caller: &Caller, text: &str) -> Result<(), Error> {
         let node = caller.node.as_str();
         let (key, kept): (String, bool) = self.store.read(|connection| {
@@ -23,7 +23,7 @@ impl ControlPlane {
             )?;
             Ok(query.query_row([node, text], |row| Ok((row.get(0)?, row.get(1)?)))?)
         })?;
-        // It was verified before it was kept.
+        // A kept checkpoint was verified earlier.
         if kept {
             return Ok(());
         }
@@ -75,7 +75,7 @@ impl ControlPlane {
                 self.metrics.count_log_faults(&caller.data_plane, new.into());
                 Ok(())
             }
-            // It has not arrived, as after a restore of this control plane, or it is not kept any more.
+            // The event has not arrived, as after a restore of this control plane, or it was pruned.
             _ => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! The control plane's configuration file (TOML). Unknown keys are refused.
+//! Configuration file of the control plane (TOML). Unknown keys are rejected.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,51 +16,51 @@ use super::retention::Retention;
 use crate::configuration::{self, Bound, Configuration, Wrong, bound, check_hosts};
 use crate::net::origin::keeps_secrets;
 
-/// Why the configuration is not taken.
+/// Reasons to reject a configuration.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// The file.
+    /// The file cannot be read or parsed.
     #[error(transparent)]
     File(#[from] configuration::ConfigError),
-    /// The issuer is no URL of a control plane.
+    /// The issuer is not a valid URL of a control plane.
     #[error("issuer = {0:?} in the configuration is not https:// (or http:// on loopback) without a path")]
     Issuer(String),
 }
 
-/// All of it.
+/// Configuration of the control plane.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the keys and the database are kept.
+    /// Directory of the keys and the database.
     pub state_dir: PathBuf,
-    /// The public URL: the claim `iss` of all that is signed. Changing it makes every token void.
+    /// Public URL, which is the claim `iss` of everything signed. A change invalidates all tokens.
     pub issuer: String,
-    /// Where it listens.
+    /// Address of the HTTP API.
     pub listen: SocketAddr,
-    /// Certificate and key. Without them it speaks plain HTTP, and something in front must speak TLS.
+    /// Certificate and key. Without them the API is plain HTTP, and a proxy must terminate TLS.
     pub tls: Option<Tls>,
-    /// Networks of the proxies in front, whose `X-Forwarded-For` is believed; none unless named.
+    /// Networks of the trusted proxies, whose `X-Forwarded-For` is believed. Empty by default.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
-    /// Where `/metrics` is answered, in plain HTTP; nowhere unless named.
+    /// Address of `/metrics`, in plain HTTP. Without it, no metrics are served.
     pub metrics_listen: Option<SocketAddr>,
-    /// How often one may call.
+    /// Rate limits for callers.
     #[serde(default)]
     pub limits: Limits,
-    /// How long events, lines of the audit log and removals are kept.
+    /// Retention of events, audit-log lines and removals.
     #[serde(default)]
     pub retention: Retention,
-    /// Who is told of uses of direct-access tokens; nobody unless named.
+    /// Endpoint that receives uses of direct-access tokens. None by default.
     pub webhook: Option<Webhook>,
 }
 
-/// How often one may call. Up to a minute's worth may come at once.
+/// Rate limits for callers. A burst of up to one minute's calls is allowed.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Calls of one user or token in a minute.
+    /// Calls of one user or token per minute.
     pub calls_per_minute: NonZeroU32,
-    /// Calls from one address that fail to say who it is, in a minute.
+    /// Failed authentications from one address per minute.
     pub failures_per_minute: NonZeroU32,
 }
 
@@ -72,33 +72,33 @@ impl Default for Limits {
     }
 }
 
-/// TLS.
+/// Certificate and key of the listener.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// The certificate chain (PEM).
+    /// File of the certificate chain (PEM).
     pub certificate: PathBuf,
-    /// Its private key (PEM).
+    /// File of the private key (PEM).
     pub key: PathBuf,
 }
 
-/// An endpoint that is told of uses of direct-access tokens.
+/// Endpoint that receives uses of direct-access tokens.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
-    /// Where it is: `https://`, or `http://` on loopback.
+    /// URL of the endpoint: `https://`, or `http://` on loopback.
     #[serde(deserialize_with = "endpoint")]
     pub url: Url,
-    /// A file with the secret that messages are signed with.
+    /// File of the secret that signs messages.
     pub secret_file: Option<PathBuf>,
-    /// Certificate authorities (PEM) for it; the system's unless named.
+    /// File of certificate authorities (PEM) for the endpoint; the system's by default.
     pub ca_file: Option<PathBuf>,
-    /// How long an answer is waited for, in seconds.
+    /// Time limit of an attempt, in seconds.
     #[serde(default = "default_timeout")]
     pub timeout_seconds: u64,
 }
 
-// Its URL may hold a secret in its path.
+// The path of the URL may contain a secret.
 impl fmt::Debug for Webhook {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Webhook").field("secret_file", &self.secret_file).finish_non_exhaustive()
@@ -106,7 +106,7 @@ impl fmt::Debug for Webhook {
 }
 
 impl Webhook {
-    /// How long an answer is waited for.
+    /// Time limit of an attempt.
     #[must_use]
     pub const fn patience(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds)
@@ -132,7 +132,7 @@ fn check_endpoint(text: &str) -> Option<Url> {
     (keeps_secrets(url.as_str()) && bare).then_some(url)
 }
 
-/// The bounds of every number. docs/configuration.md repeats this table, and a test compares both.
+/// Bounds of every number. docs/configuration.md has the same table, and a test compares the two.
 const BOUNDS: [Bound; 9] = [
     bound("limits.calls_per_minute", 1, 100_000_000),
     bound("limits.failures_per_minute", 1, 100_000_000),
@@ -161,7 +161,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Takes certificate and key, and the webhook's secret, from the service manager where the file names none itself.
+    /// Sets certificate, key and webhook secret from the service manager's credentials where the file names none.
     #[must_use]
     pub fn with_credentials(mut self, credential: impl Fn(&str) -> Option<PathBuf>) -> Self {
         let both = credential("halligan.tls-certificate").zip(credential("halligan.tls-key"));
@@ -173,7 +173,7 @@ impl Config {
         self
     }
 
-    /// The database file.
+    /// Path of the database file.
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.state_dir.join("control.db")

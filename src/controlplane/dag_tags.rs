@@ -1,4 +1,4 @@
-//! Which tags the Dags of a deployment have: what Dag roles by tag are compared with on its data plane.
+//! Dag tags of deployments. Data planes match Dag roles by tag against them.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use crate::platform::text::is_unseen;
 use crate::protocol::record::{DagTagsRecord, Record, RecordKind};
 use crate::protocol::time::Time;
 
-/// The most bytes a mapping can have: as a record, escaped into a line of a bundle, it must fit the line.
+/// Maximum size of a mapping in bytes. As a record, escaped into a line of a bundle, it must fit that line.
 pub const MAX_BYTES: usize = 3 << 20;
 
-/// The tags of a deployment's Dags, to be published.
+/// Dag tags of a deployment, to be published.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewDagTags {
@@ -25,17 +25,17 @@ pub struct NewDagTags {
     pub tags: BTreeMap<String, Vec<String>>,
 }
 
-/// The tags of a deployment's Dags, as they are published.
+/// Published Dag tags of a deployment.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DagTags {
-    /// The deployment.
+    /// Id of the deployment.
     pub deployment_id: String,
     /// Tags by Dag id.
     pub tags: BTreeMap<String, Vec<String>>,
-    /// When they were last published; none: never.
+    /// Time of the last publication, or none if there was none.
     pub updated_at: Option<Time>,
-    /// By whom.
+    /// Id of the user or token that published them.
     pub updated_by: Option<String>,
 }
 
@@ -68,7 +68,7 @@ fn check(tags: &BTreeMap<String, Vec<String>>) -> Result<(), Error> {
 }
 
 impl ControlPlane {
-    /// Shows the tags of a deployment's Dags.
+    /// Shows the Dag tags of a deployment.
     pub fn show_dag_tags(
         &self,
         actor: &Actor,
@@ -83,7 +83,7 @@ impl ControlPlane {
         })
     }
 
-    /// Publishes the tags of a deployment's Dags, in place of those that stood.
+    /// Publishes the Dag tags of a deployment, in place of the earlier ones.
     pub fn publish_dag_tags(
         &self,
         actor: &Actor,

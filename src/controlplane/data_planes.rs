@@ -14,36 +14,36 @@ use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::role::{RoleScope, built_in};
 use crate::protocol::time::Time;
 
-/// A data plane, with where its replica stands.
+/// Data plane, with the state of its replica.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DataPlane {
-    /// Id, name, time of making.
+    /// Id, name and time of creation.
     #[serde(flatten)]
     pub named: Named,
-    /// The version of its replica.
+    /// Version of its replica.
     pub version: u64,
-    /// How many records are in it.
+    /// Number of records in its replica.
     pub records: u64,
-    /// How many nodes hold it.
+    /// Number of nodes, without retired ones.
     pub nodes: u64,
 }
 
-/// A node, as it is shown.
+/// Node of a data plane.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Node {
-    /// Id, name, time of enrolment.
+    /// Id, name and time of enrolment.
     #[serde(flatten)]
     pub named: Named,
-    /// When it was retired: it is no longer given anything, and nothing it signs counts.
+    /// Time at which the node was retired. A retired node receives nothing, and its signatures no longer count.
     pub retired_at: Option<Time>,
     /// The node's fault in one sentence, or none.
     pub remark: Option<String>,
 }
 
 impl ControlPlane {
-    /// Makes a data plane. Its replica begins with the built-in roles.
+    /// Creates a data plane. Its replica starts with the built-in roles.
     pub fn create_data_plane(
         &self,
         actor: &Actor,
@@ -103,7 +103,7 @@ impl ControlPlane {
         found.into_iter().find(|found| found.named.id == id).ok_or(Error::NotFound("data plane"))
     }
 
-    /// Lists the nodes of a data plane, retired ones too.
+    /// Lists the nodes of a data plane, including retired ones.
     pub fn list_nodes(
         &self,
         actor: &Actor,
@@ -128,7 +128,8 @@ impl ControlPlane {
         })
     }
 
-    /// Retires a node: it gets nothing more, and the other nodes know that its signature no longer counts.
+    /// Retires a node: it receives nothing more, and a record tells the other nodes that its signatures no longer
+    /// count.
     pub fn retire_node(
         &self,
         actor: &Actor,
@@ -158,7 +159,7 @@ impl ControlPlane {
             };
             publish::put(transaction, data_plane, &[Record::of(RecordKind::Node, id, &node)])
         })?;
-        // It asks no more: nothing else would remove it from those that are ahead.
+        // A retired node no longer polls, so nothing else would remove it from the nodes that are ahead.
         self.ahead.forget(data_plane, id);
         Ok(())
     }

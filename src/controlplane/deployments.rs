@@ -1,4 +1,4 @@
-//! Deployments: what tokens open.
+//! Deployments: the Airflow instances that tokens give access to.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
@@ -14,61 +14,61 @@ use crate::protocol::host::host_name;
 use crate::protocol::record::{DEFAULT_ROUTES, DeploymentRecord, Record, RecordKind, is_routes_name};
 use crate::protocol::time::Time;
 
-/// A deployment.
+/// Deployment of Airflow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Deployment {
-    /// Its id.
+    /// Id of the deployment.
     pub id: String,
-    /// Its name.
+    /// Name of the deployment.
     pub name: String,
-    /// Its workspace.
+    /// Id of its workspace.
     pub workspace_id: String,
-    /// The data plane it lives on.
+    /// Id of its data plane.
     pub data_plane_id: String,
-    /// The host names it is reached by.
+    /// Host names under which clients reach it.
     pub hosts: Vec<String>,
-    /// The name of its route map.
+    /// Name of its route map.
     pub routes: String,
-    /// How its glass is kept.
+    /// Condition under which direct-access tokens open it.
     pub glass: GlassMode,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Time,
 }
 
-/// What a new deployment needs.
+/// Properties of a new deployment.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewDeployment {
-    /// Its name.
+    /// Name of the deployment.
     #[schema(value_type = Name)]
     pub name: String,
-    /// Its workspace.
+    /// Id of its workspace.
     pub workspace_id: String,
-    /// The data plane it lives on.
+    /// Id of its data plane.
     pub data_plane_id: String,
-    /// The host names it is reached by.
+    /// Host names under which clients reach it.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// The name of its route map; without it, that of the Airflow REST API v2.
+    /// Name of its route map; by default that of the Airflow REST API v2.
     pub routes: Option<String>,
-    /// How its glass is kept; without it, `always`.
+    /// Condition under which direct-access tokens open it; `always` by default.
     #[serde(default)]
     pub glass: GlassMode,
 }
 
-/// What of a deployment can be updated; what is left out stays.
+/// Changes to a deployment. Absent members keep their values.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeploymentUpdate {
-    /// The new name.
+    /// New name of the deployment.
     #[schema(value_type = Option<Name>)]
     pub name: Option<String>,
-    /// All host names.
+    /// New host names, in place of all earlier ones.
     pub hosts: Option<Vec<String>>,
-    /// The name of another route map.
+    /// Name of another route map.
     pub routes: Option<String>,
-    /// How its glass is kept from now on.
+    /// New condition under which direct-access tokens open it.
     pub glass: Option<GlassMode>,
 }
 
@@ -89,14 +89,14 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Deployment> {
     })
 }
 
-/// Finds a deployment, whoever asks.
+/// Finds a deployment, without a check of the caller's permissions.
 pub(super) fn find(connection: &Connection, organization: &str, id: &str) -> Result<Deployment, Error> {
     let query = format!("SELECT {COLUMNS} FROM deployment WHERE organization = ?1 AND id = ?2");
     let found = connection.query_row(&query, [organization, id], read_row).optional()?;
     found.ok_or(Error::NotFound("deployment"))
 }
 
-/// Brings host names into the form in which they are compared. Two deployments of a data plane can't share one.
+/// Normalizes host names for comparison. Fails if another deployment of the data plane has one of them.
 fn check_hosts(
     connection: &Connection,
     id: &str,
@@ -105,7 +105,7 @@ fn check_hosts(
 ) -> Result<Vec<String>, Error> {
     let mut names: Vec<String> = Vec::new();
     for host in hosts {
-        // A port is no part of a name: it is left for the check to refuse.
+        // A port is not part of a host name: it stays in the text, and the check below rejects it.
         let name = if host.contains(':') { host.clone() } else { host_name(host).into_owned() };
         if !names.contains(&name) {
             names.push(name);
@@ -134,7 +134,7 @@ fn check_hosts(
     Ok(names)
 }
 
-/// Which maps there are only the hosts know: a name is checked for its form, so that it can be that of a file.
+/// Checks the form of a route map's name, which becomes a file name. Only the hosts know which maps exist.
 fn check_routes(name: String) -> Result<String, Error> {
     if is_routes_name(&name) {
         return Ok(name);
@@ -156,14 +156,14 @@ impl Deployment {
         Ok(Record::of(RecordKind::Deployment, self.id.as_str(), &record))
     }
 
-    /// Where it is, for [`Actor::may`].
+    /// Returns the scope for [`Actor::may`].
     pub(super) fn scope<'a>(&'a self, organization: &'a str) -> Scope<'a> {
         Scope { organization, workspace: Some(&self.workspace_id), deployment: Some(&self.id) }
     }
 }
 
 impl ControlPlane {
-    /// Makes a deployment and tells its data plane.
+    /// Creates a deployment and publishes its record to its data plane.
     pub fn create_deployment(
         &self,
         actor: &Actor,
@@ -217,7 +217,7 @@ impl ControlPlane {
         })
     }
 
-    /// Lists the deployments the caller may read.
+    /// Lists the deployments that the caller may read.
     pub fn list_deployments(&self, actor: &Actor, organization: &str) -> Result<Vec<Deployment>, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
         let mut found: Vec<Deployment> = self.store.read(|connection| {
@@ -239,7 +239,7 @@ impl ControlPlane {
         Ok(found)
     }
 
-    /// Updates a deployment's name, hosts, route map and glass, and tells its data plane.
+    /// Updates a deployment's name, hosts, route map and glass mode, and publishes its record.
     pub fn update_deployment(
         &self,
         actor: &Actor,
@@ -262,7 +262,7 @@ impl ControlPlane {
                 found.routes = check_routes(routes)?;
             }
             if let Some(glass) = update.glass.filter(|glass| *glass != found.glass) {
-                // What opens a deployment wider to direct access is for whom direct access is for to give.
+                // Opening a deployment wider to direct access needs the right to manage direct-access tokens.
                 actor.may(Operation::ManageDirectAccess, organization)?;
                 found.glass = glass;
             }
@@ -278,7 +278,7 @@ impl ControlPlane {
         })
     }
 
-    /// Deletes a deployment and every token of it. What opened it is dead on its data plane from then on.
+    /// Deletes a deployment and all of its tokens. Its data plane then rejects those tokens.
     pub fn delete_deployment(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
         self.store.write(|transaction| {
             actor.may(Operation::SeeOrganization, organization)?;

@@ -1,5 +1,5 @@
-//! The ends that the control plane knows beforehand: of its keyset, its certificate, its users' and its API tokens, and of
-//! tokens with which hosts may enrol.
+//! Expiry dates known to the control plane: of its keyset, its certificate, its users' tokens, its API tokens and
+//! enrolment tokens.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -11,12 +11,12 @@ use super::error::Error;
 use crate::protocol::ends::{End, EndKind, NOTICE, Told, due};
 use crate::protocol::time::Time;
 
-/// How often they are looked at.
+/// Time between two checks.
 const INTERVAL: Duration = Duration::from_mins(1);
-/// How many of a kind are named; the rest is told of by the first of them.
+/// Maximum number of tokens listed per kind. The first of them stands for the rest.
 const NAMED: i64 = 100;
 
-/// Tokens that end within the notice, the first ones first. One that has ended already is over, and nothing to tell of.
+/// Queries for tokens that expire within the notice period, soonest first. Expired tokens are left out.
 const TOKENS: [(EndKind, &str); 4] = [
     (
         EndKind::UserToken,
@@ -41,13 +41,14 @@ const TOKENS: [(EndKind, &str); 4] = [
 ];
 
 impl ControlPlane {
-    /// The end of the keyset that is signed under.
+    /// Returns the expiry of the current keyset.
     #[must_use]
     pub fn keyset_end(&self) -> End {
         self.signing().keyset_end()
     }
 
-    /// The ends of what is no token: they concern everybody, and name nothing of the estate.
+    /// Returns the expiry dates that are not of tokens. They concern all operators and name no object of an
+    /// organization.
     #[must_use]
     pub fn own_ends(&self) -> Vec<End> {
         let mut ends = vec![self.keyset_end()];
@@ -55,11 +56,11 @@ impl ControlPlane {
         ends
     }
 
-    /// Every end that is due, the first one first.
+    /// Lists the expiry dates within the notice period, soonest first.
     pub fn due_ends(&self) -> Result<Vec<End>, Error> {
         let now = self.now();
         let mut ends = self.own_ends();
-        // No index leads to them, and every scrape asks: it must not hold up who writes.
+        // The query has no index and runs at every scrape, so it must not block writers.
         self.store.read_at_leisure(|connection| {
             for (kind, query) in TOKENS {
                 ends.extend(read(connection, kind, query, now)?);
@@ -69,13 +70,13 @@ impl ControlPlane {
         Ok(due(ends, now))
     }
 
-    /// Says when the certificate of the listener ends.
+    /// Sets the expiry of the listener's certificate.
     pub fn serves_until(&self, certificate: Option<End>) {
         *self.certificate.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
     }
 
-    /// Tells the log of each end that is due, once a day, until the task is dropped. Of an ended keyset, under which nothing
-    /// that is signed is believed, it tells at each look.
+    /// Logs each due expiry once a day, until the task is dropped. An expired keyset is logged at every check, because
+    /// nodes then reject everything signed under it.
     pub async fn tell_of_ends(self: Arc<Self>) {
         let mut told = Told::default();
         loop {

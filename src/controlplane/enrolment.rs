@@ -1,4 +1,4 @@
-//! Enrolment: how a host becomes a node of a data plane, once, and proves itself from then on (RFC 7523).
+//! Enrolment: registers a host as a node of a data plane, once, and verifies its proofs from then on (RFC 7523).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -21,97 +21,97 @@ use crate::protocol::proof::{LIFETIME, MAX_PROOF, Seen, Untimely, check_times};
 use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::time::Time;
 
-/// A one-time token for a host, shown this once.
+/// One-time enrolment token, shown only once.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnrolmentToken {
-    /// The value.
+    /// Value of the token.
     #[schema(value_type = String)]
     pub enrolment_token: Zeroizing<String>,
-    /// Until when it can be used.
+    /// Time at which the token expires.
     pub expires_at: Time,
 }
 
-/// What a host sends to become a node.
+/// Request of a host to become a node.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Enrolment {
-    /// The one-time token.
+    /// Value of the one-time token.
     #[schema(value_type = String)]
     pub enrolment_token: Zeroizing<String>,
-    /// The node's name.
+    /// Name of the node.
     #[schema(value_type = Name)]
     pub name: String,
-    /// Its public key.
+    /// Public key of the node.
     pub key: Jwk,
-    /// A `node-auth+jwt` signed with that key: the host has it, and does not merely know it.
+    /// A `node-auth+jwt` signed with that key, which proves that the host possesses the private key.
     pub proof: String,
 }
 
-/// A host that can't reach the control plane, and whose public key was carried here.
+/// Node to create for a host that cannot reach the control plane, from a public key that was carried here.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewNode {
-    /// The node's name.
+    /// Name of the node.
     #[schema(value_type = Name)]
     pub name: String,
-    /// Its public key.
+    /// Public key of the node.
     pub key: Jwk,
 }
 
-/// What it gets.
+/// Identity of an enrolled node.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Enrolled {
-    /// The node's id.
+    /// Id of the node.
     pub node_id: String,
-    /// The data plane.
+    /// Id of its data plane.
     pub data_plane_id: String,
-    /// The audience of the node's JWTs.
+    /// Audience of the node's JWTs.
     pub issuer: String,
 }
 
-/// Why a node's proof is refused though its signature holds: each cause has its own remedy.
+/// Reasons to reject a node's proof that has a valid signature. Each has its own remedy.
 #[derive(Debug, ThisError)]
 pub enum ProofFault {
-    /// It is for another control plane.
+    /// The proof is for another control plane.
     #[error(
         "the node's proof is for {got:?}, and this control plane is {own:?}: the host was enrolled under another `issuer`, or its \
          `control_plane.urls` lead to another control plane; if the issuer was changed on purpose, enrol the host anew"
     )]
     Audience {
-        /// What it is for.
+        /// Audience of the proof.
         got: String,
-        /// What it should be for.
+        /// Issuer of this control plane.
         own: String,
     },
-    /// It ended too long ago.
+    /// The proof has expired, beyond the tolerated clock difference.
     #[error(
         "the node's proof ended {by} s ago by this control plane's clock; set the host's clock right, or this one"
     )]
     Late {
-        /// How long ago, in seconds.
+        /// Seconds since the expiry.
         by: i64,
     },
-    /// It is from the future.
+    /// The proof is dated in the future, beyond the tolerated clock difference.
     #[error(
         "the node's proof was made {by} s ahead of this control plane's clock; set the host's clock right, or this one"
     )]
     Early {
-        /// How far ahead, in seconds.
+        /// Seconds by which it is ahead.
         by: i64,
     },
-    /// It is good for too long.
+    /// The lifetime of the proof is too long.
     #[error("the node's proof is good for more than {LIFETIME} s; no proof may be")]
     Lifetime,
-    /// It ends before it begins.
+    /// The end of the proof's lifetime is before its start.
     #[error("the node's proof ends before it was made")]
     Backwards,
 }
 
 const NOT_A_NODE: Error = Error::Unauthenticated("the node's proof does not hold");
 
-/// A node that has proved itself.
+/// Node whose proof was verified.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) node: String,
@@ -127,18 +127,18 @@ struct ProofClaims {
     aud: String,
     iat: Time,
     exp: Time,
-    /// Names one start of the daemon. A daemon of before that names none.
+    /// Identifier of one start of the daemon. Daemons of earlier versions send none.
     instance: Option<String>,
     #[serde(default)]
     jti: String,
 }
 
-/// The calls that nodes have proved lately.
+/// Proofs that nodes have used recently.
 #[derive(Debug, Default)]
 pub(super) struct Calls(Mutex<HashMap<String, Seen>>);
 
 impl ControlPlane {
-    /// Makes a one-time enrolment token, of which only the hash is kept.
+    /// Creates a one-time enrolment token. Only its hash is stored.
     pub fn create_enrolment_token(
         &self,
         actor: &Actor,
@@ -169,7 +169,7 @@ impl ControlPlane {
         Ok(EnrolmentToken { enrolment_token: token, expires_at })
     }
 
-    /// Enrols a node. A second use of the token is refused, unless it is the same host repeating itself.
+    /// Enrols a node. A second use of the token is rejected unless the same host repeats its request.
     pub fn enrol(&self, enrolment: &Enrolment) -> Result<Enrolled, Error> {
         check_name("name", &enrolment.name)?;
         let key =
@@ -223,7 +223,7 @@ impl ControlPlane {
         })
     }
 
-    /// Makes a node of a host that never reaches the control plane. What is returned is carried to it, as its identity.
+    /// Creates a node for a host that never reaches the control plane. The result is its identity, to be carried there.
     pub fn create_node(
         &self,
         actor: &Actor,
@@ -240,7 +240,7 @@ impl ControlPlane {
         Ok(Enrolled { node_id, data_plane_id: data_plane.to_owned(), issuer: self.issuer.clone() })
     }
 
-    /// Writes a new node down, and tells its data plane.
+    /// Inserts a new node and publishes its record.
     fn insert_node(
         &self,
         transaction: &Transaction<'_>,
@@ -282,21 +282,21 @@ impl ControlPlane {
         Ok(id)
     }
 
-    /// Finds out which living node of `data_plane` a bearer token is of.
+    /// Verifies a node's bearer token and returns the node's id. Fails if the node is retired or not of `data_plane`.
     pub fn authenticate_node(&self, bearer: &[u8], data_plane: &str) -> Result<String, Error> {
         self.node_in(bearer, data_plane).map(|caller| caller.node)
     }
 
-    /// The same, with its data plane.
+    /// Does the same as `authenticate_node`, and returns the caller with its data plane.
     pub(super) fn node_in(&self, bearer: &[u8], data_plane: &str) -> Result<Caller, Error> {
         self.node_of(bearer)
             .and_then(|caller| if caller.data_plane == data_plane { Ok(caller) } else { Err(NOT_A_NODE) })
     }
 
-    /// Finds out which living node a bearer token is of: by the key that signed it.
+    /// Verifies a node's bearer token and finds the active node by the key that signed it.
     pub(super) fn node_of(&self, bearer: &[u8]) -> Result<Caller, Error> {
         let proof = Unverified::parse(bearer, MAX_PROOF).map_err(|_| NOT_A_NODE)?;
-        // A host that enrolled twice is two nodes with one key.
+        // A host that enrolled twice is two nodes with the same key.
         let found: Vec<(Caller, String, Option<i64>)> = self.store.read(|connection| {
             let query = "SELECT id, data_plane, key, retired_at FROM node WHERE kid = ?1";
             let mut rows = connection.prepare_cached(query)?;
@@ -312,7 +312,7 @@ impl ControlPlane {
         self.timely(&claims, &self.issuer)?;
         let own = found.into_iter().find(|(known, ..)| claims.iss == known.node && claims.sub == known.node);
         let (caller, _, retired) = own.ok_or(NOT_A_NODE)?;
-        // Only the holder of the key learns this.
+        // The proof is valid, so only the holder of the key learns that its node was retired.
         if let Some(at) = retired {
             let at = Time::from_unix(at);
             let detail = format!("node {} was retired at {at}", caller.node);
@@ -325,12 +325,12 @@ impl ControlPlane {
         Ok(caller)
     }
 
-    /// Refuses a proof that was used before, or that does not say for which call it is.
+    /// Rejects a proof that was used before, or that has no identifier of its call.
     fn count_once(&self, caller: &Caller, claims: &ProofClaims) -> Result<(), Error> {
         if claims.jti.is_empty() {
             return Err(Error::Unauthenticated("the node's proof has no jti; make one for each call"));
         }
-        // It only remembers: after a panic it remembers a little less.
+        // A poisoned lock is safe to use: a panic loses at most a recent entry.
         let mut calls = self.calls.0.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = calls.entry(caller.node.clone()).or_default();
         if seen.note(&claims.jti, claims.exp, self.now()) {
@@ -354,7 +354,7 @@ impl ControlPlane {
     }
 }
 
-/// Tells a host that enrols with the key of a retired node what to remove.
+/// Error for a host that enrols with the key of a retired node. It names the files to remove.
 fn was_retired(node: &str, at: i64) -> Error {
     let at = Time::from_unix(at);
     let detail = format!(

@@ -1,66 +1,66 @@
-//! Why a call is refused, as a problem an HTTP client can act on (RFC 9457).
+//! Errors of the control plane's calls, each answered as a problem that an HTTP client can act on (RFC 9457).
 
 use thiserror::Error;
 
 use super::enrolment::ProofFault;
 
-/// A refusal.
+/// Error of a call.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// No or no valid token.
+    /// The call has no valid bearer token.
     #[error("{0}")]
     Unauthenticated(&'static str),
-    /// A node's proof that is signed rightly, and not good here or now.
+    /// The node's proof has a valid signature, but another audience or a wrong time.
     #[error(transparent)]
     Proof(#[from] ProofFault),
-    /// The caller's role does not allow it.
+    /// The caller's roles do not allow the operation.
     #[error("{detail}")]
     Forbidden {
-        /// A stable code.
+        /// Stable code for programs.
         code: &'static str,
-        /// In words.
+        /// Explanation for people.
         detail: String,
     },
-    /// Nothing of that id.
+    /// No object has this id.
     #[error("there is no {0} of this id here")]
     NotFound(&'static str),
-    /// A field that can't be taken.
+    /// A field has an invalid value.
     #[error("{field}: {detail}")]
     Invalid {
-        /// The field.
+        /// Name of the field.
         field: &'static str,
-        /// What is wrong with it.
+        /// Fault of its value.
         detail: String,
     },
-    /// It contradicts what stands.
+    /// The call conflicts with the present state.
     #[error("{detail}")]
     Conflict {
-        /// A stable code.
+        /// Stable code for programs.
         code: &'static str,
-        /// In words.
+        /// Explanation for people.
         detail: String,
     },
-    /// A direct-access token where two owners are needed.
+    /// Dual control is enabled, and the call would create a direct-access token without a second owner.
     #[error(
         "a direct-access token needs a second owner's approval here; ask for it, and collect it once it is approved"
     )]
     ApprovalNeeded,
-    /// Something that can't be read.
+    /// The request cannot be parsed.
     #[error("{0}")]
     Malformed(String),
-    /// What is to be changed has changed since the caller saw it.
+    /// The object has changed since the caller read it (`If-Match`).
     #[error("this has changed since you saw it; look at it again, and send the new ETag in If-Match")]
     Stale,
-    /// An idempotency key for another call than the first one with it.
+    /// The idempotency key was used for a different call.
     #[error("this idempotency key was used for another call; use each for one call and its repeats")]
     KeyReused,
-    /// Too many calls.
+    /// The caller has made too many calls; the number of seconds to wait.
     #[error("too many calls; try again in {0} seconds")]
     RateLimited(u64),
-    /// The store failed.
+    /// The database failed.
     #[error("the store failed: {0}")]
     Store(#[from] rusqlite::Error),
-    /// A bundle could not be written.
+    /// A bundle cannot be written.
     #[error("the answer could not be written: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -70,7 +70,7 @@ impl Error {
         Self::Invalid { field, detail: detail.into() }
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
@@ -88,7 +88,7 @@ impl Error {
         }
     }
 
-    /// Says of a failure inside what failed and what to do, without what callers must not learn.
+    /// Returns the cause of an internal failure and the remedy, without details that callers must not learn.
     #[must_use]
     pub(super) fn outcome(&self) -> &'static str {
         match self {
@@ -107,7 +107,7 @@ impl Error {
         }
     }
 
-    /// The stable code.
+    /// Returns the stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -127,8 +127,8 @@ impl Error {
     }
 }
 
-/// Returns true for failures that end by themselves or by an operator's hand, with nothing wrong in the call: the disk is
-/// full, read-only, or fails.
+/// Returns true for failures that end by themselves or after an operator's action, without a fault in the call: the
+/// disk is full, read-only or failing.
 fn unavailable(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
     let code = error.sqlite_error_code();

@@ -1,8 +1,8 @@
-//! The nodes' audit logs, as they arrive: each event once, in its place, chained to the one before.
+//! Ingestion of the nodes' audit logs: each event once, at its position, chained to the one before.
 //!
-//! A node sends what it has after the place it was last told. What came before is ignored, by hash. Whatever does not
-//! follow is taken in all the same, since it may be a use nobody else knows of; but that it does not follow is written
-//! down as a fault: nothing is silently filled, and nothing that arrived is overwritten.
+//! A node sends the events after the position that it was last told. Events that arrived earlier are recognised by
+//! their hash and skipped. An event that does not follow is stored all the same, since it may show a use that nothing
+//! else shows, and a fault is stored with it: no gap is filled silently, and no stored event is overwritten.
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use crate::protocol::outage::{End, Ended, Use};
 use crate::protocol::reconciliation::Position;
 use crate::protocol::time::Time;
 
-/// What is read of an event. Its line may say more: a newer node's log is taken in as it is.
+/// Members of an event that are read here. The line may have more: the log of a newer node is stored unchanged.
 #[derive(Deserialize)]
 struct Line {
     sequence: u64,
@@ -37,13 +37,13 @@ struct Line {
     connectivity: String,
 }
 
-/// A use, and whether the node could reach its control plane then.
+/// Use of a token, with the connection state of the node at that time.
 pub(super) struct Recorded {
     pub(super) used: Use,
     pub(super) online: bool,
 }
 
-/// Reads a use out of the line of an allowed decision.
+/// Parses the use of a token from the line of an allowed decision.
 pub(super) fn use_of(line: &str) -> Option<Recorded> {
     let line: Line = object(line.as_bytes()).ok()?;
     let allowed = line.kind == "decision" && line.decision.as_deref() == Some("allow");
@@ -61,38 +61,40 @@ pub(super) fn use_of(line: &str) -> Option<Recorded> {
     Some(Recorded { used, online: line.connectivity == "online" })
 }
 
-/// Where a node's log stands here.
+/// Last stored position of a node's log.
 struct Log {
     branch: u64,
     sequence: u64,
     hash: String,
 }
 
-/// How a line stands to what has arrived before it.
+/// Relation of an event to the events stored before it.
 enum Place {
     Next,
-    /// It is chained to the last event of another branch, and continues that one.
+    /// The event is chained to the last event of another branch, and continues that branch.
     Continues(u64),
-    /// It fills a gap in a branch, of which later events arrived before.
+    /// The event fills a gap in a branch of which later events arrived before.
     Fills(u64),
-    /// Events are missing which the node still has: it is to send them, from after this position.
+    /// Earlier events are missing and the node still has them, so it must send the events after this position.
     Rewind(Position),
     Fault(&'static str, String),
-    /// A fault after which the log goes on beside what was there.
+    /// The event begins a new branch of the log, which is a fault: the log was restarted or forked, or the event is not
+    /// chained to any stored one.
     Branch(&'static str, String),
 }
 
-/// A line that is to be placed.
+/// Event to be placed.
 struct Arrival<'a> {
     event: &'a Line,
-    /// Whether it is the first line of its call: the node may hold events before it that it did not send.
+    /// True for the first line of a call: the node may have events before it that it did not send.
     first: bool,
-    /// The first event that the node still holds.
+    /// Number of the first event that the node still has.
     oldest: u64,
 }
 
 impl ControlPlane {
-    /// Takes in events of a node, and says where its log stands now. `oldest` is the first event the node still has.
+    /// Stores events of a node and returns the new position of its log. `oldest` is the first event that the node still
+    /// has.
     pub fn take_events<'l>(
         &self,
         data_plane: &str,
@@ -124,7 +126,7 @@ impl ControlPlane {
                         (log.sequence + 1, Place::Fault("unreadable", "it is no event of this node".into()))
                     }
                 };
-                // Where it stands, and whether it is the last event of the log.
+                // Branch of the event, whether it is now the last event of the log, and its fault.
                 let (branch, last, fault) = match place {
                     Place::Rewind(position) => {
                         from = Some(position);
@@ -173,12 +175,12 @@ impl ControlPlane {
             outages::close(transaction, node, log.sequence, now)?;
             Ok(from.unwrap_or(Position { sequence: log.sequence, hash: log.hash }))
         })?;
-        // Counted once they stand: a transaction that fails is sent again.
+        // Counted after the commit: the node sends the events of a failed transaction again.
         self.metrics.count_log_faults(data_plane, faults);
         Ok(position)
     }
 
-    /// Notes the use of a token, and whether it came too late, and announces the first one.
+    /// Records the use of a token, announces the first one, and records a use that came after the token's end.
     fn used_on_node(
         &self,
         transaction: &Transaction<'_>,
@@ -187,7 +189,7 @@ impl ControlPlane {
         Recorded { used, online }: &Recorded,
     ) -> Result<(), Error> {
         let token = used.token_id.as_str();
-        // A node speaks for tokens of its own data plane, and of no other.
+        // A node's word counts only for tokens of its own data plane.
         let ours = transaction
             .prepare_cached(
                 "SELECT 1 FROM token, record WHERE token.id = ?1 AND record.data_plane = ?2 AND record.kind = 'token' AND record.key = ?1",
@@ -222,7 +224,7 @@ fn log_of(transaction: &Transaction<'_>, node: &str) -> Result<Log, Error> {
     Ok(known.unwrap_or_else(|| Log { branch: 0, sequence: 0, hash: GENESIS.into() }))
 }
 
-/// The number of a branch that the log does not have yet.
+/// Returns an unused branch number.
 fn next_branch(transaction: &Transaction<'_>, node: &str) -> Result<u64, Error> {
     let query = "SELECT 1 + max(
         coalesce((SELECT max(branch) FROM event WHERE node = ?1), 0),
@@ -264,8 +266,8 @@ fn place(
     if event.sequence > next && *oldest <= next {
         return Ok(Place::Rewind(Position { sequence: log.sequence, hash: log.hash.clone() }));
     }
-    // This log is not the one that arrived before: a control plane that was restored from a backup never heard of a log
-    // that began anew since, and the node has told the events before this one to what was lost.
+    // The log has been restarted, and a control plane that was restored from a backup does not know it: the node sent
+    // the events before this one to the control plane whose data was lost.
     if *first && *oldest < event.sequence {
         return Ok(Place::Rewind(Position { sequence: 0, hash: GENESIS.into() }));
     }
@@ -277,7 +279,7 @@ fn place(
     Ok(Place::Branch("broken", "it is not chained to any event that has arrived".into()))
 }
 
-/// What ended the generation of the token that was used, as far as is known here.
+/// Returns the end of the used generation of a token, as far as this control plane knows it.
 pub(super) fn end_of(connection: &rusqlite::Connection, used: &Use) -> Result<Option<End>, Error> {
     let found = connection
         .prepare_cached("SELECT generation, deleted_at, last_rotated_at FROM token WHERE id = ?1")?
@@ -288,7 +290,7 @@ pub(super) fn end_of(connection: &rusqlite::Connection, used: &Use) -> Result<Op
     let Some((generation, deleted_at, rotated_at)) = found else { return Ok(None) };
     let end = |how| move |at| End { at: Time::from_unix(at), how };
     let revoked = deleted_at.map(end(Ended::Revoked));
-    // Of several rotations only the last one's time is kept: an older value ended then at the latest.
+    // Only the time of the last rotation is stored. An older value ended then at the latest.
     let rotated = rotated_at.filter(|_| used.generation < generation).map(end(Ended::Rotated));
     Ok(revoked.into_iter().chain(rotated).min_by_key(|end| end.at))
 }

@@ -1,7 +1,8 @@
-//! The feed: what has changed since a version, under a freshly signed head. Every answer is a heartbeat.
+//! Feed of a data plane: the changes since a version, under a freshly signed head. Each answer also proves that the
+//! control plane is reachable.
 //!
-//! An answer is written once, aside, and handed out from there: a slow node keeps no lock, and a large answer that broke
-//! off is taken up where it broke.
+//! An answer is first written to a spool file and sent from there: a slow node holds no lock, and a large answer that
+//! was interrupted is resumed.
 
 mod spool;
 #[cfg(test)]
@@ -21,22 +22,22 @@ use crate::protocol::record::{Record, RecordKind};
 
 pub use spool::{Answer, Spool};
 
-/// How long a head may be taken from a feed, in seconds.
+/// Time for which a node may accept a head from the feed, in seconds.
 const HEAD_LIFETIME: i64 = 900;
-/// The longest an answer is held back, in seconds.
+/// Maximum time that an answer is held back, in seconds.
 pub const MAX_WAIT: u64 = 55;
 
-/// What a node holds.
+/// Versions that a node holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// The version of its head; 0 for nothing.
+    /// Version of its head, or 0 for none.
     pub version: u64,
-    /// The version of its keyset; 0 for none.
+    /// Version of its keyset, or 0 for none.
     pub keyset: u64,
 }
 
 impl ControlPlane {
-    /// Waits until there is something a node that holds `held` does not know, or `wait` seconds have gone.
+    /// Waits until there is a change that a node with `held` does not have, or until `wait` seconds have passed.
     pub async fn wait_for_change(&self, data_plane: &str, held: Held, wait: u64) -> Result<(), Error> {
         let mut notices = self.store.changes();
         let changed = async {
@@ -48,7 +49,7 @@ impl ControlPlane {
             }
             Ok(())
         };
-        // Nothing changed in time: the answer is a heartbeat.
+        // On a timeout the answer has no changes, only a fresh head.
         tokio::time::timeout(Duration::from_secs(wait.min(MAX_WAIT)), changed).await.unwrap_or(Ok(()))
     }
 
@@ -62,12 +63,13 @@ impl ControlPlane {
         })
     }
 
-    /// The bundle from what a node holds to now; a snapshot when it holds nothing, or nothing of ours.
+    /// Returns the bundle from what a node holds to the present: a delta, or a snapshot if it holds nothing or a
+    /// version of another history.
     pub fn feed(&self, data_plane: &str, held: Held) -> Result<Arc<Answer>, Error> {
         self.feed_for(data_plane, held, None)
     }
 
-    /// The same, with a head that is signed for this request alone when the request carries a nonce.
+    /// Returns the same bundle. If the request carries a nonce, its head is signed for this request alone.
     pub fn feed_for(&self, data_plane: &str, held: Held, nonce: Option<&str>) -> Result<Arc<Answer>, Error> {
         check_nonce(nonce)?;
         let signing = self.signing();
@@ -108,13 +110,13 @@ impl ControlPlane {
         })
     }
 
-    /// The answer that `tag` names, if it is still kept.
+    /// Returns the answer with this entity tag, if it is still kept.
     pub fn feed_again(&self, tag: &str) -> Option<Arc<Answer>> {
         self.spool.find(tag, self.now())
     }
 }
 
-/// Refuses what can be no nonce of a head.
+/// Rejects a nonce of invalid form.
 pub(super) fn check_nonce(nonce: Option<&str>) -> Result<(), Error> {
     if nonce.is_none_or(is_nonce) {
         return Ok(());
@@ -122,7 +124,7 @@ pub(super) fn check_nonce(nonce: Option<&str>) -> Result<(), Error> {
     Err(Error::invalid("nonce", "must be 1 to 128 letters, digits, - and _"))
 }
 
-/// Writes the records that exist, if `base` is 0; else what has changed since version `base`.
+/// Writes all present records if `base` is 0, otherwise the changes since version `base`.
 fn write_changes<W: std::io::Write>(
     connection: &Connection,
     data_plane: &str,

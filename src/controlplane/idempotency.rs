@@ -1,39 +1,38 @@
-//! Idempotency keys (draft-ietf-httpapi-idempotency-key-header): a call that makes a token's value can be repeated when
-//! its answer was lost, and is carried out once.
+//! Idempotency keys (draft-ietf-httpapi-idempotency-key-header): a call that creates a token value can be repeated
+//! after its answer was lost, and is carried out once.
 //!
-//! A value is kept nowhere, so a repeat mints it again: Ed25519 is deterministic, and all that is signed is kept. That is
-//! done for some minutes only, and only while the value is the token's newest. What is shown once stays a matter of one
-//! call, however often it is sent.
+//! Token values are never stored, so a repeat mints the value again: Ed25519 is deterministic, and everything that is
+//! signed is stored. A repeat shows the value for some minutes only, and only while it is the token's newest.
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::error::Error;
 use crate::protocol::time::Time;
 
-/// How long a repeat shows the value again, in seconds.
+/// Time for which a repeat shows the value again, in seconds.
 const SHOWN: i64 = 15 * 60;
-/// How long a key is known, in seconds.
+/// Time for which a key is stored, in seconds.
 const KEPT: i64 = 24 * 3600;
 
-/// A key the caller gave a call, and what the call was.
+/// Idempotency key of a call, with the call's fingerprint.
 #[derive(Clone, Debug)]
 pub struct IdempotencyKey {
-    /// The key.
+    /// Key that the caller chose.
     pub key: String,
     /// SHA-256 of method, path and body.
     pub fingerprint: [u8; 32],
 }
 
-/// What a call made that is repeated.
+/// Result of the first call with a key.
 pub(super) struct Made {
-    /// The token.
+    /// Id of the token.
     pub(super) token: String,
-    /// The generation its value is of.
+    /// Generation of the token's value.
     pub(super) generation: u32,
 }
 
 impl IdempotencyKey {
-    /// What the first call with this key made, if this is not it.
+    /// Returns the result of the first call with this key, or none if this call is the first.
     pub(super) fn find(
         &self,
         transaction: &Transaction<'_>,
@@ -60,7 +59,7 @@ impl IdempotencyKey {
         }
     }
 
-    /// Remembers what the call made.
+    /// Stores the result of the call.
     pub(super) fn keep(
         &self,
         transaction: &Transaction<'_>,

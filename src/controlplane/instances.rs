@@ -1,8 +1,8 @@
-//! Instances of nodes: each start of a daemon names itself anew in the proofs it makes, so that two hosts that share one
-//! identity are told apart.
+//! Instances of nodes. Each start of a daemon puts a new identifier into its proofs, so that two hosts with one
+//! identity are detected.
 //!
-//! A daemon that restarts is followed by another instance and never heard of again. An instance that is heard after its
-//! successor runs beside it: the state directory was copied.
+//! A daemon that restarts gets a new instance, and its former one never calls again. If a former instance calls after
+//! its successor, both are running: the state directory was copied.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -12,13 +12,13 @@ use rusqlite::params;
 use super::ControlPlane;
 use crate::protocol::time::Time;
 
-/// Former instances of a node that are remembered.
+/// Number of former instances stored per node.
 const REMEMBERED: usize = 16;
-/// The longest name of an instance that is remembered, in bytes.
+/// Maximum length of an instance's identifier, in bytes.
 const MAX_NAME: usize = 64;
-/// Seconds between two writes of the same finding.
+/// Minimum time between two writes of the same finding, in seconds.
 const WRITE_INTERVAL: i64 = 10;
-/// For how long a node counts as shared after its instances were last heard in turn, in seconds.
+/// Time for which a node is shown as shared after a former instance last called, in seconds.
 pub(super) const SHOWN: i64 = 3600;
 
 #[derive(Debug)]
@@ -28,14 +28,15 @@ struct Known {
     written: Option<Time>,
 }
 
-/// The instances of every node, since the start of the control plane.
+/// Instances of every node since the start of the control plane.
 #[derive(Debug, Default)]
 pub(super) struct Instances(Mutex<HashMap<String, Known>>);
 
 impl Instances {
-    /// Notes a call of a node's instance. Returns whether the finding that two instances take turns is to be written.
+    /// Records a call of a node's instance. Returns true if two instances call alternately and this finding must be
+    /// written.
     fn note(&self, node: &str, instance: &str, now: Time) -> bool {
-        // It only remembers: after a panic it has forgotten one call.
+        // A poisoned lock is safe to use: a panic loses at most one call.
         let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(known) = nodes.get_mut(node) else {
             let known = Known { current: instance.into(), former: VecDeque::new(), written: None };
@@ -58,7 +59,7 @@ impl Instances {
 }
 
 impl ControlPlane {
-    /// Notes which instance of a node called, and writes down that two of them take turns.
+    /// Records the instance that a node called with. If two instances call alternately, writes that to the node's row.
     pub(super) fn note_instance(&self, node: &str, instance: &str) {
         let now = self.now();
         if instance.len() > MAX_NAME || !self.instances.note(node, instance, now) {

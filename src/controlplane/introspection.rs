@@ -1,5 +1,5 @@
-//! Introspection (RFC 7662): whether a standard token is alive, and what it may do on a deployment. Nodes ask, about
-//! deployments of their own data plane; of others they learn nothing.
+//! Introspection (RFC 7662): returns the state of a standard token and its permissions on a deployment. A node may ask
+//! about deployments of its own data plane only.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -14,60 +14,60 @@ use crate::protocol::permission::PermissionSet;
 use crate::protocol::time::Time;
 use crate::protocol::token::{Claims, MAX_TOKEN};
 
-/// What a node asks.
+/// Introspection request of a node.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 pub struct Question {
-    /// The token's value.
+    /// Value of the token.
     #[schema(value_type = String)]
     pub token: Zeroizing<String>,
-    /// Always taken to be an access token.
+    /// Ignored: every token is taken to be an access token.
     #[serde(default)]
     pub token_type_hint: Option<String>,
-    /// The deployment it is used for.
+    /// Id of the deployment that the token is used for.
     pub deployment: String,
 }
 
-/// What is said of a token.
+/// Introspection response (RFC 7662 section 2.2).
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Answer {
-    /// Whether it is alive, as far as it concerns the one who asks.
+    /// True if the token is valid and concerns the asking node's data plane.
     pub active: bool,
-    /// More, of a token that is.
+    /// Claims of an active token.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub alive: Option<Alive>,
 }
 
-/// What a living token is, and what it may do on the deployment asked about.
+/// Claims of an active token, and its permissions on the deployment.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Alive {
-    /// `Bearer`.
+    /// Type of the token, always `Bearer`.
     token_type: &'static str,
-    /// Who issued it.
+    /// Issuer of the token.
     iss: String,
-    /// Its id.
+    /// Id of the token.
     sub: String,
-    /// The control plane.
+    /// Audience: the control plane.
     aud: String,
-    /// When its value was minted.
+    /// Time at which its value was minted.
     iat: Time,
-    /// From when on it is valid.
+    /// Time from which it is valid.
     nbf: Time,
-    /// From when on it is not.
+    /// Time at which it expires, or none if it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<Time>,
-    /// Its generation.
+    /// Generation of its value.
     #[serde(rename = "gen")]
     generation: u32,
-    /// The deployment asked about.
+    /// Id of the deployment in the request.
     deployment: String,
-    /// What it may do on the deployment as a whole.
+    /// Permissions on the whole deployment.
     permissions: PermissionSet,
-    /// What it may do besides, on some of its Dags.
+    /// Additional permissions on some of its Dags.
     dags: Vec<OnDags>,
 }
 
 impl ControlPlane {
-    /// Answers a node of `data_plane` about a token.
+    /// Answers the introspection request of a node of `data_plane`.
     pub fn introspect(&self, data_plane: &str, question: &Question) -> Result<Answer, Error> {
         let Some(claims) = self.standard_claims(question.token.as_bytes()) else {
             return Ok(Answer::inactive());
@@ -80,7 +80,7 @@ impl ControlPlane {
         Ok(Answer { active: alive.is_some(), alive })
     }
 
-    /// The claims of a standard token of this control plane that has not expired.
+    /// Returns the claims of a standard token that this control plane signed and that has not expired.
     fn standard_claims(&self, token: &[u8]) -> Option<Claims> {
         let unverified = Unverified::parse(token, MAX_TOKEN).ok()?;
         let signing = self.signing();
@@ -92,7 +92,7 @@ impl ControlPlane {
 }
 
 impl Answer {
-    /// Why not is nobody's business (RFC 7662 section 2.2).
+    /// Inactive response. It does not give the reason (RFC 7662 section 2.2).
     fn inactive() -> Self {
         Self { active: false, alive: None }
     }

@@ -1,5 +1,5 @@
-//! The issuer this control plane signs as. Tokens, heads and the proofs of nodes name it, so a changed issuer makes every token
-//! void and every node a stranger: it is never changed by a slip in the configuration.
+//! Issuer of this control plane. Tokens, heads and nodes' proofs name it: a changed issuer invalidates every token and
+//! every node's identity, so an edit of the configuration alone must not change it.
 
 use rusqlite::{OptionalExtension as _, params};
 use thiserror::Error;
@@ -8,31 +8,31 @@ use super::ControlPlane;
 use super::error::Error;
 use super::signing::SigningError;
 
-/// Why this control plane does not sign as the configured issuer.
+/// Reasons not to sign as the configured issuer.
 #[derive(Debug, Error)]
 pub enum IssuerError {
-    /// It has signed as another one.
+    /// This control plane has signed as another issuer.
     #[error(
         "`issuer` in the configuration is {is:?}, and this control plane has signed as {was:?}; under another issuer every token \
          is void and every host has to be enrolled anew. Put the old issuer back, or run `serve --accept-new-issuer` once"
     )]
     Changed {
-        /// The issuer it last signed as.
+        /// Issuer that it last signed as.
         was: String,
-        /// The configured issuer.
+        /// Issuer in the configuration.
         is: String,
     },
-    /// The newest keyset names another one.
+    /// The newest keyset names another issuer.
     #[error(transparent)]
     Keyset(#[from] SigningError),
-    /// The store failed.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] Error),
 }
 
 impl ControlPlane {
-    /// Compares the issuer with the one last signed as, and keeps it. Another one is refused unless `accept` says that it is
-    /// meant.
+    /// Compares the issuer with the one last signed as, and stores it. A different issuer is rejected unless `accept`
+    /// is true.
     pub fn claim_issuer(&self, accept: bool) -> Result<(), IssuerError> {
         self.signing().check_issuer(&self.issuer)?;
         let before: Option<String> = self.store.read(|connection| {

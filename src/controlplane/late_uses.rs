@@ -1,5 +1,5 @@
-//! Uses of a token after it had ended. Each is noted once, whichever came to be known first, the use or the end; it is
-//! counted for those who watch, and announced to those who want to be told.
+//! Uses of a token after its end. Each is recorded once, when both the use and the end are known, in either order.
+//! Metrics count it and the webhook announces it.
 
 use rusqlite::{Connection, Transaction, params};
 
@@ -14,12 +14,12 @@ use crate::protocol::time::Time;
 pub(super) struct LateUses {
     pub(super) data_plane: String,
     pub(super) count: u64,
-    /// When the last one became known; none while there is none.
+    /// Time at which the last one became known, or none.
     pub(super) last_noted_at: Option<Time>,
 }
 
 impl ControlPlane {
-    /// Notes a use, if it came too late.
+    /// Records a use if it came after the token's end.
     pub(super) fn note_late_use(
         &self,
         transaction: &Transaction<'_>,
@@ -39,7 +39,7 @@ impl ControlPlane {
     }
 }
 
-/// Those of every data plane.
+/// Returns the late uses of every data plane.
 pub(super) fn late_uses(connection: &Connection) -> Result<Vec<LateUses>, Error> {
     let mut statement = connection.prepare_cached(
         "SELECT data_plane.id, count(late_use.event), max(late_use.noted_at)
@@ -103,7 +103,7 @@ mod tests {
                 control.store.write(|transaction| control.note_late_use(transaction, place, &used, end));
             noted.unwrap();
         };
-        // Before the end, in its second, after it; and after it once more, since a second revocation came to be known.
+        // Before the end, in its second, and after it; the last one twice, since a second revocation became known.
         for (event, after) in [("evt_1", -1), ("evt_2", 0), ("evt_3", 1), ("evt_4", 2), ("evt_3", 1)] {
             note(event, after);
         }

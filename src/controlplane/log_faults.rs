@@ -1,4 +1,4 @@
-//! Faults of the nodes' audit logs: what arrived and does not follow from what was there, or from what the node signed.
+//! Faults of the nodes' audit logs: events that do not follow from the stored ones, or contradict what the node signed.
 
 use rusqlite::{Connection, Transaction, params};
 
@@ -6,25 +6,25 @@ use super::ControlPlane;
 use super::error::Error;
 use crate::protocol::time::Time;
 
-/// For how long a node is told of a fault of its log, in seconds.
+/// Time for which a node is told of a fault of its log, in seconds.
 const TOLD: i64 = 24 * 3600;
-/// Faults that a node is told at once.
+/// Maximum number of faults that a node is told of.
 const MAX_TOLD: u64 = 16;
 
-/// A fault of a node's log.
+/// Fault of a node's log.
 pub(super) struct Fault<'a> {
     pub(super) node: &'a str,
     pub(super) branch: u64,
-    /// The event it was found at.
+    /// Sequence number of the event at which it was found.
     pub(super) sequence: u64,
-    /// A word that programs read.
+    /// Code of the fault, for programs.
     pub(super) kind: &'a str,
-    /// A sentence.
+    /// Explanation of the fault, for people.
     pub(super) what: &'a str,
 }
 
 impl Fault<'_> {
-    /// Writes the fault down and logs it, unless it is known. Returns whether it was new.
+    /// Stores and logs the fault unless it is already stored. Returns true if it was new.
     pub(super) fn note(&self, transaction: &Transaction<'_>, now: Time) -> Result<bool, Error> {
         let Self { node, branch, sequence, kind, what } = *self;
         let written = transaction
@@ -39,7 +39,7 @@ impl Fault<'_> {
         Ok(written > 0)
     }
 
-    /// Returns whether the fault was written down before.
+    /// Returns true if the fault is already stored.
     pub(super) fn is_known(&self, connection: &Connection) -> Result<bool, Error> {
         let query = "SELECT 1 FROM log_fault WHERE node = ?1 AND branch = ?2 AND sequence = ?3 AND kind = ?4";
         let row = params![self.node, self.branch, self.sequence, self.kind];
@@ -48,7 +48,8 @@ impl Fault<'_> {
 }
 
 impl ControlPlane {
-    /// Returns the recent faults of a node's log that its host is told of. A log that begins anew is left out: its host knows.
+    /// Returns the recent faults of a node's log for its host. A log that was restarted is left out, because the host
+    /// knows that.
     pub(super) fn recent_log_faults(&self, node: &str) -> Result<Vec<String>, Error> {
         let since = self.now().plus(-TOLD).unix();
         self.store.read(|connection| {

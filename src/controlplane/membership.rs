@@ -1,5 +1,5 @@
-//! What nodes state of themselves: their names, and the heads they hold. Two heads of one version that differ prove that
-//! somebody with the replica key shows different hosts different replicas.
+//! Nodes' statements of themselves: their names and the heads they hold. Two different heads of one version prove that
+//! the replica key has signed two histories, which show different hosts different replicas.
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
@@ -13,15 +13,15 @@ use crate::protocol::membership::{MAX_HEADS, NodeStanding, NodeStatement};
 use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::time::Time;
 
-/// Versions of which it is remembered what the replica was.
+/// Number of latest versions whose replica state is stored.
 const REMEMBERED: u64 = 10_000;
-/// Contradictions that are kept of one data plane.
+/// Maximum number of contradictions stored per data plane.
 const MAX_FORKS: u64 = 1000;
-/// For how long the node list tells of a log that was continued in two ways, in seconds.
+/// Time for which the node list shows that a log was continued in two ways, in seconds.
 const LOG_FORK_SHOWN: i64 = 24 * 3600;
 
 impl ControlPlane {
-    /// Takes a node's statement of itself. Most state nothing new, and write nothing.
+    /// Processes a node's statement of itself. Most statements say nothing new, and write nothing.
     pub(super) fn take_statement(
         &self,
         caller: &Caller,
@@ -29,7 +29,7 @@ impl ControlPlane {
     ) -> Result<NodeStanding, Error> {
         let (keyset, now) = (self.signing().keyset.clone(), self.now());
         let audience = caller.data_plane.parse().map_err(|_| Error::NotFound("data plane"))?;
-        // What this control plane's keys did not sign proves nothing.
+        // A head that this control plane's keys did not sign proves nothing.
         let heads: Vec<SignedHead> = statement
             .heads
             .iter()
@@ -72,7 +72,7 @@ impl ControlPlane {
         Ok(NodeStanding { shared_identity, name_refused, log_faults })
     }
 
-    /// Gives a node the name its host's configuration says.
+    /// Sets the node's name to the one in its host's configuration.
     fn rename_node(&self, caller: &Caller, name: &str, now: Time) -> Result<(), Error> {
         let row = |connection: &Connection| {
             connection.query_row("SELECT name, key FROM node WHERE id = ?1", [&caller.node], |row| {
@@ -103,7 +103,7 @@ impl ControlPlane {
     }
 }
 
-/// What was stated of a version first.
+/// Returns the digest and count that were first stored for a version.
 fn stated(connection: &Connection, data_plane: &str, version: u64) -> Result<Option<(Vec<u8>, u64)>, Error> {
     Ok(connection
         .prepare_cached("SELECT digest, count FROM replica_state WHERE data_plane = ?1 AND version = ?2")?
@@ -111,8 +111,8 @@ fn stated(connection: &Connection, data_plane: &str, version: u64) -> Result<Opt
         .optional()?)
 }
 
-/// Returns whether a head is to be written down: the first one of its version, or one that contradicts it and is not kept
-/// yet. Every statement asks this before it takes the writer's lock.
+/// Returns true if a head must be stored: the first of its version, or one that contradicts it and is not stored yet.
+/// This is checked for every statement before the writer's lock is taken.
 fn is_news(connection: &Connection, data_plane: &str, head: &Head) -> Result<bool, Error> {
     if let Some((digest, count)) = stated(connection, data_plane, head.version)? {
         if digest == head.digest && count == head.count {
@@ -129,14 +129,14 @@ fn is_news(connection: &Connection, data_plane: &str, head: &Head) -> Result<boo
             })?;
         return Ok(!known && kept < MAX_FORKS);
     }
-    // One that is too far behind would be deleted as soon as it is written.
+    // A head that is too far behind would be pruned as soon as it is stored.
     let newest: Option<u64> = connection
         .prepare_cached("SELECT max(version) FROM replica_state WHERE data_plane = ?1")?
         .query_row([data_plane], |row| row.get(0))?;
     Ok(newest.is_none_or(|newest| head.version.saturating_add(REMEMBERED) > newest))
 }
 
-/// Notes a head that is news still.
+/// Stores a head, unless it is no longer new.
 fn note_head(
     transaction: &Transaction<'_>,
     caller: &Caller,
@@ -174,7 +174,7 @@ fn note_head(
     Ok(())
 }
 
-/// Remembers what the replica is at a version, if nothing is known of it yet.
+/// Stores the replica state of a version, unless one is stored already.
 pub(super) fn note_state(
     transaction: &Transaction<'_>,
     data_plane: &str,
@@ -196,8 +196,9 @@ pub(super) fn note_state(
     Ok(())
 }
 
-/// What operators must know of a node, in a sentence: by when two hosts were last heard under its identity, the latest
-/// version of which it held another replica than others, and when its log was last continued in two ways.
+/// Returns the fault of a node that operators must know of, in one sentence. `shared_at` is the time at which two hosts
+/// last called under its identity, `contradicted` the latest version of which it held another replica than other nodes,
+/// and `log_forked_at` the time at which its log was last continued in two ways.
 pub(super) fn remark(
     shared_at: Option<Time>,
     contradicted: Option<u64>,
@@ -243,7 +244,7 @@ mod tests {
             sign(Typ::AuditCheckpoint, &serde_json::to_vec(&checkpoint).unwrap(), &self.key)
         }
 
-        /// States the same again on a database that takes no write.
+        /// Sends the same statement again while the database rejects writes.
         fn state_without_a_write(&self, statement: &NodeStatement) {
             self.control.store.refuse_writes(true);
             self.state(statement);

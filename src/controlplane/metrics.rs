@@ -1,5 +1,5 @@
-//! What the control plane tells Prometheus: its calls, and what it holds. On a listener of its own, since it names the
-//! estate to whoever asks.
+//! Metrics of the control plane: its calls and the objects it holds. They have a listener of their own, because they
+//! name data planes to every reader.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,7 +31,7 @@ use crate::metric::{registered, registered_in};
 use crate::net::listener::Connections;
 use crate::protocol::time::Time;
 
-/// The media type of what is told.
+/// Media type of the metrics.
 const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -72,12 +72,12 @@ struct Pruned {
     cause: &'static str,
 }
 
-/// Why an announcement was lost.
+/// Reasons for which an announcement is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// Too many waited.
+    /// The queue was full.
     Full,
-    /// The webhook did not take it for too long.
+    /// The endpoint did not accept it within the time limit.
     GivenUp,
 }
 
@@ -92,7 +92,7 @@ impl Loss {
     }
 }
 
-/// What is counted, and what is read when it is asked for.
+/// Metrics: counters that are updated at once, and gauges that are read from the database at each scrape.
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
@@ -107,7 +107,7 @@ pub(super) struct Metrics {
     pub(super) connections: Connections,
 }
 
-/// What is held.
+/// Metrics of tokens and replicas.
 #[derive(Debug)]
 struct Estate {
     tokens: Family<Kind, Gauge>,
@@ -130,7 +130,7 @@ impl Estate {
     }
 }
 
-/// What nodes are, and what was found of them.
+/// Metrics of nodes and the faults found of them.
 #[derive(Debug)]
 struct Nodes {
     living: Family<DataPlane, Gauge>,
@@ -181,7 +181,7 @@ impl Nodes {
     }
 }
 
-/// What the webhook is told.
+/// Metrics of the webhook.
 #[derive(Debug)]
 struct Webhook {
     waiting: Gauge,
@@ -218,7 +218,7 @@ impl Webhook {
     }
 }
 
-/// The tables that grow with use.
+/// Metrics of the tables that grow with use.
 #[derive(Debug)]
 struct Tables {
     rows: Family<Table, Gauge>,
@@ -272,7 +272,7 @@ impl Metrics {
             connections: Connections::registered(of),
             registry: Registry::default(),
         };
-        // What has not happened yet is told of as 0: the first time can be seen.
+        // Initialised to 0, so that the first increase is visible.
         for table in ["event", "audit_log", "change"] {
             for cause in Cause::ALL {
                 metrics.tables.pruned.get_or_create_owned(&Pruned { table, cause: cause.label() });
@@ -287,7 +287,7 @@ impl Metrics {
         Self { registry, ..metrics }
     }
 
-    /// Counts an attempt to tell the webhook something.
+    /// Counts an attempt to deliver an announcement.
     pub(super) fn attempted(&self, outcome: &Outcome) {
         let delivery = if matches!(outcome, Outcome::Delivered) { "delivered" } else { "failed" };
         self.webhook.deliveries.get_or_create_owned(&Delivery { outcome: delivery }).inc();
@@ -296,7 +296,7 @@ impl Metrics {
         }
     }
 
-    /// Counts faults of nodes' logs that were written down.
+    /// Counts stored faults of nodes' logs.
     pub(super) fn count_log_faults(&self, data_plane: &str, faults: u64) {
         if faults > 0 {
             self.nodes
@@ -312,17 +312,17 @@ impl Metrics {
         self.tables.pruned.get_or_create_owned(&labels).inc_by(rows as u64);
     }
 
-    /// Counts an announcement that nobody will be told.
+    /// Counts an announcement that will never be delivered.
     pub(super) fn announcement_lost(&self, loss: Loss) {
         self.webhook.lost.get_or_create_owned(&loss.label()).inc();
     }
 }
 
 impl ControlPlane {
-    /// Everything there is to tell, in the OpenMetrics text form.
+    /// Returns all metrics in the OpenMetrics text format.
     pub(super) fn metrics_text(&self) -> Result<String, Error> {
         let metrics = &self.metrics;
-        // What is gone must not be told of as it last was.
+        // Cleared first: a deleted data plane must not keep its last value.
         let (estate, nodes, webhook, tables) =
             (&metrics.estate, &metrics.nodes, &metrics.webhook, &metrics.tables);
         for family in [&estate.versions, &nodes.living, &nodes.ahead, &nodes.shared, &nodes.forks] {
@@ -331,7 +331,8 @@ impl ControlPlane {
         estate.tokens.clear();
         metrics.writable.set(self.writable().is_ok().into());
         estate.ends.clear();
-        // The first of each kind comes first, and what is not due yet is known of what is no token.
+        // The list is sorted, so the first of each kind is the soonest. Expiry dates of keyset and certificate are
+        // exported even when they are not due.
         for end in self.due_ends()?.into_iter().chain(self.own_ends()) {
             let kind = Kind { kind: end.kind.as_str().into() };
             if estate.ends.get(&kind).is_none() {
@@ -360,7 +361,7 @@ impl ControlPlane {
                 nodes.living.get_or_create_owned(&data_plane).set(row.get(2)?);
                 nodes.shared.get_or_create_owned(&data_plane).set(row.get(3)?);
                 nodes.forks.get_or_create_owned(&data_plane).set(row.get(4)?);
-                // Told as 0 until one is found: the first can be seen.
+                // Initialised to 0, so that the first fault is visible.
                 nodes.log_faults.get_or_create_owned(&data_plane);
                 nodes.ahead.get_or_create_owned(&data_plane).set(0);
             }
@@ -373,14 +374,14 @@ impl ControlPlane {
             }
             for LateUses { data_plane, count, last_noted_at } in late_uses(connection)? {
                 let data_plane = DataPlane { data_plane };
-                // They are counted in the database: across restarts, and each once.
+                // The count comes from the database: it survives restarts, and counts each use once.
                 let counter = nodes.late_uses.get_or_create_owned(&data_plane);
                 counter.inner().store(count, Ordering::Relaxed);
                 if let Some(at) = last_noted_at {
                     nodes.late_use_noted.get_or_create_owned(&data_plane).set(at.unix());
                 }
             }
-            // Where there is no webhook, nobody waits for what an earlier one has left.
+            // Without a webhook, announcements queued for an earlier one are not exported.
             if self.announces {
                 let (waiting, oldest) = connection
                     .prepare_cached("SELECT count(*), min(made_at) FROM announcement WHERE done_at IS NULL")?
@@ -397,13 +398,13 @@ impl ControlPlane {
             nodes.ahead.get_or_create_owned(&data_plane).set(number);
         }
         let mut text = String::new();
-        // Writing to a String can't fail.
+        // Writing to a String cannot fail.
         let _ = encode(&mut text, &metrics.registry);
         Ok(text)
     }
 }
 
-/// Counts a call, by the route it took: what is asked for that is not there makes no new series.
+/// Counts a call by its route. Unknown paths share one series, so that a client cannot create series.
 pub(super) async fn count(
     State(control): State<Arc<ControlPlane>>,
     request: Request,
@@ -418,7 +419,7 @@ pub(super) async fn count(
     };
     let waits = route.ends_with("/feed");
     let metrics = &control.metrics;
-    // Given back also when the one who waits goes away.
+    // Dropped also when the client disconnects.
     let waiting = waits.then(|| Waiting::begin(metrics.waiting.clone()));
     let response = next.run(request).await;
     drop(waiting);
@@ -445,7 +446,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Answers `/metrics`, and nothing else.
+/// Router that answers `/metrics` only.
 pub(super) fn router(control: Arc<ControlPlane>) -> Router {
     let metrics = |State(control): State<Arc<ControlPlane>>| async move {
         let told = tokio::task::spawn_blocking(move || control.metrics_text()).await;

@@ -1,7 +1,7 @@
-//! The control plane: accounts and tokens, issuing, publishing, its HTTP API and its store.
+//! The control plane: accounts, tokens, signing, publishing, its HTTP API and its database.
 //!
-//! Its methods are synchronous: each is one SQLite transaction, in which a change and the replica's new version and
-//! digest stand or fall together. The HTTP layer calls them off the reactor.
+//! Its methods are synchronous. Each is one SQLite transaction, which commits a change together with the replica's new
+//! version and digest. The HTTP layer calls them on blocking threads.
 
 mod ahead;
 pub mod announcements;
@@ -73,10 +73,10 @@ use crate::protocol::time::Time;
 
 pub use self::ahead::NodesAhead;
 
-/// Reads the wall clock.
+/// Function that reads the wall clock.
 pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 
-/// A control plane.
+/// Control plane with its database, keys and clock.
 pub struct ControlPlane {
     store: Store,
     signing: RwLock<Arc<Signing>>,
@@ -84,7 +84,7 @@ pub struct ControlPlane {
     issuer: String,
     clock: Clock,
     rng: Mutex<Box<dyn CryptoRng + Send>>,
-    /// Whether anyone is to be told of uses of direct-access tokens.
+    /// True if uses of direct-access tokens are queued for a webhook.
     announces: bool,
     metrics: Metrics,
     instances: Instances,
@@ -92,12 +92,12 @@ pub struct ControlPlane {
     bookkeeping: Bookkeeping,
     probe: Probe,
     calls: Calls,
-    /// When the certificate of its listener ends.
+    /// Expiry of the listener's certificate.
     certificate: Mutex<Option<End>>,
 }
 
 impl ControlPlane {
-    /// Puts a control plane together. `issuer` is its public URL: the claim `iss` of all it signs.
+    /// Creates a control plane. `issuer` is its public URL, which is the claim `iss` of everything it signs.
     #[must_use]
     pub fn new(
         store: Store,
@@ -131,25 +131,25 @@ impl ControlPlane {
         }
     }
 
-    /// The same, which queues announcements for someone to deliver them.
+    /// Queues announcements from now on, for a webhook to deliver them.
     #[must_use]
     pub fn announcing(mut self) -> Self {
         self.announces = true;
         self
     }
 
-    /// Its public URL.
+    /// Returns its public URL.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// The keys it signs with, and the keysets that vouch for them.
+    /// Returns the signing keys and the keysets that vouch for them.
     fn signing(&self) -> Arc<Signing> {
         Arc::clone(&self.signing.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Signs with other keys from now on, and gives every node the keysets that vouch for them at once.
+    /// Replaces the signing keys, and wakes every waiting node so that it receives the keysets that vouch for them.
     pub fn sign_with(&self, signing: Signing) -> Result<(), SigningError> {
         let mut held = self.signing.write().unwrap_or_else(PoisonError::into_inner);
         let (have, got) = (held.keyset.version(), signing.keyset.version());
@@ -171,7 +171,7 @@ impl ControlPlane {
         random_id(prefix, &mut **self.rng.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A number at random.
+    /// Returns a random number.
     fn luck(&self) -> u32 {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u32()
     }

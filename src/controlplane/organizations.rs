@@ -1,4 +1,4 @@
-//! Organizations, and the names people give to what is in them.
+//! Organizations, and the names that people give to the objects in them.
 
 use rusqlite::params;
 use serde::Serialize;
@@ -12,47 +12,47 @@ use super::users::NewUser;
 use crate::platform::text::is_unseen;
 use crate::protocol::time::Time;
 
-/// What bootstrap made.
+/// Result of the first start.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bootstrap {
-    /// The organization.
+    /// Id of the organization.
     pub organization_id: String,
-    /// Its first owner.
+    /// Id of its first owner.
     pub user_id: String,
-    /// That owner's token: shown this once.
+    /// Token of the owner, shown only once.
     pub token: Zeroizing<String>,
 }
 
-/// A thing with a name.
+/// Object with a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Named {
-    /// Its id.
+    /// Id of the object.
     pub id: String,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Time,
 }
 
 impl Named {
-    /// Reads id, name and time of making from a row that begins with them.
+    /// Reads id, name and time of creation from a row that begins with these columns.
     pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self { id: row.get(0)?, name: row.get(1)?, created_at: Time::from_unix(row.get(2)?) })
     }
 }
 
-/// Schema of a name that people give to an object. The pattern refuses control characters and the most frequent format
-/// characters; `check_name` refuses at least those.
+/// Schema of a name that people give to an object. The pattern rejects control characters and the most frequent format
+/// characters; `check_name` rejects at least those.
 #[derive(utoipa::ToSchema)]
 #[schema(
     pattern = r"^[^ \u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]([^\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]{0,98}[^ \u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff])?$"
 )]
 pub struct Name(pub String);
 
-/// Checks a name people give: one line, 1 to 100 characters, all of them seen. Two names that look alike would be one to
-/// whoever reads a list, and a character that turns the text around would be believed.
+/// Checks a name: one line of 1 to 100 visible characters, without a space at either end. Invisible characters would
+/// make two names look alike, and a character that reverses the direction of text would mislead readers.
 pub(super) fn check_name(field: &'static str, name: &str) -> Result<(), Error> {
     let spaced = name.starts_with(' ') || name.ends_with(' ');
     if !spaced && (1..=100).contains(&name.chars().count()) && !name.contains(is_unseen) {
@@ -62,7 +62,7 @@ pub(super) fn check_name(field: &'static str, name: &str) -> Result<(), Error> {
     }
 }
 
-/// Checks a description people give: at most 500 characters.
+/// Checks a description: at most 500 characters.
 pub(super) fn check_description(description: &str) -> Result<(), Error> {
     if description.chars().count() > 500 {
         return Err(Error::invalid("description", "use at most 500 characters"));
@@ -70,7 +70,7 @@ pub(super) fn check_description(description: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A UNIQUE constraint that did not hold is the caller's doing.
+/// Turns a violated UNIQUE constraint into a conflict, because the caller chose a name that is in use.
 pub(super) fn taken(error: rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::ConstraintViolation) => {
@@ -81,7 +81,7 @@ pub(super) fn taken(error: rusqlite::Error) -> Error {
 }
 
 impl ControlPlane {
-    /// Makes an organization and its first owner, and shows that owner's token once.
+    /// Creates an organization and its first owner. The result shows the owner's token once.
     pub fn bootstrap(&self, organization: &str, email: &str) -> Result<Bootstrap, Error> {
         check_name("organization", organization)?;
         check_name("email", email)?;
@@ -96,7 +96,7 @@ impl ControlPlane {
             transaction
                 .execute("INSERT INTO organization (id, name, created_at) VALUES (?1, ?2, ?3)", row)?;
             let user = self.insert_user(transaction, &organization_id, &owner)?;
-            // Whoever has the keys: there is no user before the first.
+            // The actor is whoever has the keys, since there is no user yet.
             let who = ("halligan-control", "halligan-control init");
             audit_log::done(transaction, &organization_id, who, "init", &organization_id, now)?;
             Ok(user)
@@ -104,14 +104,14 @@ impl ControlPlane {
         Ok(Bootstrap { organization_id, user_id: user.user.id, token: user.token })
     }
 
-    /// Whether there is an organization yet.
+    /// Returns true if there is an organization.
     pub fn bootstrapped(&self) -> Result<bool, Error> {
         self.store.read(|connection| {
             Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM organization)", [], |row| row.get(0))?)
         })
     }
 
-    /// The organization the caller belongs to, as a list of one.
+    /// Lists the caller's organization, as the only item.
     pub fn list_organizations(&self, actor: &Actor) -> Result<Vec<Named>, Error> {
         Ok(vec![self.show_organization(actor, &actor.organization)?])
     }

@@ -1,4 +1,4 @@
-//! Outages, as nodes stated them when they were over, and the report of each.
+//! Outages as nodes reported them after their end, and the report of each.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,34 +15,34 @@ use crate::protocol::outage::{End, LogFault, MergedRevocation, Opening, OutageSt
 use crate::protocol::reconciliation::{MAX_ALARMS, OutageStatement, Outcome};
 use crate::protocol::time::Time;
 
-/// The most characters that are kept of what a node says in words.
+/// Maximum length of a node's free text that is stored, in characters.
 const MAX_WORDS: usize = 500;
 
-/// An outage in a list.
+/// Outage in a list.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Outage {
-    /// Its id.
+    /// Id of the outage.
     pub id: String,
-    /// The node.
+    /// Id of the node.
     pub node_id: String,
-    /// The node's name.
+    /// Name of the node.
     pub node_name: String,
-    /// The data plane.
+    /// Id of the node's data plane.
     pub data_plane_id: String,
-    /// How far its reconciliation has come.
+    /// Progress of its reconciliation.
     pub state: OutageState,
-    /// When the control plane was first found not to answer.
+    /// Time at which the control plane first failed to answer.
     pub began_at: Time,
-    /// When it answered again.
+    /// Time at which it answered again.
     pub ended_at: Time,
-    /// Requests that were allowed.
+    /// Number of allowed requests.
     pub uses: u64,
-    /// Uses of tokens after they had been revoked or rotated.
+    /// Number of uses of tokens after their revocation or rotation.
     pub late_uses: u64,
-    /// Tokens that were revoked on hosts meanwhile.
+    /// Number of tokens revoked on hosts during the outage.
     pub revocations: u64,
-    /// Faults of the node's log.
+    /// Number of faults of the node's log.
     pub log_faults: u64,
 }
 
@@ -65,7 +65,7 @@ impl From<Report> for Outage {
     }
 }
 
-/// The most outages a list holds, newest first.
+/// Maximum number of outages in a list, newest first.
 const MAX_LISTED: usize = 200;
 
 struct Stated {
@@ -81,8 +81,8 @@ const STATED: &str =
     FROM outage JOIN node ON node.id = outage.node JOIN data_plane ON data_plane.id = outage.data_plane
     WHERE data_plane.organization = ?1";
 
-/// Selects the allowed events of node `?1` from time `?2` to `?3`, and those with the numbers `?4` to `?5` of its log. Each half
-/// has an index; a condition that joins both by OR reads every event of the node.
+/// Selects the allowed events of node `?1` from time `?2` to `?3`, and those with the numbers `?4` to `?5` of its log.
+/// Each half has an index; one condition that joins both by OR would read every event of the node.
 const USES: &str = "SELECT time, sequence, line FROM event
         WHERE node = ?1 AND decision = 'allow' AND time BETWEEN ?2 AND ?3
     UNION
@@ -105,7 +105,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Stated> {
     })
 }
 
-/// The outage of a node in which an instant falls.
+/// Returns the id of the node's outage that contains `time`.
 pub(super) fn at(connection: &Connection, node: &str, time: Time) -> Result<Option<String>, Error> {
     Ok(connection
         .prepare_cached("SELECT id FROM outage WHERE node = ?1 AND began_at <= ?2 AND ended_at >= ?2")?
@@ -113,7 +113,7 @@ pub(super) fn at(connection: &Connection, node: &str, time: Time) -> Result<Opti
         .optional()?)
 }
 
-/// Closes the outages of a node whose last event has arrived.
+/// Closes the outages of a node whose last event has arrived, given that events up to `through` have.
 pub(super) fn close(transaction: &Transaction<'_>, node: &str, through: u64, now: Time) -> Result<(), Error> {
     let closed = transaction
         .prepare_cached(
@@ -133,7 +133,7 @@ fn cut(words: &mut String) {
 }
 
 impl ControlPlane {
-    /// Takes a node's statement of an outage that is over. Stated again, the later end counts.
+    /// Stores a node's statement of an outage that is over. If it is sent again, the later end counts.
     pub fn take_outage(
         &self,
         data_plane: &str,
@@ -192,7 +192,7 @@ impl ControlPlane {
         })
     }
 
-    /// The report of an outage: made from what has arrived so far.
+    /// Returns the report of an outage, from the events that have arrived so far.
     pub fn show_outage(&self, actor: &Actor, organization: &str, id: &str) -> Result<Report, Error> {
         actor.may(Operation::Administer, organization)?;
         self.store.read_at_leisure(|connection| {
@@ -223,9 +223,10 @@ fn report(connection: &Connection, stated: Stated) -> Result<Report, Error> {
         log_through: log_through(connection, &node)?,
     };
     let mut report = Report::open(opening);
-    // From its last contact on the node knew nothing new: what it allowed before it noticed may have come too late, too.
+    // The node knew nothing new after its last contact, so uses between that and the start of the outage may be late as
+    // well.
     let from = statement.last_contact_at.unwrap_or(statement.began_at).min(statement.began_at);
-    // By the node's log, too: a clock that was set right meanwhile dates what it allowed before the outage.
+    // Also selected by sequence number: after a correction of the clock, events of the outage may be dated before it.
     let lines: Vec<String> = connection
         .prepare_cached(USES)?
         .query_map(
@@ -269,7 +270,7 @@ fn report(connection: &Connection, stated: Stated) -> Result<Report, Error> {
     Ok(report.finish())
 }
 
-/// Revocations made meanwhile on this node, or brought by it.
+/// Returns the revocations of the outage that were made on this node or sent by it.
 fn revocations(
     connection: &Connection,
     data_plane: &str,
@@ -299,14 +300,14 @@ fn revocations(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Faults of the log that were noticed in what the node sent of this outage: those at its events, and those that do away
-/// with the order of events altogether.
+/// Returns the faults of the log that concern the outage: those at its events, and those that break the order of
+/// events.
 fn faults(connection: &Connection, node: &str, statement: &OutageStatement) -> Result<Vec<LogFault>, Error> {
     let mut rows = connection.prepare_cached(
         "SELECT sequence, kind, what, noted_at FROM log_fault
          WHERE node = ?1 AND (sequence BETWEEN ?2 AND ?3 OR noted_at BETWEEN ?4 AND ?5) ORDER BY noted_at, sequence LIMIT 100",
     )?;
-    // A reconciliation takes a while: a fault noticed within the hour is told with the outage.
+    // Reconciliation takes a while: a fault found within an hour of the outage's end belongs to it.
     let rows = rows.query_map(
         params![
             node,

@@ -1,8 +1,7 @@
-//! Pages: how a list is cut, and how what is searched for is put to SQLite.
+//! Pagination of lists by offset or by cursor, and `LIKE` patterns for SQLite.
 //!
-//! A list is cut by offset or by cursor. An offset counts from the beginning each time: while others insert, items are shown
-//! twice or not at all. A cursor names the last item that was shown, by what the list is sorted by, and the page begins behind
-//! it.
+//! An offset counts from the beginning of the list each time: while others insert, items are shown twice or missed. A
+//! cursor names the last item shown, by its sort key, and the next page begins after it.
 
 use base64::Engine as _;
 use serde::Deserialize;
@@ -12,24 +11,24 @@ use utoipa::{IntoParams, ToSchema};
 use super::error::Error;
 use crate::protocol::jws::BASE64URL;
 
-/// The most a page can hold.
+/// Maximum number of items on a page.
 const MAX_LIMIT: u64 = 1000;
-/// The longest cursor, in characters: a name of 100 characters and what stands around it.
+/// Maximum length of a cursor, in characters: a name of 100 characters with the text around it.
 const MAX_CURSOR: usize = 1024;
 
-/// Which part of a list is asked for.
+/// Part of a list that is requested.
 #[derive(Clone, Debug, Deserialize, IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
 pub struct Page {
-    /// How many to skip. While others insert, use `cursor`.
+    /// Number of items to skip. While others insert, use `cursor`.
     #[serde(default)]
     #[param(default = 0, minimum = 0, maximum = 9_223_372_036_854_775_807_u64)]
     pub offset: u64,
-    /// How many to give, 1 to 1000.
+    /// Maximum number of items, 1 to 1000.
     #[serde(default = "fifty")]
     #[param(default = 50, minimum = 1, maximum = 1000)]
     pub limit: u64,
-    /// The `nextCursor` of the page before, of the same list in the same order: the page begins behind it.
+    /// The `nextCursor` of the page before, of the same list in the same order. The page begins after it.
     #[param(max_length = 1024)]
     pub cursor: Option<String>,
 }
@@ -38,19 +37,19 @@ fn fifty() -> u64 {
     50
 }
 
-/// A checked page of one list.
+/// Validated page of one list.
 #[derive(Debug)]
 pub(super) struct Range {
     pub(super) offset: u64,
     pub(super) limit: u64,
-    /// Name of the list and its order: a cursor of another is refused.
+    /// Name of the list and its order. The cursor of another list is rejected.
     list: &'static str,
-    /// What the last item of the page before is sorted by, and its id.
+    /// Sort key and id of the last item on the page before.
     after: Option<(Value, String)>,
 }
 
 impl Page {
-    /// Refuses what SQLite could not count, pages larger than anybody should ask for, and cursors of other lists.
+    /// Rejects offsets that SQLite cannot represent, pages that are too large, and cursors of other lists.
     pub(super) fn check(self, list: &'static str) -> Result<Range, Error> {
         let Self { offset, limit, cursor } = self;
         if !(1..=MAX_LIMIT).contains(&limit) {
@@ -79,17 +78,18 @@ fn read_cursor(cursor: &str, list: &str) -> Result<(Value, String), Error> {
 }
 
 impl Range {
-    /// The cursor as SQLite reads it: a JSON list of the sorted value and the id.
+    /// Returns the cursor for SQLite: a JSON list of sort key and id.
     pub(super) fn after(&self) -> Option<String> {
         self.after.as_ref().map(|after| serde_json::json!(after).to_string())
     }
 
-    /// Rows to ask for: one more than is given says whether there are more.
+    /// Returns the number of rows to read. One more than the page holds shows whether there is a next page.
     pub(super) const fn rows(&self) -> u64 {
         self.limit + 1
     }
 
-    /// Condition and order of a query, by `key` and then by `id`. `:after` is what [`Self::after`] gives.
+    /// Returns the condition and order of a query, by `key` and then by `id`. Its parameter `:after` is the result of
+    /// [`Self::after`].
     pub(super) fn sorted(key: &str, id: &str, descending: bool) -> String {
         let (compare, way) = if descending { ("<", "DESC") } else { (">", "ASC") };
         format!(
@@ -98,8 +98,8 @@ impl Range {
         )
     }
 
-    /// Cuts what was found to the page, and returns the cursor of the next one if there is more. `place` gives what an item is
-    /// sorted by, and its id.
+    /// Truncates the rows to the page, and returns the cursor of the next page if there is one. `place` returns the
+    /// sort key and id of an item.
     pub(super) fn cut<T>(&self, found: &mut Vec<T>, place: impl Fn(&T) -> (Value, String)) -> Option<String> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         if found.len() <= limit {
@@ -110,7 +110,7 @@ impl Range {
         Some(BASE64URL.encode(serde_json::json!([self.list, key, id]).to_string()))
     }
 
-    /// Cuts a list that is in memory, sorted by a text alone, in the same way.
+    /// Does the same with a list in memory that is sorted by a text alone.
     pub(super) fn slice<T>(&self, all: Vec<T>, place: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
         let skip = usize::try_from(self.offset).unwrap_or(usize::MAX);
         let rows = usize::try_from(self.rows()).unwrap_or(usize::MAX);
@@ -122,7 +122,7 @@ impl Range {
     }
 }
 
-/// A pattern for `LIKE … ESCAPE '\'` that finds `text` anywhere, whatever it holds.
+/// Returns a pattern for `LIKE … ESCAPE '\'` that finds `text` anywhere, with its special characters escaped.
 pub(super) fn containing(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');

@@ -1,4 +1,5 @@
-//! Optimistic concurrency (RFC 9110 section 13.1): what is changed is what was seen, if the caller says what was seen.
+//! Optimistic concurrency (RFC 9110 section 13.1): a change is rejected if the object is no longer as the caller saw
+//! it.
 
 use base64::Engine as _;
 use serde::Serialize;
@@ -7,18 +8,18 @@ use sha2::{Digest, Sha256};
 use super::error::Error;
 use crate::protocol::jws::BASE64URL;
 
-/// The entity tag of what is shown: the same bytes, the same tag.
+/// Returns the entity tag of a representation, which is a hash of its bytes.
 pub(super) fn entity_tag<T: Serialize>(shown: &T) -> Result<String, Error> {
     let bytes = serde_json::to_vec(shown).map_err(std::io::Error::from)?;
     Ok(format!("\"{}\"", BASE64URL.encode(&Sha256::digest(bytes)[..16])))
 }
 
-/// What the caller has seen: the field `If-Match`. Without it, anything will do.
+/// The field `If-Match`: the representation that the caller saw. Without it, any change is accepted.
 #[derive(Clone, Debug, Default)]
 pub struct IfMatch(pub Option<String>);
 
 impl IfMatch {
-    /// Refuses a change of what has changed since the caller saw it. `tag` is asked for only if the caller says what that was.
+    /// Fails if the object has changed since the caller saw it. `tag` is computed only if the field is present.
     pub(super) fn check(&self, tag: impl FnOnce() -> Result<String, Error>) -> Result<(), Error> {
         let Some(seen) = &self.0 else { return Ok(()) };
         let tag = tag()?;
@@ -46,7 +47,7 @@ mod tests {
         ] {
             assert_eq!(IfMatch(seen.clone()).check(|| Ok(tag.clone())).is_ok(), good, "{seen:?}");
         }
-        // A weak tag says that something is about the same, which is not enough here.
+        // A weak tag promises only similar content, which does not suffice here.
         assert!(IfMatch(Some(format!("W/{tag}"))).check(|| Ok(tag)).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Publishing: a change to a replica, in the transaction of the change that caused it.
+//! Publishing: changes a replica in the transaction of the change that causes it.
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -9,12 +9,12 @@ use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::record::{Record, RecordKind, StandardTokensRecord};
 use crate::protocol::version::MAX_VERSION;
 
-/// Puts records into the replica of a data plane: together they are one new version of it.
+/// Puts records into the replica of a data plane, as one new version of it.
 pub(super) fn put(transaction: &Transaction<'_>, data_plane: &str, records: &[Record]) -> Result<(), Error> {
     change(transaction, data_plane, records.iter().cloned().map(Change::Put))
 }
 
-/// Changes the replica of a data plane. All changes together are one new version; changes that change nothing are none.
+/// Changes the replica of a data plane. All changes together make one new version; changes without effect make none.
 pub(super) fn change(
     transaction: &Transaction<'_>,
     data_plane: &str,
@@ -69,7 +69,7 @@ pub(super) fn change(
     Ok(())
 }
 
-/// The version after `version`. There is none beyond the bound that nodes hold to.
+/// Returns the version after `version`. Fails at the maximum version that nodes accept.
 pub(super) fn next_version(version: u64) -> Result<u64, Error> {
     if version < MAX_VERSION {
         return Ok(version + 1);
@@ -80,7 +80,8 @@ pub(super) fn next_version(version: u64) -> Result<u64, Error> {
     })
 }
 
-/// Tells every data plane of an organization that something about its standard tokens has changed.
+/// Changes a record on every data plane of an organization, so that nodes discard cached answers about its standard
+/// tokens.
 pub(super) fn standard_tokens_changed(
     transaction: &Transaction<'_>,
     organization: &str,

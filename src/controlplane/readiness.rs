@@ -1,4 +1,4 @@
-//! Readiness: what keeps this control plane from its work. `/readyz` and the metrics tell the same.
+//! Readiness: the faults that keep this control plane from its work. `/readyz` and the metrics report the same.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,24 +7,25 @@ use super::error::Error;
 use super::{ControlPlane, NodesAhead};
 use crate::protocol::ends::due;
 
-/// How long the outcome of a probe stands. Anybody may ask for `/readyz`: a question must not cost a write each time.
+/// Time for which the result of a probe is reused. Anybody may request `/readyz`, and a request must not cost a write
+/// each time.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Something an operator has to know.
+/// Fault that an operator must know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// True if the control plane can't do its work until this is mended: `/readyz` answers 503.
+    /// True if the control plane cannot work until this is repaired. `/readyz` then answers 503.
     pub blocks: bool,
-    /// A sentence: what is wrong, and what to do. Names nothing of the estate, since anybody may read it.
+    /// Fault and remedy in one sentence. It names no object of an organization, since anybody may read it.
     pub detail: String,
 }
 
-/// Caches the outcome of the last probe.
+/// Result of the last probe.
 #[derive(Debug, Default)]
 pub(super) struct Probe(Mutex<Option<(Instant, Result<(), String>)>>);
 
 impl ControlPlane {
-    /// Lists what is wrong now; nothing if all is well.
+    /// Lists the present faults; empty if all is well.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
@@ -36,11 +37,11 @@ impl ControlPlane {
         }
         let now = self.now();
         findings.extend(due(self.own_ends(), now).into_iter().map(|end| Finding {
-            // No node believes what is signed under a keyset that has ended.
+            // Nodes reject everything that is signed under an expired keyset.
             blocks: end.voids_all(now),
             detail: end.sentence(now),
         }));
-        // The metric names the data plane; here anybody may read.
+        // Only the metric names the data plane, because anybody may read this.
         let ahead = self.nodes_ahead().unwrap_or_else(|error| {
             let detail = format!(
                 "the database cannot be read: {error}; check the disk of the state directory and its permissions, or put the database back from a backup"
@@ -57,7 +58,7 @@ impl ControlPlane {
         findings
     }
 
-    /// Tries to write to the database, or repeats what came of it a moment ago.
+    /// Tries to write to the database, or returns the result of the last try if that is recent.
     pub(super) fn writable(&self) -> Result<(), String> {
         let mut last = self.probe.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, outcome)) = &*last

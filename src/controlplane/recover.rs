@@ -1,5 +1,5 @@
-//! Recovery: a control plane that was restored from a backup has forgotten versions that its nodes have proved. They refuse
-//! what is older, and rightly so: it has to go on above them.
+//! Recovery of a control plane that was restored from a backup. It has lost versions that its nodes have verified, and
+//! they reject older ones to prevent a rollback, so it must continue above them.
 
 use std::collections::BTreeMap;
 
@@ -13,21 +13,21 @@ use super::{membership, publish};
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::version::MAX_VERSION;
 
-/// A data plane whose replica goes on at a higher version.
+/// Data plane whose version was raised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raised {
-    /// The data plane.
+    /// Id of the data plane.
     pub id: String,
-    /// The version it had.
+    /// Version before the recovery.
     pub from: u64,
-    /// The version it has.
+    /// Version after the recovery.
     pub to: u64,
 }
 
 impl ControlPlane {
-    /// Lets the replicas go on above version `above`, of one data plane or of all, and has every node given a snapshot next:
-    /// no delta follows what a node holds of a history that is lost here. A replica that has passed `above` since the restore
-    /// goes on one version higher, for nodes may have proved another replica under the version it has now.
+    /// Raises the versions above `above`, of one data plane or of all. Every node is given a snapshot next, because no
+    /// delta can start from a version of the lost history. A replica that has passed `above` since the restore rises by
+    /// one, since nodes may have verified another replica of its present version.
     pub fn recover(&self, above: u64, data_plane: Option<&str>) -> Result<Vec<Raised>, Error> {
         if above >= MAX_VERSION {
             return Err(Error::invalid("above", format!("versions end below {MAX_VERSION}")));
@@ -48,7 +48,8 @@ impl ControlPlane {
                 let row = params![id, to];
                 transaction.execute("UPDATE data_plane SET version = ?2 WHERE id = ?1", row)?;
                 transaction.execute("INSERT OR REPLACE INTO oldest_delta VALUES (?1, ?2)", row)?;
-                // Stated here first: a node that holds another replica of this version is the one that contradicts.
+                // Recorded first, so that a node which holds another replica of this version is reported as the
+                // contradiction.
                 let digest = ReplicaDigest::from_bytes(&lanes).ok_or(rusqlite::Error::InvalidQuery)?;
                 membership::note_state(transaction, &id, to, &digest.checksum(), count)?;
                 raised.push(Raised { id, from, to });
@@ -61,8 +62,8 @@ impl ControlPlane {
         })
     }
 
-    /// A new token for the user with this address, for whoever holds the control plane's host: after a token key was dropped,
-    /// no old one opens anything.
+    /// Creates a new token for the user with this email address, for operators of the control plane's host. It is
+    /// needed after a token key was removed, which invalidates every user's token.
     pub fn renew_user_token(&self, email: &str) -> Result<Zeroizing<String>, Error> {
         let found: Vec<(String, String)> = self.store.read(|connection| {
             let mut rows = connection
@@ -71,7 +72,7 @@ impl ControlPlane {
             Ok(rows.collect::<Result<_, _>>()?)
         })?;
         let [(id, organization)] = found.as_slice() else { return Err(Error::NotFound("user")) };
-        // Whoever can read the keys could mint it as well: this is the user's own act.
+        // The act is attributed to the user: whoever can read the keys could mint the token in any case.
         let actor = Actor {
             id: id.clone(),
             organization: organization.clone(),

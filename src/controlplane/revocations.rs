@@ -1,4 +1,4 @@
-//! Revocations made on hosts: proved, kept with what was signed, and applied to the tokens of their data plane.
+//! Revocations made on hosts: verified, stored with their signed text, and applied to the tokens of their data plane.
 
 use rusqlite::params;
 
@@ -11,8 +11,8 @@ use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 
 impl ControlPlane {
-    /// Takes revocations a node sent: its own, and those of others that it holds. What can't be proved gets no answer, so
-    /// that it is sent again: it may be this side that does not know the node yet.
+    /// Processes revocations that a node sent: its own, and those of other nodes that it holds. A revocation that
+    /// cannot be verified gets no result, so that it is sent again: this control plane may not know its node yet.
     pub fn take_revocations<'l>(
         &self,
         data_plane: &str,
@@ -37,7 +37,7 @@ impl ControlPlane {
                 };
                 let revocation = signed.revocation();
                 let (node, token) = (revocation.iss.as_str(), revocation.sub.as_str());
-                // A clock that runs ahead does not move the end of a token into the future.
+                // A clock that runs ahead must not move the end of a token into the future.
                 let at = revocation.iat.min(now);
                 let known: Option<String> = transaction
                     .prepare_cached("SELECT outcome FROM local_revocation WHERE node = ?1 AND token = ?2")?
@@ -87,7 +87,7 @@ impl ControlPlane {
         })
     }
 
-    /// Uses that had arrived before the revocation did, and came after it was made.
+    /// Records late uses among the events that arrived before the revocation: those after the time it was made.
     fn note_uses_after(
         &self,
         transaction: &rusqlite::Transaction<'_>,
@@ -116,7 +116,7 @@ fn unproved(error: &RevocationError) -> Error {
     Error::invalid("revocation", error.to_string())
 }
 
-/// The nodes of a data plane, retired ones too.
+/// Returns the nodes of a data plane, including retired ones.
 fn signers_of(connection: &rusqlite::Connection, data_plane: &str) -> Result<Signers, Error> {
     let bodies: Vec<String> = connection
         .prepare_cached("SELECT body FROM record WHERE data_plane = ?1 AND kind = 'node'")?

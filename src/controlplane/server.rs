@@ -1,4 +1,4 @@
-//! A listening control plane, in a runtime of its own: stopping it cuts every connection at once, as an outage does.
+//! Listening control plane, in a runtime of its own. Stopping it closes all connections at once, as an outage does.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -17,12 +17,12 @@ use crate::net::listener::{Bounds, FIRST, accept};
 use crate::net::serve::serve_router;
 use crate::net::tls::acceptor_of;
 
-/// Connections of callers at a time, and of those who ask for metrics.
+/// Maximum number of connections: of the API, and of the metrics listener.
 const MAX_CONNECTIONS: (u32, u32) = (4096, 64);
-/// How long what is under way may take when it ends.
+/// Time limit for requests in progress when the server stops.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A control plane that listens.
+/// Running server of a control plane.
 pub struct Server {
     address: SocketAddr,
     stop: watch::Sender<()>,
@@ -31,8 +31,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves what is behind `edge` on `listener`: over TLS, or in plain HTTP where something in front speaks TLS.
-    /// What is told of it to Prometheus is served on `metrics`, where that is given.
+    /// Serves the API of `edge` on `listener`, over TLS if `tls` is given; otherwise a proxy must terminate TLS. Serves
+    /// its metrics on `metrics`, if given.
     pub fn start(
         edge: Edge,
         listener: TcpListener,
@@ -57,13 +57,13 @@ impl Server {
         Ok(Self { address, stop, serving, runtime: Some(runtime) })
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Ends it: what is under way is answered first, for at most two seconds. A long poll is not waited for.
+    /// Stops the server. Requests in progress are answered first, for at most two seconds; long polls are cut.
     pub fn shutdown(self) {
         let _ = self.stop.send(());
         let deadline = Instant::now() + GRACE;

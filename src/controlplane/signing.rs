@@ -1,4 +1,4 @@
-//! The keys the control plane signs with. The root key is not among them: it signs keysets, and stays offline.
+//! Signing keys of the control plane. The root key is not among them: it signs keysets, and stays offline.
 
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -15,87 +15,87 @@ use crate::protocol::keyset::{
 };
 use crate::protocol::time::Time;
 
-/// How long the first keyset is good for, in seconds: a year, in which a next one must be signed.
+/// Lifetime of the first keyset, in seconds: a year, in which the next one must be signed.
 const LIFETIME: i64 = 365 * 24 * 3600;
 
-/// Why the keys are not taken.
+/// Reasons to reject the keys.
 #[derive(Debug, Error)]
 pub enum SigningError {
-    /// A file can't be read or written.
+    /// A file cannot be read or written.
     #[error("{path} can't be used: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause of the failure.
         source: std::io::Error,
     },
-    /// Others may read a private key.
+    /// The private key's file can be read by others than its owner.
     #[error("the key file {0} can be read by others than its owner; run chmod 600 on it")]
     Exposed(PathBuf),
-    /// A key that is none.
+    /// A file does not contain a valid key.
     #[error("{path}: {source}")]
     Key {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause of the failure.
         source: KeyError,
     },
-    /// The keyset does not fit the root or the keys.
+    /// The keyset does not match the root or the keys.
     #[error("{path}: {source}")]
     Keyset {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause of the failure.
         source: KeysetError,
     },
-    /// The keyset does not hold a key that is to sign.
+    /// The keyset does not list a key that is to sign.
     #[error("{0} is not in the keyset; nothing it signs would be believed")]
     NotListed(PathBuf),
-    /// The keyset is one of another control plane.
+    /// The keyset belongs to another control plane.
     #[error(
         "{path}: keyset {version} names the issuer {keyset:?}, and `issuer` in the configuration is {issuer:?}; nodes would refuse \
          all that is signed. Put the old issuer back, or publish a keyset that names the new one (`halligan key renew --issuer`)"
     )]
     Issuer {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The version of the keyset.
+        /// Version of the keyset.
         version: u64,
-        /// The issuer that the keyset names.
+        /// Issuer that the keyset names.
         keyset: String,
-        /// The issuer of this control plane.
+        /// Issuer of this control plane.
         issuer: String,
     },
-    /// An older keyset than the one in force.
+    /// The newest keyset in the file is older than the one in force.
     #[error(
         "the newest keyset is version {got}, and version {have} is in force; keysets are only ever added"
     )]
     Older {
-        /// The one in force.
+        /// Version in force.
         have: u64,
-        /// The newest in the file.
+        /// Newest version in the file.
         got: u64,
     },
 }
 
-/// The signing keys and the keyset chain that vouches for them.
+/// Signing keys, and the keyset chain that vouches for them.
 pub struct Signing {
     pub(super) token: SigningKey,
     pub(super) replica: SigningKey,
     pub(super) keyset: Keyset,
     pub(super) chain: Vec<String>,
-    /// The version of each keyset in the chain.
+    /// Version of each keyset in the chain.
     versions: Vec<u64>,
     path: PathBuf,
 }
 
 impl Signing {
-    /// Makes root, token and replica keys and the first keyset in `directory`, which must not hold any yet.
+    /// Creates root, token and replica keys and the first keyset in `directory`. Fails if it has any of them already.
     pub fn create(directory: &Path, now: Time, rng: &mut dyn CryptoRng) -> Result<(), SigningError> {
         Self::create_for(directory, None, now, rng)
     }
 
-    /// The same, with a keyset that names the issuer of the heads taken under it.
+    /// Does the same, with a keyset that names the issuer of the heads signed under it.
     pub fn create_for(
         directory: &Path,
         issuer: Option<&str>,
@@ -121,13 +121,13 @@ impl Signing {
         write_new(&directory.join("keysets.ndjson"), keysets.as_bytes(), 0o644)
     }
 
-    /// The end of the keyset.
+    /// Returns the expiry of the keyset.
     #[must_use]
     pub fn keyset_end(&self) -> End {
         End { kind: EndKind::Keyset, name: self.keyset.version().to_string(), at: self.keyset.body().exp }
     }
 
-    /// Reads the keys and proves that the keyset vouches for them.
+    /// Reads the keys and verifies that the keyset vouches for them.
     pub fn load(directory: &Path) -> Result<Self, SigningError> {
         let roots = roots(directory)?;
         let path = directory.join("keysets.ndjson");
@@ -150,13 +150,13 @@ impl Signing {
         Ok(Self { token, replica, keyset, chain, versions, path })
     }
 
-    /// The keysets that a node lacks whose newest is version `held`, oldest first.
+    /// Returns the keysets newer than version `held`, oldest first.
     pub(super) fn keysets_above(&self, held: u64) -> &[String] {
         let known = self.versions.iter().take_while(|version| **version <= held).count();
         &self.chain[known..]
     }
 
-    /// Refuses a keyset that names another issuer than `issuer`.
+    /// Fails if the keyset names an issuer other than `issuer`.
     pub fn check_issuer(&self, issuer: &str) -> Result<(), SigningError> {
         let Some(named) = self.keyset.body().iss.as_ref().filter(|named| *named != issuer) else {
             return Ok(());
@@ -166,8 +166,8 @@ impl Signing {
     }
 }
 
-/// The root keys the keysets begin with: `root.pub.pem`, or several, `root-1.pub.pem` and so on. Who must have signed is for
-/// the nodes to say, which pin them; here it is only found out early what they would not believe.
+/// Reads the root keys that the chain begins with: `root.pub.pem`, or several, `root-1.pub.pem` and so on. Nodes decide
+/// which roots must have signed, because they pin them; this only finds early what nodes would reject.
 fn roots(directory: &Path) -> Result<Vec<PublicKey>, SigningError> {
     let failed = |path: &Path, source| SigningError::File { path: path.into(), source };
     let mut roots = Vec::new();

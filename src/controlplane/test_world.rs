@@ -1,4 +1,4 @@
-//! What tests of the control plane begin with.
+//! Common fixtures of the control plane's tests.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,12 +22,12 @@ use crate::protocol::time::Time;
 
 const START: i64 = 1_800_000_000;
 
-/// A control plane whose clock the test sets, with one data plane and one node.
+/// Control plane with a clock that the test sets, one data plane and one node.
 pub(super) struct World {
     pub(super) control: ControlPlane,
     pub(super) owner: Actor,
     pub(super) clock: Arc<AtomicI64>,
-    /// The key of the node.
+    /// Signing key of the node.
     pub(super) key: SigningKey,
     _directory: tempfile::TempDir,
 }
@@ -37,7 +37,7 @@ impl World {
         Self::with(|_| Store::in_memory().unwrap())
     }
 
-    /// One whose database is a file, as it is in operation: it has connections that only read.
+    /// Returns one with a database file, as in operation, so that it has read-only connections.
     pub(super) fn on_disk() -> Self {
         Self::with(|directory| Store::open(&directory.join("control.db")).unwrap())
     }
@@ -80,12 +80,12 @@ impl World {
         Self { control, owner, clock, key, _directory: directory }
     }
 
-    /// The node, as it calls.
+    /// Returns the node as an authenticated caller.
     pub(super) fn node() -> Caller {
         Caller { node: "nod_a".into(), data_plane: "dpl_a".into() }
     }
 
-    /// A proof of the node for its call `id`.
+    /// Returns a proof of the node for its call `id`.
     pub(super) fn proof(&self, id: &str) -> String {
         let now = self.control.now();
         let claims = serde_json::json!({
@@ -106,7 +106,7 @@ impl World {
         self.clock.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    /// A head that this control plane's key signed.
+    /// Returns a head signed with this control plane's key.
     pub(super) fn head_of(&self, version: u64, digest: [u8; 32], count: u64) -> String {
         let (iss, aud) = (self.control.issuer().into(), "dpl_a".parse().unwrap());
         let (iat, exp) = (self.control.now(), self.control.now().plus(3600));
@@ -114,12 +114,12 @@ impl World {
         sign_head(&head, &self.control.signing().replica)
     }
 
-    /// The node states something of itself.
+    /// Sends a statement of the node.
     pub(super) fn state(&self, statement: &NodeStatement) -> NodeStanding {
         self.control.take_statement(&Self::node(), statement).unwrap()
     }
 
-    /// Returns whether the metrics hold this line.
+    /// Returns true if the metrics contain this line.
     pub(super) fn tells(&self, line: &str) -> bool {
         self.control.metrics_text().unwrap().lines().any(|told| told == line)
     }

@@ -1,5 +1,5 @@
-//! When a token was last used, and for what. Written at most once a minute for each token: it tells people what is still
-//! needed, and is no record of uses.
+//! Last uses of tokens, written at most once a minute for each token. They show people which tokens are still needed,
+//! and are no record of every use.
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -7,17 +7,17 @@ use super::ControlPlane;
 use super::error::Error;
 use crate::protocol::time::Time;
 
-/// How much later a use must be to be written down, in seconds.
+/// Minimum time between two stored uses, in seconds.
 const COARSE: i64 = 60;
 
 impl ControlPlane {
-    /// Notes that a token was used at `at`, for `on`: a deployment's id, or `control-plane`. A note that can't be written
-    /// fails no call.
+    /// Stores that a token was used at `at` for `on`, a deployment's id or `control-plane`. A failed write does not
+    /// fail the call.
     pub fn used(&self, token: &str, at: Time, on: &str) {
         self.bookkeeping.settle("the last use of a token", self.note_use(token, at, on));
     }
 
-    /// Returns whether there was something to write.
+    /// Stores a use. Returns false if the stored one is recent enough.
     fn note_use(&self, token: &str, at: Time, on: &str) -> Result<bool, Error> {
         let known: Option<Option<i64>> = self.store.read(|connection| {
             let mut query = connection.prepare_cached("SELECT last_used_at FROM token WHERE id = ?1")?;
@@ -31,7 +31,7 @@ impl ControlPlane {
     }
 }
 
-/// Writes a use down, unless a later one is known.
+/// Stores a use unless a later one is stored.
 pub(super) fn note(transaction: &Transaction<'_>, token: &str, at: Time, on: &str) -> Result<(), Error> {
     transaction
         .prepare_cached(

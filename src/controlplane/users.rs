@@ -1,4 +1,4 @@
-//! Users: who they are, which roles they have, and the token each calls with.
+//! Users with their roles, and the token that each calls with.
 
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -14,69 +14,70 @@ use crate::protocol::jws::{Typ, sign};
 use crate::protocol::time::Time;
 use crate::protocol::token::Claims;
 
-/// How long a user's token is good for, in days.
+/// Lifetime of a user's token, in days.
 const TOKEN_DAYS: i64 = 365;
 
-/// A role in a workspace.
+/// Role in a workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkspaceGrant {
-    /// The workspace.
+    /// Id of the workspace.
     pub workspace_id: String,
-    /// The role there.
+    /// Role in the workspace.
     pub role: WorkspaceRole,
 }
 
-/// What a new user needs.
+/// Properties of a new user.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewUser {
-    /// Who it is.
+    /// Email address, which identifies the user to people.
     #[schema(value_type = Name)]
     pub email: String,
-    /// The role in the organization.
+    /// Role in the organization.
     pub organization_role: OrganizationRole,
     /// Roles in workspaces.
     #[serde(default)]
     pub workspace_roles: Vec<WorkspaceGrant>,
 }
 
-/// The roles a user is to have; what is left out stays.
+/// Changes to a user's roles. Absent members keep their values.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UserRoles {
-    /// The role in the organization.
+    /// New role in the organization.
     pub organization_role: Option<OrganizationRole>,
-    /// All roles in workspaces.
+    /// New roles in workspaces, in place of all earlier ones.
     pub workspace_roles: Option<Vec<WorkspaceGrant>>,
 }
 
-/// A user.
+/// User of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
-    /// The id.
+    /// Id of the user.
     pub id: String,
-    /// Who it is.
+    /// Email address, which identifies the user to people.
     pub email: String,
-    /// The role in the organization.
+    /// Role in the organization.
     pub organization_role: OrganizationRole,
     /// Roles in workspaces.
     pub workspace_roles: Vec<WorkspaceGrant>,
-    /// When the user was made.
+    /// Time of creation.
     pub created_at: Time,
-    /// When the token ends that the user calls with; unknown of one that an older version rotated.
+    /// Expiry of the token that the user calls with, or none if an earlier version rotated it and its expiry is
+    /// unknown.
     pub token_ends_at: Option<Time>,
 }
 
-/// A user with a token shown this once.
+/// User with the token, which is shown only once.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserToken {
-    /// The user.
+    /// Properties of the user.
     #[serde(flatten)]
     pub user: User,
-    /// The token.
+    /// Value of the token.
     #[schema(value_type = String)]
     pub token: Zeroizing<String>,
 }
@@ -103,7 +104,7 @@ fn find(connection: &rusqlite::Connection, organization: &str, id: &str) -> Resu
     Ok((User { id, email, organization_role, workspace_roles, created_at, token_ends_at }, generation))
 }
 
-/// An organization without an owner could never get one again.
+/// Fails if the organization has no owner left, because nobody could appoint one.
 fn keep_an_owner(transaction: &Transaction<'_>, organization: &str) -> Result<(), Error> {
     let query = "SELECT EXISTS (SELECT 1 FROM user WHERE organization = ?1 AND role = 'ORGANIZATION_OWNER' AND deleted_at IS NULL)";
     if transaction.query_row(query, [organization], |row| row.get(0))? {
@@ -116,8 +117,9 @@ fn keep_an_owner(transaction: &Transaction<'_>, organization: &str) -> Result<()
 }
 
 impl UserRoles {
-    /// Whether `actor` may give these to who has the role `role` and those in `workspaces`; the role in the organization, if it
-    /// changes. Administrators may give any; a Workspace Owner may change those in that workspace only.
+    /// Checks that `actor` may set these roles for a user who has `role` and `workspaces`, and returns the role in the
+    /// organization if it changes. Administrators may set any roles; a Workspace Owner may set those in that workspace
+    /// only.
     pub(super) fn may_be_given(
         &self,
         actor: &Actor,
@@ -128,7 +130,7 @@ impl UserRoles {
         let role = self.organization_role.filter(|&wanted| wanted != role);
         let touched =
             self.workspace_roles.as_deref().map_or_else(Vec::new, |wanted| touched(workspaces, wanted));
-        // A call that names nothing to change is not for everybody either: its answer shows who has the roles.
+        // A call that changes nothing needs the permission as well, because its answer shows the user's roles.
         if role.is_some() || touched.is_empty() {
             actor.may(Operation::Administer, organization)?;
         }
@@ -139,7 +141,7 @@ impl UserRoles {
     }
 }
 
-/// The workspaces in which roles change from `before` to `wanted`; where none does, those that are named.
+/// Returns the workspaces in which roles change from `before` to `wanted`. If none do, returns those in `wanted`.
 fn touched<'a>(before: &'a [WorkspaceGrant], wanted: &'a [WorkspaceGrant]) -> Vec<&'a str> {
     let lost = before.iter().filter(|grant| !wanted.contains(grant));
     let won = wanted.iter().filter(|grant| !before.contains(grant));
@@ -151,7 +153,7 @@ fn touched<'a>(before: &'a [WorkspaceGrant], wanted: &'a [WorkspaceGrant]) -> Ve
 }
 
 impl ControlPlane {
-    /// Makes a user, and shows the token once.
+    /// Creates a user, and shows the token once.
     pub fn create_user(&self, actor: &Actor, organization: &str, user: &NewUser) -> Result<UserToken, Error> {
         actor.may(Operation::Administer, organization)?;
         self.store.write(|transaction| self.insert_user(transaction, organization, user))
@@ -172,7 +174,7 @@ impl ControlPlane {
         Ok(UserToken { user: find(transaction, organization, &id)?.0, token })
     }
 
-    /// Makes a user's token, and notes when it ends.
+    /// Mints a user's token, and stores its expiry.
     fn mint_user(
         &self,
         transaction: &Transaction<'_>,
@@ -209,7 +211,7 @@ impl ControlPlane {
         })
     }
 
-    /// Gives a user other roles. A Workspace Owner may change those in that workspace only.
+    /// Changes a user's roles. A Workspace Owner may change those in that workspace only.
     pub fn set_user_roles(
         &self,
         actor: &Actor,
@@ -233,7 +235,7 @@ impl ControlPlane {
         })
     }
 
-    /// Gives a user a new token, shown once; the old one stops. Users may do this for themselves.
+    /// Gives a user a new token, shown once. The old one becomes invalid. Users may do this for themselves.
     pub fn rotate_user_token(&self, actor: &Actor, organization: &str, id: &str) -> Result<UserToken, Error> {
         if actor.id != id {
             actor.may(Operation::Administer, organization)?;
@@ -246,12 +248,12 @@ impl ControlPlane {
         })
     }
 
-    /// Deletes a user; the token stops.
+    /// Deletes a user. The user's token becomes invalid.
     pub fn delete_user(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
         actor.may(Operation::Administer, organization)?;
         self.store.write(|transaction| {
             find(transaction, organization, id)?;
-            // The address is free again for another user.
+            // Frees the email address for another user.
             let update = "UPDATE user SET deleted_at = ?2, email = email || ' (' || id || ')' WHERE id = ?1";
             transaction.execute(update, params![id, self.now().unix()])?;
             transaction.execute("DELETE FROM workspace_role WHERE user = ?1", [id])?;

@@ -1,4 +1,4 @@
-//! Whole numbers in JSON: `30.0` is one, as JSON Schema has it, and some clients write it so.
+//! Whole numbers in JSON. `30.0` is one as well, as in JSON Schema, and some clients write it.
 
 use serde::de::{Error as _, Unexpected};
 use serde::{Deserialize, Deserializer};
@@ -14,7 +14,7 @@ impl Number {
     fn read<E: serde::de::Error>(self) -> Result<i64, E> {
         match self {
             Self::Whole(number) => Ok(number),
-            // Beyond 2^53 a float no longer says which whole number it is.
+            // Beyond 2^53, a float does not identify one whole number.
             Self::Other(number) if number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0 =>
             {
                 #[expect(clippy::cast_possible_truncation, reason = "it is whole and in range")]
@@ -30,7 +30,7 @@ pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, 
     Number::deserialize(deserializer).map_err(|_| D::Error::custom("expected a whole number"))?.read()
 }
 
-/// Reads a whole number, or none.
+/// Reads a whole number, or none if it is null.
 pub(super) fn maybe<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     let number = Option::<Number>::deserialize(deserializer)
         .map_err(|_| D::Error::custom("expected a whole number"))?;

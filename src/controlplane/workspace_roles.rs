@@ -1,20 +1,20 @@
-//! Roles in workspaces, which users and teams have alike.
+//! Roles of users and teams in workspaces.
 
 use rusqlite::{Transaction, params};
 
 use super::error::Error;
 use super::users::WorkspaceGrant;
 
-/// Who has them.
+/// Holder of the roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder<'a> {
-    /// The user of this id.
+    /// User with this id.
     User(&'a str),
-    /// The team of this id.
+    /// Team with this id.
     Team(&'a str),
 }
 
-/// Gives `holder` these roles in place of those it had. Each is in a workspace of the organization.
+/// Replaces the roles of `holder`. Each must be in a workspace of the organization.
 pub(super) fn set(
     transaction: &Transaction<'_>,
     organization: &str,

@@ -1,4 +1,4 @@
-//! Workspaces.
+//! Workspaces, which group deployments.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -12,7 +12,7 @@ fn in_workspace<'a>(organization: &'a str, workspace: &'a str) -> Scope<'a> {
 }
 
 impl ControlPlane {
-    /// Makes a workspace.
+    /// Creates a workspace.
     pub fn create_workspace(&self, actor: &Actor, organization: &str, name: &str) -> Result<Named, Error> {
         actor.may(Operation::Administer, organization)?;
         check_name("name", name)?;
@@ -26,7 +26,7 @@ impl ControlPlane {
         Ok(named)
     }
 
-    /// Lists the workspaces the caller may see.
+    /// Lists the workspaces that the caller may see.
     pub fn list_workspaces(&self, actor: &Actor, organization: &str) -> Result<Vec<Named>, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
         let mut workspaces: Vec<Named> = self.store.read(|connection| {
@@ -47,7 +47,7 @@ impl ControlPlane {
         found.ok_or(Error::NotFound("workspace"))
     }
 
-    /// Deletes a workspace in which nothing is left.
+    /// Deletes a workspace without deployments and tokens.
     pub fn delete_workspace(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
         actor.may(Operation::Administer, organization)?;
         self.store.write(|transaction| {

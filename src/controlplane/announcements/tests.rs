@@ -10,7 +10,7 @@ use crate::protocol::outage::Ended;
 
 const NOW: Time = Time::from_unix(1_800_000_000);
 
-/// A control plane whose clock can be set, and a use by its number.
+/// Control plane with a clock that the test sets, and numbered uses.
 struct Above {
     control: ControlPlane,
     clock: Arc<AtomicI64>,

@@ -1,7 +1,8 @@
-//! Dual control: while it is on, a direct-access token needs two Organization Owners, one who asks and one who approves.
+//! Dual control: while it is enabled, a direct-access token needs two Organization Owners, one who requests it and one
+//! who approves.
 //!
-//! It guards against a mistake and against one stolen owner token, not against an owner who makes a second user: that is
-//! in the audit log, for the others to see. Ending it needs two owners as well.
+//! It protects against a mistake and against one stolen owner token, but not against an owner who creates a second
+//! user: the audit log shows that to the other owners. To disable it, a second owner must approve as well.
 
 mod requests;
 
@@ -13,13 +14,13 @@ use super::ControlPlane;
 use super::authorization::{Actor, Operation};
 use super::error::Error;
 
-/// Whether two owners are needed.
+/// Setting of dual control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DualControl {
-    /// Whether it is on.
+    /// True if direct-access tokens need two owners.
     pub enabled: bool,
-    /// How long an approval may take, and after it the collecting, in hours.
+    /// Time limit for the approval, and again for the collection after it, in hours.
     #[serde(default = "a_day", deserialize_with = "crate::controlplane::whole::number")]
     #[schema(minimum = 1, maximum = 720, default = 24)]
     pub approval_period_in_hours: i64,
@@ -29,16 +30,16 @@ fn a_day() -> i64 {
     24
 }
 
-/// What came of changing the setting.
+/// Result of changing the setting.
 #[derive(Debug)]
 pub enum Changed {
-    /// It is so.
+    /// The setting was changed.
     Now(DualControl),
-    /// Another owner has to approve it first.
+    /// Another owner has to approve the change.
     Requested(Request),
 }
 
-/// How long an approval may take, in seconds, if one is needed.
+/// Returns the time limit of an approval in seconds, or none if dual control is disabled.
 fn period(connection: &Connection, organization: &str) -> Result<Option<i64>, Error> {
     let query = "SELECT approval_seconds FROM organization WHERE id = ?1";
     Ok(connection.query_row(query, [organization], |row| row.get(0))?)
@@ -55,7 +56,7 @@ fn owners(connection: &Connection, organization: &str) -> Result<u64, Error> {
     Ok(connection.query_row(query, [organization], |row| row.get(0))?)
 }
 
-/// Refuses what needs a second owner, if one is needed.
+/// Fails if dual control is enabled, for calls that would bypass it.
 pub(super) fn not_needed(connection: &Connection, organization: &str) -> Result<(), Error> {
     match period(connection, organization)? {
         None => Ok(()),
@@ -72,7 +73,7 @@ impl ControlPlane {
         Ok(DualControl { enabled: seconds.is_some(), approval_period_in_hours })
     }
 
-    /// Changes the setting. To end it, another owner has to approve.
+    /// Changes the setting. To disable dual control, another owner has to approve.
     pub fn set_dual_control(
         &self,
         actor: &Actor,

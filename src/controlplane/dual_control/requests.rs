@@ -1,4 +1,4 @@
-//! Requests: what one owner asked for, and what became of it.
+//! Requests of dual control: what an owner requested, and the decision of another owner.
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
 use serde::{Deserialize, Serialize};
@@ -12,83 +12,83 @@ use crate::controlplane::page::{Page, Range};
 use crate::controlplane::tokens::{NewToken, Token};
 use crate::protocol::time::Time;
 
-/// What is asked for.
+/// Subject of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RequestKind {
-    /// A direct-access token.
+    /// Create a direct-access token.
     DirectAccessToken,
-    /// That no second owner is needed any more.
+    /// Disable dual control.
     EndDualControl,
 }
 
-/// What became of it.
+/// State of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RequestState {
     /// Another owner has to decide.
     Pending,
-    /// The one who asked has to collect the token.
+    /// Approved; the requester has to collect the token.
     Approved,
-    /// It was carried out.
+    /// The request was carried out.
     Done,
-    /// Another owner said no.
+    /// Rejected by another owner.
     Rejected,
-    /// Nobody decided in time, or the token was not collected in time.
+    /// Expired before the decision, or before the token was collected.
     Expired,
 }
 
-/// A request.
+/// Request for an act that needs two owners.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
-    /// Its id.
+    /// Id of the request.
     pub id: String,
-    /// What is asked for.
+    /// Subject of the request.
     pub kind: RequestKind,
-    /// What became of it.
+    /// State of the request.
     pub state: RequestState,
-    /// The token that is asked for, as in the call that creates one.
+    /// Token to create, in the form of the call that creates one.
     #[schema(value_type = Object)]
     pub request: Box<RawValue>,
-    /// Who asked.
+    /// Id of the requester.
     pub requested_by: String,
-    /// When.
+    /// Time of the request.
     pub requested_at: Time,
-    /// Until when it can be approved; once it is, until when the token can be collected.
+    /// End of the time limit: of the approval, and once approved, of the collection.
     pub expires_at: Time,
-    /// Who decided.
+    /// Id of the owner who decided.
     pub decided_by: Option<String>,
-    /// When.
+    /// Time of the decision.
     pub decided_at: Option<Time>,
-    /// Why it was rejected.
+    /// Reason for a rejection.
     pub reason: Option<String>,
-    /// The token that was made.
+    /// Id of the created token.
     pub token_id: Option<String>,
 }
 
-/// A page of requests.
+/// Page of requests.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestPage {
-    /// The requests, newest first.
+    /// Requests, newest first.
     pub requests: Vec<Request>,
-    /// How many there are in all.
+    /// Number of requests on all pages.
     pub total_count: u64,
-    /// How many were skipped.
+    /// Number of requests skipped.
     pub offset: u64,
-    /// How many fit on the page.
+    /// Maximum number of requests on the page.
     pub limit: u64,
-    /// The cursor of the next page, if there is one.
+    /// Cursor of the next page, or none on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
 
-/// Which requests are asked for.
+/// Conditions that a request must meet.
 #[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RequestFilter {
-    /// In this state.
+    /// State of the request.
     pub state: Option<RequestState>,
 }
 
@@ -128,7 +128,7 @@ fn find(connection: &Connection, organization: &str, id: &str, now: Time) -> Res
     connection.query_row(&query, of, read_row).optional()?.ok_or(Error::NotFound("request"))
 }
 
-/// Dual control is between people: what a token does, whoever holds it does.
+/// Checks that the caller is a user. Dual control separates people, and a token acts for anyone who holds it.
 fn person(connection: &Connection, actor: &Actor) -> Result<(), Error> {
     let query = "SELECT EXISTS (SELECT 1 FROM user WHERE id = ?1 AND deleted_at IS NULL)";
     if connection.query_row(query, [&actor.id], |row| row.get(0))? {
@@ -155,10 +155,10 @@ impl Request {
 }
 
 impl ControlPlane {
-    /// Asks for a direct-access token where a second owner is needed.
+    /// Requests a direct-access token under dual control.
     pub fn request_token(&self, actor: &Actor, organization: &str, new: &NewToken) -> Result<Request, Error> {
         self.store.note(|transaction| {
-            // What could not be made is not worth anybody's approval.
+            // A token that could not be created is rejected before anybody is asked to approve it.
             self.draft(transaction, actor, organization, new.clone())?;
             let body = serde_json::to_string(new).map_err(std::io::Error::from)?;
             self.ask_for(transaction, actor, organization, RequestKind::DirectAccessToken, &body)
@@ -221,13 +221,13 @@ impl ControlPlane {
         })
     }
 
-    /// Shows a request.
+    /// Shows a request of dual control.
     pub fn show_request(&self, actor: &Actor, organization: &str, id: &str) -> Result<Request, Error> {
         actor.may(Operation::ManageDirectAccess, organization)?;
         self.store.read(|connection| find(connection, organization, id, self.now()))
     }
 
-    /// Approves or rejects what another owner asked for.
+    /// Approves or rejects a request of another owner.
     pub fn decide_request(
         &self,
         actor: &Actor,
@@ -244,7 +244,7 @@ impl ControlPlane {
         self.store.note(|transaction| {
             person(transaction, actor)?;
             let request = find(transaction, organization, id, now)?;
-            // Who asked may think better of it, but not approve.
+            // Requesters may withdraw their own request by rejecting it, but not approve it.
             if approved && request.requested_by == actor.id {
                 let detail = "this is your own request; another Organization Owner has to approve it".into();
                 return Err(Error::Forbidden { code: "own_request", detail });
@@ -265,7 +265,7 @@ impl ControlPlane {
         })
     }
 
-    /// Makes the token that was asked for and approved, and shows its value once, to the one who asked.
+    /// Creates the token of an approved request, and shows its value once, to the requester.
     pub fn collect_request(&self, actor: &Actor, organization: &str, id: &str) -> Result<Token, Error> {
         actor.may(Operation::ManageDirectAccess, organization)?;
         let now = self.now();

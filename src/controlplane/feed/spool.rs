@@ -1,5 +1,5 @@
-//! Answers of the feed, written once. Large ones are kept for a while: for other nodes that ask the same, and for those
-//! whose line broke.
+//! Spool of the feed's answers. Large ones are kept for a while, for other nodes with the same request and for
+//! downloads to be resumed.
 
 use std::fs::File;
 use std::io::{self, Seek as _};
@@ -10,16 +10,16 @@ use tempfile::{SpooledData, SpooledTempFile, spooled_tempfile};
 
 use crate::protocol::time::Time;
 
-/// What is kept in memory, in bytes. Nothing smaller is kept for later, either.
+/// Maximum size of an answer in memory, in bytes. Answers up to this size are not kept.
 const IN_MEMORY: usize = 1 << 20;
-/// How many answers are kept, and for how long, in seconds. Their heads are good for longer.
+/// Number of answers kept, and the time for which each is kept, in seconds. Their heads are valid longer.
 const KEPT: (usize, i64) = (16, 600);
-/// How old an answer may be when a node is given it that does not ask for it by name, in seconds.
+/// Maximum age of a kept answer that is given to a node without a matching entity tag, in seconds.
 const RECENT: i64 = 30;
 
-/// An answer: a bundle, byte for byte.
+/// Answer of the feed: the bytes of a bundle.
 pub struct Answer {
-    /// What it is an answer to.
+    /// Key of the request that it answers.
     what: String,
     made: Time,
     length: u64,
@@ -28,24 +28,24 @@ pub struct Answer {
 
 enum Bytes {
     Memory(Vec<u8>),
-    /// A file without a name: it goes with the last who reads it.
+    /// File without a name. The kernel deletes it when the last reader closes it.
     File(File),
 }
 
 impl Answer {
-    /// The strong validator of these bytes (RFC 9110 section 8.8.3), without its quotes.
+    /// Returns the strong validator of these bytes (RFC 9110 section 8.8.3), without its quotes.
     #[must_use]
     pub fn tag(&self) -> String {
         format!("{}-{}", self.what, self.made.unix())
     }
 
-    /// How many bytes there are.
+    /// Returns the length in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// The bytes from `start` on, at most `most` of them.
+    /// Reads at most `most` bytes from offset `start`.
     pub fn read(&self, start: u64, most: usize) -> io::Result<Vec<u8>> {
         match &self.bytes {
             Bytes::Memory(bytes) => {
@@ -63,19 +63,19 @@ impl Answer {
     }
 }
 
-/// The answers that are kept.
+/// Answers that are kept for other nodes and resumed downloads.
 #[derive(Default)]
 pub struct Spool {
     kept: Mutex<Vec<Arc<Answer>>>,
 }
 
 impl Spool {
-    /// Where the next answer is written to.
+    /// Creates the buffer that the next answer is written to.
     pub(super) fn page() -> SpooledTempFile {
         spooled_tempfile(IN_MEMORY)
     }
 
-    /// Takes an answer over, and keeps it if it is large.
+    /// Turns a written buffer into an answer, and keeps it if it is large.
     pub(super) fn keep(&self, what: String, now: Time, mut page: SpooledTempFile) -> io::Result<Arc<Answer>> {
         let length = page.stream_position()?;
         let (bytes, large) = match page.into_inner() {
@@ -93,14 +93,14 @@ impl Spool {
         Ok(answer)
     }
 
-    /// An answer to the same, made a moment ago.
+    /// Returns a kept answer to the same request, at most [`RECENT`] seconds old.
     pub(super) fn recent(&self, what: &str, now: Time) -> Option<Arc<Answer>> {
         let kept = self.living(now);
         let found = kept.iter().rev().find(|answer| answer.what == what && now.since(answer.made) <= RECENT);
         found.cloned()
     }
 
-    /// The answer that `tag` names.
+    /// Returns the kept answer with this entity tag.
     pub(super) fn find(&self, tag: &str, now: Time) -> Option<Arc<Answer>> {
         self.living(now).iter().find(|answer| answer.tag() == tag).cloned()
     }

@@ -19,7 +19,7 @@ fn rng() -> Box<dyn CryptoRng + Send> {
     Box::new(rand_core::UnwrapErr(getrandom::SysRng))
 }
 
-/// A control plane with one data plane, whose records hardly shrink and fill some two megabytes.
+/// Returns a control plane with one data plane, whose records hardly compress and take about two megabytes.
 fn control(directory: &std::path::Path) -> ControlPlane {
     Signing::create(directory, NOW, &mut *rng()).unwrap();
     let signing = Signing::load(directory).unwrap();
@@ -70,7 +70,7 @@ fn a_large_answer_is_written_once_and_found_again_by_its_tag() {
     assert_eq!(again.read(500_000, 1000).unwrap(), bytes[500_000..501_000]);
     assert!(control.feed_again("dpl_a-0-2-0-1-1800000000").is_none());
     assert_eq!(BundleReader::new(&*bytes, Limits::default()).unwrap().count(), 60);
-    // What is not large is not kept: it costs nothing to make anew.
+    // Small answers are not kept: they are cheap to make again.
     let heartbeat = control.feed(ID, Held { version: 1, keyset: 1 }).unwrap();
     assert!(heartbeat.length() < 10_000 && control.feed_again(&heartbeat.tag()).is_none());
 }

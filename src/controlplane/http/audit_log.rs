@@ -1,4 +1,4 @@
-//! Reading the audit log.
+//! Handler of the audit log.
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -9,7 +9,7 @@ use crate::controlplane::audit_log::{EntryPage, Filter};
 use crate::controlplane::authorization::Actor;
 use crate::controlplane::page::Page;
 
-/// Lists who changed, or tried to change, what in the organization, and from where; newest first.
+/// Lists the calls that changed, or tried to change, something in the organization; newest first.
 #[utoipa::path(get, path = "/audit-log", params(Filter, Page), responses((status = 200, body = EntryPage)))]
 pub(super) async fn list_audit_log(
     State(control): Control,

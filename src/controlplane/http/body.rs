@@ -1,4 +1,4 @@
-//! The JSON a call carries.
+//! JSON bodies of calls.
 
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 
 use super::problem::problem;
 
-/// The most bytes most bodies can have.
+/// Maximum size of most bodies, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
 
-/// Reads a body whole.
+/// Reads a whole body of at most `max` bytes.
 pub(super) async fn read(body: axum::body::Body, max: usize) -> Result<Bytes, Response> {
     to_bytes(body, max).await.map_err(|_| {
         let detail = format!("the body is larger than {} KiB, or was cut off", max / 1024);
@@ -19,7 +19,7 @@ pub(super) async fn read(body: axum::body::Body, max: usize) -> Result<Bytes, Re
     })
 }
 
-/// A JSON body, whose faults are told as a problem that names the field.
+/// Extractor of a JSON body. A fault is answered with a problem that names the field.
 pub(super) struct Body<T, const MAX: usize = MAX_BODY>(pub(super) T);
 
 impl<S: Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, MAX> {
@@ -35,7 +35,7 @@ impl<S: Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, 
             ));
         }
         let bytes = read(body, MAX).await?;
-        // What is read here are objects; a list would be taken for one, its items for the members in their order.
+        // Bodies are objects. serde would also accept a list as an object, with its items as the members in order.
         if bytes.trim_ascii_start().first().is_some_and(|first| b"[\"0123456789-tfn".contains(first)) {
             return Err(problem(
                 StatusCode::UNPROCESSABLE_ENTITY,

@@ -1,4 +1,4 @@
-//! Who calls, and from where.
+//! Authentication of callers, and their addresses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::controlplane::authorization::Actor;
 use crate::controlplane::error::Error;
 use crate::platform::net::forwarded;
 
-/// The address a call comes from, where it is known.
+/// Address that a call comes from, if known.
 #[derive(Clone, Copy)]
 pub(super) struct Address(pub(super) Option<IpAddr>);
 
-/// The bearer token of a call (RFC 6750).
+/// Returns the bearer token of a call (RFC 6750).
 pub(super) fn bearer(headers: &HeaderMap) -> Result<Vec<u8>, Error> {
     let token = crate::platform::net::bearer::of(headers);
     token
@@ -26,12 +26,12 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<Vec<u8>, Error> {
         .ok_or(Error::Unauthenticated("a bearer token is needed, in one Authorization field"))
 }
 
-/// Finds out where a call comes from, and bounds how often an address may fail to say who it is.
+/// Finds the client address of a call, and limits the failed authentications of each address.
 pub(super) async fn locate(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<IpAddr>>().map(|peer| peer.0);
     let client = peer.and_then(|peer| forwarded::client(request.headers(), peer, &edge.trusted));
     request.extensions_mut().insert(Address(client));
-    // Failures of clients that a proxy names in no readable way are the proxy's.
+    // If a proxy names the client in an unreadable way, the failures are counted for the proxy.
     let address = client.or(peer);
     let response = next.run(request).await;
     if let (StatusCode::UNAUTHORIZED, Some(address)) = (response.status(), address)
@@ -42,7 +42,7 @@ pub(super) async fn locate(State(edge): State<Arc<Edge>>, mut request: Request, 
     response
 }
 
-/// Finds out who calls.
+/// Authenticates the caller.
 pub(super) async fn authenticate(
     State(edge): State<Arc<Edge>>,
     mut request: Request,
@@ -59,7 +59,7 @@ impl<S: Sync> FromRequestParts<S> for Actor {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        // Every route of people is behind `authenticate`.
+        // Every route for people is behind `authenticate`.
         parts.extensions.get().cloned().ok_or(Error::Unauthenticated("a bearer token is needed"))
     }
 }

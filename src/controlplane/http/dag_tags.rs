@@ -1,4 +1,4 @@
-//! Calls about the tags of a deployment's Dags.
+//! Handlers of Dag tags.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -8,7 +8,7 @@ use super::{Body, Control, answer};
 use crate::controlplane::authorization::Actor;
 use crate::controlplane::dag_tags::{DagTags, MAX_BYTES, NewDagTags};
 
-/// Shows which tags the Dags of a deployment have.
+/// Shows the tags of a deployment's Dags.
 #[utoipa::path(get, path = "/deployments/{id}/dag-tags", responses((status = 200, body = DagTags)))]
 pub(super) async fn show_dag_tags(
     State(control): Control,
@@ -18,7 +18,7 @@ pub(super) async fn show_dag_tags(
     answer(&control, StatusCode::OK, move |c| c.show_dag_tags(&actor, &organization, &id)).await
 }
 
-/// Says which tags the Dags of a deployment have, all of them.
+/// Publishes the tags of all Dags of a deployment, in place of the earlier ones.
 #[utoipa::path(put, path = "/deployments/{id}/dag-tags", request_body = NewDagTags, responses((status = 200, body = DagTags)))]
 pub(super) async fn publish_dag_tags(
     State(control): Control,

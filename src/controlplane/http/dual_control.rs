@@ -1,4 +1,4 @@
-//! Calls about dual control: the setting, and what waits for a second owner.
+//! Handlers of dual control: its setting, and requests that wait for a second owner.
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -12,7 +12,7 @@ use crate::controlplane::dual_control::{Changed, DualControl, Request, RequestFi
 use crate::controlplane::page::Page;
 use crate::controlplane::tokens::Token;
 
-/// Shows whether a direct-access token needs two owners.
+/// Shows the setting of dual control: whether a direct-access token needs two owners.
 #[utoipa::path(get, path = "/dual-control", responses((status = 200, body = DualControl)))]
 pub(super) async fn show_dual_control(
     State(control): Control,
@@ -22,7 +22,7 @@ pub(super) async fn show_dual_control(
     answer(&control, StatusCode::OK, move |c| c.show_dual_control(&actor, &organization)).await
 }
 
-/// Says whether a direct-access token needs two owners. To end it, another owner has to approve.
+/// Enables or disables dual control. To disable it, another owner has to approve.
 #[utoipa::path(post, path = "/dual-control", request_body = DualControl,
     responses((status = 200, body = DualControl), (status = 202, body = Request)))]
 pub(super) async fn set_dual_control(
@@ -38,7 +38,7 @@ pub(super) async fn set_dual_control(
     }
 }
 
-/// Lists what was asked for where two owners are needed, newest first.
+/// Lists requests for approval by a second owner, newest first.
 #[utoipa::path(get, path = "/token-requests", params(RequestFilter, Page), responses((status = 200, body = RequestPage)))]
 pub(super) async fn list_requests(
     State(control): Control,
@@ -50,7 +50,7 @@ pub(super) async fn list_requests(
     answer(&control, StatusCode::OK, move |c| c.list_requests(&actor, &organization, filter, page)).await
 }
 
-/// Shows a request.
+/// Shows a request for approval by a second owner.
 #[utoipa::path(get, path = "/token-requests/{id}", responses((status = 200, body = Request)))]
 pub(super) async fn show_request(
     State(control): Control,
@@ -60,7 +60,7 @@ pub(super) async fn show_request(
     answer(&control, StatusCode::OK, move |c| c.show_request(&actor, &organization, &id)).await
 }
 
-/// Approves what another owner asked for.
+/// Approves another owner's request.
 #[utoipa::path(post, path = "/token-requests/{id}/approve", responses((status = 200, body = Request)))]
 pub(super) async fn approve_request(
     State(control): Control,
@@ -70,11 +70,11 @@ pub(super) async fn approve_request(
     answer(&control, StatusCode::OK, move |c| c.decide_request(&actor, &organization, &id, true, None)).await
 }
 
-/// Why a request is rejected.
+/// Rejection of a request.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rejection {
-    /// In words.
+    /// Reason for the rejection.
     #[schema(max_length = 500)]
     reason: Option<String>,
 }
@@ -93,7 +93,7 @@ pub(super) async fn reject_request(
     .await
 }
 
-/// Makes the token that was approved; the answer shows its value once, to the one who asked.
+/// Creates the token of an approved request. The answer shows its value once, to the requester.
 #[utoipa::path(post, path = "/token-requests/{id}/collect", responses((status = 201, body = Token)))]
 pub(super) async fn collect_request(
     State(control): Control,

@@ -1,4 +1,4 @@
-//! Calls about what an organization has: workspaces, deployments, users, data planes and their nodes.
+//! Handlers of an organization's workspaces, deployments, users, data planes and nodes.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -14,16 +14,16 @@ use crate::controlplane::enrolment::{Enrolled, EnrolmentToken, NewNode};
 use crate::controlplane::organizations::{Name, Named};
 use crate::controlplane::users::{NewUser, User, UserRoles, UserToken};
 
-/// A new thing that needs a name.
+/// New object that has only a name.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewNamed {
-    /// Its name.
+    /// Name of the object.
     #[schema(value_type = Name)]
     name: String,
 }
 
-/// Lists the organizations the caller belongs to.
+/// Lists the organizations that the caller belongs to.
 #[utoipa::path(get, path = "/v1/organizations", responses((status = 200, body = Vec<Named>)))]
 pub(super) async fn list_organizations(State(control): Control, actor: Actor) -> Response {
     answer(&control, StatusCode::OK, move |c| c.list_organizations(&actor)).await
@@ -39,7 +39,7 @@ pub(super) async fn show_organization(
     answer(&control, StatusCode::OK, move |c| c.show_organization(&actor, &organization)).await
 }
 
-/// Lists the workspaces the caller may see.
+/// Lists the workspaces that the caller may see.
 #[utoipa::path(get, path = "/workspaces", responses((status = 200, body = Vec<Named>)))]
 pub(super) async fn list_workspaces(
     State(control): Control,
@@ -49,7 +49,7 @@ pub(super) async fn list_workspaces(
     answer(&control, StatusCode::OK, move |c| c.list_workspaces(&actor, &organization)).await
 }
 
-/// Makes a workspace.
+/// Creates a workspace.
 #[utoipa::path(post, path = "/workspaces", request_body = NewNamed, responses((status = 201, body = Named)))]
 pub(super) async fn create_workspace(
     State(control): Control,
@@ -80,7 +80,7 @@ pub(super) async fn list_data_planes(
     answer(&control, StatusCode::OK, move |c| c.list_data_planes(&actor, &organization)).await
 }
 
-/// Makes a data plane.
+/// Creates a data plane.
 #[utoipa::path(post, path = "/data-planes", request_body = NewNamed, responses((status = 201, body = DataPlane)))]
 pub(super) async fn create_data_plane(
     State(control): Control,
@@ -92,7 +92,7 @@ pub(super) async fn create_data_plane(
         .await
 }
 
-/// Shows a data plane, with where its replica stands.
+/// Shows a data plane, with the version and size of its replica.
 #[utoipa::path(get, path = "/data-planes/{id}", responses((status = 200, body = DataPlane)))]
 pub(super) async fn show_data_plane(
     State(control): Control,
@@ -102,7 +102,7 @@ pub(super) async fn show_data_plane(
     answer(&control, StatusCode::OK, move |c| c.show_data_plane(&actor, &organization, &id)).await
 }
 
-/// Lists the deployments the caller may see.
+/// Lists the deployments that the caller may see.
 #[utoipa::path(get, path = "/deployments", responses((status = 200, body = Vec<Deployment>)))]
 pub(super) async fn list_deployments(
     State(control): Control,
@@ -112,7 +112,7 @@ pub(super) async fn list_deployments(
     answer(&control, StatusCode::OK, move |c| c.list_deployments(&actor, &organization)).await
 }
 
-/// Makes a deployment and tells its data plane.
+/// Creates a deployment and publishes it to its data plane.
 #[utoipa::path(post, path = "/deployments", request_body = NewDeployment, responses((status = 201, body = Deployment)))]
 pub(super) async fn create_deployment(
     State(control): Control,
@@ -133,7 +133,7 @@ pub(super) async fn show_deployment(
     answer(&control, StatusCode::OK, move |c| c.show_deployment(&actor, &organization, &id)).await
 }
 
-/// Changes a deployment's name or hosts; what is left out stays.
+/// Changes a deployment's name, hosts, route map or glass mode. Absent members keep their values.
 #[utoipa::path(post, path = "/deployments/{id}", request_body = DeploymentUpdate, responses((status = 200, body = Deployment)))]
 pub(super) async fn update_deployment(
     State(control): Control,
@@ -144,7 +144,7 @@ pub(super) async fn update_deployment(
     answer(&control, StatusCode::OK, move |c| c.update_deployment(&actor, &organization, &id, update)).await
 }
 
-/// Lists users.
+/// Lists the users of the organization.
 #[utoipa::path(get, path = "/users", responses((status = 200, body = Vec<User>)))]
 pub(super) async fn list_users(
     State(control): Control,
@@ -154,7 +154,7 @@ pub(super) async fn list_users(
     answer(&control, StatusCode::OK, move |c| c.list_users(&actor, &organization)).await
 }
 
-/// Makes a user; the answer shows the token once.
+/// Creates a user. The answer shows the user's token once.
 #[utoipa::path(post, path = "/users", request_body = NewUser, responses((status = 201, body = UserToken)))]
 pub(super) async fn create_user(
     State(control): Control,
@@ -165,7 +165,7 @@ pub(super) async fn create_user(
     answer(&control, StatusCode::CREATED, move |c| c.create_user(&actor, &organization, &new)).await
 }
 
-/// Gives a user other roles; what is left out stays.
+/// Changes a user's roles. Absent members keep their values.
 #[utoipa::path(post, path = "/users/{id}/roles", request_body = UserRoles, responses((status = 200, body = User)))]
 pub(super) async fn set_user_roles(
     State(control): Control,
@@ -176,7 +176,7 @@ pub(super) async fn set_user_roles(
     answer(&control, StatusCode::OK, move |c| c.set_user_roles(&actor, &organization, &id, &roles)).await
 }
 
-/// Gives a user a new token, shown once; the old one stops.
+/// Gives a user a new token, shown once. The old one becomes invalid.
 #[utoipa::path(post, path = "/users/{id}/token", responses((status = 200, body = UserToken)))]
 pub(super) async fn rotate_user_token(
     State(control): Control,
@@ -186,7 +186,7 @@ pub(super) async fn rotate_user_token(
     answer(&control, StatusCode::OK, move |c| c.rotate_user_token(&actor, &organization, &id)).await
 }
 
-/// Lists the nodes of a data plane, retired ones too.
+/// Lists the nodes of a data plane, including retired ones.
 #[utoipa::path(get, path = "/data-planes/{id}/nodes", responses((status = 200, body = Vec<Node>)))]
 pub(super) async fn list_nodes(
     State(control): Control,
@@ -196,7 +196,7 @@ pub(super) async fn list_nodes(
     answer(&control, StatusCode::OK, move |c| c.list_nodes(&actor, &organization, &id)).await
 }
 
-/// Makes a node of a host that never reaches the control plane; the answer is its identity, to be carried to it.
+/// Creates a node for a host that never reaches the control plane. The answer is its identity, to be carried there.
 #[utoipa::path(post, path = "/data-planes/{id}/nodes", request_body = NewNode, responses((status = 201, body = Enrolled)))]
 pub(super) async fn create_node(
     State(control): Control,
@@ -217,7 +217,7 @@ pub(super) async fn delete_workspace(
     done(&control, move |c| c.delete_workspace(&actor, &organization, &id)).await
 }
 
-/// Deletes a deployment and every token of it.
+/// Deletes a deployment and all of its tokens.
 #[utoipa::path(delete, path = "/deployments/{id}", responses((status = 204)))]
 pub(super) async fn delete_deployment(
     State(control): Control,
@@ -227,7 +227,7 @@ pub(super) async fn delete_deployment(
     done(&control, move |c| c.delete_deployment(&actor, &organization, &id)).await
 }
 
-/// Deletes a user; the token stops.
+/// Deletes a user. The user's token becomes invalid.
 #[utoipa::path(delete, path = "/users/{id}", responses((status = 204)))]
 pub(super) async fn delete_user(
     State(control): Control,
@@ -237,7 +237,7 @@ pub(super) async fn delete_user(
     done(&control, move |c| c.delete_user(&actor, &organization, &id)).await
 }
 
-/// Retires a node: it gets nothing more, and what it signs no longer counts.
+/// Retires a node: it receives nothing more, and its signatures no longer count.
 #[utoipa::path(delete, path = "/data-planes/{id}/nodes/{node}", responses((status = 204)))]
 pub(super) async fn retire_node(
     State(control): Control,
@@ -247,11 +247,11 @@ pub(super) async fn retire_node(
     done(&control, move |c| c.retire_node(&actor, &organization, &id, &node)).await
 }
 
-/// What a new enrolment token needs.
+/// Properties of a new enrolment token.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct NewEnrolmentToken {
-    /// How long it can be used, in seconds.
+    /// Lifetime of the token, in seconds.
     #[schema(minimum = 60, maximum = 2_592_000, default = 86_400)]
     #[serde(default = "a_day", deserialize_with = "crate::controlplane::whole::number")]
     expires_in_seconds: i64,
@@ -261,7 +261,7 @@ fn a_day() -> i64 {
     86_400
 }
 
-/// Makes a token with which one host can enrol, once; the answer shows it once.
+/// Creates a token with which one host can enrol, once. The answer shows it once.
 #[utoipa::path(post, path = "/data-planes/{id}/enrolment-tokens", request_body = NewEnrolmentToken, responses((status = 201, body = EnrolmentToken)))]
 pub(super) async fn create_enrolment_token(
     State(control): Control,

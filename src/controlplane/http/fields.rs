@@ -1,4 +1,4 @@
-//! Header fields that say how a call is meant.
+//! Request header fields `Idempotency-Key` and `If-Match`.
 
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
@@ -10,17 +10,17 @@ use crate::controlplane::error::Error;
 use crate::controlplane::idempotency::IdempotencyKey;
 use crate::controlplane::precondition::IfMatch;
 
-/// The field of an idempotency key.
+/// Name of the idempotency key's field.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// What a call is, for telling a repeat from another call: SHA-256 of method, path and body.
+/// Fingerprint that tells a repeat from a different call: SHA-256 of method, path and body.
 #[derive(Clone, Copy)]
 pub(super) struct Fingerprint(pub(super) [u8; 32]);
 
-/// The key of a call that may be repeated, if it has one.
+/// Idempotency key of a call, if it has one.
 pub(super) struct Repeatable(pub(super) Option<IdempotencyKey>);
 
-/// The one value of a field; none where it is not there.
+/// Returns the only value of a field, or none if it is absent. Fails if there are several.
 fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Error> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -37,7 +37,7 @@ impl<S: Sync> FromRequestParts<S> for Repeatable {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
         let Some(value) = one(&parts.headers, IDEMPOTENCY_KEY)? else { return Ok(Self(None)) };
-        // A string of structured fields (RFC 9651), as the draft has it; many clients leave the quotes out.
+        // The draft defines the value as a string of structured fields (RFC 9651); many clients leave out the quotes.
         let key = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
         let plain = (1..=255).contains(&key.len())
             && key.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\".contains(&b));
@@ -51,8 +51,8 @@ impl<S: Sync> FromRequestParts<S> for Repeatable {
     }
 }
 
-/// Calls that compare `If-Match` with the `ETag` of the token they change, by route below the organization, and name in the
-/// OpenAPI document.
+/// Routes, below the organization, that compare `If-Match` with the `ETag` of the token they change, each with its
+/// operation's name in the OpenAPI document.
 pub(super) const CONDITIONAL: [(&str, &str); 6] = [
     ("/tokens/{id}", "update_token"),
     ("/tokens/{id}", "delete_token"),
@@ -62,11 +62,11 @@ pub(super) const CONDITIONAL: [(&str, &str); 6] = [
     ("/deployments/{id}/tokens/{token}", "remove_assignment"),
 ];
 
-/// Refuses `If-Match` on the other calls that change something: what they change has no `ETag`, so none can match (RFC 9110
-/// section 13.1.1). To ignore the field would do what the caller asked not to.
+/// Rejects `If-Match` on other calls that change something: their objects have no `ETag`, so no value can match (RFC
+/// 9110 section 13.1.1). If the field were ignored, the call would do what its caller asked not to do.
 pub(super) async fn unconditional(route: MatchedPath, request: Request, next: Next) -> Response {
     let route = below_organization(&route);
-    // On a route of the table every method that changes something stands in it; another one is answered by 405.
+    // Each method that changes something on these routes is in the table; any other method is answered with 405.
     let compared = request.method().is_safe() || CONDITIONAL.iter().any(|(path, _)| *path == route);
     let refused = !compared
         && request
@@ -77,7 +77,7 @@ pub(super) async fn unconditional(route: MatchedPath, request: Request, next: Ne
     if refused { Error::Stale.into_response() } else { next.run(request).await }
 }
 
-/// A route without the organization, with which most begin.
+/// Returns a route without the organization part that most routes begin with.
 pub(super) fn below_organization(route: &MatchedPath) -> &str {
     let route = route.as_str();
     match route.strip_prefix("/v1/organizations/{organization}") {

@@ -1,7 +1,8 @@
-//! Limits: how often a caller may call, and how often an address may fail to say who it is.
+//! Rate limits: calls of one caller, and failed authentications from one address.
 //!
-//! Nobody guesses an Ed25519 signature: the second limit guards the store and the log against noise. So it holds for
-//! calls that fail only; whoever shows a good token is let in, also from an address where others misbehave.
+//! Guessing an Ed25519 signature is not feasible; the second limit protects the store and the log against noise.
+//! Therefore it applies only to calls that fail: a call with a valid token succeeds, even from an address with many
+//! failures.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use crate::controlplane::config;
 use crate::controlplane::error::Error;
 use crate::net::client::counted;
 
-/// Keys that are remembered before those that are at rest are forgotten.
+/// Number of keys above which those without recent calls are removed.
 const REMEMBERED: usize = 10_000;
 
 struct Limit<K: Hash + Eq + Clone>(RateLimiter<K, HashMapStateStore<K>, DefaultClock>);
@@ -35,7 +36,7 @@ impl<K: Hash + Eq + Clone> Limit<K> {
     }
 }
 
-/// The limits in force.
+/// Rate limits in force.
 pub(super) struct Limits {
     callers: Limit<String>,
     failures: Limit<IpAddr>,
@@ -49,12 +50,12 @@ impl Limits {
         }
     }
 
-    /// Counts a call of a user or token.
+    /// Counts a call of a user or token. Fails if the limit is exceeded.
     pub(super) fn called(&self, caller: &str) -> Result<(), Error> {
         self.callers.count(&caller.to_owned())
     }
 
-    /// Counts a call from an address that did not say who it is.
+    /// Counts a failed authentication from an address. Fails if the limit is exceeded.
     pub(super) fn failed(&self, address: IpAddr) -> Result<(), Error> {
         self.failures.count(&counted(address))
     }

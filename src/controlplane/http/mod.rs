@@ -1,7 +1,7 @@
-//! The HTTP API: JSON in camelCase, problems by RFC 9457, described by an OpenAPI document made from the code.
+//! HTTP API: JSON in camelCase, problems by RFC 9457, and an OpenAPI document generated from the code.
 //!
-//! A call of a person or token goes through `caller` (where from, who), `recording` (into the audit log) and then to its
-//! handler, which takes it apart and calls the control plane off the reactor.
+//! A call of a person or token passes `caller` (address, authentication) and `recording` (audit log) before its
+//! handler, which parses it and calls the control plane on a blocking thread.
 
 mod audit_log;
 mod body;
@@ -44,7 +44,7 @@ use crate::net::listener::Connections;
 
 type Control = State<Arc<ControlPlane>>;
 
-/// A control plane, and what holds at its edge.
+/// Control plane with the settings of its HTTP API.
 pub struct Edge {
     control: Arc<ControlPlane>,
     trusted: Vec<IpNet>,
@@ -52,19 +52,19 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// The edge of `control`, with no proxy in front and the default limits.
+    /// Settings for `control` without trusted proxies and with default limits.
     #[must_use]
     pub fn new(control: Arc<ControlPlane>) -> Self {
         Self { control, trusted: Vec::new(), limits: Limits::new(config::Limits::default()) }
     }
 
-    /// Believes what proxies in these networks say about where a call comes from.
+    /// Trusts the proxies in these networks to name the client address.
     #[must_use]
     pub fn trusting(self, proxies: Vec<IpNet>) -> Self {
         Self { trusted: proxies, ..self }
     }
 
-    /// Sets how often one may call.
+    /// Sets the rate limits.
     #[must_use]
     pub fn limited(self, limits: config::Limits) -> Self {
         Self { limits: Limits::new(limits), ..self }
@@ -72,18 +72,18 @@ impl Edge {
 }
 
 impl Edge {
-    /// What is told of it to Prometheus, ready to be served elsewhere.
+    /// Returns the router of `/metrics`, to be served on another listener.
     pub(super) fn metrics(&self) -> Router {
         metrics::router(Arc::clone(&self.control))
     }
 
-    /// Where its connections are counted.
+    /// Returns the metrics in which its connections are counted.
     pub(super) fn connections(&self) -> Connections {
         self.control.metrics.connections.clone()
     }
 }
 
-/// The API, ready to be served.
+/// Returns the router of the API.
 pub fn router(edge: Edge) -> Router {
     let edge = Arc::new(edge);
     let (router, document) = OpenApiRouter::new()
@@ -109,7 +109,7 @@ pub fn router(edge: Edge) -> Router {
         .with_state(Arc::clone(&edge.control))
 }
 
-/// Calls of people and of what they automate.
+/// Routes for people and their automation.
 fn people() -> OpenApiRouter<Arc<ControlPlane>> {
     let organization = OpenApiRouter::new()
         .routes(routes!(estate::show_organization))
@@ -158,7 +158,7 @@ fn people() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(roles::permission_groups))
 }
 
-/// Calls of nodes.
+/// Routes for nodes.
 fn nodes() -> OpenApiRouter<Arc<ControlPlane>> {
     OpenApiRouter::new()
         .routes(routes!(nodes::enrol))
@@ -192,7 +192,7 @@ async fn answer<T: Serialize + Send + 'static>(
     }
 }
 
-/// An answer. Values of tokens may be in it: no cache on the way keeps them.
+/// Serializes an answer. It may contain token values, so caches must not store it.
 fn written<T: Serialize>(status: StatusCode, value: &T) -> Response {
     let body = match serde_json::to_vec(value) {
         Ok(body) => body,
@@ -207,7 +207,7 @@ fn written<T: Serialize>(status: StatusCode, value: &T) -> Response {
     response
 }
 
-/// Answers a call that gives nothing back.
+/// Answers a call that returns no body.
 async fn done(
     control: &Arc<ControlPlane>,
     work: impl FnOnce(&ControlPlane) -> Result<(), Error> + Send + 'static,

@@ -1,4 +1,4 @@
-//! Calls of nodes: enrolment, the feed, and introspection.
+//! Handlers for nodes: enrolment, the feed and introspection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,13 @@ use crate::controlplane::feed::{Answer, Held, check_nonce};
 use crate::controlplane::introspection::{self, Question};
 use crate::protocol::bundle::MEDIA_TYPE;
 
-/// A piece of an answer, in bytes, and how many may wait to be sent.
+/// Size of a piece of an answer, in bytes, and number of pieces that may wait to be sent.
 const PIECE: usize = 64 << 10;
 const PIECES: usize = 4;
-/// How long a node may take nothing.
+/// Time after which a node that accepts no data is disconnected.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Makes a host a node of a data plane.
+/// Enrols a host as a node of a data plane.
 #[utoipa::path(post, path = "/v1/enrol", security(()), request_body = Enrolment, responses((status = 200, body = Enrolled)))]
 pub(super) async fn enrol(
     State(control): Control,
@@ -38,22 +38,23 @@ pub(super) async fn enrol(
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Since {
-    /// The version the node holds; 0 for none.
+    /// Version that the node holds, or 0 for none.
     #[serde(default, rename = "since")]
     version: u64,
-    /// The version of the keyset it holds; 0 for none.
+    /// Version of the keyset that the node holds, or 0 for none.
     #[serde(default)]
     keyset: u64,
-    /// How long to hold the answer back while nothing has changed, in seconds; at most 55.
+    /// Time to hold the answer back while nothing has changed, in seconds; at most 55.
     #[serde(default)]
     wait: u64,
-    /// What the head of the answer must hold as its `nonce`, so that it can be no head signed earlier.
+    /// Value that the head of the answer must have as its `nonce`, so that it cannot be a head signed earlier.
     #[serde(default)]
     nonce: Option<String>,
 }
 
-/// Whether a standard token is alive, and what it may do on a deployment (RFC 7662). Nodes ask, each for the deployments
-/// of its own data plane.
+/// Introspects a standard token (RFC 7662): returns its state and its permissions on a deployment.
+///
+/// Nodes may ask about deployments of their own data plane only.
 #[utoipa::path(post, path = "/v1/introspect",
     request_body(content = Question, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200, body = introspection::Answer)))]
@@ -65,7 +66,7 @@ pub(super) async fn introspect(
     let answered = async {
         let bearer = bearer(&headers)?;
         let node = off_reactor(&control, move |c| c.node_of(&bearer)).await?;
-        // Nobody who is no node learns what was wrong with the question.
+        // A caller that is not a node must not learn what was wrong with the request.
         let question = match question {
             Ok(Form(question)) => question,
             Err(rejection) => return Ok(rejection.into_response()),
@@ -76,7 +77,9 @@ pub(super) async fn introspect(
     answered.await.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// What has changed in a data plane's replica since a version, as a bundle. Held back until there is something to tell.
+/// Returns the changes of a data plane's replica since a version, as a bundle.
+///
+/// The answer is held back until there is a change or `wait` has passed.
 #[utoipa::path(get, path = "/v1/data-planes/{id}/feed", params(Since),
     responses((status = 200, content_type = "application/vnd.halligan.bundle", body = Vec<u8>), (status = 206, content_type = "application/vnd.halligan.bundle", body = Vec<u8>, description = "the rest of an answer")))]
 pub(super) async fn feed(
@@ -94,7 +97,7 @@ pub(super) async fn feed(
             c.note_position(&plane, &node, held.version)
         })
         .await?;
-        // Before the wait: who asks for what can't be given is told at once.
+        // Checked before the wait, so that an invalid request fails at once.
         check_nonce(query.nonce.as_deref())?;
         if let Some((start, answer)) = rest(&control, &id, &parts.headers) {
             return Ok((start, answer));
@@ -111,24 +114,24 @@ pub(super) async fn feed(
     }
 }
 
-/// The rest of an answer whose beginning the node has (RFC 9110 section 13.1.5), if it is still kept. Otherwise the
-/// question is answered as if for the first time.
+/// Returns the rest of an answer of which the node has the beginning (RFC 9110 section 13.1.5), if it is still kept.
+/// Otherwise the node gets a whole answer.
 fn rest(control: &ControlPlane, data_plane: &str, headers: &HeaderMap) -> Option<(u64, Arc<Answer>)> {
     let (tag, start) = wanted(data_plane, headers)?;
     let answer = control.feed_again(&tag)?;
     (start < answer.length()).then_some((start, answer))
 }
 
-/// Of which answer the rest is asked for, and from where on.
+/// Parses which answer the rest is requested of, and from which offset.
 fn wanted(data_plane: &str, headers: &HeaderMap) -> Option<(String, u64)> {
     let tag = headers.get(header::IF_RANGE)?.to_str().ok()?.strip_prefix('"')?.strip_suffix('"')?;
     let range = headers.get(header::RANGE)?.to_str().ok()?;
     let start = range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()?;
-    // A tag begins with the data plane, for which the node has proved itself.
+    // A tag begins with its data plane, which the node has been authenticated for.
     tag.strip_prefix(data_plane)?.starts_with('-').then(|| (tag.to_owned(), start))
 }
 
-/// Hands an answer out from `start` on.
+/// Response with the bytes of an answer from `start` on.
 fn bundle(start: u64, answer: Arc<Answer>) -> Response {
     let length = answer.length();
     let mut headers = HeaderMap::new();
@@ -150,7 +153,7 @@ fn bundle(start: u64, answer: Arc<Answer>) -> Response {
     (status, headers, Body::new(body)).into_response()
 }
 
-/// Sends piece after piece, as fast as the node takes them.
+/// Sends an answer in pieces, as fast as the node accepts them.
 async fn hand_out(mut start: u64, answer: Arc<Answer>, mut sender: Sender<Bytes>) {
     while start < answer.length() {
         let whole = Arc::clone(&answer);
@@ -160,7 +163,7 @@ async fn hand_out(mut start: u64, answer: Arc<Answer>, mut sender: Sender<Bytes>
             return;
         };
         start += piece.len() as u64;
-        // Whoever takes nothing for so long, or has gone, asks again.
+        // A node that accepts no data for so long, or has disconnected, sends a new request.
         let sent = tokio::time::timeout(PATIENCE, sender.send_data(piece.into())).await;
         if !matches!(sent, Ok(Ok(()))) {
             return;

@@ -1,4 +1,4 @@
-//! The OpenAPI document: what the handlers say of themselves, and what holds for all of them.
+//! OpenAPI document: the descriptions of the handlers, with what holds for all of them.
 
 use axum::Extension;
 use axum::body::Bytes;
@@ -15,7 +15,7 @@ use super::fields::CONDITIONAL;
 use super::problem::Problem;
 use super::{Control, off_reactor};
 
-/// Title, licence, and what every document has.
+/// Title, licence and metadata of the document.
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(title = "Halligan control plane", description = "API tokens for Airflow deployments: their life, their roles, and what data planes know of them."),
@@ -24,7 +24,7 @@ use super::{Control, off_reactor};
 )]
 struct Frame;
 
-/// The document, written once.
+/// Serialized OpenAPI document.
 #[derive(Clone)]
 pub(super) struct Document(Bytes);
 
@@ -38,20 +38,21 @@ impl Document {
     }
 }
 
-/// This document.
+/// Returns the OpenAPI document.
 #[utoipa::path(get, path = "/openapi.json", security(()), responses((status = 200, body = Object)))]
 pub(super) async fn openapi(Extension(document): Extension<Document>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], document.0)
 }
 
-/// Whether the control plane answers.
+/// Returns 200 if the control plane answers.
 #[utoipa::path(get, path = "/healthz", security(()), responses((status = 200, body = String)))]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether the control plane can do its work. 503 if it can't; the body names what is wrong, a line each, also what will be
-/// wrong soon.
+/// Returns 200 if the control plane can do its work, else 503.
+///
+/// The body has one line per problem, including those that do not make it unready yet.
 #[utoipa::path(get, path = "/readyz", security(()), responses((status = 200, body = String), (status = 503, body = String)))]
 pub(super) async fn readyz(State(control): Control) -> Response {
     let findings = off_reactor(&control, |control| Ok(control.findings())).await;
@@ -96,7 +97,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation
         .filter_map(|(mutating, operation)| operation.as_mut().map(|operation| (mutating, operation)))
 }
 
-/// Names what stands in the path: every variable there is an id.
+/// Describes the path parameters, which are all ids.
 fn place(path: &str, operation: &mut Operation) {
     let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let parameters = operation.parameters.get_or_insert_default();
@@ -112,10 +113,10 @@ fn place(path: &str, operation: &mut Operation) {
     }
 }
 
-/// Calls that make a value once, and can be repeated.
+/// Operations that create a token value once and accept an idempotency key.
 const REPEATABLE: [&str; 2] = ["create_token", "rotate_token"];
 
-/// Names the header fields that say how a call is meant.
+/// Describes the header fields `Idempotency-Key` and `If-Match`.
 fn fields(operation: &mut Operation) {
     let id = operation.operation_id.clone().unwrap_or_default();
     if REPEATABLE.contains(&&*id) {
@@ -129,7 +130,7 @@ fn fields(operation: &mut Operation) {
     }
 }
 
-/// Names one of them.
+/// Describes one header field.
 fn field(operation: &mut Operation, name: &str, description: &str, pattern: &str) {
     let schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
     let field = ParameterBuilder::new()
@@ -142,7 +143,7 @@ fn field(operation: &mut Operation, name: &str, description: &str, pattern: &str
     operation.parameters.get_or_insert_default().push(RefOr::T(field));
 }
 
-/// Says which refusals a call can meet.
+/// Describes the errors that a call can return.
 fn refusals(path: &str, mutating: bool, operation: &mut Operation) {
     let open = operation.security.is_some();
     let queried = operation.parameters.iter().flatten().any(
@@ -174,7 +175,7 @@ fn refusals(path: &str, mutating: bool, operation: &mut Operation) {
     }
 }
 
-/// Says that a call can be refused so.
+/// Describes one error.
 fn refuse(operation: &mut Operation, status: &str, description: &str) {
     let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let response =
@@ -183,7 +184,7 @@ fn refuse(operation: &mut Operation, status: &str, description: &str) {
     responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(response.build()));
 }
 
-/// The standard wants a description of every response; of one that went well, the summary says it all.
+/// OpenAPI requires a description of each response. For a successful one, the operation's summary says enough.
 fn described(operation: &mut Operation) {
     for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response

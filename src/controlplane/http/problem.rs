@@ -1,4 +1,4 @@
-//! Refusals, as problems (RFC 9457): ours, and those of the framework below.
+//! Problem documents (RFC 9457) for the errors of this API and of the framework below it.
 
 use axum::body::to_bytes;
 use axum::extract::Request;
@@ -12,23 +12,23 @@ use crate::controlplane::error::Error;
 
 const MEDIA_TYPE: &str = "application/problem+json";
 
-/// Why a call was refused (RFC 9457).
+/// Problem document of a failed call (RFC 9457).
 #[derive(Serialize, ToSchema)]
 pub(super) struct Problem<'a> {
-    /// `about:blank`: the status says the kind, the code which.
+    /// Always `about:blank`: the status gives the kind of problem, the code its cause.
     #[serde(rename = "type")]
     kind: &'static str,
-    /// The status in words.
+    /// Status in words.
     title: &'static str,
-    /// The HTTP status.
+    /// HTTP status of the response.
     status: u16,
-    /// A stable code for programs.
+    /// Stable code for programs.
     code: &'a str,
-    /// What is wrong, and what to do.
+    /// Fault and remedy, for people.
     detail: &'a str,
 }
 
-/// The stable code of a refusal, for those who write down what came of a call.
+/// Stable code of an error, attached to the response for the audit log.
 #[derive(Clone)]
 pub(super) struct Code(pub(super) String);
 
@@ -49,7 +49,7 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let detail = if status.is_server_error() {
-            // What failed inside is for the log, not for the caller.
+            // Internal details go to the log, not to the caller.
             tracing::error!(error = %self, "a call failed");
             self.outcome().to_owned()
         } else {
@@ -63,7 +63,7 @@ impl IntoResponse for Error {
     }
 }
 
-/// Makes a problem of every refusal that is none yet: unknown paths, methods, and parameters that can't be read.
+/// Turns every error that is not a problem document into one: unknown paths and methods, and unreadable parameters.
 pub(super) async fn always(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let status = response.status();

@@ -1,5 +1,5 @@
-//! Calls of nodes that reconcile: what they state of themselves, revocations, the statement of an outage, events. And the reports
-//! that come of them.
+//! Handlers of reconciliation: a node's statement of itself, its revocations, its statement of an outage and its
+//! events; and the reports made of them.
 
 use std::sync::Arc;
 
@@ -23,23 +23,23 @@ use crate::protocol::membership::{NodeStanding, NodeStatement};
 use crate::protocol::outage::Report;
 use crate::protocol::reconciliation::{MAX_BYTES, MAX_LINES, OutageStatement, Position, RevocationAnswer};
 
-/// The longest statement that a node makes of itself, in bytes.
+/// Maximum size of a node's statement of itself, in bytes.
 const MAX_STATEMENT: usize = 256 << 10;
 
-/// What a node sent, once it has proved who it is.
+/// Body that an authenticated node sent.
 struct Sent {
     caller: Caller,
     body: String,
 }
 
 impl Sent {
-    /// Reads the body, which is `what`.
+    /// Parses the body. `what` names it in errors.
     fn read<T: DeserializeOwned>(&self, what: &str) -> Result<T, Error> {
         object(self.body.as_bytes()).map_err(|error| Error::invalid("body", format!("is no {what}: {error}")))
     }
 }
 
-/// Who sends is proved before anything is read.
+/// Authenticates the node before it reads the body.
 async fn sent(
     control: &Arc<ControlPlane>,
     data_plane: String,
@@ -77,7 +77,9 @@ async fn taken<T: Serialize + Send + 'static>(
     }
 }
 
-/// Takes what a node states of itself: its name, and the heads it holds. Tells it what it can't know.
+/// Receives a node's statement of itself: its name and the heads it holds.
+///
+/// Returns what the node cannot find out by itself.
 #[utoipa::path(post, path = "/v1/data-planes/{id}/statement", request_body = NodeStatement,
     responses((status = 200, body = NodeStanding)))]
 pub(super) async fn statement(State(control): Control, Path(id): Path<String>, request: Request) -> Response {
@@ -90,12 +92,14 @@ pub(super) async fn statement(State(control): Control, Path(id): Path<String>, r
 #[derive(Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Oldest {
-    /// The first event the node still has.
+    /// Sequence number of the first event that the node still has.
     #[serde(default)]
     oldest: u64,
 }
 
-/// Takes events of a node's audit log, one a line, and says where the log stands. An event that is sent twice counts once.
+/// Receives events of a node's audit log, one per line, and returns the new position of the log.
+///
+/// An event that is sent twice counts once.
 #[utoipa::path(post, path = "/v1/data-planes/{id}/events", params(Oldest),
     request_body(content = String, content_type = "application/x-ndjson"), responses((status = 200, body = Position)))]
 pub(super) async fn events(
@@ -110,8 +114,9 @@ pub(super) async fn events(
     .await
 }
 
-/// Takes revocations made on hosts, one `local-revocation+jwt` a line, and says what became of each. One that can't be
-/// proved gets no answer.
+/// Receives revocations made on hosts, one `local-revocation+jwt` per line, and returns the result of each.
+///
+/// A revocation that cannot be verified gets no result.
 #[utoipa::path(post, path = "/v1/data-planes/{id}/revocations",
     request_body(content = String, content_type = "application/x-ndjson"),
     responses((status = 200, body = Vec<RevocationAnswer>)))]
@@ -126,7 +131,7 @@ pub(super) async fn revocations(
     .await
 }
 
-/// Takes a node's statement of an outage that is over.
+/// Receives a node's statement of an outage that is over.
 #[utoipa::path(post, path = "/v1/data-planes/{id}/outages", request_body = OutageStatement, responses((status = 200)))]
 pub(super) async fn outage(State(control): Control, Path(id): Path<String>, request: Request) -> Response {
     taken(&control, id, request, MAX_BYTES, |c, sent| {

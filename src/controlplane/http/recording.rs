@@ -1,4 +1,5 @@
-//! Writes every call that may change something into the audit log: before it is carried out, and what came of it.
+//! Audit logging of every call that may change something: a line before the call is carried out, and its result
+//! afterwards.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::controlplane::authorization::Actor;
 use crate::controlplane::dag_tags;
 use crate::controlplane::error::Error;
 
-/// What a call made.
+/// Object that a call created.
 #[derive(Clone, Deserialize)]
 pub(super) struct Made {
     id: String,
@@ -53,7 +54,7 @@ pub(super) async fn record(
     let begun = {
         let sent = sent.clone();
         off_reactor(&edge.control, move |control| {
-            // What is larger than a call of a person's is the content of a deployment, not a change of who may do what.
+            // Larger bodies are the content of a deployment, not a change of permissions, and are left out of the log.
             let request = std::str::from_utf8(&sent).ok().filter(|text| text.len() <= body::MAX_BODY);
             control.begin(&actor, &Attempt { address, call: &call, target: target.as_deref(), request })
         })
@@ -63,7 +64,7 @@ pub(super) async fn record(
         Err(error) => return error.into_response(),
     };
     let control = Arc::clone(&edge.control);
-    // In a task of its own: a caller who hangs up does not keep the outcome from being written down.
+    // A task of its own, so that the result is also stored when the client disconnects.
     let carried_out = tokio::spawn(async move {
         let response = next.run(Request::from_parts(parts, Body::from(sent))).await;
         let status = response.status().as_u16();
@@ -73,7 +74,7 @@ pub(super) async fn record(
             control.finish(line, status, code.as_deref(), made.as_deref())
         });
         if let Err(error) = written.await {
-            // The attempt is on record, and what it did stands: to answer with a failure would be a lie.
+            // The attempt is logged and its effect is committed, so an error to the caller would be wrong.
             tracing::error!(%error, line, "the outcome of a call could not be written down");
         }
         response

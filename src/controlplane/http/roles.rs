@@ -1,4 +1,4 @@
-//! Calls about roles and what they can allow.
+//! Handlers of roles and permissions.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -18,16 +18,16 @@ use crate::protocol::role::RoleScope;
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(super) struct RoleQuery {
-    /// Held on this.
+    /// Kind of object that the role is held on.
     scope_type: Option<RoleScope>,
-    /// How many to skip. While others insert, use `cursor`.
+    /// Number of items to skip. While others insert, use `cursor`.
     #[serde(default)]
     #[param(default = 0, minimum = 0)]
     offset: u64,
     /// The `nextCursor` of the page before.
     #[param(max_length = 1024)]
     cursor: Option<String>,
-    /// How many to give, 1 to 1000.
+    /// Maximum number of items, 1 to 1000.
     #[serde(default = "hundred")]
     #[param(default = 100, minimum = 1, maximum = 1000)]
     limit: u64,
@@ -37,7 +37,7 @@ fn hundred() -> u64 {
     100
 }
 
-/// Lists roles: the built-in ones, then the custom ones by name.
+/// Lists roles: first the built-in ones, then the custom ones by name.
 #[utoipa::path(get, path = "/roles", params(RoleQuery), responses((status = 200, body = RolePage)))]
 pub(super) async fn list_roles(
     State(control): Control,
@@ -52,7 +52,7 @@ pub(super) async fn list_roles(
     .await
 }
 
-/// Makes a custom role.
+/// Creates a custom role.
 #[utoipa::path(post, path = "/roles", request_body = NewRole, responses((status = 201, body = Role)))]
 pub(super) async fn create_role(
     State(control): Control,
@@ -73,7 +73,9 @@ pub(super) async fn show_role(
     answer(&control, StatusCode::OK, move |c| c.show_role(&actor, &organization, &id)).await
 }
 
-/// Changes a custom role; what is left out stays. A new name or other permissions make a new version.
+/// Changes a custom role. Absent members keep their values.
+///
+/// A new name or other permissions create a new version.
 #[utoipa::path(post, path = "/roles/{id}", request_body = RoleUpdate, responses((status = 200, body = Role)))]
 pub(super) async fn update_role(
     State(control): Control,
@@ -84,7 +86,7 @@ pub(super) async fn update_role(
     answer(&control, StatusCode::OK, move |c| c.update_role(&actor, &organization, &id, update)).await
 }
 
-/// Deletes a custom role nothing has.
+/// Deletes a custom role that is not in use.
 #[utoipa::path(delete, path = "/roles/{id}", responses((status = 204)))]
 pub(super) async fn delete_role(
     State(control): Control,
@@ -104,7 +106,7 @@ pub(super) async fn list_role_versions(
     answer(&control, StatusCode::OK, move |c| c.list_role_versions(&actor, &organization, &id)).await
 }
 
-/// Lists roles to start a custom one from.
+/// Lists role templates, from which custom roles can be made.
 #[utoipa::path(get, path = "/role-templates", responses((status = 200, body = Vec<RoleTemplate>)))]
 pub(super) async fn role_templates(
     State(control): Control,
@@ -118,11 +120,11 @@ pub(super) async fn role_templates(
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(super) struct GroupQuery {
-    /// Of roles held on this.
+    /// Kind of object that roles are held on.
     scope_type: Option<RoleScope>,
 }
 
-/// Lists what custom roles can allow, in groups.
+/// Lists the permissions that custom roles can have, in groups.
 #[utoipa::path(get, path = "/v1/authorization/permission-groups", params(GroupQuery), responses((status = 200, body = Vec<PermissionGroup>)))]
 pub(super) async fn permission_groups(
     State(control): Control,

@@ -1,4 +1,4 @@
-//! How values that write themselves in their own way are described in the OpenAPI document.
+//! OpenAPI schemas of types that serialize themselves.
 
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{Ref, RefOr};

@@ -1,4 +1,4 @@
-//! Calls about teams.
+//! Handlers of teams.
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -10,7 +10,7 @@ use crate::controlplane::page::Page;
 use crate::controlplane::teams::{NewMembers, NewTeam, Team, TeamMember, TeamPage, TeamUpdate};
 use crate::controlplane::users::UserRoles;
 
-/// Lists teams.
+/// Lists the teams of the organization.
 #[utoipa::path(get, path = "/teams", params(Page), responses((status = 200, body = TeamPage)))]
 pub(super) async fn list_teams(
     State(control): Control,
@@ -21,7 +21,7 @@ pub(super) async fn list_teams(
     answer(&control, StatusCode::OK, move |c| c.list_teams(&actor, &organization, page)).await
 }
 
-/// Makes a team, without members yet.
+/// Creates a team without members.
 #[utoipa::path(post, path = "/teams", request_body = NewTeam, responses((status = 201, body = Team)))]
 pub(super) async fn create_team(
     State(control): Control,
@@ -42,7 +42,7 @@ pub(super) async fn show_team(
     answer(&control, StatusCode::OK, move |c| c.show_team(&actor, &organization, &id)).await
 }
 
-/// Changes a team's name or description; what is left out stays.
+/// Changes a team's name or description. Absent members keep their values.
 #[utoipa::path(post, path = "/teams/{id}", request_body = TeamUpdate, responses((status = 200, body = Team)))]
 pub(super) async fn update_team(
     State(control): Control,
@@ -53,7 +53,7 @@ pub(super) async fn update_team(
     answer(&control, StatusCode::OK, move |c| c.update_team(&actor, &organization, &id, update)).await
 }
 
-/// Deletes a team; its members lose what they had by it.
+/// Deletes a team. Its members lose the roles they had through it.
 #[utoipa::path(delete, path = "/teams/{id}", responses((status = 204)))]
 pub(super) async fn delete_team(
     State(control): Control,
@@ -63,7 +63,7 @@ pub(super) async fn delete_team(
     done(&control, move |c| c.delete_team(&actor, &organization, &id)).await
 }
 
-/// Sets a team's roles; what is left out stays.
+/// Sets a team's roles. Absent members keep their values.
 #[utoipa::path(post, path = "/teams/{id}/roles", request_body = UserRoles, responses((status = 200, body = Team)))]
 pub(super) async fn set_team_roles(
     State(control): Control,
@@ -95,7 +95,7 @@ pub(super) async fn add_team_members(
     answer(&control, StatusCode::OK, move |c| c.add_team_members(&actor, &organization, &id, &new)).await
 }
 
-/// Takes a user out of a team.
+/// Removes a user from a team.
 #[utoipa::path(delete, path = "/teams/{id}/members/{user}", responses((status = 204)))]
 pub(super) async fn remove_team_member(
     State(control): Control,

@@ -1,4 +1,4 @@
-//! Calls about tokens.
+//! Handlers of tokens.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::controlplane::tokens::{
     Assignment, Effective, NewAssignment, NewToken, RolesUpdate, Token, TokenFilter, TokenPage, TokenUpdate,
 };
 
-/// A token, with its entity tag: what `If-Match` is compared with.
+/// Response with a token and its entity tag, which `If-Match` is compared with.
 pub(super) async fn shown(
     control: &Arc<ControlPlane>,
     status: StatusCode,
@@ -38,7 +38,7 @@ fn told(status: StatusCode, token: Result<Token, Error>) -> Response {
     }
 }
 
-/// Lists the tokens the caller may see.
+/// Lists the tokens that the caller may see.
 #[utoipa::path(get, path = "/tokens", params(TokenFilter, Page), responses((status = 200, body = TokenPage)))]
 pub(super) async fn list_tokens(
     State(control): Control,
@@ -50,7 +50,9 @@ pub(super) async fn list_tokens(
     answer(&control, StatusCode::OK, move |c| c.list_tokens(&actor, &organization, &filter, page)).await
 }
 
-/// Creates a token; the answer shows its value once. Where a direct-access token needs two owners, it is asked for.
+/// Creates a token. The answer shows its value once.
+///
+/// Under dual control, a direct-access token is requested instead.
 #[utoipa::path(post, path = "/tokens", request_body = NewToken, responses((status = 201, body = Token), (status = 202, body = Request, description = "a second owner has to approve it")))]
 pub(super) async fn create_token(
     State(control): Control,
@@ -79,7 +81,7 @@ pub(super) async fn show_token(
     shown(&control, StatusCode::OK, move |c| c.show_token(&actor, &organization, &id)).await
 }
 
-/// Changes a token's name or description; what is left out stays.
+/// Changes a token's name or description. Absent members keep their values.
 #[utoipa::path(post, path = "/tokens/{id}", request_body = TokenUpdate, responses((status = 200, body = Token)))]
 pub(super) async fn update_token(
     State(control): Control,
@@ -91,7 +93,7 @@ pub(super) async fn update_token(
     shown(&control, StatusCode::OK, move |c| c.update_token(&actor, &organization, &id, &update, &seen)).await
 }
 
-/// Deletes a token for good; its value stops.
+/// Deletes a token permanently. Its value becomes invalid.
 #[utoipa::path(delete, path = "/tokens/{id}", responses((status = 204)))]
 pub(super) async fn delete_token(
     State(control): Control,
@@ -102,7 +104,7 @@ pub(super) async fn delete_token(
     done(&control, move |c| c.delete_token(&actor, &organization, &id, &seen)).await
 }
 
-/// Gives a token a new value, shown once; the old one stops.
+/// Gives a token a new value, shown once. The old one becomes invalid.
 #[utoipa::path(post, path = "/tokens/{id}/rotate", responses((status = 200, body = Token)))]
 pub(super) async fn rotate_token(
     State(control): Control,
@@ -115,7 +117,7 @@ pub(super) async fn rotate_token(
         .await
 }
 
-/// Replaces a token's roles; those of a direct-access token are fixed.
+/// Replaces a token's roles. Those of a direct-access token cannot be changed.
 #[utoipa::path(post, path = "/tokens/{id}/roles", request_body = RolesUpdate, responses((status = 200, body = Token)))]
 pub(super) async fn replace_roles(
     State(control): Control,
@@ -140,7 +142,7 @@ pub(super) async fn list_deployment_tokens(
         .await
 }
 
-/// Assigns an organization's or a workspace's token to a deployment.
+/// Assigns a token of the organization or a workspace to a deployment.
 #[utoipa::path(post, path = "/deployments/{id}/tokens", request_body = NewAssignment, responses((status = 201, body = Token)))]
 pub(super) async fn assign_token(
     State(control): Control,
@@ -151,7 +153,7 @@ pub(super) async fn assign_token(
     answer(&control, StatusCode::CREATED, move |c| c.assign_token(&actor, &organization, &id, &new)).await
 }
 
-/// Gives a token another role on a deployment it is assigned to.
+/// Gives a token another role on a deployment that it is assigned to.
 #[utoipa::path(post, path = "/deployments/{id}/tokens/{token}", request_body = Assignment, responses((status = 200, body = Token)))]
 pub(super) async fn update_assignment(
     State(control): Control,
@@ -166,7 +168,7 @@ pub(super) async fn update_assignment(
     .await
 }
 
-/// Takes a token off a deployment; elsewhere it lives on.
+/// Removes a token's assignment to a deployment. The token stays valid elsewhere.
 #[utoipa::path(delete, path = "/deployments/{id}/tokens/{token}", responses((status = 204)))]
 pub(super) async fn remove_assignment(
     State(control): Control,
@@ -177,7 +179,7 @@ pub(super) async fn remove_assignment(
     done(&control, move |c| c.remove_assignment(&actor, &organization, &id, &token, &seen)).await
 }
 
-/// Shows what a token may do on a deployment, by all its roles together.
+/// Shows a token's permissions on a deployment, from all its roles together.
 #[utoipa::path(get, path = "/deployments/{id}/tokens/{token}/permissions", responses((status = 200, body = Effective)))]
 pub(super) async fn show_effective(
     State(control): Control,

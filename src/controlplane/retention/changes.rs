@@ -1,8 +1,8 @@
-//! Compaction of `change`: a removal is forgotten once every node has had time to learn of it.
+//! Compaction of the table `change`: deletes a removal after every node has had time to receive it.
 //!
-//! Of a record that exists, one row says when it last changed, and the table holds no more of these than there are records.
-//! Removals only ever grow in number. Once those up to a version are forgotten, no delta can begin before that version: a node
-//! that holds less gets a snapshot, which holds the records that exist.
+//! Present records have one row each, with the version of their last change, so their rows are bounded. Removals only
+//! grow in number. After those up to a version are deleted, no delta can begin before that version: a node that holds
+//! an older one receives a snapshot, which contains the present records.
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
@@ -11,16 +11,16 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::protocol::time::Time;
 
-/// How often a replica's version is written down and its removals are looked at, in seconds.
+/// Time between two marks of a replica's version, at which its removals are also checked, in seconds.
 const MARKS: i64 = 3600;
-/// What a removal takes besides its key, in bytes.
+/// Size of a removal without its key, in bytes.
 const ROW: i64 = 200;
 
 const REMOVALS: &str = "FROM change LEFT JOIN record USING (data_plane, kind, key)
     WHERE data_plane = ?1 AND record.body IS NULL";
 
 impl ControlPlane {
-    /// Forgets removals that are older, or more, than `retention` allows, until `stop` returns true.
+    /// Deletes removals beyond the age or size that `retention` allows, until `stop` returns true.
     pub(super) fn compact_changes(
         &self,
         retention: &Retention,
@@ -40,7 +40,7 @@ impl ControlPlane {
             }
             let then = now.plus(-retention.change_days * DAY);
             let by_age = self.store.note(|transaction| mark(transaction, plane, now, then))?;
-            // Half of what may be kept: one removal more must not mean one compaction more.
+            // Compaction goes down to half of the limit, so that the next removal does not cause the next compaction.
             let (limit, aim) = (retention.change_max_bytes, retention.change_max_bytes / 2);
             let by_bytes = self.store.read_at_leisure(|connection| surplus(connection, plane, limit, aim))?;
             for (cause, version) in [(Cause::Age, by_age), (Cause::Bytes, by_bytes)] {
@@ -67,9 +67,9 @@ impl ControlPlane {
         })
     }
 
-    /// Forgets the removals up to `version`, until `stop` returns true, and returns how many it forgot.
+    /// Deletes the removals up to `version` until `stop` returns true, and returns how many it deleted.
     fn forget_removals(&self, plane: &str, version: u64, stop: &dyn Fn() -> bool) -> Result<usize, Error> {
-        // Found without the writer's lock: most rows are of records that exist.
+        // Found without the writer's lock, because most rows are of present records.
         let removed: Vec<(String, String)> = self.store.read_at_leisure(|connection| {
             let query = format!("SELECT kind, key {REMOVALS} AND version <= ?2");
             let mut rows = connection.prepare_cached(&query)?;
@@ -79,7 +79,7 @@ impl ControlPlane {
         if removed.is_empty() {
             return Ok(0);
         }
-        // First of all: from here on nobody is given a delta that would lack one of them.
+        // Before any deletion: from here on no node is given a delta that would lack one of them.
         self.store.note(|transaction| {
             transaction.execute(
                 "INSERT INTO oldest_delta VALUES (?1, ?2)
@@ -90,7 +90,8 @@ impl ControlPlane {
         })?;
         let mut forgotten = 0;
         for batch in removed.chunks(BATCH) {
-            // The rows that stay stand below the oldest delta: nobody is given them, and the next compaction finds them.
+            // The remaining rows are below the oldest delta: no node is given them, and the next compaction deletes
+            // them.
             if stop() {
                 break;
             }
@@ -110,7 +111,7 @@ impl ControlPlane {
     }
 }
 
-/// Writes down the version a replica has now, and returns the one it had at `then`.
+/// Stores the present version of a replica, and returns the version that it had at `then`.
 fn mark(transaction: &Transaction<'_>, plane: &str, now: Time, then: Time) -> Result<Option<u64>, Error> {
     transaction.execute(
         "INSERT OR IGNORE INTO version_mark SELECT id, ?2, version FROM data_plane WHERE id = ?1",
@@ -127,7 +128,7 @@ fn mark(transaction: &Transaction<'_>, plane: &str, now: Time, then: Time) -> Re
     Ok(Some(version))
 }
 
-/// Returns the version up to which removals have to go so that at most `aim` bytes of them are left, if there are more than
+/// Returns the version up to which removals must be deleted to leave at most `aim` bytes, if they take more than
 /// `limit`.
 fn surplus(connection: &Connection, plane: &str, limit: i64, aim: i64) -> Result<Option<u64>, Error> {
     let query = format!("SELECT coalesce(sum(octet_length(key) + {ROW}), 0) {REMOVALS}");

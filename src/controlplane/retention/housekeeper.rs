@@ -1,4 +1,4 @@
-//! The thread that prunes: no call waits for it, and it waits for the writer's lock as any call does.
+//! Thread that prunes tables. No call waits for it, and it takes the writer's lock like any call.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::Retention;
 use crate::controlplane::ControlPlane;
 
-/// Time from the end of a round to the next.
+/// Time between the end of a round and the start of the next.
 const PAUSE: Duration = Duration::from_mins(1);
 
-/// A running housekeeper. Dropping it ends its thread after the transaction, or the read, that is under way.
+/// Running housekeeper. Dropping it ends its thread after the current transaction or read.
 #[derive(Debug)]
 pub struct Housekeeper {
     stop: Option<mpsc::Sender<()>>,
@@ -19,7 +19,7 @@ pub struct Housekeeper {
 }
 
 impl Housekeeper {
-    /// Prunes what `control` holds, at once and then every minute.
+    /// Prunes the database of `control` at once and then every minute.
     pub fn start(control: Arc<ControlPlane>, retention: Retention) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let run = move || {
@@ -28,7 +28,7 @@ impl Housekeeper {
             loop {
                 match control.prune(&retention, &stopping) {
                     Ok(()) => failing = false,
-                    // Told once: on a full disk every round fails, and readiness says so as well.
+                    // Logged once: on a full disk every round fails, and readiness reports it as well.
                     Err(error) if !failing => {
                         failing = true;
                         tracing::error!(%error, "old events and lines of the audit log cannot be deleted");
@@ -49,7 +49,7 @@ impl Drop for Housekeeper {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so already.
+            // A panicked thread has already printed its panic.
             let _ = thread.join();
         }
     }

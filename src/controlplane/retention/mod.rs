@@ -1,13 +1,13 @@
-//! Retention: the tables that grow with use are bounded in days and in bytes.
+//! Retention: bounds the tables that grow with use, in days and in bytes.
 //!
-//! | table | by age goes | beyond its bytes goes first |
+//! | table | deleted by age | deleted first beyond the byte limit |
 //! | --- | --- | --- |
 //! | `event` | the oldest | denials, then the oldest |
-//! | `audit_log` | the oldest | refused calls, then the oldest |
-//! | `change` | removals | removals; nodes that are further behind get a snapshot |
+//! | `audit_log` | the oldest | rejected calls, then the oldest |
+//! | `change` | removals | removals; nodes that are further behind receive a snapshot |
 //!
-//! Denials go first because anybody can cause them: noise must not push out the record of what was allowed. The newest
-//! events of each node stay, so that a node that repeats its last call is recognised.
+//! Denials are deleted first because anybody can cause them: noise must not displace the record of allowed requests.
+//! The newest events of each node are kept, so that a node that repeats its last call is recognised.
 
 mod changes;
 mod housekeeper;
@@ -24,28 +24,29 @@ use crate::protocol::time::Time;
 pub use housekeeper::Housekeeper;
 
 const DAY: i64 = 86_400;
-/// Rows that one transaction deletes: other writers wait for it.
+/// Rows deleted per transaction. Other writers wait for it.
 const BATCH: usize = 500;
-/// Transactions of one round. What is left over waits for the next.
+/// Transactions per round. The rest waits for the next round.
 const BATCHES: usize = 400;
-/// Events of each node that stay whatever their age. A call brings at most a thousand, and is repeated if its answer is lost.
+/// Number of newest events of each node that are kept regardless of age. A call brings at most a thousand, and is
+/// repeated if its answer is lost.
 const RECENT_EVENTS: i64 = 4000;
 
-/// How long, and how much, is kept.
+/// Limits of retention.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
-    /// Days that events of nodes are kept.
+    /// Maximum age of nodes' events, in days.
     pub event_days: i64,
-    /// Bytes of them.
+    /// Maximum size of nodes' events, in bytes.
     pub event_max_bytes: i64,
-    /// Days that lines of the audit log of calls are kept.
+    /// Maximum age of audit-log lines, in days.
     pub audit_log_days: i64,
-    /// Bytes of them.
+    /// Maximum size of audit-log lines, in bytes.
     pub audit_log_max_bytes: i64,
-    /// Days that a removal from a replica is kept, for nodes that are behind.
+    /// Maximum age of removals from a replica, in days. Nodes that are further behind receive a snapshot.
     pub change_days: i64,
-    /// Bytes of them, for each data plane.
+    /// Maximum size of removals, in bytes for each data plane.
     pub change_max_bytes: i64,
 }
 
@@ -62,7 +63,7 @@ impl Default for Retention {
     }
 }
 
-/// Why rows were deleted: the labels of the metric.
+/// Cause of a deletion, which is a label of the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     Age,
@@ -80,12 +81,12 @@ impl Cause {
     }
 }
 
-/// A table that is pruned by rows.
+/// Table that is pruned by rows.
 struct Table {
     name: &'static str,
-    /// Deletes at most `?1` rows that are older than `?2`.
+    /// Statement that deletes at most `?1` rows older than `?2`.
     aged: &'static str,
-    /// Deletes at most `?1` rows, in the order in which they may go.
+    /// Statements that delete at most `?1` rows each, in the order in which they are run.
     surplus: [&'static str; 2],
 }
 
@@ -109,7 +110,7 @@ const EVENT: Table = Table {
 
 const AUDIT_LOG: Table = Table {
     name: "audit_log",
-    // A call is never so old and still under way that its line could be missed.
+    // The age limit is far longer than any call takes, so no line of a call in progress is deleted.
     aged: "DELETE FROM audit_log WHERE id IN (
         SELECT id FROM audit_log WHERE at < ?2 ORDER BY at LIMIT ?1) AND ?3 > 0",
     surplus: [
@@ -120,8 +121,8 @@ const AUDIT_LOG: Table = Table {
 };
 
 impl ControlPlane {
-    /// Deletes what is older or larger than `retention` allows. Bounded in time: a large surplus takes several rounds. Returns
-    /// before its next transaction once `stop` returns true; the next round goes on from there.
+    /// Deletes rows beyond the age or size that `retention` allows. The work per call is bounded: a large surplus takes
+    /// several rounds. Returns before its next transaction once `stop` returns true; the next round continues.
     pub fn prune(&self, retention: &Retention, stop: &dyn Fn() -> bool) -> Result<(), Error> {
         let now = self.now();
         self.prune_table(&EVENT, now.plus(-retention.event_days * DAY), retention.event_max_bytes, stop)?;
@@ -157,7 +158,7 @@ impl ControlPlane {
         if self.bytes_of(table.name)? <= max_bytes {
             return Ok(());
         }
-        // Some more than needed, or every round would find a few rows too many.
+        // Ten percent more than needed, so that not every round finds a few rows too many.
         let aim = max_bytes - max_bytes / 10;
         for surplus in table.surplus {
             while batches < BATCHES && !stop() && self.bytes_of(table.name)? > aim {

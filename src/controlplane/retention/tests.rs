@@ -12,7 +12,7 @@ use crate::protocol::bundle::Change;
 use crate::protocol::record::{Record, RecordKind};
 
 impl World {
-    /// As if the node had sent so many events, every fourth of them a use.
+    /// Inserts `count` events of the node from number `first` on; every fourth is an allowed request.
     fn events(&self, first: i64, count: i64) {
         let now = self.clock.load(Ordering::Relaxed);
         self.write(&format!(
@@ -40,7 +40,7 @@ impl World {
         let organization = &self.owner.organization;
         let listed = self.control.list_audit_log(&self.owner, organization, &Filter::default(), page);
         let mut entries = listed.unwrap().entries;
-        // Not the line about the organization's beginning.
+        // Without the line of the organization's creation.
         entries.retain(|entry| entry.call == "POST /tokens");
         entries
     }
@@ -49,7 +49,7 @@ impl World {
         self.control.prune(retention, &|| false).unwrap();
     }
 
-    /// Prunes until the number that `query` counts has changed for the first time, and returns by how much.
+    /// Prunes until the number that `query` counts first changes, and returns by how much.
     fn prune_once(&self, retention: &Retention, query: &str) -> i64 {
         let before = self.count(query);
         self.control.prune(retention, &|| self.count(query) != before).unwrap();
@@ -99,13 +99,13 @@ fn a_refused_call_keeps_no_body_and_is_counted_when_it_repeats() {
     }
     let log = world.log();
     assert_eq!((log.len(), log[0].repeated, log[0].request.is_none()), (1, 49, true));
-    // Another target, another address: another line. And an hour later the count begins anew.
+    // Another target or address makes another line. After an hour, the count starts again.
     world.refuse("192.0.2.1", "tok_b", &body);
     world.refuse("2001:db8::1", "tok_a", &body);
     world.later(3601);
     world.refuse("192.0.2.1", "tok_a", &body);
     assert_eq!(world.log().len(), 4);
-    // What was done has a line each, however often, with what was sent.
+    // Each successful call has a line of its own, with its body.
     for _ in 0..3 {
         let done = Attempt { address: None, call: "POST /tokens", target: None, request: Some("{}") };
         let line = world.control.begin(&world.owner, &done).unwrap();
@@ -153,13 +153,13 @@ fn removals_are_forgotten_and_a_node_that_is_behind_gets_a_snapshot() {
     assert_eq!(world.count("SELECT count(*) FROM change"), 100, "nothing is old enough");
     assert_eq!((base(1), base(2), base(3)), (1, 2, 3));
 
-    // Thirty days after the removals of version 2: those are forgotten, and those of version 3 are not.
+    // Thirty days after the removals of version 2: those are deleted, and those of version 3 are not.
     world.later(29 * DAY + 60);
     world.prune(&retention);
     assert_eq!(world.count("SELECT count(*) FROM change"), 50);
     assert_eq!((base(1), base(2), base(3)), (0, 2, 3), "a host that is further behind gets a snapshot");
 
-    // Too many at once: as many go as there are bytes too many, the oldest first.
+    // Beyond the byte limit, the oldest removals are deleted until the rest fits.
     change((51..91).map(remove).collect());
     change((91..100).map(remove).collect());
     world.later(3600);

@@ -1,27 +1,27 @@
-//! The built-in roles in organizations and workspaces, and what each allows on the deployments below.
+//! Built-in roles in organizations and workspaces, and their permissions on the deployments below.
 
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::permission::{Permission, PermissionSet, deployment_admin};
 
-/// A role in an organization. Each includes those before it.
+/// Role in an organization. Each includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OrganizationRole {
-    /// Reads what belongs to the organization as a whole.
+    /// Reads the objects of the organization as a whole.
     OrganizationMember,
-    /// Reads, and pays.
+    /// Reads, and manages billing.
     OrganizationBillingAdmin,
-    /// Everything, and Workspace Owner everywhere.
+    /// Has every permission, and is Workspace Owner in each workspace.
     OrganizationOwner,
 }
 
 impl OrganizationRole {
-    /// Every role, least first.
+    /// All roles, the lowest first.
     pub const ALL: [Self; 3] =
         [Self::OrganizationMember, Self::OrganizationBillingAdmin, Self::OrganizationOwner];
 
-    /// The role as it is written.
+    /// Returns the name of the role, such as `ORGANIZATION_OWNER`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -31,13 +31,13 @@ impl OrganizationRole {
         }
     }
 
-    /// Reads a role.
+    /// Parses the name of a role.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
     }
 
-    /// In words.
+    /// Returns a description for people.
     #[must_use]
     pub const fn description(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl OrganizationRole {
         }
     }
 
-    /// What it allows on every deployment of the organization.
+    /// Returns its permissions on every deployment of the organization.
     #[must_use]
     pub fn permissions(self) -> PermissionSet {
         match self {
@@ -57,23 +57,23 @@ impl OrganizationRole {
     }
 }
 
-/// A role in a workspace. Each includes those before it.
+/// Role in a workspace. Each includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum WorkspaceRole {
     /// Sees that the workspace exists.
     WorkspaceAccessor,
-    /// Reads what is in it.
+    /// Reads the objects of the workspace.
     WorkspaceMember,
-    /// Also runs Dags.
+    /// Runs Dags as well.
     WorkspaceAuthor,
-    /// Also makes and changes deployments and the workspace's tokens.
+    /// Creates and changes deployments and the workspace's tokens as well.
     WorkspaceOperator,
-    /// Also manages deployments' tokens and who has which role.
+    /// Manages deployments' tokens and the roles in the workspace as well.
     WorkspaceOwner,
 }
 
-/// What a Workspace Member reads, below `deployment.`.
+/// Permissions of a Workspace Member, without the prefix `deployment.`.
 const MEMBER: [&str; 18] = [
     "get",
     "airflow.clusterActivity.get",
@@ -95,7 +95,7 @@ const MEMBER: [&str; 18] = [
     "users.get",
 ];
 
-/// What a Workspace Author may do besides, below `deployment.`.
+/// Additional permissions of a Workspace Author, without the prefix `deployment.`.
 const AUTHOR: [&str; 31] = [
     "airflow.adminMenu.get",
     "airflow.auditLog.get",
@@ -138,7 +138,7 @@ fn listed(names: &[&str]) -> PermissionSet {
 }
 
 impl WorkspaceRole {
-    /// Every role, least first.
+    /// All roles, the lowest first.
     pub const ALL: [Self; 5] = [
         Self::WorkspaceAccessor,
         Self::WorkspaceMember,
@@ -147,7 +147,7 @@ impl WorkspaceRole {
         Self::WorkspaceOwner,
     ];
 
-    /// The role as it is written.
+    /// Returns the name of the role, such as `WORKSPACE_OWNER`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -159,13 +159,13 @@ impl WorkspaceRole {
         }
     }
 
-    /// Reads a role.
+    /// Parses the name of a role.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
     }
 
-    /// In words.
+    /// Returns a description for people.
     #[must_use]
     pub const fn description(self) -> &'static str {
         match self {
@@ -181,14 +181,14 @@ impl WorkspaceRole {
         }
     }
 
-    /// What it allows on every deployment of the workspace.
+    /// Returns its permissions on every deployment of the workspace.
     #[must_use]
     pub fn permissions(self) -> PermissionSet {
         match self {
             Self::WorkspaceAccessor => PermissionSet::empty(),
             Self::WorkspaceMember => listed(&MEMBER),
             Self::WorkspaceAuthor => listed(&MEMBER).union(listed(&AUTHOR)),
-            // A Deployment Admin is a Workspace Operator on one deployment, who can't manage its alerts.
+            // A Deployment Admin is a Workspace Operator on one deployment, without the permissions on its alerts.
             Self::WorkspaceOperator => Self::WorkspaceAuthor.permissions().union(deployment_admin()),
             Self::WorkspaceOwner => PermissionSet::all(),
         }

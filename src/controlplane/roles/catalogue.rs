@@ -1,4 +1,4 @@
-//! What can be granted, in groups, and roles to start from.
+//! Catalogue of permissions in groups, and role templates.
 
 use serde::Serialize;
 
@@ -11,47 +11,47 @@ use crate::protocol::permission::{
 };
 use crate::protocol::role::RoleScope;
 
-/// The permissions on one kind of object.
+/// Permissions on one kind of object.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PermissionGroup {
-    /// The object, such as `deployment.airflow.connection`.
+    /// Kind of object, such as `deployment.airflow.connection`.
     pub name: String,
-    /// What it is.
+    /// Description of the object.
     pub description: String,
-    /// What roles with these permissions can be held on.
+    /// Objects that roles with these permissions can be held on.
     pub scope_types: Vec<RoleScope>,
-    /// The permissions.
+    /// Permissions on the object.
     pub permissions: Vec<PermissionEntry>,
 }
 
-/// One permission.
+/// Permission with its description.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PermissionEntry {
-    /// Its name, as roles list it.
+    /// Name, as used in roles.
     pub name: Permission,
-    /// What it lets one do.
+    /// Action that it allows.
     pub action: String,
-    /// In words.
+    /// Description for people.
     pub description: String,
 }
 
-/// A role to start from.
+/// Template of a custom role.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RoleTemplate {
-    /// Its name.
+    /// Name of the template.
     pub name: String,
-    /// Whom it is for.
+    /// Description of the people that it is for.
     pub description: String,
-    /// What it is held on.
+    /// Kind of object that the role is held on.
     pub scope_type: RoleScope,
-    /// What it allows.
+    /// Permissions of the role.
     pub permissions: PermissionSet,
 }
 
-/// What an object of the catalogue is, in words.
+/// Returns a description of an object of the catalogue.
 fn noun(object: &str) -> &'static str {
     match object {
         "deployment" => "the deployment itself",
@@ -181,13 +181,13 @@ fn templates() -> Vec<RoleTemplate> {
 }
 
 impl ControlPlane {
-    /// What can be granted, grouped by object; with `scope`, what can be granted there.
+    /// Lists the grantable permissions, grouped by object; with `scope`, only those grantable in that scope.
     #[must_use]
     pub fn permission_groups(&self, scope: Option<RoleScope>) -> Vec<PermissionGroup> {
         groups(scope)
     }
 
-    /// Roles to start a custom one from.
+    /// Lists role templates.
     pub fn role_templates(&self, actor: &Actor, organization: &str) -> Result<Vec<RoleTemplate>, Error> {
         actor.may(Operation::ReadOrganization, organization)?;
         Ok(templates())

@@ -1,4 +1,5 @@
-//! Custom roles: making, changing and deleting them. A version, once made, never changes; a change makes the next.
+//! Custom roles: creates, changes and deletes them. A version never changes once it is made; a change makes the next
+//! version.
 
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::Deserialize;
@@ -14,39 +15,39 @@ use crate::protocol::id::is_id;
 use crate::protocol::permission::{PermissionSet, held_on_dags};
 use crate::protocol::role::{RESERVED, RoleBody, RoleDigest, RoleScope, is_reserved};
 
-/// What a new custom role needs.
+/// Properties of a new custom role.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewRole {
-    /// Its name: it stands in headers, logs and file names, so it is 1 to 64 letters, digits, `_` or `-`.
+    /// Name of 1 to 64 letters, digits, `_` or `-`, since it is used in headers, logs and file names.
     pub name: String,
-    /// What it is for.
+    /// Description of its purpose.
     #[serde(default)]
     pub description: String,
-    /// What it allows.
+    /// Permissions of the role.
     pub permissions: PermissionSet,
-    /// What it is held on: a deployment or Dags.
+    /// Kind of object that it is held on: a deployment or Dags.
     pub scope_type: RoleScope,
-    /// The workspaces it can be held in; none: in every one.
+    /// Workspaces in which it can be held; empty for all.
     #[serde(default)]
     pub restricted_workspace_ids: Vec<String>,
 }
 
-/// What of a custom role can be changed; what is left out stays. A new name or other permissions make a new version.
+/// Changes to a custom role. Absent members keep their values. A new name or other permissions make a new version.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoleUpdate {
-    /// The new name.
+    /// New name of the role.
     pub name: Option<String>,
-    /// The new description.
+    /// New description of the role.
     pub description: Option<String>,
-    /// All it allows from now on.
+    /// New permissions, in place of all earlier ones.
     pub permissions: Option<PermissionSet>,
-    /// All workspaces it can be held in.
+    /// New list of workspaces in which it can be held.
     pub restricted_workspace_ids: Option<Vec<String>>,
 }
 
-/// A living token that has the role, and the workspace it has it in.
+/// Selects the tokens that have the role and are neither deleted nor expired, each with the workspace of the role.
 const USES: &str = "
     SELECT token.id, deployment.workspace FROM token JOIN deployment ON deployment.id = token.entity
         WHERE token.role = ?1 AND token.deleted_at IS NULL AND (token.end_at IS NULL OR token.end_at > ?2)
@@ -59,7 +60,7 @@ fn check(role: &Role) -> Result<(), Error> {
     if !is_id(&role.name) {
         return Err(Error::invalid("name", "use 1 to 64 letters, digits, '_' or '-'"));
     }
-    // A name that is someone else's id would make two roles of one word.
+    // A name that looks like an id could refer to two roles.
     if role.name.starts_with(ID_PREFIX) {
         return Err(Error::invalid("name", "a name can't begin with rol_, as ids do"));
     }
@@ -90,7 +91,7 @@ fn check(role: &Role) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes the next version of a role, and makes it the newest.
+/// Inserts the next version of a role, and makes it the newest.
 fn insert_version(
     transaction: &Transaction<'_>,
     organization: &str,
@@ -98,7 +99,8 @@ fn insert_version(
     actor: &Actor,
     now: i64,
 ) -> Result<(), Error> {
-    // A name's versions count on whatever role had it: NAME@VERSION stands for the same bytes for ever, on every node.
+    // Version numbers continue across all roles that ever had the name: NAME@VERSION stands for the same bytes on every
+    // node.
     role.version = transaction.query_row(
         "SELECT 1 + coalesce(max(version), 0) FROM role_version WHERE role = ?1 OR (organization = ?2 AND name = ?3)",
         params![role.id, organization, role.name],
@@ -156,7 +158,7 @@ fn scope_word(scope: RoleScope) -> &'static str {
 }
 
 impl ControlPlane {
-    /// Makes a custom role, at its first version.
+    /// Creates a custom role with its first version.
     pub fn create_role(&self, actor: &Actor, organization: &str, new: NewRole) -> Result<Role, Error> {
         actor.may(Operation::ManageRoles, organization)?;
         let now = self.now();
@@ -200,8 +202,8 @@ impl ControlPlane {
         })
     }
 
-    /// Changes a custom role. Standard tokens that have it follow; a direct-access token stays with the version it was
-    /// made with.
+    /// Changes a custom role. Standard tokens that have it get the new version; a direct-access token keeps the version
+    /// it was created with.
     pub fn update_role(
         &self,
         actor: &Actor,
@@ -245,7 +247,7 @@ impl ControlPlane {
         })
     }
 
-    /// Deletes a custom role that no living token has.
+    /// Deletes a custom role. Fails while a valid token has it.
     pub fn delete_role(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
         actor.may(Operation::ManageRoles, organization)?;
         fixed_if_built_in(id)?;

@@ -1,4 +1,4 @@
-//! Roles: built-in and custom, as they are listed and shown.
+//! Built-in and custom roles, as the API lists and shows them.
 
 pub mod built_in;
 mod catalogue;
@@ -22,70 +22,70 @@ use crate::protocol::permission::PermissionSet;
 use crate::protocol::role::{RoleBody, RoleDigest, RoleScope};
 use crate::protocol::time::Time;
 
-/// A role, as it is shown: its newest version.
+/// Newest version of a role.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Role {
-    /// Its id; a built-in role's is its name.
+    /// Id of the role. A built-in role's is its name.
     pub id: String,
-    /// Its name.
+    /// Name of the role.
     pub name: String,
-    /// What it is for.
+    /// Description of its purpose.
     pub description: String,
-    /// What it is held on.
+    /// Kind of object that it is held on.
     pub scope_type: RoleScope,
-    /// What it allows.
+    /// Permissions of the role.
     pub permissions: PermissionSet,
-    /// The workspaces it can be held in; none: in every one.
+    /// Workspaces in which it can be held; empty for all.
     pub restricted_workspace_ids: Vec<String>,
-    /// The newest version.
+    /// Number of the newest version.
     pub version: u32,
-    /// The digest of that version.
+    /// Digest of the newest version.
     pub digest: RoleDigest,
-    /// Whether it is there without anyone having made it; then it can't be changed.
+    /// True for a built-in role, which cannot be changed.
     pub built_in: bool,
-    /// When it was made; unknown of a built-in one, as are the next three.
+    /// Time of creation. A built-in role has none, nor the next three members.
     pub created_at: Option<Time>,
-    /// By whom.
+    /// Id of the user or token that created it.
     pub created_by: Option<String>,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Option<Time>,
-    /// By whom.
+    /// Id of the user or token that changed it last.
     pub updated_by: Option<String>,
 }
 
-/// A page of roles.
+/// Page of roles.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolePage {
-    /// The roles.
+    /// Roles of the page.
     pub roles: Vec<Role>,
-    /// How many there are in all.
+    /// Number of roles on all pages.
     pub total_count: u64,
-    /// How many were skipped.
+    /// Number of roles skipped.
     pub offset: u64,
-    /// How many fit on the page.
+    /// Maximum number of roles on the page.
     pub limit: u64,
-    /// The cursor of the next page, if there is one.
+    /// Cursor of the next page, or none on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
 
-/// One version of a custom role.
+/// Version of a custom role.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RoleHistory {
-    /// The version, from 1.
+    /// Number of the version, from 1.
     pub version: u32,
-    /// The name it had.
+    /// Name of the role in this version.
     pub name: String,
-    /// What it allows.
+    /// Permissions in this version.
     pub permissions: PermissionSet,
-    /// The digest of its bytes.
+    /// Digest of its bytes.
     pub digest: RoleDigest,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Option<Time>,
-    /// By whom.
+    /// Id of the user or token that created it.
     pub created_by: Option<String>,
 }
 
@@ -107,7 +107,7 @@ fn built_in_role(body: RoleBody, description: &str) -> Role {
     }
 }
 
-/// Every built-in role, from the organization's down to the Dags'.
+/// Returns the built-in roles, from the organization's to the Dags'.
 fn built_in_roles() -> Vec<Role> {
     let role = |name: &str, scope, permissions, description| {
         built_in_role(RoleBody { name: name.into(), version: 1, scope, permissions }, description)
@@ -165,7 +165,8 @@ fn find(connection: &Connection, organization: &str, role: &str) -> Result<Role,
 }
 
 impl ControlPlane {
-    /// Lists roles: the built-in ones, then the custom ones by name. With `scope`, those that are held on that.
+    /// Lists roles: the built-in ones, then the custom ones by name. With `scope`, only those held on that kind of
+    /// object.
     pub fn list_roles(
         &self,
         actor: &Actor,
@@ -185,7 +186,7 @@ impl ControlPlane {
         })?);
         roles.retain(|role| scope.is_none_or(|scope| role.scope_type == scope));
         let total_count = roles.len() as u64;
-        // Built-in roles stand before the others, in an order of their own.
+        // Built-in roles come before the others, in an order of their own.
         let place = |place: u32, role: &Role| {
             if role.built_in { format!("0 {place:04}") } else { format!("1 {}", role.name) }
         };

@@ -1,4 +1,4 @@
-//! Versions of deployment and Dag roles: what tokens are given, and what data planes are told of.
+//! Versions of deployment and Dag roles, which tokens refer to and data planes receive.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -7,23 +7,23 @@ use crate::protocol::record::{Record, RecordKind};
 use crate::protocol::role::{RoleBody, RoleDigest, RoleScope, built_in};
 use crate::protocol::token::RoleClaim;
 
-/// One version of a role on deployments or Dags, with the very bytes it is published as.
+/// Version of a role on deployments or Dags, with the bytes that are published.
 #[derive(Clone, Debug)]
 pub(in crate::controlplane) struct RoleVersion {
-    /// How it is kept where it is used: a built-in role's name, a custom role's id.
+    /// Key under which grants store it: a built-in role's name, or a custom role's id.
     pub(in crate::controlplane) key: String,
     pub(in crate::controlplane) body: RoleBody,
-    /// The workspaces it can be held in; none: in every one.
+    /// Workspaces in which it can be held; empty for all.
     pub(in crate::controlplane) workspaces: Vec<String>,
     text: String,
 }
 
-/// The ids of custom roles begin with this, and the names of none do.
+/// Prefix of the ids of custom roles. Names must not begin with it.
 pub(super) const ID_PREFIX: &str = "rol_";
 
 const QUERY: &str = "SELECT role.id, role_version.body, role.workspaces FROM role JOIN role_version ON role_version.role = role.id";
 
-/// Reads JSON text from a column.
+/// Parses JSON text from a column.
 pub(super) fn json<T: for<'de> serde::Deserialize<'de>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
     serde_json::from_str(&row.get::<_, String>(index)?).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, error.into())
@@ -40,7 +40,7 @@ impl RoleVersion {
         Self { key: body.name.clone(), text: body.to_body(), body, workspaces: Vec::new() }
     }
 
-    /// The newest version of the role that `scope` can be held with, by name or id.
+    /// Returns the newest version of a role by name or id, if it is held on objects of kind `scope`.
     pub(in crate::controlplane) fn newest(
         connection: &Connection,
         organization: &str,
@@ -61,7 +61,8 @@ impl RoleVersion {
         Ok(found.filter(|found| found.body.scope == scope))
     }
 
-    /// The version of a role that is kept as `key`; without a number the newest. A deleted role's are still there.
+    /// Returns a version of the role stored as `key`; without a number the newest. Versions of deleted roles are found
+    /// as well.
     pub(in crate::controlplane) fn at(
         connection: &Connection,
         key: &str,
@@ -80,24 +81,24 @@ impl RoleVersion {
         found.ok_or(Error::NotFound("role"))
     }
 
-    /// As a token carries it.
+    /// Returns the claim that a token carries.
     pub(in crate::controlplane) fn claim(&self) -> Result<RoleClaim, Error> {
         let id = self.body.reference().map_err(|_| Error::NotFound("role"))?;
         Ok(RoleClaim { id, digest: self.digest() })
     }
 
-    /// The digest of its bytes.
+    /// Returns the digest of its bytes.
     pub(in crate::controlplane) fn digest(&self) -> RoleDigest {
         RoleDigest::of(&self.text)
     }
 
-    /// As a data plane gets it.
+    /// Returns the record that data planes receive.
     pub(in crate::controlplane) fn record(&self) -> Record {
         let key = format!("{}@{}", self.body.name, self.body.version);
         Record::new(RecordKind::Role, key, self.text.as_str())
     }
 
-    /// Whether it can be held on a deployment of `workspace`.
+    /// Returns true if it can be held on a deployment of `workspace`.
     pub(in crate::controlplane) fn fits(&self, workspace: &str) -> bool {
         self.workspaces.is_empty() || self.workspaces.iter().any(|allowed| allowed == workspace)
     }

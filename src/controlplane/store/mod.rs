@@ -1,4 +1,4 @@
-//! The store: SQLite, one writer, migrations by number.
+//! Database of the control plane: SQLite with one writer, and numbered migrations.
 
 #[cfg(test)]
 mod tests;
@@ -15,7 +15,7 @@ use super::error::Error;
 use crate::protocol::key::PublicKey;
 use crate::state_directory;
 
-/// Each brings the schema from the version before it to the next; what has shipped is never edited.
+/// Migrations, each from one version of the schema to the next. A released migration is never edited.
 const MIGRATIONS: &[&str] = &[
     include_str!("0001_first.sql"),
     include_str!("0002_deployment_routes.sql"),
@@ -38,26 +38,26 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0019_checkpoint.sql"),
 ];
 
-/// What migrations need to find keys by their thumbprint, of a key as it is kept.
+/// Returns the thumbprint of a stored key, for migrations that index keys by it.
 fn key_id(jwk: &str) -> Option<String> {
     let key = PublicKey::from_jwk(&serde_json::from_str(jwk).ok()?).ok()?;
     Some(key.kid().to_string())
 }
 
-/// The control plane's database.
+/// Database of the control plane.
 pub struct Store {
     connection: Mutex<Connection>,
-    /// None for a database in memory.
+    /// Path of the file, or none for a database in memory.
     path: Option<PathBuf>,
-    /// Connections of those who read at leisure, while nobody does.
+    /// Idle connections for reads that run beside the writer.
     readers: Mutex<Vec<Connection>>,
     changed: watch::Sender<()>,
 }
 
-/// Connections of readers that are kept.
+/// Maximum number of idle connections kept.
 const READERS: usize = 8;
 
-/// Sets a connection up.
+/// Configures a connection.
 fn connect(connection: Connection) -> Result<Connection, Error> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -69,13 +69,14 @@ fn connect(connection: Connection) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// Without this SQLite plans a statement anew for each value it is given, wherever a partial index might fit the value.
+/// Keeps query plans. Otherwise SQLite plans a statement again for each value, if a partial index might apply to the
+/// value.
 fn keep_plans(connection: &Connection) -> Result<(), Error> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 
-/// Brings a database to version `to` of the schema, a migration at a time.
+/// Migrates a database to version `to` of the schema, one migration at a time.
 fn migrate(connection: &mut Connection, to: usize) -> Result<(), Error> {
     let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version > MIGRATIONS.len() {
@@ -95,12 +96,12 @@ fn migrate(connection: &mut Connection, to: usize) -> Result<(), Error> {
 }
 
 impl Store {
-    /// Opens the database at `path`, making or migrating it.
+    /// Opens the database at `path`. Creates or migrates it if needed.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::prepare(state_directory::open_database(path)?, Some(path.into()))
     }
 
-    /// A database in memory.
+    /// Creates a database in memory.
     pub fn in_memory() -> Result<Self, Error> {
         Self::prepare(Connection::open_in_memory()?, None)
     }
@@ -112,14 +113,14 @@ impl Store {
         Ok(Self { connection, path, readers, changed: watch::Sender::new(()) })
     }
 
-    /// Runs `work` in one transaction, which stands only if it succeeds, and wakes those who wait for changes.
+    /// Runs `work` in one transaction, commits it only if `work` succeeds, and wakes the waiters of [`Self::changes`].
     pub fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let result = self.note(work)?;
         self.changed.send_replace(());
         Ok(result)
     }
 
-    /// The same for what no node has to know: nobody is woken.
+    /// Does the same without waking anybody, for changes that no node has to receive.
     pub fn note<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -128,12 +129,13 @@ impl Store {
         Ok(result)
     }
 
-    /// Runs `work`, which only reads.
+    /// Runs `work`, which only reads, on the writer's connection.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
         work(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Runs `work`, which only reads, and may take its time: it sees one state of the database, and keeps nobody waiting.
+    /// Runs `work`, which only reads and may take long, on a connection of its own: it sees one state of the database
+    /// and blocks no writer.
     pub fn read_at_leisure<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
         let Some(path) = &self.path else { return self.read(work) };
         let kept = self.readers().pop();
@@ -159,25 +161,25 @@ impl Store {
     /// Writes and syncs a few pages, to find out whether the database can be written.
     pub(super) fn probe(&self) -> Result<(), Error> {
         self.note(|transaction| {
-            // Of the size of a small change: one row of nothing may fit where a change does not.
+            // As large as a small change: on a nearly full disk a tiny row may fit where a change does not.
             transaction.execute("INSERT OR REPLACE INTO writable VALUES (1, zeroblob(16384))", [])?;
             Ok(())
         })
     }
 
-    /// Makes every write fail, as a disk that is read-only does.
+    /// Makes every write fail, like a read-only disk.
     #[cfg(test)]
     pub(super) fn refuse_writes(&self, refuse: bool) {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = connection.pragma_update(None, "query_only", refuse);
     }
 
-    /// Wakes those who wait for changes, though nothing in the database has changed.
+    /// Wakes the waiters of [`Self::changes`] although nothing in the database has changed.
     pub fn wake(&self) {
         self.changed.send_replace(());
     }
 
-    /// Tells of every change from now on.
+    /// Returns a receiver that is notified of every change from now on.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }

@@ -1,11 +1,11 @@
-//! Migrations: a database of every earlier version becomes one of the newest, with what was in it.
+//! Tests of the migrations: a database of each earlier version is migrated with its contents.
 
 #![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::protocol::key::SigningKey;
 
-/// What a database of the first version can hold: a token of each kind among the rest.
+/// Rows that a database of the first version can contain, with a token of each kind.
 const ROWS: &str = "
     INSERT INTO organization VALUES ('org_a', 'Acme', 1);
     INSERT INTO user VALUES ('usr_a', 'org_a', 'owner@acme.example', 'ORGANIZATION_OWNER', 1, 1, NULL);
@@ -23,7 +23,7 @@ fn node_key() -> PublicKey {
     SigningKey::from_seed(&[1; 32]).public().clone()
 }
 
-/// A database as the program of `version` left it.
+/// Creates a database as the program of `version` left it.
 fn of_version(path: &Path, version: usize) {
     let mut connection = connect(Connection::open(path).unwrap()).unwrap();
     migrate(&mut connection, 1).unwrap();
@@ -47,7 +47,7 @@ fn a_database_of_every_earlier_version_is_brought_to_the_newest() {
                 assert_eq!(count("PRAGMA user_version")? as usize, MIGRATIONS.len(), "{version}");
                 let whole: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
                 assert_eq!(whole, "ok", "{version}");
-                // The role of a token that outlives an outage is fixed; that of the other follows.
+                // A direct-access token keeps its role version; a standard token follows the newest.
                 let fixed = |token| {
                     let query = "SELECT role_version FROM token WHERE id = ?1";
                     connection.query_row(query, [token], |row| row.get::<_, Option<u32>>(0))

@@ -1,4 +1,4 @@
-//! Who is in a team, and what that gives them.
+//! Members of teams, and the roles that they get from them.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -8,21 +8,21 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
 use crate::controlplane::error::Error;
 
-/// Users who are to be in a team.
+/// Users to add to a team.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewMembers {
-    /// Their ids.
+    /// Ids of the users.
     pub member_ids: Vec<String>,
 }
 
-/// A member of a team.
+/// Member of a team.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TeamMember {
-    /// The user.
+    /// Id of the user.
     pub user_id: String,
-    /// Who it is.
+    /// Email address of the user.
     pub email: String,
 }
 
@@ -34,15 +34,15 @@ fn members(connection: &Connection, team: &str) -> Result<Vec<TeamMember>, Error
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// What a user has through teams.
+/// Roles that a user has through teams.
 pub(in crate::controlplane) struct Inherited {
-    /// The highest role in the organization.
+    /// Highest role in the organization.
     pub(in crate::controlplane) organization: Option<OrganizationRole>,
-    /// Every role in workspaces.
+    /// All roles in workspaces, by workspace id.
     pub(in crate::controlplane) workspaces: Vec<(String, WorkspaceRole)>,
 }
 
-/// The roles a user has through teams.
+/// Returns the roles that a user has through teams.
 pub(in crate::controlplane) fn inherited(connection: &Connection, user: &str) -> Result<Inherited, Error> {
     let mut rows = connection.prepare_cached(
         "SELECT role FROM team JOIN team_member ON team_member.team = team.id WHERE user = ?1",
@@ -61,7 +61,7 @@ pub(in crate::controlplane) fn inherited(connection: &Connection, user: &str) ->
     Ok(inherited)
 }
 
-/// Takes a user who is deleted out of every team.
+/// Removes a deleted user from every team.
 pub(in crate::controlplane) fn leave_all(transaction: &Transaction<'_>, user: &str) -> Result<(), Error> {
     transaction.execute("DELETE FROM team_member WHERE user = ?1", [user])?;
     Ok(())
@@ -82,7 +82,7 @@ impl ControlPlane {
         })
     }
 
-    /// Adds users to a team; who is in it already stays in it.
+    /// Adds users to a team. Users who are members already stay members.
     pub fn add_team_members(
         &self,
         actor: &Actor,
@@ -103,7 +103,7 @@ impl ControlPlane {
         })
     }
 
-    /// Takes a user out of a team.
+    /// Removes a user from a team.
     pub fn remove_team_member(
         &self,
         actor: &Actor,

@@ -1,4 +1,4 @@
-//! Teams: users who have roles together. A member has the team's roles besides their own; the higher one wins.
+//! Teams: groups of users with common roles. A member has the team's roles as well as their own; the higher one counts.
 
 mod members;
 
@@ -17,21 +17,21 @@ use super::users::{UserRoles, WorkspaceGrant};
 use super::workspace_roles::{self, Holder};
 use crate::protocol::time::Time;
 
-/// What a new team needs.
+/// Properties of a new team.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewTeam {
-    /// Its name.
+    /// Name of the team.
     #[schema(value_type = Name)]
     pub name: String,
-    /// Who is in it.
+    /// Description of its members.
     #[serde(default)]
     #[schema(max_length = 500)]
     pub description: String,
-    /// Its role in the organization.
+    /// Role in the organization.
     #[serde(default = "member")]
     pub organization_role: OrganizationRole,
-    /// Its roles in workspaces.
+    /// Roles in workspaces.
     #[serde(default)]
     pub workspace_roles: Vec<WorkspaceGrant>,
 }
@@ -40,57 +40,57 @@ fn member() -> OrganizationRole {
     OrganizationRole::OrganizationMember
 }
 
-/// What of a team can be updated; what is left out stays.
+/// Changes to a team. Absent members keep their values.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TeamUpdate {
-    /// The new name.
+    /// New name of the team.
     #[schema(value_type = Option<Name>)]
     pub name: Option<String>,
-    /// The new description.
+    /// New description of the team.
     #[schema(max_length = 500)]
     pub description: Option<String>,
 }
 
-/// A team.
+/// Team of users.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Team {
-    /// Its id.
+    /// Id of the team.
     pub id: String,
-    /// Its name.
+    /// Name of the team.
     pub name: String,
-    /// Who is in it.
+    /// Description of its members.
     pub description: String,
-    /// Its role in the organization.
+    /// Role in the organization.
     pub organization_role: OrganizationRole,
-    /// Its roles in workspaces.
+    /// Roles in workspaces.
     pub workspace_roles: Vec<WorkspaceGrant>,
-    /// How many members it has.
+    /// Number of members.
     pub members_count: u64,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Time,
-    /// By whom.
+    /// Id of the user or token that created it.
     pub created_by: String,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Time,
-    /// By whom.
+    /// Id of the user or token that changed it last.
     pub updated_by: String,
 }
 
-/// A page of teams.
+/// Page of teams.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TeamPage {
-    /// The teams.
+    /// Teams of the page.
     pub teams: Vec<Team>,
-    /// How many there are in all.
+    /// Number of teams on all pages.
     pub total_count: u64,
-    /// How many were skipped.
+    /// Number of teams skipped.
     pub offset: u64,
-    /// How many fit on the page.
+    /// Maximum number of teams on the page.
     pub limit: u64,
-    /// The cursor of the next page, if there is one.
+    /// Cursor of the next page, or none on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
@@ -135,7 +135,7 @@ fn find(connection: &Connection, organization: &str, id: &str) -> Result<Team, E
 }
 
 impl ControlPlane {
-    /// Makes a team, without members yet.
+    /// Creates a team without members.
     pub fn create_team(&self, actor: &Actor, organization: &str, new: &NewTeam) -> Result<Team, Error> {
         actor.may(Operation::Administer, organization)?;
         check_name("name", &new.name)?;
@@ -209,7 +209,7 @@ impl ControlPlane {
         })
     }
 
-    /// Gives a team other roles. A Workspace Owner may change those in that workspace only.
+    /// Changes a team's roles. A Workspace Owner may change those in that workspace only.
     pub fn set_team_roles(
         &self,
         actor: &Actor,
@@ -233,7 +233,7 @@ impl ControlPlane {
         })
     }
 
-    /// Deletes a team. Its members lose what they had by it, and stay.
+    /// Deletes a team. Its members keep their accounts and lose the team's roles.
     pub fn delete_team(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
         actor.may(Operation::Administer, organization)?;
         self.store.write(|transaction| {

@@ -1,4 +1,4 @@
-//! Assigning an organization's or a workspace's token to a deployment: it stays the same token, managed where it
+//! Assigns a token of the organization or a workspace to a deployment. It stays the same token and is managed where it
 //! belongs.
 
 use rusqlite::Transaction;
@@ -12,21 +12,21 @@ use crate::controlplane::page::Page;
 use crate::controlplane::precondition::IfMatch;
 use crate::controlplane::{ControlPlane, deployments};
 
-/// A token to assign to a deployment.
+/// Assignment of a token to a deployment.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewAssignment {
-    /// The token.
+    /// Id of the token.
     pub token_id: String,
-    /// Its role on the deployment.
+    /// Name or id of its role on the deployment.
     pub role: String,
 }
 
-/// Another role for a token that is assigned to a deployment.
+/// Change of a token's assignment.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Assignment {
-    /// Its role on the deployment.
+    /// Name or id of its new role on the deployment.
     pub role: String,
 }
 
@@ -82,7 +82,7 @@ impl ControlPlane {
         })
     }
 
-    /// Takes an assigned token off a deployment, with its roles on Dags there. Elsewhere it goes on living.
+    /// Removes a token's assignment to a deployment, with its roles on Dags there. The token stays valid elsewhere.
     pub fn remove_assignment(
         &self,
         actor: &Actor,
@@ -127,8 +127,8 @@ impl ControlPlane {
     }
 }
 
-/// Finds a token that can be assigned to a deployment, and the role it has there already. To assign one it is enough
-/// to know its id: where it belongs, nothing about it changes.
+/// Finds a token that can be assigned to a deployment, with the role that it has there already. The caller needs its id
+/// only: the assignment changes nothing where the token belongs.
 fn assignable(
     transaction: &Transaction<'_>,
     actor: &Actor,

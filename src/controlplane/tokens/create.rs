@@ -1,4 +1,4 @@
-//! Creating a token: what a new one needs, and the roles it gets.
+//! Creates tokens: checks the properties of a new token and the roles that it gets.
 
 use std::net::IpAddr;
 
@@ -18,45 +18,45 @@ use crate::platform::net::forwarded;
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
-/// The role a deployment token has when none is named.
+/// Role of a deployment token if none is named.
 const DEFAULT_ROLE: &str = "DEPLOYMENT_ADMIN";
-/// The most networks a token may be bound to.
+/// Maximum number of source networks of a token.
 const MAX_SOURCES: usize = 64;
-/// The highest rate limit, in uses a minute.
+/// Maximum rate limit, in uses per minute.
 const MAX_RATE: u32 = 1_000_000;
 
-/// What a new token needs.
+/// Properties of a new token.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewToken {
-    /// Its name.
+    /// Name of the token.
     #[schema(value_type = Name)]
     pub name: String,
-    /// What it is for.
+    /// Description of its purpose.
     #[serde(default)]
     #[schema(max_length = 500)]
     pub description: String,
-    /// Where it has its role.
+    /// Kind of object that its main role is on.
     #[serde(rename = "type")]
     pub token_type: TokenType,
-    /// Who vouches for it.
+    /// Kind of token: who decides about its uses.
     #[serde(default = "standard")]
     pub kind: TokenKind,
-    /// The workspace or deployment.
+    /// Id of the workspace or deployment.
     pub entity_id: Option<String>,
-    /// The role there.
+    /// Main role, by name or id.
     pub role: Option<String>,
-    /// Roles besides: on Dags, and of an organization's or workspace's token on deployments.
+    /// Additional roles: on Dags, and for a token of an organization or workspace, on deployments.
     #[serde(default)]
     pub roles: Vec<NewTokenRole>,
-    /// Days until it expires, 1 to 3650; none: never, which a direct-access token can't have.
+    /// Days until it expires, 1 to 3650, or none for never. A direct-access token must expire.
     #[serde(default, deserialize_with = "crate::controlplane::whole::maybe")]
     #[schema(minimum = 1, maximum = 3650)]
     pub token_expiry_period_in_days: Option<i64>,
-    /// The networks a direct-access token may be used from (CIDR); none: from anywhere. Fixed from then on.
+    /// Networks (CIDR) from which a direct-access token may be used; empty for all. They cannot be changed later.
     #[serde(default)]
     pub sources: Vec<String>,
-    /// How often a direct-access token may be used in a minute, on each host; none: without limit. Fixed from then on.
+    /// Maximum uses of a direct-access token per minute on each host, or none for no limit. It cannot be changed later.
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub rate_limit_per_minute: Option<u32>,
 }
@@ -66,7 +66,7 @@ fn standard() -> TokenKind {
 }
 
 impl NewToken {
-    /// What can be said about it without looking anything up.
+    /// Checks the properties that need no look-up.
     fn check(&self) -> Result<(), Error> {
         check_name("name", &self.name)?;
         check_description(&self.description)?;
@@ -81,7 +81,7 @@ impl NewToken {
             return Err(Error::invalid("rateLimitPerMinute", format!("use 1 to {MAX_RATE} uses a minute")));
         }
         if self.kind == TokenKind::Standard {
-            // Who vouches for a standard token decides about it anew each time: there is nothing to fix.
+            // The control plane decides about each use of a standard token, so nothing is fixed in it.
             let only = "only a DIRECT_ACCESS token can have it";
             if !self.sources.is_empty() {
                 return Err(Error::invalid("sources", only));
@@ -104,7 +104,7 @@ impl NewToken {
         Ok(())
     }
 
-    /// The networks, each as it will be compared.
+    /// Returns the source networks in canonical form.
     fn networks(&self) -> Result<Vec<String>, Error> {
         if self.sources.len() > MAX_SOURCES {
             return Err(Error::invalid("sources", format!("a token has at most {MAX_SOURCES} networks")));
@@ -126,10 +126,11 @@ impl NewToken {
         self.sources.iter().map(read).collect()
     }
 
-    /// The role in its own scope.
+    /// Returns the role in the token's own scope.
     fn home(&self, organization: &str) -> Result<NewTokenRole, Error> {
         let role = match (self.token_type, &self.role) {
-            // Who gives roles on some Dags hardly means to give the whole deployment with them.
+            // A caller who names roles on some Dags hardly means to give the default role on the whole deployment as
+            // well.
             (TokenType::Deployment, None) if !self.roles.is_empty() => {
                 let detail = "with roles on Dags, name the deployment role, too; DEPLOYMENT_ACCESSOR adds nothing to them";
                 return Err(Error::invalid("role", detail));
@@ -148,7 +149,7 @@ impl NewToken {
 }
 
 impl ControlPlane {
-    /// Creates a token and shows its value once. With a key, a repeat of the call creates no other.
+    /// Creates a token and shows its value once. A repeat with the same idempotency key creates no second token.
     pub fn create_token(
         &self,
         actor: &Actor,
@@ -168,7 +169,7 @@ impl ControlPlane {
         })
     }
 
-    /// Everything about a new token but its value: whatever can be refused is refused here.
+    /// Makes a new token without its value. All checks are done here.
     pub(in crate::controlplane) fn draft(
         &self,
         connection: &Connection,
@@ -234,7 +235,7 @@ impl ControlPlane {
         Ok(token)
     }
 
-    /// Gives a drafted token its value, keeps what is kept of it, and tells its data plane.
+    /// Mints the value of a drafted token, stores the token, and publishes its record.
     pub(in crate::controlplane) fn establish(
         &self,
         transaction: &Transaction<'_>,

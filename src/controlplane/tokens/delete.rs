@@ -1,4 +1,4 @@
-//! Deleting a token, for good.
+//! Deletes tokens permanently.
 
 use rusqlite::{Transaction, params};
 
@@ -11,7 +11,7 @@ use crate::controlplane::precondition::IfMatch;
 use crate::protocol::time::Time;
 
 impl ControlPlane {
-    /// Deletes a token. Its record stays on the data plane as revoked, so that it is known to be dead.
+    /// Deletes a token. Its record stays on the data plane as revoked, so that nodes reject the token.
     pub fn delete_token(
         &self,
         actor: &Actor,
@@ -29,8 +29,8 @@ impl ControlPlane {
         })
     }
 
-    /// Deletes every token of a deployment that is about to go, and takes those assigned to it off it. Who may delete the
-    /// deployment may do that, too: it only takes access away.
+    /// Deletes every token of a deployment that is being deleted, and removes the assignments to it. A caller who may
+    /// delete the deployment may do so, since it only removes access.
     pub(in crate::controlplane) fn delete_tokens_of(
         &self,
         transaction: &Transaction<'_>,

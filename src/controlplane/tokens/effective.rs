@@ -1,4 +1,4 @@
-//! What a token may do on a deployment, by all its roles together. This is what introspection answers with.
+//! Permissions of a token on a deployment, from all its roles together. Introspection returns them.
 
 use rusqlite::Connection;
 use serde::Serialize;
@@ -11,29 +11,29 @@ use crate::controlplane::{ControlPlane, deployments};
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::token::DagTarget;
 
-/// What a token may do on a deployment, as it is shown.
+/// Permissions of a token on a deployment.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Effective {
-    /// On the deployment as a whole.
+    /// Permissions on the whole deployment.
     pub permissions: PermissionSet,
-    /// Besides that, on some of its Dags.
+    /// Additional permissions on some of its Dags.
     pub dags: Vec<OnDags>,
 }
 
-/// What a token may do on some Dags.
+/// Permissions of a token on some Dags.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OnDags {
-    /// Which.
+    /// Dag or tag that they apply to.
     #[serde(flatten)]
     pub target: DagTarget,
-    /// What.
+    /// Permissions on these Dags.
     pub permissions: PermissionSet,
 }
 
 impl ControlPlane {
-    /// Shows what a token's roles allow on a deployment.
+    /// Shows the permissions of a token on a deployment.
     pub fn show_effective(
         &self,
         actor: &Actor,
@@ -52,8 +52,9 @@ impl ControlPlane {
     }
 }
 
-/// What a token's roles allow on `deployment`: as a whole, and besides on some of its Dags. Of a custom role, the newest
-/// version counts for a standard token. Whether the token is alive is not asked here, only that it is not deleted.
+/// Returns the permissions of a token on `deployment`: on all of it, and additionally on some of its Dags. For a
+/// standard token, the newest version of a custom role counts. The token must not be deleted; whether it is valid
+/// otherwise is not checked.
 pub(in crate::controlplane) fn effective(
     connection: &Connection,
     organization: &str,
@@ -84,7 +85,8 @@ pub(in crate::controlplane) fn effective(
     Ok((whole, dags))
 }
 
-/// What a token's roles on deployments allow there, by deployment: what it may ask of the control plane about them.
+/// Returns the permissions of a token's deployment roles, by deployment. They decide what the token may request of the
+/// control plane.
 pub(in crate::controlplane) fn on_deployments(
     connection: &Connection,
     organization: &str,

@@ -1,4 +1,4 @@
-//! The roles of a token: the one in its own scope, those on deployments it is assigned to, and those on Dags.
+//! Roles of a token: the one in its own scope, those on deployments that it is assigned to, and those on Dags.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -13,22 +13,22 @@ use crate::protocol::permission::PermissionSet;
 use crate::protocol::role::{RoleDigest, RoleScope};
 use crate::protocol::token::DagTarget;
 
-/// The most roles one token can have.
+/// Maximum number of roles of one token.
 pub(super) const MAX_ROLES: usize = 200;
 
-/// What a role is on.
+/// Kind of object that a role is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum EntityType {
-    /// An organization.
+    /// Organization as a whole.
     Organization,
-    /// A workspace.
+    /// Workspace with its deployments.
     Workspace,
-    /// A deployment.
+    /// Deployment with its Dags.
     Deployment,
-    /// One Dag, by id.
+    /// One Dag, by its id.
     Dag,
-    /// Every Dag with a tag.
+    /// All Dags with a tag.
     DagTag,
 }
 
@@ -54,77 +54,77 @@ impl From<TokenType> for EntityType {
     }
 }
 
-/// A role a token is to have. What else [`TokenRole`] shows is passed over, so that what was read can be sent back.
+/// Role for a token. Other members of [`TokenRole`] are ignored, so that a client can send back what it read.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NewTokenRole {
-    /// On what kind of thing.
+    /// Kind of object that the role is on.
     pub entity_type: EntityType,
-    /// On which: an id, or the tag itself.
+    /// Id of the object, or the tag.
     pub entity_id: String,
-    /// The deployment of a Dag or a tag; a deployment's token has them on its own.
+    /// Id of the deployment of a Dag or tag. It may be omitted for a deployment's token.
     pub deployment_id: Option<String>,
-    /// The role, by name; a custom one also by id.
+    /// Name of the role; for a custom role, alternatively its id.
     pub role: String,
 }
 
-/// A token's role, as it is shown.
+/// Role of a token.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenRole {
-    /// On what kind of thing.
+    /// Kind of object that the role is on.
     pub entity_type: EntityType,
-    /// On which: an id, or the tag itself.
+    /// Id of the object, or the tag.
     pub entity_id: String,
-    /// The deployment of a Dag or a tag.
+    /// Id of the deployment of a Dag or tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment_id: Option<String>,
-    /// The role's name.
+    /// Name of the role.
     pub role: String,
-    /// The version that counts: the newest, or the one a direct-access token was made with.
+    /// Version in force: the newest, or the one that a direct-access token was created with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role_version: Option<u32>,
-    /// The digest of that version.
+    /// Digest of that version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role_digest: Option<RoleDigest>,
-    /// The newest version, where that is another one.
+    /// Newest version, if a different one is in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newest: Option<NewerRole>,
 }
 
-/// By how much a role has moved on since a direct-access token was made with it.
+/// Difference between the newest version of a role and the one in force for a token.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct NewerRole {
-    /// The newest version.
+    /// Number of the newest version.
     pub version: u32,
-    /// What it allows that the token's version does not.
+    /// Permissions of the newest version that the token's version lacks.
     pub added: PermissionSet,
-    /// What the token's version allows that it does not.
+    /// Permissions of the token's version that the newest lacks.
     pub removed: PermissionSet,
 }
 
-/// A role a token has, as it is kept.
+/// Stored role of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Grant {
     pub(super) entity_type: EntityType,
     pub(super) entity: String,
-    /// The workspace it is in; none for the organization's.
+    /// Id of its workspace, or none for a role on the organization.
     pub(super) workspace: Option<String>,
-    /// The deployment it is on, or on whose Dags.
+    /// Id of the deployment that it is on, or whose Dags it is on.
     pub(super) deployment: Option<String>,
-    /// A built-in role's name, or a custom role's id.
+    /// Name of a built-in role, or id of a custom one.
     pub(super) role: String,
-    /// The one version that counts; none: always the newest.
+    /// Version in force, or none for the newest at any time.
     pub(super) version: Option<u32>,
 }
 
-/// The token a role is to be given to, as far as it decides where it can have one.
+/// Properties of a token that decide which roles it can have.
 pub(super) struct Home<'a> {
     pub(super) organization: &'a str,
     pub(super) entity_type: EntityType,
-    /// Its organization, workspace or deployment.
+    /// Id of its organization, workspace or deployment.
     pub(super) entity: &'a str,
-    /// Whether its roles stay at the version they have now.
+    /// True if its roles keep the version that they have at creation.
     pub(super) fixed: bool,
 }
 
@@ -133,7 +133,7 @@ fn unknown(role: &str, on: &str) -> Error {
 }
 
 impl Grant {
-    /// Checks that the token can have a role there, and finds the role.
+    /// Finds the role and checks that the token can have it on this object.
     pub(super) fn new(connection: &Connection, home: &Home<'_>, new: &NewTokenRole) -> Result<Self, Error> {
         let grant = |workspace, deployment, role: &str, version| Self {
             entity_type: new.entity_type,
@@ -196,12 +196,12 @@ impl Grant {
         }
     }
 
-    /// Where it is, for [`Actor::may`].
+    /// Returns the scope for [`Actor::may`].
     pub(super) fn scope<'a>(&'a self, organization: &'a str) -> Scope<'a> {
         Scope { organization, workspace: self.workspace.as_deref(), deployment: self.deployment.as_deref() }
     }
 
-    /// Whether the caller may see it: it says what the token opens.
+    /// Checks that the caller may see the role.
     pub(super) fn seen_by(&self, actor: &Actor, organization: &str) -> Result<(), Error> {
         let operation = match self.entity_type {
             EntityType::Organization => Operation::ReadOrganizationTokens,
@@ -211,14 +211,15 @@ impl Grant {
         actor.may(operation, self.scope(organization))
     }
 
-    /// Whether it is the same place, whatever the role there.
+    /// Returns true if the other role is on the same object.
     pub(super) fn same_place(&self, other: &Self) -> bool {
         self.entity_type == other.entity_type
             && self.entity == other.entity
             && self.deployment == other.deployment
     }
 
-    /// Refuses a caller whose own role there allows less: nobody hands out, or takes over, more than they have.
+    /// Fails if the caller's own role on the object allows less, so that nobody grants or takes over more than they
+    /// have.
     pub(super) fn within(
         &self,
         connection: &Connection,
@@ -246,7 +247,7 @@ impl Grant {
         })
     }
 
-    /// What it allows on a deployment (for a Dag role, on its Dags).
+    /// Returns its permissions on a deployment (for a Dag role, on its Dags).
     pub(super) fn permissions(&self, connection: &Connection) -> Result<PermissionSet, Error> {
         Ok(match self.entity_type {
             EntityType::Organization => {
@@ -261,12 +262,12 @@ impl Grant {
         })
     }
 
-    /// The version of the role that counts.
+    /// Returns the version of the role that is in force.
     pub(super) fn role_version(&self, connection: &Connection) -> Result<RoleVersion, Error> {
         RoleVersion::at(connection, &self.role, self.version)
     }
 
-    /// The Dags it is on, if it is on Dags.
+    /// Returns the Dags that it is on, if it is on Dags.
     pub(super) fn dag_target(&self) -> Option<DagTarget> {
         match self.entity_type {
             EntityType::Dag => Some(DagTarget::Dag(self.entity.clone())),
@@ -275,7 +276,7 @@ impl Grant {
         }
     }
 
-    /// As it is shown.
+    /// Returns its representation in the API.
     pub(super) fn shown(&self, connection: &Connection) -> Result<TokenRole, Error> {
         let mut shown = TokenRole {
             entity_type: self.entity_type,
@@ -303,7 +304,7 @@ impl Grant {
         Ok(shown)
     }
 
-    /// Writes one that is not in the token's own scope.
+    /// Inserts a role that is not in the token's own scope.
     pub(super) fn insert(
         &self,
         transaction: &Transaction<'_>,
@@ -330,7 +331,7 @@ impl Grant {
         Ok(())
     }
 
-    /// Removes one that is not in the token's own scope.
+    /// Deletes a role that is not in the token's own scope.
     pub(super) fn remove(&self, transaction: &Transaction<'_>, token: &str) -> Result<(), Error> {
         transaction
             .prepare_cached(
@@ -342,7 +343,7 @@ impl Grant {
 }
 
 impl NewTokenRole {
-    /// The deployment it is on.
+    /// Returns the id of the deployment that it is on, or whose Dags it is on.
     fn on_deployment<'a>(&'a self, home: &Home<'a>) -> Result<&'a str, Error> {
         if self.entity_type == EntityType::Deployment {
             return Ok(&self.entity_id);
@@ -360,7 +361,7 @@ impl NewTokenRole {
     }
 }
 
-/// Reads the roles a token has besides the one in its own scope.
+/// Reads the roles of a token without the one in its own scope.
 pub(super) fn besides(connection: &Connection, token: &str) -> Result<Vec<Grant>, Error> {
     let mut rows = connection.prepare_cached(
         "SELECT entity_type, entity, workspace, deployment, role, role_version

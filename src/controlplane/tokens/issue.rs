@@ -1,4 +1,4 @@
-//! Issuing: the value a token's holder gets, and the record its data plane gets.
+//! Issuing: mints the value of a token, and publishes its record to the data plane.
 
 use rusqlite::{Connection, Transaction};
 
@@ -10,7 +10,7 @@ use crate::protocol::time::Time;
 use crate::protocol::token::{Claims, DagRole, TokenKind, TokenRecord, mint};
 
 impl ControlPlane {
-    /// Mints the value of a token's present generation.
+    /// Mints the value of a token's current generation.
     pub(super) fn issue(&self, connection: &Connection, token: &mut Token) -> Result<(), Error> {
         let direct = token.kind == TokenKind::DirectAccess;
         let home = token.home();
@@ -18,7 +18,7 @@ impl ControlPlane {
             iss: self.issuer.clone(),
             sub: token.id.parse().map_err(|_| Error::NotFound("token"))?,
             aud: if direct { home.entity.clone() } else { self.issuer.clone() },
-            // Kept, as everything else here is: the same generation is minted to the same value.
+            // All inputs are stored, so the value of a generation is the same each time it is minted.
             iat: token.last_rotated_at.unwrap_or(token.created_at),
             nbf: token.start_at,
             exp: token.end_at,
@@ -32,8 +32,8 @@ impl ControlPlane {
     }
 }
 
-/// Tells the data plane of a direct-access token, with the versions of the roles it has. Of a standard token it holds
-/// nothing; that a value of one has stopped is told to all.
+/// Publishes a direct-access token to its data plane, with the versions of its roles. A data plane has no records of
+/// standard tokens: when one stops being valid, every data plane of the organization is told that some have changed.
 pub(super) fn publish_token(
     transaction: &Transaction<'_>,
     organization: &str,

@@ -1,4 +1,4 @@
-//! Listing and showing tokens.
+//! Lists and shows tokens.
 
 use rusqlite::named_params;
 use serde::{Deserialize, Serialize};
@@ -13,75 +13,75 @@ use crate::controlplane::page::{Page, Range, containing};
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
-/// A page of tokens.
+/// Page of tokens.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenPage {
-    /// The tokens.
+    /// Tokens of the page.
     pub tokens: Vec<Token>,
-    /// How many there are in all.
+    /// Number of tokens on all pages.
     pub total_count: u64,
-    /// How many were skipped.
+    /// Number of tokens skipped.
     pub offset: u64,
-    /// How many fit on the page.
+    /// Maximum number of tokens on the page.
     pub limit: u64,
-    /// The cursor of the next page, if there is one.
+    /// Cursor of the next page, or none on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
 
-/// Which tokens are asked for; what is left out does not matter.
+/// Conditions that a token must meet. An absent condition matches every token.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub struct TokenFilter {
-    /// Of this scope.
+    /// Kind of object that its main role is on.
     #[serde(rename = "type")]
     pub token_type: Option<TokenType>,
-    /// Of this kind.
+    /// Kind of token.
     pub kind: Option<TokenKind>,
-    /// Of this organization, workspace or deployment itself.
+    /// Id of the organization, workspace or deployment that it belongs to.
     pub entity_id: Option<String>,
-    /// With a role on this deployment or on its Dags: its own, and those assigned to it.
+    /// Id of a deployment that it has a role on, or on whose Dags: its own tokens, and those assigned to it.
     pub deployment_id: Option<String>,
-    /// Of this workspace and its deployments.
+    /// Id of the workspace that it or its deployment belongs to.
     pub workspace_id: Option<String>,
-    /// Made by this user or token.
+    /// Id of the user or token that created it.
     pub created_by: Option<String>,
-    /// With this in the name or the description; case does not matter.
+    /// Text in its name or description, without regard to case.
     pub search: Option<String>,
-    /// In this order; oldest first unless it is named.
+    /// Order of the list; oldest first by default.
     #[serde(default)]
     #[param(inline)]
     pub sorts: TokenSort,
 }
 
-/// The order of a list of tokens.
+/// Order of a list of tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 pub enum TokenSort {
-    /// Oldest first.
+    /// By creation, oldest first.
     #[default]
     #[serde(rename = "createdAt:asc")]
     Oldest,
-    /// Newest first.
+    /// By creation, newest first.
     #[serde(rename = "createdAt:desc")]
     Newest,
-    /// By name.
+    /// By name, ascending.
     #[serde(rename = "name:asc")]
     Name,
-    /// By name, backwards.
+    /// By name, descending.
     #[serde(rename = "name:desc")]
     NameBackwards,
-    /// What changed last first.
+    /// By the last change, newest first.
     #[serde(rename = "updatedAt:desc")]
     Changed,
-    /// What expires first first; what never does last.
+    /// By expiry, soonest first; tokens that never expire come last.
     #[serde(rename = "endAt:asc")]
     Expiring,
 }
 
 impl TokenSort {
-    /// Name of the list in this order, what it is sorted by, and whether backwards.
+    /// Returns the name of the list in this order, the sort key in SQL, and true for a descending order.
     const fn order(self) -> (&'static str, &'static str, bool) {
         match self {
             Self::Oldest => ("tokens createdAt:asc", "created_at", false),
@@ -93,7 +93,7 @@ impl TokenSort {
         }
     }
 
-    /// What `token` is sorted by.
+    /// Returns the sort key of `token`.
     fn key(self, token: &Token) -> Value {
         match self {
             Self::Oldest | Self::Newest => token.created_at.unix().into(),
@@ -104,7 +104,7 @@ impl TokenSort {
     }
 }
 
-/// What [`super::Grant::seen_by`] says of one role, said of every role of every token; then what was asked for.
+/// Condition of the list: [`super::Grant::seen_by`] for every role of every token, and the filter.
 const WHERE: &str = "FROM token WHERE organization = :organization AND deleted_at IS NULL
     AND (:all OR (type = 'WORKSPACE' AND workspace IN (SELECT value FROM json_each(:workspaces)))
         OR (type = 'DEPLOYMENT' AND workspace IN (SELECT value FROM json_each(:around)))
@@ -119,13 +119,13 @@ const WHERE: &str = "FROM token WHERE organization = :organization AND deleted_a
     AND (:creator IS NULL OR created_by = :creator)
     AND (:search IS NULL OR name LIKE :search ESCAPE '\\' OR description LIKE :search ESCAPE '\\')";
 
-/// Those of `ids` for which the caller may do something, as a JSON list.
+/// Returns those of `ids` that `allowed` accepts, as a JSON list.
 fn where_allowed<'a>(ids: impl Iterator<Item = &'a String>, allowed: impl Fn(&str) -> bool) -> String {
     Value::from(ids.filter(|id| allowed(id)).cloned().collect::<Vec<_>>()).to_string()
 }
 
 impl ControlPlane {
-    /// Lists the tokens the caller may see.
+    /// Lists the tokens that the caller may see.
     pub fn list_tokens(
         &self,
         actor: &Actor,
@@ -158,7 +158,7 @@ impl ControlPlane {
             ":search": search, ":after": range.after(),
         };
         self.store.read(|connection| {
-            // Of the whole list, wherever the page begins.
+            // Counts the whole list, independent of the page's start.
             let count = format!("SELECT count(*) {WHERE} AND (:after IS NULL OR TRUE)");
             let total_count = connection.prepare_cached(&count)?.query_row(parameters, |row| row.get(0))?;
             let query = format!(

@@ -1,4 +1,4 @@
-//! API tokens, as they are kept and shown. What can be done with one is a file each.
+//! API tokens as they are stored and shown. Each operation on tokens has a file of its own.
 
 mod assignments;
 mod create;
@@ -32,68 +32,68 @@ use super::precondition::{IfMatch, entity_tag};
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
-/// Where a token has its role.
+/// Kind of object that a token's main role is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TokenType {
-    /// On an organization.
+    /// The organization as a whole.
     Organization,
-    /// On a workspace.
+    /// A workspace of the organization.
     Workspace,
-    /// On a deployment.
+    /// A deployment of a workspace.
     Deployment,
 }
 
-/// A token, as it is shown.
+/// API token, as the API shows it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Token {
-    /// Its id.
+    /// Id of the token.
     pub id: String,
-    /// Its name.
+    /// Name of the token.
     pub name: String,
-    /// What it is for.
+    /// Description of its purpose.
     pub description: String,
-    /// Where it has its role.
+    /// Kind of object that its main role is on.
     #[serde(rename = "type")]
     pub token_type: TokenType,
-    /// Who vouches for it.
+    /// Kind of token: who decides about its uses.
     pub kind: TokenKind,
-    /// Its roles: the one in its own scope first. Those the caller may not see are left out.
+    /// Roles, with the one in its own scope first. Roles that the caller may not see are left out.
     pub roles: Vec<TokenRole>,
-    /// The last characters of its value.
+    /// Last characters of its value.
     pub short_token: String,
-    /// Its value: after creation and rotation only.
+    /// Value, only after creation and rotation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub token: Option<Zeroizing<String>>,
-    /// From when on it is valid.
+    /// Time from which it is valid.
     pub start_at: Time,
-    /// From when on it is not.
+    /// Time at which it expires, or none.
     pub end_at: Option<Time>,
-    /// Its life in days.
+    /// Lifetime in days.
     pub expiry_period_in_days: Option<i64>,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Time,
-    /// By whom.
+    /// Id of the user or token that created it.
     pub created_by: String,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: Time,
-    /// By whom.
+    /// Id of the user or token that changed it last.
     pub updated_by: String,
-    /// When it was last rotated.
+    /// Time of the last rotation.
     pub last_rotated_at: Option<Time>,
-    /// When it was last used, to the minute.
+    /// Time of the last use, to the minute.
     pub last_used_at: Option<Time>,
-    /// For which deployment; or `control-plane`.
+    /// Id of the deployment of the last use, or `control-plane`.
     pub last_used_on: Option<String>,
-    /// The networks it may be used from (CIDR); none: from anywhere.
+    /// Networks (CIDR) from which it may be used; empty for all.
     pub sources: Vec<String>,
-    /// How often it may be used in a minute, on each host; none: without limit.
+    /// Maximum uses per minute on each host, or none for no limit.
     pub rate_limit_per_minute: Option<u32>,
     #[serde(skip)]
     generation: u32,
-    /// Its roles as they are kept, all of them.
+    /// All of its roles, as stored.
     #[serde(skip)]
     grants: Vec<Grant>,
 }
@@ -155,7 +155,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Token> {
     })
 }
 
-/// Finds a token with all its roles, whoever asks.
+/// Finds a token with all its roles, without a check of the caller's permissions.
 fn find(connection: &Connection, organization: &str, id: &str) -> Result<Token, Error> {
     let query =
         format!("SELECT {COLUMNS} FROM token WHERE organization = ?1 AND id = ?2 AND deleted_at IS NULL");
@@ -165,7 +165,7 @@ fn find(connection: &Connection, organization: &str, id: &str) -> Result<Token, 
     Ok(token)
 }
 
-/// What is done with a token in the scope it belongs to.
+/// Operation on a token, in the scope that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deed {
     Create,
@@ -174,7 +174,7 @@ enum Deed {
     Delete,
 }
 
-/// What it takes. A token that is assigned to a deployment is managed where it belongs all the same.
+/// Returns the operation that a caller must be allowed. An assigned token is still managed where it belongs.
 fn managing(kind: TokenKind, token_type: TokenType, deed: Deed) -> Operation {
     match (kind, token_type, deed) {
         (TokenKind::DirectAccess, ..) => Operation::ManageDirectAccess,
@@ -188,19 +188,18 @@ fn managing(kind: TokenKind, token_type: TokenType, deed: Deed) -> Operation {
 }
 
 impl Token {
-    /// The role in its own scope.
+    /// Returns the role in the token's own scope.
     fn home(&self) -> &Grant {
         &self.grants[0]
     }
 
-    /// Refuses a caller who may not do `deed` with tokens in this one's scope.
+    /// Fails if the caller may not do `deed` with tokens in this one's scope.
     fn managed_by(&self, actor: &Actor, organization: &str, deed: Deed) -> Result<(), Error> {
         actor.may(managing(self.kind, self.token_type, deed), self.home().scope(organization))
     }
 
-    /// Refuses a caller who may not do `deed` with this token: the one rule for updating, rotating and deleting. Besides what
-    /// the table says, no role of the token may allow more than the caller's own: whoever may not hold a token may not decide
-    /// about it.
+    /// Fails if the caller may not do `deed` with this token. This one check covers updating, rotating and deleting:
+    /// the caller needs the operation, and permissions that include those of every role of the token.
     fn changed_by(
         &self,
         connection: &Connection,
@@ -212,7 +211,7 @@ impl Token {
         self.grants.iter().try_for_each(|grant| grant.within(connection, actor, organization))
     }
 
-    /// Refuses a direct-access token, whose roles are fixed.
+    /// Fails for a direct-access token, whose roles cannot be changed.
     fn not_fixed(&self) -> Result<(), Error> {
         match self.kind {
             TokenKind::Standard => Ok(()),
@@ -224,12 +223,12 @@ impl Token {
         }
     }
 
-    /// The entity tag of it as it is shown. That it is used does not change it.
+    /// Returns the entity tag of its representation, which its uses do not change.
     pub fn etag(&self) -> Result<String, Error> {
         entity_tag(&Self { token: None, last_used_at: None, last_used_on: None, ..self.clone() })
     }
 
-    /// Refuses a change of the token if it has changed since the caller saw it.
+    /// Fails if the token has changed since the caller saw it.
     fn check_unchanged(
         &self,
         connection: &Connection,
@@ -240,14 +239,14 @@ impl Token {
         seen.check(|| self.clone().shown_to(connection, actor, organization)?.etag())
     }
 
-    /// As the caller sees it: with those of its roles the caller may see, and not at all if there is none.
+    /// Returns the token with the roles that the caller may see. Fails if there is none.
     fn shown_to(self, connection: &Connection, actor: &Actor, organization: &str) -> Result<Self, Error> {
         let home = self.home().seen_by(actor, organization);
         let token = self.shown(connection, |grant| grant.seen_by(actor, organization).is_ok())?;
         if token.roles.is_empty() { home.map(|()| token) } else { Ok(token) }
     }
 
-    /// With those of its roles that are `seen`. Who manages a token where it belongs sees them all.
+    /// Returns the token with the roles for which `seen` is true. A caller who manages the token sees all of them.
     fn shown(mut self, connection: &Connection, seen: impl Fn(&Grant) -> bool) -> Result<Self, Error> {
         let seen = self.grants.iter().filter(|grant| seen(grant));
         self.roles = seen.map(|grant| grant.shown(connection)).collect::<Result<_, _>>()?;

@@ -1,4 +1,4 @@
-//! Repeating a call that made a value: the same token, the same value, minted again.
+//! Repeats of calls that created a token value: the same value is minted again.
 
 use rusqlite::Transaction;
 
@@ -9,7 +9,7 @@ use crate::controlplane::error::Error;
 use crate::controlplane::idempotency::{IdempotencyKey, Made};
 
 impl ControlPlane {
-    /// What the first call with this key made, with its value, if this is a repeat of it.
+    /// Returns the result of the first call with this key, with the token's value, or none if this call is the first.
     pub(super) fn repeated(
         &self,
         transaction: &Transaction<'_>,
@@ -28,13 +28,13 @@ impl ControlPlane {
         if token.generation != made.generation {
             return Err(gone());
         }
-        // Whoever gets the value holds it: what they could do a moment ago they must be able to do now.
+        // The caller receives the value, so the permissions are checked as they are now.
         token.changed_by(transaction, actor, organization, Deed::Rotate)?;
         self.issue(transaction, &mut token)?;
         token.shown(transaction, |_| true).map(Some)
     }
 
-    /// Remembers what a call with this key made.
+    /// Stores the result of a call with this key.
     pub(super) fn repeatable(
         &self,
         transaction: &Transaction<'_>,

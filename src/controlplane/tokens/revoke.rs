@@ -1,4 +1,4 @@
-//! Revoking a token because it was revoked on a host.
+//! Revokes a token that was revoked on a host.
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
@@ -11,8 +11,8 @@ use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
 impl ControlPlane {
-    /// Ends a direct-access token of `data_plane`, since `at`, as deleting it would: no rotation brings it back. A token of
-    /// another data plane is none of a node's business.
+    /// Ends a direct-access token of `data_plane` at time `at`, like a deletion: no rotation revives it. A token
+    /// without a record on that data plane is left alone, because the node has no say over it.
     #[expect(clippy::unused_self, reason = "it is one of the things that can be done with a token")]
     pub(in crate::controlplane) fn revoke_for_node(
         &self,

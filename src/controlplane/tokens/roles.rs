@@ -1,4 +1,4 @@
-//! Changing a standard token's roles. A direct-access token's are fixed.
+//! Changes the roles of a standard token. Those of a direct-access token cannot be changed.
 
 use rusqlite::{Transaction, params};
 use serde::Deserialize;
@@ -10,16 +10,16 @@ use crate::controlplane::error::Error;
 use crate::controlplane::precondition::IfMatch;
 use crate::controlplane::{ControlPlane, publish};
 
-/// All roles a token is to have, of those the caller may see.
+/// New roles of a token, in place of all earlier ones that the caller may see.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RolesUpdate {
-    /// The roles.
+    /// Roles of the token.
     pub roles: Vec<NewTokenRole>,
 }
 
 impl Token {
-    /// Where roles can be given to it.
+    /// Returns the properties that decide which roles the token can have.
     pub(super) fn home_of<'a>(&'a self, organization: &'a str) -> Home<'a> {
         let home = self.home();
         Home { organization, entity_type: home.entity_type, entity: &home.entity, fixed: false }
@@ -27,8 +27,8 @@ impl Token {
 }
 
 impl ControlPlane {
-    /// Replaces a token's roles: of those the caller may see, all that are not among the new ones go. The role in the
-    /// token's own scope is replaced, never removed.
+    /// Replaces the roles of a token. Of the roles that the caller may see, those not in the new list are removed. The
+    /// role in the token's own scope can only be replaced.
     pub fn replace_roles(
         &self,
         actor: &Actor,
@@ -75,7 +75,7 @@ impl ControlPlane {
         })
     }
 
-    /// Gives a standard token a role, in place of the one it has there.
+    /// Gives a standard token a role, in place of the one that it has on the same object.
     pub(super) fn give(
         &self,
         transaction: &Transaction<'_>,
@@ -88,7 +88,7 @@ impl ControlPlane {
         grant.within(transaction, actor, organization)?;
         if grant.same_place(token.home()) {
             token.managed_by(actor, organization, Deed::Update)?;
-            // Lowering a role is changing it, too: who can't hand out the present one can't take it away.
+            // Lowering a role is a change as well: a caller who could not grant the present role may not remove it.
             token.home().within(transaction, actor, organization)?;
             transaction.execute("UPDATE token SET role = ?2 WHERE id = ?1", params![token.id, grant.role])?;
         } else {
@@ -98,7 +98,7 @@ impl ControlPlane {
         touch(transaction, organization, token, actor, now)
     }
 
-    /// Takes away a role that is not in the token's own scope.
+    /// Removes a role that is not in the token's own scope.
     pub(super) fn take(
         &self,
         transaction: &Transaction<'_>,

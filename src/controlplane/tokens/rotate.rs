@@ -1,4 +1,4 @@
-//! Rotating a token: it gets a new value, and the old one stops.
+//! Rotates a token: it gets a new value, and the old one becomes invalid.
 
 use rusqlite::params;
 
@@ -11,8 +11,8 @@ use crate::controlplane::idempotency::IdempotencyKey;
 use crate::controlplane::precondition::IfMatch;
 
 impl ControlPlane {
-    /// Gives a token a new value, shown once; the old one stops. Name, description and roles stay.
-    /// With a key, a repeat of the call does not rotate it again.
+    /// Gives a token a new value, shown once. The old one becomes invalid; name, description and roles stay. A repeat
+    /// with the same idempotency key does not rotate it again.
     pub fn rotate_token(
         &self,
         actor: &Actor,

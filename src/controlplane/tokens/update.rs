@@ -1,4 +1,4 @@
-//! Updating what a token is called.
+//! Updates name and description of a token.
 
 use rusqlite::params;
 use serde::Deserialize;
@@ -10,20 +10,20 @@ use crate::controlplane::error::Error;
 use crate::controlplane::organizations::{Name, check_description, check_name};
 use crate::controlplane::precondition::IfMatch;
 
-/// What of a token can be updated.
+/// Changes to a token. Absent members keep their values.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenUpdate {
-    /// The new name.
+    /// New name of the token.
     #[schema(value_type = Option<Name>)]
     pub name: Option<String>,
-    /// The new description.
+    /// New description of the token.
     #[schema(max_length = 500)]
     pub description: Option<String>,
 }
 
 impl ControlPlane {
-    /// Updates name and description.
+    /// Updates the name and description of a token.
     pub fn update_token(
         &self,
         actor: &Actor,

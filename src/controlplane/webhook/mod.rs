@@ -1,5 +1,6 @@
-//! The webhook: tells an operator's endpoint what is announced, as Standard Webhooks (<https://www.standardwebhooks.com>)
-//! says. What waits is in the store (`announcements`); how one attempt goes is here, when it is repeated in `pace`.
+//! Webhook: sends announcements to an operator's endpoint, in the format of Standard Webhooks
+//! (<https://www.standardwebhooks.com>). The queue is in `announcements`, the attempts are made here, and `pace`
+//! decides when they are repeated.
 
 mod pace;
 mod secret;
@@ -22,31 +23,31 @@ use super::config;
 use crate::protocol::time::Time;
 use crate::systemd;
 
-/// Why a webhook can't be set up.
+/// Reasons for which a webhook cannot be set up.
 #[derive(Debug, Error)]
 pub enum WebhookError {
-    /// Nothing to sign with.
+    /// There is no secret to sign with.
     #[error(
         "webhook.secret_file is not in the configuration, and there is no credential halligan.webhook-secret"
     )]
     NoSecret,
-    /// The secret.
+    /// The secrets' file is rejected.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The certificate authorities.
+    /// The certificate authorities cannot be read.
     #[error("the certificate authorities in {path} can't be used: {why}")]
     Authorities {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause of the failure.
         why: String,
     },
-    /// The client.
+    /// The HTTP client cannot be created.
     #[error("the webhook's client can't be set up: {0}")]
     Client(String),
 }
 
-/// Why an attempt failed. None of it is the endpoint's own words.
+/// Reasons for which an attempt failed. None of them quotes the endpoint.
 #[derive(Debug, Error)]
 pub(super) enum Fault {
     #[error("it can't be reached: {0}")]
@@ -58,16 +59,16 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// How long the endpoint asked to be left alone.
+    /// Returns the pause that the endpoint requested (`Retry-After`).
     fn retry_after(&self) -> Option<Duration> {
         if let Self::Refused { retry_after, .. } = self { *retry_after } else { None }
     }
 }
 
-/// An endpoint, and what is signed with for it.
+/// Endpoint, with the secrets that sign its messages.
 pub struct Webhook {
     client: Client,
-    // Whoever runs an endpoint may have put a secret into its path: it is in no log and no error.
+    // The path may contain a secret, so the URL must not get into logs or errors.
     url: Url,
     secrets: Secrets,
     patience: Duration,
@@ -80,12 +81,12 @@ impl fmt::Debug for Webhook {
 }
 
 impl Webhook {
-    /// Reads the files the configuration names.
+    /// Reads the files that the configuration names.
     pub fn load(config: &config::Webhook) -> Result<Self, WebhookError> {
         let path = config.secret_file.as_deref().ok_or(WebhookError::NoSecret)?;
         let secrets = Secrets::read(path, systemd::is_credential(path))?;
         let patience = config.patience();
-        // Installed already by the listener of this process: the same one.
+        // The listener of this process may have installed the same provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
             .redirect(Policy::none())
@@ -94,7 +95,7 @@ impl Webhook {
             .referer(false)
             .user_agent(concat!("halligan-control/", env!("CARGO_PKG_VERSION")));
         if config.url.scheme() == "http" {
-            // It is on this host.
+            // A loopback address must not be reached through a proxy.
             builder = builder.no_proxy();
         }
         if let Some(path) = &config.ca_file {
@@ -104,12 +105,12 @@ impl Webhook {
         Ok(Self { client, url: config.url.clone(), secrets, patience })
     }
 
-    /// Where it is, without its path.
+    /// Returns the origin of its URL, without the path.
     pub(super) fn origin(&self) -> String {
         self.url.origin().ascii_serialization()
     }
 
-    /// Tells `announcement` once. Any 2xx says that it has arrived; the body of the answer is not read.
+    /// Sends `announcement` once. Any 2xx status means success; the body of the response is not read.
     async fn attempt(&self, announcement: &Announcement, now: Time) -> Result<(), Fault> {
         let Announcement { id, body, .. } = announcement;
         let request = self
@@ -143,12 +144,12 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, WebhookError> {
     if authorities.is_empty() { Err(failed("there is none in it".into())) } else { Ok(authorities) }
 }
 
-/// The cause at the bottom: the layers above it name the URL.
+/// Returns the innermost cause of an error, because the outer ones name the URL.
 fn innermost(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    // One without a cause is the client's own, and may name the URL.
+    // An error without a cause is the client's own, and may name the URL.
     if std::ptr::addr_eq(cause, error) { "the request failed".into() } else { cause.to_string() }
 }

@@ -1,24 +1,24 @@
-//! When an endpoint that failed is tried again, and when no more: pure functions of what failed so far.
+//! Retry policy of the webhook, as pure functions of the failures so far.
 //!
-//! The same pauses hold for a message that failed and for the endpoint as a whole. So a message that the endpoint chokes on
-//! doesn't keep the others from it, and an endpoint that is down isn't asked about each of those that wait.
+//! The same pauses apply to a failed message and to the endpoint as a whole. Thus a message that the endpoint rejects
+//! does not delay the others, and an endpoint that is down does not receive an attempt for each queued message.
 
 use std::time::Duration;
 
-/// The pause after the first failure, and the longest one, in milliseconds.
+/// Pause after the first failure, and maximum pause, in milliseconds.
 const PAUSES: (u64, u64) = (1_000, 600_000);
-/// For how long a message is tried at least, in seconds: a week, so that it outlives a weekend and those who mend what is
-/// broken on the days after.
+/// Minimum time for which a message is retried, in seconds. A week covers a weekend and the repairs after it.
 const TRIED_FOR: i64 = 7 * 86_400;
-/// How often it is tried at least. What waited behind others, or for a control plane that was down, gets its turns.
+/// Minimum number of attempts. A message that waited long behind others, or while the control plane was down, still
+/// gets them.
 const TRIED_AT_LEAST: u32 = 10;
 
-/// The longest pause.
+/// Maximum pause between attempts.
 pub(super) const LONGEST: Duration = Duration::from_millis(PAUSES.1);
 
-/// How long to wait after `failures` failures in a row: between half of a pause that doubles up to a limit and all of it, as
-/// `luck` has it, since others may have lost the same endpoint at the same time. An endpoint that asks for more than that
-/// (`Retry-After`) gets it, up to the limit.
+/// Returns the pause after `failures` failures in a row. It is chosen by `luck` between half of a doubling, bounded
+/// pause and all of it, because other senders may have lost the same endpoint at the same time. A longer pause that the
+/// endpoint requested (`Retry-After`) is respected up to the same bound.
 pub(super) fn pause(failures: u32, luck: u32, asked: Option<Duration>) -> Duration {
     let (first, longest) = PAUSES;
     let whole = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
@@ -27,7 +27,7 @@ pub(super) fn pause(failures: u32, luck: u32, asked: Option<Duration>) -> Durati
     Duration::from_millis(whole - half + spread).max(asked.unwrap_or_default().min(LONGEST))
 }
 
-/// Whether a message that has failed `attempts` times and was made `age` seconds ago is given up.
+/// Returns true if a message is given up that has failed `attempts` times and was made `age` seconds ago.
 pub(super) const fn gives_up(attempts: u32, age: i64) -> bool {
     attempts >= TRIED_AT_LEAST && age >= TRIED_FOR
 }
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_ten_minutes() {
-        // Rounded up: the last thousandth is luck.
+        // Rounded up: the randomness leaves the pause up to a thousandth below its maximum.
         let longest = |failures| pause(failures, u32::MAX, None).as_millis().div_ceil(1000);
         let pauses: Vec<_> = (1..=12).map(longest).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);

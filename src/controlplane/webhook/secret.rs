@@ -1,5 +1,5 @@
-//! What messages are signed with, in the form of Standard Webhooks: whoever receives one can tell that it is ours, and that
-//! nobody kept it to send it again later.
+//! Signatures of messages, in the format of Standard Webhooks. The receiver can verify the origin of a message, and
+//! that it is not a replay.
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,44 +12,44 @@ use sha2::Sha256;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// How long a secret may be, in bytes.
+/// Permitted lengths of a secret, in bytes.
 const LENGTH: std::ops::RangeInclusive<usize> = 24..=64;
-/// How many secrets may be in use at once: one, and while it is replaced the next one too.
+/// Maximum number of secrets in a file. While a secret is being replaced, the file has the old and the new one.
 const AT_ONCE: usize = 4;
 
-/// Why a file of secrets is not taken. It quotes nothing of it.
+/// Reasons to reject a file of secrets. They do not quote its content.
 #[derive(Debug, Error)]
 pub enum SecretError {
-    /// It can't be read.
+    /// The file cannot be read.
     #[error("the webhook's secret {path} can't be read: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause of the failure.
         source: std::io::Error,
     },
-    /// Others may read it.
+    /// Others than the owner can read the file.
     #[error("the webhook's secret {0} can be read by others than its owner; run chmod 600 on it")]
     Exposed(PathBuf),
-    /// A line that is no secret.
+    /// A line is not a valid secret.
     #[error("{path}: line {line} is no secret of a webhook: whsec_ and then 24 to 64 random bytes in base64")]
     Malformed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// Number of the line, from 1.
         line: usize,
     },
-    /// None, or too many.
+    /// The file has no secret, or too many.
     #[error("{path} holds {count} secrets of a webhook, one a line; it must be 1 to {AT_ONCE}")]
     Count {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// How many.
+        /// Number of secrets.
         count: usize,
     },
 }
 
-/// The secrets that sign, the first one first.
+/// Signing secrets, in the order of the file.
 pub(super) struct Secrets(Vec<Zeroizing<Vec<u8>>>);
 
 impl fmt::Debug for Secrets {
@@ -59,7 +59,8 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Reads them from a file, one a line. `guarded` says that somebody else sees to who may read it.
+    /// Reads a file with one secret per line. `guarded` skips the check of its permissions, for files that the service
+    /// manager protects.
     pub(super) fn read(path: &Path, guarded: bool) -> Result<Self, SecretError> {
         let failed = |source| SecretError::File { path: path.into(), source };
         let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
@@ -78,11 +79,12 @@ impl Secrets {
         Ok(Self(secrets))
     }
 
-    /// The `webhook-signature` of a message: one for each secret, so that the receiver needs to know one of them only.
+    /// Returns the `webhook-signature` of a message. It has one signature per secret, so that the receiver needs only
+    /// one of them.
     pub(super) fn sign(&self, id: &str, timestamp: i64, body: &str) -> String {
         let content = format!("{id}.{timestamp}.{body}");
         let signatures = self.0.iter().filter_map(|secret| {
-            // A key of any length is taken; nothing is lost here.
+            // HMAC accepts keys of any length, so this never fails.
             let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
             mac.update(content.as_bytes());
             Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
@@ -91,7 +93,7 @@ impl Secrets {
     }
 }
 
-/// Reads `whsec_` and base64.
+/// Parses `whsec_` followed by base64.
 fn parse(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let bytes = Zeroizing::new(STANDARD.decode(text.strip_prefix("whsec_")?).ok()?);
     LENGTH.contains(&bytes.len()).then_some(bytes)

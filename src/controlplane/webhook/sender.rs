@@ -1,7 +1,7 @@
-//! What tells announcements: a thread of its own, so that an endpoint that hangs or is gone holds up nobody else.
+//! Sender of announcements. It has a thread of its own, so that a slow or absent endpoint blocks nothing else.
 //!
-//! An announcement is told until the endpoint says that it has it, and that is written down after it did: a crash in between
-//! tells it twice, with the same id.
+//! An announcement is sent until the endpoint accepts it, and its success is stored afterwards: a crash in between
+//! sends it twice, with the same id.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::announcements::{Announcement, Attempt, Outcome};
 use crate::controlplane::error::Error;
 
-/// How many are told at once while the endpoint takes them; otherwise one, to see whether it does again.
+/// Maximum number of concurrent attempts while the endpoint accepts messages. After a failure, one attempt tests it.
 const AT_ONCE: usize = 8;
-/// The longest sleep: the clock may have been set meanwhile.
+/// Maximum sleep. It is bounded because the clock may be set meanwhile.
 const IDLE: Duration = Duration::from_mins(1);
-/// How long what is under way may take when the program ends.
+/// Time limit for attempts in progress when the program stops.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A running sender.
+/// Sender that is running.
 #[derive(Debug)]
 pub struct Sender {
     webhook: watch::Sender<Arc<Webhook>>,
@@ -31,7 +31,7 @@ pub struct Sender {
     runtime: Background,
 }
 
-/// A runtime that ends without anyone waiting for it: a look-up of a name may hang in it.
+/// Runtime that is shut down without waiting, because a name look-up may block in it.
 #[derive(Debug)]
 struct Background(Option<Runtime>);
 
@@ -44,7 +44,7 @@ impl Drop for Background {
 }
 
 impl Sender {
-    /// Begins to tell what `control` announces.
+    /// Starts to send the announcements of `control`.
     pub fn start(control: Arc<ControlPlane>, webhook: Webhook) -> std::io::Result<Self> {
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name("webhook").enable_all().build()?;
@@ -53,12 +53,12 @@ impl Sender {
         Ok(Self { webhook, task, runtime: Background(Some(runtime)) })
     }
 
-    /// Tells another endpoint, or signs with another secret, from now on.
+    /// Replaces the endpoint and its secrets.
     pub fn replace(&self, webhook: Webhook) {
         self.webhook.send_replace(Arc::new(webhook));
     }
 
-    /// Ends it. What the endpoint does not take in time waits for the next start.
+    /// Stops the sender. Messages that are not accepted in time wait for the next start.
     pub async fn shutdown(self) {
         let Self { webhook, task, runtime } = self;
         drop(webhook);
@@ -67,15 +67,15 @@ impl Sender {
     }
 }
 
-/// Goes on until nobody holds the other end of `webhook`.
+/// Runs until the sender of `webhook` is dropped.
 async fn run(control: Arc<ControlPlane>, mut webhook: watch::Receiver<Arc<Webhook>>) {
     let mut changes = control.store.changes();
     let mut failures: u32 = 0;
-    // Whether what waits for its next attempt is tried now: there is a reason to think that it will be taken.
+    // True if messages that wait for their next attempt are due at once, because the endpoint has probably recovered.
     let mut eager = true;
     while webhook.has_changed().is_ok() {
         let current = Arc::clone(&webhook.borrow_and_update());
-        // Before it is looked: what is announced after that wakes it.
+        // Marked as seen before the queue is read, so that a later announcement wakes the task.
         changes.borrow_and_update();
         let (pause, wakes) = match round(&control, &current, failures, eager).await {
             Ok(Round::Delivered { all }) => {
@@ -99,7 +99,7 @@ async fn run(control: Arc<ControlPlane>, mut webhook: watch::Receiver<Arc<Webhoo
         };
         eager = false;
         tokio::select! {
-            // Another endpoint or secret is tried at once.
+            // A new endpoint or secret is tried at once.
             _ = webhook.changed() => (failures, eager) = (0, true),
             _ = changes.changed(), if wakes => {}
             () = sleep(pause) => {}
@@ -107,13 +107,13 @@ async fn run(control: Arc<ControlPlane>, mut webhook: watch::Receiver<Arc<Webhoo
     }
 }
 
-/// What came of a look at what is due.
+/// Result of one round.
 enum Round {
-    /// Nothing is, for so long.
+    /// No message is due for this time.
     Nothing(Duration),
-    /// The endpoint took at least one, or all of them.
+    /// The endpoint accepted at least one message, or all of them.
     Delivered { all: bool },
-    /// It took none, and asked to be left alone for so long.
+    /// The endpoint accepted none; the pause that it requested, if any.
     Failed(Option<Duration>),
 }
 
@@ -152,7 +152,7 @@ async fn round(
     Ok(if delivered > 0 { Round::Delivered { all } } else { Round::Failed(asked) })
 }
 
-/// What follows from an attempt for the announcement.
+/// Decides what happens to an announcement after an attempt.
 fn judge(
     control: &ControlPlane,
     webhook: &Webhook,
@@ -176,7 +176,7 @@ fn judge(
     Attempt { id, outcome }
 }
 
-/// Whole seconds, no fewer.
+/// Rounds up to whole seconds.
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)
 }
