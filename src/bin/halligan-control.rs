@@ -1,4 +1,4 @@
-//! `halligan-control`: arguments in, exit code out.
+//! Program `halligan-control`: parses arguments and returns an exit code.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -201,10 +201,10 @@ fn open(config: &Config, signing: Signing) -> Result<ControlPlane, Failure> {
     Ok(ControlPlane::new(store, signing, config.issuer.clone(), Arc::new(wall), rng))
 }
 
-/// Opens the control plane that `init` made. Keys without its database are a loss, not a first start: an empty control plane
-/// would know no user, and publish to every node that there is nothing.
+/// Opens the control plane that `init` created. Keys without their database mean a loss, not a first start: an empty
+/// control plane would have no users, and would publish empty replicas to every node.
 fn open_initialized(config: &Config) -> Result<ControlPlane, Failure> {
-    // Keys that can't be used are told of first.
+    // Checked first, so that a fault of the keys is reported before one of the database.
     let signing = Signing::load(&config.state_dir)?;
     let path = config.database();
     let lost = |what| Failure::Lost { path: path.clone(), what };
@@ -220,8 +220,8 @@ fn open_initialized(config: &Config) -> Result<ControlPlane, Failure> {
     if bootstrapped { Ok(control) } else { Err(lost("holds no organization")) }
 }
 
-/// Returns when the certificate of the listener ends. One whose end can't be found is only logged: whether the file can be
-/// served is for rustls to say, which reads it when the listener starts.
+/// Returns the expiry of the listener's certificate. An unknown expiry is only logged: rustls decides whether the file
+/// can be served, when the listener starts.
 fn certificate(config: &Config) -> Option<End> {
     let path = &config.tls.as_ref()?.certificate;
     match halligan::certificate::end(path) {
@@ -288,7 +288,7 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
     let edge =
         Edge::new(Arc::clone(&control)).trusting(config.trusted_proxies.clone()).limited(config.limits);
     let tls = config.tls.clone();
-    // It has a runtime of its own.
+    // The server has a runtime of its own, so it must be started on a blocking thread.
     let server = tokio::task::spawn_blocking(move || Server::start(edge, listener, tls.as_ref(), metrics))
         .await
         .map_err(|error| std::io::Error::other(error.to_string()))
@@ -323,7 +323,8 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Reads keys and keysets, and the webhook's secret, anew. What is wrong with them is told, and what was in force stays.
+/// Reads the keys, the keysets and the webhook's secret again. If one is invalid, its fault is logged and the earlier
+/// one stays in force.
 fn reload(config: &Config, control: &ControlPlane, sender: Option<&Sender>) {
     match Signing::load(&config.state_dir).and_then(|signing| control.sign_with(signing)) {
         Ok(()) => tracing::info!("signs with the keys that are there now"),

@@ -1,4 +1,4 @@
-//! `halligan`: arguments in, exit code out.
+//! Program `halligan`: parses arguments and returns an exit code.
 
 use std::process::ExitCode;
 

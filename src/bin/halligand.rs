@@ -1,4 +1,4 @@
-//! `halligand`: arguments in, exit code out.
+//! Program `halligand`: parses arguments and returns an exit code.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads everything that a start would read, and binds nothing.
+/// Reads everything that a start would read, without binding a socket.
 fn check_config(config: &Config, path: &Path) -> ExitCode {
     let checked = pinned_roots(&config.trust.root_keys, config.trust.threshold)
         .and_then(|_| Identity::read(&config.state_dir.join("node.json")))
@@ -121,7 +121,7 @@ fn check_config(config: &Config, path: &Path) -> ExitCode {
     }
 }
 
-/// Prints the node's public key, which is made if there is none yet.
+/// Prints the node's public key. Creates the key if there is none.
 fn print_public_key(config: &Config) -> ExitCode {
     if let Err(error) = state_directory::prepare(&config.state_dir) {
         return exit::fail("halligand", exit::CONFIG, &error);
@@ -135,7 +135,7 @@ fn print_public_key(config: &Config) -> ExitCode {
     }
 }
 
-/// Sets the identity of this host aside.
+/// Sets the identity of this host aside, so that the next start enrols it again.
 fn new_identity(config: &Config, force: bool) -> ExitCode {
     match set_identity_aside(config, force, wall()) {
         Ok(done) => {
@@ -161,7 +161,7 @@ fn new_identity(config: &Config, force: bool) -> ExitCode {
     }
 }
 
-/// Asks the running daemon to read its configuration anew.
+/// Asks the running daemon to read its configuration again.
 fn ask_to_reload(config: &Config) -> ExitCode {
     match reload(config) {
         Ok(Outcome { taken, restart }) => {
@@ -179,7 +179,7 @@ fn ask_to_reload(config: &Config) -> ExitCode {
     }
 }
 
-/// Writes down that the loss of a database is accepted.
+/// Records that the operator accepts the loss of a database.
 fn record_loss(config: &Config, database: &str, reason: &str) -> ExitCode {
     match accept_loss(&config.state_dir, database, reason, wall()) {
         Ok(()) => {
@@ -191,9 +191,9 @@ fn record_loss(config: &Config, database: &str, reason: &str) -> ExitCode {
     }
 }
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until a signal stops it.
 fn serve(config: Config) -> ExitCode {
-    // Before a thread is started: this changes the environment.
+    // It changes the environment, so it must come before any thread is started.
     let sockets = match Sockets::inherit() {
         Ok(sockets) => sockets,
         Err(error) => {
@@ -209,7 +209,7 @@ fn serve(config: Config) -> ExitCode {
 /// Returns the exit code of a start that failed.
 fn exit_code(error: &StartError) -> u8 {
     match error {
-        // A restart changes nothing about it: an operator must.
+        // A restart cannot help here; an operator must act.
         StartError::Enrol(refused) if refused.contradicts() => exit::CONFIG,
         StartError::Directory(StateError::Held { .. }) => exit::TEMPFAIL,
         StartError::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
@@ -270,7 +270,7 @@ async fn run(config: Config, sockets: Sockets) -> Result<(), StartError> {
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
                 let reload = Arc::clone(daemon.reload());
-                // It has said to the log how it went.
+                // The reload has already logged its result.
                 drop(tokio::task::spawn_blocking(move || drop(reload.run())).await);
             }
         }
@@ -279,7 +279,7 @@ async fn run(config: Config, sockets: Sockets) -> Result<(), StartError> {
     systemd::tell(&[NotifyState::Stopping]);
     if let Some(watchdog) = watchdog {
         watchdog.abort();
-        // Aborted: there is nothing it could say.
+        // The task was aborted, so it has no result.
         let _ = watchdog.await;
     }
     daemon.shutdown().await;

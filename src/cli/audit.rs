@@ -1,4 +1,4 @@
-//! `halligan audit`: what was decided on this host.
+//! `halligan audit`: shows and verifies this host's audit log.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::exit;
 use crate::platform::text::shown;
 use crate::protocol::time::Time;
 
-/// Events asked for at a time.
+/// Number of events per request.
 const PAGE: usize = 1000;
 
 #[derive(Subcommand, Debug)]
@@ -50,7 +50,7 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<u8, F
                 if !follow {
                     return Ok(0);
                 }
-                // The log may be empty still: from here on, from the beginning.
+                // The log may still be empty; then it is followed from its beginning.
                 after = after.max(0);
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }

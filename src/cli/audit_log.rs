@@ -1,4 +1,4 @@
-//! `halligan organization audit-log`: who changed what at the control plane.
+//! `halligan organization audit-log`: shows the calls that changed something at the control plane.
 
 use clap::Args;
 

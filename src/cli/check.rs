@@ -1,4 +1,4 @@
-//! `halligan check`: would this token be allowed to do this, and why.
+//! `halligan check`: shows whether a token would be allowed to make a request, and why.
 
 use std::path::PathBuf;
 
@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     token_file: Option<PathBuf>,
 }
 
-/// The way of a request, step by step.
+/// Checks of a request, in their order.
 const STEPS: [&str; 7] = ["token", "signature", "replica", "liveness", "glass", "route", "permission"];
 
 pub(super) async fn run(question: Arguments, host: &Host, output: Output) -> Result<u8, Failure> {

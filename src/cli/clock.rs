@@ -1,4 +1,4 @@
-//! `halligan clock`: what to do where this host's clock is right and its daemon does not trust it.
+//! `halligan clock`: accepts this host's clock when it is right and the daemon does not trust it.
 
 use clap::Subcommand;
 use reqwest::Method;

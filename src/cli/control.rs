@@ -1,4 +1,4 @@
-//! The way to the control plane.
+//! Client of the control plane's API.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,14 +12,15 @@ use super::failure::{Failure, cause, refused};
 use super::id::{Id, Organization, check_path};
 use crate::net::origin::keeps_secrets;
 
-/// A client of the control plane, and the organization it asks about.
+/// Client of the control plane, with the organization that its calls are about.
 pub(super) struct Control {
     client: Client,
     url: String,
     organization: Option<Id<Organization>>,
 }
 
-/// The token to call with. It never stands on the command line, where every user of the host could read it.
+/// Reads the token that authenticates the calls. It is never an argument, because every user of the host can read
+/// command lines.
 fn api_token(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
     if let Some(path) = file {
         return read_secret(path);
@@ -63,7 +64,7 @@ impl Control {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", &*token))
             .map_err(|_| Failure::Usage("the token to call with holds characters no token has".into()))?;
         value.set_sensitive(true);
-        // Installed already by another client of this process: the same one.
+        // Another client of this process may have installed the same provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
             .default_headers(HeaderMap::from_iter([(AUTHORIZATION, value)]))
@@ -80,7 +81,7 @@ impl Control {
         Ok(Self { client, url: url.trim_end_matches('/').to_owned(), organization })
     }
 
-    /// Calls `path` (from `/v1` on).
+    /// Calls `path`, which begins with `/v1`.
     pub(super) async fn call(
         &self,
         method: Method,
@@ -92,13 +93,13 @@ impl Control {
         self.send(if let Some(body) = body { request.json(&body) } else { request }).await
     }
 
-    /// Sends a request made with [`Self::in_organization`], and reads the answer.
+    /// Sends a request made with [`Self::in_organization`] and returns the answer's body.
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Value, Failure> {
         Ok(self.receive(request).await?.0)
     }
 
-    /// Sends a request, and reads the answer and its entity tag (RFC 9110 section 8.8.3): a change sent with it in
-    /// `If-Match` is refused if something else has come between.
+    /// Sends a request and returns the answer's body and entity tag (RFC 9110 section 8.8.3). A change sent with that
+    /// tag in `If-Match` is rejected if another change came first.
     pub(super) async fn receive(
         &self,
         request: RequestBuilder,
@@ -121,7 +122,8 @@ impl Control {
         Ok((value, tag))
     }
 
-    /// A request below the organization: the one that was named, or the only one the caller belongs to.
+    /// Starts a request below the organization: the one that was named, or else the only one that the caller belongs
+    /// to.
     pub(super) async fn in_organization(
         &self,
         method: Method,
@@ -151,7 +153,7 @@ impl Control {
         self.send(if let Some(body) = body { request.json(&body) } else { request }).await
     }
 
-    /// Asks for a list below the organization. What of `query` is none is left out.
+    /// Requests a list below the organization. Absent members of `query` are left out.
     pub(super) async fn organization_list(
         &self,
         path: &str,

@@ -1,4 +1,4 @@
-//! `halligan deployment dag-tags`: which tags the Dags of a deployment have.
+//! `halligan deployment dag-tags`: publishes and shows the tags of a deployment's Dags.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

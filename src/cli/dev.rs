@@ -1,4 +1,4 @@
-//! `halligan dev`: a control plane, a daemon and a sample deployment in one process, to try and to test.
+//! `halligan dev`: runs a control plane, a daemon and a sample deployment in one process, for trials and tests.
 
 mod outage;
 mod sample;
@@ -73,7 +73,7 @@ enum Command {
     },
 }
 
-/// What a newcomer, or a test, needs to go on.
+/// Addresses and values that a newcomer or a test needs.
 #[derive(Serialize)]
 struct Ready {
     control_url: String,
@@ -104,7 +104,7 @@ pub(super) async fn run(arguments: Arguments, output: Output) -> Result<(), Fail
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    // Dropped at the end, and with it what it holds.
+    // Dropped at the end, which deletes the temporary directory.
     let forgotten = match &arguments.dir {
         Some(_) => None,
         None => Some(
@@ -123,7 +123,7 @@ pub(super) async fn run(arguments: Arguments, output: Output) -> Result<(), Fail
     make_directory(&control_dir)?;
     make_directory(&node_dir)?;
     let known = Sample::read(&state)?;
-    // The address is part of what is signed: what was kept is only good at the same one.
+    // The address is part of the signed issuer, so a kept state is valid only at the same address.
     let address = known.as_ref().map_or(arguments.control_listen, |known| known.control_address);
     let listener = TcpListener::bind(address)
         .map_err(|error| failed(&format!("the control plane can't listen on {address}"), error))?;
@@ -219,7 +219,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
     }
 }
 
-/// The gateway in front of the sample deployment, which is asked for by address.
+/// Returns the configuration of the gateway in front of the sample deployment, which has no host name of its own.
 fn gateway(arguments: &Arguments, deployment: &str) -> Result<Option<GatewayConfig>, Failure> {
     let Some(listen) = arguments.gateway_listen else { return Ok(None) };
     let upstream = &arguments.gateway_upstream;

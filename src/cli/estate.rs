@@ -1,4 +1,4 @@
-//! The nouns of what an organization has: each verb is one call of the control plane.
+//! Commands for the objects of an organization. Each verb is one call of the control plane.
 
 use clap::Subcommand;
 use reqwest::Method;

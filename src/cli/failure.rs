@@ -1,4 +1,4 @@
-//! What can go wrong at the command line, and the exit code for it.
+//! Errors of the command line, with their exit codes.
 
 use std::path::PathBuf;
 
@@ -6,61 +6,61 @@ use thiserror::Error;
 
 use crate::exit;
 
-/// A failure, in a sentence.
+/// Error of a command, displayed as one sentence.
 #[derive(Debug, Error)]
 pub enum Failure {
     /// Something is missing from the command line or the environment.
     #[error("{0}")]
     Usage(String),
-    /// A file can't be read or written.
+    /// A file cannot be read or written.
     #[error("{path} can't be used: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause of the failure.
         source: std::io::Error,
     },
-    /// What was given is not what it should be.
+    /// The input data is invalid.
     #[error("{0}")]
     Data(String),
-    /// No answer.
+    /// The server did not answer.
     #[error("{what} can't be reached: {why}")]
     Unreachable {
-        /// What was called.
+        /// Address or socket that was called.
         what: String,
-        /// Why.
+        /// Cause of the failure.
         why: String,
     },
-    /// A refusal.
+    /// The server rejected the call.
     #[error("{what} refused: {detail} ({code})")]
     Refused {
-        /// What was called.
+        /// Address or socket that was called.
         what: String,
-        /// The HTTP status.
+        /// HTTP status of the answer.
         status: u16,
-        /// The stable code.
+        /// Stable code for programs.
         code: String,
-        /// In words.
+        /// Explanation for people.
         detail: String,
     },
-    /// Something has to happen first.
+    /// The command has to be repeated after something else has happened, such as an approval.
     #[error("{0}")]
     Pending(String),
-    /// An answer that is none.
+    /// The answer is not of the expected form.
     #[error("{what} gave an answer that is not understood: {why}")]
     Answer {
-        /// What was called.
+        /// Address or socket that was called.
         what: String,
-        /// Why.
+        /// Fault of the answer.
         why: String,
     },
-    /// `halligan dev` can't run.
+    /// `halligan dev` cannot run.
     #[error("{0}")]
     Dev(String),
 }
 
 impl Failure {
-    /// The exit code.
+    /// Returns the exit code.
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
@@ -75,7 +75,7 @@ impl Failure {
     }
 }
 
-/// The innermost cause of an HTTP client's error: what the outer ones say, the sentence around it says already.
+/// Returns the innermost cause of an HTTP client's error. The outer ones repeat what the error message says already.
 pub(super) fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
@@ -84,7 +84,7 @@ pub(super) fn cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// Makes a refusal of a problem (RFC 9457).
+/// Turns a problem document (RFC 9457) into an error.
 pub(super) fn refused(what: &str, status: u16, body: &[u8]) -> Failure {
     let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |member: &str| problem[member].as_str().map(str::to_owned);

@@ -1,4 +1,4 @@
-//! `halligan glass`: opens a deployment to direct access in an emergency, and shuts it again.
+//! `halligan glass`: opens a deployment to direct access in an emergency, and closes it again.
 
 use clap::Subcommand;
 use jiff::SignedDuration;

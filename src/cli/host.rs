@@ -1,4 +1,4 @@
-//! The way to this host's daemon: HTTP over its Unix socket.
+//! Client of this host's daemon: HTTP over its Unix socket.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::failure::{Failure, cause, refused};
 use super::id::check_path;
 
-/// A client of the daemon.
+/// Client of the daemon on this host.
 pub(super) struct Host {
     client: Client,
     socket: PathBuf,
@@ -16,7 +16,7 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new(socket: &Path) -> Result<Self, Failure> {
-        // Installed already by another client of this process: the same one.
+        // Another client of this process may have installed the same provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .unix_socket(socket)
@@ -26,7 +26,7 @@ impl Host {
         Ok(Self { client, socket: socket.to_owned() })
     }
 
-    /// Calls `path` and takes the answer as it is.
+    /// Calls `path` and returns the answer's body unchanged.
     pub(super) async fn bytes(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Vec<u8>, Failure> {
         check_path(path)?;
         let unreachable = |error: reqwest::Error| Failure::Unreachable {
@@ -44,7 +44,7 @@ impl Host {
         }
     }
 
-    /// Calls `path`, JSON in and JSON out.
+    /// Calls `path` with a JSON body and returns the JSON answer.
     pub(super) async fn call(
         &self,
         method: Method,

@@ -1,5 +1,5 @@
-//! Ids on the command line. An id becomes part of a path: what is none is refused before anything is called, or one call could
-//! be made into another.
+//! Ids in arguments. An id becomes part of a path, so an invalid one is rejected before any call: it could turn one
+//! call into another.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use super::failure::Failure;
 use crate::protocol::id::is_id;
 
-/// A kind of thing that has ids.
+/// Kind of object that has ids.
 pub(super) trait Kind {
     /// Prefix of the ids, with the underscore.
     const PREFIX: &str;
@@ -45,7 +45,7 @@ kinds! {
     Outage, "out_", "an outage";
 }
 
-/// The id of a thing of kind `K`.
+/// Id of an object of kind `K`.
 #[derive(Debug)]
 pub(super) struct Id<K>(String, PhantomData<K>);
 
@@ -87,7 +87,7 @@ impl<K> Serialize for Id<K> {
     }
 }
 
-/// Takes the id of a token that can be named by its id or its name; none if `text` is a name.
+/// Parses the id of a token that may be given by id or name. Returns none for a name.
 pub(super) fn token(text: &str) -> Result<Option<Id<Token>>, Failure> {
     if !text.starts_with(Token::PREFIX) {
         return Ok(None);
@@ -95,12 +95,12 @@ pub(super) fn token(text: &str) -> Result<Option<Id<Token>>, Failure> {
     text.parse().map(Some).map_err(|error| Failure::Usage(format!("{text:?}: {error}")))
 }
 
-/// Takes the name or the id of a role: both have the form of an id.
+/// Checks the name or id of a role; both have the form of an id.
 pub(super) fn role(text: &str) -> Result<String, String> {
     if is_id(text) { Ok(text.to_owned()) } else { Err("this is no name and no id of a role".into()) }
 }
 
-/// Refuses a path whose parts are not ids and words: the last guard, whatever a path was made from.
+/// Rejects a path whose parts are not ids and words. This is the last check, independent of the path's origin.
 pub(super) fn check_path(path: &str) -> Result<(), Failure> {
     let place = path.split_once('?').map_or(path, |(place, _)| place);
     if place.strip_prefix('/').is_some_and(|parts| parts.split('/').all(is_id)) {

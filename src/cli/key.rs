@@ -1,4 +1,4 @@
-//! `halligan key`: the ceremony of keys. All of it is offline: it reads files and writes files, and talks to nobody.
+//! `halligan key`: key ceremonies. All of it is offline: it reads and writes files, and makes no connections.
 
 mod explain;
 mod files;
@@ -57,7 +57,7 @@ pub(super) enum Verb {
         #[command(flatten)]
         before: Before,
         /// The thumbprint of a key to leave out.
-        // One in sixty-four begins with a hyphen.
+        // One thumbprint in sixty-four begins with a hyphen.
         #[arg(long, required = true, value_name = "KID", allow_hyphen_values = true)]
         kid: Vec<String>,
         #[command(flatten)]
@@ -224,7 +224,7 @@ fn kid(key: &KeysetKey) -> String {
 
 fn generate(file: &Path, output: Output) -> Result<(), Failure> {
     let public = public_name(file);
-    // Looked at first: of a pair, both or none are written.
+    // Checked before the private key is written, so that either both files are written or none.
     if public.exists() {
         let source = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
         return Err(Failure::File { path: public, source });
@@ -263,7 +263,7 @@ impl Keys {
 }
 
 impl Before {
-    /// The body of the keyset after this one, not yet changed.
+    /// Returns the body of the next keyset, without changes.
     fn next(&self) -> Result<KeysetBody, Failure> {
         let before = Chain::read(&self.keyset)?.newest();
         let version = before.version.saturating_add(1);

@@ -1,4 +1,4 @@
-//! The manual and what shells know of the commands: both made from the commands themselves, so that they can't differ.
+//! Manual pages and shell completions, both generated from the commands so that they always match.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use super::failure::Failure;
 
-/// The shells there are completions for.
+/// Shells for which there are completions.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum For {
     Bash,
@@ -24,11 +24,11 @@ pub(super) fn completions(shell: For) {
     };
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut super::Arguments::command(), "halligan", &mut text);
-    // A reader that is gone is no failure.
+    // A closed reader is not an error.
     let _ = std::io::Write::write_all(&mut std::io::stdout(), &text);
 }
 
-/// Writes a page for every command into a directory.
+/// Writes a manual page for every command into a directory.
 pub(super) fn pages(directory: &Path) -> Result<(), Failure> {
     let failed = |path: PathBuf| move |source| Failure::File { path, source };
     std::fs::create_dir_all(directory).map_err(failed(directory.into()))?;

@@ -1,8 +1,8 @@
-//! The command line: what the nouns of `halligan` do.
+//! Command line of `halligan`.
 //!
-//! `token`, `role`, `organization`, `workspace`, `deployment`, `data-plane`, `node`, `user` and `team` talk to the control
-//! plane; `status`, `check`, `revoke`, `clock`, `glass`, `outage`, `replica` and `audit` to the daemon of this host, through
-//! its Unix socket; `key` to nobody.
+//! `token`, `role`, `organization`, `workspace`, `deployment`, `data-plane`, `node`, `user` and `team` call the control
+//! plane; `status`, `check`, `revoke`, `clock`, `glass`, `outage`, `replica` and `audit` call the daemon of this host
+//! through its Unix socket; `key` makes no connections.
 
 mod audit;
 mod audit_log;
@@ -188,7 +188,7 @@ impl Global {
     }
 }
 
-/// Does what was asked for. What is returned is the exit code of an answer that is no failure.
+/// Runs the command. Returns the exit code of an answer that is not a failure, such as 1 for a denied `check`.
 pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let Arguments { global, noun } = arguments;
     let output = Output { json: global.json };

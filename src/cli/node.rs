@@ -1,4 +1,4 @@
-//! `halligan node`: the hosts of a data plane.
+//! `halligan node`: manages the nodes of a data plane.
 
 use std::path::PathBuf;
 
@@ -70,7 +70,7 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
                 .map_err(|error| Failure::Usage(format!("{}: {error}", key.display())))?;
             let path = format!("/data-planes/{data_plane_id}/nodes");
             let body = json!({ "name": name, "key": public.jwk() });
-            // A file's content, for people too: it is what the host reads.
+            // The output is the content of a file that the host reads, so people get JSON as well.
             line(&control.organization_call(Method::POST, &path, Some(body)).await?.to_string());
         }
         Verb::Retire { id, data_plane_id, force } => {

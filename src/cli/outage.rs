@@ -1,4 +1,4 @@
-//! `halligan outage`: what happened while the control plane could not be reached.
+//! `halligan outage`: shows the events of an outage of the control plane.
 
 mod page;
 
@@ -15,7 +15,7 @@ use super::id::{Id, Outage};
 use super::output::{Column, Output, line};
 use crate::protocol::outage::{OutageState, Report};
 
-/// The help both verbs end with.
+/// Last part of both verbs' help.
 const WHOM: &str = "This host's daemon knows what happened on it; the control plane knows it of every node, with the names of tokens and \
                     with what had been revoked meanwhile.";
 
@@ -55,7 +55,7 @@ const LIST: [Column; 8] = [
     ("REVOKED", "revocations"),
 ];
 
-/// Where outages are asked about.
+/// Requests outages from the daemon, or with `control_plane` from the control plane.
 async fn ask(global: &Global, control_plane: bool, path: &str) -> Result<Value, Failure> {
     if control_plane {
         global.control()?.organization_call(Method::GET, path, None).await
@@ -69,7 +69,7 @@ pub(super) async fn run(verb: Verb, global: &Global, output: Output) -> Result<(
         Verb::List { control_plane } => {
             let mut found = ask(global, control_plane, "/outages").await?;
             if !control_plane {
-                // A host tells all it knows of each; the list shows what the control plane's list does.
+                // The daemon returns each outage in full; the list shows only the members of the control plane's list.
                 found.as_array_mut().into_iter().flatten().for_each(summarize);
             }
             output.list(&found, &LIST);
@@ -112,7 +112,7 @@ fn summarize(report: &mut Value) {
     });
 }
 
-/// How long it lasted, as people say it.
+/// Formats the duration of an outage.
 fn duration(seconds: i64) -> String {
     match seconds {
         ..60 => format!("{seconds} s"),
@@ -122,7 +122,7 @@ fn duration(seconds: i64) -> String {
     }
 }
 
-/// The facts of a report, in the order in which they are read.
+/// Returns the facts of a report, in the order of display.
 fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let ended = report.ended_at.map_or_else(
         || "it lasts".to_owned(),
@@ -161,10 +161,10 @@ fn log(report: &Report) -> String {
     }
 }
 
-/// A report for a terminal.
+/// Formats a report for a terminal.
 fn text(report: &Report) -> String {
     let mut text = String::new();
-    // Writing to a String can't fail.
+    // Writing to a String cannot fail.
     for (name, value) in facts(report) {
         let _ = writeln!(text, "{name:<14}{value}");
     }

@@ -1,4 +1,4 @@
-//! Tables for people, JSON for programs.
+//! Output: tables for people, JSON for programs.
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -10,13 +10,13 @@ use super::failure::Failure;
 use crate::platform::text::shown;
 use crate::protocol::time::Time;
 
-/// How to print.
+/// Format of the output.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output {
     pub(super) json: bool,
 }
 
-/// A column: what it is called, and the member of the object it shows.
+/// Column of a table: its title, and the member of the object that it shows.
 pub(super) type Column = (&'static str, &'static str);
 
 impl Output {
@@ -33,7 +33,8 @@ impl Output {
         line(&table.trim_fmt());
     }
 
-    /// Prints a page of a list whose items are in `member`; where there are more, people are told.
+    /// Prints a page of a list whose items are in `member`. If there are more, people are told how to get the next
+    /// page.
     pub(super) fn page(self, page: &Value, member: &str, columns: &[Column]) {
         if self.json {
             return line(&format!("{page:#}"));
@@ -46,7 +47,7 @@ impl Output {
         }
     }
 
-    /// Prints one object, a member a line.
+    /// Prints one object, with one member per line.
     pub(super) fn one(self, item: &Value, columns: &[Column]) {
         if self.json {
             return line(&format!("{item:#}"));
@@ -60,14 +61,14 @@ impl Output {
         line(&table.trim_fmt());
     }
 
-    /// Says something to people only.
+    /// Prints a message, but only for people.
     pub(super) fn say(self, what: &str) {
         if !self.json {
             line(what);
         }
     }
 
-    /// Shows on the terminal that something takes its time.
+    /// Shows a progress indicator on the terminal.
     pub(super) fn progress(self, what: &'static str) -> ProgressBar {
         if self.json || !std::io::stderr().is_terminal() {
             return ProgressBar::hidden();
@@ -78,7 +79,7 @@ impl Output {
     }
 }
 
-/// Asks before something that can't be taken back. Without a terminal nobody can answer: `force` is needed.
+/// Asks for confirmation of an act that cannot be undone. Without a terminal nobody can answer, so `force` is required.
 pub(super) fn confirm(what: &str, force: bool) -> Result<(), Failure> {
     if force {
         return Ok(());
@@ -98,7 +99,8 @@ pub(super) fn confirm(what: &str, force: bool) -> Result<(), Failure> {
     }
 }
 
-/// Asks before something is deleted: the name has to be typed, or the word "Delete". `about` is what to know before.
+/// Asks for confirmation of a deletion: the user must type the name, or the word "Delete". `about` is printed before
+/// the question.
 pub(super) fn confirm_name(what: &str, about: &str, name: &str, force: bool) -> Result<(), Failure> {
     if force {
         return Ok(());
@@ -118,28 +120,29 @@ pub(super) fn confirm_name(what: &str, about: &str, name: &str, force: bool) -> 
     }
 }
 
-/// Prints a line, or several. A reader that is gone, as in `| head`, is no failure.
+/// Prints one or more lines. A closed reader, as in `| head`, is not an error.
 ///
-/// Everything the command line prints goes through here, [`note`] or [`ask`]: names, paths and descriptions were written by
-/// others, and none of them is a command to the terminal.
+/// All output of the command line goes through this function, [`note`] or [`ask`], which replace control characters:
+/// names, paths and descriptions were written by others and must not control the terminal.
 pub(super) fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", shown(text, &BREAKS));
 }
 
-/// Prints a line for people beside the output, or several.
+/// Prints one or more lines for people on standard error.
 pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", shown(text, &BREAKS));
 }
 
-/// Prints a question, and stays on its line.
+/// Prints a question without a line break.
 fn ask(question: &str) {
     let _ = write!(std::io::stderr(), "{}", shown(question, &BREAKS));
 }
 
-/// Control characters that the command line uses for its layout. Values never contain one: see [`text`].
+/// Control characters that the command line uses for its layout. Values never contain them, because [`text`] removes
+/// them.
 const BREAKS: [char; 2] = ['\n', '\t'];
 
-/// A value as people read it: instants as dates, lists with commas, nothing as a dash.
+/// Formats a value for people: times as dates, lists with commas, null as a dash.
 fn text(member: &str, value: &Value) -> String {
     const INSTANTS: [&str; 6] =
         ["at", "time", "until", "controlPlane.since", "controlPlane.lastRenewal", "controlPlane.nextAttempt"];
@@ -150,10 +153,10 @@ fn text(member: &str, value: &Value) -> String {
             number.as_i64().map_or_else(|| number.to_string(), |seconds| Time::from_unix(seconds).rfc3339())
         }
         Value::String(text) if text.is_empty() => "-".into(),
-        // A break within a value would begin a line that is not the command line's.
+        // A line break within a value would start a line that looks like the program's own.
         Value::String(text) => shown(text, &[]).into_owned(),
         Value::Array(items) if items.is_empty() => "-".into(),
-        // Roles, and what is more than a handful, are read a line each.
+        // Roles and long lists are printed one item per line.
         Value::Array(items) if items.len() > 4 || items[0].is_object() => {
             items.iter().map(text_of_item).collect::<Vec<_>>().join("\n")
         }
@@ -166,7 +169,7 @@ fn text(member: &str, value: &Value) -> String {
     }
 }
 
-/// A role a user or token has reads as `ROLE on ENTITY`; the version is told where it is not the newest.
+/// Formats a role as `ROLE on ENTITY`, with its version if that is not the newest.
 fn text_of_item(item: &Value) -> String {
     let (Some(role), Some(on)) =
         (item["role"].as_str(), item["entityId"].as_str().or(item["workspaceId"].as_str()))

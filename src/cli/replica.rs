@@ -1,4 +1,4 @@
-//! `halligan replica`: what this host holds, and how to carry it to another.
+//! `halligan replica`: shows this host's replica, and carries it to other hosts.
 
 use std::path::{Path, PathBuf};
 
@@ -118,7 +118,7 @@ fn write(file: &Path, bundle: &[u8]) -> Result<(), Failure> {
     written.map_err(|source| Failure::File { path: file.into(), source })
 }
 
-/// What a record is about, in a few words.
+/// Describes each record in a few words.
 fn rows(records: &Value) -> Value {
     let rows = records.as_array().into_iter().flatten().map(|record| {
         let (kind, body) = (record["kind"].as_str().unwrap_or_default(), &record["body"]);

@@ -1,4 +1,4 @@
-//! `halligan revoke`: ends a token on this host, and lists what was ended so.
+//! `halligan revoke`: revokes a token on this host, and lists the tokens revoked on hosts.
 
 use clap::Args;
 use reqwest::Method;

@@ -1,4 +1,4 @@
-//! `halligan role`: built-in and custom roles.
+//! `halligan role`: manages built-in and custom roles.
 
 use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
@@ -56,7 +56,7 @@ pub(super) enum Verb {
     },
 }
 
-/// What a role is held on.
+/// Kind of object that a role is held on.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Scope {
     Organization,
@@ -75,7 +75,7 @@ impl Scope {
         }
     }
 
-    /// `?scopeType=…`, or nothing.
+    /// Returns the query `?scopeType=…`, or an empty text.
     fn query(scope: Option<Self>) -> String {
         scope.map(|scope| format!("?scopeType={}", scope.word())).unwrap_or_default()
     }
@@ -194,7 +194,7 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
     Ok(())
 }
 
-/// The permissions of a template or role.
+/// Returns the permissions of a template or role.
 async fn permissions_of(control: &Control, name: &str) -> Result<Vec<String>, Failure> {
     let templates = control.organization_call(Method::GET, "/role-templates", None).await?;
     let found = templates.as_array().into_iter().flatten().find(|template| template["name"] == name);
@@ -250,7 +250,7 @@ async fn changes(update: Update, control: &Control) -> Result<Value, Failure> {
     }))
 }
 
-/// Prints permissions under what they are on.
+/// Prints permissions, grouped by their objects.
 fn permissions(groups: &Value, output: Output) {
     if output.json {
         return output.one(groups, &[]);

@@ -1,4 +1,4 @@
-//! `halligan status`: how this host's daemon stands.
+//! `halligan status`: shows the state of this host's daemon.
 
 use reqwest::Method;
 use serde_json::Value;

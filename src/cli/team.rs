@@ -1,4 +1,4 @@
-//! `halligan team`: users who have roles together.
+//! `halligan team`: manages users with common roles.
 
 use clap::Subcommand;
 use reqwest::Method;

@@ -20,16 +20,16 @@ use crate::controlplane::server::Server;
 use crate::dataplane::identity::write_private;
 use crate::state_directory::own_uid;
 
-/// Whether there is an outage.
+/// State of the simulated outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum State {
-    /// The control plane is gone: it does not listen, and every connection to it is cut.
+    /// The control plane does not listen, and its connections are closed.
     On,
-    /// It is there.
+    /// The control plane is running.
     Off,
 }
 
-/// A control plane that can be cut.
+/// Control plane that can be stopped and started.
 pub(super) struct Switch {
     control: Arc<ControlPlane>,
     address: SocketAddr,
@@ -56,7 +56,7 @@ impl Switch {
                     let listener = TcpListener::bind(self.address)?;
                     Server::start(Edge::new(Arc::clone(&self.control)), listener, None, None)
                 };
-                // What was cut may take a moment to let the address go.
+                // After the connections are closed, the address may stay in use for a moment.
                 let mut tries = 0;
                 self.server = loop {
                     match again() {
@@ -74,7 +74,7 @@ impl Switch {
     }
 }
 
-/// The socket on which a running `halligan dev` is asked.
+/// Socket on which a running `halligan dev` takes commands.
 pub(super) struct Socket {
     path: PathBuf,
     pointer: Option<PathBuf>,
@@ -84,7 +84,7 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn close(self) {
         self.task.abort();
-        // Gone already is as good.
+        // An error means that the socket is already gone.
         let _ = std::fs::remove_file(self.path);
         if let Some(pointer) = self.pointer {
             let _ = std::fs::remove_file(pointer);
@@ -94,7 +94,7 @@ impl Socket {
 
 pub(super) fn listen(state: &Path, mut switch: Switch) -> Result<Socket, Failure> {
     let path = state.join("dev.sock");
-    // Left behind by one that was killed. Anything else stays, and is told of when the socket can't be made.
+    // Removes the socket of an instance that was killed. Any other file stays, and makes the bind below fail.
     if std::fs::symlink_metadata(&path).is_ok_and(|found| found.file_type().is_socket()) {
         let _ = std::fs::remove_file(&path);
     }
@@ -110,7 +110,7 @@ pub(super) fn listen(state: &Path, mut switch: Switch) -> Result<Socket, Failure
             }
             let answer = match State::from_str(asked.trim(), false) {
                 Ok(state) => {
-                    // Stopping a server of its own runtime blocks; nothing else is done here meanwhile.
+                    // Stopping a server with a runtime of its own blocks. Other commands can wait meanwhile.
                     let setting = tokio::task::spawn_blocking(move || {
                         let outcome = switch.set(state);
                         (switch, outcome)
@@ -121,7 +121,7 @@ pub(super) fn listen(state: &Path, mut switch: Switch) -> Result<Socket, Failure
                 }
                 Err(error) => error,
             };
-            // Whoever asked may be gone.
+            // The client may have disconnected.
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
@@ -130,7 +130,8 @@ pub(super) fn listen(state: &Path, mut switch: Switch) -> Result<Socket, Failure
     Ok(Socket { path, pointer, task })
 }
 
-/// Where the state directory of the running `halligan dev` is written down, so that it is found without being named.
+/// Returns the path of the file that names the state directory of the running `halligan dev`, so that it is found
+/// without an argument.
 fn pointer() -> Option<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty());
     match runtime {
@@ -141,13 +142,13 @@ fn pointer() -> Option<PathBuf> {
 
 fn running() -> Option<PathBuf> {
     let pointer = pointer()?;
-    // In a directory others can write to, only what is one's own is believed.
+    // Others can write to the directory, so only a file of the same user is trusted.
     let own = std::fs::metadata(&pointer).ok()?.uid() == own_uid().ok()?;
     let text = own.then(|| std::fs::read_to_string(pointer).ok())??;
     Some(PathBuf::from(text))
 }
 
-/// Asks the running `halligan dev`.
+/// Sends a command to the running `halligan dev`.
 pub(super) async fn ask(state: State, dir: Option<PathBuf>, output: Output) -> Result<(), Failure> {
     let directory = dir
         .or_else(running)

@@ -1,4 +1,4 @@
-//! The sample organization, and the tokens a newcomer starts with.
+//! Sample organization, and the tokens that a newcomer starts with.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,10 +21,10 @@ use crate::dataplane::identity::write_private;
 use crate::protocol::glass::GlassMode;
 use crate::protocol::token::TokenKind;
 
-/// The file in the state directory that names the sample. It holds no secret.
+/// File in the state directory that describes the sample. It contains no secret.
 const FILE: &str = "dev.json";
 
-/// What was made at the first start.
+/// Objects created at the first start.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Sample {
     pub(super) control_address: SocketAddr,
@@ -36,7 +36,7 @@ pub(super) struct Sample {
     standard_id: String,
 }
 
-/// The values of its tokens: shown at each start, kept nowhere.
+/// Values of the sample's tokens, shown at each start and never stored.
 pub(super) struct Tokens {
     pub(super) owner: Zeroizing<String>,
     pub(super) direct_access: Zeroizing<String>,
@@ -72,7 +72,8 @@ impl Sample {
         write_private(&path, &text).map_err(|source| Failure::File { path, source })
     }
 
-    /// Makes organization, workspace, data plane, deployment, a token of each kind, and an enrolment token for the node.
+    /// Creates organization, workspace, data plane, deployment, a token of each kind, and an enrolment token for the
+    /// node.
     pub(super) fn make(
         control: &ControlPlane,
         control_address: SocketAddr,
@@ -129,7 +130,7 @@ impl Sample {
         Ok((sample, tokens))
     }
 
-    /// Rotates the sample's tokens: their values were shown at an earlier start, and nobody kept them.
+    /// Rotates the sample's tokens, because their values were shown at an earlier start and not stored.
     pub(super) fn renew(&self, control: &ControlPlane) -> Result<Tokens, Failure> {
         let organization = &self.organization_id;
         let actor = Actor {
@@ -154,7 +155,7 @@ impl Sample {
     }
 }
 
-/// Waits until the daemon holds a replica as new as this start: what is announced must work.
+/// Waits until the daemon has synchronized its replica since this start, so that the announced values work.
 pub(super) async fn until_synced(daemon: &Daemon) -> Result<(), Failure> {
     let synced = async {
         while daemon.live().standing().last_contact.is_none() {

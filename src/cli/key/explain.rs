@@ -1,4 +1,4 @@
-//! What a key or a keyset says, in words.
+//! Descriptions of keys and keysets for people.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::cli::output::{Output, line};
 use crate::protocol::key::{PublicKey, SigningKey};
 use crate::protocol::keyset::{KeyUse, Keyset, RootSet, UnverifiedKeyset};
 
-/// Explains files with keys or keysets.
+/// Describes files with keys or keysets.
 pub(super) fn show(files: &[PathBuf], output: Output) -> Result<(), Failure> {
     let mut shown = Vec::new();
     for file in files {
@@ -35,7 +35,7 @@ fn key(file: &Path) -> Result<Value, Failure> {
     Ok(json!({ "file": file, "what": kind, "kid": key.kid().as_str() }))
 }
 
-/// Tells what was written, and who has yet to sign.
+/// Prints the keyset that was written, and the signatures that it still needs.
 pub(super) fn written(file: &Path, keyset: &UnverifiedKeyset, output: Output) {
     let mut explained = explained(keyset);
     explained["file"] = json!(file);
@@ -110,7 +110,7 @@ fn print_keyset(keyset: &Value) {
     }
 }
 
-/// Proves a chain from pinned roots, keyset by keyset.
+/// Verifies a chain from pinned roots, keyset by keyset.
 pub(super) fn verify(pinned: &RootSet, files: &[PathBuf], output: Output) -> Result<(), Failure> {
     let mut chain = Vec::new();
     for file in files {

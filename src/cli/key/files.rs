@@ -1,5 +1,5 @@
-//! The files of a ceremony: keys in PEM, keysets as JSON. What is secret is made readable for its owner alone, and nothing
-//! is written over.
+//! Files of a key ceremony: keys in PEM, keysets in JSON. Private keys are readable by their owner only, and no file is
+//! overwritten.
 
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -21,12 +21,12 @@ fn data(path: &Path, error: &dyn std::fmt::Display) -> Failure {
     Failure::Data(format!("{}: {error}", path.display()))
 }
 
-/// Reads a public key.
+/// Reads a public key from a PEM file.
 pub(super) fn public_key(path: &Path) -> Result<PublicKey, Failure> {
     PublicKey::from_pem(&read(path)?).map_err(|error| data(path, &error))
 }
 
-/// Reads a private key that nobody but its owner can read.
+/// Reads a private key. Fails if anybody but its owner can read the file.
 pub(super) fn private_key(path: &Path) -> Result<SigningKey, Failure> {
     let metadata = std::fs::metadata(path).map_err(|source| Failure::File { path: path.into(), source })?;
     if metadata.permissions().mode() & 0o077 != 0 {
@@ -35,7 +35,7 @@ pub(super) fn private_key(path: &Path) -> Result<SigningKey, Failure> {
     SigningKey::from_pkcs8_pem(&read(path)?).map_err(|error| data(path, &error))
 }
 
-/// Reads every public key of a directory.
+/// Reads every public key in a directory.
 pub(super) fn directory(path: &Path) -> Result<Vec<PublicKey>, Failure> {
     let failed = |source| Failure::File { path: path.into(), source };
     let mut keys = Vec::new();
@@ -48,12 +48,12 @@ pub(super) fn directory(path: &Path) -> Result<Vec<PublicKey>, Failure> {
     Ok(keys)
 }
 
-/// `root.pem` has its public key in `root.pub.pem`.
+/// Returns the name of the public key's file: `root.pub.pem` for `root.pem`.
 pub(super) fn public_name(path: &Path) -> PathBuf {
     path.with_extension("pub.pem")
 }
 
-/// Makes a file. One that is there stays as it is.
+/// Creates a file. Fails if it exists.
 pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     opened
@@ -61,14 +61,14 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fail
         .map_err(|source| Failure::File { path: path.into(), source })
 }
 
-/// Puts other content into a file that holds no secret: the old or the new, never half of it.
+/// Replaces the content of a file without secrets, atomically.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let beside = path.with_extension("new");
     let written = std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, path));
     written.map_err(|source| Failure::File { path: path.into(), source })
 }
 
-/// The keysets of a file, in its order: one as JSON, or several, one after the other.
+/// Keysets of a file in its order: one JSON object, or several in sequence.
 pub(super) struct Chain(pub(super) Vec<UnverifiedKeyset>);
 
 impl Chain {
@@ -86,10 +86,10 @@ impl Chain {
         Ok(Self(keysets))
     }
 
-    /// What its newest keyset says.
+    /// Returns the body of its newest keyset.
     pub(super) fn newest(&self) -> KeysetBody {
         let newest = self.0.iter().map(UnverifiedKeyset::body).max_by_key(|body| body.version);
-        // `read` lets no empty chain come to be.
+        // `read` rejects empty chains.
         newest.cloned().unwrap_or_else(|| self.0[0].body().clone())
     }
 }

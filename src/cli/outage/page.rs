@@ -1,4 +1,4 @@
-//! The report as a page: one file, without scripts, pictures or anything from elsewhere.
+//! Report as an HTML page: one file, without scripts, pictures or external resources.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ td,th{text-align:left;vertical-align:top;padding:.2rem 1rem .2rem 0}th{font-weig
 .revocation{border-color:#d80}.alarm,.log{border-color:#c22}\
 @media(prefers-color-scheme:dark){body{background:#161616;color:#eee}time{color:#aaa}}";
 
-/// Text as it may stand in a page. Much of a report was written by others: a path, a reason, a cause.
+/// Escapes text for HTML. Much of a report was written by others: a path, a reason, a cause.
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
@@ -29,7 +29,7 @@ fn escaped(text: &str) -> String {
     safe
 }
 
-/// The page.
+/// Returns the HTML page of a report.
 pub(super) fn page(report: &Report) -> String {
     let title = format!("Outage {} on {}", report.id, report.node_name.as_ref().unwrap_or(&report.node_id));
     let mut page = format!(
@@ -39,7 +39,7 @@ pub(super) fn page(report: &Report) -> String {
          <body><h1>{0}</h1>\n<table>",
         escaped(&title)
     );
-    // Writing to a String can't fail.
+    // Writing to a String cannot fail.
     for (name, value) in facts(report) {
         let _ = writeln!(page, "<tr><th>{name}</th><td>{}</td></tr>", escaped(&value));
     }

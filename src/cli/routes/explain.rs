@@ -1,4 +1,4 @@
-//! `halligan routes explain`: what a map makes of one request, step by step.
+//! `halligan routes explain`: shows how a route map evaluates one request, step by step.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::cli::output::{Output, line};
 use crate::dataplane::routes::{CanonicalPath, RouteMap};
 use crate::protocol::role::built_in;
 
-/// Explains, and says whether there is a route.
+/// Explains a request. Returns true if the map has a route for it.
 pub(super) fn explain(draft: &Draft, map: &RouteMap, method: &str, target: &str, output: Output) -> bool {
     let answer = answer(draft, map, method, target);
     if output.json {

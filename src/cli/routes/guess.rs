@@ -1,5 +1,6 @@
-//! A starting map from an OpenAPI document. Each permission in it is a guess by the names in a path, and says so; where
-//! nothing in the catalogue comes near, the line is a comment, and the operation denied until somebody decides.
+//! Generates a route map from an OpenAPI document. Each permission in it is a guess from the names in a path, and is
+//! marked as one. If no permission of the catalogue fits, the line is a comment and the operation stays denied until
+//! somebody decides.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,17 +10,17 @@ use super::pattern::{Pattern, spelt};
 use crate::dataplane::routes::{CanonicalPath, METHODS, RouteMap};
 use crate::protocol::permission::{CATALOGUE, Permission};
 
-/// A map as text, and what became of the operations.
+/// Generated map, with the number of operations by result.
 pub(super) struct Guessed {
-    /// The map.
+    /// Text of the map.
     pub(super) text: String,
-    /// Operations with a guess.
+    /// Number of operations with a guess.
     pub(super) found: usize,
-    /// Operations left for somebody to decide.
+    /// Number of operations without one, for somebody to decide.
     pub(super) open: usize,
 }
 
-/// Makes a starting map. `source` is where the operations were read from.
+/// Generates a map. `source` names the document that the operations come from.
 pub(super) fn map(operations: &[Operation], source: &str) -> Guessed {
     let mut made = Guessed { text: String::new(), found: 0, open: 0 };
     let mut by_path: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
@@ -27,7 +28,7 @@ pub(super) fn map(operations: &[Operation], source: &str) -> Guessed {
         by_path.entry(&operation.path).or_default().push(operation);
     }
     let mut routes = String::new();
-    // Taken so far: two spellings of one route can't both stand.
+    // Routes so far: two spellings of one route are not allowed in a map.
     let mut taken = String::new();
     for (path, operations) in by_path {
         let mut lines = String::new();
@@ -38,7 +39,7 @@ pub(super) fn map(operations: &[Operation], source: &str) -> Guessed {
                 if operation.summary.is_empty() { String::new() } else { format!(": {}", operation.summary) };
             let method = operation.method.as_str();
             let guess = if fault.is_none() && METHODS.contains(&method) { guess(method, path) } else { None };
-            // Writing to a String can't fail.
+            // Writing to a String cannot fail.
             let _ = if let Some((permission, word)) = guess {
                 made.found += 1;
                 live = true;
@@ -67,7 +68,7 @@ pub(super) fn map(operations: &[Operation], source: &str) -> Guessed {
     made
 }
 
-/// Why a path can't be a template beside those that are taken.
+/// Returns the fault of a path that cannot be a template beside those in `taken`.
 fn fault(path: &str, taken: &str) -> Option<String> {
     let example = Pattern::read(path).example();
     match CanonicalPath::parse(&spelt(&example)) {
@@ -79,7 +80,8 @@ fn fault(path: &str, taken: &str) -> Option<String> {
     RouteMap::from_toml(&text).err().map(|error| error.to_string().replace('\n', " "))
 }
 
-/// The permission of the object a path names last, with the verb of the method; and the word it was found by.
+/// Guesses the permission: the object that a path names last, with the verb of the method. Also returns the word that
+/// matched.
 fn guess<'p>(method: &str, path: &'p str) -> Option<(Permission, &'p str)> {
     let verb = match method {
         "GET" => "get",
@@ -92,7 +94,7 @@ fn guess<'p>(method: &str, path: &'p str) -> Option<(Permission, &'p str)> {
         .find_map(|word| Some((permission(&plain(word), verb)?, word)))
 }
 
-/// Looks an object up in the catalogue, of Airflow's objects first.
+/// Finds an object in the catalogue, Airflow's objects first.
 fn permission(object: &str, verb: &str) -> Option<Permission> {
     let named = |name: &&&str| {
         let mut parts = name.rsplit('.');
@@ -102,7 +104,7 @@ fn permission(object: &str, verb: &str) -> Option<Permission> {
     found.or_else(|| CATALOGUE.iter().find(named))?.parse().ok()
 }
 
-/// A name as it is compared: `dag-runs`, `dag_runs` and `dagRun` are one.
+/// Normalizes a name for comparison: `dag-runs`, `dag_runs` and `dagRun` become equal.
 fn plain(name: &str) -> String {
     let word: String = name.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_ascii_lowercase();
     match word.strip_suffix("ies") {

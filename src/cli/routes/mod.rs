@@ -1,4 +1,4 @@
-//! `halligan routes`: route maps, checked, explained and begun. Nothing here asks a daemon.
+//! `halligan routes`: checks, explains and generates route maps, without a daemon.
 
 mod explain;
 mod guess;
@@ -84,7 +84,7 @@ pub(super) fn run(verb: Verb, output: Output) -> Result<u8, Failure> {
             let mut findings = draft.review(&text);
             if let Some(path) = openapi {
                 let operations = openapi::operations(&read(&path)?, prefix.as_deref())?;
-                // What is no map yet has nothing to be compared.
+                // A text that is not a valid map cannot be compared.
                 if let Ok(map) = RouteMap::from_toml(&text) {
                     findings.extend(openapi::compare(&draft, &map, &operations));
                     findings.sort();

@@ -1,4 +1,4 @@
-//! OpenAPI documents, as far as routes are concerned: which operations an upstream has.
+//! OpenAPI documents: parses the operations of an upstream, which routes are compared with.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use super::review::{Draft, Finding, Weight};
 use crate::cli::failure::Failure;
 use crate::dataplane::routes::{CanonicalPath, METHODS, RouteMap};
 
-/// An operation of an upstream.
+/// Operation of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Operation {
-    /// The method, in capitals.
+    /// Method, in capitals.
     pub(super) method: String,
-    /// The path with its parameters in braces, from the root of the upstream.
+    /// Path from the root of the upstream, with its parameters in braces.
     pub(super) path: String,
-    /// What it does, in the document's words.
+    /// Summary from the document.
     pub(super) summary: String,
 }
 
-/// Reads the operations of a document, JSON or YAML, in the order of their paths. `prefix` stands in for the path that
-/// the document says its server has.
+/// Parses the operations of a document (JSON or YAML), ordered by path. `prefix` replaces the path of the document's
+/// server.
 pub(super) fn operations(text: &str, prefix: Option<&str>) -> Result<Vec<Operation>, Failure> {
     let not = |why: String| Failure::Data(format!("the OpenAPI document is not understood: {why}"));
     let document: Value = if text.trim_start().starts_with('{') {
@@ -39,7 +39,7 @@ pub(super) fn operations(text: &str, prefix: Option<&str>) -> Result<Vec<Operati
         let mut methods: BTreeMap<String, String> = BTreeMap::new();
         for (method, operation) in item {
             let method = method.to_ascii_uppercase();
-            // Beside methods stand `parameters`, `summary` and the like.
+            // Other members beside the methods are `parameters`, `summary` and the like.
             if METHODS.contains(&method.as_str()) || ["HEAD", "TRACE"].contains(&method.as_str()) {
                 let text = |member: &str| operation[member].as_str().map(str::to_owned);
                 methods.insert(method, text("summary").or_else(|| text("operationId")).unwrap_or_default());
@@ -55,7 +55,7 @@ pub(super) fn operations(text: &str, prefix: Option<&str>) -> Result<Vec<Operati
     Ok(found)
 }
 
-/// The path below which a document's first server answers: `servers` since OpenAPI 3, `basePath` before.
+/// Returns the path of a document's first server: `servers` since OpenAPI 3, `basePath` before.
 fn server_path(document: &Value) -> String {
     if let Some(path) = document["basePath"].as_str() {
         return path.to_owned();
@@ -67,7 +67,8 @@ fn server_path(document: &Value) -> String {
     }
 }
 
-/// Compares a map with what the upstream has: operations without a route, and routes without an operation.
+/// Compares a map with the upstream's operations. Returns the operations without a route, and the routes without an
+/// operation.
 pub(super) fn compare(draft: &Draft, map: &RouteMap, operations: &[Operation]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut say = |at: String, what: String| findings.push(Finding { weight: Weight::Warning, at, what });
@@ -89,7 +90,7 @@ pub(super) fn compare(draft: &Draft, map: &RouteMap, operations: &[Operation]) -
         }
     }
     for (template, methods) in &draft.routes {
-        // A document does not say which parameters take paths.
+        // A document does not say which parameters match several segments.
         let shape = Pattern::read(&template.replace(":path}", "}")).shape();
         for method in methods.keys() {
             let known = operations.iter().any(|operation| {

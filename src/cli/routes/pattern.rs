@@ -1,15 +1,16 @@
-//! Templates of paths taken apart: what two of them have in common. Matching itself is the router's business.
+//! Patterns of path templates, for the analysis of which paths two of them share. The router does the matching of
+//! requests.
 
 use crate::dataplane::routes::is_target;
 
-/// A segment of a template.
+/// Segment of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Segment {
-    /// Itself.
+    /// Exactly this text.
     Literal(String),
-    /// Any one segment with this beginning and this end.
+    /// Any one segment with this prefix and suffix.
     Parameter { name: String, prefix: String, suffix: String },
-    /// Everything from here on, at least one segment.
+    /// All remaining segments, at least one.
     Rest(String),
 }
 
@@ -25,7 +26,7 @@ impl Segment {
         }
     }
 
-    /// A segment both take, if there is one.
+    /// Returns a segment that both match, if there is one.
     fn common(&self, other: &Self) -> Option<String> {
         match (self, other) {
             (Self::Literal(text), Self::Literal(other)) => (text == other).then(|| text.clone()),
@@ -63,8 +64,8 @@ impl Segment {
     }
 }
 
-/// Returns a path as a client sends it: what can't stand in a request's target as it is, is percent-encoded. A template has
-/// the decoded form.
+/// Returns a path as a client sends it: characters that may not stand in a request target are percent-encoded.
+/// Templates contain the decoded form.
 pub(super) fn spelt(path: &str) -> String {
     path.bytes().fold(String::with_capacity(path.len()), |spelt, byte| {
         if is_target(&[byte]) {
@@ -75,29 +76,29 @@ pub(super) fn spelt(path: &str) -> String {
     })
 }
 
-/// A template taken apart.
+/// Parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
     pub(super) segments: Vec<Segment>,
 }
 
 impl Pattern {
-    /// Takes a template apart. What is no template makes a pattern of its pieces all the same.
+    /// Parses a template. An invalid template gives a pattern of its segments as well.
     pub(super) fn read(template: &str) -> Self {
         Self { segments: template.trim_start_matches('/').split('/').map(Segment::read).collect() }
     }
 
-    /// A path it matches.
+    /// Returns a path that it matches.
     pub(super) fn example(&self) -> String {
         self.segments.iter().fold(String::new(), |path, segment| path + "/" + &segment.example())
     }
 
-    /// A path both match, if there is one.
+    /// Returns a path that both match, if there is one.
     pub(super) fn common(&self, other: &Self) -> Option<String> {
         let mut path = String::new();
         let (mut ours, mut theirs) = (self.segments.iter(), other.segments.iter());
         loop {
-            // One of them takes whatever is left.
+            // One of the two matches all remaining segments.
             let (rest, segment) = match (ours.next(), theirs.next()) {
                 (None, None) => return Some(path),
                 (Some(Segment::Rest(_)), Some(segment)) => (theirs, segment),
@@ -116,7 +117,7 @@ impl Pattern {
         }
     }
 
-    /// Whether it matches a canonical path.
+    /// Returns true if it matches a canonical path.
     pub(super) fn matches(&self, path: &str) -> bool {
         let mut parts = path.trim_start_matches('/').split('/');
         for segment in &self.segments {
@@ -130,7 +131,7 @@ impl Pattern {
         parts.next().is_none()
     }
 
-    /// The names of its parameters, from the left.
+    /// Returns the names of its parameters, from left to right.
     pub(super) fn parameters(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Literal(_) => None,
@@ -138,7 +139,7 @@ impl Pattern {
         })
     }
 
-    /// The template with its parameters unnamed: what two spellings of one route share.
+    /// Returns the template with unnamed parameters, which is the same for all spellings of one route.
     pub(super) fn shape(&self) -> String {
         self.segments.iter().fold(String::new(), |shape, segment| match segment {
             Segment::Literal(text) => shape + "/" + text,

@@ -1,8 +1,8 @@
-//! Reviewing a route map: what is wrong with it, and what its author may not have meant.
+//! Review of a route map: its faults, and behaviour that its author may not have intended.
 //!
-//! [`RouteMap::from_toml`] stops at the first fault. A review reads on, so that a map can be mended in one go, and says
-//! what a faultless map does that is easily overlooked: which template takes a path that two of them match, which
-//! methods are denied, which names of parameters no Dag role binds to.
+//! [`RouteMap::from_toml`] stops at the first fault. A review continues, so that all faults can be repaired at once. It
+//! also reports what is easily overlooked in a valid map: which template takes precedence for a path that two match,
+//! which methods are denied, and which parameter names no Dag role binds to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,30 +14,30 @@ use crate::dataplane::routes::{
 };
 use crate::protocol::permission::{CATALOGUE, Permission};
 
-/// How much a finding weighs.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Weight {
-    /// The map is not taken.
+    /// The map is invalid.
     Error,
-    /// It is taken, and does something its author hardly meant.
+    /// The map is valid, but its author hardly intended this.
     Warning,
-    /// It is worth knowing.
+    /// Information about the map.
     Note,
 }
 
-/// One finding.
+/// Finding of a review.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) struct Finding {
-    /// How much it weighs.
+    /// Severity of the finding.
     pub(super) weight: Weight,
-    /// The template, with a method before it where it is about one.
+    /// Template, with the method before it if the finding concerns one method.
     pub(super) at: String,
-    /// What was found, in a sentence.
+    /// Description in one sentence.
     pub(super) what: String,
 }
 
-/// A route map as it is written, faults and all.
+/// Route map as written, possibly invalid.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Draft {
@@ -47,17 +47,17 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Reads a draft. Only what is no TOML of this shape is refused.
+    /// Parses a draft. Fails only if the text is not TOML of this structure.
     pub(super) fn read(text: &str) -> Result<Self, toml::de::Error> {
         toml::from_str(text)
     }
 
-    /// How many operations it names.
+    /// Returns the number of operations.
     pub(super) fn operations(&self) -> usize {
         self.routes.values().map(BTreeMap::len).sum()
     }
 
-    /// Everything there is to say about it, the heaviest first. `text` is what it was read from.
+    /// Returns all findings, the most severe first. `text` is the source of the draft.
     pub(super) fn review(&self, text: &str) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut review = Review { draft: self, findings: &mut findings };
@@ -178,7 +178,7 @@ impl Review<'_> {
                 });
                 match segment {
                     Segment::Literal(literal) => above = above + "/" + literal,
-                    // The upstream declares it so.
+                    // The upstream declares this parameter as a path.
                     Segment::Rest(_) if text.ends_with(":path}") => {}
                     Segment::Rest(name) => {
                         self.say(
@@ -244,12 +244,12 @@ impl Review<'_> {
                 } else if winner == two.as_str() {
                     self.overlap(two, one, &path);
                 }
-                // Else a third takes it, and is told of with each of them.
+                // Otherwise a third template takes precedence over both, which is reported for each of them.
             }
         }
     }
 
-    /// `winner` takes `path`, which `loser` matches as well.
+    /// Reports that `winner` takes precedence for `path`, which `loser` matches as well.
     fn overlap(&mut self, winner: &str, loser: &str, path: &str) {
         let routes = &self.draft.routes;
         let (taken, lost) = (&routes[winner], &routes[loser]);
@@ -272,7 +272,7 @@ impl Review<'_> {
     }
 }
 
-/// The permission whose name is written most alike, if one is.
+/// Returns the permission with the most similar name, if one is similar enough.
 fn nearest(name: &str) -> Option<&'static str> {
     let scored = CATALOGUE.iter().map(|known| (strsim::levenshtein(name, known), *known));
     scored.min().filter(|(distance, known)| *distance <= known.len() / 4).map(|(_, known)| known)

@@ -1,4 +1,4 @@
-//! `halligan support-bundle`: what someone who helps from afar needs to know of this host, and no secret.
+//! `halligan support-bundle`: collects the state of this host for remote support, without secrets.
 
 mod redact;
 
@@ -31,7 +31,7 @@ versions.txt    of the programs, the kernel and the system
 What could not be found stands as NAME.missing, with the reason. Tokens, private keys and passwords were taken out.
 ";
 
-/// The units a host may have.
+/// Units that a host may have.
 const UNITS: [&str; 4] =
     ["halligand.service", "halligand.socket", "halligand-admin.socket", "halligan-control.service"];
 
@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     config: PathBuf,
 }
 
-/// A bundle on its way into a file.
+/// Support bundle while it is written.
 struct Bundle {
     archive: tar::Builder<zstd::Encoder<'static, std::fs::File>>,
     path: PathBuf,
@@ -56,14 +56,14 @@ struct Bundle {
 impl Bundle {
     fn create(path: PathBuf, time: u64) -> Result<Self, Failure> {
         let failed = |source| Failure::File { path: path.clone(), source };
-        // What was taken out is out; what is left is still nobody's business but its owner's.
+        // Secrets are removed, but the rest concerns only the owner, so the file is private.
         let mut options = std::fs::OpenOptions::new();
         let file = options.write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         let archive = tar::Builder::new(zstd::Encoder::new(file, 0).map_err(failed)?);
         Ok(Self { archive, path, top: format!("halligan-support-{time}"), time })
     }
 
-    /// Adds a text, without what is secret in it; or why there is none.
+    /// Adds a text after removing its secrets, or the reason why it is missing.
     fn add(&mut self, name: &str, found: Result<String, String>) -> Result<(), Failure> {
         let (name, text) = match found {
             Ok(text) => (name.to_owned(), text),
@@ -124,7 +124,7 @@ fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// What a program prints. A unit that is not there is no failure of the bundle.
+/// Returns the output of a program. A missing unit does not fail the bundle.
 fn output_of(program: &str, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{program}: {error}"))?;
@@ -135,10 +135,10 @@ fn output_of(program: &str, arguments: &[&str]) -> Result<String, String> {
     }
 }
 
-/// The ids of the keys this host pins, with the files they are in.
+/// Returns the ids of the keys that this host pins, with their files.
 fn roots(config: Result<&str, &String>) -> Result<String, String> {
     let config = config.map_err(Clone::clone)?;
-    // Of the whole configuration, which may be the reason for this bundle and hold a fault, only this line counts.
+    // The whole configuration may be invalid, which may be the reason for this bundle, so only this line is parsed.
     let directory = config
         .lines()
         .filter_map(|line| line.trim().strip_prefix("root_keys"))
@@ -150,7 +150,7 @@ fn roots(config: Result<&str, &String>) -> Result<String, String> {
         let path = entry.map_err(failed)?.path();
         let key = read(&path).and_then(|pem| PublicKey::from_pem(&pem).map_err(|error| error.to_string()));
         let what = key.map_or_else(|error| error, |key| key.kid().as_str().to_owned());
-        // Writing to a String can't fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(lines, "{}  {what}", path.display());
     }
     Ok(lines)

@@ -1,17 +1,18 @@
-//! Taking out what must not leave the host. Nothing that goes into a bundle should hold a secret in the first place;
-//! what someone wrote where it does not belong must not travel all the same.
+//! Redaction of texts that leave the host. Nothing that goes into a bundle should contain a secret; this removes
+//! secrets that somebody wrote where they do not belong.
 
 use std::borrow::Cow;
 
 const TAKEN_OUT: &str = "[taken out]";
 
-/// A text without tokens, private keys, passwords in URLs, and values whose names say that they are secret.
+/// Removes tokens, private keys, passwords in URLs, and values whose names mark them as secret.
 pub(super) fn redact(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut in_key = false;
     for line in text.split_inclusive('\n') {
         if line.contains("PRIVATE KEY-----") && line.contains("-----BEGIN") {
-            // On one line, as in a journal's JSON, or over several: what follows on the line goes with it.
+            // A key may be on one line, as in a journal's JSON, or on several. The rest of its last line is removed
+            // with it.
             in_key = !line.contains("-----END");
             clean.push_str("[a private key was taken out]\n");
         } else if in_key {
@@ -23,7 +24,7 @@ pub(super) fn redact(text: &str) -> String {
     clean
 }
 
-/// `name = "value"` or `"name": "value"` with a name that says that the value is secret.
+/// Matches `name = "value"` or `"name": "value"` with a name that marks the value as secret.
 fn assignment(line: &str) -> Cow<'_, str> {
     let Some(at) = line.find(['=', ':']) else { return line.into() };
     let (name, value) = line.split_at(at);
@@ -40,7 +41,7 @@ fn assignment(line: &str) -> Cow<'_, str> {
     }
 }
 
-/// A line's words, those left out that are secrets by their form.
+/// Removes the words of a line that have the form of a secret.
 fn words(line: &str) -> String {
     let mut clean = String::with_capacity(line.len());
     let part_of_word = |c: char| c.is_ascii_alphanumeric() || "._-~+/=:@%".contains(c);
@@ -56,7 +57,7 @@ fn words(line: &str) -> String {
 }
 
 fn word_without_secret(word: &str) -> Cow<'_, str> {
-    // A JOSE header in base64url begins like this, since it is a JSON object that begins with a member's name.
+    // A JOSE header in base64url begins with this text, because it is a JSON object and begins with a member's name.
     if let Some(at) = word.find("eyJ").filter(|&at| word[at..].len() > 24) {
         return format!("{}{TAKEN_OUT}", &word[..at]).into();
     }

@@ -1,4 +1,4 @@
-//! `halligan token access`: which roles a token has, and changing them where they can be.
+//! `halligan token access`: shows the roles of a token, and changes those that can be changed.
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -104,7 +104,7 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
             let id = id_of(control, &token).await?;
             let edited = edit(control, &id, |token| {
                 let (roles, (_, which, _)) = without(token, &on);
-                // What a direct-access token has is fixed; the control plane says so better.
+                // The roles of a direct-access token cannot be changed; the control plane's error explains that better.
                 if token["kind"] == "STANDARD" && roles.len() == token["roles"].as_array().map_or(0, Vec::len)
                 {
                     return Err(Failure::Usage(format!("the token has no role on {which} there")));
@@ -145,8 +145,8 @@ pub(super) async fn set_role(
     .await
 }
 
-/// Reads a token's roles, and replaces them by what `change` makes of them. Where somebody else's change comes between,
-/// it is made anew of what they left.
+/// Reads a token's roles and replaces them by the result of `change`. If another change comes first, reads the new
+/// roles and tries again.
 async fn edit(
     control: &Control,
     id: &str,
@@ -169,7 +169,7 @@ async fn edit(
     }
 }
 
-/// A token's roles without the one on these Dags, and these Dags as the control plane names them.
+/// Returns a token's roles without the one on these Dags, and the entity of these Dags in the API's terms.
 fn without(token: &Value, on: &OnDags) -> (Vec<Value>, (&'static str, String, Option<String>)) {
     let (kind, which) = match (&on.dag, &on.dag_tag) {
         (Some(dag), _) => ("DAG", dag.clone()),

@@ -1,5 +1,5 @@
-//! `halligan deployment token`: the tokens of a deployment, and those of its organization and workspace that are
-//! assigned to it.
+//! `halligan deployment token`: manages the tokens of a deployment, and those of its organization and workspace that
+//! are assigned to it.
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -130,7 +130,7 @@ pub(in crate::cli) async fn run(verb: Verb, control: &Control, output: Output) -
                 let detail = "say what to change: --name, --description or --role";
                 return Err(Failure::Usage(detail.into()));
             }
-            // The role first: of a direct-access token it is refused, and then nothing is changed.
+            // The role comes first: for a direct-access token this fails, and then nothing is changed.
             let id = token["id"].as_str().unwrap_or_default();
             if let Some(role) = role {
                 access::set_role(control, id, &role, None).await?;
@@ -202,7 +202,7 @@ async fn list(control: &Control, on: &On, kind: Option<&str>, output: Output) ->
     Ok(())
 }
 
-/// The id of a token that is to be assigned. To name one by its id, one need not see it.
+/// Returns the id of a token to assign. A token given by its id need not be visible to the caller.
 async fn id_of(control: &Control, token: &str, kind: &str) -> Result<String, Failure> {
     if let Some(id) = id::token(token)? {
         return Ok(id.to_string());
@@ -215,7 +215,7 @@ async fn id_of(control: &Control, token: &str, kind: &str) -> Result<String, Fai
     Ok(token["id"].as_str().unwrap_or_default().to_owned())
 }
 
-/// A token of a deployment itself; one that is only assigned to it is managed where it belongs.
+/// Returns a deployment's own token. A token that is only assigned to it is managed where it belongs.
 async fn own(control: &Control, token: &str, on: &MaybeOn) -> Result<Value, Failure> {
     let found = super::resolve_on(control, token, on.deployment_id.as_deref()).await?;
     if found["type"] != "DEPLOYMENT" {

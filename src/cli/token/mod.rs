@@ -1,4 +1,4 @@
-//! `halligan token`: the life of an API token.
+//! `halligan token`: creates, lists, changes, rotates and deletes API tokens.
 
 mod access;
 pub(super) mod deployment;
@@ -112,7 +112,7 @@ fn on_dag_tag(text: &str) -> Result<Value, String> {
 }
 
 fn on(kind: &str, text: &str) -> Result<Value, String> {
-    // A tag may hold an equals sign, a role can't.
+    // A tag may contain an equals sign, a role cannot.
     let (which, role) = text.rsplit_once('=').ok_or("put the role behind an equals sign")?;
     Ok(json!({ "entityType": kind, "entityId": which, "role": role }))
 }
@@ -258,7 +258,7 @@ async fn create(new: Create, control: &Control, output: Output) -> Result<(), Fa
             "another Organization Owner has to approve this: halligan token request approve {id}; then collect it: halligan token request collect {id}"
         );
         if clean {
-            // A script that waits for a value must not go on with none.
+            // A script that waits for a value must not continue without one.
             return Err(Failure::Pending(detail));
         }
         output.one(&made, &request::ONE);
@@ -312,7 +312,7 @@ async fn delete(control: &Control, token: &Value, force: bool, output: Output) -
     Ok(())
 }
 
-/// What used a token last, and when: who deletes it should know what stops.
+/// Describes the last use of a token, so that whoever deletes it knows what stops working.
 fn last_use(token: &Value) -> String {
     let when = token["lastUsedAt"].as_i64().map(|seconds| Time::from_unix(seconds).rfc3339());
     match (when, token["lastUsedOn"].as_str()) {
@@ -322,12 +322,12 @@ fn last_use(token: &Value) -> String {
     }
 }
 
-/// Finds a token by its id or its name.
+/// Finds a token by its id or name.
 async fn resolve(control: &Control, token: &str) -> Result<Value, Failure> {
     resolve_on(control, token, None).await
 }
 
-/// The same, by name among those that have a role on the deployment.
+/// Finds a token by id, or by name among those that have a role on the deployment.
 async fn resolve_on(control: &Control, token: &str, deployment: Option<&str>) -> Result<Value, Failure> {
     if let Some(id) = id::token(token)? {
         return control.organization_call(Method::GET, &format!("/tokens/{id}"), None).await;
@@ -359,7 +359,7 @@ async fn resolve_on(control: &Control, token: &str, deployment: Option<&str>) ->
     }
 }
 
-/// The id of a token that is named by its id or its name.
+/// Returns the id of a token given by id or name.
 async fn id_of(control: &Control, token: &str) -> Result<String, Failure> {
     if let Some(id) = id::token(token)? {
         return Ok(id.to_string());
@@ -367,7 +367,7 @@ async fn id_of(control: &Control, token: &str) -> Result<String, Failure> {
     Ok(resolve(control, token).await?["id"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Says in words which of a token's roles have moved on without it.
+/// Prints which roles of a token are not at their newest version.
 fn explain(token: &Value) {
     for role in token["roles"].as_array().into_iter().flatten() {
         let newest = &role["newest"];
@@ -396,7 +396,7 @@ fn explain(token: &Value) {
     }
 }
 
-/// Shows a token with its value: the only time it can be seen.
+/// Prints a token with its value, which is shown only this once.
 fn with_value(made: &Value, clean: bool, output: Output) {
     if clean {
         return line(made["token"].as_str().unwrap_or_default());

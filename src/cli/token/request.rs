@@ -1,4 +1,4 @@
-//! `halligan token request`: tokens that need a second owner.
+//! `halligan token request`: manages requests for tokens that need a second owner.
 
 use clap::Subcommand;
 use reqwest::Method;
