@@ -1,7 +1,7 @@
-//! When a TLS certificate ends: the first `notAfter` (RFC 5280 section 4.1.2.5) of a chain in a PEM file.
+//! Expiry of TLS certificates: the first `notAfter` (RFC 5280 section 4.1.2.5) of a chain in a PEM file.
 //!
-//! rustls judges certificates and does not say when they end. Of X.509 no more is read here than the way to that field, so a parser
-//! of all of it would be a dependency for six bytes.
+//! rustls verifies certificates but does not return their expiry. Only the path to that one field is parsed here,
+//! instead of a dependency on a complete X.509 parser.
 
 use std::path::{Path, PathBuf};
 
@@ -12,23 +12,23 @@ use thiserror::Error;
 use crate::protocol::ends::{End, EndKind};
 use crate::protocol::time::Time;
 
-/// Why the end of a certificate is not known.
+/// Reasons for which the expiry of a certificate is unknown.
 #[derive(Debug, Error)]
 pub enum CertificateError {
-    /// The file can't be read, or is no PEM.
+    /// The file cannot be read or is not PEM.
     #[error("the certificate {path} can't be read: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause of the failure.
         source: rustls::pki_types::pem::Error,
     },
-    /// The file holds no certificate that can be read.
+    /// The file contains no certificate that can be parsed.
     #[error("{0} holds no X.509 certificate")]
     None(PathBuf),
 }
 
-/// Reads when the chain in the file at `path` ends: when the first of its certificates does.
+/// Returns the expiry of the chain in the file at `path`, which is that of its first certificate to expire.
 pub fn end(path: &Path) -> Result<End, CertificateError> {
     let failed = |source| CertificateError::File { path: path.into(), source };
     let chain: Vec<CertificateDer<'_>> =
@@ -39,7 +39,7 @@ pub fn end(path: &Path) -> Result<End, CertificateError> {
     Ok(End { kind: EndKind::Certificate, name: path.display().to_string(), at })
 }
 
-/// The end of a certificate that has none: the last second of the year 9999.
+/// Expiry of a certificate that never expires: the last second of the year 9999.
 const NEVER: Time = Time::from_unix(253_402_300_799);
 
 const SEQUENCE: u8 = 0x30;
@@ -47,7 +47,7 @@ const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// Reads `notAfter` of a certificate in DER.
+/// Parses `notAfter` of a certificate in DER.
 fn not_after(certificate: &[u8]) -> Option<Time> {
     let (tag, certificate, _) = element(certificate)?;
     let (inner, mut rest, _) = element(certificate).filter(|_| tag == SEQUENCE)?;
@@ -57,7 +57,7 @@ fn not_after(certificate: &[u8]) -> Option<Time> {
     if rest.first() == Some(&VERSION) {
         rest = element(rest)?.2;
     }
-    // Serial number, algorithm, issuer.
+    // Skips serial number, algorithm and issuer.
     for _ in 0..3 {
         rest = element(rest)?.2;
     }
@@ -66,7 +66,7 @@ fn not_after(certificate: &[u8]) -> Option<Time> {
     let (tag, text, _) = element(not_before.2)?;
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let (year, rest) = match tag {
-        // RFC 5280 section 4.1.2.5.1: two digits are years from 1950 to 2049.
+        // RFC 5280 section 4.1.2.5.1: two-digit years are 1950 to 2049.
         UTC_TIME => {
             let year: i64 = text.get(..2)?.parse().ok()?;
             (if year < 50 { 2000 + year } else { 1900 + year }, text.get(2..)?)
@@ -74,7 +74,7 @@ fn not_after(certificate: &[u8]) -> Option<Time> {
         GENERALIZED_TIME => (text.get(..4)?.parse().ok()?, text.get(4..)?),
         _ => return None,
     };
-    // RFC 5280 section 4.1.2.5: it never ends. No calendar here goes so far.
+    // RFC 5280 section 4.1.2.5: this value means that it never expires. The conversion below does not reach so far.
     if (year, rest) == (9999, "1231235959") {
         return Some(NEVER);
     }
@@ -84,7 +84,7 @@ fn not_after(certificate: &[u8]) -> Option<Time> {
     Time::parse_rfc3339(&format!("{year:04}-{month}-{day}T{hour}:{minute}:{second}Z"))
 }
 
-/// Splits the first element of DER off: its tag, its content, and what follows.
+/// Splits the first DER element off: returns its tag, its content and the bytes after it.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;

@@ -1,10 +1,10 @@
-//! The wall clock. Only what puts a program together reads it; everything else is handed one.
+//! The wall clock. Only the code that assembles a program reads it; all other code receives a clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::protocol::time::Time;
 
-/// The time by this host's clock. A clock before 1970 reads as 1970.
+/// Returns the time of this host's clock. A clock before 1970 reads as 1970.
 #[must_use]
 pub fn wall() -> Time {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

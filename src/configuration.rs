@@ -1,4 +1,5 @@
-//! Reading a configuration file (TOML) of either plane: all of it, or a sentence that says where it is wrong.
+//! Reads the configuration file (TOML) of either program. An invalid file is rejected as a whole, with its first fault
+//! in one sentence.
 
 use std::path::{Path, PathBuf};
 
@@ -11,49 +12,49 @@ use toml::de::{DeTable, DeValue};
 
 use crate::protocol::id::is_id;
 
-/// Why a configuration file is not taken.
+/// Reasons to reject a configuration file.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// The file can't be read.
+    /// The file cannot be read.
     #[error("the configuration {path} can't be read: {source}")]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause of the failure.
         source: std::io::Error,
     },
-    /// It is not of this shape.
+    /// The content is invalid.
     #[error("the configuration {path} is not understood: line {line}: {what}")]
     Parse {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Where, from 1.
+        /// Line of the fault, from 1.
         line: usize,
-        /// What is wrong there.
+        /// Description of the fault.
         what: String,
     },
 }
 
-/// The bounds of a number.
+/// Bounds of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// Its key, with its tables before it; `*` stands for a name the operator gives.
+    /// Key with its tables, such as `limits.calls_per_minute`; `*` stands for a name that the operator chooses.
     pub key: &'static str,
-    /// The least it may be.
+    /// Minimum, inclusive.
     pub least: i64,
-    /// The most it may be.
+    /// Maximum, inclusive.
     pub most: i64,
-    /// Accepts 0 as well, which means that there is no limit.
+    /// True if 0 is accepted as well, for no limit.
     pub or_zero: bool,
 }
 
-/// A number between two bounds.
+/// Returns the bounds of a number.
 #[must_use]
 pub const fn bound(key: &'static str, least: i64, most: i64) -> Bound {
     Bound { key, least, most, or_zero: false }
 }
 
-/// The same, or 0 for no limit.
+/// Returns the bounds of a number that may also be 0, for no limit.
 #[must_use]
 pub const fn bound_or_zero(key: &'static str, least: i64, most: i64) -> Bound {
     Bound { key, least, most, or_zero: true }
@@ -66,10 +67,10 @@ impl Bound {
     }
 }
 
-/// A value that can't be taken: its key, and what is wrong.
+/// Invalid value, with its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
-    /// The key, with its tables before it.
+    /// Key with its tables.
     pub key: String,
     /// States the fault and a value that would be accepted.
     pub what: String,
@@ -77,10 +78,10 @@ pub struct Wrong {
 
 /// A type that a configuration file is parsed into.
 pub trait Configuration: DeserializeOwned {
-    /// The bounds of every number in it.
+    /// Bounds of all its numbers.
     const BOUNDS: &'static [Bound];
 
-    /// Checks what is not said by the types of its values.
+    /// Checks the rules that the types do not express.
     fn check(&self) -> Result<(), Wrong>;
 }
 
@@ -92,8 +93,8 @@ impl Configuration for toml::Table {
     }
 }
 
-/// Checks host names under `key`, and that none of them stands twice: `seen` holds those before, each with its key. They are
-/// compared without case and without the dot at the end.
+/// Checks the host names under `key`, and that each is used once: `seen` has the earlier ones, with their keys. Names
+/// are compared without case and without a final dot.
 pub fn check_hosts(hosts: &[String], key: &str, seen: &mut BTreeMap<String, String>) -> Result<(), Wrong> {
     for host in hosts {
         let bare = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
@@ -120,14 +121,14 @@ pub fn check_hosts(hosts: &[String], key: &str, seen: &mut BTreeMap<String, Stri
     Ok(())
 }
 
-/// Reads the file at `path`.
+/// Reads the configuration file at `path`.
 pub fn read<T: Configuration>(path: &Path) -> Result<T, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
     parse(path, &text)
 }
 
-/// Reads `text`, which stands in the file at `path`.
+/// Parses `text`, the content of the file at `path`.
 pub fn parse<T: Configuration>(path: &Path, text: &str) -> Result<T, ConfigError> {
     let line_of = |start: usize| text.get(..start).unwrap_or_default().matches('\n').count() + 1;
     let refused = |start: usize, key: &str, what: &str| ConfigError::Parse {
@@ -135,7 +136,7 @@ pub fn parse<T: Configuration>(path: &Path, text: &str) -> Result<T, ConfigError
         line: line_of(start),
         what: format!("{key}: {what}").replace(char::is_control, "\u{fffd}"),
     };
-    // A file that is no TOML is refused below, with its line.
+    // A file that is not TOML is rejected below, with its line.
     let table = DeTable::parse(text).ok();
     let outside = table.as_ref().and_then(|table| outside(table.get_ref(), "", T::BOUNDS));
     if let Some((start, Wrong { key, what })) = outside {
@@ -144,14 +145,14 @@ pub fn parse<T: Configuration>(path: &Path, text: &str) -> Result<T, ConfigError
     let read: T = toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
-        // One line: without the excerpt the parser would print.
+        // Joined to one line, without the excerpt that the parser appends.
         let what = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
-        // Of a value that is wrong the parser says what is wrong, and not under which key it stands.
+        // For an invalid value, the parser names the fault but not the key.
         let what = match key(before) {
             Some(key) => format!("{key}: {what}"),
             None => what,
         };
-        // It quotes what stands there, and goes to a terminal or a journal.
+        // The message quotes the file and goes to a terminal or a journal, so control characters must not pass.
         let what = what.replace(char::is_control, "\u{fffd}");
         ConfigError::Parse { path: path.into(), line, what }
     })?;
@@ -162,7 +163,7 @@ pub fn parse<T: Configuration>(path: &Path, text: &str) -> Result<T, ConfigError
     Ok(read)
 }
 
-/// Finds the first number outside its bounds: where it stands, its key, and what would be right.
+/// Finds the first number outside its bounds. Returns its byte offset, its key and the accepted range.
 fn outside(table: &DeTable<'_>, path: &str, bounds: &[Bound]) -> Option<(usize, Wrong)> {
     let at = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     table.iter().find_map(|(key, value)| outside_value(value, &at(key.get_ref()), bounds))
@@ -172,7 +173,7 @@ fn outside_value(value: &Spanned<DeValue<'_>>, path: &str, bounds: &[Bound]) -> 
     let (written, decimal) = match value.get_ref() {
         DeValue::Table(table) => return outside(table, path, bounds),
         DeValue::Array(values) => return values.iter().find_map(|value| outside_value(value, path, bounds)),
-        // The parser has dropped what separates digits, and what tells the base.
+        // The parser has removed digit separators and the prefix of the base.
         DeValue::Integer(number) => {
             let read = i128::from_str_radix(number.as_str(), number.radix());
             (number.to_string(), read.map_or_else(|_| String::new(), |number| number.to_string()))
@@ -181,7 +182,7 @@ fn outside_value(value: &Spanned<DeValue<'_>>, path: &str, bounds: &[Bound]) -> 
         _ => return None,
     };
     let bound = bounds.iter().find(|bound| covers(bound.key, path))?;
-    // One that can't be read is refused by the parser.
+    // A number that cannot be parsed is rejected by the TOML parser itself.
     let number: f64 = decimal.parse().ok()?;
     let Bound { least, most, or_zero, .. } = bound;
     let zero = if *or_zero { ", or 0 for no limit" } else { "" };
@@ -189,7 +190,7 @@ fn outside_value(value: &Spanned<DeValue<'_>>, path: &str, bounds: &[Bound]) -> 
     (!bound.admits(number)).then(|| (value.span().start, Wrong { key: path.into(), what }))
 }
 
-/// Returns whether `key`, which may have `*` in place of names, matches `path`.
+/// Returns true if `key`, which may have `*` in place of names, matches `path`.
 fn covers(key: &str, path: &str) -> bool {
     let (mut names, mut parts) = (key.split('.'), path.split('.'));
     loop {
@@ -201,7 +202,7 @@ fn covers(key: &str, path: &str) -> bool {
     }
 }
 
-/// Where the value of a key stands.
+/// Returns the byte offset of the value of a key.
 fn start_of(table: &DeTable<'_>, key: &str) -> Option<usize> {
     let mut table = table;
     let mut start = None;
@@ -216,8 +217,8 @@ fn start_of(table: &DeTable<'_>, key: &str) -> Option<usize> {
     start
 }
 
-/// The key at the end of `before`, whose value comes next. Only what can be a bare key: in the midst of a value there is none,
-/// and of a value nothing is to be shown.
+/// Returns the key at the end of `before`, whose value comes next. Only a bare key is accepted: inside a value there is
+/// no key, and no part of a value may be shown.
 fn key(before: &str) -> Option<&str> {
     let key = before.rsplit(['\n', '{', ',']).next()?.trim_end().strip_suffix('=')?.trim();
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');

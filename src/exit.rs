@@ -1,43 +1,43 @@
-//! Exit codes of the programs, by sysexits(3), and the one sentence that goes with them.
+//! Exit codes of the programs, by sysexits(3), and the error line printed with them.
 
 use std::fmt::Display;
 use std::process::ExitCode;
 
 use crate::platform::text::shown;
 
-/// The command line is wrong.
+/// Invalid command line.
 pub const USAGE: u8 = 64;
-/// What was given as data is not what it should be.
+/// Invalid input data.
 pub const DATAERR: u8 = 65;
-/// A file that was named is not there.
+/// A named file does not exist.
 pub const NOINPUT: u8 = 66;
-/// What is needed can't be reached.
+/// A required service cannot be reached.
 pub const UNAVAILABLE: u8 = 69;
-/// A fault of the program.
+/// Internal error of the program.
 pub const SOFTWARE: u8 = 70;
-/// A file can't be made.
+/// A file cannot be created.
 pub const CANTCREAT: u8 = 73;
-/// A file can't be read or written.
+/// A file cannot be read or written.
 pub const IOERR: u8 = 74;
-/// It may work later.
+/// Temporary failure; a later try may succeed.
 pub const TEMPFAIL: u8 = 75;
-/// The caller may not.
+/// Insufficient permissions.
 pub const NOPERM: u8 = 77;
-/// A configuration is wrong.
+/// Invalid configuration.
 pub const CONFIG: u8 = 78;
 
-/// Says what failed and gives the code for it.
+/// Prints an error and returns the exit code.
 pub fn fail(program: &str, code: u8, error: &dyn Display) -> ExitCode {
-    // An error may quote what others wrote: it gives no commands to the terminal.
+    // An error may quote other people's text, which must not control the terminal.
     eprintln!("{program}: {}", shown(&error.to_string(), &['\n', '\t']));
     ExitCode::from(code)
 }
 
-/// Prints what the argument parser has to say: help and version are no errors.
+/// Prints the argument parser's message. Help and version are not errors.
 #[cfg(any(feature = "daemon", feature = "control", feature = "cli"))]
 #[must_use]
 pub fn usage(error: &clap::Error) -> ExitCode {
-    // Nobody is left to tell when the terminal is gone.
+    // If the terminal is closed, nobody can read the message.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
 }

@@ -1,4 +1,4 @@
-//! Where the daemons' log goes: to the journal with its fields, or to standard error as text.
+//! Output of the daemons' log: the journal with its fields, or standard error as text.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -6,12 +6,12 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Begins to log as `program`. `RUST_LOG` says what; without it, all from `info` on.
+/// Starts logging for `program`. `RUST_LOG` sets the filter; by default all messages from level `info` are logged.
 pub fn start(program: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let journal = error_is_journal().then(tracing_journald::layer);
     if let Some(Ok(journal)) = journal {
-        // Fields of events become HALLIGAN_ALARM=, HALLIGAN_ERROR= and so on: `journalctl HALLIGAN_ALARM=fork`.
+        // Event fields become HALLIGAN_ALARM=, HALLIGAN_ERROR= and so on: `journalctl HALLIGAN_ALARM=fork`.
         let journal = journal.with_field_prefix(Some("HALLIGAN".into()));
         let journal = journal.with_syslog_identifier(program.to_owned());
         tracing_subscriber::registry().with(filter).with(journal).init();
@@ -20,8 +20,7 @@ pub fn start(program: &str) {
     }
 }
 
-/// Whether standard error leads to the journal, and not to where someone redirected it (systemd.exec(5),
-/// `$JOURNAL_STREAM`).
+/// Returns true if standard error is connected to the journal and not redirected (systemd.exec(5), `$JOURNAL_STREAM`).
 fn error_is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     std::fs::metadata("/proc/self/fd/2")

@@ -1,13 +1,14 @@
-//! Whether the manual is whole: every key of a configuration stands in its page, every option in its program's.
+//! Tests that the manual is complete: each configuration key is in its page, each option in its program's page.
 
 #![allow(clippy::unwrap_used)]
 
 use serde::de::DeserializeOwned;
 
-/// A key no table has.
+/// Key that no table has.
 const STRANGER: &str = "no-such-key";
 
-/// The keys of a table, as the parser names them when it refuses one; none when it is no table of fixed keys.
+/// Returns the keys of a table, which the parser lists when it rejects an unknown one. Empty if the table has no fixed
+/// keys.
 fn keys<T: DeserializeOwned>(table: &[String]) -> Vec<String> {
     let header = if table.is_empty() { String::new() } else { format!("[{}]\n", table.join(".")) };
     let Err(refused) = toml::from_str::<T>(&format!("{header}{STRANGER} = 1")) else { return Vec::new() };
@@ -18,7 +19,7 @@ fn keys<T: DeserializeOwned>(table: &[String]) -> Vec<String> {
     expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Every key that does not stand in `page`, with the tables it is in.
+/// Returns every key that `page` does not describe, with its tables.
 fn missing<T: DeserializeOwned>(page: &str, table: &[String], found: &mut Vec<String>) -> Vec<String> {
     let mut missing = Vec::new();
     for key in keys::<T>(table) {
@@ -66,7 +67,7 @@ fn every_key_of_the_control_planes_configuration_stands_in_its_page() {
 fn the_packages_configurations_are_taken_as_they_are() {
     let daemon = include_str!("../packaging/etc/halligand.toml");
     toml::from_str::<crate::dataplane::config::Config>(daemon).unwrap();
-    // What is shown as a comment is right, too.
+    // The commented-out settings must be valid as well.
     let shown: String = daemon
         .lines()
         .map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ")).unwrap_or(line))

@@ -1,7 +1,6 @@
-//! The service manager: the sockets and credentials it hands over, and what it is told in return.
+//! Service manager (systemd): the sockets and credentials that it passes in, and the notifications sent to it.
 //!
-//! Of a process that something else started, nothing of it is there and nothing is missed: no sockets, no credentials,
-//! and what is told goes nowhere.
+//! In a process that was started otherwise there are no sockets and no credentials, and notifications have no effect.
 
 use std::io;
 use std::net::TcpListener;
@@ -12,8 +11,8 @@ use std::time::Duration;
 use listenfd::ListenFd;
 pub use sd_notify::NotifyState;
 
-/// Sockets that were opened before this process and outlive it (sd_listen_fds(3)), by the `FileDescriptorName=` of
-/// their units.
+/// Sockets opened by the service manager, which outlive this process (sd_listen_fds(3)), by the `FileDescriptorName=`
+/// of their units.
 #[derive(Debug, Default)]
 pub struct Sockets {
     tcp: Vec<(String, TcpListener)>,
@@ -21,7 +20,8 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Takes over what was inherited. To be called once, before any thread is started: it changes the environment.
+    /// Takes over the inherited sockets. It must be called once, before any thread is started, because it changes the
+    /// environment.
     pub fn inherit() -> io::Result<Self> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
@@ -40,18 +40,18 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// Takes the TCP listeners of a name.
+    /// Takes the TCP listeners with this name.
     pub fn take_tcp(&mut self, name: &str) -> Vec<TcpListener> {
         self.tcp.extract_if(.., |(of, _)| of == name).map(|(_, listener)| listener).collect()
     }
 
-    /// Takes the Unix listener of a name.
+    /// Takes the Unix listener with this name.
     pub fn take_unix(&mut self, name: &str) -> Option<UnixListener> {
         let at = self.unix.iter().position(|(of, _)| of == name)?;
         Some(self.unix.swap_remove(at).1)
     }
 
-    /// Says which of them nobody took: a unit that opens a socket nobody serves is misspelt.
+    /// Logs the sockets that were not taken. The name in such a socket's unit is probably misspelt.
     pub fn warn_of_the_rest(&self) {
         let tcp = self.tcp.iter().map(|(name, _)| name);
         for name in tcp.chain(self.unix.iter().map(|(name, _)| name)) {
@@ -60,29 +60,29 @@ impl Sockets {
     }
 }
 
-/// The file of a credential (systemd.exec(5), `LoadCredential=`), where this service was given it.
+/// Returns the path of a credential (systemd.exec(5), `LoadCredential=`), if this service was given it.
 #[must_use]
 pub fn credential(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
     path.is_file().then_some(path)
 }
 
-/// Whether a file is a credential this service was given: the service manager sees to who may read it, and says so in an
-/// access control list, which its mode shows as a right of its group.
+/// Returns true if the file is a credential of this service. The service manager restricts its readers by an access
+/// control list, which the file's mode shows as permissions of its group.
 #[must_use]
 pub fn is_credential(path: &Path) -> bool {
     std::env::var_os("CREDENTIALS_DIRECTORY")
         .is_some_and(|directory| path.parent() == Some(Path::new(&directory)))
 }
 
-/// Tells the service manager something (sd_notify(3)).
+/// Sends a notification to the service manager (sd_notify(3)).
 pub fn tell(what: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(what) {
         tracing::warn!(%error, "the service manager can't be told how this service stands");
     }
 }
 
-/// A reload begins; [`NotifyState::Ready`] ends it.
+/// Notifies that a reload has started. [`NotifyState::Ready`] ends it.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(since) => tell(&[NotifyState::Reloading, since]),
@@ -90,13 +90,13 @@ pub fn reloading() {
     }
 }
 
-/// Whether anyone is told.
+/// Returns true if a service manager receives notifications.
 #[must_use]
 pub fn listens() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// How long this service may be silent before it is killed as stalled; none where nobody watches.
+/// Returns the time after which the service manager kills a silent service, or none without a watchdog.
 #[must_use]
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
