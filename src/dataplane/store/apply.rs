@@ -1,4 +1,5 @@
-//! Taking a bundle in: all of it, or nothing. It is read line by line into a transaction, and believed at its end.
+//! Applies a bundle to the database, completely or not at all. The bundle is read line by line into a transaction, and
+//! proved before the commit.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -15,27 +16,27 @@ use crate::protocol::keyset::Keyset;
 use crate::protocol::record::{Record, RecordKind};
 use crate::protocol::time::Time;
 
-/// How far ahead of this node's clock a head may have been signed, in seconds.
+/// Maximum number of seconds by which the `iat` of a head may be ahead of this node's clock.
 const SKEW: i64 = 300;
 
-/// What a bundle that was taken in said beyond its records.
+/// Facts that an applied bundle states, except its records.
 #[derive(Debug)]
 pub struct Taken {
-    /// Tokens it calls alive though this node has proof that they are revoked or rotated: they stay so.
+    /// Tokens that the bundle calls active although this node has proof that they are revoked or rotated. They stay dead.
     pub overruled: Vec<TokenId>,
-    /// The head, which was proved and is not older than the one held.
+    /// Verified head. It is not older than the one held before.
     pub head: SignedHead,
 }
 
-/// The records a delta changes.
+/// Keys of the records that a delta changes.
 type Changed = HashSet<(RecordKind, String)>;
 
 impl ReplicaStore {
-    /// Takes a bundle in, from a feed or a file.
+    /// Applies a bundle from a feed, a peer or a file.
     ///
-    /// Its keysets stand for themselves: they are kept as soon as they are verified, whatever the rest is worth, so that
-    /// a key that was dropped is dead at once. Of a bundle that is refused because it breaks an invariant, though rightly
-    /// signed, what takes access away is kept; nothing that gives any.
+    /// The keysets of the bundle are kept as soon as they are verified, even if the rest of the bundle is rejected, so that
+    /// a removed key loses its force at once. If a correctly signed bundle breaks an invariant, only its revocations and
+    /// rotations are kept, and nothing that grants access.
     pub fn apply(&mut self, bundle: impl Read, origin: Origin, now: Time) -> Result<Taken, StoreError> {
         let mut reader = BundleReader::new(bundle, Limits::default())?;
         let keyset = self.follow(reader.keysets(), now)?;
@@ -45,7 +46,7 @@ impl ReplicaStore {
         check(&head, &keyset, origin, now)?;
         if let Some(have) = &have {
             match self.compare(have, &signed, origin, now)? {
-                // Proved all the same: whoever handed over half a file, or a changed one, is told.
+                // The bundle is still verified, so that the sender of a truncated or altered file gets an error.
                 Compared::Nothing => {
                     same::prove(&self.connection, &mut reader, have.head())?;
                     return Ok(Taken { overruled: Vec::new(), head: signed });
@@ -60,8 +61,8 @@ impl ReplicaStore {
         }
 
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // No honest bundle stores more records than its head counts, or removes more than there were: such a bundle is given
-        // up before it fills the disk.
+        // An honest bundle stores at most as many records as its head counts, and removes at most as many as there were. A
+        // bundle that exceeds the sum is rejected before it fills the disk.
         let room = head.count.saturating_add(count);
         let changed = if base == 0 {
             transaction.execute("DELETE FROM record", [])?;
@@ -70,10 +71,10 @@ impl ReplicaStore {
         } else {
             Some(change(&transaction, &mut reader, room, &head)?)
         };
-        // From what is now stored, not from what was sent: the digest proves the database, too.
+        // The digest is computed over the stored rows, not over the bundle, so that it proves the database as well.
         if !proved_by(&transaction, &head, |_| {})? {
-            // A delta fits one history only. A control plane that was restored from a backup writes another one, in which the
-            // version held here is the number of another replica.
+            // A delta fits one history only. A control plane that was restored from a backup writes another history, in
+            // which the version held here belongs to different records.
             return Err(match base {
                 0 => StoreError::Digest(head.version),
                 _ => StoreError::History { have: version, got: head.version },
@@ -92,7 +93,7 @@ impl ReplicaStore {
         Ok(Taken { overruled: entries.overruled, head: signed })
     }
 
-    /// Compares a head that was offered with the one held.
+    /// Compares an offered head with the one held.
     fn compare(
         &self,
         have: &SignedHead,
@@ -111,9 +112,9 @@ impl ReplicaStore {
             self.keep_fork(have, signed, now)?;
             return Err(StoreError::Fork(offered.version));
         }
-        // Of two servers of one control plane, one has the slower clock: it says nothing new, and nothing wrong.
-        // A held one from this node's future is another matter: its signer's clock ran ahead then. The feed's own clock and
-        // this node's agree by now that it did, and a head that will only be signed later can't say how old the replica is.
+        // Two servers of one control plane can differ in their clocks: the earlier `iat` is neither new nor wrong. A held head whose
+        // `iat` is in this node's future is another case: the signer's clock was ahead. When the feed's clock and this node's clock
+        // now agree on that, the offered head replaces it, because a head with a future `iat` cannot tell the age of the replica.
         let agreed = offered.iat.since(now).abs() <= CLOCK_TOLERANCE;
         let ahead = origin == Origin::Feed && held.iat > now && agreed;
         Ok(if offered.iat > held.iat || (ahead && offered.iat < held.iat) {
@@ -133,7 +134,7 @@ fn check(head: &Head, keyset: &Keyset, origin: Origin, now: Time) -> Result<(), 
     if now >= keyset.body().exp {
         return Err(StoreError::KeysetExpired(keyset.version()));
     }
-    // One by an older keyset is fine, as long as its key is in the newest: the control plane has yet to follow.
+    // A head of an older keyset is accepted if its key is in the newest one: the control plane may not have followed yet.
     if head.keyset > keyset.version() {
         return Err(StoreError::KeysetVersion { head: head.keyset, keyset: keyset.version() });
     }
@@ -146,8 +147,8 @@ fn check(head: &Head, keyset: &Keyset, origin: Origin, now: Time) -> Result<(), 
     Ok(())
 }
 
-/// Fills the emptied table with a snapshot. The primary key rejects a record that stands twice. A removal changes nothing in
-/// an empty replica, so it is skipped and not counted: control planes up to 0.1 sent one for each record that was gone.
+/// Fills the emptied table with a snapshot. The primary key rejects a second record with the same key. A removal changes nothing in
+/// an empty replica, so it is skipped and not counted: control planes up to 0.1 sent one for each removed record.
 fn fill<R: Read>(
     transaction: &Transaction<'_>,
     reader: &mut BundleReader<R>,
@@ -171,8 +172,8 @@ fn fill<R: Read>(
     Ok(())
 }
 
-/// Changes the table by a delta. Only changes that store or remove a record count towards `room`: a record that was made and
-/// removed since the version held here comes as a removal of what this node never had.
+/// Applies a delta to the table. Only changes that store or remove a record count towards `room`: a record that was made
+/// and removed since the version held here arrives as the removal of a record that this node never had.
 fn change<R: Read>(
     transaction: &Transaction<'_>,
     reader: &mut BundleReader<R>,
@@ -195,7 +196,7 @@ fn change<R: Read>(
                 .execute(params![kind.as_str(), key])?,
         };
         if rows == 0 {
-            // A record that this bundle has removed already stands in it twice.
+            // A record that this bundle removed already would appear in it twice.
             if changed.contains(&(kind, key.clone())) {
                 return Err(StoreError::Twice(kind, key));
             }
@@ -211,7 +212,7 @@ fn change<R: Read>(
     Ok(changed)
 }
 
-/// Enters into the ledger what a delta has changed, or everything.
+/// Enters the changed records into the ledger, or all records if `changed` is `None`.
 fn enter(transaction: &Transaction<'_>, changed: Option<&Changed>) -> Result<Entries, StoreError> {
     let mut entries = Entries::default();
     if let Some(changed) = changed {

@@ -1,4 +1,4 @@
-//! The chain of keysets and the head under it, proved once: the same bytes under the same roots say the same again.
+//! Caches the last verified keyset chain and the head under it. The same bytes under the same roots give the same result.
 
 use std::cell::RefCell;
 
@@ -13,12 +13,12 @@ struct Proved {
     head: Option<SignedHead>,
 }
 
-/// What was proved last. It spares the curve arithmetic and nothing else: every byte is compared.
+/// Last verified chain. A hit saves only the signature check: every byte is compared.
 #[derive(Default)]
 pub(super) struct Chain(RefCell<Option<Proved>>);
 
 impl Chain {
-    /// Proves a chain as [`Keyset::verify_chain`] does, or knows that it has been done.
+    /// Verifies a chain as [`Keyset::verify_chain`] does. Returns the cached result for the same chain and roots.
     pub(super) fn verify(&self, chain: Vec<String>, pinned: &RootSet) -> Result<Keyset, KeysetError> {
         let mut last = self.0.borrow_mut();
         if let Some(proved) = last.as_ref().filter(|last| last.chain == chain && last.pinned == *pinned) {
@@ -29,7 +29,7 @@ impl Chain {
         Ok(keyset)
     }
 
-    /// Proves a head as [`SignedHead::verify`] does, or knows that it has been done under this keyset.
+    /// Verifies a head as [`SignedHead::verify`] does. Returns the cached result for the same head and keyset.
     pub(super) fn head(
         &self,
         text: &str,
@@ -64,7 +64,7 @@ mod tests {
         SigningKey::from_seed(&[1; 32])
     }
 
-    /// A keyset whose replica key has this seed, signed by [`root`].
+    /// Returns a keyset whose replica key has this seed, signed by [`root`].
     fn keyset(replica: u8) -> String {
         let used =
             |key_use, seed: u8| KeysetKey { key_use, jwk: SigningKey::from_seed(&[seed; 32]).public().jwk() };

@@ -1,4 +1,4 @@
-//! The time floor on disk, what stays expired when it is taken back, and how long the head in force has been held.
+//! Stores the time floor, the tokens that stay expired when the floor is lowered, and the age of the head in force.
 
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
@@ -7,34 +7,34 @@ use crate::dataplane::decide::CLOCK_TOLERANCE;
 use crate::protocol::head::Head;
 use crate::protocol::time::Time;
 
-/// How old the head in force is, by what this node can tell without believing a clock.
+/// Age of the head in force, as far as this node can tell it without trusting a clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadAge {
-    /// The head's version.
+    /// Version of the head.
     pub version: u64,
-    /// The head's own instant.
+    /// `iat` of the head.
     pub iat: Time,
-    /// Seconds that have passed since the head came, counted by the monotonic clock while a daemon ran.
+    /// Seconds since the head arrived, counted with the monotonic clock while a daemon ran.
     pub held: i64,
-    /// As of when the head counts as signed: its own instant, or earlier.
+    /// Time from which the age of the head is computed: its `iat`, or earlier.
     pub signed: Time,
 }
 
 impl HeadAge {
-    /// A head that has just come.
+    /// Returns the age of a head that has just arrived.
     #[must_use]
     pub fn of(head: &Head) -> Self {
         Self { version: head.version, iat: head.iat, held: 0, signed: head.iat }
     }
 
-    /// Whether it is this head's age.
+    /// Returns true if this is the age of `head`.
     #[must_use]
     pub fn is_of(&self, head: &Head) -> bool {
         (self.version, self.iat) == (head.version, head.iat)
     }
 
-    /// The same head once `wall` is accepted as the time: signed at its own instant, or as long ago as it was held,
-    /// whichever is earlier. An accepted clock so makes no head younger than the time that passed here.
+    /// Returns the age of the same head after `wall` was accepted as the time. The head counts as signed at its `iat` or as long ago
+    /// as it was held, whichever is earlier, so that an accepted clock makes no head younger than the time that passed on this node.
     #[must_use]
     pub fn accepted(self, wall: Time) -> Self {
         Self { signed: self.signed.min(wall.plus(-self.held)), ..self }
@@ -51,13 +51,13 @@ pub struct Ended {
 }
 
 impl ReplicaStore {
-    /// The latest time this node has proof of.
+    /// Returns the time floor: the latest time of which this node has proof.
     pub fn floor(&self) -> Result<Time, StoreError> {
         let time = self.connection.query_row("SELECT time FROM floor", [], |row| row.get(0)).optional()?;
         Ok(Time::from_unix(time.unwrap_or(0)))
     }
 
-    /// Moves the floor up.
+    /// Raises the floor.
     pub fn raise_floor(&self, time: Time) -> Result<(), StoreError> {
         let mut statement = self.connection.prepare_cached(
             "INSERT INTO floor VALUES (1, ?1) ON CONFLICT DO UPDATE SET time = max(time, excluded.time)",
@@ -84,7 +84,7 @@ impl ReplicaStore {
     /// Takes the floor back to `to`. Of `ended`, each token whose end lies after `to`, or is not known, stays dead up to the
     /// generation it had. Returns their number.
     ///
-    /// `age`, if given, is kept in the same transaction.
+    /// `age`, if given, is stored in the same transaction.
     pub fn take_back_floor(
         &mut self,
         ended: &[Ended],
@@ -105,7 +105,7 @@ impl ReplicaStore {
         Ok(stay)
     }
 
-    /// What is kept of the age of a head; none before the first.
+    /// Returns the stored age of a head, or `None` before the first one.
     pub fn head_age(&self) -> Result<Option<HeadAge>, StoreError> {
         let read = |row: &rusqlite::Row<'_>| {
             Ok(HeadAge {
@@ -119,7 +119,7 @@ impl ReplicaStore {
         Ok(self.connection.query_row(query, [], read).optional()?)
     }
 
-    /// Keeps the age of a head.
+    /// Stores the age of a head.
     pub fn keep_head_age(&self, age: HeadAge) -> Result<(), StoreError> {
         Ok(keep_age(&self.connection, age)?)
     }

@@ -1,5 +1,5 @@
-//! Heads and keysets that contradict each other: evidence that somebody with the replica key or the root keys has signed two
-//! histories.
+//! Stores heads and keysets that contradict each other: evidence that a holder of the replica key or of the root keys
+//! signed two histories.
 
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
@@ -10,43 +10,43 @@ use crate::protocol::jws::Unverified;
 use crate::protocol::keyset::UnverifiedKeyset;
 use crate::protocol::time::Time;
 
-/// Heads, or keysets, that are kept of one version. Two prove it; whoever holds the key could sign any number.
+/// Maximum number of heads, or of keysets, kept for one version. Two are proof, and the holder of the key could sign any number.
 const MAX_OF_VERSION: usize = 16;
 
-/// A head or a keyset that contradicts another about one version: evidence that someone with the keys has signed both.
+/// Head or keyset that contradicts another one of the same version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ForkedHead {
-    /// `head` or `keyset`.
+    /// Kind of the object: `head` or `keyset`.
     pub what: String,
-    /// The version it speaks of.
+    /// Version of the object.
     pub version: u64,
-    /// When the contradiction was seen, by this node's clock.
+    /// Time at which the contradiction was found, by this node's clock.
     pub seen_at: Time,
     /// The JWS, byte for byte.
     pub head: String,
 }
 
-/// What a head says of its version.
+/// Content of a head. Two heads of one version contradict each other only if it differs.
 #[derive(PartialEq, Eq, Deserialize)]
 struct Said {
     digest: String,
     count: u64,
 }
 
-/// Reads what a head says that was proved when it was kept.
+/// Parses the content of a head that was verified before it was stored.
 fn said(text: &str) -> Option<Said> {
     Unverified::parse(text.as_bytes(), MAX_HEAD).ok()?.claimed().ok()
 }
 
-/// Reads the payload of a keyset that was proved when it was kept.
+/// Parses the payload of a keyset that was verified before it was stored.
 fn payload(text: &str) -> Option<String> {
     Some(UnverifiedKeyset::parse(text).ok()?.payload().to_owned())
 }
 
 impl ReplicaStore {
-    /// Keeps two heads that contradict each other. Signed anew with the same content, as every answer of a feed is, they are
-    /// kept once. Returns whether anything was new.
+    /// Stores two heads that contradict each other. Each answer of a feed signs the head anew, so heads with the same
+    /// content are stored once. Returns true if anything was new.
     pub fn keep_fork(&self, one: &SignedHead, other: &SignedHead, now: Time) -> Result<bool, StoreError> {
         let version = one.head().version;
         let mut new = false;
@@ -60,8 +60,8 @@ impl ReplicaStore {
         Ok(new)
     }
 
-    /// Keeps two keysets of one version that contradict each other. The same keyset with other signatures is kept once:
-    /// signatures that do not hold could make any number of copies.
+    /// Stores two keysets of one version that contradict each other. The same keyset with other signatures is stored once:
+    /// invalid signatures could make any number of copies.
     pub(super) fn keep_keyset_fork(
         &self,
         version: u64,
@@ -84,7 +84,7 @@ impl ReplicaStore {
         Ok(texts.collect::<Result<_, _>>()?)
     }
 
-    /// The heads and keysets that contradicted one this node had proved, or another node had, and those they contradicted.
+    /// Returns all stored heads and keysets that contradict others, in either role, found by this node or shown by another one.
     pub fn forks(&self) -> Result<Vec<ForkedHead>, StoreError> {
         let mut statement =
             self.connection.prepare_cached(
@@ -99,7 +99,7 @@ impl ReplicaStore {
     }
 }
 
-/// Whether `text` says what none of the texts `kept` says, and there is room for it.
+/// Returns true if `text` has another content than all of `kept`, and there is room for it.
 fn is_news<T: PartialEq>(kept: &[String], text: &str, read: impl Fn(&str) -> Option<T>) -> bool {
     let says = read(text);
     kept.len() < MAX_OF_VERSION && kept.iter().all(|text| read(text) != says)

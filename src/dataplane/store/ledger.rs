@@ -1,4 +1,4 @@
-//! The ledger: what was once proved about a token or a role. It outlives records, snapshots and restored backups.
+//! Ledger: the facts that were once proved about a token or a role. It outlives records, snapshots and restored backups.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -9,23 +9,22 @@ use crate::protocol::record::{Record, RecordKind};
 use crate::protocol::role::RoleDigest;
 use crate::protocol::token::TokenRecord;
 
-/// What came of entering records.
+/// Result of entering records into the ledger.
 #[derive(Default)]
 pub(super) struct Entries {
-    /// The first change of what may never change. Then nothing of the bundle stands but what it takes away.
+    /// First change of a member that must never change. If there is one, only the losses of the bundle are kept.
     pub(super) broken: Option<StoreError>,
-    /// What the records take away that was not known before.
+    /// Revocations and rotations in the records that were not known before.
     pub(super) losses: Vec<Takeaway>,
-    /// Tokens the records call alive, or of a lower generation, though this node has proof of the contrary. They stay as
-    /// dead as they were.
+    /// Tokens that the records call active, or of a lower generation, although this node has proof of the contrary. They stay dead.
     pub(super) overruled: Vec<TokenId>,
 }
 
 impl Entries {
-    /// Enters a record, or finds that it contradicts what was proved before.
+    /// Enters a record. Sets `broken` if the record contradicts the ledger.
     pub(super) fn enter(&mut self, ledger: &Transaction<'_>, record: &Record) -> Result<(), StoreError> {
         let token = match record.kind {
-            // What can't be read grants nothing.
+            // A record that cannot be read grants nothing.
             RecordKind::Token => match record.read::<TokenRecord>() {
                 Some(token) if token.id.as_str() == &*record.key => Some(token),
                 _ => return Ok(()),
@@ -56,14 +55,16 @@ impl Entries {
                 self.losses.push(Takeaway { token: token.id, generation, revoked, expired: 0 });
             }
         }
-        // Nothing is pinned for what was not known, or what an operator on this host has let go.
+        // Only records already in the ledger are pinned. A record that an operator released on this host is pinned again
+        // when it next appears.
         if !before.is_empty() && before != proved {
             let key = record.key.to_string();
             let what = "what it grants is fixed";
             self.broken.get_or_insert(StoreError::Invariant { kind: record.kind, key, what });
             return Ok(());
         }
-        // Not replaced: what a taken back floor has ended stays in the row. The end kept is that of the newest generation.
+        // No REPLACE: the row also holds the end of a token that expired before the floor was lowered. The expiry is that
+        // of the newest generation.
         let row = params![kind, &*record.key, proved, generation, revoked || dead, expires];
         ledger
             .prepare_cached(
@@ -77,7 +78,7 @@ impl Entries {
     }
 }
 
-/// Keeps what a refused bundle takes away.
+/// Stores the losses of a rejected bundle.
 pub(super) fn keep(ledger: &Transaction<'_>, losses: &[Takeaway]) -> Result<(), StoreError> {
     for loss in losses {
         ledger.execute(
@@ -88,7 +89,7 @@ pub(super) fn keep(ledger: &Transaction<'_>, losses: &[Takeaway]) -> Result<(), 
     Ok(())
 }
 
-/// All that is known to be taken away. From a token of the first generation that was never revoked nothing is, and most are.
+/// Returns all known losses. Most tokens are of the first generation and were never revoked; they have none.
 pub(super) fn takeaways(connection: &Connection) -> Result<Vec<Takeaway>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT key, generation, revoked, expired FROM ledger

@@ -1,4 +1,4 @@
-//! The replica on disk: SQLite, believed only as far as its signatures and digest reach.
+//! Stores the replica in SQLite. The database is trusted only as far as its signatures and digest prove it.
 
 mod apply;
 mod chain;
@@ -31,7 +31,7 @@ pub use error::StoreError;
 pub use floor::{Ended, HeadAge};
 pub use forks::ForkedHead;
 
-/// Each brings the schema from the version before it to the next; what has shipped is never edited.
+/// Migrations, each from one version of the schema to the next. A released migration is never edited.
 const MIGRATIONS: [&str; 4] = [
     include_str!("0001_first.sql"),
     include_str!("0002_evidence.sql"),
@@ -39,30 +39,30 @@ const MIGRATIONS: [&str; 4] = [
     include_str!("0004_keyset_evidence.sql"),
 ];
 
-/// How a bundle came.
+/// Origin of a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// From the feed: its head must be fresh, or the feed is frozen.
+    /// The feed. Its head must be fresh; an old one means that the feed is frozen.
     Feed,
-    /// From another node, which may itself have been cut off for long. The staleness policy judges its age.
+    /// Another node, which may itself have been cut off for long. The staleness policy judges the age of its head.
     Peer,
-    /// In a file that someone carried here: as fresh as the way was short. The staleness policy judges its age.
+    /// A file that was carried to this host. The staleness policy judges the age of its head.
     File,
 }
 
-/// The replica database of one data plane.
+/// Replica database of one data plane.
 pub struct ReplicaStore {
     connection: Connection,
     path: PathBuf,
     audience: DataPlaneId,
     pinned: RootSet,
     chain: Chain,
-    /// The file of the keysets seen could be neither read nor moved aside: nothing is written over it.
+    /// True if the file of seen keysets could be neither read nor moved aside. It is not overwritten then.
     keeps_seen_file: bool,
 }
 
 impl ReplicaStore {
-    /// Opens the database at `path`, making or migrating it, for the data plane `audience` under the pinned roots.
+    /// Opens the database at `path` for the data plane `audience` under the pinned roots, and creates or migrates it as needed.
     pub fn open(path: &Path, audience: DataPlaneId, pinned: RootSet) -> Result<Self, StoreError> {
         let connection = schema::open(path, &MIGRATIONS)??;
         let (path, chain) = (path.into(), Chain::default());
@@ -71,10 +71,10 @@ impl ReplicaStore {
         Ok(store)
     }
 
-    /// Loads the replica and proves it anew: keyset chain to the pinned roots, head, digest over every record, count.
+    /// Loads and verifies the replica: the keyset chain from the pinned roots, the head, the digest over all records, and
+    /// their number.
     ///
-    /// It reads through a connection of its own: what is proved is what the next start will find, not what this one
-    /// remembers.
+    /// It uses a connection of its own, so that it verifies what the next start will read, and not this connection's cache.
     pub fn load(&self) -> Result<Option<Replica>, StoreError> {
         let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let Some(text) = head_text(&connection)? else { return Ok(None) };
@@ -93,14 +93,15 @@ impl ReplicaStore {
         Ok(Some(Replica { keyset, head, records, takeaways }))
     }
 
-    /// The version of the head and of the keyset held; zeros before the first. A head whose key was dropped is none.
+    /// Returns the versions of the head and of the keyset held, or zero before the first one. A head whose key was removed
+    /// does not count.
     pub fn position(&self) -> Result<(u64, u64), StoreError> {
         let (head, keyset) = self.held()?;
         Ok((head.map_or(0, |head| head.head().version), keyset.map_or(0, |keyset| keyset.version())))
     }
 
-    /// Follows a chain of keysets from the one held (or the pinned roots) to its end, and keeps what is new in it. One that
-    /// contradicts a keyset held is kept as evidence that was seen at `now`.
+    /// Follows a chain of keysets from the one held, or from the pinned roots, to its end, and stores the new ones. A
+    /// keyset that contradicts a held one is stored as evidence, with the time `now`.
     pub fn follow(&mut self, offered: &[String], now: Time) -> Result<Keyset, StoreError> {
         let chain = keyset_chain(&self.connection)?;
         let held =
@@ -109,7 +110,7 @@ impl ReplicaStore {
         let mut offered =
             offered.iter().map(|text| UnverifiedKeyset::parse(text)).collect::<Result<Vec<_>, _>>()?;
         if let Some(first) = known.first() {
-            // What led up to the first one held was signed by roots that the pinned ones have succeeded.
+            // The keysets before the first one held were signed by roots that the pinned ones have succeeded.
             offered.retain(|offered| offered.body().version >= first.body().version);
         } else if !offered.is_empty() {
             let lines: Vec<_> = offered.iter().map(UnverifiedKeyset::to_line).collect();
@@ -118,7 +119,7 @@ impl ReplicaStore {
         }
         let mut new: Vec<Keyset> = Vec::new();
         for offered in offered {
-            // A copy that other roots have signed as well is the same keyset.
+            // A copy with additional signatures of other roots is the same keyset.
             if known.iter().any(|known| known.payload() == offered.payload()) {
                 continue;
             }
@@ -144,8 +145,8 @@ impl ReplicaStore {
         Ok(new.pop().or(held).ok_or(KeysetError::Missing)?)
     }
 
-    /// Judges a keyset that is offered in the place of the one held at `place` of the chain. If its signatures hold, keeps both
-    /// as evidence.
+    /// Judges a keyset that differs from the one held at index `place` of the chain. If its signatures hold, both are
+    /// stored as evidence.
     fn contradicted(&self, chain: &[String], place: usize, offered: &str, now: Time) -> StoreError {
         let proved = match Keyset::verify_chain(&chain[..place], &self.pinned) {
             Ok(before) => before.verify_next(offered),
@@ -161,7 +162,7 @@ impl ReplicaStore {
         }
     }
 
-    /// Pins other roots, if the keysets held reach back to them as well.
+    /// Replaces the pinned roots, if the keysets held can be verified under the new ones.
     pub fn pin(&mut self, pinned: RootSet) -> Result<(), StoreError> {
         let chain = keyset_chain(&self.connection)?;
         if !chain.is_empty() {
@@ -171,7 +172,7 @@ impl ReplicaStore {
         Ok(())
     }
 
-    /// The replica as a bundle, which another node of this data plane can take in.
+    /// Returns the replica as a bundle that another node of this data plane can apply.
     pub fn export(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(head) = head_text(&self.connection)? else { return Ok(None) };
         let mut changes = Vec::new();
@@ -182,8 +183,8 @@ impl ReplicaStore {
         Ok(Some(write_bundle(&keyset_chain(&self.connection)?, &head, 0, changes)?))
     }
 
-    /// Lets go of the replica and of what its records had fixed, as if this node had never had one. What was taken away
-    /// stays taken away, the keysets and the time floor stay, and so does the evidence.
+    /// Removes the replica and the ledger entries that pin its records, as if this node had never had one. Revocations,
+    /// rotations, keysets, the time floor and evidence stay.
     pub fn forget(&mut self) -> Result<(), StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch("DELETE FROM head; DELETE FROM record; UPDATE ledger SET proved = x'';")?;
@@ -199,7 +200,7 @@ impl ReplicaStore {
         let Some(text) = head_text(&self.connection)? else { return Ok((None, Some(keyset))) };
         match self.chain.head(&text, &keyset, &self.audience) {
             Ok(head) => Ok((Some(head), Some(keyset))),
-            // Its key was dropped: nothing that key said counts any more, nor does the version it said it of.
+            // The key of this head was removed: neither the head nor its version counts any more.
             Err(HeadError::Jws(JwsError::KeyUnknown)) => Ok((None, Some(keyset))),
             Err(error) => Err(error.into()),
         }
@@ -230,7 +231,7 @@ fn each_record(
     Ok(())
 }
 
-/// Whether the records stored are those `head` was signed for; `see` is shown each of them.
+/// Returns true if the stored records are those that `head` was signed for. Calls `see` for each record.
 fn proved_by(connection: &Connection, head: &Head, mut see: impl FnMut(&Record)) -> Result<bool, StoreError> {
     let (count, digest) = summing::sum(|take| {
         each_record(connection, |record| {

@@ -1,4 +1,4 @@
-//! A bundle of the version that is held: it brings nothing, and is proved to say what is stored.
+//! Verifies a bundle of the version that is already held: it must agree with the stored records, and changes nothing.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -10,8 +10,8 @@ use crate::protocol::bundle::{BundleReader, Change};
 use crate::protocol::head::Head;
 use crate::protocol::record::RecordKind;
 
-/// Proves that the changes lead to what is stored, which was proved to be what `held` says: from nothing, or from a version
-/// before it.
+/// Verifies that the changes lead to the stored records, which were verified against `held`. The changes begin at nothing,
+/// or at an earlier version.
 pub(super) fn prove<R: Read>(
     connection: &Connection,
     reader: &mut BundleReader<R>,
@@ -34,8 +34,8 @@ pub(super) fn prove<R: Read>(
         if stored.as_deref() != body.as_deref() {
             return Err(StoreError::Digest(held.version));
         }
-        // The removal of a record that is not stored changes nothing. Such removals are not remembered, since their number is
-        // bounded by the size of the bundle only; puts are bounded by the number of records stored.
+        // The removal of a record that is not stored changes nothing. Such removals are not remembered, since only the size
+        // of the bundle bounds their number; the number of stored records bounds the puts.
         if body.is_none() {
             continue;
         }

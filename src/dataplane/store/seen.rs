@@ -1,6 +1,6 @@
-//! The keysets this host has seen, in a file beside the database. A replica that is lost, set aside or put back from a backup
-//! must not bring a retired root back: the keyset that retired it is followed from here again, before anything is taken from
-//! the network.
+//! Keeps the keysets that this host has seen in a file beside the database. A replica that is lost, moved aside or restored
+//! from a backup must not restore a retired root: the node follows the keyset that retired it from this file, before it
+//! accepts anything from the network.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::{ReplicaStore, StoreError, keyset_chain};
 use crate::dataplane::identity::write_private;
 
-/// Files that are set aside before no name is left.
+/// Maximum number of damaged files that can be moved aside.
 const MAX_ASIDE: u32 = 1000;
 
 impl ReplicaStore {
@@ -16,12 +16,12 @@ impl ReplicaStore {
         self.path.with_extension("keysets")
     }
 
-    /// Follows the keysets of the file from those of the database, or from the pinned roots where the database has none. A
-    /// file that can't be read or proved is set aside.
+    /// Follows the keysets of the file, from the newest one of the database, or from the pinned roots if the database has
+    /// none. A file that cannot be read or verified is moved aside.
     pub(super) fn recall(&mut self) -> Result<(), StoreError> {
         let chain = keyset_chain(&self.connection)?;
         if !chain.is_empty() && self.chain.verify(chain, &self.pinned).is_err() {
-            // Whoever loads the replica sets the database aside. The file is judged when the next one is opened.
+            // The caller that loads the replica moves the database aside. The file is judged when the next database is opened.
             return Ok(());
         }
         let text = match std::fs::read_to_string(self.seen_file()) {
@@ -40,20 +40,20 @@ impl ReplicaStore {
             self.set_aside(&"it is empty");
             return Ok(());
         }
-        // No clock is read before the daemon runs. The time floor is the latest time that is proved.
+        // No clock is read before the daemon runs. The time floor is the latest proved time.
         let now = self.floor()?;
         match self.follow(&lines, now) {
             Ok(_) if self.seen_text()? == text => {}
             Ok(_) => self.remember(),
-            // Roots that succeed none of those seen were pinned by hand, or the file is damaged.
+            // Either an operator pinned roots that succeed none of those seen, or the file is damaged.
             Err(error @ (StoreError::Keyset(_) | StoreError::KeysetFork(_))) => self.set_aside(&error),
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// Writes the chain held into the file. A failure is logged only, since the database holds the chain: the next keyset, or
-    /// the next start, writes the file again. Where a file that was not understood could not be moved aside, it is kept.
+    /// Writes the chain held into the file. A failure is only logged, since the database holds the chain: the next keyset,
+    /// or the next start, writes the file again. A file that could not be parsed or moved aside is left as it is.
     pub(super) fn remember(&self) {
         if self.keeps_seen_file {
             return;
@@ -74,7 +74,7 @@ impl ReplicaStore {
         Ok(keyset_chain(&self.connection)?.iter().flat_map(|line| [line, "\n"]).collect())
     }
 
-    /// Moves the file to a free name because of `fault`, and begins another with the chain of the database.
+    /// Moves the file to a free name because of `fault`, and writes a new one with the chain of the database.
     fn set_aside(&mut self, fault: &dyn std::fmt::Display) {
         let file = self.seen_file();
         let names =

@@ -1,4 +1,4 @@
-//! Summing: the digest of records while they are read. One thread reads, others sum what it has read already.
+//! Computes the digest of records while they are read: one thread reads, others add up what it has read.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -7,12 +7,12 @@ use super::StoreError;
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::record::Record;
 
-/// What is handed over at a time, in records and in bytes. A few shares wait at the most: that bounds the memory it takes.
+/// Size of a share that is handed to a thread, in records and in bytes. A few shares wait at most, which bounds the memory.
 const SHARE: (usize, usize) = (1024, 2 << 20);
-/// Reading is quick enough to keep so many threads summing, and not more.
+/// Maximum number of summing threads. Reading keeps no more of them busy.
 const MOST: usize = 4;
 
-/// How many records `read` hands over, and their digest.
+/// Returns the number of records that `read` hands over, and their digest.
 pub(super) fn sum<R>(read: R) -> Result<(u64, ReplicaDigest), StoreError>
 where
     R: FnOnce(&mut dyn FnMut(Record)) -> Result<(), StoreError>,
@@ -31,14 +31,14 @@ where
                 if summing.len() < most {
                     summing.push(scope.spawn(|| all(&shares)));
                 }
-                // It can't fail: the other end is kept for longer than this one.
+                // This cannot fail: the receiver outlives the sender.
                 let _ = sender.send(std::mem::take(&mut share));
                 bytes = 0;
             }
         });
         drop(sender);
         let mut total: ReplicaDigest = share.iter().collect();
-        // Whoever has read all there is sums along.
+        // The reading thread helps to sum when it has read everything.
         total.combine(&all(&shares));
         for sum in summing {
             match sum.join() {
@@ -50,7 +50,7 @@ where
     })
 }
 
-/// The digest of the shares that this thread gets, until there are no more.
+/// Returns the digest of the shares that this thread receives until the channel closes.
 fn all(shares: &Mutex<Receiver<Vec<Record>>>) -> ReplicaDigest {
     let next = || shares.lock().unwrap_or_else(PoisonError::into_inner).recv();
     let mut sum = ReplicaDigest::empty();
