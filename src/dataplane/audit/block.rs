@@ -1,28 +1,28 @@
-//! A block: the lines of one batch as they lie on the disk.
+//! Block: the lines of one batch as they are stored.
 //!
-//! Lines resemble each other, so LZ4 (its block format, behind the length in four bytes) makes a fifth of them, in less time
-//! than it would take to write the rest. The chain is one of lines: what is proved of them does not depend on the packing.
+//! Consecutive lines resemble each other, so LZ4 (block format, after a length of four bytes) reduces them to a fifth, in less time
+//! than it would take to write the difference. The hash chain covers the lines, so its proof does not depend on the packing.
 
 use lz4_flex::block::{compress_into, decompress, get_maximum_output_size, uncompressed_size};
 
 use super::AuditError;
 
-/// Bytes that the length before a block takes.
+/// Length of the prefix that holds the size of the unpacked lines, in bytes.
 const LENGTH: usize = 4;
-/// The most that LZ4 can make of one byte. Whoever claims more wants memory, and not to be read.
+/// Maximum number of bytes that LZ4 can make of one byte. A block that claims more is an attempt to exhaust memory.
 const MAX_RATIO: usize = 255;
 
-/// Memory that is kept from one block for the next, in bytes; what is larger is given back.
+/// Maximum memory that is kept from one block to the next, in bytes. A larger buffer is freed.
 pub(super) const KEPT: usize = 4 << 20;
 
-/// Packs blocks, each in the memory of the one before: a batch comes every few milliseconds.
+/// Packs blocks and reuses the memory of the previous one, since a batch comes every few milliseconds.
 #[derive(Default)]
 pub(super) struct Packer {
     packed: Vec<u8>,
 }
 
 impl Packer {
-    /// Packs lines.
+    /// Packs lines into a block. Returns [`AuditError::TooLong`] if no block can hold them.
     pub(super) fn pack(&mut self, lines: &str) -> Result<&[u8], AuditError> {
         let most = LENGTH + get_maximum_output_size(lines.len());
         if self.packed.len() < most || self.packed.len() > most.max(KEPT) {
@@ -36,7 +36,7 @@ impl Packer {
     }
 }
 
-/// The lines of a block; none if nobody can have packed them.
+/// Returns the lines of a block, or `None` if the block is not valid.
 pub(super) fn unpack(block: &[u8]) -> Option<String> {
     let (length, packed) = uncompressed_size(block).ok()?;
     if length > packed.len().saturating_mul(MAX_RATIO) {

@@ -1,6 +1,6 @@
-//! How far what has been taken in above is behind the log: what would be lost with this host.
+//! Measures how far the uploaded part is behind the log: the events that would be lost with this host.
 //!
-//! The disk is asked at intervals, apart from whoever asks for metrics: that is a thread which also decides.
+//! The disk is read at intervals, not when metrics are requested, because the thread that serves metrics also decides.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use serde::Deserialize;
 use super::{AuditError, events, extent};
 use crate::protocol::time::Time;
 
-/// How often it is looked. Events are sent every two seconds while the control plane answers.
+/// Interval between two reads. Events are sent every two seconds while the control plane answers.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Nothing is behind.
+/// Value of `since` if no event waits for its upload.
 const NONE: i64 = i64::MIN;
 
-/// What is known of it.
+/// Latest measurement of the lag.
 #[derive(Debug)]
 pub struct UploadLag {
     path: PathBuf,
     uploaded: AtomicU64,
-    /// When the first event that was not taken in happened.
+    /// Time of the first event that was not uploaded.
     since: AtomicI64,
 }
 
@@ -32,13 +32,13 @@ struct Dated {
 }
 
 impl UploadLag {
-    /// The lag of the log at `path`; nothing is known of it before it is looked.
+    /// Returns the lag of the log at `path`. It is unknown until the first [`Self::look`].
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         Self { path, uploaded: AtomicU64::new(0), since: AtomicI64::new(NONE) }
     }
 
-    /// Looks once.
+    /// Reads the log once.
     pub fn look(&self) -> Result<(), AuditError> {
         let log = extent(&self.path)?;
         let behind = log.last > log.uploaded;
@@ -55,11 +55,11 @@ impl UploadLag {
         Ok(())
     }
 
-    /// Looks again and again, until the task is dropped.
+    /// Reads the log at intervals, until the task is dropped.
     pub async fn watch(self: Arc<Self>) {
         loop {
             let own = Arc::clone(&self);
-            // An ended thread pool is the end of the daemon.
+            // The thread pool ends only with the daemon.
             let Ok(looked) = tokio::task::spawn_blocking(move || own.look()).await else { return };
             if let Err(error) = looked {
                 tracing::warn!(%error, "it can't be seen how far the audit log was taken in above");
@@ -68,13 +68,13 @@ impl UploadLag {
         }
     }
 
-    /// The last event that was taken in above.
+    /// Returns the sequence number of the last uploaded event.
     #[must_use]
     pub fn uploaded(&self) -> u64 {
         self.uploaded.load(Ordering::Relaxed)
     }
 
-    /// When the first event happened that was not.
+    /// Returns the time of the first event that was not uploaded, or `None` if there is none.
     #[must_use]
     pub fn since(&self) -> Option<Time> {
         Some(self.since.load(Ordering::Relaxed)).filter(|since| *since != NONE).map(Time::from_unix)
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(after(0), (Some(0), 0));
         assert_eq!(after(2), (Some(2), 2), "a part of it arrived");
         assert_eq!(after(1), (Some(1), 1), "a control plane that was restored wants it again");
-        // Whatever else the log holds by now: its end is where it was taken in.
+        // The log may have grown since: the expected end is the uploaded one.
         let last = extent(&path).unwrap().last;
         assert_eq!(after(last), (None, last));
     }

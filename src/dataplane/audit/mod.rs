@@ -1,12 +1,12 @@
-//! The audit log: every decision as a line, each chained to the one before by its hash, committed in groups.
+//! The audit log: every decision as a line that holds the hash of the line before, committed in groups.
 //!
-//! Whoever decides hands its event over and goes on; one thread numbers, chains and commits whatever has gathered. A
-//! mutating request waits for that commit, which SQLite has made durable (synchronous = FULL), before it is answered.
-//! At intervals the node signs where its log stands, so that even its end can't be cut off unseen. A log whose end does not
-//! follow from what was signed last is not gone on with: the next signature would vouch for what somebody else wrote.
+//! A deciding thread hands its event over and goes on; one writer thread numbers, chains and commits the waiting events. A
+//! mutating request is answered only after that commit, which SQLite makes durable (synchronous = FULL). At intervals the
+//! node signs a checkpoint of its log, so that a cut at the end is detected as well. If the end of a log does not match the
+//! last checkpoint, the node refuses to go on with it: the next checkpoint would vouch for lines that someone else wrote.
 //!
-//! While the disk takes nothing, what changes something upstream is denied. Reads go on, within bounds: their events wait in
-//! memory, and are written when the disk takes them again.
+//! While the disk accepts no write, mutating requests are denied. Reads go on, within bounds: their events wait in memory
+//! and are written when the disk accepts them again.
 
 mod block;
 mod lag;
@@ -45,7 +45,7 @@ pub use uploaded::{Extent, extent, set_uploaded, uploaded};
 pub use verify::{Fault, Report, verify};
 use writer::Writer;
 
-/// What has shipped is never edited. A log of a build that gave it no version has these tables already.
+/// Migrations; a released one is never edited. A log of a build that set no schema version has these tables already.
 const MIGRATIONS: [&str; 1] = ["
 CREATE TABLE IF NOT EXISTS block (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, lines BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS checkpoint (sequence INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
@@ -56,24 +56,24 @@ CREATE TABLE IF NOT EXISTS boot (number INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE IF NOT EXISTS uploaded (id INTEGER PRIMARY KEY CHECK (id = 1), sequence INTEGER NOT NULL, hash TEXT NOT NULL) STRICT;
 "];
 
-/// The event could not be recorded: the queue is full, or the disk fails.
+/// The event cannot be recorded: the queue is full, or the disk fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the audit log can't take the event")]
 pub struct AuditUnavailable;
 
-/// Why the log can't be opened or read.
+/// Reasons why the log cannot be opened or read.
 #[derive(Debug, Error)]
 pub enum AuditError {
-    /// The database can't be used.
+    /// SQLite reports an error.
     #[error("the audit database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
-    /// A newer build has written it, or it is gone.
+    /// The schema is newer than this build, or the database is gone.
     #[error("the audit database {0}")]
     Unfit(#[from] Unfit),
-    /// A block is not what a log is made of.
+    /// The block that begins at this event is not valid.
     #[error("the audit log's block that begins with event {0} can't be unpacked")]
     Block(u64),
-    /// A batch that no block can hold.
+    /// The batch exceeds the maximum size of a block.
     #[error("a batch of events is longer than 4 GiB")]
     TooLong,
     /// A checkpoint that can't be written down.
@@ -82,40 +82,40 @@ pub enum AuditError {
     /// What the node signed last, or what the control plane took in, does not hold.
     #[error("the audit log is not what this node wrote, from event {} on: {}", .0.sequence, .0.what)]
     Tampered(Fault),
-    /// No thread could be started.
+    /// The writer thread cannot be started.
     #[error("the audit writer can't be started: {0}")]
     Thread(std::io::Error),
 }
 
-/// Raises the alarm that events can't be recorded, or can't be dropped: what, in a sentence, and when.
+/// Callback that raises the alarm that events cannot be recorded or dropped. Its arguments are a sentence and the time.
 pub type Alarm = Arc<dyn Fn(&str, Time) + Send + Sync>;
 
-/// What is denied while the log can't be written.
+/// Requests that are denied while the log cannot be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhenFull {
-    /// What may change something. Reads go on as long as their events find room in memory.
+    /// Mutating requests. Reads go on as long as their events find room in memory.
     #[default]
     DenyMutating,
-    /// Everything.
+    /// All requests, reads included.
     DenyAll,
 }
 
-/// What a log is to be.
+/// Options of a log.
 #[derive(Clone)]
 pub struct Options {
-    /// How many events may wait to be written. Together they take at most a KiB for each.
+    /// Maximum number of events that wait to be written. Each takes at most one KiB on average.
     pub capacity: usize,
-    /// What is denied while it can't be written.
+    /// Requests that are denied while the log cannot be written.
     pub when_full: WhenFull,
-    /// How much of it is kept.
+    /// Limits above which old events are dropped.
     pub retention: Retention,
-    /// Who is told when it can't be written.
+    /// Callback for the alarm that the log cannot be written.
     pub alarm: Alarm,
 }
 
 impl Options {
-    /// A log in which so many events may wait, and of which all is kept.
+    /// Returns options for a queue of `capacity` events, without retention limits.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self {
@@ -127,16 +127,16 @@ impl Options {
     }
 }
 
-/// Drafts on their way to the disk: their JSON, one after the other, and where each ends.
+/// Drafts that wait to be written: their JSON texts one after the other, and the end of each.
 #[derive(Default)]
 struct Batch {
     text: String,
     drafts: Vec<Waiting>,
-    /// The latest time of any.
+    /// Latest time of the drafts.
     latest: Time,
 }
 
-/// Where a draft ends in the text, and who waits for it to be on the disk.
+/// End of a draft in the text, and the sender that is told when the draft is durable.
 struct Waiting {
     end: usize,
     durable: Option<oneshot::Sender<()>>,
@@ -145,38 +145,38 @@ struct Waiting {
 #[derive(Default)]
 struct Pending {
     batch: Batch,
-    /// Someone waits: commit at once.
+    /// True if a caller waits for the disk: the batch is committed at once.
     urgent: bool,
-    /// Who asks whether the writer is there.
+    /// Callers that check whether the writer answers.
     probes: Vec<oneshot::Sender<()>>,
     closed: bool,
 }
 
-/// What those who decide and the writer share.
+/// State that the deciding threads share with the writer.
 struct Queue {
     pending: Mutex<Pending>,
     wake: Condvar,
     failing: AtomicBool,
     capacity: usize,
     when_full: WhenFull,
-    /// The last event on the disk, and how many the writer has taken that are not.
+    /// Sequence number of the last event on the disk, and the number of events that the writer has taken and not written yet.
     sequence: AtomicU64,
     writing: AtomicUsize,
 }
 
 thread_local! {
-    /// Where a draft is written before the lock is taken: whoever decides next must not wait for that.
+    /// Buffer in which a draft is serialized before the lock is taken, so that other deciding threads do not wait for it.
     static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Pending> {
-        // Nothing panics while it holds the lock; were it so, the events in it are whole all the same.
+        // No code panics while it holds the lock. Even after a panic the events in it would be complete.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// An open audit log.
+/// Audit log, open for writing.
 pub struct AuditLog {
     queue: Arc<Queue>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -185,8 +185,8 @@ pub struct AuditLog {
 }
 
 impl AuditLog {
-    /// Opens the log at `path`, or begins it, for `node`, whose `key` signs its checkpoints. At most `capacity` events
-    /// wait to be written, and all of it is kept.
+    /// Opens or creates the log at `path` for `node`, whose `key` signs its checkpoints. At most `capacity` events wait to
+    /// be written, and no event is dropped.
     pub fn open(
         path: &Path,
         node: NodeId,
@@ -197,7 +197,7 @@ impl AuditLog {
         Self::open_with(path, node, key, clock, Options::new(capacity))
     }
 
-    /// Opens the log at `path`, or begins it, as `options` say.
+    /// Opens or creates the log at `path` with these options.
     pub fn open_with(
         path: &Path,
         node: NodeId,
@@ -206,13 +206,13 @@ impl AuditLog {
         options: Options,
     ) -> Result<Self, AuditError> {
         let lay_out = |connection: &Connection| {
-            // Blocks are long: larger pages make fewer writes of them. What is dropped is given back to the disk.
+            // Blocks are long: larger pages need fewer writes. Dropped events give their space back to the disk.
             connection.pragma_update(None, "page_size", 16_384)?;
             connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")
         };
         let connection = schema::open_with(path, lay_out, &MIGRATIONS)??;
-        // An event's id is given before the event has its place. The time of the start makes ids unique also when a log
-        // was lost; counting on makes them unique when two starts fall into one second.
+        // An event gets its id before its place in the log. The time of the start keeps ids unique after a log was lost;
+        // the counter keeps them unique when two starts fall into one second.
         let boot = connection.query_row(
             "INSERT INTO boot SELECT max(?1, coalesce(max(number) + 1, 0)) FROM boot RETURNING number",
             [clock().unix()],
@@ -234,14 +234,14 @@ impl AuditLog {
         Ok(Self { queue, writer: Mutex::new(Some(thread)), boot, count: AtomicU64::new(0) })
     }
 
-    /// A new event id, unique in this node's log.
+    /// Returns a new event id, unique in this node's log.
     #[must_use]
     pub fn next_id(&self) -> EventId {
         EventId::new(self.boot, self.count.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Hands an event over; its place is found later. With `durable`, what is returned resolves once the event is on
-    /// the disk, and to an error if it can't be.
+    /// Queues an event; its sequence number is assigned later. With `durable`, the returned future resolves when the event
+    /// is on the disk, and to an error if it cannot be written.
     pub fn record(
         &self,
         draft: &Draft<'_>,
@@ -258,7 +258,7 @@ impl AuditLog {
             let mut pending = self.queue.lock();
             let room = pending.batch.drafts.len() < self.queue.capacity
                 && pending.batch.text.len() + text.len() <= self.queue.capacity.saturating_mul(1024);
-            // Asked again under the lock: whoever waits for the disk must not come in behind the failure.
+            // Checked again under the lock: a caller that waits for the disk must not enter the queue after the writer failed it.
             if pending.closed || !room || self.denies(durable) {
                 return Err(AuditUnavailable);
             }
@@ -276,7 +276,7 @@ impl AuditLog {
         Ok(receiver)
     }
 
-    /// Whether the writer answers: it has written, or tried to, all that was handed over before.
+    /// Returns true once the writer has written, or tried to write, all events that were queued before this call.
     pub async fn answers(&self) -> bool {
         let (probe, answer) = oneshot::channel();
         {
@@ -302,30 +302,30 @@ impl AuditLog {
         self.failing() && (durable || self.queue.when_full == WhenFull::DenyAll)
     }
 
-    /// The last event that is on the disk.
+    /// Returns the sequence number of the last event on the disk.
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.queue.sequence.load(Ordering::Relaxed)
     }
 
-    /// How many events wait to be written.
+    /// Returns the number of events that wait to be written.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.queue.lock().batch.drafts.len() + self.queue.writing.load(Ordering::Relaxed)
     }
 
-    /// Whether the last write failed.
+    /// Returns true if the last write failed.
     #[must_use]
     pub fn failing(&self) -> bool {
         self.queue.failing.load(Ordering::Relaxed)
     }
 
-    /// Writes what waits, signs where the log stands, and ends the writer.
+    /// Writes the waiting events, signs a checkpoint, and ends the writer.
     pub fn close(&self) {
         self.queue.lock().closed = true;
         self.queue.wake.notify_one();
         if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // A writer that panicked has said so already; there is nothing left to write.
+            // A writer that panicked has reported it already, and there is nothing left to write.
             let _ = writer.join();
         }
     }

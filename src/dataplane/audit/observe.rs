@@ -1,4 +1,4 @@
-//! What metrics tell of the log. Whoever remembers the sequence elsewhere can see that a log was cut back to a checkpoint.
+//! Metrics of the log. A monitoring system that remembers the sequence number can detect that a log was cut back to a checkpoint.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use super::{AuditLog, UploadLag};
 use crate::dataplane::Clock;
 use crate::dataplane::metrics::gauge;
 
-/// Reads the log's standing when metrics are asked for.
+/// Collector that reads the state of the log when metrics are requested.
 pub struct AuditMetrics {
-    /// The log.
+    /// Log that it observes.
     pub log: Arc<AuditLog>,
-    /// How far what was taken in above is behind it.
+    /// Lag of the uploaded part behind the log.
     pub lag: Arc<UploadLag>,
-    /// The clock.
+    /// Clock against which the lag is measured.
     pub clock: Clock,
 }
 
@@ -60,7 +60,7 @@ impl Collector for AuditMetrics {
             None,
             failing,
         )?;
-        // What is on the disk is read at intervals: where nothing was behind then, nothing is.
+        // The lag is measured at intervals: if nothing waited at the last one, the lag is zero.
         let since = self.lag.since();
         let behind = since.map_or(0, |_| number(sequence.saturating_sub(self.lag.uploaded())));
         gauge(

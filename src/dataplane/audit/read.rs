@@ -1,4 +1,4 @@
-//! Reading a log while it is written.
+//! Reads a log while it is written.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use super::uploaded::uploaded;
 use super::{AuditError, block};
 use crate::protocol::event::{line_hash, split_lines};
 
-/// Lines of the log at `path` after event `after`, at most `limit`; a negative `after` counts from the end.
+/// Returns at most `limit` lines of the log at `path` after event `after`. A negative `after` counts from the end.
 pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, AuditError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let after =
         if after < 0 { i64::try_from(last(&connection)?).unwrap_or(i64::MAX) + after } else { after }.max(0);
-    // From the block on in which the next one stands: what is before it is not looked at.
+    // Begins at the block that holds the next event, so that earlier blocks are not read.
     let mut statement = connection.prepare(
         "SELECT first, lines FROM block
          WHERE first >= coalesce((SELECT max(first) FROM block WHERE first <= ?1 + 1), 0) ORDER BY first",
@@ -36,7 +36,7 @@ pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, Audi
     Ok(found)
 }
 
-/// What event `sequence` of the log at `path` hashes to; none if it is not there.
+/// Returns the hash of event `sequence` of the log at `path`, or `None` if the log does not hold it.
 pub fn hash_at(path: &Path, sequence: u64) -> Result<Option<String>, AuditError> {
     hash_of(&Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?, sequence)
 }
@@ -55,7 +55,7 @@ pub(super) fn hash_of(connection: &Connection, sequence: u64) -> Result<Option<S
     Ok(split_lines(&lines).nth(skip).map(line_hash))
 }
 
-/// The last checkpoint of the log at `path` whose event was taken in above, as it was signed.
+/// Returns the last checkpoint of the log at `path` whose event was uploaded, as a compact JWS.
 pub fn arrived_checkpoint(path: &Path) -> Result<Option<String>, AuditError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let through = uploaded(&connection)?.sequence;
@@ -63,7 +63,7 @@ pub fn arrived_checkpoint(path: &Path) -> Result<Option<String>, AuditError> {
     Ok(connection.query_row(last, [through], |row| row.get(0)).optional()?)
 }
 
-/// The last event of a log; 0 in an empty one.
+/// Returns the sequence number of the last event of a log, or 0 if it is empty.
 pub(super) fn last(connection: &Connection) -> Result<u64, AuditError> {
     let last = "SELECT last FROM block ORDER BY first DESC LIMIT 1";
     Ok(connection.query_row(last, [], |row| row.get(0)).optional()?.unwrap_or(0))

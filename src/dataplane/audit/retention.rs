@@ -1,7 +1,7 @@
-//! Retention: old events are dropped, never one that the control plane has not taken in.
+//! Retention: drops old events, and never one that was not uploaded.
 //!
-//! What is kept must still be proved to be whole. So the log is cut behind a checkpoint only, and the node signs that it
-//! has dropped what stood before: without that anchor a log that does not begin at its beginning is a fault.
+//! The rest of the log must still be provable. Therefore the log is cut only at a checkpoint, and the node signs an anchor
+//! that states the cut. A log that begins later without such an anchor is a fault.
 
 use std::sync::Arc;
 
@@ -14,29 +14,29 @@ use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::SigningKey;
 use crate::protocol::time::Time;
 
-/// Checkpoints looked at in one pass: it must not keep the writer from writing.
+/// Maximum number of checkpoints that one pass reads, so that it does not keep the writer from writing.
 const PASS: usize = 1000;
 
-/// How much is kept.
+/// Limits of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Events recorded longer ago than so many seconds may go.
+    /// Age in seconds above which events may be dropped.
     pub seconds: Option<i64>,
-    /// Above so many bytes the oldest events may go.
+    /// Size in bytes above which the oldest events may be dropped.
     pub bytes: Option<u64>,
 }
 
-/// What a pass did.
+/// Result of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pass {
-    /// Events up to this one were dropped by it; 0: none.
+    /// Sequence number of the last event that the pass dropped, or 0 if none.
     pub(super) through: u64,
-    /// The log is larger than it should be, and nothing more of it may go.
+    /// True if the log exceeds its limits and no more of it may be dropped.
     pub(super) stuck: bool,
 }
 
 impl Retention {
-    /// Drops what is too old or too much.
+    /// Drops events that exceed the limits.
     pub(super) fn apply(
         self,
         connection: &mut Connection,
@@ -75,14 +75,14 @@ impl Retention {
         transaction.execute("DELETE FROM checkpoint WHERE sequence <= ?1", [through])?;
         transaction.execute("INSERT OR REPLACE INTO anchor VALUES (1, ?1)", [text])?;
         transaction.commit()?;
-        // Gives the space back to the disk, for whoever is short of it.
+        // Returns the free pages to the file system.
         connection.execute_batch("PRAGMA incremental_vacuum")?;
         Ok(Pass { through, stuck: excess > 0 })
     }
 }
 
-/// The checkpoints behind which the log may be cut, oldest first: all that stands before was taken in above, and something
-/// stays.
+/// Returns the checkpoints at which the log may be cut, oldest first. All events before such a checkpoint were uploaded,
+/// and at least one event remains.
 fn droppable(connection: &Connection, key: &Arc<SigningKey>) -> Result<Vec<Checkpoint>, AuditError> {
     let mut statement = connection.prepare_cached(
         "SELECT text FROM checkpoint WHERE sequence <= ?1 AND sequence < (SELECT max(sequence) FROM checkpoint)
@@ -95,7 +95,7 @@ fn droppable(connection: &Connection, key: &Arc<SigningKey>) -> Result<Vec<Check
     Ok(rows.iter().map_while(|text| Checkpoint::verify(text, key.public()).ok()).collect())
 }
 
-/// What the log takes up on the disk, in bytes, without what is free within it.
+/// Returns the size of the log on the disk, in bytes, without free pages.
 fn size(connection: &Connection) -> Result<u64, AuditError> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
     Ok((pragma("page_count")?.saturating_sub(pragma("freelist_count")?)) * pragma("page_size")?)

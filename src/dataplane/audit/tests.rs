@@ -1,4 +1,4 @@
-//! A log that is whole, and every way in which it may not be.
+//! Tests of a valid log, and of every kind of fault.
 
 #![allow(clippy::unwrap_used)]
 
@@ -86,7 +86,7 @@ fn a_closed_log_takes_nothing() {
     assert!(record(&log).is_err());
 }
 
-/// A log in which every start has its own minute, so that each has its checkpoints.
+/// Returns a log with three starts a minute apart, so that each has its checkpoints.
 fn long(directory: &tempfile::TempDir) -> (PathBuf, Vec<String>) {
     let path = directory.path().join("audit.db");
     for minute in 0..6 {
@@ -150,7 +150,7 @@ fn a_log_without_its_beginning_is_found() {
     let (path, _) = long(&directory);
     run(&path, "DELETE FROM block WHERE last <= 6; DELETE FROM checkpoint WHERE sequence <= 6");
     assert!(faults(&path).is_some());
-    // Nor does an ordinary checkpoint pass for the node's word that it dropped it.
+    // An ordinary checkpoint is no anchor for dropped events either.
     let text: String = Connection::open(&path)
         .unwrap()
         .query_row("SELECT text FROM checkpoint WHERE sequence = 9", [], |row| row.get(0))
@@ -190,7 +190,7 @@ fn what_was_taken_in_above_is_dropped_and_the_rest_is_proved_all_the_same() {
     };
     let (days, tiny) =
         (Retention { seconds: Some(250), bytes: None }, Retention { seconds: None, bytes: Some(1) });
-    // Nothing was taken in above: nothing goes, however large it is.
+    // Nothing was uploaded, so nothing is dropped, whatever the size.
     assert_eq!((retain(days).through, retain(tiny).through), (0, 0));
     assert!(retain(tiny).stuck);
     let arrived = Position { sequence: 14, hash: hash_at(&path, 14).unwrap().unwrap() };
@@ -203,7 +203,7 @@ fn what_was_taken_in_above_is_dropped_and_the_rest_is_proved_all_the_same() {
     let pass = retain(tiny);
     assert_eq!((pass.through, pass.stuck), (12, true), "what is too much, and was taken in above");
     assert_eq!((faults(&path), events(&path, 0, 100).unwrap().len()), (None, 6));
-    // It goes on where it was.
+    // The log continues at its place.
     let log = open(&path);
     record(&log).unwrap();
     log.close();
@@ -213,7 +213,7 @@ fn what_was_taken_in_above_is_dropped_and_the_rest_is_proved_all_the_same() {
     assert!(faults(&path).is_some(), "without the node's word it is a cut");
 }
 
-/// Bends the database in one way; `a` and `b` say where.
+/// Damages the database in one way, at the places `a` and `b`.
 #[expect(clippy::many_single_char_names, reason = "places, of no further meaning")]
 fn tamper(path: &Path, way: u8, a: usize, b: usize) {
     let connection = Connection::open(path).unwrap();
@@ -244,7 +244,7 @@ fn tamper(path: &Path, way: u8, a: usize, b: usize) {
     let (c, d) = (a % checkpoints.len(), b % checkpoints.len());
     let mut lines: Vec<String> = blocks[x].1.lines().map(|line| line.to_owned() + "\n").collect();
     if lines.is_empty() {
-        // An earlier act has emptied it.
+        // An earlier step has emptied it.
         return;
     }
     let (k, l) = (a % lines.len(), b % lines.len());
@@ -283,7 +283,7 @@ fn tamper(path: &Path, way: u8, a: usize, b: usize) {
     connection.execute_batch("DELETE FROM block; DELETE FROM checkpoint").unwrap();
     for (first, lines) in blocks {
         let last = first + lines.lines().count() as u64 - u64::from(!lines.is_empty());
-        // Two blocks may now claim one place: the first to come keeps it.
+        // Two blocks may now have the same first event: the first insertion wins.
         connection
             .execute(
                 "INSERT OR IGNORE INTO block VALUES (?1, ?2, ?3)",
@@ -312,7 +312,7 @@ proptest! {
         let covered = usize::try_from(report.covered).unwrap();
         if report.fault.is_none() {
             prop_assert_eq!(&left[..covered], &lines[..covered]);
-            // At most the events of the last minute are not covered, or the log is shorter than is known elsewhere.
+            // Only the events of the last minute may lack a checkpoint, or the log was cut back to one.
             prop_assert!(left.len() - covered <= 3);
         } else if let Some(fault) = report.fault {
             prop_assert!(fault.sequence >= 1 && fault.sequence <= 19);

@@ -1,4 +1,4 @@
-//! How far the log has been taken in above. What has not been taken in must not be dropped.
+//! Position up to which the control plane received the log. Later events must not be dropped.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::read::last;
 use crate::protocol::event::GENESIS;
 use crate::protocol::reconciliation::Position;
 
-/// The last event that was taken in above, by a connection to the log's database. Retention keeps what comes after it.
+/// Returns the last uploaded event, read through a connection to the log's database. Retention keeps all later events.
 pub fn uploaded(connection: &Connection) -> Result<Position, AuditError> {
     let known = connection
         .query_row("SELECT sequence, hash FROM uploaded", [], |row| {
@@ -19,14 +19,14 @@ pub fn uploaded(connection: &Connection) -> Result<Position, AuditError> {
     Ok(known.unwrap_or_else(|| Position { sequence: 0, hash: GENESIS.into() }))
 }
 
-/// Where the log at `path` begins, where it ends, and how far it was taken in above.
+/// First, last and last uploaded event of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// The first event that is still there; 0 in an empty log.
+    /// Sequence number of the first event that the log still holds; 0 in an empty log.
     pub oldest: u64,
-    /// The last event.
+    /// Sequence number of the last event.
     pub last: u64,
-    /// The last event that was taken in above.
+    /// Sequence number of the last uploaded event.
     pub uploaded: u64,
 }
 
@@ -41,10 +41,10 @@ pub fn extent(path: &Path) -> Result<Extent, AuditError> {
     Ok(Extent { oldest, last, uploaded: uploaded(&connection)?.sequence })
 }
 
-/// Notes how far the log at `path` was taken in above.
+/// Stores the position up to which the log at `path` was uploaded.
 pub fn set_uploaded(path: &Path, position: &Position) -> Result<(), AuditError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    // Losing it to a crash means that something is sent twice, which does no harm: no need to wait for the disk.
+    // A crash can lose this write, and then some events are sent twice, which is harmless: no need to wait for the disk.
     connection.pragma_update(None, "synchronous", "OFF")?;
     connection.execute(
         "INSERT OR REPLACE INTO uploaded VALUES (1, ?1, ?2)",

@@ -1,7 +1,7 @@
-//! Verifying a log: every line in its place, chained to the one before, and where the node signed that it would be.
+//! Verifies a log: every line has the next sequence number, holds the hash of the line before, and matches the checkpoints.
 //!
-//! What is proved, and what is not, is in docs/audit.md: whoever can write the database can cut a log back to a checkpoint, or
-//! change what no checkpoint covers yet, and nothing in the database alone can tell.
+//! docs/audit.md states the limits of the proof: a writer of the database can cut a log back to a checkpoint, or change
+//! events that no checkpoint covers yet, and the database alone cannot show it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,38 +17,38 @@ use crate::protocol::event::{Checkpoint, Event, GENESIS, line_hash, split_lines}
 use crate::protocol::key::PublicKey;
 use crate::protocol::reconciliation::Position;
 
-/// What is wrong with the first event that is.
+/// First fault in a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Fault {
-    /// The place in the log where it shows.
+    /// Sequence number of the event at which the fault appears.
     pub sequence: u64,
-    /// What is wrong there.
+    /// Description of the fault.
     pub what: String,
 }
 
-/// The result of verifying a log.
+/// Result of verifying a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// The last event before the first that is kept: the node signed that it dropped what came up to it. 0: nothing.
+    /// Sequence number of the last event that the node signed as dropped; 0 if none was dropped.
     pub dropped: u64,
-    /// The last event found good, from the first on that is kept.
+    /// Sequence number of the last valid event.
     pub events: u64,
-    /// Hash of the last good one.
+    /// Hash of the last valid event.
     pub last: String,
-    /// Checkpoints that held.
+    /// Number of valid checkpoints.
     pub checkpoints: u64,
-    /// The last event a checkpoint covers: what comes after could be cut off or changed unseen.
+    /// Sequence number of the last event that a checkpoint covers. Later events could be cut off or changed undetected.
     pub covered: u64,
-    /// The first fault.
+    /// First fault, or `None` if the log is valid.
     pub fault: Option<Fault>,
 }
 
 /// Verifies the log at `path`, also while it is written, against checkpoints signed with `key`.
 pub fn verify(path: &Path, key: &PublicKey) -> Result<Report, AuditError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    // One read transaction: blocks and checkpoints of one moment.
+    // One read transaction: blocks and checkpoints must be of the same moment.
     let transaction = connection.unchecked_transaction()?;
     let mut proof = Proof::new();
     let found = proof.all(&transaction, key)?;
@@ -132,13 +132,13 @@ pub(super) fn tail(
     })
 }
 
-/// What has been proved so far.
+/// State of the verification.
 struct Proof {
     report: Report,
-    /// What the control plane took in last.
+    /// Position that the control plane received last.
     uploaded: Position,
     checkpoints: BTreeMap<u64, Checkpoint>,
-    /// The last checkpoint that held, or the anchor.
+    /// Last valid checkpoint, or the anchor.
     covering: Option<Checkpoint>,
 }
 
@@ -154,7 +154,7 @@ impl Proof {
         Self { report, uploaded, checkpoints: BTreeMap::new(), covering: None }
     }
 
-    /// The outer error is a database that can't be read; the inner one a log that is not whole.
+    /// Verifies the whole log. The outer error is a database that cannot be read; the inner one is a fault of the log.
     fn all(&mut self, connection: &Connection, key: &PublicKey) -> Result<Result<(), Fault>, AuditError> {
         self.uploaded = uploaded(connection)?;
         if let Err(fault) = self.anchor(connection, key)? {
@@ -175,7 +175,7 @@ impl Proof {
         Ok(self.end(self.uploaded.sequence))
     }
 
-    /// A log that does not begin at its beginning needs the node's word that it dropped what stood before.
+    /// Verifies the anchor. A log that does not begin at event 1 needs the node's signature over the drop of the earlier events.
     fn anchor(&mut self, connection: &Connection, key: &PublicKey) -> Result<Result<(), Fault>, AuditError> {
         let text: Option<String> =
             connection.query_row("SELECT text FROM anchor", [], |row| row.get(0)).optional()?;
@@ -196,7 +196,7 @@ impl Proof {
         })
     }
 
-    /// Every checkpoint holds, stands where it was signed for, and none between two others is missing.
+    /// Verifies that every checkpoint is valid, has the hash of its event, and follows the one before without a gap.
     fn checkpoints(
         &mut self,
         connection: &Connection,
@@ -276,8 +276,8 @@ impl Proof {
             self.covering = Some(checkpoint);
         }
         (self.report.events, self.report.last) = (sequence, hash);
-        // The node signs often: what no checkpoint covers is little, and not long after the last one. Of what a checkpoint
-        // still to come covers, nothing is known yet.
+        // The node signs often, so only few and recent events follow the last checkpoint. While checkpoints are still to
+        // come, one of them may cover this event.
         if self.checkpoints.is_empty() && self.report.covered < sequence {
             let due = self.covering.as_ref().map(|last| last.iat.plus(CHECKPOINT_SECONDS));
             if sequence - self.report.covered >= CHECKPOINT_EVENTS || due.is_none_or(|due| event.time >= due)

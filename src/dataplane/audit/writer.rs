@@ -1,4 +1,4 @@
-//! The one thread that writes the log.
+//! The thread that writes the log.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,12 +16,12 @@ use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::SigningKey;
 use crate::protocol::time::Time;
 
-/// How long events that nobody waits for may gather before they are committed.
+/// Time for which events may gather before a commit, if no caller waits for them.
 const GATHER: Duration = Duration::from_millis(10);
 /// Pause before a failed write is tried again.
 const RETRY: Duration = Duration::from_millis(200);
-/// A checkpoint is signed after so many events, or so many seconds with any. [`super::verify()`] holds the log to it: events
-/// that no checkpoint covers are fewer, and not much later than the last one.
+/// Number of events, or of seconds with any event, after which a checkpoint is signed. [`super::verify()`] relies on it:
+/// fewer events are without a checkpoint, and they are not much later than the last one.
 pub(super) const CHECKPOINT_EVENTS: u64 = 10_000;
 pub(super) const CHECKPOINT_SECONDS: i64 = 60;
 
@@ -34,11 +34,11 @@ pub(super) struct Writer {
     clock: Clock,
     queue: Arc<Queue>,
     options: Options,
-    /// The last checkpoint; none: the log has none yet, and the first events get one.
+    /// Last checkpoint, or `None` if the log has none: the first events get one then.
     checkpoint: Option<Checkpoint>,
-    /// The log is larger than it should be, and that has been said.
+    /// True if the log exceeds its limits and the alarm for it was raised.
     stuck: bool,
-    /// The lines of a batch, and the block they make: memory that serves one batch after the other.
+    /// Lines of a batch and the block made of them. The memory is reused for each batch.
     lines: String,
     packer: Packer,
 }
@@ -90,7 +90,7 @@ impl Writer {
                     self.queue.writing.store(0, Ordering::Relaxed);
                     self.queue.sequence.store(self.sequence, Ordering::Relaxed);
                     for draft in batch.drafts.drain(..) {
-                        // Whoever waited may have gone: the event stands all the same.
+                        // The caller may have gone. The event is recorded nevertheless.
                         let _ = draft.durable.map(|waiting| waiting.send(()));
                     }
                     batch.text.clear();
@@ -110,7 +110,7 @@ impl Writer {
                 }
             }
             for probe in probes {
-                // Whoever asked may have lost patience.
+                // The caller may have timed out.
                 let _ = probe.send(());
             }
             if closed {
@@ -119,7 +119,8 @@ impl Writer {
         }
     }
 
-    /// A write failed: whoever waits for the disk is told no, here and in the queue, and nobody new gets in to wait.
+    /// Handles a failed write: each caller that waits for the disk gets an error, in the batch and in the queue, and the
+    /// queue accepts no new one.
     fn fail(&self, batch: Batch, error: &AuditError) -> Batch {
         let mut pending = self.queue.lock();
         let before = self.queue.failing.swap(true, Ordering::Relaxed);
@@ -137,7 +138,7 @@ impl Writer {
         kept
     }
 
-    /// Drops what need not be kept. What can't be dropped now is looked at again.
+    /// Drops events that exceed the limits. If some cannot be dropped now, a later pass tries again.
     fn retain(&mut self) {
         let now = (self.clock)();
         match self.options.retention.apply(&mut self.connection, &self.key, now) {
@@ -156,8 +157,8 @@ impl Writer {
         }
     }
 
-    /// Waits for events, gives those nobody waits for a moment to gather, and adds them all to `batch`. While the disk
-    /// fails, what waits stays in the queue, which is bounded.
+    /// Waits for events, lets those without a waiting caller gather for a moment, and appends all to `batch`. While the
+    /// disk fails, waiting events stay in the bounded queue.
     fn gather(&self, batch: &mut Batch) -> (bool, Vec<Sender<()>>) {
         let mut pending = self.queue.lock();
         let failing = self.queue.failing.load(Ordering::Relaxed);
@@ -167,7 +168,7 @@ impl Writer {
         let idle = |pending: &mut Pending| {
             pending.batch.drafts.is_empty() && pending.probes.is_empty() && !pending.closed
         };
-        // While it fails, or when a checkpoint is due, there is something to do without an event.
+        // While writes fail, or when a checkpoint is due, there is work even without an event.
         let rest = if failing { RETRY } else { Duration::from_mins(1) };
         let Ok((pending, _)) = self.queue.wake.wait_timeout_while(pending, rest, idle) else {
             return (true, Vec::new());
@@ -178,7 +179,7 @@ impl Writer {
         };
         pending.urgent = false;
         if batch.drafts.is_empty() {
-            // The emptied one takes the place of the full one, with the memory it has.
+            // The swap reuses the memory of the emptied batch for the queue.
             std::mem::swap(batch, &mut pending.batch);
         } else {
             batch.append(&mut pending.batch);
@@ -186,24 +187,24 @@ impl Writer {
         (pending.closed, std::mem::take(&mut pending.probes))
     }
 
-    /// Whether the log as it will be after this write needs a checkpoint.
+    /// Returns true if the log needs a checkpoint after this write.
     fn due(&self, sequence: u64, batch: &Batch, now: Time) -> bool {
         let covered = self.checkpoint.as_ref().map_or(0, |last| last.sequence);
         if self.queue.failing.load(Ordering::Relaxed) {
-            // Also without an event: this is how it is found out that the disk takes something again.
+            // Also without an event: the checkpoint is the write that shows whether the disk works again.
             return sequence > 0;
         }
         let Some(last) = &self.checkpoint else { return sequence > 0 };
         let until = last.iat.plus(CHECKPOINT_SECONDS);
         sequence > covered
             && (sequence - covered >= CHECKPOINT_EVENTS
-                // A clock that was set back must not put it off.
+                // A clock that was set back must not delay the checkpoint.
                 || !(last.iat..until).contains(&now)
                 || batch.latest >= until
                 || self.queue.lock().closed)
     }
 
-    /// Writes a batch; returns whether a checkpoint was signed with it.
+    /// Writes a batch. Returns true if a checkpoint was signed with it.
     fn write(&mut self, batch: &Batch) -> Result<bool, AuditError> {
         let (mut sequence, mut prev) = (self.sequence, self.prev.clone());
         let mut lines = std::mem::take(&mut self.lines);
@@ -228,7 +229,7 @@ impl Writer {
             transaction.prepare_cached("INSERT INTO block VALUES (?1, ?2, ?3)")?.execute(row)?;
         }
         let checkpoint = due.then(|| {
-            // Signed again for the same event, it is the same checkpoint.
+            // A second signature for the same event replaces the checkpoint.
             let number = self
                 .checkpoint
                 .as_ref()
@@ -265,8 +266,8 @@ impl Batch {
         }));
     }
 
-    /// What is left when a write failed. Whoever still waits is told no, and its event goes: it must not say "allow".
-    /// The others have been answered; their events are kept until they can be written.
+    /// Returns the batch to keep after a failed write. Callers that still wait get an error, and their events are dropped: the log
+    /// must not say "allow" for them. The other requests were answered already, so their events are kept until they can be written.
     fn answered(self) -> Self {
         let mut kept = Self { latest: self.latest, ..Self::default() };
         for (text, draft) in self.texts().zip(&self.drafts) {
