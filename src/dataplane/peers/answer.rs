@@ -1,7 +1,7 @@
-//! The proof of an answer: who gave it, to whom, to which question, word for word. Peers may talk over plain HTTP, so that
-//! whoever stands between them could change a number that nothing else signs.
+//! Proof of an answer: the answering node signs the receiver, the hash of the question and the hash of the answer. Peers
+//! may talk over plain HTTP, where an attacker in between could change numbers that nothing else signs.
 //!
-//! It has a `typ` of its own: a proof of an answer must never pass for a call of the node that answered.
+//! The proof has its own `typ`, so that a proof of an answer never passes for a call of the answering node.
 
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
@@ -23,19 +23,19 @@ struct Claims {
     aud: NodeId,
     iat: Time,
     exp: Time,
-    /// The `jti` of the call that is answered.
+    /// `jti` of the call that is answered.
     jti: String,
-    /// Names one start of the daemon that answers.
+    /// Identifies one start of the daemon that answers.
     instance: String,
-    /// The hash of the question as it arrived.
+    /// Hash of the question as it arrived.
     question: String,
-    /// The HTTP status.
+    /// HTTP status of the answer.
     status: u16,
-    /// The hash of the answer's body.
+    /// Hash of the answer's body.
     answer: String,
 }
 
-/// The hash of a call: method, path with query, and body, with a line feed after each of the first two.
+/// Returns the hash of a call: method, path with query, and body, with a line feed after each of the first two.
 fn question_hash(method: &str, path: &str, body: &[u8]) -> String {
     let hash = Sha256::new().chain_update(method).chain_update("\n").chain_update(path).chain_update("\n");
     BASE64URL.encode(hash.chain_update(body).finalize())
@@ -45,7 +45,7 @@ fn answer_hash(body: &[u8]) -> String {
     BASE64URL.encode(Sha256::digest(body))
 }
 
-/// Proves to `peer` what this node answers to what it asked.
+/// Signs this node's answer to the question of `peer`.
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub(super) fn prove_answer(
     prover: &Prover,
@@ -73,7 +73,7 @@ pub(super) fn prove_answer(
     sign(Typ::PeerAnswer, &serde_json::to_vec(&claims).expect("claims serialize"), &prover.key)
 }
 
-/// Proves that the node that was asked gave this very answer to this very question. Returns the instance that answered.
+/// Verifies that the expected node gave exactly this answer to exactly this question. Returns the instance that answered.
 pub(super) fn verify_answer(
     proof: &[u8],
     signers: &Signers,

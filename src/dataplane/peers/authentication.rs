@@ -1,4 +1,4 @@
-//! Who a peer is: a node of this data plane, by a JWT signed with its key, good for one call.
+//! Authenticates a peer: a node of this data plane, by a JWT that is signed with its key and valid for one call.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -10,34 +10,34 @@ use crate::protocol::proof::{MAX_PROOF, timely};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 
-/// Why a peer is not listened to.
+/// Reasons to reject a peer's proof.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PeerRefusal {
-    /// No proof, or one that is not signed by a node of this data plane.
+    /// The proof is missing, or no node of this data plane signed it.
     #[error("the peer's proof does not hold: {0}")]
     Proof(#[from] JwsError),
-    /// It is for another.
+    /// The proof has another audience.
     #[error("the peer's proof is for {0}")]
     Audience(String),
-    /// Too old, too long, or from the future.
+    /// The proof is too old, valid for too long, or from the future.
     #[error("the peer's proof is out of its time; check the clocks of both nodes")]
     Time,
     /// The node was retired.
     #[error("the peer, {0}, was retired")]
     Retired(NodeId),
-    /// It was used before.
+    /// The proof was used before.
     #[error("the peer's proof was used before")]
     Again,
-    /// Another node answered than was asked.
+    /// Another node answered than was called.
     #[error("{0} answered, and another node was asked")]
     Another(NodeId),
-    /// What came is not what was signed, or not for what was asked.
+    /// The answer differs from the signed one, or belongs to another question.
     #[error("what came is not what {0} answered to this question: it was changed on its way")]
     Altered(NodeId),
-    /// No node record names it.
+    /// The replica holds no record of the node.
     #[error("the peer says to be {0}, which is no node of the replica held here")]
     Unknown(NodeId),
-    /// Another node than the key's.
+    /// The issuer is another node than the one with the key.
     #[error("the peer says to be {0}, which has another key")]
     Issuer(NodeId),
 }
@@ -50,25 +50,25 @@ struct Claims {
     iat: Time,
     exp: Time,
     jti: String,
-    /// A daemon of before names none.
+    /// `None` from a daemon of an older version.
     instance: Option<String>,
 }
 
-/// A node that has proved itself, and the name of its call.
+/// Authenticated peer, and the identifiers of its call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The node.
+    /// Node that called.
     pub node: NodeId,
-    /// The call.
+    /// `jti` of the call.
     pub call: String,
-    /// When the proof ends.
+    /// Expiry of the proof.
     pub until: Time,
-    /// Which start of its daemon called; none where it does not say.
+    /// Identifies the start of the daemon that called, or `None` if it does not state one.
     pub instance: Option<String>,
 }
 
-/// Proves that the node that `issuer` finds in the claims signed `proof` as an object of kind `typ`, and that it was not retired.
-/// Returns the claims.
+/// Verifies that `proof` is an object of kind `typ`, signed by the node that `issuer` finds in its claims, and that the
+/// node was not retired. Returns the claims.
 pub(super) fn prove_issuer<C: DeserializeOwned>(
     proof: &[u8],
     typ: Typ,
@@ -86,7 +86,7 @@ pub(super) fn prove_issuer<C: DeserializeOwned>(
     }
 }
 
-/// Proves that `proof` was made by a node that counts for a call of `audience`.
+/// Authenticates a call of `audience`: `proof` must be signed by a node in `signers` that was not retired.
 pub fn authenticate(proof: &[u8], signers: &Signers, audience: &str, now: Time) -> Result<Peer, PeerRefusal> {
     let claims: Claims = prove_issuer(proof, Typ::NodeAuth, signers, |claims: &Claims| &claims.iss)?;
     if claims.sub != claims.iss {

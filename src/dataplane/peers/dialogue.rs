@@ -1,4 +1,4 @@
-//! What a node asks a peer, and what it makes of the answer.
+//! The questions of a node to a peer, and its reactions to the answers.
 
 use std::sync::Arc;
 
@@ -18,32 +18,32 @@ use crate::protocol::head::SignedHead;
 use crate::protocol::id::NodeId;
 use crate::protocol::time::Time;
 
-/// Pages of revocations that are read in a round.
+/// Maximum number of pages of revocations that are read in a round.
 const MAX_PAGES: u32 = 250;
-/// When what a peer could not prove is sent again, in seconds.
+/// Seconds after which revocations that a peer could not prove are sent again.
 const PUSH_AGAIN: i64 = 60;
-/// Bundles that are taken in a round: a chain of changes has an end.
+/// Maximum number of bundles that are applied in a round, so that a chain of changes has an end.
 const MAX_BUNDLES: u32 = 64;
 
-/// Why a peer's answer is of no use.
+/// Reasons why a peer's answer cannot be used.
 #[derive(Debug, Error)]
 pub enum DialogueError {
-    /// Whoever answered is no node of this data plane.
+    /// The answer does not come from a node of this data plane.
     #[error(transparent)]
     Peer(#[from] PeerRefusal),
-    /// It answered something else than asked for.
+    /// The HTTP status is not the expected one.
     #[error("it answered {0}")]
     Status(u16),
-    /// Its answer is not understood.
+    /// The answer cannot be parsed.
     #[error("its answer is not understood: {0}")]
     Answer(#[from] serde_json::Error),
-    /// More than it may send.
+    /// The peer sent more than it may.
     #[error("it sent more than {MAX_REVOCATIONS} revocations at once")]
     TooMany,
-    /// The local revocations.
+    /// The local revocations cannot be read or written.
     #[error(transparent)]
     Revocations(#[from] LedgerError),
-    /// What it sent is not believed.
+    /// The store rejects the bundle that the peer sent.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -57,30 +57,30 @@ enum Topic {
     Bundle,
 }
 
-/// A question to a peer.
+/// Request to a peer.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// `GET`, or `POST` when there is a body.
+    /// HTTP method: `GET`, or `POST` with a body.
     pub method: &'static str,
-    /// Path and query.
+    /// Path and query of the request.
     pub path: String,
-    /// Who asks; none where nothing is proved yet.
+    /// Proof of this node's identity, or `None` in the request for the peer's name.
     pub bearer: Option<String>,
-    /// The body.
+    /// Body of the request.
     pub body: Vec<u8>,
-    /// Whether the answer may be a whole replica.
+    /// True if the answer may be a complete replica.
     pub large: bool,
-    /// Who is asked: nobody else may answer.
+    /// Node that must answer, or `None` in the request for the peer's name.
     pub(super) asked: Option<NodeId>,
     pub(super) call: String,
     topic: Topic,
-    /// The last number of what is pushed.
+    /// Number of the last revocation that is pushed.
     through: u64,
-    /// As much is pushed as may be at once: there may be more.
+    /// True if the message is full: there may be more to push.
     whole_page: bool,
 }
 
-/// Where a round stands.
+/// Stage of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Name,
@@ -88,36 +88,36 @@ enum Stage {
     Pull(u32),
     Push,
     Bundle(u32),
-    /// News alone: after them the round is over.
+    /// News only: the round is over after them.
     Tell,
     Done,
 }
 
-/// What this node has told and asked one peer.
+/// State of the exchange with one peer.
 pub struct Dialogue {
     revocations: Arc<Revocations>,
     replication: Arc<Replication>,
     live: Arc<Live>,
     prover: Arc<Prover>,
     stage: Stage,
-    /// This round is about news alone: they don't wait for the rest.
+    /// True in a round that only pushes news, which does not wait for the rest.
     telling: bool,
-    /// Who answers there, by its own word; each of its answers proves it.
+    /// Node at the peer's address, by its own statement. Each of its answers proves it.
     peer: Option<NodeId>,
-    /// The peer's list, and how far it was read.
+    /// Identifier of the peer's list, and the number up to which it was read.
     pulled: (String, u64),
-    /// How far this node's own list was sent.
+    /// Number up to which this node's own list was pushed.
     pushed: u64,
-    /// The chain of changes did not hold: ask for all of it.
+    /// True if a chain of changes did not apply: the next request is for a complete replica.
     whole: bool,
-    /// The replica with which something the peer has could not be proved.
+    /// Position of the replica with which a revocation of the peer could not be verified.
     refused_with: Option<(u64, i64)>,
-    /// When to send again what the peer could not prove.
+    /// Time at which revocations that the peer could not verify are sent again.
     push_again: Option<Time>,
 }
 
 impl Dialogue {
-    /// Nothing has been said yet.
+    /// Returns a dialogue that has exchanged nothing yet.
     #[must_use]
     pub fn new(
         revocations: Arc<Revocations>,
@@ -142,9 +142,9 @@ impl Dialogue {
         }
     }
 
-    /// Begins a round: all there is to say and to ask.
+    /// Begins a full round.
     pub fn begin(&mut self, now: Time) {
-        // What could not be proved may be by now.
+        // A newer replica may hold the keys that the rejected revocations need.
         if self.refused_with.is_some_and(|version| version != self.position()) {
             (self.pulled.1, self.refused_with) = (0, None);
         }
@@ -155,13 +155,13 @@ impl Dialogue {
         self.stage = if self.peer.is_some() { Stage::Heads } else { Stage::Name };
     }
 
-    /// Begins a round in which only news are told. Whoever answers there must be known: a call is for one node.
+    /// Begins a round that only pushes news. The node at the address must be known, since a call has one node as its audience.
     pub fn begin_telling(&mut self) {
         self.telling = true;
         self.stage = if self.peer.is_some() { Stage::Tell } else { Stage::Name };
     }
 
-    /// The next question of the round.
+    /// Returns the next request of the round, or `None` at its end.
     pub fn next(&mut self, now: Time) -> Result<Option<Question>, DialogueError> {
         let call = self.prover.nonces.next();
         let asked = self.peer.clone();
@@ -184,7 +184,7 @@ impl Dialogue {
                     let question = ask(Topic::Name, NAME_PATH.into());
                     return Ok(Some(Question { bearer: None, asked: None, ..question }));
                 }
-                // A node without a replica knows no other node, and can prove nothing but a bundle.
+                // A node without a replica knows no other node, and can verify only bundles.
                 Stage::Tell if self.live.snapshot().signers().is_empty() => self.stage = Stage::Done,
                 Stage::Heads | Stage::Pull(_) if self.live.snapshot().signers().is_empty() => {
                     self.stage = Stage::Bundle(0);
@@ -215,7 +215,7 @@ impl Dialogue {
                     let question = ask(Topic::Push, "/v2/peer/revocations".into());
                     return Ok(Some(Question { method: "POST", body, through, whole_page, ..question }));
                 }
-                // Whoever has an uplink hears it from there.
+                // A node with an uplink gets bundles from its control plane.
                 Stage::Bundle(taken)
                     if taken < MAX_BUNDLES && self.live.connectivity() != Connectivity::Online =>
                 {
@@ -234,7 +234,7 @@ impl Dialogue {
         }
     }
 
-    /// Takes the answer to a question. An error ends the round; the next one begins where this one came to.
+    /// Processes the answer to a request. An error ends the round; the next one continues at the same place.
     pub fn answered(
         &mut self,
         question: &Question,
@@ -245,7 +245,7 @@ impl Dialogue {
     ) -> Result<(), DialogueError> {
         let outcome = self.take(question, status, proof, body, now);
         if let Err(error) = &outcome {
-            // Whoever answers there next may be another.
+            // Another node may answer at this address next time.
             (self.stage, self.peer) = (Stage::Done, None);
             if let DialogueError::Peer(PeerRefusal::Altered(_)) = error {
                 self.live.alarms.raise(AlarmKind::Refused, &format!("a peer's answer: {error}"), now);
@@ -286,7 +286,7 @@ impl Dialogue {
                     _ => Stage::Push,
                 };
                 if sent.list != self.pulled.0 && !self.pulled.0.is_empty() {
-                    // It has lost what it had: its numbers begin anew, and it lacks what it had been told.
+                    // The peer has lost its list: its numbers begin anew, and it lacks what this node pushed before.
                     self.pushed = 0;
                     if std::mem::take(&mut self.pulled.1) > 0 {
                         (self.pulled.0, self.stage) = (sent.list, next_page);
@@ -298,8 +298,9 @@ impl Dialogue {
                     self.refused_with = Some(self.position());
                 }
                 let whole_page = sent.revocations.len() == MAX_REVOCATIONS;
-                // Numbers rise by at least one: it can't be further on than by what came. Whatever a peer says it has
-                // skipped is asked for; where its numbers have gaps, a little is read twice.
+                // Each number is higher than the one before, so the position can grow at most by the number of received
+                // revocations. Numbers that a peer claims to have skipped are requested; where its numbers have gaps, a few
+                // revocations are read twice.
                 let came = u64::try_from(sent.revocations.len()).unwrap_or(0);
                 let reached = sent.next.min(self.pulled.1.saturating_add(came));
                 self.pulled = (sent.list, reached.max(self.pulled.1));
@@ -312,13 +313,13 @@ impl Dialogue {
                     self.push_again = Some(now.plus(PUSH_AGAIN));
                 }
                 if received.list != self.pulled.0 {
-                    // What it was told before this message is lost with its list; in the next round it is told again.
+                    // The peer lost its list and what was pushed before this message. The next round pushes it again.
                     if !self.pulled.0.is_empty() {
                         self.push_again = Some(now);
                     }
                     self.pulled = (received.list, 0);
                 }
-                // What has come up meanwhile is for the next round: this one has an end.
+                // News that arrived meanwhile wait for the next round, so that this one ends.
                 if !question.whole_page {
                     self.all_told();
                 }
@@ -330,7 +331,7 @@ impl Dialogue {
             Topic::Bundle => {
                 let before = self.position();
                 let taken = self.replication.take(body, Origin::Peer, now);
-                // Changes that do not fit on what this node has are no lie: it may have missed a keyset.
+                // Changes that do not apply to this node's replica are no attack: the node may have missed a keyset.
                 let failed = taken.is_err() && !self.whole;
                 self.whole = failed;
                 if let (Err(refused), false) = (taken, failed) {
@@ -346,7 +347,7 @@ impl Dialogue {
         Ok(())
     }
 
-    /// Goes on behind what there was to tell.
+    /// Moves to the stage after the push.
     fn all_told(&mut self) {
         self.stage = if self.stage == Stage::Tell { Stage::Done } else { Stage::Bundle(0) };
     }
@@ -356,10 +357,10 @@ impl Dialogue {
         snapshot.head().map_or((0, 0), |head| (head.head().version, head.head().iat.unix()))
     }
 
-    /// Considers who says to answer there, and what to ask of it.
+    /// Checks the node that names itself at the address, and returns the next stage of the round.
     fn meet(&mut self, node: NodeId, instance: &str) -> Result<Stage, DialogueError> {
         if node == self.prover.identity.node_id && instance == self.prover.nonces.start() {
-            // This very daemon: the list of peers may be the same on every host.
+            // The address is this daemon's own: the list of peers may be the same on every host.
             return Ok(Stage::Done);
         }
         let signers = self.live.snapshot().signers();
@@ -374,8 +375,8 @@ impl Dialogue {
         Ok(if self.telling { Stage::Tell } else { Stage::Heads })
     }
 
-    /// Proves who answered, and that this is the answer to the question. A node without a replica knows no other node: it
-    /// asks for nothing but what the pinned roots vouch for.
+    /// Verifies which node answered, and that the answer belongs to the question. A node without a replica knows no other
+    /// node: it requests only bundles, which the pinned roots prove.
     fn prove(
         &self,
         question: &Question,

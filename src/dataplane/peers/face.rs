@@ -1,4 +1,4 @@
-//! What a node answers its peers. Whoever asks has to prove to be one; how much and how often it may ask is bounded.
+//! Answers the calls of peers. Every caller but one that asks for the node's name is authenticated, and its calls are limited.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,34 +18,34 @@ use crate::protocol::id::NodeId;
 use crate::protocol::proof::Seen;
 use crate::protocol::time::Time;
 
-/// Calls of one peer in a second.
+/// Maximum number of calls of one peer in a second.
 const MAX_CALLS: u32 = 50;
-/// Seconds between two whole replicas for one peer.
+/// Minimum number of seconds between two complete replicas for one peer.
 const REPLICA_INTERVAL: i64 = 10;
 
-/// What a peer asks, once it has proved itself.
+/// Request of an authenticated peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// The method.
+    /// Method of the request.
     pub method: &'a str,
-    /// The path.
+    /// Path of the request, without the query.
     pub path: &'a str,
-    /// The query.
+    /// Query of the request.
     pub query: &'a str,
-    /// The body.
+    /// Body of the request.
     pub body: &'a [u8],
 }
 
-/// An answer.
+/// Answer to a peer.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// The HTTP status.
+    /// HTTP status of the answer.
     pub status: u16,
-    /// The media type.
+    /// Media type of the body.
     pub kind: &'static str,
-    /// The body.
+    /// Body of the answer.
     pub body: Arc<[u8]>,
-    /// Who answers, for who asked.
+    /// Signature of this node over question and answer, for the calling peer.
     pub proof: Option<String>,
 }
 
@@ -62,7 +62,7 @@ impl Reply {
     }
 }
 
-/// How much a peer has asked of late.
+/// Recent calls of a peer, for its limits.
 #[derive(Debug, Default)]
 struct Use {
     second: Time,
@@ -74,11 +74,11 @@ struct Use {
 #[derive(Debug, Default)]
 struct Memory {
     uses: HashMap<NodeId, Use>,
-    /// The whole replica as a bundle, and the head it is of.
+    /// Complete replica as a bundle, and the head that it belongs to.
     replica: Option<(String, Arc<[u8]>)>,
 }
 
-/// What answers peers.
+/// Server side of the peer protocol.
 pub struct PeerFace {
     revocations: Arc<Revocations>,
     replication: Arc<Replication>,
@@ -89,7 +89,7 @@ pub struct PeerFace {
 }
 
 impl PeerFace {
-    /// A face over what this node holds.
+    /// Returns a server that answers from this node's state.
     #[must_use]
     pub fn new(
         revocations: Arc<Revocations>,
@@ -102,18 +102,18 @@ impl PeerFace {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        // It only counts: after a panic it has counted a little less.
+        // The memory only counts calls: after a panic some may be missing.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says who answers here, to anybody.
+    /// Returns the name of this node, without authentication.
     #[must_use]
     pub fn name(&self) -> Reply {
         let node = self.prover.identity.node_id.clone();
         Reply::json(&Name { node, instance: self.prover.nonces.start().to_owned() })
     }
 
-    /// Finds out who asks, before a byte of what is asked is read.
+    /// Authenticates the caller before any of its request's body is read.
     pub fn admit(&self, bearer: Option<&[u8]>) -> Result<Peer, Reply> {
         let (now, snapshot) = ((self.clock)(), self.live.snapshot());
         let audience = self.prover.identity.node_id.as_str();
@@ -141,7 +141,7 @@ impl PeerFace {
         Ok(peer)
     }
 
-    /// Answers a peer, and proves to it who answers. It reads databases: call it where that may take its time.
+    /// Answers a peer, and signs the answer. The call reads databases, so it must not run on a reactor thread.
     pub fn answer(&self, peer: &Peer, asked: Asked<'_>) -> Reply {
         let reply = match (asked.method, asked.path) {
             ("GET", "/v2/peer/revocations") => self.revoked(asked.query),
@@ -154,7 +154,7 @@ impl PeerFace {
         Reply { proof: Some(proof), ..reply }
     }
 
-    /// Compares the heads a peer was shown with those this node was, and shows them in turn.
+    /// Compares the heads that a peer received with those of this node, and returns this node's heads.
     fn heads(&self, body: &[u8]) -> Reply {
         let sent: Heads = match serde_json::from_slice(body) {
             Ok(sent) => sent,
@@ -192,7 +192,7 @@ impl PeerFace {
         }
     }
 
-    /// What a peer lacks: nothing; a newer head over the same replica; what was changed; or all of it.
+    /// Returns the bundle that a peer lacks: nothing, a newer head over the same records, the changes, or a complete replica.
     fn bundle(&self, peer: &Peer, query: &str) -> Reply {
         let (since, signed) = (parameter(query, "since"), parameter(query, "signed"));
         let snapshot = self.live.snapshot();
@@ -230,7 +230,7 @@ impl PeerFace {
     }
 }
 
-/// A number in a query; 0 where there is none.
+/// Returns a number from a query, or 0 if it is missing.
 fn parameter(query: &str, name: &str) -> u64 {
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok()).unwrap_or(0)

@@ -1,4 +1,4 @@
-//! The way to one peer: a dialogue carried over HTTP, at intervals, and at once when there is news.
+//! Connection to one peer: carries a dialogue over HTTP, at intervals, and at once when there is news.
 
 use std::time::Duration;
 
@@ -16,16 +16,17 @@ use super::dialogue::{Dialogue, DialogueError, Question};
 use super::{MAX_MESSAGE, PROOF};
 use crate::dataplane::Clock;
 
-/// How long a peer may take to answer; for a whole replica it may take longer.
+/// Time limits for an answer, and for an answer that is a complete replica.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
-/// Between two tellings of news. What comes in meanwhile goes together: a peer hears a node so many times a second, and no more.
+/// Minimum pause between two pushes of news. News that arrive in the pause are pushed together, which limits the pushes
+/// that a peer gets in a second.
 const GATHER: Duration = Duration::from_millis(30);
-/// When news that could not be told are told again, unless the interval is shorter.
+/// Time after which a failed push of news is tried again, unless the interval is shorter.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
-/// The largest replica taken, compressed.
+/// Maximum size of a compressed replica, in bytes.
 const MAX_REPLICA: usize = 256 << 20;
 
-/// A client of peers.
+/// HTTP client for peers.
 pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 #[derive(Debug, Error)]
@@ -40,7 +41,7 @@ enum LinkError {
     Thread(#[from] tokio::task::JoinError),
 }
 
-/// The way to one peer.
+/// Connection to one peer.
 pub struct PeerLink {
     url: String,
     client: HttpClient,
@@ -52,7 +53,7 @@ pub struct PeerLink {
 }
 
 impl PeerLink {
-    /// The way to the peer at `url`. Of whatever `changes` tells, it is told at once.
+    /// Returns a connection to the peer at `url`. Each change of `changes` is pushed at once.
     #[must_use]
     pub(super) fn new(
         url: &str,
@@ -68,7 +69,7 @@ impl PeerLink {
 
     /// Runs until the task is dropped.
     pub async fn run(mut self, phase: u64) {
-        // Nodes that start together must not ask together.
+        // Nodes that start together must not call together.
         let spread = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut due = Instant::now() + Duration::from_millis(phase % spread / 4);
         loop {
@@ -121,7 +122,7 @@ impl PeerLink {
         Ok(())
     }
 
-    /// Does what touches the disk off the reactor.
+    /// Runs work that touches the disk on a blocking thread.
     async fn with<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Dialogue) -> Result<T, DialogueError> + Send + 'static,

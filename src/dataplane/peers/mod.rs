@@ -1,15 +1,15 @@
 //! Peers: the nodes of a data plane pass on what they know, without their control plane.
 //!
-//! Revocations go to every configured peer at once, and are compared at intervals in both directions, so that one that was
-//! missed arrives later and by whatever way there is. So are heads: two that say different things of one version are
-//! evidence, and alarmed. A node that has lost its uplink takes newer heads and changes from a peer that has it. Nothing a
-//! peer says is believed for being said by it: a revocation is proved with the key of the node that made it, a head and its
-//! changes with the keyset. What a peer can do is to keep silent.
+//! A node pushes new revocations to every configured peer at once, and compares its list with theirs at intervals in both
+//! directions, so that a missed one arrives later by any path. Nodes compare heads as well: two different heads of one
+//! version are evidence, and raise an alarm. A node without an uplink takes newer heads and changes from a peer. A
+//! statement of a peer is never trusted because of its sender: a revocation is verified with the key of the node that made
+//! it, a head and its changes with the keyset. A hostile peer can only stay silent.
 //!
-//! A call is for one node and no other; an answer is signed with its question, so that nobody in between can change either.
+//! A call has one node as its audience, and an answer is signed together with its question, so that an attacker in between
+//! can change neither.
 //!
-//! [`PeerFace`] answers and [`Dialogue`] asks; both are bytes in and bytes out. Around them, [`serve`] listens and
-//! [`PeerLink`] carries.
+//! [`PeerFace`] answers and [`Dialogue`] asks; both take bytes and return bytes. [`serve`] and [`PeerLink`] do the I/O around them.
 
 mod answer;
 mod authentication;
@@ -31,49 +31,49 @@ use serde::{Deserialize, Serialize};
 use super::revocation::Taken;
 use crate::protocol::id::NodeId;
 
-/// The header in which who answers proves itself to who asked.
+/// Header that carries the answering node's proof.
 pub const PROOF: &str = "halligan-node";
-/// Where a node says who it is, to anybody.
+/// Path at which a node states its identity, without authentication.
 pub const NAME_PATH: &str = "/v2/peer/node";
-/// The most revocations in a message.
+/// Maximum number of revocations in a message.
 pub const MAX_REVOCATIONS: usize = 500;
-/// The largest message of revocations, in bytes.
+/// Maximum size of a message of revocations, in bytes.
 pub const MAX_MESSAGE: usize = 5 << 20;
 
-/// Who answers at an address. Nothing proves it: a call that is made for this node does.
+/// Identity of the node at an address. It is unproved; the answer to a call that names this node as audience proves it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Name {
-    /// The node.
+    /// Node that answers.
     pub node: NodeId,
-    /// Which start of its daemon.
+    /// Identifies the start of its daemon.
     pub instance: String,
 }
 
 /// Signed heads that two nodes exchange to find contradictions.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Heads {
-    /// Compact JWS.
+    /// Heads as compact JWS.
     pub heads: Vec<String>,
 }
 
-/// Revocations on their way from one node to another.
+/// Revocations that one node sends to another.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revoked {
-    /// The sender's list, and the last number of it in this message: where to go on.
+    /// Identifier of the sender's list. It changes when the list was lost.
     pub list: String,
-    /// The number.
+    /// Number of the last revocation in this message, where the receiver continues.
     pub next: u64,
-    /// What was signed.
+    /// Revocations as compact JWS.
     pub revocations: Vec<String>,
 }
 
-/// What came of revocations that were sent.
+/// Result of a push of revocations.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Received {
-    /// The receiver's list: another name than before means that it has lost what it had.
+    /// Identifier of the receiver's list. It changes when the list was lost.
     pub list: String,
-    /// What came of them.
+    /// Number of new, known and rejected revocations.
     pub taken: Taken,
 }

@@ -1,4 +1,4 @@
-//! The listener for peers: bounded in connections, in time, and in what it reads.
+//! Listener for peers, with limits on connections, time and bytes.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use super::{MAX_MESSAGE, NAME_PATH, PROOF};
 use crate::net::listener::{Bounds, Connections, accept};
 use crate::platform::net::bearer;
 
-/// Connections at a time; more wait to be accepted.
+/// Maximum number of connections at a time. More wait to be accepted.
 const MAX_CONNECTIONS: u32 = 128;
-/// How long a peer may take to send a request's head, and then its body.
+/// Time limits for the head of a request, and for its body.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(10));
-/// How long a connection lives: nobody keeps one for good.
+/// Maximum lifetime of a connection, so that no peer keeps one for good.
 const LIFETIME: Duration = Duration::from_mins(2);
-/// The most a request's line and headers may take, in bytes.
+/// Maximum size of a request's line and headers, in bytes.
 const MAX_HEADERS: usize = 16 * 1024;
 
-/// Answers peers until told to stop.
+/// Answers peers until shutdown.
 pub fn serve(
     listener: TcpListener,
     face: Arc<PeerFace>,

@@ -1,4 +1,4 @@
-//! Peers put together: who is listened to, and who is asked.
+//! Starts the listener for peers and the connections to the configured ones.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,42 +27,42 @@ use crate::dataplane::revocation::Revocations;
 use crate::dataplane::upstream::{UpstreamError, client_tls};
 use crate::net::listener::Connections;
 
-/// How long connecting to a peer may take.
+/// Time limit for connecting to a peer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why peers can't be listened to or asked.
+/// Reasons why the peer protocol cannot be started.
 #[derive(Debug, Error)]
 pub enum PeersError {
-    /// An address can't be listened on.
+    /// The listener cannot bind its address.
     #[error("{address} can't be listened on for peers: {source}")]
     Listen {
-        /// The address.
+        /// Address of the listener.
         address: String,
-        /// Why.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// The certificate authorities.
+    /// The certificate authorities cannot be read.
     #[error(transparent)]
     Authorities(#[from] UpstreamError),
 }
 
-/// What is passed on.
+/// Parts of the daemon whose state is passed on.
 #[derive(Clone)]
 pub struct Parts {
-    /// The local revocations.
+    /// Local revocations of the node.
     pub revocations: Arc<Revocations>,
-    /// The replica.
+    /// Replica of the node.
     pub replication: Arc<Replication>,
-    /// How the node stands.
+    /// State of the node.
     pub live: Arc<Live>,
-    /// Who it is.
+    /// Signer of this node's proofs.
     pub prover: Arc<Prover>,
-    /// The clock.
+    /// Clock of the node.
     pub clock: Clock,
 }
 
 impl Parts {
-    /// What a node that reconciles passes on.
+    /// Returns the parts of a node that reconciles.
     #[must_use]
     pub fn of(reconciler: &Reconciler, replication: &Arc<Replication>) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Parts {
     }
 }
 
-/// Listens to peers, and asks those that are configured, in tasks that run until they are dropped.
+/// Starts the listener and one connection for each configured peer, in tasks that run until they are dropped.
 pub async fn start(
     config: &Peers,
     ca_file: Option<&Path>,
@@ -101,7 +101,7 @@ pub async fn start(
     if config.urls.is_empty() {
         return Ok(tasks);
     }
-    // No proxy: peers are near, or they are of no use in an outage.
+    // No proxy: peers are in the same network, or they are of no use in an outage.
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(PATIENCE));
