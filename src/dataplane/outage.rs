@@ -1,4 +1,4 @@
-//! Outages, as this node lives through them: when one began and ended, kept across restarts, and what happened meanwhile.
+//! Outages of the control plane, as this node sees them: beginning and end, kept across restarts, and the events in between.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::protocol::outage::{End, Ended, MergedRevocation, Opening, OutageState
 use crate::protocol::reconciliation::{AlarmNote, MAX_LINES, OutageStatement};
 use crate::protocol::time::Time;
 
-/// What has shipped is never edited.
+/// Migrations; a released one is never edited.
 const MIGRATIONS: [&str; 1] = ["
 -- `ended_at` is NULL while it lasts; `reported_at` while the control plane has not been told.
 CREATE TABLE outage (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, began_at INTEGER NOT NULL, ended_at INTEGER,
@@ -25,30 +25,30 @@ CREATE TABLE outage (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL 
     alarms TEXT NOT NULL, reported_at INTEGER) STRICT;
 "];
 
-/// Outages that are remembered.
+/// Maximum number of outages that are kept.
 const REMEMBERED: u64 = 1000;
 
-/// Why outages can't be kept or told.
+/// Reasons why outages cannot be stored or reported.
 #[derive(Debug, Error)]
 pub enum OutageError {
-    /// The database can't be used.
+    /// SQLite reports an error.
     #[error("the outages' database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
-    /// A newer build has written it, or it is gone.
+    /// The schema is newer than this build, or the database is gone.
     #[error("the outages' database {0}")]
     Unfit(#[from] Unfit),
-    /// The audit log.
+    /// The audit log cannot be read.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// The local revocations.
+    /// The local revocations cannot be read.
     #[error(transparent)]
     Revocations(#[from] LedgerError),
-    /// No such outage.
+    /// No outage has this identifier.
     #[error("this node knows of no outage {0}")]
     Unknown(String),
 }
 
-/// An outage as it is kept.
+/// Outage as stored.
 struct Kept {
     statement: OutageStatement,
     ended: bool,
@@ -75,7 +75,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Kept> {
     Ok(Kept { statement, ended: ended_at.is_some(), reported })
 }
 
-/// The outages of this node.
+/// Outages of this node.
 pub struct Outages {
     connection: Mutex<Connection>,
     live: Arc<Live>,
@@ -85,21 +85,21 @@ pub struct Outages {
     before: Mutex<Before>,
 }
 
-/// What there was before an outage, as of the last answer of the control plane.
+/// State before an outage, as of the control plane's last answer.
 #[derive(Debug, Default)]
 struct Before {
-    /// The log's last event when it was last looked at.
+    /// Last event of the log at the last look.
     seen: u64,
-    /// The log's last event by the last answer, or one before it: what is beyond was allowed without knowing better.
+    /// Last event of the log at the last answer, or one before it. Later requests were allowed on an old state.
     sequence: u64,
-    /// When that answer came.
+    /// Time of that answer.
     answered: Option<Time>,
-    /// How many alarms there had been when the outage began.
+    /// Number of alarms at the beginning of the outage.
     alarms: u64,
 }
 
 impl Outages {
-    /// Opens the database at `path`, or makes it.
+    /// Opens or creates the database at `path`.
     pub fn open(
         path: &Path,
         live: Arc<Live>,
@@ -122,8 +122,8 @@ impl Outages {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes how the node stands. An outage begins when the control plane is found not to answer; one that was under way
-    /// when the daemon ended goes on.
+    /// Records the state of the connection. An outage begins when the control plane is found not to answer. One that was
+    /// open at the end of the daemon continues.
     pub fn observe(&self, now: Time) -> Result<(), OutageError> {
         let standing = self.live.standing();
         let connection = self.lock();
@@ -132,7 +132,7 @@ impl Outages {
             (Connectivity::Offline, None) => {
                 let ended: Option<i64> =
                     connection.query_row("SELECT max(ended_at) FROM outage", [], |row| row.get(0))?;
-                // What was said to have ended a moment ago is not begun again by a standing that is older.
+                // An older state must not reopen an outage that has just been stated to have ended.
                 let ended = ended.map_or(Time::default(), Time::from_unix);
                 if standing.connectivity_since <= ended && now.since(ended) < 5 {
                     return Ok(());
@@ -169,8 +169,8 @@ impl Outages {
             (Connectivity::Online, None) => {
                 let last = extent(&self.audit_path)?.last;
                 let mut before = self.before();
-                // A control plane counts as reachable for a while after its last answer. What is recorded in that while is
-                // part of the outage, if there is one; so is what came between the look before the answer and the answer.
+                // A control plane counts as reachable for a while after its last answer. Events in that time belong to the
+                // outage, if there is one, as do events between the look before the answer and the answer.
                 if standing.last_contact != before.answered {
                     (before.answered, before.sequence) = (standing.last_contact, before.seen);
                 }
@@ -181,7 +181,7 @@ impl Outages {
         Ok(())
     }
 
-    /// What is to be told of an outage that is over, or is over if this can be told.
+    /// Returns the statement of an outage that is over, or that is over if this statement arrives.
     pub fn to_report(&self, now: Time) -> Result<Option<OutageStatement>, OutageError> {
         let connection = self.lock();
         let query = format!("SELECT {COLUMNS} FROM outage WHERE reported_at IS NULL ORDER BY number LIMIT 1");
@@ -192,7 +192,7 @@ impl Outages {
         }
     }
 
-    /// It was told.
+    /// Records that a statement was sent.
     pub fn reported(&self, statement: &OutageStatement, now: Time) -> Result<(), OutageError> {
         let connection = self.lock();
         self.end(&connection, statement)?;
@@ -202,7 +202,7 @@ impl Outages {
     }
 
     fn ending(&self, open: OutageStatement, now: Time) -> Result<OutageStatement, OutageError> {
-        // By their order, too: a clock that was set right since the beginning dates them before it.
+        // Selected by their numbers too: after a clock was corrected, their times may lie before the beginning.
         let before = self.before().alarms;
         let meanwhile = |alarm: &Alarm| alarm.time >= open.began_at || alarm.number > before;
         let alarms = self.live.alarms.latest().into_iter().filter(meanwhile);
@@ -229,7 +229,7 @@ impl Outages {
         Ok(())
     }
 
-    /// The reports of the latest outages, newest first, at most `limit`.
+    /// Returns the reports of the latest outages, newest first, at most `limit`.
     pub fn list(&self, limit: usize, now: Time) -> Result<Vec<Report>, OutageError> {
         let kept: Vec<Kept> = {
             let connection = self.lock();
@@ -241,7 +241,7 @@ impl Outages {
         kept.into_iter().map(|kept| self.report(kept, now)).collect()
     }
 
-    /// The report of an outage, from what this node knows.
+    /// Returns the report of an outage, from this node's records.
     pub fn show(&self, id: &str, now: Time) -> Result<Report, OutageError> {
         let kept = {
             let connection = self.lock();
@@ -287,7 +287,7 @@ impl Outages {
         Ok(report.finish())
     }
 
-    /// What was allowed meanwhile, by this node's log.
+    /// Returns the requests that were allowed in the outage, from this node's log.
     fn uses(&self, statement: &OutageStatement) -> Result<Vec<Use>, OutageError> {
         let mut uses = Vec::new();
         let mut after = statement.first_sequence.saturating_sub(1);
@@ -303,7 +303,7 @@ impl Outages {
     }
 }
 
-/// By its place in the log it is of the outage; its time is that of a clock which may have been wrong.
+/// Parses the use in a line of the log. The place in the log assigns it to the outage, since its time may be that of a wrong clock.
 fn use_of(line: &str) -> Option<Use> {
     let event: Event = serde_json::from_str(line).ok()?;
     let allowed = event.kind == EventKind::Decision && event.decision.as_deref() == Some("allow");
@@ -347,8 +347,8 @@ mod tests {
 
     const FRESH: Option<Time> = Some(Time::from_unix(i64::MAX));
 
-    /// A control plane that goes silent is noticed up to a minute later. What was allowed in that minute may have come too
-    /// late, so it belongs to the outage.
+    /// A silent control plane is noticed up to a minute later. Requests allowed in that minute may rest on an old state, so
+    /// they belong to the outage.
     #[test]
     fn an_outage_begins_in_the_log_where_the_last_answer_arrived() {
         let directory = tempfile::tempdir().unwrap();

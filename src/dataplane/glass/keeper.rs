@@ -1,4 +1,4 @@
-//! The keeper of the glass: a task that judges outages, ends what has lasted its time, and records every change.
+//! Task that judges outages, ends direct access whose time is over, and records every change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crate::protocol::event::{Draft, EventKind};
 use crate::protocol::glass::GlassMode;
 use crate::protocol::id::NodeId;
 
-/// How often it looks.
+/// Interval between two checks.
 const TICK: Duration = Duration::from_millis(250);
 
-/// What the keeper needs.
+/// Parts that the task works with.
 pub struct Keeper {
-    /// The broken glass.
+    /// Broken glass of this host.
     pub glass: Arc<Glass>,
-    /// The snapshot in force, and how the node stands.
+    /// Snapshot in force and state of the node.
     pub live: Arc<Live>,
-    /// Where every change is recorded.
+    /// Audit log that records every change.
     pub audit: Arc<AuditLog>,
-    /// This node.
+    /// Identifier of this node.
     pub node: NodeId,
-    /// The clock.
+    /// Clock of the node.
     pub clock: Clock,
-    /// How an outage is judged.
+    /// Limits by which an outage is judged.
     pub limits: Hysteresis,
 }
 
@@ -52,7 +52,7 @@ impl Keeper {
             if outage != recorded && self.record_judgement(outage).await {
                 recorded = outage;
             }
-            // Once a second, and written down: what is left of the time must outlive a crash.
+            // Written once a second: the remaining time must survive a crash.
             let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
             if seconds > written {
                 self.settle(seconds - written).await;
@@ -61,7 +61,7 @@ impl Keeper {
         }
     }
 
-    /// Ends what has lasted its time, and records whatever has ended. What the log can't take now is tried again.
+    /// Ends glass whose time is over, and records each end. An end that the log cannot take now is tried again.
     pub async fn settle(&self, passed: i64) {
         let now = self.live.now((self.clock)());
         let ended = self.on_disk(move |glass| glass.ended(now, passed)).await.unwrap_or_default();
@@ -86,7 +86,7 @@ impl Keeper {
         self.audit.record_durably(&draft).await.is_ok()
     }
 
-    /// An outage breaks the glass of every deployment that is kept so: one event tells of all of them.
+    /// Records the judgement of an outage, which breaks or closes the glass of every deployment in that mode: one event for all.
     async fn record_judgement(&self, outage: bool) -> bool {
         if !self.live.snapshot().keeps_glass(GlassMode::Outage) {
             return true;
@@ -107,7 +107,7 @@ impl Keeper {
         Draft::new(kind, id, (self.clock)(), &self.node, self.live.connectivity())
     }
 
-    /// Works on the disk, off the reactor. A disk that fails is said to; what is in force stays so, and is tried again.
+    /// Runs work on the disk on a blocking thread. A failure is logged; the state in force stays, and the next tick tries again.
     async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Glass) -> Result<T, GlassError> + Send + 'static,

@@ -1,8 +1,8 @@
-//! Breaking glass: who broke a deployment's glass on this host, why, and until when.
+//! Breaking glass: an operator opens direct access to a deployment on this host, with a reason, until a fixed time.
 //!
-//! It is kept on the disk before it is in force, so that a restart neither mends what is broken nor prolongs it. It ends by
-//! itself at a time that a clock set back does not move ([`Now::effective`]). The end is written into the audit log by the
-//! [`Keeper`], which does not forget one that the log could not take.
+//! The state is on the disk before it is in force, so that a restart neither closes nor prolongs it. It ends at a time that
+//! a clock set back does not move ([`Now::effective`]). The [`Keeper`] writes the end into the audit log, and tries again
+//! if the log could not take it.
 
 mod keeper;
 mod outage;
@@ -27,7 +27,7 @@ use crate::protocol::id::DeploymentId;
 use crate::protocol::revocation::{RevocationError, check_reason};
 use crate::protocol::time::Time;
 
-/// What has shipped is never edited.
+/// Migrations; a released one is never edited.
 const MIGRATIONS: [&str; 1] = ["
 -- A row stays until its end is in the audit log. `left` is how many seconds it may still last, however the clock is set.
 CREATE TABLE broken (deployment TEXT PRIMARY KEY, operator TEXT NOT NULL, reason TEXT NOT NULL, broken_at INTEGER NOT NULL,
@@ -36,61 +36,61 @@ CREATE TABLE broken (deployment TEXT PRIMARY KEY, operator TEXT NOT NULL, reason
 CREATE TABLE judged (id INTEGER PRIMARY KEY CHECK (id = 1), outage INTEGER NOT NULL) STRICT;
 "];
 
-/// Why glass can't be broken or sealed.
+/// Reasons why glass cannot be broken or sealed.
 #[derive(Debug, Error)]
 pub enum GlassError {
-    /// The database can't be used.
+    /// SQLite reports an error.
     #[error("the glass database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
-    /// A newer build has written it, or it is gone.
+    /// The schema is newer than this build, or the database is gone.
     #[error("the glass database {0}")]
     Unfit(#[from] Unfit),
     /// The replica holds no such deployment.
     #[error("this node's replica holds no deployment {0}")]
     Unknown(String),
-    /// There is no glass.
+    /// The deployment has no glass: direct access is always open.
     #[error("the glass of {0} is `always`: there is nothing to break")]
     Always(DeploymentId),
-    /// It is not broken.
+    /// The glass is not broken.
     #[error("the glass of {0} is not broken")]
     Whole(DeploymentId),
-    /// Too short, or longer than this host's configuration allows.
+    /// The duration is too short, or longer than this host's configuration allows.
     #[error("glass can be broken for 1 to {0} seconds (glass.max_break_seconds)")]
     Duration(i64),
-    /// A reason nobody can read.
+    /// The reason breaks the rules of [`crate::protocol::revocation::check_reason`].
     #[error(transparent)]
     Reason(#[from] RevocationError),
-    /// The clock can't be trusted: no end could be told.
+    /// The clock is not trusted, so no end can be computed.
     #[error("this node's clock is behind a time it knows to have passed; set it right first")]
     Clock,
 }
 
-/// Glass that is broken.
+/// Broken glass of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Broken {
-    /// Who broke it.
+    /// Operator who broke it.
     pub operator: String,
-    /// Why.
+    /// The operator's reason.
     pub reason: String,
-    /// When.
+    /// Time at which it was broken.
     pub broken_at: Time,
-    /// When it is whole again.
+    /// Time at which it ends.
     pub until: Time,
 }
 
-/// Glass whose time is over, or which was sealed: what its event needs.
+/// Glass that was sealed or whose time is over, with the facts for its event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// The deployment.
+    /// Deployment whose glass it is.
     pub deployment: DeploymentId,
-    /// How it was broken.
+    /// Facts of its breaking.
     pub broken: Broken,
-    /// Who sealed it; none: its time was over.
+    /// Operator who sealed it, or `None` if its time was over.
     pub sealed_by: Option<String>,
 }
 
-/// How a deployment's glass stands at `now`.
+/// Returns the state of a deployment's glass at `now`.
 #[must_use]
 pub fn state(mode: GlassMode, broken: Option<&Broken>, outage: bool, now: Time) -> GlassState {
     match mode {
@@ -101,25 +101,25 @@ pub fn state(mode: GlassMode, broken: Option<&Broken>, outage: bool, now: Time) 
     }
 }
 
-/// A deployment's glass, as it is shown.
+/// Glass of a deployment, as the admin socket shows it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pane {
-    /// The deployment.
+    /// Identifier of the deployment.
     pub deployment_id: DeploymentId,
-    /// Its name, for people.
+    /// Name of the deployment, for display.
     pub name: String,
-    /// How its glass is kept.
+    /// Mode of the glass, from the deployment's record.
     pub mode: GlassMode,
-    /// How it stands.
+    /// State of the glass.
     pub state: GlassState,
-    /// Who broke it, why, and until when.
+    /// Facts of its breaking, if it is broken.
     #[serde(flatten)]
     pub broken: Option<Broken>,
 }
 
 impl Local {
-    /// How the glass of `deployment` stands at `now`.
+    /// Returns the state of the glass of `deployment` at `now`.
     pub(super) fn glass(&self, deployment: &Deployment, now: Time) -> GlassState {
         match deployment.glass {
             GlassMode::Always => GlassState::Always,
@@ -133,18 +133,18 @@ impl Snapshot {
         self.proved.iter().flat_map(|proved| proved.deployments.values())
     }
 
-    /// How the glass of a deployment is kept; `None`: the replica does not hold it.
+    /// Returns the identifier and the mode of a deployment, or `None` if the replica does not hold it.
     fn glass_mode(&self, deployment: &str) -> Option<(DeploymentId, GlassMode)> {
         let found = self.proved.as_ref()?.deployments.get(deployment)?;
         Some((found.id.clone(), found.glass))
     }
 
-    /// Whether the glass of any deployment is kept so.
+    /// Returns true if any deployment has this mode.
     fn keeps_glass(&self, mode: GlassMode) -> bool {
         self.deployments().any(|deployment| deployment.glass == mode)
     }
 
-    /// How the glass of every deployment stands at `now`, by name.
+    /// Returns the glass of every deployment at `now`, sorted by name.
     #[must_use]
     pub fn panes(&self, now: Time) -> Vec<Pane> {
         let mut panes: Vec<_> = self
@@ -166,7 +166,7 @@ impl Snapshot {
     }
 }
 
-/// The broken glass of this host.
+/// Broken glass of this host, in memory and in the database.
 pub struct Glass {
     connection: Mutex<Connection>,
     live: Arc<Live>,
@@ -174,11 +174,11 @@ pub struct Glass {
 }
 
 impl Glass {
-    /// Opens the database at `path`, or makes it, and puts in force what is broken still. Glass is broken for at most
-    /// `longest` seconds.
+    /// Opens or creates the database at `path`, and puts glass that is still broken in force. `longest` is the maximum
+    /// duration of broken glass, in seconds.
     pub fn open(path: &Path, live: Arc<Live>, longest: i64, now: Now) -> Result<Self, GlassError> {
         let connection = schema::open(path, &MIGRATIONS)??;
-        // However the clock was set while the daemon was down: nothing lasts longer than it had left.
+        // The clock may have been set while the daemon was down: nothing lasts longer than the time it had left.
         let effective = now.effective().unix();
         connection.execute(
             "UPDATE broken SET until = min(until, ?1 + left) WHERE sealed_by IS NULL",
@@ -201,7 +201,7 @@ impl Glass {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether `deployment` has glass that could be broken as is asked: what to find out before anything is written.
+    /// Checks that `deployment` has glass that can be broken as requested, before anything is written.
     pub fn check(
         &self,
         deployment: &str,
@@ -223,7 +223,7 @@ impl Glass {
         }
     }
 
-    /// Breaks the glass of a deployment, or breaks it anew with another end: durable, and in force, when it returns.
+    /// Breaks the glass of a deployment, or replaces its end. The change is durable and in force on return.
     pub fn shatter(&self, deployment: &DeploymentId, broken: &Broken) -> Result<(), GlassError> {
         let connection = self.lock();
         let row = params![
@@ -245,12 +245,12 @@ impl Glass {
         Ok(())
     }
 
-    /// Seals the glass of a deployment again: in force, and durable, when it returns.
+    /// Seals the glass of a deployment. The change is in force and durable on return.
     pub fn seal(&self, deployment: &DeploymentId, operator: &str) -> Result<Broken, GlassError> {
         let connection = self.lock();
         let broken = self.live.snapshot().local().broken.get(deployment).cloned();
         let broken = broken.ok_or_else(|| GlassError::Whole(deployment.clone()))?;
-        // What takes access away is in force first, whatever becomes of the disk.
+        // In memory first: the end of access takes effect even if the disk fails.
         self.live.change_local(|local| {
             local.broken.remove(deployment);
         });
@@ -261,8 +261,8 @@ impl Glass {
         Ok(broken)
     }
 
-    /// Ends what has lasted its time at `now`, and gives everything whose end is not in the log yet. `passed` is how many
-    /// seconds went by since this was last asked, by a clock nobody can set.
+    /// Ends glass whose time is over at `now`, and returns all glass whose end is not in the log yet. `passed` is the
+    /// number of seconds since the last call, by the monotonic clock.
     pub fn ended(&self, now: Now, passed: i64) -> Result<Vec<Ended>, GlassError> {
         let connection = self.lock();
         let any = connection.prepare_cached("SELECT 1 FROM broken")?.exists([])?;
@@ -272,7 +272,7 @@ impl Glass {
         if passed > 0 {
             connection.execute("UPDATE broken SET left = max(left - ?1, 0)", [passed])?;
         }
-        // What has ended by the time as it is has ended for good, though that time may be taken back later.
+        // The end is final, even if the time floor is lowered later.
         connection.execute(
             "UPDATE broken SET left = 0 WHERE sealed_by IS NULL AND left > 0 AND until <= ?1",
             [now.effective().unix()],
@@ -297,9 +297,9 @@ impl Glass {
         Ok(ended)
     }
 
-    /// Forgets glass whose end is in the log.
+    /// Removes glass whose end is in the log.
     pub fn forget(&self, ended: &Ended) -> Result<(), GlassError> {
-        // Not what was broken anew in the meantime.
+        // Glass that was broken anew in the meantime stays.
         self.lock().execute(
             "DELETE FROM broken WHERE deployment = ?1 AND broken_at = ?2 AND until = ?3",
             params![ended.deployment.as_str(), ended.broken.broken_at.unix(), ended.broken.until.unix()],
@@ -307,9 +307,9 @@ impl Glass {
         Ok(())
     }
 
-    /// Puts in force, and keeps, how the control plane is judged.
+    /// Stores the judgement of the control plane and puts it in force.
     pub fn judge(&self, outage: bool) -> Result<(), GlassError> {
-        // On the disk first: whoever was let in once is let in after a restart. A disk that takes nothing shuts nobody out.
+        // On the disk first, so that access that was opened stays open after a restart. A disk error closes no access.
         let written = self.lock().execute("INSERT OR REPLACE INTO judged VALUES (1, ?1)", [outage]);
         self.live.change_local(|local| local.outage = outage);
         written?;
@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(glass.ended(at(99), 1).unwrap(), []);
         let ended = glass.ended(at(100), 1).unwrap();
         assert!(again.snapshot().local().broken.is_empty());
-        // Until its end is in the log it is not forgotten, by no restart either.
+        // It is kept, across restarts too, until its end is in the log.
         drop(glass);
         let glass = Glass::open(&path, live(), 3600, at(500)).unwrap();
         assert_eq!(glass.ended(at(500), 0).unwrap(), ended);
@@ -408,7 +408,7 @@ mod tests {
         let path = directory.path().join("glass.db");
         let glass = Glass::open(&path, live(), 3600, at(0)).unwrap();
         glass.shatter(&id(), &broken(100)).unwrap();
-        // 60 seconds go by; the clock says that it is earlier than at the beginning.
+        // 60 seconds pass while the clock shows a time before the beginning.
         let back = |seconds: i64| Now { wall: T0.plus(seconds), floor: T0.plus(-1000) };
         assert_eq!(glass.ended(back(-200), 60).unwrap(), []);
         drop(glass);
@@ -427,7 +427,7 @@ mod tests {
         glass.shatter(&id(), &broken(100)).unwrap();
         let ahead = Now { wall: T0, floor: T0.plus(5_000) };
         assert_eq!(glass.ended(ahead, 1).unwrap().len(), 1);
-        // Its end could not be recorded; the floor is taken back, and the daemon restarts.
+        // The end could not be recorded; then the floor is lowered and the daemon restarts.
         drop(glass);
         let again = live();
         let glass = Glass::open(&path, Arc::clone(&again), 3600, at(2)).unwrap();
@@ -445,7 +445,7 @@ mod tests {
         glass.seal(&id(), "uid 7").unwrap();
         assert!(live.snapshot().local().broken.is_empty());
         assert_eq!(glass.ended(at(1), 0).unwrap()[0].sealed_by.as_deref(), Some("uid 7"));
-        // Broken anew before the end of the first was recorded: it stays broken.
+        // Broken anew before the first end was recorded: it stays broken.
         let first = glass.ended(at(1), 0).unwrap().remove(0);
         glass.shatter(&id(), &Broken { until: T0.plus(200), ..broken(0) }).unwrap();
         glass.forget(&first).unwrap();

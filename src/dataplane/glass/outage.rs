@@ -1,39 +1,39 @@
-//! Judging an outage: whether the control plane counts as unreachable, by how long it could or could not be reached.
+//! Judges an outage: the control plane counts as unreachable according to how long it could or could not be reached.
 //!
-//! With hysteresis: a connection that flaps must not open and shut doors. It counts as unreachable after so many seconds
-//! without it in a row, and as reachable again after so many seconds with it in a row. Time is what has passed since the
-//! start, not what the clock says: setting the clock opens nothing.
+//! The judgement has hysteresis, so that an unstable connection does not open and close access repeatedly: the control
+//! plane counts as unreachable after a number of consecutive seconds without it, and as reachable after a number of
+//! consecutive seconds with it. Time is monotonic, so that setting the wall clock opens nothing.
 
 use std::time::Duration;
 
 use crate::protocol::event::Connectivity;
 
-/// After how long the judgement changes.
+/// Durations after which the judgement changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hysteresis {
-    /// How long without the control plane, until it counts as unreachable.
+    /// Time without the control plane after which it counts as unreachable.
     pub down: Duration,
-    /// How long with it, until it counts as reachable again.
+    /// Time with the control plane after which it counts as reachable again.
     pub up: Duration,
 }
 
-/// All of the history that a judgement needs: what was last seen, since when, and how it was judged at that moment.
+/// History that a judgement needs: the last observed connectivity, its beginning, and the judgement at that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
-    /// None: nothing has been tried yet.
+    /// Last observed connectivity, or `None` before the first attempt.
     up: Option<bool>,
     since: Duration,
     outage: bool,
 }
 
 impl Reach {
-    /// Before anything was seen; `outage` is how it was judged when the daemon last ran.
+    /// Returns the state before any observation. `outage` is the judgement when the daemon last ran.
     #[must_use]
     pub fn new(outage: bool) -> Self {
         Self { up: None, since: Duration::ZERO, outage }
     }
 
-    /// What is seen at `now`. With `again` it is the same as before, after it had been otherwise for a moment.
+    /// Returns the state after an observation at `now`. With `again` it equals the one before, but was interrupted for a moment.
     #[must_use]
     pub fn seen(self, connectivity: Connectivity, again: bool, now: Duration, limits: Hysteresis) -> Self {
         let up = match connectivity {
@@ -47,7 +47,7 @@ impl Reach {
         Self { up: Some(up), since: now, outage: self.outage(now, limits) }
     }
 
-    /// Whether at `now` the control plane counts as unreachable.
+    /// Returns true if the control plane counts as unreachable at `now`.
     #[must_use]
     pub fn outage(self, now: Duration, limits: Hysteresis) -> bool {
         let passed = now.saturating_sub(self.since);
@@ -67,7 +67,7 @@ mod tests {
 
     const LIMITS: Hysteresis = Hysteresis { down: Duration::from_secs(30), up: Duration::from_mins(1) };
 
-    /// How it was judged at the start, what was seen at which second, and how it is judged at a last one.
+    /// Judgement at the start, observations by second, and the expected judgement at a last second.
     type Row = (bool, &'static [(u64, Connectivity)], u64, bool);
 
     fn judged(start: bool, history: &[(u64, Connectivity)], at: u64) -> bool {
@@ -89,15 +89,15 @@ mod tests {
             (false, &[(0, Offline)], 30, true),
             (false, &[(0, Online), (100, Offline)], 129, false),
             (false, &[(0, Online), (100, Offline)], 130, true),
-            // A moment of connection starts the time anew.
+            // A moment of connection restarts the interval.
             (false, &[(0, Offline), (20, Online), (21, Offline)], 50, false),
             (false, &[(0, Offline), (20, Online), (21, Offline)], 51, true),
-            // Back, but not for long enough; and a moment without it starts that time anew.
+            // The control plane is back, but not for long enough; a moment without it restarts that interval.
             (false, &[(0, Offline), (40, Online)], 99, true),
             (false, &[(0, Offline), (40, Online)], 100, false),
             (false, &[(0, Offline), (40, Online), (90, Offline), (91, Online)], 150, true),
             (false, &[(0, Offline), (40, Online), (90, Offline), (91, Online)], 151, false),
-            // A restart in an outage shuts nothing, and one after it opens nothing for longer than the limit.
+            // A restart in an outage closes nothing, and a restart after it keeps access open no longer than the limit.
             (true, &[(5, Offline)], 6, true),
             (true, &[(5, Online)], 64, true),
             (true, &[(5, Online)], 65, false),
@@ -119,7 +119,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_changes_within_the_limits(steps in prop::collection::vec((0_u64..29, any::<bool>()), 1..40)) {
-            // However it flaps, a connection that is never gone for 30 seconds in a row is no outage.
+            // A connection that is never lost for 30 consecutive seconds is no outage.
             let (mut now, mut reach) = (0, Reach::new(false).seen(Connectivity::Online, false, Duration::ZERO, LIMITS));
             for (down, _) in steps {
                 reach = reach.seen(Connectivity::Offline, false, Duration::from_secs(now), LIMITS);
