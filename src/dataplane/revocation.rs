@@ -1,8 +1,8 @@
-//! Local revocations on this node: made here or passed on by another node, kept on the disk, in force at once.
+//! Local revocations of this node: made here or passed on by another node, stored on the disk, in force at once.
 //!
-//! A revocation is proved once, before it is written, and kept as the bytes that were signed with the key that proved them.
-//! It is in force from when it is durable, and is never taken back or judged again: neither the replica, which may not name
-//! the node that signed any more, nor a damaged row, which is in force as far as its token can be read, revives a token.
+//! A revocation is verified once, before it is stored, and kept as its signed bytes with the key that verified them. It is
+//! in force as soon as it is durable, and stays so: neither a replica that no longer names the signing node nor a damaged
+//! row revives a token. A damaged row denies the token that can still be read in it.
 
 mod kept;
 
@@ -32,11 +32,11 @@ use crate::protocol::revocation::{
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 
-/// The most revocations one node may have made. What is above it is refused, with an alarm: a node whose key was stolen
-/// fills no other node's disk.
+/// Maximum number of revocations that one node may have made. More are rejected, with an alarm, so that a node whose key
+/// was stolen cannot fill the disks of other nodes.
 pub const MAX_OF_NODE: u64 = 10_000;
 
-/// What has shipped is never edited.
+/// Migrations; a released one is never edited.
 const MIGRATIONS: [&str; 2] = [
     "
 CREATE TABLE log (id TEXT NOT NULL) STRICT;
@@ -53,55 +53,55 @@ CREATE TABLE damaged (number INTEGER PRIMARY KEY, node TEXT NOT NULL, token TEXT
 ",
 ];
 
-/// Why a revocation could not be made or taken.
+/// Reasons why a revocation cannot be made or taken.
 #[derive(Debug, Error)]
 pub enum LedgerError {
-    /// The database can't be used.
+    /// SQLite reports an error.
     #[error("the revocations' database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
-    /// A newer build has written it, or it is gone.
+    /// The schema is newer than this build, or the database is gone.
     #[error("the revocations' database {0}{way}", way = way_on(.0))]
     Unfit(#[from] Unfit),
-    /// It is not believed.
+    /// The revocation cannot be verified.
     #[error(transparent)]
     Revocation(#[from] RevocationError),
-    /// A row of which nothing can be read.
+    /// A row whose token cannot be read.
     #[error(
         "row {0} of the revocations' database can't be read, nor which token it revokes; put the file back from a backup, \
          or run halligand accept-loss revocations.db --reason TEXT"
     )]
     Unreadable(u64),
-    /// Fewer than there were, or others.
+    /// The database holds fewer revoked tokens than the inventory, or other ones.
     #[error(
         "the revocations' database holds {held} revoked tokens, and this host had {noted}; put the file back from a backup, \
          or run halligand accept-loss revocations.db --reason TEXT"
     )]
     Lost {
-        /// How many there are.
+        /// Number of revoked tokens in the database.
         held: u64,
-        /// How many there were.
+        /// Number of revoked tokens in the inventory.
         noted: u64,
     },
-    /// What is left of it can't be moved out of the way.
+    /// The damaged database cannot be moved aside.
     #[error("{path} can't be moved out of the way: {source}")]
     Aside {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         source: std::io::Error,
     },
-    /// One that the audit log tells of is not there.
+    /// The database lacks a revocation that the audit log records.
     #[error(
         "the audit log tells that token {0} was revoked on this host, and the revocations' database does not; put the file \
          back from a backup, or run halligand accept-loss revocations.db --reason TEXT"
     )]
     Untold(TokenId),
-    /// Too many of one node.
+    /// The node has made the maximum number of revocations.
     #[error("node {0} has made {MAX_OF_NODE} revocations, which is as many as are taken")]
     TooMany(NodeId),
 }
 
-/// What an operator can do about a database that is gone.
+/// Returns the advice for an operator whose database is gone.
 fn way_on(unfit: &Unfit) -> &'static str {
     match unfit {
         Unfit::Newer(_) | Unfit::Gone(InventoryError::File { .. }) => "",
@@ -111,34 +111,34 @@ fn way_on(unfit: &Unfit) -> &'static str {
     }
 }
 
-/// A revocation that is asked for.
+/// Request to revoke a token.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// The token.
+    /// Token to revoke.
     pub token: TokenId,
-    /// Why.
+    /// The operator's reason.
     pub reason: String,
-    /// Who asks.
+    /// User who asks for it.
     pub operator: String,
 }
 
-/// A revocation, as it is shown.
+/// Revocation, as the admin socket shows it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Held {
-    /// The token.
+    /// Token that is revoked.
     pub token_id: TokenId,
-    /// The node it was made on.
+    /// Node on which the revocation was made.
     pub node_id: NodeId,
-    /// When.
+    /// Time of the revocation.
     pub revoked_at: Time,
-    /// By whom.
+    /// User who made it.
     pub operator: String,
-    /// Why.
+    /// The operator's reason.
     pub reason: String,
-    /// Its own identifier.
+    /// Identifier of the revocation.
     pub id: String,
-    /// What became of it above; none while the control plane has not been told.
+    /// Answer of the control plane, or `None` before it received the revocation.
     pub answer: Option<Outcome>,
 }
 
@@ -156,38 +156,38 @@ impl Held {
     }
 }
 
-/// What came of revocations that another node passed on.
+/// Counts of the revocations that another node passed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct Taken {
-    /// New here, and in force.
+    /// Number of new revocations, now in force.
     pub new: u64,
-    /// Held already.
+    /// Number of revocations that were held already.
     pub known: u64,
-    /// Not believed.
+    /// Number of revocations that could not be verified.
     pub refused: u64,
 }
 
-/// A revocation with its place in this node's list.
+/// Revocation with its number in this node's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbered {
-    /// The place; it rises, and has gaps.
+    /// Number of the revocation. Numbers rise, with gaps.
     pub number: u64,
-    /// What was signed.
+    /// Revocation as a compact JWS.
     pub text: String,
 }
 
-/// What one holder of the lock changes at a time.
+/// Database and the state that changes with it, under one lock.
 struct Ledger {
     connection: Connection,
-    /// How much they are, as the inventory knows it.
+    /// Number and hash of the revoked tokens, as in the inventory.
     extent: Extent,
-    /// The rows that are not what was written.
+    /// Rows whose content is damaged, by number.
     damaged: BTreeMap<u64, Damage>,
-    /// The replica and the last row that were looked at to vouch for others.
+    /// Version of the replica and number of the last row at the last [`Revocations::vouch`].
     vouched: Option<(u64, u64)>,
 }
 
-/// The revocations of this node.
+/// Local revocations of this node, in memory and in the database.
 pub struct Revocations {
     ledger: Mutex<Ledger>,
     inventory: Inventory,
@@ -199,8 +199,8 @@ pub struct Revocations {
 }
 
 impl Revocations {
-    /// Opens the database at `path`, or makes it, and puts all that is in it in force. One that lacks what this host had is
-    /// refused: begun anew, it would let in who had been locked out.
+    /// Opens or creates the database at `path`, and puts its revocations in force. Fails if it lacks revocations that this
+    /// host had, because an empty database would admit revoked tokens.
     pub fn open(path: &Path, live: Arc<Live>, prover: Arc<Prover>) -> Result<Self, LedgerError> {
         Self::open_told(path, live, prover, &[])
     }
@@ -216,8 +216,8 @@ impl Revocations {
         Self::open_as(path, live, prover, &Lost::Refused(told))
     }
 
-    /// Opens the database at `path` after an operator accepted that revocations are lost: with what is left of it, or anew.
-    /// What can't be read stays on the disk.
+    /// Opens the database at `path` after an operator accepted the loss of revocations: with the readable rest of it, or
+    /// empty. Unreadable rows and files stay on the disk.
     pub fn open_after_loss(
         path: &Path,
         live: &Arc<Live>,
@@ -248,7 +248,7 @@ impl Revocations {
         let id = if let Some(id) = id {
             id
         } else {
-            // It was just made, and gets its name.
+            // A new database gets its identifier.
             let id = prover.nonces.next();
             connection.execute("INSERT INTO log VALUES (?1)", [&id])?;
             id
@@ -299,7 +299,7 @@ impl Revocations {
         }
     }
 
-    /// Puts a revocation that is on the disk in force, and has the inventory know of it.
+    /// Puts stored revocations in force, and counts them in the inventory.
     fn enforce<'r>(&self, ledger: &mut Ledger, revocations: impl IntoIterator<Item = &'r Revocation>) {
         let mut new = false;
         self.live.change_local(|local| {
@@ -312,26 +312,26 @@ impl Revocations {
             }
         });
         if new && let Err(error) = self.inventory.count_revocations(&ledger.extent) {
-            // The revocation stands; the next one, or the next start, notes it.
+            // The revocation is in force. The next one, or the next start, writes the inventory again.
             tracing::warn!(%error, "the inventory of databases could not be written");
         }
     }
 
-    /// Names this list: another name means that numbers begin anew.
+    /// Returns the identifier of this list. It changes when the list was lost and the numbers begin anew.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Tells when there is something new.
+    /// Returns a channel that reports each new revocation.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
-    /// Revokes a token: durable, and in force, when it returns. A second revocation of a token by this node is the first
-    /// one again. The flag says whether it is new. Damaged rows that deny the token are set aside: what they deny is signed
-    /// anew.
+    /// Revokes a token. The revocation is durable and in force on return. A second revocation of a token by this node
+    /// returns the first one; the flag is true if it is new. Damaged rows that deny the token are moved aside, and the
+    /// tokens that they deny are signed anew.
     pub fn revoke(&self, order: &Order, now: Time) -> Result<(Held, bool), LedgerError> {
         check_reason(&order.reason)?;
         let mut ledger = self.lock();
@@ -365,7 +365,7 @@ impl Revocations {
         asked.ok_or(LedgerError::Database(rusqlite::Error::QueryReturnedNoRows))
     }
 
-    /// Writes down a revocation that this node signs.
+    /// Signs a revocation by this node and stores it.
     fn sign(&self, ledger: &Connection, order: Order, now: Time) -> Result<Revocation, LedgerError> {
         let revocation = Revocation {
             iss: self.prover.identity.node_id.clone(),
@@ -376,14 +376,14 @@ impl Revocations {
             reason: order.reason,
         };
         let text = sign_revocation(&revocation, &self.prover.key);
-        // As others will: what can't be proved must not be promised.
+        // Verified as other nodes will: a revocation that nobody can verify must not be stored.
         let signed = SignedRevocation::verify(&text, &self.own)?;
         insert(ledger, &signed, &self.own, now)?;
         Ok(revocation)
     }
 
-    /// Signs a revocation of this node's own for each token that only nodes have revoked which the replica in force does not
-    /// name. Nobody else could prove theirs: a control plane that was restored from a backup, or a node that enrolled later.
+    /// Signs an own revocation for each token that only nodes revoked which the replica in force does not name. Without it,
+    /// a control plane that was restored from a backup, or a node that enrolled later, could not verify the revocation.
     pub fn vouch(&self, now: Time) -> Result<(), LedgerError> {
         let snapshot = self.live.snapshot();
         let (signers, own) = (snapshot.signers(), self.prover.identity.node_id.as_str());
@@ -419,7 +419,7 @@ impl Revocations {
             let order = Order { token: claimed.sub.clone(), reason: claimed.reason, operator };
             match self.sign(&transaction, order, now) {
                 Ok(revocation) => drop(signed.insert(claimed.sub, revocation)),
-                // It is in force here all the same.
+                // The original revocation stays in force on this node.
                 Err(LedgerError::TooMany(_) | LedgerError::Revocation(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -438,7 +438,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Takes revocations another node passed on: each is proved, or refused.
+    /// Takes revocations that another node passed on. Each is verified, or rejected.
     pub fn take<'t>(
         &self,
         texts: impl IntoIterator<Item = &'t str>,
@@ -490,19 +490,19 @@ impl Revocations {
         Ok(taken)
     }
 
-    /// What is held after place `number`, at most `limit`.
+    /// Returns at most `limit` revocations after `number`.
     pub fn after(&self, number: u64, limit: usize) -> Result<Vec<Numbered>, LedgerError> {
         self.select("number > ?1", number, limit)
     }
 
-    /// What is held after place `number` and the control plane has not been told of, at most `limit`.
+    /// Returns at most `limit` revocations after `number` that the control plane has not answered.
     pub fn unanswered(&self, number: u64, limit: usize) -> Result<Vec<Numbered>, LedgerError> {
         self.select("number > ?1 AND answer IS NULL", number, limit)
     }
 
     fn select(&self, which: &str, number: u64, limit: usize) -> Result<Vec<Numbered>, LedgerError> {
         let ledger = self.lock();
-        // Nobody could prove a damaged row.
+        // No receiver could verify a damaged row.
         let damaged: Vec<String> = ledger.damaged.keys().map(u64::to_string).collect();
         let query = format!(
             "SELECT number, text FROM revocation WHERE {which} AND number NOT IN ({}) ORDER BY number LIMIT ?2",
@@ -515,7 +515,7 @@ impl Revocations {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Notes what the control plane said became of them.
+    /// Stores the control plane's answers.
     pub fn answered(&self, answers: &[RevocationAnswer]) -> Result<(), LedgerError> {
         let mut ledger = self.lock();
         let transaction = ledger.connection.transaction()?;
@@ -527,7 +527,7 @@ impl Revocations {
         Ok(transaction.commit()?)
     }
 
-    /// Forgets that the control plane took the revocations of `tokens`, so that it is told again. Returns how many there are.
+    /// Deletes the control plane's answers about `tokens`, so that their revocations are sent again. Returns their number.
     pub fn forget_answers<'a>(
         &self,
         tokens: impl Iterator<Item = &'a TokenId>,
@@ -547,7 +547,7 @@ impl Revocations {
         Ok(forgotten)
     }
 
-    /// All of them, oldest first, as far as they can be read.
+    /// Returns all readable revocations, oldest first.
     pub fn list(&self) -> Result<Vec<Held>, LedgerError> {
         let ledger = self.lock();
         let mut statement =
@@ -582,7 +582,7 @@ impl Ledger {
         rows.collect()
     }
 
-    /// The damaged rows that deny `token`, and all tokens that they deny.
+    /// Returns the damaged rows that deny `token`, and all tokens that these rows deny.
     fn damaged_for(&self, token: &TokenId) -> (Vec<u64>, BTreeSet<TokenId>) {
         let rows = self.damaged.iter().filter(|(_, damage)| damage.tokens.contains(token));
         let (numbers, tokens): (Vec<_>, Vec<_>) =
@@ -605,7 +605,7 @@ fn put_aside(connection: &mut Connection, rows: &[u64], now: Time) -> rusqlite::
     transaction.commit()
 }
 
-/// Moves damaged rows out of what is in force. They stay in the database.
+/// Moves damaged rows out of force. They stay in the database.
 fn move_aside(transaction: &Connection, rows: &[u64], now: Time) -> rusqlite::Result<()> {
     for number in rows {
         transaction.execute(
@@ -618,7 +618,7 @@ fn move_aside(transaction: &Connection, rows: &[u64], now: Time) -> rusqlite::Re
     Ok(())
 }
 
-/// Whether it is new. Whoever calls has proved it.
+/// Inserts a verified revocation. Returns true if it is new.
 fn insert(
     connection: &Connection,
     signed: &SignedRevocation,
@@ -643,12 +643,12 @@ fn insert(
 }
 
 impl Local {
-    /// Ends a token here.
+    /// Revokes a token on this node.
     pub fn revoke(&mut self, revocation: &Revocation) {
         self.end(&revocation.sub, revocation.iat);
     }
 
-    /// Ends a token here. The earliest end counts.
+    /// Records that a token ended. The earliest time counts.
     fn end(&mut self, token: &TokenId, at: Time) {
         let end = self.revoked.entry(token.clone()).or_insert(at);
         *end = (*end).min(at);

@@ -1,6 +1,5 @@
-//! Revocations as the disk holds them. Each was proved before it was written, so none is judged again: what can still be
-//! proved is sound, and what can't be is in force all the same, with an alarm. A row of which not even the token can be read
-//! stops the start.
+//! Reads the stored revocations. Each was verified before it was written, and none is rejected now: one that still verifies
+//! is sound; one that does not stays in force, with an alarm. A row whose token cannot be read stops the start.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +12,26 @@ use crate::protocol::revocation::{Revocation, SignedRevocation};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 
-/// The revocations on the disk.
+/// Revocations as the database holds them.
 #[derive(Default)]
 pub(super) struct Kept {
-    /// The tokens they end, and when: the earliest counts.
+    /// Revoked tokens, each with the earliest time.
     pub(super) ended: BTreeMap<TokenId, Time>,
-    /// The rows that are not what was written, by number.
+    /// Rows whose content was changed, by number.
     pub(super) damaged: BTreeMap<u64, Damage>,
-    /// The rows of which not even the token can be read, by number.
+    /// Numbers of the rows whose token cannot be read.
     pub(super) unreadable: Vec<u64>,
-    /// Rows that an older build wrote without the key that proves them, and that key.
+    /// Rows that an older build wrote without the verifying key, and that key.
     unkeyed: Vec<(u64, String)>,
 }
 
-/// A row that is not what was written, and the tokens that it denies for that.
+/// Row whose content was changed, and the tokens that it denies for that reason.
 #[derive(Clone, Debug)]
 pub(super) struct Damage {
     pub(super) tokens: Vec<TokenId>,
 }
 
-/// A row as it is found: what can't be read is none.
+/// Row as stored. A column that cannot be read is `None`.
 struct Found {
     number: u64,
     node: Option<NodeId>,
@@ -42,15 +41,15 @@ struct Found {
     taken_at: Time,
 }
 
-/// How a row's text is worth.
+/// Result of checking a row's text.
 enum Worth {
-    /// Its signature holds, or there is no key to prove it with and it says what the row says.
+    /// The signature holds; or no key is known, and the claims agree with the other columns.
     Sound(Revocation),
     Damaged(Option<Revocation>),
 }
 
 impl Kept {
-    /// Reads all of them. `own` and `signers` prove those that came without their key.
+    /// Reads all rows. `own` and `signers` verify rows that were stored without a key.
     pub(super) fn read(connection: &Connection, own: &Signers, signers: &Signers) -> rusqlite::Result<Self> {
         let mut kept = Self::default();
         let mut statement = connection
@@ -96,7 +95,7 @@ impl Kept {
         *end = (*end).min(at);
     }
 
-    /// Writes down the keys that an older build did not, so that no replica has to know them any more.
+    /// Stores the keys that an older build did not, so that later checks do not depend on the replica.
     pub(super) fn write_keys(&self, connection: &Connection) -> rusqlite::Result<()> {
         for (number, key) in &self.unkeyed {
             connection
@@ -136,7 +135,7 @@ impl Found {
         };
         match (proved, claimed) {
             (Some(proved), _) if agrees(proved.revocation()) => Worth::Sound(proved.revocation().clone()),
-            // An older build proved it, and kept no key; the node may have left the replica since.
+            // An older build verified it and stored no key. The replica may have lost the node since.
             (None, Some(claimed))
                 if self.key.is_none() && agrees(&claimed) && unknown(&claimed, own, signers) =>
             {
@@ -151,12 +150,12 @@ fn unknown(claimed: &Revocation, own: &Signers, signers: &Signers) -> bool {
     [own, signers].iter().all(|known| known.get(&claimed.iss).is_none())
 }
 
-/// A key as it stands in a row.
+/// Returns a key as a row stores it.
 pub(super) fn written(key: &PublicKey) -> String {
     serde_json::to_string(&key.jwk()).unwrap_or_default()
 }
 
-/// Who proves a row that came with its key.
+/// Returns the signers that verify a row with a stored key.
 fn prover(node: &NodeId, key: &str) -> Option<Signers> {
     let key: Jwk = serde_json::from_str(key).ok()?;
     let record = NodeRecord { id: node.clone(), name: String::new(), key, retired_at: None };
