@@ -1,4 +1,4 @@
-//! Alarms: what must not happen, and did. Remembered for `status`, counted for metrics, told to the log at once.
+//! Alarms: events that should never happen. `status` shows them, metrics count them, and each is logged at once.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,27 +8,27 @@ use serde::Serialize;
 
 use crate::protocol::time::Time;
 
-/// What kind of thing happened.
+/// Kind of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlarmKind {
-    /// Something signed was not what it should be, or not signed by whom it should be.
+    /// A signed object is invalid, or has the wrong signer.
     Refused,
-    /// An older head than the one proved.
+    /// A head is older than the verified one.
     Rollback,
-    /// Two heads that contradict each other.
+    /// Two heads or keysets contradict each other.
     Fork,
-    /// Changes that do not follow the version held: the control plane has another history, as after a restore.
+    /// Changes do not follow the version held: the control plane has another history, as after a restore.
     History,
-    /// A head past its lifetime: the feed is frozen.
+    /// A head has expired: the feed is frozen.
     Frozen,
-    /// A signed change of what may never change.
+    /// A signed record changes a member that must never change.
     Invariant,
-    /// The clock, or what was signed in its future.
+    /// The clock is wrong, or an object was signed in its future.
     Clock,
-    /// A database could not be believed and was moved aside.
+    /// A database could not be verified and was moved aside.
     Damaged,
-    /// Events can't be recorded, or not be dropped.
+    /// Events cannot be recorded, or old ones cannot be dropped.
     AuditFailing,
     /// This node was retired.
     Retired,
@@ -37,7 +37,7 @@ pub enum AlarmKind {
 }
 
 impl AlarmKind {
-    /// Every kind, in the order of the declaration.
+    /// All kinds, in the order of the declaration.
     pub const ALL: [Self; 11] = [
         Self::Refused,
         Self::Rollback,
@@ -52,7 +52,7 @@ impl AlarmKind {
         Self::SharedIdentity,
     ];
 
-    /// The kind as it stands in metrics.
+    /// Returns the kind's value in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -71,27 +71,27 @@ impl AlarmKind {
     }
 }
 
-/// One alarm.
+/// Alarm with its last occurrence.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Alarm {
-    /// When it last happened.
+    /// Time of the last occurrence.
     pub time: Time,
-    /// What kind of thing.
+    /// Kind of the alarm.
     pub kind: AlarmKind,
-    /// What, in a sentence.
+    /// Description, as a sentence.
     pub what: String,
-    /// How often in a row.
+    /// Number of consecutive occurrences.
     pub times: u64,
-    /// Its place among all alarms since the start, the last time it was raised. It tells the order though a clock was moved.
+    /// Number of the last occurrence among all alarms since the start. It gives the order although the clock may have been set.
     #[serde(skip)]
     pub number: u64,
 }
 
-/// Alarms that are remembered.
+/// Maximum number of alarms that are kept.
 const REMEMBERED: usize = 32;
 
-/// The alarms since the start.
+/// Alarms since the start.
 #[derive(Debug, Default)]
 pub struct Alarms {
     latest: Mutex<VecDeque<Alarm>>,
@@ -99,7 +99,7 @@ pub struct Alarms {
 }
 
 impl Alarms {
-    /// Raises one.
+    /// Raises an alarm.
     pub fn raise(&self, kind: AlarmKind, what: &str, now: Time) {
         tracing::error!(alarm = kind.as_str(), "{what}");
         self.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
@@ -114,19 +114,19 @@ impl Alarms {
         }
     }
 
-    /// The latest ones, oldest first.
+    /// Returns the latest alarms, oldest first.
     #[must_use]
     pub fn latest(&self) -> Vec<Alarm> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// How many there were in all.
+    /// Returns the number of all alarms since the start.
     #[must_use]
     pub fn raised(&self) -> u64 {
         self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    /// How many of a kind there were.
+    /// Returns the number of alarms of a kind.
     #[must_use]
     pub fn count(&self, kind: AlarmKind) -> u64 {
         self.counts[kind as usize].load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! The ends that a host knows beforehand: of its keyset, of the direct-access tokens in its replica, of the gateway's
+//! Expiries that a host knows in advance: of its keyset, of the direct-access tokens in its replica, and of the gateway's
 //! certificate.
 
 use std::path::PathBuf;
@@ -12,19 +12,19 @@ use crate::certificate;
 use crate::protocol::ends::{End, EndKind, NOTICE, Told, due};
 use crate::protocol::time::Time;
 
-/// How often tokens and certificates are looked at.
+/// Interval at which tokens and certificates are checked.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// How many tokens are named; the rest is told of by the first of them.
+/// Maximum number of tokens that are listed. The first ones stand for the rest.
 const NAMED: usize = 100;
 
 impl Snapshot {
-    /// The end of the keyset.
+    /// Returns the expiry of the keyset.
     pub(super) fn keyset_end(&self) -> Option<End> {
         let keyset = &self.proved.as_ref()?.keyset;
         Some(End { kind: EndKind::Keyset, name: keyset.version().to_string(), at: keyset.body().exp })
     }
 
-    /// The ends of living tokens within the notice, the first one first.
+    /// Returns the expiries of active tokens within the notice, earliest first.
     fn token_ends(&self, now: Time) -> Vec<End> {
         let grants = self.proved.iter().flat_map(|proved| &proved.grants);
         let soon = grants.filter(|(token, grant)| {
@@ -41,14 +41,14 @@ impl Snapshot {
     }
 }
 
-/// Looks at what ends soon, keeps it for whoever asks, and tells the log of it once a day, until the task is dropped.
+/// Collects the expiries, stores them for `status` and metrics, and logs them once a day, until the task is dropped.
 pub async fn watch(live: Arc<Live>, clock: Clock, certificate: Option<PathBuf>) {
     let mut told = Told::default();
     loop {
         let (now, looking, path) = (clock(), Arc::clone(&live), certificate.clone());
         let looked = tokio::task::spawn_blocking(move || {
             let mut ends = looking.snapshot().token_ends(now);
-            // One that can't be read is told of by the gateway, which could not read it either.
+            // The gateway reports a certificate that cannot be read, since it cannot use it either.
             ends.extend(path.and_then(|path| certificate::end(&path).ok()));
             ends
         });

@@ -1,4 +1,5 @@
-//! What the faces read while the sync writes: the snapshot in force, and how the node stands with its control plane.
+//! State that request handlers read while sync writes it: the snapshot in force, and the state of the connection to the
+//! control plane.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
@@ -18,58 +19,58 @@ use crate::protocol::ends::End;
 use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
-/// The node's standing with its control plane.
+/// State of the connection to the control plane.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Standing {
-    /// The state of sync.
+    /// State of sync.
     pub state: State,
-    /// Since when.
+    /// Time at which this state began.
     pub since: Time,
-    /// Whether the control plane can be reached, as events tell it.
+    /// Connectivity to the control plane, as events record it.
     pub connectivity: Connectivity,
-    /// Since when.
+    /// Time at which this connectivity began.
     pub connectivity_since: Time,
-    /// When its last answer arrived.
+    /// Time at which the last answer arrived.
     pub last_contact: Option<Time>,
-    /// When what it says was last proved and in force.
+    /// Time at which the last answer was verified and put in force.
     pub last_renewal: Option<Time>,
-    /// What went wrong last, in a sentence.
+    /// Last error, as a sentence.
     pub last_error: Option<String>,
-    /// Failures in a row.
+    /// Number of consecutive failures.
     pub failures: u32,
-    /// When it is asked again; none while an answer is awaited.
+    /// Time of the next attempt, or `None` while an answer is awaited.
     pub next_attempt: Option<Time>,
 }
 
-/// What the disk was read to hold, after it was last written: proved anew, byte for byte as it was signed.
+/// Content of the disk, as read after the last write and verified anew from its signed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Persisted {
-    /// The version.
+    /// Version of the replica.
     pub version: u64,
-    /// When it was read and proved.
+    /// Time at which it was read and verified.
     pub proved_at: Time,
 }
 
-/// Shared by all parts of a daemon.
+/// State that all parts of a daemon share.
 pub struct Live {
     snapshot: ArcSwap<Snapshot>,
     standing: Mutex<Standing>,
     floor: AtomicI64,
-    /// How often the floor was taken back, and to when. Locked while it is, so that a floor computed before that does not undo
-    /// it.
+    /// Number of times that the floor was lowered, and the last value. The lock is held while it is lowered, so that a
+    /// floor computed before does not undo the change.
     taken_back: Mutex<(u64, Time)>,
-    /// How long a head has been held, as far as a clock nobody can set has counted it. It names its head, since another one
-    /// may have come in force since the last count.
+    /// Age of a head, counted with the monotonic clock. It names its head, since a newer one may have come in force after
+    /// the last count.
     counted: Mutex<Option<HeadAge>>,
-    /// Held by whoever makes a new snapshot from the one in force, so that none is lost between two.
+    /// Held while a new snapshot is made from the one in force, so that no concurrent change is lost.
     replacing: Mutex<()>,
     online: AtomicU8,
     persisted: Mutex<Option<Persisted>>,
-    /// What is known to end, besides the keyset.
+    /// Known expiries, except the keyset's.
     ends: Mutex<Vec<End>>,
-    /// Whether the node is still one of its data plane, and the only host of its identity.
+    /// Membership of the node: retirement, and shared identity.
     pub membership: Membership,
     damage: Mutex<BTreeMap<&'static str, Vec<Damage>>>,
     /// What must not happen, and did.
@@ -86,7 +87,7 @@ pub struct Damage {
 }
 
 impl Live {
-    /// Begins with what was loaded from disk.
+    /// Returns the state at the start, with the snapshot loaded from the disk.
     #[must_use]
     pub fn new(snapshot: Snapshot, floor: Time, now: Time) -> Self {
         let standing = Standing {
@@ -116,17 +117,17 @@ impl Live {
         }
     }
 
-    /// The snapshot in force.
+    /// Returns the snapshot in force.
     pub fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.snapshot.load()
     }
 
-    /// Puts another replica in force, and moves the time floor up to its head. What is this node's own stays.
+    /// Replaces the replica and raises the time floor to its head. The local state stays.
     pub fn replace(&self, make: impl FnOnce(&Snapshot) -> Snapshot) {
         let _replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.snapshot.load();
         let snapshot = make(&before);
-        // Only a head that is new here says anything about the time: the floor may have been taken back behind this one.
+        // Only a head that is new here raises the floor: the floor may have been lowered since this one came.
         if let Some(signed) = snapshot.signed_at()
             && snapshot.head() != before.head()
         {
@@ -136,7 +137,7 @@ impl Live {
         self.snapshot.store(Arc::new(snapshot));
     }
 
-    /// Changes what is this node's own.
+    /// Changes the local state.
     pub fn change_local(&self, change: impl FnOnce(&mut Local)) {
         self.replace(|snapshot| {
             let mut local = snapshot.local().clone();
@@ -145,19 +146,20 @@ impl Live {
         });
     }
 
-    /// The time by `wall`, and what is known to have passed.
+    /// Returns `wall` together with the time floor.
     #[must_use]
     pub fn now(&self, wall: Time) -> Now {
         Now { wall, floor: Time::from_unix(self.floor.load(Ordering::Relaxed)) }
     }
 
-    /// The node's standing.
+    /// Returns the state of the connection to the control plane.
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What came of an attempt to reach the control plane: where sync stands now, what went wrong, and how long it rests.
+    /// Records the result of an attempt to reach the control plane: the state of sync, the error, and the pause before the
+    /// next attempt.
     pub fn stand(&self, progress: Progress, error: Option<String>, now: Time, pause: Duration) {
         let Progress { state, since, connectivity, connectivity_since, failures, answered } = progress;
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,13 +189,13 @@ impl Live {
         };
     }
 
-    /// When the head in force is past its lifetime.
+    /// Returns the time at which the head in force expires.
     #[must_use]
     pub fn expires(&self) -> Option<Time> {
         self.snapshot.load().head().map(|head| head.head().exp)
     }
 
-    /// Whether the replica is older than any role may rest on, and denied for it.
+    /// Returns true if the replica is too old for every role, and requests are denied for it.
     #[must_use]
     pub fn useless(&self, wall: Time) -> bool {
         let snapshot = self.snapshot.load();
@@ -201,25 +203,25 @@ impl Live {
         snapshot.denies_when_stale() && freshness.iter().all(|(_, freshness)| freshness.over())
     }
 
-    /// Raises an alarm for records that can't be read, unless they were the same `before`.
+    /// Raises an alarm for unreadable records, unless the sentence is the same as `before`.
     pub fn alarm_unreadable(&self, before: Option<&str>, now: Time) {
         if let Some(what) = self.snapshot.load().unreadable().filter(|what| before != Some(what.as_str())) {
             self.alarms.raise(AlarmKind::Refused, &what, now);
         }
     }
 
-    /// The disk was read anew, and what it holds was proved.
+    /// Records that the disk was read again and its content verified.
     pub fn persisted(&self, version: u64, now: Time) {
         *self.persisted.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Persisted { version, proved_at: now });
     }
 
-    /// The disk holds nothing that could be proved.
+    /// Records that the disk holds nothing that can be verified.
     pub fn not_persisted(&self) {
         *self.persisted.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// What the disk holds for sure.
+    /// Returns the verified content of the disk.
     #[must_use]
     pub fn on_disk(&self) -> Option<Persisted> {
         *self.persisted.lock().unwrap_or_else(PoisonError::into_inner)
@@ -230,14 +232,14 @@ impl Live {
         self.damage.lock().unwrap_or_else(PoisonError::into_inner).insert(holder, damage);
     }
 
-    /// What is damaged in what this host keeps, though it decides by it as far as it can be read.
+    /// Returns the damages of this host's files. The node decides from the readable rest.
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
         let damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
         damage.values().flatten().cloned().collect()
     }
 
-    /// Whether the control plane can be reached, without waiting for whoever finds out.
+    /// Returns the connectivity without a lock that sync could hold.
     #[must_use]
     pub fn connectivity(&self) -> Connectivity {
         let known = [Connectivity::Connecting, Connectivity::Online, Connectivity::Offline];
@@ -245,12 +247,12 @@ impl Live {
         known.into_iter().find(|state| *state as u8 == now).unwrap_or(Connectivity::Connecting)
     }
 
-    /// Moves the time floor up; returns where it stands.
+    /// Raises the time floor. Returns its value.
     pub fn raise_floor(&self, time: Time) -> Time {
         Time::from_unix(self.floor.fetch_max(time.unix(), Ordering::Relaxed).max(time.unix()))
     }
 
-    /// Moves the time floor up, unless it was taken back more than `times` times: a floor computed before that would undo it.
+    /// Raises the time floor, unless it was lowered more than `times` times: a floor that was computed before would undo that.
     pub fn raise_floor_unless_taken_back(&self, times: u64, time: Time) {
         let taken_back = self.taken_back.lock().unwrap_or_else(PoisonError::into_inner);
         if taken_back.0 == times {
@@ -258,7 +260,7 @@ impl Live {
         }
     }
 
-    /// How often the time floor was taken back, and to when the last time.
+    /// Returns the number of times that the floor was lowered, and the last value.
     #[must_use]
     pub fn taken_back(&self) -> (u64, Time) {
         *self.taken_back.lock().unwrap_or_else(PoisonError::into_inner)
@@ -277,25 +279,25 @@ impl Live {
         Ok(done)
     }
 
-    /// Keeps what is known to end, besides the keyset.
+    /// Replaces the known expiries, except the keyset's.
     pub fn set_ends(&self, ends: Vec<End>) {
         *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
     }
 
-    /// What is known to end: the keyset and certificates whenever that is, tokens within the notice.
+    /// Returns the known expiries: the keyset's and certificates' always, tokens' within the notice.
     #[must_use]
     pub fn ends(&self) -> Vec<End> {
         let others = self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.snapshot.load().keyset_end().into_iter().chain(others).collect()
     }
 
-    /// Notes for how long a head has been held.
+    /// Records the age of a head.
     pub(super) fn note_age(&self, age: HeadAge) {
         *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some(age);
     }
 
-    /// Returns the age of the head in force. One that has come since the last count is new; before the first count, the age
-    /// that was read from the disk is the last one.
+    /// Returns the age of the head in force. A head that came since the last count is new. Before the first count it is the
+    /// age read from the disk.
     pub(super) fn head_age(&self) -> Option<HeadAge> {
         let snapshot = self.snapshot.load();
         let head = snapshot.head()?.head();

@@ -1,7 +1,6 @@
-//! The node as a member of its data plane: whether it was retired, whether another host has its identity, and what it
-//! states of itself to its control plane.
+//! Membership of the node in its data plane: its retirement, other hosts with its identity, and its statements to the control plane.
 //!
-//! Nothing here decides a request. A node that was retired goes on as one that is cut off: by what it has proved, until the
+//! Nothing here decides a request. A retired node continues like one that is cut off, from its verified replica, until the
 //! staleness policy ends it. Otherwise one unsigned answer could end a host's work.
 
 use std::path::PathBuf;
@@ -24,29 +23,29 @@ use crate::protocol::head::SignedHead;
 use crate::protocol::membership::{MAX_HEADS, NodeStanding, NodeStatement};
 use crate::protocol::time::Time;
 
-/// How often the node looks whether there is something new to state.
+/// Interval at which the node checks for something new to state.
 const LOOK: Duration = Duration::from_secs(1);
-/// Faults of the log that are believed of one answer.
+/// Maximum number of faults of the log that are taken from one answer.
 const MAX_FAULTS: usize = 16;
-/// Seconds between two statements while there is nothing new: what the node is told comes with the answer.
+/// Seconds between two statements while there is nothing new. The answer carries messages for the node.
 const INTERVAL: i64 = 15;
 
-/// Seconds for which a host that was met under this identity counts as present.
+/// Seconds for which another host under this identity counts as present.
 const SEEN: i64 = 3600;
 
-/// Whether the node is still one of its data plane, and the only host of its identity.
+/// Facts about the node's membership: retired or not, and the only host of its identity or not.
 #[derive(Debug, Default)]
 pub struct Membership(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// What the control plane answers to a retired node.
+    /// Answer of the control plane to a retired node.
     told_retired: Option<String>,
-    /// When the node was retired, by its own record in the replica.
+    /// Time at which the node was retired, by its own record in the replica.
     recorded_retired: Option<Time>,
-    /// The control plane hears two daemons under this identity.
+    /// True if the control plane receives calls of two daemons under this identity.
     told_shared: bool,
-    /// When another host last answered, or asked, under this identity.
+    /// Time at which another host last answered or called under this identity.
     seen_shared: Option<Time>,
 }
 
@@ -66,17 +65,17 @@ impl Membership {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The control plane takes this node for one.
+    /// Records that the control plane accepts this node.
     pub fn accepted(&self) {
         self.lock().told_retired = None;
     }
 
-    /// The control plane says that the node was retired.
+    /// Records that the control plane states this node's retirement.
     pub fn refused(&self, detail: &str, alarms: &Alarms, now: Time) {
         self.change_retired(alarms, now, |known| known.told_retired = Some(detail.to_owned()));
     }
 
-    /// Notes what the replica's record of this node says.
+    /// Records the retirement time in the replica's record of this node.
     pub fn record_says(&self, retired_at: Option<Time>, alarms: &Alarms, now: Time) {
         self.change_retired(alarms, now, |known| known.recorded_retired = retired_at);
     }
@@ -93,19 +92,19 @@ impl Membership {
         }
     }
 
-    /// Why the node counts as retired; `None` while it does not.
+    /// Returns the reason why the node counts as retired, or `None` if it does not.
     #[must_use]
     pub fn retired(&self) -> Option<String> {
         self.lock().retired()
     }
 
-    /// Notes whether the control plane hears two daemons under this identity.
+    /// Records whether the control plane receives calls of two daemons under this identity.
     pub fn told_shared(&self, shared: bool, alarms: &Alarms, now: Time) {
         let who = "the control plane hears two daemons under this node's identity";
         self.change_shared(who, alarms, now, |known| known.told_shared = shared);
     }
 
-    /// Notes that another daemon proved to hold this node's key. `who` describes it in the alarm.
+    /// Records that another daemon proved to hold this node's key. `who` describes it in the alarm.
     pub fn met_itself(&self, who: &str, alarms: &Alarms, now: Time) {
         let what = format!("{who} has this node's key, and is another daemon");
         self.change_shared(&what, alarms, now, |known| known.seen_shared = Some(now));
@@ -127,7 +126,7 @@ impl Membership {
         }
     }
 
-    /// Whether another host has this identity.
+    /// Returns true if another host has this identity.
     #[must_use]
     pub fn shared(&self, now: Time) -> bool {
         self.lock().shared(now)
@@ -156,29 +155,29 @@ enum StatementError {
     Thread(#[from] tokio::task::JoinError),
 }
 
-/// What the node stated last.
+/// Last statement of the node.
 #[derive(Default)]
 struct Stated {
     at: Time,
     version: u64,
-    /// Alarms of forks before the evidence was read. Every new fork raises one; so does one that is seen again.
+    /// Number of fork alarms before the evidence was read. Every new fork raises one, and so does a repeated one.
     alarms: u64,
     forks: usize,
 }
 
 impl Stated {
-    /// Whether it is so long ago that it is stated again. A clock that was set back must not end the statements.
+    /// Returns true if the last statement is old enough to repeat. A clock that was set back must not end the statements.
     fn due(&self, now: Time) -> bool {
         !(0..INTERVAL).contains(&now.since(self.at))
     }
 
-    /// Whether there may be something to state: the evidence is read from the disk only then.
+    /// Returns true if there may be something new to state. Only then is the evidence read from the disk.
     fn may_be_old(&self, version: u64, alarms: u64, now: Time) -> bool {
         self.due(now) || (version, alarms) != (self.version, self.alarms)
     }
 }
 
-/// States to the control plane what the node is called and which replica it holds.
+/// Sends the node's name and the version of its replica to the control plane.
 pub struct Statements {
     prover: Arc<Prover>,
     live: Arc<Live>,
@@ -187,14 +186,14 @@ pub struct Statements {
     name: Option<String>,
     audit_path: PathBuf,
     stated: Stated,
-    /// What the control plane last said of the log.
+    /// Faults of the log that the control plane reported last.
     faults: Vec<String>,
-    /// Why the control plane last said that it does not take the name.
+    /// Reason for which the control plane last rejected the name.
     name_refused: Option<String>,
 }
 
 impl Statements {
-    /// The statements of a node that its configuration calls `name`.
+    /// Returns the statements of a node that its configuration calls `name`.
     #[must_use]
     pub fn new(reconciler: &Reconciler, replication: &Arc<Replication>, name: Option<String>) -> Self {
         Self {
@@ -232,7 +231,7 @@ impl Statements {
         }
     }
 
-    /// Alarms what the control plane finds of this host's log, each once.
+    /// Raises an alarm for each fault that the control plane reports of this host's log, once.
     fn told_faults(&mut self, faults: Vec<String>, now: Time) {
         let faults: Vec<String> = faults
             .into_iter()
@@ -249,7 +248,7 @@ impl Statements {
         }
     }
 
-    /// Looks up what the replica says of this node.
+    /// Reads this node's record in the replica.
     fn observe(&self) {
         let signers = self.live.snapshot().signers();
         let own = signers.get(&self.prover.identity.node_id);
@@ -258,7 +257,7 @@ impl Statements {
         self.live.membership.record_says(retired_at, &self.live.alarms, (self.clock)());
     }
 
-    /// States what is new, or, after a while, what was stated before.
+    /// States new facts at once, and repeats old ones after a while.
     async fn state(&mut self, upstream: &Upstream) -> Result<(), StatementError> {
         let now = (self.clock)();
         let (version, head) = {
@@ -266,7 +265,7 @@ impl Statements {
             let head = snapshot.head();
             (head.map_or(0, |head| head.head().version), head.map(|head| SignedHead::as_str(head).to_owned()))
         };
-        // Before the evidence is read: a fork that comes meanwhile is stated next.
+        // Read before the evidence, so that a fork that arrives meanwhile is stated next.
         let alarms = self.live.alarms.count(AlarmKind::Fork);
         if !self.stated.may_be_old(version, alarms, now) {
             return Ok(());
@@ -292,7 +291,7 @@ impl Statements {
         let evidence = heads.take(MAX_HEADS - 1).map(|fork| fork.head);
         let heads = head.into_iter().chain(evidence).collect();
         let statement = NodeStatement { name: self.name.clone(), heads, checkpoint };
-        // Also when it fails: whoever refuses it is not asked every second.
+        // After a failure too: a control plane that rejects the statement is not called every second.
         self.stated = Stated { at: now, version, alarms, forks: count };
         let path = format!("/v1/data-planes/{}/statement", self.prover.identity.data_plane_id);
         let proof = || self.prover.upstream(now);
@@ -308,7 +307,7 @@ impl Statements {
     }
 }
 
-/// Keeps what was told, and returns it if it differs from what was told before.
+/// Stores `told`, and returns it if it differs from the stored one.
 fn news(kept: &mut Option<String>, told: Option<String>) -> Option<&str> {
     if *kept == told {
         return None;

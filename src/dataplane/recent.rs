@@ -1,5 +1,5 @@
-//! The latest changes, as the bundles in which they came: what is passed on to peers, so that a small change stays small.
-//! And the latest heads, by version: what peers compare with those they were shown.
+//! The latest changes, as the bundles in which they came, so that a peer gets a small bundle for a small change; and the
+//! latest heads by version, which peers compare with theirs.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use crate::protocol::head::SignedHead;
 
-/// The largest bundle that is kept, in bytes; above it a peer gets the whole replica.
+/// Maximum size of a kept bundle, in bytes. A peer gets a complete replica instead of a larger one.
 const MAX_BUNDLE: usize = 1 << 20;
-/// The most bytes that are kept, and the most bundles.
+/// Maximum number of bytes, and of bundles, that are kept.
 const MAX_KEPT: (usize, usize) = (8 << 20, 256);
 
-/// The most heads that are kept.
+/// Maximum number of heads that are kept.
 const MAX_HEADS: usize = 256;
 
-/// Bundles that were taken in, by the version they led on from; and the first head of each version.
+/// Applied bundles by the version that they begin at, and the first head of each version.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     heads: VecDeque<SignedHead>,
@@ -24,7 +24,7 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Keeps a bundle that led on from version `from`.
+    /// Keeps a bundle that begins at version `from`.
     pub(super) fn keep(&mut self, from: u64, bundle: Vec<u8>) {
         self.bytes += bundle.len();
         self.bundles.push_back((from, bundle.into()));
@@ -44,19 +44,19 @@ impl Recent {
         }
     }
 
-    /// The head of a version.
+    /// Returns the head of a version.
     pub(super) fn head_of(&self, version: u64) -> Option<&SignedHead> {
         self.heads.iter().rev().find(|head| head.head().version == version)
     }
 
-    /// The bundle that leads on from version `since`.
+    /// Returns the bundle that begins at version `since`.
     pub(super) fn since(&self, since: u64) -> Option<Arc<[u8]>> {
         let found = self.bundles.iter().rev().find(|(from, _)| *from == since);
         found.map(|(_, bundle)| Arc::clone(bundle))
     }
 }
 
-/// Reads a bundle and keeps what was read, unless it is large.
+/// Reader that keeps a copy of a bundle, unless it is large.
 pub(super) struct Keeping<R> {
     inner: R,
     kept: Option<Vec<u8>>,
@@ -67,7 +67,7 @@ impl<R: Read> Keeping<R> {
         Self { inner, kept: Some(Vec::new()) }
     }
 
-    /// What was read, all of it.
+    /// Returns the copy, if it is complete.
     pub(super) fn kept(self) -> Option<Vec<u8>> {
         self.kept
     }

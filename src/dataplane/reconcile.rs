@@ -1,8 +1,8 @@
-//! Reconciliation: the node sends what its control plane does not know, in this order: revocations, the statement of an
-//! outage that is over, events. Everything can be sent twice, and is taken in once.
+//! Reconciliation: the node sends what its control plane does not have yet, in this order: revocations, the statement of an
+//! outage that is over, events. Each can be sent twice, and is stored once.
 //!
-//! What to send and what an answer means is decided here without a network: a [`Round`] gives a [`Call`] and takes its
-//! answer. [`Reconciler::send`] carries them.
+//! The choice of calls and the handling of answers need no network: a [`Round`] returns a [`Call`] and takes its answer.
+//! [`Reconciler::send`] does the I/O.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,87 +27,87 @@ use crate::protocol::event::{Connectivity, Event, line_hash};
 use crate::protocol::reconciliation::{MAX_BYTES, MAX_LINES, OutageStatement, Position, RevocationAnswer};
 use crate::protocol::time::Time;
 
-/// How often events are sent while the control plane answers.
+/// Interval at which events are sent while the control plane answers.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// How often the node looks how it stands.
+/// Interval at which the node checks the state of the connection.
 const LOOK: Duration = Duration::from_millis(500);
-/// Calls before the first download after an outage: revocations, the outage, and the first events. The rest goes up once the
-/// node is in sync again: what was revoked above must not wait for a long log.
+/// Number of calls before the first download after an outage: revocations, the outage, and the first events. The rest is
+/// sent once the node is in sync again, since a revocation made at the control plane must not wait for a long log.
 const FIRST_CALLS: usize = 3;
-/// How long the first download waits for them in all. A control plane that comes back is busy, with what every node tells it
-/// above all; it may take its time over that, and a token revoked above still ends within a second here.
+/// Total time for which the first download waits for these calls. A control plane that returns is busy with the reports of
+/// every node, and a token revoked there must still end within a second on this node.
 const FIRST: Duration = Duration::from_millis(500);
-/// How often in a round the control plane may send the node back to an earlier event.
+/// Maximum number of times in a round that the control plane may send the node back to an earlier event.
 const MAX_REWINDS: usize = 3;
 
-/// Why nothing more was sent. It is tried again.
+/// Reasons why a round ended early. It is tried again.
 #[derive(Debug, Error)]
 pub enum ReconcileError {
-    /// The control plane.
+    /// The control plane cannot be reached or rejects the call.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
-    /// The local revocations.
+    /// The local revocations cannot be read or written.
     #[error(transparent)]
     Revocations(#[from] LedgerError),
-    /// The outages.
+    /// The outages cannot be read or written.
     #[error(transparent)]
     Outages(#[from] OutageError),
-    /// The audit log.
+    /// The audit log cannot be read.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// An answer that is not understood.
+    /// The answer cannot be parsed.
     #[error("the control plane's answer is not understood: {0}")]
     Answer(#[from] serde_json::Error),
     /// The control plane sends the node back and forth.
     #[error("the control plane asks for the same events again and again")]
     Rewinds,
-    /// A thread ended.
+    /// A blocking thread ended.
     #[error("the thread of the databases ended: {0}")]
     Thread(#[from] tokio::task::JoinError),
 }
 
-/// What is sent in a call.
+/// Content of a call.
 #[derive(Clone, Debug)]
 enum Sent {
-    /// Revocations, up to this number.
+    /// Revocations up to this number.
     Revocations(u64),
-    /// The statement of an outage.
+    /// Statement of an outage.
     Outage(OutageStatement),
-    /// Events after the first place, up to the second, whose line hashes so.
+    /// Events after the first place, up to the second, with the hash of the last one.
     Events(u64, Position),
 }
 
-/// A call to the control plane.
+/// Call to the control plane.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Where to, from `/v1` on.
+    /// Path, from `/v1` on.
     pub path: String,
-    /// What is posted.
+    /// Body of the POST request.
     pub body: Vec<u8>,
     sent: Sent,
 }
 
-/// What reconciles.
+/// State that reconciliation works with.
 pub struct Reconciler {
-    /// The local revocations.
+    /// Local revocations.
     pub revocations: Arc<Revocations>,
-    /// The outages.
+    /// Outages of this node.
     pub outages: Arc<Outages>,
-    /// The audit log's database.
+    /// Path of the audit log's database.
     pub audit_path: PathBuf,
-    /// Who the node is.
+    /// Signer of this node's proofs.
     pub prover: Arc<Prover>,
-    /// How it stands.
+    /// State of the node.
     pub live: Arc<Live>,
-    /// The clock.
+    /// Clock of the node.
     pub clock: Clock,
-    /// The version of the replica at which answers about revocations were last compared with its records.
+    /// Version of the replica at which answers about revocations were last compared with its records.
     compared: AtomicU64,
-    /// One round at a time.
+    /// Ensures that one round runs at a time.
     sending: tokio::sync::Mutex<()>,
 }
 
-/// A round: everything there is to send, once.
+/// Round: sends everything that waits, once.
 #[derive(Debug, Default)]
 pub struct Round {
     revocations_after: u64,
@@ -115,7 +115,7 @@ pub struct Round {
 }
 
 impl Round {
-    /// The next call, if there is anything left to send.
+    /// Returns the next call, or `None` if nothing is left to send.
     pub fn next(&self, reconciler: &Reconciler, now: Time) -> Result<Option<Call>, ReconcileError> {
         let path =
             |what: &str| format!("/v1/data-planes/{}/{what}", reconciler.prover.identity.data_plane_id);
@@ -153,7 +153,7 @@ impl Round {
         Ok(last.map(|last| Call { path, body: body.into_bytes(), sent: Sent::Events(from, last) }))
     }
 
-    /// Takes the answer to a call.
+    /// Processes the answer to a call.
     pub fn answered(
         &mut self,
         reconciler: &Reconciler,
@@ -185,7 +185,7 @@ impl Round {
                     );
                     reconciler.live.alarms.raise(AlarmKind::Damaged, &what, now);
                 }
-                // What stands further on above is not of this log: only what was sent is known to have arrived.
+                // A later position at the control plane is not of this log: only the sent events are known to have arrived.
                 let reached = if above.sequence >= last.sequence {
                     last.clone()
                 } else {
@@ -210,8 +210,8 @@ impl Round {
 }
 
 impl Reconciler {
-    /// What reconciles the databases in the state directory `state`, of which the audit log must be there. What was revoked
-    /// here is in force when it returns.
+    /// Opens the databases in the state directory `state`, in which the audit log must exist. Local revocations are in
+    /// force on return.
     pub fn open(
         state: &Path,
         prover: Arc<Prover>,
@@ -247,18 +247,18 @@ impl Reconciler {
         }))
     }
 
-    /// Forgets answers that the replica contradicts: the control plane took a revocation and calls the token alive in what it
-    /// signed since. So does one that was restored from a backup made before it was told. It is told again, since it gives
-    /// the replica to hosts that hold no proof of the revocation.
+    /// Deletes answers that the replica contradicts: the control plane acknowledged a revocation, and calls the token
+    /// active in a later head. This happens after a restore from a backup. The revocation is sent again, since the control
+    /// plane gives its replica to hosts without proof of the revocation.
     fn doubt_answers(&self) -> Result<(), ReconcileError> {
         let snapshot = self.live.snapshot();
         let Some(version) = snapshot.head().map(|head| head.head().version) else { return Ok(()) };
-        // Once for each version: one told just now stands in the next.
+        // Once for each version: a revocation sent just now is in the next one.
         if self.compared.load(Ordering::Relaxed) == version {
             return Ok(());
         }
         let forgotten = self.revocations.forget_answers(snapshot.alive_above())?;
-        // Only now: after a failure the next round compares again.
+        // Stored last, so that the next round compares again after a failure.
         self.compared.store(version, Ordering::Relaxed);
         if forgotten > 0 {
             tracing::info!(
@@ -269,7 +269,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Sends what there is, at most so many calls. Gives back how many it took.
+    /// Sends what waits, with at most `calls` calls. Returns the number of calls made.
     pub async fn send(self: &Arc<Self>, upstream: &Upstream, calls: usize) -> Result<usize, ReconcileError> {
         let _one = self.sending.lock().await;
         let mut round = Round::default();
@@ -293,9 +293,8 @@ impl Reconciler {
         Ok(calls)
     }
 
-    /// Before the first download after an outage: the control plane is told first. Whatever keeps it from listening, or makes
-    /// it slow to, is no reason not to take what it has, unless nobody is there at all. A call given up here is sent again
-    /// with the rest.
+    /// Reports to the control plane before the first download after an outage. An error or a delay does not prevent the
+    /// download, unless the control plane cannot be reached at all. A call that is given up is sent again later.
     pub async fn send_first(self: &Arc<Self>, upstream: &Upstream) -> Result<(), UpstreamError> {
         match tokio::time::timeout(FIRST, self.send(upstream, FIRST_CALLS)).await {
             Ok(Err(ReconcileError::Upstream(error))) if error.nobody_there() => return Err(error),
@@ -306,7 +305,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Notes how the node stands.
+    /// Records the state of the connection.
     async fn observe(self: &Arc<Self>) {
         let (outages, now) = (Arc::clone(&self.outages), (self.clock)());
         let observed = tokio::task::spawn_blocking(move || outages.observe(now)).await;
@@ -315,7 +314,7 @@ impl Reconciler {
         }
     }
 
-    /// Runs until the task is dropped: revocations go up at once, events every two seconds.
+    /// Runs until the task is dropped. Sends revocations at once, and events every two seconds.
     pub async fn run(self: Arc<Self>, upstream: Arc<Upstream>, traces: Traces) {
         let mut changes = self.revocations.changes();
         let mut due = tokio::time::Instant::now();
@@ -353,14 +352,14 @@ impl Reconciler {
     }
 }
 
-/// The events of the audit log at `path` that tell of a revocation on this host.
+/// Returns the events of the audit log at `path` that record a revocation on this host.
 pub(super) fn revocations_told(path: &Path) -> Result<Vec<Event>, AuditError> {
     let (mut after, mut told) = (0, Vec::new());
     loop {
         let lines = match events(path, after, MAX_LINES) {
             Ok(lines) if lines.is_empty() => return Ok(told),
             Ok(lines) => lines,
-            // It can't witness what can't be read of it; verifying it tells of that.
+            // An unreadable block is no witness. Verifying the log reports it.
             Err(AuditError::Block(_)) => return Ok(told),
             Err(error) => return Err(error),
         };

@@ -1,4 +1,4 @@
-//! Replication: what takes bundles in, from wherever they come, and puts what they prove in force.
+//! Replication: applies bundles of any origin, and puts the verified result in force.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,27 +19,27 @@ use crate::protocol::jws::BASE64URL;
 use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
 
-/// The most heads of another node that are compared at once.
+/// Maximum number of heads of another node that are compared in one call.
 const MAX_COMPARED: usize = 8;
 
-/// What a replica was proved to be.
+/// Facts of a verified replica.
 #[derive(Clone, Debug, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Proof {
-    /// The head's version.
+    /// Version of the head.
     pub version: u64,
-    /// When the head was signed.
+    /// Time at which the head was signed.
     pub signed_at: Time,
-    /// The keyset's version.
+    /// Version of the keyset.
     pub keyset: u64,
-    /// How many records there are.
+    /// Number of records.
     pub records: u64,
-    /// Their digest.
+    /// Digest of the records.
     pub digest: String,
 }
 
-/// Finds out whether a head was signed for the request that carried `nonce`. A head for another request was played back. A
-/// control plane up to 0.1 signs no nonce: its heads have to rise from answer to answer, in version or in `iat`.
+/// Checks that a head was signed for the request that carried `nonce`. A head with another nonce was replayed. A control
+/// plane up to 0.1 signs no nonce: its heads must rise from answer to answer, in version or in `iat`.
 fn check_fresh(head: &SignedHead, nonce: &str, before: Option<(u64, Time)>) -> Result<(), StoreError> {
     let stated = head.head();
     let fresh = match head.nonce() {
@@ -49,18 +49,19 @@ fn check_fresh(head: &SignedHead, nonce: &str, before: Option<(u64, Time)>) -> R
     if fresh { Ok(()) } else { Err(StoreError::Replayed(stated.iat)) }
 }
 
-/// The replica's database and the snapshot made from it, moving together.
+/// Replica database and the snapshot made from it, which change together.
 pub struct Replication {
     store: Mutex<ReplicaStore>,
     live: Arc<Live>,
     staleness: Mutex<Staleness>,
     recent: Mutex<Recent>,
-    /// The control plane's last changes did not follow the version held: a snapshot is asked for, which follows any version.
+    /// True if the control plane's last changes did not follow the version held. The next request asks for a snapshot,
+    /// which follows any version.
     another_history: AtomicBool,
 }
 
 impl Replication {
-    /// Joins a store with what the faces read.
+    /// Joins a store with the state that request handlers read.
     #[must_use]
     pub fn new(store: ReplicaStore, live: Arc<Live>, staleness: Staleness) -> Self {
         let mut recent = Recent::default();
@@ -71,7 +72,7 @@ impl Replication {
         Self { store, live, staleness, recent, another_history: AtomicBool::new(false) }
     }
 
-    /// What the faces read.
+    /// Returns the state that request handlers read.
     #[must_use]
     pub fn live(&self) -> &Live {
         &self.live
@@ -86,28 +87,28 @@ impl Replication {
         self.staleness.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts other limits of age in force.
+    /// Puts other limits of the replica's age in force.
     pub fn set_staleness(&self, staleness: Staleness, now: Time) -> Result<(), StoreError> {
         let store = self.store();
         *self.staleness.lock().unwrap_or_else(PoisonError::into_inner) = staleness;
         self.enforce(&store, now)
     }
 
-    /// The version of the head and of the keyset held: where the next delta begins. Zero for the head, which asks for a
-    /// snapshot, when the disk holds nothing that can be proved, or when the control plane has another history.
+    /// Returns the versions of the head and of the keyset held, where the next delta begins. The head's version is 0, which
+    /// asks for a snapshot, if nothing on the disk can be verified, or if the control plane has another history.
     pub fn position(&self) -> Result<(u64, u64), StoreError> {
         let (version, keyset) = self.store().position()?;
         let follows = self.live.on_disk().is_some() && !self.another_history.load(Ordering::Relaxed);
         Ok((if follows { version } else { 0 }, keyset))
     }
 
-    /// Takes a bundle in and swaps the snapshot. What is refused is alarmed.
+    /// Applies a bundle and replaces the snapshot. A rejected bundle raises an alarm.
     pub fn take(&self, bundle: impl Read, origin: Origin, now: Time) -> Result<(), StoreError> {
         self.take_answer(bundle, origin, None, now)
     }
 
-    /// The same for the answer to a request that carried `nonce`. A head that holds it was signed just now: where it agrees
-    /// with the clock, a time floor that is ahead of both is taken back.
+    /// Applies the answer to a request that carried `nonce`. A head with that nonce was signed just now: if it agrees with
+    /// the clock, a time floor ahead of both is lowered.
     pub fn take_answer(
         &self,
         bundle: impl Read,
@@ -159,7 +160,7 @@ impl Replication {
             }
             Err(refused) => alarm(refused),
         }
-        // Also when it was refused: a takeaway or a keyset may have come of it.
+        // After a rejection too: it may have left losses or a keyset.
         self.enforce(&store, now)?;
         let head = outcome?.head;
         let Some(nonce) = nonce else { return Ok(()) };
@@ -193,8 +194,8 @@ impl Replication {
         Ok(())
     }
 
-    /// Accepts `now` as the time, on the word of an administrator of this host, where what this node had taken for proved is
-    /// ahead of it. Returns by how many seconds it was, and how many tokens that had expired by it stay expired.
+    /// Accepts `now` as the time, by order of an administrator of this host, if the time floor is ahead of it. Returns the
+    /// number of seconds by which the floor was ahead, and the number of expired tokens that stay expired.
     pub fn accept_clock(&self, now: Time) -> Result<(i64, usize), StoreError> {
         let mut store = self.store();
         let floor = self.live.now(now).floor;
@@ -224,7 +225,7 @@ impl Replication {
         })
     }
 
-    /// Follows keysets that someone put here, from whom matters as little as ever.
+    /// Follows keysets from files on this host. They are verified like those of a bundle.
     pub fn follow(&self, keysets: &[String], now: Time) -> Result<u64, StoreError> {
         let mut store = self.store();
         let (_, before) = store.position()?;
@@ -236,12 +237,12 @@ impl Replication {
         Ok(version)
     }
 
-    /// Pins other roots, if what is held can be proved under them as well.
+    /// Replaces the pinned roots, if the keysets held can be verified under the new ones.
     pub fn pin(&self, roots: RootSet) -> Result<(), StoreError> {
         self.store().pin(roots)
     }
 
-    /// Lets go of the replica: see [`ReplicaStore::forget`]. Until the next head everything is denied.
+    /// Removes the replica; see [`ReplicaStore::forget`]. Everything is denied until the next head.
     pub fn forget(&self, now: Time) -> Result<(), StoreError> {
         let mut store = self.store();
         store.forget()?;
@@ -249,7 +250,7 @@ impl Replication {
         self.enforce(&store, now)
     }
 
-    /// Writes the time floor down. One that goes by a floor that was taken back meanwhile is not written.
+    /// Stores the time floor. A value that was computed before the floor was lowered is not stored.
     pub fn write_floor(&self, floor: Time) -> Result<(), StoreError> {
         let store = self.store();
         if floor > self.live.now(floor).floor.plus(AHEAD) {
@@ -258,30 +259,30 @@ impl Replication {
         store.raise_floor(floor)
     }
 
-    /// What is kept of the age of a head.
+    /// Returns the stored age of a head.
     pub fn head_age(&self) -> Result<Option<HeadAge>, StoreError> {
         self.store().head_age()
     }
 
-    /// Writes the age of the head in force down.
+    /// Stores the age of the head in force.
     pub fn write_head_age(&self, age: HeadAge) -> Result<(), StoreError> {
         self.store().keep_head_age(age)
     }
 
-    /// Heads that contradict each other.
+    /// Returns the stored heads and keysets that contradict each other.
     pub fn forks(&self) -> Result<Vec<ForkedHead>, StoreError> {
         self.store().forks()
     }
 
-    /// Compares heads that another node was shown with those this node was, online or not. Two of one version that say
-    /// different things are kept and alarmed: somebody with the replica key shows hosts different replicas. Returns this
-    /// node's head, and its heads of the versions that were compared.
+    /// Compares heads that another node received with those of this node. Two different heads of one version are stored and
+    /// raise an alarm: a holder of the replica key gives hosts different replicas. Returns this node's head, and its heads
+    /// of the compared versions.
     pub fn compare_heads(&self, shown: &[String], now: Time) -> Result<Vec<String>, StoreError> {
         let snapshot = Arc::clone(&self.live.snapshot());
         let Some(proved) = &snapshot.proved else { return Ok(Vec::new()) };
         let mut own = vec![proved.head.as_str().to_owned()];
         for text in shown.iter().take(MAX_COMPARED) {
-            // What the keyset does not vouch for contradicts nothing.
+            // A head that the keyset does not prove contradicts nothing.
             let Ok(theirs) = SignedHead::verify(text, &proved.keyset, &proved.head.head().aud) else {
                 continue;
             };
@@ -300,7 +301,7 @@ impl Replication {
         Ok(own)
     }
 
-    /// Puts in force what the disk proves when it is read anew.
+    /// Verifies the disk anew and puts the result in force.
     fn enforce(&self, store: &ReplicaStore, now: Time) -> Result<(), StoreError> {
         match store.load() {
             Ok(Some(replica)) => {
@@ -317,14 +318,14 @@ impl Replication {
                 Ok(())
             }
             Err(dropped @ StoreError::KeyDropped(_)) => {
-                // Nothing that key said counts any more, and nothing else says who may pass.
+                // The key was removed: its head no longer counts, and no other head grants access.
                 self.live.not_persisted();
                 self.live.replace(Snapshot::withdrawn);
                 self.live.alarms.raise(AlarmKind::Refused, &dropped.to_string(), now);
                 Ok(())
             }
             Err(damaged) => {
-                // What is in memory was proved: it stays in force. The disk is filled anew from zero.
+                // The replica in memory was verified and stays in force. The disk is filled again from a snapshot.
                 self.live.not_persisted();
                 let what = format!("{damaged}: what the disk holds is not what was written to it");
                 self.live.alarms.raise(AlarmKind::Damaged, &what, now);
@@ -333,7 +334,7 @@ impl Replication {
         }
     }
 
-    /// Proves what is on the disk anew; `None` when there is nothing yet.
+    /// Verifies the content of the disk anew. Returns `None` if it holds no replica yet.
     pub fn prove(&self) -> Result<Option<Proof>, StoreError> {
         let replica = self.store().load()?;
         Ok(replica.map(|replica| Proof {
@@ -345,23 +346,23 @@ impl Replication {
         }))
     }
 
-    /// The records, and nothing that is not proved.
+    /// Returns the records, verified anew.
     pub fn records(&self) -> Result<Vec<crate::protocol::record::Record>, StoreError> {
         Ok(self.store().load()?.map_or_else(Vec::new, |replica| replica.records))
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
-        // It holds copies only.
+        // It holds only copies, which a panic cannot damage.
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What led on from version `since`, as the bundle in which it came; none if that is not known any more.
+    /// Returns the changes since version `since`, as the bundle in which they came, or `None` if they are no longer held.
     #[must_use]
     pub fn changes_since(&self, since: u64) -> Option<Arc<[u8]>> {
         self.recent().since(since)
     }
 
-    /// The replica as a bundle.
+    /// Returns the replica as a bundle.
     pub fn export(&self) -> Result<Option<Vec<u8>>, StoreError> {
         self.store().export()
     }

@@ -1,8 +1,8 @@
-//! Signatures that have been verified: spares the curve arithmetic for a token seen before, and nothing else.
+//! Cache of tokens whose signature was verified. A hit saves only the signature check.
 //!
-//! A fixed number of slots, one per hash value; a newcomer takes the place of whoever sits there. So the memory is
-//! bounded, nothing is ever waited for, and an attacker who floods it with valid tokens gains slower answers at most.
-//! Only tokens whose signature held get in, and a hit compares every byte. A cache belongs to one keyset.
+//! The cache has a fixed number of slots, one for each hash value, and a new token replaces the one in its slot. Its memory
+//! is bounded, no lookup waits, and an attacker who floods it with valid tokens only slows answers down. Only tokens with a
+//! valid signature are stored, and a hit compares every byte. Each cache belongs to one keyset.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::protocol::keyset::Keyset;
 use crate::protocol::token::{self, TokenError, VerifiedToken};
 
-/// Slots: at some 1.5 KiB a token, 6 MiB when full.
+/// Number of slots. A token takes about 1.5 KiB, so a full cache takes 6 MiB.
 const SLOTS: usize = 4096;
 
 struct Entry {
@@ -22,17 +22,17 @@ struct Entry {
     token: Arc<VerifiedToken>,
 }
 
-/// How often a signature was known, and how often it had to be verified.
+/// Counts of hits and misses.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     pub(super) hits: AtomicU64,
     pub(super) misses: AtomicU64,
 }
 
-/// Tokens whose signature held under one keyset.
+/// Tokens whose signature was verified under one keyset.
 pub struct Signatures {
     slots: Box<[ArcSwapOption<Entry>]>,
-    // Seeded at random for each cache: nobody outside can choose tokens that share a slot.
+    // Seeded at random for each cache, so that an attacker cannot choose tokens that share a slot.
     hasher: foldhash::quality::RandomState,
     lookups: Arc<Lookups>,
 }
@@ -48,18 +48,18 @@ impl Default for Signatures {
 }
 
 impl Signatures {
-    /// An empty one for another keyset, which goes on counting.
+    /// Returns an empty cache for another keyset. It continues the counts.
     #[must_use]
     pub fn renewed(&self) -> Self {
         Self { lookups: Arc::clone(&self.lookups), ..Self::default() }
     }
 
-    /// What was counted.
+    /// Returns the counts.
     pub(super) fn lookups(&self) -> &Lookups {
         &self.lookups
     }
 
-    /// Verifies `bytes` under `keys`, or knows that it has been done.
+    /// Verifies `bytes` under `keys`. Returns the cached result for bytes that were verified before.
     pub fn verify(&self, bytes: &[u8], keys: &Keyset) -> Result<Arc<VerifiedToken>, TokenError> {
         #[expect(clippy::cast_possible_truncation, reason = "the low bits choose the slot")]
         let slot = &self.slots[self.hasher.hash_one(bytes) as usize % SLOTS];

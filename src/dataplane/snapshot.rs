@@ -1,4 +1,4 @@
-//! Snapshots: a proved replica made ready for deciding. Immutable, and swapped whole.
+//! Snapshots: a verified replica, indexed for decisions. A snapshot is immutable, and replaced as a whole.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -28,44 +28,44 @@ use crate::protocol::token::{DagTarget, RoleClaim, TokenRecord};
 
 pub use super::staleness::Staleness;
 
-/// Fewer records than this are not worth another thread.
+/// Minimum number of records for which another thread is worth its cost.
 const SHARE: usize = 1024;
 
-/// A replica whose signatures and digest have been proved.
+/// Replica whose signatures and digest are verified.
 #[derive(Clone, Debug)]
 pub struct Replica {
-    /// The newest keyset.
+    /// Newest keyset of the chain.
     pub keyset: Keyset,
-    /// The head over the records.
+    /// Head over the records.
     pub head: SignedHead,
-    /// The records.
+    /// Records of the replica.
     pub records: Vec<Record>,
-    /// What this node knows beyond them.
+    /// Losses that this node knows beyond the records.
     pub takeaways: Vec<Takeaway>,
 }
 
-/// What a node knows to be taken away though its records do not say so. It can end a token, never revive one.
+/// Loss of access that a node knows of, though its records do not state it. It can end a token, never revive one.
 #[derive(Clone, Debug)]
 pub struct Takeaway {
-    /// The token.
+    /// Token that loses access.
     pub token: TokenId,
-    /// Generations below this one are rotated away.
+    /// First generation that was not rotated away. Earlier ones are dead.
     pub generation: u32,
-    /// Whether it is revoked.
+    /// True if the token is revoked.
     pub revoked: bool,
-    /// Generations up to this one were seen as expired under a time floor that was taken back since.
+    /// Last generation that had expired under a time floor that was lowered since.
     pub expired: u32,
 }
 
-/// A token's grant with its roles looked up.
+/// Grant of a token, with the permissions of its roles.
 pub(super) struct Grant {
     pub(super) record: TokenRecord,
-    /// Generations below this one are rotated away. It is above the record's generation after a control plane was restored
-    /// from a backup, or when this node kept of a refused bundle only what it takes away: then no value opens.
+    /// First generation that was not rotated away. It exceeds the record's generation after a control plane was restored
+    /// from a backup, or when only the losses of a rejected bundle were kept. No token value is valid then.
     pub(super) superseded: u32,
-    /// None: a role is missing, unreadable, or not what its digest says. Then nothing is granted.
+    /// `None` if a role is missing, unreadable, or does not match its digest. The token has no permissions then.
     pub(super) permissions: Option<Permissions>,
-    /// None: a network in the record can't be read. Then no source is allowed.
+    /// `None` if a network in the record cannot be parsed. No source address is allowed then.
     pub(super) sources: Option<Vec<IpNet>>,
 }
 
@@ -74,12 +74,12 @@ pub(super) struct Permissions {
     pub(super) dags: Vec<(DagTarget, PermissionSet)>,
 }
 
-/// What a token may do in all, on whatever it is used for: more than one request needs.
+/// All permissions of a token, on any resource, not only those that one request needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Granted {
-    /// On its deployment as a whole.
+    /// Permissions on the deployment.
     pub deployment: PermissionSet,
-    /// On some of its Dags.
+    /// Permissions on some of its Dags.
     pub dags: PermissionSet,
 }
 
@@ -87,27 +87,27 @@ pub(super) struct Deployment {
     pub(super) id: DeploymentId,
     pub(super) name: String,
     pub(super) glass: GlassMode,
-    /// None: the record names a map this host does not have. Then no route matches.
+    /// `None` if the record names a map that this host does not have. No route matches then.
     pub(super) routes: Option<Arc<RouteMap>>,
     pub(super) tags: BTreeMap<String, Vec<String>>,
 }
 
-/// What holds on this node beyond what its control plane signed.
+/// State of this node beyond what its control plane signed.
 #[derive(Clone, Debug, Default)]
 pub struct Local {
-    /// Tokens revoked on a host of this data plane, and when.
+    /// Tokens revoked on hosts of this data plane, and the times.
     pub revoked: BTreeMap<TokenId, Time>,
-    /// This host's route maps. A change of them is in force from the next snapshot on that is built.
+    /// Route maps of this host. A change takes effect with the next snapshot that is built.
     pub routes: RouteMaps,
-    /// Deployments whose glass an operator has broken.
+    /// Deployments whose glass an operator broke.
     pub broken: BTreeMap<DeploymentId, Broken>,
-    /// Whether the control plane is judged unreachable.
+    /// True if the control plane is judged unreachable.
     pub outage: bool,
-    /// The age of a head, where an administrator of this host has accepted a clock that its own instant contradicts.
+    /// Age of a head, if an administrator of this host accepted a clock that contradicts the head's `iat`.
     pub(super) accepted: Option<HeadAge>,
 }
 
-/// A replica made ready for deciding, and what this node adds to it. Each half is shared: changing one copies neither.
+/// Replica indexed for decisions, and the node's own state. Both are shared, so that changing one copies neither.
 #[derive(Clone)]
 pub struct Snapshot {
     pub(super) proved: Option<Arc<Proved>>,
@@ -121,24 +121,23 @@ pub(super) struct Proved {
     pub(super) signatures: Arc<Signatures>,
     pub(super) grants: Grants,
     pub(super) deployments: HashMap<DeploymentId, Deployment>,
-    /// Deployment by host name. None: two deployments claim it, so it names neither.
+    /// Deployment by host name. `None` if two deployments claim the name: it identifies neither then.
     pub(super) hosts: HashMap<String, Option<DeploymentId>>,
     pub(super) signers: Arc<Signers>,
-    /// Which records can't be read, in a sentence.
+    /// Sentence that names the unreadable records.
     pub(super) unreadable: Option<String>,
-    /// Tokens that the records call alive though this node has proof that they are revoked.
+    /// Tokens that the records call active although this node has proof that they are revoked.
     pub(super) contradicted: BTreeSet<TokenId>,
 }
 
 impl Snapshot {
-    /// The snapshot of a node that has no replica: it denies everything.
+    /// Returns the snapshot of a node without a replica. It denies everything.
     #[must_use]
     pub fn absent() -> Self {
         Self { proved: None, local: Arc::default() }
     }
 
-    /// Makes a replica ready. What `previous` holds of this node's own stays; so do its verified signatures, while the
-    /// keyset is the same.
+    /// Indexes a replica. The local state of `previous` is kept, and its cache of verified signatures too if the keyset is the same.
     #[must_use]
     pub fn build(replica: Replica, staleness: Staleness, previous: Option<&Self>) -> Self {
         let Replica { keyset, head, records, takeaways } = replica;
@@ -165,7 +164,7 @@ impl Snapshot {
         let signers = Arc::new(signers(&records));
         let local = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.local));
         let (deployments, hosts) = deployments(&records, &local.routes);
-        // A renewal of the head brings the same records: the digest says so.
+        // A renewed head with an equal digest covers the same records, so they need no new check.
         let same = before.filter(|proved| proved.head.head().digest == head.head().digest);
         let unreadable = match same {
             Some(proved) => proved.unreadable.clone(),
@@ -186,56 +185,56 @@ impl Snapshot {
         Self { proved: Some(Arc::new(proved)), local }
     }
 
-    /// The same replica with something else of this node's own.
+    /// Returns a snapshot of the same replica with another local state.
     #[must_use]
     pub fn with_local(&self, local: Local) -> Self {
         Self { proved: self.proved.clone(), local: Arc::new(local) }
     }
 
-    /// Which records can't be read, in a sentence; none if all can.
+    /// Returns a sentence that names the unreadable records, or `None` if all can be read.
     #[must_use]
     pub fn unreadable(&self) -> Option<String> {
         self.proved.as_ref().and_then(|proved| proved.unreadable.clone())
     }
 
-    /// No replica at all, and what is this node's own.
+    /// Returns a snapshot without a replica and with the same local state.
     #[must_use]
     pub fn withdrawn(&self) -> Self {
         Self { proved: None, local: Arc::clone(&self.local) }
     }
 
-    /// What holds on this node alone.
+    /// Returns the local state of this node.
     #[must_use]
     pub fn local(&self) -> &Local {
         &self.local
     }
 
-    /// The head it was built from.
+    /// Returns the head of the replica.
     #[must_use]
     pub fn head(&self) -> Option<&SignedHead> {
         self.proved.as_ref().map(|proved| &proved.head)
     }
 
-    /// The deployments whose records name a route map this host does not have: whatever is asked of them is denied.
+    /// Returns the deployments whose records name a route map that this host does not have. All requests to them are denied.
     pub fn unmapped(&self) -> impl Iterator<Item = &DeploymentId> {
         let deployments = self.proved.iter().flat_map(|proved| proved.deployments.values());
         deployments.filter(|deployment| deployment.routes.is_none()).map(|deployment| &deployment.id)
     }
 
-    /// The nodes of the data plane, whose signature counts for a revocation.
+    /// Returns the nodes of the data plane, whose signatures are valid for revocations.
     #[must_use]
     pub fn signers(&self) -> Arc<Signers> {
         self.proved.as_ref().map_or_else(Arc::default, |proved| Arc::clone(&proved.signers))
     }
 
-    /// When a token was revoked, as far as it is known here.
+    /// Returns the time at which a token was revoked, if this node knows of a revocation.
     #[must_use]
     pub fn ended(&self, token: &TokenId) -> Option<Time> {
         let above = self.proved.as_ref().and_then(|proved| proved.grants.get(token)?.record.revoked_at);
         above.into_iter().chain(self.local.revoked.get(token).copied()).min()
     }
 
-    /// Returns the tokens revoked on hosts that the control plane's records call alive.
+    /// Returns the tokens revoked on hosts that the control plane's records call active.
     pub fn alive_above(&self) -> impl Iterator<Item = &TokenId> {
         let alive = |token: &TokenId| {
             self.proved.as_ref().is_some_and(|proved| {
@@ -247,25 +246,25 @@ impl Snapshot {
         self.local.revoked.keys().filter(move |token| alive(token))
     }
 
-    /// Whether it knows a token, dead or alive.
+    /// Returns true if the replica holds a record of the token, active or not.
     #[must_use]
     pub fn knows(&self, token: &TokenId) -> bool {
         self.proved.as_ref().is_some_and(|proved| proved.grants.contains_key(token))
     }
 
-    /// The version of the keyset in force; 0 while there is none.
+    /// Returns the version of the keyset in force, or 0 if there is none.
     #[must_use]
     pub fn keyset_version(&self) -> u64 {
         self.proved.as_ref().map_or(0, |proved| proved.keyset.version())
     }
 
-    /// As of when its head counts as signed.
+    /// Returns the time from which the age of the head is computed.
     #[must_use]
     pub fn signed_at(&self) -> Option<Time> {
         self.head().map(|head| self.local.signed_at(head.head()))
     }
 
-    /// How old it is, against what each role may rest on; nothing while there is no replica.
+    /// Returns the age of the replica and the limit, by role. Empty without a replica.
     #[must_use]
     pub fn freshness(&self, now: Time) -> Vec<(String, Freshness)> {
         let Some(proved) = &self.proved else { return Vec::new() };
@@ -277,13 +276,13 @@ impl Snapshot {
         proved.staleness.limits().into_iter().map(judged).collect()
     }
 
-    /// Whether a replica that is too old is no longer decided from.
+    /// Returns true if requests are denied once the replica is too old.
     #[must_use]
     pub fn denies_when_stale(&self) -> bool {
         self.proved.as_ref().is_some_and(|proved| proved.staleness.at_limit == AtLimit::Deny)
     }
 
-    /// Until when it may be rested on by the role that may rest on it longest.
+    /// Returns the time at which the replica is too old for the role with the longest limit.
     #[must_use]
     pub fn horizon(&self) -> Option<Time> {
         let proved = self.proved.as_ref()?;
@@ -291,19 +290,19 @@ impl Snapshot {
         Some(self.local.signed_at(proved.head.head()).plus(longest))
     }
 
-    /// How many deployments it knows.
+    /// Returns the number of deployments.
     #[must_use]
     pub fn deployment_count(&self) -> usize {
         self.proved.as_ref().map_or(0, |proved| proved.deployments.len())
     }
 
-    /// How many tokens it knows, dead ones included.
+    /// Returns the number of tokens, dead ones included.
     #[must_use]
     pub fn token_count(&self) -> usize {
         self.proved.as_ref().map_or(0, |proved| proved.grants.len())
     }
 
-    /// How often a token's signature was known already, and how often it had to be verified.
+    /// Returns the hits and misses of the cache of verified signatures.
     #[must_use]
     pub(super) fn signature_lookups(&self) -> [(&'static str, u64); 2] {
         let lookups = self.proved.as_ref().map(|proved| proved.signatures.lookups());
@@ -314,7 +313,7 @@ impl Snapshot {
 }
 
 impl Local {
-    /// As of when a head counts as signed: its own instant, unless a clock was accepted that makes it older.
+    /// Returns the time from which the age of a head is computed: its `iat`, or earlier after a clock was accepted.
     pub(super) fn signed_at(&self, head: &Head) -> Time {
         self.accepted.filter(|age| age.is_of(head)).map_or(head.iat, |age| age.signed)
     }
@@ -334,7 +333,7 @@ fn signers(records: &[Record]) -> Signers {
 type Roles = HashMap<RoleRef, (RoleDigest, RoleScope, PermissionSet)>;
 type Grants = HashMap<TokenId, Grant, RandomState>;
 
-/// What each token may do, each core reading a share of the records.
+/// Computes the grants of all tokens. Each core takes a share of the records.
 fn grants(records: &[Record], roles: &Roles) -> Grants {
     let read = |record: &Record| {
         let token: TokenRecord = record.read()?;
@@ -386,7 +385,7 @@ fn deployments(
             continue;
         }
         for host in found.hosts {
-            // A name that two deployments have opens neither.
+            // A name that two deployments claim identifies neither.
             hosts
                 .entry(host_name(&host).into_owned())
                 .and_modify(|owner| *owner = owner.take().filter(|owner| *owner == found.id))
@@ -415,7 +414,7 @@ fn deployments(
 
 impl Grant {
     fn new(record: TokenRecord, roles: &Roles) -> Self {
-        // A role works on what it is held on: one for Dags gives nothing on the whole deployment.
+        // A role applies only to its own scope: a role for Dags grants nothing on the deployment.
         let look_up = |claim: &RoleClaim, on: RoleScope| {
             let (digest, scope, permissions) = roles.get(&claim.id)?;
             (*digest == claim.digest && *scope == on).then_some(*permissions)
@@ -429,21 +428,21 @@ impl Grant {
         });
         let network = |source: &String| source.parse().ok().map(forwarded::canonical);
         let sources = record.sources.iter().map(network).collect();
-        // Generations begin at 1: what claims to be older was never given out.
+        // Generations begin at 1. A lower one was never issued.
         let record = TokenRecord { generation: record.generation.max(1), ..record };
         Self { record, superseded: 0, permissions, sources }
     }
 }
 
 impl Permissions {
-    /// All of it, wherever it holds.
+    /// Returns all permissions, on any resource.
     pub(super) fn granted(&self) -> Granted {
         let dags =
             self.dags.iter().fold(PermissionSet::empty(), |all, (_, permissions)| all.union(*permissions));
         Granted { deployment: self.deployment, dags }
     }
 
-    /// What is allowed on `dag` (or, without one, on the deployment as a whole).
+    /// Returns the permissions on `dag`, or on the deployment if it is `None`.
     pub(super) fn on(&self, dag: Option<&str>, tags: &BTreeMap<String, Vec<String>>) -> PermissionSet {
         let Some(dag) = dag else { return self.deployment };
         self.dags.iter().fold(self.deployment, |allowed, (target, permissions)| {

@@ -1,5 +1,4 @@
-//! The staleness policy: how old a replica each role may rest on. What a revoked token can still do on a node that is cut
-//! off is bounded by it.
+//! Staleness policy: the maximum age of the replica by role. It bounds how long a revoked token can act on a node that is cut off.
 
 use std::collections::BTreeMap;
 
@@ -8,49 +7,49 @@ use serde::Deserialize;
 use crate::protocol::role::is_reserved;
 
 const DAY: i64 = 24 * 3600;
-/// What stands in place of a role's name for all roles that are not named.
+/// Name that stands for all roles without a limit of their own.
 pub const OTHER_ROLES: &str = "other roles";
 
-/// Limits that are built in. Whoever administers a deployment can do the most harm with a token that was taken away.
+/// Built-in limits. A revoked token of a deployment's administrator can do the most harm.
 const BUILT_IN: [(&str, i64); 1] = [("DEPLOYMENT_ADMIN", DAY)];
 
-/// What happens to a request once the replica is older than its role may rest on.
+/// Handling of a request once the replica is too old for its role.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AtLimit {
-    /// It is denied: `replica_stale`.
+    /// The request is denied with `replica_stale`.
     #[default]
     Deny,
-    /// It is decided as ever, and an alarm tells of it.
+    /// The request is decided as usual, and an alarm is raised.
     Allow,
 }
 
-/// How old a replica may be, in seconds since its head was signed.
+/// Limits of the replica's age, in seconds since its head was signed.
 #[derive(Clone, Debug)]
 pub struct Staleness {
-    /// For roles that are not named.
+    /// Limit for roles that are not named.
     pub default: i64,
-    /// By role name: these stand before what is built in.
+    /// Limits by role name. They replace the built-in ones.
     pub roles: BTreeMap<String, i64>,
-    /// What happens at the limit.
+    /// Handling of requests beyond the limit.
     pub at_limit: AtLimit,
 }
 
 impl Default for Staleness {
-    /// A day for `DEPLOYMENT_ADMIN`, seven for every other role.
+    /// Returns a limit of one day for `DEPLOYMENT_ADMIN` and seven days for every other role.
     fn default() -> Self {
         Self { default: 7 * DAY, roles: BTreeMap::new(), at_limit: AtLimit::Deny }
     }
 }
 
 impl Staleness {
-    /// The limit for a role. What is built in is never longer than what holds for roles that are not named.
+    /// Returns the limit for a role, in seconds. A built-in limit never exceeds the one for roles that are not named.
     #[must_use]
     pub fn limit(&self, role: &str) -> i64 {
         self.limited(role).0
     }
 
-    /// The limit for a role, and the setting that has to be changed to change it.
+    /// Returns the limit for a role, and the setting that changes it.
     fn limited(&self, role: &str) -> (i64, Setting) {
         if let Some(named) = self.roles.get(role) {
             return (*named, Setting::Role);
@@ -61,14 +60,14 @@ impl Staleness {
         }
     }
 
-    /// How a replica of this age stands with a role.
+    /// Compares an age of the replica with the limit of a role.
     #[must_use]
     pub fn judge(&self, role: &str, age: i64) -> Freshness {
         let (limit, setting) = self.limited(role);
         Freshness { age, limit, setting }
     }
 
-    /// Every limit there is, by role.
+    /// Returns all limits, by role.
     #[must_use]
     pub fn limits(&self) -> Vec<(String, i64)> {
         let built_in = BUILT_IN.iter().map(|(name, _)| *name).filter(|name| !self.roles.contains_key(*name));
@@ -79,17 +78,17 @@ impl Staleness {
     }
 }
 
-/// The setting that limits a role.
+/// Setting that limits a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
     /// `staleness.default_seconds`.
     Default,
-    /// The role's own. It takes effect in place of what is built in for the role.
+    /// The setting of the role itself. It replaces the built-in limit.
     Role,
 }
 
 impl Setting {
-    /// Its key in the configuration.
+    /// Returns the key of the setting in the configuration.
     #[must_use]
     pub fn key(self, role: &str) -> String {
         match self {
@@ -100,31 +99,31 @@ impl Setting {
     }
 }
 
-/// How old the replica is, against what a role may rest on.
+/// Age of the replica, and the limit for a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Freshness {
     /// Seconds since the head was signed.
     pub age: i64,
-    /// Seconds it may be old.
+    /// Maximum age in seconds.
     pub limit: i64,
-    /// What says so.
+    /// Setting that determines the limit.
     pub setting: Setting,
 }
 
 impl Freshness {
-    /// Whether it is older than it may be.
+    /// Returns true if the replica is older than the limit.
     #[must_use]
     pub fn over(self) -> bool {
         self.age > self.limit
     }
 
-    /// Whether three quarters of the time are over: soon enough to do something about it.
+    /// Returns true if three quarters of the limit have passed, which leaves time to act.
     #[must_use]
     pub fn near(self) -> bool {
         self.age.saturating_mul(4) >= self.limit.saturating_mul(3)
     }
 
-    /// Seconds until it is over; negative when it is.
+    /// Returns the seconds until the limit, negative beyond it.
     #[must_use]
     pub fn left(self) -> i64 {
         self.limit.saturating_sub(self.age)
@@ -182,7 +181,7 @@ mod tests {
                         raised.roles.insert(role.into(), 100 * DAY);
                     }
                 }
-                // Raised by one setting, then perhaps held by what is built in: that one is named next.
+                // After one setting is raised, the built-in limit may apply: that one is named next.
                 let after = raised.judge(role, 0);
                 assert!(after.limit > before.limit, "{role}: {before:?} {after:?}");
                 if after.limit < 100 * DAY {

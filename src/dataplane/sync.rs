@@ -1,4 +1,4 @@
-//! Sync: keeps the replica up with the control plane, and never stands in the way of serving.
+//! Sync: follows the control plane's replica. It never delays a decision.
 
 pub mod state;
 
@@ -18,25 +18,25 @@ use super::traces::Traces;
 use super::upstream::{Upstream, UpstreamError};
 use crate::protocol::event::Connectivity;
 
-/// How long the control plane may hold an answer back while nothing changes, in seconds.
+/// Maximum number of seconds for which the control plane may hold an answer back while nothing changes.
 const HOLD: u64 = 50;
 
-/// Why a round came to nothing.
+/// Reasons why a round failed.
 #[derive(Debug, Error)]
 pub enum SyncError {
-    /// The network, or what answered.
+    /// The control plane cannot be reached, or rejects the request.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
-    /// The answer, or the disk.
+    /// The answer is rejected, or the disk fails.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The thread that works on the disk ended.
+    /// The blocking thread that works on the disk ended.
     #[error("the store's thread ended: {0}")]
     Thread(#[from] tokio::task::JoinError),
 }
 
 impl SyncError {
-    /// What it means for the state: what can't be taken in was an answer all the same.
+    /// Returns the outcome for the state machine. A rejected answer still counts as an answer.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
@@ -46,23 +46,23 @@ impl SyncError {
     }
 }
 
-/// Everything sync needs.
+/// Parts that sync works with.
 pub struct Follower<R> {
-    /// Takes bundles in.
+    /// Applies downloaded bundles.
     pub replication: Arc<Replication>,
-    /// The way to the control plane.
+    /// Client of the control plane.
     pub upstream: Arc<Upstream>,
-    /// What tells the control plane what it does not know.
+    /// Reports to the control plane.
     pub reconciler: Arc<Reconciler>,
-    /// The clock.
+    /// Clock of the node.
     pub clock: Clock,
-    /// Randomness.
+    /// Source of randomness for pauses.
     pub rng: R,
-    /// Ends a wait, or an answer that is held back: there is something new to ask or to tell.
+    /// Ends a pause, or a request that the control plane holds, because there is something new to ask or report.
     pub wake: Arc<Notify>,
-    /// Where rounds are told as spans.
+    /// Exports rounds as spans.
     pub traces: Traces,
-    /// What the answer that is waited for must hold, while this node's clock is in doubt; none at the start.
+    /// Nonce that the awaited answer must hold, or `None` if the request carried none.
     pub nonce: Option<String>,
 }
 
@@ -94,7 +94,7 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
             }
             let of = outcome.as_ref().map_or_else(SyncError::outcome, |()| Outcome::Renewed);
             let (after, next) = progress.after(of, now, live.expires());
-            // The first failure says it all; in an outage there are several a second.
+            // Only the first failure is logged: in an outage there are several a second.
             if after.failures <= 1 {
                 trace.synced(of);
             }
@@ -108,14 +108,15 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
         }
     }
 
-    /// Between half of a pause and all of it: a thousand nodes that lost the same control plane must not come back as one.
+    /// Returns a random duration between half of `pause` and all of it, so that nodes that lost the same control plane do
+    /// not return at the same moment.
     fn jitter(&mut self, pause: Duration) -> Duration {
         let half = pause / 2;
         let spread = u64::try_from(half.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
         half + Duration::from_millis(self.rng.next_u64() % spread)
     }
 
-    /// One exchange: the node sends first what the control plane does not know, then takes what it does not know itself.
+    /// Runs one exchange: the node first reports to the control plane, then downloads from it.
     async fn round(&mut self, hold: bool) -> Result<(), SyncError> {
         if self.replication.live().connectivity() != Connectivity::Online {
             self.reconciler.send_first(&self.upstream).await?;
@@ -123,7 +124,7 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
         self.receive(hold).await
     }
 
-    /// Takes what has changed since the version held.
+    /// Downloads and applies the changes since the version held.
     async fn receive(&mut self, hold: bool) -> Result<(), SyncError> {
         let replication = Arc::clone(&self.replication);
         let (version, keyset) = tokio::task::spawn_blocking(move || replication.position()).await??;
@@ -132,8 +133,8 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
             "/v1/data-planes/{}/feed?since={version}&keyset={keyset}",
             self.reconciler.prover.identity.data_plane_id
         );
-        // Without a nonce, an answer that was captured would pass for a new one until its head ends. A node without a replica
-        // sends none: the control plane then serves one large answer to all of them.
+        // Without a nonce, a captured answer would pass for a new one until its head expires. A node without a replica
+        // sends none, so that the control plane can serve one large answer to all of them.
         let wanted = version > 0 || !self.replication.live().now(now).trusted();
         if let Some(nonce) = next_nonce(&mut self.nonce, wanted, || self.reconciler.prover.nonces.next()) {
             path.push_str("&nonce=");
@@ -142,7 +143,7 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
         let (prover, clock) = (&self.reconciler.prover, &self.clock);
         let proof = || prover.upstream(clock());
         let bundle = self.upstream.feed(&path, &proof, if hold && version > 0 { HOLD } else { 0 }).await?;
-        // It has to be fresh as of when it began to come: a large one on a thin line is no frozen feed.
+        // Freshness is judged at the beginning of the answer: a large answer over a slow connection is no frozen feed.
         let took = i64::try_from(bundle.took.as_secs()).unwrap_or(i64::MAX);
         let (replication, now) = (Arc::clone(&self.replication), (self.clock)().plus(-took));
         let (source, nonce) = (bundle.source, self.nonce.take());
@@ -151,15 +152,15 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
         });
         let taken = taken.await?;
         if taken.is_err() {
-            // Of several addresses another may tell the truth.
+            // Another address of the control plane may give a valid answer.
             self.upstream.distrust(source);
         }
         Ok(taken?)
     }
 }
 
-/// Returns the nonce of the next request, and keeps it: it stays the same until it is answered, so that a large answer that breaks
-/// off can be taken up again. A request that carries none forgets the nonce of one that failed, since no answer can hold it.
+/// Returns the nonce of the next request, and keeps it until the request is answered, so that an interrupted large answer
+/// can be resumed. A request without a nonce deletes the kept one, since no answer can hold it.
 fn next_nonce(kept: &mut Option<String>, wanted: bool, make: impl FnOnce() -> String) -> Option<&str> {
     if wanted {
         kept.get_or_insert_with(make);
@@ -178,7 +179,7 @@ mod tests {
         let mut kept = None;
         assert_eq!(next_nonce(&mut kept, true, || "a".into()), Some("a"));
         assert_eq!(next_nonce(&mut kept, true, || "b".into()), Some("a"), "the request failed");
-        // What is asked for next is a snapshot, which every node is given alike.
+        // The next request is for a snapshot, which is the same for every node.
         assert_eq!(next_nonce(&mut kept, false, || "c".into()), None);
         assert_eq!(kept, None, "its answer is not compared with another request's nonce");
         assert_eq!(next_nonce(&mut kept, true, || "d".into()), Some("d"));

@@ -1,14 +1,12 @@
-//! The time floor: what is known to have passed. It outlives restarts, and is what keeps a clock that was set back from
-//! reviving a token.
+//! Time floor: a lower bound of the true time. It survives restarts, so that a clock that was set back revives no token.
 //!
-//! It rises with time, and falls in two cases only, since it goes by clocks that may have been wrong: a head that was signed
-//! in answer to this node's own request agrees with the clock ([`Replication::take_answer`]), or an administrator of this
-//! host accepts the clock ([`Replication::accept_clock`]). What had expired by the floor stays expired then.
+//! It rises with time. It falls in two cases only, because the clocks that raised it may have been wrong: a head that was
+//! signed in answer to this node's own request agrees with the clock ([`Replication::take_answer`]), or an administrator of
+//! this host accepts the clock ([`Replication::accept_clock`]). Tokens that had expired by the floor stay expired.
 //!
-//! The wall clock raises it, and is not believed blindly: between two looks it may have moved on by as much as the
-//! monotonic clock has, give or take a tolerance. A jump either way is alarmed; one ahead raises nothing beyond what really
-//! passed, since a floor in the future would deny everything until it is reached. It is a pure object: both clocks come in
-//! with each call.
+//! The wall clock raises the floor within limits: between two looks it may move as far as the monotonic clock, within a tolerance. A
+//! jump in either direction raises an alarm; a jump ahead raises the floor only by the time that passed, since a floor in the future
+//! would deny everything until it is reached. The calculation does no I/O: each call gets both clocks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,46 +24,46 @@ use super::store::HeadAge;
 use crate::protocol::head::SignedHead;
 use crate::protocol::time::Time;
 
-/// How often the clocks are looked at.
+/// Interval between two looks at the clocks.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How far ahead of the floor the disk's copy is written, in seconds. So no crash lets the floor fall, though it is not
-/// written at every tick.
+/// Seconds by which the stored floor is ahead of the reached time. The floor therefore never falls in a crash, though it is
+/// not stored at every tick.
 pub const AHEAD: i64 = 60;
 
-/// A clock that did not go as time does.
+/// Jump of the wall clock against the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jump {
-    /// By how many seconds; negative for back.
+    /// Seconds of the jump; negative if the clock went back.
     pub seconds: i64,
 }
 
-/// What a look at the clocks says.
+/// Result of a look at the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// Where the floor stands now.
+    /// Time floor after the look.
     pub floor: Time,
-    /// What the disk's copy must be raised to, if it must.
+    /// Value to store as the floor, if it must be raised.
     pub write: Option<Time>,
-    /// The wall clock has just left the time that is known to have passed. Told once, until it comes back.
+    /// Jump of the wall clock. It is reported once, until the clock agrees again.
     pub jump: Option<Jump>,
 }
 
-/// Keeps the floor.
+/// Computes the time floor from the two clocks.
 #[derive(Clone, Debug)]
 pub struct Timekeeper {
     floor: Time,
-    /// What has really been reached: after a start it may be behind the floor, by as much as was written ahead.
+    /// Time that was really reached. After a start it may be behind the floor, by the seconds stored ahead.
     reached: Time,
     written: Time,
-    /// The time as it should be, and the monotonic clock then.
+    /// Expected wall time, and the monotonic clock at that moment.
     anchor: (Time, Duration),
     astray: bool,
 }
 
 impl Timekeeper {
-    /// Begins with the floor that was written down, and the clocks as they are. `horizon` bounds what a first look at the
-    /// wall clock can prove: after it nothing this node holds is of use, so a floor beyond it would only do harm.
+    /// Begins with the stored floor and the present clocks. `horizon` limits how far the first look at the wall clock can
+    /// raise the floor: after it no replica of this node is usable, so a floor beyond it would only do harm.
     #[must_use]
     pub fn new(written: Time, wall: Time, monotonic: Duration, horizon: Option<Time>) -> Self {
         let first = horizon.map_or(wall, |horizon| wall.min(horizon));
@@ -73,7 +71,7 @@ impl Timekeeper {
         Self { floor: written.max(first), reached, written, anchor: (reached, monotonic), astray: false }
     }
 
-    /// Looks at both clocks.
+    /// Updates the floor from both clocks.
     pub fn look(&mut self, wall: Time, monotonic: Duration) -> Look {
         let (time, since) = self.anchor;
         let passed = monotonic.saturating_sub(since);
@@ -83,27 +81,27 @@ impl Timekeeper {
         let jump = (astray && !self.astray).then_some(Jump { seconds: off });
         self.astray = astray;
         if astray {
-            // Time has passed all the same.
+            // The monotonic clock still proves that time has passed.
             self.reached = self.reached.max(expected);
         } else {
             self.reached = self.reached.max(wall);
-            // Small corrections add up to the true time, and are no jump.
+            // Small corrections by time synchronization are no jump.
             self.anchor = (wall, monotonic);
         }
         self.floor = self.floor.max(self.reached);
-        // Ahead of what was reached, not of the floor: else every start would drive it on, and a daemon that starts often
-        // would come to deny everything.
+        // Ahead of the reached time, not of the floor: otherwise every start would raise the floor, and a daemon that
+        // starts often would end up denying everything.
         let write = (self.reached.plus(AHEAD / 2) > self.written).then(|| self.reached.plus(AHEAD));
         self.written = write.unwrap_or(self.written);
         Look { floor: self.floor, write, jump }
     }
 
-    /// The floor was taken back to `to`: both clocks are believed anew from here on.
+    /// Lowers the floor to `to`, and trusts both clocks from this moment on.
     pub fn take_back(&mut self, to: Time, wall: Time, monotonic: Duration) {
         *self = Self { floor: to, reached: to, written: to, anchor: (wall, monotonic), astray: false };
     }
 
-    /// A head that was signed at `signed` was just proved: at least so late it is, and a wall clock that agrees is right.
+    /// Raises the floor to `signed`, the time of a head that was just verified. A wall clock that agrees with it is trusted.
     pub fn proved(&mut self, signed: Time, wall: Time, monotonic: Duration) {
         self.reached = self.reached.max(signed);
         self.floor = self.floor.max(signed);
@@ -113,32 +111,32 @@ impl Timekeeper {
     }
 }
 
-/// What is looked at once a second. Both clocks come in with each look.
+/// Checks once a second. Each look gets both clocks.
 pub struct Watch {
     keeper: Timekeeper,
-    /// When the newest head that was seen counts as signed.
+    /// Time from which the age of the newest head is computed.
     newest: Time,
     taken_back: u64,
     age: Option<HeadAge>,
-    /// Since when the age is counted, and what it was then.
+    /// Monotonic time at which the count of the age began, and the age at that time.
     counted: (Duration, i64),
     doubt: bool,
     told: BTreeSet<(String, bool)>,
 }
 
-/// What a look found that is to be done.
+/// Actions that follow from a look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// What the disk's copy of the floor must be raised to.
+    /// Value to store as the floor.
     pub write: Option<Time>,
-    /// The age of the head, to be written with it.
+    /// Age of the head, to store with it.
     pub age: Option<HeadAge>,
-    /// The clock has just begun to be in doubt: the control plane is worth asking at once.
+    /// True if the clock has just come into doubt: sync should ask the control plane at once.
     pub doubt: bool,
 }
 
 impl Watch {
-    /// Begins with the floor in force, the clocks as they are, and what is kept of the age of the head.
+    /// Begins with the floor in force, the present clocks, and the stored age of the head.
     #[must_use]
     pub fn new(live: &Live, age: Option<HeadAge>, wall: Time, monotonic: Duration) -> Self {
         let horizon = live.snapshot().horizon();
@@ -149,13 +147,13 @@ impl Watch {
         Self { keeper, newest, taken_back, age, counted, doubt: false, told: BTreeSet::new() }
     }
 
-    /// Looks at the clocks: keeps the floor, and tells of what grows old.
+    /// Looks at the clocks: updates the floor, and warns of a replica that grows too old.
     pub fn look(&mut self, live: &Live, wall: Time, monotonic: Duration) -> Found {
         let (times, to) = live.taken_back();
         if times != self.taken_back {
             (self.taken_back, self.newest) = (times, Time::default());
             self.keeper.take_back(to, wall, monotonic);
-            // A doubt that ended and began again between two looks is a new one: it is worth asking about at once.
+            // A doubt that ended and began again between two looks is a new one, worth a new request.
             self.doubt = false;
         }
         let snapshot = live.snapshot();
@@ -178,7 +176,7 @@ impl Watch {
         Found { write: look.write, age: look.write.and(self.age), doubt: doubt && !before }
     }
 
-    /// Counts for how long the head in force has been held.
+    /// Adds the passed time to the age of the head in force.
     fn grow_older(&mut self, live: &Live, snapshot: &Snapshot, monotonic: Duration) {
         let Some(head) = snapshot.head().map(SignedHead::head) else { return };
         if !self.age.is_some_and(|age| age.is_of(head)) {
@@ -195,10 +193,10 @@ impl Watch {
     }
 }
 
-/// Looks at the clocks once a second, until the task is dropped. `wake` has sync ask the control plane at once.
+/// Looks at the clocks once a second, until the task is dropped. `wake` makes sync ask the control plane at once.
 pub async fn run(replication: Arc<Replication>, clock: Clock, wake: Arc<Notify>) {
     let started = Instant::now();
-    // The row of the database, which was read when the replica was opened.
+    // Row of the database, which was read when the replica was opened.
     let age = replication.live().snapshot().local().accepted;
     let mut watch = Watch::new(replication.live(), age, clock(), Duration::ZERO);
     loop {
@@ -220,7 +218,7 @@ pub async fn run(replication: Arc<Replication>, clock: Clock, wake: Arc<Notify>)
     }
 }
 
-/// Tells once of each role that the replica is soon, or already, too old for.
+/// Warns once for each role that the replica is soon, or already, too old for it.
 fn grow_old(live: &Live, wall: Time, told: &mut BTreeSet<(String, bool)>) {
     let snapshot = live.snapshot();
     for (role, freshness) in snapshot.freshness(live.now(wall).effective()) {
@@ -281,10 +279,10 @@ mod tests {
         let mut keeper = Timekeeper::new(Time::default(), T, at(0), None);
         let look = keeper.look(T, at(0));
         assert_eq!(look, Look { floor: T, write: Some(T.plus(AHEAD)), jump: None });
-        // Half of what was written ahead is left: nothing to write. Then there is.
+        // Half of the seconds stored ahead are left: nothing to store. Later there is.
         assert_eq!(keeper.look(T.plus(30), at(30)).write, None);
         assert_eq!(keeper.look(T.plus(31), at(31)).write, Some(T.plus(31 + AHEAD)));
-        // A crash at any moment, and the clock is set back: the floor is where it was or later.
+        // A crash at any moment, and the clock is set back: the floor is the same or later.
         let restarted = Timekeeper::new(T.plus(31 + AHEAD), T.plus(-9_000), at(0), None);
         assert_eq!(restarted.floor, T.plus(31 + AHEAD));
     }
@@ -296,7 +294,7 @@ mod tests {
             assert_eq!(keeper.look(T.plus(off), at(0)).jump, Some(Jump { seconds: off }));
             let look = keeper.look(T.plus(off + 100), at(100));
             assert_eq!((look.jump, look.floor), (None, T.plus(100)), "time passed all the same");
-            // It comes back, and goes again.
+            // The clock agrees again, and jumps again.
             let look = keeper.look(T.plus(200), at(200));
             assert_eq!((look.jump, look.floor), (None, T.plus(200)));
             assert_eq!(keeper.look(T.plus(200 + off), at(200)).jump, Some(Jump { seconds: off }));
@@ -326,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_proved_head_ends_a_jump_that_was_the_truth() {
-        // A machine that slept: the monotonic clock stood still.
+        // After a suspend: the monotonic clock stood still.
         let mut keeper = Timekeeper::new(Time::default(), T, at(0), None);
         let awake = T.plus(36_000);
         assert!(keeper.look(awake, at(1)).jump.is_some());
@@ -337,7 +335,7 @@ mod tests {
         );
     }
 
-    /// Something that happens between two looks: seconds pass, the wall clock is set, a head is proved, the host restarts.
+    /// Events between two looks: seconds pass, the wall clock is set, a head is verified, the host restarts.
     #[derive(Clone, Debug)]
     enum Happens {
         Passes(u64),
@@ -357,8 +355,8 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing else raises a floor than a clock that was read, a head that was proved, and the time that passed since.
-        /// Only taking it back lets it fall; then a clock that goes right is trusted, for good and across restarts.
+        /// Only a clock that was read, a verified head, and passed time raise the floor. It falls only when it is lowered
+        /// on purpose; then a correct clock is trusted, permanently and across restarts.
         #[test]
         fn a_floor_is_never_ahead_of_what_was_seen_and_is_right_once_it_is_taken_back(
             story in proptest::collection::vec(happens(), 1..40),
@@ -366,7 +364,7 @@ mod tests {
         ) {
             let (mut truth, mut off, mut mono, mut written) = (T, 0_i64, Duration::ZERO, Time::default());
             let mut keeper = Timekeeper::new(written, truth, mono, None);
-            // The latest time anything ever said, carried on by the time that passed.
+            // Latest time that any source stated, plus the time passed since.
             let mut latest = truth;
             let mut floor = Time::default();
             for happens in story {
@@ -430,7 +428,7 @@ mod tests {
         assert_eq!(live.now(T).floor, T.plus(2));
         assert_eq!(found.write, Some(T.plus(2 + AHEAD)));
         assert!(live.now(T.plus(2)).trusted());
-        // The next doubt is worth a request again.
+        // A new doubt triggers another request.
         assert!(watch.look(&live, T.plus(-2_000), at(3)).doubt);
         assert!(!watch.look(&live, T.plus(4), at(4)).doubt);
         // What could not be made sure of is not done.
@@ -454,7 +452,7 @@ mod tests {
         assert_eq!(age.accepted(T).signed, T.plus(-7_200), "one of the future");
         let old = HeadAge { iat: T.plus(-9_000), signed: T.plus(-9_000), ..age };
         assert_eq!(old.accepted(T).signed, T.plus(-9_000), "one that is older than it was held");
-        // Set back again and again, and accepted each time.
+        // The clock is set back repeatedly, and accepted each time.
         let mut set_back = old;
         for days in 0..10 {
             set_back = HeadAge { held: 7_200 + days * 86_400, ..set_back }.accepted(T);

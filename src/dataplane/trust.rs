@@ -1,5 +1,5 @@
-//! What a host trusts: root keys (`*.pem`) and keysets (`keyset*.json`) in a directory of its operator's, taken up while
-//! the daemon runs. A file that is wrong is alarmed, and what was in force stays.
+//! Trust directory of a host: root keys (`*.pem`) and keysets (`keyset*.json`) that its operator installs, read while the
+//! daemon runs. An invalid file raises an alarm, and the previous state stays in force.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,70 +19,70 @@ use super::store::StoreError;
 use crate::protocol::keyset::{KeysetError, UnverifiedKeyset};
 use crate::protocol::time::Time;
 
-/// How often the directory is looked at though nothing was heard of it: a file system may not tell.
+/// Interval at which the directory is read without a notification: some file systems send none.
 const LOOK: Duration = Duration::from_mins(1);
-/// How long it must have been quiet: whoever copies files in is given the time to finish.
+/// Time without changes before the directory is read, so that a copy can finish.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Why a file is not taken up.
+/// Reasons why a file is rejected.
 #[derive(Debug, Error)]
 pub enum TrustError {
-    /// The root keys.
+    /// The root keys cannot be read.
     #[error("{0}; the roots that were pinned stay pinned")]
     Roots(#[from] IdentityError),
-    /// The roots are fine, and what is held does not reach back to them.
+    /// The roots are valid, but do not prove the keysets held.
     #[error(
         "the root keys in {path} do not vouch for the keysets held ({source}); the roots that were pinned stay pinned \
          until the daemon is started anew, which sets the replica aside"
     )]
     Strangers {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Why.
+        /// Error of the store.
         source: StoreError,
     },
-    /// A keyset file.
+    /// A keyset file cannot be read.
     #[error("{path} can't be read: {source}; no keyset is taken from it")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         source: std::io::Error,
     },
-    /// A file without a keyset.
+    /// The file holds no valid keyset.
     #[error("{path} is not taken: {source}")]
     Keyset {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the keyset.
         source: KeysetError,
     },
     /// The keysets do not follow the one held.
     #[error("the keysets in {path} are not followed: {source}")]
     Refused {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Why.
+        /// Error of the store.
         source: StoreError,
     },
 }
 
-/// The directory.
+/// Trust directory of the host.
 pub struct TrustDirectory {
     path: PathBuf,
     threshold: u32,
-    /// What it held when it was last looked at: what has not changed is not judged twice.
+    /// Fingerprint of the directory at the last look, so that unchanged files are not judged twice.
     seen: Option<[u8; 32]>,
 }
 
 impl TrustDirectory {
-    /// The directory at `path`, of whose roots `threshold` must have signed the first keyset.
+    /// Returns the directory at `path`. `threshold` of its roots must have signed the first keyset.
     #[must_use]
     pub fn new(path: PathBuf, threshold: u32) -> Self {
         Self { path, threshold, seen: None }
     }
 
-    /// Takes up what is new in it. Whether anything was.
+    /// Reads new roots and keysets, and puts them in force. Returns true if anything changed.
     pub fn take_up(&mut self, replication: &Replication, now: Time) -> bool {
         let found = fingerprint(&self.path);
         if self.seen == Some(found) {
@@ -90,7 +90,7 @@ impl TrustDirectory {
         }
         let first = self.seen.replace(found).is_none();
         let mut errors = Vec::new();
-        // At the start they have just been read.
+        // At the start the roots have just been read.
         if !first && let Err(error) = self.pin(replication) {
             errors.push(error);
         }
@@ -116,7 +116,7 @@ impl TrustDirectory {
         replication.pin(roots).map_err(|source| TrustError::Strangers { path: self.path.clone(), source })
     }
 
-    /// The keysets of all its files, oldest first and each once, and what was wrong with the others.
+    /// Returns the keysets of all files, oldest first without duplicates, and the errors of the other files.
     fn keysets(&self) -> (Vec<String>, Vec<TrustError>) {
         let (mut keysets, mut faults) = (Vec::new(), Vec::new());
         for path in files(&self.path).into_iter().filter(|path| is_keyset(path)) {
@@ -130,11 +130,11 @@ impl TrustDirectory {
         (keysets.iter().map(UnverifiedKeyset::to_line).collect(), faults)
     }
 
-    /// Watches it until the task is dropped, and has sync ask anew when something was taken up.
+    /// Watches the directory until the task is dropped. After a change it makes sync ask the control plane at once.
     pub async fn watch(mut self, replication: Arc<Replication>, clock: Clock, wake: Arc<Notify>) {
         let (sender, mut heard) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading is no change. A full channel holds the news already.
+            // Reading a file is no change. A full channel already holds a notification.
             if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
                 let _ = sender.try_send(());
             }
@@ -147,7 +147,7 @@ impl TrustDirectory {
             }
         };
         loop {
-            // Each time: a directory that was put in the place of another is another to the kernel.
+            // Registered each time: a replaced directory is another one to the kernel.
             if let Some(watcher) = &mut watcher
                 && let Err(error) = watcher.watch(&self.path, RecursiveMode::NonRecursive)
             {
@@ -172,7 +172,7 @@ impl TrustDirectory {
     }
 }
 
-/// The files of a directory, in the order of their names. One that can't be read has none.
+/// Returns the files of a directory, sorted by name. Empty if it cannot be read.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
@@ -200,7 +200,7 @@ fn read(path: &Path) -> Result<Vec<UnverifiedKeyset>, TrustError> {
     if keysets.is_empty() { Err(wrong(KeysetError::Missing)) } else { Ok(keysets) }
 }
 
-/// What is in the files that matter.
+/// Returns a hash over the names and contents of the relevant files.
 fn fingerprint(directory: &Path) -> [u8; 32] {
     let mut hash = Sha256::new();
     for path in files(directory) {

@@ -1,5 +1,5 @@
-//! The states of sync, and how one follows from another: a pure function of the state, what came of an attempt, and the
-//! time. It knows no socket and reads no clock; who drives it does.
+//! States of sync and their transitions: a pure function of the state, the outcome of an attempt, and the time. It does no
+//! I/O and reads no clock; the caller does.
 
 use std::time::Duration;
 
@@ -8,29 +8,29 @@ use serde::Serialize;
 use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
-/// How a node stands with its control plane.
+/// State of a node's connection to its control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It has just started, and had no answer yet.
+    /// The node has just started, and had no answer yet.
     Connecting,
-    /// The replica is what the control plane says now.
+    /// The replica equals the control plane's.
     Live,
-    /// The last attempt failed, and it is no outage: the control plane answers but is not believed, the disk does not
-    /// keep what it says, or a single attempt broke.
+    /// The last attempt failed, but there is no outage: the control plane's answer was rejected, the disk could not store
+    /// it, or a single attempt broke.
     Degraded,
-    /// The control plane can't be reached.
+    /// The control plane cannot be reached.
     Offline,
-    /// The replica's head is past its lifetime and could not be renewed, for whatever reason: what was revoked above since
-    /// then is not known here.
+    /// The head of the replica has expired and could not be renewed, for any reason. Later revocations at the control plane
+    /// are not known here.
     Stale,
 }
 
 impl State {
-    /// Every state.
+    /// All states, in the order of the declaration.
     pub const ALL: [Self; 5] = [Self::Connecting, Self::Live, Self::Degraded, Self::Offline, Self::Stale];
 
-    /// The state as it stands in metrics.
+    /// Returns the state's value in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl State {
 }
 
 impl State {
-    /// What a node that can decide says of itself when it is asked whether it is ready.
+    /// Returns the text that a ready node answers to a readiness check.
     #[must_use]
     pub const fn ready(self) -> &'static str {
         match self {
@@ -57,19 +57,19 @@ impl State {
     }
 }
 
-/// What came of an attempt.
+/// Outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// What the control plane says now is proved, in force, and on the disk.
+    /// The answer is verified, in force, and on the disk.
     Renewed,
-    /// It answered; its answer was refused, or refuses this node, or could not be kept.
+    /// The control plane answered. The answer was rejected, rejects this node, or could not be stored.
     Refused,
-    /// It did not answer, or something else did in its place.
+    /// The control plane did not answer, or something else answered in its place.
     Unreachable,
 }
 
 impl Outcome {
-    /// The outcome as it stands in spans.
+    /// Returns the outcome's value in spans.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -80,40 +80,41 @@ impl Outcome {
     }
 }
 
-/// What to do next.
+/// Next action of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Next {
-    /// How long to wait at most before the next attempt; the driver takes between half of it and all, at random.
+    /// Maximum pause before the next attempt. The driver waits a random time between half of it and all of it.
     pub pause: Duration,
-    /// Whether the control plane may hold its answer back until something changes.
+    /// True if the control plane may hold its answer until something changes.
     pub hold: bool,
 }
 
-/// Where sync stands.
+/// State of sync with its history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// The state.
+    /// State of the connection.
     pub state: State,
-    /// Since when.
+    /// Time at which this state began.
     pub since: Time,
-    /// Whether there is an outage, as events tell it.
+    /// Connectivity, as events record it.
     pub connectivity: Connectivity,
-    /// Since when.
+    /// Time at which this connectivity began.
     pub connectivity_since: Time,
-    /// Failures in a row.
+    /// Number of consecutive failures.
     pub failures: u32,
-    /// When the control plane's last answer arrived, whatever it was worth; none before the first.
+    /// Time at which the last answer arrived, valid or not, or `None` before the first.
     pub answered: Option<Time>,
 }
 
-/// The pause after the first failure, and the longest one while the control plane can't be reached. Short, since what ends
-/// an outage may be a revocation that is not known here: it has to be known within a second.
+/// Pause after the first failure, and the longest pause, in milliseconds, while the control plane cannot be reached. They
+/// are short, because a revocation made in an outage must be known here within a second of its end.
 const UNREACHABLE: (u64, u64) = (50, 400);
-/// The same while it answers and is not believed: each attempt costs both sides something, and none helps by itself.
+/// The same pauses while the control plane's answers are rejected. Each attempt costs both sides work, and a retry alone
+/// rarely helps.
 const REFUSED: (u64, u64) = (250, 5_000);
 
 impl Progress {
-    /// How it begins.
+    /// Returns the state at the start.
     #[must_use]
     pub fn new(now: Time) -> Self {
         Self {
@@ -126,8 +127,8 @@ impl Progress {
         }
     }
 
-    /// What follows from the outcome of an attempt. `expires` is when the head in force is past its lifetime; none when no
-    /// replica is in force.
+    /// Returns the state after an attempt, and the next action. `expires` is the time at which the head in force expires,
+    /// or `None` without a replica.
     #[must_use]
     pub fn after(self, outcome: Outcome, now: Time, expires: Option<Time>) -> (Self, Next) {
         let failures = if outcome == Outcome::Renewed { 0 } else { self.failures.saturating_add(1) };
@@ -135,7 +136,7 @@ impl Progress {
             Outcome::Renewed => State::Live,
             _ if expires.is_some_and(|expires| now >= expires) => State::Stale,
             Outcome::Refused => State::Degraded,
-            // A connection that breaks once is no outage.
+            // A single broken connection is no outage.
             Outcome::Unreachable if self.state == State::Live => State::Degraded,
             Outcome::Unreachable => State::Offline,
         };
@@ -152,7 +153,7 @@ impl Progress {
             Outcome::Refused => backoff(REFUSED, failures),
             Outcome::Unreachable => backoff(UNREACHABLE, failures),
         };
-        // A control plane that still counts as reachable has not answered for that.
+        // A control plane that still counts as reachable has not necessarily answered.
         let answered = if outcome == Outcome::Unreachable { self.answered } else { Some(now) };
         let next = Next { pause, hold: outcome == Outcome::Renewed };
         (Self { state, since, connectivity, connectivity_since, failures, answered }, next)
@@ -185,7 +186,7 @@ mod tests {
         use Connectivity::{Connecting as Unknown, Offline as Gone, Online as There};
         use Outcome::{Refused, Renewed, Unreachable};
         use State::{Connecting, Degraded, Live, Offline, Stale};
-        // From, in which connectivity; outcome; the head's end; to, in which connectivity; pause; hold.
+        // From, in which connectivity; outcome; end of the head; to, in which connectivity; pause; hold.
         let table = [
             (Connecting, Unknown, Renewed, FRESH, Live, There, 0, true),
             (Connecting, Unknown, Refused, None, Degraded, There, 2_000, false),
@@ -208,7 +209,7 @@ mod tests {
             (Stale, Gone, Renewed, FRESH, Live, There, 0, true),
             (Stale, Gone, Refused, EXPIRED, Stale, There, 2_000, false),
             (Stale, There, Unreachable, EXPIRED, Stale, Gone, 400, false),
-            // A head was carried in: no longer stale, and the control plane as far away as before.
+            // A head was imported from a file: the state is no longer stale, and the control plane is as unreachable as before.
             (Stale, Gone, Unreachable, FRESH, Offline, Gone, 400, false),
         ];
         for (from, before, outcome, expires, to, after, pause, hold) in table {
@@ -255,7 +256,7 @@ mod tests {
         for (outcome, at, expected) in [
             (Unreachable, 1, None),
             (Renewed, 10, Some(10)),
-            // Held back for a minute, and never given: the control plane counts as reachable still.
+            // An answer was held for a minute and never arrived: the control plane still counts as reachable.
             (Unreachable, 70, Some(10)),
             (Unreachable, 71, Some(10)),
             (Refused, 80, Some(80)),
