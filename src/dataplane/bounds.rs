@@ -1,4 +1,4 @@
-//! The bounds of every number in the daemon's configuration. docs/configuration.md repeats this table, and a test compares both.
+//! Bounds of all numbers in the daemon's configuration. docs/configuration.md repeats this table, and a test compares both.
 
 use crate::configuration::{Bound, bound, bound_or_zero};
 
@@ -11,18 +11,18 @@ const MEBIBYTE: i64 = 1 << 20;
 pub(super) const BOUNDS: [Bound; 25] = [
     bound("trust.threshold", 1, 100),
     bound("listen.workers", 1, 1024),
-    // A replica is renewed every 50 seconds, and no limit above a year limits anything.
+    // A replica is renewed every 50 seconds, and a limit above a year limits nothing.
     bound("staleness.default_seconds", 1, YEAR),
     bound("staleness.roles.*", 1, YEAR),
     bound("staleness.custom_roles.*", 1, YEAR),
     bound("glass.outage_after_seconds", 1, DAY),
     bound("glass.restored_after_seconds", 1, DAY),
     bound("glass.max_break_seconds", 1, 30 * DAY),
-    // With 0 every request is asked about.
+    // With 0, every request asks the deployment.
     bound("introspection.cache_seconds", 0, HOUR),
     bound("introspection.timeout_milliseconds", 10, 60_000),
     bound("peers.interval_seconds", 1, HOUR),
-    // A queue shorter than what one write takes denies requests on a disk that is well.
+    // A queue shorter than one write denies requests although the disk works.
     bound("audit.max_queue", 16, 10_000_000),
     bound_or_zero("audit.retain_days", 1, 36_500),
     bound_or_zero("audit.max_bytes", MEBIBYTE, 1 << 50),
@@ -36,6 +36,6 @@ pub(super) const BOUNDS: [Bound; 25] = [
     bound("gateway.limits.idle_seconds", 1, DAY),
     bound("gateway.limits.websocket_seconds", 1, 30 * DAY),
     bound("tracing.sample", 0, 1),
-    // Longer than the minute for which an identity is used again, and short-lived all the same.
+    // At least the minute for which an identity is reused, and still short-lived.
     bound("upstream_identity.lifetime_seconds", 90, HOUR),
 ];

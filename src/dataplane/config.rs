@@ -1,4 +1,4 @@
-//! The daemon's configuration file (TOML). Unknown keys are refused: a misspelt limit is no limit.
+//! Configuration file of the daemon (TOML). Unknown keys are rejected, since a misspelt limit would limit nothing.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,102 +24,102 @@ use crate::net::origin::keeps_secrets;
 use crate::protocol::id::{DeploymentId, is_id};
 use crate::protocol::role::{built_in, is_reserved};
 
-/// All of it.
+/// The complete configuration.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the replica, the audit log, the node's key and its identity are kept.
+    /// Directory of the databases, the node's key and its identity.
     pub state_dir: PathBuf,
-    /// What is believed.
+    /// Root keys that the node trusts.
     pub trust: Trust,
-    /// Where the control plane is.
+    /// Addresses of the control plane.
     pub control_plane: ControlPlane,
-    /// What this node is called.
+    /// Name and key of this node.
     #[serde(default)]
     pub node: Node,
-    /// Where it listens, besides the sockets systemd hands over.
+    /// Addresses to listen on, besides the sockets that systemd passes.
     #[serde(default)]
     pub listen: Listen,
-    /// Whose headers are believed.
+    /// Proxies whose headers are trusted.
     #[serde(default)]
     pub proxies: Proxies,
-    /// How old the replica may be.
+    /// Limits of the replica's age.
     #[serde(default)]
     pub staleness: StalenessConfig,
-    /// Route maps beside those that are built in.
+    /// Route maps besides the built-in ones.
     #[serde(default)]
     pub routes: Routes,
-    /// The glass before deployments that are kept under it.
+    /// Limits of outages and of broken glass.
     #[serde(default)]
     pub glass: GlassConfig,
-    /// How standard tokens are asked about.
+    /// Introspection of standard tokens.
     #[serde(default)]
     pub introspection: IntrospectionConfig,
-    /// The other nodes of the data plane.
+    /// Other nodes of the data plane.
     #[serde(default)]
     pub peers: Peers,
-    /// The audit log.
+    /// Limits of the audit log.
     #[serde(default)]
     pub audit: Audit,
-    /// Who may administer.
+    /// Users that may administer.
     #[serde(default)]
     pub admin: Admin,
-    /// What the node vouches for towards upstreams; without it, nothing.
+    /// Identity for upstreams, or `None` if upstreams get none.
     pub upstream_identity: Option<UpstreamIdentityConfig>,
-    /// The daemon as the reverse proxy itself; without it, it answers the proxies of others.
+    /// The daemon as a reverse proxy, or `None` if it only answers other proxies.
     pub gateway: Option<GatewayConfig>,
-    /// Where decisions are told as spans; without it, nowhere.
+    /// Export of decisions as spans, or `None` if they are not exported.
     pub tracing: Option<TracingConfig>,
-    /// The file it was read from.
+    /// File from which the configuration was read.
     #[serde(skip)]
     pub file: Option<PathBuf>,
 }
 
-/// The pinned roots.
+/// Root keys that the node trusts.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trust {
-    /// A directory of root public keys (`*.pem`).
+    /// Directory of root public keys (`*.pem`).
     pub root_keys: PathBuf,
-    /// How many of them must have signed the first keyset.
+    /// Number of roots that must have signed the first keyset.
     #[serde(default = "one")]
     pub threshold: u32,
 }
 
-/// The control plane.
+/// Addresses of the control plane, and access to it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ControlPlane {
-    /// Its addresses, tried in turn.
+    /// Base URLs, tried in turn.
     pub urls: Vec<String>,
-    /// Certificate authorities (PEM); without it, the system's.
+    /// Certificate authorities (PEM), or `None` for the system's.
     pub ca_file: Option<PathBuf>,
-    /// A file with the one-time enrolment token, needed while the node has no identity.
+    /// File with the one-time enrolment token, needed while the node has no identity.
     pub enrolment_token_file: Option<PathBuf>,
 }
 
-/// The node.
+/// Name and key of the node.
 #[derive(Clone, Debug, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
-    /// Its name, for people.
+    /// Name of the node, for display.
     pub name: Option<String>,
-    /// Its private key; made on first start when it is the default, `node.pem` in the state directory.
+    /// Private key. The default is `node.pem` in the state directory, which the first start creates.
     pub key_file: Option<PathBuf>,
 }
 
-/// The listeners.
+/// Addresses to listen on.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
-    /// Addresses for proxies, health and metrics.
+    /// Addresses for proxies, health checks and metrics.
     pub http: Vec<SocketAddr>,
     /// Addresses for Envoy's ext_authz over gRPC.
     #[serde(default)]
     pub grpc: Vec<SocketAddr>,
-    /// The Unix socket for administration on this host.
+    /// Path of the Unix socket for administration on this host.
     pub admin_socket: PathBuf,
-    /// How many threads answer at `http`; see [`Listen::workers`].
+    /// Number of threads that answer at `http`; see [`Listen::workers`].
     pub workers: Option<NonZeroU16>,
 }
 
@@ -131,9 +131,9 @@ impl Default for Listen {
 }
 
 impl Listen {
-    /// How many threads answer at `http`. Unless it is said, one for every two cores: the proxy that asks works on the same
-    /// host, and has at least as much to do for a request. With as many threads as cores, one that waits behind the proxy keeps
-    /// its connections waiting, though another core is free.
+    /// Returns the number of threads that answer at `http`. The default is one for every two cores: the proxy runs on the
+    /// same host and needs at least as much time for a request. With as many threads as cores, a thread that waits behind
+    /// the proxy delays its connections while another core is idle.
     #[must_use]
     pub fn workers(&self) -> NonZeroU16 {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -142,13 +142,13 @@ impl Listen {
     }
 }
 
-/// The proxies in front.
+/// Proxies in front of the daemon.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Proxies {
-    /// Networks whose headers say what the original request was.
+    /// Networks from which headers about the original request are trusted.
     pub trusted: Vec<IpNet>,
-    /// Whether the proxy passes 429 and 503 on. nginx makes 500 of them: without this they are answered as 403.
+    /// True if the proxy passes 429 and 503 on. nginx turns them into 500, so the default sends 403 instead.
     pub pass_status: bool,
 }
 
@@ -162,17 +162,17 @@ impl Default for Proxies {
     }
 }
 
-/// Limits of age, in seconds since the head was signed.
+/// Limits of the replica's age, in seconds since its head was signed.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StalenessConfig {
-    /// For roles that are not named.
+    /// Limit for roles that are not named.
     pub default_seconds: i64,
-    /// By the name of a built-in role; `DEPLOYMENT_ADMIN` has a day, if it is not named.
+    /// Limits by name of a built-in role. `DEPLOYMENT_ADMIN` has a limit of one day if it is not named.
     pub roles: BTreeMap<String, i64>,
-    /// By the name of a custom role, which only the control plane knows.
+    /// Limits by name of a custom role, which only the control plane defines.
     pub custom_roles: BTreeMap<String, i64>,
-    /// What happens at the limit: `deny`, or `allow` with an alarm.
+    /// Handling of requests beyond the limit: `deny`, or `allow` with an alarm.
     pub at_limit: AtLimit,
 }
 
@@ -184,7 +184,7 @@ impl Default for StalenessConfig {
 }
 
 impl StalenessConfig {
-    /// The policy.
+    /// Returns the staleness policy.
     #[must_use]
     pub fn policy(&self) -> Staleness {
         let named = self.roles.iter().chain(&self.custom_roles);
@@ -192,7 +192,7 @@ impl StalenessConfig {
         Staleness { default: self.default_seconds, roles, at_limit: self.at_limit }
     }
 
-    /// Checks the names of roles: one that no role has limits nothing, and its author believes that it does.
+    /// Checks the names of roles. A name without a role would limit nothing, contrary to its author's intent.
     fn check(&self) -> Result<(), Wrong> {
         let known: Vec<String> = built_in().into_iter().map(|role| role.name).collect();
         let wrong =
@@ -220,23 +220,23 @@ impl StalenessConfig {
     }
 }
 
-/// Route maps.
+/// Route maps of the host.
 #[derive(Clone, Debug, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Routes {
-    /// A directory of them: `NAME.toml` is the map of the deployments that name it.
+    /// Directory in which `NAME.toml` is the map of the deployments that name it.
     pub directory: Option<PathBuf>,
 }
 
-/// Glass: how an outage is judged, and how long a break may last.
+/// Limits of outages and of broken glass.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GlassConfig {
-    /// How long the control plane must be gone, without a break, until that counts as an outage.
+    /// Consecutive seconds without the control plane after which it counts as an outage.
     pub outage_after_seconds: u32,
-    /// How long it must be back, without a break, until the outage counts as over.
+    /// Consecutive seconds with the control plane after which the outage counts as over.
     pub restored_after_seconds: u32,
-    /// For how long an operator may break glass at most.
+    /// Maximum duration of broken glass, in seconds.
     pub max_break_seconds: u32,
 }
 
@@ -247,7 +247,7 @@ impl Default for GlassConfig {
 }
 
 impl GlassConfig {
-    /// How an outage is judged.
+    /// Returns the limits by which an outage is judged.
     #[must_use]
     pub fn limits(&self) -> Hysteresis {
         let seconds = |seconds| Duration::from_secs(u64::from(seconds));
@@ -255,13 +255,13 @@ impl GlassConfig {
     }
 }
 
-/// How standard tokens are asked about.
+/// Introspection of standard tokens.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IntrospectionConfig {
-    /// How long an answer is good for at most, in seconds; 0: every request is asked about.
+    /// Maximum number of seconds for which an answer is reused. With 0, every request asks.
     pub cache_seconds: u64,
-    /// How long an answer is waited for, in milliseconds.
+    /// Time limit for an answer, in milliseconds.
     pub timeout_milliseconds: u64,
 }
 
@@ -271,30 +271,29 @@ impl Default for IntrospectionConfig {
     }
 }
 
-/// The audit log.
+/// Limits of the audit log.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
-    /// Events that may wait to be written, a KiB for each; above it, requests are denied.
+    /// Maximum number of events that wait to be written, one KiB each. Beyond it, requests are denied.
     pub max_queue: usize,
-    /// What is denied while the log can't be written: `deny-mutating` or `deny-all`.
+    /// Requests that are denied while the log cannot be written: `deny-mutating` or `deny-all`.
     pub when_full: WhenFull,
-    /// For how many days events are kept; 0: without end. What the control plane has not taken in stays.
+    /// Days for which events are kept; 0 for no limit. Events that were not uploaded stay.
     pub retain_days: u32,
-    /// How large the log may grow before its oldest events are dropped, in bytes; 0: without end. What the control plane
-    /// has not taken in stays.
+    /// Size of the log in bytes beyond which its oldest events are dropped; 0 for no limit. Events that were not uploaded stay.
     pub max_bytes: u64,
 }
 
 impl Default for Audit {
-    /// A little more than a year, and 4 GiB.
+    /// Returns limits of a little more than a year and 4 GiB.
     fn default() -> Self {
         Self { max_queue: 65_536, when_full: WhenFull::default(), retain_days: 400, max_bytes: 4 << 30 }
     }
 }
 
 impl Audit {
-    /// How much of the log is kept.
+    /// Returns the limits for retention.
     #[must_use]
     pub fn retention(&self) -> Retention {
         Retention {
@@ -304,13 +303,13 @@ impl Audit {
     }
 }
 
-/// The other nodes, for when the control plane can't be reached.
+/// Other nodes of the data plane, for outages of the control plane.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Peers {
-    /// Addresses this node answers its peers on; without one, it only asks.
+    /// Addresses on which this node answers its peers. If empty, it only calls them.
     pub listen: Vec<SocketAddr>,
-    /// Where its peers answer, at most 64. What is revoked here goes to them at once.
+    /// Base URLs of its peers, at most 64. Local revocations are pushed to them at once.
     #[serde(deserialize_with = "peer_urls")]
     pub urls: Vec<String>,
     /// Seconds between two comparisons with each peer.
@@ -333,36 +332,36 @@ fn peer_urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, 
     Ok(urls)
 }
 
-/// Who may use the admin socket, besides root and the daemon's own user.
+/// Users that may use the admin socket, besides root and the daemon's own user.
 #[derive(Clone, Debug, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
-    /// User ids.
+    /// Numeric ids of the allowed users.
     #[serde(default)]
     pub allow_uids: Vec<u32>,
 }
 
-/// The identity an upstream gets in place of the caller's token.
+/// Identity that an upstream gets in place of the caller's token.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpstreamIdentityConfig {
-    /// Whom it is for: Airflow's `[api_auth] jwt_audience`.
+    /// Audience: Airflow's `[api_auth] jwt_audience`.
     pub audience: String,
-    /// How long it holds, in seconds: more than the minute it is used again for, and an hour at most.
+    /// Lifetime in seconds: more than the minute for which an identity is reused, and at most an hour.
     pub lifetime_seconds: i64,
-    /// Its private key; made on first start when it is the default, `airflow.pem` in the state directory.
+    /// Private key. The default is `airflow.pem` in the state directory, which the first start creates.
     pub key_file: Option<PathBuf>,
-    /// Where the JWK set is written for the upstream; `jwks.json` in the state directory when it is not named.
+    /// File to which the JWK set is written for the upstream. The default is `jwks.json` in the state directory.
     pub jwks_file: Option<PathBuf>,
-    /// The deployments that get one; all of them when none is named.
+    /// Deployments that get an identity; all if it is empty.
     pub deployments: BTreeMap<DeploymentId, DeploymentIdentity>,
 }
 
-/// What is different for one deployment.
+/// Settings of one deployment.
 #[derive(Clone, Debug, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeploymentIdentity {
-    /// An audience of its own, so that what one upstream got is worth nothing at another.
+    /// Audience of the deployment, so that an identity for one upstream is invalid at another.
     pub audience: Option<String>,
 }
 
@@ -379,7 +378,7 @@ impl Default for UpstreamIdentityConfig {
 }
 
 impl UpstreamIdentityConfig {
-    /// Whom an identity for this deployment is for; `None` when it gets none.
+    /// Returns the audience of identities for a deployment, or `None` if it gets none.
     #[must_use]
     pub fn audience(&self, deployment: &DeploymentId) -> Option<&str> {
         if self.deployments.is_empty() {
@@ -399,7 +398,7 @@ impl Configuration for Config {
 
     fn check(&self) -> Result<(), Wrong> {
         self.staleness.check()?;
-        // The node's proofs, and the tokens it asks about, go there.
+        // The node sends its proofs, and tokens for introspection, to these URLs.
         if let Some(url) = self.control_plane.urls.iter().find(|url| !keeps_secrets(url)) {
             let what = format!(
                 "{url:?} is not https:// (or http:// on loopback): tokens would go there in the clear"
@@ -416,35 +415,35 @@ impl Configuration for Config {
 }
 
 impl Config {
-    /// Reads a configuration file.
+    /// Reads and checks a configuration file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let config: Self = configuration::read(path)?;
         Ok(Self { file: Some(path.into()), ..config })
     }
 
-    /// The keys and values of a configuration file, without what they mean.
+    /// Returns the keys and values of a configuration file, unchecked.
     pub fn table(path: &Path) -> Result<toml::Table, ConfigError> {
         configuration::read(path)
     }
 
-    /// How old the replica may be.
+    /// Returns the staleness policy.
     #[must_use]
     pub fn staleness(&self) -> Staleness {
         self.staleness.policy()
     }
 
-    /// What to do where the node's key is not there.
+    /// Returns the handling of a missing node key.
     #[must_use]
     pub fn absent_key(&self, enrolled: bool) -> Absent {
         if enrolled || self.node.key_file.is_some() { Absent::Refuse } else { Absent::Make }
     }
 
-    /// The route maps of this host.
+    /// Reads the route maps of this host.
     pub fn route_maps(&self) -> Result<RouteMaps, MapsError> {
         self.routes.directory.as_deref().map_or_else(|| Ok(RouteMaps::default()), RouteMaps::read)
     }
 
-    /// Takes what the service manager hands over as a credential where the file names nothing itself.
+    /// Fills in the service manager's credentials where the file names no path.
     #[must_use]
     pub fn with_credentials(mut self, credential: impl Fn(&str) -> Option<PathBuf>) -> Self {
         let fill = |named: &mut Option<PathBuf>, name| *named = named.take().or_else(|| credential(name));
@@ -454,13 +453,13 @@ impl Config {
         self
     }
 
-    /// The node's key file.
+    /// Returns the path of the node's key file.
     #[must_use]
     pub fn key_file(&self) -> PathBuf {
         self.node.key_file.clone().unwrap_or_else(|| self.state_dir.join("node.pem"))
     }
 
-    /// The key file of the upstream identity, where there is to be one.
+    /// Returns the path of the upstream identity's key file, if upstreams get an identity.
     #[must_use]
     pub fn upstream_key_file(&self) -> Option<PathBuf> {
         let identity = self.upstream_identity.as_ref()?;

@@ -1,7 +1,7 @@
-//! Gives a host an identity of its own: what makes it the node it was is set aside, and the next start enrols it anew.
+//! Gives a host a new identity: moves its present one aside, so that the next start enrols it again.
 //!
-//! For a copy of another host, and for a host that was retired. Nothing is deleted. The replica, what was revoked and the
-//! broken glass stay: they are the data plane's and the host's, not the identity's.
+//! It is for a copy of another host, and for a retired host. Nothing is deleted. The replica, the revocations and the
+//! broken glass stay, since they belong to the data plane and the host, not to the identity.
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
@@ -15,7 +15,7 @@ use super::inventory::Inventory;
 use crate::protocol::time::Time;
 use crate::state_directory::{self, StateError};
 
-/// What is one node's alone. The log and the outages go with the identity: a log names its node in every line.
+/// Files that belong to one identity. The log and the outages are among them, since each line of a log names its node.
 const OWN: [&str; 8] = [
     "node.json",
     "node.pem",
@@ -27,18 +27,18 @@ const OWN: [&str; 8] = [
     "outages.db-shm",
 ];
 
-/// Why the identity is not set aside.
+/// Reasons why the identity is not moved aside.
 #[derive(Debug, Error)]
 pub enum NewIdentityError {
-    /// A file can't be moved.
+    /// A file cannot be moved.
     #[error("{path} can't be set aside: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         source: std::io::Error,
     },
-    /// The daemon runs.
+    /// A daemon is running.
     #[error(
         "a daemon answers at {0}; stop it first (systemctl stop halligand.socket halligand-admin.socket halligand)"
     )]
@@ -59,34 +59,34 @@ pub enum NewIdentityError {
     /// There is nothing to set aside.
     #[error("{0} holds no identity: the next start enrols this host")]
     None(PathBuf),
-    /// Events would not reach the control plane.
+    /// Events of the log were not uploaded.
     #[error(
         "{0} events of this host's log have not arrived at the control plane; start the daemon until they have, or use --force: \
          they are then only in the directory that is set aside"
     )]
     NotUploaded(u64),
-    /// The log can't be read.
+    /// The log cannot be read.
     #[error("the audit log {path} can't be read ({source}); with --force it is set aside as it is")]
     Log {
-        /// The log.
+        /// Path of the log.
         path: PathBuf,
-        /// Why.
+        /// Error of the log.
         source: AuditError,
     },
 }
 
-/// What was set aside.
+/// Files that were moved aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetAside {
-    /// The directory it lies in now.
+    /// Directory to which they were moved.
     pub directory: PathBuf,
-    /// The names of the files.
+    /// Names of the files.
     pub files: Vec<String>,
-    /// A key file that the configuration names. It stays where it is, and must be replaced by hand.
+    /// Key file that the configuration names. It stays in its place, and must be replaced by hand.
     pub key_file: Option<PathBuf>,
 }
 
-/// Sets the identity of the host that `config` describes aside. With `force`, also a log that has not arrived above.
+/// Moves the identity of the host that `config` describes aside. With `force`, events that were not uploaded do not prevent it.
 pub fn set_identity_aside(config: &Config, force: bool, now: Time) -> Result<SetAside, NewIdentityError> {
     let (state, socket) = (&config.state_dir, &config.listen.admin_socket);
     if UnixStream::connect(socket).is_ok() {
@@ -112,7 +112,7 @@ pub fn set_identity_aside(config: &Config, force: bool, now: Time) -> Result<Set
         let path = state.join(name);
         std::fs::rename(&path, directory.join(name)).map_err(|source| moved(&path, source))?;
     }
-    // They were not lost: the next start begins them without an alarm.
+    // The files are not lost: the next start creates new ones without an alarm.
     let inventory = Inventory::new(state);
     for name in
         present.iter().filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "db"))
@@ -127,7 +127,7 @@ pub fn set_identity_aside(config: &Config, force: bool, now: Time) -> Result<Set
     Ok(SetAside { directory, files, key_file: config.node.key_file.clone() })
 }
 
-/// Makes a directory that was not there: what was set aside before is never overwritten.
+/// Creates a new directory, so that an earlier identity is never overwritten.
 fn make_directory(state: &Path, now: Time) -> Result<PathBuf, NewIdentityError> {
     let mut path = state.join(format!("identity-{}", now.unix()));
     for again in 1.. {

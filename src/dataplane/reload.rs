@@ -1,7 +1,7 @@
-//! Reloading: a changed configuration taken while the daemon runs, as far as that can be done.
+//! Reload: applies a changed configuration in the running daemon, as far as possible.
 //!
-//! A file that is refused changes nothing. What only a restart can change is named and left for it: behind systemd's
-//! sockets a restart costs nobody an answer, so little is gained by changing more in place.
+//! An invalid file changes nothing. Settings that need a restart are reported. With systemd's sockets a restart loses no
+//! request, so few settings are applied in place.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use super::store::StoreError;
 use crate::configuration::ConfigError;
 use crate::systemd::{self, NotifyState};
 
-/// What can be changed in place, by table and key.
+/// Settings that can be applied in place, as table and key.
 const IN_PLACE: [&str; 5] = [
     "proxies.trusted",
     "staleness.default_seconds",
@@ -28,51 +28,51 @@ const IN_PLACE: [&str; 5] = [
     "admin.allow_uids",
 ];
 
-/// Why a changed configuration is not taken. The one before stays in force.
+/// Reasons why a changed configuration is not applied. The previous one stays in force.
 #[derive(Debug, Error)]
 pub enum ReloadError {
     /// The daemon was started without a file.
     #[error("this daemon was not started from a configuration file")]
     NoFile,
-    /// The file.
+    /// The file is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The route maps it names.
+    /// The route maps that it names are invalid.
     #[error(transparent)]
     Routes(#[from] MapsError),
-    /// The replica could not be read to put a changed staleness limit in force.
+    /// The replica could not be read to apply a changed staleness limit.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What came of a reload.
+/// Result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// The keys whose new values are in force.
+    /// Keys whose new values are in force.
     pub taken: Vec<String>,
-    /// The keys whose new values need a restart.
+    /// Keys whose new values need a restart.
     pub restart: Vec<String>,
 }
 
-/// What reloads.
+/// Parts that a reload works with.
 pub struct Reload {
-    /// The configuration file; none for a daemon that was started without one.
+    /// Path of the configuration file, or `None` if the daemon was started without one.
     pub file: Option<PathBuf>,
-    /// What is in force of it.
+    /// Settings in force.
     pub in_force: Mutex<toml::Table>,
-    /// Whose headers are believed.
+    /// HTTP interface with its trusted networks.
     pub face: Arc<Face>,
-    /// How old the replica may be, and the route maps.
+    /// Replica with its staleness limits and route maps.
     pub replication: Arc<Replication>,
-    /// Who may administer.
+    /// Users that may administer.
     pub allowed: Arc<Allowed>,
-    /// The clock.
+    /// Clock of the node.
     pub clock: Clock,
 }
 
 impl Reload {
-    /// Reads the file again and takes what can be taken; says so to the log and to the service manager.
+    /// Reads the file again and applies it. Reports to the log and to the service manager.
     pub fn run(&self) -> Result<Outcome, ReloadError> {
         systemd::reloading();
         let outcome = self.take();
@@ -91,7 +91,7 @@ impl Reload {
     fn take(&self) -> Result<Outcome, ReloadError> {
         let file = self.file.as_deref().ok_or(ReloadError::NoFile)?;
         let (config, table) = (Config::read(file)?, Config::table(file)?);
-        // All that can fail comes before anything is changed.
+        // Everything that can fail comes before the first change.
         let routes = config.route_maps()?;
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         let mut outcome = Outcome { taken: Vec::new(), restart: Vec::new() };
@@ -104,7 +104,7 @@ impl Reload {
         }
         self.face.trusted.store(Arc::new(config.proxies.trusted));
         self.allowed.set(config.admin.allow_uids);
-        // Also when their directory's name is the same: its files may have changed.
+        // Even with the same directory, since its files may have changed.
         self.replication.live().change_local(|local| local.routes = routes);
         for key in IN_PLACE {
             copy(key, &table, &mut in_force);
@@ -113,7 +113,7 @@ impl Reload {
     }
 }
 
-/// The keys whose values differ, as `table.key`; a key outside a table as itself.
+/// Returns the keys whose values differ, as `table.key`, or as `key` outside a table.
 fn changed(before: &toml::Table, after: &toml::Table) -> Vec<String> {
     let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
     names.sort();
@@ -141,7 +141,7 @@ fn differing<'a>(before: &'a toml::Table, after: &'a toml::Table) -> impl Iterat
     before.keys().chain(added).filter(|key| before.get(*key) != after.get(*key)).cloned()
 }
 
-/// Makes `to` the same as `from` at a key of a table.
+/// Copies the value of a key of a table.
 fn copy(key: &str, from: &toml::Table, to: &mut toml::Table) {
     let Some((table, key)) = key.split_once('.') else { return };
     let value = from.get(table).and_then(|inner| inner.get(key)).cloned();
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(changed(&before, &before), Vec::<String>::new());
         let keys = changed(&before, &after);
         assert_eq!(keys, ["admin.allow_uids", "audit.max_queue", "proxies.trusted", "state_dir"]);
-        // What was taken is not named again; what waits for a restart is.
+        // An applied key is not reported again; a key that waits for a restart is.
         for key in IN_PLACE {
             copy(key, &after, &mut in_force);
         }

@@ -1,5 +1,5 @@
-//! Whether the daemon still does what it is there for, and telling the service manager so. A process that runs but
-//! decides nothing is worse than none: systemd would start a new one.
+//! Watchdog: checks that the daemon still decides and records, and reports it to the service manager. A process that runs
+//! and decides nothing is worse than none, because systemd would restart a dead one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,39 +16,39 @@ use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 use crate::systemd::{NotifyState, tell};
 
-/// How often the status text is looked at, and how often it is told though nothing but time has passed.
+/// Interval at which the status text is checked, and at which it is sent even if only the time changed.
 const LOOK: Duration = Duration::from_secs(1);
 const TELL: Duration = Duration::from_secs(10);
 
-/// What did not answer in time.
+/// Parts that did not answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Stalled {
-    /// A thread that serves requests decided nothing, or let through what nobody issued.
+    /// A serving thread did not decide, or allowed an unsigned token.
     #[error("a serving thread decides nothing")]
     Decision,
-    /// The audit writer.
+    /// The audit writer did not answer.
     #[error("the audit writer does not answer")]
     Audit,
-    /// The replica's store.
+    /// The replica's store did not answer.
     #[error("the replica's store does not answer")]
     Store,
 }
 
-/// What is looked at, and told.
+/// Parts that the watchdog checks.
 pub struct Watchdog {
-    /// The threads that decide.
+    /// Prober of the serving threads.
     pub prober: Prober,
-    /// The audit log.
+    /// Audit log of the node.
     pub audit: Arc<AuditLog>,
-    /// The replica.
+    /// Replica of the node.
     pub replication: Arc<Replication>,
-    /// The clock.
+    /// Clock of the node.
     pub clock: Clock,
 }
 
 impl Watchdog {
-    /// Makes a decision on every serving thread, and asks the audit writer and the store for an answer.
-    /// One that answers with an error lives: a full disk is no reason to kill what still denies with a reason.
+    /// Decides on a probe on every serving thread, and waits for the audit writer and the store. A part that answers with
+    /// an error is alive: with a full disk the daemon still denies requests with a reason.
     pub async fn prove(&self, patience: Duration) -> Result<(), Stalled> {
         let replication = Arc::clone(&self.replication);
         let store = tokio::task::spawn_blocking(move || drop(replication.position()));
@@ -65,8 +65,8 @@ impl Watchdog {
         }
     }
 
-    /// Tells the service manager how the daemon stands, and feeds its `watchdog`, where there is one, only after a
-    /// proof. Runs until the task is dropped.
+    /// Sends the status to the service manager, and feeds its `watchdog`, if there is one, only after a successful check.
+    /// Runs until the task is dropped.
     pub async fn tell(self, watchdog: Option<Duration>) {
         let report = async {
             let (mut last, mut waited) = (None, TELL);
@@ -97,7 +97,7 @@ impl Watchdog {
     }
 }
 
-/// How a daemon stands, in a line.
+/// Returns the status in one line.
 fn status(standing: &Standing, head: Option<(u64, Time)>, now: Time) -> String {
     let reach = match standing.connectivity {
         Connectivity::Connecting => "connecting",
@@ -115,7 +115,7 @@ fn status(standing: &Standing, head: Option<(u64, Time)>, now: Time) -> String {
     format!("{reach} since {}{doubt}; {replica}", standing.connectivity_since)
 }
 
-/// Seconds in the largest unit that leaves two figures to read.
+/// Returns a duration in the largest unit that leaves two digits.
 fn span(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),
@@ -156,7 +156,7 @@ mod tests {
 
     struct Parts {
         watchdog: Watchdog,
-        /// While it is set, whoever looks at the clock to decide waits.
+        /// While it is true, every read of the clock blocks.
         stuck: Arc<AtomicBool>,
         directory: TempDir,
         _stop: watch::Sender<()>,
@@ -207,7 +207,7 @@ mod tests {
     async fn a_daemon_that_decides_and_records_is_alive_also_without_a_replica() {
         let parts = parts();
         assert_eq!(parts.watchdog.prove(PATIENCE).await, Ok(()));
-        // Looking leaves nothing in the log.
+        // A check leaves no event in the log.
         parts.watchdog.audit.close();
         let log = crate::dataplane::audit::events(&parts.directory.path().join("audit.db"), 0, 10).unwrap();
         assert!(log.is_empty(), "{log:?}");

@@ -1,4 +1,4 @@
-//! The audit log: read and verified.
+//! Handlers that read and verify the audit log.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(super) async fn tail(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
-/// What was proved of the log, and what else of what this host keeps is damaged.
+/// Result of verifying the log, and other damages of this host's files.
 #[derive(Serialize)]
 pub(super) struct Verified {
     #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! What would be decided. Nothing is done and nothing recorded.
+//! Handler that shows how a request would be decided. It changes and records nothing.
 
 use std::sync::Arc;
 
@@ -25,16 +25,16 @@ struct Question {
     client: Option<std::net::IpAddr>,
 }
 
-/// What would be decided, and how far the request would come.
+/// Decision on the request, and the step at which it ends.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
     allowed: bool,
     reason: &'static str,
     title: &'static str,
-    /// What more there is to say of a denial.
+    /// Details of a denial.
     detail: Option<String>,
-    /// The step at which it is denied.
+    /// Step that denies the request.
     step: &'static str,
     status: u16,
     token_id: Option<String>,

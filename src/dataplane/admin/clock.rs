@@ -1,4 +1,4 @@
-//! The clock, accepted by an administrator of this host.
+//! Handler by which an administrator of this host accepts the clock.
 
 use std::sync::Arc;
 
@@ -21,21 +21,21 @@ struct Asked {
     reason: String,
 }
 
-/// A clock that was accepted.
+/// Result of accepting the clock.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Done {
-    /// What is taken for the time from now on.
+    /// Time that was accepted.
     time: Time,
-    /// By how many seconds the time this node had taken for proved was ahead.
+    /// Seconds by which the time floor was ahead of it.
     ahead_seconds: i64,
-    /// Tokens that had expired by that time, and would not have by this one. They stay expired.
+    /// Number of tokens that had expired by the floor and not by the accepted time. They stay expired.
     stay_expired: usize,
-    /// The id of its event.
+    /// Identifier of the event.
     event: String,
 }
 
-/// Accepts the clock. The event comes first: what the log can't take is not done.
+/// Accepts the clock. The event is recorded first: if the log cannot take it, the clock is not accepted.
 pub(super) async fn accept(
     State(administration): State<Arc<Administration>>,
     ConnectInfo(operator): ConnectInfo<Peer>,

@@ -1,4 +1,4 @@
-//! Glass, broken and sealed by operators of this host.
+//! Handlers by which operators of this host break and seal glass.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use crate::protocol::id::DeploymentId;
 #[serde(deny_unknown_fields)]
 struct Asked {
     reason: String,
-    /// For how long.
+    /// Duration in seconds.
     seconds: i64,
 }
 
-/// Glass that was broken, or that was until now.
+/// Glass that was broken or sealed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Done {
@@ -36,7 +36,7 @@ pub(super) async fn list(State(administration): State<Arc<Administration>>) -> J
     Json(live.snapshot().panes(live.now((administration.clock)()).effective()))
 }
 
-/// Breaks glass. The event comes first: what the log can't take is not done.
+/// Breaks glass. The event is recorded first: if the log cannot take it, the glass stays whole.
 pub(super) async fn shatter(
     State(administration): State<Arc<Administration>>,
     ConnectInfo(operator): ConnectInfo<Peer>,
@@ -75,7 +75,7 @@ pub(super) async fn shatter(
     Ok(Json(Done { deployment_id: deployment, broken }))
 }
 
-/// Seals glass. It is shut before the log is asked: taking access away waits for nothing.
+/// Seals glass. Access ends before the event is recorded, so that a full log cannot delay it.
 pub(super) async fn seal(
     State(administration): State<Arc<Administration>>,
     ConnectInfo(operator): ConnectInfo<Peer>,

@@ -1,4 +1,4 @@
-//! Administration on the host: HTTP over a Unix socket, for those the kernel says may use it.
+//! Administration on the host: HTTP over a Unix socket, for the users that are allowed by the kernel's credentials.
 
 mod audit;
 mod check;
@@ -41,55 +41,55 @@ use crate::net::serve::serve_router;
 use crate::protocol::key::PublicKey;
 use crate::state_directory::own_uid;
 
-/// The largest bundle that is taken in through the socket, in bytes.
+/// Maximum size of a bundle that is imported through the socket, in bytes.
 const MAX_BUNDLE: usize = 256 << 20;
 
-/// What administration works on.
+/// Parts of the daemon that the handlers work with.
 pub struct Administration {
-    /// What decides.
+    /// Decides and records.
     pub authorizer: Arc<Authorizer>,
-    /// The replica.
+    /// Replica of the node.
     pub replication: Arc<Replication>,
-    /// What was revoked on hosts of this data plane.
+    /// Local revocations of the data plane's hosts.
     pub revocations: Arc<Revocations>,
-    /// The broken glass, and what records its changes.
+    /// Broken glass, and the task that records its changes.
     pub keeper: Arc<Keeper>,
-    /// The outages it has lived through.
+    /// Outages of this node.
     pub outages: Arc<Outages>,
-    /// The audit log.
+    /// Audit log of the node.
     pub audit: Arc<AuditLog>,
-    /// Its database.
+    /// Path of the audit log's database.
     pub audit_path: PathBuf,
-    /// Who the node is.
+    /// Identity of the node.
     pub identity: Identity,
-    /// The key its checkpoints are signed with.
+    /// Public key that verifies the log's checkpoints.
     pub key: PublicKey,
-    /// The clock.
+    /// Clock of the node.
     pub clock: Clock,
-    /// Has sync ask anew.
+    /// Makes sync ask the control plane at once.
     pub wake: Arc<Notify>,
-    /// Who may administer.
+    /// Users that may administer.
     pub allowed: Arc<Allowed>,
-    /// What reads the configuration again.
+    /// Reloads the configuration.
     pub reload: Arc<Reload>,
 }
 
-/// The user ids that may administer: root, the daemon's own, and those the configuration names.
+/// User ids that may administer: root, the daemon's own, and those in the configuration.
 #[derive(Debug)]
 pub struct Allowed {
     own: u32,
     named: ArcSwap<Vec<u32>>,
-    /// The socket, where its mode is this daemon's to set.
+    /// Path of the socket, if this daemon sets its mode.
     socket: OnceLock<PathBuf>,
 }
 
 impl Allowed {
-    /// Root, the user this process runs as, and `named`.
+    /// Allows root, the user of this process, and the users `named`.
     pub fn new(named: Vec<u32>) -> std::io::Result<Self> {
         Ok(Self { own: own_uid()?, named: ArcSwap::from_pointee(named), socket: OnceLock::new() })
     }
 
-    /// Puts other names in force.
+    /// Replaces the users from the configuration.
     pub fn set(&self, named: Vec<u32>) {
         self.named.store(Arc::new(named));
         if let Some(socket) = self.socket.get()
@@ -99,8 +99,9 @@ impl Allowed {
         }
     }
 
-    /// Sets the mode of this daemon's own socket, now and whenever the names change. Whoever is in its group may connect; so
-    /// may everybody once a user is named, who need not be in the group. Who is answered, the user id decides either way.
+    /// Sets the mode of this daemon's own socket, now and after each change of the users. The socket's group may connect.
+    /// If the configuration names a user, everybody may, since that user need not be in the group. In both cases the user
+    /// id decides about the answer.
     pub fn guard_own(&self, socket: &Path) -> std::io::Result<()> {
         self.admit(socket)?;
         let _ = self.socket.set(socket.to_owned());
@@ -113,12 +114,12 @@ impl Allowed {
         std::fs::set_permissions(socket, std::fs::Permissions::from_mode(mode))
     }
 
-    /// Those who are named and would not be let in without it.
+    /// Returns the users from the configuration that are allowed for no other reason.
     fn others(&self) -> Vec<u32> {
         self.named.load().iter().copied().filter(|uid| *uid != 0 && *uid != self.own).collect()
     }
 
-    /// Says which of those the configuration names can't reach the socket, unless they are in a group that can.
+    /// Warns of the configured users that cannot reach the socket, unless they are in a group that can.
     pub fn warn_of_the_locked_out(&self, socket: &Path) {
         let others = self.others();
         if !others.is_empty()
@@ -137,7 +138,7 @@ impl Allowed {
     }
 }
 
-/// The first part of a socket's path that users outside its group can't pass, and the mode they would need.
+/// Returns the first part of a socket's path that blocks users outside its group, and the mode that it needs.
 fn closed_to_others(socket: &Path) -> Option<(PathBuf, &'static str)> {
     let mode = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.permissions().mode());
     for directory in socket.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()) {
@@ -148,8 +149,8 @@ fn closed_to_others(socket: &Path) -> Option<(PathBuf, &'static str)> {
     mode(socket).is_ok_and(|mode| mode & 0o006 != 0o006).then(|| (socket.to_owned(), "o+rw"))
 }
 
-/// Makes the socket at `path`. One left behind by a daemon that is gone is replaced; one that answers is not, and neither is
-/// anything that is no socket: somebody keeps something there.
+/// Binds the socket at `path`. A socket that a dead daemon left behind is replaced. A socket that answers, or a file of
+/// another kind, is not.
 pub async fn listen(path: &Path) -> std::io::Result<UnixListener> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
@@ -168,12 +169,12 @@ pub async fn listen(path: &Path) -> std::io::Result<UnixListener> {
         Err(error) => return Err(error),
     }
     let listener = UnixListener::bind(path)?;
-    // Whoever is in the socket's group may ask; whether they are answered, their user id decides.
+    // Members of the socket's group may connect. Their user id decides about the answer.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     Ok(listener)
 }
 
-/// The user at the other end of a connection, as the kernel tells (`SO_PEERCRED`).
+/// User at the other end of a connection, by the kernel's credentials (`SO_PEERCRED`).
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(Option<u32>);
 
@@ -192,10 +193,10 @@ impl Peer {
     }
 }
 
-/// Connections at a time: an operator's hands, and what watches.
+/// Maximum number of connections at a time, for operators and monitoring.
 const MAX_CONNECTIONS: u32 = 64;
 
-/// Serves administration until told to stop.
+/// Serves administration until shutdown.
 pub fn serve(
     listener: UnixListener,
     administration: Arc<Administration>,
@@ -210,7 +211,7 @@ pub fn serve(
     })
 }
 
-/// The routes of administration.
+/// Returns the routes of administration.
 pub fn router(administration: Arc<Administration>) -> Router {
     Router::new()
         .route("/v1/status", get(status::status))
@@ -260,7 +261,7 @@ fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
     (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
 }
 
-/// Runs what touches the disk off the reactor.
+/// Runs work that touches the disk on a blocking thread.
 async fn off_reactor<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, Response> {

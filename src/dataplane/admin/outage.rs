@@ -1,4 +1,4 @@
-//! The outages this node has lived through.
+//! Handlers that show the outages of this node.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::{Administration, off_reactor};
 use crate::protocol::outage::Report;
 
-/// The most outages a list holds.
+/// Maximum number of outages in a list.
 const LISTED: usize = 50;
 
 pub(super) async fn list(

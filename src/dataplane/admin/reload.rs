@@ -1,4 +1,4 @@
-//! Reading the configuration again, asked for over the admin socket, and asking for it.
+//! Reloads the configuration through the admin socket: the handler, and the client that calls it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use super::{Administration, off_reactor};
 use crate::dataplane::reload::Outcome;
 
-/// The longest answer that is read, in bytes.
+/// Maximum size of an answer, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
 pub(super) async fn reload(
@@ -26,23 +26,23 @@ pub(super) async fn reload(
     off_reactor(move || reload.run()).await.map(Json)
 }
 
-/// Why a running daemon could not be asked, or did not take its configuration.
+/// Reasons why a running daemon did not reload its configuration.
 #[derive(Debug, Error)]
 pub enum AskError {
-    /// It does not answer.
+    /// The daemon does not answer.
     #[error("the daemon at {socket} does not answer: {why}")]
     Silent {
-        /// Its socket.
+        /// Path of its socket.
         socket: String,
-        /// Why.
+        /// Description of the error.
         why: String,
     },
-    /// It refused.
+    /// The daemon rejected the configuration.
     #[error("the daemon refused: {0}")]
     Refused(String),
 }
 
-/// Asks the daemon at a socket to read its configuration again.
+/// Asks the daemon at a socket to reload its configuration.
 pub async fn ask_for_reload(socket: &Path) -> Result<Outcome, AskError> {
     let silent = |why: String| AskError::Silent { socket: socket.display().to_string(), why };
     let stream = UnixStream::connect(socket).await.map_err(|error| silent(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! The replica: shown, proved anew, carried out, carried in.
+//! Handlers that show, verify, export and import the replica.
 
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ pub(super) async fn forks(
     off_reactor(move || replication.forks()).await.map(Json)
 }
 
-/// Lets the replica go, and takes up what is in the directory of keys by now.
+/// Removes the replica, and reads the trust directory again.
 pub(super) async fn reset(State(administration): State<Arc<Administration>>) -> Response {
     let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
     match off_reactor(move || replication.forget(now)).await {

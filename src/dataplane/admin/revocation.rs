@@ -1,4 +1,4 @@
-//! Tokens revoked on this host, and what was revoked so on the hosts of this data plane.
+//! Handlers that revoke tokens on this host and list the local revocations.
 
 use std::sync::Arc;
 
@@ -21,17 +21,17 @@ struct Asked {
     reason: String,
 }
 
-/// What was done.
+/// Result of a revocation.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Done {
     #[serde(flatten)]
     held: Held,
-    /// Whether it is new: a second revocation is the first one again.
+    /// True if the revocation is new. A second one returns the first.
     new: bool,
-    /// Whether the replica knows the token. One it doesn't is revoked all the same.
+    /// True if the replica holds the token. An unknown token is revoked as well.
     known: bool,
-    /// The id of its event; none if it could not be recorded. The revocation stands all the same.
+    /// Identifier of the event, or `None` if it could not be recorded. The revocation is in force in both cases.
     event: Option<String>,
 }
 
@@ -54,8 +54,8 @@ pub(super) async fn revoke(
     Ok(Json(Done { held, new, known, event }))
 }
 
-/// Writes it into the log. Access that was taken away stays so though the log can't take the event: the signed
-/// revocation itself says who, when and why.
+/// Records a revocation in the log. The revocation stays in force if the log cannot take the event: its signed claims name
+/// the operator, the time and the reason.
 async fn record(
     administration: &Administration,
     token: &TokenId,

@@ -1,4 +1,4 @@
-//! How the daemon stands.
+//! Handler that shows the state of the daemon.
 
 use std::sync::Arc;
 
@@ -25,13 +25,13 @@ pub(super) struct Status {
     persisted: Option<Persisted>,
     staleness: Vec<RoleFreshness>,
     clock_trusted: bool,
-    /// What ends within thirty days, the first one first.
+    /// Expiries within thirty days, earliest first.
     ends: Vec<Ending>,
     forks: u64,
     audit_failing: bool,
-    /// Why this host counts as retired; none while it does not.
+    /// Reason why this host counts as retired, or `None`.
     retired: Option<String>,
-    /// Another host has its identity.
+    /// True if another host has this identity.
     shared_identity: bool,
     alarms: Vec<Alarm>,
 }
@@ -62,16 +62,16 @@ struct ReplicaStatus {
     tokens: usize,
 }
 
-/// How long a role may still rest on the replica.
+/// Time for which a role may still rely on the replica.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RoleFreshness {
     role: String,
-    /// The setting that limits it.
+    /// Setting that limits it.
     setting: String,
     limit_seconds: i64,
     left_seconds: i64,
-    /// Three quarters of the time are over.
+    /// True if three quarters of the limit have passed.
     warning: bool,
 }
 

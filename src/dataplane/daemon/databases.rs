@@ -1,4 +1,4 @@
-//! The databases of a node. One that can't be believed is moved aside, never deleted, and another begun.
+//! Opens the databases of a node. A database that cannot be trusted is moved aside, never deleted, and replaced by a new one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::protocol::key::SigningKey;
 use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
 
-/// Opens the replica and puts what it proves in force. One that can't be read or proved is moved aside, never believed
-/// and never deleted: the node then has no replica until its control plane, or an import, gives it one.
+/// Opens the replica and puts it in force if it can be verified. Otherwise its database is moved aside: the node has no
+/// replica until its control plane or an import provides one.
 pub(super) fn open_replica(
     path: &Path,
     identity: &Identity,
@@ -39,7 +39,7 @@ pub(super) fn open_replica(
     let loaded = open().and_then(|store| {
         let (floor, age) = (store.floor()?, store.head_age()?);
         let replica = match store.load() {
-            // Nobody damaged it: it can't be believed any more, and its successor will come.
+            // The database is not damaged: its key was removed, and the next head will replace it.
             Err(dropped @ StoreError::KeyDropped(_)) => {
                 live.alarms.raise(AlarmKind::Refused, &dropped.to_string(), now);
                 None
@@ -59,7 +59,7 @@ pub(super) fn open_replica(
             }
             Ok(store)
         }
-        // A disk that is full or can't be reached is no reason to give the replica up.
+        // A full or unreachable disk is no reason to replace the database.
         Err(StoreError::Database(error)) if !damaged(&error) => Err(StoreError::Database(error).into()),
         Err(StoreError::Unfit(unfit)) if !gone(&unfit) => Err(StoreError::Unfit(unfit).into()),
         Err(error) => {
@@ -69,7 +69,7 @@ pub(super) fn open_replica(
     }
 }
 
-/// Whether a database was lost, and not written by a newer build.
+/// Returns true if a database was lost, as opposed to written by a newer build.
 fn gone(unfit: &Unfit) -> bool {
     matches!(unfit, Unfit::Gone(InventoryError::Missing | InventoryError::Empty))
 }
@@ -80,7 +80,7 @@ fn damaged(error: &rusqlite::Error) -> bool {
         || matches!(error, rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::Utf8Error(..))
 }
 
-/// Opens the audit log. One that can't be read is moved aside, never deleted, and another begun.
+/// Opens the audit log. One that cannot be read is moved aside, never deleted, and replaced by a new one.
 pub(super) fn open_audit(
     path: &Path,
     config: &Config,
@@ -103,8 +103,8 @@ pub(super) fn open_audit(
     or_begin_anew(path, live, clock(), "audit log", open, unreadable)
 }
 
-/// Opens what reconciles: the local revocations and the outages. Revocations that are lost stop the start, unless an operator
-/// has accepted the loss; outages tell of the past only, and are begun anew.
+/// Opens the local revocations and the outages. Lost revocations stop the start, unless an operator accepted the loss; lost
+/// outages concern only the past, and their database is replaced.
 pub(super) async fn open_reconciler(
     state: &Path,
     audit: &AuditLog,
@@ -136,7 +136,7 @@ pub(super) async fn open_reconciler(
     }
 }
 
-/// Whether revocations are lost, rather than not read just now.
+/// Returns true if revocations are lost, as opposed to temporarily unreadable.
 fn unreadable_revocations(error: &LedgerError) -> bool {
     match error {
         LedgerError::Database(error) => damaged(error),
@@ -146,7 +146,7 @@ fn unreadable_revocations(error: &LedgerError) -> bool {
     }
 }
 
-/// Opens the broken glass and puts it in force. Without its database everything that can be sealed is.
+/// Opens the broken glass and puts it in force. If its database is lost, all glass is whole again.
 pub(super) fn open_keeper(
     path: &Path,
     config: &Config,
@@ -170,7 +170,7 @@ pub(super) fn open_keeper(
     })
 }
 
-/// Opens a database, or moves one that is `lost` aside, with an alarm, and begins another.
+/// Opens a database. If `lost` holds for the error, moves it aside with an alarm and creates a new one.
 fn or_begin_anew<T, E: std::fmt::Display + Into<StartError>>(
     path: &Path,
     live: &Live,
@@ -188,7 +188,7 @@ fn or_begin_anew<T, E: std::fmt::Display + Into<StartError>>(
     }
 }
 
-/// Gives a database up for lost, with an alarm, so that another can be begun. What is left of it stays on the disk.
+/// Moves a lost database aside with an alarm, so that a new one can be created. The rest of it stays on the disk.
 fn give_up(
     path: &Path,
     live: &Live,
@@ -208,7 +208,7 @@ fn give_up(
     Ok(())
 }
 
-/// Whether a log can't be gone on with, rather than not be written just now.
+/// Returns true if the log cannot be continued, as opposed to temporarily unwritable.
 fn unreadable(error: &AuditError) -> bool {
     match error {
         AuditError::Database(error) => damaged(error),

@@ -1,4 +1,4 @@
-//! Who this node is: read from the disk, or made and enrolled, once.
+//! Identity of the node: read from the disk, or created by enrolment.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ struct Proof {
     jti: String,
 }
 
-/// Who the node is, and what it proves that with. Makes a key and enrols where there is no identity yet.
+/// Returns the node's identity and key. Creates a key and enrols the node if it has no identity yet.
 pub(super) async fn identify(
     config: &Config,
     upstream: &Upstream,
@@ -79,7 +79,7 @@ async fn enrol(
     serde_json::from_slice(&answer).map_err(StartError::Answer)
 }
 
-/// What this host is called. A sandbox may hide the kernel's word for it.
+/// Returns the name of this host. A sandbox may hide the kernel's value.
 fn host_name() -> String {
     ["/proc/sys/kernel/hostname", "/etc/hostname"]
         .iter()

@@ -1,4 +1,4 @@
-//! Why a daemon does not start.
+//! Errors of the daemon's start.
 
 use std::path::PathBuf;
 
@@ -18,80 +18,80 @@ use crate::dataplane::traces::TracesError;
 use crate::dataplane::upstream::UpstreamError;
 use crate::state_directory::StateError;
 
-/// Why the daemon can't start.
+/// Reasons why the daemon cannot start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// A database that is lost can't be moved out of the way.
+    /// A lost database cannot be moved aside.
     #[error("{path} can't be moved out of the way: {source}")]
     State {
-        /// The database.
+        /// Path of the database.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         source: std::io::Error,
     },
-    /// The state directory is not this daemon's alone.
+    /// The state directory is accessible to others, or another daemon uses it.
     #[error(transparent)]
     Directory(#[from] StateError),
-    /// The configuration.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A key, the roots or the identity.
+    /// A key, the roots or the identity cannot be read.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The route maps.
+    /// The route maps are invalid.
     #[error(transparent)]
     Routes(#[from] MapsError),
-    /// The replica.
+    /// The replica cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The audit log.
+    /// The audit log cannot be opened.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// The way to the control plane.
+    /// The client of the control plane cannot be created.
     #[error(transparent)]
     Upstream(UpstreamError),
-    /// The broken glass.
+    /// The broken glass cannot be opened.
     #[error(transparent)]
     Glass(#[from] GlassError),
-    /// The local revocations, or the outages it has lived through.
+    /// The local revocations or the outages cannot be opened.
     #[error(transparent)]
     Recovery(#[from] OutageError),
-    /// A loss that was accepted.
+    /// An accepted loss cannot be processed.
     #[error(transparent)]
     Loss(#[from] LossError),
-    /// The peers.
+    /// The peer protocol cannot be started.
     #[error(transparent)]
     Peers(#[from] PeersError),
-    /// The control plane, while enrolling.
+    /// The control plane rejected the enrolment, or cannot be reached.
     #[error("this node is not enrolled, and can't be: {0}")]
     Enrol(#[from] UpstreamError),
-    /// No enrolment token.
+    /// The enrolment token is missing.
     #[error(
         "this node is not enrolled; give it an enrolment token, as the credential halligan.enrolment-token or in a file \
          named as control_plane.enrolment_token_file"
     )]
     NotEnrolled,
-    /// An enrolment answer that is not understood.
+    /// The answer to the enrolment cannot be parsed.
     #[error("the control plane's enrolment answer is not understood: {0}")]
     Answer(serde_json::Error),
-    /// Envoy is to be served, and can't be.
+    /// The configuration names addresses for Envoy, and this build has no gRPC.
     #[error("listen.grpc is configured, but this halligand was built without gRPC (the cargo feature grpc)")]
     NoGrpc,
-    /// The gateway.
+    /// The gateway cannot be started.
     #[error("the gateway can't start: {0}")]
     Gateway(#[from] GatewayError),
-    /// The traces.
+    /// The export of spans cannot be started.
     #[error(transparent)]
     Traces(#[from] TracesError),
-    /// An address can't be listened on.
+    /// A listener cannot bind its address.
     #[error("{address} can't be listened on: {source}")]
     Listen {
-        /// The address.
+        /// Address of the listener.
         address: String,
-        /// Why.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// No address to listen on.
+    /// The configuration names no address, and no socket was passed.
     #[error("there is nowhere to listen; name an address in listen.http, or start halligand.socket")]
     Nowhere,
 }

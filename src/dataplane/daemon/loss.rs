@@ -1,8 +1,8 @@
-//! A loss that an operator accepts: the only way on after the revocations of a host are gone, and on record.
+//! Accepted loss: after the revocations of a host are lost, the daemon starts only if an operator accepts the loss, which
+//! is recorded.
 //!
-//! The operator's word is a file in the state directory, written while the daemon does not run. The next start that finds
-//! revocations lost goes on for it: it records who accepted the loss and why, takes up what is left, and signs anew every
-//! revocation that the audit log tells of.
+//! The acceptance is a file in the state directory, written while the daemon does not run. A start that finds revocations lost uses
+//! it: it records the operator and the reason, reads the rest of the revocations, and signs every revocation in the audit log anew.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,23 +29,23 @@ use crate::state_directory::own_uid;
 /// Why a loss can't be accepted.
 #[derive(Debug, Error)]
 pub enum LossError {
-    /// Another database.
+    /// The loss of this database needs no acceptance.
     #[error(
         "only the loss of {REVOCATIONS} has to be accepted, not that of {0}; every other database is begun anew by itself"
     )]
     Database(String),
-    /// A reason nobody can read.
+    /// The reason breaks the rules of [`crate::protocol::revocation::check_reason`].
     #[error(transparent)]
     Reason(#[from] RevocationError),
-    /// The file can't be read or written.
+    /// The file cannot be read or written.
     #[error("{path} can't be used: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         source: std::io::Error,
     },
-    /// The audit log does not take the event: then nothing was accepted.
+    /// The audit log cannot take the event, so nothing is accepted.
     #[error("the loss that was accepted can't be recorded: {0}")]
     Unrecorded(#[from] AuditUnavailable),
 }
@@ -59,7 +59,7 @@ struct Accepted {
     at: Time,
 }
 
-/// Writes down that an operator accepts the loss of a database of the state directory. The next start acts on it.
+/// Writes an operator's acceptance of the loss of a database into the state directory. The next start uses it.
 pub fn accept_loss(state: &Path, database: &str, reason: &str, now: Time) -> Result<(), LossError> {
     if database != REVOCATIONS {
         return Err(LossError::Database(database.to_owned()));
@@ -73,7 +73,7 @@ pub fn accept_loss(state: &Path, database: &str, reason: &str, now: Time) -> Res
     write_private(&path, &text).map_err(failed)
 }
 
-/// Goes on after `lost`, if an operator has accepted the loss.
+/// Continues the start after `lost`, if an operator accepted the loss.
 pub(super) async fn go_on_after(
     lost: LedgerError,
     state: &Path,
@@ -123,7 +123,7 @@ pub(super) async fn go_on_after(
     Ok(())
 }
 
-/// Withdraws an acceptance that nothing needed: a loss that comes later is another one.
+/// Removes an acceptance that was not needed: it must not cover a later loss.
 pub(super) fn withdraw(state: &Path) {
     let path = state.join(ACCEPTED_LOSS);
     if path.exists() {

@@ -1,4 +1,4 @@
-//! The daemon: its parts put together.
+//! Assembles the parts of the daemon, starts and stops them.
 
 mod databases;
 mod enrolment;
@@ -55,11 +55,11 @@ use crate::protocol::time::Time;
 use crate::state_directory::{self, HeldDirectory};
 use crate::systemd::Sockets;
 
-/// A running daemon.
+/// Running daemon, with the handles of its tasks and threads.
 pub struct Daemon {
-    /// Where it listens.
+    /// Addresses on which it listens.
     pub addresses: Vec<SocketAddr>,
-    /// The admin socket, where it is this daemon's own and not handed over.
+    /// Path of the admin socket, if the daemon created it.
     socket: Option<PathBuf>,
     workers: Workers,
     replication: Arc<Replication>,
@@ -72,15 +72,15 @@ pub struct Daemon {
     serving: Vec<JoinHandle<()>>,
     sync: JoinHandle<()>,
     keeper: JoinHandle<()>,
-    /// What looks at the clocks and at the keys, and what reconciles.
+    /// Tasks that watch the clocks and keys, and that reconcile.
     background: Vec<JoinHandle<()>>,
-    /// Given back last: another daemon must not begin on databases that this one still writes.
+    /// Released last: another daemon must not open databases that this one still writes.
     directory: HeldDirectory,
 }
 
 impl Daemon {
-    /// Starts: proves what is on disk, listens, and begins to sync. Enrols first where there is no identity.
-    /// It listens on the sockets handed over as `http` and `admin`, and binds what the configuration names besides.
+    /// Starts the daemon: verifies the files on the disk, listens, and begins to sync. Enrols the node first if it has no
+    /// identity. Listens on the sockets passed as `http` and `admin`, and binds the other addresses of the configuration.
     #[expect(
         clippy::too_many_lines,
         reason = "every part is put in its place here, in the order they need each other"
@@ -92,7 +92,7 @@ impl Daemon {
         mut rng: R,
     ) -> Result<Self, StartError> {
         let state = config.state_dir.clone();
-        // What only reads comes first: a configuration that is wrong leaves nothing behind.
+        // All reads come before the first write, so that an invalid configuration leaves nothing behind.
         let (pinned, faults) = readable_roots(&config.trust.root_keys, config.trust.threshold)?;
         let routes = config.route_maps()?;
         let table = config.file.as_deref().map(Config::table).transpose()?.unwrap_or_default();
@@ -113,7 +113,7 @@ impl Daemon {
         let reconciler = open_reconciler(&state, &audit, &prover, &live, &clock).await?;
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
         let authorizer = Arc::new(authorizer(&config, &live, (&audit, &lag), prover, &clock, &traces)?);
-        // Nor is anything open longer than it was said to be.
+        // Opened before the listeners, so that glass whose time is over is open to no request.
         let keeper = Arc::new(open_keeper(&state.join("glass.db"), &config, &authorizer)?);
         let answers = Answers {
             pass_status: config.proxies.pass_status,
@@ -211,19 +211,19 @@ impl Daemon {
         })
     }
 
-    /// What its parts share.
+    /// Returns the state that the parts share.
     #[must_use]
     pub fn live(&self) -> &Arc<Live> {
         &self.live
     }
 
-    /// What reads the configuration again.
+    /// Returns the part that reloads the configuration.
     #[must_use]
     pub fn reload(&self) -> &Arc<Reload> {
         &self.reload
     }
 
-    /// What proves that it lives. The daemon doesn't end before it is dropped.
+    /// Returns the watchdog. It must be dropped before the daemon can end.
     #[must_use]
     pub fn watchdog(&self) -> Watchdog {
         Watchdog {
@@ -234,29 +234,29 @@ impl Daemon {
         }
     }
 
-    /// Ends it: answers what is under way, and writes what waits to be recorded.
+    /// Stops the daemon: finishes requests in progress, and writes waiting events.
     pub async fn shutdown(self) {
         self.sync.abort();
         self.keeper.abort();
         self.background.iter().for_each(JoinHandle::abort);
         let _ = self.stop.send(());
         for serving in self.serving {
-            // A keep-alive connection must not hold the end up for ever.
+            // A keep-alive connection must not delay the end for ever.
             drop(tokio::time::timeout(Duration::from_secs(5), serving).await);
         }
         let workers = self.workers;
-        // They wait for what is under way; nothing else of the daemon needs this thread by now.
+        // The threads wait for requests in progress. Nothing else of the daemon needs this thread now.
         let _ = tokio::task::spawn_blocking(move || workers.join()).await;
         self.audit.close();
         let traces = self.traces;
         let _ = tokio::task::spawn_blocking(move || traces.close()).await;
-        // Whoever comes next finds no socket, rather than one that does not answer.
+        // A later client should find no socket, rather than one that does not answer.
         let _ = self.socket.map(std::fs::remove_file);
         drop(self.directory);
     }
 }
 
-/// What decides. It asks about standard tokens over connections of its own: an answer must not wait behind a bundle.
+/// Returns the part that decides. It has its own connections for introspection, so that an answer never waits behind a bundle.
 fn authorizer(
     config: &Config,
     live: &Arc<Live>,
@@ -288,7 +288,7 @@ fn authorizer(
     })
 }
 
-/// What upstreams are to get in place of a caller's token, and its key where they look for it.
+/// Returns the part that mints identities for upstreams, and writes its key where they read it.
 fn upstream_identity(
     config: &Config,
     clock: &Clock,
@@ -307,7 +307,7 @@ fn upstream_identity(
     Ok(Some(Arc::new(identity)))
 }
 
-/// Listens for all that asks about requests, and serves it. Gives back where it listens, and what serves.
+/// Starts the listeners for requests. Returns their addresses and tasks.
 async fn serve_faces(
     config: &Config,
     face: &Arc<Face>,
@@ -350,7 +350,7 @@ async fn serve_faces(
     Ok((addresses, serving))
 }
 
-/// The sockets that were handed over under a name, and those of `addresses` that are not among them.
+/// Returns the sockets passed under a name, and binds those of `addresses` that are not among them.
 async fn listen(
     name: &str,
     addresses: &[SocketAddr],
@@ -372,14 +372,14 @@ async fn listen(
     Ok(listeners)
 }
 
-/// Tells of root keys that can't be read: those that can are enough.
+/// Raises an alarm for root keys that cannot be read. The readable ones are enough.
 fn left_out(live: &Live, faults: &[IdentityError], now: Time) {
     for fault in faults {
         live.alarms.raise(AlarmKind::Refused, &format!("{fault}; it is left out"), now);
     }
 }
 
-/// Looks after the keys and the clocks.
+/// Starts the tasks that watch keys and clocks.
 fn background(
     trust: &Trust,
     replication: &Arc<Replication>,
@@ -394,7 +394,7 @@ fn background(
     ]
 }
 
-/// The way to the control plane.
+/// Creates the client of the control plane.
 fn way_up(config: &Config) -> Result<Arc<Upstream>, StartError> {
     let (urls, ca_file) = (config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref());
     let upstream = Upstream::new(urls, ca_file, config.state_dir.clone(), Patience::default());
