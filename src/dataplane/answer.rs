@@ -1,4 +1,4 @@
-//! Answers: a verdict told over HTTP. Every face tells the same; what it stands in is the face's.
+//! Answers: a verdict as an HTTP response. Every interface sends the same fields in its own message.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::decide::{Decision, Reason};
 use super::upstream_identity::UpstreamIdentity;
 use crate::protocol::id::{DeploymentId, TokenId};
 
-/// What a face answers.
+/// HTTP response to a proxy or client.
 pub type Answer = Response<Full<Bytes>>;
 
 static REASON: HeaderName = HeaderName::from_static("x-halligan-reason");
@@ -22,16 +22,16 @@ static ROLE: HeaderName = HeaderName::from_static("x-halligan-role");
 static REPLICA_AGE: HeaderName = HeaderName::from_static("x-halligan-replica-age");
 static DEPLOYMENT: HeaderName = HeaderName::from_static("x-halligan-deployment");
 
-/// How verdicts are told.
+/// Writes verdicts as responses.
 pub struct Answers {
-    /// Whether 503 may be answered.
+    /// True if status 503 may be sent.
     pub pass_status: bool,
-    /// What the upstream gets in place of the caller's token.
+    /// Mints the token that the upstream gets in place of the caller's.
     pub identity: Option<Arc<UpstreamIdentity>>,
 }
 
 impl Answers {
-    /// Tells a verdict: who came, for the upstream to know; or why not, for the caller.
+    /// Returns the response for a verdict: the caller's identity for the upstream, or the reason of a denial.
     #[must_use]
     pub fn tell(&self, verdict: &Verdict) -> Answer {
         if !verdict.decision.allowed() {
@@ -47,7 +47,7 @@ impl Answers {
         answer
     }
 
-    /// Why not, for the caller: a problem (RFC 9457).
+    /// Returns a denial as a problem document (RFC 9457).
     #[must_use]
     pub fn deny(&self, verdict: &Verdict) -> Response<Bytes> {
         let status = match verdict.decision.reason.status() {
@@ -58,7 +58,7 @@ impl Answers {
         self.denied(verdict, status)
     }
 
-    /// The same with a status that HTTP asks for.
+    /// Returns a denial with another status, which HTTP requires.
     #[must_use]
     pub fn denied(&self, Verdict { decision, event, .. }: &Verdict, status: u16) -> Response<Bytes> {
         let reason = decision.reason;
@@ -77,14 +77,14 @@ impl Answers {
             set(header::RETRY_AFTER, &seconds.to_string());
         }
         if status == 401 {
-            // RFC 6750 section 3.1: without a token, no error code.
+            // RFC 6750 section 3.1: a request without a token gets no error code.
             let missing = reason == Reason::TokenMissing;
             set(header::WWW_AUTHENTICATE, if missing { "Bearer" } else { "Bearer error=\"invalid_token\"" });
         }
         answer
     }
 
-    /// What an allow tells, field by field: who came, for the upstream to know.
+    /// Writes the header fields of an allowed request, which tell the upstream who called.
     pub fn allow(
         &self,
         Verdict { decision, event, .. }: &Verdict,
@@ -93,22 +93,22 @@ impl Answers {
         field(&REASON, decision.reason.code().as_bytes());
         field(&EVENT_ID, event.as_bytes());
         field(&TOKEN_ID, decision.token.as_ref().map_or("", TokenId::as_str).as_bytes());
-        // A standard token carries no role.
+        // A standard token has no role.
         if let Some(role) = &decision.role {
             field(&ROLE, role.text().as_bytes());
         }
         field(&DEPLOYMENT, decision.deployment.as_ref().map_or("", DeploymentId::as_str).as_bytes());
-        // The token is the caller's: what the upstream gets in its place stands here, be it nothing.
+        // The upstream must not get the caller's token, so the field is overwritten, with an empty value if there is no identity.
         let vouched = self.identity.as_ref().and_then(|identity| identity.authorization(decision));
         field(&header::AUTHORIZATION, vouched.as_ref().map_or(b"", HeaderValue::as_bytes));
-        // Soon a replica this old will not do any more: told while something can be done about it.
+        // Warns that the replica will soon be too old, while an operator can still act.
         if let Some(freshness) = decision.freshness.filter(|freshness| freshness.near()) {
             field(&REPLICA_AGE, format!("{};limit={}", freshness.age, freshness.limit).as_bytes());
         }
     }
 }
 
-/// A denial as a problem (RFC 9457).
+/// Returns the problem document of a denial (RFC 9457).
 fn problem(decision: &Decision, status: u16, event: &str) -> Bytes {
     let reason = decision.reason;
     let mut problem = serde_json::json!({

@@ -1,4 +1,4 @@
-//! Authorizing: a request decided, its event recorded, its answer counted. Every face asks here, and nowhere else.
+//! Authorizes requests: decides, records the event, and counts the answer. Every interface calls this module.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,44 +20,44 @@ use crate::protocol::id::NodeId;
 use crate::protocol::permission::Permission;
 use crate::protocol::time::Time;
 
-/// A token as to its form, `{"alg":"EdDSA","typ":"direct-access+jwt","kid":"probe"}`, that no key has signed.
+/// A well-formed token, `{"alg":"EdDSA","typ":"direct-access+jwt","kid":"probe"}`, that no key has signed.
 const PROBE: &[u8] = b"eyJhbGciOiJFZERTQSIsInR5cCI6ImRpcmVjdC1hY2Nlc3Mrand0Iiwia2lkIjoicHJvYmUifQ.e30.\
     AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// What decides and records.
+/// Parts that a decision needs.
 pub struct Authorizer {
-    /// The snapshot in force.
+    /// Snapshot in force, and state of the node.
     pub live: Arc<Live>,
-    /// The audit log.
+    /// Audit log of the node.
     pub audit: Arc<AuditLog>,
-    /// Who decides.
+    /// Identifier of this node.
     pub node: NodeId,
-    /// The clock.
+    /// Clock of the node.
     pub clock: Clock,
-    /// What is counted.
+    /// Counters of decisions.
     pub metrics: Metrics,
-    /// How often tokens were used of late.
+    /// Recent uses of tokens with a rate limit.
     pub rates: RateLimits,
-    /// What asks about standard tokens; without it they are refused.
+    /// Asks the control plane about standard tokens. If it is `None`, they are denied.
     pub introspector: Option<Arc<Introspector>>,
-    /// Where decisions are told as spans.
+    /// Exports decisions as spans.
     pub traces: Traces,
 }
 
-/// A decision that is on record: now it may be told.
+/// Decision whose event is recorded, so that it may be sent.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    /// The decision.
+    /// Decision on the request.
     pub decision: Decision,
-    /// The id of its event.
+    /// Identifier of the event.
     pub event: EventId,
-    /// When it was asked for.
+    /// Time of the request.
     pub time: Time,
 }
 
 impl Authorizer {
-    /// Decides about a request, and returns once its event is where it must be: in the log's queue, or, for a mutating
-    /// request that may pass, on the disk. `trace` is told what came of it.
+    /// Decides on a request. Returns once its event is in the log's queue, or, for a mutating request that is allowed, on
+    /// the disk. `trace` gets the result.
     pub async fn authorize(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>, trace: Trace) -> Verdict {
         let started = Instant::now();
         let (event, wall) = (self.audit.next_id(), (self.clock)());
@@ -76,11 +76,11 @@ impl Authorizer {
         Verdict { decision, event, time: wall }
     }
 
-    /// Records that a request was refused which nobody could read far enough to decide about.
+    /// Records the denial of a request that could not be parsed far enough for a decision.
     pub fn refuse(&self, reason: Reason, facts: &RequestFacts<'_>) -> Verdict {
         let (started, event, wall) = (Instant::now(), self.audit.next_id(), (self.clock)());
         let mut decision = Decision::new(reason, facts);
-        // Nothing waits for the event of a denial.
+        // A denial does not wait for its event.
         if self.record(&event, &decision, facts, wall).is_err() {
             decision.reason = Reason::AuditUnavailable;
         }
@@ -88,7 +88,7 @@ impl Authorizer {
         Verdict { decision, event, time: wall }
     }
 
-    /// Walks the way of a request with a token nobody issued, and leaves no trace. False: it was let through.
+    /// Runs a request with an unsigned token through the decision, without a record. Returns false if it was allowed.
     #[must_use]
     pub fn refuses(&self) -> bool {
         let facts =
@@ -97,8 +97,8 @@ impl Authorizer {
         !decide(Some(PROBE), &facts, &self.live.snapshot(), now).allowed()
     }
 
-    /// Decides about a request that came at `wall`, and leaves no trace. Whatever this node can answer alone is answered at
-    /// once; a standard token that might pass is asked about.
+    /// Decides on a request at time `wall`, without a record. The node asks the control plane only about a standard token
+    /// that it would not deny by itself.
     pub async fn consider(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>, wall: Time) -> Decision {
         let decision = decide(token, facts, &self.live.snapshot(), self.live.now(wall));
         match (decision.reason, token) {
@@ -107,13 +107,13 @@ impl Authorizer {
         }
     }
 
-    /// Decides with what the control plane says of a standard token. While nobody says anything, `decision` stands.
+    /// Decides again with the control plane's answer about a standard token. Without an answer, `decision` stands.
     async fn introspected(&self, token: &[u8], facts: &RequestFacts<'_>, decision: Decision) -> Decision {
         let (Some(introspector), Some(deployment)) = (&self.introspector, &decision.deployment) else {
             return decision;
         };
         let version = |snapshot: &Snapshot| snapshot.head().map_or(0, |head| head.head().version);
-        // A replica that has moved on meanwhile makes an answer void: what it said may have changed.
+        // A newer replica invalidates an answer, since it may have changed what the answer states.
         for _ in 0..3 {
             let asked_at = version(&self.live.snapshot());
             let Some(introspection) = introspector.ask(token, deployment, asked_at).await else { break };
@@ -126,19 +126,19 @@ impl Authorizer {
         decision
     }
 
-    /// Holds a use back that would be one too many.
+    /// Denies a request that exceeds the token's rate limit.
     fn bound(&self, decision: &mut Decision) {
         if decision.allowed()
             && let (Some(limit), Some(id)) = (decision.rate_limit, &decision.token)
             && let Err(wait) = self.rates.take(id, limit, Instant::now())
         {
             decision.reason = Reason::RateLimited;
-            // In whole seconds, and not too early.
+            // Rounded up to whole seconds, so that a retry is not too early.
             decision.retry_after = Some(wait.as_secs() + 1);
         }
     }
 
-    /// Hands the event of a decision to the log.
+    /// Queues the event of a decision.
     fn record(
         &self,
         event: &str,
@@ -161,12 +161,12 @@ impl Authorizer {
             glass: decision.glass.map(GlassState::as_str),
             ..Draft::new(EventKind::Decision, event, wall, &self.node, self.live.connectivity())
         };
-        // A denial changes nothing upstream: it need not wait for the disk.
+        // A denial changes nothing upstream, so it need not wait for the disk.
         self.audit.record(&draft, decision.allowed() && decision.mutating)
     }
 }
 
-/// No method is longer than this; what claims to be one fills no log.
+/// Truncates a method, so that an invented one cannot fill the log.
 fn cut(method: &str) -> &str {
     method.get(..32).unwrap_or(method)
 }

@@ -1,8 +1,8 @@
-//! What the control plane says of a standard token, asked a moment ago (RFC 7662).
+//! Introspection of standard tokens at the control plane (RFC 7662).
 //!
-//! An answer is kept for some seconds, and only while the replica stays at the version at which it was asked for: whatever
-//! the control plane changes about standard tokens moves the replica on, and with it every older answer is void. Nothing
-//! about a token's value is kept but its hash. A direct-access token never comes here.
+//! An answer is reused for some seconds, and only while the replica stays at the same version: every change of standard
+//! tokens at the control plane raises the version, which invalidates older answers. Only the hash of a token's value is
+//! kept. Direct-access tokens are never sent here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,21 +27,21 @@ use crate::protocol::permission::PermissionSet;
 use crate::protocol::time::Time;
 use crate::protocol::token::{Claims, DagTarget};
 
-/// Answers that are kept.
+/// Maximum number of answers that are kept.
 const KEPT: usize = 10_000;
-/// Questions under way at once; others wait for one of them to be answered.
+/// Maximum number of requests in progress. Others wait for one of them.
 const AT_ONCE: usize = 32;
-/// How long nobody is asked after nobody answered.
+/// Pause after a request without an answer, in which no other is sent.
 const REST: Duration = Duration::from_secs(2);
 
-/// What was said of a standard token, for one deployment.
+/// Answer about a standard token for one deployment.
 pub struct Introspection {
     about: Option<(TokenId, u32, DeploymentId)>,
-    /// Who issued the token and whom it is for, where the answer says so.
+    /// Issuer and audience, if the answer states them.
     between: (Option<String>, Option<String>),
-    /// From when on, and until when, the token is valid, where the answer says so.
+    /// Beginning and end of the validity, if the answer states them.
     pub(super) valid: (Option<Time>, Option<Time>),
-    /// None: the token is not alive.
+    /// `None` if the token is not active.
     pub(super) permissions: Option<Permissions>,
 }
 
@@ -69,7 +69,7 @@ struct OnDags {
 }
 
 impl Introspection {
-    /// Reads an answer. What is not understood says nothing.
+    /// Parses an answer. Returns `None` if it is invalid.
     #[must_use]
     pub fn read(answer: &[u8]) -> Option<Self> {
         let answer: Answer = object(answer).ok()?;
@@ -87,7 +87,7 @@ impl Introspection {
         })
     }
 
-    /// Whether it is about this value of this token on this deployment; that a token is not alive is about all of it.
+    /// Returns true if the answer is about this token value and deployment. An inactive token is inactive for all.
     pub(super) fn concerns(&self, claims: &Claims, deployment: &DeploymentId) -> bool {
         let same = |said: &Option<String>, claim: &String| said.as_ref().is_none_or(|said| said == claim);
         let (iss, aud) = &self.between;
@@ -99,7 +99,7 @@ impl Introspection {
     }
 }
 
-/// A token and a deployment, as a hash.
+/// Hash of a token and a deployment.
 type Key = [u8; 32];
 
 fn key(token: &[u8], deployment: &DeploymentId) -> Key {
@@ -114,7 +114,7 @@ struct Kept {
     until: Instant,
 }
 
-/// Answers, all from one version of the replica.
+/// Answers for one version of the replica.
 #[derive(Default)]
 struct Cache {
     version: u64,
@@ -122,7 +122,7 @@ struct Cache {
 }
 
 impl Cache {
-    /// An answer from this version that is not too old.
+    /// Returns an answer for this version that is not too old.
     fn get(&mut self, version: u64, key: &Key, now: Instant) -> Option<Arc<Introspection>> {
         if self.version != version {
             self.answers.clear();
@@ -138,7 +138,7 @@ impl Cache {
         if self.answers.len() >= KEPT {
             self.answers.retain(|_, kept| now < kept.until);
         }
-        // Full of answers that are still good: better to ask again than to grow.
+        // A full cache takes no more: another request is better than unbounded memory.
         if self.answers.len() >= KEPT {
             self.answers.clear();
         }
@@ -146,7 +146,7 @@ impl Cache {
     }
 }
 
-/// What asks the control plane about standard tokens.
+/// Client that asks the control plane about standard tokens.
 pub struct Introspector {
     live: Arc<Live>,
     upstream: Arc<Upstream>,
@@ -161,8 +161,7 @@ pub struct Introspector {
 }
 
 impl Introspector {
-    /// Asks through `upstream` on the runtime this is called in. Answers are kept for `lifetime`, and waited for for
-    /// `patience`.
+    /// Asks through `upstream` on the current runtime. Answers are reused for `lifetime`, and awaited for `patience`.
     pub fn new(
         live: Arc<Live>,
         upstream: Arc<Upstream>,
@@ -185,8 +184,8 @@ impl Introspector {
         }
     }
 
-    /// What the control plane says of a token whose signature held, for a deployment; `version` is that of the replica in
-    /// force. None: nobody says anything, or not in time.
+    /// Returns the control plane's answer about a verified token for a deployment. `version` is that of the replica in
+    /// force. Returns `None` without an answer in time.
     pub async fn ask(
         &self,
         token: &[u8],
@@ -208,7 +207,7 @@ impl Introspector {
         None
     }
 
-    /// Whether nobody answered a moment ago.
+    /// Returns true in the pause after a request without an answer.
     fn rests(&self) -> bool {
         let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
         silent.is_some_and(|since| since.elapsed() < REST)
@@ -218,7 +217,7 @@ impl Introspector {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(version, key, Instant::now())
     }
 
-    /// An error: nobody answered.
+    /// Sends one request. An error means that there was no answer.
     async fn ask_once(
         &self,
         token: &[u8],
@@ -227,17 +226,17 @@ impl Introspector {
         key: Key,
     ) -> Result<Option<Arc<Introspection>>, ()> {
         let _turn = self.questions.acquire().await.map_err(|_| ())?;
-        // Whoever had the turn before may have asked the same.
+        // An earlier request may have asked the same.
         if let Some(known) = self.known(version, &key) {
             return Ok(Some(known));
         }
-        // A token is base64url and dots, since it could be verified; an id is letters, digits, `_` and `-`.
+        // No escaping is needed: a verified token is base64url with dots, and an identifier holds letters, digits, `_` and `-`.
         let token = std::str::from_utf8(token).map_err(|_| ())?;
         let form =
             Zeroizing::new(format!("token={token}&token_type_hint=access_token&deployment={deployment}"));
         let (upstream, prover, clock) =
             (Arc::clone(&self.upstream), Arc::clone(&self.prover), Arc::clone(&self.clock));
-        // On the daemon's own runtime: a connection must not end with the worker that happened to open it.
+        // On the daemon's own runtime, since a connection must not end with the worker that opened it.
         let answer = self.runtime.spawn(async move {
             let proof = || prover.upstream(clock());
             upstream.form("/v1/introspect", &proof, &form).await
@@ -273,7 +272,7 @@ mod tests {
         assert!(cache.get(7, &[1; 32], now + Duration::from_secs(30)).is_none());
         assert!(cache.get(8, &[1; 32], now).is_none());
         assert!(cache.get(7, &[1; 32], now).is_none(), "what was emptied stays empty");
-        // An answer to a question of an older version comes too late.
+        // An answer for an older version is not stored.
         cache.put(6, [1; 32], kept(now), now);
         assert!(cache.get(7, &[1; 32], now).is_none());
     }

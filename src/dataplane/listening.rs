@@ -1,4 +1,4 @@
-//! How a connection ends: because the daemon stops, or because its client asks nothing any more.
+//! Ends connections, on shutdown or when the client is idle.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -12,8 +12,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::net::activity::Activity;
 use crate::net::listener::{FIRST, IDLE};
 
-/// Tells a connection that the daemon stops. A connection is polled for every request: what is asked each time is a number,
-/// and the list of those who are to be woken, which all threads share, once.
+/// Shutdown signal for a connection. Polling it reads one atomic; the connection registers a waker in the shared list only once.
 pub struct Stop {
     number: watch::Receiver<()>,
     told: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -49,19 +48,19 @@ impl Silence {
     }
 }
 
-/// Why a connection is not waited for any longer.
+/// Reasons to end a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ceased {
-    /// The daemon stops.
+    /// The daemon is shutting down.
     Stopped,
-    /// The client has sent nothing for too long, or did not finish what it began.
+    /// The client sent nothing for too long, or did not finish a request.
     Idle,
 }
 
 impl From<watch::Receiver<()>> for Stop {
     fn from(mut stopped: watch::Receiver<()>) -> Self {
         let number = stopped.clone();
-        // An error means that whoever tells is gone.
+        // An error means that the sender was dropped.
         let told = Box::pin(async move { drop(stopped.changed().await) });
         Self { number, told, listed: None, tick: Box::pin(sleep(TICK)), silence: Silence::default() }
     }
@@ -73,18 +72,18 @@ const FIRST_TICKS: u64 = FIRST.as_secs() / TICK.as_secs();
 const IDLE_TICKS: u64 = IDLE.as_secs() / TICK.as_secs();
 
 impl Stop {
-    /// Notes that a request was read whole.
+    /// Records that a request was read completely.
     pub fn progressed(&mut self) {
         self.silence.ticks = 0;
     }
 
-    /// Waits for `future`, which reads from the client. `begun` is true while a part of a request has come, or none ever has.
+    /// Waits for `future`, which reads from the client. `begun` is true if part of a request has arrived, or if there was none yet.
     pub async fn read<F: Future>(&mut self, begun: bool, future: Pin<&mut F>) -> Result<F::Output, Ceased> {
         let patience = self.silence.patience(begun);
         self.wait(Some(patience), future).await
     }
 
-    /// Waits for `future`, however long it takes.
+    /// Waits for `future` without a time limit.
     pub async fn or<F: Future>(&mut self, future: Pin<&mut F>) -> Option<F::Output> {
         let output = self.wait(None, future).await.ok();
         // Nobody listed for the tick.
@@ -128,8 +127,8 @@ impl Stop {
     }
 }
 
-/// Serves a connection to its end. When it is told to stop, it may still ask for as long as `farewell`; then `wind_down`
-/// ends it behind the request that is being answered. One whose `activity` ceases is ended at once.
+/// Serves a connection to its end. After shutdown began it still answers for `farewell`; then `wind_down` ends it after the
+/// request in progress. A connection whose `activity` ends is closed at once.
 pub async fn until_stopped<C>(
     connection: C,
     wind_down: fn(Pin<&mut C>),

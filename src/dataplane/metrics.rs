@@ -1,4 +1,4 @@
-//! Metrics for Prometheus, in its OpenMetrics text form.
+//! Prometheus metrics, in the OpenMetrics text format.
 
 use std::time::Duration;
 
@@ -25,21 +25,21 @@ use crate::protocol::ends::EndKind;
 use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
-/// The media type of [`Metrics::text`].
+/// Media type of [`Metrics::text`].
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What is counted.
+/// Registry and counters of a node.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// One counter for each reason, made beforehand: counting looks nothing up.
+    /// One counter for each reason, created in advance, so that counting needs no lookup.
     decisions: Vec<Counter>,
     seconds: Histogram,
     connections: Connections,
 }
 
 impl Metrics {
-    /// Metrics of a node, whose standing is read from `live` when they are asked for.
+    /// Returns the metrics of a node. Gauges are read from `live` when the metrics are requested.
     #[must_use]
     pub fn new(live: std::sync::Arc<Live>, clock: Clock) -> Self {
         let mut registry = Registry::with_prefix("halligan");
@@ -67,14 +67,14 @@ impl Metrics {
         Self { registry, decisions, seconds, connections }
     }
 
-    /// Tells of an audit log, too.
+    /// Adds the metrics of an audit log.
     #[must_use]
     pub fn with_audit(mut self, audit: AuditMetrics) -> Self {
         self.registry.register_collector(Box::new(audit));
         self
     }
 
-    /// Where connections are counted.
+    /// Returns the counters of connections.
     #[must_use]
     pub fn connections(&self) -> Connections {
         self.connections.clone()
@@ -86,17 +86,17 @@ impl Metrics {
         self.seconds.observe(took.as_secs_f64());
     }
 
-    /// All of them as text.
+    /// Encodes all metrics as text.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
-        // Writing to a String can't fail.
+        // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
     }
 }
 
-/// What is not counted but stands: read when asked for.
+/// Gauges that are read when the metrics are requested.
 struct Standing {
     live: std::sync::Arc<Live>,
     clock: Clock,
@@ -117,7 +117,7 @@ impl Collector for Standing {
 }
 
 impl Standing {
-    /// What the node holds, and since when it runs.
+    /// Encodes the facts of the replica, and the time of the start.
     fn held(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let snapshot = self.live.snapshot();
         let online = i64::from(self.live.connectivity() == Connectivity::Online);
@@ -174,7 +174,7 @@ impl Standing {
         Ok(())
     }
 
-    /// How it stands with its control plane, how old its replica may be, and what must not have happened.
+    /// Encodes the state of the connection, the age of the replica, and the counts of alarms.
     fn synced(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let (snapshot, now) = (self.live.snapshot(), self.live.now((self.clock)()));
         let standing = self.live.standing();
@@ -262,7 +262,7 @@ impl Standing {
     }
 }
 
-/// Tells a value that stands when it is asked for.
+/// Encodes a gauge.
 pub(super) fn gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,

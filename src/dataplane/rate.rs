@@ -1,8 +1,8 @@
-//! Rate limits: how often one token may be used on this node, as its record says.
+//! Rate limits: the maximum number of uses of a token on this node, from its record.
 //!
-//! A token bucket each, kept as one instant (the generic cell rate algorithm of ITU-T I.371): the time at which the bucket is
-//! full again. It holds a minute's worth. Only a token that was let in has one, so nobody fills the memory with invented tokens;
-//! and there is a bound all the same.
+//! Each token has a bucket, stored as one instant: the time at which the bucket is full again (generic cell rate algorithm,
+//! ITU-T I.371). A bucket holds the uses of a minute. Only allowed tokens have one, so that invented tokens fill no memory;
+//! the number of buckets is limited as well.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,23 +10,23 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::id::TokenId;
 
-/// Buckets that are kept at once; each is some hundred bytes.
+/// Maximum number of buckets. Each takes about a hundred bytes.
 const MAX_BUCKETS: usize = 65_536;
-/// What a bucket holds.
+/// Capacity of a bucket, as the time that fills it.
 const BURST: Duration = Duration::from_mins(1);
 
-/// The buckets of the tokens that have a limit.
+/// Buckets of the tokens with a rate limit.
 #[derive(Debug, Default)]
 pub struct RateLimits {
     full_at: Mutex<HashMap<TokenId, Instant>>,
 }
 
 impl RateLimits {
-    /// Takes one use of `token` at `now`, of `per_minute`; or says how long to wait.
+    /// Takes one use of `token` at `now`, with a limit of `per_minute`. Returns the time to wait if the bucket is empty.
     pub fn take(&self, token: &TokenId, per_minute: u32, now: Instant) -> Result<(), Duration> {
-        // A limit of nothing lets nobody in.
+        // A limit of zero allows no use.
         let one = BURST.checked_div(per_minute).ok_or(BURST)?;
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         if full_at.len() >= MAX_BUCKETS && !full_at.contains_key(token) {
             full_at.retain(|_, full_at| *full_at > now);

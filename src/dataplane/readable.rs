@@ -1,5 +1,5 @@
-//! Records that this node stores and can't read. Each grants nothing, since what is not understood may take something away; the
-//! usual cause is a newer control plane, so the node's operators are told which records they are.
+//! Describes stored records that this node cannot read. Such a record grants nothing, since its unknown part may remove
+//! access. The usual cause is a newer control plane, so operators are told which records they are.
 
 use serde::de::DeserializeOwned;
 
@@ -10,11 +10,11 @@ use crate::protocol::record::{
 use crate::protocol::role::RoleBody;
 use crate::protocol::token::TokenRecord;
 
-/// The most records that are named.
+/// Maximum number of records that are named.
 const NAMED: usize = 5;
 
-/// Says which of `records` can't be read, and why; none if all can. `tokens` and `roles` were read already: those kinds are
-/// read again only if some are missing, since a replica holds up to a million of them.
+/// Returns a sentence that names the unreadable ones of `records` and the cause, or `None` if all can be read. `tokens` and `roles`
+/// are the numbers already parsed: those kinds are parsed again only if some are missing, since a replica can hold a million of them.
 pub(super) fn explain_unreadable(records: &[Record], tokens: usize, roles: usize) -> Option<String> {
     let of = |kind| records.iter().filter(|record| record.kind == kind).count();
     let (tokens, roles) = (of(RecordKind::Token) == tokens, of(RecordKind::Role) == roles);
@@ -39,7 +39,7 @@ pub(super) fn explain_unreadable(records: &[Record], tokens: usize, roles: usize
     ))
 }
 
-/// Reads a record as the decision does.
+/// Parses a record as the snapshot does.
 fn check(record: &Record) -> Result<(), String> {
     let own = match record.kind {
         RecordKind::Token => read::<TokenRecord>(record)?.id.as_str() == &*record.key,

@@ -1,13 +1,13 @@
-//! Header names that only the daemon and the proxy beside it speak under. A client that sends one speaks for them, so the
-//! gateway takes it out, and the examples in `docs/examples` do the same at every other proxy.
+//! Reserved header names: only the daemon and the proxy beside it send them. The gateway removes a client's field with such
+//! a name, and the examples in `docs/examples` do so at every other proxy.
 //!
-//! Servers hand headers on as variables (CGI, WSGI, PHP) and fold what is no letter or digit into `_`: `X_Halligan_Role` and
-//! `X.Halligan.Role` are then `X-Halligan-Role`. A name is reserved in every such spelling.
+//! Servers pass headers as variables (CGI, WSGI, PHP) and replace every character but letters and digits with `_`: they
+//! read `X_Halligan_Role` and `X.Halligan.Role` as `X-Halligan-Role`. All these spellings of a name are reserved.
 
 use std::borrow::Cow;
 
-/// The names under which the daemon answers, and those the examples use on the way. The examples overwrite or remove each of
-/// them by name where a proxy can't remove headers by a pattern.
+/// Names in the daemon's responses, and those that the examples use internally. The examples overwrite or remove each of
+/// them by name where a proxy cannot remove headers by a pattern.
 pub const SPOKEN: [&str; 7] = [
     "x-halligan-token-id",
     "x-halligan-role",
@@ -18,10 +18,10 @@ pub const SPOKEN: [&str; 7] = [
     "x-halligan-authorization",
 ];
 
-/// What every name of the daemon begins with, once it is folded.
+/// Prefix of the daemon's names, after folding.
 const OURS: &str = "x-halligan-";
 
-/// Names that say where a request came from, or what it was before a proxy changed it.
+/// Prefixes of names that describe the client or the original request.
 const PREFIXES: [&str; 3] = ["x-forwarded-", "x-original-", "x-envoy-original-"];
 
 /// Single names of the same kind, the credentials that end here, and names by which a framework takes one method for another:
@@ -41,7 +41,7 @@ const NAMES: [&str; 12] = [
     "x-method",
 ];
 
-/// Folds a name as CGI does, with `-` for whatever is no letter or digit.
+/// Folds a name as CGI does, with `-` for every character but letters and digits.
 fn folded(name: &str) -> Cow<'_, str> {
     let plain = |byte: u8| byte == b'-' || byte.is_ascii_lowercase() || byte.is_ascii_digit();
     if name.bytes().all(plain) {
@@ -54,13 +54,13 @@ fn folded(name: &str) -> Cow<'_, str> {
     name.bytes().map(fold).collect::<String>().into()
 }
 
-/// Returns whether the daemon alone speaks under this name.
+/// Returns true if the name is one of the daemon's.
 #[must_use]
 pub fn is_ours(name: &str) -> bool {
     folded(name).starts_with(OURS)
 }
 
-/// Returns whether a client may not say this to a deployment.
+/// Returns true if a client must not send a field of this name to a deployment.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
     let name = folded(name);
@@ -69,11 +69,11 @@ pub fn is_reserved(name: &str) -> bool {
         || NAMES.contains(&&*name)
 }
 
-/// Returns whether a name is the daemon's and yet none of [`SPOKEN`]. A proxy that passes such a header of a client on to the
-/// daemon passes it on to the deployment too, where it would be believed: the request is refused.
+/// Returns true if a name has the daemon's prefix and is none of [`SPOKEN`]. A proxy that passes such a field of a client
+/// to the daemon also passes it to the deployment, which would trust it, so the request is denied.
 #[must_use]
 pub fn is_unknown(name: &str) -> bool {
-    // Most names are told by their first letter.
+    // The first letter excludes most names.
     matches!(name.as_bytes().first(), Some(b'x' | b'X'))
         && is_ours(name)
         && !SPOKEN.iter().any(|spoken| name.eq_ignore_ascii_case(spoken))

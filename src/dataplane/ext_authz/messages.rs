@@ -1,25 +1,25 @@
-//! The messages of `envoy.service.auth.v3.Authorization`, as far as the daemon reads and writes them.
+//! Messages of `envoy.service.auth.v3.Authorization`, as far as the daemon reads and writes them.
 //!
-//! Written from Envoy's published interface: names and numbers are Envoy's. Fields that are not here are skipped when
-//! read (a protobuf parser has to) and never written.
+//! Names and numbers are those of Envoy's published interface. Fields that are not declared here are skipped when read, as
+//! protobuf requires, and never written.
 
 use std::collections::HashMap;
 
-/// What Envoy asks.
+/// Request for a decision.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CheckRequest {
-    /// All it knows of the request.
+    /// Attributes of the original request.
     #[prost(message, optional, tag = "1")]
     pub attributes: Option<AttributeContext>,
 }
 
-/// A request, its parties, and what the route's configuration adds.
+/// The original request, its parties, and additions of the route's configuration.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct AttributeContext {
-    /// Where it comes from.
+    /// Party that sent the request.
     #[prost(message, optional, tag = "1")]
     pub source: Option<Peer>,
-    /// The request.
+    /// The original request.
     #[prost(message, optional, tag = "4")]
     pub request: Option<Request>,
     /// `context_extensions` of the route.
@@ -27,62 +27,62 @@ pub struct AttributeContext {
     pub context_extensions: HashMap<String, String>,
 }
 
-/// A party.
+/// Party of a request.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Peer {
-    /// Its address.
+    /// Address of the party.
     #[prost(message, optional, tag = "1")]
     pub address: Option<Address>,
 }
 
-/// An address; of a pipe nothing is read.
+/// Address of a party. The address of a pipe is skipped.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Address {
-    /// The address of a socket.
+    /// Address of a socket, if it is one.
     #[prost(message, optional, tag = "1")]
     pub socket_address: Option<SocketAddress>,
 }
 
-/// The address of a socket.
+/// Address of a socket.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SocketAddress {
-    /// An IP address, as text.
+    /// IP address, as text.
     #[prost(string, tag = "2")]
     pub address: String,
 }
 
-/// A request at its layer.
+/// Request by protocol.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Request {
-    /// At that of HTTP.
+    /// HTTP attributes of the request.
     #[prost(message, optional, tag = "2")]
     pub http: Option<HttpRequest>,
 }
 
-/// A request of HTTP.
+/// HTTP request of the client.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HttpRequest {
-    /// Its method.
+    /// Method of the request.
     #[prost(string, tag = "2")]
     pub method: String,
-    /// Its headers in lower case; values of one name are joined with commas.
+    /// Header fields with names in lower case. Values of one name are joined with commas.
     #[prost(map = "string, string", tag = "3")]
     pub headers: HashMap<String, String>,
     /// Path and query, as sent.
     #[prost(string, tag = "4")]
     pub path: String,
-    /// Its host.
+    /// Host of the request, as sent.
     #[prost(string, tag = "5")]
     pub host: String,
 }
 
-/// What Envoy is answered.
+/// Answer to Envoy.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CheckResponse {
-    /// The code 0 lets the request pass, and no other does.
+    /// Status: code 0 allows the request, any other denies it.
     #[prost(message, optional, tag = "1")]
     pub status: Option<Status>,
-    /// What is done beyond that.
+    /// Changes to the request, or the response to a denied one.
     #[prost(oneof = "HttpResponse", tags = "2, 3")]
     pub http_response: Option<HttpResponse>,
 }
@@ -90,79 +90,79 @@ pub struct CheckResponse {
 /// `google.rpc.Status`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Status {
-    /// A code of gRPC.
+    /// gRPC status code.
     #[prost(int32, tag = "1")]
     pub code: i32,
-    /// For whoever reads it.
+    /// Description of the status, for logs.
     #[prost(string, tag = "2")]
     pub message: String,
 }
 
-/// What is done with a request.
+/// Handling of a request.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum HttpResponse {
-    /// It is answered.
+    /// Envoy sends this response to the client.
     #[prost(message, tag = "2")]
     Denied(Denied),
-    /// It is changed and passed on.
+    /// Envoy changes the request and passes it on.
     #[prost(message, tag = "3")]
     Passed(Passed),
 }
 
-/// The answer to a request that does not pass.
+/// Response to a denied request.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Denied {
-    /// Its status.
+    /// HTTP status of the response.
     #[prost(message, optional, tag = "1")]
     pub status: Option<HttpStatus>,
-    /// Its headers.
+    /// Header fields of the response.
     #[prost(message, repeated, tag = "2")]
     pub headers: Vec<HeaderValueOption>,
-    /// Its body.
+    /// Body of the response.
     #[prost(string, tag = "3")]
     pub body: String,
 }
 
-/// A status of HTTP.
+/// HTTP status of a response.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HttpStatus {
-    /// Its number: Envoy's enumeration has the same.
+    /// Status code. Envoy's enumeration has the same numbers.
     #[prost(int32, tag = "1")]
     pub code: i32,
 }
 
-/// What is changed of a request that passes.
+/// Changes to an allowed request.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Passed {
-    /// Headers it gets.
+    /// Header fields to set.
     #[prost(message, repeated, tag = "2")]
     pub headers: Vec<HeaderValueOption>,
-    /// Headers it loses.
+    /// Names of header fields to remove.
     #[prost(string, repeated, tag = "5")]
     pub headers_to_remove: Vec<String>,
 }
 
-/// A header, and how it is put in its place.
+/// Header field, and how it is set.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HeaderValueOption {
-    /// The header.
+    /// Header field to set.
     #[prost(message, optional, tag = "1")]
     pub header: Option<HeaderValue>,
-    /// [`OVERWRITE_IF_EXISTS_OR_ADD`], and nothing else.
+    /// Always [`OVERWRITE_IF_EXISTS_OR_ADD`].
     #[prost(int32, tag = "3")]
     pub append_action: i32,
 }
 
-/// The one way in which a header is set: over whatever a client sent.
+/// Replaces a field that a client sent, or adds it.
 pub const OVERWRITE_IF_EXISTS_OR_ADD: i32 = 2;
 
-/// A header.
+/// Header field of a request or response.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HeaderValue {
-    /// Its name.
+    /// Name of the field.
     #[prost(string, tag = "1")]
     pub key: String,
-    /// Its value.
+    /// Value of the field.
     #[prost(string, tag = "2")]
     pub value: String,
 }

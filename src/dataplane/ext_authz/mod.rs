@@ -1,4 +1,4 @@
-//! The face towards Envoy over gRPC: `envoy.service.auth.v3.Authorization`. It translates, and asks the authorizer.
+//! Serves Envoy over gRPC: translates `envoy.service.auth.v3.Authorization` to the HTTP interface and back.
 
 pub mod messages;
 
@@ -34,25 +34,25 @@ use crate::net::listener::{Bounds, Connections, FIRST, IDLE, accept};
 use crate::platform::net::{bearer, forwarded};
 use crate::protocol::host::host_name;
 
-/// The path of the one method.
+/// Path of the only method.
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
-/// The name under which a route's configuration says which deployment it is (`context_extensions`).
+/// Key of the deployment in a route's configuration (`context_extensions`).
 const DEPLOYMENT: &str = "deployment";
-/// Connections at a time: Envoy keeps one for each of its workers.
+/// Maximum number of connections at a time. Envoy keeps one for each of its workers.
 const MAX_CONNECTIONS: u32 = 1024;
 
-/// Asks as the face of HTTP does, and believes the same peers.
+/// gRPC server over the HTTP interface, with the same trusted peers.
 #[derive(Clone)]
 pub struct ExtAuthz(Arc<Face>);
 
 impl ExtAuthz {
-    /// The same face in Envoy's words.
+    /// Returns a server over this HTTP interface.
     #[must_use]
     pub fn new(face: &Arc<Face>) -> Self {
         Self(Arc::clone(face))
     }
 
-    /// Serves on `listener` until told to stop.
+    /// Serves on `listener` until shutdown.
     #[must_use]
     pub fn serve(
         self,
@@ -80,7 +80,7 @@ impl ExtAuthz {
                     return Ok(Status::unimplemented("Authorization/Check is all there is").into_http());
                 }
                 let answer = async { Grpc::new(ProstCodec::default()).unary(call, request).await };
-                // A question is small: one that does not come whole holds its connection no longer.
+                // A check request is small, so a client that does not send it completely loses its connection.
                 let late = |_| Status::deadline_exceeded("the question did not come in time").into_http();
                 Ok::<_, Infallible>(timeout(FIRST, answer).await.unwrap_or_else(late))
             }
@@ -95,7 +95,7 @@ impl ExtAuthz {
         until_stopped(connection, wind_down, Duration::ZERO, peer, stopped, activity).await;
     }
 
-    /// Decides about what `peer` asks.
+    /// Decides on a check request from `peer`.
     async fn check(&self, peer: IpAddr, asked: CheckRequest) -> Result<CheckResponse, Status> {
         if !forwarded::within(&self.0.trusted.load(), peer) {
             return Err(Status::permission_denied("this peer is not in proxies.trusted"));
@@ -119,12 +119,12 @@ impl ExtAuthz {
     }
 }
 
-/// Translates the answer of HTTP into Envoy's messages. `sent` are the names of the headers that the client sent: those that
-/// only the daemon speaks under are removed, unless the answer sets them.
+/// Translates an HTTP response into Envoy's message. `sent` are the names of the client's header fields: reserved ones are
+/// removed, unless the response sets them.
 async fn translated(answer: Answer, sent: impl Iterator<Item = &str>) -> CheckResponse {
     let (parts, body) = answer.into_parts();
     let spoofed = sent.filter(|name| reserved::is_ours(name) && !parts.headers.contains_key(*name));
-    // What is not to be handed on empty is not handed on at all.
+    // A field with an empty value is removed from the request, not sent empty.
     let (mut headers, mut headers_to_remove) = (vec![], spoofed.map(str::to_owned).collect::<Vec<_>>());
     for (name, value) in &parts.headers {
         let Ok(value) = value.to_str() else { continue };

@@ -1,8 +1,8 @@
-//! The fast path: what a proxy asks again and again, on a connection that it keeps, is read and answered where its bytes lie.
+//! Fast path: parses and answers a proxy's authorization requests in the connection's own buffer.
 //!
-//! A question is answered here if it can be read in one way only: `GET /v1/authorize[/{deployment}]` in HTTP/1.1, without a
-//! field that says anything of its body or of the connection. httparse takes it apart, which hyper does it with, too. With
-//! the first bytes that are anything else, or may be, the connection goes over to hyper, and does not come back.
+//! It takes only requests with a single interpretation: `GET /v1/authorize[/{deployment}]` in HTTP/1.1, without a field
+//! about the body or the connection. The parser is httparse, as in hyper. At the first other or doubtful bytes the
+//! connection is handed to hyper, and stays there.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -21,16 +21,16 @@ use crate::dataplane::authorize::Verdict;
 use crate::dataplane::listening::{Ceased, Stop};
 use crate::protocol::time::Time;
 
-/// The longest question that is answered here, in bytes.
+/// Maximum size of a request on the fast path, in bytes.
 const LONGEST: usize = 8192;
-/// The most fields that it has.
+/// Maximum number of header fields on the fast path.
 const MOST_FIELDS: usize = 64;
 
-/// A field with one of these names says how a message is framed or what becomes of the connection (RFC 9112 sections 6 and
-/// 9, RFC 9110 sections 7.8 and 10.1.1).
+/// Field names that determine the framing of a message or the state of the connection (RFC 9112 sections 6 and 9, RFC 9110
+/// sections 7.8 and 10.1.1).
 const FRAMING: [&str; 5] = ["connection", "content-length", "expect", "transfer-encoding", "upgrade"];
 
-/// Room for the fields of a question. Nothing is in it before they are read.
+/// Uninitialized storage for the header fields of a request.
 pub struct Room<'b>([MaybeUninit<httparse::Header<'b>>; MOST_FIELDS]);
 
 impl Default for Room<'_> {
@@ -39,31 +39,31 @@ impl Default for Room<'_> {
     }
 }
 
-/// What bytes that came are.
+/// Result of parsing received bytes.
 pub enum Reading<'h, 'b> {
-    /// They begin with a question.
+    /// The bytes begin with a request for the fast path.
     Question(Question<'h, 'b>),
-    /// They may become one.
+    /// The bytes may be the beginning of one.
     Unfinished,
-    /// They are something else.
+    /// The bytes are something else.
     Other,
 }
 
-/// A question: may this request pass?
+/// Authorization request of a proxy.
 pub struct Question<'h, 'b> {
-    /// The deployment, if it is named by its id.
+    /// Identifier of the deployment, if the path names one.
     pub deployment: Option<&'b str>,
-    /// How many bytes it is long.
+    /// Length in bytes.
     pub length: usize,
-    /// Its fields.
+    /// Header fields of the request.
     pub fields: &'h [httparse::Header<'b>],
 }
 
 impl<'h, 'b> Question<'h, 'b> {
-    /// The method, of which there is one.
+    /// Method of every request on the fast path.
     pub const METHOD: &'static str = "GET";
 
-    /// Reads what `bytes` begin with.
+    /// Parses the beginning of `bytes`.
     pub fn read(bytes: &'b [u8], room: &'h mut Room<'b>) -> Reading<'h, 'b> {
         let mut request = httparse::Request::new(&mut []);
         let length = match request.parse_with_uninit_headers(bytes, &mut room.0) {
@@ -90,8 +90,8 @@ impl<'h, 'b> Question<'h, 'b> {
     }
 }
 
-/// Answers questions until there is something else, or the daemon stops; what was read and not answered. None: the peer has
-/// closed the connection, or asks nothing any more.
+/// Answers requests until other bytes arrive or shutdown begins. Returns the bytes that were read and not answered, or
+/// `None` if the peer closed the connection or is idle.
 pub(super) async fn serve(
     stream: &mut TcpStream,
     peer: IpAddr,
@@ -127,11 +127,11 @@ pub(super) async fn serve(
     }
 }
 
-/// Writes answers (RFC 9112 section 4), in memory that serves one after the other.
+/// Writes responses (RFC 9112 section 4) into a reused buffer.
 #[derive(Default)]
 struct Writer {
     bytes: Vec<u8>,
-    /// The second of the last answer, and how it is written (RFC 9110 section 5.6.7).
+    /// Second of the last response, and its `Date` value (RFC 9110 section 5.6.7).
     second: Time,
     date: String,
 }
@@ -157,12 +157,12 @@ impl Writer {
         &self.bytes
     }
 
-    /// The end of an answer with `body`, at `now`.
+    /// Writes the end of a response with `body`, at `now`.
     fn end(&mut self, now: Time, body: &[u8]) {
         if self.second != now || self.date.is_empty() {
             let date = Timestamp::from_second(now.unix())
                 .and_then(|now| DateTimePrinter::new().timestamp_to_rfc9110_string(&now));
-            // A clock that no calendar has tells nothing.
+            // A time outside the calendar has no `Date` value.
             (self.second, self.date) = (now, date.unwrap_or_default());
         }
         field(&mut self.bytes, &CONTENT_LENGTH, itoa::Buffer::new().format(body.len()).as_bytes());
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(read(&format!("GET /v1/authorize HTTP/1.1\r\n{}\r\n", fields(MOST_FIELDS + 1))), "other");
     }
 
-    /// What hyper hands on of the requests in `bytes`: of each its method, its URI, its fields and its body.
+    /// Returns hyper's reading of the requests in `bytes`: method, URI, header fields and body of each.
     fn by_hyper(bytes: &[u8]) -> Vec<(Method, Uri, HeaderMap, Bytes)> {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let service = service_fn(|request: Request<Incoming>| {
@@ -278,7 +278,7 @@ mod tests {
             let (mut client, server) = tokio::io::duplex(64 * 1024);
             client.write_all(bytes).await.unwrap();
             client.shutdown().await.unwrap();
-            // What is behind the question may be anything.
+            // Any bytes may follow the request.
             let _ =
                 http1::Builder::new().half_close(true).serve_connection(TokioIo::new(server), service).await;
         });
@@ -336,7 +336,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
-        /// There is one reading of a question, and it is hyper's: the same path, the same fields, and no body.
+        /// The fast path and hyper must read a request alike: the same path, the same fields, and no body.
         #[test]
         fn hyper_reads_a_question_in_the_same_way(bytes in request(), flip in any::<(prop::sample::Index, u8, bool)>()) {
             let mut bytes = bytes;
@@ -356,7 +356,7 @@ mod tests {
                 let seen = headers.get_all(name).iter().map(HeaderValue::as_bytes);
                 prop_assert!(seen.eq(taken.map(|field| field.value)));
             }
-            // What follows is another request, and not part of this one.
+            // The bytes behind the request belong to the next one.
             let alone = by_hyper(&bytes[..question.length]);
             prop_assert_eq!(alone, [(method, uri, headers, body)]);
         }

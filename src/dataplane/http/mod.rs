@@ -1,4 +1,4 @@
-//! The face towards proxies: forward authentication, health, metrics.
+//! HTTP interface for proxies: forward authentication, health checks and metrics.
 
 mod fast_path;
 mod original;
@@ -28,21 +28,21 @@ pub use fast_path::{Question, Reading, Room};
 pub use original::Original;
 pub use workers::{Prober, Workers};
 
-/// Where proxies ask, about a deployment whose id comes behind it, or about the one a host name belongs to.
+/// Path for authorization requests. An identifier behind it names the deployment; otherwise the host name does.
 const AUTHORIZE: &str = "/v1/authorize";
 
-/// What the face needs.
+/// Parts that the HTTP interface needs.
 pub struct Face {
-    /// What decides.
+    /// Decides and records.
     pub authorizer: Arc<Authorizer>,
-    /// Peers whose headers are believed.
+    /// Networks of peers whose headers are trusted.
     pub trusted: ArcSwap<Vec<IpNet>>,
-    /// How a verdict is told.
+    /// Writes verdicts as responses.
     pub answers: Answers,
 }
 
 impl Face {
-    /// Answers a request from `peer`, whatever its body.
+    /// Answers a request from `peer`. Its body is ignored.
     async fn answer(&self, peer: IpAddr, request: &Parts) -> Answer {
         let path = request.uri.path();
         if let Some(rest) = path.strip_prefix(AUTHORIZE) {
@@ -112,7 +112,7 @@ impl Face {
         }
     }
 
-    /// A line for each end that is due of what is no token: whoever reads it learns nothing of who has access.
+    /// Returns a line for each expiry that is due, except tokens': an unauthenticated reader must not learn who has access.
     fn ending(&self) -> String {
         let now = (self.authorizer.clock)();
         let due = due(self.authorizer.live.ends(), now).into_iter();
@@ -120,12 +120,12 @@ impl Face {
         told.fold(String::new(), |text, end| text + &end.sentence(now) + "\n")
     }
 
-    /// The request is told in headers.
+    /// Authorizes a request that the proxy describes in headers.
     async fn authorize(&self, deployment: Option<&str>, peer: IpAddr, request: &Parts) -> Answer {
         self.answers.tell(&self.told(deployment, request.method.as_str(), &request.headers, peer).await)
     }
 
-    /// Decides about what the header fields of a request from `peer`, which came with `method`, tell.
+    /// Decides on the request that the header fields of `peer` describe. `method` is the method of the proxy's own request.
     async fn told<F>(&self, deployment: Option<&str>, method: &str, fields: &F, peer: IpAddr) -> Verdict
     where
         F: Fields + ?Sized,
@@ -133,7 +133,7 @@ impl Face {
         let trusted = self.trusted.load();
         let client = forwarded::client(fields, peer, &trusted);
         let read = Original::read(fields, peer, &trusted);
-        // A name is looked up in one spelling, and only where no id stands.
+        // The host name is normalized only if no identifier names the deployment.
         let host = match (&read, deployment) {
             (Ok(original), None) => original.host_name(),
             _ => Cow::default(),
@@ -147,7 +147,7 @@ impl Face {
         self.verdict(target, &original, client, peer, fields).await
     }
 
-    /// The request is what is asked with, behind a prefix: Envoy's ext_authz over HTTP.
+    /// Authorizes a request in the form of Envoy's ext_authz over HTTP: the original request, with a prefix before its path.
     async fn ext_authz(&self, deployment: &str, peer: IpAddr, request: &Parts) -> Answer {
         let prefix = "/v1/ext_authz/".len() + deployment.len();
         let trusted = self.trusted.load();
@@ -158,7 +158,8 @@ impl Face {
         self.answers.tell(&self.verdict(target, &original, client, peer, &request.headers).await)
     }
 
-    /// What can't be told without doubt has no path, and is denied for that, unless its token is worth less still.
+    /// Ambiguous proxy headers leave the path unknown. Such a request is denied with `path_invalid`, unless its token is
+    /// denied first.
     async fn verdict(
         &self,
         deployment: Target<'_>,

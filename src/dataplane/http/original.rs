@@ -1,4 +1,4 @@
-//! The original request, as a proxy tells it in headers. Only a trusted peer may tell, and in one way only.
+//! The original request, as a proxy describes it in headers. Only a trusted peer may describe it, in one of two ways.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,19 +13,19 @@ use crate::platform::net::fields::{Fields, text};
 use crate::platform::net::forwarded;
 use crate::protocol::host::host_name;
 
-/// The method, path and host of the original request. Who the client is stands in [`forwarded::client`].
+/// Method, path and host of the original request. [`forwarded::client`] finds the client's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Original<'h> {
-    /// The method, as sent.
+    /// Method, as sent.
     pub method: &'h str,
     /// Path and query, as sent.
     pub uri: &'h str,
-    /// The host, as sent, if it was told.
+    /// Host as sent, if the headers name it.
     pub host: Option<&'h str>,
 }
 
-/// One of the two ways in which proxies tell: `X-Original-*`, as nginx is configured to, or `X-Forwarded-*`, as Caddy
-/// and Traefik do by themselves.
+/// Headers of one of the two ways: `X-Original-*`, for which nginx is configured, or `X-Forwarded-*`, the default of Caddy
+/// and Traefik.
 #[derive(Default)]
 struct Family<'h> {
     method: Option<&'h str>,
@@ -33,14 +33,14 @@ struct Family<'h> {
     host: Option<&'h str>,
 }
 
-/// Puts a value in its place; one that stands twice, or is not text, leaves doubt.
+/// Stores a value. A second value, or one that is not text, is ambiguous.
 fn once<'h>(place: &mut Option<&'h str>, value: &'h [u8]) -> Result<(), Reason> {
     let value = text(value).ok_or(Reason::PathInvalid)?;
     if place.replace(value).is_some() { Err(Reason::PathInvalid) } else { Ok(()) }
 }
 
 impl<'h> Original<'h> {
-    /// Reads what a peer tells. With two families at once nobody knows which the proxy meant, and which a client sent.
+    /// Reads the headers of a peer. Headers of both families are ambiguous, since a client may have sent one of them.
     pub fn read<F>(fields: &'h F, peer: IpAddr, trusted: &[IpNet]) -> Result<Self, Reason>
     where
         F: Fields + ?Sized,
@@ -56,7 +56,7 @@ impl<'h> Original<'h> {
                 return Err(Reason::PathInvalid);
             }
             let is = |known: &str| name.eq_ignore_ascii_case(known);
-            // There are few names of a length: no field is compared with all of them.
+            // The length selects the candidates, so that no field is compared with all names.
             let place = match name.len() {
                 4 if is("host") => &mut host,
                 9 if is("x-real-ip") => &mut real_ip,
@@ -80,7 +80,7 @@ impl<'h> Original<'h> {
         Ok(Self { method, uri, host: family.host.or(host) })
     }
 
-    /// What a peer asks with, without the first `prefix` bytes of its path.
+    /// Reads the original request from the peer's own request, without the first `prefix` bytes of its path.
     pub fn behind(
         prefix: usize,
         request: &'h Parts,
@@ -101,13 +101,13 @@ impl<'h> Original<'h> {
         Ok(Self { method: request.method.as_str(), uri: uri.ok_or(Reason::PathInvalid)?, host })
     }
 
-    /// The host in the form in which names are compared; empty if it was not told.
+    /// Returns the normalized host name, or an empty one if the headers name no host.
     #[must_use]
     pub fn host_name(&self) -> Cow<'h, str> {
         self.host.map_or_else(Cow::default, host_name)
     }
 
-    /// What is left when nobody who may tells: the request that came, and nothing it asks for.
+    /// Returns a request with this method and without path and host, for peers that are not trusted.
     #[must_use]
     pub fn unknown(method: &'h str) -> Self {
         Self { method, uri: "", host: None }

@@ -1,5 +1,5 @@
-//! Worker threads: each has a reactor of its own, so that a request is read, decided and answered where it came in, and
-//! no other thread is woken for it.
+//! Worker threads. Each has its own reactor, so that the thread that reads a request also decides and answers it, without
+//! waking another thread.
 
 use std::convert::Infallible;
 use std::io::Cursor;
@@ -25,42 +25,42 @@ use crate::net::activity::Activity;
 use crate::net::listener::{Bounds, Connections, Place, accept};
 use crate::platform::net::fields::head_bytes;
 
-/// The most a request's line and headers may take, in bytes; above it the answer is 431.
+/// Maximum size of a request's line and headers, in bytes. Beyond it the answer is 431.
 const MAX_HEADERS: usize = 64 * 1024;
 
-/// Connections at a time: a proxy keeps some for each of its workers.
+/// Maximum number of connections at a time. A proxy keeps some for each of its workers.
 const MAX_CONNECTIONS: u32 = 4096;
 
-/// The most header fields of a request. A proxy passes on what a client sends, and adds its own: the bound lies above that of
-/// any proxy, so that it is the proxy that refuses.
+/// Maximum number of header fields of a request. A proxy adds its own fields to those of the client. The limit is above
+/// that of every proxy, so that the proxy rejects the request.
 const MAX_FIELDS: usize = 1024;
 
-/// How long a connection that is told to end may still ask: its client must learn of the end from an answer, and not
-/// from a request that finds nobody.
+/// Time for which a connection still answers after shutdown began, so that its client learns of the end from a response,
+/// and not from a failed request.
 const FAREWELL: Duration = Duration::from_millis(250);
 
-/// What a thread is given to do.
+/// Work for a thread.
 enum Work {
-    /// Serve a connection.
+    /// Serves a connection.
     Serve(std::net::TcpStream, IpAddr, Place),
-    /// Decide about a token nobody issued, and say whether it was refused.
+    /// Decides on an unsigned token, and reports whether it was denied.
     Prove(oneshot::Sender<bool>),
 }
 
-/// What a thread serves with. Each thread has its own: whom it counts, no other core is asked for.
+/// State of one worker thread. Not shared, so that counting a request never touches another core's cache line.
 struct Worker {
     face: Arc<Face>,
     stopped: watch::Receiver<()>,
 }
 
-/// The threads that serve a face.
+/// Threads that serve the HTTP interface.
 pub struct Workers {
     senders: Vec<mpsc::UnboundedSender<Work>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
-    /// Starts so many threads.
+    /// Starts the threads.
     pub fn start(
         count: NonZeroU16,
         face: &Arc<Face>,
@@ -81,11 +81,11 @@ impl Workers {
                                 }
                                 Err(error) => tracing::warn!(%error, "a connection was lost"),
                             },
-                            // Whoever asked may have lost patience.
+                            // The caller may have timed out.
                             Work::Prove(asked) => drop(asked.send(worker.face.authorizer.refuses())),
                         }
                     }
-                    // Whoever is being answered gets the answer; keep-alive connections end by themselves.
+                    // Requests in progress are answered, and keep-alive connections end by themselves.
                     let mut waited = 0;
                     while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 && waited < 100 {
                         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -99,13 +99,13 @@ impl Workers {
         Ok(Self { senders, threads })
     }
 
-    /// What finds out whether the threads decide. They don't end before it is dropped.
+    /// Returns a prober of the threads. It must be dropped before the threads can end.
     #[must_use]
     pub fn prober(&self) -> Prober {
         Prober(self.senders.clone())
     }
 
-    /// Accepts connections and hands them round, until told to stop.
+    /// Accepts connections and distributes them over the threads, until shutdown.
     pub fn accept(
         &self,
         listener: TcpListener,
@@ -128,29 +128,29 @@ impl Workers {
         })
     }
 
-    /// Waits for the threads to end, once they have been told to.
+    /// Waits for the threads to end after shutdown began.
     pub fn join(self) {
         drop(self.senders);
         for thread in self.threads {
-            // A thread that panicked has said so already.
+            // A thread that panicked has logged it.
             let _ = thread.join();
         }
     }
 }
 
-/// Finds out whether the threads decide.
+/// Checks whether the threads decide.
 #[derive(Clone)]
 pub struct Prober(Vec<mpsc::UnboundedSender<Work>>);
 
 impl Prober {
-    /// Waits until every thread has decided about a token nobody issued; false when one let it through, or is gone.
+    /// Waits until every thread has decided on an unsigned token. Returns false if a thread allowed it, or has ended.
     pub async fn decided(&self) -> bool {
         let asked: Vec<_> = self
             .0
             .iter()
             .map(|thread| {
                 let (asked, answer) = oneshot::channel();
-                // A thread that is gone drops what it is asked.
+                // A thread that ended drops the channel.
                 let _ = thread.send(Work::Prove(asked));
                 answer
             })
@@ -164,7 +164,7 @@ impl Prober {
     }
 }
 
-/// Serves a connection: on the fast path as long as that goes, and with hyper from there on.
+/// Serves a connection: first on the fast path, then with hyper.
 async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
     let mut stop = Stop::from(worker.stopped.clone());
     let unanswered = match fast_path::serve(&mut stream, peer, &worker.face, &mut stop).await {
@@ -198,7 +198,7 @@ async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
         }
     });
     let mut http = http1::Builder::new();
-    // An answer is one piece: it is not gathered from several.
+    // A response is one buffer, so vectored writes gain nothing.
     let connection = http
         .max_buf_size(MAX_HEADERS)
         .max_headers(MAX_FIELDS)

@@ -1,4 +1,4 @@
-//! Route maps: which permissions a method on a path needs, read from TOML.
+//! Route maps: the permissions that a method on a path requires, parsed from TOML.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -9,60 +9,60 @@ use thiserror::Error;
 use super::path::CanonicalPath;
 use crate::protocol::permission::{Permission, PermissionSet};
 
-/// The map of the Airflow REST API v2, as it is written.
+/// Source of the built-in map for the Airflow REST API v2.
 pub const AIRFLOW_V2: &str = include_str!("airflow-v2.toml");
 
-/// The path parameter that names a Dag.
+/// Name of the path parameter that holds a Dag's identifier.
 pub const DAG_PARAMETER: &str = "dag_id";
-/// Where Airflow takes a Dag id, this means every Dag.
+/// Value that Airflow accepts in place of a Dag's identifier for all Dags.
 const EVERY_DAG: &str = "~";
 
-/// Behind the name of a last parameter, as Airflow writes it: the parameter takes everything below, slashes included, also
-/// those sent as `%2F`.
+/// Suffix of a last parameter in Airflow's notation. Such a parameter takes the rest of the path with its slashes,
+/// including those sent as `%2F`.
 const PATH: &str = ":path}";
 
-/// The most parameters a template can have: with more, the router panics rather than says so.
+/// Maximum number of parameters in a template. With more, the router panics instead of returning an error.
 pub const MAX_PARAMETERS: usize = 25;
 
-/// Whether a template has more parameters than [`MAX_PARAMETERS`].
+/// Returns true if a template has more than [`MAX_PARAMETERS`] parameters.
 #[must_use]
 pub fn has_too_many_parameters(template: &str) -> bool {
     template.replace("{{", "").matches('{').count() > MAX_PARAMETERS
 }
 
-/// The methods a map can name.
+/// Methods that a map can name.
 pub const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
-/// Why a route map is not taken.
+/// Reasons to reject a route map.
 #[derive(Debug, Error)]
 pub enum RouteError {
-    /// Not TOML of this shape, or a permission that is not in the catalogue.
+    /// The text is not TOML of this shape, or names an unknown permission.
     #[error("the route map can't be read: {0}")]
     Toml(#[from] toml::de::Error),
-    /// Two templates that match the same paths, or a template that is none.
+    /// Two templates match the same paths, or a template is invalid.
     #[error("route {template:?} can't be taken: {reason}")]
     Template {
-        /// The template.
+        /// Template of the route.
         template: String,
-        /// What is wrong with it.
+        /// Description of the fault.
         reason: String,
     },
-    /// A method that is none of GET, POST, PUT, PATCH and DELETE.
+    /// The method is not one of [`METHODS`].
     #[error(
         "route {template:?} has the unknown method {method:?}; use GET (for HEAD too), POST, PUT, PATCH or DELETE"
     )]
     Method {
-        /// The template.
+        /// Template of the route.
         template: String,
-        /// The method.
+        /// Name of the method.
         method: String,
     },
-    /// A method that needs no permission: anyone could call it.
+    /// The method requires no permission, so that anyone could call it.
     #[error("{method} {template} needs no permission; name at least one")]
     Open {
-        /// The template.
+        /// Template of the route.
         template: String,
-        /// The method.
+        /// Name of the method.
         method: String,
     },
 }
@@ -73,49 +73,49 @@ struct File {
     routes: BTreeMap<String, BTreeMap<String, Vec<Permission>>>,
 }
 
-/// One operation.
+/// Operation of an upstream's API.
 #[derive(Debug)]
 pub struct Route {
-    /// The method; `GET` stands for `HEAD` too.
+    /// Method of the operation. `GET` includes `HEAD`.
     pub method: String,
-    /// The path with its parameters in braces.
+    /// Path with parameters in braces.
     pub template: Arc<str>,
-    /// What it needs, all of it.
+    /// Permissions that the operation requires, all of them.
     pub permissions: PermissionSet,
-    /// The first permission of its list: the one an event names.
+    /// First permission of the list, which the event names.
     pub permission: Permission,
-    /// Whether it may change something.
+    /// True if the operation may change something.
     pub mutating: bool,
 }
 
-/// The route of a request.
+/// Route that matches a request.
 #[derive(Debug)]
 pub struct Match<'m, 'p> {
-    /// The operation.
+    /// Operation of the request.
     pub route: &'m Route,
-    /// The one Dag the path names; none when it names none, or all of them.
+    /// Dag that the path names, or `None` if it names no Dag or all of them.
     pub dag: Option<&'p str>,
 }
 
-/// All routes of one kind of upstream.
+/// Routes of one kind of upstream.
 #[derive(Debug)]
 pub struct RouteMap {
     router: matchit::Router<Entry>,
 }
 
-/// What stands at a template.
+/// Routes of one template.
 #[derive(Debug)]
 struct Entry {
-    /// The template as the map has it.
+    /// Template as written in the map.
     written: String,
     routes: Vec<Route>,
-    /// The last parameter may hold an encoded slash.
+    /// True if the last parameter may hold an encoded slash.
     holds_slash: bool,
 }
 
 impl Entry {
-    /// Returns the entry of a path, and its parameters. An encoded slash that stands anywhere but in a parameter that may
-    /// hold one leaves doubt about where an upstream sees the segments end: such a path has no entry.
+    /// Returns the entry of a path, and its parameters. An encoded slash outside a parameter that may hold one leaves the
+    /// segments ambiguous: such a path has no entry.
     fn of<'m, 'p>(
         router: &'m matchit::Router<Self>,
         path: &'p CanonicalPath<'_>,
@@ -123,7 +123,7 @@ impl Entry {
         let found = router.at(path.as_str()).ok()?;
         if let Some(slash) = path.encoded_slash() {
             let (_, held) = found.params.iter().last().filter(|_| found.value.holds_slash)?;
-            // The parameter is the last, so it ends where the path does.
+            // The parameter is the last one, so it ends with the path.
             if slash < path.as_str().len() - held.len() {
                 return None;
             }
@@ -132,7 +132,8 @@ impl Entry {
     }
 }
 
-/// Takes a template apart: as the router reads it, as it is shown, and whether its last parameter takes everything below.
+/// Returns a template in the router's notation, in the notation for events, and whether its last parameter takes the rest
+/// of the path.
 fn read_template(written: &str) -> Option<(String, String, bool)> {
     let Some(front) = written.strip_suffix(PATH) else {
         return (!written.contains(PATH)).then(|| (written.to_owned(), written.to_owned(), false));
@@ -143,7 +144,7 @@ fn read_template(written: &str) -> Option<(String, String, bool)> {
 }
 
 impl RouteMap {
-    /// The map of the Airflow REST API v2.
+    /// Returns the built-in map for the Airflow REST API v2.
     #[must_use]
     pub fn airflow_v2() -> Arc<Self> {
         #[expect(clippy::expect_used, reason = "the text is part of this build, and a test reads it")]
@@ -153,7 +154,7 @@ impl RouteMap {
         Arc::clone(&MAP)
     }
 
-    /// Reads a route map.
+    /// Parses a route map.
     pub fn from_toml(text: &str) -> Result<Self, RouteError> {
         let file: File = toml::from_str(text)?;
         let mut map = Self { router: matchit::Router::new() };
@@ -187,7 +188,7 @@ impl RouteMap {
         Ok(map)
     }
 
-    /// The route of a request; `None` when there is none, which denies it.
+    /// Returns the route of a request, or `None` if there is none, which denies the request.
     #[must_use]
     pub fn find<'m, 'p>(&'m self, method: &str, path: &'p CanonicalPath<'_>) -> Option<Match<'m, 'p>> {
         let method = if method == "HEAD" { "GET" } else { method };
@@ -197,13 +198,13 @@ impl RouteMap {
         Some(Match { route, dag })
     }
 
-    /// The template that takes a path, whatever the method, as the map has it.
+    /// Returns the template that matches a path with any method, as written in the map.
     #[must_use]
     pub fn template(&self, path: &CanonicalPath<'_>) -> Option<&str> {
         Some(&Entry::of(&self.router, path)?.value.written)
     }
 
-    /// The parameters of a path, by name.
+    /// Returns the parameters of a path, by name.
     #[must_use]
     pub fn parameters<'p>(&self, path: &'p CanonicalPath<'_>) -> Vec<(String, &'p str)> {
         let found = Entry::of(&self.router, path);

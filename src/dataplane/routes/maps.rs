@@ -1,4 +1,4 @@
-//! The route maps of a host: those built in, and those in its directory.
+//! Route maps of a host: the built-in ones, and those in its directory.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,49 +9,49 @@ use thiserror::Error;
 use super::map::{RouteError, RouteMap};
 use crate::protocol::record::{DEFAULT_ROUTES, is_routes_name};
 
-/// Why a host's route maps are not taken.
+/// Reasons why a host's route maps cannot be used.
 #[derive(Debug, Error)]
 pub enum MapsError {
-    /// The directory, or a file in it, can't be read.
+    /// The directory, or a file in it, cannot be read.
     #[error("the route maps in {path} can't be read: {source}")]
     Read {
-        /// The directory or the file.
+        /// Path of the directory or the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         source: std::io::Error,
     },
-    /// A file whose name no deployment could have.
+    /// The name of the file cannot be the name of a map.
     #[error("the route map {0} has no usable name; use small letters, digits, '-' and '_' before .toml")]
     Name(PathBuf),
-    /// A file that would take the place of a map that is built in.
+    /// The file has the name of a built-in map.
     #[error(
         "the route map {0} has the name of one that is built in; give it another, and its deployments that"
     )]
     BuiltIn(PathBuf),
-    /// A map that is none.
+    /// The file is no valid map.
     #[error("{path}: {source}")]
     Map {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Error of the map.
         source: RouteError,
     },
 }
 
-/// Route maps by name. A deployment's record says which is its own; a name that is not here maps nothing.
+/// Route maps by name. A deployment's record names its map; an unknown name has no routes.
 #[derive(Clone, Debug)]
 pub struct RouteMaps(Arc<BTreeMap<String, Arc<RouteMap>>>);
 
 impl Default for RouteMaps {
-    /// Those that are built in.
+    /// Returns the built-in maps.
     fn default() -> Self {
         Self(Arc::new(BTreeMap::from([(DEFAULT_ROUTES.to_owned(), RouteMap::airflow_v2())])))
     }
 }
 
 impl RouteMaps {
-    /// Those that are built in, and every `NAME.toml` of a directory under `NAME`. One faulty file and none is taken: a
-    /// host that serves some of its maps denies what the others were made for, and nobody knows why.
+    /// Returns the built-in maps, and each `NAME.toml` of a directory under `NAME`. One invalid file is an error for all: a
+    /// host with some of its maps would deny requests without an obvious cause.
     pub fn read(directory: &Path) -> Result<Self, MapsError> {
         let failed = |path: &Path, source| MapsError::Read { path: path.into(), source };
         let Self(built_in) = Self::default();
@@ -75,13 +75,13 @@ impl RouteMaps {
         Ok(Self(Arc::new(maps)))
     }
 
-    /// The map of this name.
+    /// Returns the map of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Arc<RouteMap>> {
         self.0.get(name).map(Arc::clone)
     }
 
-    /// The names, sorted.
+    /// Returns the names of all maps, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }

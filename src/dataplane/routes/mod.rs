@@ -1,4 +1,4 @@
-//! Routes: from a request's method and path to the permissions it needs.
+//! Routes: find the permissions that a request's method and path require.
 
 mod map;
 mod maps;

@@ -1,68 +1,67 @@
-//! Canonical paths: what is left of a request target when every doubt about its meaning has been refused.
+//! Canonical paths: request targets with a single interpretation. Ambiguous ones are rejected.
 //!
-//! RFC 3986 lets two parties read one path in two ways: dot segments, empty segments, encoded separators. A guard that
-//! reads it one way before an upstream that reads it another way guards nothing. So nothing is repaired here.
+//! Under RFC 3986 two parties can read one path differently: dot segments, empty segments, encoded separators. A guard that
+//! reads it otherwise than the upstream protects nothing. Therefore this module repairs no path.
 
 use std::borrow::Cow;
 
 use thiserror::Error;
 
-/// The longest path accepted, in bytes, as sent.
+/// Maximum length of a path, in bytes as sent.
 pub const MAX_PATH: usize = 2048;
 
-/// Why a path is not taken.
+/// Reasons to reject a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PathError {
-    /// It does not begin with a slash.
+    /// The path does not begin with a slash.
     #[error("the path does not begin with '/'")]
     Relative,
-    /// Longer than [`MAX_PATH`].
+    /// The path is longer than [`MAX_PATH`].
     #[error("the path is longer than 2048 bytes")]
     TooLong,
-    /// `.` or `..` as a segment, plain or encoded.
+    /// A segment is `.` or `..`, plain or encoded.
     #[error("the path has a dot segment")]
     DotSegment,
-    /// Two slashes in a row.
+    /// Two slashes follow each other.
     #[error("the path has an empty segment")]
     EmptySegment,
-    /// An encoded percent sign, or a backslash: a separator to some upstreams.
+    /// The path holds an encoded percent sign, or a backslash, which some upstreams read as a separator.
     #[error("the path has an encoded separator")]
     Separator,
-    /// A control character, encoded or not; a character that RFC 3986 has in no target unless it is encoded; or `;` in the
-    /// path.
+    /// The path holds a control character, encoded or not; a character that RFC 3986 permits only encoded; or `;`.
     #[error("the path or the query has a forbidden character; encode it with '%'")]
     Character,
-    /// A percent sign without two hexadecimal digits after it.
+    /// A percent sign has no two hexadecimal digits after it.
     #[error("the path is not percent-encoded properly")]
     Encoding,
-    /// Not UTF-8 once decoded.
+    /// The decoded path is not UTF-8.
     #[error("the path is not UTF-8")]
     Utf8,
 }
 
-/// Returns whether every byte may stand in a request's target as it is.
+/// Returns true if every byte is permitted unencoded in a request's target.
 #[must_use]
 pub fn is_target(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| byte.is_ascii_graphic() && !UNSAFE.contains(byte))
 }
 
-/// A path with one reading: decoded once, absolute, without empty or dot segments.
+/// Path with a single interpretation: decoded once, absolute, without empty or dot segments.
 ///
-/// An encoded slash (`%2F`) is decoded like the rest. Whether it may stand where it stands is for the route to say, which
-/// knows the parameters that may hold one: [`RouteMap::find`](super::RouteMap::find) refuses any other.
+/// An encoded slash (`%2F`) is decoded too. Only the route knows the parameters that may hold one:
+/// [`RouteMap::find`](super::RouteMap::find) rejects any other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanonicalPath<'a> {
     decoded: Cow<'a, str>,
-    /// The offset in `decoded` of the first slash that was sent as `%2F`.
+    /// Offset in `decoded` of the first slash that was sent as `%2F`.
     encoded_slash: Option<usize>,
 }
 
-/// Characters that RFC 3986 has in no target unless they are encoded, or that end one (`#`). Some proxies refuse them, some
-/// encode them, and some cut the target off: nobody gets one past the daemon.
+/// Characters that RFC 3986 permits only encoded, or that end a target (`#`). Proxies differ in handling them: some reject
+/// the request, some encode the character, some cut the target off. The daemon rejects them all.
 const UNSAFE: [u8; 5] = *b"\"<>`#";
 
 impl<'a> CanonicalPath<'a> {
-    /// Reads the path of a request target in origin form (RFC 9112 section 3.2.1); a query takes no part.
+    /// Parses the path of a request target in origin form (RFC 9112 section 3.2.1). The query is ignored.
     pub fn parse(target: &'a str) -> Result<Self, PathError> {
         let path = target.split_once('?').map_or(target, |(path, _)| path);
         if path.len() > MAX_PATH {
@@ -76,7 +75,7 @@ impl<'a> CanonicalPath<'a> {
         }
         for byte in path.bytes() {
             match byte {
-                // `;` begins path parameters for some servers, and an ordinary character for others.
+                // Some servers read `;` as the beginning of path parameters, others as an ordinary character.
                 b';' => return Err(PathError::Character),
                 b'\\' => return Err(PathError::Separator),
                 _ => {}
@@ -87,7 +86,7 @@ impl<'a> CanonicalPath<'a> {
         while let Some(segment) = segments.next() {
             match segment {
                 b"." | b".." => return Err(PathError::DotSegment),
-                // The last one may be empty: a slash ends the path.
+                // The last segment may be empty: the path ends with a slash then.
                 b"" if segments.peek().is_some() => return Err(PathError::EmptySegment),
                 _ => {}
             }
@@ -95,7 +94,7 @@ impl<'a> CanonicalPath<'a> {
         Ok(Self { decoded, encoded_slash })
     }
 
-    /// The decoded path.
+    /// Returns the decoded path.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.decoded
@@ -108,8 +107,7 @@ impl<'a> CanonicalPath<'a> {
     }
 }
 
-/// Decodes once. What decodes to a backslash, a control character or another percent sign is refused; of slashes, the offset
-/// of the first is returned.
+/// Decodes once. Rejects an encoded backslash, control character or percent sign. Returns the offset of the first encoded slash.
 fn decode(path: &str) -> Result<(Cow<'_, str>, Option<usize>), PathError> {
     if !path.contains('%') {
         return Ok((Cow::Borrowed(path), None));
@@ -137,7 +135,7 @@ fn decode(path: &str) -> Result<(Cow<'_, str>, Option<usize>), PathError> {
         }
     }
     let decoded = String::from_utf8(decoded).map_err(|_| PathError::Utf8)?;
-    // Those of ASCII, and U+0080 to U+009F, which a terminal takes for commands too.
+    // Control characters of ASCII, and U+0080 to U+009F, which terminals also interpret.
     if decoded.contains(char::is_control) {
         return Err(PathError::Character);
     }

@@ -1,4 +1,4 @@
-//! What stands in for traces where they are not built in: nothing is followed, and nothing is told.
+//! Replaces tracing in a build without it: no span is made or sent.
 
 use super::TracesError;
 use super::config::TracingConfig;
@@ -6,48 +6,48 @@ use crate::dataplane::decide::Decision;
 use crate::dataplane::identity::Identity;
 use crate::dataplane::sync::state::Outcome;
 
-/// Refuses: there is nothing that could send.
+/// Returns an error: this build cannot export spans.
 pub fn check(_: &TracingConfig) -> Result<(), TracesError> {
     Err(TracesError::NotBuilt)
 }
 
-/// Where spans would go.
+/// Exporter that sends nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Traces;
 
 impl Traces {
-    /// Nothing to start; an error if it was asked for.
+    /// Returns an exporter that sends nothing, or an error if tracing is configured.
     pub fn start(config: Option<&TracingConfig>, _: &Identity) -> Result<Self, TracesError> {
         config.map_or(Ok(()), check).map(|()| Self)
     }
 
-    /// Looks at no header.
+    /// Returns an empty trace.
     #[must_use]
     pub fn request<'h>(&self, _: impl Fn(&'static str) -> Option<&'h str>) -> Trace {
         Trace
     }
 
-    /// Follows no round.
+    /// Returns an empty trace.
     #[must_use]
     pub fn round(&self, _: &'static str) -> Trace {
         Trace
     }
 
-    /// Nothing waits to be sent.
+    /// Does nothing: no span waits.
     pub fn close(&self) {}
 }
 
-/// What is not followed.
+/// Empty trace of a request or round.
 #[derive(Debug)]
 pub struct Trace;
 
 impl Trace {
-    /// Tells nobody.
+    /// Records no span.
     pub fn decided(self, _: &Decision, _: &str) {}
 
-    /// Tells nobody.
+    /// Records no span.
     pub fn synced(self, _: Outcome) {}
 
-    /// Tells nobody.
+    /// Records no span.
     pub fn reconciled(self, _: Option<usize>) {}
 }

@@ -1,4 +1,4 @@
-//! What carries spans to the collector: HTTP on the daemon's runtime, since the SDK's own thread has none.
+//! HTTP client for the collector. It runs on the daemon's runtime, since the SDK's own thread has none.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use tokio::runtime::Handle;
 
 use crate::dataplane::upstream::{UpstreamError, client_tls, innermost};
 
-/// How long the collector may take to answer. What is not taken by then is lost.
+/// Time limit for an answer of the collector. Spans that it did not accept by then are lost.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Carries requests, and says in the log when they begin to fail and when they get through again: once each, since the
-/// collector may be away for as long as the outage this daemon is there for.
+/// Sends requests, and logs once when they begin to fail and once when they succeed again: the collector may be away as
+/// long as the control plane.
 #[derive(Clone, Debug)]
 pub(super) struct Carrier {
     client: HyperClient<HttpsConnector<HttpConnector>>,
@@ -27,7 +27,7 @@ pub(super) struct Carrier {
 }
 
 impl Carrier {
-    /// A carrier on `runtime` that trusts the authorities in `ca_file`, or the system's.
+    /// Returns a client on `runtime` that trusts the authorities in `ca_file`, or the system's.
     pub(super) fn new(ca_file: Option<&Path>, runtime: Handle) -> Result<Self, UpstreamError> {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
@@ -40,7 +40,7 @@ impl Carrier {
         Ok(Self { client: HyperClient::new(connector, PATIENCE, None), runtime, failing: Arc::default() })
     }
 
-    /// Notes how a request went.
+    /// Records the result of a request.
     fn note(&self, failure: Option<String>) {
         match failure {
             Some(error) if !self.failing.swap(true, Ordering::Relaxed) => {

@@ -1,4 +1,4 @@
-//! What traces are configured with: `[tracing]`.
+//! Configuration of traces: `[tracing]`.
 
 use std::path::PathBuf;
 
@@ -7,25 +7,25 @@ use hyper::http::uri::Scheme;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-/// Where spans are sent, and how many.
+/// Collector of spans, and the share of requests that are traced.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct TracingConfig {
-    /// The collector, spoken to by OTLP over HTTP: a base URL, to which `/v1/traces` is added.
+    /// Base URL of the collector, for OTLP over HTTP. `/v1/traces` is appended.
     pub otlp_endpoint: Endpoint,
-    /// Of how many requests that come without a trace one is begun, from 0 to 1.
+    /// Share of the requests without a trace for which one is begun, from 0 to 1.
     #[serde(default = "one_in_a_hundred")]
     pub sample: f64,
-    /// Certificate authorities (PEM) of a collector behind HTTPS; without it, the system's.
+    /// Certificate authorities (PEM) of an HTTPS collector, or `None` for the system's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// The URL that spans are posted to.
+/// URL to which spans are posted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(String);
 
 impl Endpoint {
-    /// The URL.
+    /// Returns the URL.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -37,7 +37,7 @@ impl<'de> Deserialize<'de> for Endpoint {
         let base = String::deserialize(deserializer)?;
         let plain = base.parse().ok().filter(|uri: &Uri| {
             let scheme = uri.scheme().is_some_and(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme));
-            // What names a user names a password, and that has no place in this file.
+            // User information in a URL includes a password, which must not be in this file.
             let host = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
             scheme && host && uri.query().is_none()
         });

@@ -1,9 +1,9 @@
-//! Traces: decisions, and rounds with the control plane, told to a collector as spans (OpenTelemetry, by OTLP over HTTP).
+//! Traces: exports decisions, and rounds with the control plane, as spans (OpenTelemetry, OTLP over HTTP).
 //!
-//! They are for whoever follows a request through a whole platform; what counts as proof is the audit log. So a span says
-//! what the decision's event says, in words and ids out of closed lists, and nothing a caller wrote: no token, no path, no
-//! `tracestate`. A collector that is slow or gone costs spans, never an answer. Where no collector is configured nothing is
-//! done, and without the cargo feature `otel` nothing of it is built in.
+//! They help to follow a request through a platform; evidence is in the audit log. Therefore a span holds only words and
+//! identifiers from closed lists, as in the decision's event, and nothing that a caller wrote: no token, no path, no
+//! `tracestate`. A slow or absent collector loses spans, and never delays an answer. Without a configured collector nothing
+//! is done, and without the cargo feature `otel` no code is built.
 
 #[cfg(not(feature = "otel"))]
 mod absent;
@@ -22,18 +22,18 @@ pub use spans::{Trace, Traces, check};
 
 use super::upstream::UpstreamError;
 
-/// Why no traces can be sent.
+/// Reasons why spans cannot be exported.
 #[derive(Debug, Error)]
 pub enum TracesError {
-    /// It was built without.
+    /// The build lacks the feature `otel`.
     #[error(
         "tracing.otlp_endpoint is configured, but this halligand was built without OpenTelemetry (the cargo feature otel)"
     )]
     NotBuilt,
-    /// The authorities of the collector.
+    /// The certificate authorities of the collector cannot be read.
     #[error(transparent)]
     Authorities(#[from] UpstreamError),
-    /// What the environment says of it (`OTEL_EXPORTER_OTLP_*`).
+    /// The environment variables `OTEL_EXPORTER_OTLP_*` are invalid.
     #[error("traces can't be sent to tracing.otlp_endpoint: {0}")]
     Exporter(String),
 }

@@ -1,4 +1,4 @@
-//! Spans: what is followed, and what is told of it.
+//! Spans of requests and rounds.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,24 +25,24 @@ use crate::dataplane::identity::Identity;
 use crate::dataplane::sync::state::Outcome;
 use crate::dataplane::upstream::client_tls;
 
-/// Spans that may wait to be sent; what is over that is lost.
+/// Maximum number of spans that wait to be sent. Others are lost.
 const QUEUE: usize = 2048;
-/// Spans in one request to the collector.
+/// Maximum number of spans in one request to the collector.
 const BATCH: usize = 512;
-/// How long a span may wait before it is sent.
+/// Maximum time that a span waits before it is sent.
 const DELAY: Duration = Duration::from_secs(1);
-/// How long the end of the daemon may wait for the collector.
+/// Time limit for the last request to the collector on shutdown.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// The header that says which trace a request belongs to (W3C Trace Context).
+/// Header that names the trace of a request (W3C Trace Context).
 const TRACEPARENT: &str = "traceparent";
 
-/// Reads the files a configuration names, and sends nothing.
+/// Reads the files that a configuration names, without starting an exporter.
 pub fn check(config: &TracingConfig) -> Result<(), TracesError> {
     client_tls(config.ca_file.as_deref())?;
     Ok(())
 }
 
-/// Where spans go; by default nowhere.
+/// Exporter of spans, or none by default.
 #[derive(Clone, Debug, Default)]
 pub struct Traces(Option<Arc<Collector>>);
 
@@ -54,7 +54,7 @@ struct Collector {
 }
 
 impl Traces {
-    /// Begins to send spans of this node, if it is configured to. Within a runtime: spans are carried on it.
+    /// Starts the exporter of this node's spans, if it is configured. Must be called in a runtime, which carries the spans.
     pub fn start(config: Option<&TracingConfig>, node: &Identity) -> Result<Self, TracesError> {
         let Some(config) = config else { return Ok(Self::default()) };
         let exporter = SpanExporter::builder()
@@ -80,7 +80,7 @@ impl Traces {
             .build();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(BatchSpanProcessor::new(exporter, batches))
-            // What is not followed never gets as far as the SDK.
+            // Requests that are not traced never reach the SDK.
             .with_sampler(Sampler::AlwaysOn)
             .with_resource(resource)
             .build();
@@ -88,8 +88,8 @@ impl Traces {
         Ok(Self(Some(Arc::new(Collector { provider, tracer, sample }))))
     }
 
-    /// Decides whether a request is followed, before anything is known of it: as the trace says that it belongs to, and
-    /// one without a trace by the odds. `header` gives the value of one that whoever asks is believed in.
+    /// Decides whether a request is traced, before anything else is known of it: as its own trace states, or at random if
+    /// it has none. `header` returns the value of a header of a trusted peer.
     #[must_use]
     pub fn request<'h>(&self, header: impl Fn(&'static str) -> Option<&'h str>) -> Trace {
         let Some(collector) = &self.0 else { return Trace(None) };
@@ -102,24 +102,24 @@ impl Traces {
         if followed { collector.follow("authorize", SpanKind::Server, parent) } else { Trace(None) }
     }
 
-    /// Follows a round with the control plane. There are few: no odds are drawn.
+    /// Traces a round with the control plane. Rounds are few, so all of them are traced.
     #[must_use]
     pub fn round(&self, name: &'static str) -> Trace {
         let Some(collector) = &self.0 else { return Trace(None) };
         collector.follow(name, SpanKind::Client, Context::new())
     }
 
-    /// Sends what waits, if the collector takes it soon. It blocks; afterwards nothing is sent any more.
+    /// Sends waiting spans, within a short time limit. The call blocks; later spans are lost.
     pub fn close(&self) {
         if let Some(collector) = &self.0 {
-            // Lost spans are no reason not to end.
+            // Lost spans do not prevent the shutdown.
             let _ = collector.provider.shutdown_with_timeout(LAST_WORDS);
         }
     }
 }
 
 impl Collector {
-    /// Whether a request without a trace is one of those that get one.
+    /// Decides at random whether a request without a trace gets one.
     fn draws(&self) -> bool {
         let id = RandomIdGenerator::default().new_trace_id();
         let drawn = self.sample.should_sample(None, id, "", &SpanKind::Server, &[], &[]);
@@ -132,11 +132,12 @@ impl Collector {
     }
 }
 
-/// The value of a `traceparent` header. Its companion `tracestate` is left alone: anybody can write anything into it.
+/// Value of a `traceparent` header. Its companion `tracestate` is ignored, since anybody can write anything into it.
 struct Parent<'h>(&'h str);
 
 impl<'h> Parent<'h> {
-    /// The trace it names; none when it can't be read. The SDK alone would take ids that are too short.
+    /// Parses the trace that it names, or returns an empty context if it is invalid. The SDK alone would accept ids that
+    /// are too short.
     fn context(value: &'h str) -> Context {
         let known = value.split('-').take(4);
         let hexadecimal = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -157,7 +158,7 @@ impl Extractor for Parent<'_> {
     }
 }
 
-/// A request or a round, perhaps followed. What is dropped untold leaves no span.
+/// Request or round that may be traced. It records no span if it is dropped without a result.
 #[derive(Debug)]
 pub struct Trace(Option<Box<Followed>>);
 
@@ -171,7 +172,7 @@ struct Followed {
 }
 
 impl Trace {
-    /// Tells of a decision that is on record as `event`.
+    /// Records a span for a decision whose event is `event`.
     pub fn decided(self, decision: &Decision, event: &str) {
         let Some(followed) = self.0 else { return };
         let mut told = vec![
@@ -187,7 +188,7 @@ impl Trace {
         followed.told(told, Status::Unset);
     }
 
-    /// Tells of a round of sync.
+    /// Records a span for a round of sync.
     pub fn synced(self, outcome: Outcome) {
         let Some(followed) = self.0 else { return };
         let status =
@@ -195,7 +196,7 @@ impl Trace {
         followed.told(vec![KeyValue::new("halligan.outcome", outcome.as_str())], status);
     }
 
-    /// Tells of a round of reconciliation: how many calls were taken; none when it has to wait.
+    /// Records a span for a round of reconciliation. `calls` is the number of calls, or `None` if it failed.
     pub fn reconciled(self, calls: Option<usize>) {
         let Some(followed) = self.0 else { return };
         let status = if calls.is_some() { Status::Unset } else { Status::error("waits") };
@@ -225,7 +226,7 @@ mod tests {
 
     const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    /// Traces of a node whose collector is never asked.
+    /// Returns traces of a node whose collector is never called.
     fn traces(sample: f64) -> Traces {
         let config = format!("otlp_endpoint = 'http://127.0.0.1:9'\nsample = {sample:?}");
         let node = Identity {
@@ -240,7 +241,7 @@ mod tests {
     async fn a_request_is_followed_as_its_trace_says() {
         let (none, all) = (traces(0.0), traces(1.0));
         assert!(none.request(|_| Some(SAMPLED)).0.is_some());
-        // A later version may say more behind what is known.
+        // A later version of the header may have more parts.
         let later = format!("{}-more", SAMPLED.replacen("00", "01", 1));
         assert!(none.request(|_| Some(&later)).0.is_some());
         let left_out = SAMPLED.replace("-01", "-00");
@@ -270,7 +271,7 @@ mod tests {
     async fn of_requests_without_a_trace_the_share_that_was_asked_for_is_followed() {
         let some = traces(0.25);
         let followed = (0..4000).filter(|_| some.request(|_| None).0.is_some()).count();
-        // Some twenty-seven is a standard deviation.
+        // A standard deviation is about twenty-seven.
         assert!((750..1250).contains(&followed), "{followed} of 4000");
     }
 }
