@@ -1,22 +1,22 @@
-//! What a request asks for, and of whom, where it says so in one way only.
+//! Parses the target and host of a request, if they have a single interpretation.
 
 use hyper::header;
 use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, Scheme};
 use hyper::{Method, Version};
 
-/// A request without doubt about what it is for.
+/// Unambiguous host and target of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Asked<'r> {
-    /// The host, with its port if it was given, as sent.
+    /// Host as sent, with its port if there is one.
     pub(super) host: &'r str,
     /// Path and query, as sent.
     pub(super) target: &'r str,
 }
 
 impl<'r> Asked<'r> {
-    /// Reads a request's line and its host (RFC 9112 section 3.2, RFC 9113 section 8.3.1). Two hosts, or none, leave
-    /// doubt; so does a host in the target that is not the one of the header: who routes by one would be told the other.
+    /// Parses a request's line and host (RFC 9112 section 3.2, RFC 9113 section 8.3.1). Two hosts, or none, are ambiguous;
+    /// so is a host in the target that differs from the header, since two parties could route by different ones.
     pub(super) fn read(request: &'r Parts) -> Option<Self> {
         if request.method == Method::CONNECT || request.version < Version::HTTP_11 {
             return None;
@@ -32,7 +32,7 @@ impl<'r> Asked<'r> {
         };
         let host = match (request.uri.authority().map(Authority::as_str), named) {
             (Some(authority), Some(named)) if authority.eq_ignore_ascii_case(named) => named,
-            // HTTP/2 needs no such header; in HTTP/1.1 one must be there, even where it is to be ignored.
+            // HTTP/2 needs no Host header. In HTTP/1.1 it must be present, even if the target overrides it.
             (Some(authority), None) if request.version == Version::HTTP_2 => authority,
             (None, Some(named)) => named,
             _ => return None,

@@ -1,4 +1,4 @@
-//! What the gateway is configured with: `[gateway]`.
+//! Configuration of the gateway: `[gateway]`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,51 +12,51 @@ use serde::{Deserialize, Deserializer};
 
 use crate::protocol::id::DeploymentId;
 
-/// The daemon as the reverse proxy itself.
+/// The daemon as a reverse proxy.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct GatewayConfig {
-    /// Where it listens, besides the sockets systemd hands over under the name `gateway`.
+    /// Addresses to listen on, besides the sockets that systemd passes under the name `gateway`.
     #[serde(default)]
     pub listen: Vec<SocketAddr>,
-    /// Its certificate; without it, it speaks plain HTTP/1.1.
+    /// Certificate and key, or `None` for plain HTTP/1.1.
     pub tls: Option<TlsConfig>,
-    /// Certificate authorities (PEM) of deployments that are reached over HTTPS; without it, the system's.
+    /// Certificate authorities (PEM) of HTTPS deployments, or `None` for the system's.
     pub ca_file: Option<PathBuf>,
-    /// What stands behind it.
+    /// Deployments behind the gateway.
     pub deployments: BTreeMap<DeploymentId, DeploymentBehind>,
-    /// Bounds of time and size.
+    /// Limits of time and size.
     #[serde(default)]
     pub limits: Limits,
 }
 
-/// Certificate and key. Both are read anew when one of them changes.
+/// Certificate and key. Both are read again when one of them changes.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
-    /// The chain, the gateway's own certificate first (PEM).
+    /// Certificate chain (PEM), with the gateway's own certificate first.
     pub certificate_file: PathBuf,
-    /// The private key (PEM).
+    /// Private key (PEM).
     pub key_file: PathBuf,
 }
 
-/// A deployment behind the gateway.
+/// Deployment behind the gateway.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct DeploymentBehind {
-    /// Where it is: `http://127.0.0.1:8080`.
+    /// Base URL of the deployment, as in `http://127.0.0.1:8080`.
     pub upstream: Upstream,
-    /// Hosts that are this deployment; without any, those of its record.
+    /// Host names of the deployment. If empty, those of its record.
     #[serde(default)]
     pub hosts: Vec<String>,
 }
 
-/// Scheme and address of an upstream: what a request's target is put behind.
+/// Scheme and address of an upstream, to which a request's target is appended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
-    /// `http` or `https`.
+    /// Scheme of the URL: `http` or `https`.
     pub scheme: Scheme,
-    /// Host and port.
+    /// Host and port of the upstream.
     pub authority: Authority,
 }
 
@@ -80,25 +80,25 @@ impl<'de> Deserialize<'de> for Upstream {
     }
 }
 
-/// Bounds of time and size.
+/// Limits of time and size.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Connections at a time, and WebSockets at a time.
+    /// Maximum number of connections, and of WebSockets, at a time.
     pub connections: u32,
     /// Connections of one client at a time, and its WebSockets; a quarter of all, unless it is given.
     pub connections_per_client: Option<u32>,
     /// Bytes of a request's line and headers.
     pub header_bytes: u32,
-    /// Bytes of a request's body.
+    /// Maximum size of a request's body, in bytes.
     pub body_bytes: usize,
-    /// Seconds for the TLS handshake, and for a request's headers.
+    /// Time limit for the TLS handshake, and for a request's headers, in seconds.
     pub header_seconds: u64,
-    /// Seconds for a connection to the deployment.
+    /// Time limit for connecting to the deployment, in seconds.
     pub connect_seconds: u64,
-    /// Seconds in which a body may stand still, and in which the deployment has to begin its answer.
+    /// Time limit without progress of a body, and for the beginning of the deployment's answer, in seconds.
     pub idle_seconds: u64,
-    /// Seconds after which a WebSocket is closed: a token that was revoked meanwhile does not outlive this.
+    /// Maximum duration of a WebSocket, in seconds. A token that is revoked meanwhile stays usable on it for this time at most.
     pub websocket_seconds: u64,
 }
 

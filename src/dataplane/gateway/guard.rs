@@ -1,9 +1,9 @@
-//! The guard in front of the HTTP/1.1 parser of the gateway. The parser refuses what it can't read without a word to anybody
-//! who could write an event or name a reason; so each head is looked at before the parser gets it.
+//! Guard in front of the gateway's HTTP/1.1 parser. The parser rejects an invalid head without a callback in which an event
+//! could be recorded or a reason returned, so the guard checks each head first.
 //!
-//! A head that can't be read, or whose framing leaves doubt, is replaced by one that can, and is marked: the gateway answers
-//! it by the [`Fault`]. A target that RFC 3986 does not know is replaced in the same way. Nothing behind a fault is read: the
-//! answer ends the connection. Bodies pass as they come; the guard follows their framing only to find the next head.
+//! A head that is invalid, or whose framing is ambiguous, is replaced by a valid one and marked: the gateway answers it according to
+//! the [`Fault`]. A target that RFC 3986 does not permit is replaced in the same way. No bytes after a fault are read, and the answer
+//! ends the connection. Bodies pass unchanged; the guard follows their framing only to find the next head.
 
 use std::io;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::dataplane::routes::is_target;
 
-/// The most header fields of a request; the bound of bytes counts besides.
+/// Maximum number of header fields of a request, in addition to the limit of bytes.
 pub(super) const MAX_FIELDS: usize = 1024;
 
 /// Room for so many costs a head nothing; few have more.
@@ -27,19 +27,19 @@ const FEW_FIELDS: usize = 64;
 /// The line of a chunk's size is no longer than this.
 const MAX_SIZE_LINE: usize = 256;
 
-/// What is wrong with the head of a request.
+/// Faults of a request's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The target is none; the rest of the head can be read.
+    /// The target is invalid; the rest of the head can be parsed.
     Target,
-    /// The head can't be read, or it says in two ways where its body ends.
+    /// The head cannot be parsed, or its framing is ambiguous.
     Head,
-    /// The head is larger than it may be.
+    /// The head exceeds the maximum size.
     TooLarge,
 }
 
 impl Fault {
-    /// Returns the status of the answer, where it does not depend on who asks.
+    /// Returns the status of the answer, if it does not depend on the caller.
     pub(super) fn status(self) -> Option<StatusCode> {
         match self {
             Self::Target => None,
@@ -63,7 +63,7 @@ struct Shared {
 }
 
 impl Found {
-    /// Returns the fault of the next request that the parser hands on. Heads and requests are counted alike.
+    /// Returns the fault of the next request from the parser. The guard counts heads as the parser counts requests.
     pub(super) fn next(&self) -> Option<Fault> {
         let number = self.0.requests.fetch_add(1, Ordering::Relaxed);
         self.0.fault.get().filter(|(faulty, _)| *faulty == number).map(|(_, fault)| *fault)
@@ -87,12 +87,12 @@ pub(super) struct Drain {
     pub(super) time: Duration,
 }
 
-/// Where in the stream of a connection the next byte stands.
+/// Place of the next byte in the stream of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// In a head.
+    /// In the head of a request.
     Head,
-    /// In a body of which so many bytes are to come.
+    /// In a body with this number of bytes left.
     Body(u64),
     /// In a chunked body.
     Chunk(Chunk),
@@ -107,20 +107,20 @@ enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chunk {
     Size,
-    /// Data and the end of its line.
+    /// In a chunk's data, and the end of its line.
     Data(u64),
     Trailer,
 }
 
-/// A stream whose heads are looked at.
+/// Stream whose heads are checked.
 pub(super) struct Guarded<S> {
     stream: S,
     place: Place,
-    /// Bytes that came and are not looked at yet.
+    /// Received bytes that are not checked yet.
     held: Vec<u8>,
-    /// How many of them are known to hold no end of a head.
+    /// Number of held bytes that are known to contain no end of a head.
     scanned: usize,
-    /// Bytes that may be read, from `taken` on.
+    /// Bytes that the parser may read, from `taken` on.
     cleared: Vec<u8>,
     taken: usize,
     heads: u64,
@@ -149,7 +149,7 @@ impl<S> Guarded<S> {
         }
     }
 
-    /// Clears what may be read of the bytes that are held.
+    /// Clears held bytes that the parser may read.
     fn follow(&mut self) {
         loop {
             match self.place {
@@ -198,7 +198,7 @@ impl<S> Guarded<S> {
         }
     }
 
-    /// Clears up to `rest` bytes, and returns how many are left to come; none, while nothing is held.
+    /// Clears up to `rest` bytes, and returns the number of bytes left, or `None` if none are held.
     fn pass(&mut self, rest: u64) -> Option<u64> {
         if self.held.is_empty() {
             return None;
@@ -212,7 +212,7 @@ impl<S> Guarded<S> {
         (self.place, self.scanned) = (Place::Head, 0);
     }
 
-    /// Looks at a head of this length.
+    /// Checks a head of this length.
     fn head(&mut self, length: usize) {
         let mut head: Vec<u8> = self.held.drain(..length).collect();
         let wrong_target = target(&head).filter(|range| !is_target(&head[range.clone()]));
@@ -233,7 +233,7 @@ impl<S> Guarded<S> {
         }
     }
 
-    /// Has the parser read, in place of the head that came, one that it can read.
+    /// Replaces a faulty head with one that the parser can read.
     fn refuse(&mut self, fault: Fault) {
         self.mark(fault);
         self.cleared.extend_from_slice(b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n");
@@ -248,11 +248,11 @@ impl<S> Guarded<S> {
     }
 }
 
-/// The length of the head that `bytes` begin with, empty lines in front of it included (RFC 9112 section 2.2); of the first
-/// `scanned` bytes it is known that they hold no end.
+/// Returns the length of the head at the beginning of `bytes`, including empty lines before it (RFC 9112 section 2.2). The
+/// first `scanned` bytes are known to contain no end.
 fn head_length(bytes: &[u8], scanned: usize) -> Option<usize> {
     let begin = bytes.iter().position(|byte| !b"\r\n".contains(byte))?;
-    // An end may begin in what was scanned.
+    // An end may begin in the scanned bytes.
     let from = begin.max(scanned.saturating_sub(3));
     let mut ends =
         bytes[from..].iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| from + at);
@@ -263,7 +263,7 @@ fn head_length(bytes: &[u8], scanned: usize) -> Option<usize> {
     })
 }
 
-/// Where the target stands in a head: between the first space of its first line and the last.
+/// Returns the range of the target in a head: between the first and the last space of its first line.
 fn target(head: &[u8]) -> Option<std::ops::Range<usize>> {
     let begin = head.iter().position(|byte| !b"\r\n".contains(byte))?;
     let line = &head[begin..begin + head[begin..].iter().position(|&byte| byte == b'\n')?];
@@ -272,7 +272,7 @@ fn target(head: &[u8]) -> Option<std::ops::Range<usize>> {
     (first + 1 < last).then(|| begin + first + 1..begin + last)
 }
 
-/// Where the stream goes on behind a head (RFC 9112 section 6); none, if the head can't be read or leaves that in doubt.
+/// Returns the place in the stream after a head (RFC 9112 section 6), or `None` if the head is invalid or its framing ambiguous.
 fn framing(head: &[u8]) -> Option<Place> {
     let (mut few, mut many) = ([httparse::EMPTY_HEADER; FEW_FIELDS], Vec::new());
     let mut request = httparse::Request::new(&mut few);
@@ -300,7 +300,7 @@ fn framing(head: &[u8]) -> Option<Place> {
             return None;
         }
     }
-    // Without a body, and only then, what follows may be of another protocol.
+    // Only without a body can another protocol follow.
     let none = if upgrade { Place::Beyond } else { Place::Body(0) };
     let length = match length {
         None => None,
@@ -319,7 +319,7 @@ fn framing(head: &[u8]) -> Option<Place> {
     }
 }
 
-/// The size of a chunk (RFC 9112 section 7.1), in a line that may say more behind a semicolon.
+/// Parses the size of a chunk (RFC 9112 section 7.1). Extensions after a semicolon are ignored.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let size = line.split(|&byte| byte == b';').next()?.trim_ascii_end();
     let plain = (1..=15).contains(&size.len()) && size.iter().all(u8::is_ascii_hexdigit);
@@ -356,7 +356,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             let mut read = ReadBuf::new(&mut space);
             ready!(Pin::new(&mut this.stream).poll_read(context, &mut read))?;
             if read.filled().is_empty() {
-                // A head or a body that was cut off.
+                // The client ended the stream within a head or a body.
                 this.place = Place::Beyond;
                 if this.held.is_empty() {
                     return Poll::Ready(Ok(()));
@@ -435,7 +435,7 @@ mod tests {
     const DRAIN: Drain = Drain { bytes: 10_000, time: Duration::from_millis(400) };
     const REFUSED: &str = "GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
-    /// What passes of `bytes`, sent in pieces of this size, and the fault.
+    /// Returns the bytes that pass if `bytes` arrive in pieces of this size, and the fault.
     fn passed(bytes: &str, piece: usize) -> (String, Option<(u64, Fault)>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -1,4 +1,4 @@
-//! Headers on their way through: what ends at a hop, what only the daemon may say, and what is said of the client.
+//! Header fields on their way through the gateway: hop-by-hop fields, reserved fields, and fields about the client.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Headers of one hop (RFC 9110 section 7.6.1) whether `Connection` names them or not; `Expect` is answered here.
+/// Hop-by-hop fields (RFC 9110 section 7.6.1), whether `Connection` names them or not. The gateway answers `Expect` itself.
 const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -23,7 +23,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::PROXY_AUTHORIZATION,
 ];
 
-/// Takes out what belongs to the hop before. What frames a message and whom it is for is not a sender's to take out.
+/// Removes the fields of the previous hop. A sender cannot remove the fields of framing and routing by naming them in `Connection`.
 pub(super) fn end_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -38,7 +38,7 @@ pub(super) fn end_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// A request's headers as the deployment gets them: who came, as `told` has it, and from where.
+/// Writes the header fields of a request to the deployment, with the caller's identity in `told` and the client's address.
 pub(super) fn towards_deployment(
     headers: &mut HeaderMap,
     told: &HeaderMap,
@@ -83,7 +83,7 @@ pub(super) fn one_length(headers: &HeaderMap) -> bool {
     lengths.next().is_none_or(number) && lengths.next().is_none()
 }
 
-/// An answer's headers as the client gets them: the deployment does not speak for the daemon either.
+/// Writes the header fields of an answer to the client. Reserved fields of the deployment are removed.
 pub(super) fn towards_client(headers: &mut HeaderMap, told: &HeaderMap) {
     end_hop(headers);
     let taken: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name.as_str())).cloned().collect();

@@ -1,6 +1,5 @@
-//! Lingering: an answer that comes before its request's body was read arrives only if the rest is read all the same. A
-//! connection that is closed over unread bytes is reset, and the reset overtakes the answer (RFC 9112 section 9.6); over HTTP/2
-//! a stream that is reset takes the answer with it.
+//! Lingering: reads the rest of a request's body after an early answer. A connection that is closed with unread bytes is
+//! reset, and the reset can overtake the answer (RFC 9112 section 9.6). In HTTP/2 a stream reset discards the answer too.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,9 +8,9 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 
-/// A request's body. What nobody has read of it when it is dropped is read and thrown away, within bounds.
+/// Body of a request. If it is dropped with unread bytes, they are read and discarded, within limits.
 pub(super) struct Lingering<B: Body<Data = Bytes> + Unpin + Send + 'static> {
-    /// None, once there is nothing more to read.
+    /// `None` once there is nothing more to read.
     body: Option<B>,
     most: u64,
     longest: Duration,

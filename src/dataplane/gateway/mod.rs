@@ -1,5 +1,5 @@
-//! The gateway: the daemon as the reverse proxy in front of its deployments. Every request is decided about first; what
-//! may pass is streamed through, with the daemon's word on who came in place of the caller's token.
+//! Gateway: the daemon as a reverse proxy in front of its deployments. It decides on every request, and streams the allowed
+//! ones to the deployment, with the caller's identity in place of the caller's token.
 
 mod asked;
 pub mod config;
@@ -54,16 +54,16 @@ use crate::platform::net::fields::head_bytes;
 use crate::protocol::host::host_name;
 use crate::protocol::id::DeploymentId;
 
-/// A message's body, on its way.
+/// Streamed body of a message.
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What the HTTP/2 parser reads beyond the headers that may come, in bytes: what it refuses by itself has no reason and no event.
 const BEYOND: u32 = 256 * 1024;
 
-/// Streams of one HTTP/2 connection at a time.
+/// Maximum number of concurrent streams of an HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
 
-/// Why a request that may pass does not.
+/// Reasons why an allowed request fails.
 #[derive(Debug, Error)]
 enum Failure {
     #[error("no upstream is configured for this deployment")]
@@ -100,7 +100,7 @@ impl Failure {
         }
     }
 
-    /// What went wrong with a request that was sent, or was to be.
+    /// Returns the failure that an error of the client or of a body stands for.
     fn of(error: BoxError) -> Self {
         let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
         while let Some(found) = cause {
@@ -119,29 +119,29 @@ impl Failure {
     }
 }
 
-/// Why the gateway can't start.
+/// Reasons why the gateway cannot start.
 #[derive(Debug, Error)]
 pub enum GatewayError {
-    /// Its certificate.
+    /// The certificate cannot be read.
     #[error(transparent)]
     Certificate(#[from] TlsError),
     /// The authorities of its upstreams.
     #[error(transparent)]
     Authorities(#[from] UpstreamError),
-    /// No address to listen on.
+    /// There is no address to listen on.
     #[error(
         "there is nowhere to listen; name an address in gateway.listen, or hand over a socket named gateway"
     )]
     Nowhere,
 }
 
-/// Reads the files a configuration names, and starts nothing.
+/// Reads the files that a configuration names, without starting anything.
 pub fn check(config: &GatewayConfig) -> Result<(), GatewayError> {
     client_tls(config.ca_file.as_deref())?;
     Ok(config.tls.as_ref().map_or(Ok(()), tls::check)?)
 }
 
-/// The gateway.
+/// Reverse proxy in front of the deployments.
 pub struct Gateway {
     authorizer: Arc<Authorizer>,
     answers: Answers,
@@ -155,7 +155,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Reads what the configuration names.
+    /// Reads the files that the configuration names.
     pub fn new(
         config: GatewayConfig,
         authorizer: Arc<Authorizer>,
@@ -169,7 +169,7 @@ impl Gateway {
         }
         Ok(Self {
             authorizer,
-            // It is its own proxy: whatever it answers, the caller sees.
+            // The gateway answers clients itself, so no proxy alters its status codes.
             answers: Answers { pass_status: true, identity },
             upstreams,
             hosts,
@@ -181,7 +181,7 @@ impl Gateway {
         })
     }
 
-    /// Serves on `listener` until told to stop.
+    /// Serves on `listener` until shutdown.
     #[must_use]
     pub fn serve(self: &Arc<Self>, listener: TcpListener, stopped: watch::Receiver<()>) -> JoinHandle<()> {
         let (gateway, stop) = (Arc::clone(self), stopped.clone());
@@ -251,7 +251,7 @@ impl Gateway {
         .await;
     }
 
-    /// Bounds how long a connection may ask nothing: also one of HTTP/2 that does no more than answer PINGs.
+    /// Returns the limit of idle time, which also applies to an HTTP/2 connection that only answers PINGs.
     fn activity(&self) -> Arc<Activity> {
         Arc::new(Activity::within(self.limits.header(), self.limits.idle()))
     }
@@ -277,7 +277,7 @@ impl Gateway {
         until_stopped(connection, wind_down, Duration::ZERO, peer, stopped, activity).await;
     }
 
-    /// Answers a request: decided about, and passed on if it may.
+    /// Decides on a request, and passes it on if it is allowed.
     async fn respond(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -308,7 +308,7 @@ impl Gateway {
         };
         let facts =
             RequestFacts { deployment, method: parts.method.as_str(), uri: target, client: Some(peer) };
-        // Nobody vouches for what a caller says of the trace it belongs to.
+        // The caller's trace context is not trusted.
         let trace = self.authorizer.traces.request(|_| None);
         let verdict = self.authorizer.authorize(bearer::of(&parts.headers), &facts, trace).await;
         let told = self.answers.tell(&verdict);
@@ -345,7 +345,7 @@ impl Gateway {
         answer.map(|body| body.map_err(|never| match never {}).boxed_unsync())
     }
 
-    /// Sends a request on, and gives back the answer as it comes.
+    /// Sends a request to the deployment, and streams its answer.
     async fn pass(
         &self,
         mut request: Request<Lingering<Incoming>>,
@@ -411,12 +411,12 @@ fn last(mut answer: Response<Body>) -> Response<Body> {
     answer
 }
 
-/// A request's body, which may not be larger, and may not stand still.
+/// Limits the size of a request's body, and the time that it may stand still.
 fn bounded(body: Lingering<Incoming>, most: usize, idle: Duration, progress: Progress) -> Body {
     Paced::new(Limited::new(body.map_err(ClientBroke), most), idle, progress).boxed_unsync()
 }
 
-/// Whence a request came, and what its deployment is told of it.
+/// Origin of a request, and the header fields for its deployment.
 struct Way<'w> {
     host: &'w str,
     client: IpAddr,
@@ -424,7 +424,7 @@ struct Way<'w> {
     told: &'w HeaderMap,
 }
 
-/// What is answered to a request that may pass and can't, as a problem (RFC 9457).
+/// Returns the problem document for an allowed request that failed (RFC 9457).
 fn failed(failure: &Failure, told: &HeaderMap) -> Response<Body> {
     let status = failure.status();
     let problem = serde_json::json!({

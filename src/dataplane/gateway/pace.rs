@@ -1,4 +1,4 @@
-//! Bodies that may not stand still: streamed as they come, and given up when nothing comes for too long.
+//! Bodies with an idle limit: they are streamed, and end with an error if nothing arrives for too long.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,20 +9,20 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 
-/// Whatever went wrong with a body.
+/// Error of a body.
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Nothing came for too long.
+/// Nothing arrived for too long.
 #[derive(Debug, Error)]
 #[error("nothing came for too long")]
 pub(super) struct Stalled;
 
-/// The client's body broke off, or its framing is none: the deployment has no part in it.
+/// The client's body broke off, or its framing is invalid. The deployment is not at fault.
 #[derive(Debug, Error)]
 #[error("the client's body broke off")]
 pub(super) struct ClientBroke(#[source] pub(super) hyper::Error);
 
-/// When a request's body last moved, and whether more of it is waited for.
+/// Time at which a request's body last moved, and whether more of it is awaited.
 #[derive(Clone, Debug)]
 pub(super) struct Progress(Arc<Mutex<Moved>>);
 
@@ -32,12 +32,12 @@ struct Moved {
     awaited: bool,
 }
 
-/// Who did not do what was waited for.
+/// Party that did not act in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Idler {
-    /// Whoever sends the body.
+    /// The sender of the body.
     Sender,
-    /// Whoever reads it, and then has to answer.
+    /// The reader of the body, which has to answer after it.
     Reader,
 }
 
@@ -58,7 +58,7 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns once nothing has moved for `idle`.
+    /// Returns after `idle` without progress.
     pub(super) async fn stalls(&self, idle: Duration) -> Idler {
         loop {
             let (last, awaited) = {
@@ -73,7 +73,7 @@ impl Progress {
     }
 }
 
-/// A body that ends with [`Stalled`] when nothing comes of it for `idle`. While nobody reads it, no time passes.
+/// Body that ends with [`Stalled`] if nothing arrives for `idle`. The time counts only while the body is read.
 pub(super) struct Paced<B> {
     body: B,
     idle: Duration,

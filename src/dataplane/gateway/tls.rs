@@ -1,4 +1,4 @@
-//! The gateway's certificate, read anew when its files change: a renewal drops no connection and needs no restart.
+//! Certificate of the gateway. It is read again when its files change, so that a renewal drops no connection and needs no restart.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -18,7 +18,7 @@ use crate::net::tls::{TlsError, acceptor, read_pair};
 /// mount, a directory in place of another, a file system of another host.
 const LOOKS: Duration = Duration::from_secs(1);
 
-/// The certificate in force.
+/// Certificate in force.
 #[derive(Debug)]
 struct Current(ArcSwap<CertifiedKey>);
 

@@ -1,4 +1,4 @@
-//! WebSockets (RFC 6455): a connection that is handed over once the deployment has agreed to.
+//! WebSockets (RFC 6455): connections that are tunnelled after the deployment has agreed.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Version};
 use hyper_util::rt::TokioIo;
 
-/// Whether a request asks for one: nothing else is upgraded to. (`h2c` would carry requests past the decision.)
+/// Returns true if a request asks for a WebSocket. No other protocol is permitted; `h2c` would carry requests past the decision.
 pub(super) fn wanted(request: &Parts) -> bool {
     let names = |name: header::HeaderName, token: &str| {
         let mut values = request.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
@@ -24,7 +24,7 @@ pub(super) fn wanted(request: &Parts) -> bool {
         && !request.headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-/// Says of a message that it changes the protocol.
+/// Sets the fields that announce the change of protocol.
 pub(super) fn mark(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -35,7 +35,7 @@ pub(super) async fn tunnel(client: OnUpgrade, deployment: OnUpgrade, longest: Du
     let carried = async {
         let (client, deployment) = (client.await?, deployment.await?);
         let (mut client, mut deployment) = (TokioIo::new(client), TokioIo::new(deployment));
-        // How one ends is the business of those at the ends.
+        // The end of a tunnel concerns only its two sides.
         let _ = tokio::io::copy_bidirectional(&mut client, &mut deployment).await;
         Ok::<_, hyper::Error>(())
     };
