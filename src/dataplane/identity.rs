@@ -1,4 +1,4 @@
-//! Who this node is: its key, which never leaves the host, and the name the control plane gave it for that key.
+//! Identity of the node: its key, which never leaves the host, and the identifier that the control plane assigned to it.
 
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
@@ -14,65 +14,65 @@ use crate::protocol::key::{KeyError, PublicKey, SigningKey};
 use crate::protocol::keyset::{KeysetError, RootSet};
 use crate::systemd;
 
-/// Why the node's files are not taken.
+/// Reasons why the node's files cannot be used.
 #[derive(Debug, Error)]
 pub enum IdentityError {
-    /// A file can't be read or written.
+    /// A file cannot be read or written.
     #[error("{path} can't be used: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         source: std::io::Error,
     },
-    /// A private key that should be there is not.
+    /// A required private key is missing.
     #[error(
         "the key file {0} is not there; put the node's key back, or enrol the node anew in an empty state directory"
     )]
     Missing(PathBuf),
-    /// Others may read a private key.
+    /// Other users may read a private key.
     #[error("the key file {0} can be read by others than its owner; run chmod 600 on it")]
     Exposed(PathBuf),
-    /// A key that is none.
+    /// A file holds no valid key.
     #[error("{path}: {source}")]
     Key {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the key.
         source: KeyError,
     },
-    /// The pinned roots can't be a root set.
+    /// The pinned roots are no valid root set.
     #[error("the root keys in {path}: {source}")]
     Roots {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Why.
+        /// Error of the root set.
         source: KeysetError,
     },
-    /// The identity file is not understood.
+    /// The identity file cannot be parsed.
     #[error("{path} is not understood: {source}")]
     Parse {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the parser.
         source: serde_json::Error,
     },
 }
 
-/// What enrolment gave the node.
+/// Identity of the node, from its enrolment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
-    /// Its id.
+    /// Identifier of the node.
     pub node_id: NodeId,
-    /// The data plane it belongs to.
+    /// Identifier of its data plane.
     pub data_plane_id: DataPlaneId,
-    /// The control plane's name: the audience of the node's JWTs.
+    /// Issuer name of the control plane, which is the audience of the node's JWTs.
     pub issuer: String,
 }
 
 impl Identity {
-    /// Reads the identity file; `None` before enrolment.
+    /// Reads the identity file. Returns `None` before enrolment.
     pub fn read(path: &Path) -> Result<Option<Self>, IdentityError> {
         match std::fs::read(path) {
             Ok(bytes) => {
@@ -114,17 +114,17 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     directory.sync_all()
 }
 
-/// What to do where the node's key is not there.
+/// Handling of a missing node key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {
-    /// Make one: the node is not enrolled yet, and the place is its own.
+    /// The key is created: the node is not enrolled yet, and the path is the default.
     Make,
-    /// Say so. A key that was named is one somebody keeps; and a node that is enrolled is known by the key it had: with
-    /// another one it could neither reach its control plane nor vouch for its own log.
+    /// An error is returned. A configured path is maintained by its operator, and an enrolled node is known by its key:
+    /// with another one it could neither reach its control plane nor sign its own log.
     Refuse,
 }
 
-/// Reads the node's key; `None` where there is none yet and one may be made.
+/// Reads the node's key. Returns `None` if there is none yet and one may be created.
 pub fn read_node_key(path: &Path, absent: Absent) -> Result<Option<SigningKey>, IdentityError> {
     let failed = |source| IdentityError::File { path: path.into(), source };
     match std::fs::metadata(path) {
@@ -142,7 +142,7 @@ pub fn read_node_key(path: &Path, absent: Absent) -> Result<Option<SigningKey>, 
     key.map(Some).map_err(|source| IdentityError::Key { path: path.into(), source })
 }
 
-/// Makes the node's key.
+/// Creates the node's key.
 pub fn make_node_key(path: &Path, rng: &mut dyn CryptoRng) -> Result<SigningKey, IdentityError> {
     let key = SigningKey::generate(rng);
     write_private(path, key.to_pkcs8_pem().as_bytes())
@@ -150,14 +150,14 @@ pub fn make_node_key(path: &Path, rng: &mut dyn CryptoRng) -> Result<SigningKey,
     Ok(key)
 }
 
-/// Reads the pinned roots: every `*.pem` of a directory, each of which must be one.
+/// Reads the pinned roots: every `*.pem` of a directory, all of which must be valid.
 pub fn pinned_roots(directory: &Path, threshold: u32) -> Result<RootSet, IdentityError> {
     let (roots, faults) = readable_roots(directory, threshold)?;
     faults.into_iter().next().map_or(Ok(roots), Err)
 }
 
-/// Reads those of the pinned roots that can be read, and says what is wrong with the others: a file that was put there by
-/// mistake must not keep a daemon from starting in an outage. Without enough of them there are none.
+/// Reads the valid ones of the pinned roots, and returns the errors of the others: a stray file must not prevent a start in
+/// an outage. Fails if fewer than the threshold are valid.
 pub fn readable_roots(
     directory: &Path,
     threshold: u32,

@@ -1,8 +1,8 @@
-//! The inventory of a host's databases: which it has made, and how much its revocations are. Without it a database that was
-//! lost could not be told from one that was never made.
+//! Inventory of a host's databases: which ones it created, and the extent of its revocations. Without it, a lost database
+//! would look like one that was never created.
 //!
-//! It is a file of its own beside them. Where it is missing or can't be read, the audit log is the witness: a host that has one
-//! has had every other database, and the revocations that it tells of.
+//! It is a file beside the databases. If it is missing or unreadable, the audit log replaces it: a host with an audit log
+//! has created every other database, and all revocations that the log records.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,37 +15,37 @@ use super::identity::write_private;
 use crate::protocol::id::TokenId;
 use crate::protocol::jws::BASE64URL;
 
-/// The file in the state directory.
+/// Name of the file in the state directory.
 const FILE: &str = "databases.json";
-/// The audit log's database.
+/// Database of the audit log.
 pub const AUDIT: &str = "audit.db";
-/// The local revocations' database.
+/// Database of the local revocations.
 pub const REVOCATIONS: &str = "revocations.db";
 /// The file with an operator's word that revocations are lost. It stays until a start has gone on after the loss to the end.
 pub(super) const ACCEPTED_LOSS: &str = "accepted-loss.json";
 /// The databases of a host, all of which its first start makes.
 const DATABASES: [&str; 5] = ["replica.db", AUDIT, REVOCATIONS, "outages.db", "glass.db"];
 
-/// Why a database is not begun as if it were new.
+/// Reasons why a database is not created as a new one.
 #[derive(Debug, Error)]
 pub enum InventoryError {
-    /// It was there, and is not any more.
+    /// The database existed, and is missing.
     #[error("it is missing, though this host had one")]
     Missing,
-    /// It had content, and is empty.
+    /// The database had content, and is empty.
     #[error("it is empty, though this host had one")]
     Empty,
-    /// The inventory itself can't be read or written.
+    /// The inventory cannot be read or written.
     #[error("{path} can't be used: {source}")]
     File {
-        /// The inventory.
+        /// Path of the inventory.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         source: std::io::Error,
     },
 }
 
-/// How much a set of revoked tokens is: their number, and a sum over their ids in any order.
+/// Number of revoked tokens, and a sum over their identifiers that is independent of the order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
     tokens: u64,
@@ -53,14 +53,14 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// The extent of `tokens`, each of which stands once.
+    /// Returns the extent of `tokens`, which must be distinct.
     pub(super) fn of<'t>(tokens: impl IntoIterator<Item = &'t TokenId>) -> Self {
         let mut extent = Self::default();
         tokens.into_iter().for_each(|token| extent.add(token));
         extent
     }
 
-    /// Adds a token that is not in it.
+    /// Adds a token that is not included yet.
     pub(super) fn add(&mut self, token: &TokenId) {
         let mut sum = BASE64URL.decode(&self.sum).unwrap_or_default();
         sum.resize(blake3::OUT_LEN, 0);
@@ -69,13 +69,13 @@ impl Extent {
         (self.tokens, self.sum) = (self.tokens + 1, BASE64URL.encode(sum));
     }
 
-    /// Whether a set of this extent can hold everything that one of `noted` did. One that has more may have been written
-    /// down in part only, when the disk was full.
+    /// Returns true if a set of this extent can include all tokens of `noted`. Larger sets qualify, since a full disk may
+    /// have prevented the last update of the inventory.
     pub(super) fn covers(&self, noted: &Self) -> bool {
         self.tokens > noted.tokens || self == noted
     }
 
-    /// How many tokens.
+    /// Returns the number of tokens.
     pub(super) fn tokens(&self) -> u64 {
         self.tokens
     }
@@ -84,24 +84,24 @@ impl Extent {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Noted {
     databases: BTreeSet<String>,
-    /// None: no revocations were counted yet, which is no proof that there were none.
+    /// `None` if revocations were never counted, which does not prove that there were none.
     revocations: Option<Extent>,
 }
 
-/// The inventory of a state directory.
+/// Inventory of a state directory.
 #[derive(Clone, Debug)]
 pub struct Inventory {
     directory: PathBuf,
 }
 
 impl Inventory {
-    /// The inventory of the databases in `directory`.
+    /// Returns the inventory of the databases in `directory`.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.into() }
     }
 
-    /// The inventory of the directory in which the database at `path` lies.
+    /// Returns the inventory of the directory that holds the database at `path`.
     #[must_use]
     pub fn beside(path: &Path) -> Self {
         Self::new(path.parent().unwrap_or(Path::new("")))
@@ -146,7 +146,7 @@ impl Inventory {
         if found.as_ref() == Some(&noted) { Ok(()) } else { self.write(&noted) }
     }
 
-    /// Checks that the database `name` is there with something in it, if this host ever made it.
+    /// Checks that the database `name` exists and is not empty, if this host ever created it.
     pub fn check(&self, name: &str) -> Result<(), InventoryError> {
         let noted = if let Some(noted) = self.find()? {
             noted
@@ -162,12 +162,12 @@ impl Inventory {
         match std::fs::metadata(self.directory.join(name)) {
             Ok(found) if found.len() == 0 => Err(InventoryError::Empty),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(InventoryError::Missing),
-            // Whoever opens it says what is wrong.
+            // Opening the database reports other errors.
             _ => Ok(()),
         }
     }
 
-    /// Notes that the database `name` was made.
+    /// Records that the database `name` was created.
     pub fn made(&self, name: &str) -> Result<(), InventoryError> {
         self.change(|noted| {
             noted.databases.insert(name.to_owned());
@@ -192,18 +192,18 @@ impl Inventory {
         Ok(!pending && self.revocations()?.is_some())
     }
 
-    /// How much the revocations were when they were last counted.
+    /// Returns the extent of the revocations at the last count.
     pub(super) fn revocations(&self) -> Result<Option<Extent>, InventoryError> {
         Ok(self.find()?.and_then(|noted| noted.revocations))
     }
 
-    /// Notes how much the revocations are.
+    /// Stores the extent of the revocations.
     pub(super) fn count_revocations(&self, extent: &Extent) -> Result<(), InventoryError> {
         self.change(|noted| noted.revocations = Some(extent.clone()))
     }
 }
 
-/// Moves a database out of the way, with what SQLite keeps beside it, to a name that nothing has. Gives back that name.
+/// Moves a database and SQLite's files beside it to an unused name. Returns that name.
 pub fn set_aside(path: &Path, now: crate::protocol::time::Time) -> std::io::Result<PathBuf> {
     let with = |path: &Path, suffix: &str| {
         let mut name = path.as_os_str().to_owned();

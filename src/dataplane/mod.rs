@@ -1,4 +1,4 @@
-//! The data plane: what runs on every host that guards deployments.
+//! The data plane: the part of the system that runs on every host that guards deployments.
 
 pub mod admin;
 pub mod alarm;
@@ -52,5 +52,5 @@ use std::sync::Arc;
 
 use crate::protocol::time::Time;
 
-/// Reads the wall clock.
+/// Function that reads the wall clock.
 pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;

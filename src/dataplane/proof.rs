@@ -1,4 +1,4 @@
-//! How a node proves itself to others: JWTs signed with its key (RFC 7523), each good for five minutes and for one call.
+//! Proofs of the node's identity: JWTs signed with its key (RFC 7523), valid for five minutes and for one call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::protocol::key::SigningKey;
 use crate::protocol::proof::LIFETIME;
 use crate::protocol::time::Time;
 
-/// Identifiers that are used once: random bits of this start, and a count. They need no randomness after it.
+/// Source of unique identifiers: random bits of this start, and a counter. It needs no randomness later.
 #[derive(Debug)]
 pub struct Nonces {
     start: String,
@@ -21,18 +21,18 @@ pub struct Nonces {
 }
 
 impl Nonces {
-    /// Begins to count.
+    /// Draws the random bits, and begins to count.
     pub fn new(rng: &mut dyn CryptoRng) -> Self {
         Self { start: random_id("", rng), count: AtomicU64::new(0) }
     }
 
-    /// Names this start of the daemon.
+    /// Returns the identifier of this start of the daemon.
     #[must_use]
     pub fn start(&self) -> &str {
         &self.start
     }
 
-    /// The next one, unlike any before it on any node.
+    /// Returns the next identifier, which is unique among all nodes.
     #[must_use]
     pub fn next(&self) -> String {
         format!("{}-{}", self.start, self.count.fetch_add(1, Ordering::Relaxed) + 1)
@@ -47,23 +47,23 @@ struct Claims<'a> {
     iat: Time,
     exp: Time,
     jti: &'a str,
-    /// Tells two hosts with one identity apart: each start of a daemon has another.
+    /// Distinguishes two hosts with one identity: each start of a daemon has another value.
     instance: &'a str,
 }
 
-/// Who this node is, and the key it proves that with.
+/// Signs the node's proofs.
 #[derive(Debug)]
 pub struct Prover {
-    /// Who it is.
+    /// Identity of the node.
     pub identity: Identity,
-    /// Its key.
+    /// Key of the node.
     pub key: Arc<SigningKey>,
-    /// For each proof another.
+    /// Source of the `jti` of each proof.
     pub nonces: Nonces,
 }
 
 impl Prover {
-    /// A proof for `audience`, named `jti`.
+    /// Signs a proof for `audience` with the identifier `jti`.
     #[must_use]
     #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
     pub fn jwt(&self, audience: &str, jti: &str, now: Time) -> String {
@@ -74,7 +74,7 @@ impl Prover {
         sign(Typ::NodeAuth, &serde_json::to_vec(&claims).expect("claims serialize"), &self.key)
     }
 
-    /// A proof for the control plane.
+    /// Signs a proof for the control plane.
     #[must_use]
     pub fn upstream(&self, now: Time) -> String {
         self.jwt(&self.identity.issuer, &self.nonces.next(), now)

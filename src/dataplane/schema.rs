@@ -1,5 +1,5 @@
-//! The schema of a host's databases: each is a file, brought to its newest schema a migration at a time when it is opened.
-//! One that the host's inventory knows, and that is gone or empty, is not made again here.
+//! Opens the databases of a host and migrates each to its newest schema. A database that the host's inventory lists, and
+//! that is missing or empty, is not created again.
 
 use std::path::Path;
 
@@ -9,26 +9,26 @@ use thiserror::Error;
 use super::inventory::{Inventory, InventoryError};
 use crate::state_directory;
 
-/// Why a database is not used, and left as it is.
+/// Reasons why a database is not used, and left as it is.
 #[derive(Debug, Error)]
 pub enum Unfit {
-    /// A newer build has written it, with this version of its schema. What it means there is not guessed.
+    /// A newer build wrote it, with this version of its schema, which this build cannot interpret.
     #[error("has schema {0}, which this build does not know; start the newer build again")]
     Newer(usize),
-    /// It is gone: another begun in its place would be taken for the first one.
+    /// It is missing. A new one in its place would be taken for the original.
     #[error("can't be believed: {0}")]
     Gone(#[from] InventoryError),
 }
 
-/// Opens the database at `path`, or makes it, and brings it to the end of `migrations`: what has shipped of them is never
-/// edited, only added to. What is committed from then on is on the disk.
+/// Opens or creates the database at `path`, and applies `migrations`. Released migrations are never edited, only followed
+/// by others. Every later commit is durable.
 ///
 /// The outer error is SQLite's; the inner one leaves the database as it is.
 pub(super) fn open(path: &Path, migrations: &[&str]) -> rusqlite::Result<Result<Connection, Unfit>> {
     open_with(path, |_| Ok(()), migrations)
 }
 
-/// The same, after `lay_out`: what has to be said of a database before anything is in it.
+/// Does the same, but first calls `lay_out`, for settings that must precede the first table.
 pub(super) fn open_with(
     path: &Path,
     lay_out: impl FnOnce(&Connection) -> rusqlite::Result<()>,

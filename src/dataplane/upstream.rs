@@ -1,4 +1,4 @@
-//! The network between a node and its control plane: HTTPS, every step bounded in time and size, redirects not followed.
+//! HTTPS client of the control plane. Every step is limited in time and size, and redirects are not followed.
 
 mod addresses;
 mod connector;
@@ -27,30 +27,30 @@ use self::download::{Download, Fault};
 use super::sync::state::Outcome;
 use crate::protocol::bundle;
 
-/// Where Debian keeps the certificate authorities it trusts.
+/// Path of the trusted certificate authorities on Debian.
 const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// The largest answer taken that is no bundle, in bytes.
+/// Maximum size of an answer other than a bundle, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
-/// What is sent.
+/// Media type of requests.
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// How long each step may take, and how large a bundle may be.
+/// Limits of each step, and of the size of a bundle.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// To connect to one address.
+    /// Time limit for connecting to one address.
     pub connect: Duration,
-    /// From the first packet to the headers of an answer, besides what the answer may be held back.
+    /// Time limit from the first packet to the headers of an answer, in addition to the time for which it may be held back.
     pub headers: Duration,
-    /// Between two pieces of a body.
+    /// Time limit between two parts of a body.
     pub idle: Duration,
-    /// How long a body may be slower than `rate`, in all.
+    /// Total time for which a body may be slower than `rate`.
     pub grace: Duration,
-    /// How fast a body must come, in bytes a second.
+    /// Minimum rate of a body, in bytes a second.
     pub rate: u64,
-    /// For a whole body.
+    /// Time limit for a complete body.
     pub total: Duration,
-    /// The largest bundle, compressed, in bytes.
+    /// Maximum size of a compressed bundle, in bytes.
     pub size: u64,
 }
 
@@ -68,63 +68,63 @@ impl Default for Patience {
     }
 }
 
-/// Why a call to the control plane failed.
+/// Reasons why a call to the control plane failed.
 #[derive(Debug, Error)]
 pub enum UpstreamError {
-    /// The certificate authorities can't be read.
+    /// The certificate authorities cannot be read.
     #[error("the certificate authorities in {0} can't be read")]
     Authorities(PathBuf),
-    /// No answer in time.
+    /// No answer arrived in time.
     #[error("{url} did not answer within {} seconds", .after.as_secs_f32())]
     Timeout {
-        /// What was called.
+        /// URL of the call.
         url: String,
-        /// How long it was waited for.
+        /// Time that was waited.
         after: Duration,
     },
-    /// No connection, or a broken one.
+    /// There is no connection, or it broke.
     #[error("{url} can't be reached: {}", innermost(&**source))]
     Transport {
-        /// What was called.
+        /// URL of the call.
         url: String,
-        /// Why.
+        /// Cause of the error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The answer broke off, came too slowly, or would not end.
+    /// The body broke off, was too slow, or too large.
     #[error("the answer of {url} was given up: {fault}")]
     Body {
-        /// What was called.
+        /// URL of the call.
         url: String,
-        /// What was wrong with it.
+        /// Fault of the body.
         fault: Fault,
     },
-    /// Another answer than asked for.
+    /// The status is not the expected one.
     #[error("{url} answered {status}: {detail}")]
     Answer {
-        /// What was called.
+        /// URL of the call.
         url: String,
-        /// The status.
+        /// Status of the answer.
         status: StatusCode,
-        /// The stable code of a refusal; empty where none was given.
+        /// Stable code of a refusal, or empty if there is none.
         code: String,
-        /// The beginning of the answer.
+        /// Beginning of the answer's body.
         detail: String,
     },
-    /// An answer of another kind than asked for.
+    /// The media type is not that of a bundle.
     #[error(
         "{url} answered with {kind}, which is no bundle: something else answers in the control plane's place"
     )]
     Kind {
-        /// What was called.
+        /// URL of the call.
         url: String,
-        /// The media type.
+        /// Media type of the answer.
         kind: String,
     },
 }
 
 impl UpstreamError {
-    /// What it means for the state of sync. A refusal is an answer of the control plane itself; what a gateway in front of
-    /// it says in its place, or a login page, is none.
+    /// Returns the outcome for the state of sync. A refusal is an answer of the control plane itself; an error page of a
+    /// gateway, or a login page, is not.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self {
@@ -134,8 +134,8 @@ impl UpstreamError {
         }
     }
 
-    /// What the control plane says of this node if it says that it was retired. Unsigned, it is a reason for an alarm and for
-    /// nothing else.
+    /// Returns the control plane's statement that this node was retired, if the error is one. It is unsigned, so it raises
+    /// an alarm and has no other effect.
     #[must_use]
     pub fn retired(&self) -> Option<&str> {
         match self {
@@ -144,13 +144,13 @@ impl UpstreamError {
         }
     }
 
-    /// Whether asking again comes to nothing: what stands on this host contradicts what stands above.
+    /// Returns true if a retry is useless: the state of this host contradicts that of the control plane.
     #[must_use]
     pub fn contradicts(&self) -> bool {
         matches!(self, Self::Answer { status, code, .. } if *status == StatusCode::CONFLICT && !code.is_empty())
     }
 
-    /// Whether there was nobody to talk to, rather than somebody who did not listen to the end.
+    /// Returns true if the control plane could not be reached, as opposed to a call that broke off.
     #[must_use]
     pub fn nobody_there(&self) -> bool {
         let Self::Transport { source, .. } = self else { return false };
@@ -158,7 +158,7 @@ impl UpstreamError {
     }
 }
 
-/// The cause at the bottom: the layers above it only say that something below them failed.
+/// Returns the innermost cause, since the outer layers only state that a lower one failed.
 pub(super) fn innermost<'e>(
     error: &'e (dyn std::error::Error + 'static),
 ) -> &'e (dyn std::error::Error + 'static) {
@@ -169,14 +169,14 @@ pub(super) fn innermost<'e>(
     cause
 }
 
-/// TLS as a client that trusts the authorities in `ca_file`, or the system's.
+/// Returns a TLS client configuration that trusts the authorities in `ca_file`, or the system's.
 pub(super) fn client_tls(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, UpstreamError> {
     let path = ca_file.unwrap_or(Path::new(SYSTEM_CA));
     let unreadable = || UpstreamError::Authorities(path.into());
     let mut roots = rustls::RootCertStore::empty();
     if ca_file.is_some() || path.exists() {
         for certificate in CertificateDer::pem_file_iter(path).map_err(|_| unreadable())? {
-            // An authority of a form rustls does not take is one that can't vouch for anybody.
+            // A certificate that rustls cannot use cannot vouch for a server either.
             let _ = roots.add(certificate.map_err(|_| unreadable())?);
         }
     }
@@ -188,33 +188,33 @@ pub(super) fn client_tls(ca_file: Option<&Path>) -> Result<rustls::ClientConfig,
         .with_no_client_auth())
 }
 
-/// A bundle as it came, and from which of the addresses.
+/// Bundle as received, and the address that sent it.
 pub struct Received {
-    /// Its bytes, unverified: in memory while they are few, else in a file without a name.
+    /// Unverified bytes: in memory if they are few, otherwise in an unnamed file.
     pub bytes: SpooledTempFile,
-    /// How long ago it began to come: as old as that it was when it was asked for.
+    /// Time since the answer began.
     pub took: Duration,
-    /// The address, by its place in the configuration.
+    /// Index of the address in the configuration.
     pub source: usize,
 }
 
-/// Makes a node's proof. Each request has its own, since a proof counts once: also the same call at another address.
+/// Signs a node's proof. Each request needs a new one, since a proof is valid once, also for the same call at another address.
 pub type Bearer<'b> = &'b (dyn Fn() -> String + Send + Sync);
 
-/// A client of the control plane.
+/// Client of the control plane.
 pub struct Upstream {
     client: Client<HttpsConnector<Connector>, Full<Bytes>>,
     addresses: Addresses,
     patience: Patience,
-    /// Where large answers are kept while they come.
+    /// Directory for large answers while they arrive.
     spool: PathBuf,
-    /// What came of an answer that broke off.
+    /// Received part of an answer that broke off.
     partial: Mutex<Option<Download>>,
 }
 
 impl Upstream {
-    /// A client that trusts the authorities in `ca_file`, or the system's, and keeps large answers in the directory `spool`
-    /// while they come.
+    /// Returns a client that trusts the authorities in `ca_file`, or the system's, and stores large answers in the
+    /// directory `spool` while they arrive.
     pub fn new(
         urls: Vec<String>,
         ca_file: Option<&Path>,
@@ -231,8 +231,8 @@ impl Upstream {
         Ok(Self { client, addresses: Addresses::new(urls), patience, spool, partial: Mutex::default() })
     }
 
-    /// Asks for a bundle, which may be held back for `hold` seconds while there is nothing new in it. An answer to the same
-    /// question that broke off is taken up where it broke, if the control plane still has it.
+    /// Requests a bundle, which the control plane may hold back for `hold` seconds while there is nothing new. An
+    /// interrupted answer to the same request is resumed, if the control plane still has it.
     pub async fn feed(&self, path: &str, bearer: Bearer<'_>, hold: u64) -> Result<Received, UpstreamError> {
         let mut last = None;
         for (source, url) in self.addresses.in_turn() {
@@ -251,17 +251,17 @@ impl Upstream {
         Err(last.unwrap_or_else(no_address))
     }
 
-    /// Asks the address `source` after the others from now on: what it said was not believed.
+    /// Moves the address `source` to the end of the order: its answer was rejected.
     pub fn distrust(&self, source: usize) {
         self.addresses.put_last(source);
     }
 
-    /// Posts JSON.
+    /// Posts JSON without a proof, and returns a short answer.
     pub async fn post(&self, path: &str, body: Vec<u8>) -> Result<Bytes, UpstreamError> {
         self.send(Method::POST, path, None, body).await
     }
 
-    /// Sends JSON, as the node that `bearer` proves if there is one, and takes a short answer.
+    /// Sends JSON, with the proof of `bearer` if there is one, and returns a short answer.
     pub async fn send(
         &self,
         method: Method,
@@ -288,7 +288,7 @@ impl Upstream {
                     self.addresses.prefer(source);
                     return Ok(answer);
                 }
-                // What the control plane refuses at one of its addresses it refuses at all of them.
+                // A refusal is the same at all addresses of the control plane.
                 Err(error @ UpstreamError::Answer { status, .. }) if status.is_client_error() => {
                     return Err(error);
                 }
@@ -301,7 +301,7 @@ impl Upstream {
         Err(last.unwrap_or_else(no_address))
     }
 
-    /// Posts a form as the node that `bearer` proves, and takes a short answer.
+    /// Posts a form with the proof of `bearer`, and returns a short answer.
     pub async fn form(&self, path: &str, bearer: Bearer<'_>, form: &str) -> Result<Bytes, UpstreamError> {
         let body = Bytes::copy_from_slice(form.as_bytes());
         self.send_as(FORM, Method::POST, path, Some(bearer), body).await
@@ -413,7 +413,7 @@ impl Upstream {
         }
     }
 
-    /// Reads the body of an answer that is not a bundle.
+    /// Reads the body of an answer other than a bundle.
     async fn short(&self, url: &str, body: Incoming) -> Result<Bytes, UpstreamError> {
         match timeout(self.patience.headers, Limited::new(body, MAX_ANSWER).collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -439,7 +439,7 @@ fn refusal(url: &str, status: StatusCode, body: &[u8]) -> UpstreamError {
     }
 }
 
-/// The beginning of what a stranger sent, as it may stand in a log and on a terminal.
+/// Returns the beginning of unverified text, without characters that could harm a log or a terminal.
 fn printable(bytes: &[u8]) -> String {
     let shown = |byte: &u8| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '.' };
     bytes[..bytes.len().min(300)].iter().map(shown).collect()

@@ -1,9 +1,8 @@
-//! Upstream identity: a short-lived JWT a node vouches with, towards Airflow, for whoever it let in.
+//! Upstream identity: a short-lived JWT with which a node vouches to Airflow for an allowed caller.
 //!
-//! Airflow 3 trusts every key of a JWK set it is pointed at (`[api_auth] trusted_jwks_url`). So after its own decision
-//! the node says, under a key it uses for nothing else, who came and how far Airflow should let them go; that stands in
-//! place of the caller's token, which never reaches the upstream. It opens nothing here: the kind is another, and so is
-//! the key.
+//! Airflow 3 trusts every key of a configured JWK set (`[api_auth] trusted_jwks_url`). After its own decision the node
+//! signs who called and with which Airflow role, with a key that has no other use. This JWT replaces the caller's token,
+//! which never reaches the upstream. It is no credential for the node itself: it has another type and another key.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -24,28 +23,27 @@ use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::{PublicKey, SigningKey};
 use crate::protocol::time::Time;
 
-/// One is made for each token and minute, and used again within it.
+/// Seconds for which an identity is reused. One is made for each token and minute.
 const REUSED: i64 = 60;
 
-/// The roles of Airflow's simple auth manager; each includes those before it.
+/// Roles of Airflow's simple auth manager. Each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum AirflowRole {
-    /// Reads, but for connections and variables.
+    /// Reads everything except connections, variables and the configuration.
     Viewer,
-    /// Changes Dags and what belongs to them.
+    /// Changes Dags and their runs and tasks.
     User,
-    /// Changes everything else, and sees connections, variables and the configuration.
+    /// Changes everything else, and reads connections, variables and the configuration.
     Op,
 }
 
 impl AirflowRole {
-    /// The least role that can do all of what is granted. Which of it may be done now, the decision has said already:
-    /// Airflow's own roles are coarser.
+    /// Returns the lowest role that permits everything in `granted`. The decision has already limited the request itself,
+    /// since Airflow's roles are coarser.
     #[must_use]
     pub fn least(granted: Granted) -> Self {
-        // On the deployment as a whole, a run is also what materializing an asset makes: to Airflow that is a matter of
-        // assets, not of Dags.
+        // On the deployment, creating a run also materializes an asset, which Airflow counts among assets, not Dags.
         let deployment = granted.deployment.iter().map(|permission| match permission.as_str() {
             "deployment.airflow.dagRun.create" | "deployment.airflow.dagRun.delete" => Self::Op,
             name => Self::needed(name),
@@ -55,7 +53,7 @@ impl AirflowRole {
     }
 
     fn needed(permission: &str) -> Self {
-        // What is not Airflow's, Airflow is not asked for.
+        // Permissions of other products have no Airflow role.
         let Some(name) = permission.strip_prefix("deployment.airflow.") else { return Self::Viewer };
         let (object, verb) = name.split_once('.').unwrap_or((name, ""));
         match (object, verb) {
@@ -85,7 +83,7 @@ pub struct UpstreamIdentity {
     minted: Mutex<Minted>,
 }
 
-/// What was minted in one minute. A standard mutex: it is held for a look-up or an insertion, never across an await.
+/// Identities of one minute. The mutex is std's: it is held for a lookup or an insertion, never across an await.
 #[derive(Default)]
 struct Minted {
     minute: i64,
@@ -93,13 +91,13 @@ struct Minted {
 }
 
 impl UpstreamIdentity {
-    /// Vouches with `key`, as configured.
+    /// Returns a minter that signs with `key`.
     #[must_use]
     pub fn new(key: SigningKey, config: UpstreamIdentityConfig, clock: Clock) -> Self {
         Self { key, config, clock, minted: Mutex::default() }
     }
 
-    /// The value of `Authorization` for what was decided: none unless it was allowed, on a deployment that is to get one.
+    /// Returns the value of `Authorization` for a decision, or `None` if it denies the request or the deployment gets no identity.
     #[must_use]
     pub fn authorization(&self, decision: &Decision) -> Option<HeaderValue> {
         let (true, Some(token), Some(deployment)) =
@@ -130,13 +128,14 @@ impl UpstreamIdentity {
         Some(value)
     }
 
-    /// The set with the public key (RFC 7517), as the upstream reads it.
+    /// Returns the JWK set with the public key (RFC 7517).
     #[must_use]
     pub fn jwks(&self) -> String {
         jwks(self.key.public())
     }
 
-    /// Writes the set where the upstream reads it; everybody may. Beside its place first, so that nobody reads half of it.
+    /// Writes the JWK set for the upstream, readable by everybody. It is written beside its place first, so that no reader
+    /// sees half of it.
     pub fn write_jwks(&self, path: &Path) -> std::io::Result<()> {
         let beside = path.with_extension("new");
         let mut file =

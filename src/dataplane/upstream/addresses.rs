@@ -1,4 +1,4 @@
-//! The addresses of a control plane: the one that answered last is asked first, those that failed come last.
+//! Addresses of a control plane: the one that answered last comes first, those that failed come last.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,27 +9,27 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// Addresses in the order of the configuration, until something is known about them.
+    /// Returns the addresses in the order of the configuration.
     pub(super) fn new(urls: Vec<String>) -> Self {
         let order = Mutex::new((0..urls.len()).collect());
         let urls = urls.into_iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
         Self { urls, order }
     }
 
-    /// All of them, the best first, with their places in the configuration.
+    /// Returns all addresses in the present order, with their indices in the configuration.
     pub(super) fn in_turn(&self) -> Vec<(usize, &str)> {
         let order = self.order.lock().unwrap_or_else(PoisonError::into_inner).clone();
         order.into_iter().map(|place| (place, &*self.urls[place])).collect()
     }
 
-    /// It answered.
+    /// Moves an address that answered to the front.
     pub(super) fn prefer(&self, place: usize) {
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         order.retain(|other| *other != place);
         order.insert(0, place);
     }
 
-    /// It failed.
+    /// Moves an address that failed to the end.
     pub(super) fn put_last(&self, place: usize) {
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         order.retain(|other| *other != place);

@@ -1,7 +1,7 @@
-//! Connecting: directly, or for HTTPS through the proxy the environment names (`HTTPS_PROXY`, `NO_PROXY`).
+//! Opens connections: directly, or for HTTPS through the proxy in the environment (`HTTPS_PROXY`, `NO_PROXY`).
 //!
-//! A proxy is only ever a tunnel (CONNECT): TLS ends at the control plane. Plain HTTP, which is for one host and for tests,
-//! goes straight.
+//! A proxy serves only as a tunnel (CONNECT): TLS ends at the control plane. Plain HTTP, which is for one host and for
+//! tests, uses no proxy.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,10 +17,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// A dead peer must not hold up a node that waits for an answer: it is found out within some six seconds.
+/// TCP keepalive: idle time, interval and probes. A node that waits for an answer detects a dead peer within about six seconds.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(3), Duration::from_secs(1), 3);
 
-/// What opens connections.
+/// Opens connections to the control plane.
 #[derive(Clone)]
 pub(super) struct Connector {
     tcp: HttpConnector,
@@ -28,7 +28,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// A connector that gives up on an address after `patience`.
+    /// Returns a connector that gives up on an address after `patience`.
     pub(super) fn new(patience: Duration) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);

@@ -1,5 +1,5 @@
-//! A bundle on its way: bounded in time and size, kept outside of memory when it is large, and taken up where it broke off
-//! (RFC 9110 sections 13.1.5 and 14).
+//! Download of a bundle: limited in time and size, stored on disk if it is large, and resumed after an interruption (RFC
+//! 9110 sections 13.1.5 and 14).
 
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
@@ -14,47 +14,47 @@ use tokio::time::timeout;
 
 use super::Patience;
 
-/// What is kept in memory, in bytes: a delta is smaller, a snapshot larger.
+/// Maximum size that stays in memory, in bytes: a delta is smaller, a snapshot larger.
 const IN_MEMORY: usize = 1 << 20;
-/// The least that is worth being taken up again, in bytes.
+/// Minimum size of a part that is worth resuming, in bytes.
 const WORTH_KEEPING: u64 = 64 << 10;
 
-/// What was wrong with a body.
+/// Faults of a body.
 #[derive(Debug, Error)]
 pub enum Fault {
-    /// The connection broke.
+    /// The connection broke after this number of bytes.
     #[error("it broke off after {0} bytes")]
     Broken(u64),
-    /// It came too slowly.
+    /// The body was too slow.
     #[error("it came too slowly: {length} bytes in {} seconds", .within.as_secs_f32())]
     Slow {
-        /// How many bytes there were in all.
+        /// Total number of received bytes.
         length: u64,
-        /// How long they took.
+        /// Time that they took.
         within: Duration,
     },
-    /// It was too large.
+    /// The body exceeds this number of bytes.
     #[error("it is larger than {0} bytes")]
     TooLarge(u64),
-    /// It was not the part that was asked for.
+    /// The answer is not the requested part.
     #[error("it is not the part that was asked for")]
     Range,
-    /// It could not be kept.
+    /// The body cannot be stored.
     #[error("it can't be kept on the disk: {0}")]
     Disk(io::Error),
 }
 
 impl Fault {
-    /// Whether what came may be the beginning of what is to come.
+    /// Returns true if the received part can be resumed.
     pub(super) fn can_go_on(&self) -> bool {
         matches!(self, Self::Broken(_) | Self::Slow { .. })
     }
 }
 
-/// What has come of an answer.
+/// Received part of an answer.
 pub(super) struct Download {
     path: String,
-    /// The strong validator of the answer; without one it can't be taken up.
+    /// Strong validator of the answer. Without one it cannot be resumed.
     tag: Option<HeaderValue>,
     file: SpooledTempFile,
     length: u64,
@@ -62,7 +62,7 @@ pub(super) struct Download {
 }
 
 impl Download {
-    /// Begins to take in the answer to `path`.
+    /// Begins to receive the answer to `path`.
     pub(super) fn begin(path: &str, headers: &HeaderMap, spool: &Path) -> Self {
         let tag = headers.get(header::ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).cloned();
         Self {
@@ -74,7 +74,7 @@ impl Download {
         }
     }
 
-    /// Whether it is an answer to `path`.
+    /// Returns true if it is an answer to `path`.
     pub(super) fn answers(&self, path: &str) -> bool {
         self.path == path
     }
@@ -83,7 +83,7 @@ impl Download {
         self.tag.is_some() && self.length >= WORTH_KEEPING
     }
 
-    /// Asks for what is missing, or for everything if the control plane has something else by now.
+    /// Requests the missing part, or the complete answer if the control plane has another one by now.
     pub(super) fn ask_for_the_rest(&self, headers: &mut HeaderMap) {
         if let (Some(tag), Ok(range)) = (&self.tag, HeaderValue::from_str(&format!("bytes={}-", self.length)))
         {
@@ -92,7 +92,7 @@ impl Download {
         }
     }
 
-    /// Whether a partial answer is the rest of this one.
+    /// Returns the download if a partial answer continues it.
     pub(super) fn goes_on_in(self, headers: &HeaderMap) -> Option<Self> {
         let range = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
         let (start, _) = range.strip_prefix("bytes ")?.split_once('-')?;
@@ -100,7 +100,7 @@ impl Download {
         fits.then_some(self)
     }
 
-    /// Takes in a body, piece by piece.
+    /// Receives a body part by part.
     pub(super) async fn receive(&mut self, mut body: Incoming, patience: &Patience) -> Result<(), Fault> {
         let (started, before) = (Instant::now(), self.length);
         loop {
@@ -115,18 +115,18 @@ impl Download {
                 Ok(Some(Err(_))) => return Err(Fault::Broken(self.length)),
                 Ok(Some(Ok(frame))) => frame,
             };
-            // Trailers say nothing here.
+            // Trailers are ignored.
             let Ok(piece) = frame.into_data() else { continue };
             if self.length + piece.len() as u64 > patience.size {
                 return Err(Fault::TooLarge(patience.size));
             }
-            // Into the page cache at most: nothing here is waited for.
+            // The write reaches the page cache at most, so it does not block for the disk.
             self.file.write_all(&piece).map_err(Fault::Disk)?;
             self.length += piece.len() as u64;
         }
     }
 
-    /// Hands the whole answer over, to be read from its beginning, and how long ago it began to come.
+    /// Returns the complete answer, positioned at its beginning, and the time since it began.
     pub(super) fn finish(mut self) -> io::Result<(SpooledTempFile, Duration)> {
         self.file.seek(SeekFrom::Start(0))?;
         Ok((self.file, self.begun.elapsed()))
