@@ -92,11 +92,12 @@ impl Identity {
     }
 }
 
-/// Writes a file only its owner can read: beside its place first, so that a crash leaves the old one or the new one. What root
-/// writes into a directory of another user's belongs to that user, as whom the daemon runs.
+/// Writes a file that only its owner can read. It is written beside its place first, so that a crash leaves the old or the
+/// new content. If root writes into another user's directory, the file belongs to that user, as whom the daemon runs.
 pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let beside = path.with_extension("new");
-    // What a crash left may be root's. And it may be a link: root must not write, and give away, what it points to.
+    // A crash may have left a file of root's. The path may also be a link: root must not write to its target or change the
+    // target's owner.
     match std::fs::remove_file(&beside) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -204,7 +205,7 @@ mod tests {
         }
         for owner in [65_534, 0] {
             chown(directory.path(), Some(owner), Some(owner)).unwrap();
-            // What another process left half written, too.
+            // A half-written file of another process is replaced too.
             std::fs::write(path.with_extension("new"), "half").unwrap();
             write_private(&path, b"all").unwrap();
             let written = std::fs::metadata(&path).unwrap();

@@ -21,9 +21,9 @@ const FILE: &str = "databases.json";
 pub const AUDIT: &str = "audit.db";
 /// Database of the local revocations.
 pub const REVOCATIONS: &str = "revocations.db";
-/// The file with an operator's word that revocations are lost. It stays until a start has gone on after the loss to the end.
+/// File with an operator's acceptance that revocations are lost. It stays until a start has handled the loss completely.
 pub(super) const ACCEPTED_LOSS: &str = "accepted-loss.json";
-/// The databases of a host, all of which its first start makes.
+/// Databases of a host. The first start creates all of them.
 const DATABASES: [&str; 5] = ["replica.db", AUDIT, REVOCATIONS, "outages.db", "glass.db"];
 
 /// Reasons why a database is not created as a new one.
@@ -111,7 +111,7 @@ impl Inventory {
         self.directory.join(FILE)
     }
 
-    /// Reads the inventory; none, where it is missing or can't be read.
+    /// Reads the inventory. Returns `None` if it is missing or cannot be parsed.
     fn find(&self) -> Result<Option<Noted>, InventoryError> {
         let path = self.path();
         match std::fs::read(&path) {
@@ -125,7 +125,7 @@ impl Inventory {
         }
     }
 
-    /// Returns what the audit log is the witness of.
+    /// Returns the inventory that follows from the audit log.
     fn witnessed(&self) -> Noted {
         let ran = std::fs::metadata(self.directory.join(AUDIT)).is_ok_and(|found| found.len() > 0);
         let databases = DATABASES.into_iter().filter(|_| ran).map(str::to_owned).collect();
@@ -138,7 +138,7 @@ impl Inventory {
         write_private(&self.path(), &text).map_err(failed)
     }
 
-    /// Writes what `change` makes of the inventory, if the file does not say that already.
+    /// Applies `change` to the inventory, and writes it if it differs from the file.
     fn change(&self, change: impl FnOnce(&mut Noted)) -> Result<(), InventoryError> {
         let found = self.find()?;
         let mut noted = found.clone().unwrap_or_else(|| self.witnessed());
@@ -151,7 +151,7 @@ impl Inventory {
         let noted = if let Some(noted) = self.find()? {
             noted
         } else {
-            // Before anything is made: an audit log that this start makes is no witness of an earlier one.
+            // Written before any database is created, since an audit log that this start creates is no witness of an earlier one.
             let noted = self.witnessed();
             self.write(&noted)?;
             noted
@@ -174,7 +174,7 @@ impl Inventory {
         })
     }
 
-    /// Lets the database `name` be begun anew, without counting it as lost.
+    /// Permits a new database `name`, without an alarm for a lost one.
     pub fn forget(&self, name: &str) -> Result<(), InventoryError> {
         self.change(|noted| {
             noted.databases.remove(name);
@@ -184,8 +184,8 @@ impl Inventory {
         })
     }
 
-    /// Returns whether the count of the revocations is whole: without that only the audit log tells of them. A start that went
-    /// on after an accepted loss and broke off has counted what was left, before it signed anew what the log tells of.
+    /// Returns true if the count of the revocations is complete. Otherwise only the audit log shows them. A start that was
+    /// interrupted while it handled an accepted loss has counted the remaining revocations, before it signed those of the log anew.
     pub(super) fn counted(&self) -> Result<bool, InventoryError> {
         let path = self.directory.join(ACCEPTED_LOSS);
         let pending = path.try_exists().map_err(|source| InventoryError::File { path, source })?;

@@ -17,31 +17,31 @@ pub struct Stop {
     number: watch::Receiver<()>,
     told: Pin<Box<dyn Future<Output = ()> + Send>>,
     listed: Option<Waker>,
-    /// Runs out some times within the time of idleness. A request that comes in between resets nothing but `silence`.
+    /// Timer that fires several times within the idle limit. A request in between resets only `silence`.
     tick: Pin<Box<Sleep>>,
     silence: Silence,
 }
 
-/// How long a client has been silent, in ticks.
+/// Time for which a client has sent nothing, in ticks.
 #[derive(Debug, Default)]
 struct Silence {
     ticks: u64,
-    /// A part of a request has come.
+    /// True if part of a request has arrived.
     begun: bool,
 }
 
 impl Silence {
-    /// Returns for how many ticks the client may be silent now.
+    /// Returns the number of ticks for which the client may be silent now.
     fn patience(&mut self, begun: bool) -> u64 {
         if begun && !self.begun {
-            // The silence before a request is none within it.
+            // The time before a request does not count within it.
             self.ticks = 0;
         }
         self.begun = begun;
         if begun { FIRST_TICKS } else { IDLE_TICKS }
     }
 
-    /// Counts a tick, and returns whether it was one too many.
+    /// Counts a tick. Returns true if the limit is reached.
     fn ticked(&mut self, patience: u64) -> bool {
         self.ticks += 1;
         self.ticks >= patience
@@ -66,7 +66,7 @@ impl From<watch::Receiver<()>> for Stop {
     }
 }
 
-/// Time between two looks at a connection. Both times for which it may be silent are so many of them.
+/// Interval between two checks of a connection. Both limits are multiples of it.
 const TICK: Duration = Duration::from_secs(5);
 const FIRST_TICKS: u64 = FIRST.as_secs() / TICK.as_secs();
 const IDLE_TICKS: u64 = IDLE.as_secs() / TICK.as_secs();
@@ -86,7 +86,7 @@ impl Stop {
     /// Waits for `future` without a time limit.
     pub async fn or<F: Future>(&mut self, future: Pin<&mut F>) -> Option<F::Output> {
         let output = self.wait(None, future).await.ok();
-        // Nobody listed for the tick.
+        // The registered waker does not cover the timer.
         self.listed = None;
         output
     }
@@ -118,7 +118,7 @@ impl Stop {
             }
             self.listed = Some(waker.clone());
             if patience.is_some() && self.tick.as_mut().poll(context).is_ready() {
-                // It ran out just now: look again at once.
+                // The timer has just fired: poll again at once.
                 context.waker().wake_by_ref();
             }
             self.told.as_mut().poll(context).map(|()| Err(Ceased::Stopped))
@@ -171,7 +171,7 @@ pub async fn until_stopped<C>(
 mod tests {
     use super::*;
 
-    /// Ticks until a client that is silent from now on is given up.
+    /// Returns the number of ticks after which a silent client is disconnected.
     fn lasts(silence: &mut Silence, begun: bool) -> u32 {
         let patience = silence.patience(begun);
         (1..).find(|_| silence.ticked(patience)).unwrap_or(u32::MAX)
@@ -185,10 +185,10 @@ mod tests {
         let mut silence = Silence::default();
         let between = silence.patience(false);
         assert!((1..between).all(|_| !silence.ticked(between)));
-        // Half a request comes at the last moment; its other half has as long as any.
+        // Half a request arrives at the last moment; the other half has the full time.
         let within = silence.patience(true);
         assert!(!silence.ticked(within));
-        // A part that is no whole request wins no time.
+        // A part that completes no request does not extend the time.
         assert_eq!(TICK * (1 + lasts(&mut silence, true)), FIRST);
     }
 }

@@ -73,16 +73,16 @@ pub struct Live {
     /// Membership of the node: retirement, and shared identity.
     pub membership: Membership,
     damage: Mutex<BTreeMap<&'static str, Vec<Damage>>>,
-    /// What must not happen, and did.
+    /// Alarms since the start.
     pub alarms: Alarms,
 }
 
-/// Damage in what this host keeps.
+/// Damage of this host's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// A sentence for everybody: it names no token, so whoever reads it learns nothing of who has access.
+    /// Sentence for unauthenticated readers. It names no token, so that it does not show who has access.
     pub public: String,
-    /// A sentence for operators: what it is about, and what to do.
+    /// Sentence for operators: what is damaged, and what to do.
     pub full: String,
 }
 
@@ -227,7 +227,7 @@ impl Live {
         *self.persisted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what is damaged now in what `holder` keeps.
+    /// Replaces the list of damages that `holder` reports.
     pub fn note_damage(&self, holder: &'static str, damage: Vec<Damage>) {
         self.damage.lock().unwrap_or_else(PoisonError::into_inner).insert(holder, damage);
     }
@@ -266,7 +266,7 @@ impl Live {
         *self.taken_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the time floor back to `to` once `first` has made sure that nothing revives by that.
+    /// Lowers the time floor to `to`, after `first` has made sure that no token revives.
     pub(super) fn take_back_floor<T, E>(
         &self,
         to: Time,

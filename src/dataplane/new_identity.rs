@@ -43,20 +43,20 @@ pub enum NewIdentityError {
         "a daemon answers at {0}; stop it first (systemctl stop halligand.socket halligand-admin.socket halligand)"
     )]
     Running(PathBuf),
-    /// A process works on the state directory: a daemon that starts or stops holds it without answering.
+    /// A process holds the state directory: a daemon that starts or stops does not answer on its socket.
     #[error(
         "process {holder} works on {path}; stop it first (systemctl stop halligand.socket halligand-admin.socket halligand)"
     )]
     Held {
-        /// The state directory.
+        /// Path of the state directory.
         path: PathBuf,
-        /// The process, as it wrote itself down.
+        /// Process, as it described itself in the lock file.
         holder: String,
     },
-    /// It can't be told whether one does.
+    /// The lock of the state directory cannot be checked.
     #[error(transparent)]
     Directory(#[from] StateError),
-    /// There is nothing to set aside.
+    /// The host has no identity.
     #[error("{0} holds no identity: the next start enrols this host")]
     None(PathBuf),
     /// Events of the log were not uploaded.

@@ -221,7 +221,7 @@ impl Reconciler {
         let audit_path = state.join(AUDIT);
         let counted =
             Inventory::new(state).counted().map_err(|error| LedgerError::from(Unfit::from(error)))?;
-        // Without a count nothing but the audit log says what was revoked here.
+        // Without a count, only the audit log shows which tokens were revoked on this host.
         let told = if counted { Vec::new() } else { revocations_told(&audit_path)? };
         let told: Vec<_> = told.into_iter().filter_map(|event| event.token).collect();
         let path = state.join(REVOCATIONS);

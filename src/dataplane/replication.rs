@@ -119,7 +119,7 @@ impl Replication {
         let mut store = self.store();
         let (before, _) = store.position()?;
         let held = self.live.snapshot().head().map(|head| (head.head().version, head.head().iat));
-        // Read before the bundle is applied: what this node first proves by it was never dead here.
+        // Read before the bundle is applied: a token that the bundle first proves had not expired on this node.
         let time = self.live.now(now);
         let ended =
             if nonce.is_some() && !time.trusted() { store.ended_by(time.floor, now)? } else { Vec::new() };
@@ -171,7 +171,8 @@ impl Replication {
         Ok(())
     }
 
-    /// Takes a time floor back that a head signed just now, at `signed`, and the clock contradict. It had ended `ended`.
+    /// Lowers a time floor that a head signed just now, at `signed`, and the clock both contradict. `ended` are the tokens
+    /// that the floor had expired.
     fn settle_doubt(
         &self,
         store: &mut ReplicaStore,
@@ -206,7 +207,8 @@ impl Replication {
         Ok((ahead, stay))
     }
 
-    /// Takes the time floor back to `to`. What it had `ended` is durably dead, and dead in force, before the floor falls.
+    /// Lowers the time floor to `to`. The tokens `ended`, which it had expired, are marked dead, on disk and in memory,
+    /// before the floor falls.
     fn take_back(
         &self,
         store: &mut ReplicaStore,

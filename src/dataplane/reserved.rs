@@ -24,8 +24,8 @@ const OURS: &str = "x-halligan-";
 /// Prefixes of names that describe the client or the original request.
 const PREFIXES: [&str; 3] = ["x-forwarded-", "x-original-", "x-envoy-original-"];
 
-/// Single names of the same kind, the credentials that end here, and names by which a framework takes one method for another:
-/// the decision is about the method of the request line.
+/// Single names of that kind; credentials that end at the gateway; and names by which a framework overrides the method,
+/// since the decision is about the method of the request line.
 const NAMES: [&str; 12] = [
     "authorization",
     "proxy-authorization",

@@ -205,8 +205,8 @@ impl Revocations {
         Self::open_told(path, live, prover, &[])
     }
 
-    /// The same, where the audit log tells that the tokens `told` were revoked on this host: one of them that is not there is
-    /// lost, too.
+    /// Opens the database as [`Self::open`] does. A token in `told`, which the audit log records as revoked on this host,
+    /// must be in it.
     pub(super) fn open_told(
         path: &Path,
         live: Arc<Live>,
@@ -277,7 +277,7 @@ impl Revocations {
             }
             Lost::Accepted(now) => put_aside(&mut connection, &kept.unreadable, now)?,
         }
-        // Once nothing is missing: what is counted now is what the next start asks for.
+        // Counted only when nothing is missing, since the next start requires this count.
         inventory.count_revocations(&extent).map_err(Unfit::from)?;
         kept.write_keys(&connection)?;
         live.change_local(|local| kept.ended.iter().for_each(|(token, at)| local.end(token, *at)));
@@ -565,7 +565,7 @@ impl Revocations {
 }
 
 impl Ledger {
-    /// The damaged rows. They are in force.
+    /// Returns the damage of each damaged row. Damaged rows are in force.
     fn damage(&self) -> Vec<live::Damage> {
         let rows = self.damaged.iter().map(|(number, damage)| {
             let tokens: Vec<_> = damage.tokens.iter().map(TokenId::as_str).collect();
@@ -591,11 +591,11 @@ impl Ledger {
     }
 }
 
-/// What to do when revocations are lost.
+/// Handling of lost revocations.
 enum Lost<'t> {
-    /// Not to open the database, nor where one of these is missing.
+    /// Opening the database fails. It also fails if one of these tokens is missing.
     Refused(&'t [TokenId]),
-    /// To go on with what is left: an operator has said so, at this time.
+    /// The rest of the database is used: an operator accepted the loss at this time.
     Accepted(Time),
 }
 

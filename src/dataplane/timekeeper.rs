@@ -431,7 +431,7 @@ mod tests {
         // A new doubt triggers another request.
         assert!(watch.look(&live, T.plus(-2_000), at(3)).doubt);
         assert!(!watch.look(&live, T.plus(4), at(4)).doubt);
-        // What could not be made sure of is not done.
+        // If the precondition fails, the floor stays.
         let failed = live.take_back_floor(T, || Err::<(), _>("the disk is full"));
         assert_eq!((failed, live.now(T).floor), (Err("the disk is full"), T.plus(4)));
     }

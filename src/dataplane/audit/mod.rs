@@ -76,10 +76,10 @@ pub enum AuditError {
     /// The batch exceeds the maximum size of a block.
     #[error("a batch of events is longer than 4 GiB")]
     TooLong,
-    /// A checkpoint that can't be written down.
+    /// A checkpoint cannot be serialized.
     #[error("a checkpoint can't be written as JSON: {0}")]
     Checkpoint(#[from] serde_json::Error),
-    /// What the node signed last, or what the control plane took in, does not hold.
+    /// The log does not match the last checkpoint of the node, or the position that was uploaded.
     #[error("the audit log is not what this node wrote, from event {} on: {}", .0.sequence, .0.what)]
     Tampered(Fault),
     /// The writer thread cannot be started.

@@ -91,7 +91,7 @@ fn droppable(connection: &Connection, key: &Arc<SigningKey>) -> Result<Vec<Check
     let rows = statement
         .query_map((uploaded(connection)?.sequence, PASS), |row| row.get::<_, String>(0))?
         .collect::<Result<Vec<_>, _>>()?;
-    // What does not hold is left for whoever verifies the log.
+    // Stops at an invalid checkpoint, and leaves it to the verification of the log.
     Ok(rows.iter().map_while(|text| Checkpoint::verify(text, key.public()).ok()).collect())
 }
 

@@ -55,9 +55,9 @@ pub fn verify(path: &Path, key: &PublicKey) -> Result<Report, AuditError> {
     Ok(Report { fault: found.err(), ..proof.report })
 }
 
-/// Verifies the end of a log, which the next checkpoint will vouch for: from the last checkpoint on, and where the control plane
-/// took it in. Returns the number and the hash of the last event, which the next one is chained to. The outer error is a database
-/// that can't be read.
+/// Verifies the end of a log, for which the next checkpoint will vouch: from the last checkpoint and from the uploaded
+/// position on. Returns the number and the hash of the last event, which the next event follows. The outer error is a
+/// database that cannot be read.
 pub(super) fn tail(
     connection: &Connection,
     key: &PublicKey,
@@ -89,7 +89,7 @@ pub(super) fn tail(
             ),
         ));
     }
-    // The block in which the event stands that was signed for, and those behind it.
+    // Begins at the block that holds the signed event.
     let mut statement = connection.prepare(
         "SELECT first, lines FROM block
          WHERE first >= coalesce((SELECT max(first) FROM block WHERE first <= ?1), 0) ORDER BY first",

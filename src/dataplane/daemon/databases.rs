@@ -127,7 +127,7 @@ pub(super) async fn open_reconciler(
             open()
         }
         opened => {
-            // Of one that can't be opened nobody knows yet whether it lacks any.
+            // The acceptance stays if the database cannot be opened, since revocations may still turn out to be lost.
             if opened.is_ok() {
                 loss::withdraw(state);
             }

@@ -26,7 +26,7 @@ use crate::protocol::revocation::{RevocationError, check_reason};
 use crate::protocol::time::Time;
 use crate::state_directory::own_uid;
 
-/// Why a loss can't be accepted.
+/// Reasons why a loss cannot be accepted.
 #[derive(Debug, Error)]
 pub enum LossError {
     /// The loss of this database needs no acceptance.
@@ -118,7 +118,7 @@ pub(super) async fn go_on_after(
         accepted.reason
     );
     live.alarms.raise(AlarmKind::Damaged, &what, now);
-    // Last: until then the next start asks the log again, whatever is counted.
+    // Removed last: while the file exists, the next start reads the audit log again, whatever the inventory counts.
     std::fs::remove_file(&path).map_err(failed)?;
     Ok(())
 }

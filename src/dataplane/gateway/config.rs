@@ -86,9 +86,9 @@ impl<'de> Deserialize<'de> for Upstream {
 pub struct Limits {
     /// Maximum number of connections, and of WebSockets, at a time.
     pub connections: u32,
-    /// Connections of one client at a time, and its WebSockets; a quarter of all, unless it is given.
+    /// Maximum number of connections, and of WebSockets, of one client at a time. The default is a quarter of `connections`.
     pub connections_per_client: Option<u32>,
-    /// Bytes of a request's line and headers.
+    /// Maximum size of a request's line and headers, in bytes.
     pub header_bytes: u32,
     /// Maximum size of a request's body, in bytes.
     pub body_bytes: usize,
@@ -118,7 +118,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How many of the connections one client may have.
+    /// Returns the maximum number of connections of one client.
     pub(super) fn share(&self) -> u32 {
         self.connections_per_client.unwrap_or(self.connections.div_ceil(4))
     }

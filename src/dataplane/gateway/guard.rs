@@ -21,10 +21,10 @@ use crate::dataplane::routes::is_target;
 /// Maximum number of header fields of a request, in addition to the limit of bytes.
 pub(super) const MAX_FIELDS: usize = 1024;
 
-/// Room for so many costs a head nothing; few have more.
+/// Number of fields that are parsed without an allocation. Few heads have more.
 const FEW_FIELDS: usize = 64;
 
-/// The line of a chunk's size is no longer than this.
+/// Maximum length of the line with a chunk's size, in bytes.
 const MAX_SIZE_LINE: usize = 256;
 
 /// Faults of a request's head.
@@ -49,16 +49,16 @@ impl Fault {
     }
 }
 
-/// What the guard of a connection and those who answer its requests tell each other.
+/// State that the guard of a connection shares with the handlers of its requests.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// The faulty request: there is at most one, the last.
+    /// Number and fault of the faulty request. There is at most one, the last.
     fault: OnceLock<(u64, Fault)>,
     requests: AtomicU64,
-    /// Nothing more is read: the answer that is on its way ends the connection.
+    /// True if the answer in progress ends the connection, so that nothing more is read.
     last: AtomicBool,
 }
 
@@ -69,7 +69,7 @@ impl Found {
         self.0.fault.get().filter(|(faulty, _)| *faulty == number).map(|(_, fault)| *fault)
     }
 
-    /// Notes that the answer to a request ends the connection, and that nothing behind the request counts.
+    /// Records that the answer to a request ends the connection, so that later bytes are ignored.
     pub(super) fn end(&self) {
         self.0.last.store(true, Ordering::Relaxed);
     }
@@ -79,8 +79,8 @@ impl Found {
     }
 }
 
-/// How much is read and thrown away behind the last request, and for how long. A connection that is closed over unread bytes is
-/// reset, and the reset overtakes the answer (RFC 9112 section 9.6).
+/// Maximum number of bytes that are read and discarded after the last request, and maximum time. A connection that is
+/// closed with unread bytes is reset, and the reset can overtake the answer (RFC 9112 section 9.6).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Drain {
     pub(super) bytes: u64,
@@ -96,11 +96,11 @@ enum Place {
     Body(u64),
     /// In a chunked body.
     Chunk(Chunk),
-    /// Behind a request for another protocol, or behind the last byte: all passes.
+    /// After a request for another protocol, or after the last byte: all bytes pass.
     Beyond,
-    /// In a body that the parser will refuse: all passes.
+    /// In a body that the parser will reject: all bytes pass.
     Broken,
-    /// Behind a fault: nothing passes.
+    /// After a fault: no bytes pass.
     Faulty,
 }
 
@@ -127,7 +127,7 @@ pub(super) struct Guarded<S> {
     header_bytes: usize,
     found: Found,
     drain: Drain,
-    /// Set once our side is shut down.
+    /// Deadline for the discarded bytes. Set once the sending side is shut down.
     draining: Option<Pin<Box<Sleep>>>,
 }
 
@@ -186,7 +186,7 @@ impl<S> Guarded<S> {
                         (Chunk::Size, line) => match chunk_size(line) {
                             Some(0) => Place::Chunk(Chunk::Trailer),
                             Some(size) => Place::Chunk(Chunk::Data(size + 2)),
-                            // The parser refuses it.
+                            // The parser rejects it.
                             None => Place::Broken,
                         },
                         (_, []) => Place::Body(0),
@@ -240,7 +240,7 @@ impl<S> Guarded<S> {
     }
 
     fn mark(&mut self, fault: Fault) {
-        // It is the first: nothing is looked at behind it.
+        // It is the first fault: nothing after it is checked.
         let _ = self.found.0.fault.set((self.heads, fault));
         self.found.end();
         self.place = Place::Faulty;
@@ -345,7 +345,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                 return Poll::Ready(Ok(()));
             }
             match this.place {
-                // An end would cancel the request that is being answered. Its answer ends the connection.
+                // The end of the stream would cancel the request in progress. Its answer ends the connection.
                 _ if this.found.ended() => return Poll::Pending,
                 Place::Beyond | Place::Broken => {
                     return Pin::new(&mut this.stream).poll_read(context, buffer);
@@ -381,7 +381,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    /// What came and was not read is read and thrown away; what is known to come still, too, within bounds.
+    /// Shuts the sending side down, then reads and discards unread bytes, and within the limits also bytes that are still expected.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.draining.is_none() {
@@ -389,7 +389,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         }
         let ended = this.found.ended();
         if this.place == Place::Beyond && !ended {
-            // Of another protocol one way may end by itself.
+            // In another protocol, one direction may end alone.
             return Poll::Ready(Ok(()));
         }
         let awaited = ended || this.place != Place::Head;
@@ -554,7 +554,7 @@ mod tests {
             let _ =
                 tokio::time::timeout(Duration::from_millis(1), guarded.stream.read_to_end(&mut left)).await;
             let what = String::from_utf8_lossy(request);
-            // More than may be read, and what is of another protocol, stays where it is.
+            // Bytes above the limit, and bytes of another protocol, are not read.
             let stays = more > 10_000 || request == other;
             assert_eq!((waited, left.is_empty()), (awaited && !stays, !stays), "{what}{more}");
         }

@@ -73,7 +73,7 @@ pub(super) fn towards_deployment(
     headers.append(header::VIA, HeaderValue::from_static("1.1 halligan"));
 }
 
-/// Returns whether a message says its length once, as a number, or not at all (RFC 9110 section 8.6, RFC 9112 section 6.3).
+/// Returns true if a message states its length once, as a number, or not at all (RFC 9110 section 8.6, RFC 9112 section 6.3).
 pub(super) fn one_length(headers: &HeaderMap) -> bool {
     if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
         return false;

@@ -14,18 +14,18 @@ pub(super) struct Lingering<B: Body<Data = Bytes> + Unpin + Send + 'static> {
     body: Option<B>,
     most: u64,
     longest: Duration,
-    /// Nothing comes until it is asked for.
+    /// True if the client sends the body only after `100 Continue`.
     asks: bool,
 }
 
 impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Lingering<B> {
-    /// Of what is left at the end, at most so many bytes are read, for so long. If the client `asks` whether it shall send
-    /// the body (RFC 9110 section 10.1.1), to drop it unread is to say no.
+    /// Returns a body of which at most `most` bytes are read after the drop, for at most `longest`. With `asks`, the client
+    /// waits for `100 Continue` (RFC 9110 section 10.1.1): dropping the body unread declines it, and nothing is read.
     pub(super) fn new(body: B, most: u64, longest: Duration, asks: bool) -> Self {
         Self { body: Some(body), most, longest, asks }
     }
 
-    /// Lets the body go: nothing of it will come.
+    /// Drops the body without reading the rest, because nothing more will arrive.
     pub(super) fn forget(mut self) {
         self.body = None;
     }
@@ -35,7 +35,7 @@ impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Drop for Lingering<B> {
     fn drop(&mut self) {
         let asks = self.asks;
         let Some(mut body) = self.body.take().filter(|body| !asks && !body.is_end_stream()) else { return };
-        // The runtime may be gone when the daemon stops.
+        // The runtime may have ended when the daemon stops.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (mut most, longest) = (self.most, self.longest);
         drop(runtime.spawn(tokio::time::timeout(longest, async move {

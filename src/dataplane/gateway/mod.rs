@@ -57,7 +57,8 @@ use crate::protocol::id::DeploymentId;
 /// Streamed body of a message.
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
-/// What the HTTP/2 parser reads beyond the headers that may come, in bytes: what it refuses by itself has no reason and no event.
+/// Bytes that the HTTP/2 parser accepts beyond the limit for headers. It rejects larger headers by itself, without a reason
+/// and an event.
 const BEYOND: u32 = 256 * 1024;
 
 /// Maximum number of concurrent streams of an HTTP/2 connection.
@@ -125,7 +126,7 @@ pub enum GatewayError {
     /// The certificate cannot be read.
     #[error(transparent)]
     Certificate(#[from] TlsError),
-    /// The authorities of its upstreams.
+    /// The authorities of its upstreams cannot be read.
     #[error(transparent)]
     Authorities(#[from] UpstreamError),
     /// There is no address to listen on.
@@ -226,7 +227,7 @@ impl Gateway {
         let noted = Arc::clone(&activity);
         let service = service_fn(move |request: Request<Incoming>| {
             let busy = noted.begin();
-            // The guard looks at nothing behind such a request: what follows may be of another protocol.
+            // The guard checks nothing after such a request, since other bytes may be of another protocol.
             let beyond = request.headers().contains_key(header::UPGRADE) && request.body().is_end_stream();
             let answer = Arc::clone(&self).respond(request, found.next(), peer, secure);
             let found = found.clone();
@@ -289,14 +290,14 @@ impl Gateway {
             return last(self.refuse(status, peer));
         }
         let (parts, body) = request.into_parts();
-        // Over HTTP/2 a stream whose body is let go is reset, and some clients take that for no answer.
+        // In HTTP/2, dropping the body resets the stream, and some clients discard the answer then.
         let asks = parts.version < Version::HTTP_2 && parts.headers.contains_key(header::EXPECT);
         let body = Lingering::new(body, self.limits.body_bytes as u64, self.limits.header(), asks);
-        // Over HTTP/1.1 the guard has counted what came.
+        // In HTTP/1.1 the guard has counted the bytes.
         if parts.version == Version::HTTP_2 && head_bytes(&parts) > self.limits.header_bytes as usize {
             return self.refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, peer);
         }
-        // What can't be told without doubt has no target, and is denied for that, unless its token is worth less still.
+        // An ambiguous request has no target. It is denied for that, unless its token is denied first.
         let asked = Asked::read(&parts).filter(|_| fault.is_none());
         let host = asked.as_ref().map_or("", |asked| asked.host).to_owned();
         let target = asked.as_ref().map_or("", |asked| asked.target);
@@ -314,12 +315,12 @@ impl Gateway {
         let told = self.answers.tell(&verdict);
         if told.status() != StatusCode::OK {
             if fault.is_some() {
-                // The guard lets nothing through behind it.
+                // The guard passes no bytes after a fault.
                 body.forget();
             }
             let doubtful = asked.is_none();
             let answer = told.map(|body| body.map_err(|never| match never {}).boxed_unsync());
-            // Where a request is in doubt, so is where the next one begins.
+            // After an ambiguous request the beginning of the next one is unknown.
             return if doubtful && parts.version < Version::HTTP_2 { last(answer) } else { answer };
         }
         let told = told.into_parts().0.headers;
@@ -337,7 +338,7 @@ impl Gateway {
         })
     }
 
-    /// Answers a request of which nothing can be told.
+    /// Answers a request that cannot be parsed.
     fn refuse(&self, status: StatusCode, peer: IpAddr) -> Response<Body> {
         let facts = RequestFacts { deployment: Target::Unknown, method: "", uri: "", client: Some(peer) };
         let verdict = self.authorizer.refuse(Reason::PathInvalid, &facts);

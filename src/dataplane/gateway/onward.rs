@@ -1,4 +1,4 @@
-//! The way on to a deployment, over connections that are kept between requests.
+//! Client of the deployments, which keeps connections between requests.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::Body;
 use super::config::Limits;
 
-/// How long a connection to a deployment is kept unused: uvicorn closes it after 5 seconds.
+/// Time for which an unused connection to a deployment is kept. uvicorn closes it after 5 seconds.
 const POOL_IDLE: Duration = Duration::from_secs(4);
 
 type Sender = Client<HttpsConnector<HttpConnector>, Body>;
@@ -23,7 +23,7 @@ type Sender = Client<HttpsConnector<HttpConnector>, Body>;
 /// Sends requests to deployments.
 pub(super) struct Onward {
     kept: Sender,
-    /// Opens a connection for each request.
+    /// Client that opens a new connection for each request.
     fresh: Sender,
 }
 
@@ -46,9 +46,8 @@ impl Onward {
         }
     }
 
-    /// Sends a request, and gives back its answer. A deployment may close a connection that was idle just when a request goes
-    /// out on it; a request that does no more when it comes twice (RFC 9110 section 9.2.2) goes once more then, on a connection
-    /// of its own.
+    /// Sends a request, and returns its answer. A deployment may close an idle connection just when a request is sent on
+    /// it. An idempotent request (RFC 9110 section 9.2.2) is then sent again, on a new connection.
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, legacy::Error> {
         let again = repeated(&request);
         match (self.kept.request(request).await, again) {
@@ -61,7 +60,7 @@ impl Onward {
     }
 }
 
-/// Returns the same request, if it may be sent twice: a body can be read but once.
+/// Returns a copy of a request that may be sent twice: an idempotent one without a body, since a body can be read only once.
 fn repeated(request: &Request<Body>) -> Option<Request<Body>> {
     if !request.method().is_idempotent() || !request.body().is_end_stream() {
         return None;
@@ -74,7 +73,7 @@ fn repeated(request: &Request<Body>) -> Option<Request<Body>> {
     Some(again)
 }
 
-/// Returns whether the connection ended before an answer began. One that was never there is another matter.
+/// Returns true if the connection ended before an answer began. A connection that could not be opened does not count.
 fn was_closed(error: &legacy::Error) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(found) = cause {

@@ -14,8 +14,8 @@ use tokio_rustls::TlsAcceptor;
 use super::config::TlsConfig;
 use crate::net::tls::{TlsError, acceptor, read_pair};
 
-/// Time between two looks at the files. No watch tells of all that changes what a path leads to: a link anywhere on the way, a
-/// mount, a directory in place of another, a file system of another host.
+/// Interval between two checks of the files. A file watch would miss some changes of the path: a link in a parent
+/// directory, a mount, a replaced directory, a network file system.
 const LOOKS: Duration = Duration::from_secs(1);
 
 /// Certificate in force.
@@ -28,14 +28,14 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// A TLS acceptor, and what keeps its certificate fresh: it ends when this is dropped.
+/// TLS acceptor, and the task that checks its files, which ends when this is dropped.
 pub(super) struct Certificate {
     pub(super) acceptor: TlsAcceptor,
     _looks: JoinSet<()>,
 }
 
 impl Certificate {
-    /// Reads the files, and looks at them from then on.
+    /// Reads the files, and starts to check them.
     pub(super) fn new(config: TlsConfig) -> Result<Self, TlsError> {
         let seen = State::of(&config);
         let current = Arc::new(Current(ArcSwap::from_pointee(read(&config)?)));
@@ -46,7 +46,7 @@ impl Certificate {
     }
 }
 
-/// Whether the files hold a certificate and its key.
+/// Checks that the files hold a certificate and its key.
 pub(super) fn check(config: &TlsConfig) -> Result<(), TlsError> {
     read(config).map(drop)
 }
@@ -55,7 +55,7 @@ fn read(config: &TlsConfig) -> Result<CertifiedKey, TlsError> {
     read_pair(&config.certificate_file, &config.key_file)
 }
 
-/// Which files the paths lead to, and when those were last changed. None: there is no such file.
+/// Identity and times of the two files. `None` if a file does not exist.
 #[derive(PartialEq, Eq)]
 struct State([Option<[i64; 7]>; 2]);
 
@@ -65,14 +65,14 @@ impl State {
             let [device, inode, size] = [file.dev(), file.ino(), file.size()].map(u64::cast_signed);
             [device, inode, size, file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()]
         };
-        // This follows every link on the way.
+        // `metadata` follows every link of the path.
         Self([&config.certificate_file, &config.key_file].map(|path| std::fs::metadata(path).ok().map(of)))
     }
 }
 
-/// Reads the files when they are not what was `seen` last.
+/// Reads the files again when they differ from `seen`.
 async fn keep_fresh(config: TlsConfig, current: Arc<Current>, mut seen: State) {
-    // A file that is written while it is read can look as it did before: it is read again at the next look.
+    // A file that is written while it is read may keep its size and time, so it is read once more at the next check.
     let mut settled = false;
     loop {
         tokio::time::sleep(LOOKS).await;
@@ -88,7 +88,7 @@ async fn keep_fresh(config: TlsConfig, current: Arc<Current>, mut seen: State) {
                 tracing::info!(certificate = %config.certificate_file.display(), "a new certificate is in force");
             }
             Ok(_) => {}
-            // One of the two may be on its way still; the old one goes on until they fit.
+            // One of the two files may not be in place yet. The old certificate stays until they match.
             Err(error) if changed => tracing::warn!(%error, "the certificate stays as it was"),
             Err(_) => {}
         }

@@ -30,7 +30,7 @@ pub(super) fn mark(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Carries bytes both ways until one side ends, or for as long as a WebSocket may last; `place` is held until then.
+/// Copies bytes in both directions until one side ends, or for `longest` at most. Holds `place` until then.
 pub(super) async fn tunnel(client: OnUpgrade, deployment: OnUpgrade, longest: Duration, place: impl Send) {
     let carried = async {
         let (client, deployment) = (client.await?, deployment.await?);

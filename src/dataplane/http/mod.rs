@@ -70,7 +70,7 @@ impl Face {
         }
     }
 
-    /// Refuses a request whose head is larger than it may be.
+    /// Rejects a request whose head is too large.
     fn too_large(&self, peer: IpAddr) -> Answer {
         let facts = RequestFacts { deployment: Target::Unknown, method: "", uri: "", client: Some(peer) };
         let verdict = self.authorizer.refuse(Reason::PathInvalid, &facts);
@@ -78,7 +78,7 @@ impl Face {
         self.answers.denied(&verdict, status.as_u16()).map(Full::from)
     }
 
-    /// The keys an upstream may trust (RFC 7517); there are none where nothing is vouched for.
+    /// Returns the JWK set for upstreams (RFC 7517), or 404 if no identity is configured.
     fn jwks(&self) -> Answer {
         let Some(identity) = &self.answers.identity else {
             return plain(StatusCode::NOT_FOUND, "no upstream identity is configured\n");
@@ -104,7 +104,7 @@ impl Face {
         } else {
             let damage = self.authorizer.live.damage();
             let ready = self.authorizer.live.standing().state.ready();
-            // It decides by all that can be read: a proxy must not turn away from it for damage.
+            // Ready despite damage: the node decides from all that it can read, so a proxy must not turn away from it.
             let lines = damage
                 .iter()
                 .fold(String::new(), |lines, damage| lines + "damaged: " + &damage.public + "\n");

@@ -49,7 +49,8 @@ impl<'h> Original<'h> {
             return Err(Reason::PathInvalid);
         }
         let (mut original, mut forwarded) = (Family::default(), Family::default());
-        // Who the client is stands elsewhere; two that say so, of which a client may have sent one, are doubt about the rest, too.
+        // The client's address is parsed elsewhere. Two fields with it are ambiguous, since a client may have sent one, and
+        // make the others doubtful too.
         let (mut host, mut real_ip) = (None, None);
         for (name, value) in fields.fields() {
             if reserved::is_unknown(name) {

@@ -118,7 +118,7 @@ impl Workers {
         accept(listener, bounds, stopped, move |stream, peer, place| {
             let handed = stream.into_std().map(|stream| {
                 let worker = next.fetch_add(1, Ordering::Relaxed) % senders.len();
-                // A worker that is gone has said why.
+                // A thread that ended has logged the reason.
                 drop(senders[worker].send(Work::Serve(stream, peer, place)));
             });
             if let Err(error) = handed {
@@ -183,13 +183,13 @@ async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
         let (worker, busy) = (Arc::clone(&worker), noted.begin());
         async move {
             let request = request.into_parts().0;
-            // hyper reads whole pieces, and counts only between them.
+            // hyper checks its limit only between reads, so a head may exceed it.
             let mut answer = if head_bytes(&request) > MAX_HEADERS {
                 worker.face.too_large(peer)
             } else {
                 worker.face.answer(peer, &request).await
             };
-            // An error means that the daemon is gone already.
+            // An error means that the daemon has ended.
             if worker.stopped.has_changed().unwrap_or(true) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -40,7 +40,7 @@ pub fn serve(
     let bounds = Bounds { name: "peers", connections: MAX_CONNECTIONS, each: None, counted };
     accept(listener, bounds, stopped, move |stream, _, place| {
         let served = timeout(LIFETIME, connection(stream, Arc::clone(&face)));
-        // One that is cut off by the limit comes again.
+        // A peer whose connection reaches the limit connects again.
         place.hold(async { drop(served.await) })
     })
 }

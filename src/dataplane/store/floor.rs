@@ -41,12 +41,12 @@ impl HeadAge {
     }
 }
 
-/// A token whose newest proved generation the time floor has ended.
+/// Token whose newest proved generation has expired by the time floor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     token: String,
     generation: u32,
-    /// Its end in seconds since 1970, where it is known.
+    /// Expiry in seconds since 1970, if it is known.
     expires: Option<i64>,
 }
 
@@ -66,14 +66,14 @@ impl ReplicaStore {
         Ok(())
     }
 
-    /// Reads which of the tokens proved so far the time `floor` has ended, as far as `wall`, a clock in doubt, leaves it
-    /// open. A token without a known end is one of them.
+    /// Returns the tokens proved so far that have expired by the time `floor`, and that had not expired by `wall`, a clock
+    /// in doubt. A token with an unknown expiry is one of them.
     pub fn ended_by(&self, floor: Time, wall: Time) -> Result<Vec<Ended>, StoreError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT key, generation, expires FROM ledger WHERE kind = 'token' AND expired < generation
              AND (expires IS NULL OR (expires > ?1 AND expires <= ?2))",
         )?;
-        // The floor falls to a time within the tolerance of the clock.
+        // The floor may fall to a time that is earlier by the tolerance of the clock.
         let earliest = wall.plus(-CLOCK_TOLERANCE).unix();
         let rows = statement.query_map(params![earliest, floor.unix()], |row| {
             Ok(Ended { token: row.get(0)?, generation: row.get(1)?, expires: row.get(2)? })
@@ -81,8 +81,8 @@ impl ReplicaStore {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Takes the floor back to `to`. Of `ended`, each token whose end lies after `to`, or is not known, stays dead up to the
-    /// generation it had. Returns their number.
+    /// Lowers the floor to `to`. Each token of `ended` whose expiry is after `to`, or unknown, stays dead up to its present
+    /// generation. Returns the number of these tokens.
     ///
     /// `age`, if given, is stored in the same transaction.
     pub fn take_back_floor(
