@@ -1,4 +1,4 @@
-//! The state directory of a program: private to its user, and held by one process at a time.
+//! State directory of a program: private to its user, and held by one process at a time.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -7,65 +7,65 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// The file whose lock stands for the whole directory. It says which process holds it.
+/// File whose lock covers the whole directory. It names the process that holds the lock.
 const LOCK: &str = "lock";
 /// Permission bits that let the group or others write.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Why a state directory can't be used.
+/// Reasons why a state directory cannot be used.
 #[derive(Debug, Error)]
 pub enum StateError {
-    /// It can't be made, or its lock file can't be written.
+    /// The directory cannot be created, or its lock file cannot be written.
     #[error("the state directory {path} can't be used: {source}")]
     Unusable {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         source: std::io::Error,
     },
-    /// The group or others may write to it.
+    /// The group or others may write to the directory.
     #[error(
         "the state directory {path} can be written by others than its owner (mode {mode:04o}); run chmod 700 {path}"
     )]
     Writable {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Its permissions.
+        /// Permission bits of the directory.
         mode: u32,
     },
-    /// It belongs to another user, who may write to it.
+    /// The directory belongs to another user, who may write to it.
     #[error(
         "the state directory {path} belongs to user id {owner}, and this program runs as user id {own}; run it as the \
          owner, or give it a directory of its own"
     )]
     Foreign {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Its owner.
+        /// User id of its owner.
         owner: u32,
-        /// This process's user.
+        /// User id of this process.
         own: u32,
     },
-    /// Another process works on it.
+    /// Another process holds the directory.
     #[error(
         "the state directory {path} is in use by process {holder}; stop that one first, or give this one its own"
     )]
     Held {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// The process, as it wrote itself down.
+        /// Process, as it described itself in the lock file.
         holder: String,
     },
 }
 
-/// A state directory that this process alone works on. The kernel gives the lock back when the process ends, however it ends.
+/// State directory that this process holds. The kernel releases the lock at the end of the process, even after a crash.
 #[derive(Debug)]
 pub struct HeldDirectory {
     _lock: File,
 }
 
-/// Makes the state directory with mode 0700, or refuses one that another user may write: whoever can replace a database
-/// there decides what this program believes.
+/// Creates the state directory with mode 0700. Rejects one that another user may write to: a user who can replace a
+/// database controls what this program trusts.
 pub fn prepare(path: &Path) -> Result<(), StateError> {
     let unusable = |source| StateError::Unusable { path: path.into(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
@@ -104,7 +104,7 @@ pub fn hold(path: &Path) -> Result<HeldDirectory, StateError> {
     }
     let name = std::env::args_os().next().map(PathBuf::from);
     let name = name.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    // A full disk leaves the file empty. The lock holds without it.
+    // A full disk leaves the file empty. The lock holds without its content.
     let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| {
         writeln!(lock, "{} ({})", std::process::id(), name.as_deref().unwrap_or("unknown program"))
     });
@@ -114,8 +114,8 @@ pub fn hold(path: &Path) -> Result<HeldDirectory, StateError> {
     Ok(HeldDirectory { _lock: lock })
 }
 
-/// Returns the process that holds the state directory, as it wrote itself down; none, if nobody does. It makes no file: one of
-/// another user's would keep the program that owns the directory out.
+/// Returns the process that holds the state directory, as it described itself, or `None` if none does. Creates no file: a
+/// file of another user would keep the program that owns the directory out.
 pub fn holder(path: &Path) -> Result<Option<String>, StateError> {
     let unusable = |source| StateError::Unusable { path: path.into(), source };
     let mut lock = match File::open(path.join(LOCK)) {
@@ -123,7 +123,7 @@ pub fn holder(path: &Path) -> Result<Option<String>, StateError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(unusable(source)),
     };
-    // Shared: two that only ask are not in each other's way.
+    // A shared lock, so that two callers do not block each other.
     match lock.try_lock_shared() {
         Ok(()) => Ok(None),
         Err(TryLockError::WouldBlock) => Ok(Some(written_holder(&mut lock))),
@@ -133,13 +133,13 @@ pub fn holder(path: &Path) -> Result<Option<String>, StateError> {
 
 fn written_holder(lock: &mut File) -> String {
     let mut holder = String::new();
-    // A holder that has not yet written itself down is unknown, and holds it all the same.
+    // A holder that has not described itself yet is unknown, but it holds the lock.
     let _ = lock.read_to_string(&mut holder);
     let holder = holder.trim();
     if holder.is_empty() { "unknown" } else { holder }.to_owned()
 }
 
-/// Opens the database at `path`, or makes it, so that only its owner can read it.
+/// Opens or creates the database at `path`, so that only its owner can read it.
 pub fn open_database(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
     make_private(path).map_err(|error| {
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
@@ -148,10 +148,10 @@ pub fn open_database(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
     rusqlite::Connection::open(path)
 }
 
-/// Sees to it that only its owner can read the database at `path`, and what SQLite keeps beside it: SQLite itself makes
-/// files as the umask has it, and gives the files beside a database the permissions of the database.
+/// Makes the database at `path` and SQLite's files beside it readable only by their owner. SQLite creates files according
+/// to the umask, and gives the files beside a database the database's permissions.
 ///
-/// A file that exists is not opened: closing it would release the locks that this process's own connections hold on it.
+/// An existing file is not opened: closing it would release the locks that this process's own connections hold on it.
 fn make_private(path: &Path) -> std::io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -171,7 +171,7 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The user this process runs as.
+/// Returns the user id of this process.
 pub fn own_uid() -> std::io::Result<u32> {
     Ok(std::fs::metadata("/proc/self")?.uid())
 }

@@ -2,7 +2,7 @@
 //! would look like one that was never created.
 //!
 //! It is a file beside the databases. If it is missing or unreadable, the audit log replaces it: a host with an audit log
-//! has created every other database, and all revocations that the log records.
+//! has created every other database, and must have all revocations that the log records.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! How a connection shows that its client is still there: by requests that begin, and by answers that it reads.
+//! Activity of a connection's client: requests that begin, and answers that the client reads.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 
 use super::listener::{FIRST, IDLE};
 
-/// How often within the time of idleness a connection is looked at: a request costs it no timer so.
+/// Number of checks of a connection within the idle limit. With checks, a request needs no timer of its own.
 const TICKS: u32 = 5;
 
-/// The most of an answer that is handed to the connection at a time. It asks for more once it has sent that, so a client that
-/// reads slowly shows.
+/// Maximum number of bytes of an answer that the connection gets at a time. It asks for more once it has sent them, so that
+/// a slow reader is noticed.
 const PIECE: usize = 16 * 1024;
 
-/// Requests and answers of one connection, counted so that idleness shows.
+/// Counts the requests and answers of one connection, to detect an idle client.
 #[derive(Debug)]
 pub struct Activity {
     first: Duration,
     idle: Duration,
-    /// Requests that are not answered yet; each that begins or ends also moves `changes` on.
+    /// Number of requests in progress. Each beginning and end also increments `changes`.
     open: AtomicI64,
     changes: AtomicI64,
 }
 
-/// A request that is not answered yet.
+/// Request in progress.
 #[derive(Debug)]
 pub struct Busy(Arc<Activity>);
 
@@ -40,8 +40,8 @@ impl Drop for Busy {
 }
 
 impl Busy {
-    /// Ends with the head of the answer. From there on what counts is that the client takes the body: one that reads nothing of
-    /// it must not keep its place by having asked.
+    /// Ends the request with the head of its answer. From then on only reading the body counts as activity: a client that
+    /// reads nothing must not keep its place because it made a request.
     pub fn sending<B>(self, answer: Response<B>) -> Response<Sending<B>> {
         answer.map(|body| Sending { body, rest: Bytes::new(), activity: Arc::clone(&self.0) })
     }
@@ -54,13 +54,13 @@ impl Default for Activity {
 }
 
 impl Activity {
-    /// Of a connection that may wait for `first` before its first request, and for `idle` between requests.
+    /// Returns the activity of a connection that may wait for `first` before its first request, and for `idle` between requests.
     #[must_use]
     pub fn within(first: Duration, idle: Duration) -> Self {
         Self { first, idle, open: AtomicI64::new(0), changes: AtomicI64::new(0) }
     }
 
-    /// Notes the beginning of a request. It is under way until the result is dropped.
+    /// Records the beginning of a request. It is in progress until the result is dropped.
     #[must_use]
     pub fn begin(self: &Arc<Self>) -> Busy {
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -68,7 +68,7 @@ impl Activity {
         Busy(Arc::clone(self))
     }
 
-    /// Waits until the connection has asked nothing, and taken nothing of an answer, for as long as it may.
+    /// Waits until the connection was idle for longer than its limit.
     pub async fn ceases(&self) {
         tokio::time::sleep(self.first).await;
         let (mut seen, mut silent) = (0, TICKS);
@@ -86,7 +86,7 @@ impl Activity {
     }
 }
 
-/// The body of an answer. Each piece that the connection takes of it is activity.
+/// Body of an answer. Each piece that the connection takes of it counts as activity.
 #[derive(Debug)]
 pub struct Sending<B> {
     body: B,

@@ -1,11 +1,11 @@
-//! The client that a limit is counted for.
+//! Identifies clients for limits.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Returns what a limit for each client is counted by: an IPv4 address itself, an IPv6 address by its /64.
+/// Returns the address by which a limit counts a client: an IPv4 address itself, an IPv6 address by its /64.
 ///
-/// A /64 is the smallest network that a site is given (RFC 6177), and whoever has one has all of its addresses. An IPv4 address
-/// that a translator wrote as IPv6 (RFC 4291 section 2.5.5.2, RFC 6052) counts as itself: a /64 would hold all of them.
+/// A /64 is the smallest network that a site gets (RFC 6177), and its holder has all addresses in it. An IPv4 address in
+/// IPv6 form (RFC 4291 section 2.5.5.2, RFC 6052) counts as the IPv4 address, since one /64 would hold all of them.
 #[must_use]
 pub fn counted(address: IpAddr) -> IpAddr {
     let IpAddr::V6(address) = address.to_canonical() else { return address.to_canonical() };

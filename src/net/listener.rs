@@ -1,8 +1,8 @@
-//! The one accept loop: every listener of both programs goes through it.
+//! Accept loop of every listener in both programs.
 //!
-//! It serves so many connections at a time; more wait in the kernel's queue. A connection that sends nothing, or half a request,
-//! is closed after [`FIRST`], and one that has been answered and asks nothing more after [`IDLE`]: so places come free, whatever
-//! strangers do. When all places are taken, the log says so and a metric counts it.
+//! It serves a limited number of connections; more wait in the kernel's queue. A connection that sends nothing, or half a
+//! request, is closed after [`FIRST`], and an answered one without another request after [`IDLE`], so that no client can
+//! hold a place. If all places are taken, it is logged, and a metric counts it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use tokio::time::Instant;
 use super::share::{Share, Shares};
 use crate::metric::registered;
 
-/// The longest that a client may take for a request's head.
+/// Time limit for a request's head.
 pub const FIRST: Duration = Duration::from_secs(20);
-/// The longest that a connection may be kept between requests.
+/// Time limit between requests of a connection.
 pub const IDLE: Duration = Duration::from_secs(75);
 
-/// Time between two lines of the log that say the same.
+/// Minimum time between two equal lines in the log.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
-/// Descriptors that are left for files and for connections that this process opens itself.
+/// Descriptors that are reserved for files and for outgoing connections.
 const OWN_DESCRIPTORS: u32 = 128;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,7 +47,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Makes and registers them.
+    /// Creates and registers the metrics.
     pub fn registered(registry: &mut Registry) -> Self {
         Self {
             open: registered(registry, "connections", "Connections that are open, by listener"),
@@ -75,13 +75,13 @@ impl Connections {
     }
 }
 
-/// A socket that connections come from.
+/// Socket that accepts connections.
 pub trait Accept: Send + Sync + 'static {
-    /// A connection.
+    /// Accepted connection.
     type Stream: Send + 'static;
-    /// What the kernel tells of the other side.
+    /// Address or credentials of the other side.
     type Peer: Send + 'static;
-    /// Returns the client to count the other side as, if it is one on a network.
+    /// Returns the address by which limits count the other side, or `None` if it is not on a network.
     fn client(peer: &Self::Peer) -> Option<IpAddr>;
     /// Waits for the next connection.
     fn next(&self) -> impl Future<Output = std::io::Result<(Self::Stream, Self::Peer)>> + Send;
@@ -97,7 +97,7 @@ impl Accept for TcpListener {
 
     async fn next(&self) -> std::io::Result<(TcpStream, IpAddr)> {
         let (stream, peer) = self.accept().await?;
-        // Answers are small packets: none must wait for the acknowledgement of the one before.
+        // Answers are small packets, which must not wait for the acknowledgement of the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection broke");
         }
@@ -107,7 +107,7 @@ impl Accept for TcpListener {
 
 impl Accept for UnixListener {
     type Stream = UnixStream;
-    /// The stream itself tells which user it is.
+    /// The stream itself provides the user's credentials.
     type Peer = ();
 
     fn client((): &()) -> Option<IpAddr> {
@@ -119,7 +119,7 @@ impl Accept for UnixListener {
     }
 }
 
-/// One connection's place among those that are served. It is free again once this is dropped.
+/// Place of one connection among those that are served. It is free again once this is dropped.
 #[derive(Debug)]
 pub struct Place {
     open: Gauge,
@@ -128,7 +128,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Holds the place until `served` is over.
+    /// Holds the place until `served` ends.
     pub async fn hold(self, served: impl Future<Output = ()>) {
         served.await;
         drop(self);
@@ -141,20 +141,20 @@ impl Drop for Place {
     }
 }
 
-/// Name and size of a listener.
+/// Name and limits of a listener.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    /// Its name in the log and in metrics.
+    /// Name of the listener in the log and in metrics.
     pub name: &'static str,
-    /// Connections at a time.
+    /// Maximum number of connections at a time.
     pub connections: u32,
-    /// Connections of one client at a time, where that has a bound of its own.
+    /// Maximum number of connections of one client at a time, or `None` for no such limit.
     pub each: Option<u32>,
-    /// The metrics it is counted in.
+    /// Metrics in which it is counted.
     pub counted: Connections,
 }
 
-/// Accepts connections and has `serve` serve each, until `stopped` changes. Ends once every [`Place`] is given back.
+/// Accepts connections, and calls `serve` for each, until `stopped` changes. Ends once every [`Place`] is dropped.
 pub fn accept<L, S, F>(
     listener: L,
     bounds: Bounds,
@@ -223,23 +223,23 @@ where
                     if said_failed.again() {
                         tracing::warn!(listener = name, %error, "a connection can't be accepted");
                     }
-                    // Out of descriptors, most likely: others are about to be given back.
+                    // Most likely no descriptors are left. Others will be closed soon.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
         }
-        // Whoever waits for the end of what it holds must not wait for this loop, and this loop for them.
+        // Dropped before the wait for places: a task that waits for their end must not wait for this loop, which waits for the task.
         drop((listener, serve));
         let _ = permits.acquire_many(limit).await;
     })
 }
 
-/// When something was said last.
+/// Time of the last line in the log.
 #[derive(Default)]
 struct Said(Option<Instant>);
 
 impl Said {
-    /// Returns true if it was not said lately.
+    /// Returns true if the last line is old enough for another.
     fn again(&mut self) -> bool {
         let due = self.0.is_none_or(|last| last.elapsed() >= SAY_AGAIN);
         if due {
@@ -249,7 +249,7 @@ impl Said {
     }
 }
 
-/// Lowers a limit to what the process may hold open: at half of its descriptors, others than connections still find some.
+/// Lowers a limit to what the process can open. At half of its descriptors, files and outgoing connections still find some.
 fn within_descriptors(wanted: u32) -> u32 {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     wanted.min(open_files(&limits).map_or(wanted, |files| (files / 2).saturating_sub(OWN_DESCRIPTORS))).max(1)

@@ -1,4 +1,4 @@
-//! What listeners and clients of every program share.
+//! Network code that listeners and clients of every program share.
 
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod activity;

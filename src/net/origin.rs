@@ -1,9 +1,9 @@
-//! Where a secret may be sent.
+//! Checks URLs to which secrets are sent.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Returns true if a request to `url` can be read by nobody on the way: `https://`, or `http://` on loopback (RFC 6761
-/// section 6.3 for names). A URL with a user name, or with characters that parsers read differently, is refused.
+/// Returns true if nobody on the way can read a request to `url`: `https://`, or `http://` on loopback (RFC 6761 section
+/// 6.3 for names). Rejects a URL with a user name, or with characters that parsers read differently.
 #[must_use]
 pub fn keeps_secrets(url: &str) -> bool {
     if url.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'\\') {

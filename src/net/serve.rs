@@ -1,4 +1,4 @@
-//! Serving a router on one connection, within bounds of time.
+//! Serves a router on one connection, with time limits.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -22,11 +22,11 @@ use tower_service::Service as _;
 use super::activity::Activity;
 use super::listener::{FIRST, IDLE};
 
-/// The longest that a request's body may take to come.
+/// Time limit for a request's body.
 const BODY: Duration = Duration::from_mins(1);
 
-/// Serves `router` on a connection until it ends, asks nothing for too long, or `stopped` changes; then what is under way is
-/// answered first. Handlers find `from` as [`ConnectInfo`].
+/// Serves `router` on a connection until it ends, is idle for too long, or `stopped` changes; then requests in progress are
+/// answered first. Handlers get `from` as [`ConnectInfo`].
 pub async fn serve_router<S, I>(stream: S, router: Router, from: I, stopped: watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -56,7 +56,7 @@ async fn serve_within<S, I>(
         async move { Ok::<_, Infallible>(busy.sending(answer.await?)) }
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
-    // It bounds the pause between requests as well; a first request has less time, by `activity`.
+    // This limit also applies between requests. `activity` has a shorter one for the first request.
     http.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
     http.http2().timer(TokioTimer::new()).keep_alive_interval(IDLE).keep_alive_timeout(FIRST);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
@@ -73,7 +73,7 @@ async fn serve_within<S, I>(
     }
 }
 
-/// A request's body that has to come whole in time.
+/// Body of a request, with a time limit for the complete body.
 struct Timely {
     body: Incoming,
     deadline: Pin<Box<Sleep>>,
@@ -127,7 +127,7 @@ mod tests {
         \x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00\
         \x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x86\x84\x41\x01a";
 
-    /// A client of a server that answers with many bytes, and may fall silent for less than half a second.
+    /// Returns a client of a server that answers with many bytes. The client may be silent for less than half a second.
     async fn asks(request: &[u8]) -> (DuplexStream, JoinHandle<()>, watch::Sender<()>) {
         let (mut client, server) = duplex(4096);
         let (stop, stopped) = watch::channel(());

@@ -1,4 +1,4 @@
-//! How many of a bounded number of places one client may have: who takes more than a share keeps the others out.
+//! Limits the share of one client in a limited number of places, so that it cannot exclude the others.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::client::counted;
 
-/// What clients have taken, each counted as [`counted`] says.
+/// Places that clients hold, counted as in [`counted`].
 #[derive(Debug)]
 pub struct Shares {
     each: u32,
     taken: Mutex<HashMap<IpAddr, u32>>,
 }
 
-/// A part of a client's share. It is free again once this is dropped.
+/// Place within a client's share. It is free again once this is dropped.
 #[derive(Debug)]
 pub struct Share {
     shares: Arc<Shares>,
@@ -21,13 +21,13 @@ pub struct Share {
 }
 
 impl Shares {
-    /// Of which each client may have so many parts.
+    /// Returns shares of `each` places for each client.
     #[must_use]
     pub fn of(each: u32) -> Arc<Self> {
         Arc::new(Self { each, taken: Mutex::default() })
     }
 
-    /// Takes a part for `client`; none, if it has its share.
+    /// Takes a place for `client`. Returns `None` if it holds its share.
     #[must_use]
     pub fn take(self: &Arc<Self>, client: IpAddr) -> Option<Share> {
         let client = counted(client);
@@ -70,7 +70,7 @@ mod tests {
         let (first, second) = (take("192.0.2.1").unwrap(), take("::ffff:192.0.2.1").unwrap());
         assert!(take("192.0.2.1").is_none());
         let other = take("192.0.2.2").unwrap();
-        // All of a network is one client.
+        // All addresses of a network count as one client.
         let network = [take("2001:db8:1:2::3").unwrap(), take("2001:db8:1:2::4").unwrap()];
         assert!(take("2001:db8:1:2::5").is_none() && take("2001:db8:1:3::5").is_some());
         drop(first);

@@ -1,4 +1,4 @@
-//! TLS of the listeners of both programs: a certificate and its key as two PEM files, and the protocols that are offered.
+//! TLS of the listeners in both programs: reads a certificate and its key from two PEM files, and sets the protocols.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,33 +12,33 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 
-/// Why TLS can't be offered.
+/// Reasons why TLS cannot be offered.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A file that is not there, or is no PEM.
+    /// A file is missing, or is not PEM.
     #[error("{path} can't be used: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the parser.
         source: rustls::pki_types::pem::Error,
     },
-    /// They don't belong together, or are of a kind rustls does not know.
+    /// The certificate and the key do not match, or rustls does not support them.
     #[error("{certificate} and {key} can't be used together: {source}")]
     Pair {
-        /// The certificate.
+        /// Path of the certificate.
         certificate: PathBuf,
-        /// The key.
+        /// Path of the key.
         key: PathBuf,
-        /// Why.
+        /// Error of rustls.
         source: rustls::Error,
     },
-    /// The cryptography of this build has no protocol version to offer.
+    /// The cryptography of this build supports no protocol version.
     #[error("no version of TLS can be offered: {0}")]
     Versions(rustls::Error),
 }
 
-/// Reads a certificate chain and its private key, and proves that they belong together.
+/// Reads a certificate chain and its private key, and checks that they match.
 pub fn read_pair(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let file = |path: &Path, source| TlsError::File { path: path.into(), source };
     let chain = CertificateDer::pem_file_iter(certificate)
@@ -52,7 +52,7 @@ pub fn read_pair(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsErro
     })
 }
 
-/// Makes an acceptor that shows what `resolver` has.
+/// Returns an acceptor with the certificates of `resolver`.
 pub fn acceptor(resolver: Arc<dyn ResolvesServerCert>) -> Result<TlsAcceptor, TlsError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -63,7 +63,7 @@ pub fn acceptor(resolver: Arc<dyn ResolvesServerCert>) -> Result<TlsAcceptor, Tl
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Makes an acceptor that shows the certificate in two files, as they are now.
+/// Returns an acceptor with the certificate in two files, as they are now.
 pub fn acceptor_of(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
     acceptor(Arc::new(SingleCertAndKey::from(read_pair(certificate, key)?)))
 }
