@@ -131,7 +131,7 @@ fn clients_that_ask_nothing_keep_nobody_out_and_lose_their_places() {
     // Each says something that asks for nothing.
     let ping = frame(PING, 0, 0, b"12345678");
     // `:method GET`, `:scheme https`, `:path /`: a request that does not end.
-    let begun = frame(HEADERS, 1, 1, &[0x82, 0x87, 0x84]);
+    let endless = frame(HEADERS, 1, 1, &[0x82, 0x87, 0x84]);
     let more = frame(CONTINUATION, 0, 1, &[]);
     let settings = frame(4, 0, 0, &[]);
     let nothing: &[u8] = &[];
@@ -142,8 +142,8 @@ fn clients_that_ask_nothing_keep_nobody_out_and_lose_their_places() {
         ("PINGs", PREFACE, &ping),
         ("SETTINGS", PREFACE, &settings),
         ("WINDOW_UPDATEs", PREFACE, &frame(8, 0, 0, &[0, 0, 0, 1])),
-        ("HEADERS without an end", &[PREFACE, &begun].concat(), nothing),
-        ("CONTINUATIONs without an end", &[PREFACE, &begun].concat(), &more),
+        ("HEADERS without an end", &[PREFACE, &endless].concat(), nothing),
+        ("CONTINUATIONs without an end", &[PREFACE, &endless].concat(), &more),
     ] {
         let mut stream = secure.connect(b"h2").unwrap();
         stream.write_all(first).unwrap();
@@ -345,7 +345,7 @@ fn a_client_that_reads_nothing_of_its_answer_loses_its_place() {
             return;
         }
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
-        while stream.write_all(&[b'x'; 65536]).is_ok() {}
+        while stream.write_all(&[b'x'; 8192]).is_ok() {}
     });
     let limits =
         "[gateway.limits]\nconnections = 4\nconnections_per_client = 1\nheader_seconds = 1\nidle_seconds = 2";

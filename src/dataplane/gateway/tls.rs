@@ -87,10 +87,9 @@ async fn keep_fresh(config: TlsConfig, current: Arc<Current>, mut seen: State) {
                 current.0.store(Arc::new(fresh));
                 tracing::info!(certificate = %config.certificate_file.display(), "a new certificate is in force");
             }
-            Ok(_) => {}
             // One of the two files may not be in place yet. The old certificate stays until they match.
             Err(error) if changed => tracing::warn!(%error, "the certificate stays as it was"),
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
     }
 }
