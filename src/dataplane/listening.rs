@@ -174,7 +174,7 @@ mod tests {
     /// Returns the number of ticks after which a silent client is disconnected.
     fn lasts(silence: &mut Silence, begun: bool) -> u32 {
         let patience = silence.patience(begun);
-        (1..).find(|_| silence.ticked(patience)).unwrap_or(u32::MAX)
+        (1..=100).find(|_| silence.ticked(patience)).unwrap_or(u32::MAX)
     }
 
     #[test]

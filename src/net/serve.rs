@@ -130,12 +130,12 @@ mod tests {
     /// Returns a client of a server that answers with many bytes. The client may be silent for less than half a second.
     async fn asks(request: &[u8]) -> (DuplexStream, JoinHandle<()>, watch::Sender<()>) {
         let (mut client, server) = duplex(4096);
-        let (stop, stopped) = watch::channel(());
+        let (stop, told) = watch::channel(());
         let router = Router::new().route("/", get(|| async { vec![b'x'; LENGTH] }));
         let activity = Activity::within(Duration::from_millis(400), Duration::from_millis(400));
         client.write_all(request).await.unwrap();
-        let served = tokio::spawn(serve_within(server, router, (), stopped, activity));
-        (client, served, stop)
+        let ended = tokio::spawn(serve_within(server, router, (), told, activity));
+        (client, ended, stop)
     }
 
     #[tokio::test]
@@ -149,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_reads_slowly_gets_its_answer_whole() {
         let (mut client, _served, _stop) = asks(HTTP1).await;
-        let (mut space, mut got) = ([0; 64 * 1024], 0);
+        let (mut space, mut got) = ([0; 4096], 0);
         while got < LENGTH {
             // All of it takes longer than the client may be silent.
             sleep(Duration::from_millis(1)).await;
