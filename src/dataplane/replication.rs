@@ -118,7 +118,7 @@ impl Replication {
     ) -> Result<(), StoreError> {
         let mut store = self.store();
         let (before, _) = store.position()?;
-        let held = self.live.snapshot().head().map(|head| (head.head().version, head.head().iat));
+        let known = self.live.snapshot().head().map(|head| (head.head().version, head.head().iat));
         // Read before the bundle is applied: a token that the bundle first proves had not expired on this node.
         let time = self.live.now(now);
         let ended =
@@ -164,7 +164,7 @@ impl Replication {
         self.enforce(&store, now)?;
         let head = outcome?.head;
         let Some(nonce) = nonce else { return Ok(()) };
-        check_fresh(&head, nonce, held).inspect_err(alarm)?;
+        check_fresh(&head, nonce, known).inspect_err(alarm)?;
         if head.answers(nonce) {
             self.settle_doubt(&mut store, &ended, head.head().iat, now)?;
         }
