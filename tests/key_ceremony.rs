@@ -203,7 +203,7 @@ fn a_stolen_replica_key_is_dropped_and_nothing_it_signed_is_served_until_a_new_h
         ceremony.copy(&format!("offline/{name}"), &format!("roots/{name}"));
     }
     until("the replica is dead", || ceremony.asked(&token).1 == "replica_missing");
-    assert!(ceremony.alarmed("is not in keyset 3"));
+    until("the dropped key is alarmed", || ceremony.alarmed("is not in keyset 3"));
     assert_eq!(ceremony.ready(), 503);
     // Also after a cold start: it is set aside by nobody, and believed by nobody.
     ceremony.rig.kill_daemon();
