@@ -469,7 +469,7 @@ fn each_planted_tampering_is_told_by_whom_the_documentation_names() {
             },
             Told::Verify("its block can't be unpacked"),
         ),
-        ("both the tail and the position", |rig| rewrite_tail(rig, true), Told::Above("broken at event")),
+        ("both the tail and the position", |rig| rewrite_tail(rig, true), Told::Above("fork at event")),
         ("the log set back as a whole", |rig| bring_back(rig, &["audit.db"]), Told::Above("fork at event")),
         (
             "a record of the replica altered",
