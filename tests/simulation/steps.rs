@@ -256,7 +256,14 @@ impl Story {
             Err(why) => self.note(format!("host {host} does not start: {why}")),
         }
         self.look();
-        self.proved(host)
+        self.proved(host)?;
+        // A token that was revoked here stays revoked, whatever became of the files.
+        for number in self.memories[host].revoked.clone() {
+            let (value, deployment) =
+                (self.tokens[number].values.len() - 1, self.tokens[number].deployment.clone());
+            self.ask(host, number, value, &deployment)?;
+        }
+        Ok(())
     }
 
     /// A host's disk is lost: the next one is empty.
