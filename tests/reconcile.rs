@@ -404,7 +404,7 @@ fn a_log_that_began_anew_reaches_a_control_plane_that_was_restored_from_before()
         assert_eq!((from, above.events()), (20, 32), "after {told} events");
         assert_eq!(above.faults(), ["1 restart"]);
     }
-    // What the node no longer holds can't be asked for.
+    // A node that dropped its oldest events is asked for those it still has.
     let above = Above::new();
     above.take(1, &log("a", 0, GENESIS, 12));
     let anew = log("c", 0, GENESIS, 20);

@@ -120,7 +120,7 @@ fn a_host_that_followed_a_retired_root_is_mended_by_new_pins() {
     assert_eq!(store.follow(&genuine(), T0).unwrap().version(), 3);
 }
 
-/// What the file of the keysets seen held that was moved aside first.
+/// Returns the content of the first `replica.keysets` file that was moved aside.
 fn set_aside(directory: &Path) -> Option<Vec<u8>> {
     std::fs::read(directory.join("replica.keysets.unproved-0")).ok()
 }
@@ -152,7 +152,7 @@ fn a_file_of_the_keysets_seen_that_cannot_be_read_is_moved_aside_and_kept() {
             assert!(!directory.path().join("replica.keysets.unproved-1").exists());
         }
     }
-    // What can't be read for another reason than its content.
+    // A directory in place of the file is moved aside, too.
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("replica.keysets")).unwrap();
     open(&directory.path().join("replica.db"), 21).follow(&self::genuine(), T0).unwrap();

@@ -1,6 +1,6 @@
 //! Membership of the node in its data plane: its retirement, other hosts with its identity, and its statements to the control plane.
 //!
-//! Nothing here decides a request. A retired node continues like one that is cut off, from its verified replica, until the
+//! This module decides no request. A retired node continues like one that is cut off, from its verified replica, until the
 //! staleness policy ends it. Otherwise one unsigned answer could end a host's work.
 
 use std::path::PathBuf;

@@ -176,7 +176,7 @@ fn clients_that_ask_nothing_keep_nobody_out_and_lose_their_places() {
     assert_eq!(other("--http2"), 200);
 }
 
-/// What curl says of posting `file` there: the status that arrived.
+/// Posts `file` with this many curl processes at a time. Returns the status and the exit code of each.
 fn posts(secure: &Secure, version: &str, file: &str, clients: usize, more: &[&str]) -> Vec<String> {
     let data = format!("@{file}");
     let status = ["-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "30"];
@@ -325,7 +325,7 @@ fn a_request_for_another_protocol_that_is_not_granted_ends_its_connection() {
     ] {
         let before = setting.upstream.asked();
         let request = |more: &str| format!("GET /api/v2/dags HTTP/1.1\r\nHost: prod.example\r\n{more}\r\n");
-        // What the guard did not look at is not read as a request.
+        // The guard does not look behind a request for an upgrade, so the second request must not be answered.
         let began = Instant::now();
         let bytes = exchange(port, (request(&first) + &request(&token)).as_bytes());
         let answer = read(&bytes);

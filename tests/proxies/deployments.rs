@@ -11,7 +11,7 @@ use crate::wire::{ask, exchange, read};
 
 const RUN: &str = "/api/v2/dags/etl/dagRuns";
 
-/// What has come, by method.
+/// Methods of the requests that the deployment received, in order.
 type Came = Arc<Mutex<Vec<String>>>;
 
 /// A deployment that answers so many requests of a connection and closes it when the next has come.
@@ -47,7 +47,7 @@ fn a_connection_that_a_deployment_closes_costs_no_request_that_may_come_twice() 
         }
     }
     assert!(came.lock().unwrap().len() > 24, "no kept connection was closed");
-    // What does more when it comes twice comes once, whatever becomes of it.
+    // A POST is not idempotent: the gateway sends it once, even if the connection fails.
     for round in 0..8 {
         assert_eq!(ask(port, "GET", "/api/v2/dags", &token, "").status, 200);
         came.lock().unwrap().clear();
@@ -55,7 +55,7 @@ fn a_connection_that_a_deployment_closes_costs_no_request_that_may_come_twice() 
         assert!([200, 502].contains(&answer.status), "round {round}: {answer:?}");
         assert_eq!(*came.lock().unwrap(), ["POST"], "round {round}");
     }
-    // Nothing is sent for ever.
+    // A request is sent at most twice.
     let (upstream, came) = closing(0);
     let (setting, port) = gateway(Some(upstream), "");
     let answer = ask(port, "GET", "/api/v2/dags", &[("Authorization", &setting.bearer())], "");

@@ -190,7 +190,7 @@ fn what_was_taken_in_above_is_dropped_and_the_rest_is_proved_all_the_same() {
     };
     let (days, tiny) =
         (Retention { seconds: Some(250), bytes: None }, Retention { seconds: None, bytes: Some(1) });
-    // Nothing was uploaded, so nothing is dropped, whatever the size.
+    // Retention drops only uploaded events, and none was uploaded.
     assert_eq!((retain(days).through, retain(tiny).through), (0, 0));
     assert!(retain(tiny).stuck);
     let arrived = Position { sequence: 14, hash: hash_at(&path, 14).unwrap().unwrap() };

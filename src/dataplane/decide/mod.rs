@@ -245,7 +245,7 @@ impl Step<'_> {
         if claims.generation < record.generation.max(grant.superseded) {
             return Err(Reason::TokenRotated);
         }
-        // What a takeaway names can end a generation, and never brings one that the replica does not hold.
+        // A takeaway ends older generations. It does not make a generation valid that the replica does not hold.
         if claims.generation > record.generation {
             return Err(Reason::TokenUnknown);
         }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 /// Error of a body.
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Nothing arrived for too long.
+/// Error of a body of which no byte arrived within the time limit.
 #[derive(Debug, Error)]
 #[error("nothing came for too long")]
 pub(super) struct Stalled;
