@@ -414,6 +414,23 @@ fn a_log_that_began_anew_reaches_a_control_plane_that_was_restored_from_before()
 }
 
 #[test]
+fn an_event_that_skips_numbers_is_judged_whatever_it_is_chained_to() {
+    let lines = log("a", 0, GENESIS, 10);
+    // Chained to an event that has arrived, though not with the sequence before its own.
+    for (sequence, position, fault) in [(60, 10, None), (12, 10, None), (7, 7, Some("7 broken"))] {
+        let above = Above::new();
+        above.take(1, &lines);
+        let skips = log("b", sequence - 1, &line_hash(&lines[2]), 1);
+        assert_eq!(above.take(if fault.is_some() { sequence } else { 1 }, &skips), position, "{sequence}");
+        assert_eq!(above.faults(), Vec::from_iter(fault.map(str::to_owned)), "{sequence}");
+    }
+    let above = Above::new();
+    above.take(1, &lines);
+    assert_eq!(above.take(60, &log("b", 59, &line_hash(&lines[2]), 1)), 60, "the node has no other");
+    assert_eq!(above.faults(), ["60 gap"]);
+}
+
+#[test]
 fn two_hosts_with_one_identity_both_have_all_their_events_taken() {
     let above = Above::new();
     let common = log("a", 0, GENESIS, 4);

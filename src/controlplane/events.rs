@@ -243,21 +243,26 @@ fn place(
     if event.sequence == next && event.prev == log.hash {
         return Ok(Place::Next);
     }
-    let parent: Option<(u64, u64)> = transaction
-        .prepare_cached("SELECT branch, sequence FROM event WHERE node = ?1 AND hash = ?2")?
-        .query_row([node, &event.prev], |row| Ok((row.get(0)?, row.get(1)?)))
+    let parent: Option<(u64, u64, bool)> = transaction
+        .prepare_cached(
+            "SELECT branch,
+                 (SELECT max(sequence) FROM event AS any WHERE any.node = ?1 AND any.branch = parent.branch),
+                 EXISTS (SELECT 1 FROM event AS other WHERE other.node = ?1 AND other.branch = parent.branch AND other.sequence = ?3)
+             FROM event AS parent WHERE node = ?1 AND hash = ?2 AND sequence = ?3 - 1",
+        )?
+        .query_row(params![node, event.prev, event.sequence], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
         .optional()?;
-    if let Some((branch, before)) = parent {
-        let (last, taken): (u64, bool) = transaction
-            .prepare_cached(
-                "SELECT max(sequence), max(sequence = ?3) FROM event WHERE node = ?1 AND branch = ?2 AND sequence >= ?3 - 1",
-            )?
-            .query_row(params![node, branch, event.sequence], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if before + 1 == event.sequence && !taken {
-            return Ok(if last == before { Place::Continues(branch) } else { Place::Fills(branch) });
+    match parent {
+        Some((branch, last, false)) if last < event.sequence => return Ok(Place::Continues(branch)),
+        Some((branch, _, false)) => return Ok(Place::Fills(branch)),
+        Some((_, _, true)) => {
+            let what =
+                format!("another event than this stood in its place, and {} had arrived", log.sequence);
+            return Ok(Place::Branch("fork", what));
         }
-        let what = format!("another event than this stood in its place, and {} had arrived", log.sequence);
-        return Ok(Place::Branch("fork", what));
+        None => {}
     }
     if event.sequence == 1 && event.prev == GENESIS {
         let what = format!("the log begins anew; {} events of the one before had arrived", log.sequence);
