@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::exit;
+use crate::platform::cause::innermost;
 
 /// Error of a command, displayed as one sentence.
 #[derive(Debug, Error)]
@@ -77,11 +78,7 @@ impl Failure {
 
 /// Returns the innermost cause of an HTTP client's error. The outer ones repeat what the error message says already.
 pub(super) fn cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    innermost(error).to_string()
 }
 
 /// Turns a problem document (RFC 9457) into an error.

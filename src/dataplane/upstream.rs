@@ -25,6 +25,7 @@ use self::addresses::Addresses;
 use self::connector::Connector;
 use self::download::{Download, Fault};
 use super::sync::state::Outcome;
+use crate::platform::cause::innermost;
 use crate::protocol::bundle;
 
 /// Path of the trusted certificate authorities on Debian.
@@ -156,17 +157,6 @@ impl UpstreamError {
         let Self::Transport { source, .. } = self else { return false };
         source.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect)
     }
-}
-
-/// Returns the innermost cause, since the outer layers only state that a lower one failed.
-pub(super) fn innermost<'e>(
-    error: &'e (dyn std::error::Error + 'static),
-) -> &'e (dyn std::error::Error + 'static) {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause
 }
 
 /// Returns a TLS client configuration that trusts the authorities in `ca_file`, or the system's.

@@ -20,6 +20,7 @@ use self::secret::Secrets;
 pub use self::sender::Sender;
 use super::announcements::Announcement;
 use super::config;
+use crate::platform::cause;
 use crate::protocol::time::Time;
 use crate::systemd;
 
@@ -146,10 +147,7 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, WebhookError> {
 
 /// Returns the innermost cause of an error, because the outer ones name the URL.
 fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
+    let cause = cause::innermost(error);
     // An error without a cause is the client's own, and may name the URL.
     if std::ptr::addr_eq(cause, error) { "the request failed".into() } else { cause.to_string() }
 }

@@ -13,7 +13,6 @@ mod websocket;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +48,7 @@ use crate::net::activity::Activity;
 use crate::net::listener::{Bounds, accept};
 use crate::net::share::Shares;
 use crate::net::tls::TlsError;
+use crate::platform::cause::causes;
 use crate::platform::net::bearer;
 use crate::platform::net::fields::head_bytes;
 use crate::protocol::host::host_name;
@@ -103,18 +103,16 @@ impl Failure {
 
     /// Returns the failure that an error of the client or of a body stands for.
     fn of(error: BoxError) -> Self {
-        let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
-        while let Some(found) = cause {
-            if found.is::<LengthLimitError>() {
+        for cause in causes(&*error) {
+            if cause.is::<LengthLimitError>() {
                 return Self::TooLarge;
             }
-            if found.is::<Stalled>() {
+            if cause.is::<Stalled>() {
                 return Self::ClientStalled;
             }
-            if found.is::<ClientBroke>() {
+            if cause.is::<ClientBroke>() {
                 return Self::ClientBroke;
             }
-            cause = found.source();
         }
         Self::Unreachable(error)
     }

@@ -1,6 +1,5 @@
 //! Client of the deployments, which keeps connections between requests.
 
-use std::error::Error;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::Body;
 use super::config::Limits;
+use crate::platform::cause::causes;
 
 /// Time for which an unused connection to a deployment is kept. uvicorn closes it after 5 seconds.
 const POOL_IDLE: Duration = Duration::from_secs(4);
@@ -75,22 +75,14 @@ fn repeated(request: &Request<Body>) -> Option<Request<Body>> {
 
 /// Returns true if the connection ended before an answer began. A connection that could not be opened does not count.
 fn was_closed(error: &legacy::Error) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(found) = cause {
-        let closed =
-            |error: &hyper::Error| error.is_incomplete_message() || error.is_canceled() || error.is_closed();
-        let broken = |error: &std::io::Error| {
-            matches!(
-                error.kind(),
-                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected
-            )
-        };
-        if found.downcast_ref().is_some_and(closed) || found.downcast_ref().is_some_and(broken) {
-            return !error.is_connect();
-        }
-        cause = found.source();
-    }
-    false
+    let closed =
+        |error: &hyper::Error| error.is_incomplete_message() || error.is_canceled() || error.is_closed();
+    let broken = |error: &std::io::Error| {
+        matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected)
+    };
+    let ended = causes(error)
+        .any(|cause| cause.downcast_ref().is_some_and(closed) || cause.downcast_ref().is_some_and(broken));
+    ended && !error.is_connect()
 }
 
 #[cfg(test)]

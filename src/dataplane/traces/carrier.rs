@@ -12,7 +12,8 @@ use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use tokio::runtime::Handle;
 
-use crate::dataplane::upstream::{UpstreamError, client_tls, innermost};
+use crate::dataplane::upstream::{UpstreamError, client_tls};
+use crate::platform::cause::innermost;
 
 /// Time limit for an answer of the collector. Spans that it did not accept by then are lost.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
