@@ -4,31 +4,28 @@
 //! in force as soon as it is durable, and stays so: neither a replica that no longer names the signing node nor a damaged
 //! row revives a token. A damaged row denies the token that can still be read in it.
 
+mod error;
 mod kept;
+mod open;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Serialize;
-use thiserror::Error;
 use tokio::sync::watch;
 
+pub use error::LedgerError;
 use kept::{Damage, Kept, written};
 
 use super::alarm::AlarmKind;
-use super::inventory::{Extent, Inventory, InventoryError, REVOCATIONS, set_aside};
+use super::inventory::{Extent, Inventory, REVOCATIONS};
 use super::live::{self, Live};
 use super::proof::Prover;
-use super::schema::{self, Unfit};
 use super::snapshot::Local;
 use crate::protocol::id::{NodeId, TokenId};
 use crate::protocol::reconciliation::{Outcome, RevocationAnswer};
-use crate::protocol::record::NodeRecord;
-use crate::protocol::revocation::{
-    Revocation, RevocationError, SignedRevocation, check_reason, sign_revocation,
-};
+use crate::protocol::revocation::{Revocation, SignedRevocation, check_reason, sign_revocation};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 
@@ -52,64 +49,6 @@ CREATE TABLE damaged (number INTEGER PRIMARY KEY, node TEXT NOT NULL, token TEXT
     replaced_at INTEGER NOT NULL) STRICT;
 ",
 ];
-
-/// Reasons why a revocation cannot be made or taken.
-#[derive(Debug, Error)]
-pub enum LedgerError {
-    /// SQLite reports an error.
-    #[error("the revocations' database can't be used: {0}")]
-    Database(#[from] rusqlite::Error),
-    /// The schema is newer than this build, or the database is gone.
-    #[error("the revocations' database {0}{way}", way = way_on(.0))]
-    Unfit(#[from] Unfit),
-    /// The revocation cannot be verified.
-    #[error(transparent)]
-    Revocation(#[from] RevocationError),
-    /// A row whose token cannot be read.
-    #[error(
-        "row {0} of the revocations' database can't be read, nor which token it revokes; put the file back from a backup, \
-         or run halligand accept-loss revocations.db --reason TEXT"
-    )]
-    Unreadable(u64),
-    /// The database holds fewer revoked tokens than the inventory, or other ones.
-    #[error(
-        "the revocations' database holds {held} revoked tokens, and this host had {noted}; put the file back from a backup, \
-         or run halligand accept-loss revocations.db --reason TEXT"
-    )]
-    Lost {
-        /// Number of revoked tokens in the database.
-        held: u64,
-        /// Number of revoked tokens in the inventory.
-        noted: u64,
-    },
-    /// The damaged database cannot be moved aside.
-    #[error("{path} can't be moved out of the way: {source}")]
-    Aside {
-        /// Path of the database.
-        path: PathBuf,
-        /// Error of the file system.
-        source: std::io::Error,
-    },
-    /// The database lacks a revocation that the audit log records.
-    #[error(
-        "the audit log tells that token {0} was revoked on this host, and the revocations' database does not; put the file \
-         back from a backup, or run halligand accept-loss revocations.db --reason TEXT"
-    )]
-    Untold(TokenId),
-    /// The node has made the maximum number of revocations.
-    #[error("node {0} has made {MAX_OF_NODE} revocations, which is as many as are taken")]
-    TooMany(NodeId),
-}
-
-/// Returns the advice for an operator whose database is gone.
-fn way_on(unfit: &Unfit) -> &'static str {
-    match unfit {
-        Unfit::Newer(_) | Unfit::Gone(InventoryError::File { .. }) => "",
-        Unfit::Gone(InventoryError::Missing | InventoryError::Empty) => {
-            "; put the file back from a backup, or run halligand accept-loss revocations.db --reason TEXT"
-        }
-    }
-}
 
 /// Request to revoke a token.
 #[derive(Clone, Debug)]
@@ -199,94 +138,6 @@ pub struct Revocations {
 }
 
 impl Revocations {
-    /// Opens or creates the database at `path`, and puts its revocations in force. Fails if it lacks revocations that this
-    /// host had, because an empty database would admit revoked tokens.
-    pub fn open(path: &Path, live: Arc<Live>, prover: Arc<Prover>) -> Result<Self, LedgerError> {
-        Self::open_told(path, live, prover, &[])
-    }
-
-    /// Opens the database as [`Self::open`] does. A token in `told`, which the audit log records as revoked on this host,
-    /// must be in it.
-    pub(super) fn open_told(
-        path: &Path,
-        live: Arc<Live>,
-        prover: Arc<Prover>,
-        told: &[TokenId],
-    ) -> Result<Self, LedgerError> {
-        Self::open_as(path, live, prover, &Lost::Refused(told))
-    }
-
-    /// Opens the database at `path` after an operator accepted the loss of revocations: with the readable rest of it, or
-    /// empty. Unreadable rows and files stay on the disk.
-    pub fn open_after_loss(
-        path: &Path,
-        live: &Arc<Live>,
-        prover: &Arc<Prover>,
-        now: Time,
-    ) -> Result<Self, LedgerError> {
-        let inventory = Inventory::beside(path);
-        let open = || Self::open_as(path, Arc::clone(live), Arc::clone(prover), &Lost::Accepted(now));
-        match open() {
-            Err(LedgerError::Database(_) | LedgerError::Unfit(Unfit::Gone(_))) => {
-                set_aside(path, now).map_err(|source| LedgerError::Aside { path: path.into(), source })?;
-                inventory.forget(REVOCATIONS).map_err(Unfit::from)?;
-                open()
-            }
-            opened => opened,
-        }
-    }
-
-    fn open_as(
-        path: &Path,
-        live: Arc<Live>,
-        prover: Arc<Prover>,
-        lost: &Lost<'_>,
-    ) -> Result<Self, LedgerError> {
-        let mut connection = schema::open(path, &MIGRATIONS)??;
-        let id: Option<String> =
-            connection.query_row("SELECT id FROM log", [], |row| row.get(0)).optional()?;
-        let id = if let Some(id) = id {
-            id
-        } else {
-            // A new database gets its identifier.
-            let id = prover.nonces.next();
-            connection.execute("INSERT INTO log VALUES (?1)", [&id])?;
-            id
-        };
-        let own = NodeRecord {
-            id: prover.identity.node_id.clone(),
-            name: String::new(),
-            key: prover.key.public().jwk(),
-            retired_at: None,
-        };
-        let own: Signers = [&own].into_iter().collect();
-        let kept = Kept::read(&connection, &own, &live.snapshot().signers())?;
-        let (inventory, extent) = (Inventory::beside(path), Extent::of(kept.ended.keys()));
-        match *lost {
-            Lost::Refused(told) => {
-                if let Some(&number) = kept.unreadable.first() {
-                    return Err(LedgerError::Unreadable(number));
-                }
-                let noted = inventory.revocations().map_err(Unfit::from)?.unwrap_or_default();
-                if !extent.covers(&noted) {
-                    return Err(LedgerError::Lost { held: extent.tokens(), noted: noted.tokens() });
-                }
-                if let Some(token) = told.iter().find(|&token| !kept.ended.contains_key(token)) {
-                    return Err(LedgerError::Untold(token.clone()));
-                }
-            }
-            Lost::Accepted(now) => put_aside(&mut connection, &kept.unreadable, now)?,
-        }
-        // Counted only when nothing is missing, since the next start requires this count.
-        inventory.count_revocations(&extent).map_err(Unfit::from)?;
-        kept.write_keys(&connection)?;
-        live.change_local(|local| kept.ended.iter().for_each(|(token, at)| local.end(token, *at)));
-        let ledger = Ledger { connection, extent, damaged: kept.damaged, vouched: None };
-        live.note_damage(REVOCATIONS, ledger.damage());
-        let ledger = Mutex::new(ledger);
-        Ok(Self { ledger, inventory, live, prover, own, id, changed: watch::Sender::new(0) })
-    }
-
     fn lock(&self) -> MutexGuard<'_, Ledger> {
         // Every change is one transaction: after a panic the database is as it was before.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
@@ -589,20 +440,6 @@ impl Ledger {
             rows.map(|(number, damage)| (*number, damage.tokens.clone())).unzip();
         (numbers, tokens.into_iter().flatten().chain([token.clone()]).collect())
     }
-}
-
-/// Handling of lost revocations.
-enum Lost<'t> {
-    /// Opening the database fails. It also fails if one of these tokens is missing.
-    Refused(&'t [TokenId]),
-    /// The rest of the database is used: an operator accepted the loss at this time.
-    Accepted(Time),
-}
-
-fn put_aside(connection: &mut Connection, rows: &[u64], now: Time) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    move_aside(&transaction, rows, now)?;
-    transaction.commit()
 }
 
 /// Moves damaged rows out of force. They stay in the database.
