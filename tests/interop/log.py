@@ -266,35 +266,62 @@ _UPLOADED = Table(
 )
 
 
+class Received:
+    """What has arrived of the log of a node: each line's place by its hash, and where the log stands."""
+
+    def __init__(self):
+        self.places, self.faults = {}, []
+        self.branch, self.last, self.hash = 0, 0, encode(bytes(32))
+
+    def judge(self, event, first, oldest):
+        """The branch of a line and its fault, or the sequence from which the node is to go on."""
+        sequence, prev, following = event["sequence"], event["prev"], self.last + 1
+        if (sequence, prev) == (following, self.hash):
+            return self.branch, None
+        branch, before = self.places.get(prev, (None, None))
+        if before is not None and before == sequence - 1:
+            forked = (branch, sequence) in self.places.values()
+            return (self.beside(), "fork") if forked else (branch, None)
+        if (sequence, prev) == (1, encode(bytes(32))):
+            return self.beside(), "restart"
+        if sequence > following and oldest <= following:
+            return self.last
+        if first and oldest < sequence:
+            return 0
+        return (self.branch, "gap") if sequence > following else (self.beside(), "broken")
+
+    def beside(self):
+        return 1 + max([self.branch, *(branch for branch, _ in self.places.values())])
+
+    def keep(self, line, branch, sequence, fault):
+        if fault:
+            self.faults.append((branch, sequence, fault))
+        # A line that fills a gap does not move the end of the log.
+        later = any(place[0] == branch and place[1] > sequence for place in self.places.values())
+        self.places[line_hash(line)] = (branch, sequence)
+        if fault or not later:
+            self.branch, self.last, self.hash = branch, sequence, line_hash(line)
+
+
 def judge(bodies, node):
     """Where the log of a node stands at its control plane after these bodies of lines, and its faults."""
-    arrived, last, prev, faults = set(), 0, encode(bytes(32)), []
-    genesis = prev
+    log, at = Received(), 0
     for oldest, lines in bodies:
-        for line in lines:
-            if line_hash(line) in arrived:
+        at = None
+        for number, line in enumerate(lines):
+            if line_hash(line) in log.places:
                 continue
             try:
                 event = _UPLOADED.read(line)
             except Refused:
                 event = None
-            fault, sequence = None, last + 1
             if event is None or event["node"] != node:
-                fault = "unreadable"
-            else:
-                sequence = event["sequence"]
-                if sequence > last + 1:
-                    if oldest <= last + 1:
-                        break
-                    fault = "gap"
-                elif (sequence, event["prev"]) == (last + 1, prev):
-                    pass
-                elif (sequence, event["prev"]) == (1, genesis):
-                    fault = "restart"
-                else:
-                    fault = "fork" if event["prev"] in arrived else "broken"
-            if fault:
-                faults.append(f", {fault} at {sequence}")
-            last, prev = sequence, line_hash(line)
-            arrived.add(prev)
-    return f"at {last}{''.join(faults)}"
+                log.keep(line, log.branch, log.last + 1, "unreadable")
+                continue
+            judged = log.judge(event, number == 0, oldest)
+            if isinstance(judged, int):
+                at = judged
+                break
+            log.keep(line, judged[0], event["sequence"], judged[1])
+        at = log.last if at is None else at
+    return f"at {at}" + "".join(f", {fault} at {sequence}" for _, sequence, fault in sorted(log.faults))

@@ -105,8 +105,34 @@ fn uploads() {
     case(
         "an event of another log",
         vec![(1, part(1, 3)), (1, vec![other[3].clone()])],
+        "at 0",
+        "its prev is no event that has arrived, and the node holds the events before it: they are asked for",
+    );
+    case(
+        "another log, from its beginning",
+        vec![(1, part(1, 3)), (1, vec![other[3].clone()]), (1, other.clone())],
+        "at 4, restart at 1",
+        "sequence 1 with a prev of zero bytes, though events have arrived",
+    );
+    case(
+        "an event of another log whose beginning is lost",
+        vec![(1, part(1, 3)), (4, vec![other[3].clone()])],
         "at 4, broken at 4",
-        "its prev is no event that has arrived",
+        "its prev is no event that has arrived, and the node no longer holds the events before it",
+    );
+    let shared = vec![(1, part(1, 2)), (1, other[..2].to_vec())];
+    let with = |more: Vec<(u64, Vec<String>)>| shared.iter().cloned().chain(more).collect::<Vec<_>>();
+    case(
+        "the log before goes on beside the one that began anew",
+        with(vec![(1, part(3, 3))]),
+        "at 3, restart at 1",
+        "its prev is the last event of another branch: two hosts may share the identity",
+    );
+    case(
+        "events that were missing arrive later",
+        vec![(1, part(1, 1)), (4, part(4, 4)), (2, part(2, 2))],
+        "at 4, gap at 4",
+        "its prev has arrived and nothing stands in its place; the end of the log stays",
     );
     let unreadable = "it is no JSON object with the members of an event, or of another node";
     case("no JSON", vec![(1, vec!["x".into()])], "at 1, unreadable at 1", unreadable);
