@@ -120,7 +120,7 @@ fn uploads() {
         "at 4, broken at 4",
         "its prev is no event that has arrived, and the node no longer holds the events before it",
     );
-    let shared = vec![(1, part(1, 2)), (1, other[..2].to_vec())];
+    let shared = [(1, part(1, 2)), (1, other[..2].to_vec())];
     let with = |more: Vec<(u64, Vec<String>)>| shared.iter().cloned().chain(more).collect::<Vec<_>>();
     case(
         "the log before goes on beside the one that began anew",
