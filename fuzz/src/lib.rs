@@ -1,5 +1,5 @@
 //! What must hold for any bytes whatever. Each module is one kind of input: its `check` takes bytes, panics where a promise
-//! is broken, and says whether they were believed. libFuzzer comes up with bytes (`fuzz_targets/`); tests/fuzz_corpus.rs
+//! is broken, and says whether they were believed. libFuzzer comes up with bytes (`fuzz_targets/`); tests/protocol/fuzz_corpus.rs
 //! hands over those of the corpus on every `cargo test`.
 //!
 //! Nothing can be guessed that a signature protects. So most modules look at their bytes twice: as they are, and signed with

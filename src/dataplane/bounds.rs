@@ -7,7 +7,7 @@ const DAY: i64 = 24 * HOUR;
 const YEAR: i64 = 365 * DAY;
 const MEBIBYTE: i64 = 1 << 20;
 
-/// Bounds of each number. `tests/configuration.rs` rejects a number that is in no table.
+/// Bounds of each number. `tests/node/configuration.rs` rejects a number that is in no table.
 pub(super) const BOUNDS: [Bound; 25] = [
     bound("trust.threshold", 1, 100),
     bound("listen.workers", 1, 1024),

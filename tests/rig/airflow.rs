@@ -1,4 +1,4 @@
-//! The Airflow that `.ci/setup` installs from tests/airflow/requirements.txt, or the one HALLIGAN_AIRFLOW names.
+//! The Airflow that `.ci/setup` installs from tests/external/airflow/requirements.txt, or the one HALLIGAN_AIRFLOW names.
 
 use std::path::PathBuf;
 

@@ -25,6 +25,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -49,6 +50,14 @@ pub fn skipped(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "{why}");
     // Past the capture of the test runner: whoever reads a green run must see what it did not run.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
+/// Waits for the other tests of this program that hold it. A test holds it while it takes much of the machine, or builds
+/// packages, so that two such tests do not slow or break each other.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    // A test that failed has let go of the machine all the same.
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The head of a request, byte by byte: what comes behind it is left to whoever takes it up.

@@ -1,0 +1,152 @@
+//! A token of an organization or a workspace on a deployment: the same token, managed where it belongs.
+
+#![allow(clippy::unwrap_used)]
+
+use crate::rig::Rig;
+use crate::rig::control::Control;
+use serde_json::{Value, json};
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+#[test]
+fn a_workspace_owner_assigns_an_organizations_token_and_can_do_no_more_with_it() {
+    let control = Control::start("");
+    let estate = control.estate();
+    let owner = control.user("WORKSPACE_OWNER", &estate.workspace);
+    let token = control
+        .make("/tokens", &json!({ "name": "ci", "type": "ORGANIZATION", "role": "ORGANIZATION_MEMBER" }));
+    let id = text(&token["id"]);
+    let here = format!("/deployments/{}/tokens", estate.deployment);
+    let call = |method: &str, path: &str, body: Option<Value>| {
+        control.call_as(&owner, method, path, body.as_ref(), &[])
+    };
+    assert_eq!(call("GET", &format!("/tokens/{id}"), None).status, 403, "not seen until it works here");
+    let assigned = call("POST", &here, Some(json!({ "tokenId": id, "role": "DEPLOYMENT_ADMIN" })));
+    assert_eq!(assigned.status, 201, "{assigned:?}");
+    assert_eq!(assigned.json()["id"], token["id"]);
+    // The workspace's owner sees what it may do here, not what it is elsewhere.
+    let roles = assigned.json()["roles"].clone();
+    assert_eq!(roles.as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&roles[0]["entityId"], &roles[0]["role"]),
+        (&json!(estate.deployment), &json!("DEPLOYMENT_ADMIN"))
+    );
+    let again = call("POST", &here, Some(json!({ "tokenId": id, "role": "DEPLOYMENT_ADMIN" })));
+    assert_eq!((again.status, &again.json()["code"]), (409, &json!("already_assigned")));
+    for (method, path, body) in [
+        ("POST", format!("/tokens/{id}"), Some(json!({ "name": "mine" }))),
+        ("POST", format!("/tokens/{id}/rotate"), None),
+        ("DELETE", format!("/tokens/{id}"), None),
+    ] {
+        assert_eq!(call(method, &path, body).status, 403, "{method} {path}");
+    }
+    let elsewhere = format!("/deployments/{}/tokens", estate.elsewhere);
+    let refused = call("POST", &elsewhere, Some(json!({ "tokenId": id, "role": "DEPLOYMENT_ADMIN" })));
+    assert_eq!(refused.status, 403, "another workspace's deployment");
+
+    // The token acts with its role here, and by its role in the organization.
+    let value = text(&token["token"]);
+    let deployment = format!("/deployments/{}", estate.deployment);
+    let renamed =
+        |name: &str| control.call_as(value, "POST", &deployment, Some(&json!({ "name": name })), &[]).status;
+    assert_eq!(renamed("by-token"), 200);
+    let narrowed = call("POST", &format!("{here}/{id}"), Some(json!({ "role": "DEPLOYMENT_ACCESSOR" })));
+    assert_eq!(narrowed.status, 200);
+    assert_eq!(renamed("again"), 403);
+    let dag = json!({ "entityType": "DAG", "entityId": "etl", "deploymentId": estate.deployment, "role": "DAG_VIEWER" });
+    let roles = json!({ "roles": [narrowed.json()["roles"][0], dag] });
+    assert_eq!(call("POST", &format!("/tokens/{id}/roles"), Some(roles)).status, 200);
+    assert_eq!(
+        control.get(&format!("/tokens/{id}"))["roles"].as_array().unwrap().len(),
+        3,
+        "what was not seen stays"
+    );
+
+    assert_eq!(call("DELETE", &format!("{here}/{id}"), None).status, 204);
+    assert_eq!(call("DELETE", &format!("{here}/{id}"), None).status, 404);
+    assert_eq!(call("GET", &format!("/tokens/{id}"), None).status, 403);
+    let left = control.get(&format!("/tokens/{id}"));
+    assert_eq!(left["roles"].as_array().unwrap().len(), 1, "its Dag roles there went, too");
+    assert_eq!(control.call_as(value, "GET", "/roles", None, &[]).status, 200, "it lives on");
+}
+
+#[test]
+fn a_workspaces_token_works_in_that_workspace_only_and_a_deployments_on_that_deployment_only() {
+    let control = Control::start("");
+    let estate = control.estate();
+    let token = control.make(
+        "/tokens",
+        &json!({ "name": "ws", "type": "WORKSPACE", "entityId": estate.workspace, "role": "WORKSPACE_ACCESSOR" }),
+    );
+    let assign = |deployment: &str, token: &Value, role: &str| {
+        let path = format!("/deployments/{deployment}/tokens");
+        control.call("POST", &path, Some(&json!({ "tokenId": token["id"], "role": role })))
+    };
+    assert_eq!(assign(&estate.elsewhere, &token, "DEPLOYMENT_ADMIN").status, 422);
+    assert_eq!(assign(&estate.deployment, &token, "DAG_VIEWER").status, 422);
+    assert_eq!(assign(&estate.deployment, &token, "nothing").status, 422);
+    assert_eq!(assign(&estate.deployment, &token, "DEPLOYMENT_ADMIN").status, 201);
+    let own =
+        control.make("/tokens", &json!({ "name": "d", "type": "DEPLOYMENT", "entityId": estate.deployment }));
+    let refused = assign(&estate.elsewhere, &own, "DEPLOYMENT_ADMIN");
+    assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("not_assignable")));
+    let listed = control.get(&format!("/deployments/{}/tokens", estate.deployment));
+    let tokens = listed["tokens"].as_array().unwrap().iter();
+    let mut names: Vec<_> = tokens.map(|token| text(&token["name"])).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["d", "ws"]);
+    // With the deployment goes the assignment, not the token.
+    assert_eq!(control.call("DELETE", &format!("/deployments/{}", estate.deployment), None).status, 204);
+    assert_eq!(control.get(&format!("/tokens/{}", text(&token["id"])))["roles"].as_array().unwrap().len(), 1);
+    assert_eq!(control.call("GET", &format!("/tokens/{}", text(&own["id"])), None).status, 404);
+}
+
+#[test]
+fn the_command_line_does_it_in_the_words_people_know() {
+    let rig = Rig::start();
+    let at = ["--deployment-id", &rig.deployment.clone()];
+    let run = |arguments: &[&str]| rig.json(&[arguments, &at[..]].concat());
+    rig.json(&["token", "create", "-n", "org", "-r", "ORGANIZATION_MEMBER"]);
+    rig.json(&["token", "create", "-n", "ws", "--workspace-id", &rig.workspace, "-r", "WORKSPACE_MEMBER"]);
+    rig.json(&["role", "create", "ops", "--scope", "deployment", "-p", "deployment.get"]);
+    let value =
+        rig.cli(&[&["deployment", "token", "create", "-n", "own", "-e", "7", "-c"], &at[..]].concat()).stdout;
+    let value = String::from_utf8(value).unwrap();
+    assert_eq!(value.trim().split('.').count(), 3, "the value alone");
+    run(&["deployment", "token", "organization-token", "add", "org"]);
+    run(&["deployment", "token", "workspace-token", "add", "ws", "-r", "ops"]);
+    let names = |page: &Value| -> Vec<String> {
+        let tokens = page["tokens"].as_array().unwrap().iter();
+        let mut names: Vec<String> = tokens.map(|token| text(&token["name"]).to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names(&run(&["deployment", "token", "list"])), ["org", "own", "ws"]);
+    assert_eq!(names(&run(&["deployment", "token", "organization-token", "list"])), ["org"]);
+    let listed = run(&["deployment", "token", "workspace-token", "list"]);
+    assert_eq!(listed["tokens"][0]["roles"][0]["role"], "ops");
+    run(&["deployment", "token", "workspace-token", "update", "ws", "-r", "DEPLOYMENT_ADMIN"]);
+    let listed = run(&["deployment", "token", "workspace-token", "list"]);
+    assert_eq!(listed["tokens"][0]["roles"][0]["role"], "DEPLOYMENT_ADMIN");
+    let updated =
+        run(&["deployment", "token", "update", "own", "-n", "renamed", "-d", "what for", "-r", "ops"]);
+    assert_eq!(
+        (&updated["name"], &updated["description"], &updated["roles"][0]["role"]),
+        (&json!("renamed"), &json!("what for"), &json!("ops"))
+    );
+    let rotated = run(&["deployment", "token", "rotate", "renamed", "--force"]);
+    assert_ne!(rotated["token"], value.trim());
+    let refused = rig
+        .cli_command()
+        .args([&["deployment", "token", "rotate", "org", "--force"], &at[..]].concat())
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("belongs to the organization"));
+    rig.cli(&[&["deployment", "token", "organization-token", "remove", "org"], &at[..]].concat());
+    rig.cli(&[&["deployment", "token", "delete", "renamed", "--yes"], &at[..]].concat());
+    assert_eq!(names(&run(&["deployment", "token", "list"])), ["ws"]);
+    assert_eq!(rig.json(&["token", "show", "org"])["roles"].as_array().unwrap().len(), 1);
+}

@@ -1,0 +1,19 @@
+//! The control plane and its CLI: tokens, roles, people, keys, route maps, webhooks.
+
+mod assignments;
+mod authorization;
+mod control_plane;
+mod custom_roles;
+mod dag_roles;
+mod dual_control;
+mod issuer;
+mod key_ceremony;
+mod pipelines;
+#[path = "../rig/mod.rs"]
+mod rig;
+mod route_maps;
+mod routes_cli;
+mod teams;
+mod token_limits;
+mod tokens;
+mod webhook;

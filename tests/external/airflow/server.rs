@@ -1,0 +1,84 @@
+//! Airflow's api-server, and nginx before it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::tap::Tap;
+use crate::rig::proxy::nginx_example;
+use crate::rig::{Rig, Running, curl, free_port, nginx, until};
+
+/// Two Dags, each with a tag of its own.
+const DAGS: &str = "
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+
+for dag_id, tag in ((\"etl\", \"finance\"), (\"payroll\", \"hr\")):
+    with DAG(dag_id, schedule=None, tags=[tag]):
+        EmptyOperator(task_id=\"load\")
+";
+
+/// A running api-server with a database of its own.
+pub(super) struct Airflow {
+    pub(super) url: String,
+    pub(super) venv: PathBuf,
+    pub(super) home: PathBuf,
+    tap: Tap,
+    _running: Running,
+}
+
+impl Airflow {
+    /// Starts it, trusting the keys in `jwks`.
+    pub(super) fn start(venv: &Path, home: &Path, jwks: &Path) -> Self {
+        std::fs::create_dir_all(home.join("dags")).unwrap();
+        std::fs::write(home.join("dags/sample.py"), DAGS).unwrap();
+        let port = free_port();
+        let settings = BTreeMap::from([
+            ("AIRFLOW_HOME", home.display().to_string()),
+            ("AIRFLOW__CORE__LOAD_EXAMPLES", "False".into()),
+            ("AIRFLOW__API_AUTH__TRUSTED_JWKS_URL", jwks.display().to_string()),
+            ("AIRFLOW__API_AUTH__JWT_ALGORITHM", "EdDSA".into()),
+        ]);
+        let command = |arguments: &[&str]| {
+            let mut command = Command::new(venv.join("bin/airflow"));
+            command.args(arguments).envs(&settings).stdin(Stdio::null());
+            command
+        };
+        for arguments in [&["db", "migrate"][..], &["dags", "reserialize"]] {
+            let output = command(arguments).output().unwrap();
+            assert!(output.status.success(), "airflow {arguments:?}: {output:?}");
+        }
+        let log = std::fs::File::create(home.join("api-server.log")).unwrap();
+        let listen = ["api-server", "--host", "127.0.0.1", "--port", &port.to_string(), "--workers", "1"];
+        let mut server = command(&listen);
+        let running = Running::start(server.stderr(log));
+        let url = format!("http://127.0.0.1:{port}");
+        // Python on a busy machine takes its time.
+        let started = Instant::now();
+        while curl(&[format!("{url}/api/v2/version")]).status != 200 {
+            assert!(started.elapsed() < Duration::from_mins(2), "Airflow does not come up at {url}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Self { tap: Tap::start(port), url, venv: venv.into(), home: home.into(), _running: running }
+    }
+
+    /// Where a proxy reaches it, so that every byte it is sent is kept.
+    pub(super) fn tapped(&self) -> u16 {
+        self.tap.port
+    }
+
+    /// What it was sent, all of it.
+    pub(super) fn seen(&self) -> String {
+        self.tap.seen()
+    }
+}
+
+/// nginx with the configuration of the docs before an upstream at `port`: where it answers.
+pub(super) fn front(rig: &Rig, port: u16) -> Option<(String, Running)> {
+    let listen = free_port();
+    let running = nginx::start(rig, "front", "", &nginx_example(rig, listen, port))?;
+    let url = format!("http://127.0.0.1:{listen}");
+    until("nginx answers", || curl(&[&url]).status != 0);
+    Some((url, running))
+}

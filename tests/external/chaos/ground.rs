@@ -1,0 +1,239 @@
+//! The ground of the chaos: a control plane here, a daemon in a network namespace of its own, a veth pair and a relay
+//! between them, and somebody who goes on asking.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::relay::Relay;
+use crate::rig::{Answer, Rig, Running, component};
+
+/// Runs a system command that must succeed.
+pub fn run(command: &str) {
+    let mut words = command.split(' ');
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A daemon alone on a network.
+pub struct Ground {
+    pub rig: Rig,
+    pub relay: Relay,
+    pub namespace: String,
+    /// A token that must go on working, whatever happens.
+    pub good: String,
+    number: u32,
+}
+
+impl Ground {
+    /// Needs root, `ip` and `nft`; without them there is no ground.
+    pub fn new(seed: u64) -> Option<Self> {
+        component("ip")?;
+        component("nft")?;
+        let mut rig = Rig::start();
+        let (_, good) = rig.direct_access_token("good", &rig.deployment);
+        rig.synced();
+        rig.daemon.take().unwrap().terminate();
+        let number = std::process::id() % 60_000;
+        let namespace = format!("halligan-{number}");
+        let (here, there) = (address(number, 1), address(number, 2));
+        run(&format!("ip netns add {namespace}"));
+        run(&format!("ip link add hl{number}a type veth peer name hl{number}b netns {namespace}"));
+        run(&format!("ip addr add {here}/30 dev hl{number}a"));
+        run(&format!("ip link set hl{number}a up"));
+        for inside in [
+            "ip link set lo up".to_owned(),
+            format!("ip addr add {there}/30 dev hl{number}b"),
+            format!("ip link set hl{number}b up"),
+        ] {
+            run(&format!("ip netns exec {namespace} {inside}"));
+        }
+        // The names its hosts know; DNS itself leads nowhere.
+        let names = format!("/etc/netns/{namespace}");
+        std::fs::create_dir_all(&names).unwrap();
+        std::fs::write(
+            format!("{names}/resolv.conf"),
+            "nameserver 127.0.0.2\noptions timeout:1 attempts:1\n",
+        )
+        .unwrap();
+        let control = SocketAddr::from(([127, 0, 0, 1], rig.control_port));
+        let relay = Relay::start(IpAddr::V4(here), control, seed);
+        let mut ground = Self { rig, relay, namespace, good, number };
+        ground.name_the_control_plane(true);
+        let config = ground.rig.daemon_config();
+        let own = format!("http://127.0.0.1:{}", ground.rig.control_port);
+        let far = format!("http://control.localhost:{}", ground.relay.address.port());
+        std::fs::write(ground.rig.path("halligand.toml"), config.replace(&own, &far)).unwrap();
+        ground.start_daemon(&[]);
+        ground.synced();
+        Some(ground)
+    }
+
+    /// Whether the control plane's name can be resolved where the daemon is.
+    pub fn name_the_control_plane(&self, known: bool) {
+        let line =
+            if known { format!("{} control.localhost\n", self.relay.address.ip()) } else { String::new() };
+        // In place: the namespace has this very file mounted.
+        std::fs::write(
+            format!("/etc/netns/{}/hosts", self.namespace),
+            format!("127.0.0.1 localhost\n{line}"),
+        )
+        .unwrap();
+    }
+
+    /// Starts the daemon in its namespace, `through` other programs: what those do to it may keep it from being ready.
+    pub fn start_daemon(&mut self, through: &[&str]) {
+        let daemon = self.rig.daemon_command();
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace]).args(through);
+        command.arg(daemon.get_program()).args(daemon.get_args()).stderr(self.rig.log("halligand.log"));
+        self.rig.daemon = Some(Running::start(&mut command));
+        let url = format!("http://127.0.0.1:{}/readyz", self.rig.daemon_port);
+        let started = Instant::now();
+        let up = |status: u16| if through.is_empty() { status == 200 } else { status != 0 };
+        while !up(self.curl(&[&url]).status) {
+            let log = self.rig.read_log("halligand.log");
+            let end: Vec<&str> = log.lines().rev().take(5).collect();
+            assert!(started.elapsed() < Duration::from_secs(30), "the daemon does not get ready: {end:#?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn run_inside(&self, command: &str) {
+        run(&format!("ip netns exec {} {command}", self.namespace));
+    }
+
+    pub fn link(&self, state: &str) {
+        self.run_inside(&format!("ip link set hl{}b {state}", self.number));
+    }
+
+    fn curl<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Answer {
+        curl_in(&self.namespace, arguments)
+    }
+
+    /// Asks the daemon as the proxy on its host would.
+    pub fn ask(&self, token: &str, method: &str) -> Answer {
+        self.curl(&question(&self.rig, token, method))
+    }
+
+    /// Waits until the daemon holds what was last published; how long it took.
+    pub fn synced(&self) -> Duration {
+        let published = self.rig.json(&["data-plane", "show", &self.rig.data_plane])["version"].clone();
+        within(Duration::from_secs(100), "the daemon follows", || {
+            self.rig.json(&["status"])["replica"]["version"] == published
+        })
+    }
+
+    /// Revokes a new token above while the fault lasts; what is returned tells when the daemon denies it.
+    pub fn token_to_revoke(&self) -> (String, String) {
+        let made = self.rig.direct_access_token("to be revoked", &self.rig.deployment);
+        self.synced();
+        assert_eq!(self.ask(&made.1, "GET").status, 200);
+        made
+    }
+
+    /// Waits until a revoked token is denied; how long it took.
+    pub fn denied(&self, token: &str, limit: Duration) -> Duration {
+        within(limit, "the revocation arrives", || self.ask(token, "GET").status == 401)
+    }
+
+    /// Goes on asking with the good token until the load is stopped.
+    pub fn load(&self) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let counts: Arc<[AtomicU64; 3]> = Arc::default();
+        let (arguments, namespace) = (question(&self.rig, &self.good, "PATCH"), self.namespace.clone());
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&counts));
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let status = curl_in(&namespace, &arguments).status;
+                let kind = match status {
+                    200 => 0,
+                    0 => 2,
+                    _ => 1,
+                };
+                counted[kind].fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Load { stop, counts, thread }
+    }
+
+    /// How many mutating uses of the good token the log holds. The log must be whole.
+    pub fn recorded(&self) -> u64 {
+        let report = self.rig.json(&["audit", "verify"]);
+        assert!(report["fault"].is_null(), "{report}");
+        let lines = self.rig.cli(&["audit", "tail", "-n", "1000000", "--json"]).stdout;
+        let lines = String::from_utf8(lines).unwrap();
+        lines.lines().filter(|line| line.contains("\"PATCH\"") && line.contains("\"allow\"")).count() as u64
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        if let Some(daemon) = self.rig.daemon.take() {
+            daemon.kill();
+        }
+        let _ = Command::new("ip").args(["netns", "del", &self.namespace]).status();
+        let _ = std::fs::remove_dir_all(Path::new("/etc/netns").join(&self.namespace));
+    }
+}
+
+/// Waits; how long it took.
+pub fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    started.elapsed()
+}
+
+/// Somebody who goes on asking.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    counts: Arc<[AtomicU64; 3]>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+/// What somebody was answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered {
+    pub allowed: u64,
+    pub denied: u64,
+    /// No answer: nobody was there.
+    pub unanswered: u64,
+}
+
+impl Load {
+    pub fn stop(self) -> Answered {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+        let [allowed, denied, unanswered] =
+            [0, 1, 2].map(|kind: usize| self.counts[kind].load(Ordering::Relaxed));
+        Answered { allowed, denied, unanswered }
+    }
+}
+
+fn address(number: u32, host: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x0a00_0000 + (number << 2) + host)
+}
+
+fn curl_in<S: AsRef<std::ffi::OsStr>>(namespace: &str, arguments: &[S]) -> Answer {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace, "curl", "-s", "-i", "--max-time", "10"]).args(arguments);
+    Answer::read(&command.stderr(Stdio::null()).output().unwrap().stdout)
+}
+
+fn question(rig: &Rig, token: &str, method: &str) -> Vec<String> {
+    vec![
+        "-H".into(),
+        format!("Authorization: Bearer {token}"),
+        "-H".into(),
+        format!("X-Original-Method: {method}"),
+        "-H".into(),
+        "X-Original-URI: /api/v2/dags/etl".into(),
+        format!("http://127.0.0.1:{}/v1/authorize/{}", rig.daemon_port, rig.deployment),
+    ]
+}

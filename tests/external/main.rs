@@ -1,0 +1,8 @@
+//! Other people's programs around a deployment: proxies, Airflow, and a network that fails.
+
+mod airflow;
+mod airflow_routes;
+mod chaos;
+mod proxies;
+#[path = "../rig/mod.rs"]
+mod rig;

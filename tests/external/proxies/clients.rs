@@ -1,0 +1,363 @@
+//! The gateway and clients that do not do as they should: they keep nobody out, and are told what was wrong.
+
+use std::io::{BufRead as _, ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tempfile::TempDir;
+
+use super::contract::Setting;
+use super::gateway::{connect, gateway, head, scripted};
+use super::wire::{ask, exchange, read};
+use crate::rig::{Answer, curl, free_port, tls};
+
+const RUN: &str = "https://prod.example/api/v2/dags/etl/dagRuns";
+
+/// A gateway that speaks TLS.
+struct Secure {
+    setting: Setting,
+    port: u16,
+    directory: TempDir,
+}
+
+impl Secure {
+    /// With these limits; none, without openssl.
+    fn start(upstream: Option<u16>, limits: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        tls::certificate(directory.path(), "DNS:prod.example", "tls.key", "tls.crt")?;
+        let at = directory.path().display();
+        let more = format!(
+            "[gateway.tls]\ncertificate_file = \"{at}/tls.crt\"\nkey_file = \"{at}/tls.key\"\n[gateway.limits]\n{limits}"
+        );
+        let (setting, port) = gateway(upstream, &more);
+        Some(Self { setting, port, directory })
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.directory.path().join("tls.crt")
+    }
+
+    /// curl's arguments for this gateway.
+    fn arguments(&self, more: &[&str]) -> Vec<String> {
+        let to = format!("prod.example:443:127.0.0.1:{}", self.port);
+        let certificate = self.certificate().display().to_string();
+        let own = ["--cacert", &certificate, "--connect-to", &to];
+        own.iter().chain(more).map(|&word| word.to_owned()).collect()
+    }
+
+    fn curl(&self, more: &[&str]) -> Answer {
+        curl(&self.arguments(more))
+    }
+
+    /// A connection that has agreed on `protocol`; none, if it was closed before.
+    fn connect(&self, protocol: &[u8]) -> Option<Connected> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.certificate()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let name = ServerName::try_from("prod.example").unwrap();
+        let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        while connection.is_handshaking() {
+            connection.complete_io(&mut stream).ok()?;
+        }
+        assert_eq!(connection.alpn_protocol(), Some(protocol));
+        Some(StreamOwned::new(connection, stream))
+    }
+}
+
+type Connected = StreamOwned<ClientConnection, TcpStream>;
+
+/// How long the gateway keeps a connection on which its client does no more than `act`, over and over.
+fn lasts(mut stream: Connected, mut act: impl FnMut(&mut Connected)) -> Duration {
+    let began = Instant::now();
+    stream.sock.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut space = [0; 4096];
+    while began.elapsed() < Duration::from_secs(30) {
+        match stream.read(&mut space) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {}
+            Err(_) => break,
+        }
+        act(&mut stream);
+    }
+    began.elapsed()
+}
+
+/// A frame of HTTP/2 (RFC 9113 section 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+const HEADERS: u8 = 1;
+const PING: u8 = 6;
+const CONTINUATION: u8 = 9;
+
+#[test]
+fn clients_that_ask_nothing_keep_nobody_out_and_lose_their_places() {
+    let limits = "connections = 20\nheader_seconds = 2\nidle_seconds = 3";
+    let Some(secure) = Secure::start(None, limits) else { return };
+    let bearer = format!("Authorization: {}", secure.setting.bearer());
+    let other = |version: &str| {
+        let more = [version, "--interface", "127.0.0.2", "-H", &bearer, "https://prod.example/api/v2/dags"];
+        secure.curl(&more).status
+    };
+    let silent: Vec<_> = (0..20).map_while(|_| secure.connect(b"h2")).collect();
+    assert_eq!(silent.len(), 5, "a quarter of all is one client's share");
+    for version in ["--http1.1", "--http2"] {
+        assert_eq!(other(version), 200, "another client is served meanwhile");
+    }
+    let began = Instant::now();
+    for stream in silent {
+        lasts(stream, |_| {});
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+
+    // Each says something that asks for nothing.
+    let ping = frame(PING, 0, 0, b"12345678");
+    // `:method GET`, `:scheme https`, `:path /`: a request that does not end.
+    let endless = frame(HEADERS, 1, 1, &[0x82, 0x87, 0x84]);
+    let more = frame(CONTINUATION, 0, 1, &[]);
+    let settings = frame(4, 0, 0, &[]);
+    let nothing: &[u8] = &[];
+    for (what, first, again) in [
+        ("nothing", nothing, nothing),
+        ("a preface", PREFACE, nothing),
+        ("half a preface", &PREFACE[..9], nothing),
+        ("PINGs", PREFACE, &ping),
+        ("SETTINGS", PREFACE, &settings),
+        ("WINDOW_UPDATEs", PREFACE, &frame(8, 0, 0, &[0, 0, 0, 1])),
+        ("HEADERS without an end", &[PREFACE, &endless].concat(), nothing),
+        ("CONTINUATIONs without an end", &[PREFACE, &endless].concat(), &more),
+    ] {
+        let mut stream = secure.connect(b"h2").unwrap();
+        stream.write_all(first).unwrap();
+        let lasted = lasts(stream, |stream| drop(stream.write_all(again)));
+        assert!(lasted < Duration::from_secs(5), "{what}: {lasted:?}");
+    }
+    for (what, first, again) in [
+        ("nothing", "", ""),
+        ("half a head", "GET / HTTP/1.1\r\nHost: a\r\n", ""),
+        ("empty lines", "", "\r\n"),
+        ("one line after the other", "GET / HTTP/1.1\r\n", "X-A: b\r\n"),
+    ] {
+        let mut stream = secure.connect(b"http/1.1").unwrap();
+        stream.write_all(first.as_bytes()).unwrap();
+        let lasted = lasts(stream, |stream| drop(stream.write_all(again.as_bytes())));
+        assert!(lasted < Duration::from_secs(5), "{what}: {lasted:?}");
+    }
+    // One that has asked before, and goes on with PINGs only.
+    let mut stream = secure.connect(b"h2").unwrap();
+    let asked = frame(HEADERS, 5, 1, &[0x82, 0x87, 0x84, 0x41, 0x01, b'a']);
+    stream.write_all(&[PREFACE, &asked].concat()).unwrap();
+    let lasted = lasts(stream, |stream| drop(stream.write_all(&ping)));
+    assert!(lasted < Duration::from_secs(8), "{lasted:?}");
+    // And one that never finishes its handshake.
+    let (mut stream, mut reader) = connect(secure.port);
+    stream.write_all(&[22, 3, 1]).unwrap();
+    let began = Instant::now();
+    let _ = reader.fill_buf();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(other("--http2"), 200);
+}
+
+/// Posts `file` with this many curl processes at a time. Returns the status and the exit code of each.
+fn posts(secure: &Secure, version: &str, file: &str, clients: usize, more: &[&str]) -> Vec<String> {
+    let data = format!("@{file}");
+    let status = ["-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "30"];
+    let mut command = Command::new("curl");
+    command.args(status).args(secure.arguments(&[version, "--data-binary", &data])).args(more).arg(RUN);
+    let running: Vec<_> = (0..clients)
+        .map(|_| command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        .collect();
+    let ended = running.into_iter().map(|client| client.wait_with_output().unwrap());
+    ended
+        .map(|output| {
+            format!("{} {}", String::from_utf8_lossy(&output.stdout), output.status.code().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn an_answer_that_comes_before_the_body_was_read_arrives() {
+    let limits = "body_bytes = 2000000";
+    let Some(secure) = Secure::start(Some(free_port()), limits) else { return };
+    let bearer = format!("Authorization: {}", secure.setting.bearer());
+    let far = format!("Authorization: Bearer {}", secure.setting.far);
+    let file = |bytes: usize| {
+        let path = secure.directory.path().join(bytes.to_string());
+        std::fs::write(&path, vec![b'x'; bytes]).unwrap();
+        path.display().to_string()
+    };
+    for bytes in [60_000, 100_000, 900_000, 1_900_000] {
+        let file = file(bytes);
+        for version in ["--http1.1", "--http2"] {
+            for (header, status) in [("X-No: token", 401), (&far, 403), (&bearer, 502)] {
+                // With and without a client that asks whether it shall go on.
+                for expect in ["Expect:", "Expect: 100-continue"] {
+                    let clients = if bytes == 60_000 { 20 } else { 4 };
+                    let told = posts(&secure, version, &file, clients, &["-H", header, "-H", expect]);
+                    let all = told.iter().all(|told| *told == format!("{status} 0"));
+                    assert!(all, "{bytes} bytes, {version}, {expect}, {status}: {told:?}");
+                }
+            }
+        }
+    }
+    // A body that is larger than it may be, with its length and without.
+    for bytes in [2_100_000, 3_500_000] {
+        let file = file(bytes);
+        for version in ["--http1.1", "--http2"] {
+            for (framing, expected) in
+                [("X-A: b", &["413 0"][..]), ("Transfer-Encoding: chunked", &["413 0", "502 0"])]
+            {
+                let headers = ["-H", &bearer, "-H", "Expect:", "-H", framing];
+                let told = posts(&secure, version, &file, 4, &headers);
+                let all = told.iter().all(|told| expected.contains(&told.as_str()));
+                assert!(all, "{bytes} bytes, {version}, {framing}: {told:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_head_that_leaves_doubt_about_its_body_is_refused_with_a_reason() {
+    let (setting, port) = gateway(None, "");
+    let token = format!("Authorization: {}", setting.bearer());
+    for framing in [
+        "Transfer-Encoding: foo, chunked",
+        "Transfer-Encoding: chunked, foo",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked;q=1",
+        "Transfer-Encoding: \"chunked\"",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding:",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        "Content-Length: 0\r\nContent-Length: 0",
+        "Content-Length: 0\r\nX-A: b\r\ncontent-length: 0",
+        "Content-Length: 0, 0",
+        "Content-Length: 00x",
+        "Content-Length: -0",
+        "Content-Length: 0 0",
+        "Content-Length:",
+    ] {
+        let request = format!(
+            "POST /api/v2/dags/etl/dagRuns HTTP/1.1\r\nHost: prod.example\r\n{token}\r\n{framing}\r\n\r\n0\r\n\r\n\
+             GET /api/v2/dags HTTP/1.1\r\nHost: prod.example\r\n{token}\r\n\r\n"
+        );
+        let bytes = exchange(port, request.as_bytes());
+        let answer = read(&bytes);
+        let found = (answer.status, answer.header("x-halligan-reason"), answer.header("connection"));
+        assert_eq!(found, (400, Some("path_invalid"), Some("close")), "{framing}: {answer:?}");
+        assert!(answer.header("x-halligan-event-id").is_some(), "{framing}: {answer:?}");
+        let answers = String::from_utf8_lossy(&bytes).matches("HTTP/1.1 ").count();
+        assert_eq!(answers, 1, "{framing}: nothing is read behind it");
+    }
+    assert_eq!(setting.upstream.asked(), 0);
+}
+
+#[test]
+fn headers_are_bounded_as_configured_over_both_versions() {
+    let Some(secure) = Secure::start(None, "header_bytes = 4000") else { return };
+    let bearer = format!("Authorization: {}", secure.setting.bearer());
+    for version in ["--http1.1", "--http2"] {
+        for (fields, bytes, status) in [
+            (1, 1_000, 200),
+            (1, 3_990, 431),
+            (1, 9_000, 431),
+            (1, 60_000, 431),
+            (20, 200, 431),
+            (20, 20, 200),
+        ] {
+            let wide: Vec<_> =
+                (0..fields).map(|number| format!("X-Wide-{number}: {}", "x".repeat(bytes))).collect();
+            let mut more = vec![version, "-H", &bearer];
+            more.extend(wide.iter().flat_map(|header| ["-H", header]));
+            more.push("https://prod.example/api/v2/dags");
+            let answer = secure.curl(&more);
+            let what = format!("{fields} of {bytes} bytes, {version}: {answer:?}");
+            assert_eq!(answer.status, status, "{what}");
+            if status == 431 {
+                assert_eq!(answer.header("x-halligan-reason"), Some("path_invalid"), "{what}");
+                assert!(answer.header("x-halligan-event-id").is_some(), "{what}");
+            }
+        }
+    }
+    // The face of the proxies has a bound of its own.
+    let (daemon, uri) = (secure.setting.rig.daemon_port, "/v1/authorize");
+    let headers =
+        |bytes: usize| [("X-Wide", "x".repeat(bytes)), ("X-Original-URI", "/api/v2/dags".to_owned())];
+    for (bytes, status) in [(1_000, 401), (90_000, 431)] {
+        let headers = headers(bytes);
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let deployment = format!("{uri}/{}", secure.setting.rig.deployment);
+        let answer = ask(daemon, "GET", &deployment, &headers, "");
+        assert_eq!(answer.status, status, "{bytes}: {answer:?}");
+        assert!(answer.header("x-halligan-event-id").is_some(), "{bytes}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_request_for_another_protocol_that_is_not_granted_ends_its_connection() {
+    let (setting, port) = gateway(None, "");
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eHh4\r\n";
+    let token = format!("Authorization: {}\r\n", setting.bearer());
+    for (first, status, came) in [
+        (format!("{token}{upgrade}"), 200, 1),
+        (upgrade.to_owned(), 401, 0),
+        (format!("{token}Connection: Upgrade\r\nUpgrade: h2c\r\n"), 200, 1),
+    ] {
+        let before = setting.upstream.asked();
+        let request = |more: &str| format!("GET /api/v2/dags HTTP/1.1\r\nHost: prod.example\r\n{more}\r\n");
+        // The guard does not look behind a request for an upgrade, so the second request must not be answered.
+        let began = Instant::now();
+        let bytes = exchange(port, (request(&first) + &request(&token)).as_bytes());
+        let answer = read(&bytes);
+        assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{answer:?}");
+        let answers = String::from_utf8_lossy(&bytes).matches("HTTP/1.1 ").count();
+        assert_eq!((answers, setting.upstream.asked() - before), (1, came), "{answer:?}");
+        assert!(began.elapsed() < Duration::from_secs(9), "it is closed");
+    }
+}
+
+#[test]
+fn a_client_that_reads_nothing_of_its_answer_loses_its_place() {
+    let upstream = scripted(|stream| {
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        let mut stream = stream;
+        if head(&mut reader).is_empty() {
+            return;
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+        while stream.write_all(&[b'x'; 8192]).is_ok() {}
+    });
+    let limits =
+        "[gateway.limits]\nconnections = 4\nconnections_per_client = 1\nheader_seconds = 1\nidle_seconds = 2";
+    let (setting, port) = gateway(Some(upstream), limits);
+    let (mut stream, _reader) = connect(port);
+    let request = format!(
+        "GET /api/v2/dags HTTP/1.1\r\nHost: prod.example\r\nAuthorization: {}\r\n\r\n",
+        setting.bearer()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let asks = || ask(port, "GET", "/api/v2/nowhere", &[], "").status;
+    assert_eq!(asks(), 0, "its share is taken");
+    crate::rig::until("its place is free", || asks() == 401);
+}

@@ -1,0 +1,327 @@
+//! What every proxy in front of a deployment is held to, whichever it is.
+
+use halligan::dataplane::routes::CanonicalPath;
+use halligan::protocol::jws::{Typ, Unverified};
+use halligan::protocol::key::{Jwk, PublicKey};
+use serde_json::Value;
+
+use super::edges::{self, Front};
+use super::upstream::{Seen, Upstream};
+use super::wire::ask;
+use crate::rig::proxy::example;
+use crate::rig::{Answer, Rig, curl, until};
+
+/// A deployment with its daemon, whose control plane is gone.
+pub struct Setting {
+    pub rig: Rig,
+    pub upstream: Upstream,
+    pub grpc_port: u16,
+    token_id: String,
+    token: String,
+    /// A token that may be used from 203.0.113.0/24 only.
+    pub far: String,
+    elsewhere: String,
+    more: String,
+}
+
+/// Names a client may not speak under.
+const SPOOFED: [&str; 6] = [
+    "X-Halligan-Token-Id",
+    "X-Halligan-Role",
+    "X-Halligan-Deployment",
+    "X-Halligan-Event-Id",
+    "x-halligan-token-id",
+    "X-HALLIGAN-ROLE",
+];
+
+impl Setting {
+    /// Everything is ready for a proxy, and the control plane is dead.
+    pub fn new() -> Self {
+        Self::with(|_, _| String::new())
+    }
+
+    /// The same with more in the daemon's configuration; `more` is told the upstream's port.
+    pub fn with(more: impl FnOnce(&Rig, u16) -> String) -> Self {
+        let upstream = Upstream::start();
+        let mut rig = Rig::start();
+        let (token_id, token) = rig.direct_access_token("good", &rig.deployment);
+        let (_, elsewhere) = rig.direct_access_token("another deployment", &rig.other_deployment);
+        let from =
+            ["token", "create", "-n", "far", "--direct-access", "-e", "30", "--source", "203.0.113.0/24"];
+        let far = rig.json(&[&from[..], &["--deployment-id", &rig.deployment]].concat());
+        let far = far["token"].as_str().unwrap().to_owned();
+        rig.synced();
+        rig.kill_daemon();
+        let grpc_port = crate::rig::free_port();
+        let more = more(&rig, upstream.port);
+        rig.kill_control();
+        let mut setting = Self { rig, upstream, grpc_port, token_id, token, far, elsewhere, more };
+        setting.start_daemon("[upstream_identity]\n");
+        setting
+    }
+
+    /// Starts the daemon with more in its configuration.
+    fn start_daemon(&mut self, more: &str) {
+        let listen = format!("[listen]\ngrpc = [\"127.0.0.1:{}\"]", self.grpc_port);
+        let config = self.rig.daemon_config().replace("[listen]", &listen) + more + &self.more;
+        std::fs::write(self.rig.path("halligand.toml"), config).unwrap();
+        self.rig.start_daemon();
+    }
+
+    pub fn bearer(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
+    /// An example from the documentation, with this setting's addresses in it and nothing else changed.
+    pub fn example(&self, name: &str) -> String {
+        example(&self.rig, self.upstream.port, name)
+    }
+
+    fn ask(&self, port: u16, method: &str, target: &str, body: &str) -> Answer {
+        ask(port, method, target, &[("Authorization", &self.bearer())], body)
+    }
+
+    /// All of it, of the proxy at `port`. The daemon is dead afterwards.
+    pub fn holds(&mut self, front: Front, port: u16, own: OwnAnswers) {
+        until("the proxy answers", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+                && self.ask(port, "GET", "/api/v2/dags", "").status == 200
+        });
+        self.what_is_allowed_passes_whole(port);
+        self.what_is_refused_says_why_and_stays_out(port);
+        self.nobody_speaks_for_the_daemon(port);
+        self.proxy_and_daemon_read_one_path(port);
+        edges::hold(self, front, port);
+        self.the_callers_token_ends_there(port);
+        self.a_node_that_cant_decide_says_so(port, own.undecided);
+        self.without_the_daemon_nothing_passes(port, own.down);
+    }
+
+    /// Also where nothing is vouched for in its place.
+    fn the_callers_token_ends_there(&mut self, port: u16) {
+        self.rig.kill_daemon();
+        self.start_daemon("");
+        // One that is the daemon itself may begin to listen after the other faces.
+        until("the proxy answers", || self.ask(port, "GET", "/api/v2/dags", "").status == 200);
+        for name in ["X-Kept", "X-Halligan-Authorization", "X-Halligan-Role"] {
+            let headers = [("Authorization", &*self.bearer()), (name, "Bearer spoofed")];
+            let seen = Seen::in_answer(&ask(port, "GET", "/api/v2/dags", &headers, ""));
+            assert_eq!(seen.header("authorization").unwrap_or(""), "", "{name}");
+            let signature = self.token.rsplit('.').next().unwrap();
+            assert!(!format!("{seen:?}").contains(signature), "the caller's token reached the upstream");
+        }
+    }
+
+    /// `proxies.pass_status`: 503 is not 403, where the proxy hands it on.
+    fn a_node_that_cant_decide_says_so(&mut self, port: u16, (expected, says_why): (u16, bool)) {
+        self.rig.kill_daemon();
+        self.start_daemon("[staleness]\nroles.DEPLOYMENT_ADMIN = 1\n[proxies]\npass_status = true\n");
+        // Until the replica is older than a second, if it is not yet.
+        until("the replica is stale", || self.ask(port, "GET", "/api/v2/dags", "").status != 200);
+        let came = self.upstream.asked();
+        let answer = self.ask(port, "GET", "/api/v2/dags", "");
+        assert_eq!(answer.status, expected, "{answer:?}");
+        if says_why {
+            assert_eq!(answer.reason(), "replica_stale");
+        }
+        assert_eq!(self.upstream.asked(), came);
+    }
+
+    fn what_is_allowed_passes_whole(&self, port: u16) {
+        let answer = self.ask(port, "GET", "/api/v2/dags?limit=2&order_by=-dag_id", "");
+        let seen = Seen::in_answer(&answer);
+        assert_eq!((seen.method.as_str(), &*seen.target), ("GET", "/api/v2/dags?limit=2&order_by=-dag_id"));
+        assert_eq!(answer.header("authorization"), None, "what is for the upstream is not for the client");
+        self.upstream_knows_who_came(&seen);
+
+        let body = format!("{{\"conf\":\"{}\"}}", "x".repeat(300_000));
+        let seen = Seen::in_answer(&self.ask(port, "POST", "/api/v2/dags/etl/dagRuns", &body));
+        assert_eq!((seen.method.as_str(), &*seen.target), ("POST", "/api/v2/dags/etl/dagRuns"));
+        assert!(seen.body == body, "the body came through with {} bytes", seen.body.len());
+        self.upstream_knows_who_came(&seen);
+
+        let chunked = format!(
+            "PATCH /api/v2/dags/etl HTTP/1.1\r\nHost: prod.example\r\nConnection: close\r\nAuthorization: {}\r\n\
+             Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n\
+             5\r\n{{\"a\":\r\n2\r\n1}}\r\n0\r\n\r\n",
+            self.bearer()
+        );
+        let answer = super::wire::read(&super::wire::exchange(port, chunked.as_bytes()));
+        assert_eq!(Seen::in_answer(&answer).body, "{\"a\":1}");
+    }
+
+    /// The daemon vouches for the caller, and the caller's token is nowhere in the request.
+    pub fn upstream_knows_who_came(&self, seen: &Seen) {
+        assert_eq!(seen.header("x-halligan-token-id"), Some(&*self.token_id));
+        assert_eq!(seen.header("x-halligan-role"), Some("DEPLOYMENT_ADMIN@1"));
+        assert_eq!(seen.header("x-halligan-deployment"), Some(&*self.rig.deployment));
+        assert!(seen.header("x-halligan-event-id").is_some());
+        let signature = self.token.rsplit('.').next().unwrap();
+        assert!(!format!("{seen:?}").contains(signature), "the caller's token reached the upstream");
+
+        let jwt = seen.header("authorization").unwrap().strip_prefix("Bearer ").unwrap();
+        let set = curl(&[format!("http://127.0.0.1:{}/.well-known/jwks.json", self.rig.daemon_port)]);
+        let set: Value = serde_json::from_str(&set.body).unwrap();
+        let key: Jwk = serde_json::from_value(set["keys"][0].clone()).unwrap();
+        let key = PublicKey::from_jwk(&key).unwrap();
+        let verified = Unverified::parse(jwt.as_bytes(), 4096).unwrap().verify(Typ::UpstreamIdentity, &key);
+        let claims: Value = verified.unwrap().claims().unwrap();
+        assert_eq!((claims["sub"].as_str(), claims["role"].as_str()), (Some(&*self.token_id), Some("OP")));
+    }
+
+    fn what_is_refused_says_why_and_stays_out(&self, port: u16) {
+        let before = self.upstream.asked();
+        let mut forged = self.token.clone();
+        let at = forged.len() - 20;
+        forged.replace_range(at..=at, if &forged[at..=at] == "A" { "B" } else { "A" });
+        for (token, method, target, status, reason) in [
+            (None, "GET", "/api/v2/dags", 401, "token_missing"),
+            (Some("not.a.token"), "GET", "/api/v2/dags", 401, "token_malformed"),
+            (Some(&*forged), "GET", "/api/v2/dags", 401, "signature_invalid"),
+            (Some(&*self.elsewhere), "GET", "/api/v2/dags", 403, "wrong_deployment"),
+            (Some(&*self.token), "GET", "/api/v2/nothing/here", 403, "route_unknown"),
+            (Some(&*self.token), "PUT", "/api/v2/dags", 403, "route_unknown"),
+        ] {
+            let bearer = token.map(|token| format!("Bearer {token}"));
+            let headers: Vec<_> = bearer.iter().map(|bearer| ("Authorization", bearer.as_str())).collect();
+            let answer = ask(port, method, target, &headers, "");
+            assert_eq!((answer.status, answer.reason()), (status, reason), "{method} {target}: {answer:?}");
+            let challenge = match (status, token) {
+                (401, None) => Some("Bearer"),
+                (401, _) => Some("Bearer error=\"invalid_token\""),
+                _ => None,
+            };
+            assert_eq!(answer.header("www-authenticate"), challenge, "RFC 6750: {answer:?}");
+            assert!(answer.header("x-halligan-event-id").is_some(), "{answer:?}");
+        }
+        assert_eq!(self.upstream.asked(), before, "what was refused reached the deployment");
+    }
+
+    fn nobody_speaks_for_the_daemon(&self, port: u16) {
+        for name in SPOOFED {
+            for value in ["admin", ""] {
+                let headers = [("Authorization", &*self.bearer()), (name, value)];
+                let answer = ask(port, "GET", "/api/v2/dags", &headers, "");
+                self.upstream_knows_who_came(&Seen::in_answer(&answer));
+            }
+        }
+        // A client that says what it wants, or where it comes from, in the proxy's words: refused, or not heard.
+        let before = self.upstream.asked();
+        for (name, value) in [
+            ("X-Original-Method", "GET"),
+            ("X-Original-URI", "/api/v2/dags"),
+            ("X-Original-Host", "stage.example"),
+            ("X-Forwarded-Method", "GET"),
+            ("X-Forwarded-Uri", "/api/v2/dags"),
+            ("X-Forwarded-Host", "stage.example"),
+            ("X-HTTP-Method-Override", "GET"),
+            ("X-Envoy-Original-Path", "/api/v2/dags"),
+            ("X-Rewrite-URL", "/api/v2/dags"),
+        ] {
+            let headers = [("Authorization", &*self.bearer()), (name, value)];
+            let answer = ask(port, "DELETE", "/api/v2/nothing", &headers, "");
+            assert_eq!(answer.status, 403, "{name}: {answer:?}");
+        }
+        // Two tokens are none; which of them the upstream would have believed does not matter.
+        let twice = [("Authorization", &*self.bearer()), ("Authorization", "Bearer other")];
+        let answer = ask(port, "GET", "/api/v2/dags", &twice, "");
+        assert!([400, 401].contains(&answer.status), "{answer:?}");
+        assert_eq!(self.upstream.asked(), before);
+        let from = "203.0.113.9";
+        let spoofed = [("Authorization", &*self.bearer()), ("X-Forwarded-For", from), ("X-Real-IP", from)];
+        assert_eq!(ask(port, "GET", "/api/v2/from/elsewhere", &spoofed, "").status, 403);
+        let mut events = vec![];
+        until("the event is written", || {
+            events = self.events();
+            events.iter().any(|event| event["path"] == "/api/v2/from/elsewhere")
+        });
+        assert!(events.iter().all(|event| event["client"] != from), "a client named its own address");
+    }
+
+    /// What one of the two would take for another path than the other does not come through; what comes through is what
+    /// was decided about.
+    fn proxy_and_daemon_read_one_path(&self, port: u16) {
+        for target in [
+            "/api/v2/dags/../variables",
+            "/api/v2/dags/%2e%2e/variables",
+            "/api/v2/dags/.%2E/variables",
+            "/api/v2/./dags",
+            "/api/v2/dags/..",
+            "/../api/v2/dags",
+            "//api/v2/dags",
+            "/api//v2/dags",
+            "/api/v2/dags//",
+            "/api/v2/dags%2Fetl",
+            "/api/v2/dags/a%2fb",
+            "/api/v2/dags/a%5cb",
+            "/api/v2/dags/a\\b",
+            "/api/v2/dags/%252e%252e/variables",
+            "/api/v2/dags/etl;x=1",
+            "/api/v2/dags;/../variables",
+            "/api/v2/dags/etl%00",
+            "/api/v2/dags/etl%3Fa",
+            "/api/v2/dags/etl%23a",
+            "/api/v2/dags#/../variables",
+            "/api/v2/dags/caf%C3%A9",
+            "/api/v2/dags/my%20dag",
+            "/api/v2/dags/%65tl",
+            "/api/v2/dags/~/dagRuns",
+            "/api/v2/dags/etl?x=/../variables&y=%2e%2e",
+            "http://prod.example/api/v2/dags",
+            "http://stage.example/api/v2/dags",
+            "/API/V2/DAGS",
+        ] {
+            let before = self.upstream.asked();
+            let answer = self.ask(port, "GET", target, "");
+            let came = self.upstream.asked() - before;
+            if came == 0 {
+                assert!(answer.status == 0 || (300..500).contains(&answer.status), "{target}: {answer:?}");
+                continue;
+            }
+            let seen = Seen::in_answer(&answer);
+            let path = CanonicalPath::parse(&seen.target).unwrap_or_else(|error| {
+                panic!("{target} reached the deployment as {}: {error}", seen.target)
+            });
+            let event = seen.header("x-halligan-event-id").unwrap();
+            let mut decided = None;
+            until("the event is written", || {
+                decided = self.events().into_iter().find(|found| found["id"] == event);
+                decided.is_some()
+            });
+            let decided = decided.unwrap();
+            assert_eq!(
+                decided["path"].as_str(),
+                Some(path.as_str()),
+                "{target}: another path was decided about"
+            );
+            assert_eq!(decided["method"], *seen.method, "{target}");
+        }
+        for target in ["/api/v2/dags/etl", "/api/v2/dags/my%20dag", "/api/v2/dags/etl?x=a%2Fb"] {
+            assert_eq!(Seen::in_answer(&self.ask(port, "GET", target, "")).target, target, "as it was sent");
+        }
+    }
+
+    pub fn events(&self) -> Vec<Value> {
+        let log = self.rig.cli(&["audit", "tail", "-n", "200", "--json"]).stdout;
+        String::from_utf8(log).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn without_the_daemon_nothing_passes(&mut self, port: u16, expected: u16) {
+        self.rig.kill_daemon();
+        let before = self.upstream.asked();
+        for method in ["GET", "POST"] {
+            let answer = self.ask(port, method, "/api/v2/dags", "");
+            assert_eq!(answer.status, expected, "{answer:?}");
+        }
+        assert_eq!(self.upstream.asked(), before, "a request passed that nobody decided about");
+    }
+}
+
+/// What a proxy answers where it says itself what.
+#[derive(Clone, Copy)]
+pub struct OwnAnswers {
+    /// While the daemon can't decide, and whether the caller hears why.
+    pub undecided: (u16, bool),
+    /// While the daemon is dead; 0 is no answer.
+    pub down: u16,
+}

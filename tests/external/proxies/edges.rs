@@ -1,0 +1,305 @@
+//! The edges of every proxy as one table: what a client sends, and what comes of it, at nginx, both Caddys, HAProxy, Traefik,
+//! Envoy over HTTP and over gRPC, and the gateway. An expectation that differs at some of them names them.
+
+use super::contract::Setting;
+use super::upstream::Seen;
+use super::wire::{ask, exchange, read};
+use crate::rig::{Answer, until};
+
+/// Who stands in front of the deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    Nginx,
+    Caddy,
+    Haproxy,
+    Traefik,
+    EnvoyHttp,
+    EnvoyGrpc,
+    Gateway,
+}
+
+/// What a client sends under a name that is not its own.
+const SPOOFED: &str = "spoofed-by-the-client";
+
+/// Names that do not reach the deployment with a client's value.
+const NOT_A_CLIENTS: &[&str] = &[
+    "X-Halligan-Token-Id",
+    "X-Halligan-Role",
+    "X-Halligan-Deployment",
+    "X-Halligan-Event-Id",
+    "X-Halligan-Reason",
+    "X-Halligan-Replica-Age",
+    "X-Halligan-Authorization",
+    "x-HALLIGAN-replica-age",
+    "X-Halligan-Admin",
+    "X-Halligan-",
+    "X_Halligan_Role",
+    "X-Halligan_Role",
+    "X_Halligan-Token-Id",
+    "x_halligan_admin",
+    "X.Halligan.Role",
+    "X-Halligan.Role",
+    "X~Halligan~Role",
+    "X-Forwarded-For",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Host",
+    "X-Forwarded-Server",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-User",
+    "X-Forwarded-Ssl",
+    "X-Forwarded-Access-Token",
+    "X-Forwarded",
+    "X_Forwarded_For",
+    "X-Forwarded_Proto",
+    "X_Forwarded-Host",
+    "X.Forwarded.For",
+    "Forwarded",
+    "X-Real-IP",
+    "X_Real_IP",
+    "X-Real_IP",
+    "X.Real.IP",
+    "X-Original-URL",
+    "X_Original_URL",
+    "X-Original-Host",
+    "X-Original-Forwarded-For",
+    "X-Rewrite-URL",
+    "X_Rewrite_URL",
+    "X-HTTP-Method-Override",
+    "X_HTTP_Method_Override",
+    "X-HTTP-Method",
+    "X-Method-Override",
+];
+
+/// A target, and the status and reason of the answer.
+struct Row {
+    target: &'static str,
+    expected: Expected,
+}
+
+enum Expected {
+    /// It reaches the deployment as it was sent.
+    Passes,
+    /// The daemon refuses it.
+    Refused(&'static str),
+    /// The daemon refuses it, or one of these proxies does by itself, with a bare 400.
+    RefusedOrBy(&'static str, &'static [Front]),
+    /// The daemon refuses it for what one of these proxies made of it.
+    RefusedOrAs(&'static str, &'static [(Front, &'static str)]),
+}
+use Expected::{Passes, Refused, RefusedOrAs, RefusedOrBy};
+
+const ENVOY: &[Front] = &[Front::EnvoyHttp, Front::EnvoyGrpc];
+const STRICT: &[Front] = &[Front::EnvoyHttp, Front::EnvoyGrpc, Front::Haproxy, Front::Traefik];
+
+const fn row(target: &'static str, expected: Expected) -> Row {
+    Row { target, expected }
+}
+
+const ROWS: &[Row] = &[
+    // A variable's key, a pool's name and an XCom's key may hold slashes: Airflow declares them so.
+    row("/api/v2/variables/team/key", Passes),
+    row("/api/v2/variables/team%2Fkey", Passes),
+    row("/api/v2/variables/a%2fb%2Fc", Passes),
+    row("/api/v2/pools/team%2Fpool", Passes),
+    row("/api/v2/dags/etl/dagRuns/r/taskInstances/t/xcomEntries/team%2Fkey", Passes),
+    row("/api/v2/dags/etl%2Fb", Refused("path_invalid")),
+    row("/api/v2/connections/a%2Fb", Refused("path_invalid")),
+    row("/api/v2/variables%2Fteam", Refused("path_invalid")),
+    row("/api/v2/variables/..%2Fdags", Refused("path_invalid")),
+    row("/api/v2/variables/a%2F%2Fb", Refused("path_invalid")),
+    row("/api/v2/connections/a/b", Refused("route_unknown")),
+    // Control characters, of which a terminal takes the second kind for commands too.
+    row("/api/v2/dags/a%C2%9B31m", Refused("path_invalid")),
+    row("/api/v2/dags/a%C2%80", Refused("path_invalid")),
+    row("/api/v2/dags/a%c2%9f", Refused("path_invalid")),
+    row("/api/v2/dags/a%1B", Refused("path_invalid")),
+    row("/api/v2/dags/a%7F", Refused("path_invalid")),
+    // What RFC 3986 has in no target. Some proxies have an answer of their own.
+    row("/api/v2/dags#b", RefusedOrAs("path_invalid", &[(Front::Caddy, "route_unknown")])),
+    row("/api/v2/dags?a=#b", RefusedOrBy("path_invalid", STRICT)),
+    row("/api/v2/dags?a=\"b\"", RefusedOrBy("path_invalid", &[Front::EnvoyHttp])),
+    row("/api/v2/dags?a=<b", RefusedOrBy("path_invalid", &[Front::EnvoyHttp])),
+    row("/api/v2/dags?a=b>", RefusedOrBy("path_invalid", &[Front::EnvoyHttp])),
+    row("/api/v2/dags?a=`b`", RefusedOrBy("path_invalid", &[Front::EnvoyHttp])),
+    row("/api/v2/dags?a=\u{e9}", RefusedOrBy("path_invalid", STRICT)),
+    row("/api/v2/dags?a=%22%3C%23%C3%A9", Passes),
+    row("/api/v2/dags?a={b}|[c]", Passes),
+];
+
+/// All of it, of the proxy at `port`.
+pub fn hold(setting: &Setting, front: Front, port: u16) {
+    names_that_are_not_a_clients_do_not_reach_the_deployment(setting, front, port);
+    a_deployment_does_not_speak_for_the_daemon(setting, front, port);
+    the_client_is_who_connects_whatever_it_says(setting, front, port);
+    what_connection_names_arrives_all_the_same(setting, front, port);
+    a_bearer_is_read_as_its_grammar_has_it(setting, front, port);
+    a_request_may_have_many_headers(setting, front, port);
+    for Row { target, expected } in ROWS {
+        let bearer = setting.bearer();
+        let came = setting.upstream.asked();
+        let answer = ask(port, "GET", target, &[("Authorization", &bearer)], "");
+        let what = format!("{target} at {front:?}: {answer:?}");
+        let refused = |reason: &str| {
+            assert_eq!((answer.status, answer.header("x-halligan-reason")), (403, Some(reason)), "{what}");
+            assert!(answer.header("x-halligan-event-id").is_some(), "{what}");
+        };
+        match expected {
+            Passes => {
+                assert_eq!(answer.status, 200, "{what}");
+                // Traefik writes the digits of a percent-encoding large.
+                let seen = Seen::in_answer(&answer).target;
+                assert!(seen.eq_ignore_ascii_case(target), "{what}");
+            }
+            RefusedOrBy(_, fronts) if answer.status == 400 && fronts.contains(&front) => {}
+            Refused(reason) | RefusedOrBy(reason, _) => refused(reason),
+            RefusedOrAs(..) if answer.status == 400 && STRICT.contains(&front) => {}
+            RefusedOrAs(reason, fronts) => {
+                let other = fronts.iter().find(|(other, _)| *other == front);
+                refused(other.map_or(*reason, |(_, reason)| *reason));
+            }
+        }
+        let expected = came + usize::from(matches!(expected, Passes));
+        assert_eq!(setting.upstream.asked(), expected, "{what}");
+    }
+}
+
+/// What the daemon says of the caller is there.
+fn named(setting: &Setting, answer: &Answer) -> Seen {
+    let seen = Seen::in_answer(answer);
+    setting.upstream_knows_who_came(&seen);
+    seen
+}
+
+fn names_that_are_not_a_clients_do_not_reach_the_deployment(setting: &Setting, front: Front, port: u16) {
+    for name in NOT_A_CLIENTS {
+        let headers = [("Authorization", &*setting.bearer()), (name, SPOOFED), ("X-Kept", "kept")];
+        let answer = ask(port, "GET", "/api/v2/dags", &headers, "");
+        let what = format!("{name} at {front:?}: {answer:?}");
+        // nginx removes headers by name only: what it does not know by name, the daemon refuses.
+        let by_name = front == Front::Nginx && ["X-Halligan-Admin", "X-Halligan-"].contains(name);
+        if by_name {
+            assert_eq!((answer.status, answer.reason()), (403, "path_invalid"), "{what}");
+            continue;
+        }
+        // A proxy may refuse a name that is hardly one.
+        if answer.status == 400 && !name.contains('-') {
+            continue;
+        }
+        assert_eq!(answer.status, 200, "{what}");
+        let seen = named(setting, &answer);
+        assert_eq!(seen.header("x-kept"), Some("kept"), "{what}");
+        let values = seen.headers.values().flatten();
+        assert!(values.clone().all(|value| !value.contains(SPOOFED)), "{what}");
+    }
+}
+
+/// The upstream says under the daemon's names that it was told so by nobody.
+fn a_deployment_does_not_speak_for_the_daemon(setting: &Setting, front: Front, port: u16) {
+    let headers = [("Authorization", &*setting.bearer())];
+    let answer = ask(port, "GET", "/api/v2/dags", &headers, "");
+    assert_eq!(answer.status, 200, "{front:?}: {answer:?}");
+    assert!(answer.headers.to_ascii_lowercase().contains("x-upstream: kept"), "{front:?}: {answer:?}");
+    assert!(!answer.headers.contains("spoofed-by-the-deployment"), "{front:?}: {answer:?}");
+}
+
+fn the_client_is_who_connects_whatever_it_says(setting: &Setting, front: Front, port: u16) {
+    let far = format!("Bearer {}", setting.far);
+    for (name, value) in [
+        ("X-Forwarded-For", "203.0.113.9"),
+        ("X-Forwarded-For", "203.0.113.9:4711"),
+        ("X-Forwarded-For", "unknown"),
+        ("X-Real-IP", "203.0.113.9:443"),
+        ("Forwarded", "for=203.0.113.9"),
+        ("Forwarded", "for=\"203.0.113.9:4711\";proto=https"),
+        ("True-Client-IP", "203.0.113.9"),
+        ("Connection", "X-Forwarded-For, X-Real-IP, Forwarded, close"),
+    ] {
+        let headers = [("Authorization", &*far), (name, value)];
+        let answer = ask(port, "GET", "/api/v2/dags", &headers, "");
+        if answer.status == 400 && name == "Connection" && ENVOY.contains(&front) {
+            continue;
+        }
+        let found = (answer.status, answer.header("x-halligan-reason"));
+        assert_eq!(found, (403, Some("source_not_allowed")), "{name}: {value} at {front:?}");
+
+        let headers = [("Authorization", &*setting.bearer()), (name, value), ("X-Forwarded-Proto", "https")];
+        let seen = named(setting, &ask(port, "GET", "/api/v2/dags", &headers, ""));
+        assert_eq!(seen.header("x-forwarded-proto"), Some("http"), "{front:?}");
+        let client = seen.header("x-forwarded-for").unwrap().to_owned();
+        // Envoy takes a client on loopback to be its own host.
+        let own = matches!(front, Front::EnvoyHttp | Front::EnvoyGrpc);
+        let told =
+            if own { !client.contains(',') && !client.starts_with("203.") } else { client == "127.0.0.1" };
+        assert!(told, "{name}: {value} at {front:?} became {client}");
+        let event = seen.header("x-halligan-event-id").unwrap();
+        let mut recorded = None;
+        until("the event is written", || {
+            recorded = setting.events().into_iter().find(|found| found["id"] == event);
+            recorded.is_some()
+        });
+        let recorded = recorded.unwrap()["client"].as_str().unwrap_or("nobody").to_owned();
+        assert!(own || recorded == client, "{name}: {value} at {front:?} was recorded as {recorded}");
+    }
+}
+
+/// RFC 9110 section 7.6.1: what `Connection` names ends at the proxy. What the proxy says itself does not.
+fn what_connection_names_arrives_all_the_same(setting: &Setting, front: Front, port: u16) {
+    for named_there in [
+        "X-Halligan-Token-Id, X-Halligan-Role, close",
+        "close, x-halligan-deployment, X-HALLIGAN-EVENT-ID",
+        "close, X-Forwarded-For, X-Forwarded-Method, X-Forwarded-Uri, X-Original-URI, X-Original-Method",
+        "close, Host, Content-Length, X-Halligan-Authorization",
+    ] {
+        let lines = format!(
+            "GET /api/v2/dags HTTP/1.1\r\nHost: prod.example\r\nAuthorization: {}\r\nConnection: {named_there}\r\n\r\n",
+            setting.bearer()
+        );
+        let answer = read(&exchange(port, lines.as_bytes()));
+        // Envoy refuses a client that names what Envoy itself adds.
+        if answer.status == 400 && ENVOY.contains(&front) {
+            continue;
+        }
+        assert_eq!(answer.status, 200, "{named_there} at {front:?}: {answer:?}");
+        let seen = named(setting, &answer);
+        assert!(seen.header("x-forwarded-for").is_some(), "{named_there} at {front:?}");
+    }
+    // The token may end at the proxy that asks; what is vouched for in its place does not.
+    let lines = format!(
+        "GET /api/v2/dags HTTP/1.1\r\nHost: prod.example\r\nAuthorization: {}\r\nConnection: Authorization, close\r\n\r\n",
+        setting.bearer()
+    );
+    let answer = read(&exchange(port, lines.as_bytes()));
+    match answer.status {
+        200 => drop(named(setting, &answer)),
+        400 if ENVOY.contains(&front) => {}
+        status => assert_eq!((status, answer.reason()), (401, "token_missing"), "{front:?}"),
+    }
+}
+
+fn a_bearer_is_read_as_its_grammar_has_it(setting: &Setting, front: Front, port: u16) {
+    let token = setting.bearer().split_off("Bearer ".len());
+    for (value, status) in [
+        (format!("bearer {token}"), 200),
+        (format!("BEARER {token}"), 200),
+        (format!("Bearer  {token}"), 200),
+        (format!("Bearer     {token}"), 200),
+        (format!("Bearer{token}"), 401),
+        (format!("Basic {token}"), 401),
+        (format!("Bearer {token}, Bearer {token}"), 401),
+        (format!("Bearer \"{token}\""), 401),
+    ] {
+        let answer = ask(port, "GET", "/api/v2/dags", &[("Authorization", &value)], "");
+        assert_eq!(answer.status, status, "{} at {front:?}: {answer:?}", &value[..12]);
+    }
+}
+
+fn a_request_may_have_many_headers(setting: &Setting, front: Front, port: u16) {
+    let names: Vec<String> = (0..200).map(|number| format!("X-Many-{number}")).collect();
+    for count in [97, 99, 120, 200] {
+        let mut headers = vec![("Authorization", setting.bearer())];
+        headers.extend(names[..count].iter().map(|name| (name.as_str(), "1".to_owned())));
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let answer = ask(port, "GET", "/api/v2/dags", &headers, "");
+        assert_eq!(answer.status, 200, "{count} headers at {front:?}: {answer:?}");
+    }
+}

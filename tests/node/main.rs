@@ -1,0 +1,20 @@
+//! One daemon and its peers: who gets in, what is revoked, what bad input does.
+
+mod bad_input;
+mod configuration;
+mod connections;
+mod glass;
+mod hostile_feed;
+#[path = "../world/nodes.rs"]
+mod nodes;
+mod peers;
+mod revocation;
+#[path = "../rig/mod.rs"]
+mod rig;
+mod secrets;
+mod standard_tokens;
+mod standing;
+mod support_bundle;
+mod tracing;
+#[path = "../world/mod.rs"]
+mod world;

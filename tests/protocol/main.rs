@@ -1,0 +1,19 @@
+//! What both planes agree on: formats, signatures, and what a reader must refuse. No program is started, but other people's
+//! implementations are.
+
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzz;
+mod fuzz_corpus;
+mod interop;
+mod newer_control_plane;
+#[path = "../world/nodes.rs"]
+mod nodes;
+mod protocol_vectors;
+#[path = "../rig/mod.rs"]
+mod rig;
+mod roots;
+mod tamper;
+mod vectors;
+
+// The fuzz targets compile the same keys and records.
+use fuzz::world;

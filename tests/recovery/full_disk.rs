@@ -1,0 +1,204 @@
+//! A disk that is really full: what changes something upstream is denied, reads go on with an alarm, nothing that was allowed
+//! is lost, and all is well again once there is room, without a restart.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::rig::control::Control;
+use crate::rig::{Rig, curl, until};
+use serde_json::{Value, json};
+
+/// A file system of some megabytes, for as long as the test runs.
+struct Small(PathBuf);
+
+impl Small {
+    /// Needs root. Without it the test says so and is skipped; in CI that is a failure.
+    fn mount(path: PathBuf, megabytes: u32) -> Option<Self> {
+        crate::rig::component("mount")?;
+        std::fs::create_dir(&path).unwrap();
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(path));
+        }
+        crate::rig::skipped("a tmpfs can't be mounted; run as root");
+        None
+    }
+
+    /// Takes all the room there is left.
+    fn fill(&self) {
+        let mut ballast = std::fs::File::create(self.0.join("ballast")).unwrap();
+        for size in [16 * 1024, 1024, 1] {
+            while ballast.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// A rig whose audit log lies on the small file system.
+fn on_a_small_disk(configuration: &str) -> Option<(Small, Rig, String)> {
+    let mut rig = Rig::start();
+    let (_, token) = rig.direct_access_token("good", &rig.deployment);
+    rig.synced();
+    let small = Small::mount(rig.path("small"), 1)?;
+    rig.daemon.take().unwrap().terminate();
+    std::fs::remove_file(rig.path("node/audit.db")).unwrap();
+    std::os::unix::fs::symlink(rig.path("small/audit.db"), rig.path("node/audit.db")).unwrap();
+    // It is no loss: another log is begun there.
+    let inventory = rig.path("node/databases.json");
+    let noted = std::fs::read_to_string(&inventory).unwrap();
+    std::fs::write(&inventory, noted.replace("\"audit.db\",", "")).unwrap();
+    std::fs::write(rig.path("halligand.toml"), rig.daemon_config() + configuration).unwrap();
+    rig.start_daemon();
+    Some((small, rig, token))
+}
+
+fn read(rig: &Rig, token: &str) -> (u16, String) {
+    let answer = rig.authorize(token, "GET", "/api/v2/dags");
+    (answer.status, answer.reason().to_owned())
+}
+
+fn change(rig: &Rig, token: &str) -> (u16, String) {
+    let answer = rig.authorize(token, "POST", "/api/v2/dags/etl/dagRuns");
+    (answer.status, answer.reason().to_owned())
+}
+
+fn allowed() -> (u16, String) {
+    (200, "ok".into())
+}
+
+fn unrecorded() -> (u16, String) {
+    (403, "audit_unavailable".into())
+}
+
+fn status(rig: &Rig) -> Value {
+    rig.json(&["status"])
+}
+
+/// How many requests with this method the log says were allowed.
+fn recorded(directory: &Path, method: &str) -> usize {
+    let lines = halligan::dataplane::audit::events(&directory.join("audit.db"), 0, usize::MAX).unwrap();
+    let events = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.filter(|event| event["method"] == method && event["decision"] == "allow").count()
+}
+
+/// Changes things until the disk takes no more; returns how many were allowed.
+fn until_denied(rig: &Rig, token: &str) -> usize {
+    // What the database has reserved for itself takes some still.
+    for done in 0..2000 {
+        match change(rig, token) {
+            (200, _) => {}
+            denied => {
+                assert_eq!(denied, unrecorded());
+                return done;
+            }
+        }
+    }
+    panic!("the disk never filled up");
+}
+
+#[test]
+fn on_a_full_disk_changes_are_denied_and_reads_go_on_until_there_is_room() {
+    let Some((small, rig, token)) = on_a_small_disk("") else { return };
+    assert_eq!((read(&rig, &token), change(&rig, &token)), (allowed(), allowed()));
+    small.fill();
+    let changes = 1 + until_denied(&rig, &token);
+    for _ in 0..25 {
+        assert_eq!(read(&rig, &token), allowed());
+        assert_eq!(change(&rig, &token), unrecorded());
+    }
+    let told = status(&rig);
+    assert_eq!(told["auditFailing"], true);
+    let alarms = told["alarms"].as_array().unwrap();
+    let alarm = alarms.iter().find(|alarm| alarm["kind"] == "audit_failing").unwrap();
+    assert!(alarm["what"].as_str().unwrap().contains("mutating requests are denied"), "{alarm}");
+    let metrics = crate::rig::metrics(rig.daemon_port);
+    assert!(metrics.contains("halligan_audit_failing 1"), "{metrics}");
+    assert!(metrics.contains("halligan_alarms_total{kind=\"audit_failing\"} 1"), "{metrics}");
+
+    small.make_room();
+    until("changes are allowed again", || change(&rig, &token) == allowed());
+    assert_eq!(status(&rig)["auditFailing"], false);
+    // Every use that was allowed is in the log, those too that waited in memory; and nothing that was denied says "allow".
+    until("all is written", || recorded(&small.0, "GET") == 26);
+    assert_eq!(recorded(&small.0, "POST"), changes + 1);
+    assert_eq!(rig.json(&["audit", "verify"])["fault"], Value::Null);
+}
+
+#[test]
+fn where_it_is_configured_so_everything_is_denied_on_a_full_disk() {
+    let Some((small, rig, token)) = on_a_small_disk("[audit]\nwhen_full = \"deny-all\"\n") else { return };
+    small.fill();
+    until_denied(&rig, &token);
+    assert_eq!(read(&rig, &token), unrecorded());
+    small.make_room();
+    until("reads are allowed again", || read(&rig, &token) == allowed());
+    assert_eq!(change(&rig, &token), allowed());
+    assert_eq!(rig.json(&["audit", "verify"])["fault"], Value::Null);
+}
+
+#[test]
+fn a_control_plane_whose_disk_is_full_answers_reads_and_says_that_it_cannot_write() {
+    let metrics_port = crate::rig::free_port();
+    let mut control = Control::start(&format!("metrics_listen = \"127.0.0.1:{metrics_port}\""));
+    let token = json!({ "name": "reader", "type": "ORGANIZATION", "role": "ORGANIZATION_OWNER" });
+    let token = control.make("/tokens", &token)["token"].as_str().unwrap().to_owned();
+    control.kill();
+    let state = control.directory.path().join("control");
+    let Some(small) = Small::mount(control.directory.path().join("small"), 8) else { return };
+    let moved = Command::new("mv").arg(&state).arg(small.0.join("control")).status();
+    assert!(moved.unwrap().success());
+    std::os::unix::fs::symlink(small.0.join("control"), &state).unwrap();
+    control.serve();
+    let at = |path: &str| curl(&[format!("{}{path}", control.url)]);
+    let metric = |line: &str| {
+        let told = crate::rig::metrics(metrics_port);
+        assert!(told.lines().any(|told| told == line), "{line} is not in {told}");
+    };
+    let as_token =
+        |method: &str, body: Option<&Value>| control.call_as(&token, method, "/workspaces", body, &[]);
+    assert_eq!(at("/readyz").status, 200);
+    metric("halligan_control_database_writable 1");
+    small.fill();
+    // What the database has reserved for itself takes some still. The owner's calls note no use of the token.
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        assert!(number < 2000, "the disk never filled up");
+        let answer = control.call("POST", "/workspaces", Some(&json!({ "name": format!("w{number}") })));
+        if answer.status != 201 {
+            break answer;
+        }
+    };
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert_eq!(refused.json()["code"], "store_unavailable");
+    for _ in 0..3 {
+        assert_eq!(
+            as_token("GET", None).status,
+            200,
+            "its use can't be noted, and it is let in all the same"
+        );
+    }
+    assert_eq!(as_token("POST", Some(&json!({ "name": "w" }))).status, 503);
+    assert_eq!(at("/healthz").status, 200);
+    until("it says that it can't write", || at("/readyz").status == 503);
+    assert!(at("/readyz").body.contains("the database cannot be written"));
+    metric("halligan_control_database_writable 0");
+    small.make_room();
+    until("it can write again", || at("/readyz").status == 200);
+    metric("halligan_control_database_writable 1");
+    assert_eq!(as_token("POST", Some(&json!({ "name": "w" }))).status, 201);
+    control.kill();
+}

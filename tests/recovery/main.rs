@@ -1,0 +1,17 @@
+//! What is lost, late or turned back, and how a node and its control plane come out of it.
+
+mod carry_in;
+mod clock;
+mod ends;
+mod full_disk;
+mod membership;
+#[path = "../world/nodes.rs"]
+mod nodes;
+mod outage;
+mod reconcile;
+#[path = "../rig/mod.rs"]
+mod rig;
+mod starting_over;
+mod what_can_be_lost;
+#[path = "../world/mod.rs"]
+mod world;
