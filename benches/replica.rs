@@ -8,8 +8,8 @@ mod world;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use halligan::dataplane::snapshot::{Snapshot, Staleness};
-use halligan::dataplane::store::{Origin, ReplicaStore};
+use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
+use halligan::dataplane::replica::store::{Origin, ReplicaStore};
 use world::{T0, World};
 
 const TOKENS: usize = 100_000;

@@ -12,15 +12,15 @@
 //! | [`dataplane`] | `halligand` | `daemon` | keeps the replica up to date; decides on requests; records; reconciles |
 //!
 //! The third program, `halligan` ([`cli`]), administers both over the API and a host's admin socket. The planes share only
-//! [`protocol`], [`net`], [`platform`] and the files beside them, and never import each other: a `halligand` that is built
-//! alone contains no code of the control plane.
+//! [`protocol`] and [`platform`], and never import each other: a `halligand` that is built alone contains no code of the
+//! control plane.
 //!
 //! # The way of a request
 //!
 //! A proxy (nginx, Caddy, HAProxy, Traefik, Envoy) asks the daemon about each request, or the daemon is the proxy itself.
 //!
-//! 1. A face reads the question: [`dataplane::http`] for `GET /v1/authorize`, `dataplane::ext_authz` for Envoy over
-//!    gRPC, [`dataplane::gateway`] for requests that it forwards itself.
+//! 1. A face reads the question: [`dataplane::faces::http`] for `GET /v1/authorize`, `dataplane::faces::ext_authz` for Envoy over
+//!    gRPC, [`dataplane::faces::gateway`] for requests that it forwards itself.
 //! 2. [`dataplane::authorize`] is the one entry for all faces. It takes the current snapshot of the replica and the time.
 //! 3. [`dataplane::decide`] is a pure function: token, signature, replica, times, deployment, source, age of the replica,
 //!    glass, route, permission. The first check that fails denies the request with a
@@ -32,8 +32,8 @@
 //! # The way of a change
 //!
 //! [`controlplane::tokens`] stores a token and [`controlplane::publish`] its record, in one transaction. The node's long
-//! poll ([`dataplane::sync`]) receives a [bundle](protocol::bundle). [`dataplane::store`] verifies its keysets, its head and
-//! the digest of all records before it commits, and [`dataplane::replication`] replaces the snapshot.
+//! poll ([`dataplane::uplink::sync`]) receives a [bundle](protocol::bundle). [`dataplane::replica::store`] verifies its keysets, its head and
+//! the digest of all records before it commits, and [`dataplane::replica::replication`] replaces the snapshot.
 //!
 //! # Modules
 //!
@@ -41,37 +41,19 @@
 //! | --- | --- |
 //! | [`protocol`] | formats that both planes share; no I/O and no clock |
 //! | [`controlplane`], [`dataplane`], [`cli`] | the three programs, without their `main` functions |
-//! | [`net`] | accept loop and limits of listeners, clients, origins to which secrets may be sent |
-//! | [`platform`] | client addresses, bearers and header fields of requests; text that is safe to print |
-//! | [`configuration`], [`certificate`], [`state_directory`] | configuration files, TLS certificates, state directories |
-//! | [`clock`], [`logging`], [`systemd`], [`exit`] | clock, logs, sockets and credentials from systemd, exit codes (sysexits) |
+//! | [`platform`] | configuration files, state directories, clock, logs, systemd, exit codes, text that is safe to print |
+//! | [`platform::net`] | accept loop and limits of listeners, TLS, clients, bearers, client addresses |
 //!
-//! Arrows point down: a program imports [`net`], [`platform`] and [`protocol`], and none of these imports a program.
+//! Arrows point down: a program imports [`platform`] and [`protocol`], and neither of these imports a program.
 //! docs/code-structure.md names every folder, docs/protocol.md specifies the formats, docs/threat-model.md the invariants.
 
-#[cfg(any(feature = "daemon", feature = "control"))]
-pub mod certificate;
 #[cfg(feature = "cli")]
 pub mod cli;
-pub mod clock;
-#[cfg(any(feature = "daemon", feature = "control"))]
-pub mod configuration;
 #[cfg(feature = "control")]
 pub mod controlplane;
 #[cfg(feature = "daemon")]
 pub mod dataplane;
-pub mod exit;
-#[cfg(any(feature = "daemon", feature = "control"))]
-pub mod logging;
 #[cfg(test)]
 mod manual;
-#[cfg(any(feature = "daemon", feature = "control"))]
-pub mod metric;
-#[cfg(any(feature = "daemon", feature = "control", feature = "cli"))]
-pub mod net;
 pub mod platform;
 pub mod protocol;
-#[cfg(any(feature = "daemon", feature = "control"))]
-pub mod state_directory;
-#[cfg(any(feature = "daemon", feature = "control"))]
-pub mod systemd;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use halligan::configuration::{ConfigError, parse};
 use halligan::dataplane::config::Config;
+use halligan::platform::configuration::{ConfigError, parse};
 
 /// A configuration is taken as a whole, and what follows from it can be asked for; or it is refused in one line that says
 /// where it is wrong.

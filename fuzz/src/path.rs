@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use halligan::dataplane::routes::{CanonicalPath, MAX_PATH};
+use halligan::dataplane::decide::routes::{CanonicalPath, MAX_PATH};
 use percent_encoding::percent_decode_str;
 use url::Url;
 

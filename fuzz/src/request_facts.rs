@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
+use halligan::dataplane::decide::routes::{CanonicalPath, RouteMap};
+use halligan::dataplane::decide::snapshot::Snapshot;
 use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
-use halligan::dataplane::http::{Original, Question, Reading, Room};
-use halligan::dataplane::routes::{CanonicalPath, RouteMap};
-use halligan::dataplane::snapshot::Snapshot;
+use halligan::dataplane::faces::http::{Original, Question, Reading, Room};
 use halligan::platform::net::fields::Fields as _;
 use halligan::platform::net::{bearer, forwarded};
 use halligan::protocol::permission::deployment_admin;

@@ -1,6 +1,6 @@
 //! Route maps: a request's method and target in the first line, the map (TOML) in the rest.
 
-use halligan::dataplane::routes::{CanonicalPath, DAG_PARAMETER, METHODS, RouteMap};
+use halligan::dataplane::decide::routes::{CanonicalPath, DAG_PARAMETER, METHODS, RouteMap};
 
 /// A map that is taken opens nothing without a permission, and a path has the route whose template it fits.
 pub fn check(data: &[u8]) -> bool {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use getrandom::SysRng;
-use halligan::clock::wall;
 use halligan::controlplane::ControlPlane;
 use halligan::controlplane::config::{Config, ConfigError};
 use halligan::controlplane::error::Error as CallError;
@@ -18,11 +17,12 @@ use halligan::controlplane::server::Server;
 use halligan::controlplane::signing::{Signing, SigningError};
 use halligan::controlplane::store::Store;
 use halligan::controlplane::webhook::{Sender, Webhook, WebhookError};
-use halligan::net::tls::{TlsError, read_pair};
+use halligan::platform::clock::wall;
+use halligan::platform::net::tls::{TlsError, read_pair};
+use halligan::platform::state_directory::{self, StateError};
+use halligan::platform::systemd::{self, NotifyState};
+use halligan::platform::{exit, logging};
 use halligan::protocol::ends::{End, due};
-use halligan::state_directory::{self, StateError};
-use halligan::systemd::{self, NotifyState};
-use halligan::{exit, logging};
 use rand_core::UnwrapErr;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
@@ -224,7 +224,7 @@ fn open_initialized(config: &Config) -> Result<ControlPlane, Failure> {
 /// can be served, when the listener starts.
 fn certificate(config: &Config) -> Option<End> {
     let path = &config.tls.as_ref()?.certificate;
-    match halligan::certificate::end(path) {
+    match halligan::platform::certificate::end(path) {
         Ok(end) => Some(end),
         Err(error) => {
             tracing::warn!(%error, "when the certificate ends is not known");

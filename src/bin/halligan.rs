@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use halligan::cli::{Arguments, run};
-use halligan::exit;
+use halligan::platform::exit;
 
 #[tokio::main]
 async fn main() -> ExitCode {

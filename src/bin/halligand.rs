@@ -6,23 +6,23 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use getrandom::SysRng;
-use halligan::certificate;
-use halligan::clock::wall;
-use halligan::dataplane::admin::{AskError, ask_for_reload};
 use halligan::dataplane::config::Config;
+use halligan::dataplane::daemon::admin::{AskError, ask_for_reload};
+use halligan::dataplane::daemon::new_identity::{NewIdentityError, set_identity_aside};
+use halligan::dataplane::daemon::reload::Outcome;
 use halligan::dataplane::daemon::{Daemon, LossError, StartError, accept_loss};
-use halligan::dataplane::gateway;
-use halligan::dataplane::identity::{
+use halligan::dataplane::faces::gateway;
+use halligan::dataplane::node::identity::{
     Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key,
 };
-use halligan::dataplane::new_identity::{NewIdentityError, set_identity_aside};
-use halligan::dataplane::reload::Outcome;
-use halligan::dataplane::traces;
+use halligan::dataplane::observe::traces;
+use halligan::platform::certificate;
+use halligan::platform::clock::wall;
+use halligan::platform::state_directory::{self, StateError};
+use halligan::platform::systemd::{self, NotifyState, Sockets};
+use halligan::platform::{exit, logging};
 use halligan::protocol::ends::due;
 use halligan::protocol::key::SigningKey;
-use halligan::state_directory::{self, StateError};
-use halligan::systemd::{self, NotifyState, Sockets};
-use halligan::{exit, logging};
 use rand_core::UnwrapErr;
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::host::Host;
 use super::output::{Output, line};
-use crate::exit;
+use crate::platform::exit;
 use crate::platform::text::shown;
 use crate::protocol::time::Time;
 

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::failure::{Failure, cause, refused};
 use super::id::{Id, Organization, check_path};
-use crate::net::origin::keeps_secrets;
+use crate::platform::net::origin::keeps_secrets;
 
 /// Client of the control plane, with the organization that its calls are about.
 pub(super) struct Control {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::exit;
 use crate::platform::cause::innermost;
+use crate::platform::exit;
 
 /// Error of a command, displayed as one sentence.
 #[derive(Debug, Error)]

@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
 use super::retention::Retention;
-use crate::configuration::{self, Bound, Configuration, Wrong, bound, check_hosts};
-use crate::net::origin::keeps_secrets;
+use crate::platform::configuration::{self, Bound, Configuration, Wrong, bound, check_hosts};
+use crate::platform::net::origin::keeps_secrets;
 
 /// Reasons to reject a configuration.
 #[derive(Debug, Error)]

@@ -27,8 +27,8 @@ use super::error::Error;
 use super::instances::SHOWN;
 use super::late_uses::{LateUses, late_uses};
 use super::retention::Cause;
-use crate::metric::{registered, registered_in};
-use crate::net::listener::Connections;
+use crate::platform::metric::{registered, registered_in};
+use crate::platform::net::listener::Connections;
 use crate::protocol::time::Time;
 
 /// Media type of the metrics.

@@ -67,14 +67,12 @@ pub use self::readiness::Finding;
 use self::readiness::Probe;
 use self::signing::{Signing, SigningError};
 use self::store::Store;
+use crate::platform::clock::Clock;
 use crate::protocol::ends::End;
 use crate::protocol::id::random_id;
 use crate::protocol::time::Time;
 
 pub use self::ahead::NodesAhead;
-
-/// Function that reads the wall clock.
-pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
 
 /// Control plane with its database, keys and clock.
 pub struct ControlPlane {

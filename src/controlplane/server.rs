@@ -13,9 +13,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::config::Tls;
 use super::http::{Edge, router};
-use crate::net::listener::{Bounds, FIRST, accept};
-use crate::net::serve::serve_router;
-use crate::net::tls::acceptor_of;
+use crate::platform::net::listener::{Bounds, FIRST, accept};
+use crate::platform::net::serve::serve_router;
+use crate::platform::net::tls::acceptor_of;
 
 /// Maximum number of connections: of the API, and of the metrics listener.
 const MAX_CONNECTIONS: (u32, u32) = (4096, 64);

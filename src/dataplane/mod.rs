@@ -1,56 +1,30 @@
 //! The data plane: the part of the system that runs on every host that guards deployments.
+//!
+//! A module imports only modules further down in this table:
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | [`daemon`] | the parts put together: start, stop, reload, watchdog, admin socket |
+//! | [`config`] | the configuration file, with the bounds of its numbers |
+//! | [`faces`], [`peers`] | interfaces for proxies and clients; what nodes tell each other |
+//! | [`authorize`] | the one entry for requests: decides, records, counts |
+//! | [`uplink`] | everything a node asks of its control plane or tells it |
+//! | [`observe`] | metrics and spans |
+//! | [`replica`], [`revocations`], [`glass`] | what a node holds: verified records, local revocations, broken glass |
+//! | [`audit`] | the audit log |
+//! | [`node`] | identity, databases, alarms, the state that all parts share |
+//! | [`decide`] | the decision, a pure function, and all it decides on |
 
-pub mod admin;
-pub mod alarm;
-pub mod answer;
 pub mod audit;
 pub mod authorize;
-mod bounds;
 pub mod config;
 pub mod daemon;
 pub mod decide;
-pub mod ends;
-#[cfg(feature = "grpc")]
-pub mod ext_authz;
-pub mod gateway;
+pub mod faces;
 pub mod glass;
-pub mod http;
-pub mod identity;
-pub mod introspection;
-pub mod inventory;
-pub mod listening;
-pub mod live;
-pub mod membership;
-pub mod metrics;
-pub mod new_identity;
-pub mod outage;
+pub mod node;
+pub mod observe;
 pub mod peers;
-pub mod proof;
-pub mod rate;
-mod readable;
-mod recent;
-pub mod reconcile;
-pub mod reload;
-pub mod replication;
-pub mod reserved;
-pub mod revocation;
-pub mod routes;
-pub mod schema;
-pub mod signatures;
-pub mod snapshot;
-pub mod staleness;
-pub mod store;
-pub mod sync;
-pub mod timekeeper;
-pub mod traces;
-pub mod trust;
-pub mod upstream;
-pub mod upstream_identity;
-pub mod watchdog;
-
-use std::sync::Arc;
-
-use crate::protocol::time::Time;
-
-/// Function that reads the wall clock.
-pub type Clock = Arc<dyn Fn() -> Time + Send + Sync>;
+pub mod replica;
+pub mod revocations;
+pub mod uplink;

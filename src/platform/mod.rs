@@ -2,5 +2,19 @@
 
 pub mod cause;
 #[cfg(any(feature = "daemon", feature = "control"))]
+pub mod certificate;
+pub mod clock;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod configuration;
+pub mod exit;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod logging;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod metric;
+#[cfg(any(feature = "daemon", feature = "control", feature = "cli"))]
 pub mod net;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod state_directory;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod systemd;
 pub mod text;

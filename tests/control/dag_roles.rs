@@ -279,7 +279,7 @@ fn tags_are_checked_before_they_are_published() {
 fn whatever_a_route_that_names_a_dag_needs_a_dag_role_can_hold() {
     let mut template = "";
     let mut seen = 0;
-    for line in include_str!("../../src/dataplane/routes/airflow-v2.toml").lines() {
+    for line in include_str!("../../src/dataplane/decide/routes/airflow-v2.toml").lines() {
         template = line.strip_prefix("[routes.").unwrap_or(template);
         if !template.contains("{dag_id}") {
             continue;

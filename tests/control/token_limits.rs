@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use crate::rig::{Answer, Rig, authorize_with, until};
-use halligan::exit;
+use halligan::platform::exit;
 use serde_json::{Value, json};
 
 fn made(rig: &Rig, limits: &[&str]) -> Value {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use halligan::dataplane::routes::{CanonicalPath, RouteMap};
+use halligan::dataplane::decide::routes::{CanonicalPath, RouteMap};
 
 /// `METHOD template`, one a line, sorted by template: the operations of Airflow's own OpenAPI document.
 const OPERATIONS: &str = include_str!("airflow-v2-operations.txt");

@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 
 use crate::rig::clock::shifted;
 use crate::rig::{Answer, Rig, curl, until};
-use halligan::exit;
+use halligan::platform::exit;
 
 /// Every file under a directory, with its content and its mode.
 fn files(directory: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32)> {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::rig::Rig;
-use halligan::exit;
+use halligan::platform::exit;
 use serde_json::Value;
 
 /// Waits for what takes whole seconds, on a machine that may be busy.

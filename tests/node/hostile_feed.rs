@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use crate::rig::{Rig, Running, free_port, head_of_request, tls, until};
 use crate::world::{T0, World};
-use halligan::dataplane::alarm::AlarmKind;
-use halligan::dataplane::live::Live;
-use halligan::dataplane::replication::Replication;
-use halligan::dataplane::snapshot::{Snapshot, Staleness};
-use halligan::dataplane::store::{Origin, ReplicaStore, StoreError};
-use halligan::dataplane::sync::state::Outcome;
-use halligan::dataplane::upstream::{Patience, Upstream, UpstreamError};
+use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
+use halligan::dataplane::node::alarm::AlarmKind;
+use halligan::dataplane::node::connection::Outcome;
+use halligan::dataplane::node::state::Live;
+use halligan::dataplane::replica::replication::Replication;
+use halligan::dataplane::replica::store::{Origin, ReplicaStore, StoreError};
+use halligan::dataplane::uplink::client::{Patience, Upstream, UpstreamError};
 use halligan::protocol::bundle::MEDIA_TYPE;
 use halligan::protocol::time::Time;
 

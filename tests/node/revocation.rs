@@ -9,14 +9,14 @@ use std::sync::Arc;
 use crate::nodes::{key, order, prover, reason, record};
 use crate::rig::Rig;
 use crate::world::{T0, World};
-use halligan::dataplane::Clock;
-use halligan::dataplane::alarm::AlarmKind;
 use halligan::dataplane::audit::AuditLog;
 use halligan::dataplane::decide::Reason;
-use halligan::dataplane::live::Live;
-use halligan::dataplane::reconcile::{Reconciler, Round};
-use halligan::dataplane::revocation::{Revocations, Taken};
-use halligan::dataplane::snapshot::{Replica, Snapshot, Staleness};
+use halligan::dataplane::decide::snapshot::{Replica, Snapshot, Staleness};
+use halligan::dataplane::node::alarm::AlarmKind;
+use halligan::dataplane::node::state::Live;
+use halligan::dataplane::revocations::{Revocations, Taken};
+use halligan::dataplane::uplink::reconcile::{Reconciler, Round};
+use halligan::platform::clock::Clock;
 use halligan::protocol::head::SignedHead;
 use halligan::protocol::reconciliation::{Outcome, RevocationAnswer};
 use halligan::protocol::record::Record;
@@ -337,7 +337,7 @@ fn no_node_fills_the_others_disks() {
         .execute(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
              INSERT INTO revocation (node, token, text, taken_at) SELECT 'nod_b', i, i, 0 FROM n",
-            [halligan::dataplane::revocation::MAX_OF_NODE],
+            [halligan::dataplane::revocations::MAX_OF_NODE],
         )
         .unwrap();
     let taken = revocations.take([signed("nod_b", 52, 0, T0).as_str()], T0).unwrap();

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use crate::world::{DATA_PLANE, ISSUER, T0, World, frame};
-use halligan::dataplane::alarm::AlarmKind;
 use halligan::dataplane::decide::Reason;
-use halligan::dataplane::live::Live;
-use halligan::dataplane::replication::Replication;
-use halligan::dataplane::snapshot::{Replica, Snapshot, Staleness};
-use halligan::dataplane::store::{Origin, ReplicaStore, StoreError};
+use halligan::dataplane::decide::snapshot::{Replica, Snapshot, Staleness};
+use halligan::dataplane::node::alarm::AlarmKind;
+use halligan::dataplane::node::state::Live;
+use halligan::dataplane::replica::replication::Replication;
+use halligan::dataplane::replica::store::{Origin, ReplicaStore, StoreError};
 use halligan::protocol::bundle::{BundleError, Change};
 use halligan::protocol::digest::ReplicaDigest;
 use halligan::protocol::head::SignedHead;

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::world::{ISSUER, T0, World};
-use halligan::dataplane::alarm::AlarmKind;
-use halligan::dataplane::inventory::Inventory;
-use halligan::dataplane::live::Live;
-use halligan::dataplane::replication::Replication;
-use halligan::dataplane::snapshot::{Snapshot, Staleness};
-use halligan::dataplane::store::{Origin, ReplicaStore, StoreError};
+use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
+use halligan::dataplane::node::alarm::AlarmKind;
+use halligan::dataplane::node::inventory::Inventory;
+use halligan::dataplane::node::state::Live;
+use halligan::dataplane::replica::replication::Replication;
+use halligan::dataplane::replica::store::{Origin, ReplicaStore, StoreError};
 use halligan::protocol::bundle::{Change, write_bundle};
 use halligan::protocol::head::HeadError;
 use halligan::protocol::key::SigningKey;

@@ -6,10 +6,10 @@
 use std::path::Path;
 
 use crate::world::{DEPLOYMENT, T0, World, frame};
-use halligan::dataplane::alarm::AlarmKind;
+use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
 use halligan::dataplane::decide::{Now, Reason, RequestFacts, Target, decide};
-use halligan::dataplane::snapshot::{Snapshot, Staleness};
-use halligan::dataplane::store::{Origin, ReplicaStore, StoreError, Taken};
+use halligan::dataplane::node::alarm::AlarmKind;
+use halligan::dataplane::replica::store::{Origin, ReplicaStore, StoreError, Taken};
 use halligan::protocol::bundle::Change;
 use halligan::protocol::head::SignedHead;
 use halligan::protocol::keyset::Keyset;

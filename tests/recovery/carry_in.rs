@@ -224,7 +224,7 @@ fn users_whom_the_configuration_names_reach_the_admin_socket() {
     if component("setpriv").is_none() {
         return;
     }
-    if halligan::state_directory::own_uid().unwrap() != 0 {
+    if halligan::platform::state_directory::own_uid().unwrap() != 0 {
         return skipped("only root can ask as another user; run as root");
     }
     let mut rig = Rig::start();

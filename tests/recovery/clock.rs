@@ -11,11 +11,11 @@ use crate::rig::clock::{Variables, faketime};
 use crate::rig::{Rig, until};
 use crate::world::{T0, World};
 use halligan::dataplane::decide::Reason;
-use halligan::dataplane::live::Live;
-use halligan::dataplane::replication::Replication;
-use halligan::dataplane::snapshot::{Snapshot, Staleness};
-use halligan::dataplane::store::{Origin, ReplicaStore};
-use halligan::dataplane::timekeeper::Watch;
+use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
+use halligan::dataplane::node::state::Live;
+use halligan::dataplane::replica::replication::Replication;
+use halligan::dataplane::replica::store::{Origin, ReplicaStore};
+use halligan::dataplane::replica::timekeeper::Watch;
 use halligan::protocol::time::Time;
 use serde_json::Value;
 

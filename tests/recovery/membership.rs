@@ -149,7 +149,7 @@ fn an_identity_is_set_aside_only_where_nothing_is_lost_by_it() {
     assert_eq!(rig.authorize(&token, "POST", "/api/v2/dags/etl/dagRuns").status, 200);
     rig.kill_daemon();
     // A daemon that starts, or stops, answers at no socket.
-    let held = halligan::state_directory::hold(&rig.path("node")).unwrap();
+    let held = halligan::platform::state_directory::hold(&rig.path("node")).unwrap();
     let starting = new_identity(&config, &["--force"]);
     assert_eq!(starting.status.code(), Some(75), "{starting:?}");
     assert!(said(&starting).contains("works on"), "{}", said(&starting));

@@ -10,9 +10,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use crate::rig::{Rig, Running, until};
-use halligan::dataplane::live::Live;
-use halligan::dataplane::revocation::Revocations;
-use halligan::dataplane::snapshot::Snapshot;
+use halligan::dataplane::decide::snapshot::Snapshot;
+use halligan::dataplane::node::state::Live;
+use halligan::dataplane::revocations::Revocations;
 use halligan::protocol::event::line_hash;
 use halligan::protocol::time::Time;
 use rusqlite::Connection;

@@ -11,7 +11,7 @@ use halligan::controlplane::feed::Held;
 use halligan::controlplane::precondition::IfMatch;
 use halligan::controlplane::signing::Signing;
 use halligan::controlplane::store::Store;
-use halligan::dataplane::identity::Identity;
+use halligan::dataplane::node::identity::Identity;
 use halligan::protocol::digest::ReplicaDigest;
 use halligan::protocol::jws::{Typ, Unverified, sign};
 use halligan::protocol::key::{PublicKey, SigningKey};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use halligan::dataplane::sync::state::State;
+use halligan::dataplane::node::connection::State;
 
 use crate::files;
 use crate::network::{Line, Millis};

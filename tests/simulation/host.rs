@@ -6,20 +6,20 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use halligan::dataplane::audit::AuditLog;
+use halligan::dataplane::decide::snapshot::Snapshot;
+use halligan::dataplane::decide::staleness::Staleness;
 use halligan::dataplane::decide::{Decision, RequestFacts, Target, decide};
-use halligan::dataplane::identity::Identity;
-use halligan::dataplane::inventory::{Inventory, set_aside};
-use halligan::dataplane::live::Live;
-use halligan::dataplane::outage::OutageError;
-use halligan::dataplane::proof::{Nonces, Prover};
-use halligan::dataplane::reconcile::{Call as Telling, Reconciler, Round};
-use halligan::dataplane::replication::Replication;
-use halligan::dataplane::revocation::Order;
-use halligan::dataplane::snapshot::Snapshot;
-use halligan::dataplane::staleness::Staleness;
-use halligan::dataplane::store::{Origin, ReplicaStore, StoreError};
-use halligan::dataplane::sync::state::{Outcome, Progress, State};
-use halligan::dataplane::timekeeper::Watch;
+use halligan::dataplane::node::connection::{Outcome, Progress, State};
+use halligan::dataplane::node::credential::{Nonces, Prover};
+use halligan::dataplane::node::identity::Identity;
+use halligan::dataplane::node::inventory::{Inventory, set_aside};
+use halligan::dataplane::node::state::Live;
+use halligan::dataplane::replica::replication::Replication;
+use halligan::dataplane::replica::store::{Origin, ReplicaStore, StoreError};
+use halligan::dataplane::replica::timekeeper::Watch;
+use halligan::dataplane::revocations::Order;
+use halligan::dataplane::uplink::outage::OutageError;
+use halligan::dataplane::uplink::reconcile::{Call as Telling, Reconciler, Round};
 use halligan::protocol::event::{Connectivity, Draft, EventKind};
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::keyset::RootSet;
@@ -186,7 +186,7 @@ impl Host {
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), wall));
         let store = self.open_replica(&live, wall)?;
         let own = Arc::clone(&self.clock);
-        let clock: halligan::dataplane::Clock =
+        let clock: halligan::platform::clock::Clock =
             Arc::new(move || Time::from_unix(own.load(Ordering::Relaxed)));
         let audit = self.open_audit(&clock, wall)?;
         // Each start has randomness of its own, and every replay the same.
@@ -246,7 +246,7 @@ impl Host {
         Ok(store)
     }
 
-    fn open_audit(&self, clock: &halligan::dataplane::Clock, wall: Time) -> Result<AuditLog, String> {
+    fn open_audit(&self, clock: &halligan::platform::clock::Clock, wall: Time) -> Result<AuditLog, String> {
         let path = self.directory.join("audit.db");
         let open = || {
             let (node, key) = (self.own.identity.node_id.clone(), Arc::clone(&self.own.key));
@@ -263,7 +263,7 @@ impl Host {
         &self,
         prover: &Arc<Prover>,
         live: &Arc<Live>,
-        clock: &halligan::dataplane::Clock,
+        clock: &halligan::platform::clock::Clock,
         wall: Time,
     ) -> Result<Arc<Reconciler>, String> {
         let open = || Reconciler::open(&self.directory, Arc::clone(prover), live, clock);

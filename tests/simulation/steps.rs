@@ -1,6 +1,6 @@
 //! The steps of a story: what operators, accidents and attackers do to an estate.
 
-use halligan::dataplane::store::Origin;
+use halligan::dataplane::replica::store::Origin;
 use halligan::protocol::time::Time;
 use rand::RngExt as _;
 

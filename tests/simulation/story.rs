@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use halligan::dataplane::decide::staleness::Staleness;
 use halligan::dataplane::decide::{Decision, Reason};
-use halligan::dataplane::staleness::Staleness;
-use halligan::dataplane::store::Origin;
-use halligan::dataplane::sync::state::State;
+use halligan::dataplane::node::connection::State;
+use halligan::dataplane::replica::store::Origin;
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::time::Time;
 use rand::rngs::StdRng;

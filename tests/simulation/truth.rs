@@ -211,8 +211,8 @@ pub fn judge(request: &Request<'_>, memory: &mut Memory, decision: &Decision) ->
 
 #[cfg(test)]
 mod tests {
+    use halligan::dataplane::decide::snapshot::Snapshot;
     use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
-    use halligan::dataplane::snapshot::Snapshot;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::missing_panics_doc)]
 
-use halligan::dataplane::snapshot::{Replica, Snapshot, Staleness};
+use halligan::dataplane::decide::snapshot::{Replica, Snapshot, Staleness};
 use halligan::protocol::bundle::{Change, write_bundle};
 use halligan::protocol::digest::ReplicaDigest;
 use halligan::protocol::glass::GlassMode;

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use halligan::dataplane::decide::{Now, Reason, RequestFacts, Target, decide};
-use halligan::dataplane::identity::Identity;
-use halligan::dataplane::live::Live;
-use halligan::dataplane::proof::{Nonces, Prover};
-use halligan::dataplane::revocation::Order;
+use halligan::dataplane::node::credential::{Nonces, Prover};
+use halligan::dataplane::node::identity::Identity;
+use halligan::dataplane::node::state::Live;
+use halligan::dataplane::revocations::Order;
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::record::{NodeRecord, Record, RecordKind};
 use halligan::protocol::time::Time;

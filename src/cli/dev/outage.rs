@@ -17,8 +17,8 @@ use crate::cli::output::Output;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::http::Edge;
 use crate::controlplane::server::Server;
-use crate::dataplane::identity::write_private;
-use crate::state_directory::own_uid;
+use crate::dataplane::node::identity::write_private;
+use crate::platform::state_directory::own_uid;
 
 /// State of the simulated outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

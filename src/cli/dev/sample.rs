@@ -17,7 +17,7 @@ use crate::controlplane::error::Error;
 use crate::controlplane::precondition::IfMatch;
 use crate::controlplane::tokens::{NewToken, Token, TokenType};
 use crate::dataplane::daemon::Daemon;
-use crate::dataplane::identity::write_private;
+use crate::dataplane::node::identity::write_private;
 use crate::protocol::glass::GlassMode;
 use crate::protocol::token::TokenKind;
 

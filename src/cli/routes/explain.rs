@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::pattern::Pattern;
 use super::review::Draft;
 use crate::cli::output::{Output, line};
-use crate::dataplane::routes::{CanonicalPath, RouteMap};
+use crate::dataplane::decide::routes::{CanonicalPath, RouteMap};
 use crate::protocol::role::built_in;
 
 /// Explains a request. Returns true if the map has a route for it.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::openapi::Operation;
 use super::pattern::{Pattern, spelt};
-use crate::dataplane::routes::{CanonicalPath, METHODS, RouteMap};
+use crate::dataplane::decide::routes::{CanonicalPath, METHODS, RouteMap};
 use crate::protocol::permission::{CATALOGUE, Permission};
 
 /// Generated map, with the number of operations by result.

@@ -14,8 +14,8 @@ use serde_json::json;
 use self::review::{Draft, Finding, Weight};
 use super::failure::Failure;
 use super::output::{Output, line, note};
-use crate::dataplane::routes::{AIRFLOW_V2, RouteMap};
-use crate::exit;
+use crate::dataplane::decide::routes::{AIRFLOW_V2, RouteMap};
+use crate::platform::exit;
 
 #[derive(Subcommand, Debug)]
 #[command(after_help = "Examples:

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::pattern::{Pattern, spelt};
 use super::review::{Draft, Finding, Weight};
 use crate::cli::failure::Failure;
-use crate::dataplane::routes::{CanonicalPath, METHODS, RouteMap};
+use crate::dataplane::decide::routes::{CanonicalPath, METHODS, RouteMap};
 
 /// Operation of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Patterns of path templates, for the analysis of which paths two of them share. The router does the matching of
 //! requests.
 
-use crate::dataplane::routes::is_target;
+use crate::dataplane::decide::routes::is_target;
 
 /// Segment of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::pattern::{Pattern, Segment, spelt};
-use crate::dataplane::routes::{
+use crate::dataplane::decide::routes::{
     CanonicalPath, DAG_PARAMETER, MAX_PARAMETERS, METHODS, RouteMap, has_too_many_parameters,
 };
 use crate::protocol::permission::{CATALOGUE, Permission};
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_built_in_map_has_no_faults() {
-        let text = crate::dataplane::routes::AIRFLOW_V2;
+        let text = crate::dataplane::decide::routes::AIRFLOW_V2;
         let findings = Draft::read(text).unwrap().review(text);
         let heavy: Vec<_> = findings.iter().filter(|found| found.weight != Weight::Note).collect();
         assert!(heavy.is_empty(), "{heavy:#?}");

@@ -14,7 +14,7 @@ use self::redact::redact;
 use super::failure::Failure;
 use super::host::Host;
 use super::output::Output;
-use crate::clock::wall;
+use crate::platform::clock::wall;
 use crate::protocol::key::PublicKey;
 
 const README: &str = "What `halligan support-bundle` found on a host.

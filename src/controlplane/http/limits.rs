@@ -13,7 +13,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::controlplane::config;
 use crate::controlplane::error::Error;
-use crate::net::client::counted;
+use crate::platform::net::client::counted;
 
 /// Number of keys above which those without recent calls are removed.
 const REMEMBERED: usize = 10_000;

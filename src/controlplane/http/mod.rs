@@ -40,7 +40,7 @@ use super::ControlPlane;
 use super::config;
 use super::error::Error;
 use super::metrics;
-use crate::net::listener::Connections;
+use crate::platform::net::listener::Connections;
 
 type Control = State<Arc<ControlPlane>>;
 

@@ -12,8 +12,8 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::watch;
 
 use super::error::Error;
+use crate::platform::state_directory;
 use crate::protocol::key::PublicKey;
-use crate::state_directory;
 
 /// Migrations, each from one version of the schema to the next. A released migration is never edited.
 const MIGRATIONS: &[&str] = &[

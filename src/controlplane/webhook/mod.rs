@@ -21,8 +21,8 @@ pub use self::sender::Sender;
 use super::announcements::Announcement;
 use super::config;
 use crate::platform::cause;
+use crate::platform::systemd;
 use crate::protocol::time::Time;
-use crate::systemd;
 
 /// Reasons for which a webhook cannot be set up.
 #[derive(Debug, Error)]

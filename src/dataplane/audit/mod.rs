@@ -30,8 +30,8 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::dataplane::Clock;
-use crate::dataplane::schema::{self, Unfit};
+use crate::dataplane::node::schema::{self, Unfit};
+use crate::platform::clock::Clock;
 use crate::protocol::event::{Draft, EventId};
 use crate::protocol::id::NodeId;
 use crate::protocol::key::SigningKey;

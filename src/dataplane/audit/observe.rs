@@ -7,8 +7,8 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
 use super::{AuditLog, UploadLag};
-use crate::dataplane::Clock;
-use crate::dataplane::metrics::gauge;
+use crate::platform::clock::Clock;
+use crate::platform::metric::gauge;
 
 /// Collector that reads the state of the log when metrics are requested.
 pub struct AuditMetrics {

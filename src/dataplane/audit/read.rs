@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
-use super::uploaded::uploaded;
+use super::uploaded::{last, uploaded};
 use super::{AuditError, block};
 use crate::protocol::event::{line_hash, split_lines};
 
@@ -61,10 +61,4 @@ pub fn arrived_checkpoint(path: &Path) -> Result<Option<String>, AuditError> {
     let through = uploaded(&connection)?.sequence;
     let last = "SELECT text FROM checkpoint WHERE sequence <= ?1 ORDER BY sequence DESC LIMIT 1";
     Ok(connection.query_row(last, [through], |row| row.get(0)).optional()?)
-}
-
-/// Returns the sequence number of the last event of a log, or 0 if it is empty.
-pub(super) fn last(connection: &Connection) -> Result<u64, AuditError> {
-    let last = "SELECT last FROM block ORDER BY first DESC LIMIT 1";
-    Ok(connection.query_row(last, [], |row| row.get(0)).optional()?.unwrap_or(0))
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::{AuditLog, AuditUnavailable, Fault, Retention, block, events, hash_at, set_uploaded, verify};
-use crate::dataplane::Clock;
+use crate::platform::clock::Clock;
 use crate::protocol::event::{Connectivity, Draft, Event, EventKind};
 use crate::protocol::id::NodeId;
 use crate::protocol::key::SigningKey;

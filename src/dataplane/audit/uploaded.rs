@@ -5,7 +5,6 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::AuditError;
-use super::read::last;
 use crate::protocol::event::GENESIS;
 use crate::protocol::reconciliation::Position;
 
@@ -51,4 +50,10 @@ pub fn set_uploaded(path: &Path, position: &Position) -> Result<(), AuditError> 
         params![position.sequence, position.hash],
     )?;
     Ok(())
+}
+
+/// Returns the sequence number of the last event of a log, or 0 if it is empty.
+pub(super) fn last(connection: &Connection) -> Result<u64, AuditError> {
+    let last = "SELECT last FROM block ORDER BY first DESC LIMIT 1";
+    Ok(connection.query_row(last, [], |row| row.get(0)).optional()?.unwrap_or(0))
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot::Sender;
 
 use super::block::{KEPT, Packer};
 use super::{AuditError, Batch, Options, Pending, Queue, WhenFull};
-use crate::dataplane::Clock;
+use crate::platform::clock::Clock;
 use crate::protocol::event::{Checkpoint, line_hash, place};
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{Typ, sign};

@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 use super::StartError;
 use crate::dataplane::config::Config;
-use crate::dataplane::identity::{Identity, IdentityError, make_node_key, read_node_key};
-use crate::dataplane::proof::{Nonces, Prover};
-use crate::dataplane::upstream::Upstream;
+use crate::dataplane::node::credential::{Nonces, Prover};
+use crate::dataplane::node::identity::{Identity, IdentityError, make_node_key, read_node_key};
+use crate::dataplane::uplink::client::Upstream;
 use crate::protocol::id::random_id;
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::{Jwk, SigningKey};

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::loss::LossError;
-use crate::configuration::ConfigError;
 use crate::dataplane::audit::AuditError;
-use crate::dataplane::gateway::GatewayError;
+use crate::dataplane::decide::routes::MapsError;
+use crate::dataplane::faces::gateway::GatewayError;
 use crate::dataplane::glass::GlassError;
-use crate::dataplane::identity::IdentityError;
-use crate::dataplane::outage::OutageError;
+use crate::dataplane::node::identity::IdentityError;
+use crate::dataplane::observe::traces::TracesError;
 use crate::dataplane::peers::PeersError;
-use crate::dataplane::routes::MapsError;
-use crate::dataplane::store::StoreError;
-use crate::dataplane::traces::TracesError;
-use crate::dataplane::upstream::UpstreamError;
-use crate::state_directory::StateError;
+use crate::dataplane::replica::store::StoreError;
+use crate::dataplane::uplink::client::UpstreamError;
+use crate::dataplane::uplink::outage::OutageError;
+use crate::platform::configuration::ConfigError;
+use crate::platform::state_directory::StateError;
 
 /// Reasons why the daemon cannot start.
 #[derive(Debug, Error)]

@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::StartError;
-use crate::dataplane::Clock;
-use crate::dataplane::alarm::AlarmKind;
 use crate::dataplane::audit::{AuditLog, AuditUnavailable};
-use crate::dataplane::identity::write_private;
-use crate::dataplane::inventory::{ACCEPTED_LOSS, AUDIT, REVOCATIONS};
-use crate::dataplane::live::Live;
-use crate::dataplane::outage::OutageError;
-use crate::dataplane::proof::Prover;
-use crate::dataplane::reconcile::revocations_told;
-use crate::dataplane::revocation::{LedgerError, Order, Revocations};
+use crate::dataplane::node::alarm::AlarmKind;
+use crate::dataplane::node::credential::Prover;
+use crate::dataplane::node::identity::write_private;
+use crate::dataplane::node::inventory::{ACCEPTED_LOSS, AUDIT, REVOCATIONS};
+use crate::dataplane::node::state::Live;
+use crate::dataplane::revocations::{LedgerError, Order, Revocations};
+use crate::dataplane::uplink::outage::OutageError;
+use crate::dataplane::uplink::reconcile::revocations_told;
+use crate::platform::clock::Clock;
+use crate::platform::state_directory::own_uid;
 use crate::protocol::event::{Draft, EventKind};
 use crate::protocol::revocation::{RevocationError, check_reason};
 use crate::protocol::time::Time;
-use crate::state_directory::own_uid;
 
 /// Reasons why a loss cannot be accepted.
 #[derive(Debug, Error)]

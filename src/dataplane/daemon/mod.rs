@@ -1,9 +1,13 @@
 //! Assembles the parts of the daemon, starts and stops them.
 
+pub mod admin;
 mod databases;
 mod enrolment;
 mod error;
 mod loss;
+pub mod new_identity;
+pub mod reload;
+pub mod watchdog;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,39 +25,40 @@ use enrolment::identify;
 pub use error::StartError;
 pub use loss::{LossError, accept_loss};
 
-use super::Clock;
-use super::admin::{self, Administration, Allowed};
-use super::alarm::AlarmKind;
-use super::answer::Answers;
+use self::admin::Administration;
+use self::admin::allowed::Allowed;
+use self::reload::Reload;
+use self::watchdog::Watchdog;
 use super::audit::{AuditLog, AuditMetrics, UploadLag};
 use super::authorize::Authorizer;
 use super::config::{Config, Trust};
-use super::ends;
-#[cfg(feature = "grpc")]
-use super::ext_authz::ExtAuthz;
-use super::gateway::{Gateway, GatewayError};
-use super::http::{Face, Workers};
-use super::identity::{Absent, IdentityError, make_node_key, read_node_key, readable_roots};
-use super::introspection::Introspector;
-use super::live::Live;
-use super::membership::Statements;
-use super::metrics::Metrics;
 use super::peers::{self, Parts};
-use super::proof::Prover;
-use super::rate::RateLimits;
-use super::reload::Reload;
-use super::replication::Replication;
-use super::snapshot::Snapshot;
-use super::sync::Follower;
-use super::timekeeper;
-use super::traces::{self, Traces};
-use super::trust::TrustDirectory;
-use super::upstream::{Patience, Upstream};
-use super::upstream_identity::UpstreamIdentity;
-use super::watchdog::Watchdog;
+use crate::dataplane::authorize::introspection::Introspector;
+use crate::dataplane::authorize::rate::RateLimits;
+use crate::dataplane::decide::snapshot::Snapshot;
+use crate::dataplane::faces::answer::Answers;
+#[cfg(feature = "grpc")]
+use crate::dataplane::faces::ext_authz::ExtAuthz;
+use crate::dataplane::faces::gateway::{Gateway, GatewayError};
+use crate::dataplane::faces::http::{Face, Workers};
+use crate::dataplane::faces::upstream_identity::UpstreamIdentity;
+use crate::dataplane::node::alarm::AlarmKind;
+use crate::dataplane::node::credential::Prover;
+use crate::dataplane::node::ends;
+use crate::dataplane::node::identity::{Absent, IdentityError, make_node_key, read_node_key, readable_roots};
+use crate::dataplane::node::state::Live;
+use crate::dataplane::observe::metrics::Metrics;
+use crate::dataplane::observe::traces::{self, Traces};
+use crate::dataplane::replica::replication::Replication;
+use crate::dataplane::replica::timekeeper;
+use crate::dataplane::replica::trust::TrustDirectory;
+use crate::dataplane::uplink::client::{Patience, Upstream};
+use crate::dataplane::uplink::membership::Statements;
+use crate::dataplane::uplink::sync::Follower;
+use crate::platform::clock::Clock;
+use crate::platform::state_directory::{self, HeldDirectory};
+use crate::platform::systemd::Sockets;
 use crate::protocol::time::Time;
-use crate::state_directory::{self, HeldDirectory};
-use crate::systemd::Sockets;
 
 /// Running daemon, with the handles of its tasks and threads.
 pub struct Daemon {

@@ -4,29 +4,36 @@
 //! The function does no I/O and takes no lock. `Step::all` calls the steps in order; the first one that returns a
 //! [`Reason`] denies the request.
 
+pub mod glass;
+mod head_age;
+pub mod introspection;
+mod now;
+mod readable;
 mod reason;
+pub mod routes;
+pub mod signatures;
+pub mod snapshot;
+pub mod staleness;
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use head_age::HeadAge;
+pub use now::{CLOCK_TOLERANCE, Now};
 pub use reason::Reason;
 
-use super::introspection::Introspection;
-use super::routes::{CanonicalPath, Match};
-use super::snapshot::{Deployment, Grant, Granted, Local, Permissions, Proved, Snapshot};
-use super::staleness::{AtLimit, Freshness};
+use self::introspection::Introspection;
+use self::routes::{CanonicalPath, Match};
+use self::snapshot::{Deployment, Grant, Granted, Local, Permissions, Proved, Snapshot};
+use self::staleness::{AtLimit, Freshness};
 use crate::protocol::glass::GlassState;
 use crate::protocol::host::host_name;
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::permission::Permission;
 use crate::protocol::role::RoleRef;
-use crate::protocol::time::Time;
 use crate::protocol::token::{TokenError, TokenKind, VerifiedToken};
-
-/// Maximum lag of the clock behind the time floor, in seconds. Beyond it the clock is not trusted.
-pub const CLOCK_TOLERANCE: i64 = 300;
 
 /// Deployment to which a request is directed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,31 +57,6 @@ pub struct RequestFacts<'a> {
     pub uri: &'a str,
     /// Address of the client, if known.
     pub client: Option<IpAddr>,
-}
-
-/// Two readings of the time: the clock, and a lower bound of the true time.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// Time of the node's clock.
-    pub wall: Time,
-    /// Time floor: the latest time of which this node has proof. It survives restarts, and falls only after the proof was
-    /// found wrong ([`super::timekeeper`]).
-    pub floor: Time,
-}
-
-impl Now {
-    /// Returns the later of clock and floor. Expiry is compared with it, so that a clock that was set back revives no
-    /// token.
-    #[must_use]
-    pub fn effective(self) -> Time {
-        self.wall.max(self.floor)
-    }
-
-    /// Returns true unless the clock is more than [`CLOCK_TOLERANCE`] behind the floor.
-    #[must_use]
-    pub fn trusted(self) -> bool {
-        self.wall.plus(CLOCK_TOLERANCE) >= self.floor
-    }
 }
 
 /// Result of a decision, with the facts that the steps found before it ended. A step that was not reached leaves its
@@ -156,7 +138,7 @@ impl Decision {
 ///
 /// ```
 /// use halligan::dataplane::decide::{Now, Reason, RequestFacts, Target, decide};
-/// use halligan::dataplane::snapshot::Snapshot;
+/// use halligan::dataplane::decide::snapshot::Snapshot;
 /// use halligan::protocol::time::Time;
 ///
 /// let deployment = Target::Id("dep_a");

@@ -49,7 +49,7 @@ pub enum Reason {
     ReplicaMissing,
     /// The replica is older than the staleness policy allows.
     ReplicaStale,
-    /// The clock is more than [`super::CLOCK_TOLERANCE`] behind the time floor.
+    /// The clock is more than [`super::now::CLOCK_TOLERANCE`] behind the time floor.
     ClockUntrusted,
     /// The audit log could not record the event.
     AuditUnavailable,

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Ended, Glass, GlassError, Hysteresis, Reach};
-use crate::dataplane::Clock;
 use crate::dataplane::audit::AuditLog;
-use crate::dataplane::live::Live;
+use crate::dataplane::node::state::Live;
+use crate::platform::clock::Clock;
 use crate::protocol::event::{Draft, EventKind};
 use crate::protocol::glass::GlassMode;
 use crate::protocol::id::NodeId;

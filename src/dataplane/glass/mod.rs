@@ -19,9 +19,10 @@ pub use keeper::Keeper;
 pub use outage::{Hysteresis, Reach};
 
 use super::decide::Now;
-use super::live::Live;
-use super::schema::{self, Unfit};
-use super::snapshot::{Deployment, Local, Snapshot};
+use crate::dataplane::decide::glass::Broken;
+use crate::dataplane::decide::snapshot::{Deployment, Snapshot};
+use crate::dataplane::node::schema::{self, Unfit};
+use crate::dataplane::node::state::Live;
 use crate::protocol::glass::{GlassMode, GlassState};
 use crate::protocol::id::DeploymentId;
 use crate::protocol::revocation::{RevocationError, check_reason};
@@ -65,20 +66,6 @@ pub enum GlassError {
     Clock,
 }
 
-/// Broken glass of a deployment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Broken {
-    /// Operator who broke it.
-    pub operator: String,
-    /// The operator's reason.
-    pub reason: String,
-    /// Time at which it was broken.
-    pub broken_at: Time,
-    /// Time at which it ends.
-    pub until: Time,
-}
-
 /// Glass that was sealed or whose time is over, with the facts for its event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -88,17 +75,6 @@ pub struct Ended {
     pub broken: Broken,
     /// Operator who sealed it, or `None` if its time was over.
     pub sealed_by: Option<String>,
-}
-
-/// Returns the state of a deployment's glass at `now`.
-#[must_use]
-pub fn state(mode: GlassMode, broken: Option<&Broken>, outage: bool, now: Time) -> GlassState {
-    match mode {
-        GlassMode::Always => GlassState::Always,
-        _ if broken.is_some_and(|broken| now < broken.until) => GlassState::Broken,
-        GlassMode::Outage if outage => GlassState::Outage,
-        GlassMode::Outage | GlassMode::Sealed => GlassState::Sealed,
-    }
 }
 
 /// Glass of a deployment, as the admin socket shows it.
@@ -116,16 +92,6 @@ pub struct Pane {
     /// Facts of its breaking, if it is broken.
     #[serde(flatten)]
     pub broken: Option<Broken>,
-}
-
-impl Local {
-    /// Returns the state of the glass of `deployment` at `now`.
-    pub(super) fn glass(&self, deployment: &Deployment, now: Time) -> GlassState {
-        match deployment.glass {
-            GlassMode::Always => GlassState::Always,
-            mode => state(mode, self.broken.get(&deployment.id), self.outage, now),
-        }
-    }
 }
 
 impl Snapshot {
@@ -335,7 +301,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::dataplane::snapshot::Snapshot;
+    use crate::dataplane::decide::snapshot::Snapshot;
 
     const T0: Time = Time::from_unix(1_800_000_000);
 
@@ -353,25 +319,6 @@ mod tests {
 
     fn id() -> DeploymentId {
         DeploymentId::new("dep_a").unwrap()
-    }
-
-    #[test]
-    fn each_way_of_keeping_it_stands_as_it_should() {
-        let (broken, past) = (broken(10), broken(0));
-        for (mode, broken, outage, expected) in [
-            (GlassMode::Always, None, false, GlassState::Always),
-            (GlassMode::Always, Some(&broken), true, GlassState::Always),
-            (GlassMode::Outage, None, false, GlassState::Sealed),
-            (GlassMode::Outage, None, true, GlassState::Outage),
-            (GlassMode::Outage, Some(&broken), false, GlassState::Broken),
-            (GlassMode::Outage, Some(&past), false, GlassState::Sealed),
-            (GlassMode::Sealed, None, true, GlassState::Sealed),
-            (GlassMode::Sealed, Some(&broken), false, GlassState::Broken),
-            (GlassMode::Sealed, Some(&past), true, GlassState::Sealed),
-        ] {
-            assert_eq!(state(mode, broken, outage, T0), expected, "{mode:?} {broken:?} {outage}");
-        }
-        assert_eq!(state(GlassMode::Sealed, Some(&broken), false, T0.plus(10)), GlassState::Sealed);
     }
 
     #[test]

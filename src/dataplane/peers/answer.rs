@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::authentication::{Peer, PeerRefusal, prove_issuer};
 use super::dialogue::Question;
 use super::face::Asked;
-use crate::dataplane::proof::Prover;
+use crate::dataplane::node::credential::Prover;
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{BASE64URL, Typ, sign};
 use crate::protocol::proof::{LIFETIME, timely};

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::dialogue::{Dialogue, DialogueError, Question};
 use super::{MAX_MESSAGE, PROOF};
-use crate::dataplane::Clock;
+use crate::platform::clock::Clock;
 
 /// Time limits for an answer, and for an answer that is a complete replica.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));

@@ -28,7 +28,7 @@ pub use start::{Parts, PeersError, start};
 
 use serde::{Deserialize, Serialize};
 
-use super::revocation::Taken;
+use crate::dataplane::revocations::Taken;
 use crate::protocol::id::NodeId;
 
 /// Header that carries the answering node's proof.

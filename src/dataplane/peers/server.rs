@@ -18,8 +18,8 @@ use tokio::time::timeout;
 
 use super::face::{Asked, PeerFace, Reply};
 use super::{MAX_MESSAGE, NAME_PATH, PROOF};
-use crate::net::listener::{Bounds, Connections, accept};
 use crate::platform::net::bearer;
+use crate::platform::net::listener::{Bounds, Connections, accept};
 
 /// Maximum number of connections at a time. More wait to be accepted.
 const MAX_CONNECTIONS: u32 = 128;

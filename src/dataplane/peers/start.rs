@@ -17,15 +17,15 @@ use super::dialogue::Dialogue;
 use super::face::PeerFace;
 use super::link::PeerLink;
 use super::server::serve;
-use crate::dataplane::Clock;
 use crate::dataplane::config::Peers;
-use crate::dataplane::live::Live;
-use crate::dataplane::proof::Prover;
-use crate::dataplane::reconcile::Reconciler;
-use crate::dataplane::replication::Replication;
-use crate::dataplane::revocation::Revocations;
-use crate::dataplane::upstream::{UpstreamError, client_tls};
-use crate::net::listener::Connections;
+use crate::dataplane::node::credential::Prover;
+use crate::dataplane::node::state::Live;
+use crate::dataplane::replica::replication::Replication;
+use crate::dataplane::revocations::Revocations;
+use crate::dataplane::uplink::reconcile::Reconciler;
+use crate::platform::clock::Clock;
+use crate::platform::net::listener::Connections;
+use crate::platform::net::tls::{self, TlsError};
 
 /// Time limit for connecting to a peer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub enum PeersError {
     },
     /// The certificate authorities cannot be read.
     #[error(transparent)]
-    Authorities(#[from] UpstreamError),
+    Authorities(#[from] TlsError),
 }
 
 /// Parts of the daemon whose state is passed on.
@@ -107,7 +107,7 @@ pub async fn start(
     tcp.set_connect_timeout(Some(PATIENCE));
     tcp.set_nodelay(true);
     let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(client_tls(ca_file)?)
+        .with_tls_config(tls::client(ca_file)?)
         .https_or_http()
         .enable_http1()
         .wrap_connector(tcp);

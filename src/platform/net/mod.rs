@@ -1,5 +1,23 @@
-//! Reading of what HTTP peers say about a request: header fields, the bearer token, and the client's address.
+//! Network code that listeners and clients of every program share, and the reading of what HTTP peers say about a request.
 
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod activity;
+#[cfg(any(feature = "daemon", feature = "control"))]
 pub mod bearer;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod client;
+#[cfg(feature = "daemon")]
+pub mod connections;
+#[cfg(any(feature = "daemon", feature = "control"))]
 pub mod fields;
+#[cfg(any(feature = "daemon", feature = "control"))]
 pub mod forwarded;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod listener;
+pub mod origin;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod serve;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod share;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod tls;

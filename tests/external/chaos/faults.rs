@@ -304,7 +304,7 @@ fn forged_bundle(state: &Path, data_plane: &str, issuer: &str, keysets: &str) ->
     use halligan::protocol::head::{Head, sign_head};
     use halligan::protocol::key::SigningKey;
     let key = std::fs::read_to_string(state.join("replica.pem")).unwrap();
-    let now = halligan::clock::wall();
+    let now = halligan::platform::clock::wall();
     let head = Head {
         iss: issuer.into(),
         aud: data_plane.parse().unwrap(),

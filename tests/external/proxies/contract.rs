@@ -1,6 +1,6 @@
 //! What every proxy in front of a deployment is held to, whichever it is.
 
-use halligan::dataplane::routes::CanonicalPath;
+use halligan::dataplane::decide::routes::CanonicalPath;
 use halligan::protocol::jws::{Typ, Unverified};
 use halligan::protocol::key::{Jwk, PublicKey};
 use serde_json::Value;

@@ -3,8 +3,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use halligan::dataplane::alarm::AlarmKind;
 use halligan::dataplane::decide::Reason;
+use halligan::dataplane::node::alarm::AlarmKind;
 use halligan::dataplane::peers::{DialogueError, PeerRefusal, Question};
 use halligan::protocol::jws::{Typ, sign};
 use halligan::protocol::time::Time;

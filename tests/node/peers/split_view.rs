@@ -1,9 +1,9 @@
 //! A control plane with two faces: it shows hosts different replicas of one version. They find out from each other, online
 //! or not, and keep and tell the proof.
 
-use halligan::dataplane::alarm::AlarmKind;
-use halligan::dataplane::store::Origin;
-use halligan::dataplane::sync::state::{Outcome, Progress};
+use halligan::dataplane::node::alarm::AlarmKind;
+use halligan::dataplane::node::connection::{Outcome, Progress};
+use halligan::dataplane::replica::store::Origin;
 use halligan::protocol::bundle::{BundleReader, Change, Limits, write_bundle};
 use halligan::protocol::digest::ReplicaDigest;
 use halligan::protocol::head::{Head, sign_head};

@@ -1,6 +1,6 @@
 //! bundles.json: what a node takes in, and what it refuses.
 
-use halligan::dataplane::store::{Origin, ReplicaStore, StoreError};
+use halligan::dataplane::replica::store::{Origin, ReplicaStore, StoreError};
 use halligan::protocol::head::Head;
 use halligan::protocol::key::{PublicKey, SigningKey};
 use halligan::protocol::record::{Record, RecordKind};

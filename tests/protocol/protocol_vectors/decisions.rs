@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use halligan::dataplane::decide::snapshot::Snapshot;
 use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
-use halligan::dataplane::snapshot::Snapshot;
 use halligan::protocol::jws::{Typ, sign};
 use halligan::protocol::record::{Record, RecordKind};
 use halligan::protocol::time::Time;

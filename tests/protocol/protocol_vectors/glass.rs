@@ -1,6 +1,6 @@
 //! glass.json: how a deployment's glass stands.
 
-use halligan::dataplane::glass::{Broken, state};
+use halligan::dataplane::decide::glass::{Broken, state};
 use halligan::protocol::glass::GlassMode;
 use serde_json::json;
 

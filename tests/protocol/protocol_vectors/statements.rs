@@ -1,7 +1,7 @@
 //! outages.json and introspection.json: what nodes state, and what they are answered.
 
+use halligan::dataplane::decide::introspection::Introspection;
 use halligan::dataplane::decide::{Now, RequestFacts, Target, decide_introspected};
-use halligan::dataplane::introspection::Introspection;
 use halligan::protocol::json::object;
 use halligan::protocol::jws::{Typ, sign};
 use halligan::protocol::reconciliation::OutageStatement;

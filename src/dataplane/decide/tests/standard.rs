@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::dataplane::introspection::Introspection;
+use crate::dataplane::decide::introspection::Introspection;
 
 const ALLOWS: &str = r#"{"active":true,"sub":"tok_a","gen":2,"deployment":"dep_a","permissions":["deployment.airflow.dag.get"],
     "dags":[{"dag":"etl","permissions":["deployment.airflow.dag.update"]}]}"#;

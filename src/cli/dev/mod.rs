@@ -1,0 +1,282 @@
+//! `halligan dev`: runs a control plane, a daemon and a sample deployment in one process, for trials and tests.
+
+mod outage;
+mod sample;
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
+
+use self::outage::Switch;
+use self::sample::Sample;
+use super::failure::Failure;
+use super::output::{Output, line};
+use crate::controlplane::ControlPlane;
+use crate::controlplane::signing::Signing;
+use crate::controlplane::store::Store;
+use crate::dataplane::config as node;
+use crate::dataplane::daemon::Daemon;
+use crate::dataplane::faces::gateway::config::GatewayConfig;
+use crate::platform::clock::wall;
+use crate::platform::systemd::Sockets;
+
+/// Runs a control plane, a daemon and a sample deployment on this machine.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  halligan dev                 everything, forgotten when it ends
+  halligan dev --dir ./state   keeps keys, tokens and logs
+  halligan dev outage on       in another terminal: cut the control plane")]
+pub struct Arguments {
+    /// Keep the state here. Without it, it is forgotten when the command ends.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Where the control plane listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    control_listen: SocketAddr,
+    /// Where the daemon listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    daemon_listen: SocketAddr,
+    /// Where the daemon listens for Envoy's ext_authz over gRPC. Without it, it does not.
+    #[arg(long, value_name = "ADDRESS")]
+    grpc_listen: Option<SocketAddr>,
+    /// Where the daemon is the reverse proxy itself, over plain HTTP. Without it, it is none.
+    #[arg(long, value_name = "ADDRESS")]
+    gateway_listen: Option<SocketAddr>,
+    /// Where the gateway finds the deployment.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", requires = "gateway_listen")]
+    gateway_upstream: String,
+    /// Vouch towards the deployment for who came, in place of the caller's token.
+    #[arg(long)]
+    upstream_identity: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Cut or restore the control plane of the running `halligan dev`.
+    Outage {
+        /// What to do.
+        state: outage::State,
+        /// Which one, where several run.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// Addresses and values that a newcomer or a test needs.
+#[derive(Serialize)]
+struct Ready {
+    control_url: String,
+    daemon_url: String,
+    authorize_url: String,
+    admin_socket: PathBuf,
+    state_dir: PathBuf,
+    organization_id: String,
+    data_plane_id: String,
+    deployment_id: String,
+    owner_token: Zeroizing<String>,
+    direct_access_token: Zeroizing<String>,
+    standard_token: Zeroizing<String>,
+}
+
+fn failed(what: &str, error: impl std::fmt::Display) -> Failure {
+    Failure::Dev(format!("{what}: {error}"))
+}
+
+fn make_directory(path: &Path) -> Result<(), Failure> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| Failure::File { path: path.into(), source })
+}
+
+pub(super) async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
+    if let Some(Command::Outage { state, dir }) = arguments.command {
+        return outage::ask(state, dir.or(arguments.dir), output).await;
+    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Dropped at the end, which deletes the temporary directory.
+    let forgotten = match &arguments.dir {
+        Some(_) => None,
+        None => Some(
+            tempfile::Builder::new()
+                .prefix("halligan-dev-")
+                .tempdir()
+                .map_err(|error| failed("a temporary directory can't be made", error))?,
+        ),
+    };
+    let state = forgotten.as_ref().map(tempfile::TempDir::path).or(arguments.dir.as_deref());
+    let state = state.unwrap_or(Path::new(".")).to_owned();
+    make_directory(&state)?;
+    let state = state.canonicalize().map_err(|source| Failure::File { path: state.clone(), source })?;
+
+    let (control_dir, node_dir) = (state.join("control"), state.join("node"));
+    make_directory(&control_dir)?;
+    make_directory(&node_dir)?;
+    let known = Sample::read(&state)?;
+    // The address is part of the signed issuer, so a kept state is valid only at the same address.
+    let address = known.as_ref().map_or(arguments.control_listen, |known| known.control_address);
+    let listener = TcpListener::bind(address)
+        .map_err(|error| failed(&format!("the control plane can't listen on {address}"), error))?;
+    let address =
+        listener.local_addr().map_err(|error| failed("the control plane's address is not known", error))?;
+    let control_url = format!("http://{address}");
+    if !control_dir.join("keysets.ndjson").exists() {
+        Signing::create(&control_dir, wall(), &mut UnwrapErr(SysRng))
+            .map_err(|error| failed("the control plane's keys can't be made", error))?;
+    }
+    let signing = Signing::load(&control_dir)
+        .map_err(|error| failed("the control plane's keys can't be used", error))?;
+    let roots = node_dir.join("roots");
+    make_directory(&roots)?;
+    std::fs::copy(control_dir.join("root.pub.pem"), roots.join("root.pem"))
+        .map_err(|source| Failure::File { path: roots, source })?;
+    let store = Store::open(&control_dir.join("control.db"))
+        .map_err(|error| failed("the control plane's database can't be used", error))?;
+    let rng = Box::new(UnwrapErr(SysRng));
+    let control = Arc::new(ControlPlane::new(store, signing, control_url.clone(), Arc::new(wall), rng));
+    let (sample, tokens) = match known {
+        Some(sample) => {
+            let tokens = sample.renew(&control)?;
+            (sample, tokens)
+        }
+        None => Sample::make(&control, address, &node_dir)?,
+    };
+    sample.write(&state)?;
+    let switch = Switch::start(control, address, listener)?;
+
+    let mut config = node_config(&node_dir, &control_url, &arguments);
+    config.gateway = gateway(&arguments, &sample.deployment_id)?;
+    let daemon = Daemon::start(config, Sockets::default(), Arc::new(wall), UnwrapErr(SysRng))
+        .await
+        .map_err(|error| failed("the daemon can't start", error))?;
+    let daemon_url = daemon.addresses.first().map(|address| format!("http://{address}")).unwrap_or_default();
+    sample::until_synced(&daemon).await?;
+    let (mut terminate, mut interrupt) = signal(SignalKind::terminate())
+        .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)))
+        .map_err(|error| failed("signals can't be waited for", error))?;
+    let socket = outage::listen(&state, switch)?;
+    let ready = Ready {
+        authorize_url: format!("{daemon_url}/v1/authorize/{}", sample.deployment_id),
+        control_url,
+        daemon_url,
+        admin_socket: node_dir.join("admin.sock"),
+        state_dir: state.clone(),
+        organization_id: sample.organization_id,
+        data_plane_id: sample.data_plane_id,
+        deployment_id: sample.deployment_id,
+        owner_token: tokens.owner,
+        direct_access_token: tokens.direct_access,
+        standard_token: tokens.standard,
+    };
+    announce(&ready, output)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    socket.close();
+    daemon.shutdown().await;
+    Ok(())
+}
+
+fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
+    node::Config {
+        state_dir: node.to_owned(),
+        trust: node::Trust { root_keys: node.join("roots"), threshold: 1 },
+        control_plane: node::ControlPlane {
+            urls: vec![url.to_owned()],
+            ca_file: None,
+            enrolment_token_file: Some(node.join("enrolment-token")),
+        },
+        node: node::Node { name: Some("dev".into()), key_file: None },
+        listen: node::Listen {
+            http: vec![arguments.daemon_listen],
+            grpc: arguments.grpc_listen.into_iter().collect(),
+            admin_socket: node.join("admin.sock"),
+            workers: None,
+        },
+        proxies: node::Proxies::default(),
+        staleness: node::StalenessConfig::default(),
+        routes: node::Routes::default(),
+        glass: node::GlassConfig::default(),
+        peers: node::Peers::default(),
+        introspection: node::IntrospectionConfig::default(),
+        audit: node::Audit::default(),
+        admin: node::Admin::default(),
+        upstream_identity: arguments.upstream_identity.then(Default::default),
+        gateway: None,
+        tracing: None,
+        file: None,
+    }
+}
+
+/// Returns the configuration of the gateway in front of the sample deployment, which has no host name of its own.
+fn gateway(arguments: &Arguments, deployment: &str) -> Result<Option<GatewayConfig>, Failure> {
+    let Some(listen) = arguments.gateway_listen else { return Ok(None) };
+    let upstream = &arguments.gateway_upstream;
+    let hosts = ["127.0.0.1", "localhost", &listen.ip().to_string()].map(str::to_owned);
+    let config = serde_json::json!({
+        "listen": [listen], "deployments": { deployment: { "upstream": upstream, "hosts": hosts } },
+    });
+    let config = serde_json::from_value(config);
+    config.map(Some).map_err(|error| Failure::Usage(format!("--gateway-upstream can't be used: {error}")))
+}
+
+fn announce(ready: &Ready, output: Output) -> Result<(), Failure> {
+    if output.json {
+        let text =
+            serde_json::to_string(ready).map_err(|error| failed("the answer can't be written", error))?;
+        line(&text);
+        return Ok(());
+    }
+    line(&format!(
+        "Halligan runs: a control plane at {control}, a daemon at {daemon},
+and a sample deployment, {deployment}.
+This is for trying things out: the keys lie in {state}.
+
+In another terminal, paste:
+
+  alias halligan='{program}'
+  export HALLIGAN_URL={control}
+  export HALLIGAN_SOCKET={socket}
+  export HALLIGAN_API_TOKEN={owner}
+  export TOKEN={direct}
+  export DAEMON={address} DEPLOYMENT={deployment}
+
+Ask the daemon what a proxy would ask it:
+
+  curl -i -H \"Authorization: Bearer $TOKEN\" \\
+       -H 'X-Original-Method: GET' -H 'X-Original-URI: /api/v2/dags' \\
+       {authorize}
+
+It says yes. Without the first header it says no, and why. docs/proxies.md puts nginx in between.
+
+Cut the control plane, and ask again; then bring it back:
+
+  halligan dev outage on
+  halligan status
+  halligan dev outage off
+
+Ctrl-C ends it.",
+        program = std::env::current_exe().unwrap_or_else(|_| "halligan".into()).display(),
+        control = ready.control_url,
+        daemon = ready.daemon_url,
+        deployment = ready.deployment_id,
+        state = ready.state_dir.display(),
+        socket = ready.admin_socket.display(),
+        owner = &*ready.owner_token,
+        direct = &*ready.direct_access_token,
+        authorize = ready.authorize_url,
+        address = ready.daemon_url.trim_start_matches("http://"),
+    ));
+    Ok(())
+}

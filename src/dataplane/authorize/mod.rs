@@ -1,0 +1,175 @@
+//! Authorizes requests: decides, records the event, and counts the answer. Every interface calls this module.
+
+pub mod introspection;
+pub mod rate;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot::Receiver;
+
+use self::introspection::Introspector;
+use self::rate::RateLimits;
+use super::audit::{AuditLog, AuditUnavailable};
+use super::decide::{Decision, Reason, RequestFacts, Target, decide, decide_introspected};
+use crate::dataplane::decide::snapshot::Snapshot;
+use crate::dataplane::node::state::Live;
+use crate::dataplane::observe::metrics::Metrics;
+use crate::dataplane::observe::traces::{Trace, Traces};
+use crate::platform::clock::Clock;
+use crate::protocol::event::{Draft, EventId, EventKind};
+use crate::protocol::glass::GlassState;
+use crate::protocol::id::NodeId;
+use crate::protocol::permission::Permission;
+use crate::protocol::time::Time;
+
+/// A well-formed token, `{"alg":"EdDSA","typ":"direct-access+jwt","kid":"probe"}`, that no key has signed.
+const PROBE: &[u8] = b"eyJhbGciOiJFZERTQSIsInR5cCI6ImRpcmVjdC1hY2Nlc3Mrand0Iiwia2lkIjoicHJvYmUifQ.e30.\
+    AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// Parts that a decision needs.
+pub struct Authorizer {
+    /// Snapshot in force, and state of the node.
+    pub live: Arc<Live>,
+    /// Audit log of the node.
+    pub audit: Arc<AuditLog>,
+    /// Identifier of this node.
+    pub node: NodeId,
+    /// Clock of the node.
+    pub clock: Clock,
+    /// Counters of decisions.
+    pub metrics: Metrics,
+    /// Recent uses of tokens with a rate limit.
+    pub rates: RateLimits,
+    /// Asks the control plane about standard tokens. If it is `None`, they are denied.
+    pub introspector: Option<Arc<Introspector>>,
+    /// Exports decisions as spans.
+    pub traces: Traces,
+}
+
+/// Decision whose event is recorded, so that it may be sent.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Decision on the request.
+    pub decision: Decision,
+    /// Identifier of the event.
+    pub event: EventId,
+    /// Time of the request.
+    pub time: Time,
+}
+
+impl Authorizer {
+    /// Decides on a request. Returns once its event is in the log's queue, or, for a mutating request that is allowed, on
+    /// the disk. `trace` gets the result.
+    pub async fn authorize(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>, trace: Trace) -> Verdict {
+        let started = Instant::now();
+        let (event, wall) = (self.audit.next_id(), (self.clock)());
+        let mut decision = self.consider(token, facts, wall).await;
+        self.bound(&mut decision);
+        let recorded = match self.record(&event, &decision, facts, wall) {
+            Ok(Some(written)) => written.await.is_ok(),
+            Ok(None) => true,
+            Err(AuditUnavailable) => false,
+        };
+        if !recorded {
+            decision.reason = Reason::AuditUnavailable;
+        }
+        self.metrics.decided(decision.reason, started.elapsed());
+        trace.decided(&decision, &event);
+        Verdict { decision, event, time: wall }
+    }
+
+    /// Records the denial of a request that could not be parsed far enough for a decision.
+    pub fn refuse(&self, reason: Reason, facts: &RequestFacts<'_>) -> Verdict {
+        let (started, event, wall) = (Instant::now(), self.audit.next_id(), (self.clock)());
+        let mut decision = Decision::new(reason, facts);
+        // A denial does not wait for its event.
+        if self.record(&event, &decision, facts, wall).is_err() {
+            decision.reason = Reason::AuditUnavailable;
+        }
+        self.metrics.decided(decision.reason, started.elapsed());
+        Verdict { decision, event, time: wall }
+    }
+
+    /// Runs a request with an unsigned token through the decision, without a record. Returns false if it was allowed.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        let facts =
+            RequestFacts { deployment: Target::Id("dep_probe"), method: "GET", uri: "/", client: None };
+        let now = self.live.now((self.clock)());
+        !decide(Some(PROBE), &facts, &self.live.snapshot(), now).allowed()
+    }
+
+    /// Decides on a request at time `wall`, without a record. The node asks the control plane only about a standard token
+    /// that it would not deny by itself.
+    pub async fn consider(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>, wall: Time) -> Decision {
+        let decision = decide(token, facts, &self.live.snapshot(), self.live.now(wall));
+        match (decision.reason, token) {
+            (Reason::NeedsControlPlane, Some(token)) => self.introspected(token, facts, decision).await,
+            _ => decision,
+        }
+    }
+
+    /// Decides again with the control plane's answer about a standard token. Without an answer, `decision` stands.
+    async fn introspected(&self, token: &[u8], facts: &RequestFacts<'_>, decision: Decision) -> Decision {
+        let (Some(introspector), Some(deployment)) = (&self.introspector, &decision.deployment) else {
+            return decision;
+        };
+        let version = |snapshot: &Snapshot| snapshot.head().map_or(0, |head| head.head().version);
+        // A newer replica invalidates an answer, since it may have changed what the answer states.
+        for _ in 0..3 {
+            let asked_at = version(&self.live.snapshot());
+            let Some(introspection) = introspector.ask(token, deployment, asked_at).await else { break };
+            let snapshot = Arc::clone(&self.live.snapshot());
+            if version(&snapshot) == asked_at {
+                let now = self.live.now((self.clock)());
+                return decide_introspected(Some(token), Some(&introspection), facts, &snapshot, now);
+            }
+        }
+        decision
+    }
+
+    /// Denies a request that exceeds the token's rate limit.
+    fn bound(&self, decision: &mut Decision) {
+        if decision.allowed()
+            && let (Some(limit), Some(id)) = (decision.rate_limit, &decision.token)
+            && let Err(wait) = self.rates.take(id, limit, Instant::now())
+        {
+            decision.reason = Reason::RateLimited;
+            // Rounded up to whole seconds, so that a retry is not too early.
+            decision.retry_after = Some(wait.as_secs() + 1);
+        }
+    }
+
+    /// Queues the event of a decision.
+    fn record(
+        &self,
+        event: &str,
+        decision: &Decision,
+        facts: &RequestFacts<'_>,
+        wall: Time,
+    ) -> Result<Option<Receiver<()>>, AuditUnavailable> {
+        let draft = Draft {
+            decision: Some(if decision.allowed() { "allow" } else { "deny" }),
+            reason: Some(decision.reason.code()),
+            token: decision.token.as_ref(),
+            generation: decision.generation,
+            role: decision.role.as_ref(),
+            deployment: decision.deployment.as_ref(),
+            method: Some(cut(facts.method)),
+            route: decision.route.as_deref(),
+            path: decision.path.as_deref(),
+            permission: decision.permission.map(Permission::as_str),
+            client: facts.client,
+            glass: decision.glass.map(GlassState::as_str),
+            ..Draft::new(EventKind::Decision, event, wall, &self.node, self.live.connectivity())
+        };
+        // A denial changes nothing upstream, so it need not wait for the disk.
+        self.audit.record(&draft, decision.allowed() && decision.mutating)
+    }
+}
+
+/// Truncates a method, so that an invented one cannot fill the log.
+fn cut(method: &str) -> &str {
+    method.get(..32).unwrap_or(method)
+}

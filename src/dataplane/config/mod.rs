@@ -1,0 +1,423 @@
+//! Configuration file of the daemon (TOML). Unknown keys are rejected, since a misspelt limit would limit nothing.
+
+mod bounds;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use self::bounds::BOUNDS;
+
+use super::audit::{Retention, WhenFull};
+use super::glass::Hysteresis;
+use crate::dataplane::decide::routes::{MapsError, RouteMaps};
+use crate::dataplane::decide::staleness::{AtLimit, Staleness};
+use crate::dataplane::faces::gateway::config::GatewayConfig;
+use crate::dataplane::faces::upstream_identity::UpstreamIdentityConfig;
+use crate::dataplane::node::identity::Absent;
+use crate::dataplane::observe::traces::config::TracingConfig;
+use crate::platform::configuration::{self, Bound, ConfigError, Configuration, Wrong, check_hosts};
+use crate::platform::net::origin::keeps_secrets;
+use crate::protocol::id::is_id;
+use crate::protocol::role::{built_in, is_reserved};
+
+/// The complete configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Directory of the databases, the node's key and its identity.
+    pub state_dir: PathBuf,
+    /// Root keys that the node trusts.
+    pub trust: Trust,
+    /// Addresses of the control plane.
+    pub control_plane: ControlPlane,
+    /// Name and key of this node.
+    #[serde(default)]
+    pub node: Node,
+    /// Addresses to listen on, besides the sockets that systemd passes.
+    #[serde(default)]
+    pub listen: Listen,
+    /// Proxies whose headers are trusted.
+    #[serde(default)]
+    pub proxies: Proxies,
+    /// Limits of the replica's age.
+    #[serde(default)]
+    pub staleness: StalenessConfig,
+    /// Route maps besides the built-in ones.
+    #[serde(default)]
+    pub routes: Routes,
+    /// Limits of outages and of broken glass.
+    #[serde(default)]
+    pub glass: GlassConfig,
+    /// Introspection of standard tokens.
+    #[serde(default)]
+    pub introspection: IntrospectionConfig,
+    /// Other nodes of the data plane.
+    #[serde(default)]
+    pub peers: Peers,
+    /// Limits of the audit log.
+    #[serde(default)]
+    pub audit: Audit,
+    /// Users that may administer.
+    #[serde(default)]
+    pub admin: Admin,
+    /// Identity for upstreams, or `None` if upstreams get none.
+    pub upstream_identity: Option<UpstreamIdentityConfig>,
+    /// The daemon as a reverse proxy, or `None` if it only answers other proxies.
+    pub gateway: Option<GatewayConfig>,
+    /// Export of decisions as spans, or `None` if they are not exported.
+    pub tracing: Option<TracingConfig>,
+    /// File from which the configuration was read.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
+}
+
+/// Root keys that the node trusts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// Directory of root public keys (`*.pem`).
+    pub root_keys: PathBuf,
+    /// Number of roots that must have signed the first keyset.
+    #[serde(default = "one")]
+    pub threshold: u32,
+}
+
+/// Addresses of the control plane, and access to it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlPlane {
+    /// Base URLs, tried in turn.
+    pub urls: Vec<String>,
+    /// Certificate authorities (PEM), or `None` for the system's.
+    pub ca_file: Option<PathBuf>,
+    /// File with the one-time enrolment token, needed while the node has no identity.
+    pub enrolment_token_file: Option<PathBuf>,
+}
+
+/// Name and key of the node.
+#[derive(Clone, Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Name of the node, for display.
+    pub name: Option<String>,
+    /// Private key. The default is `node.pem` in the state directory, which the first start creates.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Addresses to listen on.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Addresses for proxies, health checks and metrics.
+    pub http: Vec<SocketAddr>,
+    /// Addresses for Envoy's ext_authz over gRPC.
+    #[serde(default)]
+    pub grpc: Vec<SocketAddr>,
+    /// Path of the Unix socket for administration on this host.
+    pub admin_socket: PathBuf,
+    /// Number of threads that answer at `http`; see [`Listen::workers`].
+    pub workers: Option<NonZeroU16>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let admin_socket = PathBuf::from("/run/halligan/admin.sock");
+        Self { http: Vec::new(), grpc: Vec::new(), admin_socket, workers: None }
+    }
+}
+
+impl Listen {
+    /// Returns the number of threads that answer at `http`. The default is one for every two cores: the proxy runs on the
+    /// same host and needs at least as much time for a request. With as many threads as cores, a thread that waits behind
+    /// the proxy delays its connections while another core is idle.
+    #[must_use]
+    pub fn workers(&self) -> NonZeroU16 {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let half = u16::try_from(cores / 2).ok().and_then(NonZeroU16::new);
+        self.workers.or(half).unwrap_or(NonZeroU16::MIN)
+    }
+}
+
+/// Proxies in front of the daemon.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Proxies {
+    /// Networks from which headers about the original request are trusted.
+    pub trusted: Vec<IpNet>,
+    /// True if the proxy passes 429 and 503 on. nginx turns them into 500, so the default sends 403 instead.
+    pub pass_status: bool,
+}
+
+impl Default for Proxies {
+    fn default() -> Self {
+        let loopback = [
+            IpNet::new_assert([127, 0, 0, 0].into(), 8),
+            IpNet::new_assert([0_u16, 0, 0, 0, 0, 0, 0, 1].into(), 128),
+        ];
+        Self { trusted: loopback.into(), pass_status: false }
+    }
+}
+
+/// Limits of the replica's age, in seconds since its head was signed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StalenessConfig {
+    /// Limit for roles that are not named.
+    pub default_seconds: i64,
+    /// Limits by name of a built-in role. `DEPLOYMENT_ADMIN` has a limit of one day if it is not named.
+    pub roles: BTreeMap<String, i64>,
+    /// Limits by name of a custom role, which only the control plane defines.
+    pub custom_roles: BTreeMap<String, i64>,
+    /// Handling of requests beyond the limit: `deny`, or `allow` with an alarm.
+    pub at_limit: AtLimit,
+}
+
+impl Default for StalenessConfig {
+    fn default() -> Self {
+        let Staleness { default, roles, at_limit } = Staleness::default();
+        Self { default_seconds: default, roles, custom_roles: BTreeMap::new(), at_limit }
+    }
+}
+
+impl StalenessConfig {
+    /// Returns the staleness policy.
+    #[must_use]
+    pub fn policy(&self) -> Staleness {
+        let named = self.roles.iter().chain(&self.custom_roles);
+        let roles = named.map(|(role, seconds)| (role.clone(), *seconds)).collect();
+        Staleness { default: self.default_seconds, roles, at_limit: self.at_limit }
+    }
+
+    /// Checks the names of roles. A name without a role would limit nothing, contrary to its author's intent.
+    fn check(&self) -> Result<(), Wrong> {
+        let known: Vec<String> = built_in().into_iter().map(|role| role.name).collect();
+        let wrong =
+            |table: &str, role: &str, what: String| Wrong { key: format!("staleness.{table}.{role}"), what };
+        if let Some(role) = self.roles.keys().find(|role| !known.contains(role)) {
+            let what = format!(
+                "no built-in role has this name; those are {}. The limit of a custom role stands in staleness.custom_roles",
+                known.join(", ")
+            );
+            return Err(wrong("roles", role, what));
+        }
+        for role in self.custom_roles.keys() {
+            if known.iter().any(|known| known.eq_ignore_ascii_case(role)) {
+                return Err(wrong(
+                    "custom_roles",
+                    role,
+                    "this is a built-in role; name it in staleness.roles".into(),
+                ));
+            }
+            if !is_id(role) || is_reserved(role) {
+                return Err(wrong("custom_roles", role, "no custom role can have this name".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Route maps of the host.
+#[derive(Clone, Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Routes {
+    /// Directory in which `NAME.toml` is the map of the deployments that name it.
+    pub directory: Option<PathBuf>,
+}
+
+/// Limits of outages and of broken glass.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GlassConfig {
+    /// Consecutive seconds without the control plane after which it counts as an outage.
+    pub outage_after_seconds: u32,
+    /// Consecutive seconds with the control plane after which the outage counts as over.
+    pub restored_after_seconds: u32,
+    /// Maximum duration of broken glass, in seconds.
+    pub max_break_seconds: u32,
+}
+
+impl Default for GlassConfig {
+    fn default() -> Self {
+        Self { outage_after_seconds: 30, restored_after_seconds: 60, max_break_seconds: 24 * 3600 }
+    }
+}
+
+impl GlassConfig {
+    /// Returns the limits by which an outage is judged.
+    #[must_use]
+    pub fn limits(&self) -> Hysteresis {
+        let seconds = |seconds| Duration::from_secs(u64::from(seconds));
+        Hysteresis { down: seconds(self.outage_after_seconds), up: seconds(self.restored_after_seconds) }
+    }
+}
+
+/// Introspection of standard tokens.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntrospectionConfig {
+    /// Maximum number of seconds for which an answer is reused. With 0, every request asks.
+    pub cache_seconds: u64,
+    /// Time limit for an answer, in milliseconds.
+    pub timeout_milliseconds: u64,
+}
+
+impl Default for IntrospectionConfig {
+    fn default() -> Self {
+        Self { cache_seconds: 30, timeout_milliseconds: 2000 }
+    }
+}
+
+/// Limits of the audit log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Maximum number of events that wait to be written, one KiB each. Beyond it, requests are denied.
+    pub max_queue: usize,
+    /// Requests that are denied while the log cannot be written: `deny-mutating` or `deny-all`.
+    pub when_full: WhenFull,
+    /// Days for which events are kept; 0 for no limit. Events that were not uploaded stay.
+    pub retain_days: u32,
+    /// Size of the log in bytes beyond which its oldest events are dropped; 0 for no limit. Events that were not uploaded stay.
+    pub max_bytes: u64,
+}
+
+impl Default for Audit {
+    /// Returns limits of a little more than a year and 4 GiB.
+    fn default() -> Self {
+        Self { max_queue: 65_536, when_full: WhenFull::default(), retain_days: 400, max_bytes: 4 << 30 }
+    }
+}
+
+impl Audit {
+    /// Returns the limits for retention.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention {
+            seconds: (self.retain_days > 0).then_some(i64::from(self.retain_days) * 86_400),
+            bytes: (self.max_bytes > 0).then_some(self.max_bytes),
+        }
+    }
+}
+
+/// Other nodes of the data plane, for outages of the control plane.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Peers {
+    /// Addresses on which this node answers its peers. If empty, it only calls them.
+    pub listen: Vec<SocketAddr>,
+    /// Base URLs of its peers, at most 64. Local revocations are pushed to them at once.
+    #[serde(deserialize_with = "peer_urls")]
+    pub urls: Vec<String>,
+    /// Seconds between two comparisons with each peer.
+    pub interval_seconds: u64,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self { listen: Vec::new(), urls: Vec::new(), interval_seconds: 5 }
+    }
+}
+
+fn peer_urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let urls = Vec::<String>::deserialize(deserializer)?;
+    if urls.len() > 64 {
+        return Err(D::Error::custom("name at most 64 peers; revocations pass on from one to the next"));
+    }
+    let odd = urls.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://"));
+    odd.map_or(Ok(()), |url| Err(D::Error::custom(format!("{url:?} is no http:// or https:// URL"))))?;
+    Ok(urls)
+}
+
+/// Users that may use the admin socket, besides root and the daemon's own user.
+#[derive(Clone, Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Numeric ids of the allowed users.
+    #[serde(default)]
+    pub allow_uids: Vec<u32>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Configuration for Config {
+    const BOUNDS: &'static [Bound] = &BOUNDS;
+
+    fn check(&self) -> Result<(), Wrong> {
+        self.staleness.check()?;
+        // The node sends its proofs, and tokens for introspection, to these URLs.
+        if let Some(url) = self.control_plane.urls.iter().find(|url| !keeps_secrets(url)) {
+            let what = format!(
+                "{url:?} is not https:// (or http:// on loopback): tokens would go there in the clear"
+            );
+            return Err(Wrong { key: "control_plane.urls".into(), what });
+        }
+        let mut seen = BTreeMap::new();
+        let behind = self.gateway.iter().flat_map(|gateway| &gateway.deployments);
+        for (id, deployment) in behind {
+            check_hosts(&deployment.hosts, &format!("gateway.deployments.{id}.hosts"), &mut seen)?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = configuration::read(path)?;
+        Ok(Self { file: Some(path.into()), ..config })
+    }
+
+    /// Returns the keys and values of a configuration file, unchecked.
+    pub fn table(path: &Path) -> Result<toml::Table, ConfigError> {
+        configuration::read(path)
+    }
+
+    /// Returns the staleness policy.
+    #[must_use]
+    pub fn staleness(&self) -> Staleness {
+        self.staleness.policy()
+    }
+
+    /// Returns the handling of a missing node key.
+    #[must_use]
+    pub fn absent_key(&self, enrolled: bool) -> Absent {
+        if enrolled || self.node.key_file.is_some() { Absent::Refuse } else { Absent::Make }
+    }
+
+    /// Reads the route maps of this host.
+    pub fn route_maps(&self) -> Result<RouteMaps, MapsError> {
+        self.routes.directory.as_deref().map_or_else(|| Ok(RouteMaps::default()), RouteMaps::read)
+    }
+
+    /// Fills in the service manager's credentials where the file names no path.
+    #[must_use]
+    pub fn with_credentials(mut self, credential: impl Fn(&str) -> Option<PathBuf>) -> Self {
+        let fill = |named: &mut Option<PathBuf>, name| *named = named.take().or_else(|| credential(name));
+        fill(&mut self.control_plane.enrolment_token_file, "halligan.enrolment-token");
+        fill(&mut self.control_plane.ca_file, "halligan.ca");
+        fill(&mut self.node.key_file, "halligan.node-key");
+        self
+    }
+
+    /// Returns the path of the node's key file.
+    #[must_use]
+    pub fn key_file(&self) -> PathBuf {
+        self.node.key_file.clone().unwrap_or_else(|| self.state_dir.join("node.pem"))
+    }
+
+    /// Returns the path of the upstream identity's key file, if upstreams get an identity.
+    #[must_use]
+    pub fn upstream_key_file(&self) -> Option<PathBuf> {
+        let identity = self.upstream_identity.as_ref()?;
+        Some(identity.key_file.clone().unwrap_or_else(|| self.state_dir.join("airflow.pem")))
+    }
+}

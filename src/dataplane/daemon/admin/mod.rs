@@ -1,0 +1,199 @@
+//! Administration on the host: HTTP over a Unix socket, for the users that are allowed by the kernel's credentials.
+
+pub mod allowed;
+mod audit;
+mod check;
+mod clock;
+mod glass;
+mod outage;
+mod reload;
+mod replica;
+mod revocation;
+mod status;
+
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post, put};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+pub use reload::{AskError, ask_for_reload};
+
+use self::allowed::Allowed;
+use super::reload::Reload;
+use crate::dataplane::audit::AuditLog;
+use crate::dataplane::authorize::Authorizer;
+use crate::dataplane::glass::Keeper;
+use crate::dataplane::node::identity::Identity;
+use crate::dataplane::replica::replication::Replication;
+use crate::dataplane::revocations::Revocations;
+use crate::dataplane::uplink::outage::Outages;
+use crate::platform::clock::Clock;
+use crate::platform::net::listener::{Bounds, Connections, accept};
+use crate::platform::net::serve::serve_router;
+use crate::protocol::key::PublicKey;
+
+/// Maximum size of a bundle that is imported through the socket, in bytes.
+const MAX_BUNDLE: usize = 256 << 20;
+
+/// Parts of the daemon that the handlers work with.
+pub struct Administration {
+    /// Decides and records.
+    pub authorizer: Arc<Authorizer>,
+    /// Replica of the node.
+    pub replication: Arc<Replication>,
+    /// Local revocations of the data plane's hosts.
+    pub revocations: Arc<Revocations>,
+    /// Broken glass, and the task that records its changes.
+    pub keeper: Arc<Keeper>,
+    /// Outages of this node.
+    pub outages: Arc<Outages>,
+    /// Audit log of the node.
+    pub audit: Arc<AuditLog>,
+    /// Path of the audit log's database.
+    pub audit_path: PathBuf,
+    /// Identity of the node.
+    pub identity: Identity,
+    /// Public key that verifies the log's checkpoints.
+    pub key: PublicKey,
+    /// Clock of the node.
+    pub clock: Clock,
+    /// Makes sync ask the control plane at once.
+    pub wake: Arc<Notify>,
+    /// Users that may administer.
+    pub allowed: Arc<Allowed>,
+    /// Reloads the configuration.
+    pub reload: Arc<Reload>,
+}
+
+/// Binds the socket at `path`. A socket that a dead daemon left behind is replaced. A socket that answers, or a file of
+/// another kind, is not.
+pub async fn listen(path: &Path) -> std::io::Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(std::io::Error::new(std::io::ErrorKind::AddrInUse, "another daemon answers there"));
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            let what = "something else than a socket stands there; move it away, or name another path in \
+                        listen.admin_socket";
+            return Err(std::io::Error::new(std::io::ErrorKind::AlreadyExists, what));
+        }
+        Ok(_) => std::fs::remove_file(path)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let listener = UnixListener::bind(path)?;
+    // Members of the socket's group may connect. Their user id decides about the answer.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// User at the other end of a connection, by the kernel's credentials (`SO_PEERCRED`).
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(Option<u32>);
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(uid) => write!(f, "uid {uid}"),
+            None => f.write_str("an unknown user"),
+        }
+    }
+}
+
+impl Peer {
+    fn of(stream: &UnixStream) -> Self {
+        Self(stream.peer_cred().ok().map(|credentials| credentials.uid()))
+    }
+}
+
+/// Maximum number of connections at a time, for operators and monitoring.
+const MAX_CONNECTIONS: u32 = 64;
+
+/// Serves administration until shutdown.
+pub fn serve(
+    listener: UnixListener,
+    administration: Arc<Administration>,
+    counted: Connections,
+    stopped: watch::Receiver<()>,
+) -> JoinHandle<()> {
+    let (router, stop) = (router(administration), stopped.clone());
+    let bounds = Bounds { name: "admin", connections: MAX_CONNECTIONS, each: None, counted };
+    accept(listener, bounds, stopped, move |stream, (), place| {
+        let peer = Peer::of(&stream);
+        place.hold(serve_router(stream, router.clone(), peer, stop.clone()))
+    })
+}
+
+/// Returns the routes of administration.
+pub fn router(administration: Arc<Administration>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status::status))
+        .route("/v1/check", post(check::check))
+        .route("/v1/replica", get(replica::show))
+        .route("/v1/replica/forks", get(replica::forks))
+        .route("/v1/replica/reset", post(replica::reset))
+        .route("/v1/replica/verify", post(replica::prove))
+        .route("/v1/replica/export", get(replica::export))
+        .route("/v1/replica/import", post(replica::import).layer(DefaultBodyLimit::max(MAX_BUNDLE)))
+        .route("/v1/revocations", get(revocation::list).post(revocation::revoke))
+        .route("/v1/clock/accept", post(clock::accept))
+        .route("/v1/glass", get(glass::list))
+        .route("/v1/glass/{deployment}", put(glass::shatter).delete(glass::seal))
+        .route("/v1/outages", get(outage::list))
+        .route("/v1/outages/{id}", get(outage::show))
+        .route("/v1/audit", get(audit::tail))
+        .route("/v1/audit/verify", post(audit::verify))
+        .route("/v1/reload", post(reload::reload))
+        .layer(from_fn_with_state(Arc::clone(&administration), guard))
+        .with_state(administration)
+}
+
+async fn guard(
+    State(administration): State<Arc<Administration>>,
+    ConnectInfo(Peer(uid)): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if uid.is_some_and(|uid| administration.allowed.may(uid)) {
+        next.run(request).await
+    } else {
+        let who = uid.map_or_else(|| "an unknown user".into(), |uid| format!("user id {uid}"));
+        problem(
+            StatusCode::FORBIDDEN,
+            "not_allowed",
+            &format!("{who} may not administer this daemon; use sudo, or add it to admin.allow_uids"),
+        )
+    }
+}
+
+fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("error");
+    let body = serde_json::json!({
+        "type": "about:blank", "title": title, "status": status.as_u16(), "code": code, "detail": detail,
+    });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}
+
+/// Runs work that touches the disk on a blocking thread.
+async fn off_reactor<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Response> {
+    let failed = |status, detail: String| problem(status, "failed", &detail);
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(failed(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
+        Err(ended) => Err(failed(StatusCode::INTERNAL_SERVER_ERROR, ended.to_string())),
+    }
+}

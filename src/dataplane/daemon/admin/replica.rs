@@ -1,0 +1,82 @@
+//! Handlers that show, verify, export and import the replica.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::{Administration, off_reactor, problem};
+use crate::dataplane::replica::replication::Proof;
+use crate::dataplane::replica::store::{ForkedHead, Origin, StoreError};
+use crate::protocol::bundle::MEDIA_TYPE;
+
+pub(super) async fn show(State(administration): State<Arc<Administration>>) -> Response {
+    let replication = Arc::clone(&administration.replication);
+    let found =
+        off_reactor(move || Ok::<_, StoreError>((replication.prove()?, replication.records()?))).await;
+    match found {
+        Ok((proof, records)) => {
+            let records: Vec<_> = records
+                .iter()
+                .map(|record| {
+                    let body: serde_json::Value = serde_json::from_str(&record.body).unwrap_or_default();
+                    serde_json::json!({ "kind": record.kind.as_str(), "key": &*record.key, "body": body })
+                })
+                .collect();
+            Json(serde_json::json!({ "head": proof, "records": records })).into_response()
+        }
+        Err(problem) => problem,
+    }
+}
+
+pub(super) async fn prove(
+    State(administration): State<Arc<Administration>>,
+) -> Result<Json<Option<Proof>>, Response> {
+    let replication = Arc::clone(&administration.replication);
+    off_reactor(move || replication.prove()).await.map(Json)
+}
+
+pub(super) async fn export(State(administration): State<Arc<Administration>>) -> Response {
+    let replication = Arc::clone(&administration.replication);
+    match off_reactor(move || replication.export()).await {
+        Ok(Some(bundle)) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], bundle).into_response(),
+        Ok(None) => problem(StatusCode::NOT_FOUND, "replica_missing", "this node has no replica yet"),
+        Err(problem) => problem,
+    }
+}
+
+pub(super) async fn import(
+    State(administration): State<Arc<Administration>>,
+    bundle: Bytes,
+) -> Result<Json<Option<Proof>>, Response> {
+    let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
+    off_reactor(move || {
+        replication.take(&*bundle, Origin::File, now)?;
+        replication.prove()
+    })
+    .await
+    .map(Json)
+}
+
+pub(super) async fn forks(
+    State(administration): State<Arc<Administration>>,
+) -> Result<Json<Vec<ForkedHead>>, Response> {
+    let replication = Arc::clone(&administration.replication);
+    off_reactor(move || replication.forks()).await.map(Json)
+}
+
+/// Removes the replica, and reads the trust directory again.
+pub(super) async fn reset(State(administration): State<Arc<Administration>>) -> Response {
+    let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
+    match off_reactor(move || replication.forget(now)).await {
+        Ok(()) => {
+            tracing::warn!("the replica was let go by an operator on this host");
+            administration.wake.notify_one();
+            Json(serde_json::json!({ "reset": true })).into_response()
+        }
+        Err(problem) => problem,
+    }
+}

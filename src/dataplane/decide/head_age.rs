@@ -1,0 +1,38 @@
+//! The age of the head in force.
+
+use crate::protocol::head::Head;
+use crate::protocol::time::Time;
+
+/// Age of the head in force, as far as this node can tell it without trusting a clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadAge {
+    /// Version of the head.
+    pub version: u64,
+    /// `iat` of the head.
+    pub iat: Time,
+    /// Seconds since the head arrived, counted with the monotonic clock while a daemon ran.
+    pub held: i64,
+    /// Time from which the age of the head is computed: its `iat`, or earlier.
+    pub signed: Time,
+}
+
+impl HeadAge {
+    /// Returns the age of a head that has just arrived.
+    #[must_use]
+    pub fn of(head: &Head) -> Self {
+        Self { version: head.version, iat: head.iat, held: 0, signed: head.iat }
+    }
+
+    /// Returns true if this is the age of `head`.
+    #[must_use]
+    pub fn is_of(&self, head: &Head) -> bool {
+        (self.version, self.iat) == (head.version, head.iat)
+    }
+
+    /// Returns the age of the same head after `wall` was accepted as the time. The head counts as signed at its `iat` or as long ago
+    /// as it was held, whichever is earlier, so that an accepted clock makes no head younger than the time that passed on this node.
+    #[must_use]
+    pub fn accepted(self, wall: Time) -> Self {
+        Self { signed: self.signed.min(wall.plus(-self.held)), ..self }
+    }
+}

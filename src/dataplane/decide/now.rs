@@ -1,0 +1,31 @@
+//! The time of a decision.
+
+use crate::protocol::time::Time;
+
+/// Maximum lag of the clock behind the time floor, in seconds. Beyond it the clock is not trusted.
+pub const CLOCK_TOLERANCE: i64 = 300;
+
+/// Two readings of the time: the clock, and a lower bound of the true time.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Time of the node's clock.
+    pub wall: Time,
+    /// Time floor: the latest time of which this node has proof. It survives restarts, and falls only after the proof was
+    /// found wrong ([`crate::dataplane::replica::timekeeper`]).
+    pub floor: Time,
+}
+
+impl Now {
+    /// Returns the later of clock and floor. Expiry is compared with it, so that a clock that was set back revives no
+    /// token.
+    #[must_use]
+    pub fn effective(self) -> Time {
+        self.wall.max(self.floor)
+    }
+
+    /// Returns true unless the clock is more than [`CLOCK_TOLERANCE`] behind the floor.
+    #[must_use]
+    pub fn trusted(self) -> bool {
+        self.wall.plus(CLOCK_TOLERANCE) >= self.floor
+    }
+}

@@ -1,0 +1,468 @@
+//! The table of decisions: every reason, each by the smallest step away from a request that passes.
+
+#![allow(clippy::unwrap_used)]
+
+mod standard;
+
+use proptest::prelude::*;
+
+use super::glass::Broken;
+use super::snapshot::{Replica, Staleness, Takeaway};
+use super::*;
+use crate::protocol::digest::ReplicaDigest;
+use crate::protocol::glass::GlassMode;
+use crate::protocol::head::{Head, SignedHead, sign_head};
+use crate::protocol::key::SigningKey;
+use crate::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetKey, RootSet, sign_keyset};
+use crate::protocol::record::{DagTagsRecord, DeploymentRecord, Record, RecordKind};
+use crate::protocol::role::{RoleBody, RoleDigest, RoleScope, built_in};
+use crate::protocol::time::Time;
+use crate::protocol::token::{Claims, DagRole, DagTarget, RoleClaim, TokenRecord, mint};
+
+const T0: Time = Time::from_unix(1_800_000_000);
+const ISSUER: &str = "https://control.example";
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&[seed; 32])
+}
+
+fn role(name: &str) -> (Record, RoleClaim) {
+    let role: RoleBody = built_in().into_iter().find(|role| role.name == name).unwrap();
+    let claim = RoleClaim { id: role.reference().unwrap(), digest: RoleDigest::of(&role.to_body()) };
+    (Record::new(RecordKind::Role, claim.id.to_string(), role.to_body()), claim)
+}
+
+/// Replica, request and clock that lead to an allowed request. A test changes one part of them.
+struct World {
+    claims: Claims,
+    kind: TokenKind,
+    signer: SigningKey,
+    record: TokenRecord,
+    records: Vec<Record>,
+    takeaways: Vec<Takeaway>,
+    local: Local,
+    staleness: Staleness,
+    now: Now,
+    method: &'static str,
+    uri: &'static str,
+    target: Target<'static>,
+    client: Option<IpAddr>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (role_record, claim) = role("DEPLOYMENT_ADMIN");
+        let deployment = |id: &str, host: &str| {
+            let body = DeploymentRecord {
+                id: id.parse().unwrap(),
+                workspace: "wsp_a".into(),
+                name: id.into(),
+                hosts: vec![host.into(), "both.example".into()],
+                routes: "airflow-v2".into(),
+                glass: GlassMode::Always,
+            };
+            Record::of(RecordKind::Deployment, id, &body)
+        };
+        Self {
+            claims: Claims {
+                iss: ISSUER.into(),
+                sub: "tok_a".parse().unwrap(),
+                aud: "dep_a".into(),
+                iat: T0,
+                nbf: T0,
+                exp: Some(T0.plus(86_400)),
+                generation: 2,
+                role: Some(claim.clone()),
+            },
+            kind: TokenKind::DirectAccess,
+            signer: key(2),
+            record: TokenRecord {
+                id: "tok_a".parse().unwrap(),
+                deployment: "dep_a".parse().unwrap(),
+                generation: 2,
+                role: claim,
+                dag_roles: vec![],
+                not_before: T0,
+                expires_at: T0.plus(86_400),
+                sources: vec![],
+                rate_limit_per_minute: None,
+                revoked_at: None,
+            },
+            records: vec![
+                role_record,
+                role("DAG_AUTHOR").0,
+                role("DAG_VIEWER").0,
+                deployment("dep_a", "a.example"),
+                deployment("dep_b", "b.example"),
+            ],
+            takeaways: vec![],
+            local: Local::default(),
+            staleness: Staleness::default(),
+            now: Now { wall: T0.plus(60), floor: T0 },
+            method: "GET",
+            uri: "/api/v2/dags/etl",
+            target: Target::Id("dep_a"),
+            client: None,
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let body = KeysetBody {
+            iss: None,
+            version: 1,
+            iat: T0,
+            exp: T0.plus(86_400),
+            keys: vec![
+                KeysetKey { key_use: KeyUse::Token, jwk: key(2).public().jwk() },
+                KeysetKey { key_use: KeyUse::Replica, jwk: key(3).public().jwk() },
+            ],
+            roots: vec![key(1).public().jwk()],
+            threshold: 1,
+        };
+        let pinned = RootSet::new(vec![key(1).public().clone()], 1).unwrap();
+        let keyset = Keyset::verify_first(&sign_keyset(&body, &[&key(1)]), &pinned).unwrap();
+        let mut records = self.records.clone();
+        records.push(Record::of(RecordKind::Token, "tok_a", &self.record));
+        let head = Head {
+            iss: ISSUER.into(),
+            aud: "dpl_a".parse().unwrap(),
+            version: 1,
+            digest: records.iter().collect::<ReplicaDigest>().checksum(),
+            count: records.len() as u64,
+            iat: T0,
+            exp: T0.plus(900),
+            keyset: 1,
+        };
+        let head = SignedHead::verify(&sign_head(&head, &key(3)), &keyset, &head.aud).unwrap();
+        let replica = Replica { keyset, head, records, takeaways: self.takeaways.clone() };
+        Snapshot::build(replica, self.staleness.clone(), None).with_local(self.local.clone())
+    }
+
+    /// Sets the glass mode of the deployment.
+    fn keep(&mut self, glass: GlassMode) {
+        let record = self.records.iter_mut().find(|record| &*record.key == "dep_a").unwrap();
+        let body: DeploymentRecord = serde_json::from_str(&record.body).unwrap();
+        *record = Record::of(RecordKind::Deployment, "dep_a", &DeploymentRecord { glass, ..body });
+    }
+
+    fn break_until(&mut self, second: i64) {
+        let broken = Broken {
+            operator: "uid 0".into(),
+            reason: "drill".into(),
+            broken_at: T0,
+            until: T0.plus(second),
+        };
+        self.local.broken = [("dep_a".parse().unwrap(), broken)].into();
+    }
+
+    fn token(&self) -> String {
+        mint(self.kind, &self.claims, &self.signer).to_string()
+    }
+
+    fn decide_with(&self, token: Option<&[u8]>) -> Decision {
+        let facts =
+            RequestFacts { deployment: self.target, method: self.method, uri: self.uri, client: self.client };
+        decide(token, &facts, &self.snapshot(), self.now)
+    }
+
+    fn reason(&self) -> Reason {
+        self.decide_with(Some(self.token().as_bytes())).reason
+    }
+}
+
+#[test]
+fn a_living_token_passes_and_says_what_it_was() {
+    let world = World::new();
+    let decision = world.decide_with(Some(world.token().as_bytes()));
+    assert!(decision.allowed());
+    assert_eq!(decision.token.unwrap().as_str(), "tok_a");
+    assert_eq!(decision.role.unwrap().to_string(), "DEPLOYMENT_ADMIN@1");
+    assert_eq!(decision.route.as_deref(), Some("/api/v2/dags/{dag_id}"));
+    assert_eq!(decision.permission.unwrap().as_str(), "deployment.airflow.dag.get");
+    assert!(!decision.mutating);
+}
+
+/// Changes one part of the world.
+type Bend = fn(&mut World);
+
+fn check(rows: &[(Reason, Bend)]) {
+    for (index, (reason, bend)) in rows.iter().enumerate() {
+        let mut world = World::new();
+        bend(&mut world);
+        assert_eq!(world.reason(), *reason, "row {index}");
+    }
+}
+
+#[test]
+fn each_reason_has_its_own_cause() {
+    let rows: &[(Reason, Bend)] = &[
+        (Reason::Ok, |w| w.target = Target::Host("a.example")),
+        (Reason::Ok, |w| w.target = Target::Host("A.Example")),
+        (Reason::Ok, |w| w.method = "HEAD"),
+        (Reason::KeyUnknown, |w| w.signer = key(9)),
+        (Reason::KeyUnknown, |w| w.signer = key(3)),
+        (Reason::NeedsControlPlane, |w| (w.kind, w.claims.aud) = (TokenKind::Standard, ISSUER.into())),
+        (Reason::TokenUnknown, |w| w.kind = TokenKind::Standard),
+        (Reason::TokenMalformed, |w| w.claims.exp = None),
+        (Reason::TokenMalformed, |w| w.claims.role = None),
+        (Reason::TokenUnknown, |w| w.claims.sub = "tok_b".parse().unwrap()),
+        (Reason::TokenUnknown, |w| w.claims.iss = "https://other.example".into()),
+        (Reason::TokenUnknown, |w| w.claims.generation = 3),
+        (Reason::TokenRotated, |w| w.claims.generation = 1),
+        (Reason::TokenRotated, |w| (w.claims.generation, w.record.generation) = (0, 0)),
+        (Reason::TokenRotated, |w| {
+            w.takeaways =
+                vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 3, revoked: false, expired: 0 }];
+        }),
+        // A takeaway gives nothing: neither the value it ended nor one that the replica does not hold.
+        (Reason::TokenUnknown, |w| {
+            w.claims.generation = 3;
+            w.takeaways =
+                vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 3, revoked: false, expired: 0 }];
+        }),
+        (Reason::TokenRevoked, |w| w.record.revoked_at = Some(T0)),
+        (Reason::TokenRevoked, |w| {
+            w.takeaways =
+                vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 1, revoked: true, expired: 0 }];
+        }),
+        (Reason::TokenExpired, |w| w.now.wall = T0.plus(86_400)),
+        (Reason::TokenExpired, |w| w.claims.exp = Some(T0.plus(1))),
+        (Reason::TokenExpired, |w| w.record.expires_at = T0.plus(1)),
+        (Reason::TokenExpired, |w| {
+            w.now = Now { wall: T0.plus(86_399), floor: T0.plus(86_400) };
+        }),
+        (Reason::TokenNotYetValid, |w| w.claims.nbf = T0.plus(61)),
+        (Reason::TokenNotYetValid, |w| w.record.not_before = T0.plus(61)),
+        (Reason::ClockUntrusted, |w| w.now.wall = Time::from_unix(0)),
+        (Reason::WrongDeployment, |w| w.target = Target::Id("dep_b")),
+        (Reason::WrongDeployment, |w| w.target = Target::Id("dep_c")),
+        (Reason::WrongDeployment, |w| w.target = Target::Host("b.example")),
+        (Reason::WrongDeployment, |w| w.target = Target::Host("both.example")),
+        (Reason::WrongDeployment, |w| w.claims.aud = "dep_b".into()),
+        (Reason::RoleMismatch, |w| w.claims.role.as_mut().unwrap().id = "DAG_VIEWER@1".parse().unwrap()),
+        (Reason::RoleMismatch, |w| w.record.role = role("DAG_VIEWER").1),
+        (Reason::RoleMismatch, |w| {
+            w.records.remove(0);
+        }),
+        (Reason::RoleMismatch, |w| {
+            let body = w.records[0].body.replace("\"version\":1", "\"version\": 1");
+            w.records[0].body = body.into();
+        }),
+        (Reason::SourceNotAllowed, |w| w.record.sources = vec!["10.0.0.0/8".into()]),
+        (Reason::SourceNotAllowed, |w| {
+            w.record.sources = vec!["10.0.0.0/8".into()];
+            w.client = Some("192.0.2.1".parse().unwrap());
+        }),
+        (Reason::SourceNotAllowed, |w| {
+            w.record.sources = vec!["10.0.0.0/8".into(), "everywhere".into()];
+            w.client = Some("10.1.2.3".parse().unwrap());
+        }),
+        (Reason::Ok, |w| {
+            w.record.sources = vec!["10.0.0.0/8".into()];
+            w.client = Some("::ffff:10.1.2.3".parse().unwrap());
+        }),
+        (Reason::ReplicaStale, |w| w.staleness.default = 59),
+        (Reason::ReplicaStale, |w| {
+            w.staleness.roles.insert("DEPLOYMENT_ADMIN".into(), 59);
+        }),
+        (Reason::PathInvalid, |w| w.uri = "/api/v2/dags/etl/../../connections"),
+        (Reason::RouteUnknown, |w| w.uri = "/api/v2/nothing"),
+        (Reason::RouteUnknown, |w| w.method = "BREW"),
+        (Reason::RouteUnknown, |w| {
+            let body = w.records[3].body.replace("airflow-v2", "airflow-v9");
+            w.records[3].body = body.into();
+        }),
+    ];
+    check(rows);
+}
+
+#[test]
+fn sealed_glass_lets_nobody_in_and_broken_glass_only_those_who_may() {
+    check(&[
+        (Reason::GlassSealed, |w| w.keep(GlassMode::Sealed)),
+        (Reason::GlassSealed, |w| w.keep(GlassMode::Outage)),
+        (Reason::GlassSealed, |w| {
+            w.keep(GlassMode::Sealed);
+            w.local.outage = true;
+        }),
+        (Reason::GlassSealed, |w| {
+            w.keep(GlassMode::Sealed);
+            w.break_until(60);
+        }),
+        (Reason::GlassSealed, |w| {
+            // By the clock it would last still; by what is known to have passed it does not.
+            w.keep(GlassMode::Sealed);
+            w.break_until(61);
+            w.now = Now { wall: T0.plus(60), floor: T0.plus(61) };
+        }),
+        (Reason::Ok, |w| {
+            w.keep(GlassMode::Sealed);
+            w.break_until(61);
+        }),
+        (Reason::Ok, |w| {
+            w.keep(GlassMode::Outage);
+            w.break_until(61);
+        }),
+        (Reason::Ok, |w| {
+            w.keep(GlassMode::Outage);
+            w.local.outage = true;
+        }),
+        // Breaking glass opens nothing to a token that is dead, or may not.
+        (Reason::TokenRevoked, |w| {
+            w.keep(GlassMode::Sealed);
+            w.break_until(61);
+            w.record.revoked_at = Some(T0);
+        }),
+        (Reason::WrongDeployment, |w| {
+            w.keep(GlassMode::Sealed);
+            w.break_until(61);
+            w.target = Target::Id("dep_b");
+        }),
+    ]);
+}
+
+#[test]
+fn without_a_token_or_a_replica_nothing_passes() {
+    let world = World::new();
+    assert_eq!(world.decide_with(None).reason, Reason::TokenMissing);
+    assert_eq!(world.decide_with(Some(b"")).reason, Reason::TokenMissing);
+    assert_eq!(world.decide_with(Some(b"abc")).reason, Reason::TokenMalformed);
+    assert_eq!(world.decide_with(Some(&[b'a'; 5000])).reason, Reason::TokenTooLarge);
+    let facts = RequestFacts { deployment: world.target, method: "GET", uri: "/", client: None };
+    let decision = decide(Some(world.token().as_bytes()), &facts, &Snapshot::absent(), world.now);
+    assert_eq!(decision.reason, Reason::ReplicaMissing);
+}
+
+#[test]
+fn a_dag_role_opens_its_dags_and_no_other() {
+    let mut world = World::new();
+    let (record, accessor) = role("DEPLOYMENT_ACCESSOR");
+    world.records.push(record);
+    world.claims.role = Some(accessor.clone());
+    world.record.role = accessor;
+    let author = |target| DagRole { role: role("DAG_AUTHOR").1, target };
+    world.record.dag_roles =
+        vec![author(DagTarget::Dag("etl".into())), author(DagTarget::Tag("team".into()))];
+    let tags = DagTagsRecord {
+        deployment: "dep_a".parse().unwrap(),
+        tags: [("report".to_owned(), vec!["team".to_owned()])].into(),
+    };
+    world.records.push(Record::of(RecordKind::DagTags, "dep_a", &tags));
+    world.method = "POST";
+    for (uri, reason) in [
+        ("/api/v2/dags/etl/dagRuns", Reason::Ok),
+        ("/api/v2/dags/report/dagRuns", Reason::Ok),
+        ("/api/v2/dags/other/dagRuns", Reason::PermissionDenied),
+        ("/api/v2/dags/team/dagRuns", Reason::PermissionDenied),
+        ("/api/v2/dags/~/dagRuns", Reason::PermissionDenied),
+        ("/api/v2/connections", Reason::PermissionDenied),
+    ] {
+        world.uri = uri;
+        assert_eq!(world.reason(), reason, "{uri}");
+    }
+}
+
+#[test]
+fn a_role_works_on_what_it_is_held_on_and_on_nothing_else() {
+    // A Dag role in the place of the deployment role would open every Dag.
+    let mut world = World::new();
+    let (record, claim) = role("DAG_AUTHOR");
+    world.records.push(record);
+    (world.claims.role, world.record.role) = (Some(claim.clone()), claim);
+    world.uri = "/api/v2/dags/etl";
+    assert_eq!(world.reason(), Reason::RoleMismatch);
+    // And a deployment role on one Dag would allow more there than any Dag role can.
+    let mut world = World::new();
+    world.record.dag_roles =
+        vec![DagRole { role: role("DEPLOYMENT_ADMIN").1, target: DagTarget::Dag("etl".into()) }];
+    world.records.push(role("DEPLOYMENT_ADMIN").0);
+    assert_eq!(world.reason(), Reason::RoleMismatch);
+}
+
+#[test]
+fn dag_roles_alone_open_their_dags_and_nothing_beside_them() {
+    let mut world = World::new();
+    let (record, accessor) = role("DEPLOYMENT_ACCESSOR");
+    world.records.push(record);
+    world.claims.role = Some(accessor.clone());
+    world.record.role = accessor;
+    let custom = RoleBody {
+        name: "runner".into(),
+        version: 3,
+        scope: RoleScope::Dag,
+        permissions: ["deployment.airflow.dagRun.create".parse().unwrap()].into_iter().collect(),
+    };
+    let claim = RoleClaim { id: custom.reference().unwrap(), digest: RoleDigest::of(&custom.to_body()) };
+    world.records.push(Record::new(RecordKind::Role, claim.id.to_string(), custom.to_body()));
+    world.record.dag_roles = vec![
+        DagRole { role: role("DAG_VIEWER").1, target: DagTarget::Tag("team".into()) },
+        DagRole { role: claim, target: DagTarget::Dag("etl".into()) },
+    ];
+    let tags = |deployment: &str, dag: &str| {
+        let deployment_tags = DagTagsRecord {
+            deployment: deployment.parse().unwrap(),
+            tags: [(dag.to_owned(), vec!["team".to_owned()])].into(),
+        };
+        Record::of(RecordKind::DagTags, deployment, &deployment_tags)
+    };
+    // What another deployment says of its Dags says nothing of this one's.
+    world.records.extend([tags("dep_a", "etl"), tags("dep_b", "other")]);
+    let rows = [
+        ("POST", "/api/v2/dags/etl/dagRuns", Reason::Ok),
+        ("GET", "/api/v2/dags/etl", Reason::Ok),
+        ("PATCH", "/api/v2/dags/etl", Reason::PermissionDenied),
+        ("GET", "/api/v2/dags/other", Reason::PermissionDenied),
+        ("GET", "/api/v2/dags/Etl", Reason::PermissionDenied),
+        ("GET", "/api/v2/dags", Reason::PermissionDenied),
+        ("GET", "/api/v2/pools", Reason::PermissionDenied),
+    ];
+    for (method, uri, reason) in rows {
+        (world.method, world.uri) = (method, uri);
+        assert_eq!(world.reason(), reason, "{method} {uri}");
+    }
+    // Without the record of one of its roles, or with another under its name, nothing at all is granted.
+    (world.method, world.uri) = ("GET", "/api/v2/dags/etl");
+    let whole = world.records.clone();
+    world.records.retain(|record| &*record.key != "runner@3");
+    assert_eq!(world.reason(), Reason::RoleMismatch);
+    world.records = whole;
+    for record in world.records.iter_mut().filter(|record| &*record.key == "runner@3") {
+        record.body = record.body.replace("dagRun.create", "dagRun.delete").into();
+    }
+    assert_eq!(world.reason(), Reason::RoleMismatch);
+}
+
+#[test]
+fn a_signature_seen_before_spares_no_other_check() {
+    let mut world = World::new();
+    let (token, snapshot) = (world.token(), world.snapshot());
+    let facts = RequestFacts { deployment: world.target, method: world.method, uri: world.uri, client: None };
+    let at = |snapshot: &Snapshot, wall| {
+        decide(Some(token.as_bytes()), &facts, snapshot, Now { wall, floor: T0 }).reason
+    };
+    assert_eq!(at(&snapshot, T0.plus(1)), Reason::Ok);
+    assert_eq!(at(&snapshot, T0.plus(86_400)), Reason::TokenExpired);
+    world.record.revoked_at = Some(T0);
+    assert_eq!(at(&world.snapshot(), T0.plus(1)), Reason::TokenRevoked);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_bit_of_a_token_can_be_flipped(position in any::<prop::sample::Index>(), bit in 0..8_u32) {
+        let world = World::new();
+        let mut token = world.token().into_bytes();
+        let index = position.index(token.len());
+        token[index] ^= 1 << bit;
+        prop_assert!(!world.decide_with(Some(&token)).allowed());
+    }
+
+    #[test]
+    fn no_input_panics(token in prop::collection::vec(any::<u8>(), 0..200), method in ".{0,8}", uri in ".{0,80}", host in ".{0,20}") {
+        let snapshot = World::new().snapshot();
+        let facts = RequestFacts { deployment: Target::Host(&host), method: &method, uri: &uri, client: None };
+        let now = Now { wall: T0.plus(1), floor: T0 };
+        prop_assert!(!decide(Some(&token), &facts, &snapshot, now).allowed());
+    }
+}

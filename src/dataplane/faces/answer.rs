@@ -1,0 +1,122 @@
+//! Answers: a verdict as an HTTP response. Every interface sends the same fields in its own message.
+
+use std::sync::Arc;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use super::upstream_identity::UpstreamIdentity;
+use crate::dataplane::authorize::Verdict;
+use crate::dataplane::decide::{Decision, Reason};
+use crate::protocol::id::{DeploymentId, TokenId};
+
+/// HTTP response to a proxy or client.
+pub type Answer = Response<Full<Bytes>>;
+
+static REASON: HeaderName = HeaderName::from_static("x-halligan-reason");
+static EVENT_ID: HeaderName = HeaderName::from_static("x-halligan-event-id");
+static TOKEN_ID: HeaderName = HeaderName::from_static("x-halligan-token-id");
+static ROLE: HeaderName = HeaderName::from_static("x-halligan-role");
+static REPLICA_AGE: HeaderName = HeaderName::from_static("x-halligan-replica-age");
+static DEPLOYMENT: HeaderName = HeaderName::from_static("x-halligan-deployment");
+
+/// Writes verdicts as responses.
+pub struct Answers {
+    /// True if status 503 may be sent.
+    pub pass_status: bool,
+    /// Mints the token that the upstream gets in place of the caller's.
+    pub identity: Option<Arc<UpstreamIdentity>>,
+}
+
+impl Answers {
+    /// Returns the response for a verdict: the caller's identity for the upstream, or the reason of a denial.
+    #[must_use]
+    pub fn tell(&self, verdict: &Verdict) -> Answer {
+        if !verdict.decision.allowed() {
+            return self.deny(verdict).map(Full::from);
+        }
+        let mut answer = Response::new(Full::default());
+        self.allow(verdict, |name, value| {
+            if let Ok(mut value) = HeaderValue::from_bytes(value) {
+                value.set_sensitive(name == header::AUTHORIZATION);
+                answer.headers_mut().insert(name.clone(), value);
+            }
+        });
+        answer
+    }
+
+    /// Returns a denial as a problem document (RFC 9457).
+    #[must_use]
+    pub fn deny(&self, verdict: &Verdict) -> Response<Bytes> {
+        let status = match verdict.decision.reason.status() {
+            status @ (401 | 403) => status,
+            status if self.pass_status => status,
+            _ => 403,
+        };
+        self.denied(verdict, status)
+    }
+
+    /// Returns a denial with another status, which HTTP requires.
+    #[must_use]
+    pub fn denied(&self, Verdict { decision, event, .. }: &Verdict, status: u16) -> Response<Bytes> {
+        let reason = decision.reason;
+        let mut answer = Response::new(problem(decision, status, event));
+        *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+        let headers = answer.headers_mut();
+        headers.insert(&REASON, HeaderValue::from_static(reason.code()));
+        let mut set = |name: HeaderName, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        };
+        set(EVENT_ID.clone(), event);
+        set(header::CONTENT_TYPE, "application/problem+json");
+        if let Some(seconds) = decision.retry_after {
+            set(header::RETRY_AFTER, &seconds.to_string());
+        }
+        if status == 401 {
+            // RFC 6750 section 3.1: a request without a token gets no error code.
+            let missing = reason == Reason::TokenMissing;
+            set(header::WWW_AUTHENTICATE, if missing { "Bearer" } else { "Bearer error=\"invalid_token\"" });
+        }
+        answer
+    }
+
+    /// Writes the header fields of an allowed request, which tell the upstream who called.
+    pub fn allow(
+        &self,
+        Verdict { decision, event, .. }: &Verdict,
+        mut field: impl FnMut(&HeaderName, &[u8]),
+    ) {
+        field(&REASON, decision.reason.code().as_bytes());
+        field(&EVENT_ID, event.as_bytes());
+        field(&TOKEN_ID, decision.token.as_ref().map_or("", TokenId::as_str).as_bytes());
+        // A standard token has no role.
+        if let Some(role) = &decision.role {
+            field(&ROLE, role.text().as_bytes());
+        }
+        field(&DEPLOYMENT, decision.deployment.as_ref().map_or("", DeploymentId::as_str).as_bytes());
+        // The upstream must not get the caller's token, so the field is overwritten, with an empty value if there is no identity.
+        let vouched = self.identity.as_ref().and_then(|identity| identity.authorization(decision));
+        field(&header::AUTHORIZATION, vouched.as_ref().map_or(b"", HeaderValue::as_bytes));
+        // Warns that the replica will soon be too old, while an operator can still act.
+        if let Some(freshness) = decision.freshness.filter(|freshness| freshness.near()) {
+            field(&REPLICA_AGE, format!("{};limit={}", freshness.age, freshness.limit).as_bytes());
+        }
+    }
+}
+
+/// Returns the problem document of a denial (RFC 9457).
+fn problem(decision: &Decision, status: u16, event: &str) -> Bytes {
+    let reason = decision.reason;
+    let mut problem = serde_json::json!({
+        "type": format!("urn:halligan:reason:{}", reason.code()),
+        "title": reason.title(), "status": status, "code": reason.code(), "event": event,
+    });
+    if let (Some(detail), Some(problem)) = (decision.detail(), problem.as_object_mut()) {
+        problem.insert("detail".into(), detail.into());
+    }
+    Bytes::from(problem.to_string())
+}

@@ -1,0 +1,435 @@
+//! Gateway: the daemon as a reverse proxy in front of its deployments. It decides on every request, and streams the allowed
+//! ones to the deployment, with the caller's identity in place of the caller's token.
+
+mod asked;
+pub mod config;
+mod guard;
+mod headers;
+mod linger;
+mod onward;
+mod pace;
+mod tls;
+mod websocket;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, Uri, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use self::asked::Asked;
+use self::config::{GatewayConfig, Limits, Upstream};
+use self::guard::{Drain, Fault, Found, Guarded, MAX_FIELDS};
+use self::linger::Lingering;
+use self::onward::Onward;
+use self::pace::{BoxError, ClientBroke, Idler, Paced, Progress, Stalled};
+use self::tls::Certificate;
+use super::answer::Answers;
+use super::upstream_identity::UpstreamIdentity;
+use crate::dataplane::authorize::Authorizer;
+use crate::dataplane::decide::{Reason, RequestFacts, Target};
+use crate::platform::cause::causes;
+use crate::platform::net::activity::Activity;
+use crate::platform::net::bearer;
+use crate::platform::net::connections::until_stopped;
+use crate::platform::net::fields::head_bytes;
+use crate::platform::net::listener::{Bounds, accept};
+use crate::platform::net::share::Shares;
+use crate::platform::net::tls::{TlsError, client};
+use crate::protocol::host::host_name;
+use crate::protocol::id::DeploymentId;
+
+/// Streamed body of a message.
+type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Bytes that the HTTP/2 parser accepts beyond the limit for headers. It rejects larger headers by itself, without a reason
+/// and an event.
+const BEYOND: u32 = 256 * 1024;
+
+/// Maximum number of concurrent streams of an HTTP/2 connection.
+const MAX_STREAMS: u32 = 128;
+
+/// Reasons why an allowed request fails.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error("no upstream is configured for this deployment")]
+    NoUpstream,
+    #[error("the request's body is too large")]
+    TooLarge,
+    #[error("the request's body did not come")]
+    ClientStalled,
+    #[error("the request's body broke off, or is framed in no way that HTTP knows")]
+    ClientBroke,
+    #[error("the deployment can't be reached")]
+    Unreachable(#[source] BoxError),
+    #[error("the deployment did not answer in time")]
+    DeploymentStalled,
+    #[error("the deployment's answer has no one length")]
+    TwoLengths,
+    #[error("the deployment changed the protocol unasked")]
+    Unasked,
+    #[error("too many WebSockets are open")]
+    TooMany,
+}
+
+impl Failure {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoUpstream | Self::Unreachable(_) | Self::TwoLengths | Self::Unasked => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::ClientBroke => StatusCode::BAD_REQUEST,
+            Self::DeploymentStalled => StatusCode::GATEWAY_TIMEOUT,
+            Self::TooMany => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Returns the failure that an error of the client or of a body stands for.
+    fn of(error: BoxError) -> Self {
+        for cause in causes(&*error) {
+            if cause.is::<LengthLimitError>() {
+                return Self::TooLarge;
+            }
+            if cause.is::<Stalled>() {
+                return Self::ClientStalled;
+            }
+            if cause.is::<ClientBroke>() {
+                return Self::ClientBroke;
+            }
+        }
+        Self::Unreachable(error)
+    }
+}
+
+/// Reasons why the gateway cannot start.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// The certificate, or the authorities of its upstreams, cannot be read.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// There is no address to listen on.
+    #[error(
+        "there is nowhere to listen; name an address in gateway.listen, or hand over a socket named gateway"
+    )]
+    Nowhere,
+}
+
+/// Reads the files that a configuration names, without starting anything.
+pub fn check(config: &GatewayConfig) -> Result<(), GatewayError> {
+    client(config.ca_file.as_deref())?;
+    Ok(config.tls.as_ref().map_or(Ok(()), tls::check)?)
+}
+
+/// Reverse proxy in front of the deployments.
+pub struct Gateway {
+    authorizer: Arc<Authorizer>,
+    answers: Answers,
+    upstreams: HashMap<DeploymentId, Upstream>,
+    hosts: HashMap<String, DeploymentId>,
+    limits: Limits,
+    onward: Onward,
+    certificate: Option<Certificate>,
+    websockets: Arc<Semaphore>,
+    shares: Arc<Shares>,
+}
+
+impl Gateway {
+    /// Reads the files that the configuration names.
+    pub fn new(
+        config: GatewayConfig,
+        authorizer: Arc<Authorizer>,
+        identity: Option<Arc<UpstreamIdentity>>,
+    ) -> Result<Self, GatewayError> {
+        let GatewayConfig { listen: _, tls, ca_file, deployments, limits } = config;
+        let (mut upstreams, mut hosts) = (HashMap::new(), HashMap::new());
+        for (id, behind) in deployments {
+            hosts.extend(behind.hosts.iter().map(|host| (host_name(host).into_owned(), id.clone())));
+            upstreams.insert(id, behind.upstream);
+        }
+        Ok(Self {
+            authorizer,
+            // The gateway answers clients itself, so no proxy alters its status codes.
+            answers: Answers { pass_status: true, identity },
+            upstreams,
+            hosts,
+            onward: Onward::new(client(ca_file.as_deref())?, &limits),
+            certificate: tls.map(Certificate::new).transpose()?,
+            websockets: Arc::new(Semaphore::new(limits.connections as usize)),
+            shares: Shares::of(limits.share()),
+            limits,
+        })
+    }
+
+    /// Serves on `listener` until shutdown.
+    #[must_use]
+    pub fn serve(self: &Arc<Self>, listener: TcpListener, stopped: watch::Receiver<()>) -> JoinHandle<()> {
+        let (gateway, stop) = (Arc::clone(self), stopped.clone());
+        let counted = self.authorizer.metrics.connections();
+        let (connections, each) = (self.limits.connections, Some(self.limits.share()));
+        let bounds = Bounds { name: "gateway", connections, each, counted };
+        accept(listener, bounds, stopped, move |stream, peer, place| {
+            let served = Arc::clone(&gateway).connection(stream, peer, stop.clone());
+            place.hold(served)
+        })
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: IpAddr, stopped: watch::Receiver<()>) {
+        let peer = peer.to_canonical();
+        let Some(certificate) = &self.certificate else {
+            return Arc::clone(&self).http1(stream, peer, false, stopped).await;
+        };
+        let handshake = certificate.acceptor.accept(stream);
+        match tokio::time::timeout(self.limits.header(), handshake).await {
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Arc::clone(&self).http2(stream, peer, stopped).await;
+            }
+            Ok(Ok(stream)) => Arc::clone(&self).http1(stream, peer, true, stopped).await,
+            Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+        }
+    }
+
+    async fn http1<S>(self: Arc<Self>, stream: S, peer: IpAddr, secure: bool, stopped: watch::Receiver<()>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.limits.header())
+            .max_headers(MAX_FIELDS)
+            .max_buf_size((self.limits.header_bytes as usize).max(8192));
+        let found = Found::default();
+        let drain = Drain { bytes: self.limits.body_bytes as u64, time: self.limits.header() };
+        let stream = Guarded::new(stream, self.limits.header_bytes as usize, found.clone(), drain);
+        let activity = self.activity();
+        let noted = Arc::clone(&activity);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let busy = noted.begin();
+            // The guard checks nothing after such a request, since other bytes may be of another protocol.
+            let beyond = request.headers().contains_key(header::UPGRADE) && request.body().is_end_stream();
+            let answer = Arc::clone(&self).respond(request, found.next(), peer, secure);
+            let found = found.clone();
+            async move {
+                let mut answer = answer.await;
+                if beyond && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    found.end();
+                    answer = last(answer);
+                }
+                Ok::<_, Infallible>(busy.sending(answer))
+            }
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        until_stopped(
+            connection,
+            http1::UpgradeableConnection::graceful_shutdown,
+            Duration::ZERO,
+            peer,
+            stopped,
+            activity,
+        )
+        .await;
+    }
+
+    /// Returns the limit of idle time, which also applies to an HTTP/2 connection that only answers PINGs.
+    fn activity(&self) -> Arc<Activity> {
+        Arc::new(Activity::within(self.limits.header(), self.limits.idle()))
+    }
+
+    async fn http2<S>(self: Arc<Self>, stream: S, peer: IpAddr, stopped: watch::Receiver<()>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .max_header_list_size(self.limits.header_bytes.saturating_add(BEYOND))
+            .max_concurrent_streams(MAX_STREAMS)
+            .keep_alive_interval(self.limits.idle())
+            .keep_alive_timeout(self.limits.header());
+        let activity = self.activity();
+        let noted = Arc::clone(&activity);
+        let service = service_fn(move |request| {
+            let (busy, answer) = (noted.begin(), Arc::clone(&self).respond(request, None, peer, true));
+            async move { Ok::<_, Infallible>(busy.sending(answer.await)) }
+        });
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let wind_down = http2::Connection::graceful_shutdown;
+        until_stopped(connection, wind_down, Duration::ZERO, peer, stopped, activity).await;
+    }
+
+    /// Decides on a request, and passes it on if it is allowed.
+    async fn respond(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        fault: Option<Fault>,
+        peer: IpAddr,
+        secure: bool,
+    ) -> Response<Body> {
+        if let Some(status) = fault.and_then(Fault::status) {
+            return last(self.refuse(status, peer));
+        }
+        let (parts, body) = request.into_parts();
+        // In HTTP/2, dropping the body resets the stream, and some clients discard the answer then.
+        let asks = parts.version < Version::HTTP_2 && parts.headers.contains_key(header::EXPECT);
+        let body = Lingering::new(body, self.limits.body_bytes as u64, self.limits.header(), asks);
+        // In HTTP/1.1 the guard has counted the bytes.
+        if parts.version == Version::HTTP_2 && head_bytes(&parts) > self.limits.header_bytes as usize {
+            return self.refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, peer);
+        }
+        // An ambiguous request has no target. It is denied for that, unless its token is denied first.
+        let asked = Asked::read(&parts).filter(|_| fault.is_none());
+        let host = asked.as_ref().map_or("", |asked| asked.host).to_owned();
+        let target = asked.as_ref().map_or("", |asked| asked.target);
+        let name = host_name(&host);
+        let deployment = match (&asked, self.hosts.get(&*name)) {
+            (None, _) => Target::Unknown,
+            (Some(_), Some(id)) => Target::Id(id.as_str()),
+            (Some(_), None) => Target::Host(&name),
+        };
+        let facts =
+            RequestFacts { deployment, method: parts.method.as_str(), uri: target, client: Some(peer) };
+        // The caller's trace context is not trusted.
+        let trace = self.authorizer.traces.request(|_| None);
+        let verdict = self.authorizer.authorize(bearer::of(&parts.headers), &facts, trace).await;
+        let told = self.answers.tell(&verdict);
+        if told.status() != StatusCode::OK {
+            if fault.is_some() {
+                // The guard passes no bytes after a fault.
+                body.forget();
+            }
+            let doubtful = asked.is_none();
+            let answer = told.map(|body| body.map_err(|never| match never {}).boxed_unsync());
+            // After an ambiguous request the beginning of the next one is unknown.
+            return if doubtful && parts.version < Version::HTTP_2 { last(answer) } else { answer };
+        }
+        let told = told.into_parts().0.headers;
+        let way = Way { host: &host, client: peer, secure, told: &told };
+        let upstream = verdict.decision.deployment.as_ref().and_then(|id| self.upstreams.get(id));
+        let passed = match upstream {
+            Some(upstream) => self.pass(Request::from_parts(parts, body), upstream, &way).await,
+            None => Err(Failure::NoUpstream),
+        };
+        passed.unwrap_or_else(|failure| {
+            if let Failure::Unreachable(error) = &failure {
+                tracing::warn!(%error, event = &*verdict.event, "a deployment can't be reached");
+            }
+            failed(&failure, &told)
+        })
+    }
+
+    /// Answers a request that cannot be parsed.
+    fn refuse(&self, status: StatusCode, peer: IpAddr) -> Response<Body> {
+        let facts = RequestFacts { deployment: Target::Unknown, method: "", uri: "", client: Some(peer) };
+        let verdict = self.authorizer.refuse(Reason::PathInvalid, &facts);
+        let answer = self.answers.denied(&verdict, status.as_u16()).map(http_body_util::Full::from);
+        answer.map(|body| body.map_err(|never| match never {}).boxed_unsync())
+    }
+
+    /// Sends a request to the deployment, and streams its answer.
+    async fn pass(
+        &self,
+        mut request: Request<Lingering<Incoming>>,
+        upstream: &Upstream,
+        way: &Way<'_>,
+    ) -> Result<Response<Body>, Failure> {
+        let idle = self.limits.idle();
+        if request.body().size_hint().lower() > self.limits.body_bytes as u64 {
+            return Err(Failure::TooLarge);
+        }
+        let client = hyper::upgrade::on(&mut request);
+        let (mut parts, body) = request.into_parts();
+        let place = if websocket::wanted(&parts) {
+            let free = Arc::clone(&self.websockets).try_acquire_owned();
+            Some((free.map_err(|_| Failure::TooMany)?, self.shares.take(way.client).ok_or(Failure::TooMany)?))
+        } else {
+            None
+        };
+        headers::towards_deployment(&mut parts.headers, way.told, way.host, way.client, way.secure);
+        if place.is_some() {
+            websocket::mark(&mut parts.headers);
+        }
+        parts.uri = Uri::builder()
+            .scheme(upstream.scheme.clone())
+            .authority(upstream.authority.clone())
+            .path_and_query(parts.uri.path_and_query().cloned().ok_or(Failure::NoUpstream)?)
+            .build()
+            .map_err(|error| Failure::Unreachable(error.into()))?;
+        parts.version = Version::HTTP_11;
+        let progress = Progress::new();
+        let body = bounded(body, self.limits.body_bytes, idle, progress.clone());
+        let sent = self.onward.send(Request::from_parts(parts, body));
+        let mut answer = tokio::select! {
+            answer = sent => answer.map_err(|error| Failure::of(error.into()))?,
+            idler = progress.stalls(idle) => return Err(match idler {
+                Idler::Sender => Failure::ClientStalled,
+                Idler::Reader => Failure::DeploymentStalled,
+            }),
+        };
+        if !headers::one_length(answer.headers()) {
+            return Err(Failure::TwoLengths);
+        }
+        let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let deployment = switched.then(|| hyper::upgrade::on(&mut answer));
+        headers::towards_client(answer.headers_mut(), way.told);
+        *answer.version_mut() = Version::HTTP_11;
+        match (deployment, place) {
+            (None, _) => {}
+            (Some(_), None) => return Err(Failure::Unasked),
+            (Some(deployment), Some(place)) => {
+                websocket::mark(answer.headers_mut());
+                let longest = Duration::from_secs(self.limits.websocket_seconds);
+                tokio::spawn(websocket::tunnel(client, deployment, longest, place));
+            }
+        }
+        Ok(answer.map(|body| Paced::new(body, idle, Progress::new()).boxed_unsync()))
+    }
+}
+
+/// Makes an answer the last one of its connection.
+fn last(mut answer: Response<Body>) -> Response<Body> {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// Limits the size of a request's body, and the time that it may stand still.
+fn bounded(body: Lingering<Incoming>, most: usize, idle: Duration, progress: Progress) -> Body {
+    Paced::new(Limited::new(body.map_err(ClientBroke), most), idle, progress).boxed_unsync()
+}
+
+/// Origin of a request, and the header fields for its deployment.
+struct Way<'w> {
+    host: &'w str,
+    client: IpAddr,
+    secure: bool,
+    told: &'w HeaderMap,
+}
+
+/// Returns the problem document for an allowed request that failed (RFC 9457).
+fn failed(failure: &Failure, told: &HeaderMap) -> Response<Body> {
+    let status = failure.status();
+    let problem = serde_json::json!({
+        "type": "about:blank", "title": failure.to_string(), "status": status.as_u16(),
+    });
+    let body = http_body_util::Full::from(problem.to_string());
+    let mut answer = Response::new(body.map_err(|never| match never {}).boxed_unsync());
+    *answer.status_mut() = status;
+    headers::towards_client(answer.headers_mut(), told);
+    let kind = HeaderValue::from_static("application/problem+json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}

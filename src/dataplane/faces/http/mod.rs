@@ -1,0 +1,185 @@
+//! HTTP interface for proxies: forward authentication, health checks and metrics.
+
+mod fast_path;
+mod original;
+mod workers;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use ipnet::IpNet;
+
+use super::answer::{Answer, Answers};
+use crate::dataplane::authorize::{Authorizer, Verdict};
+use crate::dataplane::decide::{Reason, RequestFacts, Target};
+use crate::dataplane::observe::metrics;
+use crate::platform::net::fields::{self, Fields};
+use crate::platform::net::{bearer, forwarded};
+use crate::protocol::ends::{EndKind, due};
+
+pub use fast_path::{Question, Reading, Room};
+pub use original::Original;
+pub use workers::{Prober, Workers};
+
+/// Path for authorization requests. An identifier behind it names the deployment; otherwise the host name does.
+const AUTHORIZE: &str = "/v1/authorize";
+
+/// Parts that the HTTP interface needs.
+pub struct Face {
+    /// Decides and records.
+    pub authorizer: Arc<Authorizer>,
+    /// Networks of peers whose headers are trusted.
+    pub trusted: ArcSwap<Vec<IpNet>>,
+    /// Writes verdicts as responses.
+    pub answers: Answers,
+}
+
+impl Face {
+    /// Answers a request from `peer`. Its body is ignored.
+    async fn answer(&self, peer: IpAddr, request: &Parts) -> Answer {
+        let path = request.uri.path();
+        if let Some(rest) = path.strip_prefix(AUTHORIZE) {
+            return match rest.strip_prefix('/') {
+                Some(deployment) => self.authorize(Some(deployment), peer, request).await,
+                None if rest.is_empty() => self.authorize(None, peer, request).await,
+                None => plain(StatusCode::NOT_FOUND, "not found\n"),
+            };
+        }
+        if let Some(rest) = path.strip_prefix("/v1/ext_authz/") {
+            let deployment = rest.split_once('/').map_or(rest, |(deployment, _)| deployment);
+            return self.ext_authz(deployment, peer, request).await;
+        }
+        match path {
+            "/healthz" => plain(StatusCode::OK, "ok\n"),
+            "/readyz" => self.ready(),
+            "/metrics" => {
+                let mut answer = Response::new(Full::from(self.authorizer.metrics.text()));
+                let kind = HeaderValue::from_static(metrics::MEDIA_TYPE);
+                answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+                answer
+            }
+            "/.well-known/jwks.json" => self.jwks(),
+            _ => plain(StatusCode::NOT_FOUND, "not found\n"),
+        }
+    }
+
+    /// Rejects a request whose head is too large.
+    fn too_large(&self, peer: IpAddr) -> Answer {
+        let facts = RequestFacts { deployment: Target::Unknown, method: "", uri: "", client: Some(peer) };
+        let verdict = self.authorizer.refuse(Reason::PathInvalid, &facts);
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        self.answers.denied(&verdict, status.as_u16()).map(Full::from)
+    }
+
+    /// Returns the JWK set for upstreams (RFC 7517), or 404 if no identity is configured.
+    fn jwks(&self) -> Answer {
+        let Some(identity) = &self.answers.identity else {
+            return plain(StatusCode::NOT_FOUND, "no upstream identity is configured\n");
+        };
+        let mut answer = Response::new(Full::from(identity.jwks()));
+        let kind = HeaderValue::from_static("application/jwk-set+json");
+        answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+        answer
+    }
+
+    fn ready(&self) -> Answer {
+        if self.authorizer.live.snapshot().head().is_none() {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "no replica yet\n")
+        } else if self.authorizer.audit.failing() {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "the audit log can't be written\n")
+        } else if !self.authorizer.live.now((self.authorizer.clock)()).trusted() {
+            plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the clock is behind the time that is known to have passed\n",
+            )
+        } else if self.authorizer.live.useless((self.authorizer.clock)()) {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "the replica is older than any role may rest on\n")
+        } else {
+            let damage = self.authorizer.live.damage();
+            let ready = self.authorizer.live.standing().state.ready();
+            // Ready despite damage: the node decides from all that it can read, so a proxy must not turn away from it.
+            let lines = damage
+                .iter()
+                .fold(String::new(), |lines, damage| lines + "damaged: " + &damage.public + "\n");
+            plain(StatusCode::OK, format!("{ready}{lines}{}", self.ending()))
+        }
+    }
+
+    /// Returns a line for each expiry that is due, except tokens': an unauthenticated reader must not learn who has access.
+    fn ending(&self) -> String {
+        let now = (self.authorizer.clock)();
+        let due = due(self.authorizer.live.ends(), now).into_iter();
+        let told = due.filter(|end| matches!(end.kind, EndKind::Keyset | EndKind::Certificate));
+        told.fold(String::new(), |text, end| text + &end.sentence(now) + "\n")
+    }
+
+    /// Authorizes a request that the proxy describes in headers.
+    async fn authorize(&self, deployment: Option<&str>, peer: IpAddr, request: &Parts) -> Answer {
+        self.answers.tell(&self.told(deployment, request.method.as_str(), &request.headers, peer).await)
+    }
+
+    /// Decides on the request that the header fields of `peer` describe. `method` is the method of the proxy's own request.
+    async fn told<F>(&self, deployment: Option<&str>, method: &str, fields: &F, peer: IpAddr) -> Verdict
+    where
+        F: Fields + ?Sized,
+    {
+        let trusted = self.trusted.load();
+        let client = forwarded::client(fields, peer, &trusted);
+        let read = Original::read(fields, peer, &trusted);
+        // The host name is normalized only if no identifier names the deployment.
+        let host = match (&read, deployment) {
+            (Ok(original), None) => original.host_name(),
+            _ => Cow::default(),
+        };
+        let target = match (deployment, &read) {
+            (Some(id), _) => Target::Id(id),
+            (None, Ok(_)) => Target::Host(&host),
+            (None, Err(_)) => Target::Unknown,
+        };
+        let original = read.unwrap_or_else(|_| Original::unknown(method));
+        self.verdict(target, &original, client, peer, fields).await
+    }
+
+    /// Authorizes a request in the form of Envoy's ext_authz over HTTP: the original request, with a prefix before its path.
+    async fn ext_authz(&self, deployment: &str, peer: IpAddr, request: &Parts) -> Answer {
+        let prefix = "/v1/ext_authz/".len() + deployment.len();
+        let trusted = self.trusted.load();
+        let client = forwarded::client(&request.headers, peer, &trusted);
+        let original = Original::behind(prefix, request, peer, &trusted);
+        let original = original.unwrap_or_else(|_| Original::unknown(request.method.as_str()));
+        let target = Target::Id(deployment);
+        self.answers.tell(&self.verdict(target, &original, client, peer, &request.headers).await)
+    }
+
+    /// Ambiguous proxy headers leave the path unknown. Such a request is denied with `path_invalid`, unless its token is
+    /// denied first.
+    async fn verdict(
+        &self,
+        deployment: Target<'_>,
+        original: &Original<'_>,
+        client: Option<IpAddr>,
+        peer: IpAddr,
+        fields: &(impl Fields + ?Sized),
+    ) -> Verdict {
+        let facts = RequestFacts { deployment, method: original.method, uri: original.uri, client };
+        let trace = self.authorizer.traces.request(|name| {
+            let told = || fields.only(name).and_then(fields::text);
+            forwarded::within(&self.trusted.load(), peer).then(told).flatten()
+        });
+        self.authorizer.authorize(bearer::of(fields), &facts, trace).await
+    }
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(text.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}

@@ -1,0 +1,208 @@
+//! Worker threads. Each has its own reactor, so that the thread that reads a request also decides and answers it, without
+//! waking another thread.
+
+use std::convert::Infallible;
+use std::io::Cursor;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Face, fast_path};
+use crate::platform::net::activity::Activity;
+use crate::platform::net::connections::{Stop, until_stopped};
+use crate::platform::net::fields::head_bytes;
+use crate::platform::net::listener::{Bounds, Connections, Place, accept};
+
+/// Maximum size of a request's line and headers, in bytes. Beyond it the answer is 431.
+const MAX_HEADERS: usize = 64 * 1024;
+
+/// Maximum number of connections at a time. A proxy keeps some for each of its workers.
+const MAX_CONNECTIONS: u32 = 4096;
+
+/// Maximum number of header fields of a request. A proxy adds its own fields to those of the client. The limit is above
+/// that of every proxy, so that the proxy rejects the request.
+const MAX_FIELDS: usize = 1024;
+
+/// Time for which a connection still answers after shutdown began, so that its client learns of the end from a response,
+/// and not from a failed request.
+const FAREWELL: Duration = Duration::from_millis(250);
+
+/// Work for a thread.
+enum Work {
+    /// Serves a connection.
+    Serve(std::net::TcpStream, IpAddr, Place),
+    /// Decides on an unsigned token, and reports whether it was denied.
+    Prove(oneshot::Sender<bool>),
+}
+
+/// State of one worker thread. Not shared, so that counting a request never touches another core's cache line.
+struct Worker {
+    face: Arc<Face>,
+    stopped: watch::Receiver<()>,
+}
+
+/// Threads that serve the HTTP interface.
+pub struct Workers {
+    senders: Vec<mpsc::UnboundedSender<Work>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts the threads.
+    pub fn start(
+        count: NonZeroU16,
+        face: &Arc<Face>,
+        stopped: &watch::Receiver<()>,
+    ) -> std::io::Result<Self> {
+        let (mut senders, mut threads) = (Vec::new(), Vec::new());
+        for number in 0..count.get() {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let (sender, mut work) = mpsc::unbounded_channel();
+            let worker = Arc::new(Worker { face: Arc::clone(face), stopped: stopped.clone() });
+            let run = move || {
+                runtime.block_on(async {
+                    while let Some(work) = work.recv().await {
+                        match work {
+                            Work::Serve(stream, peer, place) => match TcpStream::from_std(stream) {
+                                Ok(stream) => {
+                                    drop(tokio::spawn(place.hold(serve(stream, peer, Arc::clone(&worker)))));
+                                }
+                                Err(error) => tracing::warn!(%error, "a connection was lost"),
+                            },
+                            // The caller may have timed out.
+                            Work::Prove(asked) => drop(asked.send(worker.face.authorizer.refuses())),
+                        }
+                    }
+                    // Requests in progress are answered, and keep-alive connections end by themselves.
+                    let mut waited = 0;
+                    while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 && waited < 100 {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        waited += 1;
+                    }
+                });
+            };
+            threads.push(std::thread::Builder::new().name(format!("http-{number}")).spawn(run)?);
+            senders.push(sender);
+        }
+        Ok(Self { senders, threads })
+    }
+
+    /// Returns a prober of the threads. It must be dropped before the threads can end.
+    #[must_use]
+    pub fn prober(&self) -> Prober {
+        Prober(self.senders.clone())
+    }
+
+    /// Accepts connections and distributes them over the threads, until shutdown.
+    pub fn accept(
+        &self,
+        listener: TcpListener,
+        counted: Connections,
+        stopped: watch::Receiver<()>,
+    ) -> tokio::task::JoinHandle<()> {
+        let senders = self.senders.clone();
+        let next = AtomicUsize::new(0);
+        let bounds = Bounds { name: "http", connections: MAX_CONNECTIONS, each: None, counted };
+        accept(listener, bounds, stopped, move |stream, peer, place| {
+            let handed = stream.into_std().map(|stream| {
+                let worker = next.fetch_add(1, Ordering::Relaxed) % senders.len();
+                // A thread that ended has logged the reason.
+                drop(senders[worker].send(Work::Serve(stream, peer, place)));
+            });
+            if let Err(error) = handed {
+                tracing::warn!(%error, "a connection was lost");
+            }
+            std::future::ready(())
+        })
+    }
+
+    /// Waits for the threads to end after shutdown began.
+    pub fn join(self) {
+        drop(self.senders);
+        for thread in self.threads {
+            // A thread that panicked has logged it.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Checks whether the threads decide.
+#[derive(Clone)]
+pub struct Prober(Vec<mpsc::UnboundedSender<Work>>);
+
+impl Prober {
+    /// Waits until every thread has decided on an unsigned token. Returns false if a thread allowed it, or has ended.
+    pub async fn decided(&self) -> bool {
+        let asked: Vec<_> = self
+            .0
+            .iter()
+            .map(|thread| {
+                let (asked, answer) = oneshot::channel();
+                // A thread that ended drops the channel.
+                let _ = thread.send(Work::Prove(asked));
+                answer
+            })
+            .collect();
+        for answer in asked {
+            if !answer.await.unwrap_or(false) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Serves a connection: first on the fast path, then with hyper.
+async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
+    let mut stop = Stop::from(worker.stopped.clone());
+    let unanswered = match fast_path::serve(&mut stream, peer, &worker.face, &mut stop).await {
+        Ok(Some(unanswered)) => unanswered,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::debug!(%error, %peer, "a connection broke");
+            return;
+        }
+    };
+    let (reader, writer) = stream.into_split();
+    let stream = tokio::io::join(Cursor::new(unanswered).chain(reader), writer);
+    let activity = Arc::new(Activity::default());
+    let noted = Arc::clone(&activity);
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let (worker, busy) = (Arc::clone(&worker), noted.begin());
+        async move {
+            let request = request.into_parts().0;
+            // hyper checks its limit only between reads, so a head may exceed it.
+            let mut answer = if head_bytes(&request) > MAX_HEADERS {
+                worker.face.too_large(peer)
+            } else {
+                worker.face.answer(peer, &request).await
+            };
+            // An error means that the daemon has ended.
+            if worker.stopped.has_changed().unwrap_or(true) {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            drop(busy);
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let mut http = http1::Builder::new();
+    // A response is one buffer, so vectored writes gain nothing.
+    let connection = http
+        .max_buf_size(MAX_HEADERS)
+        .max_headers(MAX_FIELDS)
+        .writev(false)
+        .serve_connection(TokioIo::new(stream), service);
+    until_stopped(connection, http1::Connection::graceful_shutdown, FAREWELL, peer, stop, activity).await;
+}

@@ -1,0 +1,10 @@
+//! Faces: the interfaces at which a proxy or a client asks. Each reads a request, calls [`super::authorize`] and answers
+//! with the same fields.
+
+pub mod answer;
+#[cfg(feature = "grpc")]
+pub mod ext_authz;
+pub mod gateway;
+pub mod http;
+pub mod reserved;
+pub mod upstream_identity;

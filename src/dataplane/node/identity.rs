@@ -1,0 +1,236 @@
+//! Identity of the node: its key, which never leaves the host, and the identifier that the control plane assigned to it.
+
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::platform::systemd;
+use crate::protocol::id::{DataPlaneId, NodeId};
+use crate::protocol::key::{KeyError, PublicKey, SigningKey};
+use crate::protocol::keyset::{KeysetError, RootSet};
+
+/// Reasons why the node's files cannot be used.
+#[derive(Debug, Error)]
+pub enum IdentityError {
+    /// A file cannot be read or written.
+    #[error("{path} can't be used: {source}")]
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// Error of the file system.
+        source: std::io::Error,
+    },
+    /// A required private key is missing.
+    #[error(
+        "the key file {0} is not there; put the node's key back, or enrol the node anew in an empty state directory"
+    )]
+    Missing(PathBuf),
+    /// Other users may read a private key.
+    #[error("the key file {0} can be read by others than its owner; run chmod 600 on it")]
+    Exposed(PathBuf),
+    /// A file holds no valid key.
+    #[error("{path}: {source}")]
+    Key {
+        /// Path of the file.
+        path: PathBuf,
+        /// Error of the key.
+        source: KeyError,
+    },
+    /// The pinned roots are no valid root set.
+    #[error("the root keys in {path}: {source}")]
+    Roots {
+        /// Path of the directory.
+        path: PathBuf,
+        /// Error of the root set.
+        source: KeysetError,
+    },
+    /// The identity file cannot be parsed.
+    #[error("{path} is not understood: {source}")]
+    Parse {
+        /// Path of the file.
+        path: PathBuf,
+        /// Error of the parser.
+        source: serde_json::Error,
+    },
+}
+
+/// Identity of the node, from its enrolment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// Identifier of the node.
+    pub node_id: NodeId,
+    /// Identifier of its data plane.
+    pub data_plane_id: DataPlaneId,
+    /// Issuer name of the control plane, which is the audience of the node's JWTs.
+    pub issuer: String,
+}
+
+impl Identity {
+    /// Reads the identity file. Returns `None` before enrolment.
+    pub fn read(path: &Path) -> Result<Option<Self>, IdentityError> {
+        match std::fs::read(path) {
+            Ok(bytes) => {
+                let parsed = serde_json::from_slice(&bytes);
+                parsed.map(Some).map_err(|source| IdentityError::Parse { path: path.into(), source })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(IdentityError::File { path: path.into(), source }),
+        }
+    }
+
+    /// Writes the identity file.
+    pub fn write(&self, path: &Path) -> Result<(), IdentityError> {
+        let failed = |source| IdentityError::File { path: path.into(), source };
+        let text = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
+        write_private(path, &text).map_err(failed)
+    }
+}
+
+/// Writes a file that only its owner can read. It is written beside its place first, so that a crash leaves the old or the
+/// new content. If root writes into another user's directory, the file belongs to that user, as whom the daemon runs.
+pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    // A crash may have left a file of root's. The path may also be a link: root must not write to its target or change the
+    // target's owner.
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = std::fs::File::open(parent)?;
+    let owner = directory.metadata()?;
+    if file.metadata()?.uid() == 0 && owner.uid() != 0 {
+        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    std::fs::rename(&beside, path)?;
+    directory.sync_all()
+}
+
+/// Handling of a missing node key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// The key is created: the node is not enrolled yet, and the path is the default.
+    Make,
+    /// An error is returned. A configured path is maintained by its operator, and an enrolled node is known by its key:
+    /// with another one it could neither reach its control plane nor sign its own log.
+    Refuse,
+}
+
+/// Reads the node's key. Returns `None` if there is none yet and one may be created.
+pub fn read_node_key(path: &Path, absent: Absent) -> Result<Option<SigningKey>, IdentityError> {
+    let failed = |source| IdentityError::File { path: path.into(), source };
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 && !systemd::is_credential(path) => {
+            return Err(IdentityError::Exposed(path.into()));
+        }
+        Ok(_) => {}
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
+            return if absent == Absent::Make { Ok(None) } else { Err(IdentityError::Missing(path.into())) };
+        }
+        Err(source) => return Err(failed(source)),
+    }
+    let pem = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
+    let key = SigningKey::from_pkcs8_pem(&pem);
+    key.map(Some).map_err(|source| IdentityError::Key { path: path.into(), source })
+}
+
+/// Creates the node's key.
+pub fn make_node_key(path: &Path, rng: &mut dyn CryptoRng) -> Result<SigningKey, IdentityError> {
+    let key = SigningKey::generate(rng);
+    write_private(path, key.to_pkcs8_pem().as_bytes())
+        .map_err(|source| IdentityError::File { path: path.into(), source })?;
+    Ok(key)
+}
+
+/// Reads the pinned roots: every `*.pem` of a directory, all of which must be valid.
+pub fn pinned_roots(directory: &Path, threshold: u32) -> Result<RootSet, IdentityError> {
+    let (roots, faults) = readable_roots(directory, threshold)?;
+    faults.into_iter().next().map_or(Ok(roots), Err)
+}
+
+/// Reads the valid ones of the pinned roots, and returns the errors of the others: a stray file must not prevent a start in
+/// an outage. Fails if fewer than the threshold are valid.
+pub fn readable_roots(
+    directory: &Path,
+    threshold: u32,
+) -> Result<(RootSet, Vec<IdentityError>), IdentityError> {
+    let failed = |path: &Path, source| IdentityError::File { path: path.into(), source };
+    let (mut keys, mut faults) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(directory).map_err(|source| failed(directory, source))? {
+        let path = entry.map_err(|source| failed(directory, source))?.path();
+        if path.extension().is_some_and(|extension| extension == "pem") {
+            let key =
+                std::fs::read_to_string(&path).map_err(|source| failed(&path, source)).and_then(|pem| {
+                    PublicKey::from_pem(&pem).map_err(|source| IdentityError::Key { path, source })
+                });
+            match key {
+                Ok(key) => keys.push(key),
+                Err(fault) => faults.push(fault),
+            }
+        }
+    }
+    match RootSet::new(keys, threshold) {
+        Ok(roots) => Ok((roots, faults)),
+        Err(source) => Err(match faults.into_iter().next() {
+            Some(fault) => fault,
+            None => IdentityError::Roots { path: directory.into(), source },
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+    use crate::platform::state_directory::own_uid;
+
+    #[test]
+    fn what_root_writes_belongs_to_the_owner_of_its_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
+        if own_uid().unwrap() != 0 {
+            // Only root can give a file away. Written past the test runner's capture.
+            assert!(std::env::var_os("CI").is_none(), "this test needs root");
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: what_root_writes_belongs_to_the_owner_of_its_directory needs root"
+            );
+            return;
+        }
+        for owner in [65_534, 0] {
+            chown(directory.path(), Some(owner), Some(owner)).unwrap();
+            // A half-written file of another process is replaced too.
+            std::fs::write(path.with_extension("new"), "half").unwrap();
+            write_private(&path, b"all").unwrap();
+            let written = std::fs::metadata(&path).unwrap();
+            assert_eq!((written.uid(), written.gid(), written.mode() & 0o777), (owner, owner, 0o600));
+            assert_eq!(std::fs::read(&path).unwrap(), b"all");
+        }
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_replaced_and_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (directory.path().join("a.json"), directory.path().join("other"));
+        std::fs::write(&other, "other").unwrap();
+        symlink(&other, path.with_extension("new")).unwrap();
+        write_private(&path, b"all").unwrap();
+        assert_eq!(
+            (std::fs::read(&path).unwrap(), std::fs::read(&other).unwrap()),
+            (b"all".into(), b"other".into())
+        );
+        assert!(!path.is_symlink());
+    }
+}

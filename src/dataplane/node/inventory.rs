@@ -1,0 +1,310 @@
+//! Inventory of a host's databases: which ones it created, and the extent of its revocations. Without it, a lost database
+//! would look like one that was never created.
+//!
+//! It is a file beside the databases. If it is missing or unreadable, the audit log replaces it: a host with an audit log
+//! has created every other database, and must have all revocations that the log records.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::identity::write_private;
+use crate::protocol::id::TokenId;
+use crate::protocol::jws::BASE64URL;
+
+/// Name of the file in the state directory.
+const FILE: &str = "databases.json";
+/// Database of the audit log.
+pub const AUDIT: &str = "audit.db";
+/// Database of the local revocations.
+pub const REVOCATIONS: &str = "revocations.db";
+/// File with an operator's acceptance that revocations are lost. It stays until a start has handled the loss completely.
+pub(in crate::dataplane) const ACCEPTED_LOSS: &str = "accepted-loss.json";
+/// Databases of a host. The first start creates all of them.
+const DATABASES: [&str; 5] = ["replica.db", AUDIT, REVOCATIONS, "outages.db", "glass.db"];
+
+/// Reasons why a database is not created as a new one.
+#[derive(Debug, Error)]
+pub enum InventoryError {
+    /// The database existed, and is missing.
+    #[error("it is missing, though this host had one")]
+    Missing,
+    /// The database had content, and is empty.
+    #[error("it is empty, though this host had one")]
+    Empty,
+    /// The inventory cannot be read or written.
+    #[error("{path} can't be used: {source}")]
+    File {
+        /// Path of the inventory.
+        path: PathBuf,
+        /// Error of the file system.
+        source: std::io::Error,
+    },
+}
+
+/// Number of revoked tokens, and a sum over their identifiers that is independent of the order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    tokens: u64,
+    sum: String,
+}
+
+impl Extent {
+    /// Returns the extent of `tokens`, which must be distinct.
+    pub(in crate::dataplane) fn of<'t>(tokens: impl IntoIterator<Item = &'t TokenId>) -> Self {
+        let mut extent = Self::default();
+        tokens.into_iter().for_each(|token| extent.add(token));
+        extent
+    }
+
+    /// Adds a token that is not included yet.
+    pub(in crate::dataplane) fn add(&mut self, token: &TokenId) {
+        let mut sum = BASE64URL.decode(&self.sum).unwrap_or_default();
+        sum.resize(blake3::OUT_LEN, 0);
+        let hash = blake3::hash(token.as_str().as_bytes());
+        sum.iter_mut().zip(hash.as_bytes()).for_each(|(sum, byte)| *sum ^= byte);
+        (self.tokens, self.sum) = (self.tokens + 1, BASE64URL.encode(sum));
+    }
+
+    /// Returns true if a set of this extent can include all tokens of `noted`. Larger sets qualify, since a full disk may
+    /// have prevented the last update of the inventory.
+    pub(in crate::dataplane) fn covers(&self, noted: &Self) -> bool {
+        self.tokens > noted.tokens || self == noted
+    }
+
+    /// Returns the number of tokens.
+    pub(in crate::dataplane) fn tokens(&self) -> u64 {
+        self.tokens
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Noted {
+    databases: BTreeSet<String>,
+    /// `None` if revocations were never counted, which does not prove that there were none.
+    revocations: Option<Extent>,
+}
+
+/// Inventory of a state directory.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    directory: PathBuf,
+}
+
+impl Inventory {
+    /// Returns the inventory of the databases in `directory`.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// Returns the inventory of the directory that holds the database at `path`.
+    #[must_use]
+    pub fn beside(path: &Path) -> Self {
+        Self::new(path.parent().unwrap_or(Path::new("")))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join(FILE)
+    }
+
+    /// Reads the inventory. Returns `None` if it is missing or cannot be parsed.
+    fn find(&self) -> Result<Option<Noted>, InventoryError> {
+        let path = self.path();
+        match std::fs::read(&path) {
+            Ok(text) => Ok(serde_json::from_slice(&text)
+                .inspect_err(|error| {
+                    tracing::error!(path = %path.display(), %error, "the inventory of databases can't be read");
+                })
+                .ok()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(InventoryError::File { path, source }),
+        }
+    }
+
+    /// Returns the inventory that follows from the audit log.
+    fn witnessed(&self) -> Noted {
+        let ran = std::fs::metadata(self.directory.join(AUDIT)).is_ok_and(|found| found.len() > 0);
+        let databases = DATABASES.into_iter().filter(|_| ran).map(str::to_owned).collect();
+        Noted { databases, revocations: None }
+    }
+
+    fn write(&self, noted: &Noted) -> Result<(), InventoryError> {
+        let failed = |source| InventoryError::File { path: self.path(), source };
+        let text = serde_json::to_vec(noted).map_err(|error| failed(error.into()))?;
+        write_private(&self.path(), &text).map_err(failed)
+    }
+
+    /// Applies `change` to the inventory, and writes it if it differs from the file.
+    fn change(&self, change: impl FnOnce(&mut Noted)) -> Result<(), InventoryError> {
+        let found = self.find()?;
+        let mut noted = found.clone().unwrap_or_else(|| self.witnessed());
+        change(&mut noted);
+        if found.as_ref() == Some(&noted) { Ok(()) } else { self.write(&noted) }
+    }
+
+    /// Checks that the database `name` exists and is not empty, if this host ever created it.
+    pub fn check(&self, name: &str) -> Result<(), InventoryError> {
+        let noted = if let Some(noted) = self.find()? {
+            noted
+        } else {
+            // Written before any database is created, since an audit log that this start creates is no witness of an earlier one.
+            let noted = self.witnessed();
+            self.write(&noted)?;
+            noted
+        };
+        if !noted.databases.contains(name) {
+            return Ok(());
+        }
+        match std::fs::metadata(self.directory.join(name)) {
+            Ok(found) if found.len() == 0 => Err(InventoryError::Empty),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(InventoryError::Missing),
+            // Opening the database reports other errors.
+            _ => Ok(()),
+        }
+    }
+
+    /// Records that the database `name` was created.
+    pub fn made(&self, name: &str) -> Result<(), InventoryError> {
+        self.change(|noted| {
+            noted.databases.insert(name.to_owned());
+        })
+    }
+
+    /// Permits a new database `name`, without an alarm for a lost one.
+    pub fn forget(&self, name: &str) -> Result<(), InventoryError> {
+        self.change(|noted| {
+            noted.databases.remove(name);
+            if name == REVOCATIONS {
+                noted.revocations = Some(Extent::default());
+            }
+        })
+    }
+
+    /// Returns true if the count of the revocations is complete. Otherwise only the audit log shows them. A start that was
+    /// interrupted while it handled an accepted loss has counted the remaining revocations, before it signed those of the log anew.
+    pub(in crate::dataplane) fn counted(&self) -> Result<bool, InventoryError> {
+        let path = self.directory.join(ACCEPTED_LOSS);
+        let pending = path.try_exists().map_err(|source| InventoryError::File { path, source })?;
+        Ok(!pending && self.revocations()?.is_some())
+    }
+
+    /// Returns the extent of the revocations at the last count.
+    pub(in crate::dataplane) fn revocations(&self) -> Result<Option<Extent>, InventoryError> {
+        Ok(self.find()?.and_then(|noted| noted.revocations))
+    }
+
+    /// Stores the extent of the revocations.
+    pub(in crate::dataplane) fn count_revocations(&self, extent: &Extent) -> Result<(), InventoryError> {
+        self.change(|noted| noted.revocations = Some(extent.clone()))
+    }
+}
+
+/// Moves a database and SQLite's files beside it to an unused name. Returns that name.
+pub fn set_aside(path: &Path, now: crate::protocol::time::Time) -> std::io::Result<PathBuf> {
+    let with = |path: &Path, suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let taken = |aside: &Path| {
+        ["", "-wal", "-shm"].iter().any(|suffix| with(aside, suffix).symlink_metadata().is_ok())
+    };
+    let first = with(path, &format!(".damaged-{}", now.unix()));
+    let mut aside = first.clone();
+    for number in 2_u32.. {
+        if !taken(&aside) {
+            break;
+        }
+        aside = with(&first, &format!("-{number}"));
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        match std::fs::rename(with(path, suffix), with(&aside, suffix)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(aside)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::protocol::time::Time;
+
+    #[test]
+    fn a_database_that_was_made_and_is_gone_or_empty_is_no_new_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let inventory = Inventory::new(directory.path());
+        let path = directory.path().join("a.db");
+        inventory.check("a.db").unwrap();
+        std::fs::write(&path, "x").unwrap();
+        inventory.made("a.db").unwrap();
+        inventory.check("a.db").unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(inventory.check("a.db"), Err(InventoryError::Empty)));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(inventory.check("a.db"), Err(InventoryError::Missing)));
+        inventory.forget("a.db").unwrap();
+        inventory.check("a.db").unwrap();
+    }
+
+    #[test]
+    fn without_an_inventory_the_audit_log_tells_that_the_others_were_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let inventory = Inventory::new(directory.path());
+        std::fs::write(directory.path().join("audit.db"), "x").unwrap();
+        for text in [None, Some(""), Some("{")] {
+            if let Some(text) = text {
+                std::fs::write(directory.path().join(FILE), text).unwrap();
+            }
+            assert!(matches!(inventory.check("revocations.db"), Err(InventoryError::Missing)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_audit_log_that_is_made_first_is_no_witness_of_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let inventory = Inventory::new(directory.path());
+        inventory.check("audit.db").unwrap();
+        std::fs::write(directory.path().join("audit.db"), "x").unwrap();
+        inventory.made("audit.db").unwrap();
+        inventory.check("revocations.db").unwrap();
+    }
+
+    #[test]
+    fn revocations_cover_what_was_noted_of_them_in_any_order_and_none_else_do() {
+        let tokens: Vec<TokenId> = ["tok_a", "tok_b", "tok_c"].map(|id| id.parse().unwrap()).into();
+        let noted = Extent::of(&tokens[..2]);
+        assert!(Extent::of([&tokens[1], &tokens[0]]).covers(&noted));
+        assert!(Extent::of(&tokens).covers(&noted));
+        assert!(!Extent::of(&tokens[1..]).covers(&noted), "another token stands for one that was lost");
+        assert!(!Extent::of(&tokens[..1]).covers(&noted));
+        assert!(!Extent::default().covers(&noted));
+    }
+
+    #[test]
+    fn what_is_set_aside_overwrites_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, now) = (directory.path().join("a.db"), Time::from_unix(7));
+        let asides: Vec<_> = (0..3)
+            .map(|number: u32| {
+                std::fs::write(&path, number.to_string()).unwrap();
+                std::fs::write(directory.path().join("a.db-wal"), number.to_string()).unwrap();
+                set_aside(&path, now).unwrap()
+            })
+            .collect();
+        for (number, aside) in asides.iter().enumerate() {
+            assert_eq!(std::fs::read_to_string(aside).unwrap(), number.to_string());
+            let beside =
+                aside.with_file_name(format!("{}-wal", aside.file_name().unwrap().to_str().unwrap()));
+            assert_eq!(std::fs::read_to_string(beside).unwrap(), number.to_string());
+        }
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,111 @@
+//! Opens the databases of a host and migrates each to its newest schema. A database that the host's inventory lists, and
+//! that is missing or empty, is not created again.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+use thiserror::Error;
+
+use super::inventory::{Inventory, InventoryError};
+use crate::platform::state_directory;
+
+/// Reasons why a database is not used, and left as it is.
+#[derive(Debug, Error)]
+pub enum Unfit {
+    /// A newer build wrote it, with this version of its schema, which this build cannot interpret.
+    #[error("has schema {0}, which this build does not know; start the newer build again")]
+    Newer(usize),
+    /// It is missing. A new one in its place would be taken for the original.
+    #[error("can't be believed: {0}")]
+    Gone(#[from] InventoryError),
+}
+
+/// Opens or creates the database at `path`, and applies `migrations`. Released migrations are never edited, only followed
+/// by others. Every later commit is durable.
+///
+/// The outer error is SQLite's; the inner one leaves the database as it is.
+pub(in crate::dataplane) fn open(
+    path: &Path,
+    migrations: &[&str],
+) -> rusqlite::Result<Result<Connection, Unfit>> {
+    open_with(path, |_| Ok(()), migrations)
+}
+
+/// Does the same, but first calls `lay_out`, for settings that must precede the first table.
+pub(in crate::dataplane) fn open_with(
+    path: &Path,
+    lay_out: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    migrations: &[&str],
+) -> rusqlite::Result<Result<Connection, Unfit>> {
+    let inventory = Inventory::beside(path);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if let Err(gone) = inventory.check(&name) {
+        return Ok(Err(gone.into()));
+    }
+    let mut connection = state_directory::open_database(path)?;
+    let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version > migrations.len() {
+        return Ok(Err(Unfit::Newer(version)));
+    }
+    lay_out(&connection)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    for (number, migration) in migrations.iter().enumerate().skip(version) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", number + 1)?;
+        transaction.commit()?;
+    }
+    Ok(inventory.made(&name).map(|()| connection).map_err(Unfit::from))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const FIRST: &str = "CREATE TABLE a (x INTEGER) STRICT; INSERT INTO a VALUES (1);";
+    const SECOND: &str = "ALTER TABLE a ADD COLUMN y INTEGER NOT NULL DEFAULT 2;";
+
+    #[test]
+    fn each_migration_is_made_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        for migrations in [&[FIRST][..], &[FIRST, SECOND], &[FIRST, SECOND]] {
+            open(&path, migrations).unwrap().unwrap();
+        }
+        let connection = Connection::open(&path).unwrap();
+        let row = connection.query_one("SELECT x, y FROM a", [], |row| Ok((row.get(0)?, row.get(1)?)));
+        assert_eq!(row, Ok((1, 2)));
+    }
+
+    #[test]
+    fn what_a_newer_build_has_written_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        open(&path, &[FIRST, SECOND]).unwrap().unwrap();
+        assert!(matches!(open(&path, &[FIRST]).unwrap(), Err(Unfit::Newer(2))));
+        assert!(open(&path, &[FIRST, SECOND]).unwrap().is_ok());
+    }
+
+    #[test]
+    fn what_was_made_and_is_gone_is_not_begun_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        drop(open(&path, &[FIRST]).unwrap().unwrap());
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(open(&path, &[FIRST]).unwrap(), Err(Unfit::Gone(InventoryError::Empty))));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(open(&path, &[FIRST]).unwrap(), Err(Unfit::Gone(InventoryError::Missing))));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_migration_that_breaks_off_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        open(&path, &["CREATE TABLE a (x INTEGER) STRICT; CREATE TABLE a (y INTEGER) STRICT;"]).unwrap_err();
+        open(&path, &[FIRST]).unwrap().unwrap();
+    }
+}

@@ -1,0 +1,372 @@
+//! Replication: applies bundles of any origin, and puts the verified result in force.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base64::Engine as _;
+
+use super::recent_deltas::{Keeping, Recent};
+use super::store::AHEAD;
+use super::store::{Ended, ForkedHead, Origin, ReplicaStore, StoreError};
+use crate::dataplane::decide::CLOCK_TOLERANCE;
+use crate::dataplane::decide::HeadAge;
+use crate::dataplane::decide::snapshot::Snapshot;
+use crate::dataplane::decide::staleness::Staleness;
+use crate::dataplane::node::alarm::AlarmKind;
+use crate::dataplane::node::state::Live;
+use crate::protocol::head::SignedHead;
+use crate::protocol::jws::BASE64URL;
+use crate::protocol::keyset::RootSet;
+use crate::protocol::time::Time;
+
+/// Maximum number of heads of another node that are compared in one call.
+const MAX_COMPARED: usize = 8;
+
+/// Facts of a verified replica.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proof {
+    /// Version of the head.
+    pub version: u64,
+    /// Time at which the head was signed.
+    pub signed_at: Time,
+    /// Version of the keyset.
+    pub keyset: u64,
+    /// Number of records.
+    pub records: u64,
+    /// Digest of the records.
+    pub digest: String,
+}
+
+/// Checks that a head was signed for the request that carried `nonce`. A head with another nonce was replayed. A control
+/// plane up to 0.1 signs no nonce: its heads must rise from answer to answer, in version or in `iat`.
+fn check_fresh(head: &SignedHead, nonce: &str, before: Option<(u64, Time)>) -> Result<(), StoreError> {
+    let stated = head.head();
+    let fresh = match head.nonce() {
+        Some(_) => head.answers(nonce),
+        None => before.is_none_or(|before| (stated.version, stated.iat) > before),
+    };
+    if fresh { Ok(()) } else { Err(StoreError::Replayed(stated.iat)) }
+}
+
+/// Replica database and the snapshot made from it, which change together.
+pub struct Replication {
+    store: Mutex<ReplicaStore>,
+    live: Arc<Live>,
+    staleness: Mutex<Staleness>,
+    recent: Mutex<Recent>,
+    /// True if the control plane's last changes did not follow the version held. The next request asks for a snapshot,
+    /// which follows any version.
+    another_history: AtomicBool,
+}
+
+impl Replication {
+    /// Joins a store with the state that request handlers read.
+    #[must_use]
+    pub fn new(store: ReplicaStore, live: Arc<Live>, staleness: Staleness) -> Self {
+        let mut recent = Recent::default();
+        if let Some(head) = live.snapshot().head() {
+            recent.keep_head(head);
+        }
+        let (store, staleness, recent) = (Mutex::new(store), Mutex::new(staleness), Mutex::new(recent));
+        Self { store, live, staleness, recent, another_history: AtomicBool::new(false) }
+    }
+
+    /// Returns the state that request handlers read.
+    #[must_use]
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    pub(in crate::dataplane) fn store(&self) -> MutexGuard<'_, ReplicaStore> {
+        // Every change is a SQLite transaction: after a panic the store is as it was before.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn staleness(&self) -> Staleness {
+        self.staleness.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts other limits of the replica's age in force.
+    pub fn set_staleness(&self, staleness: Staleness, now: Time) -> Result<(), StoreError> {
+        let store = self.store();
+        *self.staleness.lock().unwrap_or_else(PoisonError::into_inner) = staleness;
+        self.enforce(&store, now)
+    }
+
+    /// Returns the versions of the head and of the keyset held, where the next delta begins. The head's version is 0, which
+    /// asks for a snapshot, if nothing on the disk can be verified, or if the control plane has another history.
+    pub fn position(&self) -> Result<(u64, u64), StoreError> {
+        let (version, keyset) = self.store().position()?;
+        let follows = self.live.on_disk().is_some() && !self.another_history.load(Ordering::Relaxed);
+        Ok((if follows { version } else { 0 }, keyset))
+    }
+
+    /// Applies a bundle and replaces the snapshot. A rejected bundle raises an alarm.
+    pub fn take(&self, bundle: impl Read, origin: Origin, now: Time) -> Result<(), StoreError> {
+        self.take_answer(bundle, origin, None, now)
+    }
+
+    /// Applies the answer to a request that carried `nonce`. A head with that nonce was signed just now: if it agrees with
+    /// the clock, a time floor ahead of both is lowered.
+    pub fn take_answer(
+        &self,
+        bundle: impl Read,
+        origin: Origin,
+        nonce: Option<&str>,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        let mut store = self.store();
+        let (before, _) = store.position()?;
+        let known = self.live.snapshot().head().map(|head| (head.head().version, head.head().iat));
+        // Read before the bundle is applied: a token that the bundle first proves had not expired on this node.
+        let time = self.live.now(now);
+        let ended =
+            if nonce.is_some() && !time.trusted() { store.ended_by(time.floor, now)? } else { Vec::new() };
+        let mut bundle = Keeping::new(bundle);
+        let outcome = store.apply(&mut bundle, origin, now);
+        let way = match origin {
+            Origin::Feed => "",
+            Origin::Peer => "a peer: ",
+            Origin::File => "import: ",
+        };
+        let alarm = |refused: &StoreError| {
+            if let Some(kind) = refused.alarm_by(origin) {
+                self.live.alarms.raise(kind, &format!("{way}{refused}"), now);
+            }
+        };
+        if outcome.is_ok()
+            && store.position()?.0 > before
+            && let Some(bundle) = bundle.kept()
+        {
+            self.recent().keep(before, bundle);
+        }
+        match &outcome {
+            Ok(_) if origin == Origin::Feed => self.another_history.store(false, Ordering::Relaxed),
+            Err(StoreError::History { .. }) if origin == Origin::Feed => {
+                self.another_history.store(true, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        match &outcome {
+            Ok(taken) => {
+                for token in &taken.overruled {
+                    let what = format!(
+                        "{way}the control plane calls token {token} alive, or of an older generation; this node has proof \
+                         that it is not, and keeps to it"
+                    );
+                    self.live.alarms.raise(AlarmKind::Invariant, &what, now);
+                }
+            }
+            Err(refused) => alarm(refused),
+        }
+        // After a rejection too: it may have left losses or a keyset.
+        self.enforce(&store, now)?;
+        let head = outcome?.head;
+        let Some(nonce) = nonce else { return Ok(()) };
+        check_fresh(&head, nonce, known).inspect_err(alarm)?;
+        if head.answers(nonce) {
+            self.settle_doubt(&mut store, &ended, head.head().iat, now)?;
+        }
+        Ok(())
+    }
+
+    /// Lowers a time floor that a head signed just now, at `signed`, and the clock both contradict. `ended` are the tokens
+    /// that the floor had expired.
+    fn settle_doubt(
+        &self,
+        store: &mut ReplicaStore,
+        ended: &[Ended],
+        signed: Time,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        let time = self.live.now(now);
+        if time.trusted() || signed.since(now).abs() > CLOCK_TOLERANCE {
+            return Ok(());
+        }
+        let to = signed.min(now);
+        let stay = self.take_back(store, ended, to, None, now)?;
+        let what = format!(
+            "the time this node had taken for proved was {} s ahead: the control plane's clock and this host's agree on {to} \
+             by now; {stay} tokens that had expired by it stay expired",
+            time.floor.since(to)
+        );
+        self.live.alarms.raise(AlarmKind::Clock, &what, now);
+        Ok(())
+    }
+
+    /// Accepts `now` as the time, by order of an administrator of this host, if the time floor is ahead of it. Returns the
+    /// number of seconds by which the floor was ahead, and the number of expired tokens that stay expired.
+    pub fn accept_clock(&self, now: Time) -> Result<(i64, usize), StoreError> {
+        let mut store = self.store();
+        let floor = self.live.now(now).floor;
+        let ahead = floor.since(now);
+        let ended = store.ended_by(floor, now)?;
+        let age = self.live.head_age().map(|age| age.accepted(now));
+        let stay = self.take_back(&mut store, &ended, now, age, now)?;
+        Ok((ahead, stay))
+    }
+
+    /// Lowers the time floor to `to`. The tokens `ended`, which it had expired, are marked dead, on disk and in memory,
+    /// before the floor falls.
+    fn take_back(
+        &self,
+        store: &mut ReplicaStore,
+        ended: &[Ended],
+        to: Time,
+        age: Option<HeadAge>,
+        now: Time,
+    ) -> Result<usize, StoreError> {
+        self.live.take_back_floor(to, || {
+            let stay = store.take_back_floor(ended, to, age)?;
+            if age.is_some() {
+                self.live.change_local(|local| local.accepted = age);
+            }
+            self.enforce(store, now)?;
+            Ok(stay)
+        })
+    }
+
+    /// Follows keysets from files on this host. They are verified like those of a bundle.
+    pub fn follow(&self, keysets: &[String], now: Time) -> Result<u64, StoreError> {
+        let mut store = self.store();
+        let (_, before) = store.position()?;
+        let version = store.follow(keysets, now)?.version();
+        if version > before {
+            tracing::info!(keyset = version, "follows a keyset");
+            self.enforce(&store, now)?;
+        }
+        Ok(version)
+    }
+
+    /// Replaces the pinned roots, if the keysets held can be verified under the new ones.
+    pub fn pin(&self, roots: RootSet) -> Result<(), StoreError> {
+        self.store().pin(roots)
+    }
+
+    /// Removes the replica; see [`ReplicaStore::forget`]. Everything is denied until the next head.
+    pub fn forget(&self, now: Time) -> Result<(), StoreError> {
+        let mut store = self.store();
+        store.forget()?;
+        self.live.replace(Snapshot::withdrawn);
+        self.enforce(&store, now)
+    }
+
+    /// Stores the time floor. A value that was computed before the floor was lowered is not stored.
+    pub fn write_floor(&self, floor: Time) -> Result<(), StoreError> {
+        let store = self.store();
+        if floor > self.live.now(floor).floor.plus(AHEAD) {
+            return Ok(());
+        }
+        store.raise_floor(floor)
+    }
+
+    /// Returns the stored age of a head.
+    pub fn head_age(&self) -> Result<Option<HeadAge>, StoreError> {
+        self.store().head_age()
+    }
+
+    /// Stores the age of the head in force.
+    pub fn write_head_age(&self, age: HeadAge) -> Result<(), StoreError> {
+        self.store().keep_head_age(age)
+    }
+
+    /// Returns the stored heads and keysets that contradict each other.
+    pub fn forks(&self) -> Result<Vec<ForkedHead>, StoreError> {
+        self.store().forks()
+    }
+
+    /// Compares heads that another node received with those of this node. Two different heads of one version are stored and
+    /// raise an alarm: a holder of the replica key gives hosts different replicas. Returns this node's head, and its heads
+    /// of the compared versions.
+    pub fn compare_heads(&self, shown: &[String], now: Time) -> Result<Vec<String>, StoreError> {
+        let snapshot = Arc::clone(&self.live.snapshot());
+        let Some(proved) = &snapshot.proved else { return Ok(Vec::new()) };
+        let mut own = vec![proved.head.as_str().to_owned()];
+        for text in shown.iter().take(MAX_COMPARED) {
+            // A head that the keyset does not prove contradicts nothing.
+            let Ok(theirs) = SignedHead::verify(text, &proved.keyset, &proved.head.head().aud) else {
+                continue;
+            };
+            let Some(ours) = self.recent().head_of(theirs.head().version).cloned() else { continue };
+            if !own.iter().any(|known| known == ours.as_str()) {
+                own.push(ours.as_str().to_owned());
+            }
+            if ours.contradicts(&theirs) && self.store().keep_fork(&ours, &theirs, now)? {
+                let what = format!(
+                    "another node was shown another replica of version {}: both heads are kept (halligan replica forks)",
+                    theirs.head().version
+                );
+                self.live.alarms.raise(AlarmKind::Fork, &what, now);
+            }
+        }
+        Ok(own)
+    }
+
+    /// Verifies the disk anew and puts the result in force.
+    fn enforce(&self, store: &ReplicaStore, now: Time) -> Result<(), StoreError> {
+        match store.load() {
+            Ok(Some(replica)) => {
+                let version = replica.head.head().version;
+                let before = self.live.snapshot().unreadable();
+                self.recent().keep_head(&replica.head);
+                self.live.replace(|previous| Snapshot::build(replica, self.staleness(), Some(previous)));
+                self.live.persisted(version, now);
+                self.live.alarm_unreadable(before.as_deref(), now);
+                Ok(())
+            }
+            Ok(None) => {
+                self.live.not_persisted();
+                Ok(())
+            }
+            Err(dropped @ StoreError::KeyDropped(_)) => {
+                // The key was removed: its head no longer counts, and no other head grants access.
+                self.live.not_persisted();
+                self.live.replace(Snapshot::withdrawn);
+                self.live.alarms.raise(AlarmKind::Refused, &dropped.to_string(), now);
+                Ok(())
+            }
+            Err(damaged) => {
+                // The replica in memory was verified and stays in force. The disk is filled again from a snapshot.
+                self.live.not_persisted();
+                let what = format!("{damaged}: what the disk holds is not what was written to it");
+                self.live.alarms.raise(AlarmKind::Damaged, &what, now);
+                Err(damaged)
+            }
+        }
+    }
+
+    /// Verifies the content of the disk anew. Returns `None` if it holds no replica yet.
+    pub fn prove(&self) -> Result<Option<Proof>, StoreError> {
+        let replica = self.store().load()?;
+        Ok(replica.map(|replica| Proof {
+            version: replica.head.head().version,
+            signed_at: replica.head.head().iat,
+            keyset: replica.keyset.version(),
+            records: replica.head.head().count,
+            digest: BASE64URL.encode(replica.head.head().digest),
+        }))
+    }
+
+    /// Returns the records, verified anew.
+    pub fn records(&self) -> Result<Vec<crate::protocol::record::Record>, StoreError> {
+        Ok(self.store().load()?.map_or_else(Vec::new, |replica| replica.records))
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        // It holds only copies, which a panic cannot damage.
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the changes since version `since`, as the bundle in which they came, or `None` if they are no longer held.
+    #[must_use]
+    pub fn changes_since(&self, since: u64) -> Option<Arc<[u8]>> {
+        self.recent().since(since)
+    }
+
+    /// Returns the replica as a bundle.
+    pub fn export(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store().export()
+    }
+}

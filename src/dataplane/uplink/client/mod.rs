@@ -1,0 +1,414 @@
+//! HTTPS client of the control plane. Every step is limited in time and size, and redirects are not followed.
+
+mod addresses;
+mod connector;
+mod download;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderValue;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::TokioExecutor;
+use tempfile::SpooledTempFile;
+use thiserror::Error;
+use tokio::time::timeout;
+
+use self::addresses::Addresses;
+use self::connector::Connector;
+use self::download::{Download, Fault};
+use crate::dataplane::node::connection::Outcome;
+use crate::platform::cause::innermost;
+use crate::platform::net::tls::{self, TlsError};
+use crate::protocol::bundle;
+
+/// Maximum size of an answer other than a bundle, in bytes.
+const MAX_ANSWER: usize = 1 << 20;
+/// Media type of requests.
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Limits of each step, and of the size of a bundle.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Time limit for connecting to one address.
+    pub connect: Duration,
+    /// Time limit from the first packet to the headers of an answer, in addition to the time for which it may be held back.
+    pub headers: Duration,
+    /// Time limit between two parts of a body.
+    pub idle: Duration,
+    /// Total time for which a body may be slower than `rate`.
+    pub grace: Duration,
+    /// Minimum rate of a body, in bytes a second.
+    pub rate: u64,
+    /// Time limit for a complete body.
+    pub total: Duration,
+    /// Maximum size of a compressed bundle, in bytes.
+    pub size: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            headers: Duration::from_secs(10),
+            idle: Duration::from_secs(10),
+            grace: Duration::from_secs(30),
+            rate: 8 << 10,
+            total: Duration::from_mins(30),
+            size: 256 << 20,
+        }
+    }
+}
+
+/// Reasons why a call to the control plane failed.
+#[derive(Debug, Error)]
+pub enum UpstreamError {
+    /// The certificate authorities cannot be read.
+    #[error(transparent)]
+    Authorities(#[from] TlsError),
+    /// No answer arrived in time.
+    #[error("{url} did not answer within {} seconds", .after.as_secs_f32())]
+    Timeout {
+        /// URL of the call.
+        url: String,
+        /// Time that was waited.
+        after: Duration,
+    },
+    /// There is no connection, or it broke.
+    #[error("{url} can't be reached: {}", innermost(&**source))]
+    Transport {
+        /// URL of the call.
+        url: String,
+        /// Cause of the error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The body broke off, was too slow, or too large.
+    #[error("the answer of {url} was given up: {fault}")]
+    Body {
+        /// URL of the call.
+        url: String,
+        /// Fault of the body.
+        fault: Fault,
+    },
+    /// The status is not the expected one.
+    #[error("{url} answered {status}: {detail}")]
+    Answer {
+        /// URL of the call.
+        url: String,
+        /// Status of the answer.
+        status: StatusCode,
+        /// Stable code of a refusal, or empty if there is none.
+        code: String,
+        /// Beginning of the answer's body.
+        detail: String,
+    },
+    /// The media type is not that of a bundle.
+    #[error(
+        "{url} answered with {kind}, which is no bundle: something else answers in the control plane's place"
+    )]
+    Kind {
+        /// URL of the call.
+        url: String,
+        /// Media type of the answer.
+        kind: String,
+    },
+}
+
+impl UpstreamError {
+    /// Returns the outcome for the state of sync. A refusal is an answer of the control plane itself; an error page of a
+    /// gateway, or a login page, is not.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Answer { status, .. } if status.is_client_error() => Outcome::Refused,
+            Self::Body { fault: Fault::Disk(_) | Fault::TooLarge(_), .. } => Outcome::Refused,
+            _ => Outcome::Unreachable,
+        }
+    }
+
+    /// Returns the control plane's statement that this node was retired, if the error is one. It is unsigned, so it raises
+    /// an alarm and has no other effect.
+    #[must_use]
+    pub fn retired(&self) -> Option<&str> {
+        match self {
+            Self::Answer { code, detail, .. } if code == "node_retired" => Some(detail),
+            _ => None,
+        }
+    }
+
+    /// Returns true if a retry is useless: the state of this host contradicts that of the control plane.
+    #[must_use]
+    pub fn contradicts(&self) -> bool {
+        matches!(self, Self::Answer { status, code, .. } if *status == StatusCode::CONFLICT && !code.is_empty())
+    }
+
+    /// Returns true if the control plane could not be reached, as opposed to a call that broke off.
+    #[must_use]
+    pub fn nobody_there(&self) -> bool {
+        let Self::Transport { source, .. } = self else { return false };
+        source.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect)
+    }
+}
+
+/// Bundle as received, and the address that sent it.
+pub struct Received {
+    /// Unverified bytes: in memory if they are few, otherwise in an unnamed file.
+    pub bytes: SpooledTempFile,
+    /// Time since the answer began.
+    pub took: Duration,
+    /// Index of the address in the configuration.
+    pub source: usize,
+}
+
+/// Signs a node's proof. Each request needs a new one, since a proof is valid once, also for the same call at another address.
+pub type Bearer<'b> = &'b (dyn Fn() -> String + Send + Sync);
+
+/// Client of the control plane.
+pub struct Upstream {
+    client: Client<HttpsConnector<Connector>, Full<Bytes>>,
+    addresses: Addresses,
+    patience: Patience,
+    /// Directory for large answers while they arrive.
+    spool: PathBuf,
+    /// Received part of an answer that broke off.
+    partial: Mutex<Option<Download>>,
+}
+
+impl Upstream {
+    /// Returns a client that trusts the authorities in `ca_file`, or the system's, and stores large answers in the
+    /// directory `spool` while they arrive.
+    pub fn new(
+        urls: Vec<String>,
+        ca_file: Option<&Path>,
+        spool: PathBuf,
+        patience: Patience,
+    ) -> Result<Self, UpstreamError> {
+        let tls = tls::client(ca_file)?;
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(Connector::new(patience.connect));
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { client, addresses: Addresses::new(urls), patience, spool, partial: Mutex::default() })
+    }
+
+    /// Requests a bundle, which the control plane may hold back for `hold` seconds while there is nothing new. An
+    /// interrupted answer to the same request is resumed, if the control plane still has it.
+    pub async fn feed(&self, path: &str, bearer: Bearer<'_>, hold: u64) -> Result<Received, UpstreamError> {
+        let mut last = None;
+        for (source, url) in self.addresses.in_turn() {
+            let url = format!("{url}{path}&wait={hold}");
+            match self.feed_from(&url, path, bearer, hold).await {
+                Ok((bytes, took)) => {
+                    self.addresses.prefer(source);
+                    return Ok(Received { bytes, took, source });
+                }
+                Err(error) => {
+                    self.addresses.put_last(source);
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(no_address))
+    }
+
+    /// Moves the address `source` to the end of the order: its answer was rejected.
+    pub fn distrust(&self, source: usize) {
+        self.addresses.put_last(source);
+    }
+
+    /// Posts JSON without a proof, and returns a short answer.
+    pub async fn post(&self, path: &str, body: Vec<u8>) -> Result<Bytes, UpstreamError> {
+        self.send(Method::POST, path, None, body).await
+    }
+
+    /// Sends JSON, with the proof of `bearer` if there is one, and returns a short answer.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        bearer: Option<Bearer<'_>>,
+        body: Vec<u8>,
+    ) -> Result<Bytes, UpstreamError> {
+        self.send_as(JSON, method, path, bearer, Bytes::from(body)).await
+    }
+
+    async fn send_as(
+        &self,
+        kind: &'static str,
+        method: Method,
+        path: &str,
+        bearer: Option<Bearer<'_>>,
+        body: Bytes,
+    ) -> Result<Bytes, UpstreamError> {
+        let mut last = None;
+        for (source, url) in self.addresses.in_turn() {
+            let url = format!("{url}{path}");
+            match self.send_to(kind, method.clone(), &url, bearer, body.clone()).await {
+                Ok(answer) => {
+                    self.addresses.prefer(source);
+                    return Ok(answer);
+                }
+                // A refusal is the same at all addresses of the control plane.
+                Err(error @ UpstreamError::Answer { status, .. }) if status.is_client_error() => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    self.addresses.put_last(source);
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(no_address))
+    }
+
+    /// Posts a form with the proof of `bearer`, and returns a short answer.
+    pub async fn form(&self, path: &str, bearer: Bearer<'_>, form: &str) -> Result<Bytes, UpstreamError> {
+        let body = Bytes::copy_from_slice(form.as_bytes());
+        self.send_as(FORM, Method::POST, path, Some(bearer), body).await
+    }
+
+    async fn send_to(
+        &self,
+        kind: &'static str,
+        method: Method,
+        url: &str,
+        bearer: Option<Bearer<'_>>,
+        body: Bytes,
+    ) -> Result<Bytes, UpstreamError> {
+        let mut headers = header::HeaderMap::new();
+        if !body.is_empty() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        let answer = self.request(method, url, bearer, headers, body, self.patience.headers).await?;
+        let status = answer.status();
+        let body = self.short(url, answer.into_body()).await?;
+        if status.is_success() { Ok(body) } else { Err(refusal(url, status, &body)) }
+    }
+
+    async fn feed_from(
+        &self,
+        url: &str,
+        path: &str,
+        bearer: Bearer<'_>,
+        hold: u64,
+    ) -> Result<(SpooledTempFile, Duration), UpstreamError> {
+        let mut headers = header::HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static(bundle::MEDIA_TYPE));
+        let partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let partial = partial.filter(|partial| partial.answers(path));
+        if let Some(partial) = &partial {
+            partial.ask_for_the_rest(&mut headers);
+        }
+        let within = self.patience.headers + Duration::from_secs(hold);
+        let answer = self.request(Method::GET, url, Some(bearer), headers, Bytes::new(), within).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.keep(partial);
+                return Err(error);
+            }
+        };
+        let status = answer.status();
+        if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+            return Err(refusal(url, status, &self.short(url, answer.into_body()).await?));
+        }
+        let kind = answer.headers().get(header::CONTENT_TYPE);
+        if kind.is_none_or(|kind| kind != bundle::MEDIA_TYPE) {
+            let kind = kind.map_or("nothing", |kind| kind.to_str().unwrap_or("something"));
+            return Err(UpstreamError::Kind { url: url.into(), kind: printable(kind.as_bytes()) });
+        }
+        let (parts, body) = answer.into_parts();
+        let mut download = match partial {
+            Some(partial) if status == StatusCode::PARTIAL_CONTENT => partial
+                .goes_on_in(&parts.headers)
+                .ok_or_else(|| UpstreamError::Body { url: url.into(), fault: Fault::Range })?,
+            _ if status == StatusCode::PARTIAL_CONTENT => {
+                return Err(UpstreamError::Body { url: url.into(), fault: Fault::Range });
+            }
+            _ => Download::begin(path, &parts.headers, &self.spool),
+        };
+        match download.receive(body, &self.patience).await {
+            Ok(()) => download
+                .finish()
+                .map_err(|error| UpstreamError::Body { url: url.into(), fault: Fault::Disk(error) }),
+            Err(fault) => {
+                if fault.can_go_on() {
+                    self.keep(Some(download));
+                }
+                Err(UpstreamError::Body { url: url.into(), fault })
+            }
+        }
+    }
+
+    fn keep(&self, partial: Option<Download>) {
+        if let Some(partial) = partial.filter(Download::worth_keeping) {
+            *self.partial.lock().unwrap_or_else(PoisonError::into_inner) = Some(partial);
+        }
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        url: &str,
+        bearer: Option<Bearer<'_>>,
+        mut headers: header::HeaderMap,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let transport = |source| UpstreamError::Transport { url: url.into(), source };
+        if let Some(bearer) = bearer {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", bearer()))
+                .map_err(|error| transport(error.into()))?;
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() =
+            url.parse().map_err(|error: hyper::http::uri::InvalidUri| transport(error.into()))?;
+        *request.headers_mut() = headers;
+        match timeout(within, self.client.request(request)).await {
+            Ok(answer) => answer.map_err(|error| transport(error.into())),
+            Err(_) => Err(UpstreamError::Timeout { url: url.into(), after: within }),
+        }
+    }
+
+    /// Reads the body of an answer other than a bundle.
+    async fn short(&self, url: &str, body: Incoming) -> Result<Bytes, UpstreamError> {
+        match timeout(self.patience.headers, Limited::new(body, MAX_ANSWER).collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(source)) => Err(UpstreamError::Transport { url: url.into(), source }),
+            Err(_) => Err(UpstreamError::Timeout { url: url.into(), after: self.patience.headers }),
+        }
+    }
+}
+
+fn no_address() -> UpstreamError {
+    UpstreamError::Transport { url: "nothing".into(), source: "no address is configured".into() }
+}
+
+fn refusal(url: &str, status: StatusCode, body: &[u8]) -> UpstreamError {
+    let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let member = |name: &str| problem.as_ref().and_then(|problem| problem[name].as_str().map(str::as_bytes));
+    let code = printable(member("code").unwrap_or_default());
+    UpstreamError::Answer {
+        url: url.into(),
+        status,
+        code,
+        detail: printable(member("detail").unwrap_or(body)),
+    }
+}
+
+/// Returns the beginning of unverified text, without characters that could harm a log or a terminal.
+fn printable(bytes: &[u8]) -> String {
+    let shown = |byte: &u8| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '.' };
+    bytes[..bytes.len().min(300)].iter().map(shown).collect()
+}

@@ -1,0 +1,400 @@
+//! Outages of the control plane, as this node sees them: beginning and end, kept across restarts, and the events in between.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use thiserror::Error;
+
+use crate::dataplane::audit::{AuditError, events, extent};
+use crate::dataplane::node::alarm::Alarm;
+use crate::dataplane::node::credential::Prover;
+use crate::dataplane::node::schema::{self, Unfit};
+use crate::dataplane::node::state::Live;
+use crate::dataplane::revocations::{LedgerError, Revocations};
+use crate::protocol::event::{Connectivity, Event, EventKind};
+use crate::protocol::outage::{End, Ended, MergedRevocation, Opening, OutageState, Report, Use};
+use crate::protocol::reconciliation::{AlarmNote, MAX_LINES, OutageStatement};
+use crate::protocol::time::Time;
+
+/// Migrations; a released one is never edited.
+const MIGRATIONS: [&str; 1] = ["
+-- `ended_at` is NULL while it lasts; `reported_at` while the control plane has not been told.
+CREATE TABLE outage (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, began_at INTEGER NOT NULL, ended_at INTEGER,
+    last_contact_at INTEGER, cause TEXT NOT NULL, first_sequence INTEGER NOT NULL, last_sequence INTEGER NOT NULL,
+    alarms TEXT NOT NULL, reported_at INTEGER) STRICT;
+"];
+
+/// Maximum number of outages that are kept.
+const REMEMBERED: u64 = 1000;
+
+/// Reasons why outages cannot be stored or reported.
+#[derive(Debug, Error)]
+pub enum OutageError {
+    /// SQLite reports an error.
+    #[error("the outages' database can't be used: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The schema is newer than this build, or the database is gone.
+    #[error("the outages' database {0}")]
+    Unfit(#[from] Unfit),
+    /// The audit log cannot be read.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The local revocations cannot be read.
+    #[error(transparent)]
+    Revocations(#[from] LedgerError),
+    /// No outage has this identifier.
+    #[error("this node knows of no outage {0}")]
+    Unknown(String),
+}
+
+/// Outage as stored.
+struct Kept {
+    statement: OutageStatement,
+    ended: bool,
+    reported: bool,
+}
+
+const COLUMNS: &str =
+    "id, began_at, ended_at, last_contact_at, cause, first_sequence, last_sequence, alarms, reported_at";
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<Kept> {
+    let began_at = Time::from_unix(row.get(1)?);
+    let ended_at: Option<i64> = row.get(2)?;
+    let statement = OutageStatement {
+        id: row.get(0)?,
+        began_at,
+        ended_at: ended_at.map_or(began_at, Time::from_unix),
+        last_contact_at: row.get::<_, Option<i64>>(3)?.map(Time::from_unix),
+        cause: row.get(4)?,
+        first_sequence: row.get(5)?,
+        last_sequence: row.get(6)?,
+        alarms: serde_json::from_str(&row.get::<_, String>(7)?).unwrap_or_default(),
+    };
+    let reported = row.get::<_, Option<i64>>(8)?.is_some();
+    Ok(Kept { statement, ended: ended_at.is_some(), reported })
+}
+
+/// Outages of this node.
+pub struct Outages {
+    connection: Mutex<Connection>,
+    live: Arc<Live>,
+    prover: Arc<Prover>,
+    revocations: Arc<Revocations>,
+    audit_path: PathBuf,
+    before: Mutex<Before>,
+}
+
+/// State before an outage, as of the control plane's last answer.
+#[derive(Debug, Default)]
+struct Before {
+    /// Last event of the log at the last look.
+    seen: u64,
+    /// Last event of the log at the last answer, or one before it. Later requests were allowed on an old state.
+    sequence: u64,
+    /// Time of that answer.
+    answered: Option<Time>,
+    /// Number of alarms at the beginning of the outage.
+    alarms: u64,
+}
+
+impl Outages {
+    /// Opens or creates the database at `path`.
+    pub fn open(
+        path: &Path,
+        live: Arc<Live>,
+        prover: Arc<Prover>,
+        revocations: Arc<Revocations>,
+        audit_path: PathBuf,
+    ) -> Result<Self, OutageError> {
+        let connection = schema::open(path, &MIGRATIONS)??;
+        let last = extent(&audit_path)?.last;
+        let before = Mutex::new(Before { seen: last, sequence: last, ..Before::default() });
+        Ok(Self { connection: Mutex::new(connection), live, prover, revocations, audit_path, before })
+    }
+
+    fn before(&self) -> MutexGuard<'_, Before> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // Every change is one statement: after a panic the database is as it was before.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records the state of the connection. An outage begins when the control plane is found not to answer. One that was
+    /// open at the end of the daemon continues.
+    pub fn observe(&self, now: Time) -> Result<(), OutageError> {
+        let standing = self.live.standing();
+        let connection = self.lock();
+        let open = open_one(&connection)?;
+        match (standing.connectivity, open) {
+            (Connectivity::Offline, None) => {
+                let ended: Option<i64> =
+                    connection.query_row("SELECT max(ended_at) FROM outage", [], |row| row.get(0))?;
+                // An older state must not reopen an outage that has just been stated to have ended.
+                let ended = ended.map_or(Time::default(), Time::from_unix);
+                if standing.connectivity_since <= ended && now.since(ended) < 5 {
+                    return Ok(());
+                }
+                let began_at = standing.connectivity_since.max(ended);
+                let head = self.live.snapshot().head().map(|head| head.head().iat);
+                let last_contact = standing.last_contact.or(head).map(|time| time.min(began_at));
+                let first = {
+                    let mut before = self.before();
+                    before.alarms = self.live.alarms.raised();
+                    before.sequence + 1
+                };
+                let cause = standing.last_error.unwrap_or_default();
+                let row = params![
+                    format!("out_{}", self.prover.nonces.next()),
+                    began_at.unix(),
+                    last_contact.map(Time::unix),
+                    cause,
+                    first
+                ];
+                connection.execute(
+                    "INSERT INTO outage (id, began_at, last_contact_at, cause, first_sequence, last_sequence, alarms)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?5 - 1, '[]')",
+                    row,
+                )?;
+                connection.execute(
+                    "DELETE FROM outage WHERE number <= (SELECT max(number) FROM outage) - ?1 AND reported_at IS NOT NULL",
+                    [REMEMBERED],
+                )?;
+            }
+            (Connectivity::Online, Some(open)) => {
+                self.end(&connection, &self.ending(open.statement, standing.connectivity_since)?)?;
+            }
+            (Connectivity::Online, None) => {
+                let last = extent(&self.audit_path)?.last;
+                let mut before = self.before();
+                // A control plane counts as reachable for a while after its last answer. Events in that time belong to the
+                // outage, if there is one, as do events between the look before the answer and the answer.
+                if standing.last_contact != before.answered {
+                    (before.answered, before.sequence) = (standing.last_contact, before.seen);
+                }
+                before.seen = last;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Returns the statement of an outage that is over, or that is over if this statement arrives.
+    pub fn to_report(&self, now: Time) -> Result<Option<OutageStatement>, OutageError> {
+        let connection = self.lock();
+        let query = format!("SELECT {COLUMNS} FROM outage WHERE reported_at IS NULL ORDER BY number LIMIT 1");
+        match connection.query_row(&query, [], read_row).optional()? {
+            Some(kept) if kept.ended => Ok(Some(kept.statement)),
+            Some(kept) => self.ending(kept.statement, now).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Records that a statement was sent.
+    pub fn reported(&self, statement: &OutageStatement, now: Time) -> Result<(), OutageError> {
+        let connection = self.lock();
+        self.end(&connection, statement)?;
+        connection
+            .execute("UPDATE outage SET reported_at = ?2 WHERE id = ?1", params![statement.id, now.unix()])?;
+        Ok(())
+    }
+
+    fn ending(&self, open: OutageStatement, now: Time) -> Result<OutageStatement, OutageError> {
+        // Selected by their numbers too: after a clock was corrected, their times may lie before the beginning.
+        let before = self.before().alarms;
+        let meanwhile = |alarm: &Alarm| alarm.time >= open.began_at || alarm.number > before;
+        let alarms = self.live.alarms.latest().into_iter().filter(meanwhile);
+        let alarms = alarms
+            .map(|alarm| AlarmNote {
+                time: alarm.time,
+                kind: alarm.kind.as_str().to_owned(),
+                what: alarm.what,
+                times: alarm.times,
+            })
+            .collect();
+        let last_sequence = extent(&self.audit_path)?.last;
+        Ok(OutageStatement { ended_at: now.max(open.began_at), last_sequence, alarms, ..open })
+    }
+
+    fn end(&self, connection: &Connection, statement: &OutageStatement) -> Result<(), OutageError> {
+        let alarms = serde_json::to_string(&statement.alarms).unwrap_or_default();
+        connection.execute(
+            "UPDATE outage SET ended_at = ?2, last_sequence = ?3, alarms = ?4 WHERE id = ?1 AND ended_at IS NULL",
+            params![statement.id, statement.ended_at.unix(), statement.last_sequence, alarms],
+        )?;
+        let mut before = self.before();
+        (before.seen, before.sequence) = (statement.last_sequence, statement.last_sequence);
+        Ok(())
+    }
+
+    /// Returns the reports of the latest outages, newest first, at most `limit`.
+    pub fn list(&self, limit: usize, now: Time) -> Result<Vec<Report>, OutageError> {
+        let kept: Vec<Kept> = {
+            let connection = self.lock();
+            let query = format!("SELECT {COLUMNS} FROM outage ORDER BY number DESC LIMIT ?1");
+            let mut statement = connection.prepare_cached(&query)?;
+            let rows = statement.query_map([limit], read_row)?;
+            rows.collect::<Result<_, _>>()?
+        };
+        kept.into_iter().map(|kept| self.report(kept, now)).collect()
+    }
+
+    /// Returns the report of an outage, from this node's records.
+    pub fn show(&self, id: &str, now: Time) -> Result<Report, OutageError> {
+        let kept = {
+            let connection = self.lock();
+            let query = format!("SELECT {COLUMNS} FROM outage WHERE id = ?1");
+            connection.query_row(&query, [id], read_row).optional()?
+        };
+        self.report(kept.ok_or_else(|| OutageError::Unknown(id.to_owned()))?, now)
+    }
+
+    fn report(&self, kept: Kept, now: Time) -> Result<Report, OutageError> {
+        let uploaded = extent(&self.audit_path)?.uploaded;
+        let (statement, state) = if kept.ended {
+            let whole = kept.reported && uploaded >= kept.statement.last_sequence;
+            (kept.statement, if whole { OutageState::Closed } else { OutageState::Reconciling })
+        } else {
+            (self.ending(kept.statement, now)?, OutageState::Open)
+        };
+        let identity = &self.prover.identity;
+        let mut report = Report::open(Opening {
+            node_id: identity.node_id.as_str(),
+            node_name: None,
+            data_plane_id: identity.data_plane_id.as_str(),
+            state,
+            statement: &statement,
+            log_through: uploaded,
+        });
+        let snapshot = self.live.snapshot();
+        let end = |token: &_, _| snapshot.ended(token).map(|at| End { at, how: Ended::Revoked });
+        report.add_uses(self.uses(&statement)?, |_| None, end);
+        let from = statement.last_contact_at.unwrap_or(statement.began_at).min(statement.began_at);
+        for held in self.revocations.list()? {
+            if (from..=statement.ended_at).contains(&held.revoked_at) {
+                report.add_revocation(MergedRevocation {
+                    token_id: held.token_id,
+                    node_id: held.node_id.to_string(),
+                    revoked_at: held.revoked_at,
+                    operator: held.operator,
+                    reason: held.reason,
+                    outcome: held.answer,
+                });
+            }
+        }
+        Ok(report.finish())
+    }
+
+    /// Returns the requests that were allowed in the outage, from this node's log.
+    fn uses(&self, statement: &OutageStatement) -> Result<Vec<Use>, OutageError> {
+        let mut uses = Vec::new();
+        let mut after = statement.first_sequence.saturating_sub(1);
+        while after < statement.last_sequence {
+            let lines = events(&self.audit_path, i64::try_from(after).unwrap_or(i64::MAX), MAX_LINES)?;
+            if lines.is_empty() {
+                break;
+            }
+            after += lines.len() as u64;
+            uses.extend(lines.iter().filter_map(|line| use_of(line)));
+        }
+        Ok(uses)
+    }
+}
+
+/// Parses the use in a line of the log. The place in the log assigns it to the outage, since its time may be that of a wrong clock.
+fn use_of(line: &str) -> Option<Use> {
+    let event: Event = serde_json::from_str(line).ok()?;
+    let allowed = event.kind == EventKind::Decision && event.decision.as_deref() == Some("allow");
+    let meanwhile = event.connectivity != Connectivity::Online;
+    if !allowed || !meanwhile {
+        return None;
+    }
+    Some(Use {
+        time: event.time,
+        event_id: event.id,
+        token_id: event.token?,
+        generation: event.generation.unwrap_or(0),
+        deployment_id: event.deployment.map(|id| id.to_string()),
+        method: event.method,
+        path: event.path,
+        client: event.client.map(|client| client.to_string()),
+    })
+}
+
+fn open_one(connection: &Connection) -> Result<Option<Kept>, OutageError> {
+    let query = format!("SELECT {COLUMNS} FROM outage WHERE ended_at IS NULL ORDER BY number LIMIT 1");
+    Ok(connection.prepare_cached(&query)?.query_row([], read_row).optional()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dataplane::audit::AuditLog;
+    use crate::dataplane::decide::snapshot::Snapshot;
+    use crate::dataplane::node::connection::{Outcome, Progress};
+    use crate::dataplane::node::credential::Nonces;
+    use crate::dataplane::node::identity::Identity;
+    use crate::dataplane::uplink::reconcile::Reconciler;
+    use crate::platform::clock::Clock;
+    use crate::protocol::event::Draft;
+    use crate::protocol::key::SigningKey;
+
+    const FRESH: Option<Time> = Some(Time::from_unix(i64::MAX));
+
+    /// A silent control plane is noticed up to a minute later. Requests allowed in that minute may rest on an old state, so
+    /// they belong to the outage.
+    #[test]
+    fn an_outage_begins_in_the_log_where_the_last_answer_arrived() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock: Clock = Arc::new(|| Time::from_unix(1));
+        let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
+        let key = Arc::new(SigningKey::from_seed(&[1; 32]));
+        let identity = Identity {
+            node_id: "nod_a".parse().unwrap(),
+            data_plane_id: "dpl_a".parse().unwrap(),
+            issuer: "https://control.example".into(),
+        };
+        let path = directory.path().join("audit.db");
+        let node = identity.node_id.clone();
+        let audit = AuditLog::open(&path, node.clone(), Arc::clone(&key), Arc::clone(&clock), 100).unwrap();
+        let nonces = Nonces::new(&mut rand_core::UnwrapErr(getrandom::SysRng));
+        let prover = Arc::new(Prover { identity, key, nonces });
+        let outages = Arc::clone(&Reconciler::open(directory.path(), prover, &live, &clock).unwrap().outages);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let record = || {
+            let id = audit.next_id();
+            let draft = Draft::new(EventKind::Decision, &id, Time::from_unix(1), &node, Connectivity::Online);
+            runtime.block_on(audit.record_durably(&draft)).unwrap();
+        };
+        let mut progress = Progress::new(Time::from_unix(1));
+        let mut comes = |outcome, at| {
+            let now = Time::from_unix(at);
+            progress = progress.after(outcome, now, FRESH).0;
+            let error = (outcome != Outcome::Renewed).then(|| "silent".to_owned());
+            live.stand(progress, error, now, Duration::ZERO);
+            outages.observe(now).unwrap();
+        };
+        record();
+        comes(Outcome::Renewed, 5);
+        comes(Outcome::Renewed, 10);
+        for at in 11..70 {
+            if at % 20 == 0 {
+                record();
+            }
+            outages.observe(Time::from_unix(at)).unwrap();
+        }
+        comes(Outcome::Unreachable, 70);
+        record();
+        comes(Outcome::Unreachable, 71);
+        let statement = outages.to_report(Time::from_unix(80)).unwrap().unwrap();
+        assert_eq!(statement.last_contact_at, Some(Time::from_unix(10)));
+        assert_eq!(statement.began_at, Time::from_unix(71));
+        assert_eq!((statement.first_sequence, statement.last_sequence), (2, 5), "all but what came before");
+    }
+}
