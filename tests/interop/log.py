@@ -78,10 +78,15 @@ def proof(source, nodes, audience, now):
         raise Refused("retired")
     if claims["aud"] != audience:
         raise Refused("audience")
+    timely(claims, now)
+    return claims
+
+
+def timely(claims, now):
+    """The times of a proof."""
     length = claims["exp"] - claims["iat"]
     if not (claims["exp"] > now and claims["iat"] < now + 300 and 0 < length <= 300):
         raise Refused("time")
-    return claims
 
 
 _ALARM = Table(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keyset
 import log
+import peers
 import replica
 import tokens
 from jose import jwk_key
@@ -119,6 +120,35 @@ def run_bundle(members, case):
 @file("proofs.json")
 def run_proof(members, case):
     log.proof(case["proof"], node_records(members["nodes"]), members["audience"], members["now"])
+
+
+@file("enrolments.json")
+def run_enrolment(members, case):
+    peers.enrolment(case["proof"], case["key"], members["now"])
+
+
+@file("peer_answers.json")
+def run_peer_answer(members, case):
+    nodes = node_records(members["nodes"])
+    who = (members["asks"], members["asked"], members["now"])
+    peers.answer(case["proof"], case["status"], case["body"], members["call"], nodes, *who)
+
+
+@file("peer_lists.json")
+def run_peer_list(members, case):
+    try:
+        after = peers.reads_after(case["body"], members["list"], members["after"])
+    except Refused:
+        after = members["after"]
+        raise
+    finally:
+        if after != case["reads_after"]:
+            raise AssertionError(f"it reads on after {after}")
+
+
+@file("peer_heads.json")
+def run_peer_heads(members, case):
+    return peers.heads(case["body"], members["own"], shared(members), members["data_plane"])
 
 
 @file("revocations.json")

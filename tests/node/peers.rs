@@ -100,6 +100,52 @@ fn a_node_without_an_uplink_follows_a_peer_that_has_one() {
 }
 
 #[test]
+fn a_revocation_told_by_a_peer_outlives_that_peers_record() {
+    let mut rig = Rig::start();
+    let (id, token) = rig.direct_access_token("lost", &rig.deployment);
+    let a = Node::start(&rig, "a");
+    a.synced(&rig);
+    rig.kill_control();
+    let backup = rig.back_up_control();
+    rig.start_control(rig.control_port);
+    // A host that the backup does not know revokes the token while neither reaches the control plane.
+    let mut b = Node::start(&rig, "b");
+    let (mut a, known) = (a, b.json(&rig, &["status"])["nodeId"].clone());
+    a.synced(&rig);
+    b.synced(&rig);
+    let version = a.json(&rig, &["status"])["replica"]["version"].as_u64().unwrap();
+    rig.kill_control();
+    a.configure(&rig, rig.control_port, &[&b]);
+    a.restart();
+    assert_eq!(a.authorize(&rig, &token).status, 200);
+    b.json(&rig, &["revoke", &id, "--reason", "laptop lost"]);
+    until("a has heard of it from b", || a.authorize(&rig, &token).status == 401);
+    b.kill();
+    rig.restore_control(&backup);
+    rig.recover_above(version);
+    rig.start_control(rig.control_port);
+    let nodes = rig.json(&["node", "list", "--data-plane-id", &rig.data_plane]);
+    assert!(!nodes.to_string().contains(known.as_str().unwrap()), "the backup is older than b: {nodes}");
+    until("a follows", || a.json(&rig, &["status"])["replica"]["version"].as_u64().unwrap() > version);
+    assert_eq!(a.authorize(&rig, &token).reason(), "token_revoked");
+    for control_is_there in [true, false] {
+        if !control_is_there {
+            rig.kill_control();
+        }
+        a.restart();
+        assert_eq!(a.authorize(&rig, &token).reason(), "token_revoked");
+    }
+    // It vouches for the revocation that nobody else can prove by now: another host hears of it from above.
+    rig.start_control(rig.control_port);
+    until("the control plane knows", || {
+        let held = a.json(&rig, &["revoke", "--list"]);
+        held.as_array().unwrap().iter().any(|held| held["answer"] == "revoked")
+    });
+    rig.synced();
+    assert_eq!(rig.authorize(&token, "GET", "/api/v2/dags").reason(), "token_revoked");
+}
+
+#[test]
 fn many_revocations_at_once_reach_a_peer_without_asking_too_much_of_it() {
     let mut rig = Rig::start();
     let (last, token) = rig.direct_access_token("the last of them", &rig.deployment);

@@ -22,6 +22,7 @@ mod keysets;
 mod log;
 mod made;
 mod nodes;
+mod peers;
 mod records;
 mod statements;
 mod tokens;

@@ -545,3 +545,37 @@ fn each_planted_tampering_is_told_by_whom_the_documentation_names() {
         .unwrap();
     assert!(kept.starts_with("ey"), "{kept}");
 }
+
+#[test]
+fn a_host_is_told_that_the_copy_of_its_log_above_is_not_what_it_signed() {
+    let mut rig = Rig::start();
+    let (_, value) = rig.direct_access_token("used", &rig.deployment);
+    rig.synced();
+    let above = |rig: &Rig| Connection::open(rig.path("control/control.db")).unwrap();
+    let last = |connection: Connection, table: &str| -> Option<u64> {
+        let query = format!("SELECT max(sequence) FROM {table}");
+        connection.query_row(&query, [], |row| row.get(0)).unwrap()
+    };
+    let signed = |rig: &Rig| last(audit(rig), "checkpoint");
+    assert_eq!(rig.authorize(&value, "GET", "/api/v2/dags").status, 200);
+    until("the host has signed its log, and events beyond have arrived", || {
+        assert_eq!(rig.authorize(&value, "GET", "/api/v2/dags").status, 200);
+        signed(&rig).is_some() && last(above(&rig), "event") > signed(&rig)
+    });
+    // Whoever can write there alters the copy of an event that the node signed, and drops the signature.
+    rig.kill_control();
+    let signed = signed(&rig).unwrap();
+    let altered = "UPDATE event SET line = replace(line, 'dags', 'pools'), hash = 'x' WHERE sequence = ?1";
+    assert_eq!(above(&rig).execute(altered, [signed]).unwrap(), 1);
+    above(&rig).execute("DELETE FROM checkpoint", []).unwrap();
+    rig.start_control(rig.control_port);
+    let told = format!("the control plane says of this host's log: checkpoint at event {signed}");
+    until("the host alarms", || alarms(&rig).contains(&told));
+    assert!(alarms(&rig).contains("damaged"), "{}", alarms(&rig));
+    // The log of the host itself is whole.
+    rig.cli(&["audit", "verify"]);
+    let found: String = above(&rig)
+        .query_row("SELECT what FROM log_fault WHERE kind = 'checkpoint'", [], |row| row.get(0))
+        .unwrap();
+    assert!(found.contains(&format!("the node signed that event {signed} hashes to")), "{found}");
+}

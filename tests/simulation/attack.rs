@@ -2,7 +2,8 @@
 
 use halligan::protocol::bundle::{BundleReader, Change, Limits, write_bundle};
 use halligan::protocol::digest::ReplicaDigest;
-use halligan::protocol::head::{Head, sign_head};
+use halligan::protocol::head::{Head, MAX_HEAD, sign_head};
+use halligan::protocol::jws::Unverified;
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::record::{Record, RecordKind};
 use halligan::protocol::time::Time;
@@ -13,6 +14,8 @@ use crate::control::Control;
 
 /// What only whoever holds the signing keys can send.
 pub const ROLE_CHANGE: &str = "a role change, rightly signed";
+/// A version that no story reaches.
+const FAR: u64 = 1_000_000;
 
 /// One of many ways, in words and in bytes. `recorded` is an answer that once passed by, `snapshot` one with all records.
 pub fn choose(
@@ -37,51 +40,56 @@ pub fn choose(
         }
         (3, Some(snapshot)) => {
             let key = control.replica_key();
-            (ROLE_CHANGE, signed_anew(snapshot, &key, data_plane, control.keyset(), now, true))
+            let wider = |record: Record| {
+                let body = record.body.replace("DEPLOYMENT_ADMIN@1", "DAG_AUTHOR@1");
+                let token = record.kind == RecordKind::Token;
+                Some(if token { Record::new(record.kind, record.key.to_string(), body) } else { record })
+            };
+            (ROLE_CHANGE, signed_anew(snapshot, &key, data_plane, (control.keyset(), FAR), now, wider))
         }
         (4, _) => {
             let stranger = SigningKey::from_seed(&[99; 32]);
-            (
-                "a stranger's answer",
-                signed_anew(recorded, &stranger, data_plane, control.keyset(), now, false),
-            )
+            let keyset = control.keyset();
+            ("a stranger's answer", signed_anew(recorded, &stranger, data_plane, (keyset, FAR), now, Some))
         }
         _ => ("noise", (0..random.random_range(0..400)).map(|_| random.random_range(0..=255)).collect()),
     }
 }
 
-/// The records of an answer under a head of a much later version, signed with `key`; with `wider`, every token of it has
-/// another role than it was made with.
-fn signed_anew(
+/// The records of an answer, after `change`, under a head of another version that is signed with `key`. `versions` are those
+/// of the keyset and of the head.
+pub fn signed_anew(
     answer: &[u8],
     key: &SigningKey,
     data_plane: &str,
-    keyset: u64,
+    versions: (u64, u64),
     now: Time,
-    wider: bool,
+    change: impl Fn(Record) -> Option<Record>,
 ) -> Vec<u8> {
     let mut reader = BundleReader::new(answer, Limits::default()).unwrap();
     let keysets = reader.keysets().to_vec();
     let mut records: Vec<Record> = Vec::new();
-    for change in &mut reader {
-        if let Ok(Change::Put(record)) = change {
-            let body = if wider && record.kind == RecordKind::Token {
-                record.body.replace("DEPLOYMENT_ADMIN@1", "DAG_AUTHOR@1")
-            } else {
-                record.body.to_string()
-            };
-            records.push(Record::new(record.kind, record.key.to_string(), body));
+    for put in &mut reader {
+        if let Ok(Change::Put(record)) = put {
+            records.extend(change(record));
         }
     }
     let head = Head {
         iss: crate::control::ISSUER.into(),
         aud: data_plane.parse().unwrap(),
-        version: 1_000_000,
+        version: versions.1,
         digest: records.iter().collect::<ReplicaDigest>().checksum(),
         count: records.len() as u64,
         iat: now,
         exp: now.plus(900),
-        keyset,
+        keyset: versions.0,
     };
     write_bundle(&keysets, &sign_head(&head, key), 0, records.into_iter().map(Change::Put)).unwrap()
+}
+
+/// The digest that the head of a bundle states.
+pub fn digest_of(bundle: &[u8]) -> [u8; 32] {
+    let reader = BundleReader::new(bundle, Limits::default()).unwrap();
+    let head: Head = Unverified::parse(reader.head().as_bytes(), MAX_HEAD).unwrap().claimed().unwrap();
+    head.digest
 }

@@ -118,7 +118,7 @@ impl Control {
         self.plane.as_ref().ok_or_else(|| "the control plane is down".to_owned())
     }
 
-    fn now(&self) -> Time {
+    pub fn now(&self) -> Time {
         Time::from_unix(self.clock.load(Ordering::Relaxed))
     }
 

@@ -32,11 +32,14 @@ impl Story {
             self.start_host(host)?;
         }
         self.replace_strangers()?;
+        // A hostile peer keeps nobody from becoming current.
+        self.all_are_lied_to()?;
         self.pass(LONG_ENOUGH)?;
         self.recover_where_told()?;
         for host in 0..self.hosts.len() {
             self.is_current(host)?;
         }
+        self.all_talk()?;
         self.healed = true;
         self.share_revocations();
         for number in 0..self.tokens.len() {
@@ -101,10 +104,23 @@ impl Story {
         }
     }
 
-    /// What was revoked on a host of a data plane is known on all of them by now.
+    /// What was revoked on a host is known on all of them by now: what a node signed before it was retired, and what a host
+    /// vouches for since the control plane does not name that node.
     fn share_revocations(&mut self) {
-        let revoked: BTreeSet<usize> =
-            self.memories.iter().flat_map(|memory| memory.revoked.iter().copied()).collect();
+        let known = |node: &str, at| match self.estate.nodes.get(node) {
+            Some((_, retired)) => retired.is_none_or(|retired| at < retired),
+            None => true,
+        };
+        let unsure = |node: &str| {
+            self.forked.contains(node) && !matches!(self.estate.nodes.get(node), Some((_, None)))
+        };
+        let revoked: BTreeSet<usize> = self
+            .memories
+            .iter()
+            .flat_map(|memory| &memory.revocations)
+            .filter(|((_, node), at)| known(node, **at) && !unsure(node))
+            .map(|((token, _), _)| *token)
+            .collect();
         for memory in &mut self.memories {
             memory.revoked.extend(revoked.iter().copied());
         }

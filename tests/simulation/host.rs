@@ -1,5 +1,8 @@
 //! A data-plane host: a disk that outlives its process, a process that can die at any step, and a clock of its own.
 
+mod peers;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,6 +23,7 @@ use halligan::dataplane::replica::timekeeper::Watch;
 use halligan::dataplane::revocations::Order;
 use halligan::dataplane::uplink::outage::OutageError;
 use halligan::dataplane::uplink::reconcile::{Call as Telling, Reconciler, Round};
+use halligan::dataplane::peers::{Dialogue, PeerFace};
 use halligan::protocol::event::{Connectivity, Draft, EventKind};
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::keyset::RootSet;
@@ -51,13 +55,18 @@ pub enum Call {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Answer {
     Body(Vec<u8>),
+    /// An answer to another call than the one that is under way.
+    Stale(Vec<u8>),
     /// The control plane answers, and refuses: a status of 400 and above.
     Refused(String),
 }
 
 /// What runs on a host while it runs.
 struct Process {
-    replication: Replication,
+    replication: Arc<Replication>,
+    /// Answers other hosts, and the exchange with each of them by their number in the story.
+    face: PeerFace,
+    dialogues: BTreeMap<usize, Dialogue>,
     live: Arc<Live>,
     progress: Progress,
     watch: Watch,
@@ -197,12 +206,21 @@ impl Host {
         let (identity, key) = (self.own.identity.clone(), Arc::clone(&self.own.key));
         let prover = Arc::new(Prover { identity, key, nonces: Nonces::new(&mut random) });
         let reconciler = self.open_reconciler(&prover, &live, &clock, wall)?;
-        let replication = Replication::new(store, Arc::clone(&live), self.staleness.clone());
+        let replication = Arc::new(Replication::new(store, Arc::clone(&live), self.staleness.clone()));
+        let face = PeerFace::new(
+            Arc::clone(&reconciler.revocations),
+            Arc::clone(&replication),
+            Arc::clone(&live),
+            Arc::clone(&prover),
+            clock,
+        );
         let progress = Progress::new(wall);
         let age = replication.head_age().unwrap_or_default();
         let watch = Watch::new(&live, age, wall, Duration::ZERO);
         let mut process = Process {
             replication,
+            face,
+            dialogues: BTreeMap::new(),
             live,
             progress,
             watch,
@@ -410,7 +428,7 @@ impl Host {
         let (_, mut round, call, _) = process.telling.take_if(|(own, ..)| *own == number)?;
         let taken = match answer {
             Answer::Body(body) => round.answered(&process.reconciler, &call, body, wall).is_ok(),
-            Answer::Refused(_) => false,
+            Answer::Stale(_) | Answer::Refused(_) => false,
         };
         if !taken {
             process.tell = Some(now + if slow { SLOW } else { TELL });
@@ -436,7 +454,7 @@ impl Host {
         let Some(process) = self.process.as_mut().filter(waiting) else { return false };
         self.polls += 1;
         let taken = match answer {
-            Answer::Body(bundle) => {
+            Answer::Body(bundle) | Answer::Stale(bundle) => {
                 let nonce = process.nonce.take();
                 let taken =
                     process.replication.take_answer(bundle.as_slice(), Origin::Feed, nonce.as_deref(), wall);

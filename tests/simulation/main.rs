@@ -20,6 +20,7 @@ mod files;
 mod heal;
 mod host;
 mod network;
+mod peers;
 mod steps;
 mod story;
 mod truth;

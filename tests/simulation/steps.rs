@@ -1,6 +1,7 @@
 //! The steps of a story: what operators, accidents and attackers do to an estate.
 
 use halligan::dataplane::replica::store::Origin;
+use halligan::protocol::record::Record;
 use halligan::protocol::time::Time;
 use rand::RngExt as _;
 
@@ -24,7 +25,7 @@ const MOST_HOSTS: usize = 5;
 impl Story {
     pub fn step(&mut self) -> Result<(), String> {
         let host = self.random.random_range(0..self.hosts.len());
-        match self.random.random_range(0..140) {
+        match self.random.random_range(0..150) {
             0..9 => self.create_token()?,
             9..13 => self.rotate_token()?,
             13..18 => self.revoke_token()?,
@@ -94,6 +95,13 @@ impl Story {
                 let span = self.random.random_range(1..70_000);
                 self.pass(span)?;
             }
+            140..144 => self.talk()?,
+            144..147 => self.hostile_peer()?,
+            147 => self.retired_speaks()?,
+            148 => self.show_two_faces(host)?,
+            149 => {
+                self.stale.insert(host);
+            }
             _ => {
                 let span = self.random.random_range(1..2_000);
                 self.pass(span)?;
@@ -136,7 +144,7 @@ impl Story {
         self.record()
     }
 
-    fn living(&mut self) -> Option<usize> {
+    pub fn living(&mut self) -> Option<usize> {
         let living = self.estate.tokens.iter().filter(|(_, standing)| !standing.revoked);
         self.pick(living.map(|(number, _)| *number).collect::<Vec<_>>())
     }
@@ -250,6 +258,7 @@ impl Story {
         }
         let wall = self.wall(host);
         let started = self.hosts[host].start(self.now, wall);
+        self.seen[host].clear();
         self.forget_contacts(host);
         match started {
             Ok(()) => self.note(format!("host {host} is started")),
@@ -286,7 +295,10 @@ impl Story {
             let (plane, node) =
                 (self.hosts[host].data_plane().to_owned(), self.hosts[host].node().to_owned());
             let retired = self.control.retire(&plane, &node);
-            self.done(&format!("host {host} is retired"), retired);
+            if self.done(&format!("host {host} is retired"), retired).is_some() {
+                let at = self.control.now();
+                self.estate.nodes.insert(node, (plane, Some(at)));
+            }
             return self.record();
         }
         let Some(plane) = self.pick(self.estate.data_planes.clone()) else { return Ok(()) };
@@ -468,13 +480,14 @@ impl Story {
     }
 
     /// An operator revokes a token on a host.
-    fn revoke_on(&mut self, host: usize) {
+    pub fn revoke_on(&mut self, host: usize) {
         let Some(number) = self.living() else { return };
         let wall = self.wall(host);
         if self.tokens[number].data_plane == self.hosts[host].data_plane()
             && self.hosts[host].revoke(&self.tokens[number].id, self.now, wall)
         {
-            self.memories[host].revoked.insert(number);
+            let node = self.hosts[host].node().to_owned();
+            self.memories[host].prove_revocation(number, &node, wall);
             self.note(format!("token {number} is revoked on host {host}"));
         }
     }
@@ -490,6 +503,47 @@ impl Story {
         self.note(format!("host {host} is sent {what}"));
         let forged = Message::Forged { host, bundle, inside: what == attack::ROLE_CHANGE };
         self.network.send(self.now, &forged, &mut self.random);
+    }
+
+    /// Whoever holds the signing keys cuts a host off, and shows it another replica than the other hosts are shown: of the
+    /// same version, without one of its tokens.
+    fn show_two_faces(&mut self, host: usize) -> Result<(), String> {
+        let plane = self.hosts[host].data_plane().to_owned();
+        self.network.lines[host].up = false;
+        self.create_token()?;
+        let hidden: Vec<usize> = self.estate.tokens.keys().copied().collect();
+        let hidden = hidden.into_iter().filter(|number| self.tokens[*number].data_plane == plane);
+        let Some(hidden) = self.pick(hidden.collect::<Vec<_>>()) else { return Ok(()) };
+        let (Some(bundle), Some(version)) =
+            (self.control.feed(&plane, 0, 0, None), self.control.version(&plane))
+        else {
+            return Ok(());
+        };
+        let id = self.tokens[hidden].id.clone();
+        let without = |record: Record| (*record.key != *id).then_some(record);
+        let versions = (self.control.keyset(), version);
+        let face = attack::signed_anew(
+            &bundle,
+            &self.control.replica_key(),
+            &plane,
+            versions,
+            self.true_time(),
+            without,
+        );
+        let mut replica = self.estate.replica(&plane, &self.tokens);
+        replica.tokens.remove(&hidden);
+        self.publish_to_one(attack::digest_of(&face), replica);
+        let wall = self.wall(host);
+        let taken = self.hosts[host].take(&face, Origin::Feed, wall);
+        self.note(format!("host {host} is shown version {version} without token {hidden}: {taken}"));
+        self.proved(host)?;
+        self.pass(2_000)?;
+        for other in 0..self.hosts.len() {
+            if other != host && self.random.random_bool(0.5) {
+                self.honest_round(host, other)?;
+            }
+        }
+        Ok(())
     }
 
     /// Somebody carries a bundle to a host: from the control plane, or from another host.

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use crate::control::Control;
 use crate::host::{Answer, Call, Host, Own};
 use crate::network::{Line, Message, Millis, Network};
+use crate::peers::Heard;
 use crate::truth::{Estate, Memory, Replica, Request, Token, judge};
 
 pub const T0: i64 = 1_800_000_000;
@@ -79,6 +80,16 @@ pub struct Story {
     held: HashMap<usize, HeldCall>,
     /// Answers an attacker once saw pass by.
     pub recorded: Vec<Vec<u8>>,
+    /// Those of them that were made for a call, with its data plane and its nonce.
+    pub replayable: Vec<(String, String, Vec<u8>)>,
+    /// Answers between hosts that an attacker once saw pass by.
+    pub passed_by: Vec<Heard>,
+    /// Tokens that the last lie was about.
+    pub subjects: BTreeSet<usize>,
+    /// The first digest that each host held of each version since it was started.
+    pub seen: Vec<BTreeMap<u64, [u8; 32]>>,
+    /// Hosts whose next answer is made for another call.
+    pub stale: BTreeSet<usize>,
     /// Counts what was ever named.
     pub names: usize,
     /// Whether faults are over, and every host must have found its way back.
@@ -114,6 +125,11 @@ impl Story {
             restored: false,
             held: HashMap::new(),
             recorded: Vec::new(),
+            replayable: Vec::new(),
+            passed_by: Vec::new(),
+            subjects: BTreeSet::new(),
+            seen: Vec::new(),
+            stale: BTreeSet::new(),
             names: 0,
             healed: false,
             transcript: Vec::new(),
@@ -149,6 +165,7 @@ impl Story {
         seed[..8].copy_from_slice(&(self.names as u64).to_le_bytes());
         let key = SigningKey::from_seed(&seed);
         let identity = self.control.enrol(&name, &key, data_plane)?;
+        self.estate.nodes.insert(identity.node_id.to_string(), (data_plane.to_owned(), None));
         Ok(Own { identity, key: Arc::new(key) })
     }
 
@@ -161,6 +178,7 @@ impl Story {
         self.memories.push(memory);
         self.contacts.push(Vec::new());
         self.before.push(BTreeSet::new());
+        self.seen.push(BTreeMap::new());
         self.network.lines.push(Line::GOOD);
     }
 
@@ -283,7 +301,8 @@ impl Story {
                 Message::Ask { host, call, bearer, since, keyset, nonce, hold } => {
                     let data_plane = self.hosts[host].data_plane().to_owned();
                     match self.control.admits(&bearer, &data_plane) {
-                        Ok(_) => {
+                        Ok(node) => {
+                            self.lives(&node)?;
                             let longest = if self.hosts[host].slow { 72 * LONG_POLL } else { LONG_POLL };
                             let until = if hold { self.now + longest } else { self.now };
                             let held = HeldCall { call, data_plane, since, keyset, nonce, until };
@@ -296,6 +315,9 @@ impl Story {
                     let wall = self.wall(host);
                     if self.hosts[host].answered(call, &answer, self.now, wall) {
                         self.contacts[host].push(wall);
+                        if matches!(answer, Answer::Stale(_)) && self.hosts[host].error().is_none() {
+                            return Err(format!("host {host} takes an answer to another call for its own"));
+                        }
                     }
                     self.proved(host)?;
                 }
@@ -356,11 +378,12 @@ impl Story {
         let taken = self
             .control
             .admits(bearer, &data_plane)
-            .and_then(|node| self.control.told(&data_plane, &node, path, body));
-        let taken = match taken {
+            .and_then(|node| Ok((node.clone(), self.control.told(&data_plane, &node, path, body)?)));
+        let (node, taken) = match taken {
             Ok(taken) => taken,
             Err(why) => return Ok(Answer::Refused(why)),
         };
+        self.lives(&node)?;
         for (number, standing) in &mut self.estate.tokens {
             standing.revoked |= taken.revoked.contains(&self.tokens[*number].id);
         }
@@ -381,6 +404,19 @@ impl Story {
             }
         }
         Ok(Answer::Body(taken.answer))
+    }
+
+    /// A node that was retired is answered nothing.
+    fn lives(&self, node: &str) -> Result<(), String> {
+        match self.estate.nodes.get(node) {
+            Some((_, None)) => Ok(()),
+            known => Err(format!("the control plane answers node {node}, which it knows as {known:?}")),
+        }
+    }
+
+    /// Takes note of a replica that one host alone is shown.
+    pub fn publish_to_one(&mut self, digest: [u8; 32], replica: Replica) {
+        self.published.entry(digest).or_insert_with(|| Rc::new(replica));
     }
 
     /// Takes note of what is published now.
@@ -412,17 +448,50 @@ impl Story {
             if !news && self.now < held.until {
                 continue;
             }
-            let (call, bundle) = (
-                held.call,
-                self.control.feed(&held.data_plane, held.since, held.keyset, held.nonce.as_deref()),
-            );
-            self.held.remove(&host);
+            let bundle = self.control.feed(&held.data_plane, held.since, held.keyset, held.nonce.as_deref());
+            let Some(HeldCall { call, data_plane, since, keyset, nonce, .. }) = self.held.remove(&host)
+            else {
+                continue;
+            };
             let Some(bundle) = bundle else { continue };
             if self.random.random_range(0..4) == 0 && self.recorded.len() < 50 {
                 self.recorded.push(bundle.clone());
+                if let Some(nonce) = &nonce {
+                    self.replayable.push((data_plane.clone(), nonce.clone(), bundle.clone()));
+                }
+            }
+            if let Some(nonce) = nonce
+                && self.stale.remove(&host)
+            {
+                let another = self.stale_answer(host, &data_plane, (since, keyset), &nonce);
+                self.send(&Message::Answer {
+                    host,
+                    call,
+                    answer: Answer::Stale(another.unwrap_or_default()),
+                });
+                continue;
             }
             self.send(&Message::Answer { host, call, answer: Answer::Body(bundle) });
         }
+    }
+
+    /// A rightly signed answer to another call: an old one, or that to another host's.
+    fn stale_answer(
+        &mut self,
+        host: usize,
+        data_plane: &str,
+        (since, keyset): (u64, u64),
+        nonce: &str,
+    ) -> Option<Vec<u8>> {
+        let old = self.replayable.iter().filter(|(plane, of, _)| plane == data_plane && of != nonce);
+        let old = old.map(|(_, _, bundle)| bundle.clone()).collect::<Vec<_>>();
+        let old = if self.random.random_bool(0.5) { self.pick(old) } else { None };
+        self.note(format!(
+            "host {host} is given {}",
+            if old.is_some() { "an old answer" } else { "another's answer" }
+        ));
+        let another: String = nonce.chars().rev().collect();
+        old.or_else(|| self.control.feed(data_plane, since, keyset, Some(&another)))
     }
 
     /// Time and version only go forward, on one disk; and a host serves nothing that was never published.
@@ -441,6 +510,7 @@ impl Story {
             return Err(format!("host {host} serves version {version}, which was never published so"));
         };
         memory.version = version;
+        self.seen[host].entry(version).or_insert(digest);
         memory.named(signed.max(wall), time, settled);
         memory.prove(replica);
         Ok(())

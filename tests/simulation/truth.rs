@@ -49,6 +49,8 @@ pub struct Estate {
     pub data_planes: Vec<String>,
     pub teams: BTreeSet<String>,
     pub roles: BTreeSet<String>,
+    /// Nodes by id: their data plane, and when they were retired by the control plane's clock.
+    pub nodes: BTreeMap<String, (String, Option<Time>)>,
 }
 
 /// What a replica holds at one version.
@@ -56,6 +58,20 @@ pub struct Estate {
 pub struct Replica {
     pub tokens: BTreeMap<usize, Standing>,
     pub deployments: BTreeSet<String>,
+    /// When each node was retired.
+    pub nodes: BTreeMap<String, Option<Time>>,
+}
+
+impl Replica {
+    /// Whether it proves what a node signed at a time.
+    pub fn proves(&self, node: &str, at: Time) -> bool {
+        self.nodes.get(node).is_some_and(|retired| retired.is_none_or(|retired| at < retired))
+    }
+
+    /// Whether it names a node that was not retired.
+    pub fn lives(&self, node: &str) -> bool {
+        self.nodes.get(node) == Some(&None)
+    }
 }
 
 impl Estate {
@@ -66,7 +82,13 @@ impl Estate {
         Replica {
             tokens: self.tokens.iter().filter(|(number, _)| here(number)).map(|(n, s)| (*n, *s)).collect(),
             deployments: deployments.map(|(id, _)| id.clone()).collect(),
+            nodes: self.nodes_of(data_plane).collect(),
         }
+    }
+
+    fn nodes_of<'e>(&'e self, data_plane: &'e str) -> impl Iterator<Item = (String, Option<Time>)> + 'e {
+        let nodes = self.nodes.iter().filter(move |(_, (plane, _))| plane == data_plane);
+        nodes.map(|(id, (_, retired))| (id.clone(), *retired))
     }
 }
 
@@ -79,8 +101,12 @@ pub struct Memory {
     pub held: Option<Rc<Replica>>,
     /// The highest generation of each token, and whether it was ever called revoked, by any replica it proved.
     pub proved: BTreeMap<usize, Standing>,
-    /// Tokens that were revoked here.
+    /// Tokens that were revoked here, or whose revocation by another node was proved here.
     pub revoked: BTreeSet<usize>,
+    /// Those revocations: the token, the node that made it, and when, by that node's clock.
+    pub revocations: BTreeMap<(usize, String), Time>,
+    /// The same, with those that may have been proved here.
+    pub heard: BTreeMap<(usize, String), Time>,
     /// The events of uses it let pass, as far as its log is on this disk.
     pub uses: BTreeSet<String>,
     /// Values it once called dead for good.
@@ -102,6 +128,14 @@ impl Memory {
             proved.revoked |= standing.revoked;
         }
         self.held = Some(Rc::clone(replica));
+    }
+
+    /// Takes note of a revocation that was made or proved here; whether it is new.
+    pub fn prove_revocation(&mut self, token: usize, node: &str, at: Time) -> bool {
+        let which = (token, node.to_owned());
+        self.heard.entry(which.clone()).or_insert(at);
+        self.revocations.entry(which).or_insert(at);
+        self.revoked.insert(token)
     }
 
     /// Takes note of a time that a clock of the host, or a head it proved, has named. `settled`: its clock is right, and its
@@ -165,7 +199,10 @@ impl Request<'_> {
             ),
             (proved.revoked, "it once knew the token to be revoked"),
             (proved.generation > value.generation, "it once knew a newer generation"),
-            (memory.revoked.contains(&self.number), "the token was revoked on a host"),
+            (
+                memory.revoked.contains(&self.number),
+                "the token was revoked on a host, and it had proof of that",
+            ),
             (self.deployment != token.deployment, "the token is for another deployment"),
             (!deployed, "its replica does not hold the deployment"),
             (self.wall >= token.expires_at, "the token had expired by its own clock"),
@@ -198,6 +235,11 @@ pub fn judge(request: &Request<'_>, memory: &mut Memory, decision: &Decision) ->
     // before the host has heard of it: part of a refused feed may have told it so.
     let alive = request.above == Some(Standing { generation: value.generation, revoked: false });
     if !alive || value.dropped.is_some() || !problems.is_empty() {
+        return Ok(());
+    }
+    if decision.reason == Reason::TokenRevoked
+        && memory.heard.keys().any(|(heard, _)| *heard == request.number)
+    {
         return Ok(());
     }
     // A clock that ran ahead has proved nothing: it closes nothing for good but what it called expired.
@@ -235,7 +277,11 @@ mod tests {
         let mut held = Standing { generation: 2, revoked: false };
         let mut memory = Memory { version: 2, ..Memory::default() };
         bend(&mut token, &mut held, &mut memory);
-        let replica = Replica { tokens: [(0, held)].into(), deployments: ["dep_a".into()].into() };
+        let replica = Replica {
+            tokens: [(0, held)].into(),
+            deployments: ["dep_a".into()].into(),
+            ..Replica::default()
+        };
         memory.prove(&Rc::new(replica));
         let request = Request {
             number: 0,

@@ -25,6 +25,9 @@ pub enum PeerRefusal {
     /// The node was retired.
     #[error("the peer, {0}, was retired")]
     Retired(NodeId),
+    /// The proof names no call: its `jti` is empty.
+    #[error("the peer's proof has no jti; a proof is made for one call")]
+    NoCall,
     /// The proof was used before.
     #[error("the peer's proof was used before")]
     Again,
@@ -91,6 +94,9 @@ pub fn authenticate(proof: &[u8], signers: &Signers, audience: &str, now: Time) 
     let claims: Claims = prove_issuer(proof, Typ::NodeAuth, signers, |claims: &Claims| &claims.iss)?;
     if claims.sub != claims.iss {
         return Err(PeerRefusal::Issuer(claims.iss));
+    }
+    if claims.jti.is_empty() {
+        return Err(PeerRefusal::NoCall);
     }
     if claims.aud != audience {
         return Err(PeerRefusal::Audience(claims.aud));

@@ -244,6 +244,7 @@ fn proofs() {
         "malformed",
         "a required claim is missing",
     );
+    case("an empty jti", signed(&replaced(claims, "p-1", ""), 21), "malformed", "jti is not empty");
     case(
         "longer than 2048 bytes",
         signed(&replaced(claims, "p-1", &"a".repeat(1500)), 21),

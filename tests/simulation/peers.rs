@@ -1,0 +1,515 @@
+//! What hosts tell each other, and what somebody makes of it on its way: whoever stands between two hosts, a host that
+//! lies, and a node that was retired and speaks on. What each says is judged by what was proved.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use halligan::dataplane::peers::Question;
+use halligan::protocol::jws::{Typ, sign};
+use halligan::protocol::key::SigningKey;
+use halligan::protocol::revocation::{Revocation, sign_revocation};
+use halligan::protocol::time::Time;
+use rand::RngExt as _;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::attack::signed_anew;
+use crate::host::Own;
+use crate::story::Story;
+
+/// How many answers an attacker remembers.
+const REMEMBERED: usize = 60;
+/// How many calls a round may take.
+const LONGEST_ROUND: usize = 600;
+
+/// A call to a peer.
+pub struct Sent {
+    pub method: &'static str,
+    pub path: String,
+    pub bearer: Option<String>,
+    pub body: Vec<u8>,
+}
+
+impl Sent {
+    fn of(question: &Question) -> Self {
+        let Question { method, path, bearer, body, .. } = question.clone();
+        Self { method, path, bearer, body }
+    }
+}
+
+/// An answer of a peer.
+#[derive(Clone)]
+pub struct Given {
+    pub status: u16,
+    pub proof: Option<String>,
+    pub body: Vec<u8>,
+}
+
+/// What is wrong with the answers of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lie {
+    /// The answering host pretends to be further in its list than it tells.
+    Skips,
+    /// It tells of revocations that nobody made who may.
+    Forges,
+    /// It shows heads that no control plane signed.
+    ShowsHeads,
+    /// Whoever stands between both changes `next`.
+    Alters,
+    Truncates,
+    /// An answer that was given before.
+    Replays,
+    /// Each answer comes one call late.
+    Late,
+    /// An answer that was proved for another host.
+    Foreign,
+    /// The calls are handed to another host.
+    Redirects,
+    Unproved,
+}
+
+const LIES: [Lie; 10] = [
+    Lie::Skips,
+    Lie::Forges,
+    Lie::ShowsHeads,
+    Lie::Alters,
+    Lie::Truncates,
+    Lie::Replays,
+    Lie::Late,
+    Lie::Foreign,
+    Lie::Redirects,
+    Lie::Unproved,
+];
+
+/// The digests of the heads that a host keeps as evidence, with their versions; and how often it raised the alarm.
+pub type Evidence = (BTreeSet<(u64, [u8; 32])>, u64);
+
+/// An answer that passed by.
+pub struct Heard {
+    asker: usize,
+    answerer: usize,
+    path: String,
+    given: Given,
+}
+
+fn hash(parts: &[&[u8]]) -> String {
+    URL_SAFE_NO_PAD.encode(parts.iter().fold(Sha256::new(), Sha256::chain_update).finalize())
+}
+
+/// The id of a call, as it stands in its bearer.
+fn call_of(question: &Question) -> String {
+    let payload = question.bearer.as_deref().and_then(|bearer| bearer.split('.').nth(1)).unwrap_or_default();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    claims["jti"].as_str().unwrap().to_owned()
+}
+
+/// Proves an answer as docs/protocol/peers.md says it: written apart from the code.
+fn prove(question: &Question, body: Vec<u8>, own: &Own, aud: &str, now: Time) -> Given {
+    let asked =
+        hash(&[question.method.as_bytes(), b"\n", question.path.as_bytes(), b"\n", question.body.as_slice()]);
+    let claims = json!({
+        "iss": own.identity.node_id, "aud": aud, "iat": now, "exp": now.plus(300), "jti": call_of(question),
+        "instance": "hostile", "question": asked, "status": 200, "answer": hash(&[body.as_slice()]),
+    });
+    let proof = sign(Typ::PeerAnswer, claims.to_string().as_bytes(), &own.key);
+    Given { status: 200, proof: Some(proof), body }
+}
+
+/// The proof of a call to the node `aud`.
+fn bearer(own: &Own, aud: &str, call: &str, now: Time) -> String {
+    let node = &own.identity.node_id;
+    let claims = json!({ "iss": node, "sub": node, "aud": aud, "iat": now, "exp": now.plus(300), "jti": call, "instance": "x" });
+    sign(Typ::NodeAuth, claims.to_string().as_bytes(), &own.key)
+}
+
+fn revocation(iss: &str, token: &str, at: Time, name: &str, key: &SigningKey) -> String {
+    let revocation = Revocation {
+        iss: iss.parse().unwrap(),
+        sub: token.parse().unwrap(),
+        iat: at,
+        jti: name.to_owned(),
+        operator: "uid 0".into(),
+        reason: "nobody may".into(),
+    };
+    sign_revocation(&revocation, key)
+}
+
+impl Story {
+    /// Two different hosts that run.
+    fn two_hosts(&mut self) -> Option<(usize, usize)> {
+        let running: Vec<usize> = (0..self.hosts.len()).filter(|host| self.hosts[*host].running()).collect();
+        let one = self.pick(running.clone())?;
+        let other = self.pick(running.into_iter().filter(|other| *other != one))?;
+        Some((one, other))
+    }
+
+    /// A host has a round with another.
+    pub fn talk(&mut self) -> Result<(), String> {
+        let Some((asker, answerer)) = self.two_hosts() else { return Ok(()) };
+        self.honest_round(asker, answerer)
+    }
+
+    /// Every host has a round with every other.
+    pub fn all_talk(&mut self) -> Result<(), String> {
+        for asker in 0..self.hosts.len() {
+            for answerer in (0..self.hosts.len()).filter(|answerer| *answerer != asker) {
+                self.honest_round(asker, answerer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A round that nobody disturbs: what one host proves of the other's revocations is in force on it from now on.
+    pub fn honest_round(&mut self, asker: usize, answerer: usize) -> Result<(), String> {
+        let held = [asker, answerer].map(|host| self.memories[host].held.clone());
+        let heads = [asker, answerer].map(|host| self.hosts[host].serves());
+        let forks = [asker, answerer].map(|host| self.hosts[host].evidence());
+        let (calls, outcome) = self.round(asker, answerer, None)?;
+        let (Some(held), Ok(())) = (&held[0], &outcome) else { return Ok(()) };
+        let [own, other] = [asker, answerer].map(|host| self.hosts[host].node().to_owned());
+        if own == other || calls < 3 {
+            return Ok(());
+        }
+        if let [Some(ours), Some(theirs)] = heads {
+            for version in [ours.0, theirs.0] {
+                self.finds_a_split([asker, answerer], version, &forks)?;
+            }
+        }
+        let mut proved = BTreeSet::new();
+        for ((token, node), at) in self.memories[answerer].revocations.clone() {
+            // Of two hosts with one identity each may have revoked the token, at another time.
+            let unsure = self.forked.contains(&node) && held.nodes.get(&node) != Some(&None);
+            if held.proves(&node, at) && !unsure && self.memories[asker].prove_revocation(token, &node, at) {
+                proved.insert(token);
+            }
+        }
+        for token in proved {
+            self.note(format!("host {asker} proves that token {token} was revoked, of host {answerer}"));
+            self.ask_newest(asker, token)?;
+        }
+        Ok(())
+    }
+
+    /// Asks a host about the newest value of a token.
+    fn ask_newest(&mut self, host: usize, number: usize) -> Result<(), String> {
+        let token = &self.tokens[number];
+        let (value, deployment) = (token.values.len() - 1, token.deployment.clone());
+        self.ask(host, number, value, &deployment).map(drop)
+    }
+
+    /// Two hosts that were shown different replicas of one version, and have talked: one of them alarms, and keeps both
+    /// heads.
+    fn finds_a_split(
+        &mut self,
+        hosts: [usize; 2],
+        version: u64,
+        before: &[Evidence; 2],
+    ) -> Result<(), String> {
+        let [ours, theirs] = hosts.map(|host| self.seen[host].get(&version).copied());
+        let same_keys = self.hosts[hosts[0]].keyset() == self.hosts[hosts[1]].keyset();
+        let (Some(ours), Some(theirs)) = (ours, theirs) else { return Ok(()) };
+        if ours == theirs
+            || !same_keys
+            || self.hosts[hosts[0]].data_plane() != self.hosts[hosts[1]].data_plane()
+        {
+            return Ok(());
+        }
+        let mut kept = false;
+        for (host, (evidence, alarms)) in hosts.into_iter().zip(before) {
+            let (after, raised) = self.hosts[host].evidence();
+            if after.len() > evidence.len() && raised == *alarms {
+                return Err(format!("host {host} keeps evidence of two histories, and raises no alarm"));
+            }
+            kept |= after.contains(&(version, ours)) && after.contains(&(version, theirs));
+        }
+        if !kept {
+            let [one, other] = hosts;
+            return Err(format!(
+                "hosts {one} and {other} were shown different replicas of version {version}, talked, and kept no evidence"
+            ));
+        }
+        self.note(format!(
+            "hosts {hosts:?} know that they were shown different replicas of version {version}"
+        ));
+        Ok(())
+    }
+
+    /// Whether a host knows, by the replica it serves, that the other is a living node of its data plane.
+    fn trusts(&self, host: usize, other: usize) -> bool {
+        self.memories[host].held.as_ref().is_some_and(|held| held.lives(self.hosts[other].node()))
+    }
+
+    /// A round: how many calls it took, and why it ended before its end.
+    fn round(
+        &mut self,
+        asker: usize,
+        answerer: usize,
+        lie: Option<Lie>,
+    ) -> Result<(usize, Result<(), String>), String> {
+        let wall = self.wall(asker);
+        if !self.hosts[asker].begin_round(answerer, self.now, wall) {
+            return Ok((0, Err("it is down".into())));
+        }
+        let knows_nobody = self.memories[asker].held.is_none();
+        let (mut calls, mut proved, mut late) = (0, 0, None);
+        let outcome = loop {
+            let question = match self.hosts[asker].next_question(answerer, wall) {
+                Ok(Some(question)) => question,
+                Ok(None) => break Ok(()),
+                Err(why) => break Err(why),
+            };
+            calls += 1;
+            proved += usize::from(question.bearer.is_some());
+            if calls > LONGEST_ROUND {
+                return Err(format!("the round of host {asker} with host {answerer} never ends"));
+            }
+            let Some(given) = self.given(asker, answerer, &question, lie, &mut late)? else {
+                break Err("nobody answers".into());
+            };
+            self.hear_of(asker, answerer);
+            if let Err(why) = self.hosts[asker].peer_answered(answerer, &question, &given, wall) {
+                break Err(why);
+            }
+        };
+        if outcome.is_ok() && proved > 0 && lie.is_none() && !knows_nobody && !self.trusts(asker, answerer) {
+            let was = self.memories[asker]
+                .held
+                .as_ref()
+                .and_then(|held| held.nodes.get(self.hosts[answerer].node()));
+            return Err(format!(
+                "host {asker} talked with host {answerer}, which its replica knows as {was:?}"
+            ));
+        }
+        let how = outcome.as_ref().map_or_else(Clone::clone, |()| "done".to_owned());
+        self.note(format!("host {asker} asks host {answerer}, {lie:?}: {how}"));
+        self.proved(asker)?;
+        Ok((calls, outcome))
+    }
+
+    /// What each host may have heard of the other by a round.
+    fn hear_of(&mut self, one: usize, other: usize) {
+        for (from, to) in [(one, other), (other, one)] {
+            let Some(held) = self.memories[to].held.clone() else { continue };
+            let (node, now) = (self.hosts[from].node().to_owned(), self.wall(from));
+            for ((token, by), at) in self.memories[from].heard.clone() {
+                if held.proves(&by, at) {
+                    self.memories[to].heard.entry((token, by)).or_insert(at);
+                }
+                // A host vouches for what no node of its replica has signed.
+                if self.restored && held.lives(&node) {
+                    self.memories[to].heard.entry((token, node.clone())).or_insert(now);
+                }
+            }
+        }
+    }
+
+    /// The answer that arrives; none while the peer is down.
+    fn given(
+        &mut self,
+        asker: usize,
+        answerer: usize,
+        question: &Question,
+        lie: Option<Lie>,
+        late: &mut Option<Given>,
+    ) -> Result<Option<Given>, String> {
+        let (sent, wall) = (Sent::of(question), self.wall(answerer));
+        if lie == Some(Lie::Redirects) && sent.bearer.is_some() {
+            return self.redirect(asker, answerer, &sent).map(Some);
+        }
+        let Some(mut given) = self.hosts[answerer].reply(&sent, self.now, wall) else { return Ok(None) };
+        let Some(_) = &sent.bearer else { return Ok(Some(given)) };
+        if given.status != 401 && !self.trusts(answerer, asker) {
+            let node = self.hosts[asker].node();
+            return Err(format!(
+                "host {answerer} answers host {asker}, whose node {node} it does not know as a living one"
+            ));
+        }
+        if self.passed_by.len() < REMEMBERED && self.random.random_bool(0.2) {
+            let (path, given) = (sent.path, given.clone());
+            self.passed_by.push(Heard { asker, answerer, path, given });
+        }
+        let (own, aud) = (self.hosts[answerer].own.clone(), self.hosts[asker].node().to_owned());
+        let is_pull = question.path.starts_with("/v2/peer/revocations?");
+        match lie {
+            None | Some(Lie::Redirects) => {}
+            Some(Lie::Skips) if is_pull => {
+                let mut body: Value = serde_json::from_slice(&given.body).unwrap_or_default();
+                let next = body["next"].as_u64().unwrap_or(0) + self.random.random_range(1..5);
+                (body["next"], body["revocations"]) = (next.into(), json!([]));
+                given = prove(question, body.to_string().into_bytes(), &own, &aud, wall);
+            }
+            Some(Lie::Forges) if is_pull => {
+                let mut body: Value = serde_json::from_slice(&given.body).unwrap_or_default();
+                let forged = self.forged_revocations(answerer).into_iter().map(Value::from);
+                if let Some(revocations) = body["revocations"].as_array_mut() {
+                    revocations.extend(forged);
+                }
+                given = prove(question, body.to_string().into_bytes(), &own, &aud, wall);
+            }
+            Some(Lie::ShowsHeads) if question.path == "/v2/peer/heads" => {
+                let body = json!({ "heads": self.forged_heads(answerer) });
+                given = prove(question, body.to_string().into_bytes(), &own, &aud, wall);
+            }
+            Some(Lie::Alters) if is_pull => {
+                let mut body: Value = serde_json::from_slice(&given.body).unwrap_or_default();
+                (body["next"], body["revocations"]) = (900.into(), json!([]));
+                given.body = body.to_string().into_bytes();
+            }
+            Some(Lie::Truncates) if !given.body.is_empty() => {
+                given.body.truncate(self.random.random_range(0..given.body.len()));
+                // By whoever stands between, or by the host itself.
+                if self.random.random_bool(0.5) {
+                    given = prove(question, given.body, &own, &aud, wall);
+                }
+            }
+            Some(Lie::Replays) => {
+                let same =
+                    |old: &&Heard| (old.asker, old.answerer, &old.path) == (asker, answerer, &question.path);
+                if let Some(old) = self.passed_by.iter().find(same) {
+                    given = old.given.clone();
+                }
+            }
+            Some(Lie::Late) => given = late.replace(given.clone()).unwrap_or(given),
+            Some(Lie::Foreign) => {
+                given = prove(question, given.body, &own, own.identity.node_id.as_str(), wall);
+            }
+            Some(Lie::Unproved) => given.proof = None,
+            Some(_) => {}
+        }
+        Ok(Some(given))
+    }
+
+    /// A call that was made for one host and is handed to another, which must not answer it.
+    fn redirect(&mut self, asker: usize, answerer: usize, sent: &Sent) -> Result<Given, String> {
+        let others = (0..self.hosts.len()).filter(|other| *other != asker && *other != answerer);
+        let silence = Given { status: 503, proof: None, body: Vec::new() };
+        let Some(third) = self.pick(others) else { return Ok(silence) };
+        let wall = self.wall(third);
+        let Some(given) = self.hosts[third].reply(sent, self.now, wall) else { return Ok(silence) };
+        let same = self.hosts[third].node() == self.hosts[answerer].node();
+        if given.status != 401 && !same {
+            return Err(format!("host {third} answers a call that host {asker} made for host {answerer}"));
+        }
+        Ok(given)
+    }
+
+    /// Revocations of a living token that prove nothing: in the name of another node, and of one that nobody knows.
+    fn forged_revocations(&mut self, by: usize) -> Vec<String> {
+        let Some(number) = self.living() else { return Vec::new() };
+        let (token, at) = (self.tokens[number].id.clone(), self.wall(by));
+        let (own, name) = (self.hosts[by].own.clone(), self.name("forged"));
+        let others: BTreeSet<String> = self
+            .hosts
+            .iter()
+            .map(|host| host.node().to_owned())
+            .filter(|node| node != self.hosts[by].node())
+            .collect();
+        let stranger = SigningKey::from_seed(&[99; 32]);
+        let mut forged = vec![revocation("nod_nobody", &token, at, &name, &stranger), "a.b.c".into()];
+        forged.extend(others.iter().map(|node| revocation(node, &token, at, &name, &own.key)));
+        self.subjects.insert(number);
+        forged
+    }
+
+    /// Heads of a version that both may hold, which no replica key signed.
+    fn forged_heads(&self, by: usize) -> Vec<String> {
+        let plane = self.hosts[by].data_plane();
+        let Some(bundle) = self.control.feed(plane, 0, 0, None) else { return Vec::new() };
+        let (version, now) = (self.control.version(plane).unwrap_or(1), self.true_time());
+        let stranger = SigningKey::from_seed(&[99; 32]);
+        let forged = [&stranger, &*self.hosts[by].own.key].into_iter().map(|key| {
+            let forged = signed_anew(&bundle, key, plane, (self.control.keyset(), version), now, |_| None);
+            let reader = halligan::protocol::bundle::BundleReader::new(&*forged, Default::default()).unwrap();
+            reader.head().to_owned()
+        });
+        forged.collect()
+    }
+
+    /// Somebody lies to a host in another's name. Nothing it is told counts but what was proved, and it hears all that is
+    /// to be heard as soon as it is left alone.
+    pub fn hostile_peer(&mut self) -> Result<(), String> {
+        let Some((asker, answerer)) = self.two_hosts() else { return Ok(()) };
+        if self.random.random_bool(0.3) {
+            self.revoke_on(answerer);
+        }
+        let lie = LIES[self.random.random_range(0..LIES.len())];
+        self.lie_to(asker, answerer, lie)?;
+        self.honest_round(asker, answerer)
+    }
+
+    /// A round in which the lie is told, and what the host then makes of the tokens that it was about.
+    fn lie_to(&mut self, asker: usize, answerer: usize, lie: Lie) -> Result<(), String> {
+        self.subjects.clear();
+        let before = self.hosts[asker].evidence().0;
+        self.round(asker, answerer, Some(lie))?.1.ok();
+        let after = self.hosts[asker].evidence().0;
+        if lie == Lie::ShowsHeads && after != before {
+            return Err(format!("host {asker} takes a head that nobody signed who may for evidence"));
+        }
+        for number in std::mem::take(&mut self.subjects) {
+            self.ask_newest(asker, number)?;
+        }
+        Ok(())
+    }
+
+    /// Each host is lied to once.
+    pub fn all_are_lied_to(&mut self) -> Result<(), String> {
+        for asker in 0..self.hosts.len() {
+            let lie = LIES[self.random.random_range(0..LIES.len())];
+            self.lie_to(asker, (asker + 1) % self.hosts.len(), lie)?;
+        }
+        Ok(())
+    }
+
+    /// A node that was retired signs a revocation, and another host passes it on.
+    pub fn retired_speaks(&mut self) -> Result<(), String> {
+        let retired = |story: &Self, host: usize| {
+            let node = story.estate.nodes.get(story.hosts[host].node());
+            node.is_some_and(|(_, retired)| retired.is_some())
+        };
+        let Some(host) =
+            self.pick((0..self.hosts.len()).filter(|host| retired(self, *host)).collect::<Vec<_>>())
+        else {
+            return Ok(());
+        };
+        let Some(number) = self.living() else { return Ok(()) };
+        let (own, at, name) = (self.hosts[host].own.clone(), self.wall(host), self.name("word"));
+        let word = revocation(own.identity.node_id.as_str(), &self.tokens[number].id, at, &name, &own.key);
+        let body =
+            json!({ "list": "a retired node's", "next": 1, "revocations": [word] }).to_string().into_bytes();
+        for to in (0..self.hosts.len()).filter(|to| *to != host) {
+            // It tells it itself, and has it told by another.
+            let other = self.random.random_range(0..self.hosts.len());
+            for by in [host, other].into_iter().filter(|by| *by != to) {
+                self.tell_peer(by, to, &body, (number, own.identity.node_id.as_str(), at))?;
+            }
+            self.ask_newest(to, number)?;
+        }
+        Ok(())
+    }
+
+    /// Host `by` tells host `to` of a revocation.
+    fn tell_peer(
+        &mut self,
+        by: usize,
+        to: usize,
+        body: &[u8],
+        (number, node, at): (usize, &str, Time),
+    ) -> Result<(), String> {
+        let (aud, call, wall) = (self.hosts[to].node().to_owned(), self.name("call"), self.wall(to));
+        let bearer = bearer(&self.hosts[by].own, &aud, &call, wall);
+        let path = "/v2/peer/revocations".to_owned();
+        let sent = Sent { method: "POST", path, bearer: Some(bearer), body: body.to_vec() };
+        let Some(given) = self.hosts[to].reply(&sent, self.now, wall) else { return Ok(()) };
+        if given.status != 401 && !self.trusts(to, by) {
+            return Err(format!("host {to} answers host {by}, whose node it does not know as a living one"));
+        }
+        self.note(format!("host {by} tells host {to} that {node} revoked token {number}: {}", given.status));
+        let held = self.memories[to].held.clone();
+        if given.status == 200 && held.is_some_and(|held| held.proves(node, at)) {
+            self.memories[to].prove_revocation(number, node, at);
+        }
+        Ok(())
+    }
+}
