@@ -510,7 +510,6 @@ impl Story {
     fn show_two_faces(&mut self, host: usize) -> Result<(), String> {
         let plane = self.hosts[host].data_plane().to_owned();
         self.network.lines[host].up = false;
-        self.create_token()?;
         let hidden: Vec<usize> = self.estate.tokens.keys().copied().collect();
         let hidden = hidden.into_iter().filter(|number| self.tokens[*number].data_plane == plane);
         let Some(hidden) = self.pick(hidden.collect::<Vec<_>>()) else { return Ok(()) };
@@ -521,7 +520,7 @@ impl Story {
         };
         let id = self.tokens[hidden].id.clone();
         let without = |record: Record| (*record.key != *id).then_some(record);
-        let versions = (self.control.keyset(), version);
+        let versions = (self.control.keyset(), version + 1);
         let face = attack::signed_anew(
             &bundle,
             &self.control.replica_key(),
@@ -535,8 +534,10 @@ impl Story {
         self.publish_to_one(attack::digest_of(&face), replica);
         let wall = self.wall(host);
         let taken = self.hosts[host].take(&face, Origin::Feed, wall);
-        self.note(format!("host {host} is shown version {version} without token {hidden}: {taken}"));
+        self.note(format!("host {host} is shown version {} without token {hidden}: {taken}", versions.1));
         self.proved(host)?;
+        // The others get another replica of that version.
+        self.create_token()?;
         self.pass(2_000)?;
         for other in 0..self.hosts.len() {
             if other != host && self.random.random_bool(0.5) {

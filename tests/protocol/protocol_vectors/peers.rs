@@ -19,7 +19,6 @@ use halligan::dataplane::store::{Origin, ReplicaStore};
 use halligan::protocol::jws::{JwsError, Typ, sign};
 use halligan::protocol::key::{Jwk, SigningKey};
 use halligan::protocol::record::{NodeRecord, Record, RecordKind};
-use halligan::protocol::time::Time;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
