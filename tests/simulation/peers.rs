@@ -294,10 +294,10 @@ impl Story {
             let (node, now) = (self.hosts[from].node().to_owned(), self.wall(from));
             for ((token, by), at) in self.memories[from].heard.clone() {
                 if held.proves(&by, at) {
-                    self.memories[to].heard.entry((token, by)).or_insert(at);
+                    self.memories[to].heard.entry((token, by.clone())).or_insert(at);
                 }
                 // A host vouches for what no node of its replica has signed.
-                if self.restored && held.lives(&node) {
+                if self.restored && !by.is_empty() && held.lives(&node) {
                     self.memories[to].heard.entry((token, node.clone())).or_insert(now);
                 }
             }

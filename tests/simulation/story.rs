@@ -331,8 +331,14 @@ impl Story {
                     self.call(host, next);
                 }
                 Message::Forged { host, inside, .. } if inside && !self.knows_a_token(host) => {}
-                Message::Forged { host, bundle, .. } => {
+                Message::Forged { host, bundle, inside } => {
                     let wall = self.wall(host);
+                    if inside {
+                        // What it takes away counts, though the rest of it is refused.
+                        let revoked = self.estate.tokens.iter().filter(|(_, standing)| standing.revoked);
+                        let revoked = revoked.map(|(number, _)| ((*number, String::new()), wall));
+                        self.memories[host].heard.extend(revoked);
+                    }
                     let before = self.hosts[host].serves();
                     if self.hosts[host].take(&bundle, Origin::Feed, wall)
                         && self.hosts[host].serves() != before

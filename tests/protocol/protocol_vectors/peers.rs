@@ -24,8 +24,8 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::world::{DATA_PLANE, ISSUER, T0, World};
 use super::{Vectors, base64, changed, payload, replaced};
+use crate::world::{DATA_PLANE, ISSUER, T0, World};
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&[seed; 32])
