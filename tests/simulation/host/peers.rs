@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use halligan::dataplane::alarm::AlarmKind;
+use halligan::dataplane::node::alarm::AlarmKind;
 use halligan::dataplane::peers::{Asked, Dialogue, Question};
 use halligan::protocol::head::{Head, MAX_HEAD};
 use halligan::protocol::jws::Unverified;
