@@ -19,8 +19,8 @@
 //!
 //! A proxy (nginx, Caddy, HAProxy, Traefik, Envoy) asks the daemon about each request, or the daemon is the proxy itself.
 //!
-//! 1. A face reads the question: [`dataplane::faces::http`] for `GET /v1/authorize`, `dataplane::faces::ext_authz` for Envoy over
-//!    gRPC, [`dataplane::faces::gateway`] for requests that it forwards itself.
+//! 1. A face reads the question: [`dataplane::faces::http`] for `GET /v1/authorize`, `dataplane::faces::ext_authz` for
+//!    Envoy over gRPC, [`dataplane::faces::gateway`] for requests that it forwards itself.
 //! 2. [`dataplane::authorize`] is the one entry for all faces. It takes the current snapshot of the replica and the time.
 //! 3. [`dataplane::decide`] is a pure function: token, signature, replica, times, deployment, source, age of the replica,
 //!    glass, route, permission. The first check that fails denies the request with a
@@ -32,8 +32,9 @@
 //! # The way of a change
 //!
 //! [`controlplane::tokens`] stores a token and [`controlplane::publish`] its record, in one transaction. The node's long
-//! poll ([`dataplane::uplink::sync`]) receives a [bundle](protocol::bundle). [`dataplane::replica::store`] verifies its keysets, its head and
-//! the digest of all records before it commits, and [`dataplane::replica::replication`] replaces the snapshot.
+//! poll ([`dataplane::uplink::sync`]) receives a [bundle](protocol::bundle). [`dataplane::replica::store`] verifies its
+//! keysets, its head and the digest of all records before it commits, and [`dataplane::replica::replication`] replaces
+//! the snapshot.
 //!
 //! # Modules
 //!

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::authentication::{Peer, PeerRefusal, prove_issuer};
-use super::dialogue::Question;
-use super::face::Asked;
+use super::question::{Asked, Question};
 use crate::dataplane::node::credential::Prover;
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{BASE64URL, Typ, sign};

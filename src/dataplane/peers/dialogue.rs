@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::answer::verify_answer;
 use super::authentication::PeerRefusal;
+use super::question::{Question, Topic};
 use super::{Heads, MAX_REVOCATIONS, NAME_PATH, Name, Received, Revoked};
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
@@ -46,38 +47,6 @@ pub enum DialogueError {
     /// The store rejects the bundle that the peer sent.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Topic {
-    Name,
-    Heads,
-    Pull,
-    Push,
-    Bundle,
-}
-
-/// Request to a peer.
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// HTTP method: `GET`, or `POST` with a body.
-    pub method: &'static str,
-    /// Path and query of the request.
-    pub path: String,
-    /// Proof of this node's identity, or `None` in the request for the peer's name.
-    pub bearer: Option<String>,
-    /// Body of the request.
-    pub body: Vec<u8>,
-    /// True if the answer may be a complete replica.
-    pub large: bool,
-    /// Node that must answer, or `None` in the request for the peer's name.
-    pub(super) asked: Option<NodeId>,
-    pub(super) call: String,
-    topic: Topic,
-    /// Number of the last revocation that is pushed.
-    through: u64,
-    /// True if the message is full: there may be more to push.
-    whole_page: bool,
 }
 
 /// Stage of a round.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::answer::prove_answer;
 use super::authentication::{Peer, PeerRefusal, authenticate};
+use super::question::Asked;
 use super::{Heads, MAX_REVOCATIONS, Name, Received, Revoked};
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::state::Live;
@@ -22,19 +23,6 @@ use crate::protocol::time::Time;
 const MAX_CALLS: u32 = 50;
 /// Minimum number of seconds between two complete replicas for one peer.
 const REPLICA_INTERVAL: i64 = 10;
-
-/// Request of an authenticated peer.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// Method of the request.
-    pub method: &'a str,
-    /// Path of the request, without the query.
-    pub path: &'a str,
-    /// Query of the request.
-    pub query: &'a str,
-    /// Body of the request.
-    pub body: &'a [u8],
-}
 
 /// Answer to a peer.
 #[derive(Clone, Debug)]

@@ -12,7 +12,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::dialogue::{Dialogue, DialogueError, Question};
+use super::dialogue::{Dialogue, DialogueError};
+use super::question::Question;
 use super::{MAX_MESSAGE, PROOF};
 use crate::platform::clock::Clock;
 

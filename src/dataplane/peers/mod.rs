@@ -16,13 +16,15 @@ mod authentication;
 mod dialogue;
 mod face;
 mod link;
+mod question;
 mod server;
 mod start;
 
 pub use authentication::{PeerRefusal, authenticate};
-pub use dialogue::{Dialogue, DialogueError, Question};
-pub use face::{Asked, PeerFace, Reply};
+pub use dialogue::{Dialogue, DialogueError};
+pub use face::{PeerFace, Reply};
 pub use link::PeerLink;
+pub use question::{Asked, Question};
 pub use server::serve;
 pub use start::{Parts, PeersError, start};
 

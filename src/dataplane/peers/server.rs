@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::face::{Asked, PeerFace, Reply};
+use super::face::{PeerFace, Reply};
+use super::question::Asked;
 use super::{MAX_MESSAGE, NAME_PATH, PROOF};
 use crate::platform::net::bearer;
 use crate::platform::net::listener::{Bounds, Connections, accept};
