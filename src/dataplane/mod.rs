@@ -5,13 +5,13 @@
 //! | module | contents |
 //! | --- | --- |
 //! | [`daemon`] | the parts put together: start, stop, reload, watchdog, admin socket |
+//! | [`peers`] | what nodes tell each other without the control plane |
 //! | [`config`] | the configuration file, with the bounds of its numbers |
-//! | [`faces`], [`peers`] | interfaces for proxies and clients; what nodes tell each other |
+//! | [`faces`] | interfaces for proxies and clients |
 //! | [`authorize`] | the one entry for requests: decides, records, counts |
 //! | [`uplink`] | everything a node asks of its control plane or tells it |
-//! | [`observe`] | metrics and spans |
-//! | [`replica`], [`revocations`], [`glass`] | what a node holds: verified records, local revocations, broken glass |
-//! | [`audit`] | the audit log |
+//! | [`observe`], [`glass`] | metrics and spans; breaking and sealing glass |
+//! | [`replica`], [`revocations`], [`audit`] | what a node keeps on its disk: verified records, local revocations, the audit log |
 //! | [`node`] | identity, databases, alarms, the state that all parts share |
 //! | [`decide`] | the decision, a pure function, and all it decides on |
 

@@ -8,3 +8,4 @@ mod openapi;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod runbook;
+mod structure;

@@ -1,0 +1,84 @@
+//! The source imports what docs/code-structure.md and the data plane's own page say it may.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for path in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            // Unit tests may build what they need of anything.
+            if !path.ends_with("tests") {
+                rust_files(&path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The modules `crate::{inside}::…` that a file's code names, without its comments and unit tests.
+fn named(file: &Path, inside: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let word = |rest: &str| rest.chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect();
+    code.split(&format!("crate::{inside}")).skip(1).map(word).collect()
+}
+
+fn files_of(module: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    rust_files(&source().join(module), &mut files);
+    assert!(files.len() > 3, "{module}: {files:?}");
+    files
+}
+
+#[test]
+fn a_module_of_the_data_plane_imports_only_modules_further_down_in_its_table() {
+    let page = std::fs::read_to_string(source().join("dataplane/mod.rs")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("//! | [`"));
+    let modules = |row: &str| -> Vec<String> {
+        row.split("[`").skip(1).map(|rest| rest.split('`').next().unwrap().to_owned()).collect()
+    };
+    let rows: Vec<_> = rows.map(|row| modules(row.split(" | ").nth(1).unwrap())).collect();
+    let row_of = |module: &str| rows.iter().position(|row| row.iter().any(|name| name == module));
+    for entry in std::fs::read_dir(source().join("dataplane")).unwrap().map(|entry| entry.unwrap().path()) {
+        let module = entry.file_stem().unwrap().to_str().unwrap().to_owned();
+        if module == "mod" {
+            continue;
+        }
+        let row = row_of(&module);
+        assert!(row.is_some(), "the table in src/dataplane/mod.rs does not name {module}");
+        let mut files = Vec::new();
+        rust_files(&entry, &mut files);
+        for file in files {
+            for import in named(&file, "dataplane::").into_iter().filter(|import| *import != module) {
+                assert!(
+                    row_of(&import) > row,
+                    "{} imports {import}, which stands no further down",
+                    file.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn no_plane_imports_the_other_and_what_they_share_imports_neither() {
+    for (module, never) in [
+        ("dataplane", &["controlplane", "cli"][..]),
+        ("controlplane", &["dataplane", "cli"]),
+        ("platform", &["dataplane", "controlplane", "cli"]),
+        ("protocol", &["dataplane", "controlplane", "cli", "platform"]),
+    ] {
+        for file in files_of(module) {
+            let imports = named(&file, "");
+            let wrong = imports.iter().find(|import| never.contains(&import.as_str()));
+            assert_eq!(wrong, None, "{}", file.display());
+        }
+    }
+}
