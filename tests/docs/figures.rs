@@ -1,7 +1,7 @@
 //! Figures, printed by one command: how long a revocation takes from its acknowledgement to the first denial, and how many
 //! events are lost on the way up.
 //!
-//!     cargo test --release --test docs figures -- --ignored --nocapture
+//!     cargo test --profile dist --test docs figures -- --ignored --nocapture
 //!
 //! `FIGURES` sets how many revocations are measured each way; 1000 unless given.
 
