@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use halligan::dataplane::peers::Question;
+use halligan::protocol::bundle::{BundleReader, Limits};
 use halligan::protocol::jws::{Typ, sign};
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::revocation::{Revocation, sign_revocation};
@@ -332,7 +333,6 @@ impl Story {
         let (own, aud) = (self.hosts[answerer].own.clone(), self.hosts[asker].node().to_owned());
         let is_pull = question.path.starts_with("/v2/peer/revocations?");
         match lie {
-            None | Some(Lie::Redirects) => {}
             Some(Lie::Skips) if is_pull => {
                 let mut body: Value = serde_json::from_slice(&given.body).unwrap_or_default();
                 let next = body["next"].as_u64().unwrap_or(0) + self.random.random_range(1..5);
@@ -375,7 +375,7 @@ impl Story {
                 given = prove(question, given.body, &own, own.identity.node_id.as_str(), wall);
             }
             Some(Lie::Unproved) => given.proof = None,
-            Some(_) => {}
+            _ => {}
         }
         Ok(Some(given))
     }
@@ -420,7 +420,7 @@ impl Story {
         let stranger = SigningKey::from_seed(&[99; 32]);
         let forged = [&stranger, &*self.hosts[by].own.key].into_iter().map(|key| {
             let forged = signed_anew(&bundle, key, plane, (self.control.keyset(), version), now, |_| None);
-            let reader = halligan::protocol::bundle::BundleReader::new(&*forged, Default::default()).unwrap();
+            let reader = BundleReader::new(&*forged, Limits::default()).unwrap();
             reader.head().to_owned()
         });
         forged.collect()
