@@ -1,5 +1,5 @@
 //! A connection that sends nothing, or half a request, is closed in time. Tried at the daemon's `http` and `admin`, and at the
-//! control plane's `api` and `metrics`.
+//! control plane's `api` and `metrics`. The two servers behind `http`, the fast path and hyper, have the same limits.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -96,5 +96,152 @@ fn a_connection_that_asks_nothing_is_closed() {
         let held = held.join().unwrap();
         let begun = String::from_utf8_lossy(begun).into_owned();
         assert!(held < bound, "{listener} held {begun:?} for {held:?}");
+    }
+}
+
+/// Fields of a request that decide which server behind `listen.http` answers it: the fast path takes none about the connection.
+const SERVERS: [(&str, &str); 2] = [("the fast path", ""), ("the ordinary server", "Connection: keep-alive\r\n")];
+
+/// Returns a request without a token, which is answered with 401.
+fn question(more: &str) -> String {
+    format!("GET /v1/authorize HTTP/1.1\r\nHost: daemon\r\n{more}\r\n")
+}
+
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    stream
+}
+
+/// Reads this number of answers. Returns their statuses, with 0 for one that did not come.
+fn statuses(stream: &mut TcpStream, count: usize) -> Vec<u16> {
+    let (mut bytes, mut buffer, mut statuses) = (Vec::new(), [0; 4096], Vec::new());
+    while statuses.len() < count {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let whole = text.find("\r\n\r\n").and_then(|end| {
+            let head = text[..end].to_ascii_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+            let end = end + 4 + length.unwrap_or(0);
+            (end <= bytes.len()).then(|| (end, head["http/1.1 ".len()..][..3].parse().unwrap()))
+        });
+        if let Some((end, status)) = whole {
+            bytes.drain(..end);
+            statuses.push(status);
+            continue;
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => statuses.push(0),
+            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+        }
+    }
+    statuses
+}
+
+/// A limit, tried on one server: what is done with a connection to this port by a client that adds these fields to its requests.
+type Limit = (&'static str, fn(u16, &str) -> Vec<u16>, &'static [u16]);
+
+const SIZES: [Limit; 7] = [
+    ("1000 fields", |port, server| wide(port, server, &"X-A: b\r\n".repeat(1000)), &[401]),
+    ("1100 fields", |port, server| wide(port, server, &"X-A: b\r\n".repeat(1100)), &[431]),
+    ("a head of 60 kB", |port, server| wide(port, server, &format!("X-A: {}\r\n", "b".repeat(60_000))), &[401]),
+    ("a head of 70 kB", |port, server| wide(port, server, &format!("X-A: {}\r\n", "b".repeat(70_000))), &[431]),
+    (
+        "requests that do not wait for answers",
+        |port, server| {
+            let mut stream = connect(port);
+            stream.write_all(question(server).repeat(8).as_bytes()).unwrap();
+            statuses(&mut stream, 8)
+        },
+        &[401; 8],
+    ),
+    (
+        "one request after the other",
+        |port, server| {
+            let mut stream = connect(port);
+            let ask = |_| {
+                stream.write_all(question(server).as_bytes()).unwrap();
+                statuses(&mut stream, 1)[0]
+            };
+            (0..8).map(ask).collect()
+        },
+        &[401; 8],
+    ),
+    (
+        "a body before the next request",
+        |port, server| {
+            let mut stream = connect(port);
+            let body = question(&format!("{server}Content-Length: 5\r\n")) + "hello";
+            stream.write_all([question(server), body, question(server)].concat().as_bytes()).unwrap();
+            statuses(&mut stream, 3)
+        },
+        &[401; 3],
+    ),
+];
+
+fn wide(port: u16, server: &str, fields: &str) -> Vec<u16> {
+    let mut stream = connect(port);
+    stream.write_all(question(server).as_bytes()).unwrap();
+    let first = statuses(&mut stream, 1);
+    assert_eq!(first, [401]);
+    stream.write_all(question(&format!("{server}{fields}")).as_bytes()).unwrap();
+    statuses(&mut stream, 1)
+}
+
+/// Times after which a connection is closed, in seconds: what its client does, and from when to when the end comes.
+const TIMES: [(&str, fn(u16, &str) -> Duration, [u64; 2]); 5] = [
+    ("no request", |port, _| held(connect(port), b""), [15, 35]),
+    ("half a request", |port, server| held(connect(port), &question(server).as_bytes()[..40]), [15, 35]),
+    (
+        "half a request after an answer",
+        |port, server| {
+            let mut stream = connect(port);
+            stream.write_all(question(server).as_bytes()).unwrap();
+            assert_eq!(statuses(&mut stream, 1), [401]);
+            held(stream, &question(server).as_bytes()[..40])
+        },
+        [14, 35],
+    ),
+    (
+        "nothing after an answer",
+        |port, server| {
+            let mut stream = connect(port);
+            stream.write_all(question(server).as_bytes()).unwrap();
+            assert_eq!(statuses(&mut stream, 1), [401]);
+            held(stream, b"")
+        },
+        [69, 100],
+    ),
+    (
+        "requests, without a byte of an answer read",
+        |port, server| {
+            let mut stream = connect(port);
+            let (start, question) = (Instant::now(), question(server).repeat(10));
+            // It fails once the daemon has closed the connection.
+            while start.elapsed() < Duration::from_secs(200) && stream.write_all(question.as_bytes()).is_ok() {}
+            start.elapsed()
+        },
+        [69, 130],
+    ),
+];
+
+#[test]
+fn the_fast_path_has_each_limit_of_the_ordinary_server() {
+    let rig = Rig::start();
+    let port = rig.daemon_port;
+    let mut waiting = Vec::new();
+    for (what, time, bounds) in TIMES {
+        for (server, fields) in SERVERS {
+            waiting.push((what, server, bounds, thread::spawn(move || time(port, fields))));
+        }
+    }
+    for (what, size, expected) in SIZES {
+        for (server, fields) in SERVERS {
+            assert_eq!(size(port, fields), expected, "{what}, {server}");
+        }
+    }
+    for (what, server, [least, most], held) in waiting {
+        let held = held.join().unwrap();
+        let within = held >= Duration::from_secs(least) && held <= Duration::from_secs(most);
+        assert!(within, "{what}, {server}: closed after {held:?}");
     }
 }

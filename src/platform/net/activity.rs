@@ -2,30 +2,78 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::Response;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::listener::{FIRST, IDLE};
 
-/// Number of checks of a connection within the idle limit. With checks, a request needs no timer of its own.
-const TICKS: u32 = 5;
+/// Number of checks of a connection within the shorter of its limits. With checks, a request needs no timer of its own.
+const TICKS: u32 = 4;
+/// Interval between two checks of a connection with the limits of every listener. Both limits are multiples of it.
+pub const TICK: Duration = Duration::from_secs(FIRST.as_secs() / TICKS as u64);
 
 /// Maximum number of bytes of an answer that the connection gets at a time. It asks for more once it has sent them, so that
 /// a slow reader is noticed.
 const PIECE: usize = 16 * 1024;
+
+/// Time for which a client has sent nothing, in ticks of a timer.
+#[derive(Clone, Debug, Default)]
+pub struct Silence {
+    ticks: u32,
+    /// True if part of a request has arrived.
+    begun: bool,
+}
+
+/// Limits of a client's silence, in ticks of a timer.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Limit for a request's head, and for the first request.
+    pub head: u32,
+    /// Limit between requests.
+    pub idle: u32,
+}
+
+impl Silence {
+    /// Returns the number of ticks for which the client may be silent now. `begun` is true if part of a request has
+    /// arrived, or if there was none yet.
+    pub fn limit(&mut self, begun: bool, patience: Patience) -> u32 {
+        if begun && !self.begun {
+            // The time before a request does not count within it.
+            self.ticks = 0;
+        }
+        self.begun = begun;
+        if begun { patience.head } else { patience.idle }
+    }
+
+    /// Counts a tick. Returns true if the limit is reached.
+    pub fn tick(&mut self, limit: u32) -> bool {
+        self.ticks = self.ticks.saturating_add(1);
+        self.ticks >= limit
+    }
+
+    /// Records that a request was read completely.
+    pub fn end(&mut self) {
+        self.ticks = 0;
+    }
+}
 
 /// Counts the requests and answers of one connection, to detect an idle client.
 #[derive(Debug)]
 pub struct Activity {
     first: Duration,
     idle: Duration,
+    /// Silence of the client before this began to count.
+    before: Silence,
     /// Number of requests in progress. Each beginning and end also increments `changes`.
     open: AtomicI64,
     changes: AtomicI64,
+    /// True if part of the next request has arrived.
+    begun: AtomicBool,
 }
 
 /// Request in progress.
@@ -57,7 +105,21 @@ impl Activity {
     /// Returns the activity of a connection that may wait for `first` before its first request, and for `idle` between requests.
     #[must_use]
     pub fn within(first: Duration, idle: Duration) -> Self {
-        Self { first, idle, open: AtomicI64::new(0), changes: AtomicI64::new(0) }
+        Self {
+            first,
+            idle,
+            before: Silence { ticks: 0, begun: true },
+            open: AtomicI64::new(0),
+            changes: AtomicI64::new(0),
+            begun: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns the activity of a connection with the limits of every listener, whose client has been silent within a
+    /// request before. `before` counts ticks of [`TICK`].
+    #[must_use]
+    pub fn after(before: Silence) -> Self {
+        Self { before, ..Self::default() }
     }
 
     /// Records the beginning of a request. It is in progress until the result is dropped.
@@ -65,24 +127,62 @@ impl Activity {
     pub fn begin(self: &Arc<Self>) -> Busy {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.changes.fetch_add(1, Ordering::Relaxed);
+        self.begun.store(false, Ordering::Relaxed);
         Busy(Arc::clone(self))
     }
 
-    /// Waits until the connection was idle for longer than its limit.
+    /// Returns a reader of an HTTP/1.1 connection that records when part of the next request arrives. The client then has
+    /// the time for a request's head, and no longer the time between requests.
+    pub fn reader<R>(self: &Arc<Self>, reader: R) -> Reading<R> {
+        Reading { reader, activity: Arc::clone(self) }
+    }
+
+    /// Waits until the client was silent for longer than its limit.
     pub async fn ceases(&self) {
-        tokio::time::sleep(self.first).await;
-        let (mut seen, mut silent) = (0, TICKS);
+        let tick = self.first.min(self.idle) / TICKS;
+        let ticks = |limit: Duration| {
+            let ticks = limit.as_nanos().div_ceil(tick.as_nanos().max(1));
+            u32::try_from(ticks).unwrap_or(u32::MAX)
+        };
+        let patience = Patience { head: ticks(self.first), idle: ticks(self.idle) };
+        let (mut seen, mut silence) = (0, self.before.clone());
         loop {
+            tokio::time::sleep(tick).await;
             let changes = self.changes.load(Ordering::Relaxed);
             if changes != seen || self.open.load(Ordering::Relaxed) > 0 {
-                (seen, silent) = (changes, 0);
+                seen = changes;
+                silence = Silence::default();
+                continue;
             }
-            if silent >= TICKS {
+            let begun = seen == 0 || self.begun.load(Ordering::Relaxed);
+            let limit = silence.limit(begun, patience);
+            if silence.tick(limit) {
                 return;
             }
-            tokio::time::sleep(self.idle / TICKS).await;
-            silent += 1;
         }
+    }
+}
+
+/// Reader of a connection that records the arrival of requests.
+#[derive(Debug)]
+pub struct Reading<R> {
+    reader: R,
+    activity: Arc<Activity>,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Reading<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.reader).poll_read(context, buffer);
+        // Bytes during a request may be its body.
+        if buffer.filled().len() > before && self.activity.open.load(Ordering::Relaxed) == 0 {
+            self.activity.begun.store(true, Ordering::Relaxed);
+        }
+        read
     }
 }
 
@@ -157,6 +257,38 @@ mod tests {
         drop(busy);
         ceases.await.unwrap();
         assert!(ended.elapsed() >= idle);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_has_begun_has_the_time_for_its_head_and_no_longer() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (first, idle) = (Duration::from_millis(200), Duration::from_millis(1500));
+        let lasts = |before: u32, sent: &'static [u8], asked: bool| async move {
+            let before = Silence { ticks: before, begun: true };
+            let activity = Arc::new(Activity { before, ..Activity::within(first, idle) });
+            if asked {
+                drop(activity.begin());
+            }
+            let (mut client, server) = tokio::io::duplex(64);
+            client.write_all(sent).await.unwrap();
+            let mut reader = activity.reader(server);
+            let reads = tokio::spawn(async move { reader.read(&mut [0; 64]).await });
+            let began = Instant::now();
+            activity.ceases().await;
+            reads.abort();
+            began.elapsed()
+        };
+        let tick = first / TICKS;
+        for (before, sent, asked, least, most) in [
+            (0, &b""[..], false, first, idle),
+            (0, b"GET /", false, first, idle),
+            (0, b"", true, idle, idle * 9),
+            (0, b"GET /", true, first, idle),
+            (3, b"", false, tick, idle),
+        ] {
+            let lasted = lasts(before, sent, asked).await;
+            assert!(lasted >= least && lasted < most, "{before} {sent:?} {asked}: {lasted:?}");
+        }
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::activity::Activity;
+use super::activity::{Activity, Patience, Silence, TICK};
 use super::listener::{FIRST, IDLE};
 
 /// Shutdown signal for a connection. Polling it reads one atomic; the connection registers a waker in the shared list only once.
@@ -20,32 +20,6 @@ pub struct Stop {
     /// Timer that fires several times within the idle limit. A request in between resets only `silence`.
     tick: Pin<Box<Sleep>>,
     silence: Silence,
-}
-
-/// Time for which a client has sent nothing, in ticks.
-#[derive(Debug, Default)]
-struct Silence {
-    ticks: u64,
-    /// True if part of a request has arrived.
-    begun: bool,
-}
-
-impl Silence {
-    /// Returns the number of ticks for which the client may be silent now.
-    fn patience(&mut self, begun: bool) -> u64 {
-        if begun && !self.begun {
-            // The time before a request does not count within it.
-            self.ticks = 0;
-        }
-        self.begun = begun;
-        if begun { FIRST_TICKS } else { IDLE_TICKS }
-    }
-
-    /// Counts a tick. Returns true if the limit is reached.
-    fn ticked(&mut self, patience: u64) -> bool {
-        self.ticks += 1;
-        self.ticks >= patience
-    }
 }
 
 /// Reasons to end a connection.
@@ -66,21 +40,28 @@ impl From<watch::Receiver<()>> for Stop {
     }
 }
 
-/// Interval between two checks of a connection. Both limits are multiples of it.
-const TICK: Duration = Duration::from_secs(5);
-const FIRST_TICKS: u64 = FIRST.as_secs() / TICK.as_secs();
-const IDLE_TICKS: u64 = IDLE.as_secs() / TICK.as_secs();
+const PATIENCE: Patience = Patience { head: ticks(FIRST), idle: ticks(IDLE) };
+
+#[expect(clippy::cast_possible_truncation, reason = "both limits are minutes at most")]
+const fn ticks(limit: Duration) -> u32 {
+    (limit.as_secs() / TICK.as_secs()) as u32
+}
 
 impl Stop {
     /// Records that a request was read completely.
     pub fn progressed(&mut self) {
-        self.silence.ticks = 0;
+        self.silence.end();
+    }
+
+    /// Returns the silence of the client so far.
+    pub fn silence(&self) -> &Silence {
+        &self.silence
     }
 
     /// Waits for `future`, which reads from the client. `begun` is true if part of a request has arrived, or if there was none yet.
     pub async fn read<F: Future>(&mut self, begun: bool, future: Pin<&mut F>) -> Result<F::Output, Ceased> {
-        let patience = self.silence.patience(begun);
-        self.wait(Some(patience), future).await
+        let limit = self.silence.limit(begun, PATIENCE);
+        self.wait(Some(limit), future).await
     }
 
     /// Waits for `future` without a time limit.
@@ -93,7 +74,7 @@ impl Stop {
 
     async fn wait<F: Future>(
         &mut self,
-        patience: Option<u64>,
+        limit: Option<u32>,
         mut future: Pin<&mut F>,
     ) -> Result<F::Output, Ceased> {
         std::future::poll_fn(|context| {
@@ -104,10 +85,10 @@ impl Stop {
             if self.number.has_changed().unwrap_or(true) {
                 return Poll::Ready(Err(Ceased::Stopped));
             }
-            if let Some(patience) = patience
+            if let Some(limit) = limit
                 && self.tick.is_elapsed()
             {
-                if self.silence.ticked(patience) {
+                if self.silence.tick(limit) {
                     return Poll::Ready(Err(Ceased::Idle));
                 }
                 self.tick.as_mut().reset(Instant::now() + TICK);
@@ -117,7 +98,7 @@ impl Stop {
                 return Poll::Pending;
             }
             self.listed = Some(waker.clone());
-            if patience.is_some() && self.tick.as_mut().poll(context).is_ready() {
+            if limit.is_some() && self.tick.as_mut().poll(context).is_ready() {
                 // The timer has just fired: poll again at once.
                 context.waker().wake_by_ref();
             }
@@ -173,8 +154,8 @@ mod tests {
 
     /// Returns the number of ticks after which a silent client is disconnected.
     fn lasts(silence: &mut Silence, begun: bool) -> u32 {
-        let patience = silence.patience(begun);
-        (1..=100).find(|_| silence.ticked(patience)).unwrap_or(u32::MAX)
+        let limit = silence.limit(begun, PATIENCE);
+        (1..=100).find(|_| silence.tick(limit)).unwrap_or(u32::MAX)
     }
 
     #[test]
@@ -183,11 +164,11 @@ mod tests {
         assert_eq!(TICK * lasts(&mut Silence::default(), false), IDLE, "between requests");
 
         let mut silence = Silence::default();
-        let between = silence.patience(false);
-        assert!((1..between).all(|_| !silence.ticked(between)));
+        let between = silence.limit(false, PATIENCE);
+        assert!((1..between).all(|_| !silence.tick(between)));
         // Half a request arrives at the last moment; the other half has the full time.
-        let within = silence.patience(true);
-        assert!(!silence.ticked(within));
+        let within = silence.limit(true, PATIENCE);
+        assert!(!silence.tick(within));
         // A part that completes no request does not extend the time.
         assert_eq!(TICK * (1 + lasts(&mut silence, true)), FIRST);
     }

@@ -3,6 +3,11 @@
 //! It takes only requests with a single interpretation: `GET /v1/authorize[/{deployment}]` in HTTP/1.1, without a field
 //! about the body or the connection. The parser is httparse, as in hyper. At the first other or doubtful bytes the
 //! connection is handed to hyper, and stays there.
+//!
+//! Each limit of the ordinary server holds here too. Times: 20 seconds for a head and for the first request, 75 seconds between
+//! requests and without a byte of the answer taken. Larger heads, more fields and bodies are handed over, and so is a head that
+//! is incomplete at that moment, with the time that it has taken. The next request is read once the answer is written, so a client that
+//! reads nothing cannot make the daemon hold answers.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,11 +19,13 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::{AUTHORIZE, Face};
 use crate::dataplane::authorize::Verdict;
 use crate::dataplane::faces::answer::Answers;
 use crate::platform::net::connections::{Ceased, Stop};
+use crate::platform::net::listener::IDLE;
 use crate::protocol::time::Time;
 
 /// Maximum size of a request on the fast path, in bytes.
@@ -120,11 +127,29 @@ pub(super) async fn serve(
             stop.progressed();
             answered = true;
             let verdict = face.told(question.deployment, Question::METHOD, question.fields, peer).await;
-            stream.write_all(answer.write(&face.answers, &verdict)).await?;
+            write(stream, answer.write(&face.answers, &verdict)).await?;
             let length = question.length;
             bytes.drain(..length);
         }
     }
+}
+
+/// Sends an answer. A client that takes no byte of it for [`IDLE`] is an error, as in the ordinary server.
+async fn write(stream: &mut TcpStream, answer: &[u8]) -> io::Result<()> {
+    // Almost every answer fits in the socket's buffer, and then needs no timer.
+    let written = match stream.try_write(answer) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+        written => written.unwrap_or(0),
+    };
+    let mut rest = &answer[written..];
+    while !rest.is_empty() {
+        let written = timeout(IDLE, stream.write(rest)).await??;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        rest = &rest[written..];
+    }
+    Ok(())
 }
 
 /// Writes responses (RFC 9112 section 4) into a reused buffer.

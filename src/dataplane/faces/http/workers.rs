@@ -176,8 +176,9 @@ async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
         }
     };
     let (reader, writer) = stream.into_split();
-    let stream = tokio::io::join(Cursor::new(unanswered).chain(reader), writer);
-    let activity = Arc::new(Activity::default());
+    let activity = Arc::new(Activity::after(stop.silence().clone()));
+    let reader = activity.reader(Cursor::new(unanswered).chain(reader));
+    let stream = tokio::io::join(reader, writer);
     let noted = Arc::clone(&activity);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (worker, busy) = (Arc::clone(&worker), noted.begin());
@@ -193,8 +194,7 @@ async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
             if worker.stopped.has_changed().unwrap_or(true) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            drop(busy);
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(busy.sending(answer))
         }
     });
     let mut http = http1::Builder::new();
