@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio_rustls::TlsAcceptor;
 
 use super::config::TlsConfig;
@@ -41,7 +41,7 @@ impl Certificate {
         let current = Arc::new(Current(ArcSwap::from_pointee(read(&config)?)));
         let acceptor = acceptor(Arc::clone(&current) as Arc<dyn ResolvesServerCert>)?;
         let mut looks = JoinSet::new();
-        looks.spawn(keep_fresh(config, current, seen));
+        looks.spawn(keep_fresh(Watched { config, current, seen, settled: false }));
         Ok(Self { acceptor, _looks: looks })
     }
 }
@@ -70,26 +70,49 @@ impl State {
     }
 }
 
-/// Reads the files again when they differ from `seen`.
-async fn keep_fresh(config: TlsConfig, current: Arc<Current>, mut seen: State) {
-    // A file that is written while it is read may keep its size and time, so it is read once more at the next check.
-    let mut settled = false;
-    loop {
-        tokio::time::sleep(LOOKS).await;
-        let state = State::of(&config);
-        let changed = state != seen;
-        if !changed && settled {
-            continue;
+/// Files of the certificate, and their state at the last check.
+struct Watched {
+    config: TlsConfig,
+    current: Arc<Current>,
+    seen: State,
+    /// A file that is written while it is read may keep its size and time, so it is read once more at the next check.
+    settled: bool,
+}
+
+impl Watched {
+    /// Reads the files again if they differ from those of the last check. It blocks: a network file system may take long.
+    fn check(&mut self) {
+        let state = State::of(&self.config);
+        let changed = state != self.seen;
+        if !changed && self.settled {
+            return;
         }
-        (seen, settled) = (state, !changed);
-        match read(&config) {
-            Ok(fresh) if fresh.cert != current.0.load().cert => {
-                current.0.store(Arc::new(fresh));
-                tracing::info!(certificate = %config.certificate_file.display(), "a new certificate is in force");
+        (self.seen, self.settled) = (state, !changed);
+        match read(&self.config) {
+            Ok(fresh) if fresh.cert != self.current.0.load().cert => {
+                self.current.0.store(Arc::new(fresh));
+                let certificate = self.config.certificate_file.display();
+                tracing::info!(%certificate, "a new certificate is in force");
             }
             // One of the two files may not be in place yet. The old certificate stays until they match.
             Err(error) if changed => tracing::warn!(%error, "the certificate stays as it was"),
             Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// Checks the files again and again, on a thread where blocking delays no request.
+async fn keep_fresh(mut watched: Watched) {
+    loop {
+        tokio::time::sleep(LOOKS).await;
+        let checked = spawn_blocking(move || {
+            watched.check();
+            watched
+        });
+        match checked.await {
+            Ok(still) => watched = still,
+            // The daemon stops.
+            Err(_) => return,
         }
     }
 }
