@@ -51,7 +51,7 @@ fn a_connection_that_a_deployment_closes_costs_no_request_that_may_come_twice() 
     for round in 0..8 {
         assert_eq!(ask(port, "GET", "/api/v2/dags", &token, "").status, 200);
         came.lock().unwrap().clear();
-        let answer = ask(port, "POST", RUN, &token, "{}");
+        let answer = ask(port, "POST", RUN, &token, "");
         assert!([200, 502].contains(&answer.status), "round {round}: {answer:?}");
         assert_eq!(*came.lock().unwrap(), ["POST"], "round {round}");
     }
@@ -61,6 +61,42 @@ fn a_connection_that_a_deployment_closes_costs_no_request_that_may_come_twice() 
     let answer = ask(port, "GET", "/api/v2/dags", &[("Authorization", &setting.bearer())], "");
     assert_eq!((answer.status, answer.reason()), (502, "ok"), "{answer:?}");
     assert!(came.lock().unwrap().len() <= 2);
+}
+
+#[test]
+fn a_request_that_is_sent_once_meets_no_connection_that_its_deployment_is_about_to_close() {
+    // The worst time to close: the request has just arrived.
+    let (upstream, came) = closing(1);
+    let (setting, port) = gateway(Some(upstream), "");
+    let bearer = setting.bearer();
+    let token = [("Authorization", &*bearer)];
+    for (method, body) in [("POST", "{}"), ("POST", ""), ("PATCH", "{}"), ("DELETE", "{}")] {
+        let target = if method == "POST" { RUN } else { "/api/v2/dags/etl" };
+        came.lock().unwrap().clear();
+        assert_eq!(ask(port, method, target, &token, body).status, 200, "{method} {body}");
+        // Longer than a connection lies unused for such a request, and shorter than servers keep one.
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(ask(port, method, target, &token, body).status, 200, "{method} {body}, later");
+        assert_eq!(*came.lock().unwrap(), [method, method]);
+        std::thread::sleep(Duration::from_millis(1500));
+    }
+    // A deployment that closes at once, and is known to have.
+    let upstream = scripted(|stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut stream = stream;
+        if head(&mut reader).is_empty() {
+            return;
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        let _ = stream.shutdown(Shutdown::Both);
+    });
+    let (setting, port) = gateway(Some(upstream), "");
+    let bearer = setting.bearer();
+    for round in 0..20 {
+        std::thread::sleep(Duration::from_millis(100));
+        let answer = ask(port, "POST", RUN, &[("Authorization", &bearer)], "");
+        assert_eq!(answer.status, 200, "round {round}: {answer:?}");
+    }
 }
 
 #[test]

@@ -17,12 +17,21 @@ use crate::platform::cause::causes;
 
 /// Time for which an unused connection to a deployment is kept. uvicorn closes it after 5 seconds.
 const POOL_IDLE: Duration = Duration::from_secs(4);
+/// The same for requests that are sent only once. Servers close idle connections after 2 seconds (gunicorn) or later, so such a
+/// request does not meet a connection that is about to be closed.
+const ONCE_IDLE: Duration = Duration::from_secs(1);
+
+/// Turns of the runtime before a request that is sent only once: one delivers the end of a connection, which the kernel may
+/// have already, to the connection's task, and that task runs before the other ends.
+const TURNS: usize = 2;
 
 type Sender = Client<HttpsConnector<HttpConnector>, Body>;
 
 /// Sends requests to deployments.
 pub(super) struct Onward {
     kept: Sender,
+    /// Client with connections of its own for requests that are sent only once.
+    once: Sender,
     /// Client that opens a new connection for each request.
     fresh: Sender,
 }
@@ -39,23 +48,32 @@ impl Onward {
             .enable_http1()
             .wrap_connector(http);
         let mut client = Client::builder(TokioExecutor::new());
-        client.pool_timer(TokioTimer::new()).pool_idle_timeout(limits.idle().min(POOL_IDLE));
+        client.pool_timer(TokioTimer::new());
         Self {
-            kept: client.build(connector.clone()),
+            kept: client.pool_idle_timeout(limits.idle().min(POOL_IDLE)).build(connector.clone()),
+            once: client.pool_idle_timeout(limits.idle().min(ONCE_IDLE)).build(connector.clone()),
             fresh: client.pool_max_idle_per_host(0).build(connector),
         }
     }
 
     /// Sends a request, and returns its answer. A deployment may close an idle connection just when a request is sent on
-    /// it. An idempotent request (RFC 9110 section 9.2.2) is then sent again, on a new connection.
+    /// it. An idempotent request (RFC 9110 section 9.2.2) is then sent again, on a new connection. Any other is sent once, and so
+    /// only on a new connection, or on one that was used a moment ago and is not known to be closed. The pool itself sends a
+    /// request again of which no byte was written.
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, legacy::Error> {
-        let again = repeated(&request);
-        match (self.kept.request(request).await, again) {
-            (Err(error), Some(request)) if was_closed(&error) => {
-                tracing::debug!(%error, "a kept connection was closed; the request goes once more");
-                self.fresh.request(request).await
+        let Some(again) = repeated(&request) else {
+            // A connection that was closed is known to be once its own task has run.
+            for _ in 0..TURNS {
+                tokio::task::yield_now().await;
             }
-            (sent, _) => sent,
+            return self.once.request(request).await;
+        };
+        match self.kept.request(request).await {
+            Err(error) if was_closed(&error) => {
+                tracing::debug!(%error, "a kept connection was closed; the request goes once more");
+                self.fresh.request(again).await
+            }
+            sent => sent,
         }
     }
 }
