@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject as _;
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 use super::contract::Setting;
 use super::gateway::{connect, gateway, head, scripted};
 use super::wire::{ask, exchange, read};
-use crate::rig::{Answer, curl, free_port, tls};
+use crate::rig::{Answer, curl, free_port, tls, until};
 
 const RUN: &str = "https://prod.example/api/v2/dags/etl/dagRuns";
 
@@ -118,7 +119,7 @@ fn clients_that_ask_nothing_keep_nobody_out_and_lose_their_places() {
         secure.curl(&more).status
     };
     let silent: Vec<_> = (0..20).map_while(|_| secure.connect(b"h2")).collect();
-    assert_eq!(silent.len(), 5, "a quarter of all is one client's share");
+    assert_eq!(silent.len(), 5, "a quarter of what the others leave is one client's share");
     for version in ["--http1.1", "--http2"] {
         assert_eq!(other(version), 200, "another client is served meanwhile");
     }
@@ -232,6 +233,183 @@ fn an_answer_that_comes_before_the_body_was_read_arrives() {
             }
         }
     }
+}
+
+#[test]
+fn an_answer_of_a_daemon_that_can_not_decide_arrives_too() {
+    let limits = "body_bytes = 2000000\n[staleness]\nroles.DEPLOYMENT_ADMIN = 1";
+    let Some(secure) = Secure::start(None, limits) else { return };
+    let bearer = format!("Authorization: {}", secure.setting.bearer());
+    until("the replica is stale", || {
+        secure.curl(&["-H", &bearer, "https://prod.example/api/v2/dags"]).status == 503
+    });
+    for bytes in [60_000, 900_000] {
+        let path = secure.directory.path().join(bytes.to_string());
+        std::fs::write(&path, vec![b'x'; bytes]).unwrap();
+        let (path, data) = (path.display().to_string(), format!("@{}", path.display()));
+        for version in ["--http1.1", "--http2"] {
+            for expect in ["Expect:", "Expect: 100-continue"] {
+                let headers = ["-H", &bearer, "-H", expect];
+                let told = posts(&secure, version, &path, 10, &headers);
+                let all = told.iter().all(|told| told == "503 0");
+                assert!(all, "{bytes} bytes, {version}, {expect}: {told:?}");
+                let answer =
+                    secure.curl(&[&[version, "--data-binary", &data][..], &headers, &[RUN]].concat());
+                assert_eq!((answer.status, answer.reason()), (503, "replica_stale"), "{version}: {answer:?}");
+                assert!(answer.body.contains("replica_stale"), "{version}: {answer:?}");
+            }
+        }
+    }
+    assert_eq!(secure.setting.upstream.asked(), 0);
+}
+
+/// Encodes a string of HPACK without Huffman coding (RFC 7541 section 5.2).
+fn string(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text.len();
+    if rest < 127 {
+        bytes.push(u8::try_from(rest).unwrap());
+    } else {
+        bytes.push(127);
+        rest -= 127;
+        while rest >= 128 {
+            bytes.push(u8::try_from(rest % 128).unwrap() | 128);
+            rest /= 128;
+        }
+        bytes.push(u8::try_from(rest).unwrap());
+    }
+    [&bytes, text].concat()
+}
+
+/// Encodes a field that enters no table (RFC 7541 section 6.2.2).
+fn literal(name: &str, value: &[u8]) -> Vec<u8> {
+    [vec![0], string(name.as_bytes()), string(value)].concat()
+}
+
+/// Encodes the pseudo-fields of a request for the deployment.
+fn request_line(method: &str) -> Vec<u8> {
+    let fields = [
+        (":method", method),
+        (":scheme", "https"),
+        (":path", "/api/v2/dags/etl/dagRuns"),
+        (":authority", "prod.example"),
+    ];
+    fields.iter().flat_map(|(name, value)| literal(name, value.as_bytes())).collect()
+}
+
+/// Splits a head into frames: HEADERS with `flags`, and CONTINUATION until its end.
+fn head_frames(flags: u8, stream: u8, head: &[u8], ends: bool) -> Vec<u8> {
+    let count = head.chunks(16_384).count();
+    let frames = head.chunks(16_384).enumerate().map(|(number, part)| {
+        let end = if ends && number + 1 == count { 4 } else { 0 };
+        let (kind, flags) = if number == 0 { (HEADERS, flags) } else { (CONTINUATION, 0) };
+        frame(kind, flags | end, stream, part)
+    });
+    frames.flatten().collect()
+}
+
+/// Reads a frame: its kind, stream and payload.
+fn next_frame(stream: &mut Connected) -> Option<(u8, u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).ok()?;
+    let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    stream.read_exact(&mut payload).ok()?;
+    Some((head[3], head[8], payload))
+}
+
+/// Reads frames up to the first of this kind, and returns its stream and payload.
+fn first_frame(stream: &mut Connected, kind: u8) -> Option<(u8, Vec<u8>)> {
+    std::iter::from_fn(|| next_frame(stream))
+        .find(|frame| frame.0 == kind)
+        .map(|(_, stream, payload)| (stream, payload))
+}
+
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+
+#[test]
+fn a_head_that_the_parser_of_http2_refuses_is_answered_as_the_page_says() {
+    let Some(secure) = Secure::start(None, "header_bytes = 4000") else { return };
+    let wide: Vec<u8> = (0..30).flat_map(|_| literal("x-wide", &[b'x'; 10_000])).collect();
+    let head = [request_line("POST"), wide].concat();
+    let mut stream = secure.connect(b"h2").unwrap();
+    stream.write_all(&[PREFACE, &head_frames(0, 1, &head, true)].concat()).unwrap();
+    // Clients are told the bound: SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 section 6.5.2).
+    let (_, settings) = first_frame(&mut stream, SETTINGS).unwrap();
+    let bound = settings.chunks(6).find(|setting| setting[..2] == [0, 6]).unwrap();
+    assert_eq!(bound[2..], (4000_u32 + 256 * 1024).to_be_bytes());
+    // `:status 431` and no other field, so no reason and no event.
+    assert_eq!(first_frame(&mut stream, HEADERS), Some((1, vec![0x48, 0x83, 0x69, 0x90, 0xff])));
+    // PROTOCOL_ERROR, of the stream alone.
+    assert_eq!(first_frame(&mut stream, RST_STREAM), Some((1, vec![0, 0, 0, 1])));
+    stream.write_all(&head_frames(1, 3, &request_line("GET"), true)).unwrap();
+    let (answered, fields) = first_frame(&mut stream, HEADERS).unwrap();
+    assert!(answered == 3 && fields.len() > 50, "the connection goes on: {answered} {fields:?}");
+
+    // More CONTINUATION frames than a head of this size needs: ENHANCE_YOUR_CALM.
+    let mut stream = secure.connect(b"h2").unwrap();
+    let endless = literal("x-wide", &[b'x'; 30 * 16_384]);
+    let _ = stream
+        .write_all(&[PREFACE, &head_frames(1, 1, &[request_line("POST"), endless].concat(), false)].concat());
+    let (_, reason) = first_frame(&mut stream, GOAWAY).unwrap();
+    assert_eq!(reason[4..8], [0, 0, 0, 11]);
+}
+
+#[test]
+fn what_a_client_breaks_off_over_tls_is_no_fault_of_the_deployment() {
+    let came = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&came);
+    let upstream = scripted(move |stream| {
+        let mut reader = std::io::BufReader::new(stream);
+        if !head(&mut reader).is_empty() {
+            counts.fetch_add(1, Ordering::Relaxed);
+        }
+        let _ = reader.read_to_end(&mut Vec::new());
+    });
+    let Some(secure) = Secure::start(Some(upstream), "") else { return };
+    let bearer = secure.setting.bearer();
+    let arrives = |count: usize| until("the upload has begun", || came.load(Ordering::Relaxed) == count);
+
+    // HTTP/2: a stream that is reset, a connection that is closed, and one that ends with unread bytes, which is a TCP reset.
+    let begins = [request_line("POST"), literal("authorization", bearer.as_bytes())].concat();
+    let begins = [PREFACE, &head_frames(0, 1, &begins, true), &frame(0, 0, 1, &[b'x'; 1000])].concat();
+    let ping = frame(PING, 0, 0, b"12345678");
+    let mut kept = Vec::new();
+    for (count, last) in [
+        (1, frame(RST_STREAM, 0, 1, &[0, 0, 0, 8])),
+        (2, frame(RST_STREAM, 0, 1, &[0, 0, 0, 2])),
+        (3, frame(GOAWAY, 0, 0, &[0; 8])),
+        (4, vec![]),
+        (5, ping),
+    ] {
+        let mut stream = secure.connect(b"h2").unwrap();
+        stream.write_all(&begins).unwrap();
+        arrives(count);
+        stream.write_all(&last).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        if last.get(3) == Some(&RST_STREAM) {
+            kept.push(stream);
+        }
+    }
+    // HTTP/1.1: the connection is closed with `100 Continue` unread, or with nothing unread, in a body of either framing.
+    for (count, framing) in [
+        (6, "Content-Length: 100000\r\nExpect: 100-continue"),
+        (7, "Content-Length: 100000"),
+        (8, "Transfer-Encoding: chunked\r\nExpect: 100-continue"),
+        (9, "Transfer-Encoding: chunked"),
+    ] {
+        let mut stream = secure.connect(b"http/1.1").unwrap();
+        let request = format!(
+            "POST /api/v2/dags/etl/dagRuns HTTP/1.1\r\nHost: prod.example\r\nAuthorization: {bearer}\r\n{framing}\r\n\r\n5\r\nabcde\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        arrives(count);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let log = secure.setting.rig.read_log("halligand.log");
+    assert!(!log.contains("a deployment can't be reached"), "{log}");
 }
 
 #[test]
@@ -359,5 +537,5 @@ fn a_client_that_reads_nothing_of_its_answer_loses_its_place() {
     std::thread::sleep(Duration::from_millis(500));
     let asks = || ask(port, "GET", "/api/v2/nowhere", &[], "").status;
     assert_eq!(asks(), 0, "its share is taken");
-    crate::rig::until("its place is free", || asks() == 401);
+    until("its place is free", || asks() == 401);
 }
