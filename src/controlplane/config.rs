@@ -44,7 +44,7 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Address of `/metrics`, in plain HTTP. Without it, no metrics are served.
     pub metrics_listen: Option<SocketAddr>,
-    /// Rate limits for callers.
+    /// Limits of callers.
     #[serde(default)]
     pub limits: Limits,
     /// Retention of events, audit-log lines and removals.
@@ -54,7 +54,7 @@ pub struct Config {
     pub webhook: Option<Webhook>,
 }
 
-/// Rate limits for callers. A burst of up to one minute's calls is allowed.
+/// Limits of callers. A burst of up to one minute's calls is allowed.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -62,13 +62,16 @@ pub struct Limits {
     pub calls_per_minute: NonZeroU32,
     /// Failed authentications from one address per minute.
     pub failures_per_minute: NonZeroU32,
+    /// Connections of one client at a time, except those of trusted proxies and of this host. The default is a quarter of
+    /// the connections that others leave.
+    pub connections_per_client: Option<NonZeroU32>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let [calls_per_minute, failures_per_minute] =
             [1200, 60].map(|n| NonZeroU32::MIN.saturating_add(n - 1));
-        Self { calls_per_minute, failures_per_minute }
+        Self { calls_per_minute, failures_per_minute, connections_per_client: None }
     }
 }
 
@@ -133,9 +136,10 @@ fn check_endpoint(text: &str) -> Option<Url> {
 }
 
 /// Bounds of every number. docs/configuration.md has the same table, and a test compares the two.
-const BOUNDS: [Bound; 9] = [
+const BOUNDS: [Bound; 10] = [
     bound("limits.calls_per_minute", 1, 100_000_000),
     bound("limits.failures_per_minute", 1, 100_000_000),
+    bound("limits.connections_per_client", 1, 1_000_000),
     bound("retention.event_days", 1, 36_500),
     bound("retention.event_max_bytes", 1 << 20, 1 << 50),
     bound("retention.audit_log_days", 1, 36_500),

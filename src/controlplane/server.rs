@@ -15,6 +15,7 @@ use super::config::Tls;
 use super::http::{Edge, router};
 use crate::platform::net::listener::{Bounds, FIRST, accept};
 use crate::platform::net::serve::serve_router;
+use crate::platform::net::share::{Each, Share};
 use crate::platform::net::tls::acceptor_of;
 
 /// Maximum number of connections: of the API, and of the metrics listener.
@@ -45,13 +46,19 @@ impl Server {
         let tls =
             tls.map(|tls| acceptor_of(&tls.certificate, &tls.key)).transpose().map_err(io::Error::other)?;
         let (stop, stopped) = watch::channel(());
-        let (counted, told) = (edge.connections(), edge.metrics());
+        let (counted, told, each) = (edge.connections(), edge.metrics(), edge.each());
         let context = runtime.enter();
-        let bounds = |name, connections| Bounds { name, connections, each: None, counted: counted.clone() };
-        let mut serving =
-            vec![serve(listener, bounds("api", MAX_CONNECTIONS.0), tls, router(edge), &stopped)?];
+        let bounds = |name, connections, each| Bounds {
+            name,
+            connections,
+            each: Some(each),
+            counted: counted.clone(),
+        };
+        let api = bounds("api", MAX_CONNECTIONS.0, each);
+        let mut serving = vec![serve(listener, api, tls, router(edge), &stopped)?];
         if let Some(listener) = metrics {
-            serving.push(serve(listener, bounds("metrics", MAX_CONNECTIONS.1), None, told, &stopped)?);
+            let bounds = bounds("metrics", MAX_CONNECTIONS.1, Each::other_hosts(Share::Quarter));
+            serving.push(serve(listener, bounds, None, told, &stopped)?);
         }
         drop(context);
         Ok(Self { address, stop, serving, runtime: Some(runtime) })

@@ -203,6 +203,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
             grpc: arguments.grpc_listen.into_iter().collect(),
             admin_socket: node.join("admin.sock"),
             workers: None,
+            connections_per_client: None,
         },
         proxies: node::Proxies::default(),
         staleness: node::StalenessConfig::default(),

@@ -69,7 +69,11 @@ mod tests {
     #[test]
     fn who_calls_too_often_is_told_when_to_come_back_and_others_are_not_held_up() {
         let two = std::num::NonZeroU32::MIN.saturating_add(1);
-        let limits = Limits::new(config::Limits { calls_per_minute: two, failures_per_minute: two });
+        let limits = Limits::new(config::Limits {
+            calls_per_minute: two,
+            failures_per_minute: two,
+            ..config::Limits::default()
+        });
         assert!(limits.called("usr_a").is_ok() && limits.called("usr_a").is_ok());
         let third = limits.called("usr_a");
         assert!(matches!(third, Err(Error::RateLimited(1..=31))), "{third:?}");
@@ -79,7 +83,11 @@ mod tests {
     #[test]
     fn who_has_a_network_of_ipv6_addresses_has_one_share() {
         let two = std::num::NonZeroU32::MIN.saturating_add(1);
-        let limits = Limits::new(config::Limits { calls_per_minute: two, failures_per_minute: two });
+        let limits = Limits::new(config::Limits {
+            calls_per_minute: two,
+            failures_per_minute: two,
+            ..config::Limits::default()
+        });
         let failed = |address: String| limits.failed(address.parse().unwrap()).is_ok();
         let passed = (0..1000).filter(|number| failed(format!("2001:db8::{number:x}:{number:x}"))).count();
         assert_eq!(passed, 2);

@@ -21,6 +21,7 @@ mod schemas;
 mod teams;
 mod tokens;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::Router;
@@ -40,7 +41,9 @@ use super::ControlPlane;
 use super::config;
 use super::error::Error;
 use super::metrics;
+use crate::platform::net::forwarded;
 use crate::platform::net::listener::Connections;
+use crate::platform::net::share::{Each, Share};
 
 type Control = State<Arc<ControlPlane>>;
 
@@ -49,13 +52,15 @@ pub struct Edge {
     control: Arc<ControlPlane>,
     trusted: Vec<IpNet>,
     limits: Limits,
+    share: Share,
 }
 
 impl Edge {
     /// Settings for `control` without trusted proxies and with default limits.
     #[must_use]
     pub fn new(control: Arc<ControlPlane>) -> Self {
-        Self { control, trusted: Vec::new(), limits: Limits::new(config::Limits::default()) }
+        let limits = Limits::new(config::Limits::default());
+        Self { control, trusted: Vec::new(), limits, share: Share::Quarter }
     }
 
     /// Trusts the proxies in these networks to name the client address.
@@ -64,10 +69,11 @@ impl Edge {
         Self { trusted: proxies, ..self }
     }
 
-    /// Sets the rate limits.
+    /// Sets the limits of callers.
     #[must_use]
     pub fn limited(self, limits: config::Limits) -> Self {
-        Self { limits: Limits::new(limits), ..self }
+        let share = Share::from(limits.connections_per_client.map(NonZeroU32::get));
+        Self { limits: Limits::new(limits), share, ..self }
     }
 }
 
@@ -75,6 +81,13 @@ impl Edge {
     /// Returns the router of `/metrics`, to be served on another listener.
     pub(super) fn metrics(&self) -> Router {
         metrics::router(Arc::clone(&self.control))
+    }
+
+    /// Returns the share of one client in its connections. A trusted proxy, or one on this host, has no share: it brings
+    /// the connections of many clients.
+    pub(super) fn each(&self) -> Each {
+        let trusted = self.trusted.clone();
+        Each::except(self.share, move |client| client.is_loopback() || forwarded::within(&trusted, client))
     }
 
     /// Returns the metrics in which its connections are counted.

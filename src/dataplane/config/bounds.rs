@@ -8,9 +8,10 @@ const YEAR: i64 = 365 * DAY;
 const MEBIBYTE: i64 = 1 << 20;
 
 /// Bounds of each number. `tests/node/configuration.rs` rejects a number that is in no table.
-pub(in crate::dataplane) const BOUNDS: [Bound; 25] = [
+pub(in crate::dataplane) const BOUNDS: [Bound; 27] = [
     bound("trust.threshold", 1, 100),
     bound("listen.workers", 1, 1024),
+    bound("listen.connections_per_client", 1, 1_000_000),
     // A replica is renewed every 50 seconds, and a limit above a year limits nothing.
     bound("staleness.default_seconds", 1, YEAR),
     bound("staleness.roles.*", 1, YEAR),
@@ -22,6 +23,7 @@ pub(in crate::dataplane) const BOUNDS: [Bound; 25] = [
     bound("introspection.cache_seconds", 0, HOUR),
     bound("introspection.timeout_milliseconds", 10, 60_000),
     bound("peers.interval_seconds", 1, HOUR),
+    bound("peers.connections_per_client", 1, 1_000_000),
     // A queue shorter than one write denies requests although the disk works.
     bound("audit.max_queue", 16, 10_000_000),
     bound_or_zero("audit.retain_days", 1, 36_500),

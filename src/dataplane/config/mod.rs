@@ -124,12 +124,15 @@ pub struct Listen {
     pub admin_socket: PathBuf,
     /// Number of threads that answer at `http`; see [`Listen::workers`].
     pub workers: Option<NonZeroU16>,
+    /// Maximum number of connections at a time of one client at `http`, and of one at `grpc`, except trusted proxies. The
+    /// default is a quarter of the connections that others leave.
+    pub connections_per_client: Option<u32>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
         let admin_socket = PathBuf::from("/run/halligan/admin.sock");
-        Self { http: Vec::new(), grpc: Vec::new(), admin_socket, workers: None }
+        Self { http: Vec::new(), grpc: Vec::new(), admin_socket, workers: None, connections_per_client: None }
     }
 }
 
@@ -317,11 +320,14 @@ pub struct Peers {
     pub urls: Vec<String>,
     /// Seconds between two comparisons with each peer.
     pub interval_seconds: u64,
+    /// Maximum number of connections at a time of one client, except on this host. The default is a quarter of the
+    /// connections that others leave.
+    pub connections_per_client: Option<u32>,
 }
 
 impl Default for Peers {
     fn default() -> Self {
-        Self { listen: Vec::new(), urls: Vec::new(), interval_seconds: 5 }
+        Self { listen: Vec::new(), urls: Vec::new(), interval_seconds: 5, connections_per_client: None }
     }
 }
 

@@ -321,13 +321,15 @@ async fn serve_faces(
     stopped: &watch::Receiver<()>,
 ) -> Result<(Vec<SocketAddr>, Vec<JoinHandle<()>>), StartError> {
     let (mut addresses, mut serving) = (Vec::new(), Vec::new());
+    let each = face.each(config.listen.connections_per_client.into());
     let listeners = listen("http", &config.listen.http, sockets).await?;
     if listeners.is_empty() {
         return Err(StartError::Nowhere);
     }
     for (address, listener) in listeners {
         addresses.push(address);
-        serving.push(workers.accept(listener, face.authorizer.metrics.connections(), stopped.clone()));
+        let counted = face.authorizer.metrics.connections();
+        serving.push(workers.accept(listener, each.clone(), counted, stopped.clone()));
     }
     let listeners = listen("grpc", &config.listen.grpc, sockets).await?;
     #[cfg(not(feature = "grpc"))]
@@ -338,7 +340,7 @@ async fn serve_faces(
     for (address, listener) in listeners {
         addresses.push(address);
         let counted = face.authorizer.metrics.connections();
-        serving.push(ExtAuthz::new(face).serve(listener, counted, stopped.clone()));
+        serving.push(ExtAuthz::new(face).serve(listener, each.clone(), counted, stopped.clone()));
     }
     if let Some(gateway) = &config.gateway {
         let listeners = listen("gateway", &gateway.listen, sockets).await?;

@@ -21,6 +21,7 @@ use super::question::Asked;
 use super::{MAX_MESSAGE, NAME_PATH, PROOF};
 use crate::platform::net::bearer;
 use crate::platform::net::listener::{Bounds, Connections, accept};
+use crate::platform::net::share::Each;
 
 /// Maximum number of connections at a time. More wait to be accepted.
 const MAX_CONNECTIONS: u32 = 128;
@@ -35,10 +36,11 @@ const MAX_HEADERS: usize = 16 * 1024;
 pub fn serve(
     listener: TcpListener,
     face: Arc<PeerFace>,
+    each: Each,
     counted: Connections,
     stopped: watch::Receiver<()>,
 ) -> JoinHandle<()> {
-    let bounds = Bounds { name: "peers", connections: MAX_CONNECTIONS, each: None, counted };
+    let bounds = Bounds { name: "peers", connections: MAX_CONNECTIONS, each: Some(each), counted };
     accept(listener, bounds, stopped, move |stream, _, place| {
         let served = timeout(LIFETIME, connection(stream, Arc::clone(&face)));
         // A peer whose connection reaches the limit connects again.

@@ -25,6 +25,7 @@ use crate::dataplane::revocations::Revocations;
 use crate::dataplane::uplink::reconcile::Reconciler;
 use crate::platform::clock::Clock;
 use crate::platform::net::listener::Connections;
+use crate::platform::net::share::Each;
 use crate::platform::net::tls::{self, TlsError};
 
 /// Time limit for connecting to a peer.
@@ -96,7 +97,8 @@ pub async fn start(
         let failed = |source| PeersError::Listen { address: address.to_string(), source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         tracing::info!(%address, "listening to peers");
-        tasks.push(serve(listener, Arc::clone(&face), counted.clone(), stopped.clone()));
+        let each = Each::other_hosts(config.connections_per_client.into());
+        tasks.push(serve(listener, Arc::clone(&face), each, counted.clone(), stopped.clone()));
     }
     if config.urls.is_empty() {
         return Ok(tasks);

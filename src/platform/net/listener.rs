@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::share::{Share, Shares};
+use super::share::{Each, Held, Shares};
 use crate::platform::metric::registered;
 
 /// Time limit for a request's head.
@@ -124,7 +124,7 @@ impl Accept for UnixListener {
 pub struct Place {
     open: Gauge,
     _permit: OwnedSemaphorePermit,
-    _share: Option<Share>,
+    _held: Option<Held>,
 }
 
 impl Place {
@@ -148,8 +148,8 @@ pub struct Bounds {
     pub name: &'static str,
     /// Maximum number of connections at a time.
     pub connections: u32,
-    /// Maximum number of connections of one client at a time, or `None` for no such limit.
-    pub each: Option<u32>,
+    /// Share of one client, or `None` if the kernel guards the listener: a Unix socket.
+    pub each: Option<Each>,
     /// Metrics in which it is counted.
     pub counted: Connections,
 }
@@ -175,7 +175,7 @@ where
         (counted.full.get_or_create_owned(&labels), counted.failed.get_or_create_owned(&labels));
     let over = counted.over.get_or_create_owned(&labels);
     let permits = Arc::new(Semaphore::new(limit as usize));
-    let shares = each.map(Shares::of);
+    let shares = Arc::<Shares>::default();
     tokio::spawn(async move {
         let (mut said_full, mut said_failed, mut said_over) =
             (Said::default(), Said::default(), Said::default());
@@ -200,22 +200,24 @@ where
             };
             match accepted {
                 Ok((stream, peer, permit)) => {
-                    let share = match (&shares, L::client(&peer)) {
-                        (Some(shares), Some(client)) => {
-                            let share = shares.take(client);
-                            if share.is_none() {
-                                over.inc();
-                                if said_over.again() {
-                                    tracing::warn!(listener = name, %client, "a client has its share of the connections; more are closed");
-                                }
-                                continue;
+                    let client = L::client(&peer);
+                    let share = client.and_then(|client| Some((client, each.as_ref()?.of(client)?)));
+                    let held = share.map(|(client, share)| {
+                        let free = permits.available_permits() + 1;
+                        shares.take(client, share, free).ok_or(client)
+                    });
+                    let held = match held.transpose() {
+                        Ok(held) => held,
+                        Err(client) => {
+                            over.inc();
+                            if said_over.again() {
+                                tracing::warn!(listener = name, %client, "a client has its share of the connections; more are closed");
                             }
-                            share
+                            continue;
                         }
-                        _ => None,
                     };
                     open.inc();
-                    let place = Place { open: open.clone(), _permit: permit, _share: share };
+                    let place = Place { open: open.clone(), _permit: permit, _held: held };
                     tokio::spawn(serve(stream, peer, place));
                 }
                 Err(error) => {
@@ -278,6 +280,42 @@ mod tests {
             None
         );
         assert!(within_descriptors(1) == 1 && within_descriptors(u32::MAX) > 1);
+    }
+
+    #[tokio::test]
+    async fn a_client_has_its_share_and_a_proxy_and_the_others_have_places_left() {
+        use std::net::Ipv4Addr;
+
+        use super::super::share::Share;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_stop, stopped) = watch::channel(());
+        let held: Arc<Mutex<Vec<(TcpStream, Place)>>> = Arc::default();
+        let (counted, holding) = (Connections::default(), Arc::clone(&held));
+        let proxy = Ipv4Addr::new(127, 0, 0, 9);
+        let each = Each::except(Share::Quarter, move |client| client == proxy);
+        let bounds = Bounds { name: "test", connections: 20, each: Some(each), counted: counted.clone() };
+        drop(accept(listener, bounds, stopped, move |stream, _, place| {
+            holding.lock().unwrap().push((stream, place));
+            std::future::ready(())
+        }));
+        let labels = Labels { listener: "test" };
+        let over = || counted.over.get_or_create_owned(&labels).get();
+        let mut clients = Vec::new();
+        for (host, wanted, served) in [(2, 9, 5), (3, 9, 4), (9, 9, 9), (4, 9, 1), (5, 1, 1)] {
+            let before = (held.lock().unwrap().len(), over());
+            for _ in 0..wanted {
+                let socket = tokio::net::TcpSocket::new_v4().unwrap();
+                socket.bind((Ipv4Addr::new(127, 0, 0, host), 0).into()).unwrap();
+                clients.push(socket.connect(address).await.unwrap());
+            }
+            let seen = || (held.lock().unwrap().len() - before.0, over() - before.1);
+            while seen().0 < served || seen().1 < (wanted - served) as u64 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert_eq!(seen().0, served, "127.0.0.{host}");
+        }
+        drop(clients);
     }
 
     #[tokio::test]

@@ -31,6 +31,7 @@ use crate::dataplane::decide::{RequestFacts, Target};
 use crate::platform::net::activity::Activity;
 use crate::platform::net::connections::until_stopped;
 use crate::platform::net::listener::{Bounds, Connections, FIRST, IDLE, accept};
+use crate::platform::net::share::Each;
 use crate::platform::net::{bearer, forwarded};
 use crate::protocol::host::host_name;
 
@@ -57,11 +58,12 @@ impl ExtAuthz {
     pub fn serve(
         self,
         listener: TcpListener,
+        each: Each,
         counted: Connections,
         stopped: watch::Receiver<()>,
     ) -> JoinHandle<()> {
         let stop = stopped.clone();
-        let bounds = Bounds { name: "grpc", connections: MAX_CONNECTIONS, each: None, counted };
+        let bounds = Bounds { name: "grpc", connections: MAX_CONNECTIONS, each: Some(each), counted };
         accept(listener, bounds, stopped, move |stream, peer, place| {
             let served = self.clone().connection(stream, peer, stop.clone());
             place.hold(served)

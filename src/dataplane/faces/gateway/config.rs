@@ -10,6 +10,7 @@ use hyper::http::uri::{Authority, Scheme};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::platform::net::share::Share;
 use crate::protocol::id::DeploymentId;
 
 /// The daemon as a reverse proxy.
@@ -86,7 +87,8 @@ impl<'de> Deserialize<'de> for Upstream {
 pub struct Limits {
     /// Maximum number of connections, and of WebSockets, at a time.
     pub connections: u32,
-    /// Maximum number of connections, and of WebSockets, of one client at a time. The default is a quarter of `connections`.
+    /// Maximum number of connections, and of WebSockets, of one client at a time. The default is a quarter of those that
+    /// others leave.
     pub connections_per_client: Option<u32>,
     /// Maximum size of a request's line and headers, in bytes.
     pub header_bytes: u32,
@@ -118,9 +120,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Returns the maximum number of connections of one client.
-    pub(super) fn share(&self) -> u32 {
-        self.connections_per_client.unwrap_or(self.connections.div_ceil(4))
+    /// Returns the share of one client in the connections, and in the WebSockets.
+    pub(super) fn share(&self) -> Share {
+        self.connections_per_client.into()
     }
 
     pub(super) fn header(&self) -> Duration {

@@ -48,7 +48,7 @@ use crate::platform::net::bearer;
 use crate::platform::net::connections::until_stopped;
 use crate::platform::net::fields::head_bytes;
 use crate::platform::net::listener::{Bounds, accept};
-use crate::platform::net::share::Shares;
+use crate::platform::net::share::{Each, Shares};
 use crate::platform::net::tls::{TlsError, client};
 use crate::protocol::host::host_name;
 use crate::protocol::id::DeploymentId;
@@ -171,7 +171,7 @@ impl Gateway {
             onward: Onward::new(client(ca_file.as_deref())?, &limits),
             certificate: tls.map(Certificate::new).transpose()?,
             websockets: Arc::new(Semaphore::new(limits.connections as usize)),
-            shares: Shares::of(limits.share()),
+            shares: Arc::default(),
             limits,
         })
     }
@@ -181,7 +181,8 @@ impl Gateway {
     pub fn serve(self: &Arc<Self>, listener: TcpListener, stopped: watch::Receiver<()>) -> JoinHandle<()> {
         let (gateway, stop) = (Arc::clone(self), stopped.clone());
         let counted = self.authorizer.metrics.connections();
-        let (connections, each) = (self.limits.connections, Some(self.limits.share()));
+        // The gateway takes its peer for the client, so a peer on this host has a share too.
+        let (connections, each) = (self.limits.connections, Some(Each::everybody(self.limits.share())));
         let bounds = Bounds { name: "gateway", connections, each, counted };
         accept(listener, bounds, stopped, move |stream, peer, place| {
             let served = Arc::clone(&gateway).connection(stream, peer, stop.clone());
@@ -354,8 +355,10 @@ impl Gateway {
         let client = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
         let place = if websocket::wanted(&parts) {
-            let free = Arc::clone(&self.websockets).try_acquire_owned();
-            Some((free.map_err(|_| Failure::TooMany)?, self.shares.take(way.client).ok_or(Failure::TooMany)?))
+            let place = Arc::clone(&self.websockets).try_acquire_owned().map_err(|_| Failure::TooMany)?;
+            let free = self.websockets.available_permits() + 1;
+            let held = self.shares.take(way.client, self.limits.share(), free);
+            Some((place, held.ok_or(Failure::TooMany)?))
         } else {
             None
         };

@@ -21,6 +21,7 @@ use crate::dataplane::authorize::{Authorizer, Verdict};
 use crate::dataplane::decide::{Reason, RequestFacts, Target};
 use crate::dataplane::observe::metrics;
 use crate::platform::net::fields::{self, Fields};
+use crate::platform::net::share::{Each, Share};
 use crate::platform::net::{bearer, forwarded};
 use crate::protocol::ends::{EndKind, due};
 
@@ -42,6 +43,13 @@ pub struct Face {
 }
 
 impl Face {
+    /// Returns the share of one client in the connections of a listener. Trusted proxies have no share: they bring the
+    /// connections of many clients.
+    pub(in crate::dataplane) fn each(self: &Arc<Self>, share: Share) -> Each {
+        let face = Arc::clone(self);
+        Each::except(share, move |client| forwarded::within(&face.trusted.load(), client))
+    }
+
     /// Answers a request from `peer`. Its body is ignored.
     async fn answer(&self, peer: IpAddr, request: &Parts) -> Answer {
         let path = request.uri.path();

@@ -24,6 +24,7 @@ use crate::platform::net::activity::Activity;
 use crate::platform::net::connections::{Stop, until_stopped};
 use crate::platform::net::fields::head_bytes;
 use crate::platform::net::listener::{Bounds, Connections, Place, accept};
+use crate::platform::net::share::Each;
 
 /// Maximum size of a request's line and headers, in bytes. Beyond it the answer is 431.
 const MAX_HEADERS: usize = 64 * 1024;
@@ -109,12 +110,13 @@ impl Workers {
     pub fn accept(
         &self,
         listener: TcpListener,
+        each: Each,
         counted: Connections,
         stopped: watch::Receiver<()>,
     ) -> tokio::task::JoinHandle<()> {
         let senders = self.senders.clone();
         let next = AtomicUsize::new(0);
-        let bounds = Bounds { name: "http", connections: MAX_CONNECTIONS, each: None, counted };
+        let bounds = Bounds { name: "http", connections: MAX_CONNECTIONS, each: Some(each), counted };
         accept(listener, bounds, stopped, move |stream, peer, place| {
             let handed = stream.into_std().map(|stream| {
                 let worker = next.fetch_add(1, Ordering::Relaxed) % senders.len();
