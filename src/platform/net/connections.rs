@@ -54,6 +54,7 @@ impl Stop {
     }
 
     /// Returns the silence of the client so far.
+    #[must_use]
     pub fn silence(&self) -> &Silence {
         &self.silence
     }

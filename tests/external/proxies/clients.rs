@@ -349,7 +349,7 @@ fn a_head_that_the_parser_of_http2_refuses_is_answered_as_the_page_says() {
 
     // More CONTINUATION frames than a head of this size needs: ENHANCE_YOUR_CALM.
     let mut stream = secure.connect(b"h2").unwrap();
-    let endless = literal("x-wide", &[b'x'; 30 * 16_384]);
+    let endless = literal("x-wide", &vec![b'x'; 30 * 16_384]);
     let _ = stream
         .write_all(&[PREFACE, &head_frames(1, 1, &[request_line("POST"), endless].concat(), false)].concat());
     let (_, reason) = first_frame(&mut stream, GOAWAY).unwrap();
