@@ -86,6 +86,8 @@ pub struct Story {
     pub passed_by: Vec<Heard>,
     /// Tokens that the last lie was about.
     pub subjects: BTreeSet<usize>,
+    /// Heads that a hostile peer made.
+    pub forged: BTreeSet<String>,
     /// The first digest that each host held of each version since it was started.
     pub seen: Vec<BTreeMap<u64, [u8; 32]>>,
     /// Hosts whose next answer is made for another call.
@@ -128,6 +130,7 @@ impl Story {
             replayable: Vec::new(),
             passed_by: Vec::new(),
             subjects: BTreeSet::new(),
+            forged: BTreeSet::new(),
             seen: Vec::new(),
             stale: BTreeSet::new(),
             names: 0,

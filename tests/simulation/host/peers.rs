@@ -68,6 +68,12 @@ impl Host {
         Some(Given { status: reply.status, proof: reply.proof, body: reply.body.to_vec() })
     }
 
+    /// The heads that it keeps as evidence, as they were signed.
+    pub fn kept_heads(&self) -> Vec<String> {
+        let Some(process) = &self.process else { return Vec::new() };
+        process.replication.forks().unwrap_or_default().into_iter().map(|kept| kept.head).collect()
+    }
+
     /// What it knows of a split view.
     pub fn evidence(&self) -> Evidence {
         let Some(process) = &self.process else { return Default::default() };
