@@ -7,7 +7,7 @@ use std::borrow::Cow;
 /// DNS names are case-insensitive (RFC 4343), and a final dot does not change a name (RFC 1034 section 3.1). Both planes
 /// compare hosts in this form only: otherwise one deployment could claim the name of another in a different spelling.
 /// A host that has not the form `name`, `name:port`, `[address]` or `[address]:port` keeps port and dot, so that no
-/// deployment has it. The form of a form is the form itself: it makes no difference how often it is taken.
+/// deployment has it. Applying this function to its own result changes nothing.
 ///
 /// ```
 /// use halligan::protocol::host::host_name;

@@ -1,4 +1,4 @@
-//! What the documents say, tried: commands, links, alerts, the OpenAPI document, the first hour.
+//! Tests of the documents: their commands, links, alerts, the OpenAPI document, and the first hour.
 
 mod dev;
 mod docs;

@@ -1,5 +1,5 @@
-//! What both planes agree on: formats, signatures, and what a reader must refuse. No program is started, but other people's
-//! implementations are.
+//! Tests of the formats and signatures that both planes share, and of what a reader must refuse. Other people's
+//! implementations read and write them, too.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;

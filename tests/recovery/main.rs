@@ -1,4 +1,4 @@
-//! What is lost, late or turned back, and how a node and its control plane come out of it.
+//! Tests of recovery: a node and its control plane recover from lost files, outages, wrong clocks and restored backups.
 
 mod carry_in;
 mod clock;

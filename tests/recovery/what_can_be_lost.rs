@@ -562,7 +562,7 @@ fn a_host_is_told_that_the_copy_of_its_log_above_is_not_what_it_signed() {
         assert_eq!(rig.authorize(&value, "GET", "/api/v2/dags").status, 200);
         signed(&rig).is_some() && last(above(&rig), "event") > signed(&rig)
     });
-    // Whoever can write there alters the copy of an event that the node signed, and drops the signature.
+    // Somebody with access to the database alters the copy of an event that the node signed, and deletes the signature.
     rig.kill_control();
     let signed = signed(&rig).unwrap();
     let altered = "UPDATE event SET line = replace(line, 'dags', 'pools'), hash = 'x' WHERE sequence = ?1";

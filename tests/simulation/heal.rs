@@ -104,8 +104,8 @@ impl Story {
         }
     }
 
-    /// What was revoked on a host is known on all of them by now: what a node signed before it was retired, and what a host
-    /// vouches for since the control plane does not name that node.
+    /// Tells the oracle that all hosts know each revocation that a node signed before its retirement, and each that a host
+    /// vouches for because the control plane does not name the node that signed it.
     fn share_revocations(&mut self) {
         let known = |node: &str, at| match self.estate.nodes.get(node) {
             Some((_, retired)) => retired.is_none_or(|retired| at < retired),

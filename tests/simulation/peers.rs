@@ -1,5 +1,5 @@
-//! What hosts tell each other, and what somebody makes of it on its way: whoever stands between two hosts, a host that
-//! lies, and a node that was retired and speaks on. What each says is judged by what was proved.
+//! Rounds between hosts. An attacker between two hosts alters their messages, a host lies, or a retired node goes on
+//! speaking. The oracle judges each message by the signatures that its receiver can verify.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ pub struct Given {
     pub body: Vec<u8>,
 }
 
-/// What is wrong with the answers of a round.
+/// Fault that an attacker or a lying host puts into the answers of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lie {
     /// The answering host pretends to be further in its list than it tells.
@@ -56,7 +56,7 @@ enum Lie {
     Forges,
     /// It shows heads that no control plane signed.
     ShowsHeads,
-    /// Whoever stands between both changes `next`.
+    /// An attacker between the hosts changes `next`.
     Alters,
     Truncates,
     /// An answer that was given before.
@@ -440,7 +440,7 @@ impl Story {
         self.honest_round(asker, answerer)
     }
 
-    /// A round in which the lie is told, and what the host then makes of the tokens that it was about.
+    /// Runs a round with the lie, and then asks the host about the tokens that the lie named.
     fn lie_to(&mut self, asker: usize, answerer: usize, lie: Lie) -> Result<(), String> {
         self.subjects.clear();
         self.round(asker, answerer, Some(lie))?.1.ok();

@@ -1,4 +1,4 @@
-//! What operators observe of a running daemon: metrics, and spans for a collector.
+//! Metrics of the running daemon, and spans that it sends to a collector.
 
 pub mod metrics;
 pub mod traces;

@@ -1,4 +1,4 @@
-//! What a host says to other hosts: the daemon's own dialogue and answers, without a socket between them.
+//! Messages between hosts: the daemon's own dialogue and answers, without a socket between them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +25,7 @@ impl Host {
             Dialogue::new(Arc::clone(revocations), Arc::clone(replication), live, prover)
         });
         dialogue.begin(wall);
-        // What a peer tells is told upward, as the daemon does.
+        // The daemon tells its control plane, too, which revocations a peer told it.
         process.tell.get_or_insert(now + TELL);
         true
     }
@@ -68,13 +68,13 @@ impl Host {
         Some(Given { status: reply.status, proof: reply.proof, body: reply.body.to_vec() })
     }
 
-    /// The heads that it keeps as evidence, as they were signed.
+    /// Returns the heads that it keeps as evidence, as they were signed.
     pub fn kept_heads(&self) -> Vec<String> {
         let Some(process) = &self.process else { return Vec::new() };
         process.replication.forks().unwrap_or_default().into_iter().map(|kept| kept.head).collect()
     }
 
-    /// What it knows of a split view.
+    /// Returns the heads that it keeps as evidence of a split view, and the number of its alarms.
     pub fn evidence(&self) -> Evidence {
         let Some(process) = &self.process else { return Default::default() };
         let kept = process.replication.forks().unwrap_or_default();
