@@ -117,14 +117,20 @@ fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// docs/security.md says so of the daemon. Tests of the data plane sign what they need.
-#[test]
-fn the_data_plane_calls_nothing_that_signs_tokens_keysets_or_heads() {
+/// Returns the source files below a folder, without those that hold unit tests alone.
+pub(super) fn code_files(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    rust_files(&root().join("src/dataplane"), &mut files);
+    rust_files(directory, &mut files);
     files.retain(|path| {
         !path.components().any(|part| ["tests", "tests.rs"].iter().any(|name| part.as_os_str() == *name))
     });
+    files
+}
+
+/// docs/security.md says so of the daemon. Tests of the data plane sign what they need.
+#[test]
+fn the_data_plane_calls_nothing_that_signs_tokens_keysets_or_heads() {
+    let files = code_files(&root().join("src/dataplane"));
     assert!(files.len() > 50, "{}", files.len());
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();

@@ -4,21 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::docs::code_files;
+
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
-}
-
-fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
-    for path in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
-        if path.is_dir() {
-            // Unit tests may build what they need of anything.
-            if !path.ends_with("tests") {
-                rust_files(&path, found);
-            }
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
-            found.push(path);
-        }
-    }
 }
 
 /// The modules `crate::{inside}::…` that a file's code names, without its comments and unit tests.
@@ -31,8 +20,7 @@ fn named(file: &Path, inside: &str) -> Vec<String> {
 }
 
 fn files_of(module: &str) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    rust_files(&source().join(module), &mut files);
+    let files = code_files(&source().join(module));
     assert!(files.len() > 3, "{module}: {files:?}");
     files
 }
@@ -53,9 +41,7 @@ fn a_module_of_the_data_plane_imports_only_modules_further_down_in_its_table() {
         }
         let row = row_of(&module);
         assert!(row.is_some(), "the table in src/dataplane/mod.rs does not name {module}");
-        let mut files = Vec::new();
-        rust_files(&entry, &mut files);
-        for file in files {
+        for file in code_files(&entry) {
             for import in named(&file, "dataplane::").into_iter().filter(|import| *import != module) {
                 assert!(
                     row_of(&import) > row,

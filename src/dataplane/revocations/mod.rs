@@ -22,7 +22,7 @@ use crate::dataplane::decide::snapshot::Local;
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::inventory::{Extent, Inventory, REVOCATIONS};
-use crate::dataplane::node::state::{self as live, Live};
+use crate::dataplane::node::state::{self, Live};
 use crate::protocol::id::{NodeId, TokenId};
 use crate::protocol::reconciliation::{Outcome, RevocationAnswer};
 use crate::protocol::revocation::{Revocation, SignedRevocation, check_reason, sign_revocation};
@@ -417,7 +417,7 @@ impl Revocations {
 
 impl Ledger {
     /// Returns the damage of each damaged row. Damaged rows are in force.
-    fn damage(&self) -> Vec<live::Damage> {
+    fn damage(&self) -> Vec<state::Damage> {
         let rows = self.damaged.iter().map(|(number, damage)| {
             let tokens: Vec<_> = damage.tokens.iter().map(TokenId::as_str).collect();
             let sign: Vec<_> =
@@ -428,7 +428,7 @@ impl Ledger {
                 tokens.join(" and "),
                 sign.join(" and ")
             );
-            live::Damage { public, full }
+            state::Damage { public, full }
         });
         rows.collect()
     }
