@@ -2,7 +2,45 @@
 
 use thiserror::Error;
 
-use super::enrolment::ProofFault;
+use crate::protocol::proof::LIFETIME;
+
+/// Reasons to reject a node's proof that has a valid signature. Each has its own remedy.
+#[derive(Debug, Error)]
+pub enum ProofFault {
+    /// The proof is for another control plane.
+    #[error(
+        "the node's proof is for {got:?}, and this control plane is {own:?}: the host was enrolled under another `issuer`, or its \
+         `control_plane.urls` lead to another control plane; if the issuer was changed on purpose, enrol the host anew"
+    )]
+    Audience {
+        /// Audience of the proof.
+        got: String,
+        /// Issuer of this control plane.
+        own: String,
+    },
+    /// The proof has expired, beyond the tolerated clock difference.
+    #[error(
+        "the node's proof ended {by} s ago by this control plane's clock; set the host's clock right, or this one"
+    )]
+    Late {
+        /// Seconds since the expiry.
+        by: i64,
+    },
+    /// The proof is dated in the future, beyond the tolerated clock difference.
+    #[error(
+        "the node's proof was made {by} s ahead of this control plane's clock; set the host's clock right, or this one"
+    )]
+    Early {
+        /// Seconds by which it is ahead.
+        by: i64,
+    },
+    /// The lifetime of the proof is too long.
+    #[error("the node's proof is good for more than {LIFETIME} s; no proof may be")]
+    Lifetime,
+    /// The end of the proof's lifetime is before its start.
+    #[error("the node's proof ends before it was made")]
+    Backwards,
+}
 
 /// Error of a call.
 #[derive(Debug, Error)]

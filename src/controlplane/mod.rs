@@ -2,69 +2,55 @@
 //!
 //! Its methods are synchronous. Each is one SQLite transaction, which commits a change together with the replica's new
 //! version and digest. The HTTP layer calls them on blocking threads.
+//!
+//! A module imports only modules further down in this table. [`ControlPlane`] itself is known to all: each module adds
+//! the methods of its subject.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | [`server`] | the listeners: start and stop |
+//! | [`http`] | the HTTP API and its OpenAPI document |
+//! | [`reconciliation`] | what nodes tell of an outage: events, uses of tokens, revocations, reports |
+//! | [`webhook`] | announcements of uses to an operator's endpoint |
+//! | [`observe`], [`tokens`] | metrics, readiness, expiry dates; the life of a token |
+//! | [`accounts`], [`nodes`] | organizations, workspaces, deployments, users, teams; data planes and their nodes |
+//! | [`access`], [`config`] | roles, the operations that they allow, the audit log; the configuration file |
+//! | [`calls`], [`names`], [`replica`], [`retention`], [`signing`] | what calls have in common; names; versions of each replica and their feed; what is deleted and when; signing keys |
+//! | [`store`] | the database |
+//! | [`error`] | errors of calls |
 
-mod ahead;
-pub mod announcements;
-pub mod audit_log;
-mod authentication;
-pub mod authorization;
-mod bookkeeping;
-mod checkpoints;
+pub mod access;
+pub mod accounts;
+pub mod calls;
 pub mod config;
-pub mod dag_tags;
-pub mod data_planes;
-pub mod deployments;
-pub mod dual_control;
-pub mod ends;
-pub mod enrolment;
 pub mod error;
-pub mod events;
-pub mod feed;
 pub mod http;
-pub mod idempotency;
-mod instances;
-pub mod introspection;
-pub mod issuer;
-mod late_uses;
-mod log_faults;
-pub mod membership;
-mod metrics;
-pub mod organizations;
-pub mod outages;
-pub mod page;
-pub mod precondition;
-pub mod publish;
-mod readiness;
-pub mod recover;
+pub mod names;
+pub mod nodes;
+pub mod observe;
+pub mod reconciliation;
+pub mod replica;
 pub mod retention;
-pub mod revocations;
-pub mod roles;
 pub mod server;
 pub mod signing;
 pub mod store;
-pub mod teams;
 #[cfg(test)]
 mod test_world;
 pub mod tokens;
-mod usage;
-pub mod users;
 pub mod webhook;
-mod whole;
-mod workspace_roles;
-pub mod workspaces;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rand_core::CryptoRng;
 
-use self::ahead::Ahead;
-use self::bookkeeping::Bookkeeping;
-use self::enrolment::Calls;
-use self::feed::Spool;
-use self::instances::Instances;
-use self::metrics::Metrics;
-pub use self::readiness::Finding;
-use self::readiness::Probe;
+use self::nodes::ahead::Ahead;
+use self::nodes::enrolment::Calls;
+use self::nodes::instances::Instances;
+use self::observe::bookkeeping::Bookkeeping;
+use self::observe::metrics::Metrics;
+pub use self::observe::readiness::Finding;
+use self::observe::readiness::Probe;
+use self::replica::feed::Spool;
 use self::signing::{Signing, SigningError};
 use self::store::Store;
 use crate::platform::clock::Clock;
@@ -72,7 +58,7 @@ use crate::protocol::ends::End;
 use crate::protocol::id::random_id;
 use crate::protocol::time::Time;
 
-pub use self::ahead::NodesAhead;
+pub use self::nodes::ahead::NodesAhead;
 
 /// Control plane with its database, keys and clock.
 pub struct ControlPlane {

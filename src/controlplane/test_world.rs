@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use rusqlite::params;
 
 use super::ControlPlane;
-use super::authorization::Actor;
-use super::enrolment::Caller;
 use super::signing::Signing;
 use super::store::Store;
+use crate::controlplane::access::authorization::Actor;
+use crate::controlplane::nodes::enrolment::Caller;
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::head::{Head, sign_head};
 use crate::protocol::jws::{Typ, sign};

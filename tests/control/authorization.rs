@@ -1,5 +1,5 @@
 //! Who may do what, at the real control plane: each role asks for each operation of the table in
-//! `src/controlplane/authorization.rs`.
+//! `src/controlplane/access/authorization.rs`.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! The source imports what docs/code-structure.md and the data plane's own page say it may.
+//! The source imports what docs/code-structure.md and each plane's own page say it may.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,13 +10,13 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// The modules `crate::{inside}::…` that a file's code names, without its comments and unit tests.
-fn named(file: &Path, inside: &str) -> Vec<String> {
+/// The names after `{prefix}` in a file's code, without its comments and unit tests.
+fn named(file: &Path, prefix: &str) -> Vec<String> {
     let text = std::fs::read_to_string(file).unwrap();
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
     let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let word = |rest: &str| rest.chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect();
-    code.split(&format!("crate::{inside}")).skip(1).map(word).collect()
+    code.split(prefix).skip(1).map(word).collect()
 }
 
 fn files_of(module: &str) -> Vec<PathBuf> {
@@ -26,23 +26,37 @@ fn files_of(module: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_module_of_the_data_plane_imports_only_modules_further_down_in_its_table() {
-    let page = std::fs::read_to_string(source().join("dataplane/mod.rs")).unwrap();
+fn a_module_of_a_plane_imports_only_modules_further_down_in_its_table() {
+    for plane in ["dataplane", "controlplane"] {
+        follows_its_table(plane);
+    }
+}
+
+fn follows_its_table(plane: &str) {
+    let page = std::fs::read_to_string(source().join(plane).join("mod.rs")).unwrap();
     let rows = page.lines().filter(|line| line.starts_with("//! | [`"));
     let modules = |row: &str| -> Vec<String> {
         row.split("[`").skip(1).map(|rest| rest.split('`').next().unwrap().to_owned()).collect()
     };
     let rows: Vec<_> = rows.map(|row| modules(row.split(" | ").nth(1).unwrap())).collect();
     let row_of = |module: &str| rows.iter().position(|row| row.iter().any(|name| name == module));
-    for entry in std::fs::read_dir(source().join("dataplane")).unwrap().map(|entry| entry.unwrap().path()) {
+    for entry in std::fs::read_dir(source().join(plane)).unwrap().map(|entry| entry.unwrap().path()) {
         let module = entry.file_stem().unwrap().to_str().unwrap().to_owned();
-        if module == "mod" {
+        // The plane's own page, and what its unit tests share.
+        if module == "mod" || module == "test_world" {
             continue;
         }
         let row = row_of(&module);
-        assert!(row.is_some(), "the table in src/dataplane/mod.rs does not name {module}");
-        for file in code_files(&entry) {
-            for import in named(&file, "dataplane::").into_iter().filter(|import| *import != module) {
+        assert!(row.is_some(), "the table in src/{plane}/mod.rs does not name {module}");
+        let files = if entry.is_dir() { code_files(&entry) } else { vec![entry.clone()] };
+        for file in files {
+            let mut imports = named(&file, &format!("crate::{plane}::"));
+            if file == entry || file == entry.join("mod.rs") {
+                imports.extend(named(&file, "super::"));
+            }
+            // A name with a capital is a type of the plane's own page.
+            imports.retain(|import| *import != module && !import.starts_with(char::is_uppercase));
+            for import in imports {
                 assert!(
                     row_of(&import) > row,
                     "{} imports {import}, which stands no further down",
@@ -62,7 +76,7 @@ fn no_plane_imports_the_other_and_what_they_share_imports_neither() {
         ("protocol", &["dataplane", "controlplane", "cli", "platform"]),
     ] {
         for file in files_of(module) {
-            let imports = named(&file, "");
+            let imports = named(&file, "crate::");
             let wrong = imports.iter().find(|import| never.contains(&import.as_str()));
             assert_eq!(wrong, None, "{}", file.display());
         }

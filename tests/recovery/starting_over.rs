@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use halligan::controlplane::ControlPlane;
-use halligan::controlplane::authorization::Actor;
-use halligan::controlplane::feed::Held;
+use halligan::controlplane::access::authorization::Actor;
+use halligan::controlplane::replica::feed::Held;
 use halligan::controlplane::signing::Signing;
 use halligan::controlplane::store::Store;
 use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
@@ -64,7 +64,7 @@ impl Estate {
     }
 
     fn delete_token(&self, id: &str) {
-        let seen = halligan::controlplane::precondition::IfMatch::default();
+        let seen = halligan::controlplane::calls::precondition::IfMatch::default();
         self.plane.delete_token(&self.owner, &self.owner.organization, id, &seen).unwrap();
     }
 

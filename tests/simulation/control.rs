@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use halligan::controlplane::ControlPlane;
-use halligan::controlplane::authorization::Actor;
-use halligan::controlplane::feed::Held;
-use halligan::controlplane::precondition::IfMatch;
+use halligan::controlplane::access::authorization::Actor;
+use halligan::controlplane::calls::precondition::IfMatch;
+use halligan::controlplane::replica::feed::Held;
 use halligan::controlplane::signing::Signing;
 use halligan::controlplane::store::Store;
 use halligan::dataplane::node::identity::Identity;

@@ -5,9 +5,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::{Control, answer};
-use crate::controlplane::audit_log::{EntryPage, Filter};
-use crate::controlplane::authorization::Actor;
-use crate::controlplane::page::Page;
+use crate::controlplane::access::audit_log::{EntryPage, Filter};
+use crate::controlplane::access::authorization::Actor;
+use crate::controlplane::calls::page::Page;
 
 /// Lists the calls that changed, or tried to change, something in the organization; newest first.
 #[utoipa::path(get, path = "/audit-log", params(Filter, Page), responses((status = 200, body = EntryPage)))]

@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::{Edge, off_reactor};
-use crate::controlplane::authorization::Actor;
+use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::error::Error;
 use crate::platform::net::forwarded;
 

@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::{Body, Control, answer};
-use crate::controlplane::authorization::Actor;
-use crate::controlplane::dag_tags::{DagTags, MAX_BYTES, NewDagTags};
+use crate::controlplane::access::authorization::Actor;
+use crate::controlplane::accounts::dag_tags::{DagTags, MAX_BYTES, NewDagTags};
 
 /// Shows the tags of a deployment's Dags.
 #[utoipa::path(get, path = "/deployments/{id}/dag-tags", responses((status = 200, body = DagTags)))]

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{Body, Control, answer, off_reactor, tokens, written};
-use crate::controlplane::authorization::Actor;
-use crate::controlplane::dual_control::{Changed, DualControl, Request, RequestFilter, RequestPage};
-use crate::controlplane::page::Page;
+use crate::controlplane::access::authorization::Actor;
+use crate::controlplane::calls::page::Page;
 use crate::controlplane::tokens::Token;
+use crate::controlplane::tokens::dual_control::{Changed, DualControl, Request, RequestFilter, RequestPage};
 
 /// Shows the setting of dual control: whether a direct-access token needs two owners.
 #[utoipa::path(get, path = "/dual-control", responses((status = 200, body = DualControl)))]

@@ -7,12 +7,13 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{Body, Control, answer, done};
-use crate::controlplane::authorization::Actor;
-use crate::controlplane::data_planes::{DataPlane, Node};
-use crate::controlplane::deployments::{Deployment, DeploymentUpdate, NewDeployment};
-use crate::controlplane::enrolment::{Enrolled, EnrolmentToken, NewNode};
-use crate::controlplane::organizations::{Name, Named};
-use crate::controlplane::users::{NewUser, User, UserRoles, UserToken};
+use crate::controlplane::access::authorization::Actor;
+use crate::controlplane::access::workspace_grants::UserRoles;
+use crate::controlplane::accounts::deployments::{Deployment, DeploymentUpdate, NewDeployment};
+use crate::controlplane::accounts::users::{NewUser, User, UserToken};
+use crate::controlplane::names::{Name, Named};
+use crate::controlplane::nodes::data_planes::{DataPlane, Node};
+use crate::controlplane::nodes::enrolment::{Enrolled, EnrolmentToken, NewNode};
 
 /// New object that has only a name.
 #[derive(Deserialize, ToSchema)]
@@ -253,7 +254,7 @@ pub(super) async fn retire_node(
 pub(super) struct NewEnrolmentToken {
     /// Lifetime of the token, in seconds.
     #[schema(minimum = 60, maximum = 2_592_000, default = 86_400)]
-    #[serde(default = "a_day", deserialize_with = "crate::controlplane::whole::number")]
+    #[serde(default = "a_day", deserialize_with = "crate::controlplane::calls::number::number")]
     expires_in_seconds: i64,
 }
 

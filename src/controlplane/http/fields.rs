@@ -6,9 +6,9 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use crate::controlplane::calls::idempotency::IdempotencyKey;
+use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
-use crate::controlplane::idempotency::IdempotencyKey;
-use crate::controlplane::precondition::IfMatch;
 
 /// Name of the idempotency key's field.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";

@@ -40,7 +40,7 @@ use self::recording::Made;
 use super::ControlPlane;
 use super::config;
 use super::error::Error;
-use super::metrics;
+use crate::controlplane::observe::metrics;
 use crate::platform::net::forwarded;
 use crate::platform::net::listener::Connections;
 use crate::platform::net::share::{Each, Share};

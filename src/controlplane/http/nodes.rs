@@ -14,10 +14,10 @@ use serde::Deserialize;
 use super::caller::bearer;
 use super::{Control, answer, off_reactor, written};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::enrolment::{Enrolled, Enrolment};
 use crate::controlplane::error::Error;
-use crate::controlplane::feed::{Answer, Held, check_nonce};
-use crate::controlplane::introspection::{self, Question};
+use crate::controlplane::nodes::enrolment::{Enrolled, Enrolment};
+use crate::controlplane::replica::feed::{Answer, Held, check_nonce};
+use crate::controlplane::tokens::introspection::{self, Question};
 use crate::protocol::bundle::MEDIA_TYPE;
 
 /// Size of a piece of an answer, in bytes, and number of pieces that may wait to be sent.

@@ -15,9 +15,9 @@ use super::caller::Address;
 use super::fields::{Fingerprint, below_organization};
 use super::problem::Code;
 use super::{Edge, body, off_reactor};
-use crate::controlplane::audit_log::Attempt;
-use crate::controlplane::authorization::Actor;
-use crate::controlplane::dag_tags;
+use crate::controlplane::access::audit_log::Attempt;
+use crate::controlplane::access::authorization::Actor;
+use crate::controlplane::accounts::dag_tags;
 use crate::controlplane::error::Error;
 
 /// Object that a call created.

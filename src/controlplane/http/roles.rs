@@ -7,11 +7,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::{Body, Control, answer, done};
-use crate::controlplane::authorization::Actor;
-use crate::controlplane::page::Page;
-use crate::controlplane::roles::{
+use crate::controlplane::access::authorization::Actor;
+use crate::controlplane::access::roles::{
     NewRole, PermissionGroup, Role, RoleHistory, RolePage, RoleTemplate, RoleUpdate,
 };
+use crate::controlplane::calls::page::Page;
 use crate::protocol::role::RoleScope;
 
 #[derive(Deserialize, utoipa::IntoParams)]

@@ -5,10 +5,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::{Body, Control, answer, done};
-use crate::controlplane::authorization::Actor;
-use crate::controlplane::page::Page;
-use crate::controlplane::teams::{NewMembers, NewTeam, Team, TeamMember, TeamPage, TeamUpdate};
-use crate::controlplane::users::UserRoles;
+use crate::controlplane::access::authorization::Actor;
+use crate::controlplane::access::workspace_grants::UserRoles;
+use crate::controlplane::accounts::teams::{NewMembers, NewTeam, Team, TeamMember, TeamPage, TeamUpdate};
+use crate::controlplane::calls::page::Page;
 
 /// Lists the teams of the organization.
 #[utoipa::path(get, path = "/teams", params(Page), responses((status = 200, body = TeamPage)))]

@@ -9,11 +9,11 @@ use axum::response::{IntoResponse as _, Response};
 use super::fields::Repeatable;
 use super::{Body, Control, answer, done, off_reactor, written};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::authorization::Actor;
-use crate::controlplane::dual_control::Request;
+use crate::controlplane::access::authorization::Actor;
+use crate::controlplane::calls::page::Page;
+use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
-use crate::controlplane::page::Page;
-use crate::controlplane::precondition::IfMatch;
+use crate::controlplane::tokens::dual_control::Request;
 use crate::controlplane::tokens::{
     Assignment, Effective, NewAssignment, NewToken, RolesUpdate, Token, TokenFilter, TokenPage, TokenUpdate,
 };

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::controlplane::audit_log::{Attempt, Filter};
-use crate::controlplane::feed::Held;
-use crate::controlplane::page::Page;
-use crate::controlplane::publish;
+use crate::controlplane::access::audit_log::{Attempt, Filter};
+use crate::controlplane::calls::page::Page;
+use crate::controlplane::replica::feed::Held;
+use crate::controlplane::replica::publish;
 use crate::controlplane::test_world::World;
 use crate::protocol::bundle::Change;
 use crate::protocol::record::{Record, RecordKind};
@@ -35,7 +35,7 @@ impl World {
         self.control.finish(line, 403, Some("forbidden"), None).unwrap();
     }
 
-    fn log(&self) -> Vec<crate::controlplane::audit_log::Entry> {
+    fn log(&self) -> Vec<crate::controlplane::access::audit_log::Entry> {
         let page = Page { offset: 0, limit: 1000, cursor: None };
         let organization = &self.owner.organization;
         let listed = self.control.list_audit_log(&self.owner, organization, &Filter::default(), page);

@@ -6,11 +6,12 @@ use serde::Deserialize;
 
 use super::grants::{EntityType, Grant, NewTokenRole};
 use super::{Token, TokenFilter, TokenPage, TokenType, find};
-use crate::controlplane::authorization::{Actor, Operation};
+use crate::controlplane::ControlPlane;
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::accounts::deployments;
+use crate::controlplane::calls::page::Page;
+use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
-use crate::controlplane::page::Page;
-use crate::controlplane::precondition::IfMatch;
-use crate::controlplane::{ControlPlane, deployments};
 
 /// Assignment of a token to a deployment.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]

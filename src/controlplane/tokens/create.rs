@@ -6,14 +6,15 @@ use ipnet::IpNet;
 use rusqlite::{Connection, Transaction, params};
 use serde::{Deserialize, Serialize};
 
+use super::dual_control;
 use super::grants::{EntityType, Grant, Home, MAX_ROLES, NewTokenRole};
 use super::issue::publish_token;
 use super::{Deed, Token, TokenType, written};
-use crate::controlplane::authorization::{Actor, Operation};
+use crate::controlplane::ControlPlane;
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::calls::idempotency::IdempotencyKey;
 use crate::controlplane::error::Error;
-use crate::controlplane::idempotency::IdempotencyKey;
-use crate::controlplane::organizations::{Name, check_description, check_name};
-use crate::controlplane::{ControlPlane, dual_control};
+use crate::controlplane::names::{Name, check_description, check_name};
 use crate::platform::net::forwarded;
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
@@ -50,7 +51,7 @@ pub struct NewToken {
     #[serde(default)]
     pub roles: Vec<NewTokenRole>,
     /// Days until it expires, 1 to 3650, or none for never. A direct-access token must expire.
-    #[serde(default, deserialize_with = "crate::controlplane::whole::maybe")]
+    #[serde(default, deserialize_with = "crate::controlplane::calls::number::maybe")]
     #[schema(minimum = 1, maximum = 3650)]
     pub token_expiry_period_in_days: Option<i64>,
     /// Networks (CIDR) from which a direct-access token may be used; empty for all. They cannot be changed later.

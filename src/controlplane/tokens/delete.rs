@@ -5,9 +5,9 @@ use rusqlite::{Transaction, params};
 use super::issue::publish_token;
 use super::{Deed, Token, find};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::authorization::{Actor, Operation};
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
-use crate::controlplane::precondition::IfMatch;
 use crate::protocol::time::Time;
 
 impl ControlPlane {

@@ -5,9 +5,10 @@ use serde::Serialize;
 
 use super::find;
 use super::grants::EntityType;
-use crate::controlplane::authorization::{Actor, Operation};
+use crate::controlplane::ControlPlane;
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::accounts::deployments;
 use crate::controlplane::error::Error;
-use crate::controlplane::{ControlPlane, deployments};
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::token::DagTarget;
 

@@ -4,10 +4,10 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::TokenType;
-use crate::controlplane::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
-use crate::controlplane::deployments;
+use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
+use crate::controlplane::access::roles::RoleVersion;
+use crate::controlplane::accounts::deployments;
 use crate::controlplane::error::Error;
-use crate::controlplane::roles::RoleVersion;
 use crate::platform::text::is_unseen;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::role::{RoleDigest, RoleScope};

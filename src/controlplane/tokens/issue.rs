@@ -3,8 +3,9 @@
 use rusqlite::{Connection, Transaction};
 
 use super::Token;
+use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
-use crate::controlplane::{ControlPlane, publish};
+use crate::controlplane::replica::publish;
 use crate::protocol::record::{Record, RecordKind};
 use crate::protocol::time::Time;
 use crate::protocol::token::{Claims, DagRole, TokenKind, TokenRecord, mint};

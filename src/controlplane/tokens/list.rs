@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::grants::besides;
 use super::{COLUMNS, Token, TokenType, find, read_row, written};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::authorization::{Actor, Operation, Scope};
+use crate::controlplane::access::authorization::{Actor, Operation, Scope};
+use crate::controlplane::calls::page::{Page, Range, containing};
 use crate::controlplane::error::Error;
-use crate::controlplane::page::{Page, Range, containing};
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 

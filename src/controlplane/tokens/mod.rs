@@ -1,10 +1,13 @@
 //! API tokens as they are stored and shown. Each operation on tokens has a file of its own.
 
 mod assignments;
+pub mod authentication;
 mod create;
 mod delete;
+pub mod dual_control;
 pub(super) mod effective;
 mod grants;
+pub mod introspection;
 mod issue;
 mod list;
 mod repeat;
@@ -26,9 +29,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use self::grants::{Grant, besides};
-use super::authorization::{Actor, Operation};
 use super::error::Error;
-use super::precondition::{IfMatch, entity_tag};
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::calls::precondition::{IfMatch, entity_tag};
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 

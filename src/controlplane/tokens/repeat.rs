@@ -4,9 +4,9 @@ use rusqlite::Transaction;
 
 use super::{Deed, Token, find};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::authorization::Actor;
+use crate::controlplane::access::authorization::Actor;
+use crate::controlplane::calls::idempotency::{IdempotencyKey, Made};
 use crate::controlplane::error::Error;
-use crate::controlplane::idempotency::{IdempotencyKey, Made};
 
 impl ControlPlane {
     /// Returns the result of the first call with this key, with the token's value, or none if this call is the first.

@@ -5,10 +5,11 @@ use serde::Deserialize;
 
 use super::grants::{EntityType, Grant, Home, MAX_ROLES, NewTokenRole};
 use super::{Deed, Token, find};
-use crate::controlplane::authorization::{Actor, Operation};
+use crate::controlplane::ControlPlane;
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
-use crate::controlplane::precondition::IfMatch;
-use crate::controlplane::{ControlPlane, publish};
+use crate::controlplane::replica::publish;
 
 /// New roles of a token, in place of all earlier ones that the caller may see.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]

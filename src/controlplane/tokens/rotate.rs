@@ -5,10 +5,10 @@ use rusqlite::params;
 use super::issue::publish_token;
 use super::{Deed, Token, find};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::authorization::{Actor, Operation};
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::calls::idempotency::IdempotencyKey;
+use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
-use crate::controlplane::idempotency::IdempotencyKey;
-use crate::controlplane::precondition::IfMatch;
 
 impl ControlPlane {
     /// Gives a token a new value, shown once. The old one becomes invalid; name, description and roles stay. A repeat

@@ -5,10 +5,10 @@ use serde::Deserialize;
 
 use super::{Deed, Token, find};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::authorization::{Actor, Operation};
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
-use crate::controlplane::organizations::{Name, check_description, check_name};
-use crate::controlplane::precondition::IfMatch;
+use crate::controlplane::names::{Name, check_description, check_name};
 
 /// Changes to a token. Absent members keep their values.
 #[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]

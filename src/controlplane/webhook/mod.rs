@@ -2,6 +2,7 @@
 //! (<https://www.standardwebhooks.com>). The queue is in `announcements`, the attempts are made here, and `pace`
 //! decides when they are repeated.
 
+pub mod announcements;
 mod pace;
 mod secret;
 mod sender;
@@ -15,10 +16,10 @@ use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, StatusCode, Url};
 use thiserror::Error;
 
+use self::announcements::Announcement;
 pub use self::secret::SecretError;
 use self::secret::Secrets;
 pub use self::sender::Sender;
-use super::announcements::Announcement;
 use super::config;
 use crate::platform::cause;
 use crate::platform::systemd;

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use super::announcements::{Announcement, Attempt, Outcome};
 use super::{Fault, Webhook, pace};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::announcements::{Announcement, Attempt, Outcome};
 use crate::controlplane::error::Error;
 
 /// Maximum number of concurrent attempts while the endpoint accepts messages. After a failure, one attempt tests it.

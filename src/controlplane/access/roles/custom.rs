@@ -1,0 +1,284 @@
+//! Custom roles: creates, changes and deletes them. A version never changes once it is made; a change makes the next
+//! version.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+use serde::Deserialize;
+
+use super::version::ID_PREFIX;
+use super::{Role, built_in_roles, find};
+use crate::controlplane::ControlPlane;
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::error::Error;
+use crate::controlplane::names::{check_description, taken};
+use crate::controlplane::replica::publish;
+use crate::protocol::id::is_id;
+use crate::protocol::permission::{PermissionSet, held_on_dags};
+use crate::protocol::role::{RESERVED, RoleBody, RoleDigest, RoleScope, is_reserved};
+
+/// Properties of a new custom role.
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewRole {
+    /// Name of 1 to 64 letters, digits, `_` or `-`, since it is used in headers, logs and file names.
+    pub name: String,
+    /// Description of its purpose.
+    #[serde(default)]
+    pub description: String,
+    /// Permissions of the role.
+    pub permissions: PermissionSet,
+    /// Kind of object that it is held on: a deployment or Dags.
+    pub scope_type: RoleScope,
+    /// Workspaces in which it can be held; empty for all.
+    #[serde(default)]
+    pub restricted_workspace_ids: Vec<String>,
+}
+
+/// Changes to a custom role. Absent members keep their values. A new name or other permissions make a new version.
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RoleUpdate {
+    /// New name of the role.
+    pub name: Option<String>,
+    /// New description of the role.
+    pub description: Option<String>,
+    /// New permissions, in place of all earlier ones.
+    pub permissions: Option<PermissionSet>,
+    /// New list of workspaces in which it can be held.
+    pub restricted_workspace_ids: Option<Vec<String>>,
+}
+
+/// Selects the tokens that have the role and are neither deleted nor expired, each with the workspace of the role.
+const USES: &str = "
+    SELECT token.id, deployment.workspace FROM token JOIN deployment ON deployment.id = token.entity
+        WHERE token.role = ?1 AND token.deleted_at IS NULL AND (token.end_at IS NULL OR token.end_at > ?2)
+    UNION
+    SELECT token.id, deployment.workspace FROM token_role
+        JOIN token ON token.id = token_role.token JOIN deployment ON deployment.id = token_role.deployment
+        WHERE token_role.role = ?1 AND token.deleted_at IS NULL AND (token.end_at IS NULL OR token.end_at > ?2)";
+
+fn check(role: &Role) -> Result<(), Error> {
+    if !is_id(&role.name) {
+        return Err(Error::invalid("name", "use 1 to 64 letters, digits, '_' or '-'"));
+    }
+    // A name that looks like an id could refer to two roles.
+    if role.name.starts_with(ID_PREFIX) {
+        return Err(Error::invalid("name", "a name can't begin with rol_, as ids do"));
+    }
+    if built_in_roles().iter().any(|known| known.name.eq_ignore_ascii_case(&role.name)) {
+        let detail = format!("{} is a built-in role; choose another name", role.name);
+        return Err(Error::Conflict { code: "name_taken", detail });
+    }
+    if is_reserved(&role.name) {
+        return Err(Error::invalid(
+            "name",
+            format!("names that begin with {} are kept for built-in roles", RESERVED.join(", ")),
+        ));
+    }
+    check_description(&role.description)?;
+    let outside = match role.scope_type {
+        RoleScope::Deployment => PermissionSet::empty(),
+        RoleScope::Dag => role.permissions.difference(held_on_dags()),
+        RoleScope::Organization | RoleScope::Workspace => {
+            return Err(Error::invalid("scopeType", "a custom role is one on a DEPLOYMENT or a DAG"));
+        }
+    };
+    if let Some(permission) = outside.iter().next() {
+        return Err(Error::invalid("permissions", format!("{permission} can't be held on a Dag")));
+    }
+    if role.permissions.is_empty() {
+        return Err(Error::invalid("permissions", "name at least one permission"));
+    }
+    Ok(())
+}
+
+/// Inserts the next version of a role, and makes it the newest.
+fn insert_version(
+    transaction: &Transaction<'_>,
+    organization: &str,
+    role: &mut Role,
+    actor: &Actor,
+    now: i64,
+) -> Result<(), Error> {
+    // Version numbers continue across all roles that ever had the name: NAME@VERSION stands for the same bytes on every
+    // node.
+    role.version = transaction.query_row(
+        "SELECT 1 + coalesce(max(version), 0) FROM role_version WHERE role = ?1 OR (organization = ?2 AND name = ?3)",
+        params![role.id, organization, role.name],
+        |row| row.get(0),
+    )?;
+    let body = RoleBody {
+        name: role.name.clone(),
+        version: role.version,
+        scope: role.scope_type,
+        permissions: role.permissions,
+    };
+    let text = body.to_body();
+    role.digest = RoleDigest::of(&text);
+    transaction.execute(
+        "INSERT INTO role_version (role, organization, name, version, body, created_at, created_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![role.id, organization, role.name, role.version, text, now, actor.id],
+    )?;
+    transaction.execute("UPDATE role SET version = ?2 WHERE id = ?1", params![role.id, role.version])?;
+    Ok(())
+}
+
+fn check_workspaces(
+    transaction: &Transaction<'_>,
+    organization: &str,
+    role: &Role,
+    now: i64,
+) -> Result<(), Error> {
+    let allowed = &role.restricted_workspace_ids;
+    for id in allowed {
+        let query = "SELECT 1 FROM workspace WHERE id = ?1 AND organization = ?2";
+        let known = transaction.query_row(query, [id, organization], |_| Ok(())).optional()?;
+        known
+            .ok_or_else(|| Error::invalid("restrictedWorkspaceIds", format!("{id} is no workspace here")))?;
+    }
+    let mut uses = transaction.prepare_cached(USES)?;
+    let mut uses = uses.query(params![role.id, now])?;
+    while let Some(row) = uses.next()? {
+        let (token, workspace): (String, String) = (row.get(0)?, row.get(1)?);
+        if !allowed.is_empty() && !allowed.contains(&workspace) {
+            let detail =
+                format!("token {token} has this role in workspace {workspace}; take it away there first");
+            return Err(Error::Conflict { code: "role_in_use", detail });
+        }
+    }
+    Ok(())
+}
+
+fn written(workspaces: &[String]) -> Result<String, Error> {
+    Ok(serde_json::to_string(workspaces).map_err(std::io::Error::from)?)
+}
+
+fn scope_word(scope: RoleScope) -> &'static str {
+    if scope == RoleScope::Dag { "DAG" } else { "DEPLOYMENT" }
+}
+
+impl ControlPlane {
+    /// Creates a custom role with its first version.
+    pub fn create_role(&self, actor: &Actor, organization: &str, new: NewRole) -> Result<Role, Error> {
+        actor.may(Operation::ManageRoles, organization)?;
+        let now = self.now();
+        let mut role = Role {
+            id: self.new_id(ID_PREFIX),
+            name: new.name,
+            description: new.description,
+            scope_type: new.scope_type,
+            permissions: new.permissions,
+            restricted_workspace_ids: new.restricted_workspace_ids,
+            version: 0,
+            digest: RoleDigest::of(""),
+            built_in: false,
+            created_at: Some(now),
+            created_by: Some(actor.id.clone()),
+            updated_at: Some(now),
+            updated_by: Some(actor.id.clone()),
+        };
+        check(&role)?;
+        self.store.write(|transaction| {
+            transaction
+                .execute(
+                    "INSERT INTO role
+                         (id, organization, name, description, scope, version, workspaces, created_at, created_by, updated_at, updated_by)
+                     VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?7, ?8)",
+                    params![
+                        role.id,
+                        organization,
+                        role.name,
+                        role.description,
+                        scope_word(role.scope_type),
+                        written(&role.restricted_workspace_ids)?,
+                        now.unix(),
+                        actor.id
+                    ],
+                )
+                .map_err(taken)?;
+            check_workspaces(transaction, organization, &role, now.unix())?;
+            insert_version(transaction, organization, &mut role, actor, now.unix())?;
+            Ok(role)
+        })
+    }
+
+    /// Changes a custom role. Standard tokens that have it get the new version; a direct-access token keeps the version
+    /// it was created with.
+    pub fn update_role(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        id: &str,
+        update: RoleUpdate,
+    ) -> Result<Role, Error> {
+        actor.may(Operation::ManageRoles, organization)?;
+        fixed_if_built_in(id)?;
+        let now = self.now();
+        self.store.write(|transaction| {
+            let before = find(transaction, organization, id)?;
+            let mut role = before.clone();
+            role.name = update.name.unwrap_or(role.name);
+            role.description = update.description.unwrap_or(role.description);
+            role.permissions = update.permissions.unwrap_or(role.permissions);
+            role.restricted_workspace_ids =
+                update.restricted_workspace_ids.unwrap_or(role.restricted_workspace_ids);
+            (role.updated_at, role.updated_by) = (Some(now), Some(actor.id.clone()));
+            check(&role)?;
+            let row = params![
+                role.id,
+                role.name,
+                role.description,
+                written(&role.restricted_workspace_ids)?,
+                now.unix(),
+                actor.id
+            ];
+            transaction
+                .execute(
+                    "UPDATE role SET name = ?2, description = ?3, workspaces = ?4, updated_at = ?5, updated_by = ?6 WHERE id = ?1",
+                    row,
+                )
+                .map_err(taken)?;
+            check_workspaces(transaction, organization, &role, now.unix())?;
+            if (&role.name, role.permissions) != (&before.name, before.permissions) {
+                insert_version(transaction, organization, &mut role, actor, now.unix())?;
+                publish::standard_tokens_changed(transaction, organization)?;
+            }
+            Ok(role)
+        })
+    }
+
+    /// Deletes a custom role. Fails while a valid token has it.
+    pub fn delete_role(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
+        actor.may(Operation::ManageRoles, organization)?;
+        fixed_if_built_in(id)?;
+        let now = self.now();
+        self.store.write(|transaction| {
+            let role = find(transaction, organization, id)?;
+            let query = format!("SELECT count(DISTINCT id), min(id) FROM ({USES})");
+            let (count, one): (u64, Option<String>) =
+                transaction
+                    .query_row(&query, params![role.id, now.unix()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            if let Some(one) = one {
+                let tokens = if count == 1 { "1 token has".into() } else { format!("{count} tokens have") };
+                let detail = format!(
+                    "{tokens} this role, {one} among them; give them another one or delete them first"
+                );
+                return Err(Error::Conflict { code: "role_in_use", detail });
+            }
+            transaction.execute(
+                "UPDATE role SET deleted_at = ?2, updated_at = ?2, updated_by = ?3 WHERE id = ?1",
+                params![role.id, now.unix(), actor.id],
+            )?;
+            Ok(())
+        })
+    }
+}
+
+fn fixed_if_built_in(role: &str) -> Result<(), Error> {
+    if built_in_roles().iter().any(|known| known.name == role) {
+        let detail =
+            format!("{role} is a built-in role; it can't be changed, but a custom role can start from it");
+        return Err(Error::Conflict { code: "role_built_in", detail });
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Roles of users and teams in workspaces.
+
+use rusqlite::{Transaction, params};
+use serde::{Deserialize, Serialize};
+
+use super::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
+use crate::controlplane::error::Error;
+
+/// Role in a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkspaceGrant {
+    /// Id of the workspace.
+    pub workspace_id: String,
+    /// Role in the workspace.
+    pub role: WorkspaceRole,
+}
+
+/// Changes to a user's roles. Absent members keep their values.
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UserRoles {
+    /// New role in the organization.
+    pub organization_role: Option<OrganizationRole>,
+    /// New roles in workspaces, in place of all earlier ones.
+    pub workspace_roles: Option<Vec<WorkspaceGrant>>,
+}
+
+impl UserRoles {
+    /// Checks that `actor` may set these roles for a user who has `role` and `workspaces`, and returns the role in the
+    /// organization if it changes. Administrators may set any roles; a Workspace Owner may set those in that workspace
+    /// only.
+    pub(in crate::controlplane) fn may_be_given(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        role: OrganizationRole,
+        workspaces: &[WorkspaceGrant],
+    ) -> Result<Option<OrganizationRole>, Error> {
+        let role = self.organization_role.filter(|&wanted| wanted != role);
+        let touched =
+            self.workspace_roles.as_deref().map_or_else(Vec::new, |wanted| touched(workspaces, wanted));
+        // A call that changes nothing needs the permission as well, because its answer shows the user's roles.
+        if role.is_some() || touched.is_empty() {
+            actor.may(Operation::Administer, organization)?;
+        }
+        for workspace in touched {
+            actor.may(Operation::ManageWorkspaceRoles, Scope::workspace(organization, workspace))?;
+        }
+        Ok(role)
+    }
+}
+
+/// Returns the workspaces in which roles change from `before` to `wanted`. If none do, returns those in `wanted`.
+fn touched<'a>(before: &'a [WorkspaceGrant], wanted: &'a [WorkspaceGrant]) -> Vec<&'a str> {
+    let lost = before.iter().filter(|grant| !wanted.contains(grant));
+    let won = wanted.iter().filter(|grant| !before.contains(grant));
+    let mut touched: Vec<&str> = lost.chain(won).map(|grant| grant.workspace_id.as_str()).collect();
+    if touched.is_empty() {
+        touched.extend(wanted.iter().map(|grant| grant.workspace_id.as_str()));
+    }
+    touched
+}
+
+/// Holder of the roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::controlplane) enum Holder<'a> {
+    /// User with this id.
+    User(&'a str),
+    /// Team with this id.
+    Team(&'a str),
+}
+
+/// Replaces the roles of `holder`. Each must be in a workspace of the organization.
+pub(in crate::controlplane) fn set(
+    transaction: &Transaction<'_>,
+    organization: &str,
+    holder: Holder<'_>,
+    roles: &[WorkspaceGrant],
+) -> Result<(), Error> {
+    let (delete, insert, id) = match holder {
+        Holder::User(id) => (
+            "DELETE FROM workspace_role WHERE user = ?1",
+            "INSERT OR REPLACE INTO workspace_role (user, workspace, role)
+             SELECT ?1, id, ?3 FROM workspace WHERE id = ?2 AND organization = ?4",
+            id,
+        ),
+        Holder::Team(id) => (
+            "DELETE FROM team_role WHERE team = ?1",
+            "INSERT OR REPLACE INTO team_role (team, workspace, role)
+             SELECT ?1, id, ?3 FROM workspace WHERE id = ?2 AND organization = ?4",
+            id,
+        ),
+    };
+    transaction.execute(delete, [id])?;
+    for WorkspaceGrant { workspace_id, role } in roles {
+        if transaction.execute(insert, params![id, workspace_id, role.as_str(), organization])? == 0 {
+            return Err(Error::NotFound("workspace"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! Objects that tokens and roles are about: organizations, workspaces, deployments, users, teams.
+
+pub mod dag_tags;
+pub mod deployments;
+pub mod organizations;
+pub mod teams;
+pub mod users;
+pub mod workspaces;

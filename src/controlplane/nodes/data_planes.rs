@@ -1,0 +1,166 @@
+//! Data planes: each has one replica, and the nodes that hold it.
+
+use rusqlite::{OptionalExtension, params};
+use serde::Serialize;
+
+use super::membership;
+use crate::controlplane::ControlPlane;
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::error::Error;
+use crate::controlplane::names::{Named, check_name, taken};
+use crate::controlplane::replica::publish;
+use crate::protocol::digest::ReplicaDigest;
+use crate::protocol::record::{NodeRecord, Record, RecordKind};
+use crate::protocol::role::{RoleScope, built_in};
+use crate::protocol::time::Time;
+
+/// Data plane, with the state of its replica.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataPlane {
+    /// Id, name and time of creation.
+    #[serde(flatten)]
+    pub named: Named,
+    /// Version of its replica.
+    pub version: u64,
+    /// Number of records in its replica.
+    pub records: u64,
+    /// Number of nodes, without retired ones.
+    pub nodes: u64,
+}
+
+/// Node of a data plane.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    /// Id, name and time of enrolment.
+    #[serde(flatten)]
+    pub named: Named,
+    /// Time at which the node was retired. A retired node receives nothing, and its signatures no longer count.
+    pub retired_at: Option<Time>,
+    /// The node's fault in one sentence, or none.
+    pub remark: Option<String>,
+}
+
+impl ControlPlane {
+    /// Creates a data plane. Its replica starts with the built-in roles.
+    pub fn create_data_plane(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        name: &str,
+    ) -> Result<DataPlane, Error> {
+        actor.may(Operation::Administer, organization)?;
+        check_name("name", name)?;
+        let (id, now) = (self.new_id("dpl_"), self.now());
+        let lanes = ReplicaDigest::empty().to_bytes();
+        let roles = built_in()
+            .into_iter()
+            .filter(|role| matches!(role.scope, RoleScope::Deployment | RoleScope::Dag))
+            .map(|role| {
+                let key = format!("{}@{}", role.name, role.version);
+                Record::new(RecordKind::Role, key, role.to_body())
+            });
+        let roles: Vec<Record> = roles.collect();
+        self.store.write(|transaction| {
+            let row = params![id, organization, name, now.unix(), lanes.as_slice()];
+            transaction
+                .execute(
+                    "INSERT INTO data_plane (id, organization, name, created_at, version, count, digest)
+                     VALUES (?1, ?2, ?3, ?4, 0, 0, ?5)",
+                    row,
+                )
+                .map_err(taken)?;
+            publish::put(transaction, &id, &roles)
+        })?;
+        self.show_data_plane(actor, organization, &id)
+    }
+
+    /// Lists data planes.
+    pub fn list_data_planes(&self, actor: &Actor, organization: &str) -> Result<Vec<DataPlane>, Error> {
+        actor.may(Operation::ReadOrganization, organization)?;
+        self.store.read(|connection| {
+            let mut rows = connection.prepare_cached(
+                "SELECT id, name, created_at, version, count,
+                     (SELECT count(*) FROM node WHERE data_plane = data_plane.id AND retired_at IS NULL)
+                 FROM data_plane WHERE organization = ?1 ORDER BY name",
+            )?;
+            let rows = rows.query_map([organization], |row| {
+                Ok(DataPlane {
+                    named: Named::read(row)?,
+                    version: row.get(3)?,
+                    records: row.get(4)?,
+                    nodes: row.get(5)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Shows a data plane.
+    pub fn show_data_plane(&self, actor: &Actor, organization: &str, id: &str) -> Result<DataPlane, Error> {
+        let found = self.list_data_planes(actor, organization)?;
+        found.into_iter().find(|found| found.named.id == id).ok_or(Error::NotFound("data plane"))
+    }
+
+    /// Lists the nodes of a data plane, including retired ones.
+    pub fn list_nodes(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        data_plane: &str,
+    ) -> Result<Vec<Node>, Error> {
+        self.show_data_plane(actor, organization, data_plane)?;
+        self.store.read(|connection| {
+            let mut rows = connection.prepare_cached(
+                "SELECT id, name, created_at, retired_at, shared_at,
+                     (SELECT max(noted_at) FROM log_fault WHERE node = node.id AND kind = 'fork'),
+                     (SELECT max(version) FROM replica_fork WHERE node = node.id)
+                 FROM node WHERE data_plane = ?1 ORDER BY created_at, id",
+            )?;
+            let rows = rows.query_map([data_plane], |row| {
+                let time =
+                    |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(Time::from_unix));
+                let remark = membership::remark(time(4)?, row.get(6)?, time(5)?, self.now());
+                Ok(Node { named: Named::read(row)?, retired_at: time(3)?, remark })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Retires a node: it receives nothing more, and a record tells the other nodes that its signatures no longer
+    /// count.
+    pub fn retire_node(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        data_plane: &str,
+        id: &str,
+    ) -> Result<(), Error> {
+        self.show_data_plane(actor, organization, data_plane)?;
+        actor.may(Operation::Enrol, organization)?;
+        let now = self.now();
+        self.store.write(|transaction| {
+            let found: Option<(String, String)> = transaction
+                .query_row(
+                    "SELECT name, key FROM node WHERE id = ?1 AND data_plane = ?2 AND retired_at IS NULL",
+                    [id, data_plane],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .optional()?;
+            let (name, key) = found.ok_or(Error::NotFound("node"))?;
+            let row = params![id, now.unix()];
+            transaction.execute("UPDATE node SET retired_at = ?2 WHERE id = ?1", row)?;
+            let node = NodeRecord {
+                id: id.parse().map_err(|_| Error::NotFound("node"))?,
+                name,
+                key: serde_json::from_str(&key).map_err(std::io::Error::from)?,
+                retired_at: Some(now),
+            };
+            publish::put(transaction, data_plane, &[Record::of(RecordKind::Node, id, &node)])
+        })?;
+        // A retired node no longer polls, so nothing else would remove it from the nodes that are ahead.
+        self.ahead.forget(data_plane, id);
+        Ok(())
+    }
+}

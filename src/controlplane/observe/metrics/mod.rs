@@ -1,0 +1,363 @@
+//! Metrics of the control plane: its calls and the objects it holds. They have a listener of their own, because they
+//! name data planes to every reader.
+
+mod export;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::controlplane::ControlPlane;
+use crate::controlplane::observe::bookkeeping::Bookkeeping;
+use crate::controlplane::retention::Cause;
+use crate::platform::metric::{registered, registered_in};
+use crate::platform::net::listener::Connections;
+
+pub(in crate::controlplane) use export::router;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Call {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DataPlane {
+    data_plane: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Delivery {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lost {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Table {
+    table: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Pruned {
+    table: &'static str,
+    cause: &'static str,
+}
+
+/// Reasons for which an announcement is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::controlplane) enum Loss {
+    /// The queue was full.
+    Full,
+    /// The endpoint did not accept it within the time limit.
+    GivenUp,
+}
+
+impl Loss {
+    const ALL: [Self; 2] = [Self::Full, Self::GivenUp];
+
+    const fn label(self) -> Lost {
+        match self {
+            Self::Full => Lost { reason: "full" },
+            Self::GivenUp => Lost { reason: "given_up" },
+        }
+    }
+}
+
+/// Attempt to deliver an announcement, as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::controlplane) enum Attempted {
+    /// The endpoint accepted it.
+    Delivered,
+    /// It failed, and is repeated.
+    Failed,
+    /// It failed, and is not repeated.
+    GivenUp,
+}
+
+/// Metrics: counters that are updated at once, and gauges that are read from the database at each scrape.
+#[derive(Debug)]
+pub(in crate::controlplane) struct Metrics {
+    registry: Registry,
+    calls: Family<Call, Counter>,
+    seconds: Histogram,
+    waiting: Gauge,
+    estate: Estate,
+    nodes: Nodes,
+    webhook: Webhook,
+    tables: Tables,
+    writable: Gauge,
+    pub(in crate::controlplane) connections: Connections,
+}
+
+/// Metrics of tokens and replicas.
+#[derive(Debug)]
+struct Estate {
+    tokens: Family<Kind, Gauge>,
+    versions: Family<DataPlane, Gauge>,
+    ends: Family<Kind, Gauge>,
+}
+
+impl Estate {
+    fn registered(of: &mut Registry) -> Self {
+        Self {
+            tokens: registered(of, "tokens", "Tokens that were not deleted, by kind"),
+            versions: registered(of, "replica_version", "Version of what is published to a data plane"),
+            ends: registered_in(
+                of,
+                Unit::Seconds,
+                "end_left",
+                "Time until the first end of its kind that is known: the keyset's, the certificate's, a token's within thirty days",
+            ),
+        }
+    }
+}
+
+/// Metrics of nodes and the faults found of them.
+#[derive(Debug)]
+struct Nodes {
+    living: Family<DataPlane, Gauge>,
+    shared: Family<DataPlane, Gauge>,
+    forks: Family<DataPlane, Gauge>,
+    ahead: Family<DataPlane, Gauge>,
+    log_faults: Family<DataPlane, Counter>,
+    late_uses: Family<DataPlane, Counter>,
+    late_use_noted: Family<DataPlane, Gauge>,
+}
+
+impl Nodes {
+    fn registered(of: &mut Registry) -> Self {
+        Self {
+            living: registered(of, "nodes", "Nodes that were not retired"),
+            shared: registered(
+                of,
+                "nodes_shared",
+                "Nodes whose identity two hosts were heard to use in the last hour",
+            ),
+            forks: registered(
+                of,
+                "replica_forks",
+                "Heads that nodes hold and that contradict another one of their version",
+            ),
+            ahead: registered(
+                of,
+                "nodes_ahead",
+                "Nodes that hold a later version than is published: the database was restored from a backup",
+            ),
+            log_faults: registered(
+                of,
+                "log_faults",
+                "Faults that were found in the audit logs of nodes as they arrived",
+            ),
+            late_uses: registered(
+                of,
+                "late_uses",
+                "Uses of direct-access tokens after they had ended, by data plane",
+            ),
+            late_use_noted: registered_in(
+                of,
+                Unit::Seconds,
+                "late_use_noted_time",
+                "When the last late use became known (Unix time)",
+            ),
+        }
+    }
+}
+
+/// Metrics of the webhook.
+#[derive(Debug)]
+struct Webhook {
+    waiting: Gauge,
+    age: Gauge,
+    deliveries: Family<Delivery, Counter>,
+    lost: Family<Lost, Counter>,
+}
+
+impl Webhook {
+    fn registered(of: &mut Registry) -> Self {
+        Self {
+            waiting: registered(
+                of,
+                "announcements_waiting",
+                "Announcements that the webhook has not taken yet",
+            ),
+            age: registered_in(
+                of,
+                Unit::Seconds,
+                "announcement_age",
+                "Since when the oldest announcement waits; 0 while none does",
+            ),
+            deliveries: registered(
+                of,
+                "deliveries",
+                "Attempts to tell the webhook an announcement, by outcome",
+            ),
+            lost: registered(
+                of,
+                "announcements_lost",
+                "Announcements that the webhook was never told, by reason",
+            ),
+        }
+    }
+}
+
+/// Metrics of the tables that grow with use.
+#[derive(Debug)]
+struct Tables {
+    rows: Family<Table, Gauge>,
+    bytes: Family<Table, Gauge>,
+    pruned: Family<Pruned, Counter>,
+}
+
+impl Tables {
+    fn registered(of: &mut Registry) -> Self {
+        Self {
+            rows: registered(of, "table_rows", "Rows of a table that grows with use"),
+            bytes: registered_in(
+                of,
+                Unit::Bytes,
+                "table",
+                "What a table that grows with use holds; [retention] bounds it",
+            ),
+            pruned: registered(
+                of,
+                "pruned_rows",
+                "Rows that retention deleted, by table and cause (age, bytes)",
+            ),
+        }
+    }
+}
+
+impl Metrics {
+    pub(in crate::controlplane) fn new(bookkeeping: &Bookkeeping) -> Self {
+        let mut registry = Registry::with_prefix("halligan_control");
+        let of = &mut registry;
+        let calls = registered(of, "calls", "Calls, by method, route and status");
+        let seconds = Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]);
+        let help = "Time from a call's headers to its answer's; long polls are left out";
+        of.register_with_unit("call", help, Unit::Seconds, seconds.clone());
+        let lost = "Notes (a token's last use, a shared identity) that could not be written; the calls were answered all the same";
+        of.register("bookkeeping_lost", lost, bookkeeping.lost.clone());
+        of.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let metrics = Self {
+            calls,
+            seconds,
+            waiting: registered(of, "feeds_waiting", "Nodes that wait for something to change"),
+            estate: Estate::registered(of),
+            nodes: Nodes::registered(of),
+            webhook: Webhook::registered(of),
+            tables: Tables::registered(of),
+            writable: registered(
+                of,
+                "database_writable",
+                "1 while the database can be written, tried at each scrape",
+            ),
+            connections: Connections::registered(of),
+            registry: Registry::default(),
+        };
+        // Initialised to 0, so that the first increase is visible.
+        for table in ["event", "audit_log", "change"] {
+            for cause in Cause::ALL {
+                metrics.tables.pruned.get_or_create_owned(&Pruned { table, cause: cause.label() });
+            }
+        }
+        for outcome in ["delivered", "failed"] {
+            metrics.webhook.deliveries.get_or_create_owned(&Delivery { outcome });
+        }
+        for loss in Loss::ALL {
+            metrics.webhook.lost.get_or_create_owned(&loss.label());
+        }
+        Self { registry, ..metrics }
+    }
+
+    /// Counts an attempt to deliver an announcement.
+    pub(in crate::controlplane) fn attempted(&self, attempted: Attempted) {
+        let outcome = if attempted == Attempted::Delivered { "delivered" } else { "failed" };
+        self.webhook.deliveries.get_or_create_owned(&Delivery { outcome }).inc();
+        if attempted == Attempted::GivenUp {
+            self.announcement_lost(Loss::GivenUp);
+        }
+    }
+
+    /// Counts stored faults of nodes' logs.
+    pub(in crate::controlplane) fn count_log_faults(&self, data_plane: &str, faults: u64) {
+        if faults > 0 {
+            self.nodes
+                .log_faults
+                .get_or_create_owned(&DataPlane { data_plane: data_plane.into() })
+                .inc_by(faults);
+        }
+    }
+
+    /// Counts rows that retention deleted.
+    pub(in crate::controlplane) fn pruned(&self, table: &'static str, cause: Cause, rows: usize) {
+        let labels = Pruned { table, cause: cause.label() };
+        self.tables.pruned.get_or_create_owned(&labels).inc_by(rows as u64);
+    }
+
+    /// Counts an announcement that will never be delivered.
+    pub(in crate::controlplane) fn announcement_lost(&self, loss: Loss) {
+        self.webhook.lost.get_or_create_owned(&loss.label()).inc();
+    }
+}
+
+/// Counts a call by its route. Unknown paths share one series, so that a client cannot create series.
+pub(in crate::controlplane) async fn count(
+    State(control): State<Arc<ControlPlane>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let path = request.extensions().get::<MatchedPath>();
+    let route = path.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE") => known.to_owned(),
+        _ => "other".to_owned(),
+    };
+    let waits = route.ends_with("/feed");
+    let metrics = &control.metrics;
+    // Dropped also when the client disconnects.
+    let waiting = waits.then(|| Waiting::begin(metrics.waiting.clone()));
+    let response = next.run(request).await;
+    drop(waiting);
+    if !waits {
+        metrics.seconds.observe(started.elapsed().as_secs_f64());
+    }
+    let status = response.status().as_u16();
+    metrics.calls.get_or_create_owned(&Call { method, route, status }).inc();
+    response
+}
+
+struct Waiting(Gauge);
+
+impl Waiting {
+    fn begin(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,118 @@
+//! Readiness: the faults that keep this control plane from its work. `/readyz` and the metrics report the same.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::controlplane::ControlPlane;
+use crate::controlplane::NodesAhead;
+use crate::controlplane::error::Error;
+use crate::protocol::ends::due;
+
+/// Time for which the result of a probe is reused. Anybody may request `/readyz`, and a request must not cost a write
+/// each time.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Fault that an operator must know of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// True if the control plane cannot work until this is repaired. `/readyz` then answers 503.
+    pub blocks: bool,
+    /// Fault and remedy in one sentence. It names no object of an organization, since anybody may read it.
+    pub detail: String,
+}
+
+/// Result of the last probe.
+#[derive(Debug, Default)]
+pub(in crate::controlplane) struct Probe(Mutex<Option<(Instant, Result<(), String>)>>);
+
+impl ControlPlane {
+    /// Lists the present faults; empty if all is well.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if let Err(why) = self.writable() {
+            let detail = format!(
+                "the database cannot be written: {why}; nothing can be changed until it can: free space on the disk of the state directory, and check its permissions"
+            );
+            findings.push(Finding { blocks: true, detail });
+        }
+        let now = self.now();
+        findings.extend(due(self.own_ends(), now).into_iter().map(|end| Finding {
+            // Nodes reject everything that is signed under an expired keyset.
+            blocks: end.voids_all(now),
+            detail: end.sentence(now),
+        }));
+        // Only the metric names the data plane, because anybody may read this.
+        let ahead = self.nodes_ahead().unwrap_or_else(|error| {
+            let detail = format!(
+                "the database cannot be read: {error}; check the disk of the state directory and its permissions, or put the database back from a backup"
+            );
+            findings.push(Finding { blocks: true, detail });
+            Vec::new()
+        });
+        for NodesAhead { nodes, highest, .. } in ahead {
+            let detail = format!(
+                "{nodes} node(s) hold a later version of a replica than is published, and refuse what is published; if the database was restored from a backup, run `halligan-control recover --above {highest}`"
+            );
+            findings.push(Finding { blocks: false, detail });
+        }
+        findings
+    }
+
+    /// Tries to write to the database, or returns the result of the last try if that is recent.
+    pub(in crate::controlplane) fn writable(&self) -> Result<(), String> {
+        let mut last = self.probe.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, outcome)) = &*last
+            && at.elapsed() < PROBE_INTERVAL
+        {
+            return outcome.clone();
+        }
+        let outcome = self.store.probe().map_err(|error: Error| error.to_string());
+        *last = Some((Instant::now(), outcome.clone()));
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::controlplane::signing::Signing;
+    use crate::controlplane::store::Store;
+    use crate::protocol::time::Time;
+
+    #[test]
+    fn a_database_that_cannot_be_written_is_told_and_denies_no_read() {
+        let (directory, now) = (tempfile::tempdir().unwrap(), Time::from_unix(1_800_000_000));
+        let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
+        Signing::create(directory.path(), now, &mut rng).unwrap();
+        let signing = Signing::load(directory.path()).unwrap();
+        let (store, issuer) = (Store::in_memory().unwrap(), "https://control.example".to_owned());
+        let control = ControlPlane::new(store, signing, issuer, Arc::new(move || now), Box::new(rng));
+        let owner = control.bootstrap("Acme", "owner@acme.example").unwrap().token;
+        let new = serde_json::from_value(serde_json::json!({
+            "name": "reader", "type": "ORGANIZATION", "role": "ORGANIZATION_OWNER",
+        }));
+        let actor = control.authenticate(owner.as_bytes()).unwrap();
+        let made = control.create_token(&actor, &actor.organization, new.unwrap(), None).unwrap();
+        let token = made.token.unwrap();
+        assert_eq!(control.findings(), []);
+
+        control.store.refuse_writes(true);
+        *control.probe.0.lock().unwrap() = None;
+        let findings = control.findings();
+        assert!(findings.len() == 1 && findings[0].blocks, "{findings:?}");
+        let reader = control.authenticate(token.as_bytes()).unwrap();
+        assert!(control.list_workspaces(&reader, &reader.organization).is_ok());
+        assert_eq!(control.bookkeeping.lost.get(), 1);
+        let refused = control.create_workspace(&reader, &reader.organization, "data").unwrap_err();
+        assert_eq!((refused.status(), refused.code()), (503, "store_unavailable"));
+
+        control.store.refuse_writes(false);
+        *control.probe.0.lock().unwrap() = None;
+        assert_eq!(control.findings(), []);
+    }
+}

@@ -1,0 +1,8 @@
+//! What nodes tell of an outage: events, uses of tokens, revocations, reports.
+
+pub mod events;
+pub mod last_uses;
+pub mod late_uses;
+pub mod outages;
+pub mod recorded;
+pub mod revocations;

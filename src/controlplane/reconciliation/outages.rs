@@ -1,0 +1,364 @@
+//! Outages as nodes reported them after their end, and the report of each.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use serde::Serialize;
+
+use super::recorded::{Recorded, end_of, use_of};
+use crate::controlplane::ControlPlane;
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::error::Error;
+use crate::protocol::id::TokenId;
+use crate::protocol::outage::{End, LogFault, MergedRevocation, Opening, OutageState, Report, Use};
+use crate::protocol::reconciliation::{MAX_ALARMS, OutageStatement, Outcome};
+use crate::protocol::time::Time;
+
+/// Maximum length of a node's free text that is stored, in characters.
+const MAX_WORDS: usize = 500;
+
+/// Outage in a list.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Outage {
+    /// Id of the outage.
+    pub id: String,
+    /// Id of the node.
+    pub node_id: String,
+    /// Name of the node.
+    pub node_name: String,
+    /// Id of the node's data plane.
+    pub data_plane_id: String,
+    /// Progress of its reconciliation.
+    pub state: OutageState,
+    /// Time at which the control plane first failed to answer.
+    pub began_at: Time,
+    /// Time at which it answered again.
+    pub ended_at: Time,
+    /// Number of allowed requests.
+    pub uses: u64,
+    /// Number of uses of tokens after their revocation or rotation.
+    pub late_uses: u64,
+    /// Number of tokens revoked on hosts during the outage.
+    pub revocations: u64,
+    /// Number of faults of the node's log.
+    pub log_faults: u64,
+}
+
+impl From<Report> for Outage {
+    fn from(report: Report) -> Self {
+        let count = |length| u64::try_from(length).unwrap_or(u64::MAX);
+        Self {
+            revocations: count(report.revocations.len()),
+            log_faults: count(report.log_faults.len()),
+            id: report.id,
+            node_id: report.node_id,
+            node_name: report.node_name.unwrap_or_default(),
+            data_plane_id: report.data_plane_id,
+            state: report.state,
+            began_at: report.began_at,
+            ended_at: report.ended_at.unwrap_or(report.began_at),
+            uses: report.uses,
+            late_uses: report.late_use_count,
+        }
+    }
+}
+
+/// Maximum number of outages in a list, newest first.
+const MAX_LISTED: usize = 200;
+
+struct Stated {
+    node: String,
+    node_name: String,
+    data_plane: String,
+    statement: OutageStatement,
+    closed: bool,
+}
+
+const STATED: &str =
+    "SELECT outage.node, node.name, outage.data_plane, outage.statement, outage.closed_at IS NOT NULL
+    FROM outage JOIN node ON node.id = outage.node JOIN data_plane ON data_plane.id = outage.data_plane
+    WHERE data_plane.organization = ?1";
+
+/// Selects the allowed events of node `?1` from time `?2` to `?3`, and those with the numbers `?4` to `?5` of its log.
+/// Each half has an index; one condition that joins both by OR would read every event of the node.
+const USES: &str = "SELECT time, sequence, line FROM event
+        WHERE node = ?1 AND decision = 'allow' AND time BETWEEN ?2 AND ?3
+    UNION
+    SELECT time, sequence, line FROM event
+        WHERE node = ?1 AND decision = 'allow' AND sequence BETWEEN ?4 AND ?5
+            AND branch = (SELECT branch FROM node_log WHERE node_log.node = ?1)
+    ORDER BY time, sequence";
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<Stated> {
+    let statement: String = row.get(3)?;
+    let statement = serde_json::from_str(&statement).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, error.into())
+    })?;
+    Ok(Stated {
+        node: row.get(0)?,
+        node_name: row.get(1)?,
+        data_plane: row.get(2)?,
+        statement,
+        closed: row.get(4)?,
+    })
+}
+
+/// Returns the id of the node's outage that contains `time`.
+pub(in crate::controlplane) fn at(
+    connection: &Connection,
+    node: &str,
+    time: Time,
+) -> Result<Option<String>, Error> {
+    Ok(connection
+        .prepare_cached("SELECT id FROM outage WHERE node = ?1 AND began_at <= ?2 AND ended_at >= ?2")?
+        .query_row(params![node, time.unix()], |row| row.get(0))
+        .optional()?)
+}
+
+/// Closes the outages of a node whose last event has arrived, given that events up to `through` have.
+pub(in crate::controlplane) fn close(
+    transaction: &Transaction<'_>,
+    node: &str,
+    through: u64,
+    now: Time,
+) -> Result<(), Error> {
+    let closed = transaction
+        .prepare_cached(
+            "UPDATE outage SET closed_at = ?3 WHERE node = ?1 AND closed_at IS NULL AND last_sequence <= ?2",
+        )?
+        .execute(params![node, through, now.unix()])?;
+    if closed > 0 {
+        tracing::info!(node, "an outage is reconciled");
+    }
+    Ok(())
+}
+
+fn cut(words: &mut String) {
+    if let Some((end, _)) = words.char_indices().nth(MAX_WORDS) {
+        words.truncate(end);
+    }
+}
+
+impl ControlPlane {
+    /// Stores a node's statement of an outage that is over. If it is sent again, the later end counts.
+    pub fn take_outage(
+        &self,
+        data_plane: &str,
+        node: &str,
+        mut statement: OutageStatement,
+    ) -> Result<(), Error> {
+        if !crate::protocol::id::is_id(&statement.id) {
+            return Err(Error::invalid("id", "is no identifier"));
+        }
+        if statement.ended_at < statement.began_at {
+            return Err(Error::invalid("endedAt", "is before beganAt"));
+        }
+        cut(&mut statement.cause);
+        statement.alarms.truncate(MAX_ALARMS);
+        for alarm in &mut statement.alarms {
+            cut(&mut alarm.kind);
+            cut(&mut alarm.what);
+        }
+        let now = self.now();
+        let text = serde_json::to_string(&statement).map_err(std::io::Error::from)?;
+        self.store.write(|transaction| {
+            let row = params![
+                node,
+                statement.id,
+                data_plane,
+                statement.began_at.unix(),
+                statement.ended_at.unix(),
+                text,
+                statement.last_sequence,
+                now.unix()
+            ];
+            transaction.execute(
+                "INSERT INTO outage
+                     (node, id, data_plane, began_at, ended_at, statement, last_sequence, reported_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                 ON CONFLICT (node, id) DO UPDATE SET
+                     ended_at = excluded.ended_at, statement = excluded.statement, last_sequence = excluded.last_sequence
+                 WHERE excluded.ended_at >= ended_at",
+                row,
+            )?;
+            let through = log_through(transaction, node)?;
+            close(transaction, node, through, now)
+        })
+    }
+
+    /// Lists the outages of the organization's nodes, newest first.
+    pub fn list_outages(&self, actor: &Actor, organization: &str) -> Result<Vec<Outage>, Error> {
+        actor.may(Operation::Administer, organization)?;
+        self.store.read_at_leisure(|connection| {
+            let query = format!("{STATED} ORDER BY outage.began_at DESC LIMIT ?2");
+            let stated: Vec<Stated> = connection
+                .prepare_cached(&query)?
+                .query_map(params![organization, MAX_LISTED], read_row)?
+                .collect::<Result<_, _>>()?;
+            stated.into_iter().map(|stated| Ok(report(connection, stated)?.into())).collect()
+        })
+    }
+
+    /// Returns the report of an outage, from the events that have arrived so far.
+    pub fn show_outage(&self, actor: &Actor, organization: &str, id: &str) -> Result<Report, Error> {
+        actor.may(Operation::Administer, organization)?;
+        self.store.read_at_leisure(|connection| {
+            let query = format!("{STATED} AND outage.id = ?2");
+            let stated = connection
+                .query_row(&query, [organization, id], read_row)
+                .optional()?
+                .ok_or(Error::NotFound("outage"))?;
+            report(connection, stated)
+        })
+    }
+}
+
+fn log_through(connection: &Connection, node: &str) -> Result<u64, Error> {
+    let through =
+        connection.query_row("SELECT sequence FROM node_log WHERE node = ?1", [node], |row| row.get(0));
+    Ok(through.optional()?.unwrap_or(0))
+}
+
+fn report(connection: &Connection, stated: Stated) -> Result<Report, Error> {
+    let Stated { node, node_name, data_plane, statement, closed } = stated;
+    let opening = Opening {
+        node_id: &node,
+        node_name: Some(node_name),
+        data_plane_id: &data_plane,
+        state: if closed { OutageState::Closed } else { OutageState::Reconciling },
+        statement: &statement,
+        log_through: log_through(connection, &node)?,
+    };
+    let mut report = Report::open(opening);
+    // The node knew nothing new after its last contact, so uses between that and the start of the outage may be late as
+    // well.
+    let from = statement.last_contact_at.unwrap_or(statement.began_at).min(statement.began_at);
+    // Also selected by sequence number: after a correction of the clock, events of the outage may be dated before it.
+    let lines: Vec<String> = connection
+        .prepare_cached(USES)?
+        .query_map(
+            params![
+                node,
+                from.unix(),
+                statement.ended_at.unix(),
+                statement.first_sequence,
+                statement.last_sequence
+            ],
+            |row| row.get(2),
+        )?
+        .collect::<Result<_, _>>()?;
+    let recorded: Vec<Recorded> = lines.iter().filter_map(|line| use_of(line)).collect();
+    let mut names = HashMap::new();
+    let mut ends: HashMap<(TokenId, u32), Option<End>> = HashMap::new();
+    for Recorded { used, .. } in &recorded {
+        if let Entry::Vacant(vacant) = names.entry(used.token_id.clone()) {
+            let name: Option<String> = connection
+                .prepare_cached("SELECT name FROM token WHERE id = ?1")?
+                .query_row([used.token_id.as_str()], |row| row.get(0))
+                .optional()?;
+            vacant.insert(name);
+        }
+        if let Entry::Vacant(vacant) = ends.entry((used.token_id.clone(), used.generation)) {
+            vacant.insert(end_of(connection, used)?);
+        }
+    }
+    let end = |token: &TokenId, generation| ends.get(&(token.clone(), generation)).copied().flatten();
+    let (before, meanwhile): (Vec<_>, Vec<_>) = recorded.into_iter().partition(|recorded| recorded.online);
+    let uses =
+        |recorded: Vec<Recorded>| recorded.into_iter().map(|recorded| recorded.used).collect::<Vec<Use>>();
+    report.add_uses(uses(meanwhile), |token| names.get(token).cloned().flatten(), end);
+    report.add_late_uses(uses(before), end);
+    for revocation in revocations(connection, &data_plane, &node, from, statement.ended_at)? {
+        report.add_revocation(revocation);
+    }
+    for fault in faults(connection, &node, &statement)? {
+        report.add_fault(fault);
+    }
+    Ok(report.finish())
+}
+
+/// Returns the revocations of the outage that were made on this node or sent by it.
+fn revocations(
+    connection: &Connection,
+    data_plane: &str,
+    node: &str,
+    from: Time,
+    to: Time,
+) -> Result<Vec<MergedRevocation>, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT token, node, revoked_at, operator, reason, outcome FROM local_revocation
+         WHERE data_plane = ?1 AND (node = ?2 OR received_from = ?2) AND revoked_at BETWEEN ?3 AND ?4 ORDER BY revoked_at",
+    )?;
+    let rows = statement.query_map(params![data_plane, node, from.unix(), to.unix()], |row| {
+        let token: String = row.get(0)?;
+        let outcome: String = row.get(5)?;
+        let token_id = TokenId::new(&token).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
+        })?;
+        Ok(MergedRevocation {
+            token_id,
+            node_id: row.get(1)?,
+            revoked_at: Time::from_unix(row.get(2)?),
+            operator: row.get(3)?,
+            reason: row.get(4)?,
+            outcome: Outcome::parse(&outcome),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Returns the faults of the log that concern the outage: those at its events, and those that break the order of
+/// events.
+fn faults(connection: &Connection, node: &str, statement: &OutageStatement) -> Result<Vec<LogFault>, Error> {
+    let mut rows = connection.prepare_cached(
+        "SELECT sequence, kind, what, noted_at FROM log_fault
+         WHERE node = ?1 AND (sequence BETWEEN ?2 AND ?3 OR noted_at BETWEEN ?4 AND ?5) ORDER BY noted_at, sequence LIMIT 100",
+    )?;
+    // Reconciliation takes a while: a fault found within an hour of the outage's end belongs to it.
+    let rows = rows.query_map(
+        params![
+            node,
+            statement.first_sequence,
+            statement.last_sequence + 1,
+            statement.ended_at.unix(),
+            statement.ended_at.plus(3600).unix()
+        ],
+        |row| {
+            Ok(LogFault {
+                sequence: row.get(0)?,
+                kind: row.get(1)?,
+                what: row.get(2)?,
+                noted_at: Time::from_unix(row.get(3)?),
+            })
+        },
+    )?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::controlplane::store::Store;
+
+    #[test]
+    fn a_report_reads_the_events_of_its_outage_and_no_others() {
+        let plan: Vec<String> = Store::in_memory()
+            .unwrap()
+            .read(|connection| {
+                let mut rows = connection.prepare(&format!("EXPLAIN QUERY PLAN {USES}"))?;
+                let row = params!["nod_a", 0, 0, 0, 0];
+                Ok(rows.query_map(row, |row| row.get(3))?.collect::<Result<_, _>>()?)
+            })
+            .unwrap();
+        for bounded in ["time>? AND time<?", "sequence>? AND sequence<?"] {
+            assert!(
+                plan.iter().any(|step| step.starts_with("SEARCH event") && step.contains(bounded)),
+                "{plan:?}"
+            );
+        }
+    }
+}
