@@ -6,6 +6,8 @@ pub mod certificate;
 pub mod clock;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod configuration;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod database;
 pub mod exit;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod logging;

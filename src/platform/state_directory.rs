@@ -1,6 +1,6 @@
 //! State directory of a program: private to its user, and held by one process at a time.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -139,38 +139,6 @@ fn written_holder(lock: &mut File) -> String {
     if holder.is_empty() { "unknown" } else { holder }.to_owned()
 }
 
-/// Opens or creates the database at `path`, so that only its owner can read it.
-pub fn open_database(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
-    make_private(path).map_err(|error| {
-        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
-        rusqlite::Error::SqliteFailure(code, Some(format!("{}: {error}", path.display())))
-    })?;
-    rusqlite::Connection::open(path)
-}
-
-/// Makes the database at `path` and SQLite's files beside it readable only by their owner. SQLite creates files according
-/// to the umask, and gives the files beside a database the database's permissions.
-///
-/// An existing file is not opened: closing it would release the locks that this process's own connections hold on it.
-fn make_private(path: &Path) -> std::io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        made => return made.map(drop),
-    }
-    for suffix in ["", "-wal", "-shm"] {
-        let mut file = path.as_os_str().to_owned();
-        file.push(suffix);
-        match std::fs::metadata(&file) {
-            Ok(found) if found.is_file() && found.permissions().mode() & 0o077 != 0 => {
-                std::fs::set_permissions(&file, Permissions::from_mode(0o600))?;
-            }
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 /// Returns the user id of this process.
 pub fn own_uid() -> std::io::Result<u32> {
     Ok(std::fs::metadata("/proc/self")?.uid())
@@ -179,6 +147,8 @@ pub fn own_uid() -> std::io::Result<u32> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::fs::Permissions;
 
     use super::*;
 
@@ -212,20 +182,5 @@ mod tests {
             let prepared = prepare(directory.path());
             assert_eq!(prepared.is_ok(), good, "{bits:o}: {prepared:?}");
         }
-    }
-
-    #[test]
-    fn a_database_is_private_whatever_it_was_before() {
-        let directory = tempfile::tempdir().unwrap();
-        let (path, beside) = (directory.path().join("a.db"), directory.path().join("a.db-wal"));
-        make_private(&path).unwrap();
-        assert_eq!(mode(&path), 0o600);
-        std::fs::write(&beside, "kept").unwrap();
-        for file in [&path, &beside] {
-            std::fs::set_permissions(file, Permissions::from_mode(0o666)).unwrap();
-        }
-        make_private(&path).unwrap();
-        assert_eq!((mode(&path), mode(&beside)), (0o600, 0o600));
-        assert_eq!(std::fs::read_to_string(beside).unwrap(), "kept");
     }
 }

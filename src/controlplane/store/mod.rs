@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::watch;
 
 use super::error::Error;
-use crate::platform::state_directory;
+use crate::platform::database;
 use crate::protocol::key::PublicKey;
 
 /// Migrations, each from one version of the schema to the next. A released migration is never edited.
@@ -76,29 +76,17 @@ fn keep_plans(connection: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
-/// Migrates a database to version `to` of the schema, one migration at a time.
-fn migrate(connection: &mut Connection, to: usize) -> Result<(), Error> {
-    let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version > MIGRATIONS.len() {
-        let newest = MIGRATIONS.len();
-        let detail = format!(
-            "it is of version {version}, and this program knows versions up to {newest}; use the program that wrote it, or a later one"
-        );
-        return Err(Error::Conflict { code: "database_too_new", detail });
-    }
-    for (number, migration) in MIGRATIONS.iter().enumerate().take(to).skip(version) {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-        transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "user_version", number + 1)?;
-        transaction.commit()?;
-    }
-    Ok(())
+fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Error> {
+    database::migrate(connection, migrations)?.map_err(|newer| Error::Conflict {
+        code: "database_too_new",
+        detail: format!("{newer}; use the program that wrote it, or a later one"),
+    })
 }
 
 impl Store {
     /// Opens the database at `path`. Creates or migrates it if needed.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::prepare(state_directory::open_database(path)?, Some(path.into()))
+        Self::prepare(database::open(path)?, Some(path.into()))
     }
 
     /// Creates a database in memory.
@@ -108,7 +96,7 @@ impl Store {
 
     fn prepare(connection: Connection, path: Option<PathBuf>) -> Result<Self, Error> {
         let mut connection = connect(connection)?;
-        migrate(&mut connection, MIGRATIONS.len())?;
+        migrate(&mut connection, MIGRATIONS)?;
         let (connection, readers) = (Mutex::new(connection), Mutex::default());
         Ok(Self { connection, path, readers, changed: watch::Sender::new(()) })
     }

@@ -26,11 +26,11 @@ fn node_key() -> PublicKey {
 /// Creates a database as the program of `version` left it.
 fn of_version(path: &Path, version: usize) {
     let mut connection = connect(Connection::open(path).unwrap()).unwrap();
-    migrate(&mut connection, 1).unwrap();
+    migrate(&mut connection, &MIGRATIONS[..1]).unwrap();
     connection.execute_batch(ROWS).unwrap();
     let key = serde_json::to_string(&node_key().jwk()).unwrap();
     connection.execute("INSERT INTO node VALUES ('nod_a', 'dpl_a', 'host', ?1, 1, NULL)", [key]).unwrap();
-    migrate(&mut connection, version).unwrap();
+    migrate(&mut connection, &MIGRATIONS[..version]).unwrap();
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Cache {
         if self.answers.len() >= KEPT {
             self.answers.retain(|_, kept| now < kept.until);
         }
-        // A full cache takes no more: another request is better than unbounded memory.
+        // A full cache is emptied: further questions are better than unbounded memory.
         if self.answers.len() >= KEPT {
             self.answers.clear();
         }

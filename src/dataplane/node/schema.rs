@@ -3,18 +3,18 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 use thiserror::Error;
 
 use super::inventory::{Inventory, InventoryError};
-use crate::platform::state_directory;
+use crate::platform::database::{self, Newer};
 
 /// Reasons why a database is not used, and left as it is.
 #[derive(Debug, Error)]
 pub enum Unfit {
     /// A newer build wrote it, with this version of its schema, which this build cannot interpret.
-    #[error("has schema {0}, which this build does not know; start the newer build again")]
-    Newer(usize),
+    #[error("has schema {}, which this build does not know; start the newer build again", .0.found)]
+    Newer(#[from] Newer),
     /// It is missing. A new one in its place would be taken for the original.
     #[error("can't be believed: {0}")]
     Gone(#[from] InventoryError),
@@ -42,19 +42,15 @@ pub(in crate::dataplane) fn open_with(
     if let Err(gone) = inventory.check(&name) {
         return Ok(Err(gone.into()));
     }
-    let mut connection = state_directory::open_database(path)?;
-    let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version > migrations.len() {
-        return Ok(Err(Unfit::Newer(version)));
+    let mut connection = database::open(path)?;
+    if let Err(newer) = database::version(&connection, migrations)? {
+        return Ok(Err(newer.into()));
     }
     lay_out(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    for (number, migration) in migrations.iter().enumerate().skip(version) {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-        transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "user_version", number + 1)?;
-        transaction.commit()?;
+    if let Err(newer) = database::migrate(&mut connection, migrations)? {
+        return Ok(Err(newer.into()));
     }
     Ok(inventory.made(&name).map(|()| connection).map_err(Unfit::from))
 }
@@ -85,7 +81,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         open(&path, &[FIRST, SECOND]).unwrap().unwrap();
-        assert!(matches!(open(&path, &[FIRST]).unwrap(), Err(Unfit::Newer(2))));
+        assert!(matches!(open(&path, &[FIRST]).unwrap(), Err(Unfit::Newer(Newer { found: 2, known: 1 }))));
         assert!(open(&path, &[FIRST, SECOND]).unwrap().is_ok());
     }
 

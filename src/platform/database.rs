@@ -1,0 +1,102 @@
+//! SQLite databases: files that only their owner can read, and a schema that is migrated step by step. The number of the
+//! migrations that were applied is SQLite's `user_version`.
+
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+use thiserror::Error;
+
+/// Opens or creates the database at `path`, so that only its owner can read it.
+pub fn open(path: &Path) -> rusqlite::Result<Connection> {
+    make_private(path).map_err(|error| {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+        rusqlite::Error::SqliteFailure(code, Some(format!("{}: {error}", path.display())))
+    })?;
+    Connection::open(path)
+}
+
+/// The database has more migrations than this program knows: a newer program wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("it is of version {found}, and this program knows versions up to {known}")]
+pub struct Newer {
+    /// Version of the database.
+    pub found: usize,
+    /// Newest version that this program knows.
+    pub known: usize,
+}
+
+/// Returns the number of `migrations` that a database has already.
+pub fn version(connection: &Connection, migrations: &[&str]) -> rusqlite::Result<Result<usize, Newer>> {
+    let known = migrations.len();
+    let found = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(if found > known { Err(Newer { found, known }) } else { Ok(found) })
+}
+
+/// Brings a database to the version of its last migration, each migration in a transaction of its own. Released
+/// migrations are never edited, only followed by others.
+///
+/// The outer error is SQLite's; the inner one leaves the database as it is.
+pub fn migrate(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result<Result<(), Newer>> {
+    let version = match version(connection, migrations)? {
+        Ok(version) => version,
+        Err(newer) => return Ok(Err(newer)),
+    };
+    for (number, migration) in migrations.iter().enumerate().skip(version) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", number + 1)?;
+        transaction.commit()?;
+    }
+    Ok(Ok(()))
+}
+
+/// Makes the database at `path` and SQLite's files beside it readable only by their owner. SQLite creates files according
+/// to the umask, and gives the files beside a database the database's permissions.
+///
+/// An existing file is not opened: closing it would release the locks that this process's own connections hold on it.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        made => return made.map(drop),
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        match std::fs::metadata(&file) {
+            Ok(found) if found.is_file() && found.permissions().mode() & 0o077 != 0 => {
+                std::fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_database_is_private_whatever_it_was_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, beside) = (directory.path().join("a.db"), directory.path().join("a.db-wal"));
+        make_private(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        std::fs::write(&beside, "kept").unwrap();
+        for file in [&path, &beside] {
+            std::fs::set_permissions(file, Permissions::from_mode(0o666)).unwrap();
+        }
+        make_private(&path).unwrap();
+        assert_eq!((mode(&path), mode(&beside)), (0o600, 0o600));
+        assert_eq!(std::fs::read_to_string(beside).unwrap(), "kept");
+    }
+}
