@@ -31,7 +31,7 @@
 //!
 //! # The way of a change
 //!
-//! [`controlplane::tokens`] stores a token and [`controlplane::publish`] its record, in one transaction. The node's long
+//! [`controlplane::tokens`] stores a token and [`controlplane::replica::publish`] its record, in one transaction. The node's long
 //! poll ([`dataplane::uplink::sync`]) receives a [bundle](protocol::bundle). [`dataplane::replica::store`] verifies its
 //! keysets, its head and the digest of all records before it commits, and [`dataplane::replica::replication`] replaces
 //! the snapshot.

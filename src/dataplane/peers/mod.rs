@@ -20,7 +20,7 @@ mod question;
 mod server;
 mod start;
 
-pub use authentication::{PeerRefusal, authenticate};
+pub use authentication::{Peer, PeerRefusal, authenticate};
 pub use dialogue::{Dialogue, DialogueError};
 pub use face::{PeerFace, Reply};
 pub use link::PeerLink;

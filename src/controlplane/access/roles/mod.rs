@@ -8,7 +8,7 @@ mod version;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
-pub use catalogue::{PermissionGroup, RoleTemplate};
+pub use catalogue::{PermissionEntry, PermissionGroup, RoleTemplate};
 pub use custom::{NewRole, RoleUpdate};
 pub(in crate::controlplane) use version::RoleVersion;
 

@@ -21,7 +21,8 @@ use tokio::time::timeout;
 
 use self::addresses::Addresses;
 use self::connector::Connector;
-use self::download::{Download, Fault};
+use self::download::Download;
+pub use self::download::Fault;
 use crate::dataplane::node::connection::Outcome;
 use crate::platform::cause::innermost;
 use crate::platform::net::tls::{self, TlsError};
