@@ -34,6 +34,26 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Returns the kind of the record.
+    #[must_use]
+    pub fn kind(&self) -> RecordKind {
+        match self {
+            Self::Put(record) => record.kind,
+            Self::Remove { kind, .. } => *kind,
+        }
+    }
+
+    /// Returns the key of the record.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put(record) => &record.key,
+            Self::Remove { key, .. } => key,
+        }
+    }
+}
+
 /// Reasons to reject a bundle.
 #[derive(Debug, Error)]
 pub enum BundleError {

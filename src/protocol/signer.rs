@@ -31,6 +31,11 @@ impl Signers {
         }
     }
 
+    /// Removes a node.
+    pub fn remove(&mut self, id: &NodeId) {
+        self.0.remove(id);
+    }
+
     /// Returns the node with this id.
     #[must_use]
     pub fn get(&self, id: &NodeId) -> Option<&Signer> {

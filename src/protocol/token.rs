@@ -36,7 +36,7 @@ impl TokenKind {
 }
 
 /// A role in a token or its record: the reference, and the digest of the role at the token's creation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleClaim {
     /// Name and version of the role.
@@ -155,7 +155,7 @@ pub fn verify(bytes: &[u8], keys: &Keyset) -> Result<VerifiedToken, TokenError> 
 }
 
 /// Dags to which a Dag role applies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum DagTarget {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod configuration;
 mod connections;
+mod disk_damage;
 mod glass;
 mod hostile_feed;
 #[path = "../world/nodes.rs"]

@@ -160,7 +160,7 @@ fn what_is_said_to_be_on_the_disk_was_read_back_and_what_is_not_is_written_anew(
     let changed = "UPDATE record SET body = replace(body, 'prod', 'prud') WHERE kind = 'deployment'";
     assert!(disk.execute(changed, []).unwrap() > 0);
     let (_, another) = rig.direct_access_token("another", &rig.deployment);
-    until("it was found out", || alarmed(&rig, "damaged"));
+    until("it was found out", || alarmed(&rig, "replica_damaged"));
     assert_eq!(ask(&rig, &token), 200, "what was proved stays in force");
     until("it was written anew", || {
         let status = rig.json(&["status"]);

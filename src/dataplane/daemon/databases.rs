@@ -38,7 +38,7 @@ pub(super) fn open_replica(
     let open = || ReplicaStore::open(path, identity.data_plane_id.clone(), pinned.clone());
     let loaded = open().and_then(|store| {
         let (floor, age) = (store.floor()?, store.head_age()?);
-        let replica = match store.load() {
+        let replica = match store.index() {
             // The database is not damaged: its key was removed, and the next head will replace it.
             Err(dropped @ StoreError::KeyDropped(_)) => {
                 live.alarms.raise(AlarmKind::Refused, &dropped.to_string(), now);
@@ -54,7 +54,7 @@ pub(super) fn open_replica(
             live.change_local(|local| local.accepted = age);
             if let Some(replica) = replica {
                 live.persisted(replica.head.head().version, now);
-                live.replace(|absent| Snapshot::build(replica, staleness.clone(), Some(absent)));
+                live.replace(|absent| Snapshot::of(replica, staleness.clone(), Some(absent)));
                 live.alarm_unreadable(None, now);
             }
             Ok(store)

@@ -50,8 +50,8 @@ use crate::dataplane::node::state::Live;
 use crate::dataplane::observe::metrics::Metrics;
 use crate::dataplane::observe::traces::{self, Traces};
 use crate::dataplane::replica::replication::Replication;
-use crate::dataplane::replica::timekeeper;
 use crate::dataplane::replica::trust::TrustDirectory;
+use crate::dataplane::replica::{scrub, timekeeper};
 use crate::dataplane::uplink::client::{Patience, Upstream};
 use crate::dataplane::uplink::membership::Statements;
 use crate::dataplane::uplink::sync::Follower;
@@ -398,6 +398,7 @@ fn background(
     vec![
         tokio::spawn(keys.watch(Arc::clone(replication), Arc::clone(clock), Arc::clone(wake))),
         tokio::spawn(timekeeper::run(Arc::clone(replication), Arc::clone(clock), Arc::clone(wake))),
+        tokio::spawn(scrub::run(Arc::clone(replication), Arc::clone(clock), Arc::clone(wake))),
     ]
 }
 

@@ -6,9 +6,9 @@
 
 pub mod glass;
 mod head_age;
+pub mod index;
 pub mod introspection;
 mod now;
-mod readable;
 mod reason;
 pub mod routes;
 pub mod signatures;
@@ -24,14 +24,15 @@ pub use head_age::HeadAge;
 pub use now::{CLOCK_TOLERANCE, Now};
 pub use reason::Reason;
 
+use self::index::{Deployment, Grant, Revoked};
 use self::introspection::Introspection;
 use self::routes::{CanonicalPath, Match};
-use self::snapshot::{Deployment, Grant, Granted, Local, Permissions, Proved, Snapshot};
+use self::snapshot::{Granted, Local, Proved, Snapshot};
 use self::staleness::{AtLimit, Freshness};
 use crate::protocol::glass::GlassState;
 use crate::protocol::host::host_name;
 use crate::protocol::id::{DeploymentId, TokenId};
-use crate::protocol::permission::Permission;
+use crate::protocol::permission::{Permission, PermissionSet};
 use crate::protocol::role::RoleRef;
 use crate::protocol::token::{TokenError, TokenKind, VerifiedToken};
 
@@ -190,7 +191,7 @@ impl Step<'_> {
             return self.standard(&token, introspection, proved, &snapshot.local);
         }
         let grant = Self::replica(&token, proved)?;
-        self.decision.rate_limit = grant.record.rate_limit_per_minute;
+        self.decision.rate_limit = grant.profile.rate_limit_per_minute;
         self.liveness(&token, grant, &snapshot.local)?;
         let deployment = self.deployment(&token, grant, proved, &snapshot.local)?;
         self.source(grant)?;
@@ -216,31 +217,31 @@ impl Step<'_> {
         if token.claims().iss != proved.head.head().iss {
             return Err(Reason::TokenUnknown);
         }
-        proved.grants.get(&token.claims().sub).ok_or(Reason::TokenUnknown)
+        proved.index.grants.get(&token.claims().sub).ok_or(Reason::TokenUnknown)
     }
 
     fn liveness(&self, token: &VerifiedToken, grant: &Grant, local: &Local) -> Result<(), Reason> {
-        let (claims, record) = (token.claims(), &grant.record);
-        if record.revoked_at.is_some() || local.revoked.contains_key(&claims.sub) {
+        let claims = token.claims();
+        if grant.revoked != Revoked::No || local.revoked.contains_key(&claims.sub) {
             return Err(Reason::TokenRevoked);
         }
-        if claims.generation < record.generation.max(grant.superseded) {
+        if claims.generation < grant.generation.max(grant.superseded) {
             return Err(Reason::TokenRotated);
         }
         // A takeaway ends older generations. It does not make a generation valid that the replica does not hold.
-        if claims.generation > record.generation {
+        if claims.generation > grant.generation {
             return Err(Reason::TokenUnknown);
         }
         if !self.now.trusted() {
             return Err(Reason::ClockUntrusted);
         }
         let now = self.now.effective();
-        if now >= record.expires_at || claims.exp.is_none_or(|exp| now >= exp) {
+        if now >= grant.expires_at || claims.exp.is_none_or(|exp| now >= exp) {
             return Err(Reason::TokenExpired);
         }
         // `not_before` is compared with the clock, not the time floor: a floor that a wrong clock raised must not
         // activate a token early.
-        if self.now.wall < record.not_before || self.now.wall < claims.nbf {
+        if self.now.wall < grant.not_before || self.now.wall < claims.nbf {
             return Err(Reason::TokenNotYetValid);
         }
         Ok(())
@@ -255,7 +256,7 @@ impl Step<'_> {
     ) -> Result<&'s Deployment, Reason> {
         let deployment = self.target(proved)?;
         self.decision.glass = Some(local.glass(deployment, self.now.effective()));
-        if token.claims().aud != deployment.id.as_str() || grant.record.deployment != deployment.id {
+        if token.claims().aud != deployment.id.as_str() || *grant.profile.deployment != deployment.id {
             return Err(Reason::WrongDeployment);
         }
         Ok(deployment)
@@ -267,17 +268,21 @@ impl Step<'_> {
             Target::Unknown => return Err(Reason::PathInvalid),
             Target::Id(id) => id,
             Target::Host(host) => {
-                let known = proved.hosts.get(host).or_else(|| proved.hosts.get(&*host_name(host)));
+                let known = proved
+                    .directory
+                    .hosts
+                    .get(host)
+                    .or_else(|| proved.directory.hosts.get(&*host_name(host)));
                 known.and_then(Option::as_ref).ok_or(Reason::WrongDeployment)?.as_str()
             }
         };
-        let deployment = proved.deployments.get(id).ok_or(Reason::WrongDeployment)?;
+        let deployment = proved.directory.deployments.get(id).ok_or(Reason::WrongDeployment)?;
         self.decision.deployment = Some(deployment.id.clone());
         Ok(deployment)
     }
 
     fn source(&self, grant: &Grant) -> Result<(), Reason> {
-        let sources = grant.sources.as_ref().ok_or(Reason::SourceNotAllowed)?;
+        let sources = grant.profile.sources.as_ref().ok_or(Reason::SourceNotAllowed)?;
         let within = |client: IpAddr| sources.iter().any(|network| network.contains(&client.to_canonical()));
         if sources.is_empty() || self.facts.client.is_some_and(within) {
             Ok(())
@@ -288,7 +293,7 @@ impl Step<'_> {
 
     fn freshness(&mut self, grant: &Grant, proved: &Proved, local: &Local) -> Result<(), Reason> {
         let age = self.now.effective().since(local.signed_at(proved.head.head()));
-        let freshness = proved.staleness.judge(grant.record.role.id.name(), age);
+        let freshness = proved.staleness.judge(grant.profile.role().id.name(), age);
         self.decision.freshness = Some(freshness);
         if freshness.over() && proved.staleness.at_limit == AtLimit::Deny {
             Err(Reason::ReplicaStale)
@@ -340,7 +345,8 @@ impl Step<'_> {
         }
         let path = CanonicalPath::parse(self.facts.uri).map_err(|_| Reason::PathInvalid)?;
         let found = self.route(deployment, &path)?;
-        self.allowed(permissions, &found, deployment)
+        self.decision.granted = permissions.granted();
+        allow(permissions.on(found.dag, &deployment.tags), &found)
     }
 
     fn permission(
@@ -351,10 +357,12 @@ impl Step<'_> {
     ) -> Result<(), Reason> {
         let path = CanonicalPath::parse(self.facts.uri).map_err(|_| Reason::PathInvalid)?;
         let found = self.route(deployment, &path)?;
-        if token.claims().role.as_ref() != Some(&grant.record.role) {
+        if token.claims().role.as_ref() != Some(grant.profile.role()) {
             return Err(Reason::RoleMismatch);
         }
-        self.allowed(grant.permissions.as_ref().ok_or(Reason::RoleMismatch)?, &found, deployment)
+        self.decision.granted = grant.profile.granted().ok_or(Reason::RoleMismatch)?;
+        let permissions = grant.profile.permissions(found.dag, &deployment.tags);
+        allow(permissions.ok_or(Reason::RoleMismatch)?, &found)
     }
 
     fn route<'m, 'p>(
@@ -374,15 +382,8 @@ impl Step<'_> {
         self.decision.mutating = found.route.mutating;
         Ok(found)
     }
+}
 
-    fn allowed(
-        &mut self,
-        permissions: &Permissions,
-        found: &Match<'_, '_>,
-        deployment: &Deployment,
-    ) -> Result<(), Reason> {
-        self.decision.granted = permissions.granted();
-        let allowed = permissions.on(found.dag, &deployment.tags);
-        if found.route.permissions.is_subset(allowed) { Ok(()) } else { Err(Reason::PermissionDenied) }
-    }
+fn allow(permissions: PermissionSet, found: &Match<'_, '_>) -> Result<(), Reason> {
+    if found.route.permissions.is_subset(permissions) { Ok(()) } else { Err(Reason::PermissionDenied) }
 }

@@ -1,35 +1,26 @@
 //! Snapshots: a verified replica, indexed for decisions. A snapshot is immutable, and replaced as a whole.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use foldhash::quality::RandomState;
-use ipnet::IpNet;
-
 use super::HeadAge;
 use super::glass::{self, Broken};
-use super::readable::explain_unreadable;
-use super::routes::{RouteMap, RouteMaps};
+use super::index::{Delta, Deployment, Directory, Index, Indexer, Revoked, Tags, includes};
+use super::routes::RouteMaps;
 use super::signatures::Signatures;
 use super::staleness::{AtLimit, Freshness};
-use crate::platform::net::forwarded;
 use crate::protocol::glass::{GlassMode, GlassState};
 use crate::protocol::head::{Head, SignedHead};
-use crate::protocol::host::host_name;
 use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::keyset::Keyset;
 use crate::protocol::permission::PermissionSet;
-use crate::protocol::record::{DagTagsRecord, DeploymentRecord, NodeRecord, Record, RecordKind};
-use crate::protocol::role::{RoleBody, RoleDigest, RoleRef, RoleScope};
+use crate::protocol::record::{Record, RecordKind};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
-use crate::protocol::token::{DagTarget, RoleClaim, TokenRecord};
+use crate::protocol::token::DagTarget;
 
 pub use super::staleness::Staleness;
-
-/// Minimum number of records for which another thread is worth its cost.
-const SHARE: usize = 1024;
 
 /// Replica whose signatures and digest are verified.
 #[derive(Clone, Debug)]
@@ -57,18 +48,37 @@ pub struct Takeaway {
     pub expired: u32,
 }
 
-/// Grant of a token, with the permissions of its roles.
-pub(in crate::dataplane) struct Grant {
-    pub(in crate::dataplane) record: TokenRecord,
-    /// First generation that was not rotated away. It exceeds the record's generation after a control plane was restored
-    /// from a backup, or when only the losses of a rejected bundle were kept. No token value is valid then.
-    pub(in crate::dataplane) superseded: u32,
-    /// `None` if a role is missing, unreadable, or does not match its digest. The token has no permissions then.
-    pub(in crate::dataplane) permissions: Option<Permissions>,
-    /// `None` if a network in the record cannot be parsed. No source address is allowed then.
-    pub(in crate::dataplane) sources: Option<Vec<IpNet>>,
+/// Replica whose signatures and digest are verified, indexed. The bodies of its records stay on the disk.
+#[derive(Clone)]
+pub struct Verified {
+    /// Newest keyset of the chain.
+    pub keyset: Keyset,
+    /// Head over the records.
+    pub head: SignedHead,
+    /// Index of the records, with the losses that this node knows beyond them.
+    pub index: Index,
 }
 
+impl Verified {
+    /// Indexes a replica whose records are in memory.
+    #[must_use]
+    pub fn of(replica: Replica) -> Self {
+        let Replica { keyset, head, records, takeaways } = replica;
+        let (tokens, others): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| record.kind == RecordKind::Token);
+        let indexer = Indexer::new(others);
+        for token in &tokens {
+            indexer.add(token);
+        }
+        let mut index = indexer.finish();
+        for takeaway in &takeaways {
+            index.lose(takeaway, head.head().iat);
+        }
+        Self { keyset, head, index }
+    }
+}
+
+/// Permissions that a control plane states for a standard token.
 pub(in crate::dataplane) struct Permissions {
     pub(in crate::dataplane) deployment: PermissionSet,
     pub(in crate::dataplane) dags: Vec<(DagTarget, PermissionSet)>,
@@ -81,15 +91,6 @@ pub struct Granted {
     pub deployment: PermissionSet,
     /// Permissions on some of its Dags.
     pub dags: PermissionSet,
-}
-
-pub(in crate::dataplane) struct Deployment {
-    pub(in crate::dataplane) id: DeploymentId,
-    pub(in crate::dataplane) name: String,
-    pub(in crate::dataplane) glass: GlassMode,
-    /// `None` if the record names a map that this host does not have. No route matches then.
-    pub(in crate::dataplane) routes: Option<Arc<RouteMap>>,
-    pub(in crate::dataplane) tags: BTreeMap<String, Vec<String>>,
 }
 
 /// State of this node beyond what its control plane signed.
@@ -129,15 +130,8 @@ pub(in crate::dataplane) struct Proved {
     pub(in crate::dataplane) head: SignedHead,
     pub(in crate::dataplane) staleness: Staleness,
     pub(in crate::dataplane) signatures: Arc<Signatures>,
-    pub(in crate::dataplane) grants: Grants,
-    pub(in crate::dataplane) deployments: HashMap<DeploymentId, Deployment>,
-    /// Deployment by host name. `None` if two deployments claim the name: it identifies neither then.
-    pub(in crate::dataplane) hosts: HashMap<String, Option<DeploymentId>>,
-    pub(in crate::dataplane) signers: Arc<Signers>,
-    /// Sentence that names the unreadable records.
-    pub(in crate::dataplane) unreadable: Option<String>,
-    /// Tokens that the records call active although this node has proof that they are revoked.
-    pub(in crate::dataplane) contradicted: BTreeSet<TokenId>,
+    pub(in crate::dataplane) index: Index,
+    pub(in crate::dataplane) directory: Arc<Directory>,
 }
 
 impl Snapshot {
@@ -150,49 +144,66 @@ impl Snapshot {
     /// Indexes a replica. The local state of `previous` is kept, and its cache of verified signatures too if the keyset is the same.
     #[must_use]
     pub fn build(replica: Replica, staleness: Staleness, previous: Option<&Self>) -> Self {
-        let Replica { keyset, head, records, takeaways } = replica;
+        Self::of(Verified::of(replica), staleness, previous)
+    }
+
+    /// Returns a snapshot of an indexed replica; see [`Self::build`].
+    #[must_use]
+    pub fn of(verified: Verified, staleness: Staleness, previous: Option<&Self>) -> Self {
+        let Verified { keyset, head, mut index } = verified;
         let before = previous.and_then(|snapshot| snapshot.proved.as_ref());
         let signatures = before.map_or_else(Arc::default, |proved| {
             let same = proved.keyset.text() == keyset.text();
             if same { Arc::clone(&proved.signatures) } else { Arc::new(proved.signatures.renewed()) }
         });
-        let roles = roles(&records);
-        let mut grants = grants(&records, &roles);
-        let mut contradicted = BTreeSet::new();
-        for takeaway in takeaways {
-            if let Some(grant) = grants.get_mut(&takeaway.token) {
-                grant.superseded = takeaway.generation;
-                if takeaway.revoked && grant.record.revoked_at.is_none() {
-                    grant.record.revoked_at = Some(head.head().iat);
-                    contradicted.insert(takeaway.token);
-                }
-                if grant.record.generation <= takeaway.expired {
-                    grant.record.expires_at = Time::from_unix(i64::MIN);
-                }
-            }
+        // A renewed head with an equal digest covers the same records, so the same ones are unreadable.
+        if let Some(proved) = before.filter(|proved| proved.head.head().digest == head.head().digest) {
+            index = index.with_unreadable_of(&proved.index);
         }
-        let signers = Arc::new(signers(&records));
         let local = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.local));
-        let (deployments, hosts) = deployments(&records, &local.routes);
-        // A renewed head with an equal digest covers the same records, so they need no new check.
-        let same = before.filter(|proved| proved.head.head().digest == head.head().digest);
-        let unreadable = match same {
-            Some(proved) => proved.unreadable.clone(),
-            None => explain_unreadable(&records, grants.len(), roles.len()),
-        };
-        let proved = Proved {
-            keyset,
-            head,
-            staleness,
-            signatures,
-            grants,
-            deployments,
-            hosts,
-            signers,
-            unreadable,
-            contradicted,
-        };
+        let directory = index.directory(&local.routes, before.map(|proved| &proved.directory));
+        let proved = Proved { keyset, head, staleness, signatures, index, directory };
         Self { proved: Some(Arc::new(proved)), local }
+    }
+
+    /// Returns a snapshot of the same records under another head and keyset, or `None` if the head covers other records.
+    #[must_use]
+    pub fn renewed(&self, keyset: &Keyset, head: &SignedHead, staleness: &Staleness) -> Option<Self> {
+        self.followed(keyset, head, staleness, None)
+    }
+
+    /// Returns the snapshot after a verified delta, or `None` if the delta does not begin at this one's head.
+    ///
+    /// The cost does not depend on the number of tokens: the snapshots share what the delta leaves as it is.
+    #[must_use]
+    pub fn after(
+        &self,
+        (base, delta): &(Head, Delta),
+        keyset: &Keyset,
+        head: &SignedHead,
+        staleness: &Staleness,
+    ) -> Option<Self> {
+        self.followed(keyset, head, staleness, Some((base, delta)))
+    }
+
+    fn followed(
+        &self,
+        keyset: &Keyset,
+        head: &SignedHead,
+        staleness: &Staleness,
+        change: Option<(&Head, &Delta)>,
+    ) -> Option<Self> {
+        let proved = self.proved.as_ref()?;
+        let (current, base) = (proved.head.head(), change.map_or(head.head(), |(base, _)| base));
+        if (current.digest, current.count) != (base.digest, base.count) {
+            return None;
+        }
+        let index = match change {
+            Some((_, delta)) => proved.index.with(delta, head.head().iat),
+            None => proved.index.clone(),
+        };
+        let verified = Verified { keyset: keyset.clone(), head: head.clone(), index };
+        Some(Self::of(verified, staleness.clone(), Some(self)))
     }
 
     /// Returns a snapshot of the same replica with another local state.
@@ -204,7 +215,7 @@ impl Snapshot {
     /// Returns a sentence that names the unreadable records, or `None` if all can be read.
     #[must_use]
     pub fn unreadable(&self) -> Option<String> {
-        self.proved.as_ref().and_then(|proved| proved.unreadable.clone())
+        self.proved.as_ref().and_then(|proved| proved.index.explain_unreadable())
     }
 
     /// Returns a snapshot without a replica and with the same local state.
@@ -227,31 +238,28 @@ impl Snapshot {
 
     /// Returns the deployments whose records name a route map that this host does not have. All requests to them are denied.
     pub fn unmapped(&self) -> impl Iterator<Item = &DeploymentId> {
-        let deployments = self.proved.iter().flat_map(|proved| proved.deployments.values());
+        let deployments = self.proved.iter().flat_map(|proved| proved.directory.deployments.values());
         deployments.filter(|deployment| deployment.routes.is_none()).map(|deployment| &deployment.id)
     }
 
     /// Returns the nodes of the data plane, whose signatures are valid for revocations.
     #[must_use]
     pub fn signers(&self) -> Arc<Signers> {
-        self.proved.as_ref().map_or_else(Arc::default, |proved| Arc::clone(&proved.signers))
+        self.proved.as_ref().map_or_else(Arc::default, |proved| proved.index.signers())
     }
 
     /// Returns the time at which a token was revoked, if this node knows of a revocation.
     #[must_use]
     pub fn ended(&self, token: &TokenId) -> Option<Time> {
-        let above = self.proved.as_ref().and_then(|proved| proved.grants.get(token)?.record.revoked_at);
+        let above = self.proved.as_ref().and_then(|proved| proved.index.grants.get(token)?.revoked_at());
         above.into_iter().chain(self.local.revoked.get(token).copied()).min()
     }
 
     /// Returns the tokens revoked on hosts that the control plane's records call active.
     pub fn alive_above(&self) -> impl Iterator<Item = &TokenId> {
         let alive = |token: &TokenId| {
-            self.proved.as_ref().is_some_and(|proved| {
-                let record = proved.grants.get(token).map(|grant| &grant.record);
-                record.is_some_and(|record| record.revoked_at.is_none())
-                    || proved.contradicted.contains(token)
-            })
+            let grant = self.proved.as_ref().and_then(|proved| proved.index.grants.get(token));
+            grant.is_some_and(|grant| !matches!(grant.revoked, Revoked::Above(_)))
         };
         self.local.revoked.keys().filter(move |token| alive(token))
     }
@@ -259,7 +267,7 @@ impl Snapshot {
     /// Returns true if the replica holds a record of the token, active or not.
     #[must_use]
     pub fn knows(&self, token: &TokenId) -> bool {
-        self.proved.as_ref().is_some_and(|proved| proved.grants.contains_key(token))
+        self.proved.as_ref().is_some_and(|proved| proved.index.grants.get(token).is_some())
     }
 
     /// Returns the version of the keyset in force, or 0 if there is none.
@@ -303,13 +311,13 @@ impl Snapshot {
     /// Returns the number of deployments.
     #[must_use]
     pub fn deployment_count(&self) -> usize {
-        self.proved.as_ref().map_or(0, |proved| proved.deployments.len())
+        self.proved.as_ref().map_or(0, |proved| proved.directory.deployments.len())
     }
 
     /// Returns the number of tokens, dead ones included.
     #[must_use]
     pub fn token_count(&self) -> usize {
-        self.proved.as_ref().map_or(0, |proved| proved.grants.len())
+        self.proved.as_ref().map_or(0, |proved| proved.index.grants.len())
     }
 
     /// Returns the hits and misses of the cache of verified signatures.
@@ -329,121 +337,6 @@ impl Local {
     }
 }
 
-fn signers(records: &[Record]) -> Signers {
-    let mut signers = Signers::default();
-    for record in records.iter().filter(|record| record.kind == RecordKind::Node) {
-        let Some(node) = record.read::<NodeRecord>() else { continue };
-        if node.id.as_str() == &*record.key {
-            signers.insert(&node);
-        }
-    }
-    signers
-}
-
-type Roles = HashMap<RoleRef, (RoleDigest, RoleScope, PermissionSet)>;
-type Grants = HashMap<TokenId, Grant, RandomState>;
-
-/// Computes the grants of all tokens. Each core takes a share of the records.
-fn grants(records: &[Record], roles: &Roles) -> Grants {
-    let read = |record: &Record| {
-        let token: TokenRecord = record.read()?;
-        (token.id.as_str() == &*record.key).then(|| (token.id.clone(), Grant::new(token, roles)))
-    };
-    let read = |share: &[Record]| -> Vec<_> {
-        share.iter().filter(|record| record.kind == RecordKind::Token).filter_map(read).collect()
-    };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut grants = Grants::with_capacity_and_hasher(records.len(), RandomState::default());
-    let mut shares = records.chunks(records.len().div_ceil(cores).max(SHARE));
-    let own = shares.next().unwrap_or_default();
-    std::thread::scope(|scope| {
-        let others: Vec<_> = shares.map(|share| scope.spawn(move || read(share))).collect();
-        grants.extend(read(own));
-        for share in others {
-            match share.join() {
-                Ok(share) => grants.extend(share),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-    });
-    grants
-}
-
-fn roles(records: &[Record]) -> Roles {
-    let mut roles = Roles::new();
-    for record in records.iter().filter(|record| record.kind == RecordKind::Role) {
-        let Ok(role) = RoleBody::parse(&record.body) else { continue };
-        match role.reference() {
-            Ok(reference) if reference.to_string() == *record.key => {
-                roles.insert(reference, (RoleDigest::of(&record.body), role.scope, role.permissions));
-            }
-            _ => {}
-        }
-    }
-    roles
-}
-
-fn deployments(
-    records: &[Record],
-    maps: &RouteMaps,
-) -> (HashMap<DeploymentId, Deployment>, HashMap<String, Option<DeploymentId>>) {
-    let mut deployments = HashMap::new();
-    let mut hosts: HashMap<String, Option<DeploymentId>> = HashMap::new();
-    for record in records.iter().filter(|record| record.kind == RecordKind::Deployment) {
-        let Some(found) = record.read::<DeploymentRecord>() else { continue };
-        if found.id.as_str() != &*record.key {
-            continue;
-        }
-        for host in found.hosts {
-            // A name that two deployments claim identifies neither.
-            hosts
-                .entry(host_name(&host).into_owned())
-                .and_modify(|owner| *owner = owner.take().filter(|owner| *owner == found.id))
-                .or_insert_with(|| Some(found.id.clone()));
-        }
-        let routes = maps.get(&found.routes);
-        let deployment = Deployment {
-            id: found.id.clone(),
-            name: found.name,
-            glass: found.glass,
-            routes,
-            tags: BTreeMap::new(),
-        };
-        deployments.insert(found.id, deployment);
-    }
-    for record in records.iter().filter(|record| record.kind == RecordKind::DagTags) {
-        let Some(found) = record.read::<DagTagsRecord>() else { continue };
-        if let Some(deployment) = deployments.get_mut(&found.deployment)
-            && found.deployment.as_str() == &*record.key
-        {
-            deployment.tags = found.tags;
-        }
-    }
-    (deployments, hosts)
-}
-
-impl Grant {
-    fn new(record: TokenRecord, roles: &Roles) -> Self {
-        // A role applies only to its own scope: a role for Dags grants nothing on the deployment.
-        let look_up = |claim: &RoleClaim, on: RoleScope| {
-            let (digest, scope, permissions) = roles.get(&claim.id)?;
-            (*digest == claim.digest && *scope == on).then_some(*permissions)
-        };
-        let permissions = look_up(&record.role, RoleScope::Deployment).and_then(|deployment| {
-            let dags = record
-                .dag_roles
-                .iter()
-                .map(|dag| Some((dag.target.clone(), look_up(&dag.role, RoleScope::Dag)?)));
-            Some(Permissions { deployment, dags: dags.collect::<Option<_>>()? })
-        });
-        let network = |source: &String| source.parse().ok().map(forwarded::canonical);
-        let sources = record.sources.iter().map(network).collect();
-        // Generations begin at 1. A lower one was never issued.
-        let record = TokenRecord { generation: record.generation.max(1), ..record };
-        Self { record, superseded: 0, permissions, sources }
-    }
-}
-
 impl Permissions {
     /// Returns all permissions, on any resource.
     pub(in crate::dataplane) fn granted(&self) -> Granted {
@@ -453,18 +346,10 @@ impl Permissions {
     }
 
     /// Returns the permissions on `dag`, or on the deployment if it is `None`.
-    pub(in crate::dataplane) fn on(
-        &self,
-        dag: Option<&str>,
-        tags: &BTreeMap<String, Vec<String>>,
-    ) -> PermissionSet {
+    pub(in crate::dataplane) fn on(&self, dag: Option<&str>, tags: &Tags) -> PermissionSet {
         let Some(dag) = dag else { return self.deployment };
         self.dags.iter().fold(self.deployment, |allowed, (target, permissions)| {
-            let bound = match target {
-                DagTarget::Dag(id) => id == dag,
-                DagTarget::Tag(tag) => tags.get(dag).is_some_and(|of_dag| of_dag.contains(tag)),
-            };
-            if bound { allowed.union(*permissions) } else { allowed }
+            if includes(target, dag, tags) { allowed.union(*permissions) } else { allowed }
         })
     }
 }

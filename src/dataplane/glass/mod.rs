@@ -20,7 +20,8 @@ pub use outage::{Hysteresis, Reach};
 
 use super::decide::Now;
 use crate::dataplane::decide::glass::Broken;
-use crate::dataplane::decide::snapshot::{Deployment, Snapshot};
+use crate::dataplane::decide::index::Deployment;
+use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::node::schema::{self, Unfit};
 use crate::dataplane::node::state::Live;
 use crate::protocol::glass::{GlassMode, GlassState};
@@ -96,12 +97,12 @@ pub struct Pane {
 
 impl Snapshot {
     fn deployments(&self) -> impl Iterator<Item = &Deployment> {
-        self.proved.iter().flat_map(|proved| proved.deployments.values())
+        self.proved.iter().flat_map(|proved| proved.directory.deployments.values())
     }
 
     /// Returns the identifier and the mode of a deployment, or `None` if the replica does not hold it.
     fn glass_mode(&self, deployment: &str) -> Option<(DeploymentId, GlassMode)> {
-        let found = self.proved.as_ref()?.deployments.get(deployment)?;
+        let found = self.proved.as_ref()?.directory.deployments.get(deployment)?;
         Some((found.id.clone(), found.glass))
     }
 

@@ -28,6 +28,8 @@ pub enum AlarmKind {
     Clock,
     /// A database could not be verified and was moved aside.
     Damaged,
+    /// The replica's database no longer holds what was written to it.
+    ReplicaDamaged,
     /// Events cannot be recorded, or old ones cannot be dropped.
     AuditFailing,
     /// This node was retired.
@@ -38,7 +40,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// All kinds, in the order of the declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Refused,
         Self::Rollback,
         Self::Fork,
@@ -47,6 +49,7 @@ impl AlarmKind {
         Self::Invariant,
         Self::Clock,
         Self::Damaged,
+        Self::ReplicaDamaged,
         Self::AuditFailing,
         Self::Retired,
         Self::SharedIdentity,
@@ -64,6 +67,7 @@ impl AlarmKind {
             Self::Invariant => "invariant",
             Self::Clock => "clock",
             Self::Damaged => "damaged",
+            Self::ReplicaDamaged => "replica_damaged",
             Self::AuditFailing => "audit_failing",
             Self::Retired => "retired",
             Self::SharedIdentity => "shared_identity",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::state::Live;
+use crate::dataplane::decide::index::Revoked;
 use crate::dataplane::decide::snapshot::Snapshot;
 use crate::platform::certificate;
 use crate::platform::clock::Clock;
@@ -26,15 +27,14 @@ impl Snapshot {
 
     /// Returns the expiries of active tokens within the notice, earliest first.
     fn token_ends(&self, now: Time) -> Vec<End> {
-        let grants = self.proved.iter().flat_map(|proved| &proved.grants);
-        let soon = grants.filter(|(token, grant)| {
-            let end = grant.record.expires_at;
-            let alive = grant.record.revoked_at.is_none() && !self.local.revoked.contains_key(*token);
+        let grants = self.proved.iter().flat_map(|proved| proved.index.grants.iter());
+        let soon = grants.filter(|grant| {
+            let end = grant.expires_at;
+            let alive = grant.revoked == Revoked::No && !self.local.revoked.contains_key(grant.token());
             alive && end > now && end <= now.plus(NOTICE)
         });
         let end = |name: String, at| End { kind: EndKind::DirectAccessToken, name, at };
-        let mut ends: Vec<End> =
-            soon.map(|(token, grant)| end(token.to_string(), grant.record.expires_at)).collect();
+        let mut ends: Vec<End> = soon.map(|grant| end(grant.token().to_string(), grant.expires_at)).collect();
         ends.sort_by(|a, b| (a.at, &a.name).cmp(&(b.at, &b.name)));
         ends.truncate(NAMED);
         ends

@@ -43,13 +43,13 @@ pub struct Standing {
     pub next_attempt: Option<Time>,
 }
 
-/// Content of the disk, as read after the last write and verified anew from its signed bytes.
+/// Content of the disk. It was read and verified as a whole, and only verified changes were written since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Persisted {
     /// Version of the replica.
     pub version: u64,
-    /// Time at which it was read and verified.
+    /// Time at which all of it was last read and verified.
     pub proved_at: Time,
 }
 
@@ -214,6 +214,20 @@ impl Live {
     pub fn persisted(&self, version: u64, now: Time) {
         *self.persisted.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Persisted { version, proved_at: now });
+    }
+
+    /// Records that a verified change to this version was written to a disk that was verified before.
+    pub(in crate::dataplane) fn written(&self, version: u64) {
+        if let Some(persisted) = self.persisted.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            persisted.version = version;
+        }
+    }
+
+    /// Records that the disk was read again as a whole, and that it holds what was written to it.
+    pub(in crate::dataplane) fn proved_again(&self, now: Time) {
+        if let Some(persisted) = self.persisted.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            persisted.proved_at = now;
+        }
     }
 
     /// Records that the disk holds nothing that can be verified.

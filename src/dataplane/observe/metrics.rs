@@ -210,10 +210,15 @@ impl Standing {
         gauge(
             encoder,
             "replica_on_disk",
-            "Whether the replica was read back from the disk and proved",
+            "Whether what the disk holds of the replica is proved",
             None,
             proved,
         )?;
+        if let Some(persisted) = self.live.on_disk() {
+            let age = (self.clock)().since(persisted.proved_at);
+            let help = "Time since all of the replica was last read from the disk and proved";
+            gauge(encoder, "replica_disk_proof_age", help, Some(&Unit::Seconds), age)?;
+        }
         let trusted = i64::from(now.trusted());
         gauge(
             encoder,

@@ -2,6 +2,7 @@
 
 mod recent_deltas;
 pub mod replication;
+pub mod scrub;
 pub mod store;
 pub mod timekeeper;
 pub mod trust;

@@ -8,14 +8,15 @@ use base64::Engine as _;
 
 use super::recent_deltas::{Keeping, Recent};
 use super::store::AHEAD;
-use super::store::{Ended, ForkedHead, Origin, ReplicaStore, StoreError};
+use super::store::{Ended, ForkedHead, Origin, ReplicaStore, Scrub, StoreError};
 use crate::dataplane::decide::CLOCK_TOLERANCE;
 use crate::dataplane::decide::HeadAge;
+use crate::dataplane::decide::index::Delta;
 use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::decide::staleness::Staleness;
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::state::Live;
-use crate::protocol::head::SignedHead;
+use crate::protocol::head::{Head, SignedHead};
 use crate::protocol::jws::BASE64URL;
 use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
@@ -92,7 +93,7 @@ impl Replication {
     pub fn set_staleness(&self, staleness: Staleness, now: Time) -> Result<(), StoreError> {
         let store = self.store();
         *self.staleness.lock().unwrap_or_else(PoisonError::into_inner) = staleness;
-        self.enforce(&store, now)
+        self.enforce(&store, None, now)
     }
 
     /// Returns the versions of the head and of the keyset held, where the next delta begins. The head's version is 0, which
@@ -125,7 +126,7 @@ impl Replication {
         let ended =
             if nonce.is_some() && !time.trusted() { store.ended_by(time.floor, now)? } else { Vec::new() };
         let mut bundle = Keeping::new(bundle);
-        let outcome = store.apply(&mut bundle, origin, now);
+        let mut outcome = store.apply(&mut bundle, origin, now);
         let way = match origin {
             Origin::Feed => "",
             Origin::Peer => "a peer: ",
@@ -162,7 +163,11 @@ impl Replication {
             Err(refused) => alarm(refused),
         }
         // After a rejection too: it may have left losses or a keyset.
-        self.enforce(&store, now)?;
+        match &mut outcome {
+            Err(refused) if refused.may_be_of_the_disk() => self.read_again(&store, now)?,
+            Err(_) => self.enforce(&store, None, now)?,
+            Ok(taken) => self.enforce(&store, taken.delta.take().as_ref(), now)?,
+        }
         let head = outcome?.head;
         let Some(nonce) = nonce else { return Ok(()) };
         check_fresh(&head, nonce, known).inspect_err(alarm)?;
@@ -223,7 +228,7 @@ impl Replication {
             if age.is_some() {
                 self.live.change_local(|local| local.accepted = age);
             }
-            self.enforce(store, now)?;
+            self.read_again(store, now)?;
             Ok(stay)
         })
     }
@@ -235,7 +240,7 @@ impl Replication {
         let version = store.follow(keysets, now)?.version();
         if version > before {
             tracing::info!(keyset = version, "follows a keyset");
-            self.enforce(&store, now)?;
+            self.enforce(&store, None, now)?;
         }
         Ok(version)
     }
@@ -250,7 +255,7 @@ impl Replication {
         let mut store = self.store();
         store.forget()?;
         self.live.replace(Snapshot::withdrawn);
-        self.enforce(&store, now)
+        self.enforce(&store, None, now)
     }
 
     /// Stores the time floor. A value that was computed before the floor was lowered is not stored.
@@ -304,14 +309,47 @@ impl Replication {
         Ok(own)
     }
 
-    /// Verifies the disk anew and puts the result in force.
-    fn enforce(&self, store: &ReplicaStore, now: Time) -> Result<(), StoreError> {
-        match store.load() {
-            Ok(Some(replica)) => {
-                let version = replica.head.head().version;
+    /// Puts the head and keyset of the store in force, with the records in memory and what `delta` changes of them. If these
+    /// do not lead to the head, or the disk is in doubt, everything is read again.
+    fn enforce(
+        &self,
+        store: &ReplicaStore,
+        delta: Option<&(Head, Delta)>,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        let sound = self.live.on_disk().is_some();
+        let Some((keyset, head)) = store.standing().ok().flatten().filter(|_| sound) else {
+            return self.read_again(store, now);
+        };
+        let (before, staleness) = (self.live.snapshot().unreadable(), self.staleness());
+        let mut followed = true;
+        self.live.replace(|previous| {
+            let next = match delta {
+                Some(delta) => previous.after(delta, &keyset, &head, &staleness),
+                None => previous.renewed(&keyset, &head, &staleness),
+            };
+            next.unwrap_or_else(|| {
+                followed = false;
+                previous.clone()
+            })
+        });
+        if !followed {
+            return self.read_again(store, now);
+        }
+        self.recent().keep_head(&head);
+        self.live.written(head.head().version);
+        self.live.alarm_unreadable(before.as_deref(), now);
+        Ok(())
+    }
+
+    /// Verifies the whole disk and puts the result in force. Its cost grows with the records.
+    fn read_again(&self, store: &ReplicaStore, now: Time) -> Result<(), StoreError> {
+        match store.index() {
+            Ok(Some(verified)) => {
+                let version = verified.head.head().version;
                 let before = self.live.snapshot().unreadable();
-                self.recent().keep_head(&replica.head);
-                self.live.replace(|previous| Snapshot::build(replica, self.staleness(), Some(previous)));
+                self.recent().keep_head(&verified.head);
+                self.live.replace(|previous| Snapshot::of(verified, self.staleness(), Some(previous)));
                 self.live.persisted(version, now);
                 self.live.alarm_unreadable(before.as_deref(), now);
                 Ok(())
@@ -331,21 +369,45 @@ impl Replication {
                 // The replica in memory was verified and stays in force. The disk is filled again from a snapshot.
                 self.live.not_persisted();
                 let what = format!("{damaged}: what the disk holds is not what was written to it");
-                self.live.alarms.raise(AlarmKind::Damaged, &what, now);
+                self.live.alarms.raise(AlarmKind::ReplicaDamaged, &what, now);
                 Err(damaged)
             }
         }
     }
 
-    /// Verifies the content of the disk anew. Returns `None` if it holds no replica yet.
-    pub fn prove(&self) -> Result<Option<Proof>, StoreError> {
-        let replica = self.store().load()?;
-        Ok(replica.map(|replica| Proof {
-            version: replica.head.head().version,
-            signed_at: replica.head.head().iat,
-            keyset: replica.keyset.version(),
-            records: replica.head.head().count,
-            digest: BASE64URL.encode(replica.head.head().digest),
+    /// Begins to verify the records on the disk beside the work of the node, or returns `None` if there are none.
+    pub fn begin_scrub(&self) -> Result<Option<Scrub>, StoreError> {
+        self.store().scrub()
+    }
+
+    /// Ends a scrub. Returns false if the records are damaged: the replica in memory stays in force, and the next request asks
+    /// for a snapshot.
+    pub fn end_scrub(&self, holds: bool, now: Time) -> bool {
+        if holds {
+            self.live.proved_again(now);
+            return true;
+        }
+        // Read once more under the lock: a snapshot may have replaced the records in the meantime.
+        self.read_again(&self.store(), now).is_ok()
+    }
+
+    /// Verifies the content of the disk anew. Returns `None` if it holds no replica yet. Damage is alarmed, and repaired by
+    /// the control plane's next answer.
+    pub fn prove(&self, now: Time) -> Result<Option<Proof>, StoreError> {
+        let store = self.store();
+        let found = match store.prove() {
+            Err(damaged) if damaged.may_be_of_the_disk() => {
+                self.read_again(&store, now)?;
+                return Err(damaged);
+            }
+            found => found?,
+        };
+        Ok(found.map(|(keyset, head)| Proof {
+            version: head.head().version,
+            signed_at: head.head().iat,
+            keyset: keyset.version(),
+            records: head.head().count,
+            digest: BASE64URL.encode(head.head().digest),
         }))
     }
 

@@ -14,9 +14,9 @@ use crate::dataplane::replica::store::{ForkedHead, Origin, StoreError};
 use crate::protocol::bundle::MEDIA_TYPE;
 
 pub(super) async fn show(State(administration): State<Arc<Administration>>) -> Response {
-    let replication = Arc::clone(&administration.replication);
+    let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
     let found =
-        off_reactor(move || Ok::<_, StoreError>((replication.prove()?, replication.records()?))).await;
+        off_reactor(move || Ok::<_, StoreError>((replication.prove(now)?, replication.records()?))).await;
     match found {
         Ok((proof, records)) => {
             let records: Vec<_> = records
@@ -35,8 +35,13 @@ pub(super) async fn show(State(administration): State<Arc<Administration>>) -> R
 pub(super) async fn prove(
     State(administration): State<Arc<Administration>>,
 ) -> Result<Json<Option<Proof>>, Response> {
-    let replication = Arc::clone(&administration.replication);
-    off_reactor(move || replication.prove()).await.map(Json)
+    let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
+    let proved = off_reactor(move || replication.prove(now)).await;
+    if administration.replication.live().on_disk().is_none() {
+        // The control plane's answer repairs the disk.
+        administration.wake.notify_one();
+    }
+    proved.map(Json)
 }
 
 pub(super) async fn export(State(administration): State<Arc<Administration>>) -> Response {
@@ -55,7 +60,7 @@ pub(super) async fn import(
     let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
     off_reactor(move || {
         replication.take(&*bundle, Origin::File, now)?;
-        replication.prove()
+        replication.prove(now)
     })
     .await
     .map(Json)

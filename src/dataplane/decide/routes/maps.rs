@@ -81,6 +81,11 @@ impl RouteMaps {
         self.0.get(name).map(Arc::clone)
     }
 
+    /// Returns true if both are copies of the same maps.
+    pub(in crate::dataplane) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Returns the names of all maps, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)

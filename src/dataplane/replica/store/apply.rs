@@ -7,14 +7,20 @@ use std::io::Read;
 use rusqlite::{ErrorCode, Transaction, TransactionBehavior, params};
 
 use super::ledger::{self, Entries};
-use super::{Origin, ReplicaStore, StoreError, proved_by, same};
+use super::prove::{ProvedSum, data_version};
+use super::summing::{self, Sum};
+use super::{Origin, ReplicaStore, StoreError, Which, each_record, same};
 use crate::dataplane::decide::CLOCK_TOLERANCE;
+use crate::dataplane::decide::index::Delta;
 use crate::protocol::bundle::{BundleReader, Change, Limits};
 use crate::protocol::head::{Head, SignedHead};
 use crate::protocol::id::TokenId;
 use crate::protocol::keyset::Keyset;
 use crate::protocol::record::{Record, RecordKind};
 use crate::protocol::time::Time;
+
+/// Maximum number of changes that a delta keeps in memory. After a larger one the index is made anew from the disk.
+const MAX_KEPT: usize = 4096;
 
 /// Maximum number of seconds by which the `iat` of a head may be ahead of this node's clock.
 const SKEW: i64 = 300;
@@ -26,10 +32,15 @@ pub struct Taken {
     pub overruled: Vec<TokenId>,
     /// Verified head. It is not older than the one held before.
     pub head: SignedHead,
+    /// Head held before and the records that changed since, if these are few enough to be kept.
+    pub delta: Option<(Head, Delta)>,
 }
 
-/// Keys of the records that a delta changes.
-type Changed = HashSet<(RecordKind, String)>;
+/// Keys of the records that a delta changes, and the sum of the records after it, if the one before it was known.
+struct Changed {
+    keys: HashSet<(RecordKind, String)>,
+    sum: Option<Sum>,
+}
 
 impl ReplicaStore {
     /// Applies a bundle from a feed, a peer or a file.
@@ -49,30 +60,38 @@ impl ReplicaStore {
                 // The bundle is still verified, so that the sender of a truncated or altered file gets an error.
                 Compared::Nothing => {
                     same::prove(&self.connection, &mut reader, have.head())?;
-                    return Ok(Taken { overruled: Vec::new(), head: signed });
+                    return Ok(Taken { overruled: Vec::new(), head: signed, delta: None });
                 }
                 Compared::News => {}
             }
         }
-        let (version, count) = have.map_or((0, 0), |have| (have.head().version, have.head().count));
+        let have = have.as_ref().map(SignedHead::head);
+        let (version, count) = have.map_or((0, 0), |have| (have.version, have.count));
         let base = reader.base();
         if base != 0 && base != version {
             return Err(StoreError::Base { have: version, got: base });
         }
 
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let data_version = data_version(&transaction)?;
+        let known = self.sum.borrow().as_ref().zip(have).and_then(|(sum, have)| sum.of(have, data_version));
         // An honest bundle stores at most as many records as its head counts, and removes at most as many as there were. A
         // bundle that exceeds the sum is rejected before it fills the disk.
         let room = head.count.saturating_add(count);
-        let changed = if base == 0 {
+        let mut changed = if base == 0 {
             transaction.execute("DELETE FROM record", [])?;
             fill(&transaction, &mut reader, &head)?;
             None
         } else {
-            Some(change(&transaction, &mut reader, room, &head)?)
+            Some(change(&transaction, &mut reader, room, &head, known)?)
         };
-        // The digest is computed over the stored rows, not over the bundle, so that it proves the database as well.
-        if !proved_by(&transaction, &head, |_| {})? {
+        // The sum is computed over the stored rows, not over the bundle, so that it proves the database as well. A delta
+        // needs only the rows that it changes, if this process has proved the others and nothing else has written.
+        let sum = match changed.as_mut().and_then(|changed| changed.sum.take()) {
+            Some(sum) => sum,
+            None => summing::sum(&transaction, Which::All, |_| {}, |_| {})?,
+        };
+        if !sum.is_of(&head) {
             // A delta fits one history only. A control plane that was restored from a backup writes another history, in
             // which the version held here belongs to different records.
             return Err(match base {
@@ -80,7 +99,7 @@ impl ReplicaStore {
                 _ => StoreError::History { have: version, got: head.version },
             });
         }
-        let entries = enter(&transaction, changed.as_ref())?;
+        let (entries, delta) = enter(&transaction, changed.as_ref())?;
         if let Some(broken) = entries.broken {
             transaction.rollback()?;
             let transaction = self.connection.transaction()?;
@@ -90,7 +109,10 @@ impl ReplicaStore {
         }
         transaction.execute("INSERT OR REPLACE INTO head VALUES (1, ?1)", [signed.as_str()])?;
         transaction.commit()?;
-        Ok(Taken { overruled: entries.overruled, head: signed })
+        self.chain.keep(signed.clone(), &keyset);
+        *self.sum.borrow_mut() = Some(ProvedSum::new(sum, data_version));
+        let delta = have.cloned().zip(delta);
+        Ok(Taken { overruled: entries.overruled, head: signed, delta })
     }
 
     /// Compares an offered head with the one held.
@@ -172,22 +194,26 @@ fn fill<R: Read>(
     Ok(())
 }
 
-/// Applies a delta to the table. Only changes that store or remove a record count towards `room`: a record that was made
-/// and removed since the version held here arrives as the removal of a record that this node never had.
+/// Applies a delta to the table, and to the sum of its records. Only changes that store or remove a record count towards
+/// `room`: a record that was made and removed since the version held here arrives as the removal of a record that this node
+/// never had.
 fn change<R: Read>(
     transaction: &Transaction<'_>,
     reader: &mut BundleReader<R>,
     room: u64,
     head: &Head,
+    mut sum: Option<Sum>,
 ) -> Result<Changed, StoreError> {
-    let mut changed = Changed::new();
+    let mut keys = HashSet::new();
     for change in reader {
         let change = change?;
-        let (kind, key) = match &change {
-            Change::Put(record) => (record.kind, record.key.to_string()),
-            Change::Remove { kind, key } => (*kind, key.clone()),
-        };
-        let rows = match change {
+        let (kind, key) = (change.kind(), change.key().to_owned());
+        if let Some(sum) = &mut sum
+            && let Some(before) = stored(transaction, kind, &key)?
+        {
+            sum.remove(&before);
+        }
+        let rows = match &change {
             Change::Put(record) => transaction
                 .prepare_cached("INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3)")?
                 .execute(params![kind.as_str(), key, &*record.body])?,
@@ -195,37 +221,59 @@ fn change<R: Read>(
                 .prepare_cached("DELETE FROM record WHERE kind = ?1 AND key = ?2")?
                 .execute(params![kind.as_str(), key])?,
         };
+        if let (Some(sum), Change::Put(record)) = (&mut sum, &change) {
+            sum.add(record);
+        }
         if rows == 0 {
             // A record that this bundle removed already would appear in it twice.
-            if changed.contains(&(kind, key.clone())) {
+            if keys.contains(&(kind, key.clone())) {
                 return Err(StoreError::Twice(kind, key));
             }
             continue;
         }
-        if let Some((kind, key)) = changed.replace((kind, key)) {
+        if let Some((kind, key)) = keys.replace((kind, key)) {
             return Err(StoreError::Twice(kind, key));
         }
-        if changed.len() as u64 > room {
+        if keys.len() as u64 > room {
             return Err(StoreError::TooMany(head.version));
         }
     }
-    Ok(changed)
+    Ok(Changed { keys, sum })
 }
 
-/// Enters the changed records into the ledger, or all records if `changed` is `None`.
-fn enter(transaction: &Transaction<'_>, changed: Option<&Changed>) -> Result<Entries, StoreError> {
+/// Returns a stored record.
+fn stored(transaction: &Transaction<'_>, kind: RecordKind, key: &str) -> Result<Option<Record>, StoreError> {
+    let mut find = transaction.prepare_cached("SELECT body FROM record WHERE kind = ?1 AND key = ?2")?;
+    let mut rows = find.query(params![kind.as_str(), key])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+    Ok(Some(Record::new(kind, key, body)))
+}
+
+/// Enters the changed records into the ledger, or all records if `changed` is `None`. Returns the changes as they are stored,
+/// if there are few of them.
+fn enter(
+    transaction: &Transaction<'_>,
+    changed: Option<&Changed>,
+) -> Result<(Entries, Option<Delta>), StoreError> {
     let mut entries = Entries::default();
-    if let Some(changed) = changed {
-        let mut find = transaction.prepare_cached("SELECT body FROM record WHERE kind = ?1 AND key = ?2")?;
-        for (kind, key) in changed {
-            let mut rows = find.query(params![kind.as_str(), key])?;
-            if let Some(row) = rows.next()? {
-                let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-                entries.enter(transaction, &Record::new(*kind, key.as_str(), body))?;
-            }
+    let Some(Changed { keys, .. }) = changed else {
+        each_record(transaction, Which::All, |record| entries.enter(transaction, &record))?;
+        return Ok((entries, None));
+    };
+    let mut delta = (keys.len() <= MAX_KEPT).then(Delta::default);
+    for (kind, key) in keys {
+        let record = stored(transaction, *kind, key)?;
+        if let Some(record) = &record {
+            entries.enter(transaction, record)?;
         }
-    } else {
-        super::each_record(transaction, |record| entries.enter(transaction, &record))?;
+        let Some(delta) = &mut delta else { continue };
+        if *kind == RecordKind::Token {
+            delta.takeaways.extend(ledger::takeaway(transaction, key)?);
+        }
+        delta
+            .changes
+            .push(record.map_or_else(|| Change::Remove { kind: *kind, key: key.clone() }, Change::Put));
     }
-    Ok(entries)
+    Ok((entries, delta))
 }

@@ -48,6 +48,13 @@ impl Chain {
         proved.head = Some(head.clone());
         Ok(head)
     }
+
+    /// Keeps a head that was just verified under `keyset`.
+    pub(super) fn keep(&self, head: SignedHead, keyset: &Keyset) {
+        if let Some(last) = self.0.borrow_mut().as_mut().filter(|last| last.keyset.text() == keyset.text()) {
+            last.head = Some(head);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -135,6 +135,15 @@ impl StoreError {
         self.alarm().filter(|kind| origin != Origin::File || evidence(kind))
     }
 
+    /// Returns true if damage of the disk can be the cause, or if the bundle left losses: the disk must be read again.
+    #[must_use]
+    pub(in crate::dataplane) fn may_be_of_the_disk(&self) -> bool {
+        matches!(
+            self,
+            Self::Database(_) | Self::Digest(_) | Self::History { .. } | Self::Invariant { .. } | Self::Kind
+        )
+    }
+
     /// Returns the alarm that this error raises. A disk failure, or two changes that crossed, raises none.
     #[must_use]
     pub fn alarm(&self) -> Option<AlarmKind> {

@@ -1,6 +1,6 @@
 //! Ledger: the facts that were once proved about a token or a role. It outlives records, snapshots and restored backups.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::StoreError;
 use crate::dataplane::decide::snapshot::Takeaway;
@@ -89,18 +89,40 @@ pub(super) fn keep(ledger: &Transaction<'_>, losses: &[Takeaway]) -> Result<(), 
     Ok(())
 }
 
-/// Returns all known losses. Most tokens are of the first generation and were never revoked; they have none.
-pub(super) fn takeaways(connection: &Connection) -> Result<Vec<Takeaway>, StoreError> {
+/// Calls `take` for each token with a known loss. Most tokens are of the first generation and were never revoked; they have
+/// none.
+pub(super) fn each_takeaway(
+    connection: &Connection,
+    mut take: impl FnMut(Takeaway),
+) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT key, generation, revoked, expired FROM ledger
          WHERE kind = 'token' AND (generation > 1 OR revoked OR expired > 0)",
     )?;
     let mut rows = statement.query([])?;
-    let mut takeaways = Vec::new();
     while let Some(row) = rows.next()? {
-        let Ok(token) = TokenId::new(row.get::<_, String>(0)?) else { continue };
-        let (generation, revoked, expired) = (row.get(1)?, row.get(2)?, row.get(3)?);
-        takeaways.push(Takeaway { token, generation, revoked, expired });
+        if let Some(takeaway) = read_takeaway(row)? {
+            take(takeaway);
+        }
     }
-    Ok(takeaways)
+    Ok(())
+}
+
+/// Returns the known loss of one token.
+pub(super) fn takeaway(ledger: &Connection, token: &str) -> Result<Option<Takeaway>, StoreError> {
+    let mut statement = ledger.prepare_cached(
+        "SELECT key, generation, revoked, expired FROM ledger
+         WHERE kind = 'token' AND key = ?1 AND (generation > 1 OR revoked OR expired > 0)",
+    )?;
+    let mut rows = statement.query([token])?;
+    match rows.next()? {
+        Some(row) => Ok(read_takeaway(row)?),
+        None => Ok(None),
+    }
+}
+
+fn read_takeaway(row: &Row<'_>) -> rusqlite::Result<Option<Takeaway>> {
+    let Ok(token) = TokenId::new(row.get_ref(0)?.as_str()?) else { return Ok(None) };
+    let (generation, revoked, expired) = (row.get(1)?, row.get(2)?, row.get(3)?);
+    Ok(Some(Takeaway { token, generation, revoked, expired }))
 }

@@ -6,18 +6,19 @@ mod error;
 mod floor;
 mod forks;
 mod ledger;
+mod prove;
 mod same;
 mod seen;
 mod summing;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
-use crate::dataplane::decide::snapshot::Replica;
 use crate::dataplane::node::schema;
-use crate::protocol::bundle::{Change, write_bundle};
-use crate::protocol::head::{Head, HeadError, SignedHead};
+use crate::protocol::bundle::{BundleWriter, Change};
+use crate::protocol::head::{HeadError, SignedHead};
 use crate::protocol::id::DataPlaneId;
 use crate::protocol::jws::JwsError;
 use crate::protocol::keyset::{Keyset, KeysetError, RootSet, UnverifiedKeyset};
@@ -30,6 +31,8 @@ pub use apply::Taken;
 pub use error::StoreError;
 pub use floor::{AHEAD, Ended};
 pub use forks::ForkedHead;
+use prove::ProvedSum;
+pub use prove::Scrub;
 
 /// Migrations, each from one version of the schema to the next. A released migration is never edited.
 const MIGRATIONS: [&str; 4] = [
@@ -57,6 +60,8 @@ pub struct ReplicaStore {
     audience: DataPlaneId,
     pinned: RootSet,
     chain: Chain,
+    /// Sum of the stored records as this process last proved it. With it a delta is proved by the records that it changes.
+    sum: RefCell<Option<ProvedSum>>,
     /// True if the file of seen keysets could be neither read nor moved aside. It is not overwritten then.
     keeps_seen_file: bool,
 }
@@ -65,32 +70,22 @@ impl ReplicaStore {
     /// Opens the database at `path` for the data plane `audience` under the pinned roots, and creates or migrates it as needed.
     pub fn open(path: &Path, audience: DataPlaneId, pinned: RootSet) -> Result<Self, StoreError> {
         let connection = schema::open(path, &MIGRATIONS)??;
-        let (path, chain) = (path.into(), Chain::default());
-        let mut store = Self { connection, path, audience, pinned, chain, keeps_seen_file: false };
+        let (path, chain, sum) = (path.into(), Chain::default(), RefCell::default());
+        let mut store = Self { connection, path, audience, pinned, chain, sum, keeps_seen_file: false };
         store.recall()?;
         Ok(store)
     }
 
-    /// Loads and verifies the replica: the keyset chain from the pinned roots, the head, the digest over all records, and
-    /// their number.
-    ///
-    /// It uses a connection of its own, so that it verifies what the next start will read, and not this connection's cache.
-    pub fn load(&self) -> Result<Option<Replica>, StoreError> {
-        let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let Some(text) = head_text(&connection)? else { return Ok(None) };
-        let keyset = self.chain.verify(keyset_chain(&connection)?, &self.pinned)?;
-        let head = match SignedHead::verify(&text, &keyset, &self.audience) {
-            Err(HeadError::Jws(JwsError::KeyUnknown)) => {
-                return Err(StoreError::KeyDropped(keyset.version()));
+    /// Returns the keyset and the head held, with their signatures verified, or `None` without a head. The records are not
+    /// read.
+    pub fn standing(&self) -> Result<Option<(Keyset, SignedHead)>, StoreError> {
+        match self.held()? {
+            (Some(head), Some(keyset)) => Ok(Some((keyset, head))),
+            (None, Some(keyset)) if head_text(&self.connection)?.is_some() => {
+                Err(StoreError::KeyDropped(keyset.version()))
             }
-            verified => verified?,
-        };
-        let mut records = Vec::new();
-        if !proved_by(&connection, head.head(), |record| records.push(record.clone()))? {
-            return Err(StoreError::Digest(head.head().version));
+            _ => Ok(None),
         }
-        let takeaways = ledger::takeaways(&connection)?;
-        Ok(Some(Replica { keyset, head, records, takeaways }))
     }
 
     /// Returns the versions of the head and of the keyset held, or zero before the first one. A head whose key was removed
@@ -175,12 +170,9 @@ impl ReplicaStore {
     /// Returns the replica as a bundle that another node of this data plane can apply.
     pub fn export(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(head) = head_text(&self.connection)? else { return Ok(None) };
-        let mut changes = Vec::new();
-        each_record(&self.connection, |record| {
-            changes.push(Change::Put(record));
-            Ok(())
-        })?;
-        Ok(Some(write_bundle(&keyset_chain(&self.connection)?, &head, 0, changes)?))
+        let mut writer = BundleWriter::new(Vec::new(), &keyset_chain(&self.connection)?, &head, 0)?;
+        each_record(&self.connection, Which::All, |record| Ok(writer.change(Change::Put(record))?))?;
+        Ok(Some(writer.finish()?))
     }
 
     /// Removes the replica and the ledger entries that pin its records, as if this node had never had one. Revocations,
@@ -188,7 +180,9 @@ impl ReplicaStore {
     pub fn forget(&mut self) -> Result<(), StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch("DELETE FROM head; DELETE FROM record; UPDATE ledger SET proved = x'';")?;
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        self.sum.take();
+        Ok(())
     }
 
     fn held(&self) -> Result<(Option<SignedHead>, Option<Keyset>), StoreError> {
@@ -217,28 +211,43 @@ fn keyset_chain(connection: &Connection) -> Result<Vec<String>, StoreError> {
     Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
+/// Records that are read from the database.
+#[derive(Clone, Copy)]
+enum Which {
+    All,
+    Tokens,
+    AllButTokens,
+}
+
+impl Which {
+    const fn query(self) -> &'static str {
+        match self {
+            Self::All => "SELECT kind, key, body FROM record",
+            Self::Tokens => "SELECT kind, key, body FROM record WHERE kind = 'token'",
+            // Two ranges of the primary key: `<>` would visit every token.
+            Self::AllButTokens => {
+                "SELECT kind, key, body FROM record WHERE kind < 'token'
+                 UNION ALL SELECT kind, key, body FROM record WHERE kind > 'token'"
+            }
+        }
+    }
+}
+
 fn each_record(
     connection: &Connection,
+    which: Which,
     mut take: impl FnMut(Record) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached("SELECT kind, key, body FROM record")?;
+    let mut statement = connection.prepare_cached(which.query())?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let text = |index| row.get_ref(index).and_then(|value| Ok(value.as_str()?));
-        let kind = text(0)?.parse().map_err(|_| StoreError::Kind)?;
-        take(Record::new(kind, text(1)?, text(2)?))?;
+        take(read_record(row)?)?;
     }
     Ok(())
 }
 
-/// Returns true if the stored records are those that `head` was signed for. Calls `see` for each record.
-fn proved_by(connection: &Connection, head: &Head, mut see: impl FnMut(&Record)) -> Result<bool, StoreError> {
-    let (count, digest) = summing::sum(|take| {
-        each_record(connection, |record| {
-            see(&record);
-            take(record);
-            Ok(())
-        })
-    })?;
-    Ok(count == head.count && digest.checksum() == head.digest)
+fn read_record(row: &Row<'_>) -> Result<Record, StoreError> {
+    let text = |index| row.get_ref(index).and_then(|value| Ok(value.as_str()?));
+    let kind = text(0)?.parse().map_err(|_| StoreError::Kind)?;
+    Ok(Record::new(kind, text(1)?, text(2)?))
 }
