@@ -41,6 +41,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | [`protocol`] | formats that both planes share; no I/O and no clock |
+//! | [`api`] | types of the control plane's HTTP API, for the server and the command line |
 //! | [`controlplane`], [`dataplane`], [`cli`] | the three programs, without their `main` functions |
 //! | [`platform`] | configuration files, state directories, clock, logs, systemd, exit codes, text that is safe to print |
 //! | [`platform::net`] | accept loop and limits of listeners, TLS, clients, bearers, client addresses |
@@ -48,6 +49,7 @@
 //! Arrows point down: a program imports [`platform`] and [`protocol`], and neither of these imports a program.
 //! docs/code-structure.md names every folder, docs/protocol.md specifies the formats, docs/threat-model.md the invariants.
 
+pub mod api;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "control")]

@@ -4,19 +4,41 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Client, Method, RequestBuilder};
+use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::failure::{Failure, cause, refused};
-use super::id::{Id, Organization, check_path};
+use super::failure::{Failure, cause, read, refused};
+use super::id::check_path;
+use crate::api::dual_control::Request;
+use crate::api::id::OrganizationId;
 use crate::platform::net::origin::keeps_secrets;
+
+/// Name of the control plane in errors.
+const CONTROL_PLANE: &str = "the control plane";
 
 /// Client of the control plane, with the organization that its calls are about.
 pub(super) struct Control {
     client: Client,
     url: String,
-    organization: Option<Id<Organization>>,
+    organization: Option<OrganizationId>,
+}
+
+/// Result of a call that a second owner may have to approve.
+pub(super) enum Done<T> {
+    /// The call was carried out.
+    Now(T),
+    /// Another owner has to approve the request.
+    Requested(Box<Request>),
+}
+
+/// Answer that is no refusal. It may hold the value of a token.
+struct Answered {
+    status: StatusCode,
+    tag: Option<HeaderValue>,
+    body: Zeroizing<Vec<u8>>,
 }
 
 /// Reads the token that authenticates the calls. It is never an argument, because every user of the host can read
@@ -50,7 +72,7 @@ impl Control {
         url: Option<&str>,
         token_file: Option<&Path>,
         ca_file: Option<&Path>,
-        organization: Option<Id<Organization>>,
+        organization: Option<OrganizationId>,
     ) -> Result<Self, Failure> {
         let url = url.ok_or_else(|| {
             Failure::Usage("no control plane to call; set HALLIGAN_URL, or use --url".into())
@@ -94,32 +116,84 @@ impl Control {
     }
 
     /// Sends a request made with [`Self::in_organization`] and returns the answer's body.
-    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Value, Failure> {
+    pub(super) async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
         Ok(self.receive(request).await?.0)
+    }
+
+    /// Reads `path` below the organization.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.send(self.in_organization(Method::GET, path).await?).await
+    }
+
+    /// Posts to `path` below the organization.
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.send(self.in_organization(Method::POST, path).await?.json(body)).await
+    }
+
+    /// Posts to `path` below the organization, for a call that a second owner may have to approve.
+    pub(super) async fn post_or_request<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Done<T>, Failure> {
+        let request = self.in_organization(Method::POST, path).await?.json(body);
+        let answer = self.answered(request).await?;
+        if answer.status == StatusCode::ACCEPTED {
+            return Ok(Done::Requested(Box::new(read(CONTROL_PLANE, &answer.body)?)));
+        }
+        Ok(Done::Now(read(CONTROL_PLANE, &answer.body)?))
+    }
+
+    /// Posts nothing to `path` below the organization, for a call without a body.
+    pub(super) async fn order<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.send(self.in_organization(Method::POST, path).await?).await
+    }
+
+    /// Deletes `path` below the organization.
+    pub(super) async fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.answered(self.in_organization(Method::DELETE, path).await?).await.map(drop)
+    }
+
+    /// Reads a list below the organization. Absent members of `query` are left out.
+    pub(super) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+    ) -> Result<T, Failure> {
+        let asked: Vec<_> =
+            query.iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value))).collect();
+        self.send(self.in_organization(Method::GET, path).await?.query(&asked)).await
     }
 
     /// Sends a request and returns the answer's body and entity tag (RFC 9110 section 8.8.3). A change sent with that
     /// tag in `If-Match` is rejected if another change came first.
-    pub(super) async fn receive(
+    pub(super) async fn receive<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
-    ) -> Result<(Value, Option<HeaderValue>), Failure> {
+    ) -> Result<(T, Option<HeaderValue>), Failure> {
+        let answer = self.answered(request).await?;
+        // A call without an answer's body is read as null.
+        let body = if answer.body.is_empty() { &b"null"[..] } else { &answer.body };
+        Ok((read(CONTROL_PLANE, body)?, answer.tag))
+    }
+
+    /// Sends a request and returns the answer, if it is no refusal.
+    async fn answered(&self, request: RequestBuilder) -> Result<Answered, Failure> {
         let unreachable = |error: reqwest::Error| Failure::Unreachable {
             what: format!("the control plane at {}", self.url),
             why: cause(&error),
         };
         let answer = request.send().await.map_err(unreachable)?;
         let (status, tag) = (answer.status(), answer.headers().get(ETAG).cloned());
-        let bytes = answer.bytes().await.map_err(unreachable)?;
+        let body = Zeroizing::new(Vec::from(answer.bytes().await.map_err(unreachable)?));
         if !status.is_success() {
-            return Err(refused("the control plane", status.as_u16(), &bytes));
+            return Err(refused(CONTROL_PLANE, status.as_u16(), &body));
         }
-        if bytes.is_empty() {
-            return Ok((Value::Null, tag));
-        }
-        let value = serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::Answer { what: "the control plane".into(), why: error.to_string() })?;
-        Ok((value, tag))
+        Ok(Answered { status, tag, body })
     }
 
     /// Starts a request below the organization: the one that was named, or else the only one that the caller belongs

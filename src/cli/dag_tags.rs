@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::control::Control;
 use super::failure::Failure;
-use super::id::{Deployment, Id};
 use super::output::Output;
+use crate::api::id::DeploymentId;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -20,7 +20,7 @@ pub(super) enum Verb {
   halligan deployment dag-tags set dep_… --dag etl=finance --dag report=finance,daily")]
     Set {
         /// The deployment's id.
-        id: Id<Deployment>,
+        id: DeploymentId,
         /// A JSON file that maps Dag ids to lists of tags, or - for standard input.
         #[arg(long, value_name = "FILE", required_unless_present = "dag", conflicts_with = "dag")]
         file: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub(super) enum Verb {
     /// Show the tags as they are published.
     Show {
         /// The deployment's id.
-        id: Id<Deployment>,
+        id: DeploymentId,
     },
 }
 
@@ -76,5 +76,5 @@ fn show(found: &Value, output: Output) {
     }
     let dags = found["tags"].as_object().into_iter().flatten();
     let rows = dags.map(|(dag, tags)| json!({ "dag": dag, "tags": tags }));
-    output.list(&rows.collect(), &[("DAG", "dag"), ("TAGS", "tags")]);
+    output.list(&rows.collect::<Vec<_>>(), &[("DAG", "dag"), ("TAGS", "tags")]);
 }

@@ -8,9 +8,9 @@ use super::audit_log;
 use super::control::Control;
 use super::dag_tags;
 use super::failure::Failure;
-use super::id::{DataPlane, Deployment, Id, Organization, User, Workspace};
 use super::output::{Column, Output, confirm, line, note};
 use super::token::deployment;
+use crate::api::id::{DataPlaneId, DeploymentId, OrganizationId, UserId, WorkspaceId};
 
 const NAMED: [Column; 3] = [("ID", "id"), ("NAME", "name"), ("CREATED", "createdAt")];
 /// When direct access opens a deployment.
@@ -41,7 +41,7 @@ pub(super) enum OrganizationVerb {
     /// Show an organization.
     Show {
         /// The organization's id.
-        id: Id<Organization>,
+        id: OrganizationId,
     },
     /// Show who changed, or tried to change, what in the organization, and from where; newest first.
     AuditLog(audit_log::Arguments),
@@ -68,12 +68,12 @@ pub(super) enum WorkspaceVerb {
     /// Show a workspace.
     Show {
         /// The workspace's id.
-        id: Id<Workspace>,
+        id: WorkspaceId,
     },
     /// Delete an empty workspace.
     Delete {
         /// The workspace's id.
-        id: Id<Workspace>,
+        id: WorkspaceId,
         /// Don't ask.
         #[arg(long, short)]
         force: bool,
@@ -88,10 +88,10 @@ pub(super) enum DeploymentVerb {
         name: String,
         /// Its workspace.
         #[arg(long, value_name = "ID")]
-        workspace_id: Id<Workspace>,
+        workspace_id: WorkspaceId,
         /// The data plane it lives on.
         #[arg(long, value_name = "ID")]
-        data_plane_id: Id<DataPlane>,
+        data_plane_id: DataPlaneId,
         /// A host name it is reached by; can be repeated.
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
@@ -107,12 +107,12 @@ pub(super) enum DeploymentVerb {
     /// Show a deployment.
     Show {
         /// The deployment's id.
-        id: Id<Deployment>,
+        id: DeploymentId,
     },
     /// Change a deployment's name, hosts, route map or glass.
     Update {
         /// The deployment's id.
-        id: Id<Deployment>,
+        id: DeploymentId,
         /// The new name.
         #[arg(long)]
         name: Option<String>,
@@ -130,7 +130,7 @@ pub(super) enum DeploymentVerb {
     /// Delete a deployment and all its tokens.
     Delete {
         /// The deployment's id.
-        id: Id<Deployment>,
+        id: DeploymentId,
         /// Don't ask.
         #[arg(long, short)]
         force: bool,
@@ -155,12 +155,12 @@ pub(super) enum DataPlaneVerb {
     /// Show a data plane.
     Show {
         /// The data plane's id.
-        id: Id<DataPlane>,
+        id: DataPlaneId,
     },
     /// Make a one-time token with which one host can enrol, and show it, once.
     EnrolmentToken {
         /// The data plane's id.
-        id: Id<DataPlane>,
+        id: DataPlaneId,
         /// How long it can be used, in seconds.
         #[arg(long, default_value_t = 86_400)]
         expires_in: i64,
@@ -188,7 +188,7 @@ pub(super) enum UserVerb {
     /// Set a user's roles.
     SetRoles {
         /// The user's id.
-        id: Id<User>,
+        id: UserId,
         /// The role in the organization.
         #[arg(long)]
         organization_role: Option<String>,
@@ -199,7 +199,7 @@ pub(super) enum UserVerb {
     /// Give a user a new token, shown once. The old one stops.
     RotateToken {
         /// The user's id.
-        id: Id<User>,
+        id: UserId,
         /// Don't ask.
         #[arg(long, short)]
         force: bool,
@@ -207,7 +207,7 @@ pub(super) enum UserVerb {
     /// Delete a user.
     Delete {
         /// The user's id.
-        id: Id<User>,
+        id: UserId,
         /// Don't ask.
         #[arg(long, short)]
         force: bool,

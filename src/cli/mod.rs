@@ -40,8 +40,9 @@ pub use failure::Failure;
 
 use control::Control;
 use host::Host;
-use id::{Id, Organization};
 use output::Output;
+
+use crate::api::id::OrganizationId;
 
 /// Break-glass access to Airflow deployments while their control plane is down.
 #[derive(Parser, Debug)]
@@ -86,7 +87,7 @@ struct Global {
     ca_file: Option<PathBuf>,
     /// The organization; needed by those who belong to none or several.
     #[arg(long, global = true, env = "HALLIGAN_ORGANIZATION", value_name = "ID")]
-    organization: Option<Id<Organization>>,
+    organization: Option<OrganizationId>,
     /// The socket of this host's daemon.
     #[arg(
         long,

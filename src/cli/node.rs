@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::control::Control;
 use super::failure::Failure;
-use super::id::{DataPlane, Id, Node};
 use super::output::{Column, Output, confirm, line};
+use crate::api::id::{DataPlaneId, NodeId};
 use crate::protocol::key::PublicKey;
 
 const NODE: [Column; 5] = [
@@ -26,7 +26,7 @@ pub(super) enum Verb {
     List {
         /// The data plane's id.
         #[arg(long, value_name = "ID")]
-        data_plane_id: Id<DataPlane>,
+        data_plane_id: DataPlaneId,
     },
     /// Make a node of a host that never reaches the control plane; print its identity, to be carried there.
     #[command(after_help = "Examples:
@@ -39,7 +39,7 @@ pub(super) enum Verb {
         name: String,
         /// The data plane's id.
         #[arg(long, value_name = "ID")]
-        data_plane_id: Id<DataPlane>,
+        data_plane_id: DataPlaneId,
         /// Its public key (PEM).
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
@@ -47,10 +47,10 @@ pub(super) enum Verb {
     /// Retire a node: it gets nothing more, and what it signs no longer counts.
     Retire {
         /// The node's id.
-        id: Id<Node>,
+        id: NodeId,
         /// The data plane's id.
         #[arg(long, value_name = "ID")]
-        data_plane_id: Id<DataPlane>,
+        data_plane_id: DataPlaneId,
         /// Don't ask.
         #[arg(long, short)]
         force: bool,

@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use comfy_table::{Table, presets};
 use indicatif::ProgressBar;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::failure::Failure;
@@ -21,7 +22,8 @@ pub(super) type Column = (&'static str, &'static str);
 
 impl Output {
     /// Prints a list of objects.
-    pub(super) fn list(self, list: &Value, columns: &[Column]) {
+    pub(super) fn list<T: Serialize + ?Sized>(self, list: &T, columns: &[Column]) {
+        let list = &untyped(list);
         if self.json {
             return line(&format!("{list:#}"));
         }
@@ -35,7 +37,8 @@ impl Output {
 
     /// Prints a page of a list whose items are in `member`. If there are more, people are told how to get the next
     /// page.
-    pub(super) fn page(self, page: &Value, member: &str, columns: &[Column]) {
+    pub(super) fn page<T: Serialize>(self, page: &T, member: &str, columns: &[Column]) {
+        let page = &untyped(page);
         if self.json {
             return line(&format!("{page:#}"));
         }
@@ -48,7 +51,8 @@ impl Output {
     }
 
     /// Prints one object, with one member per line.
-    pub(super) fn one(self, item: &Value, columns: &[Column]) {
+    pub(super) fn one<T: Serialize>(self, item: &T, columns: &[Column]) {
+        let item = &untyped(item);
         if self.json {
             return line(&format!("{item:#}"));
         }
@@ -77,6 +81,12 @@ impl Output {
         progress.enable_steady_tick(std::time::Duration::from_millis(100));
         progress
     }
+}
+
+/// Returns a value as JSON, for the columns of a table to be picked by name. Answers are strings, numbers, lists and maps
+/// with text keys, which always serialize.
+fn untyped<T: Serialize + ?Sized>(value: &T) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
 }
 
 /// Asks for confirmation of an act that cannot be undone. Without a terminal nobody can answer, so `force` is required.
@@ -161,6 +171,11 @@ fn text(member: &str, value: &Value) -> String {
             items.iter().map(text_of_item).collect::<Vec<_>>().join("\n")
         }
         Value::Array(items) => items.iter().map(text_of_item).collect::<Vec<_>>().join(", "),
+        Value::Object(subject) if subject.contains_key("subjectType") => {
+            let name =
+                ["username", "apiTokenName", "id"].iter().find_map(|name| subject.get(*name)?.as_str());
+            shown(name.unwrap_or("-"), &[]).into_owned()
+        }
         Value::Object(members) if members.contains_key("version") => {
             let count = |member: &str| members.get(member).and_then(Value::as_array).map_or(0, Vec::len);
             format!("{} (+{} -{})", members["version"], count("added"), count("removed"))

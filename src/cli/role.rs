@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::control::Control;
 use super::failure::Failure;
-use super::id::{Id, Workspace, role};
+use super::id::role;
 use super::output::{Column, Output, confirm};
+use crate::api::id::WorkspaceId;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -99,7 +100,7 @@ pub(super) struct Create {
     from: Option<String>,
     /// A workspace it can be held in; can be repeated. Without one, in every one.
     #[arg(long = "workspace-id", value_name = "ID")]
-    workspaces: Vec<Id<Workspace>>,
+    workspaces: Vec<WorkspaceId>,
 }
 
 #[derive(Args, Debug)]
@@ -124,7 +125,7 @@ pub(super) struct Update {
     permissions: Vec<String>,
     /// A workspace of all it can be held in from now on; can be repeated.
     #[arg(long = "workspace-id", value_name = "ID")]
-    workspaces: Vec<Id<Workspace>>,
+    workspaces: Vec<WorkspaceId>,
     /// Let it be held in every workspace.
     #[arg(long, conflicts_with = "workspaces")]
     any_workspace: bool,
@@ -261,5 +262,5 @@ fn permissions(groups: &Value, output: Output) {
         })
     });
     let columns = [("PERMISSION", "name"), ("WHAT IT LETS ONE DO", "description"), ("HELD ON", "scopes")];
-    output.list(&entries.collect(), &columns);
+    output.list(&entries.collect::<Vec<_>>(), &columns);
 }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::control::Control;
 use super::estate::grant;
 use super::failure::Failure;
-use super::id::{Id, Team, User};
 use super::output::{Column, Output, confirm};
+use crate::api::id::{TeamId, UserId};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -35,12 +35,12 @@ pub(super) enum Verb {
     /// Show a team.
     Show {
         /// The team's id.
-        id: Id<Team>,
+        id: TeamId,
     },
     /// Change a team's name or description.
     Update {
         /// The team's id.
-        id: Id<Team>,
+        id: TeamId,
         /// The new name.
         #[arg(long, short)]
         name: Option<String>,
@@ -51,7 +51,7 @@ pub(super) enum Verb {
     /// Set a team's roles.
     SetRoles {
         /// The team's id.
-        id: Id<Team>,
+        id: TeamId,
         /// The role in the organization.
         #[arg(long)]
         organization_role: Option<String>,
@@ -62,27 +62,27 @@ pub(super) enum Verb {
     /// List the members of a team.
     Members {
         /// The team's id.
-        id: Id<Team>,
+        id: TeamId,
     },
     /// Add users to a team.
     Add {
         /// The team's id.
-        id: Id<Team>,
+        id: TeamId,
         /// The users' ids.
         #[arg(required = true)]
-        users: Vec<Id<User>>,
+        users: Vec<UserId>,
     },
     /// Take a user out of a team.
     Remove {
         /// The team's id.
-        id: Id<Team>,
+        id: TeamId,
         /// The user's id.
-        user: Id<User>,
+        user: UserId,
     },
     /// Delete a team. Its members lose what they had by it, and stay.
     Delete {
         /// The team's id.
-        id: Id<Team>,
+        id: TeamId,
         /// Don't ask.
         #[arg(long, short, visible_alias = "yes")]
         force: bool,

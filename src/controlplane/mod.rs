@@ -55,7 +55,7 @@ use self::signing::{Signing, SigningError};
 use self::store::Store;
 use crate::platform::clock::Clock;
 use crate::protocol::ends::End;
-use crate::protocol::id::random_id;
+use crate::protocol::id::{random_id, random_plain_id};
 use crate::protocol::time::Time;
 
 pub use self::nodes::ahead::NodesAhead;
@@ -151,7 +151,13 @@ impl ControlPlane {
         (self.clock)()
     }
 
-    fn new_id(&self, prefix: &str) -> String {
+    /// Returns a new id in the form that the platform's clients expect.
+    fn new_id(&self) -> String {
+        random_plain_id(&mut **self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns a new id with a prefix, for objects that the platform does not have.
+    fn new_id_of(&self, prefix: &str) -> String {
         random_id(prefix, &mut **self.rng.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

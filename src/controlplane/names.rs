@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::error::Error;
+pub use crate::api::name::Name;
 use crate::platform::text::is_unseen;
 use crate::protocol::time::Time;
 
@@ -24,14 +25,6 @@ impl Named {
         Ok(Self { id: row.get(0)?, name: row.get(1)?, created_at: Time::from_unix(row.get(2)?) })
     }
 }
-
-/// Schema of a name that people give to an object. The pattern rejects control characters and the most frequent format
-/// characters; `check_name` rejects at least those.
-#[derive(utoipa::ToSchema)]
-#[schema(
-    pattern = r"^[^ \u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]([^\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]{0,98}[^ \u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff])?$"
-)]
-pub struct Name(pub String);
 
 /// Checks a name: one line of 1 to 100 visible characters, without a space at either end. Invisible characters would
 /// make two names look alike, and a character that reverses the direction of text would mislead readers.

@@ -125,6 +125,22 @@ pub fn random_id(prefix: &str, rng: &mut dyn CryptoRng) -> String {
     id
 }
 
+/// Returns a new identifier in the platform's form: `c`, then 24 random lower-case letters or digits (124 bits).
+#[must_use]
+pub fn random_plain_id(rng: &mut dyn CryptoRng) -> String {
+    const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut id = String::with_capacity(25);
+    id.push('c');
+    while id.len() < 25 {
+        let mut bytes = [0; 32];
+        rng.fill_bytes(&mut bytes);
+        // 252 is a multiple of 36: larger bytes would make some characters more frequent.
+        let even = bytes.into_iter().filter(|byte| *byte < 252);
+        id.extend(even.take(25 - id.len()).map(|byte| char::from(ALPHABET[usize::from(byte % 36)])));
+    }
+    id
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -67,6 +67,10 @@ pub struct Claims {
     /// Role of the token. A direct-access token always has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleClaim>,
+    /// What a standard token belongs to, such as `organizationId:…`. Clients read it. Nothing is decided by it, and a
+    /// verifier ignores it.
+    #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
+    pub permissions: Vec<String>,
 }
 
 /// Reasons to reject a token's bytes.

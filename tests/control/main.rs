@@ -9,6 +9,7 @@ mod dual_control;
 mod issuer;
 mod key_ceremony;
 mod pipelines;
+mod platform_clients;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod route_maps;

@@ -78,7 +78,7 @@ fn what_is_watched_is_exported() {
     let told = crate::rig::metrics(metrics_port);
     for part in [
         "halligan_control_tokens{kind=\"DIRECT_ACCESS\"} 1",
-        "route=\"/v1/organizations/{organization}/tokens\",status=\"201\"} 1",
+        "route=\"/v1/organizations/{organization}/tokens\",status=\"200\"} 1",
         &format!("halligan_control_nodes{{data_plane=\"{}\"}} 1", rig.data_plane),
     ] {
         assert!(told.contains(part), "{part} is not in {told}");

@@ -72,8 +72,9 @@ fn no_plane_imports_the_other_and_what_they_share_imports_neither() {
     for (module, never) in [
         ("dataplane", &["controlplane", "cli"][..]),
         ("controlplane", &["dataplane", "cli"]),
-        ("platform", &["dataplane", "controlplane", "cli"]),
-        ("protocol", &["dataplane", "controlplane", "cli", "platform"]),
+        ("platform", &["dataplane", "controlplane", "cli", "api"]),
+        ("api", &["dataplane", "controlplane", "cli", "platform"]),
+        ("protocol", &["dataplane", "controlplane", "cli", "platform", "api"]),
     ] {
         for file in files_of(module) {
             let imports = named(&file, "crate::");

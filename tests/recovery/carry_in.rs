@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::rig::{Answer, Rig, Running, authorize, component, free_port, skipped, until};
 use halligan::protocol::bundle::{BundleReader, Change, Limits, write_bundle};
-use halligan::protocol::record::Record;
+use halligan::protocol::record::{Record, RecordKind};
 use serde_json::Value;
 
 /// A host that reaches nothing, and is reached by nothing but hands.
@@ -121,7 +121,7 @@ impl Parts {
 }
 
 fn is_token(change: &Change) -> bool {
-    matches!(change, Change::Put(record) if record.key.starts_with("tok_"))
+    matches!(change, Change::Put(record) if record.kind == RecordKind::Token)
 }
 
 #[test]

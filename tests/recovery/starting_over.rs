@@ -60,7 +60,7 @@ impl Estate {
             "tokenExpiryPeriodInDays": 30,
         });
         let new = serde_json::from_value(new).unwrap();
-        self.plane.create_token(&self.owner, &self.owner.organization, new, None).unwrap().id
+        self.plane.create_token(&self.owner, &self.owner.organization, new, None).unwrap().id.to_string()
     }
 
     fn delete_token(&self, id: &str) {

@@ -265,10 +265,10 @@ impl Control {
         let new = serde_json::from_value(new).unwrap();
         let made = self.plane()?.create_token(&self.owner, &self.organization, new, None).map_err(text)?;
         Ok(Made {
-            id: made.id,
+            id: made.id.into(),
             value: made.token.unwrap().to_string(),
-            not_before: made.start_at,
-            expires_at: made.end_at.unwrap(),
+            not_before: made.start_at.time(),
+            expires_at: made.end_at.unwrap().time(),
         })
     }
 

@@ -93,6 +93,7 @@ impl World {
     pub fn value(&self, number: usize) -> String {
         let record = Self::token_record(number);
         let claims = Claims {
+            permissions: Vec::new(),
             iss: ISSUER.into(),
             sub: record.id,
             aud: DEPLOYMENT.into(),

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::failed;
+use crate::api::token::{NewToken, Token, TokenScope};
 use crate::cli::failure::Failure;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, OrganizationRole};
 use crate::controlplane::accounts::deployments::NewDeployment;
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
-use crate::controlplane::tokens::{NewToken, Token, TokenType};
 use crate::dataplane::daemon::Daemon;
 use crate::dataplane::node::identity::write_private;
 use crate::protocol::glass::GlassMode;
@@ -98,7 +98,7 @@ impl Sample {
             let token = NewToken {
                 name: name.into(),
                 description: String::new(),
-                token_type: TokenType::Deployment,
+                scope: TokenScope::Deployment,
                 kind,
                 entity_id: Some(deployment.id.clone()),
                 role: None,
@@ -122,8 +122,8 @@ impl Sample {
             data_plane_id,
             deployment_id: deployment.id.clone(),
             owner_id: owner.user_id,
-            direct_access_id: direct_access.id.clone(),
-            standard_id: standard.id.clone(),
+            direct_access_id: direct_access.id.to_string(),
+            standard_id: standard.id.to_string(),
         };
         let tokens =
             Tokens { owner: owner.token, direct_access: value(direct_access)?, standard: value(standard)? };

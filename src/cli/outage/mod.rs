@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::Global;
 use super::failure::Failure;
-use super::id::{Id, Outage};
 use super::output::{Column, Output, line};
+use crate::api::id::OutageId;
 use crate::protocol::outage::{OutageState, Report};
 
 /// Last part of both verbs' help.
@@ -34,7 +34,7 @@ pub(super) enum Verb {
   halligan outage show out_… --control-plane --html outage.html")]
     Show {
         /// The outage's id; the latest one, if none is named.
-        id: Option<Id<Outage>>,
+        id: Option<OutageId>,
         /// Ask the control plane, instead of this host's daemon.
         #[arg(long)]
         control_plane: bool,

@@ -3,13 +3,17 @@
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use reqwest::header::IF_MATCH;
-use serde_json::{Value, json};
 
 use super::{id_of, resolve};
+use crate::api::id::{DeploymentId, TokenId};
+use crate::api::token::{
+    Effective, EntityType, NewTokenRole, RolesUpdate, Token, TokenRole, TokenRoles, TokenScope,
+};
 use crate::cli::control::Control;
 use crate::cli::failure::Failure;
-use crate::cli::id::{Deployment, Id};
 use crate::cli::output::{Column, Output, line};
+use crate::protocol::permission::PermissionSet;
+use crate::protocol::token::{DagTarget, TokenKind};
 
 #[derive(Subcommand, Debug)]
 pub(in crate::cli) enum Verb {
@@ -19,7 +23,7 @@ pub(in crate::cli) enum Verb {
         token: String,
         /// Show what the token may do on this deployment.
         #[arg(long, value_name = "ID")]
-        deployment_id: Option<Id<Deployment>>,
+        deployment_id: Option<DeploymentId>,
     },
     /// Give a standard token another role: in its own scope, or with --deployment-id on a deployment.
     SetRole {
@@ -30,7 +34,7 @@ pub(in crate::cli) enum Verb {
         role: String,
         /// The deployment.
         #[arg(long, value_name = "ID")]
-        deployment_id: Option<Id<Deployment>>,
+        deployment_id: Option<DeploymentId>,
     },
     /// Give a standard token a role on a Dag, or on every Dag with a tag.
     AddDagRole {
@@ -62,7 +66,7 @@ pub(in crate::cli) struct OnDags {
     dag_tag: Option<String>,
     /// The deployment; a deployment's token has Dag roles on its own.
     #[arg(long, value_name = "ID")]
-    deployment_id: Option<Id<Deployment>>,
+    deployment_id: Option<DeploymentId>,
 }
 
 const ROLES: [Column; 6] = [
@@ -80,10 +84,11 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
             show(&resolve(control, &token).await?, output);
         }
         Verb::Show { token, deployment_id: Some(deployment) } => {
-            let token = resolve(control, &token).await?;
-            let id = token["id"].as_str().unwrap_or_default();
-            let path = format!("/deployments/{deployment}/tokens/{id}/permissions");
-            allowed(&control.organization_call(Method::GET, &path, None).await?, output);
+            let id = resolve(control, &token).await?.id;
+            allowed(
+                &control.get(&format!("/deployments/{deployment}/tokens/{id}/permissions")).await?,
+                output,
+            );
         }
         Verb::SetRole { token, role, deployment_id } => {
             let id = id_of(control, &token).await?;
@@ -93,9 +98,7 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
             let id = id_of(control, &token).await?;
             let edited = edit(control, &id, |token| {
                 let (mut roles, on) = without(token, &on);
-                roles.push(json!({
-                    "entityType": on.0, "entityId": on.1, "deploymentId": on.2, "role": role,
-                }));
+                roles.push(NewTokenRole { role: role.clone(), ..on });
                 Ok(roles)
             });
             show(&edited.await?, output);
@@ -103,11 +106,10 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
         Verb::RemoveDagRole { token, on } => {
             let id = id_of(control, &token).await?;
             let edited = edit(control, &id, |token| {
-                let (roles, (_, which, _)) = without(token, &on);
+                let (roles, on) = without(token, &on);
                 // The roles of a direct-access token cannot be changed; the control plane's error explains that better.
-                if token["kind"] == "STANDARD" && roles.len() == token["roles"].as_array().map_or(0, Vec::len)
-                {
-                    return Err(Failure::Usage(format!("the token has no role on {which} there")));
+                if token.kind == TokenKind::Standard && roles.len() == token.roles.len() {
+                    return Err(Failure::Usage(format!("the token has no role on {} there", on.entity_id)));
                 }
                 Ok(roles)
             });
@@ -120,21 +122,26 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
 /// Gives a token another role in its own scope, or on a deployment.
 pub(super) async fn set_role(
     control: &Control,
-    id: &str,
+    id: &TokenId,
     role: &str,
     deployment: Option<&str>,
-) -> Result<Value, Failure> {
+) -> Result<Token, Failure> {
     edit(control, id, |token| {
-        let mut roles = token["roles"].as_array().cloned().unwrap_or_default();
+        let mut roles: Vec<NewTokenRole> = token.roles.iter().cloned().map(Into::into).collect();
         let place = roles.iter_mut().find(|present| match deployment {
-            Some(deployment) => present["entityType"] == "DEPLOYMENT" && present["entityId"] == deployment,
-            None => present["entityType"] == token["type"],
+            Some(deployment) => {
+                present.entity_type == EntityType::Deployment && present.entity_id == deployment
+            }
+            None => present.entity_type == EntityType::from(token.scope),
         });
         match (place, deployment) {
-            (Some(present), _) => present["role"] = role.into(),
-            (None, Some(deployment)) => {
-                roles.push(json!({ "entityType": "DEPLOYMENT", "entityId": deployment, "role": role }));
-            }
+            (Some(present), _) => role.clone_into(&mut present.role),
+            (None, Some(deployment)) => roles.push(NewTokenRole {
+                entity_type: EntityType::Deployment,
+                entity_id: deployment.to_owned(),
+                deployment_id: None,
+                role: role.to_owned(),
+            }),
             (None, None) => {
                 let detail = "you may not see the token's role in its own scope; name a --deployment-id";
                 return Err(Failure::Usage(detail.into()));
@@ -149,69 +156,70 @@ pub(super) async fn set_role(
 /// roles and tries again.
 async fn edit(
     control: &Control,
-    id: &str,
-    change: impl Fn(&Value) -> Result<Vec<Value>, Failure>,
-) -> Result<Value, Failure> {
+    id: &TokenId,
+    change: impl Fn(&Token) -> Result<Vec<NewTokenRole>, Failure>,
+) -> Result<Token, Failure> {
     let path = format!("/tokens/{id}");
     let mut tries = 20;
     loop {
         let (token, tag) = control.receive(control.in_organization(Method::GET, &path).await?).await?;
-        let body = json!({ "roles": change(&token)? });
+        let body = RolesUpdate { roles: change(&token)? };
         let mut request = control.in_organization(Method::POST, &format!("{path}/roles")).await?.json(&body);
         if let Some(tag) = tag {
             request = request.header(IF_MATCH, tag);
         }
         tries -= 1;
-        match control.send(request).await {
+        match control.send::<TokenRoles>(request).await {
             Err(Failure::Refused { status: 412, .. }) if tries > 0 => {}
-            answer => return answer,
+            answer => return answer.map(|changed| changed.token),
         }
     }
 }
 
-/// Returns a token's roles without the one on these Dags, and the entity of these Dags in the API's terms.
-fn without(token: &Value, on: &OnDags) -> (Vec<Value>, (&'static str, String, Option<String>)) {
-    let (kind, which) = match (&on.dag, &on.dag_tag) {
-        (Some(dag), _) => ("DAG", dag.clone()),
-        (None, tag) => ("DAG_TAG", tag.clone().unwrap_or_default()),
+/// Returns a token's roles without the one on these Dags, and a role on these Dags whose name is not set.
+fn without(token: &Token, on: &OnDags) -> (Vec<NewTokenRole>, NewTokenRole) {
+    let (entity_type, entity_id) = match (&on.dag, &on.dag_tag) {
+        (Some(dag), _) => (EntityType::Dag, dag.clone()),
+        (None, tag) => (EntityType::DagTag, tag.clone().unwrap_or_default()),
     };
-    let own =
-        token["roles"].as_array().into_iter().flatten().find(|role| role["entityType"] == token["type"]);
-    let own = own.filter(|_| token["type"] == "DEPLOYMENT").and_then(|role| role["entityId"].as_str());
-    let deployment = on.deployment_id.as_deref().or(own).map(str::to_owned);
-    let same = |role: &Value| {
-        role["entityType"] == kind
-            && role["entityId"] == *which
-            && role["deploymentId"].as_str() == deployment.as_deref()
+    let own = token
+        .roles
+        .iter()
+        .find(|role| token.scope == TokenScope::Deployment && role.entity_type == EntityType::Deployment);
+    let deployment_id = on.deployment_id.as_deref().or(own.map(|role| &*role.entity_id)).map(str::to_owned);
+    let on = NewTokenRole { entity_type, entity_id, deployment_id, role: String::new() };
+    let same = |role: &&TokenRole| {
+        role.entity_type == on.entity_type
+            && role.entity_id == on.entity_id
+            && role.deployment_id == on.deployment_id
     };
-    let roles = token["roles"].as_array().into_iter().flatten().filter(|role| !same(role)).cloned();
-    (roles.collect(), (kind, which, deployment))
+    let roles = token.roles.iter().filter(|role| !same(role)).cloned().map(Into::into).collect();
+    (roles, on)
 }
 
-fn show(token: &Value, output: Output) {
+fn show(token: &Token, output: Output) {
     if output.json {
         return output.one(token, &[]);
     }
-    output.list(&token["roles"], &ROLES);
+    output.list(&token.roles, &ROLES);
     super::explain(token);
 }
 
-fn allowed(found: &Value, output: Output) {
+fn allowed(found: &Effective, output: Output) {
     if output.json {
         return output.one(found, &[]);
     }
-    let names = |permissions: &Value| -> Vec<String> {
-        let names = permissions.as_array().into_iter().flatten().filter_map(Value::as_str);
-        names.map(|name| format!("  {name}")).collect()
+    let names = |permissions: PermissionSet| -> Vec<String> {
+        permissions.iter().map(|name| format!("  {name}")).collect()
     };
     line("on the whole deployment:");
-    let whole = names(&found["permissions"]);
+    let whole = names(found.permissions);
     line(&if whole.is_empty() { "  nothing".into() } else { whole.join("\n") });
-    for on in found["dags"].as_array().into_iter().flatten() {
-        match (on["dag"].as_str(), on["tag"].as_str()) {
-            (Some(dag), _) => line(&format!("on the Dag {dag} also:")),
-            (None, tag) => line(&format!("on every Dag with the tag {} also:", tag.unwrap_or_default())),
+    for on in &found.dags {
+        match &on.target {
+            DagTarget::Dag(dag) => line(&format!("on the Dag {dag} also:")),
+            DagTarget::Tag(tag) => line(&format!("on every Dag with the tag {tag} also:")),
         }
-        line(&names(&on["permissions"]).join("\n"));
+        line(&names(on.permissions).join("\n"));
     }
 }

@@ -2,13 +2,13 @@
 //! are assigned to it.
 
 use clap::{Args, Subcommand};
-use reqwest::Method;
-use serde_json::{Value, json};
 
-use super::{Changed, Create, LIST, ONE, access, delete, resolve, rotate};
+use super::{Changed, Create, LIST, ONE, access, delete, rotate};
+use crate::api::id::{DeploymentId, TokenId};
+use crate::api::token::{Assignment, NewAssignment, Token, TokenPage, TokenScope};
 use crate::cli::control::Control;
 use crate::cli::failure::Failure;
-use crate::cli::id::{self, Deployment, Id};
+use crate::cli::id;
 use crate::cli::output::{Column, Output};
 
 #[derive(Subcommand, Debug)]
@@ -102,7 +102,7 @@ pub(in crate::cli) enum Assigned {
 pub(in crate::cli) struct On {
     /// The deployment's id.
     #[arg(long, value_name = "ID")]
-    deployment_id: Id<Deployment>,
+    deployment_id: DeploymentId,
 }
 
 /// The deployment, for who names the token by its name.
@@ -110,7 +110,7 @@ pub(in crate::cli) struct On {
 pub(in crate::cli) struct MaybeOn {
     /// The deployment's id; needed when the token is named by its name and another deployment has one of that name.
     #[arg(long, value_name = "ID")]
-    deployment_id: Option<Id<Deployment>>,
+    deployment_id: Option<DeploymentId>,
 }
 
 const ASSIGNED: [Column; 4] = [("ID", "id"), ("NAME", "name"), ("ROLES HERE", "roles"), ("EXPIRES", "endAt")];
@@ -131,15 +131,14 @@ pub(in crate::cli) async fn run(verb: Verb, control: &Control, output: Output) -
                 return Err(Failure::Usage(detail.into()));
             }
             // The role comes first: for a direct-access token this fails, and then nothing is changed.
-            let id = token["id"].as_str().unwrap_or_default();
             if let Some(role) = role {
-                access::set_role(control, id, &role, None).await?;
+                access::set_role(control, &token.id, &role, None).await?;
             }
-            let path = format!("/tokens/{id}");
-            let shown = if changed.is_empty() {
-                control.organization_call(Method::GET, &path, None).await?
+            let path = format!("/tokens/{}", token.id);
+            let shown: Token = if changed.is_empty() {
+                control.get(&path).await?
             } else {
-                control.organization_call(Method::POST, &path, Some(changed.body())).await?
+                control.post(&path, &changed.body()).await?
             };
             output.one(&shown, &ONE);
         }
@@ -149,77 +148,78 @@ pub(in crate::cli) async fn run(verb: Verb, control: &Control, output: Output) -
         Verb::Delete { token, on, force } => {
             delete(control, &own(control, &token, &on).await?, force, output).await?;
         }
-        Verb::OrganizationToken(verb) => assigned(verb, "ORGANIZATION", control, output).await?,
-        Verb::WorkspaceToken(verb) => assigned(verb, "WORKSPACE", control, output).await?,
+        Verb::OrganizationToken(verb) => assigned(verb, TokenScope::Organization, control, output).await?,
+        Verb::WorkspaceToken(verb) => assigned(verb, TokenScope::Workspace, control, output).await?,
     }
     Ok(())
 }
 
-async fn assigned(verb: Assigned, kind: &str, control: &Control, output: Output) -> Result<(), Failure> {
+async fn assigned(
+    verb: Assigned,
+    scope: TokenScope,
+    control: &Control,
+    output: Output,
+) -> Result<(), Failure> {
     let path = |on: &On| format!("/deployments/{}/tokens", on.deployment_id);
     match verb {
         Assigned::Add { token, on, role } => {
-            let token = id_of(control, &token, kind).await?;
-            let body = Some(json!({ "tokenId": token, "role": role }));
-            output.one(&control.organization_call(Method::POST, &path(&on), body).await?, &ONE);
+            let new = NewAssignment { token_id: id_of(control, &token, scope).await?.into(), role };
+            output.one(&control.post::<Token>(&path(&on), &new).await?, &ONE);
         }
-        Assigned::List(on) => list(control, &on, Some(kind), output).await?,
+        Assigned::List(on) => list(control, &on, Some(scope), output).await?,
         Assigned::Update { token, on, role } => {
-            let token = id_of(control, &token, kind).await?;
-            let path = format!("{}/{token}", path(&on));
-            let body = Some(json!({ "role": role }));
-            output.one(&control.organization_call(Method::POST, &path, body).await?, &ONE);
+            let path = format!("{}/{}", path(&on), id_of(control, &token, scope).await?);
+            output.one(&control.post::<Token>(&path, &Assignment { role }).await?, &ONE);
         }
         Assigned::Remove { token, on } => {
-            let token = id_of(control, &token, kind).await?;
-            let path = format!("{}/{token}", path(&on));
-            control.organization_call(Method::DELETE, &path, None).await?;
+            let token = id_of(control, &token, scope).await?;
+            control.delete(&format!("{}/{token}", path(&on))).await?;
             output.say(&format!("took {token} off {}; elsewhere it goes on living", on.deployment_id));
         }
     }
     Ok(())
 }
 
-async fn list(control: &Control, on: &On, kind: Option<&str>, output: Output) -> Result<(), Failure> {
-    let path = format!("/deployments/{}/tokens?limit=1000", on.deployment_id);
-    let mut page = control.organization_call(Method::GET, &path, None).await?;
-    if let Some(kind) = kind {
-        let mut tokens = page["tokens"].as_array().cloned().unwrap_or_default();
-        tokens.retain(|token| token["type"] == kind);
-        for roles in tokens.iter_mut().filter_map(|token| token["roles"].as_array_mut()) {
-            roles.retain(|role| {
-                role["entityId"] == *on.deployment_id || role["deploymentId"] == *on.deployment_id
+async fn list(control: &Control, on: &On, scope: Option<TokenScope>, output: Output) -> Result<(), Failure> {
+    let deployment = &*on.deployment_id;
+    let path = format!("/deployments/{deployment}/tokens");
+    let mut page: TokenPage = control.list(&path, &[("limit", Some("1000".into()))]).await?;
+    if let Some(scope) = scope {
+        page.tokens.retain(|token| token.scope == scope);
+        for token in &mut page.tokens {
+            token.roles.retain(|role| {
+                role.entity_id == deployment || role.deployment_id.as_deref() == Some(deployment)
             });
         }
-        page["totalCount"] = tokens.len().into();
-        page["tokens"] = tokens.into();
+        page.extent.total_count = page.tokens.len() as u64;
     }
     if output.json {
         output.one(&page, &[]);
     } else {
-        output.list(&page["tokens"], if kind.is_some() { &ASSIGNED } else { &LIST });
+        output.list(&page.tokens, if scope.is_some() { &ASSIGNED } else { &LIST });
     }
     Ok(())
 }
 
-/// Returns the id of a token to assign. A token given by its id need not be visible to the caller.
-async fn id_of(control: &Control, token: &str, kind: &str) -> Result<String, Failure> {
+/// Returns the id of a token to assign. A token given by its id need not be visible to the caller. One given by its name
+/// is found among the organization's tokens, whose names those who may assign tokens can list.
+async fn id_of(control: &Control, token: &str, scope: TokenScope) -> Result<TokenId, Failure> {
     if let Some(id) = id::token(token)? {
-        return Ok(id.to_string());
+        return Ok(id);
     }
-    let token = resolve(control, token).await?;
-    if token["type"] != kind {
-        let (name, scope) = (&token["name"], kind.to_lowercase());
+    let token = super::resolve_in(control, token, scope).await?;
+    if token.scope != scope {
+        let (name, scope) = (&token.name, scope.as_str().to_lowercase());
         return Err(Failure::Usage(format!("{name} is no token of the {scope}")));
     }
-    Ok(token["id"].as_str().unwrap_or_default().to_owned())
+    Ok(token.id)
 }
 
 /// Returns a deployment's own token. A token that is only assigned to it is managed where it belongs.
-async fn own(control: &Control, token: &str, on: &MaybeOn) -> Result<Value, Failure> {
+async fn own(control: &Control, token: &str, on: &MaybeOn) -> Result<Token, Failure> {
     let found = super::resolve_on(control, token, on.deployment_id.as_deref()).await?;
-    if found["type"] != "DEPLOYMENT" {
-        let scope = found["type"].as_str().unwrap_or_default().to_lowercase();
+    if found.scope != TokenScope::Deployment {
+        let scope = found.scope.as_str().to_lowercase();
         return Err(Failure::Usage(format!(
             "{token} belongs to the {scope}; update, rotate and delete it with `halligan token`, there it counts everywhere"
         )));

@@ -4,15 +4,15 @@ mod access;
 pub(super) mod deployment;
 mod request;
 
-use clap::{Args, Subcommand};
-use reqwest::Method;
-use serde_json::{Value, json};
-
-use super::control::Control;
+use super::control::{Control, Done};
 use super::failure::Failure;
-use super::id::{self, Deployment, Id, Workspace};
+use super::id;
 use super::output::{Column, Output, confirm, confirm_name, line, note};
-use crate::protocol::time::Time;
+use crate::api::id::{DeploymentId, TokenId, WorkspaceId};
+use crate::api::token::{EntityType, NewToken, NewTokenRole, Token, TokenPage, TokenScope, TokenUpdate};
+use crate::protocol::permission::PermissionSet;
+use crate::protocol::token::TokenKind;
+use clap::{Args, Subcommand};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -73,19 +73,19 @@ pub(super) struct Create {
     description: String,
     /// A token for this deployment.
     #[arg(long, value_name = "ID", conflicts_with = "workspace_id")]
-    deployment_id: Option<Id<Deployment>>,
+    deployment_id: Option<DeploymentId>,
     /// A token for this workspace. Without this and --deployment-id, it is one for the organization.
     #[arg(long, value_name = "ID")]
-    workspace_id: Option<Id<Workspace>>,
+    workspace_id: Option<WorkspaceId>,
     /// Its role there; a deployment token's is DEPLOYMENT_ADMIN unless another is named.
     #[arg(long, short)]
     role: Option<String>,
     /// A role on a Dag of the deployment, as ID=ROLE; can be repeated.
     #[arg(long, value_name = "ID=ROLE", value_parser = on_dag, requires = "deployment_id")]
-    dag: Vec<Value>,
+    dag: Vec<NewTokenRole>,
     /// A role on every Dag with a tag, as TAG=ROLE; can be repeated.
     #[arg(long, value_name = "TAG=ROLE", value_parser = on_dag_tag, requires = "deployment_id")]
-    dag_tag: Vec<Value>,
+    dag_tag: Vec<NewTokenRole>,
     /// Days until it expires, 1 to 3650. A direct-access token must expire.
     #[arg(long, short, value_name = "DAYS")]
     expiration: Option<i64>,
@@ -103,18 +103,18 @@ pub(super) struct Create {
     clean_output: bool,
 }
 
-fn on_dag(text: &str) -> Result<Value, String> {
-    on("DAG", text)
+fn on_dag(text: &str) -> Result<NewTokenRole, String> {
+    on(EntityType::Dag, text)
 }
 
-fn on_dag_tag(text: &str) -> Result<Value, String> {
-    on("DAG_TAG", text)
+fn on_dag_tag(text: &str) -> Result<NewTokenRole, String> {
+    on(EntityType::DagTag, text)
 }
 
-fn on(kind: &str, text: &str) -> Result<Value, String> {
+fn on(entity_type: EntityType, text: &str) -> Result<NewTokenRole, String> {
     // A tag may contain an equals sign, a role cannot.
-    let (which, role) = text.rsplit_once('=').ok_or("put the role behind an equals sign")?;
-    Ok(json!({ "entityType": kind, "entityId": which, "role": role }))
+    let (entity, role) = text.rsplit_once('=').ok_or("put the role behind an equals sign")?;
+    Ok(NewTokenRole { entity_type, entity_id: entity.into(), deployment_id: None, role: role.into() })
 }
 
 /// What of a token can be changed.
@@ -133,8 +133,8 @@ impl Changed {
         self.name.is_none() && self.description.is_none()
     }
 
-    fn body(&self) -> Value {
-        json!({ "name": self.name, "description": self.description })
+    fn body(self) -> TokenUpdate {
+        TokenUpdate { name: self.name, description: self.description }
     }
 }
 
@@ -142,17 +142,17 @@ impl Changed {
 #[derive(Args, Debug)]
 pub(super) struct List {
     /// Of this scope.
-    #[arg(long = "type", value_parser = ["organization", "workspace", "deployment"])]
-    token_type: Option<String>,
+    #[arg(long, visible_alias = "type", value_parser = ["organization", "workspace", "deployment"])]
+    scope: Option<String>,
     /// Of this kind.
     #[arg(long, value_parser = ["standard", "direct-access"])]
     kind: Option<String>,
     /// With a role on this deployment: its own, and those assigned to it.
     #[arg(long, value_name = "ID")]
-    deployment_id: Option<Id<Deployment>>,
+    deployment_id: Option<DeploymentId>,
     /// Of this workspace and its deployments.
     #[arg(long, value_name = "ID")]
-    workspace_id: Option<Id<Workspace>>,
+    workspace_id: Option<WorkspaceId>,
     /// Made by this user or token.
     #[arg(long, value_name = "ID")]
     created_by: Option<String>,
@@ -187,7 +187,7 @@ const ONE: [Column; 18] = [
     ("id", "id"),
     ("name", "name"),
     ("description", "description"),
-    ("type", "type"),
+    ("scope", "scope"),
     ("kind", "kind"),
     ("roles", "roles"),
     ("from", "sources"),
@@ -210,7 +210,7 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
         Verb::List(list) => {
             let word = |word: Option<String>| word.map(|word| word.to_uppercase().replace('-', "_"));
             let query = [
-                ("type", word(list.token_type)),
+                ("scope", word(list.scope)),
                 ("kind", word(list.kind)),
                 ("deploymentId", list.deployment_id.map(|id| id.to_string())),
                 ("workspaceId", list.workspace_id.map(|id| id.to_string())),
@@ -221,7 +221,7 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
                 ("cursor", list.cursor),
                 ("limit", Some(list.limit.to_string())),
             ];
-            output.page(&control.organization_list("/tokens", &query).await?, "tokens", &LIST);
+            output.page(&control.list::<TokenPage>("/tokens", &query).await?, "tokens", &LIST);
         }
         Verb::Show { token } => {
             let token = resolve(control, &token).await?;
@@ -235,8 +235,7 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
                 return Err(Failure::Usage("say what to change: --name or --description".into()));
             }
             let path = format!("/tokens/{}", id_of(control, &token).await?);
-            let changed = control.organization_call(Method::POST, &path, Some(changed.body())).await?;
-            output.one(&changed, &ONE);
+            output.one(&control.post::<Token>(&path, &changed.body()).await?, &ONE);
         }
         Verb::Rotate { token, force, clean_output } => {
             rotate(control, &resolve(control, &token).await?, force, clean_output, output).await?;
@@ -252,70 +251,68 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
 
 async fn create(new: Create, control: &Control, output: Output) -> Result<(), Failure> {
     let clean = new.clean_output;
-    let made = control.organization_call(Method::POST, "/tokens", Some(body(new))).await?;
-    if let (Some("PENDING"), Some(id)) = (made["state"].as_str(), made["id"].as_str()) {
-        let detail = format!(
-            "another Organization Owner has to approve this: halligan token request approve {id}; then collect it: halligan token request collect {id}"
-        );
-        if clean {
-            // A script that waits for a value must not continue without one.
-            return Err(Failure::Pending(detail));
+    match control.post_or_request("/tokens", &body(new)).await? {
+        Done::Now(made) => with_value(&made, clean, output),
+        Done::Requested(request) => {
+            let id = &request.id;
+            let detail = format!(
+                "another Organization Owner has to approve this: halligan token request approve {id}; then collect it: halligan token request collect {id}"
+            );
+            if clean {
+                // A script that waits for a value must not continue without one.
+                return Err(Failure::Pending(detail));
+            }
+            output.one(&request, &request::ONE);
+            output.say(&detail);
+            Ok(())
         }
-        output.one(&made, &request::ONE);
-        output.say(&detail);
-        return Ok(());
     }
-    with_value(&made, clean, output);
-    Ok(())
 }
 
-fn body(create: Create) -> Value {
-    let (token_type, entity) = match (create.deployment_id, create.workspace_id) {
-        (Some(id), _) => ("DEPLOYMENT", Some(id.to_string())),
-        (None, Some(id)) => ("WORKSPACE", Some(id.to_string())),
-        (None, None) => ("ORGANIZATION", None),
+fn body(create: Create) -> NewToken {
+    let (scope, entity_id) = match (create.deployment_id, create.workspace_id) {
+        (Some(id), _) => (TokenScope::Deployment, Some(id.to_string())),
+        (None, Some(id)) => (TokenScope::Workspace, Some(id.to_string())),
+        (None, None) => (TokenScope::Organization, None),
     };
-    let roles: Vec<Value> = create.dag.into_iter().chain(create.dag_tag).collect();
-    json!({
-        "name": create.name,
-        "description": create.description,
-        "type": token_type,
-        "kind": if create.direct_access { "DIRECT_ACCESS" } else { "STANDARD" },
-        "entityId": entity,
-        "role": create.role,
-        "roles": roles,
-        "tokenExpiryPeriodInDays": create.expiration,
-        "sources": create.source,
-        "rateLimitPerMinute": create.rate_limit,
-    })
+    NewToken {
+        name: create.name,
+        description: create.description,
+        scope,
+        kind: if create.direct_access { TokenKind::DirectAccess } else { TokenKind::Standard },
+        entity_id,
+        role: create.role,
+        roles: create.dag.into_iter().chain(create.dag_tag).collect(),
+        token_expiry_period_in_days: create.expiration,
+        sources: create.source,
+        rate_limit_per_minute: create.rate_limit,
+    }
 }
 
 async fn rotate(
     control: &Control,
-    token: &Value,
+    token: &Token,
     force: bool,
     clean: bool,
     output: Output,
 ) -> Result<(), Failure> {
-    let [id, name] = ["id", "name"].map(|member| token[member].as_str().unwrap_or_default());
+    let Token { id, name, .. } = token;
     confirm(&format!("The present value of {name} ({id}) stops; that"), force)?;
-    let made = control.organization_call(Method::POST, &format!("/tokens/{id}/rotate"), None).await?;
-    with_value(&made, clean, output);
-    Ok(())
+    with_value(&control.order(&format!("/tokens/{id}/rotate")).await?, clean, output)
 }
 
-async fn delete(control: &Control, token: &Value, force: bool, output: Output) -> Result<(), Failure> {
-    let [id, name] = ["id", "name"].map(|member| token[member].as_str().unwrap_or_default());
+async fn delete(control: &Control, token: &Token, force: bool, output: Output) -> Result<(), Failure> {
+    let Token { id, name, .. } = token;
     confirm_name(&format!("Deleting {name} ({id})"), &last_use(token), name, force)?;
-    control.organization_call(Method::DELETE, &format!("/tokens/{id}"), None).await?;
+    control.delete(&format!("/tokens/{id}")).await?;
     output.say(&format!("deleted {name} ({id})"));
     Ok(())
 }
 
 /// Describes the last use of a token, so that whoever deletes it knows what stops working.
-fn last_use(token: &Value) -> String {
-    let when = token["lastUsedAt"].as_i64().map(|seconds| Time::from_unix(seconds).rfc3339());
-    match (when, token["lastUsedOn"].as_str()) {
+fn last_use(token: &Token) -> String {
+    let when = token.last_used_at.map(|at| at.time().rfc3339());
+    match (when, &token.last_used_on) {
         (Some(when), Some(on)) => format!("It was last used at {when}, on {on}."),
         (Some(when), None) => format!("It was last used at {when}."),
         (None, _) => "As far as is known, it was never used.".into(),
@@ -323,28 +320,44 @@ fn last_use(token: &Value) -> String {
 }
 
 /// Finds a token by its id or name.
-async fn resolve(control: &Control, token: &str) -> Result<Value, Failure> {
+async fn resolve(control: &Control, token: &str) -> Result<Token, Failure> {
     resolve_on(control, token, None).await
 }
 
 /// Finds a token by id, or by name among those that have a role on the deployment.
-async fn resolve_on(control: &Control, token: &str, deployment: Option<&str>) -> Result<Value, Failure> {
+async fn resolve_on(control: &Control, token: &str, deployment: Option<&str>) -> Result<Token, Failure> {
     if let Some(id) = id::token(token)? {
-        return control.organization_call(Method::GET, &format!("/tokens/{id}"), None).await;
+        return control.get(&format!("/tokens/{id}")).await;
     }
     let path = match deployment {
         Some(deployment) => format!("/deployments/{deployment}/tokens"),
         None => "/tokens".to_owned(),
     };
-    let (mut found, mut cursor) = (Vec::new(), String::new());
+    by_name(control, token, &path, None).await
+}
+
+/// Finds a token of the organization or of a workspace by name, to assign it.
+async fn resolve_in(control: &Control, token: &str, scope: TokenScope) -> Result<Token, Failure> {
+    let organization = (scope == TokenScope::Organization).then_some("includeOnlyOrganizationTokens");
+    by_name(control, token, "/tokens", organization).await
+}
+
+/// Finds the only token of this name in a list. `condition` is the name of a query parameter that is to be true.
+async fn by_name(
+    control: &Control,
+    token: &str,
+    path: &str,
+    condition: Option<&str>,
+) -> Result<Token, Failure> {
+    let (mut found, mut cursor) = (Vec::new(), None);
     loop {
-        let path = format!("{path}?limit=1000{cursor}");
-        let page = control.organization_call(Method::GET, &path, None).await?;
-        let tokens = page["tokens"].as_array().into_iter().flatten();
-        found.extend(tokens.filter(|known| known["name"] == token).cloned());
-        match page["nextCursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => break,
+        let mut query = vec![("limit", Some("1000".to_owned())), ("cursor", cursor)];
+        query.extend(condition.map(|name| (name, Some("true".to_owned()))));
+        let page: TokenPage = control.list(path, &query).await?;
+        found.extend(page.tokens.into_iter().filter(|known| known.name == token));
+        cursor = page.extent.next_cursor;
+        if cursor.is_none() {
+            break;
         }
     }
     match found.len() {
@@ -353,57 +366,56 @@ async fn resolve_on(control: &Control, token: &str, deployment: Option<&str>) ->
             "there is no token named {token:?}; `halligan token list` shows those there are"
         ))),
         _ => {
-            let ids: Vec<&str> = found.iter().filter_map(|token| token["id"].as_str()).collect();
+            let ids: Vec<&str> = found.iter().map(|token| &*token.id).collect();
             Err(Failure::Usage(format!("{token:?} names {}; use an id", ids.join(" and "))))
         }
     }
 }
 
 /// Returns the id of a token given by id or name.
-async fn id_of(control: &Control, token: &str) -> Result<String, Failure> {
-    if let Some(id) = id::token(token)? {
-        return Ok(id.to_string());
+async fn id_of(control: &Control, token: &str) -> Result<TokenId, Failure> {
+    match id::token(token)? {
+        Some(id) => Ok(id),
+        None => Ok(resolve(control, token).await?.id),
     }
-    Ok(resolve(control, token).await?["id"].as_str().unwrap_or_default().to_owned())
 }
 
 /// Prints which roles of a token are not at their newest version.
-fn explain(token: &Value) {
-    for role in token["roles"].as_array().into_iter().flatten() {
-        let newest = &role["newest"];
-        if newest.is_null() {
-            continue;
-        }
-        let names = |member: &str| -> Vec<&str> {
-            newest[member].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+fn explain(token: &Token) {
+    for role in &token.roles {
+        let (Some(newest), Some(version)) = (&role.newest, role.role_version) else { continue };
+        let (added, removed) = (newest.added, newest.removed);
+        let count = |permissions: PermissionSet| {
+            format!("{} permission{}", permissions.len(), if permissions.len() == 1 { "" } else { "s" })
         };
-        let (added, removed) = (names("added"), names("removed"));
-        let count =
-            |names: &[&str]| format!("{} permission{}", names.len(), if names.len() == 1 { "" } else { "s" });
         line(&format!(
-            "\nThis token stays with {}@{}; the newest version, {}, adds {} and takes away {}.",
-            role["role"].as_str().unwrap_or_default(),
-            role["roleVersion"],
-            newest["version"],
-            count(&added),
-            count(&removed)
+            "\nThis token stays with {}@{version}; the newest version, {}, adds {} and takes away {}.",
+            role.role,
+            newest.version,
+            count(added),
+            count(removed)
         ));
-        for (sign, names) in [('+', added), ('-', removed)] {
-            for name in names {
-                line(&format!("  {sign} {name}"));
+        for (sign, permissions) in [('+', added), ('-', removed)] {
+            for permission in permissions.iter() {
+                line(&format!("  {sign} {permission}"));
             }
         }
     }
 }
 
 /// Prints a token with its value, which is shown only this once.
-fn with_value(made: &Value, clean: bool, output: Output) {
+fn with_value(made: &Token, clean: bool, output: Output) -> Result<(), Failure> {
+    let Some(value) = &made.token else {
+        return Err(Failure::Lacks { what: "the control plane".into(), member: "token".into() });
+    };
     if clean {
-        return line(made["token"].as_str().unwrap_or_default());
+        line(value);
+        return Ok(());
     }
     output.one(made, &ONE);
     if !output.json {
-        line(&format!("\n{}\n", made["token"].as_str().unwrap_or_default()));
+        line(&format!("\n{}\n", **value));
         note("This is the token. It is shown this once; keep it in a vault.");
     }
+    Ok(())
 }

@@ -1,13 +1,12 @@
 //! `halligan token request`: manages requests for tokens that need a second owner.
 
 use clap::Subcommand;
-use reqwest::Method;
-use serde_json::json;
 
 use super::with_value;
+use crate::api::dual_control::{Rejection, Request, RequestPage};
+use crate::api::id::RequestId;
 use crate::cli::control::Control;
 use crate::cli::failure::Failure;
-use crate::cli::id::{Id, Request};
 use crate::cli::output::{Column, Output};
 
 #[derive(Subcommand, Debug)]
@@ -30,17 +29,17 @@ pub(in crate::cli) enum Verb {
     /// Show a request.
     Show {
         /// The request's id.
-        id: Id<Request>,
+        id: RequestId,
     },
     /// Approve what another owner asked for.
     Approve {
         /// The request's id.
-        id: Id<Request>,
+        id: RequestId,
     },
     /// Reject a request.
     Reject {
         /// The request's id.
-        id: Id<Request>,
+        id: RequestId,
         /// Why.
         #[arg(long)]
         reason: Option<String>,
@@ -48,7 +47,7 @@ pub(in crate::cli) enum Verb {
     /// Make the token you asked for, once it is approved, and show its value, once.
     Collect {
         /// The request's id.
-        id: Id<Request>,
+        id: RequestId,
         /// Print the value alone, for scripts.
         #[arg(long, short)]
         clean_output: bool,
@@ -87,21 +86,17 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
                 ("cursor", cursor),
                 ("limit", Some(limit.to_string())),
             ];
-            output.page(&control.organization_list("/token-requests", &query).await?, "requests", &LIST);
+            output.page(&control.list::<RequestPage>("/token-requests", &query).await?, "requests", &LIST);
         }
-        Verb::Show { id } => {
-            output.one(&control.organization_call(Method::GET, &path(&id, ""), None).await?, &ONE);
-        }
+        Verb::Show { id } => output.one(&control.get::<Request>(&path(&id, "")).await?, &ONE),
         Verb::Approve { id } => {
-            output.one(&control.organization_call(Method::POST, &path(&id, "/approve"), None).await?, &ONE);
+            output.one(&control.order::<Request>(&path(&id, "/approve")).await?, &ONE);
         }
         Verb::Reject { id, reason } => {
-            let body = Some(json!({ "reason": reason }));
-            output.one(&control.organization_call(Method::POST, &path(&id, "/reject"), body).await?, &ONE);
+            output.one(&control.post::<Request>(&path(&id, "/reject"), &Rejection { reason }).await?, &ONE);
         }
         Verb::Collect { id, clean_output } => {
-            let made = control.organization_call(Method::POST, &path(&id, "/collect"), None).await?;
-            with_value(&made, clean_output, output);
+            with_value(&control.order(&path(&id, "/collect")).await?, clean_output, output)?;
         }
     }
     Ok(())

@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::authorization::{Actor, Operation};
+use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
-use crate::controlplane::calls::page::Page;
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::calls::page::check;
 use crate::controlplane::error::Error;
 use crate::protocol::time::Time;
 
@@ -273,7 +274,7 @@ impl ControlPlane {
         page: Page,
     ) -> Result<EntryPage, Error> {
         actor.may(Operation::ReadAuditLog, organization)?;
-        let range = page.check("audit-log")?;
+        let range = check(page, "audit-log")?;
         let (from, to) = filter.outcome.map(Outcome::statuses).unzip();
         let Filter { actor, target, call, since, until, .. } = filter;
         self.store.read(|connection| {

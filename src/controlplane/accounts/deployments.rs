@@ -178,7 +178,7 @@ impl ControlPlane {
         actor.may(Operation::CreateDeployments, scope)?;
         check_name("name", &new.name)?;
         let routes = check_routes(new.routes.unwrap_or_else(|| DEFAULT_ROUTES.into()))?;
-        let id = self.new_id("dep_");
+        let id = self.new_id();
         self.store.write(|transaction| {
             for (table, what, id) in [
                 ("workspace", "workspace", &new.workspace_id),

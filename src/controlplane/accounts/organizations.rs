@@ -28,7 +28,7 @@ impl ControlPlane {
     pub fn bootstrap(&self, organization: &str, email: &str) -> Result<Bootstrap, Error> {
         check_name("organization", organization)?;
         check_name("email", email)?;
-        let (organization_id, now) = (self.new_id("org_"), self.now());
+        let (organization_id, now) = (self.new_id(), self.now());
         let owner = NewUser {
             email: email.into(),
             organization_role: OrganizationRole::OrganizationOwner,

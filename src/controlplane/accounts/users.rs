@@ -111,7 +111,7 @@ impl ControlPlane {
         user: &NewUser,
     ) -> Result<UserToken, Error> {
         check_name("email", &user.email)?;
-        let id = self.new_id("usr_");
+        let id = self.new_id();
         let row = params![id, organization, user.email, user.organization_role.as_str(), self.now().unix()];
         transaction.execute("INSERT INTO user (id, organization, email, role, generation, created_at) VALUES (?1, ?2, ?3, ?4, 1, ?5)", row).map_err(taken)?;
         workspace_grants::set(transaction, organization, Holder::User(&id), &user.workspace_roles)?;
@@ -138,6 +138,7 @@ impl ControlPlane {
             exp: Some(end),
             generation,
             role: None,
+            permissions: Vec::new(),
         };
         let payload = serde_json::to_vec(&claims).map_err(std::io::Error::from)?;
         Ok(Zeroizing::new(sign(Typ::User, &payload, &self.signing().token)))

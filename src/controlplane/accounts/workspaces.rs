@@ -16,7 +16,7 @@ impl ControlPlane {
     pub fn create_workspace(&self, actor: &Actor, organization: &str, name: &str) -> Result<Named, Error> {
         actor.may(Operation::Administer, organization)?;
         check_name("name", name)?;
-        let named = Named { id: self.new_id("wsp_"), name: name.into(), created_at: self.now() };
+        let named = Named { id: self.new_id(), name: name.into(), created_at: self.now() };
         self.store.write(|transaction| {
             let row = params![named.id, organization, name, named.created_at.unix()];
             let insert = "INSERT INTO workspace (id, organization, name, created_at) VALUES (?1, ?2, ?3, ?4)";

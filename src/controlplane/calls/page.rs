@@ -4,10 +4,9 @@
 //! cursor names the last item shown, by its sort key, and the next page begins after it.
 
 use base64::Engine as _;
-use serde::Deserialize;
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
 
+use crate::api::page::{Extent, Page, Sort, SortField};
 use crate::controlplane::error::Error;
 use crate::protocol::jws::BASE64URL;
 
@@ -16,54 +15,54 @@ const MAX_LIMIT: u64 = 1000;
 /// Maximum length of a cursor, in characters: a name of 100 characters with the text around it.
 const MAX_CURSOR: usize = 1024;
 
-/// Part of a list that is requested.
-#[derive(Clone, Debug, Deserialize, IntoParams, ToSchema)]
-#[into_params(parameter_in = Query)]
-pub struct Page {
-    /// Number of items to skip. While others insert, use `cursor`.
-    #[serde(default)]
-    #[param(default = 0, minimum = 0, maximum = 9_223_372_036_854_775_807_u64)]
-    pub offset: u64,
-    /// Maximum number of items, 1 to 1000.
-    #[serde(default = "fifty")]
-    #[param(default = 50, minimum = 1, maximum = 1000)]
-    pub limit: u64,
-    /// The `nextCursor` of the page before, of the same list in the same order. The page begins after it.
-    #[param(max_length = 1024)]
-    pub cursor: Option<String>,
-}
-
-fn fifty() -> u64 {
-    50
-}
-
 /// Validated page of one list.
 #[derive(Debug)]
 pub(in crate::controlplane) struct Range {
     pub(in crate::controlplane) offset: u64,
     pub(in crate::controlplane) limit: u64,
     /// Name of the list and its order. The cursor of another list is rejected.
-    list: &'static str,
+    list: String,
+    /// True if the order has one key, which a cursor can name.
+    one_key: bool,
     /// Sort key and id of the last item on the page before.
     after: Option<(Value, String)>,
 }
 
-impl Page {
-    /// Rejects offsets that SQLite cannot represent, pages that are too large, and cursors of other lists.
-    pub(in crate::controlplane) fn check(self, list: &'static str) -> Result<Range, Error> {
-        let Self { offset, limit, cursor } = self;
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(Error::invalid("limit", "use 1 to 1000"));
-        }
-        if i64::try_from(offset).is_err() {
-            return Err(Error::invalid("offset", "is out of range"));
-        }
-        let after = cursor.map(|cursor| read_cursor(&cursor, list)).transpose()?;
-        if after.is_some() && offset > 0 {
-            return Err(Error::invalid("cursor", "use either an offset or a cursor"));
-        }
-        Ok(Range { offset, limit, list, after })
+/// Rejects offsets that SQLite cannot represent, pages that are too large, and cursors of other lists.
+pub(in crate::controlplane) fn check(page: Page, list: &str) -> Result<Range, Error> {
+    check_order(page, list.to_owned(), true)
+}
+
+/// Does the same for a list in the order of `sorts`.
+pub(in crate::controlplane) fn check_sorted<F: SortField + PartialEq>(
+    page: Page,
+    list: &str,
+    sorts: &[Sort<F>],
+) -> Result<Range, Error> {
+    let mut name = list.to_owned();
+    for sort in sorts {
+        let field = F::FIELDS.iter().find(|(_, field)| *field == sort.field).map_or("", |(name, _)| *name);
+        name.extend([" ", field, if sort.descending { ":desc" } else { ":asc" }]);
     }
+    check_order(page, name, sorts.len() <= 1)
+}
+
+fn check_order(page: Page, list: String, one_key: bool) -> Result<Range, Error> {
+    let Page { offset, limit, cursor } = page;
+    if limit > MAX_LIMIT {
+        return Err(Error::invalid("limit", "use 0 to 1000"));
+    }
+    if i64::try_from(offset).is_err() {
+        return Err(Error::invalid("offset", "is out of range"));
+    }
+    if cursor.is_some() && !one_key {
+        return Err(Error::invalid("cursor", "use an offset for a list in the order of several keys"));
+    }
+    let after = cursor.map(|cursor| read_cursor(&cursor, &list)).transpose()?;
+    if after.is_some() && offset > 0 {
+        return Err(Error::invalid("cursor", "use either an offset or a cursor"));
+    }
+    Ok(Range { offset, limit, list, one_key, after })
 }
 
 fn read_cursor(cursor: &str, list: &str) -> Result<(Value, String), Error> {
@@ -98,6 +97,32 @@ impl Range {
         )
     }
 
+    /// Returns the condition and order of a query by the keys of `order`, each of which is `column` in SQL.
+    pub(in crate::controlplane) fn sorted_by<F: SortField>(
+        order: &[Sort<F>],
+        column: fn(F) -> &'static str,
+        id: &str,
+    ) -> String {
+        if let [Sort { field, descending }] = order {
+            return Self::sorted(column(*field), id, *descending);
+        }
+        let way = |sort: &Sort<F>| if sort.descending { "DESC" } else { "ASC" };
+        let keys: Vec<String> =
+            order.iter().map(|sort| format!("{} {}", column(sort.field), way(sort))).collect();
+        format!("AND (:after IS NULL OR TRUE) ORDER BY {}, {id}", keys.join(", "))
+    }
+
+    /// Truncates the rows to the page, and returns the members that describe it.
+    pub(in crate::controlplane) fn extent<T>(
+        &self,
+        total_count: u64,
+        found: &mut Vec<T>,
+        place: impl Fn(&T) -> (Value, String),
+    ) -> Extent {
+        let next_cursor = self.cut(found, place);
+        Extent { total_count, offset: self.offset, limit: self.limit, next_cursor }
+    }
+
     /// Truncates the rows to the page, and returns the cursor of the next page if there is one. `place` returns the
     /// sort key and id of an item.
     pub(in crate::controlplane) fn cut<T>(
@@ -111,6 +136,9 @@ impl Range {
         }
         found.truncate(limit);
         let (key, id) = place(found.last()?);
+        if !self.one_key {
+            return None;
+        }
         Some(BASE64URL.encode(serde_json::json!([self.list, key, id]).to_string()))
     }
 
@@ -157,26 +185,34 @@ mod tests {
 
     #[test]
     fn a_page_has_bounds() {
-        for (offset, limit, good) in [(0, 1, true), (0, 1000, true), (0, 0, false), (0, 1001, false)] {
-            assert_eq!(Page { offset, limit, cursor: None }.check("a").is_ok(), good, "{limit}");
+        for (offset, limit, good) in [(0, 1, true), (0, 1000, true), (0, 0, true), (0, 1001, false)] {
+            assert_eq!(check(Page { offset, limit, cursor: None }, "a").is_ok(), good, "{limit}");
         }
-        assert!(Page { offset: u64::MAX, limit: 1, cursor: None }.check("a").is_err());
+        assert!(check(Page { offset: u64::MAX, limit: 1, cursor: None }, "a").is_err());
+    }
+
+    #[test]
+    fn a_page_of_no_items_has_the_count_alone() {
+        let none = check(Page { offset: 0, limit: 0, cursor: None }, "a").unwrap();
+        let mut found = vec![1];
+        let extent = none.extent(7, &mut found, |item| (Value::from(*item), String::new()));
+        assert!(found.is_empty() && extent.total_count == 7 && extent.next_cursor.is_none());
     }
 
     #[test]
     fn a_cursor_is_of_one_list_in_one_order() {
         let page = |cursor: &str, offset| Page { offset, limit: 2, cursor: Some(cursor.to_owned()) };
-        let first = Page { offset: 0, limit: 2, cursor: None }.check("a").unwrap();
+        let first = check(Page { offset: 0, limit: 2, cursor: None }, "a").unwrap();
         let mut found = vec![1, 2, 3];
         let next = first.cut(&mut found, |item| (Value::from(*item), format!("id_{item}"))).unwrap();
         assert_eq!(found, [1, 2]);
-        let second = page(&next, 0).check("a").unwrap();
+        let second = check(page(&next, 0), "a").unwrap();
         assert_eq!(second.after().unwrap(), r#"[2,"id_2"]"#);
         assert!(second.cut(&mut vec![3], |_| (Value::Null, String::new())).is_none());
         for bad in ["", "x", "bnVsbA", "W10", &next[1..], &"A".repeat(2000)] {
-            assert!(page(bad, 0).check("a").is_err(), "{bad}");
+            assert!(check(page(bad, 0), "a").is_err(), "{bad}");
         }
-        assert!(page(&next, 0).check("b").is_err(), "of another list");
-        assert!(page(&next, 1).check("a").is_err(), "both");
+        assert!(check(page(&next, 0), "b").is_err(), "of another list");
+        assert!(check(page(&next, 1), "a").is_err(), "both");
     }
 }

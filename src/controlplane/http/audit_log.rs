@@ -1,13 +1,13 @@
 //! Handler of the audit log.
 
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::extract::{Path, State};
 use axum::response::Response;
 
+use super::query::Query;
 use super::{Control, answer};
+use crate::api::page::Page;
 use crate::controlplane::access::audit_log::{EntryPage, Filter};
 use crate::controlplane::access::authorization::Actor;
-use crate::controlplane::calls::page::Page;
 
 /// Lists the calls that changed, or tried to change, something in the organization; newest first.
 #[utoipa::path(get, path = "/audit-log", params(Filter, Page), responses((status = 200, body = EntryPage)))]
@@ -18,5 +18,5 @@ pub(super) async fn list_audit_log(
     Query(filter): Query<Filter>,
     Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_audit_log(&actor, &organization, &filter, page)).await
+    answer(&control, move |c| c.list_audit_log(&actor, &organization, &filter, page)).await
 }

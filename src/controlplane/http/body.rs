@@ -4,9 +4,10 @@ use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::problem::problem;
+use super::problem::{of_fields, problem};
+use crate::api::problem::FieldError;
 
 /// Maximum size of most bodies, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -43,15 +44,30 @@ impl<S: Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, 
                 "the body is not a JSON object",
             ));
         }
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
-            let (status, code) = if error.is_data() {
-                (StatusCode::UNPROCESSABLE_ENTITY, "invalid")
-            } else {
-                (StatusCode::BAD_REQUEST, "malformed")
-            };
-            problem(status, code, &format!("the body is not understood: {error}"))
+        let mut reader = serde_json::Deserializer::from_slice(&bytes);
+        let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let path = error.path().to_string();
+            (path, error.into_inner())
+        });
+        let read = read.and_then(|read| reader.end().map(|()| read).map_err(|error| (".".into(), error)));
+        read.map(Self).map_err(|(path, error)| {
+            let detail = format!("the body is not understood: {error}");
+            // serde_json takes a null where there can be none for a fault of the text, and not of the member.
+            let is_json = || serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+            if !error.is_data() && !is_json() {
+                return problem(StatusCode::BAD_REQUEST, "malformed", &detail);
+            }
+            let field = if path == "." { named(&error.to_string()).unwrap_or_default() } else { path };
+            let fault = FieldError { field, code: "invalid".into(), message: error.to_string() };
+            of_fields(StatusCode::UNPROCESSABLE_ENTITY, "invalid", &detail, vec![fault])
         })
     }
+}
+
+/// Returns the field that an error of the whole object names: one that is missing, or that there is none of.
+fn named(error: &str) -> Option<String> {
+    let (_, rest) = error.split_once(" field `")?;
+    rest.split_once('`').map(|(field, _)| field.to_owned())
 }
 
 fn says_json(headers: &HeaderMap) -> bool {

@@ -1,7 +1,6 @@
 //! Handlers of Dag tags.
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::{Body, Control, answer};
@@ -15,7 +14,7 @@ pub(super) async fn show_dag_tags(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.show_dag_tags(&actor, &organization, &id)).await
+    answer(&control, move |c| c.show_dag_tags(&actor, &organization, &id)).await
 }
 
 /// Publishes the tags of all Dags of a deployment, in place of the earlier ones.
@@ -26,5 +25,5 @@ pub(super) async fn publish_dag_tags(
     Path((organization, id)): Path<(String, String)>,
     Body(new): Body<NewDagTags, MAX_BYTES>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.publish_dag_tags(&actor, &organization, &id, new)).await
+    answer(&control, move |c| c.publish_dag_tags(&actor, &organization, &id, new)).await
 }

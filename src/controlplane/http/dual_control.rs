@@ -1,16 +1,16 @@
 //! Handlers of dual control: its setting, and requests that wait for a second owner.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use serde::Deserialize;
-use utoipa::ToSchema;
 
+use super::query::Query;
 use super::{Body, Control, answer, off_reactor, tokens, written};
+use crate::api::dual_control::{DualControl, Rejection, Request, RequestFilter, RequestPage};
+use crate::api::page::Page;
+use crate::api::token::Token;
 use crate::controlplane::access::authorization::Actor;
-use crate::controlplane::calls::page::Page;
-use crate::controlplane::tokens::Token;
-use crate::controlplane::tokens::dual_control::{Changed, DualControl, Request, RequestFilter, RequestPage};
+use crate::controlplane::tokens::dual_control::Changed;
 
 /// Shows the setting of dual control: whether a direct-access token needs two owners.
 #[utoipa::path(get, path = "/dual-control", responses((status = 200, body = DualControl)))]
@@ -19,12 +19,12 @@ pub(super) async fn show_dual_control(
     actor: Actor,
     Path(organization): Path<String>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.show_dual_control(&actor, &organization)).await
+    answer(&control, move |c| c.show_dual_control(&actor, &organization)).await
 }
 
 /// Enables or disables dual control. To disable it, another owner has to approve.
 #[utoipa::path(post, path = "/dual-control", request_body = DualControl,
-    responses((status = 200, body = DualControl), (status = 202, body = Request)))]
+    responses((status = 200, body = DualControl), (status = 202, body = Request, description = "another owner has to approve it")))]
 pub(super) async fn set_dual_control(
     State(control): Control,
     actor: Actor,
@@ -47,7 +47,7 @@ pub(super) async fn list_requests(
     Query(filter): Query<RequestFilter>,
     Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_requests(&actor, &organization, filter, page)).await
+    answer(&control, move |c| c.list_requests(&actor, &organization, filter, page)).await
 }
 
 /// Shows a request for approval by a second owner.
@@ -57,7 +57,7 @@ pub(super) async fn show_request(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.show_request(&actor, &organization, &id)).await
+    answer(&control, move |c| c.show_request(&actor, &organization, &id)).await
 }
 
 /// Approves another owner's request.
@@ -67,16 +67,7 @@ pub(super) async fn approve_request(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.decide_request(&actor, &organization, &id, true, None)).await
-}
-
-/// Rejection of a request.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Rejection {
-    /// Reason for the rejection.
-    #[schema(max_length = 500)]
-    reason: Option<String>,
+    answer(&control, move |c| c.decide_request(&actor, &organization, &id, true, None)).await
 }
 
 /// Rejects a request.
@@ -87,18 +78,18 @@ pub(super) async fn reject_request(
     Path((organization, id)): Path<(String, String)>,
     Body(rejection): Body<Rejection>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| {
+    answer(&control, move |c| {
         c.decide_request(&actor, &organization, &id, false, rejection.reason.as_deref())
     })
     .await
 }
 
 /// Creates the token of an approved request. The answer shows its value once, to the requester.
-#[utoipa::path(post, path = "/token-requests/{id}/collect", responses((status = 201, body = Token)))]
+#[utoipa::path(post, path = "/token-requests/{id}/collect", responses((status = 200, body = Token)))]
 pub(super) async fn collect_request(
     State(control): Control,
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    tokens::shown(&control, StatusCode::CREATED, move |c| c.collect_request(&actor, &organization, &id)).await
+    tokens::new(&control, move |c| c.collect_request(&actor, &organization, &id)).await
 }

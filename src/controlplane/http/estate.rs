@@ -1,12 +1,11 @@
 //! Handlers of an organization's workspaces, deployments, users, data planes and nodes.
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Body, Control, answer, done};
+use super::{Body, Control, answer, done, made};
 use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::access::workspace_grants::UserRoles;
 use crate::controlplane::accounts::deployments::{Deployment, DeploymentUpdate, NewDeployment};
@@ -25,9 +24,9 @@ pub(super) struct NewNamed {
 }
 
 /// Lists the organizations that the caller belongs to.
-#[utoipa::path(get, path = "/v1/organizations", responses((status = 200, body = Vec<Named>)))]
+#[utoipa::path(get, path = "/organizations", responses((status = 200, body = Vec<Named>)))]
 pub(super) async fn list_organizations(State(control): Control, actor: Actor) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_organizations(&actor)).await
+    answer(&control, move |c| c.list_organizations(&actor)).await
 }
 
 /// Shows an organization.
@@ -37,7 +36,7 @@ pub(super) async fn show_organization(
     actor: Actor,
     Path(organization): Path<String>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.show_organization(&actor, &organization)).await
+    answer(&control, move |c| c.show_organization(&actor, &organization)).await
 }
 
 /// Lists the workspaces that the caller may see.
@@ -47,18 +46,18 @@ pub(super) async fn list_workspaces(
     actor: Actor,
     Path(organization): Path<String>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_workspaces(&actor, &organization)).await
+    answer(&control, move |c| c.list_workspaces(&actor, &organization)).await
 }
 
 /// Creates a workspace.
-#[utoipa::path(post, path = "/workspaces", request_body = NewNamed, responses((status = 201, body = Named)))]
+#[utoipa::path(post, path = "/workspaces", request_body = NewNamed, responses((status = 200, body = Named)))]
 pub(super) async fn create_workspace(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
     Body(new): Body<NewNamed>,
 ) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| c.create_workspace(&actor, &organization, &new.name)).await
+    made(&control, move |c| c.create_workspace(&actor, &organization, &new.name)).await
 }
 
 /// Shows a workspace.
@@ -68,7 +67,7 @@ pub(super) async fn show_workspace(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.show_workspace(&actor, &organization, &id)).await
+    answer(&control, move |c| c.show_workspace(&actor, &organization, &id)).await
 }
 
 /// Lists data planes.
@@ -78,19 +77,18 @@ pub(super) async fn list_data_planes(
     actor: Actor,
     Path(organization): Path<String>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_data_planes(&actor, &organization)).await
+    answer(&control, move |c| c.list_data_planes(&actor, &organization)).await
 }
 
 /// Creates a data plane.
-#[utoipa::path(post, path = "/data-planes", request_body = NewNamed, responses((status = 201, body = DataPlane)))]
+#[utoipa::path(post, path = "/data-planes", request_body = NewNamed, responses((status = 200, body = DataPlane)))]
 pub(super) async fn create_data_plane(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
     Body(new): Body<NewNamed>,
 ) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| c.create_data_plane(&actor, &organization, &new.name))
-        .await
+    made(&control, move |c| c.create_data_plane(&actor, &organization, &new.name)).await
 }
 
 /// Shows a data plane, with the version and size of its replica.
@@ -100,7 +98,7 @@ pub(super) async fn show_data_plane(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.show_data_plane(&actor, &organization, &id)).await
+    answer(&control, move |c| c.show_data_plane(&actor, &organization, &id)).await
 }
 
 /// Lists the deployments that the caller may see.
@@ -110,18 +108,18 @@ pub(super) async fn list_deployments(
     actor: Actor,
     Path(organization): Path<String>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_deployments(&actor, &organization)).await
+    answer(&control, move |c| c.list_deployments(&actor, &organization)).await
 }
 
 /// Creates a deployment and publishes it to its data plane.
-#[utoipa::path(post, path = "/deployments", request_body = NewDeployment, responses((status = 201, body = Deployment)))]
+#[utoipa::path(post, path = "/deployments", request_body = NewDeployment, responses((status = 200, body = Deployment)))]
 pub(super) async fn create_deployment(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
     Body(new): Body<NewDeployment>,
 ) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| c.create_deployment(&actor, &organization, new)).await
+    made(&control, move |c| c.create_deployment(&actor, &organization, new)).await
 }
 
 /// Shows a deployment.
@@ -131,7 +129,7 @@ pub(super) async fn show_deployment(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.show_deployment(&actor, &organization, &id)).await
+    answer(&control, move |c| c.show_deployment(&actor, &organization, &id)).await
 }
 
 /// Changes a deployment's name, hosts, route map or glass mode. Absent members keep their values.
@@ -142,7 +140,7 @@ pub(super) async fn update_deployment(
     Path((organization, id)): Path<(String, String)>,
     Body(update): Body<DeploymentUpdate>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.update_deployment(&actor, &organization, &id, update)).await
+    answer(&control, move |c| c.update_deployment(&actor, &organization, &id, update)).await
 }
 
 /// Lists the users of the organization.
@@ -152,18 +150,18 @@ pub(super) async fn list_users(
     actor: Actor,
     Path(organization): Path<String>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_users(&actor, &organization)).await
+    answer(&control, move |c| c.list_users(&actor, &organization)).await
 }
 
 /// Creates a user. The answer shows the user's token once.
-#[utoipa::path(post, path = "/users", request_body = NewUser, responses((status = 201, body = UserToken)))]
+#[utoipa::path(post, path = "/users", request_body = NewUser, responses((status = 200, body = UserToken)))]
 pub(super) async fn create_user(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
     Body(new): Body<NewUser>,
 ) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| c.create_user(&actor, &organization, &new)).await
+    made(&control, move |c| c.create_user(&actor, &organization, &new)).await
 }
 
 /// Changes a user's roles. Absent members keep their values.
@@ -174,7 +172,7 @@ pub(super) async fn set_user_roles(
     Path((organization, id)): Path<(String, String)>,
     Body(roles): Body<UserRoles>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.set_user_roles(&actor, &organization, &id, &roles)).await
+    answer(&control, move |c| c.set_user_roles(&actor, &organization, &id, &roles)).await
 }
 
 /// Gives a user a new token, shown once. The old one becomes invalid.
@@ -184,7 +182,7 @@ pub(super) async fn rotate_user_token(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.rotate_user_token(&actor, &organization, &id)).await
+    answer(&control, move |c| c.rotate_user_token(&actor, &organization, &id)).await
 }
 
 /// Lists the nodes of a data plane, including retired ones.
@@ -194,18 +192,18 @@ pub(super) async fn list_nodes(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_nodes(&actor, &organization, &id)).await
+    answer(&control, move |c| c.list_nodes(&actor, &organization, &id)).await
 }
 
 /// Creates a node for a host that never reaches the control plane. The answer is its identity, to be carried there.
-#[utoipa::path(post, path = "/data-planes/{id}/nodes", request_body = NewNode, responses((status = 201, body = Enrolled)))]
+#[utoipa::path(post, path = "/data-planes/{id}/nodes", request_body = NewNode, responses((status = 200, body = Enrolled)))]
 pub(super) async fn create_node(
     State(control): Control,
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
     Body(new): Body<NewNode>,
 ) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| c.create_node(&actor, &organization, &id, &new)).await
+    made(&control, move |c| c.create_node(&actor, &organization, &id, &new)).await
 }
 
 /// Deletes an empty workspace.
@@ -254,7 +252,7 @@ pub(super) async fn retire_node(
 pub(super) struct NewEnrolmentToken {
     /// Lifetime of the token, in seconds.
     #[schema(minimum = 60, maximum = 2_592_000, default = 86_400)]
-    #[serde(default = "a_day", deserialize_with = "crate::controlplane::calls::number::number")]
+    #[serde(default = "a_day", deserialize_with = "crate::api::number::number")]
     expires_in_seconds: i64,
 }
 
@@ -263,7 +261,7 @@ fn a_day() -> i64 {
 }
 
 /// Creates a token with which one host can enrol, once. The answer shows it once.
-#[utoipa::path(post, path = "/data-planes/{id}/enrolment-tokens", request_body = NewEnrolmentToken, responses((status = 201, body = EnrolmentToken)))]
+#[utoipa::path(post, path = "/data-planes/{id}/enrolment-tokens", request_body = NewEnrolmentToken, responses((status = 200, body = EnrolmentToken)))]
 pub(super) async fn create_enrolment_token(
     State(control): Control,
     actor: Actor,
@@ -271,8 +269,5 @@ pub(super) async fn create_enrolment_token(
     Body(new): Body<NewEnrolmentToken>,
 ) -> Response {
     let seconds = new.expires_in_seconds;
-    answer(&control, StatusCode::CREATED, move |c| {
-        c.create_enrolment_token(&actor, &organization, &id, seconds)
-    })
-    .await
+    made(&control, move |c| c.create_enrolment_token(&actor, &organization, &id, seconds)).await
 }

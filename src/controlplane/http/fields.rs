@@ -77,13 +77,12 @@ pub(super) async fn unconditional(route: MatchedPath, request: Request, next: Ne
     if refused { Error::Stale.into_response() } else { next.run(request).await }
 }
 
-/// Returns a route without the organization part that most routes begin with.
+/// Returns a route without its base path and the organization part that most routes begin with.
 pub(super) fn below_organization(route: &MatchedPath) -> &str {
-    let route = route.as_str();
-    match route.strip_prefix("/v1/organizations/{organization}") {
+    match super::below_base(route.as_str()).strip_prefix("/organizations/{organization}") {
         Some("") => "/",
         Some(path) => path,
-        None => route,
+        None => route.as_str(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! HTTP API: JSON in camelCase, problems by RFC 9457, and an OpenAPI document generated from the code.
+//! HTTP API: JSON in the shapes of [`crate::api`], and an OpenAPI document generated from the code.
 //!
 //! A call of a person or token passes `caller` (address, authentication) and `recording` (audit log) before its
 //! handler, which parses it and calls the control plane on a blocking thread.
@@ -14,6 +14,7 @@ mod limits;
 mod nodes;
 mod openapi;
 mod problem;
+mod query;
 mod reconciliation;
 mod recording;
 mod roles;
@@ -21,6 +22,7 @@ mod schemas;
 mod teams;
 mod tokens;
 
+use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -30,7 +32,8 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -96,28 +99,40 @@ impl Edge {
     }
 }
 
+/// Base paths of the calls of people. The older ones are those of other clients of the platform; `scope` and `type` of a
+/// token, in which they differ, are both read and both written.
+const BASES: [&str; 3] = ["/v1", "/iam/v1beta1", "/platform/v1beta1"];
+
+/// Returns a route without its base path.
+fn below_base(route: &str) -> &str {
+    BASES.iter().find_map(|base| route.strip_prefix(base)).unwrap_or(route)
+}
+
 /// Returns the router of the API.
 pub fn router(edge: Edge) -> Router {
     let edge = Arc::new(edge);
-    let (router, document) = OpenApiRouter::new()
-        .merge(
-            people()
-                .route_layer(from_fn(fields::unconditional))
-                .route_layer(from_fn_with_state(Arc::clone(&edge), recording::record))
-                .route_layer(from_fn_with_state(Arc::clone(&edge), caller::authenticate)),
-        )
-        .merge(nodes())
-        .merge(
-            OpenApiRouter::new()
-                .routes(routes!(openapi::healthz))
-                .routes(routes!(openapi::readyz))
-                .routes(routes!(openapi::openapi)),
-        )
+    let (calls, described) = people().split_for_parts();
+    let known = Arc::new(query::Known::of(&described));
+    let calls = calls
+        .route_layer(from_fn_with_state(known, query::refuse_unknown))
+        .route_layer(from_fn(fields::unconditional))
+        .route_layer(from_fn_with_state(Arc::clone(&edge), recording::record))
+        .route_layer(from_fn_with_state(Arc::clone(&edge), caller::authenticate));
+    let (others, document) = nodes()
+        .routes(routes!(openapi::healthz))
+        .routes(routes!(openapi::readyz))
+        .routes(routes!(openapi::openapi))
         .split_for_parts();
-    router
-        .layer(axum::Extension(openapi::Document::new(document)))
+    // The document describes the newest base path; it says that the others have the same calls. Of two schemas of one name,
+    // that of the calls of people stays.
+    let mut whole = OpenApi::default().nest(BASES[0], described);
+    whole.merge(document);
+    BASES
+        .into_iter()
+        .fold(others, |router, base| router.nest(base, calls.clone()))
+        .layer(axum::Extension(openapi::Document::new(whole)))
         .layer(from_fn_with_state(Arc::clone(&edge), caller::locate))
-        .layer(from_fn(problem::always))
+        .layer(from_fn_with_state(Arc::clone(&edge.control), problem::complete))
         .layer(from_fn_with_state(Arc::clone(&edge.control), metrics::count))
         .with_state(Arc::clone(&edge.control))
 }
@@ -167,7 +182,7 @@ fn people() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(dual_control::collect_request));
     OpenApiRouter::new()
         .routes(routes!(estate::list_organizations))
-        .nest("/v1/organizations/{organization}", organization)
+        .nest("/organizations/{organization}", organization)
         .routes(routes!(roles::permission_groups))
 }
 
@@ -190,19 +205,51 @@ async fn off_reactor<T: Send + 'static>(
     let control = Arc::clone(control);
     match tokio::task::spawn_blocking(move || work(&control)).await {
         Ok(result) => result,
-        Err(ended) => Err(Error::Io(std::io::Error::other(ended))),
+        Err(ended) => Err(Error::Io(io::Error::other(ended))),
     }
 }
 
+/// Answers a call with what `work` returns.
 async fn answer<T: Serialize + Send + 'static>(
     control: &Arc<ControlPlane>,
-    status: StatusCode,
     work: impl FnOnce(&ControlPlane) -> Result<T, Error> + Send + 'static,
 ) -> Response {
     match off_reactor(control, work).await {
-        Ok(value) => written(status, &value),
+        Ok(value) => written(StatusCode::OK, &value),
         Err(error) => error.into_response(),
     }
+}
+
+/// Answers a call that creates an object. The status is 200: the platform's clients take 201 for a failure, and would lose
+/// the value of a new token.
+async fn made<T: Serialize + Send + 'static>(
+    control: &Arc<ControlPlane>,
+    work: impl FnOnce(&ControlPlane) -> Result<T, Error> + Send + 'static,
+) -> Response {
+    #[derive(Deserialize)]
+    struct Identified {
+        id: String,
+    }
+    match off_reactor(control, work)
+        .await
+        .and_then(|value| Ok(serde_json::to_vec(&value).map_err(io::Error::from)?))
+    {
+        Ok(body) => {
+            let response = json(StatusCode::OK, body.clone());
+            match serde_json::from_slice::<Identified>(&body) {
+                Ok(Identified { id }) => noted(response, id),
+                // An enrolment token has no id that is not secret.
+                Err(_) => response,
+            }
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Attaches the id of a created object to the response, for the audit log.
+fn noted(mut response: Response, id: String) -> Response {
+    response.extensions_mut().insert(Made(id));
+    response
 }
 
 /// Serializes an answer. It may contain token values, so caches must not store it.
@@ -211,13 +258,12 @@ fn written<T: Serialize>(status: StatusCode, value: &T) -> Response {
         Ok(body) => body,
         Err(error) => return Error::Io(error.into()).into_response(),
     };
-    let made = (status == StatusCode::CREATED).then(|| serde_json::from_slice::<Made>(&body).ok()).flatten();
+    json(status, body)
+}
+
+fn json(status: StatusCode, body: Vec<u8>) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    let mut response = (status, headers, body).into_response();
-    if let Some(made) = made {
-        response.extensions_mut().insert(made);
-    }
-    response
+    (status, headers, body).into_response()
 }
 
 /// Answers a call that returns no body.

@@ -32,7 +32,7 @@ pub(super) async fn enrol(
     State(control): Control,
     super::Body(enrolment): super::Body<Enrolment>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.enrol(&enrolment)).await
+    answer(&control, move |c| c.enrol(&enrolment)).await
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

@@ -12,13 +12,13 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder};
 
 use super::fields::CONDITIONAL;
-use super::problem::Problem;
 use super::{Control, off_reactor};
+use crate::api::problem::Problem;
 
 /// Title, licence and metadata of the document.
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    info(title = "Halligan control plane", description = "API tokens for Airflow deployments: their life, their roles, and what data planes know of them."),
+    info(title = "Halligan control plane", description = "API tokens for Airflow deployments: their life, their roles, and what data planes know of them. The calls of people are served under `/iam/v1beta1` and `/platform/v1beta1` as well as under `/v1`."),
     components(schemas(Problem)),
     security(("bearer" = [])),
 )]

@@ -1,61 +1,83 @@
 //! Problem documents (RFC 9457) for the errors of this API and of the framework below it.
 
+use std::sync::Arc;
+
 use axum::body::to_bytes;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
 
+use crate::api::problem::{FieldError, Problem};
+use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 
 const MEDIA_TYPE: &str = "application/problem+json";
 
-/// Problem document of a failed call (RFC 9457).
-#[derive(Serialize, ToSchema)]
-pub(super) struct Problem<'a> {
-    /// Always `about:blank`: the status gives the kind of problem, the code its cause.
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// Status in words.
-    title: &'static str,
-    /// HTTP status of the response.
-    status: u16,
-    /// Stable code for programs.
-    code: &'a str,
-    /// Fault and remedy, for people.
-    detail: &'a str,
+/// Error of a response. [`complete`] gives it the id of its call.
+#[derive(Clone)]
+pub(super) struct Told(pub(super) Problem);
+
+/// Internal cause of an error, which goes to the log and not to the caller.
+#[derive(Clone)]
+struct Cause(String);
+
+/// Response of a failed call.
+pub(super) fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
+    of_fields(status, code, detail, Vec::new())
 }
 
-/// Stable code of an error, attached to the response for the audit log.
-#[derive(Clone)]
-pub(super) struct Code(pub(super) String);
-
-pub(super) fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
-    let title = status.canonical_reason().unwrap_or("error");
-    let problem = Problem { kind: "about:blank", title, status: status.as_u16(), code, detail };
-    // Numbers and strings always serialize.
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
-    let mut response = (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
+/// Response of a failed call with the faults of its fields.
+pub(super) fn of_fields(
+    status: StatusCode,
+    code: &str,
+    detail: &str,
+    field_errors: Vec<FieldError>,
+) -> Response {
+    let problem = Problem {
+        kind: "about:blank".into(),
+        title: status.canonical_reason().unwrap_or("error").into(),
+        status: status.as_u16(),
+        code: code.to_owned(),
+        detail: detail.to_owned(),
+        message: detail.to_owned(),
+        request_id: String::new(),
+        status_code: status.as_u16(),
+        field_errors,
+    };
+    let mut response = rendered(status, &problem);
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    response.extensions_mut().insert(Code(code.to_owned()));
+    response.extensions_mut().insert(Told(problem));
     response
+}
+
+/// Response of a call with a fault of one field or query parameter.
+pub(super) fn of_field(status: StatusCode, code: &str, field: &str, detail: &str) -> Response {
+    let fault = FieldError { field: field.to_owned(), code: code.to_owned(), message: detail.to_owned() };
+    of_fields(status, code, &format!("{field}: {detail}"), vec![fault])
+}
+
+fn rendered(status: StatusCode, problem: &Problem) -> Response {
+    // Numbers and strings always serialize.
+    let body = serde_json::to_vec(problem).unwrap_or_default();
+    (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response()
 }
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let detail = if status.is_server_error() {
+        let code = self.code();
+        let mut response = match &self {
+            Self::Invalid { field, detail } => of_field(status, code, field, detail),
             // Internal details go to the log, not to the caller.
-            tracing::error!(error = %self, "a call failed");
-            self.outcome().to_owned()
-        } else {
-            self.to_string()
+            _ if status.is_server_error() => problem(status, code, self.outcome()),
+            _ => problem(status, code, &self.to_string()),
         };
-        let mut response = problem(status, self.code(), &detail);
+        if status.is_server_error() {
+            response.extensions_mut().insert(Cause(self.to_string()));
+        }
         if let Self::RateLimited(seconds) = self {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -63,26 +85,51 @@ impl IntoResponse for Error {
     }
 }
 
-/// Turns every error that is not a problem document into one: unknown paths and methods, and unreadable parameters.
-pub(super) async fn always(request: Request, next: Next) -> Response {
+/// Gives every error the id of its call, and logs the internal ones under it. Errors of the framework become problem
+/// documents as well: unknown paths and methods, and unreadable parameters.
+pub(super) async fn complete(
+    State(control): State<Arc<ControlPlane>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let response = next.run(request).await;
     let status = response.status();
-    let told = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == MEDIA_TYPE);
-    if told || !(status.is_client_error() || status.is_server_error()) {
+    if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
     let (parts, body) = response.into_parts();
-    let said = to_bytes(body, 1024).await.unwrap_or_default();
-    let said = std::str::from_utf8(&said).unwrap_or_default();
-    let (code, default) = match status {
-        StatusCode::NOT_FOUND => ("not_found", "there is no such call"),
-        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this path has no such method; see Allow"),
-        StatusCode::BAD_REQUEST => ("malformed", "the path or query is not understood"),
-        _ => ("refused", "this can't be answered"),
+    let own = parts.extensions.get::<Told>().cloned();
+    let Told(mut told) = match own {
+        Some(told) => told,
+        // The page of /readyz is an answer, not an error.
+        None if status == StatusCode::SERVICE_UNAVAILABLE => return Response::from_parts(parts, body),
+        None => {
+            let said = to_bytes(body, 1024).await.unwrap_or_default();
+            let (code, default) = match status {
+                StatusCode::NOT_FOUND => ("not_found", "there is no such call"),
+                StatusCode::METHOD_NOT_ALLOWED => {
+                    ("method_not_allowed", "this path has no such method; see Allow")
+                }
+                StatusCode::BAD_REQUEST => ("malformed", "the path or query is not understood"),
+                _ => ("refused", "this can't be answered"),
+            };
+            let said = std::str::from_utf8(&said).ok().filter(|said| !said.is_empty()).unwrap_or(default);
+            let made = problem(status, code, said);
+            match made.extensions().get::<Told>() {
+                Some(told) => told.clone(),
+                None => return made,
+            }
+        }
     };
-    let mut told = problem(status, code, if said.is_empty() { default } else { said });
-    if let Some(allow) = parts.headers.get(header::ALLOW) {
-        told.headers_mut().insert(header::ALLOW, allow.clone());
+    told.request_id = control.new_id();
+    if let Some(Cause(error)) = parts.extensions.get() {
+        tracing::error!(error, request_id = told.request_id, "a call failed");
     }
-    told
+    let mut response = rendered(status, &told);
+    for name in [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
+        if let Some(value) = parts.headers.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
 }

@@ -72,7 +72,7 @@ async fn taken<T: Serialize + Send + 'static>(
     take: impl FnOnce(&ControlPlane, &Sent) -> Result<T, Error> + Send + 'static,
 ) -> Response {
     match sent(control, data_plane, request, max).await {
-        Ok(sent) => answer(control, StatusCode::OK, move |c| take(c, &sent)).await,
+        Ok(sent) => answer(control, move |c| take(c, &sent)).await,
         Err(problem) => problem,
     }
 }
@@ -148,7 +148,7 @@ pub(super) async fn list_outages(
     actor: Actor,
     Path(organization): Path<String>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_outages(&actor, &organization)).await
+    answer(&control, move |c| c.list_outages(&actor, &organization)).await
 }
 
 /// Shows the report of an outage.
@@ -158,7 +158,7 @@ pub(super) async fn show_outage(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.show_outage(&actor, &organization, &id)).await
+    answer(&control, move |c| c.show_outage(&actor, &organization, &id)).await
 }
 
 #[cfg(test)]

@@ -8,12 +8,11 @@ use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::caller::Address;
 use super::fields::{Fingerprint, below_organization};
-use super::problem::Code;
+use super::problem::Told;
 use super::{Edge, body, off_reactor};
 use crate::controlplane::access::audit_log::Attempt;
 use crate::controlplane::access::authorization::Actor;
@@ -21,10 +20,8 @@ use crate::controlplane::accounts::dag_tags;
 use crate::controlplane::error::Error;
 
 /// Object that a call created.
-#[derive(Clone, Deserialize)]
-pub(super) struct Made {
-    id: String,
-}
+#[derive(Clone)]
+pub(super) struct Made(pub(super) String);
 
 pub(super) async fn record(
     State(edge): State<Arc<Edge>>,
@@ -68,8 +65,8 @@ pub(super) async fn record(
     let carried_out = tokio::spawn(async move {
         let response = next.run(Request::from_parts(parts, Body::from(sent))).await;
         let status = response.status().as_u16();
-        let code = response.extensions().get::<Code>().map(|code| code.0.clone());
-        let made = response.extensions().get::<Made>().map(|made| made.id.clone());
+        let code = response.extensions().get::<Told>().map(|told| told.0.code.clone());
+        let made = response.extensions().get::<Made>().map(|made| made.0.clone());
         let written = off_reactor(&control, move |control| {
             control.finish(line, status, code.as_deref(), made.as_deref())
         });

@@ -1,17 +1,17 @@
 //! Handlers of roles and permissions.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::{Body, Control, answer, done};
+use super::query::Query;
+use super::{Body, Control, answer, done, made};
+use crate::api::page::Page;
 use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::access::roles::{
     NewRole, PermissionGroup, Role, RoleHistory, RolePage, RoleTemplate, RoleUpdate,
 };
-use crate::controlplane::calls::page::Page;
 use crate::protocol::role::RoleScope;
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -27,9 +27,9 @@ pub(super) struct RoleQuery {
     /// The `nextCursor` of the page before.
     #[param(max_length = 1024)]
     cursor: Option<String>,
-    /// Maximum number of items, 1 to 1000.
+    /// Maximum number of items, 0 to 1000.
     #[serde(default = "hundred")]
-    #[param(default = 100, minimum = 1, maximum = 1000)]
+    #[param(default = 100, minimum = 0, maximum = 1000)]
     limit: u64,
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn list_roles(
     Path(organization): Path<String>,
     Query(query): Query<RoleQuery>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| {
+    answer(&control, move |c| {
         let RoleQuery { scope_type, offset, limit, cursor } = query;
         c.list_roles(&actor, &organization, scope_type, Page { offset, limit, cursor })
     })
@@ -53,14 +53,14 @@ pub(super) async fn list_roles(
 }
 
 /// Creates a custom role.
-#[utoipa::path(post, path = "/roles", request_body = NewRole, responses((status = 201, body = Role)))]
+#[utoipa::path(post, path = "/roles", request_body = NewRole, responses((status = 200, body = Role)))]
 pub(super) async fn create_role(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
     Body(new): Body<NewRole>,
 ) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| c.create_role(&actor, &organization, new)).await
+    made(&control, move |c| c.create_role(&actor, &organization, new)).await
 }
 
 /// Shows a role, by id or name.
@@ -70,7 +70,7 @@ pub(super) async fn show_role(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.show_role(&actor, &organization, &id)).await
+    answer(&control, move |c| c.show_role(&actor, &organization, &id)).await
 }
 
 /// Changes a custom role. Absent members keep their values.
@@ -83,7 +83,7 @@ pub(super) async fn update_role(
     Path((organization, id)): Path<(String, String)>,
     Body(update): Body<RoleUpdate>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.update_role(&actor, &organization, &id, update)).await
+    answer(&control, move |c| c.update_role(&actor, &organization, &id, update)).await
 }
 
 /// Deletes a custom role that is not in use.
@@ -103,7 +103,7 @@ pub(super) async fn list_role_versions(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_role_versions(&actor, &organization, &id)).await
+    answer(&control, move |c| c.list_role_versions(&actor, &organization, &id)).await
 }
 
 /// Lists role templates, from which custom roles can be made.
@@ -113,7 +113,7 @@ pub(super) async fn role_templates(
     actor: Actor,
     Path(organization): Path<String>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.role_templates(&actor, &organization)).await
+    answer(&control, move |c| c.role_templates(&actor, &organization)).await
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -125,7 +125,7 @@ pub(super) struct GroupQuery {
 }
 
 /// Lists the permissions that custom roles can have, in groups.
-#[utoipa::path(get, path = "/v1/authorization/permission-groups", params(GroupQuery), responses((status = 200, body = Vec<PermissionGroup>)))]
+#[utoipa::path(get, path = "/authorization/permission-groups", params(GroupQuery), responses((status = 200, body = Vec<PermissionGroup>)))]
 pub(super) async fn permission_groups(
     State(control): Control,
     _: Actor,

@@ -1,14 +1,14 @@
 //! Handlers of teams.
 
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::extract::{Path, State};
 use axum::response::Response;
 
-use super::{Body, Control, answer, done};
+use super::query::Query;
+use super::{Body, Control, answer, done, made};
+use crate::api::page::Page;
 use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::access::workspace_grants::UserRoles;
 use crate::controlplane::accounts::teams::{NewMembers, NewTeam, Team, TeamMember, TeamPage, TeamUpdate};
-use crate::controlplane::calls::page::Page;
 
 /// Lists the teams of the organization.
 #[utoipa::path(get, path = "/teams", params(Page), responses((status = 200, body = TeamPage)))]
@@ -18,18 +18,18 @@ pub(super) async fn list_teams(
     Path(organization): Path<String>,
     Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_teams(&actor, &organization, page)).await
+    answer(&control, move |c| c.list_teams(&actor, &organization, page)).await
 }
 
 /// Creates a team without members.
-#[utoipa::path(post, path = "/teams", request_body = NewTeam, responses((status = 201, body = Team)))]
+#[utoipa::path(post, path = "/teams", request_body = NewTeam, responses((status = 200, body = Team)))]
 pub(super) async fn create_team(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
     Body(new): Body<NewTeam>,
 ) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| c.create_team(&actor, &organization, &new)).await
+    made(&control, move |c| c.create_team(&actor, &organization, &new)).await
 }
 
 /// Shows a team.
@@ -39,7 +39,7 @@ pub(super) async fn show_team(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.show_team(&actor, &organization, &id)).await
+    answer(&control, move |c| c.show_team(&actor, &organization, &id)).await
 }
 
 /// Changes a team's name or description. Absent members keep their values.
@@ -50,7 +50,7 @@ pub(super) async fn update_team(
     Path((organization, id)): Path<(String, String)>,
     Body(update): Body<TeamUpdate>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.update_team(&actor, &organization, &id, update)).await
+    answer(&control, move |c| c.update_team(&actor, &organization, &id, update)).await
 }
 
 /// Deletes a team. Its members lose the roles they had through it.
@@ -71,7 +71,7 @@ pub(super) async fn set_team_roles(
     Path((organization, id)): Path<(String, String)>,
     Body(roles): Body<UserRoles>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.set_team_roles(&actor, &organization, &id, &roles)).await
+    answer(&control, move |c| c.set_team_roles(&actor, &organization, &id, &roles)).await
 }
 
 /// Lists the members of a team.
@@ -81,7 +81,7 @@ pub(super) async fn list_team_members(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_team_members(&actor, &organization, &id)).await
+    answer(&control, move |c| c.list_team_members(&actor, &organization, &id)).await
 }
 
 /// Adds users to a team.
@@ -92,7 +92,7 @@ pub(super) async fn add_team_members(
     Path((organization, id)): Path<(String, String)>,
     Body(new): Body<NewMembers>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.add_team_members(&actor, &organization, &id, &new)).await
+    answer(&control, move |c| c.add_team_members(&actor, &organization, &id, &new)).await
 }
 
 /// Removes a user from a team.

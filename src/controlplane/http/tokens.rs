@@ -2,35 +2,58 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use super::fields::Repeatable;
-use super::{Body, Control, answer, done, off_reactor, written};
+use super::query::Query;
+use super::{Body, Control, answer, done, noted, off_reactor, written};
+use crate::api::dual_control::Request;
+use crate::api::page::Page;
+use crate::api::token::{
+    Assignment, Effective, NewAssignment, NewToken, RolesUpdate, Token, TokenFilter, TokenPage, TokenRoles,
+    TokenUpdate,
+};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
-use crate::controlplane::calls::page::Page;
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
-use crate::controlplane::tokens::dual_control::Request;
-use crate::controlplane::tokens::{
-    Assignment, Effective, NewAssignment, NewToken, RolesUpdate, Token, TokenFilter, TokenPage, TokenUpdate,
-};
+use crate::controlplane::tokens::etag;
 
 /// Response with a token and its entity tag, which `If-Match` is compared with.
-pub(super) async fn shown(
+async fn shown(
     control: &Arc<ControlPlane>,
-    status: StatusCode,
     work: impl FnOnce(&ControlPlane) -> Result<Token, Error> + Send + 'static,
 ) -> Response {
-    told(status, off_reactor(control, work).await)
+    told(off_reactor(control, work).await)
 }
 
-fn told(status: StatusCode, token: Result<Token, Error>) -> Response {
-    match token.and_then(|token| Ok((token.etag()?, token))) {
-        Ok((tag, token)) => {
-            let mut response = written(status, &token);
+/// Response with a new token.
+pub(super) async fn new(
+    control: &Arc<ControlPlane>,
+    work: impl FnOnce(&ControlPlane) -> Result<Token, Error> + Send + 'static,
+) -> Response {
+    told_new(off_reactor(control, work).await)
+}
+
+fn told_new(token: Result<Token, Error>) -> Response {
+    let id = token.as_ref().ok().map(|token| token.id.to_string());
+    let response = told(token);
+    match id {
+        Some(id) => noted(response, id),
+        None => response,
+    }
+}
+
+fn told(token: Result<Token, Error>) -> Response {
+    tagged(token.and_then(|token| Ok((etag(&token)?, token))))
+}
+
+fn tagged<T: serde::Serialize>(answer: Result<(String, T), Error>) -> Response {
+    match answer {
+        Ok((tag, answer)) => {
+            let mut response = written(StatusCode::OK, &answer);
             response.headers_mut().extend(HeaderValue::from_str(&tag).ok().map(|tag| (header::ETAG, tag)));
             response
         }
@@ -47,13 +70,13 @@ pub(super) async fn list_tokens(
     Query(filter): Query<TokenFilter>,
     Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_tokens(&actor, &organization, &filter, page)).await
+    answer(&control, move |c| c.list_tokens(&actor, &organization, &filter, page)).await
 }
 
 /// Creates a token. The answer shows its value once.
 ///
 /// Under dual control, a direct-access token is requested instead.
-#[utoipa::path(post, path = "/tokens", request_body = NewToken, responses((status = 201, body = Token), (status = 202, body = Request, description = "a second owner has to approve it")))]
+#[utoipa::path(post, path = "/tokens", request_body = NewToken, responses((status = 200, body = Token), (status = 202, body = Request, description = "a second owner has to approve it")))]
 pub(super) async fn create_token(
     State(control): Control,
     actor: Actor,
@@ -65,9 +88,13 @@ pub(super) async fn create_token(
     let made = off_reactor(&control, move |c| c.create_token(&actor, &organization, new, key.as_ref())).await;
     match made {
         Err(Error::ApprovalNeeded) => {
-            answer(&control, StatusCode::ACCEPTED, move |c| c.request_token(&asking, &asked, &wanted)).await
+            let requested = off_reactor(&control, move |c| c.request_token(&asking, &asked, &wanted)).await;
+            match requested {
+                Ok(request) => written(StatusCode::ACCEPTED, &request),
+                Err(error) => error.into_response(),
+            }
         }
-        made => told(StatusCode::CREATED, made),
+        made => told_new(made),
     }
 }
 
@@ -78,7 +105,7 @@ pub(super) async fn show_token(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    shown(&control, StatusCode::OK, move |c| c.show_token(&actor, &organization, &id)).await
+    shown(&control, move |c| c.show_token(&actor, &organization, &id)).await
 }
 
 /// Changes a token's name or description. Absent members keep their values.
@@ -90,7 +117,7 @@ pub(super) async fn update_token(
     seen: IfMatch,
     Body(update): Body<TokenUpdate>,
 ) -> Response {
-    shown(&control, StatusCode::OK, move |c| c.update_token(&actor, &organization, &id, &update, &seen)).await
+    shown(&control, move |c| c.update_token(&actor, &organization, &id, &update, &seen)).await
 }
 
 /// Deletes a token permanently. Its value becomes invalid.
@@ -113,12 +140,11 @@ pub(super) async fn rotate_token(
     Repeatable(key): Repeatable,
     seen: IfMatch,
 ) -> Response {
-    shown(&control, StatusCode::OK, move |c| c.rotate_token(&actor, &organization, &id, key.as_ref(), &seen))
-        .await
+    shown(&control, move |c| c.rotate_token(&actor, &organization, &id, key.as_ref(), &seen)).await
 }
 
 /// Replaces a token's roles. Those of a direct-access token cannot be changed.
-#[utoipa::path(post, path = "/tokens/{id}/roles", request_body = RolesUpdate, responses((status = 200, body = Token)))]
+#[utoipa::path(post, path = "/tokens/{id}/roles", request_body = RolesUpdate, responses((status = 200, body = TokenRoles)))]
 pub(super) async fn replace_roles(
     State(control): Control,
     actor: Actor,
@@ -126,8 +152,12 @@ pub(super) async fn replace_roles(
     seen: IfMatch,
     Body(update): Body<RolesUpdate>,
 ) -> Response {
-    shown(&control, StatusCode::OK, move |c| c.replace_roles(&actor, &organization, &id, &update, &seen))
-        .await
+    let changed =
+        off_reactor(&control, move |c| c.replace_roles(&actor, &organization, &id, &update, &seen)).await;
+    tagged(changed.and_then(|token| {
+        let tag = etag(&token)?;
+        Ok((tag, TokenRoles { subject_roles: token.subject_roles(), token }))
+    }))
 }
 
 /// Lists the tokens that have a role on a deployment: its own, and those assigned to it.
@@ -138,19 +168,18 @@ pub(super) async fn list_deployment_tokens(
     Path((organization, id)): Path<(String, String)>,
     Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.list_deployment_tokens(&actor, &organization, &id, page))
-        .await
+    answer(&control, move |c| c.list_deployment_tokens(&actor, &organization, &id, page)).await
 }
 
 /// Assigns a token of the organization or a workspace to a deployment.
-#[utoipa::path(post, path = "/deployments/{id}/tokens", request_body = NewAssignment, responses((status = 201, body = Token)))]
+#[utoipa::path(post, path = "/deployments/{id}/tokens", request_body = NewAssignment, responses((status = 200, body = Token)))]
 pub(super) async fn assign_token(
     State(control): Control,
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
     Body(new): Body<NewAssignment>,
 ) -> Response {
-    answer(&control, StatusCode::CREATED, move |c| c.assign_token(&actor, &organization, &id, &new)).await
+    answer(&control, move |c| c.assign_token(&actor, &organization, &id, &new)).await
 }
 
 /// Gives a token another role on a deployment that it is assigned to.
@@ -162,10 +191,7 @@ pub(super) async fn update_assignment(
     seen: IfMatch,
     Body(update): Body<Assignment>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| {
-        c.update_assignment(&actor, &organization, &id, &token, &update, &seen)
-    })
-    .await
+    answer(&control, move |c| c.update_assignment(&actor, &organization, &id, &token, &update, &seen)).await
 }
 
 /// Removes a token's assignment to a deployment. The token stays valid elsewhere.
@@ -186,5 +212,5 @@ pub(super) async fn show_effective(
     actor: Actor,
     Path((organization, id, token)): Path<(String, String, String)>,
 ) -> Response {
-    answer(&control, StatusCode::OK, move |c| c.show_effective(&actor, &organization, &id, &token)).await
+    answer(&control, move |c| c.show_effective(&actor, &organization, &id, &token)).await
 }

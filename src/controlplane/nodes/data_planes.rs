@@ -52,7 +52,7 @@ impl ControlPlane {
     ) -> Result<DataPlane, Error> {
         actor.may(Operation::Administer, organization)?;
         check_name("name", name)?;
-        let (id, now) = (self.new_id("dpl_"), self.now());
+        let (id, now) = (self.new_id_of("dpl_"), self.now());
         let lanes = ReplicaDigest::empty().to_bytes();
         let roles = built_in()
             .into_iter()

@@ -111,7 +111,7 @@ impl ControlPlane {
         if !(60..=30 * 86_400).contains(&seconds) {
             return Err(Error::invalid("expiresInSeconds", "use 60 to 2592000"));
         }
-        let (token, expires_at) = (Zeroizing::new(self.new_id("enr_")), self.now().plus(seconds));
+        let (token, expires_at) = (Zeroizing::new(self.new_id_of("enr_")), self.now().plus(seconds));
         let hash = Sha256::digest(token.as_bytes());
         self.store.write(|transaction| {
             let known = transaction
@@ -209,7 +209,7 @@ impl ControlPlane {
         name: &str,
         key: &PublicKey,
     ) -> Result<String, Error> {
-        let id = self.new_id("nod_");
+        let id = self.new_id_of("nod_");
         let written = serde_json::to_string(&key.jwk()).map_err(std::io::Error::from)?;
         let known: Option<(String, Option<i64>)> = transaction
             .query_row(

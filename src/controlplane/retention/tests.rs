@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::api::page::Page;
 use crate::controlplane::access::audit_log::{Attempt, Filter};
-use crate::controlplane::calls::page::Page;
 use crate::controlplane::replica::feed::Held;
 use crate::controlplane::replica::publish;
 use crate::controlplane::test_world::World;

@@ -2,34 +2,18 @@
 //! belongs.
 
 use rusqlite::Transaction;
-use serde::Deserialize;
 
-use super::grants::{EntityType, Grant, NewTokenRole};
-use super::{Token, TokenFilter, TokenPage, TokenType, find};
+use super::grants::Grant;
+use super::{Stored, find};
+use crate::api::page::Page;
+use crate::api::token::{
+    Assignment, EntityType, NewAssignment, NewTokenRole, Token, TokenFilter, TokenPage, TokenScope,
+};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::accounts::deployments;
-use crate::controlplane::calls::page::Page;
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
-
-/// Assignment of a token to a deployment.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewAssignment {
-    /// Id of the token.
-    pub token_id: String,
-    /// Name or id of its role on the deployment.
-    pub role: String,
-}
-
-/// Change of a token's assignment.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Assignment {
-    /// Name or id of its new role on the deployment.
-    pub role: String,
-}
 
 impl ControlPlane {
     /// Lists the tokens that have a role on a deployment: its own, and those assigned to it.
@@ -111,7 +95,7 @@ impl ControlPlane {
         actor: &Actor,
         organization: &str,
         deployment: &str,
-        token: &Token,
+        token: &Stored,
         role: &str,
     ) -> Result<Token, Error> {
         let role = NewTokenRole {
@@ -136,12 +120,12 @@ fn assignable(
     organization: &str,
     deployment: &str,
     token: &str,
-) -> Result<(Token, Option<Grant>), Error> {
+) -> Result<(Stored, Option<Grant>), Error> {
     actor.may(Operation::SeeOrganization, organization)?;
     let found = deployments::find(transaction, organization, deployment)?;
     actor.may(Operation::AssignTokens, found.scope(organization))?;
     let token = find(transaction, organization, token)?;
-    if token.token_type == TokenType::Deployment {
+    if token.scope == TokenScope::Deployment {
         let detail = "a deployment's token belongs to its deployment; only an organization's or a workspace's can be assigned";
         return Err(Error::Conflict { code: "not_assignable", detail: detail.into() });
     }

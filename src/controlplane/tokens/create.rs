@@ -4,17 +4,17 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use rusqlite::{Connection, Transaction, params};
-use serde::{Deserialize, Serialize};
 
 use super::dual_control;
-use super::grants::{EntityType, Grant, Home, MAX_ROLES, NewTokenRole};
+use super::grants::{Grant, Home, MAX_ROLES};
 use super::issue::publish_token;
-use super::{Deed, Token, TokenType, written};
+use super::{Deed, Stored, written};
+use crate::api::token::{EntityType, NewToken, NewTokenRole, Token, TokenScope};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::idempotency::IdempotencyKey;
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{Name, check_description, check_name};
+use crate::controlplane::names::{check_description, check_name};
 use crate::platform::net::forwarded;
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
@@ -25,46 +25,6 @@ const DEFAULT_ROLE: &str = "DEPLOYMENT_ADMIN";
 const MAX_SOURCES: usize = 64;
 /// Maximum rate limit, in uses per minute.
 const MAX_RATE: u32 = 1_000_000;
-
-/// Properties of a new token.
-#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewToken {
-    /// Name of the token.
-    #[schema(value_type = Name)]
-    pub name: String,
-    /// Description of its purpose.
-    #[serde(default)]
-    #[schema(max_length = 500)]
-    pub description: String,
-    /// Kind of object that its main role is on.
-    #[serde(rename = "type")]
-    pub token_type: TokenType,
-    /// Kind of token: who decides about its uses.
-    #[serde(default = "standard")]
-    pub kind: TokenKind,
-    /// Id of the workspace or deployment.
-    pub entity_id: Option<String>,
-    /// Main role, by name or id.
-    pub role: Option<String>,
-    /// Additional roles: on Dags, and for a token of an organization or workspace, on deployments.
-    #[serde(default)]
-    pub roles: Vec<NewTokenRole>,
-    /// Days until it expires, 1 to 3650, or none for never. A direct-access token must expire.
-    #[serde(default, deserialize_with = "crate::controlplane::calls::number::maybe")]
-    #[schema(minimum = 1, maximum = 3650)]
-    pub token_expiry_period_in_days: Option<i64>,
-    /// Networks (CIDR) from which a direct-access token may be used; empty for all. They cannot be changed later.
-    #[serde(default)]
-    pub sources: Vec<String>,
-    /// Maximum uses of a direct-access token per minute on each host, or none for no limit. It cannot be changed later.
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    pub rate_limit_per_minute: Option<u32>,
-}
-
-fn standard() -> TokenKind {
-    TokenKind::Standard
-}
 
 impl NewToken {
     /// Checks the properties that need no look-up.
@@ -92,8 +52,8 @@ impl NewToken {
             }
         }
         if self.kind == TokenKind::DirectAccess {
-            if self.token_type != TokenType::Deployment {
-                return Err(Error::invalid("type", "only a DEPLOYMENT token can be DIRECT_ACCESS"));
+            if self.scope != TokenScope::Deployment {
+                return Err(Error::invalid("scope", "only a DEPLOYMENT token can be DIRECT_ACCESS"));
             }
             if days.is_none() {
                 return Err(Error::invalid(
@@ -129,23 +89,23 @@ impl NewToken {
 
     /// Returns the role in the token's own scope.
     fn home(&self, organization: &str) -> Result<NewTokenRole, Error> {
-        let role = match (self.token_type, &self.role) {
+        let role = match (self.scope, &self.role) {
             // A caller who names roles on some Dags hardly means to give the default role on the whole deployment as
             // well.
-            (TokenType::Deployment, None) if !self.roles.is_empty() => {
+            (TokenScope::Deployment, None) if !self.roles.is_empty() => {
                 let detail = "with roles on Dags, name the deployment role, too; DEPLOYMENT_ACCESSOR adds nothing to them";
                 return Err(Error::invalid("role", detail));
             }
-            (TokenType::Deployment, None) => DEFAULT_ROLE.to_owned(),
+            (TokenScope::Deployment, None) => DEFAULT_ROLE.to_owned(),
             (_, None) => return Err(Error::invalid("role", "name the role it has there")),
             (_, Some(role)) => role.clone(),
         };
-        let entity_id = match (self.token_type, &self.entity_id) {
-            (TokenType::Organization, None) => organization.to_owned(),
+        let entity_id = match (self.scope, &self.entity_id) {
+            (TokenScope::Organization, None) => organization.to_owned(),
             (_, Some(id)) => id.clone(),
             (_, None) => return Err(Error::invalid("entityId", "name the workspace or deployment")),
         };
-        Ok(NewTokenRole { entity_type: self.token_type.into(), entity_id, deployment_id: None, role })
+        Ok(NewTokenRole { entity_type: self.scope.into(), entity_id, deployment_id: None, role })
     }
 }
 
@@ -177,7 +137,7 @@ impl ControlPlane {
         actor: &Actor,
         organization: &str,
         new: NewToken,
-    ) -> Result<Token, Error> {
+    ) -> Result<Stored, Error> {
         if new.kind == TokenKind::DirectAccess {
             actor.may(Operation::ManageDirectAccess, organization)?;
         }
@@ -185,15 +145,14 @@ impl ControlPlane {
         new.check()?;
         let (home_role, sources) = (new.home(organization)?, new.networks()?);
         let (now, days) = (self.now(), new.token_expiry_period_in_days);
-        let mut token = Token {
-            id: self.new_id("tok_"),
+        let mut token = Stored {
+            id: self.new_id(),
             name: new.name,
             description: new.description,
-            token_type: new.token_type,
+            scope: new.scope,
             kind: new.kind,
-            roles: Vec::new(),
             short_token: String::new(),
-            token: None,
+            value: None,
             start_at: now,
             end_at: days.map(|days| now.plus(days * 86_400)),
             expiry_period_in_days: days,
@@ -242,10 +201,10 @@ impl ControlPlane {
         transaction: &Transaction<'_>,
         actor: &Actor,
         organization: &str,
-        mut token: Token,
+        mut token: Stored,
         key: Option<&IdempotencyKey>,
     ) -> Result<Token, Error> {
-        self.issue(transaction, &mut token)?;
+        self.issue(transaction, organization, &mut token)?;
         let (home, now) = (token.home(), token.created_at.unix());
         transaction.execute(
             "INSERT INTO token (id, organization, name, description, type, kind, entity, role, role_version, workspace,
@@ -257,7 +216,7 @@ impl ControlPlane {
                 organization,
                 token.name,
                 token.description,
-                written(&token.token_type)?,
+                written(&token.scope)?,
                 written(&token.kind)?,
                 home.entity,
                 home.role,

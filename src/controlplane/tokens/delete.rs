@@ -3,7 +3,7 @@
 use rusqlite::{Transaction, params};
 
 use super::issue::publish_token;
-use super::{Deed, Token, find};
+use super::{Deed, Stored, find};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::precondition::IfMatch;
@@ -55,7 +55,7 @@ impl ControlPlane {
 fn delete(
     transaction: &Transaction<'_>,
     organization: &str,
-    token: &Token,
+    token: &Stored,
     now: Time,
     actor: &Actor,
 ) -> Result<(), Error> {

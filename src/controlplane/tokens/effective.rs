@@ -1,37 +1,15 @@
 //! Permissions of a token on a deployment, from all its roles together. Introspection returns them.
 
 use rusqlite::Connection;
-use serde::Serialize;
 
 use super::find;
-use super::grants::EntityType;
+use crate::api::token::{Effective, EntityType, OnDags};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::accounts::deployments;
 use crate::controlplane::error::Error;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::token::DagTarget;
-
-/// Permissions of a token on a deployment.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Effective {
-    /// Permissions on the whole deployment.
-    pub permissions: PermissionSet,
-    /// Additional permissions on some of its Dags.
-    pub dags: Vec<OnDags>,
-}
-
-/// Permissions of a token on some Dags.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct OnDags {
-    /// Dag or tag that they apply to.
-    #[serde(flatten)]
-    pub target: DagTarget,
-    /// Permissions on these Dags.
-    pub permissions: PermissionSet,
-}
 
 impl ControlPlane {
     /// Shows the permissions of a token on a deployment.

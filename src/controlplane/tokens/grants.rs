@@ -1,107 +1,19 @@
 //! Roles of a token: the one in its own scope, those on deployments that it is assigned to, and those on Dags.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use serde::{Deserialize, Serialize};
 
-use super::TokenType;
+use crate::api::token::{EntityType, NewTokenRole, NewerRole, TokenRole};
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
 use crate::controlplane::access::roles::RoleVersion;
 use crate::controlplane::accounts::deployments;
 use crate::controlplane::error::Error;
 use crate::platform::text::is_unseen;
 use crate::protocol::permission::PermissionSet;
-use crate::protocol::role::{RoleDigest, RoleScope};
+use crate::protocol::role::RoleScope;
 use crate::protocol::token::DagTarget;
 
 /// Maximum number of roles of one token.
 pub(super) const MAX_ROLES: usize = 200;
-
-/// Kind of object that a role is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum EntityType {
-    /// Organization as a whole.
-    Organization,
-    /// Workspace with its deployments.
-    Workspace,
-    /// Deployment with its Dags.
-    Deployment,
-    /// One Dag, by its id.
-    Dag,
-    /// All Dags with a tag.
-    DagTag,
-}
-
-impl EntityType {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Organization => "ORGANIZATION",
-            Self::Workspace => "WORKSPACE",
-            Self::Deployment => "DEPLOYMENT",
-            Self::Dag => "DAG",
-            Self::DagTag => "DAG_TAG",
-        }
-    }
-}
-
-impl From<TokenType> for EntityType {
-    fn from(token_type: TokenType) -> Self {
-        match token_type {
-            TokenType::Organization => Self::Organization,
-            TokenType::Workspace => Self::Workspace,
-            TokenType::Deployment => Self::Deployment,
-        }
-    }
-}
-
-/// Role for a token. Other members of [`TokenRole`] are ignored, so that a client can send back what it read.
-#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NewTokenRole {
-    /// Kind of object that the role is on.
-    pub entity_type: EntityType,
-    /// Id of the object, or the tag.
-    pub entity_id: String,
-    /// Id of the deployment of a Dag or tag. It may be omitted for a deployment's token.
-    pub deployment_id: Option<String>,
-    /// Name of the role; for a custom role, alternatively its id.
-    pub role: String,
-}
-
-/// Role of a token.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TokenRole {
-    /// Kind of object that the role is on.
-    pub entity_type: EntityType,
-    /// Id of the object, or the tag.
-    pub entity_id: String,
-    /// Id of the deployment of a Dag or tag.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deployment_id: Option<String>,
-    /// Name of the role.
-    pub role: String,
-    /// Version in force: the newest, or the one that a direct-access token was created with.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role_version: Option<u32>,
-    /// Digest of that version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role_digest: Option<RoleDigest>,
-    /// Newest version, if a different one is in force.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub newest: Option<NewerRole>,
-}
-
-/// Difference between the newest version of a role and the one in force for a token.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct NewerRole {
-    /// Number of the newest version.
-    pub version: u32,
-    /// Permissions of the newest version that the token's version lacks.
-    pub added: PermissionSet,
-    /// Permissions of the token's version that the newest lacks.
-    pub removed: PermissionSet,
-}
 
 /// Stored role of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]

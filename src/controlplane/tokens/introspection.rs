@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::OnDags;
 use super::effective::effective;
+use crate::api::token::OnDags;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::protocol::jws::{Typ, Unverified};

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Transaction};
 
-use super::Token;
+use super::Stored;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::controlplane::replica::publish;
@@ -12,7 +12,12 @@ use crate::protocol::token::{Claims, DagRole, TokenKind, TokenRecord, mint};
 
 impl ControlPlane {
     /// Mints the value of a token's current generation.
-    pub(super) fn issue(&self, connection: &Connection, token: &mut Token) -> Result<(), Error> {
+    pub(super) fn issue(
+        &self,
+        connection: &Connection,
+        organization: &str,
+        token: &mut Stored,
+    ) -> Result<(), Error> {
         let direct = token.kind == TokenKind::DirectAccess;
         let home = token.home();
         let claims = Claims {
@@ -25,11 +30,24 @@ impl ControlPlane {
             exp: token.end_at,
             generation: token.generation,
             role: if direct { Some(home.role_version(connection)?.claim()?) } else { None },
+            permissions: if direct { Vec::new() } else { token.places(organization) },
         };
         let value = mint(token.kind, &claims, &self.signing().token);
         value[value.len() - 4..].clone_into(&mut token.short_token);
-        token.token = Some(value);
+        token.value = Some(value);
         Ok(())
+    }
+}
+
+impl Stored {
+    /// Returns what the token belongs to, for the claim `permissions` of a standard token. Clients read it to know which
+    /// organization and workspace the token is for; nobody decides by it.
+    fn places(&self, organization: &str) -> Vec<String> {
+        let home = self.home();
+        let mut places = vec![format!("apiTokenId:{}", self.id), format!("organizationId:{organization}")];
+        places.extend(home.workspace.iter().map(|workspace| format!("workspaceId:{workspace}")));
+        places.extend(home.deployment.iter().map(|deployment| format!("deploymentId:{deployment}")));
+        places
     }
 }
 
@@ -38,7 +56,7 @@ impl ControlPlane {
 pub(super) fn publish_token(
     transaction: &Transaction<'_>,
     organization: &str,
-    token: &Token,
+    token: &Stored,
     revoked_at: Option<Time>,
 ) -> Result<(), Error> {
     let (TokenKind::DirectAccess, Some(expires_at)) = (token.kind, token.end_at) else {

@@ -1,106 +1,39 @@
 //! Lists and shows tokens.
 
-use rusqlite::named_params;
-use serde::{Deserialize, Serialize};
+use rusqlite::{Connection, named_params};
 use serde_json::Value;
 
 use super::grants::besides;
-use super::{COLUMNS, Token, TokenType, find, read_row, written};
+use super::{COLUMNS, Stored, find, read_row, written};
+use crate::api::page::{Page, Sort};
+use crate::api::token::{Token, TokenField, TokenFilter, TokenPage, TokenScope};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, Scope};
-use crate::controlplane::calls::page::{Page, Range, containing};
+use crate::controlplane::calls::page::{Range, check_sorted, containing};
 use crate::controlplane::error::Error;
 use crate::protocol::time::Time;
-use crate::protocol::token::TokenKind;
 
-/// Page of tokens.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TokenPage {
-    /// Tokens of the page.
-    pub tokens: Vec<Token>,
-    /// Number of tokens on all pages.
-    pub total_count: u64,
-    /// Number of tokens skipped.
-    pub offset: u64,
-    /// Maximum number of tokens on the page.
-    pub limit: u64,
-    /// Cursor of the next page, or none on the last page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_cursor: Option<String>,
-}
-
-/// Conditions that a token must meet. An absent condition matches every token.
-#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(rename_all = "camelCase")]
-#[into_params(parameter_in = Query)]
-pub struct TokenFilter {
-    /// Kind of object that its main role is on.
-    #[serde(rename = "type")]
-    pub token_type: Option<TokenType>,
-    /// Kind of token.
-    pub kind: Option<TokenKind>,
-    /// Id of the organization, workspace or deployment that it belongs to.
-    pub entity_id: Option<String>,
-    /// Id of a deployment that it has a role on, or on whose Dags: its own tokens, and those assigned to it.
-    pub deployment_id: Option<String>,
-    /// Id of the workspace that it or its deployment belongs to.
-    pub workspace_id: Option<String>,
-    /// Id of the user or token that created it.
-    pub created_by: Option<String>,
-    /// Text in its name or description, without regard to case.
-    pub search: Option<String>,
-    /// Order of the list; oldest first by default.
-    #[serde(default)]
-    #[param(inline)]
-    pub sorts: TokenSort,
-}
-
-/// Order of a list of tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
-pub enum TokenSort {
-    /// By creation, oldest first.
-    #[default]
-    #[serde(rename = "createdAt:asc")]
-    Oldest,
-    /// By creation, newest first.
-    #[serde(rename = "createdAt:desc")]
-    Newest,
-    /// By name, ascending.
-    #[serde(rename = "name:asc")]
-    Name,
-    /// By name, descending.
-    #[serde(rename = "name:desc")]
-    NameBackwards,
-    /// By the last change, newest first.
-    #[serde(rename = "updatedAt:desc")]
-    Changed,
-    /// By expiry, soonest first; tokens that never expire come last.
-    #[serde(rename = "endAt:asc")]
-    Expiring,
-}
-
-impl TokenSort {
-    /// Returns the name of the list in this order, the sort key in SQL, and true for a descending order.
-    const fn order(self) -> (&'static str, &'static str, bool) {
-        match self {
-            Self::Oldest => ("tokens createdAt:asc", "created_at", false),
-            Self::Newest => ("tokens createdAt:desc", "created_at", true),
-            Self::Name => ("tokens name:asc", "name", false),
-            Self::NameBackwards => ("tokens name:desc", "name", true),
-            Self::Changed => ("tokens updatedAt:desc", "updated_at", true),
-            Self::Expiring => ("tokens endAt:asc", "coalesce(end_at, 9223372036854775807)", false),
-        }
+/// Returns the name in SQL of a field that tokens can be sorted by.
+const fn column(field: TokenField) -> &'static str {
+    match field {
+        TokenField::CreatedAt => "created_at",
+        TokenField::Description => "description",
+        TokenField::EndAt => "coalesce(end_at, 9223372036854775807)",
+        TokenField::Name => "name",
+        TokenField::TokenStartAt => "start_at",
+        TokenField::UpdatedAt => "updated_at",
     }
+}
 
-    /// Returns the sort key of `token`.
-    fn key(self, token: &Token) -> Value {
-        match self {
-            Self::Oldest | Self::Newest => token.created_at.unix().into(),
-            Self::Name | Self::NameBackwards => token.name.as_str().into(),
-            Self::Changed => token.updated_at.unix().into(),
-            Self::Expiring => token.end_at.map_or(i64::MAX, Time::unix).into(),
-        }
+/// Returns the value of a field, for a cursor.
+fn key(field: TokenField, token: &Stored) -> Value {
+    match field {
+        TokenField::CreatedAt => token.created_at.unix().into(),
+        TokenField::Description => token.description.as_str().into(),
+        TokenField::EndAt => token.end_at.map_or(i64::MAX, Time::unix).into(),
+        TokenField::Name => token.name.as_str().into(),
+        TokenField::TokenStartAt => token.start_at.unix().into(),
+        TokenField::UpdatedAt => token.updated_at.unix().into(),
     }
 }
 
@@ -117,11 +50,42 @@ const WHERE: &str = "FROM token WHERE organization = :organization AND deleted_a
     AND (:type IS NULL OR type = :type) AND (:kind IS NULL OR kind = :kind)
     AND (:entity IS NULL OR entity = :entity) AND (:workspace IS NULL OR workspace = :workspace)
     AND (:creator IS NULL OR created_by = :creator)
-    AND (:search IS NULL OR name LIKE :search ESCAPE '\\' OR description LIKE :search ESCAPE '\\')";
+    AND (NOT :only_organization OR type = 'ORGANIZATION')
+    AND (:dag IS NULL OR EXISTS (SELECT 1 FROM token_role WHERE token = token.id AND entity_type = 'DAG'
+        AND entity = :dag AND (:deployment IS NULL OR deployment = :deployment)))
+    AND (:tags IS NULL OR EXISTS (SELECT 1 FROM token_role WHERE token = token.id AND entity_type = 'DAG_TAG'
+        AND entity IN (SELECT value FROM json_each(:tags)) AND (:deployment IS NULL OR deployment = :deployment)))
+    AND (:search IS NULL OR name LIKE :search ESCAPE '\\' OR ((:reads OR NOT :only_organization) AND description LIKE :search ESCAPE '\\'))";
 
 /// Returns those of `ids` that `allowed` accepts, as a JSON list.
 fn where_allowed<'a>(ids: impl Iterator<Item = &'a String>, allowed: impl Fn(&str) -> bool) -> String {
     Value::from(ids.filter(|id| allowed(id)).cloned().collect::<Vec<_>>()).to_string()
+}
+
+/// Returns true if the caller may assign tokens to some deployment, and therefore needs to know which there are.
+fn assigns(actor: &Actor, organization: &str) -> bool {
+    let may = |scope| actor.may(Operation::AssignTokens, scope).is_ok();
+    let on = |id| Scope { organization, workspace: None, deployment: Some(id) };
+    actor.workspaces.keys().any(|id| may(Scope::workspace(organization, id)))
+        || actor.deployments.keys().any(|id| may(on(id)))
+}
+
+impl Stored {
+    /// Returns a token that the caller may assign, but not read: its id, name, scope, kind and times.
+    fn named(self, connection: &Connection) -> Result<Token, Error> {
+        let token = Self {
+            description: String::new(),
+            short_token: String::new(),
+            last_used_at: None,
+            last_used_on: None,
+            last_rotated_at: None,
+            sources: Vec::new(),
+            rate_limit_per_minute: None,
+            ..self
+        };
+        let shown = token.shown(connection, |_| false)?;
+        Ok(Token { created_by: None, updated_by: None, ..shown })
+    }
 }
 
 impl ControlPlane {
@@ -134,8 +98,9 @@ impl ControlPlane {
         page: Page,
     ) -> Result<TokenPage, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
-        let (list, key, descending) = filter.sorts.order();
-        let range = page.check(list)?;
+        let oldest = [Sort { field: TokenField::CreatedAt, descending: false }];
+        let order = if filter.sorts.is_empty() { &oldest[..] } else { &filter.sorts };
+        let range = check_sorted(page, "tokens", order)?;
         let in_workspace = |operation| {
             where_allowed(actor.workspaces.keys(), |id| {
                 actor.may(operation, Scope::workspace(organization, id)).is_ok()
@@ -147,15 +112,19 @@ impl ControlPlane {
         });
         let (workspaces, around) =
             (in_workspace(Operation::ReadWorkspaceTokens), in_workspace(Operation::ReadDeploymentTokens));
-        let all = actor.may(Operation::ReadOrganizationTokens, organization).is_ok();
-        let token_type = filter.token_type.as_ref().map(written).transpose()?;
+        let only_organization = filter.include_only_organization_tokens;
+        let reads = actor.may(Operation::ReadOrganizationTokens, organization).is_ok();
+        let all = reads || (only_organization && assigns(actor, organization));
+        let scope = filter.scope.map(TokenScope::as_str);
+        let tags = (!filter.dag_tags.is_empty()).then(|| Value::from(filter.dag_tags.clone()).to_string());
         let kind = filter.kind.as_ref().map(written).transpose()?;
         let search = filter.search.as_deref().map(containing);
         let parameters = named_params! {
             ":organization": organization, ":all": all, ":workspaces": workspaces, ":around": around,
-            ":deployments": deployments, ":type": token_type, ":kind": kind, ":entity": filter.entity_id,
+            ":deployments": deployments, ":type": scope, ":kind": kind, ":entity": filter.entity_id,
             ":deployment": filter.deployment_id, ":workspace": filter.workspace_id, ":creator": filter.created_by,
-            ":search": search, ":after": range.after(),
+            ":search": search, ":after": range.after(), ":only_organization": only_organization,
+            ":dag": filter.dag_id, ":tags": tags, ":reads": reads,
         };
         self.store.read(|connection| {
             // Counts the whole list, independent of the page's start.
@@ -163,20 +132,25 @@ impl ControlPlane {
             let total_count = connection.prepare_cached(&count)?.query_row(parameters, |row| row.get(0))?;
             let query = format!(
                 "SELECT {COLUMNS} {WHERE} {} LIMIT {} OFFSET {}",
-                Range::sorted(key, "id", descending),
+                Range::sorted_by(order, column, "id"),
                 range.rows(),
                 range.offset
             );
             let mut rows = connection.prepare(&query)?;
-            let mut found = rows.query_map(parameters, read_row)?.collect::<Result<Vec<Token>, _>>()?;
-            let next_cursor = range.cut(&mut found, |token| (filter.sorts.key(token), token.id.clone()));
+            let mut found = rows.query_map(parameters, read_row)?.collect::<Result<Vec<Stored>, _>>()?;
+            let extent =
+                range.extent(total_count, &mut found, |token| (key(order[0].field, token), token.id.clone()));
             let mut tokens = Vec::new();
             for mut token in found {
                 token.grants.extend(besides(connection, &token.id)?);
-                tokens.push(token.shown_to(connection, actor, organization)?);
+                let visible = token.grants.iter().any(|grant| grant.seen_by(actor, organization).is_ok());
+                tokens.push(if visible {
+                    token.shown_to(connection, actor, organization)?
+                } else {
+                    token.named(connection)?
+                });
             }
-            let Range { offset, limit, .. } = range;
-            Ok(TokenPage { tokens, total_count, offset, limit, next_cursor })
+            Ok(TokenPage { tokens, extent })
         })
     }
 

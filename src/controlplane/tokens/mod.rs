@@ -16,88 +16,46 @@ mod roles;
 mod rotate;
 mod update;
 
-pub use assignments::{Assignment, NewAssignment};
-pub use create::NewToken;
-pub use effective::{Effective, OnDags};
-pub use grants::{EntityType, NewTokenRole, NewerRole, TokenRole};
-pub use list::{TokenFilter, TokenPage, TokenSort};
-pub use roles::RolesUpdate;
-pub use update::TokenUpdate;
-
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use self::grants::{Grant, besides};
-use super::error::Error;
+use crate::api::id::TokenId;
+use crate::api::subject::Subject;
+use crate::api::token::{EntityType, Token, TokenScope};
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::precondition::{IfMatch, entity_tag};
+use crate::controlplane::calls::subjects::subject;
+use crate::controlplane::error::Error;
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
-/// Kind of object that a token's main role is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum TokenType {
-    /// The organization as a whole.
-    Organization,
-    /// A workspace of the organization.
-    Workspace,
-    /// A deployment of a workspace.
-    Deployment,
-}
-
-/// API token, as the API shows it.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Token {
-    /// Id of the token.
-    pub id: String,
-    /// Name of the token.
-    pub name: String,
-    /// Description of its purpose.
-    pub description: String,
-    /// Kind of object that its main role is on.
-    #[serde(rename = "type")]
-    pub token_type: TokenType,
-    /// Kind of token: who decides about its uses.
-    pub kind: TokenKind,
-    /// Roles, with the one in its own scope first. Roles that the caller may not see are left out.
-    pub roles: Vec<TokenRole>,
-    /// Last characters of its value.
-    pub short_token: String,
-    /// Value, only after creation and rotation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub token: Option<Zeroizing<String>>,
-    /// Time from which it is valid.
-    pub start_at: Time,
-    /// Time at which it expires, or none.
-    pub end_at: Option<Time>,
-    /// Lifetime in days.
-    pub expiry_period_in_days: Option<i64>,
-    /// Time of creation.
-    pub created_at: Time,
-    /// Id of the user or token that created it.
-    pub created_by: String,
-    /// Time of the last change.
-    pub updated_at: Time,
-    /// Id of the user or token that changed it last.
-    pub updated_by: String,
-    /// Time of the last rotation.
-    pub last_rotated_at: Option<Time>,
-    /// Time of the last use, to the minute.
-    pub last_used_at: Option<Time>,
-    /// Id of the deployment of the last use, or `control-plane`.
-    pub last_used_on: Option<String>,
-    /// Networks (CIDR) from which it may be used; empty for all.
-    pub sources: Vec<String>,
-    /// Maximum uses per minute on each host, or none for no limit.
-    pub rate_limit_per_minute: Option<u32>,
-    #[serde(skip)]
+/// API token as it is stored, with all its roles.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) id: String,
+    name: String,
+    description: String,
+    scope: TokenScope,
+    pub(super) kind: TokenKind,
+    short_token: String,
+    /// Value, only after it was minted.
+    value: Option<Zeroizing<String>>,
+    start_at: Time,
+    end_at: Option<Time>,
+    expiry_period_in_days: Option<i64>,
+    created_at: Time,
+    created_by: String,
+    updated_at: Time,
+    updated_by: String,
+    last_rotated_at: Option<Time>,
+    last_used_at: Option<Time>,
+    last_used_on: Option<String>,
+    sources: Vec<String>,
+    rate_limit_per_minute: Option<u32>,
     generation: u32,
-    /// All of its roles, as stored.
-    #[serde(skip)]
+    /// Roles, with the one in its own scope first.
     grants: Vec<Grant>,
 }
 
@@ -118,27 +76,26 @@ fn written<T: Serialize>(value: &T) -> Result<String, Error> {
 }
 
 /// Reads a token with the role in its own scope.
-fn read_row(row: &Row<'_>) -> rusqlite::Result<Token> {
-    let (token_type, time) = (word(row, 3)?, |index| row.get(index).map(Time::from_unix));
+fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    let (scope, time): (TokenScope, _) = (word(row, 3)?, |index| row.get(index).map(Time::from_unix));
     let maybe = |index| row.get::<_, Option<i64>>(index).map(|time| time.map(Time::from_unix));
     let entity: String = row.get(5)?;
     let home = Grant {
-        entity_type: EntityType::from(token_type),
-        deployment: (token_type == TokenType::Deployment).then(|| entity.clone()),
+        entity_type: EntityType::from(scope),
+        deployment: (scope == TokenScope::Deployment).then(|| entity.clone()),
         entity,
         workspace: row.get(17)?,
         role: row.get(6)?,
         version: row.get(18)?,
     };
-    Ok(Token {
+    Ok(Stored {
         id: row.get(0)?,
         name: row.get(1)?,
         description: row.get(2)?,
-        token_type,
+        scope,
         kind: word(row, 4)?,
-        roles: Vec::new(),
         short_token: row.get(8)?,
-        token: None,
+        value: None,
         start_at: time(9)?,
         end_at: maybe(10)?,
         expiry_period_in_days: row.get(11)?,
@@ -159,7 +116,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Token> {
 }
 
 /// Finds a token with all its roles, without a check of the caller's permissions.
-fn find(connection: &Connection, organization: &str, id: &str) -> Result<Token, Error> {
+fn find(connection: &Connection, organization: &str, id: &str) -> Result<Stored, Error> {
     let query =
         format!("SELECT {COLUMNS} FROM token WHERE organization = ?1 AND id = ?2 AND deleted_at IS NULL");
     let found = connection.prepare_cached(&query)?.query_row([organization, id], read_row).optional()?;
@@ -178,19 +135,19 @@ enum Deed {
 }
 
 /// Returns the operation that a caller must be allowed. An assigned token is still managed where it belongs.
-fn managing(kind: TokenKind, token_type: TokenType, deed: Deed) -> Operation {
-    match (kind, token_type, deed) {
+fn managing(kind: TokenKind, scope: TokenScope, deed: Deed) -> Operation {
+    match (kind, scope, deed) {
         (TokenKind::DirectAccess, ..) => Operation::ManageDirectAccess,
-        (TokenKind::Standard, TokenType::Organization, _) => Operation::ManageOrganizationTokens,
-        (TokenKind::Standard, TokenType::Workspace, _) => Operation::ManageWorkspaceTokens,
-        (TokenKind::Standard, TokenType::Deployment, Deed::Create) => Operation::CreateDeploymentTokens,
-        (TokenKind::Standard, TokenType::Deployment, Deed::Update) => Operation::UpdateDeploymentTokens,
-        (TokenKind::Standard, TokenType::Deployment, Deed::Rotate) => Operation::RotateDeploymentTokens,
-        (TokenKind::Standard, TokenType::Deployment, Deed::Delete) => Operation::DeleteDeploymentTokens,
+        (TokenKind::Standard, TokenScope::Organization, _) => Operation::ManageOrganizationTokens,
+        (TokenKind::Standard, TokenScope::Workspace, _) => Operation::ManageWorkspaceTokens,
+        (TokenKind::Standard, TokenScope::Deployment, Deed::Create) => Operation::CreateDeploymentTokens,
+        (TokenKind::Standard, TokenScope::Deployment, Deed::Update) => Operation::UpdateDeploymentTokens,
+        (TokenKind::Standard, TokenScope::Deployment, Deed::Rotate) => Operation::RotateDeploymentTokens,
+        (TokenKind::Standard, TokenScope::Deployment, Deed::Delete) => Operation::DeleteDeploymentTokens,
     }
 }
 
-impl Token {
+impl Stored {
     /// Returns the role in the token's own scope.
     fn home(&self) -> &Grant {
         &self.grants[0]
@@ -198,7 +155,7 @@ impl Token {
 
     /// Fails if the caller may not do `deed` with tokens in this one's scope.
     fn managed_by(&self, actor: &Actor, organization: &str, deed: Deed) -> Result<(), Error> {
-        actor.may(managing(self.kind, self.token_type, deed), self.home().scope(organization))
+        actor.may(managing(self.kind, self.scope, deed), self.home().scope(organization))
     }
 
     /// Fails if the caller may not do `deed` with this token. This one check covers updating, rotating and deleting:
@@ -226,11 +183,6 @@ impl Token {
         }
     }
 
-    /// Returns the entity tag of its representation, which its uses do not change.
-    pub fn etag(&self) -> Result<String, Error> {
-        entity_tag(&Self { token: None, last_used_at: None, last_used_on: None, ..self.clone() })
-    }
-
     /// Fails if the token has changed since the caller saw it.
     fn check_unchanged(
         &self,
@@ -239,20 +191,58 @@ impl Token {
         organization: &str,
         seen: &IfMatch,
     ) -> Result<(), Error> {
-        seen.check(|| self.clone().shown_to(connection, actor, organization)?.etag())
+        seen.check(|| etag(&self.clone().shown_to(connection, actor, organization)?))
     }
 
     /// Returns the token with the roles that the caller may see. Fails if there is none.
-    fn shown_to(self, connection: &Connection, actor: &Actor, organization: &str) -> Result<Self, Error> {
+    fn shown_to(self, connection: &Connection, actor: &Actor, organization: &str) -> Result<Token, Error> {
         let home = self.home().seen_by(actor, organization);
         let token = self.shown(connection, |grant| grant.seen_by(actor, organization).is_ok())?;
         if token.roles.is_empty() { home.map(|()| token) } else { Ok(token) }
     }
 
     /// Returns the token with the roles for which `seen` is true. A caller who manages the token sees all of them.
-    fn shown(mut self, connection: &Connection, seen: impl Fn(&Grant) -> bool) -> Result<Self, Error> {
+    fn shown(self, connection: &Connection, seen: impl Fn(&Grant) -> bool) -> Result<Token, Error> {
         let seen = self.grants.iter().filter(|grant| seen(grant));
-        self.roles = seen.map(|grant| grant.shown(connection)).collect::<Result<_, _>>()?;
-        Ok(self)
+        let roles = seen.map(|grant| grant.shown(connection)).collect::<Result<_, _>>()?;
+        Ok(Token {
+            id: TokenId::known(self.id),
+            name: self.name,
+            description: self.description,
+            scope: self.scope,
+            scope_v1beta1: self.scope,
+            kind: self.kind,
+            roles,
+            short_token: self.short_token,
+            token: self.value,
+            start_at: self.start_at.into(),
+            end_at: self.end_at.map(Into::into),
+            expiry_period_in_days: self.expiry_period_in_days,
+            created_at: self.created_at.into(),
+            created_by: Some(subject(connection, &self.created_by)?),
+            updated_at: self.updated_at.into(),
+            updated_by: Some(subject(connection, &self.updated_by)?),
+            last_rotated_at: self.last_rotated_at.map(Into::into),
+            last_used_at: self.last_used_at.map(Into::into),
+            last_used_on: self.last_used_on,
+            sources: self.sources,
+            rate_limit_per_minute: self.rate_limit_per_minute,
+        })
     }
+}
+
+/// Returns the entity tag of a token's representation. Neither its uses nor new names of those who changed it change the
+/// tag.
+pub fn etag(token: &Token) -> Result<String, Error> {
+    let unnamed = |by: &Option<Subject>| {
+        by.clone().map(|by| Subject { full_name: None, username: None, api_token_name: None, ..by })
+    };
+    entity_tag(&Token {
+        token: None,
+        last_used_at: None,
+        last_used_on: None,
+        created_by: unnamed(&token.created_by),
+        updated_by: unnamed(&token.updated_by),
+        ..token.clone()
+    })
 }

@@ -2,7 +2,8 @@
 
 use rusqlite::Transaction;
 
-use super::{Deed, Token, find};
+use super::{Deed, Stored, find};
+use crate::api::token::Token;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::calls::idempotency::{IdempotencyKey, Made};
@@ -30,7 +31,7 @@ impl ControlPlane {
         }
         // The caller receives the value, so the permissions are checked as they are now.
         token.changed_by(transaction, actor, organization, Deed::Rotate)?;
-        self.issue(transaction, &mut token)?;
+        self.issue(transaction, organization, &mut token)?;
         token.shown(transaction, |_| true).map(Some)
     }
 
@@ -39,7 +40,7 @@ impl ControlPlane {
         &self,
         transaction: &Transaction<'_>,
         actor: &Actor,
-        token: &Token,
+        token: &Stored,
         key: Option<&IdempotencyKey>,
     ) -> Result<(), Error> {
         let made = Made { token: token.id.clone(), generation: token.generation };

@@ -1,25 +1,17 @@
 //! Changes the roles of a standard token. Those of a direct-access token cannot be changed.
 
 use rusqlite::{Transaction, params};
-use serde::Deserialize;
 
-use super::grants::{EntityType, Grant, Home, MAX_ROLES, NewTokenRole};
-use super::{Deed, Token, find};
+use super::grants::{Grant, Home, MAX_ROLES};
+use super::{Deed, Stored, etag, find};
+use crate::api::token::{EntityType, RolesUpdate, Token};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
 use crate::controlplane::replica::publish;
 
-/// New roles of a token, in place of all earlier ones that the caller may see.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RolesUpdate {
-    /// Roles of the token.
-    pub roles: Vec<NewTokenRole>,
-}
-
-impl Token {
+impl Stored {
     /// Returns the properties that decide which roles the token can have.
     pub(super) fn home_of<'a>(&'a self, organization: &'a str) -> Home<'a> {
         let home = self.home();
@@ -42,8 +34,8 @@ impl ControlPlane {
             actor.may(Operation::SeeOrganization, organization)?;
             let token = find(transaction, organization, id)?;
             let token_seen = token.clone().shown_to(transaction, actor, organization)?;
-            seen.check(|| token_seen.etag())?;
-            token_seen.not_fixed()?;
+            seen.check(|| etag(&token_seen))?;
+            token.not_fixed()?;
             if update.roles.len() > MAX_ROLES {
                 return Err(Error::invalid("roles", format!("a token has at most {MAX_ROLES} roles")));
             }
@@ -82,7 +74,7 @@ impl ControlPlane {
         transaction: &Transaction<'_>,
         actor: &Actor,
         organization: &str,
-        token: &Token,
+        token: &Stored,
         grant: &Grant,
     ) -> Result<(), Error> {
         let now = self.now().unix();
@@ -105,7 +97,7 @@ impl ControlPlane {
         transaction: &Transaction<'_>,
         actor: &Actor,
         organization: &str,
-        token: &Token,
+        token: &Stored,
         grant: &Grant,
     ) -> Result<(), Error> {
         actor.may(granting(grant), grant.scope(organization))?;
@@ -124,7 +116,7 @@ fn granting(grant: &Grant) -> Operation {
 fn touch(
     transaction: &Transaction<'_>,
     organization: &str,
-    token: &Token,
+    token: &Stored,
     actor: &Actor,
     now: i64,
 ) -> Result<(), Error> {

@@ -3,7 +3,8 @@
 use rusqlite::params;
 
 use super::issue::publish_token;
-use super::{Deed, Token, find};
+use super::{Deed, find};
+use crate::api::token::Token;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::idempotency::IdempotencyKey;
@@ -33,7 +34,7 @@ impl ControlPlane {
             token.generation += 1;
             token.last_rotated_at = Some(now);
             (token.updated_at, token.updated_by) = (now, actor.id.clone());
-            self.issue(transaction, &mut token)?;
+            self.issue(transaction, organization, &mut token)?;
             transaction.execute(
                 "UPDATE token SET generation = ?2, short = ?3, last_rotated_at = ?4, updated_at = ?4, updated_by = ?5 WHERE id = ?1",
                 params![id, token.generation, token.short_token, now.unix(), actor.id],

@@ -1,26 +1,14 @@
 //! Updates name and description of a token.
 
 use rusqlite::params;
-use serde::Deserialize;
 
-use super::{Deed, Token, find};
+use super::{Deed, find};
+use crate::api::token::{Token, TokenUpdate};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{Name, check_description, check_name};
-
-/// Changes to a token. Absent members keep their values.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TokenUpdate {
-    /// New name of the token.
-    #[schema(value_type = Option<Name>)]
-    pub name: Option<String>,
-    /// New description of the token.
-    #[schema(max_length = 500)]
-    pub description: Option<String>,
-}
+use crate::controlplane::names::{check_description, check_name};
 
 impl ControlPlane {
     /// Updates the name and description of a token.

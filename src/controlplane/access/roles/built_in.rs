@@ -1,42 +1,9 @@
 //! Built-in roles in organizations and workspaces, and their permissions on the deployments below.
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::api::role::{OrganizationRole, WorkspaceRole};
 use crate::protocol::permission::{Permission, PermissionSet, deployment_admin};
 
-/// Role in an organization. Each includes the ones before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum OrganizationRole {
-    /// Reads the objects of the organization as a whole.
-    OrganizationMember,
-    /// Reads, and manages billing.
-    OrganizationBillingAdmin,
-    /// Has every permission, and is Workspace Owner in each workspace.
-    OrganizationOwner,
-}
-
 impl OrganizationRole {
-    /// All roles, the lowest first.
-    pub const ALL: [Self; 3] =
-        [Self::OrganizationMember, Self::OrganizationBillingAdmin, Self::OrganizationOwner];
-
-    /// Returns the name of the role, such as `ORGANIZATION_OWNER`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OrganizationMember => "ORGANIZATION_MEMBER",
-            Self::OrganizationBillingAdmin => "ORGANIZATION_BILLING_ADMIN",
-            Self::OrganizationOwner => "ORGANIZATION_OWNER",
-        }
-    }
-
-    /// Parses the name of a role.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text)
-    }
-
     /// Returns a description for people.
     #[must_use]
     pub const fn description(self) -> &'static str {
@@ -55,22 +22,6 @@ impl OrganizationRole {
             Self::OrganizationBillingAdmin | Self::OrganizationMember => PermissionSet::empty(),
         }
     }
-}
-
-/// Role in a workspace. Each includes the ones before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum WorkspaceRole {
-    /// Sees that the workspace exists.
-    WorkspaceAccessor,
-    /// Reads the objects of the workspace.
-    WorkspaceMember,
-    /// Runs Dags as well.
-    WorkspaceAuthor,
-    /// Creates and changes deployments and the workspace's tokens as well.
-    WorkspaceOperator,
-    /// Manages deployments' tokens and the roles in the workspace as well.
-    WorkspaceOwner,
 }
 
 /// Permissions of a Workspace Member, without the prefix `deployment.`.
@@ -138,33 +89,6 @@ fn listed(names: &[&str]) -> PermissionSet {
 }
 
 impl WorkspaceRole {
-    /// All roles, the lowest first.
-    pub const ALL: [Self; 5] = [
-        Self::WorkspaceAccessor,
-        Self::WorkspaceMember,
-        Self::WorkspaceAuthor,
-        Self::WorkspaceOperator,
-        Self::WorkspaceOwner,
-    ];
-
-    /// Returns the name of the role, such as `WORKSPACE_OWNER`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::WorkspaceAccessor => "WORKSPACE_ACCESSOR",
-            Self::WorkspaceMember => "WORKSPACE_MEMBER",
-            Self::WorkspaceAuthor => "WORKSPACE_AUTHOR",
-            Self::WorkspaceOperator => "WORKSPACE_OPERATOR",
-            Self::WorkspaceOwner => "WORKSPACE_OWNER",
-        }
-    }
-
-    /// Parses the name of a role.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text)
-    }
-
     /// Returns a description for people.
     #[must_use]
     pub const fn description(self) -> &'static str {

@@ -4,8 +4,8 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::Deserialize;
 
-use super::version::ID_PREFIX;
 use super::{Role, built_in_roles, find};
+use crate::api::id::RoleId;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
@@ -61,8 +61,8 @@ fn check(role: &Role) -> Result<(), Error> {
         return Err(Error::invalid("name", "use 1 to 64 letters, digits, '_' or '-'"));
     }
     // A name that looks like an id could refer to two roles.
-    if role.name.starts_with(ID_PREFIX) {
-        return Err(Error::invalid("name", "a name can't begin with rol_, as ids do"));
+    if RoleId::is_form(&role.name) {
+        return Err(Error::invalid("name", "a name can't look like an id, as this one does"));
     }
     if built_in_roles().iter().any(|known| known.name.eq_ignore_ascii_case(&role.name)) {
         let detail = format!("{} is a built-in role; choose another name", role.name);
@@ -163,7 +163,7 @@ impl ControlPlane {
         actor.may(Operation::ManageRoles, organization)?;
         let now = self.now();
         let mut role = Role {
-            id: self.new_id(ID_PREFIX),
+            id: self.new_id(),
             name: new.name,
             description: new.description,
             scope_type: new.scope_type,

@@ -14,9 +14,10 @@ pub(in crate::controlplane) use version::RoleVersion;
 
 use self::built_in::{OrganizationRole, WorkspaceRole};
 use self::version::json;
-use super::authorization::{Actor, Operation};
+use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
-use crate::controlplane::calls::page::{Page, Range};
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::calls::page::{Range, check};
 use crate::controlplane::error::Error;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::role::{RoleBody, RoleDigest, RoleScope};
@@ -175,7 +176,7 @@ impl ControlPlane {
         page: Page,
     ) -> Result<RolePage, Error> {
         actor.may(Operation::ReadOrganization, organization)?;
-        let range = page.check("roles")?;
+        let range = check(page, "roles")?;
         let mut roles = built_in_roles();
         roles.extend(self.store.read(|connection| {
             let query = format!(

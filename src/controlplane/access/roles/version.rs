@@ -18,9 +18,6 @@ pub(in crate::controlplane) struct RoleVersion {
     text: String,
 }
 
-/// Prefix of the ids of custom roles. Names must not begin with it.
-pub(super) const ID_PREFIX: &str = "rol_";
-
 const QUERY: &str = "SELECT role.id, role_version.body, role.workspaces FROM role JOIN role_version ON role_version.role = role.id";
 
 /// Parses JSON text from a column.

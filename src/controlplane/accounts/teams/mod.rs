@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 pub use members::{NewMembers, TeamMember};
 pub(in crate::controlplane) use members::{inherited, leave_all};
 
+use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
-use crate::controlplane::access::workspace_grants::{self, Holder};
-use crate::controlplane::access::workspace_grants::{UserRoles, WorkspaceGrant};
-use crate::controlplane::calls::page::{Page, Range};
+use crate::controlplane::access::workspace_grants::{self, Holder, UserRoles, WorkspaceGrant};
+use crate::controlplane::calls::page::{Range, check};
 use crate::controlplane::error::Error;
 use crate::controlplane::names::{Name, check_description, check_name, taken};
 use crate::protocol::time::Time;
@@ -140,7 +140,7 @@ impl ControlPlane {
         actor.may(Operation::Administer, organization)?;
         check_name("name", &new.name)?;
         check_description(&new.description)?;
-        let (id, now) = (self.new_id("tea_"), self.now().unix());
+        let (id, now) = (self.new_id(), self.now().unix());
         self.store.write(|transaction| {
             let role = new.organization_role.as_str();
             let row = params![id, organization, new.name, new.description, role, now, actor.id];
@@ -156,7 +156,7 @@ impl ControlPlane {
     /// Lists teams by name.
     pub fn list_teams(&self, actor: &Actor, organization: &str, page: Page) -> Result<TeamPage, Error> {
         actor.may(Operation::ReadOrganization, organization)?;
-        let range = page.check("teams")?;
+        let range = check(page, "teams")?;
         self.store.read(|connection| {
             let count = "SELECT count(*) FROM team WHERE organization = ?1";
             let total_count = connection.query_row(count, [organization], |row| row.get(0))?;

@@ -7,28 +7,14 @@
 mod requests;
 
 use rusqlite::{Connection, Transaction, params};
-use serde::{Deserialize, Serialize};
 
-pub use self::requests::{Request, RequestFilter, RequestKind, RequestPage, RequestState};
+use crate::api::dual_control::{DualControl, Request, RequestKind};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
 
-/// Setting of dual control.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct DualControl {
-    /// True if direct-access tokens need two owners.
-    pub enabled: bool,
-    /// Time limit for the approval, and again for the collection after it, in hours.
-    #[serde(default = "a_day", deserialize_with = "crate::controlplane::calls::number::number")]
-    #[schema(minimum = 1, maximum = 720, default = 24)]
-    pub approval_period_in_hours: i64,
-}
-
-fn a_day() -> i64 {
-    24
-}
+/// Time limit of an approval if none is set, in hours.
+const DEFAULT_HOURS: i64 = 24;
 
 /// Result of changing the setting.
 #[derive(Debug)]
@@ -69,7 +55,7 @@ impl ControlPlane {
     pub fn show_dual_control(&self, actor: &Actor, organization: &str) -> Result<DualControl, Error> {
         actor.may(Operation::ReadOrganization, organization)?;
         let seconds = self.store.read(|connection| period(connection, organization))?;
-        let approval_period_in_hours = seconds.map_or_else(a_day, |seconds| seconds / 3600);
+        let approval_period_in_hours = seconds.map_or(DEFAULT_HOURS, |seconds| seconds / 3600);
         Ok(DualControl { enabled: seconds.is_some(), approval_period_in_hours })
     }
 

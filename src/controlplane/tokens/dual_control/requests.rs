@@ -1,96 +1,19 @@
 //! Requests of dual control: what an owner requested, and the decision of another owner.
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::set;
+use crate::api::dual_control::{Request, RequestFilter, RequestKind, RequestPage, RequestState};
+use crate::api::id::{RequestId, TokenId};
+use crate::api::page::Page;
+use crate::api::token::{NewToken, Token};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
-use crate::controlplane::calls::page::{Page, Range};
+use crate::controlplane::calls::page::{Range, check};
 use crate::controlplane::error::Error;
-use crate::controlplane::tokens::{NewToken, Token};
 use crate::protocol::time::Time;
-
-/// Subject of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum RequestKind {
-    /// Create a direct-access token.
-    DirectAccessToken,
-    /// Disable dual control.
-    EndDualControl,
-}
-
-/// State of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum RequestState {
-    /// Another owner has to decide.
-    Pending,
-    /// Approved; the requester has to collect the token.
-    Approved,
-    /// The request was carried out.
-    Done,
-    /// Rejected by another owner.
-    Rejected,
-    /// Expired before the decision, or before the token was collected.
-    Expired,
-}
-
-/// Request for an act that needs two owners.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Request {
-    /// Id of the request.
-    pub id: String,
-    /// Subject of the request.
-    pub kind: RequestKind,
-    /// State of the request.
-    pub state: RequestState,
-    /// Token to create, in the form of the call that creates one.
-    #[schema(value_type = Object)]
-    pub request: Box<RawValue>,
-    /// Id of the requester.
-    pub requested_by: String,
-    /// Time of the request.
-    pub requested_at: Time,
-    /// End of the time limit: of the approval, and once approved, of the collection.
-    pub expires_at: Time,
-    /// Id of the owner who decided.
-    pub decided_by: Option<String>,
-    /// Time of the decision.
-    pub decided_at: Option<Time>,
-    /// Reason for a rejection.
-    pub reason: Option<String>,
-    /// Id of the created token.
-    pub token_id: Option<String>,
-}
-
-/// Page of requests.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RequestPage {
-    /// Requests, newest first.
-    pub requests: Vec<Request>,
-    /// Number of requests on all pages.
-    pub total_count: u64,
-    /// Number of requests skipped.
-    pub offset: u64,
-    /// Maximum number of requests on the page.
-    pub limit: u64,
-    /// Cursor of the next page, or none on the last page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_cursor: Option<String>,
-}
-
-/// Conditions that a request must meet.
-#[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct RequestFilter {
-    /// State of the request.
-    pub state: Option<RequestState>,
-}
 
 const COLUMNS: &str = "id, kind, body, requested_by, requested_at, expires_at, decided_by, decided_at, reason, token,
     CASE WHEN carried_out_at IS NOT NULL THEN 'DONE' WHEN approved = 0 THEN 'REJECTED' WHEN expires_at <= :now THEN 'EXPIRED'
@@ -106,19 +29,20 @@ fn word<T: for<'de> Deserialize<'de>>(row: &Row<'_>, index: usize) -> rusqlite::
 fn read_row(row: &Row<'_>) -> rusqlite::Result<Request> {
     let body: String = row.get(2)?;
     Ok(Request {
-        id: row.get(0)?,
+        id: RequestId::known(row.get(0)?),
         kind: word(row, 1)?,
         state: word(row, 10)?,
         request: RawValue::from_string(body).map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error.into())
         })?,
         requested_by: row.get(3)?,
-        requested_at: Time::from_unix(row.get(4)?),
-        expires_at: Time::from_unix(row.get(5)?),
+        requested_at: Time::from_unix(row.get(4)?).into(),
+        expires_at: Time::from_unix(row.get(5)?).into(),
         decided_by: row.get(6)?,
-        decided_at: row.get::<_, Option<i64>>(7)?.map(Time::from_unix),
+        decided_at: row.get::<_, Option<i64>>(7)?.map(|at| Time::from_unix(at).into()),
         reason: row.get(8)?,
-        token_id: row.get(9)?,
+        token_id: row.get::<_, Option<String>>(9)?.map(TokenId::known),
+        message: None,
     })
 }
 
@@ -138,20 +62,19 @@ fn person(connection: &Connection, actor: &Actor) -> Result<(), Error> {
     Err(Error::Forbidden { code: "people_only", detail })
 }
 
-impl Request {
-    fn is(&self, state: RequestState) -> Result<(), Error> {
-        if self.state == state {
-            return Ok(());
-        }
-        let is = match self.state {
-            RequestState::Pending => "has not been approved yet",
-            RequestState::Approved => "has been approved already",
-            RequestState::Done => "has been carried out already",
-            RequestState::Rejected => "was rejected",
-            RequestState::Expired => "has expired; ask again",
-        };
-        Err(Error::Conflict { code: "request_state", detail: format!("the request {is}") })
+/// Fails if a request is in another state than `wanted`.
+fn check_state(request: &Request, wanted: RequestState) -> Result<(), Error> {
+    if request.state == wanted {
+        return Ok(());
     }
+    let is = match request.state {
+        RequestState::Pending => "has not been approved yet",
+        RequestState::Approved => "has been approved already",
+        RequestState::Done => "has been carried out already",
+        RequestState::Rejected => "was rejected",
+        RequestState::Expired => "has expired; ask again",
+    };
+    Err(Error::Conflict { code: "request_state", detail: format!("the request {is}") })
 }
 
 impl ControlPlane {
@@ -174,7 +97,7 @@ impl ControlPlane {
         body: &str,
     ) -> Result<Request, Error> {
         person(transaction, actor)?;
-        let (id, now) = (self.new_id("req_"), self.now());
+        let (id, now) = (self.new_id_of("req_"), self.now());
         let period = super::period(transaction, organization)?.unwrap_or(86_400);
         let kind = match kind {
             RequestKind::DirectAccessToken => "DIRECT_ACCESS_TOKEN",
@@ -185,7 +108,9 @@ impl ControlPlane {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![id, organization, kind, body, actor.id, now.unix(), now.plus(period).unix()],
         )?;
-        find(transaction, organization, &id, now)
+        let message =
+            Some(format!("another Organization Owner has to approve request {id}; then it can be collected"));
+        Ok(Request { message, ..find(transaction, organization, &id, now)? })
     }
 
     /// Lists requests, newest first.
@@ -197,7 +122,7 @@ impl ControlPlane {
         page: Page,
     ) -> Result<RequestPage, Error> {
         actor.may(Operation::ManageDirectAccess, organization)?;
-        let range = page.check("requests")?;
+        let range = check(page, "requests")?;
         let state = filter.state.and_then(|state| serde_json::to_value(state).ok());
         let state = state.as_ref().and_then(serde_json::Value::as_str);
         let of = named_params! { ":organization": organization, ":now": self.now().unix(), ":state": state, ":after": range.after() };
@@ -214,10 +139,11 @@ impl ControlPlane {
             let mut rows = connection.prepare(&query)?;
             let numbered = rows.query_map(of, |row| Ok((read_row(row)?, row.get::<_, i64>("number")?)))?;
             let mut numbered: Vec<(Request, i64)> = numbered.collect::<Result<_, _>>()?;
-            let next_cursor =
-                range.cut(&mut numbered, |(request, number)| ((*number).into(), request.id.clone()));
+            let extent = range.extent(total_count, &mut numbered, |(request, number)| {
+                ((*number).into(), request.id.to_string())
+            });
             let requests = numbered.into_iter().map(|(request, _)| request).collect();
-            Ok(RequestPage { requests, total_count, offset, limit: range.limit, next_cursor })
+            Ok(RequestPage { requests, extent })
         })
     }
 
@@ -249,7 +175,7 @@ impl ControlPlane {
                 let detail = "this is your own request; another Organization Owner has to approve it".into();
                 return Err(Error::Forbidden { code: "own_request", detail });
             }
-            request.is(RequestState::Pending)?;
+            check_state(&request, RequestState::Pending)?;
             let period = super::period(transaction, organization)?.unwrap_or(86_400);
             transaction.execute(
                 "UPDATE request SET decided_by = ?2, decided_at = ?3, approved = ?4, reason = ?5,
@@ -275,11 +201,11 @@ impl ControlPlane {
                 let detail = "only the one who asked for this token can collect it".into();
                 return Err(Error::Forbidden { code: "not_your_request", detail });
             }
-            request.is(RequestState::Approved)?;
+            check_state(&request, RequestState::Approved)?;
             let new = serde_json::from_str(request.request.get()).map_err(std::io::Error::from)?;
             let draft = self.draft(transaction, actor, organization, new)?;
             let token = self.establish(transaction, actor, organization, draft, None)?;
-            let row = params![id, now.unix(), token.id];
+            let row = params![id, now.unix(), &*token.id];
             transaction.execute("UPDATE request SET carried_out_at = ?2, token = ?3 WHERE id = ?1", row)?;
             Ok(token)
         })

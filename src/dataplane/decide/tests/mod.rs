@@ -65,6 +65,7 @@ impl World {
         };
         Self {
             claims: Claims {
+                permissions: Vec::new(),
                 iss: ISSUER.into(),
                 sub: "tok_a".parse().unwrap(),
                 aud: "dep_a".into(),

@@ -26,14 +26,12 @@ impl Number {
 }
 
 /// Reads a whole number.
-pub(in crate::controlplane) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+pub(crate) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     Number::deserialize(deserializer).map_err(|_| D::Error::custom("expected a whole number"))?.read()
 }
 
 /// Reads a whole number, or none if it is null.
-pub(in crate::controlplane) fn maybe<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<i64>, D::Error> {
+pub(crate) fn maybe<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     let number = Option::<Number>::deserialize(deserializer)
         .map_err(|_| D::Error::custom("expected a whole number"))?;
     number.map(Number::read).transpose()

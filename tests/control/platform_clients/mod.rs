@@ -1,0 +1,35 @@
+//! The platform's own clients work against the control plane: each answer decodes into types that are written from what
+//! those clients expect, apart from the control plane's own.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod errors;
+mod expected;
+mod tokens;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::rig::control::Control;
+use crate::rig::{Answer, curl};
+
+/// Base paths of the calls: that of today's clients, and those of older ones.
+const BASES: [&str; 3] = ["/v1", "/iam/v1beta1", "/platform/v1beta1"];
+
+/// Calls `path` under a base path with a token.
+fn call(control: &Control, token: &str, method: &str, path: &str, body: Option<&Value>) -> Answer {
+    let mut arguments = vec!["-X".to_owned(), method.to_owned()];
+    arguments.extend(["-H".to_owned(), format!("Authorization: Bearer {token}")]);
+    if let Some(body) = body {
+        arguments.extend(["-H".to_owned(), "Content-Type: application/json".to_owned()]);
+        arguments.extend(["-d".to_owned(), body.to_string()]);
+    }
+    arguments.push(format!("{}{path}", control.url));
+    curl(&arguments)
+}
+
+/// Decodes an answer that is a success to the clients, which is 200 alone.
+fn decoded<T: DeserializeOwned>(answer: &Answer) -> T {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+}
