@@ -11,7 +11,7 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::id::{DeploymentId, NodeId, TokenId};
+use super::id::{DeploymentId, NodeId, SessionId, TokenId};
 use super::jws::{BASE64URL, JwsError, Typ, Unverified};
 use super::key::PublicKey;
 use super::role::RoleRef;
@@ -138,6 +138,9 @@ pub struct Event {
     /// Generation of the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u32>,
+    /// Session of a browser by which the token was used, or that a sign-in began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
     /// Role of the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleRef>,
@@ -190,6 +193,7 @@ pub struct Draft<'a> {
     pub reason: Option<&'a str>,
     pub token: Option<&'a TokenId>,
     pub generation: Option<u32>,
+    pub session: Option<&'a SessionId>,
     pub role: Option<&'a RoleRef>,
     pub deployment: Option<&'a DeploymentId>,
     pub method: Option<&'a str>,
@@ -223,6 +227,7 @@ impl<'a> Draft<'a> {
             reason: None,
             token: None,
             generation: None,
+            session: None,
             role: None,
             deployment: None,
             method: None,
@@ -254,6 +259,7 @@ impl<'a> Draft<'a> {
         if let Some(generation) = self.generation {
             members.json(",\"generation\":", generation);
         }
+        members.words(",\"session\":", self.session.map(SessionId::as_str));
         if let Some(role) = self.role {
             members.role(role);
         }
@@ -381,6 +387,7 @@ mod tests {
     #[test]
     fn a_placed_draft_is_the_line_of_an_event() {
         let (node, token) = (NodeId::new("nod_a").unwrap(), TokenId::new("tok_a").unwrap());
+        let session = SessionId::new("ses_a").unwrap();
         let (role, deployment) = ("DAG_VIEWER@1".parse().unwrap(), DeploymentId::new("dep_a").unwrap());
         let time = Time::from_unix(1_800_000_000);
         let bare = Draft::new(EventKind::Decision, "evt_1-1", time, &node, Connectivity::Offline);
@@ -389,6 +396,7 @@ mod tests {
             reason: Some("ok"),
             token: Some(&token),
             generation: Some(2),
+            session: Some(&session),
             role: Some(&role),
             deployment: Some(&deployment),
             method: Some("GET"),

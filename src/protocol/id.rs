@@ -103,6 +103,8 @@ identifier!(/// Identifier of a token (`tok_…`): its claim `sub`, and the key 
     TokenId, "token id");
 identifier!(/// Identifier of a deployment (`dep_…`): the claim `aud` of its direct-access tokens.
     DeploymentId, "deployment id");
+identifier!(/// Identifier of a browser's session (`ses_…`). Events carry it.
+    SessionId, "session id");
 identifier!(/// Identifier of a data plane (`dpl_…`): the claim `aud` of its heads.
     DataPlaneId, "data plane id");
 identifier!(/// Identifier of a node (`nod_…`): the claim `iss` of the objects it signs.
@@ -112,9 +114,15 @@ identifier!(/// Identifier of a node (`nod_…`): the claim `iss` of the objects
 /// 4648).
 #[must_use]
 pub fn random_id(prefix: &str, rng: &mut dyn CryptoRng) -> String {
-    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let mut bytes = [0; 16];
     rng.fill_bytes(&mut bytes);
+    id_of_bits(prefix, bytes)
+}
+
+/// Returns the identifier of these 128 bits, as [`random_id`] writes them.
+#[must_use]
+pub fn id_of_bits(prefix: &str, bytes: [u8; 16]) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let mut bits = u128::from_be_bytes(bytes);
     let mut id = String::with_capacity(prefix.len() + 26);
     id.push_str(prefix);

@@ -1,4 +1,4 @@
-//! Every operation of the Airflow REST API v2 needs a permission.
+//! Every operation of the Airflow REST API v2, and of the web interface, needs a permission.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -8,12 +8,14 @@ use halligan::dataplane::decide::routes::{CanonicalPath, RouteMap};
 
 /// `METHOD template`, one a line, sorted by template: the operations of Airflow's own OpenAPI document.
 const OPERATIONS: &str = include_str!("airflow-v2-operations.txt");
+/// The same of the document that Airflow's web interface goes by.
+const OF_THE_INTERFACE: &str = include_str!("airflow-ui-operations.txt");
 
 #[test]
 fn every_operation_of_airflow_has_a_permission() {
     let map = RouteMap::airflow_v2();
     let mut operations = 0;
-    for line in OPERATIONS.lines() {
+    for line in OPERATIONS.lines().chain(OF_THE_INTERFACE.lines()) {
         let (method, template) = line.split_once(' ').unwrap();
         let concrete = template.replace("{dag_id}", "etl").replace(['{', '}'], "");
         let path = CanonicalPath::parse(&concrete).unwrap();
@@ -23,13 +25,18 @@ fn every_operation_of_airflow_has_a_permission() {
         assert_eq!(found.route.mutating, method != "GET", "{line}");
         operations += 1;
     }
-    assert_eq!(operations, 108);
+    assert_eq!(operations, 108 + 15);
 }
 
-/// The kept list is Airflow's own: that of the document in the package that is installed.
+/// The kept lists are Airflow's own: those of the documents in the package that is installed.
 #[test]
 fn the_list_is_that_of_the_installed_airflow() {
     let Some(document) = crate::rig::airflow::document() else { return };
+    compare(&document, OPERATIONS);
+    compare(&document.with_file_name("_private_ui.yaml"), OF_THE_INTERFACE);
+}
+
+fn compare(document: &std::path::Path, kept: &str) {
     let document: serde_json::Value =
         serde_saphyr::from_str(&std::fs::read_to_string(document).unwrap()).unwrap();
     let mut operations = BTreeSet::new();
@@ -38,7 +45,7 @@ fn the_list_is_that_of_the_installed_airflow() {
             operations.insert(format!("{} {path}", method.to_ascii_uppercase()));
         }
     }
-    let kept: BTreeSet<String> = OPERATIONS.lines().map(str::to_owned).collect();
+    let kept: BTreeSet<String> = kept.lines().map(str::to_owned).collect();
     assert_eq!(
         operations.difference(&kept).collect::<Vec<_>>(),
         [""; 0],
@@ -49,6 +56,50 @@ fn the_list_is_that_of_the_installed_airflow() {
         [""; 0],
         "the list has what Airflow has not"
     );
+}
+
+/// The addresses of the web interface, as the script of the installed package names them, open the shell, and so do the files
+/// that lie beside that script.
+#[test]
+fn every_address_of_the_installed_web_interface_opens_its_shell() {
+    let Some(document) = crate::rig::airflow::document() else { return };
+    let files = document.ancestors().nth(4).unwrap().join("ui/dist");
+    let names = std::fs::read_dir(files.join("assets")).unwrap().map(|entry| entry.unwrap().path());
+    let scripts: Vec<_> = names.filter(|path| path.extension().is_some_and(|kind| kind == "js")).collect();
+    let shell = |path: &str| {
+        let canonical = CanonicalPath::parse(path).unwrap();
+        let map = RouteMap::airflow_v2();
+        let found = map.find("GET", &canonical).unwrap_or_else(|| panic!("{path} has no permission"));
+        assert_eq!(found.route.permission.as_str(), "deployment.airflow.website.get", "{path}");
+    };
+    let mut addresses = BTreeSet::new();
+    for script in &scripts {
+        shell(&format!("/static/assets/{}", script.file_name().unwrap().to_str().unwrap()));
+        let text = std::fs::read_to_string(script).unwrap();
+        for rest in text.split("path:\"").skip(1) {
+            addresses.insert(rest.split('"').next().unwrap().to_owned());
+        }
+    }
+    assert!(addresses.contains("dags/:dagId"), "{addresses:?}");
+    // These are parts of a page's address: those of the script's nested routes.
+    let nested = [
+        "*",
+        "/",
+        "asset_events",
+        "calendar",
+        "code",
+        "details",
+        "rendered_templates",
+        "runs",
+        "tasks",
+        "xcom",
+    ];
+    for address in addresses.iter().filter(|address| !nested.contains(&address.as_str())) {
+        let concrete = address.replace('*', "x").replace(':', "");
+        shell(&format!("/{concrete}"));
+    }
+    shell("/");
+    shell("/static/i18n/locales/en/common.json");
 }
 
 /// The parameters of Airflow's public routes that take paths, derived from the package that is installed: the router is told

@@ -134,6 +134,7 @@ _EVENT = Table(
     reason=(text, "optional"),
     token=(identifier, "optional"),
     generation=(u32, "optional"),
+    session=(identifier, "optional"),
     role=(role_name, "optional"),
     deployment=(identifier, "optional"),
     method=(text, "optional"),

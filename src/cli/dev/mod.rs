@@ -214,6 +214,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         audit: node::Audit::default(),
         admin: node::Admin::default(),
         upstream_identity: arguments.upstream_identity.then(Default::default),
+        sessions: None,
         gateway: None,
         tracing: None,
         file: None,

@@ -2,6 +2,7 @@
 
 pub mod introspection;
 pub mod rate;
+pub mod sessions;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,9 +11,13 @@ use tokio::sync::oneshot::Receiver;
 
 use self::introspection::Introspector;
 use self::rate::RateLimits;
+use self::sessions::Sessions;
 use super::audit::{AuditLog, AuditUnavailable};
-use super::decide::{Decision, Reason, RequestFacts, Target, decide, decide_introspected};
-use crate::dataplane::decide::snapshot::Snapshot;
+use super::decide::session::Session;
+use super::decide::snapshot::Snapshot;
+use super::decide::{
+    Credential, Decision, Reason, RequestFacts, Target, decide, decide_introspected, sign_in,
+};
 use crate::dataplane::node::state::Live;
 use crate::dataplane::observe::metrics::Metrics;
 use crate::dataplane::observe::traces::{Trace, Traces};
@@ -43,6 +48,8 @@ pub struct Authorizer {
     pub rates: RateLimits,
     /// Asks the control plane about standard tokens. If it is `None`, they are denied.
     pub introspector: Option<Arc<Introspector>>,
+    /// Sessions of browsers. If it is `None`, cookies are ignored and nobody can sign in.
+    pub sessions: Option<Arc<Sessions>>,
     /// Exports decisions as spans.
     pub traces: Traces,
 }
@@ -58,13 +65,63 @@ pub struct Verdict {
     pub time: Time,
 }
 
+/// Beginning of the work on a request.
+struct Begun {
+    started: Instant,
+    event: EventId,
+    wall: Time,
+}
+
+impl Begun {
+    fn now(authorizer: &Authorizer) -> Self {
+        Self { started: Instant::now(), event: authorizer.audit.next_id(), wall: (authorizer.clock)() }
+    }
+}
+
 impl Authorizer {
     /// Decides on a request. Returns once its event is in the log's queue, or, for a mutating request that is allowed, on
     /// the disk. `trace` gets the result.
-    pub async fn authorize(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>, trace: Trace) -> Verdict {
-        let started = Instant::now();
-        let (event, wall) = (self.audit.next_id(), (self.clock)());
-        let mut decision = self.consider(token, facts, wall).await;
+    pub async fn authorize(
+        &self,
+        credential: Option<Credential<'_>>,
+        facts: &RequestFacts<'_>,
+        trace: Trace,
+    ) -> Verdict {
+        let begun = Begun::now(self);
+        let decision = self.consider(credential, facts, begun.wall).await;
+        self.conclude(begun, decision, facts, trace).await
+    }
+
+    /// Decides on a sign-in, and records it like a request. Returns the session if it is allowed and recorded.
+    pub async fn sign_in(
+        &self,
+        sessions: &Sessions,
+        token: &[u8],
+        facts: &RequestFacts<'_>,
+        trace: Trace,
+    ) -> (Verdict, Option<Session>) {
+        let begun = Begun::now(self);
+        let (decision, session) = match sessions.next_id() {
+            Some(id) => {
+                let (snapshot, now) = (self.live.snapshot(), self.live.now(begun.wall));
+                sign_in(token, (id, sessions.durations()), facts, &snapshot, now)
+            }
+            None => (Decision::new(Reason::AuditUnavailable, facts), None),
+        };
+        let verdict = self.conclude(begun, decision, facts, trace).await;
+        let session = session.filter(|_| verdict.decision.allowed());
+        (verdict, session)
+    }
+
+    /// Limits the rate of a decision, and records it.
+    async fn conclude(
+        &self,
+        begun: Begun,
+        mut decision: Decision,
+        facts: &RequestFacts<'_>,
+        trace: Trace,
+    ) -> Verdict {
+        let Begun { started, event, wall } = begun;
         self.bound(&mut decision);
         let recorded = match self.record(&event, &decision, facts, wall) {
             Ok(Some(written)) => written.await.is_ok(),
@@ -102,10 +159,18 @@ impl Authorizer {
 
     /// Decides on a request at time `wall`, without a record. The node asks the control plane only about a standard token
     /// that it would not deny by itself.
-    pub async fn consider(&self, token: Option<&[u8]>, facts: &RequestFacts<'_>, wall: Time) -> Decision {
-        let decision = decide(token, facts, &self.live.snapshot(), self.live.now(wall));
-        match (decision.reason, token) {
-            (Reason::NeedsControlPlane, Some(token)) => self.introspected(token, facts, decision).await,
+    pub async fn consider(
+        &self,
+        credential: Option<Credential<'_>>,
+        facts: &RequestFacts<'_>,
+        wall: Time,
+    ) -> Decision {
+        let now = self.live.now(wall);
+        let decision = decide_introspected(credential, None, facts, &self.live.snapshot(), now);
+        match (decision.reason, credential) {
+            (Reason::NeedsControlPlane, Some(Credential::Token(token))) => {
+                self.introspected(token, facts, decision).await
+            }
             _ => decision,
         }
     }
@@ -123,7 +188,8 @@ impl Authorizer {
             let snapshot = Arc::clone(&self.live.snapshot());
             if version(&snapshot) == asked_at {
                 let now = self.live.now((self.clock)());
-                return decide_introspected(Some(token), Some(&introspection), facts, &snapshot, now);
+                let credential = Some(Credential::Token(token));
+                return decide_introspected(credential, Some(&introspection), facts, &snapshot, now);
             }
         }
         decision
@@ -154,6 +220,7 @@ impl Authorizer {
             reason: Some(decision.reason.code()),
             token: decision.token.as_ref(),
             generation: decision.generation,
+            session: decision.session.as_ref(),
             role: decision.role.as_ref(),
             deployment: decision.deployment.as_ref(),
             method: Some(cut(facts.method)),

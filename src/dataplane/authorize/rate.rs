@@ -5,6 +5,7 @@
 //! the number of buckets is limited as well.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,15 +16,30 @@ const MAX_BUCKETS: usize = 65_536;
 /// Capacity of a bucket, as the time that fills it.
 const BURST: Duration = Duration::from_mins(1);
 
-/// Buckets of the tokens with a rate limit.
-#[derive(Debug, Default)]
-pub struct RateLimits {
-    full_at: Mutex<HashMap<TokenId, Instant>>,
+/// Buckets of the tokens with a rate limit, or of what else is counted.
+#[derive(Debug)]
+pub struct RateLimits<K = TokenId> {
+    full_at: Mutex<HashMap<K, Instant>>,
 }
 
-impl RateLimits {
+impl<K> Default for RateLimits<K> {
+    fn default() -> Self {
+        Self { full_at: Mutex::default() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> RateLimits<K> {
+    /// Returns the time to wait until a use of `token` can be taken, without taking one.
+    pub fn check(&self, token: &K, per_minute: u32, now: Instant) -> Result<(), Duration> {
+        let one = BURST.checked_div(per_minute).ok_or(BURST)?;
+        let full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = full_at.get(token).copied().unwrap_or(now).max(now);
+        let over = (before + one).saturating_duration_since(now).saturating_sub(BURST);
+        if over.is_zero() { Ok(()) } else { Err(over) }
+    }
+
     /// Takes one use of `token` at `now`, with a limit of `per_minute`. Returns the time to wait if the bucket is empty.
-    pub fn take(&self, token: &TokenId, per_minute: u32, now: Instant) -> Result<(), Duration> {
+    pub fn take(&self, token: &K, per_minute: u32, now: Instant) -> Result<(), Duration> {
         // A limit of zero allows no use.
         let one = BURST.checked_div(per_minute).ok_or(BURST)?;
         // No code panics while it holds the lock.
@@ -70,6 +86,12 @@ mod tests {
         assert_eq!(limits.take(&a, 6, later), Ok(()));
         assert!(limits.take(&a, 6, later).is_err());
         assert_eq!(limits.take(&a, 0, later), Err(BURST));
+        // A check takes nothing.
+        let b = token("tok_b");
+        for _ in 0..10 {
+            assert_eq!(limits.check(&b, 6, now), Ok(()));
+        }
+        assert_eq!(limits.check(&a, 6, later), Err(Duration::from_secs(10)));
     }
 
     proptest! {

@@ -8,7 +8,7 @@ const YEAR: i64 = 365 * DAY;
 const MEBIBYTE: i64 = 1 << 20;
 
 /// Bounds of each number. `tests/node/configuration.rs` rejects a number that is in no table.
-pub(in crate::dataplane) const BOUNDS: [Bound; 27] = [
+pub(in crate::dataplane) const BOUNDS: [Bound; 29] = [
     bound("trust.threshold", 1, 100),
     bound("listen.workers", 1, 1024),
     bound("listen.connections_per_client", 1, 1_000_000),
@@ -37,6 +37,9 @@ pub(in crate::dataplane) const BOUNDS: [Bound; 27] = [
     bound("gateway.limits.connect_seconds", 1, HOUR),
     bound("gateway.limits.idle_seconds", 1, DAY),
     bound("gateway.limits.websocket_seconds", 1, 30 * DAY),
+    // Nobody sits in front of a browser for longer than a day.
+    bound("sessions.max_seconds", 60, DAY),
+    bound("sessions.idle_seconds", 60, DAY),
     bound("tracing.sample", 0, 1),
     // At least the minute for which an identity is reused, and still short-lived.
     bound("upstream_identity.lifetime_seconds", 90, HOUR),

@@ -17,6 +17,7 @@ use self::bounds::BOUNDS;
 use super::audit::{Retention, WhenFull};
 use super::glass::Hysteresis;
 use crate::dataplane::decide::routes::{MapsError, RouteMaps};
+use crate::dataplane::decide::session::Durations;
 use crate::dataplane::decide::staleness::{AtLimit, Staleness};
 use crate::dataplane::faces::gateway::config::GatewayConfig;
 use crate::dataplane::faces::upstream_identity::UpstreamIdentityConfig;
@@ -67,6 +68,8 @@ pub struct Config {
     /// Users that may administer.
     #[serde(default)]
     pub admin: Admin,
+    /// Sessions of browsers, or `None` if nobody can sign in.
+    pub sessions: Option<SessionsConfig>,
     /// Identity for upstreams, or `None` if upstreams get none.
     pub upstream_identity: Option<UpstreamIdentityConfig>,
     /// The daemon as a reverse proxy, or `None` if it only answers other proxies.
@@ -350,6 +353,33 @@ pub struct Admin {
     pub allow_uids: Vec<u32>,
 }
 
+/// Sessions of browsers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionsConfig {
+    /// Seconds after sign-in at which a session ends.
+    pub max_seconds: i64,
+    /// Seconds without a request after which a session ends.
+    pub idle_seconds: i64,
+    /// File of the keys that seal cookies. The default is `session.key` in the state directory, which the first start
+    /// creates.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Default for SessionsConfig {
+    fn default() -> Self {
+        Self { max_seconds: 8 * 3600, idle_seconds: 3600, key_file: None }
+    }
+}
+
+impl SessionsConfig {
+    /// Returns how long sessions last.
+    #[must_use]
+    pub fn durations(&self) -> Durations {
+        Durations { max: self.max_seconds, idle: self.idle_seconds }
+    }
+}
+
 fn one() -> u32 {
     1
 }
@@ -411,6 +441,9 @@ impl Config {
         fill(&mut self.control_plane.enrolment_token_file, "halligan.enrolment-token");
         fill(&mut self.control_plane.ca_file, "halligan.ca");
         fill(&mut self.node.key_file, "halligan.node-key");
+        if let Some(sessions) = &mut self.sessions {
+            fill(&mut sessions.key_file, "halligan.session-key");
+        }
         self
     }
 

@@ -35,6 +35,8 @@ use super::config::{Config, Trust};
 use super::peers::{self, Parts};
 use crate::dataplane::authorize::introspection::Introspector;
 use crate::dataplane::authorize::rate::RateLimits;
+use crate::dataplane::authorize::sessions::Sessions;
+use crate::dataplane::decide::session::seal::SealKeys;
 use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::faces::answer::Answers;
 #[cfg(feature = "grpc")]
@@ -46,6 +48,7 @@ use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::ends;
 use crate::dataplane::node::identity::{Absent, IdentityError, make_node_key, read_node_key, readable_roots};
+use crate::dataplane::node::session_key::{make_session_key, read_session_keys};
 use crate::dataplane::node::state::Live;
 use crate::dataplane::observe::metrics::Metrics;
 use crate::dataplane::observe::traces::{self, Traces};
@@ -117,7 +120,9 @@ impl Daemon {
         let lag = Arc::new(UploadLag::new(audit_path.clone()));
         let reconciler = open_reconciler(&state, &audit, &prover, &live, &clock).await?;
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
-        let authorizer = Arc::new(authorizer(&config, &live, (&audit, &lag), prover, &clock, &traces)?);
+        let sessions = sessions(&config, &live, &mut rng)?;
+        let authorizer =
+            Arc::new(authorizer(&config, &live, (&audit, &lag), prover, &clock, (&traces, sessions))?);
         // Opened before the listeners, so that glass whose time is over is open to no request.
         let keeper = Arc::new(open_keeper(&state.join("glass.db"), &config, &authorizer)?);
         let answers = Answers {
@@ -268,7 +273,7 @@ fn authorizer(
     (audit, lag): (&Arc<AuditLog>, &Arc<UploadLag>),
     prover: Arc<Prover>,
     clock: &Clock,
-    traces: &Traces,
+    (traces, sessions): (&Traces, Option<Arc<Sessions>>),
 ) -> Result<Authorizer, StartError> {
     let within = Duration::from_millis(config.introspection.timeout_milliseconds);
     let lifetime = Duration::from_secs(config.introspection.cache_seconds);
@@ -285,12 +290,32 @@ fn authorizer(
         metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)).with_audit(told),
         rates: RateLimits::default(),
         introspector: Some(Arc::new(introspector)),
+        sessions,
         audit: Arc::clone(audit),
         traces: traces.clone(),
         live,
         node,
         clock,
     })
+}
+
+/// Returns the part that opens sessions, if any are configured. A key file that the configuration names must exist: hosts
+/// that share it would otherwise each make their own.
+fn sessions(
+    config: &Config,
+    live: &Arc<Live>,
+    rng: &mut dyn CryptoRng,
+) -> Result<Option<Arc<Sessions>>, StartError> {
+    let Some(wanted) = &config.sessions else { return Ok(None) };
+    let path = wanted.key_file.clone().unwrap_or_else(|| config.state_dir.join("session.key"));
+    let keys = match read_session_keys(&path)? {
+        Some(keys) => keys,
+        None if wanted.key_file.is_none() => vec![make_session_key(&path, rng)?],
+        None => return Err(IdentityError::SessionKeys(path).into()),
+    };
+    let keys = SealKeys::new(&keys).ok_or(IdentityError::SessionKeys(path))?;
+    let ended = config.state_dir.join("ended-sessions.json");
+    Ok(Some(Arc::new(Sessions::new(keys, wanted.durations(), live, ended, rng))))
 }
 
 /// Returns the part that mints identities for upstreams, and writes its key where they read it.

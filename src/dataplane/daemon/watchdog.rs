@@ -193,6 +193,7 @@ mod tests {
             metrics,
             rates: RateLimits::default(),
             introspector: None,
+            sessions: None,
             traces: Traces::default(),
         });
         let answers = Answers { pass_status: false, identity: None };

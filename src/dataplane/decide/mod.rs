@@ -11,7 +11,9 @@ pub mod introspection;
 mod now;
 mod reason;
 pub mod routes;
+pub mod session;
 pub mod signatures;
+pub(in crate::dataplane) mod slots;
 pub mod snapshot;
 pub mod staleness;
 #[cfg(test)]
@@ -27,14 +29,15 @@ pub use reason::Reason;
 use self::index::{Deployment, Grant, Revoked};
 use self::introspection::Introspection;
 use self::routes::{CanonicalPath, Match};
+use self::session::{Durations, Initiator, Session};
 use self::snapshot::{Granted, Local, Proved, Snapshot};
 use self::staleness::{AtLimit, Freshness};
 use crate::protocol::glass::GlassState;
 use crate::protocol::host::host_name;
-use crate::protocol::id::{DeploymentId, TokenId};
+use crate::protocol::id::{DeploymentId, SessionId, TokenId};
 use crate::protocol::permission::{Permission, PermissionSet};
 use crate::protocol::role::RoleRef;
-use crate::protocol::token::{TokenError, TokenKind, VerifiedToken};
+use crate::protocol::token::{Claims, TokenError, TokenKind, VerifiedToken};
 
 /// Deployment to which a request is directed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +50,16 @@ pub enum Target<'a> {
     Unknown,
 }
 
-/// Facts of a request, except its token.
+/// Credential of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Credential<'a> {
+    /// Bytes that a client presents as a token.
+    Token(&'a [u8]),
+    /// Session that a cookie opened, and the party that made the browser send the request.
+    Session(&'a Session, Initiator),
+}
+
+/// Facts of a request, except its credential.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestFacts<'a> {
     /// Deployment to which the request is directed.
@@ -66,6 +78,8 @@ pub struct RequestFacts<'a> {
 pub struct Decision {
     /// Reason of the result: [`Reason::Ok`] allows the request, any other denies it.
     pub reason: Reason,
+    /// Identifier of the session by which the token is used, or that a sign-in began.
+    pub session: Option<SessionId>,
     /// Identifier of the token, after its signature was found valid.
     pub token: Option<TokenId>,
     /// Generation of the token.
@@ -100,6 +114,7 @@ impl Decision {
     pub fn new(reason: Reason, facts: &RequestFacts<'_>) -> Self {
         Self {
             reason,
+            session: None,
             token: None,
             generation: None,
             role: None,
@@ -150,14 +165,14 @@ impl Decision {
 /// ```
 #[must_use]
 pub fn decide(token: Option<&[u8]>, facts: &RequestFacts<'_>, snapshot: &Snapshot, now: Now) -> Decision {
-    decide_introspected(token, None, facts, snapshot, now)
+    decide_introspected(token.map(Credential::Token), None, facts, snapshot, now)
 }
 
-/// Decides like [`decide`], with the control plane's answer about a standard token. A direct-access token is decided from
-/// the replica, and the answer is ignored.
+/// Decides like [`decide`], also on a session, and with the control plane's answer about a standard token. A direct-access
+/// token is decided from the replica, and the answer is ignored.
 #[must_use]
 pub fn decide_introspected(
-    token: Option<&[u8]>,
+    credential: Option<Credential<'_>>,
     introspection: Option<&Introspection>,
     facts: &RequestFacts<'_>,
     snapshot: &Snapshot,
@@ -165,10 +180,37 @@ pub fn decide_introspected(
 ) -> Decision {
     let mut decision = Decision::new(Reason::Ok, facts);
     let step = Step { facts, now, decision: &mut decision };
-    if let Err(reason) = step.all(token, introspection, snapshot) {
+    if let Err(reason) = step.all(credential, introspection, snapshot) {
         decision.reason = reason;
     }
     decision
+}
+
+/// Decides on a sign-in with a direct-access token: all but the route is decided as for a request. Returns the session if
+/// the sign-in is allowed.
+#[must_use]
+pub fn sign_in(
+    token: &[u8],
+    (id, durations): (SessionId, Durations),
+    facts: &RequestFacts<'_>,
+    snapshot: &Snapshot,
+    now: Now,
+) -> (Decision, Option<Session>) {
+    let mut decision = Decision::new(Reason::Ok, facts);
+    let step = Step { facts, now, decision: &mut decision };
+    let begun = step.sign_in(token, snapshot, (id, durations));
+    // The page's own path, which no route map holds.
+    decision.path = CanonicalPath::parse(facts.uri).ok().map(|path| path.as_str().to_owned());
+    match begun {
+        Ok(session) => (decision, Some(session)),
+        Err(reason) => (Decision { reason, ..decision }, None),
+    }
+}
+
+/// Credential that was found genuine.
+enum Proof<'c> {
+    Token(Arc<VerifiedToken>),
+    Session(&'c Session),
 }
 
 struct Step<'a> {
@@ -180,24 +222,99 @@ struct Step<'a> {
 impl Step<'_> {
     fn all(
         mut self,
-        token: Option<&[u8]>,
+        credential: Option<Credential<'_>>,
         introspection: Option<&Introspection>,
         snapshot: &Snapshot,
     ) -> Result<(), Reason> {
-        let bytes = token.filter(|bytes| !bytes.is_empty()).ok_or(Reason::TokenMissing)?;
+        let empty = |credential: &Credential<'_>| matches!(credential, Credential::Token([]));
+        let credential = credential.filter(|credential| !empty(credential)).ok_or(Reason::TokenMissing)?;
         let proved = snapshot.proved.as_deref().ok_or(Reason::ReplicaMissing)?;
-        let token = self.signature(bytes, proved)?;
-        if token.kind() == TokenKind::Standard {
-            return self.standard(&token, introspection, proved, &snapshot.local);
+        let (token, local) = (self.credential(credential, proved, &snapshot.local)?, &snapshot.local);
+        let claims = match &token {
+            Proof::Token(token) if token.kind() == TokenKind::Standard => {
+                return self.standard(token, introspection, proved, local);
+            }
+            Proof::Token(token) => token.claims(),
+            Proof::Session(session) => session.claims(),
+        };
+        let (grant, deployment) = self.access(claims, proved, local)?;
+        if let Credential::Session(_, initiator) = credential
+            && !initiator.may_use_session(self.facts.method)
+        {
+            return Err(Reason::CrossSite);
         }
-        let grant = Self::replica(&token, proved)?;
+        self.conditions(grant, proved, local)?;
+        self.permission(claims, grant, deployment)
+    }
+
+    /// Decides on a sign-in: everything but the route and its permission.
+    fn sign_in(
+        mut self,
+        token: &[u8],
+        snapshot: &Snapshot,
+        (id, durations): (SessionId, Durations),
+    ) -> Result<Session, Reason> {
+        if token.is_empty() {
+            return Err(Reason::TokenMissing);
+        }
+        let proved = snapshot.proved.as_deref().ok_or(Reason::ReplicaMissing)?;
+        let token = self.signature(token, proved)?;
+        if token.kind() == TokenKind::Standard {
+            return Err(Reason::NeedsControlPlane);
+        }
+        let (grant, _) = self.access(token.claims(), proved, &snapshot.local)?;
+        self.conditions(grant, proved, &snapshot.local)?;
+        if token.claims().role.as_ref() != Some(grant.profile.role()) {
+            return Err(Reason::RoleMismatch);
+        }
+        self.decision.session = Some(id.clone());
+        Ok(Session::begin(id, &token, grant.expires_at, self.now.effective(), durations))
+    }
+
+    /// Verifies the credential itself: the token's signature, or that the session lasts and that the key of its token is
+    /// still in force.
+    fn credential<'c>(
+        &mut self,
+        credential: Credential<'c>,
+        proved: &Proved,
+        local: &Local,
+    ) -> Result<Proof<'c>, Reason> {
+        let session = match credential {
+            Credential::Token(bytes) => return self.signature(bytes, proved).map(Proof::Token),
+            Credential::Session(session, _) => session,
+        };
+        self.decision.session = Some(session.id().clone());
+        self.claimed(session.claims());
+        session.check(self.now, local.ended_sessions.contains_key(session.id()))?;
+        proved.keyset.token_key(session.kid()).ok_or(Reason::KeyUnknown)?;
+        Ok(Proof::Session(session))
+    }
+
+    /// Checks that the token is alive, and for this deployment.
+    fn access<'s>(
+        &mut self,
+        claims: &Claims,
+        proved: &'s Proved,
+        local: &Local,
+    ) -> Result<(&'s Grant, &'s Deployment), Reason> {
+        let grant = Self::replica(claims, proved)?;
         self.decision.rate_limit = grant.profile.rate_limit_per_minute;
-        self.liveness(&token, grant, &snapshot.local)?;
-        let deployment = self.deployment(&token, grant, proved, &snapshot.local)?;
+        self.liveness(claims, grant, local)?;
+        let deployment = self.deployment(claims, grant, proved, local)?;
+        Ok((grant, deployment))
+    }
+
+    /// Checks the conditions under which a living token is accepted.
+    fn conditions(&mut self, grant: &Grant, proved: &Proved, local: &Local) -> Result<(), Reason> {
         self.source(grant)?;
-        self.freshness(grant, proved, &snapshot.local)?;
-        self.glass()?;
-        self.permission(&token, grant, deployment)
+        self.freshness(grant, proved, local)?;
+        self.glass()
+    }
+
+    fn claimed(&mut self, claims: &Claims) {
+        self.decision.token = Some(claims.sub.clone());
+        self.decision.generation = Some(claims.generation);
+        self.decision.role = claims.role.as_ref().map(|role| role.id.clone());
     }
 
     fn signature(&mut self, bytes: &[u8], proved: &Proved) -> Result<Arc<VerifiedToken>, Reason> {
@@ -207,21 +324,18 @@ impl Step<'_> {
             TokenError::KeyUnknown => Reason::KeyUnknown,
             TokenError::SignatureInvalid => Reason::SignatureInvalid,
         })?;
-        self.decision.token = Some(token.claims().sub.clone());
-        self.decision.generation = Some(token.claims().generation);
-        self.decision.role = token.claims().role.as_ref().map(|role| role.id.clone());
+        self.claimed(token.claims());
         Ok(token)
     }
 
-    fn replica<'s>(token: &VerifiedToken, proved: &'s Proved) -> Result<&'s Grant, Reason> {
-        if token.claims().iss != proved.head.head().iss {
+    fn replica<'s>(claims: &Claims, proved: &'s Proved) -> Result<&'s Grant, Reason> {
+        if claims.iss != proved.head.head().iss {
             return Err(Reason::TokenUnknown);
         }
-        proved.index.grants.get(&token.claims().sub).ok_or(Reason::TokenUnknown)
+        proved.index.grants.get(&claims.sub).ok_or(Reason::TokenUnknown)
     }
 
-    fn liveness(&self, token: &VerifiedToken, grant: &Grant, local: &Local) -> Result<(), Reason> {
-        let claims = token.claims();
+    fn liveness(&self, claims: &Claims, grant: &Grant, local: &Local) -> Result<(), Reason> {
         if grant.revoked != Revoked::No || local.revoked.contains_key(&claims.sub) {
             return Err(Reason::TokenRevoked);
         }
@@ -249,14 +363,14 @@ impl Step<'_> {
 
     fn deployment<'s>(
         &mut self,
-        token: &VerifiedToken,
+        claims: &Claims,
         grant: &Grant,
         proved: &'s Proved,
         local: &Local,
     ) -> Result<&'s Deployment, Reason> {
         let deployment = self.target(proved)?;
         self.decision.glass = Some(local.glass(deployment, self.now.effective()));
-        if token.claims().aud != deployment.id.as_str() || *grant.profile.deployment != deployment.id {
+        if claims.aud != deployment.id.as_str() || *grant.profile.deployment != deployment.id {
             return Err(Reason::WrongDeployment);
         }
         Ok(deployment)
@@ -349,15 +463,10 @@ impl Step<'_> {
         allow(permissions.on(found.dag, &deployment.tags), &found)
     }
 
-    fn permission(
-        &mut self,
-        token: &VerifiedToken,
-        grant: &Grant,
-        deployment: &Deployment,
-    ) -> Result<(), Reason> {
+    fn permission(&mut self, claims: &Claims, grant: &Grant, deployment: &Deployment) -> Result<(), Reason> {
         let path = CanonicalPath::parse(self.facts.uri).map_err(|_| Reason::PathInvalid)?;
         let found = self.route(deployment, &path)?;
-        if token.claims().role.as_ref() != Some(grant.profile.role()) {
+        if claims.role.as_ref() != Some(grant.profile.role()) {
             return Err(Reason::RoleMismatch);
         }
         self.decision.granted = grant.profile.granted().ok_or(Reason::RoleMismatch)?;

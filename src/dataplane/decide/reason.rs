@@ -6,7 +6,7 @@
 pub enum Reason {
     /// The request is allowed.
     Ok,
-    /// The request has no bearer token.
+    /// The request has neither a bearer token nor a session that lasts.
     TokenMissing,
     /// The bearer token is not a token of this system.
     TokenMalformed,
@@ -43,6 +43,8 @@ pub enum Reason {
     SourceNotAllowed,
     /// The deployment's glass is sealed: direct access is closed until an operator breaks it.
     GlassSealed,
+    /// A session was used by another site than the deployment's own pages.
+    CrossSite,
     /// The token has reached its rate limit.
     RateLimited,
     /// The node has no replica.
@@ -57,7 +59,7 @@ pub enum Reason {
 
 impl Reason {
     /// Lists every reason, in the order of the declaration.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Ok,
         Self::TokenMissing,
         Self::TokenMalformed,
@@ -77,6 +79,7 @@ impl Reason {
         Self::NeedsControlPlane,
         Self::SourceNotAllowed,
         Self::GlassSealed,
+        Self::CrossSite,
         Self::RateLimited,
         Self::ReplicaMissing,
         Self::ReplicaStale,
@@ -107,6 +110,7 @@ impl Reason {
             Self::NeedsControlPlane => "needs_control_plane",
             Self::SourceNotAllowed => "source_not_allowed",
             Self::GlassSealed => "glass_sealed",
+            Self::CrossSite => "cross_site",
             Self::RateLimited => "rate_limited",
             Self::ReplicaMissing => "replica_missing",
             Self::ReplicaStale => "replica_stale",
@@ -137,7 +141,8 @@ impl Reason {
             | Self::PathInvalid
             | Self::NeedsControlPlane
             | Self::SourceNotAllowed
-            | Self::GlassSealed => 403,
+            | Self::GlassSealed
+            | Self::CrossSite => 403,
             Self::RateLimited => 429,
             Self::ReplicaMissing | Self::ReplicaStale | Self::ClockUntrusted | Self::AuditUnavailable => 503,
         }
@@ -148,7 +153,7 @@ impl Reason {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Ok => "The request may pass",
-            Self::TokenMissing => "No bearer token came with the request",
+            Self::TokenMissing => "Neither a bearer token nor a living session came with the request",
             Self::TokenMalformed => "What came as a token is none",
             Self::TokenTooLarge => "The token is larger than 4 KiB",
             Self::SignatureInvalid => "The token's signature does not hold",
@@ -168,6 +173,7 @@ impl Reason {
             }
             Self::SourceNotAllowed => "The token may not be used from this address",
             Self::GlassSealed => "The deployment's glass is sealed; an operator can break it on this host",
+            Self::CrossSite => "A session opens for the deployment's own pages, and another site sent this",
             Self::RateLimited => "The token was used as often as it may be for now",
             Self::ReplicaMissing => "This node has no replica yet",
             Self::ReplicaStale => "This node's replica is older than its policy allows",
@@ -190,6 +196,7 @@ impl Reason {
             | Self::RoleMismatch
             | Self::WrongDeployment
             | Self::SourceNotAllowed
+            | Self::CrossSite
             | Self::ReplicaStale
             | Self::ClockUntrusted => "liveness",
             Self::GlassSealed => "glass",

@@ -1,26 +1,16 @@
 //! Cache of tokens whose signature was verified. A hit saves only the signature check.
 //!
-//! The cache has a fixed number of slots, one for each hash value, and a new token replaces the one in its slot. Its memory
-//! is bounded, no lookup waits, and an attacker who floods it with valid tokens only slows answers down. Only tokens with a
-//! valid signature are stored, and a hit compares every byte. Each cache belongs to one keyset.
+//! Only tokens with a valid signature are stored ([`super::slots`]). Each cache belongs to one keyset.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
-use zeroize::Zeroizing;
-
+use super::slots::Slots;
 use crate::protocol::keyset::Keyset;
 use crate::protocol::token::{self, TokenError, VerifiedToken};
 
 /// Number of slots. A token takes about 1.5 KiB, so a full cache takes 6 MiB.
 const SLOTS: usize = 4096;
-
-struct Entry {
-    bytes: Zeroizing<Box<[u8]>>,
-    token: Arc<VerifiedToken>,
-}
 
 /// Counts of hits and misses.
 #[derive(Debug, Default)]
@@ -31,19 +21,13 @@ pub(in crate::dataplane) struct Lookups {
 
 /// Tokens whose signature was verified under one keyset.
 pub struct Signatures {
-    slots: Box<[ArcSwapOption<Entry>]>,
-    // Seeded at random for each cache, so that an attacker cannot choose tokens that share a slot.
-    hasher: foldhash::quality::RandomState,
+    tokens: Slots<VerifiedToken>,
     lookups: Arc<Lookups>,
 }
 
 impl Default for Signatures {
     fn default() -> Self {
-        Self {
-            slots: (0..SLOTS).map(|_| ArcSwapOption::empty()).collect(),
-            hasher: foldhash::quality::RandomState::default(),
-            lookups: Arc::default(),
-        }
+        Self { tokens: Slots::new(SLOTS), lookups: Arc::default() }
     }
 }
 
@@ -61,15 +45,14 @@ impl Signatures {
 
     /// Verifies `bytes` under `keys`. Returns the cached result for bytes that were verified before.
     pub fn verify(&self, bytes: &[u8], keys: &Keyset) -> Result<Arc<VerifiedToken>, TokenError> {
-        #[expect(clippy::cast_possible_truncation, reason = "the low bits choose the slot")]
-        let slot = &self.slots[self.hasher.hash_one(bytes) as usize % SLOTS];
-        if let Some(entry) = slot.load().as_ref().filter(|entry| **entry.bytes == *bytes) {
+        let slot = self.tokens.of(bytes);
+        if let Some(token) = slot.get(bytes) {
             self.lookups.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(Arc::clone(&entry.token));
+            return Ok(token);
         }
         self.lookups.misses.fetch_add(1, Ordering::Relaxed);
         let token = Arc::new(token::verify(bytes, keys)?);
-        slot.store(Some(Arc::new(Entry { bytes: Zeroizing::new(bytes.into()), token: Arc::clone(&token) })));
+        slot.put(bytes, &token);
         Ok(token)
     }
 }

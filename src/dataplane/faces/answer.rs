@@ -7,6 +7,7 @@ use hyper::body::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
+use super::browser::Extras;
 use super::upstream_identity::UpstreamIdentity;
 use crate::dataplane::authorize::Verdict;
 use crate::dataplane::decide::{Decision, Reason};
@@ -24,7 +25,7 @@ static DEPLOYMENT: HeaderName = HeaderName::from_static("x-halligan-deployment")
 
 /// Writes verdicts as responses.
 pub struct Answers {
-    /// True if status 503 may be sent.
+    /// True if every status may be sent: 429 and 503, and 303 to lead a browser.
     pub pass_status: bool,
     /// Mints the token that the upstream gets in place of the caller's.
     pub identity: Option<Arc<UpstreamIdentity>>,
@@ -33,29 +34,36 @@ pub struct Answers {
 impl Answers {
     /// Returns the response for a verdict: the caller's identity for the upstream, or the reason of a denial.
     #[must_use]
-    pub fn tell(&self, verdict: &Verdict) -> Answer {
+    pub fn tell(&self, verdict: &Verdict, extras: &Extras) -> Answer {
         if !verdict.decision.allowed() {
-            return self.deny(verdict).map(Full::from);
+            return self.deny(verdict, extras).map(Full::from);
         }
         let mut answer = Response::new(Full::default());
-        self.allow(verdict, |name, value| {
+        self.allow(verdict, extras, |name, value| {
             if let Ok(mut value) = HeaderValue::from_bytes(value) {
-                value.set_sensitive(name == header::AUTHORIZATION);
+                value.set_sensitive([header::AUTHORIZATION, header::SET_COOKIE].contains(name));
                 answer.headers_mut().insert(name.clone(), value);
             }
         });
         answer
     }
 
-    /// Returns a denial as a problem document (RFC 9457).
+    /// Returns a denial as a problem document (RFC 9457). A person who opens a page is led to another. Where a proxy would
+    /// turn that status into an error, the proxy's own configuration leads by the same `Location`.
     #[must_use]
-    pub fn deny(&self, verdict: &Verdict) -> Response<Bytes> {
-        let status = match verdict.decision.reason.status() {
-            status @ (401 | 403) => status,
-            status if self.pass_status => status,
+    pub fn deny(&self, verdict: &Verdict, extras: &Extras) -> Response<Bytes> {
+        let status = match (verdict.decision.reason.status(), &extras.lead) {
+            (_, Some(_)) if self.pass_status => 303,
+            (status @ (401 | 403), _) => status,
+            (status, _) if self.pass_status => status,
             _ => 403,
         };
-        self.denied(verdict, status)
+        let mut answer = self.denied(verdict, status);
+        if let Some(lead) = &extras.lead {
+            answer.headers_mut().insert(header::LOCATION, lead.clone());
+            answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        answer
     }
 
     /// Returns a denial with another status, which HTTP requires.
@@ -88,6 +96,7 @@ impl Answers {
     pub fn allow(
         &self,
         Verdict { decision, event, .. }: &Verdict,
+        extras: &Extras,
         mut field: impl FnMut(&HeaderName, &[u8]),
     ) {
         field(&REASON, decision.reason.code().as_bytes());
@@ -101,6 +110,13 @@ impl Answers {
         // The upstream must not get the caller's token, so the field is overwritten, with an empty value if there is no identity.
         let vouched = self.identity.as_ref().and_then(|identity| identity.authorization(decision));
         field(&header::AUTHORIZATION, vouched.as_ref().map_or(b"", HeaderValue::as_bytes));
+        // Likewise the deployment gets these in place of the request's cookies, which hold the session.
+        if let Some(cookies) = &extras.cookies {
+            field(&header::COOKIE, cookies.as_bytes());
+        }
+        if let Some(renewed) = &extras.renewed {
+            field(&header::SET_COOKIE, renewed.as_bytes());
+        }
         // Warns that the replica will soon be too old, while an operator can still act.
         if let Some(freshness) = decision.freshness.filter(|freshness| freshness.near()) {
             field(&REPLICA_AGE, format!("{};limit={}", freshness.age, freshness.limit).as_bytes());

@@ -2,6 +2,7 @@
 //! with the same fields.
 
 pub mod answer;
+pub mod browser;
 #[cfg(feature = "grpc")]
 pub mod ext_authz;
 pub mod gateway;

@@ -33,6 +33,11 @@ pub enum IdentityError {
     /// Other users may read a private key.
     #[error("the key file {0} can be read by others than its owner; run chmod 600 on it")]
     Exposed(PathBuf),
+    /// A file holds no keys of sessions.
+    #[error(
+        "{0} must hold one to eight keys, one a line, each 32 bytes in base64; make one with openssl rand -base64 32"
+    )]
+    SessionKeys(PathBuf),
     /// A file holds no valid key.
     #[error("{path}: {source}")]
     Key {
@@ -125,20 +130,25 @@ pub enum Absent {
     Refuse,
 }
 
-/// Reads the node's key. Returns `None` if there is none yet and one may be created.
-pub fn read_node_key(path: &Path, absent: Absent) -> Result<Option<SigningKey>, IdentityError> {
+/// Reads a file that nobody but its owner may be able to read. Returns `None` if there is none.
+pub(super) fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, IdentityError> {
     let failed = |source| IdentityError::File { path: path.into(), source };
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 && !systemd::is_credential(path) => {
             return Err(IdentityError::Exposed(path.into()));
         }
         Ok(_) => {}
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
-            return if absent == Absent::Make { Ok(None) } else { Err(IdentityError::Missing(path.into())) };
-        }
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(failed(source)),
     }
-    let pem = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
+    std::fs::read_to_string(path).map(Zeroizing::new).map(Some).map_err(failed)
+}
+
+/// Reads the node's key. Returns `None` if there is none yet and one may be created.
+pub fn read_node_key(path: &Path, absent: Absent) -> Result<Option<SigningKey>, IdentityError> {
+    let Some(pem) = read_private(path)? else {
+        return if absent == Absent::Make { Ok(None) } else { Err(IdentityError::Missing(path.into())) };
+    };
     let key = SigningKey::from_pkcs8_pem(&pem);
     key.map(Some).map_err(|source| IdentityError::Key { path: path.into(), source })
 }

@@ -8,4 +8,5 @@ pub mod identity;
 pub mod inventory;
 pub mod membership;
 pub mod schema;
+pub mod session_key;
 pub mod state;

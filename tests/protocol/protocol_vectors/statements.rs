@@ -1,7 +1,7 @@
 //! outages.json and introspection.json: what nodes state, and what they are answered.
 
 use halligan::dataplane::decide::introspection::Introspection;
-use halligan::dataplane::decide::{Now, RequestFacts, Target, decide_introspected};
+use halligan::dataplane::decide::{Credential, Now, RequestFacts, Target, decide_introspected};
 use halligan::protocol::json::object;
 use halligan::protocol::jws::{Typ, sign};
 use halligan::protocol::reconciliation::OutageStatement;
@@ -101,7 +101,13 @@ fn introspection() {
             client: None,
         };
         let now = Now { wall: T0.plus(60), floor: T0 };
-        let decision = decide_introspected(Some(token.as_bytes()), said.as_ref(), &facts, &snapshot, now);
+        let decision = decide_introspected(
+            Some(Credential::Token(token.as_bytes())),
+            said.as_ref(),
+            &facts,
+            &snapshot,
+            now,
+        );
         let input: Value = json!({ "answer": answer });
         vectors.case(name, input, decision.reason.code(), expected, why);
     };

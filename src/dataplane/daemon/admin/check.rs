@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Administration, problem};
-use crate::dataplane::decide::{Decision, RequestFacts, Target};
+use crate::dataplane::decide::{Credential, Decision, RequestFacts, Target};
 use crate::protocol::glass::GlassState;
 
 #[derive(Deserialize)]
@@ -67,7 +67,7 @@ pub(super) async fn check(State(administration): State<Arc<Administration>>, bod
     };
     let facts =
         RequestFacts { deployment, method: &question.method, uri: &question.uri, client: question.client };
-    let token = question.token.as_ref().map(|token| token.trim().as_bytes());
+    let token = question.token.as_ref().map(|token| Credential::Token(token.trim().as_bytes()));
     let wall = (administration.clock)();
     let decision = administration.authorizer.consider(token, &facts, wall).await;
     Json(answer(decision, question.method.clone())).into_response()

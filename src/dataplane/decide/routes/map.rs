@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::path::CanonicalPath;
 use crate::protocol::permission::{Permission, PermissionSet};
 
-/// Source of the built-in map for the Airflow REST API v2.
+/// Source of the built-in map for Airflow 3: its REST API v2 and its web interface.
 pub const AIRFLOW_V2: &str = include_str!("airflow-v2.toml");
 
 /// Name of the path parameter that holds a Dag's identifier.
@@ -144,7 +144,7 @@ fn read_template(written: &str) -> Option<(String, String, bool)> {
 }
 
 impl RouteMap {
-    /// Returns the built-in map for the Airflow REST API v2.
+    /// Returns the built-in map for Airflow 3.
     #[must_use]
     pub fn airflow_v2() -> Arc<Self> {
         #[expect(clippy::expect_used, reason = "the text is part of this build, and a test reads it")]
@@ -239,7 +239,15 @@ mod tests {
     #[test]
     fn what_is_in_no_route_matches_nothing() {
         for (method, path) in [
-            ("GET", "/"),
+            ("POST", "/"),
+            ("GET", "/api/v2"),
+            ("GET", "/ui"),
+            ("GET", "/ui/anything"),
+            ("GET", "/static"),
+            ("GET", "/auth/token"),
+            ("GET", "/auth/login"),
+            ("GET", "/execution/health"),
+            ("GET", "/.halligan/sign-in"),
             ("GET", "/api/v2/dags/"),
             ("GET", "/API/v2/dags"),
             ("get", "/api/v2/dags"),

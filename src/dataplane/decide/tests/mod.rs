@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod sessions;
 mod standard;
 
 use proptest::prelude::*;
@@ -194,87 +195,89 @@ fn check(rows: &[(Reason, Bend)]) {
     }
 }
 
+/// Each reason with a cause of it.
+const CAUSES: &[(Reason, Bend)] = &[
+    (Reason::Ok, |w| w.target = Target::Host("a.example")),
+    (Reason::Ok, |w| w.target = Target::Host("A.Example")),
+    (Reason::Ok, |w| w.method = "HEAD"),
+    (Reason::KeyUnknown, |w| w.signer = key(9)),
+    (Reason::KeyUnknown, |w| w.signer = key(3)),
+    (Reason::NeedsControlPlane, |w| (w.kind, w.claims.aud) = (TokenKind::Standard, ISSUER.into())),
+    (Reason::TokenUnknown, |w| w.kind = TokenKind::Standard),
+    (Reason::TokenMalformed, |w| w.claims.exp = None),
+    (Reason::TokenMalformed, |w| w.claims.role = None),
+    (Reason::TokenUnknown, |w| w.claims.sub = "tok_b".parse().unwrap()),
+    (Reason::TokenUnknown, |w| w.claims.iss = "https://other.example".into()),
+    (Reason::TokenUnknown, |w| w.claims.generation = 3),
+    (Reason::TokenRotated, |w| w.claims.generation = 1),
+    (Reason::TokenRotated, |w| (w.claims.generation, w.record.generation) = (0, 0)),
+    (Reason::TokenRotated, |w| {
+        w.takeaways =
+            vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 3, revoked: false, expired: 0 }];
+    }),
+    // A takeaway gives nothing: neither the value it ended nor one that the replica does not hold.
+    (Reason::TokenUnknown, |w| {
+        w.claims.generation = 3;
+        w.takeaways =
+            vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 3, revoked: false, expired: 0 }];
+    }),
+    (Reason::TokenRevoked, |w| w.record.revoked_at = Some(T0)),
+    (Reason::TokenRevoked, |w| {
+        w.takeaways =
+            vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 1, revoked: true, expired: 0 }];
+    }),
+    (Reason::TokenExpired, |w| w.now.wall = T0.plus(86_400)),
+    (Reason::TokenExpired, |w| w.claims.exp = Some(T0.plus(1))),
+    (Reason::TokenExpired, |w| w.record.expires_at = T0.plus(1)),
+    (Reason::TokenExpired, |w| {
+        w.now = Now { wall: T0.plus(86_399), floor: T0.plus(86_400) };
+    }),
+    (Reason::TokenNotYetValid, |w| w.claims.nbf = T0.plus(61)),
+    (Reason::TokenNotYetValid, |w| w.record.not_before = T0.plus(61)),
+    (Reason::ClockUntrusted, |w| w.now.wall = Time::from_unix(0)),
+    (Reason::WrongDeployment, |w| w.target = Target::Id("dep_b")),
+    (Reason::WrongDeployment, |w| w.target = Target::Id("dep_c")),
+    (Reason::WrongDeployment, |w| w.target = Target::Host("b.example")),
+    (Reason::WrongDeployment, |w| w.target = Target::Host("both.example")),
+    (Reason::WrongDeployment, |w| w.claims.aud = "dep_b".into()),
+    (Reason::RoleMismatch, |w| w.claims.role.as_mut().unwrap().id = "DAG_VIEWER@1".parse().unwrap()),
+    (Reason::RoleMismatch, |w| w.record.role = role("DAG_VIEWER").1),
+    (Reason::RoleMismatch, |w| {
+        w.records.remove(0);
+    }),
+    (Reason::RoleMismatch, |w| {
+        let body = w.records[0].body.replace("\"version\":1", "\"version\": 1");
+        w.records[0].body = body.into();
+    }),
+    (Reason::SourceNotAllowed, |w| w.record.sources = vec!["10.0.0.0/8".into()]),
+    (Reason::SourceNotAllowed, |w| {
+        w.record.sources = vec!["10.0.0.0/8".into()];
+        w.client = Some("192.0.2.1".parse().unwrap());
+    }),
+    (Reason::SourceNotAllowed, |w| {
+        w.record.sources = vec!["10.0.0.0/8".into(), "everywhere".into()];
+        w.client = Some("10.1.2.3".parse().unwrap());
+    }),
+    (Reason::Ok, |w| {
+        w.record.sources = vec!["10.0.0.0/8".into()];
+        w.client = Some("::ffff:10.1.2.3".parse().unwrap());
+    }),
+    (Reason::ReplicaStale, |w| w.staleness.default = 59),
+    (Reason::ReplicaStale, |w| {
+        w.staleness.roles.insert("DEPLOYMENT_ADMIN".into(), 59);
+    }),
+    (Reason::PathInvalid, |w| w.uri = "/api/v2/dags/etl/../../connections"),
+    (Reason::RouteUnknown, |w| w.uri = "/api/v2/nothing"),
+    (Reason::RouteUnknown, |w| w.method = "BREW"),
+    (Reason::RouteUnknown, |w| {
+        let body = w.records[3].body.replace("airflow-v2", "airflow-v9");
+        w.records[3].body = body.into();
+    }),
+];
+
 #[test]
 fn each_reason_has_its_own_cause() {
-    let rows: &[(Reason, Bend)] = &[
-        (Reason::Ok, |w| w.target = Target::Host("a.example")),
-        (Reason::Ok, |w| w.target = Target::Host("A.Example")),
-        (Reason::Ok, |w| w.method = "HEAD"),
-        (Reason::KeyUnknown, |w| w.signer = key(9)),
-        (Reason::KeyUnknown, |w| w.signer = key(3)),
-        (Reason::NeedsControlPlane, |w| (w.kind, w.claims.aud) = (TokenKind::Standard, ISSUER.into())),
-        (Reason::TokenUnknown, |w| w.kind = TokenKind::Standard),
-        (Reason::TokenMalformed, |w| w.claims.exp = None),
-        (Reason::TokenMalformed, |w| w.claims.role = None),
-        (Reason::TokenUnknown, |w| w.claims.sub = "tok_b".parse().unwrap()),
-        (Reason::TokenUnknown, |w| w.claims.iss = "https://other.example".into()),
-        (Reason::TokenUnknown, |w| w.claims.generation = 3),
-        (Reason::TokenRotated, |w| w.claims.generation = 1),
-        (Reason::TokenRotated, |w| (w.claims.generation, w.record.generation) = (0, 0)),
-        (Reason::TokenRotated, |w| {
-            w.takeaways =
-                vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 3, revoked: false, expired: 0 }];
-        }),
-        // A takeaway gives nothing: neither the value it ended nor one that the replica does not hold.
-        (Reason::TokenUnknown, |w| {
-            w.claims.generation = 3;
-            w.takeaways =
-                vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 3, revoked: false, expired: 0 }];
-        }),
-        (Reason::TokenRevoked, |w| w.record.revoked_at = Some(T0)),
-        (Reason::TokenRevoked, |w| {
-            w.takeaways =
-                vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 1, revoked: true, expired: 0 }];
-        }),
-        (Reason::TokenExpired, |w| w.now.wall = T0.plus(86_400)),
-        (Reason::TokenExpired, |w| w.claims.exp = Some(T0.plus(1))),
-        (Reason::TokenExpired, |w| w.record.expires_at = T0.plus(1)),
-        (Reason::TokenExpired, |w| {
-            w.now = Now { wall: T0.plus(86_399), floor: T0.plus(86_400) };
-        }),
-        (Reason::TokenNotYetValid, |w| w.claims.nbf = T0.plus(61)),
-        (Reason::TokenNotYetValid, |w| w.record.not_before = T0.plus(61)),
-        (Reason::ClockUntrusted, |w| w.now.wall = Time::from_unix(0)),
-        (Reason::WrongDeployment, |w| w.target = Target::Id("dep_b")),
-        (Reason::WrongDeployment, |w| w.target = Target::Id("dep_c")),
-        (Reason::WrongDeployment, |w| w.target = Target::Host("b.example")),
-        (Reason::WrongDeployment, |w| w.target = Target::Host("both.example")),
-        (Reason::WrongDeployment, |w| w.claims.aud = "dep_b".into()),
-        (Reason::RoleMismatch, |w| w.claims.role.as_mut().unwrap().id = "DAG_VIEWER@1".parse().unwrap()),
-        (Reason::RoleMismatch, |w| w.record.role = role("DAG_VIEWER").1),
-        (Reason::RoleMismatch, |w| {
-            w.records.remove(0);
-        }),
-        (Reason::RoleMismatch, |w| {
-            let body = w.records[0].body.replace("\"version\":1", "\"version\": 1");
-            w.records[0].body = body.into();
-        }),
-        (Reason::SourceNotAllowed, |w| w.record.sources = vec!["10.0.0.0/8".into()]),
-        (Reason::SourceNotAllowed, |w| {
-            w.record.sources = vec!["10.0.0.0/8".into()];
-            w.client = Some("192.0.2.1".parse().unwrap());
-        }),
-        (Reason::SourceNotAllowed, |w| {
-            w.record.sources = vec!["10.0.0.0/8".into(), "everywhere".into()];
-            w.client = Some("10.1.2.3".parse().unwrap());
-        }),
-        (Reason::Ok, |w| {
-            w.record.sources = vec!["10.0.0.0/8".into()];
-            w.client = Some("::ffff:10.1.2.3".parse().unwrap());
-        }),
-        (Reason::ReplicaStale, |w| w.staleness.default = 59),
-        (Reason::ReplicaStale, |w| {
-            w.staleness.roles.insert("DEPLOYMENT_ADMIN".into(), 59);
-        }),
-        (Reason::PathInvalid, |w| w.uri = "/api/v2/dags/etl/../../connections"),
-        (Reason::RouteUnknown, |w| w.uri = "/api/v2/nothing"),
-        (Reason::RouteUnknown, |w| w.method = "BREW"),
-        (Reason::RouteUnknown, |w| {
-            let body = w.records[3].body.replace("airflow-v2", "airflow-v9");
-            w.records[3].body = body.into();
-        }),
-    ];
-    check(rows);
+    check(CAUSES);
 }
 
 #[test]

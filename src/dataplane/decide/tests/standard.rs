@@ -20,8 +20,14 @@ fn reason(world: &World, said: &str) -> Reason {
     let token = world.token();
     let facts =
         RequestFacts { deployment: world.target, method: world.method, uri: world.uri, client: world.client };
-    decide_introspected(Some(token.as_bytes()), introspection.as_ref(), &facts, &world.snapshot(), world.now)
-        .reason
+    decide_introspected(
+        Some(Credential::Token(token.as_bytes())),
+        introspection.as_ref(),
+        &facts,
+        &world.snapshot(),
+        world.now,
+    )
+    .reason
 }
 
 #[test]

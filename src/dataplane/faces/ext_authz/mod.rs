@@ -25,9 +25,10 @@ use self::messages::{
     CheckRequest, CheckResponse, Denied, HeaderValueOption, HttpResponse, HttpStatus, Passed,
 };
 use super::answer::Answer;
+use super::browser::Extras;
 use super::http::Face;
 use super::reserved;
-use crate::dataplane::decide::{RequestFacts, Target};
+use crate::dataplane::decide::{Credential, RequestFacts, Target};
 use crate::platform::net::activity::Activity;
 use crate::platform::net::connections::until_stopped;
 use crate::platform::net::listener::{Bounds, Connections, FIRST, IDLE, accept};
@@ -115,9 +116,10 @@ impl ExtAuthz {
         };
         let token = request.headers.get("authorization").and_then(|value| bearer::within(value.as_bytes()));
         let trace = self.0.authorizer.traces.request(|name| request.headers.get(name).map(String::as_str));
-        let verdict = self.0.authorizer.authorize(token, &facts, trace).await;
+        // Envoy gets no cookies this way, so a session opens nothing here.
+        let verdict = self.0.authorizer.authorize(token.map(Credential::Token), &facts, trace).await;
         let sent = request.headers.keys().map(String::as_str);
-        Ok(translated(self.0.answers.tell(&verdict), sent).await)
+        Ok(translated(self.0.answers.tell(&verdict, &Extras::default()), sent).await)
     }
 }
 

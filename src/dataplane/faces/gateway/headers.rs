@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::dataplane::faces::browser::cookies;
 use crate::dataplane::faces::reserved::{is_ours, is_reserved};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -55,11 +56,11 @@ pub(super) fn towards_deployment(
         headers.insert(name.clone(), value.clone());
     }
     // RFC 9113 section 8.2.3: HTTP/2 may split a cookie; HTTP/1.1 has it in one line.
-    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if crumbs.len() > 1
-        && let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
-    {
-        headers.insert(header::COOKIE, cookie);
+    if let Some(cookies) = cookies::for_deployment(headers) {
+        headers.remove(header::COOKIE);
+        if !cookies.is_empty() {
+            headers.insert(header::COOKIE, cookies);
+        }
     }
     let mut set = |name, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -94,6 +95,10 @@ pub(super) fn towards_client(headers: &mut HeaderMap, told: &HeaderMap) {
         if let Some(value) = told.get(name) {
             headers.insert(HeaderName::from_static(name), value.clone());
         }
+    }
+    // The session, beside what the deployment sets.
+    if let Some(renewed) = told.get(header::SET_COOKIE) {
+        headers.append(header::SET_COOKIE, renewed.clone());
     }
     headers.append(header::VIA, HeaderValue::from_static("1.1 halligan"));
 }

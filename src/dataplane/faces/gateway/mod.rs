@@ -30,6 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
 
 use self::asked::Asked;
 use self::config::{GatewayConfig, Limits, Upstream};
@@ -38,13 +39,14 @@ use self::linger::Lingering;
 use self::onward::Onward;
 use self::pace::{BoxError, ClientBroke, Idler, Paced, Progress, Stalled};
 use self::tls::Certificate;
-use super::answer::Answers;
+use super::answer::{Answer, Answers};
+use super::browser::{Caller, MAX_FORM, site};
 use super::upstream_identity::UpstreamIdentity;
 use crate::dataplane::authorize::Authorizer;
+use crate::dataplane::authorize::sessions::Sessions;
 use crate::dataplane::decide::{Reason, RequestFacts, Target};
 use crate::platform::cause::causes;
 use crate::platform::net::activity::Activity;
-use crate::platform::net::bearer;
 use crate::platform::net::connections::until_stopped;
 use crate::platform::net::fields::head_bytes;
 use crate::platform::net::listener::{Bounds, accept};
@@ -282,7 +284,7 @@ impl Gateway {
         secure: bool,
     ) -> Response<Body> {
         if let Some(status) = fault.and_then(Fault::status) {
-            return last(self.refuse(status, peer));
+            return last(self.refuse(status, Some(peer)));
         }
         let (parts, body) = request.into_parts();
         // In HTTP/2, dropping the body resets the stream, and some clients discard the answer then.
@@ -290,7 +292,7 @@ impl Gateway {
         let body = Lingering::new(body, self.limits.body_bytes as u64, self.limits.header(), asks);
         // In HTTP/1.1 the guard has counted the bytes.
         if parts.version == Version::HTTP_2 && head_bytes(&parts) > self.limits.header_bytes as usize {
-            return self.refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, peer);
+            return self.refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Some(peer));
         }
         // An ambiguous request has no target. It is denied for that, unless its token is denied first.
         let asked = Asked::read(&parts).filter(|_| fault.is_none());
@@ -304,17 +306,31 @@ impl Gateway {
         };
         let facts =
             RequestFacts { deployment, method: parts.method.as_str(), uri: target, client: Some(peer) };
+        let sessions = self.authorizer.sessions.as_ref();
+        if let Some(sessions) = sessions.filter(|_| site::serves(target)) {
+            let asked = site::Asked {
+                method: facts.method,
+                target,
+                deployment,
+                host: &host,
+                client: Some(peer),
+                headers: &parts.headers,
+            };
+            return self.page(sessions, &asked, body).await;
+        }
         // The caller's trace context is not trusted.
         let trace = self.authorizer.traces.request(|_| None);
-        let verdict = self.authorizer.authorize(bearer::of(&parts.headers), &facts, trace).await;
-        let told = self.answers.tell(&verdict);
+        let caller = Caller::read(&parts.headers, facts.method, &host, sessions.map(Arc::as_ref));
+        let verdict = self.authorizer.authorize(caller.credential(), &facts, trace).await;
+        let extras = caller.extras(&verdict, target, sessions.map(Arc::as_ref));
+        let told = self.answers.tell(&verdict, &extras);
         if told.status() != StatusCode::OK {
             if fault.is_some() {
                 // The guard passes no bytes after a fault.
                 body.forget();
             }
             let doubtful = asked.is_none();
-            let answer = told.map(|body| body.map_err(|never| match never {}).boxed_unsync());
+            let answer = own(told);
             // After an ambiguous request the beginning of the next one is unknown.
             return if doubtful && parts.version < Version::HTTP_2 { last(answer) } else { answer };
         }
@@ -334,11 +350,26 @@ impl Gateway {
     }
 
     /// Answers a request that cannot be parsed.
-    fn refuse(&self, status: StatusCode, peer: IpAddr) -> Response<Body> {
-        let facts = RequestFacts { deployment: Target::Unknown, method: "", uri: "", client: Some(peer) };
+    fn refuse(&self, status: StatusCode, client: Option<IpAddr>) -> Response<Body> {
+        let facts = RequestFacts { deployment: Target::Unknown, method: "", uri: "", client };
         let verdict = self.authorizer.refuse(Reason::PathInvalid, &facts);
-        let answer = self.answers.denied(&verdict, status.as_u16()).map(http_body_util::Full::from);
-        answer.map(|body| body.map_err(|never| match never {}).boxed_unsync())
+        own(self.answers.denied(&verdict, status.as_u16()).map(http_body_util::Full::from))
+    }
+
+    /// Answers a request for one of the daemon's own pages.
+    async fn page(
+        &self,
+        sessions: &Arc<Sessions>,
+        asked: &site::Asked<'_>,
+        body: Lingering<Incoming>,
+    ) -> Response<Body> {
+        let form = tokio::time::timeout(self.limits.header(), Limited::new(body, MAX_FORM).collect());
+        let Ok(Ok(form)) = form.await else {
+            // What is left of the form would be read as the next request.
+            return last(self.refuse(StatusCode::BAD_REQUEST, asked.client));
+        };
+        let form = Zeroizing::new(form.to_bytes().to_vec());
+        own(site::answer(&self.authorizer, sessions, asked, &form).await)
     }
 
     /// Sends a request to the deployment, and streams its answer.
@@ -401,6 +432,11 @@ impl Gateway {
         }
         Ok(answer.map(|body| Paced::new(body, idle, Progress::new()).boxed_unsync()))
     }
+}
+
+/// Returns the daemon's own answer with the gateway's kind of body.
+fn own(answer: Answer) -> Response<Body> {
+    answer.map(|body| body.map_err(|never| match never {}).boxed_unsync())
 }
 
 /// Makes an answer the last one of its connection.

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use super::{AUTHORIZE, Face};
 use crate::dataplane::authorize::Verdict;
 use crate::dataplane::faces::answer::Answers;
+use crate::dataplane::faces::browser::Extras;
 use crate::platform::net::connections::{Ceased, Stop};
 use crate::platform::net::listener::IDLE;
 use crate::protocol::time::Time;
@@ -126,8 +127,9 @@ pub(super) async fn serve(
             };
             stop.progressed();
             answered = true;
-            let verdict = face.told(question.deployment, Question::METHOD, question.fields, peer).await;
-            write(stream, answer.write(&face.answers, &verdict)).await?;
+            let (verdict, extras) =
+                face.told(question.deployment, Question::METHOD, question.fields, peer).await;
+            write(stream, answer.write(&face.answers, &verdict, &extras)).await?;
             let length = question.length;
             bytes.drain(..length);
         }
@@ -162,14 +164,14 @@ struct Writer {
 }
 
 impl Writer {
-    fn write(&mut self, answers: &Answers, verdict: &Verdict) -> &[u8] {
+    fn write(&mut self, answers: &Answers, verdict: &Verdict, extras: &Extras) -> &[u8] {
         self.bytes.clear();
         if verdict.decision.allowed() {
             self.bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-            answers.allow(verdict, |name, value| field(&mut self.bytes, name, value));
+            answers.allow(verdict, extras, |name, value| field(&mut self.bytes, name, value));
             self.end(verdict.time, b"");
         } else {
-            let answer = answers.deny(verdict);
+            let answer = answers.deny(verdict, extras);
             let status = answer.status();
             for part in ["HTTP/1.1 ", status.as_str(), " ", status.canonical_reason().unwrap_or(""), "\r\n"] {
                 self.bytes.extend_from_slice(part.as_bytes());

@@ -9,25 +9,33 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http_body_util::Full;
-use hyper::body::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::http::uri::PathAndQuery;
 use hyper::{Response, StatusCode};
 use ipnet::IpNet;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use super::answer::{Answer, Answers};
+use super::browser::{Caller, Extras, MAX_FORM, site};
 use crate::dataplane::authorize::{Authorizer, Verdict};
 use crate::dataplane::decide::{Reason, RequestFacts, Target};
 use crate::dataplane::observe::metrics;
 use crate::platform::net::fields::{self, Fields};
+use crate::platform::net::forwarded;
+use crate::platform::net::listener::FIRST;
 use crate::platform::net::share::{Each, Share};
-use crate::platform::net::{bearer, forwarded};
 use crate::protocol::ends::{EndKind, due};
 
 pub use fast_path::{Question, Reading, Room};
 pub use original::Original;
 pub use workers::{Prober, Workers};
+
+/// Path for the daemon's own pages. The identifier of the deployment follows, and then the page's path on its host.
+const PAGES: &str = "/v1/pages/";
 
 /// Path for authorization requests. An identifier behind it names the deployment; otherwise the host name does.
 const AUTHORIZE: &str = "/v1/authorize";
@@ -50,9 +58,12 @@ impl Face {
         Each::except(share, move |client| forwarded::within(&face.trusted.load(), client))
     }
 
-    /// Answers a request from `peer`. Its body is ignored.
-    async fn answer(&self, peer: IpAddr, request: &Parts) -> Answer {
+    /// Answers a request from `peer`. Only a page reads its body.
+    async fn answer(&self, peer: IpAddr, request: &Parts, body: Incoming) -> Answer {
         let path = request.uri.path();
+        if path.starts_with(PAGES) {
+            return self.page(peer, request, body).await;
+        }
         if let Some(rest) = path.strip_prefix(AUTHORIZE) {
             return match rest.strip_prefix('/') {
                 Some(deployment) => self.authorize(Some(deployment), peer, request).await,
@@ -130,11 +141,52 @@ impl Face {
 
     /// Authorizes a request that the proxy describes in headers.
     async fn authorize(&self, deployment: Option<&str>, peer: IpAddr, request: &Parts) -> Answer {
-        self.answers.tell(&self.told(deployment, request.method.as_str(), &request.headers, peer).await)
+        let told = self.told(deployment, request.method.as_str(), &request.headers, peer);
+        let (verdict, extras) = told.await;
+        self.answers.tell(&verdict, &extras)
+    }
+
+    /// Answers a request for one of the daemon's pages, which the proxy hands on with a prefix before its path.
+    async fn page(&self, peer: IpAddr, request: &Parts, body: Incoming) -> Answer {
+        let target = request.uri.path_and_query().map_or("", PathAndQuery::as_str);
+        let named = target.strip_prefix(PAGES).and_then(|rest| {
+            let end = rest.find('/')?;
+            Some((&rest[..end], &rest[end..]))
+        });
+        let trusted = self.trusted.load();
+        let sessions = self.authorizer.sessions.as_ref().filter(|_| forwarded::within(&trusted, peer));
+        let (Some((deployment, target)), Some(sessions)) = (named, sessions) else {
+            return plain(StatusCode::NOT_FOUND, "not found\n");
+        };
+        if !site::serves(target) {
+            return plain(StatusCode::NOT_FOUND, "not found\n");
+        }
+        let Ok(Ok(body)) = timeout(FIRST, Limited::new(body, MAX_FORM).collect()).await else {
+            return plain(StatusCode::BAD_REQUEST, "the form did not come, or is too large\n");
+        };
+        let headers = &request.headers;
+        let host = ["x-original-host", "x-forwarded-host", "host"].into_iter();
+        let host = host.filter(|name| headers.contains_key(*name)).map(|name| headers.only(name)).next();
+        let asked = site::Asked {
+            method: request.method.as_str(),
+            target,
+            deployment: Target::Id(deployment),
+            host: host.flatten().and_then(fields::text).unwrap_or_default(),
+            client: forwarded::client(headers, peer, &trusted),
+            headers,
+        };
+        let body = Zeroizing::new(body.to_bytes().to_vec());
+        site::answer(&self.authorizer, sessions, &asked, &body).await
     }
 
     /// Decides on the request that the header fields of `peer` describe. `method` is the method of the proxy's own request.
-    async fn told<F>(&self, deployment: Option<&str>, method: &str, fields: &F, peer: IpAddr) -> Verdict
+    async fn told<F>(
+        &self,
+        deployment: Option<&str>,
+        method: &str,
+        fields: &F,
+        peer: IpAddr,
+    ) -> (Verdict, Extras)
     where
         F: Fields + ?Sized,
     {
@@ -163,7 +215,8 @@ impl Face {
         let original = Original::behind(prefix, request, peer, &trusted);
         let original = original.unwrap_or_else(|_| Original::unknown(request.method.as_str()));
         let target = Target::Id(deployment);
-        self.answers.tell(&self.verdict(target, &original, client, peer, &request.headers).await)
+        let (verdict, extras) = self.verdict(target, &original, client, peer, &request.headers).await;
+        self.answers.tell(&verdict, &extras)
     }
 
     /// Ambiguous proxy headers leave the path unknown. Such a request is denied with `path_invalid`, unless its token is
@@ -175,13 +228,17 @@ impl Face {
         client: Option<IpAddr>,
         peer: IpAddr,
         fields: &(impl Fields + ?Sized),
-    ) -> Verdict {
+    ) -> (Verdict, Extras) {
         let facts = RequestFacts { deployment, method: original.method, uri: original.uri, client };
         let trace = self.authorizer.traces.request(|name| {
             let told = || fields.only(name).and_then(fields::text);
             forwarded::within(&self.trusted.load(), peer).then(told).flatten()
         });
-        self.authorizer.authorize(bearer::of(fields), &facts, trace).await
+        let sessions = self.authorizer.sessions.as_deref();
+        let caller = Caller::read(fields, original.method, original.host.unwrap_or_default(), sessions);
+        let verdict = self.authorizer.authorize(caller.credential(), &facts, trace).await;
+        let extras = caller.extras(&verdict, original.uri, sessions);
+        (verdict, extras)
     }
 }
 

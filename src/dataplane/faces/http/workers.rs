@@ -185,12 +185,12 @@ async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (worker, busy) = (Arc::clone(&worker), noted.begin());
         async move {
-            let request = request.into_parts().0;
+            let (request, body) = request.into_parts();
             // hyper checks its limit only between reads, so a head may exceed it.
             let mut answer = if head_bytes(&request) > MAX_HEADERS {
                 worker.face.too_large(peer)
             } else {
-                worker.face.answer(peer, &request).await
+                worker.face.answer(peer, &request, body).await
             };
             // An error means that the daemon has ended.
             if worker.stopped.has_changed().unwrap_or(true) {

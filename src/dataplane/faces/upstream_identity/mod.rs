@@ -204,6 +204,7 @@ mod tests {
         Decision {
             freshness: None,
             reason,
+            session: None,
             token: Some(TokenId::new("tok_a").unwrap()),
             generation: Some(1),
             role: None,

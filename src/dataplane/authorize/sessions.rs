@@ -1,0 +1,161 @@
+//! Sessions on this host: seals and opens cookies, ends sessions, and counts failed sign-ins.
+//!
+//! No list of sessions decides: what a cookie says and the replica are enough. Only sessions that were ended before their
+//! time are kept, in memory and in a file, until they would have ended anyway.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+use super::rate::RateLimits;
+use crate::dataplane::decide::session::seal::{KEY_LENGTH, SealKeys, SealNonce};
+use crate::dataplane::decide::session::{Durations, Session};
+use crate::dataplane::decide::slots::Slots;
+use crate::dataplane::node::identity::write_private;
+use crate::dataplane::node::state::Live;
+use crate::platform::net::client::counted;
+use crate::protocol::id::{SessionId, id_of_bits};
+use crate::protocol::time::Time;
+
+/// Number of opened cookies that are remembered, 2 KiB each.
+const SLOTS: usize = 1024;
+/// Maximum number of ended sessions. Beyond it, those that would end first are forgotten.
+const MAX_ENDED: usize = 10_000;
+/// Failed sign-ins of one client in a minute. A minute's worth may come at once.
+const FAILURES_PER_MINUTE: u32 = 10;
+
+/// Sessions that were ended on this host, by the time at which they would have ended.
+pub type Ended = BTreeMap<SessionId, Time>;
+
+/// Opens and seals the cookies of sessions.
+pub struct Sessions {
+    keys: SealKeys,
+    durations: Durations,
+    opened: Slots<Session>,
+    /// Source of identifiers and nonces: random bits of this start, and a counter. It needs no randomness later.
+    seed: Zeroizing<[u8; KEY_LENGTH]>,
+    count: AtomicU64,
+    failures: RateLimits<IpAddr>,
+    live: Arc<Live>,
+    ended_file: PathBuf,
+    /// Held while the file is written, so that the last writer writes the newest state.
+    ending: Mutex<()>,
+}
+
+impl Sessions {
+    /// Returns the sessions of a host. Sessions that were ended before are read from `ended_file`; a file that is lost or
+    /// damaged ends none.
+    pub fn new(
+        keys: SealKeys,
+        durations: Durations,
+        live: &Arc<Live>,
+        ended_file: PathBuf,
+        rng: &mut dyn CryptoRng,
+    ) -> Self {
+        let mut seed = Zeroizing::new([0; KEY_LENGTH]);
+        rng.fill_bytes(&mut seed[..]);
+        let known = std::fs::read(&ended_file).ok();
+        let ended: Ended = known.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        live.change_local(|local| local.ended_sessions = ended);
+        Self {
+            keys,
+            durations,
+            opened: Slots::new(SLOTS),
+            seed,
+            count: AtomicU64::new(0),
+            failures: RateLimits::default(),
+            live: Arc::clone(live),
+            ended_file,
+            ending: Mutex::default(),
+        }
+    }
+
+    /// Returns how long sessions last.
+    #[must_use]
+    pub fn durations(&self) -> Durations {
+        self.durations
+    }
+
+    /// Returns bytes that no other call returns, on this host or another.
+    fn unique(&self, purpose: &[u8]) -> blake3::OutputReader {
+        let mut hasher = blake3::Hasher::new_keyed(&self.seed);
+        hasher.update(&self.count.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        hasher.update(purpose);
+        hasher.finalize_xof()
+    }
+
+    /// Returns the identifier of a new session.
+    #[must_use]
+    pub fn next_id(&self) -> Option<SessionId> {
+        let mut bytes = [0; 16];
+        self.unique(b"id").fill(&mut bytes);
+        SessionId::new(id_of_bits("ses_", bytes)).ok()
+    }
+
+    /// Seals a session for a cookie.
+    #[must_use]
+    pub fn seal(&self, session: &Session) -> Option<String> {
+        let mut nonce = SealNonce::default();
+        self.unique(b"nonce").fill(&mut nonce);
+        self.keys.seal(session, nonce)
+    }
+
+    /// Opens a cookie. The session may have ended: the decision checks that.
+    #[must_use]
+    pub fn open(&self, sealed: &[u8]) -> Option<Arc<Session>> {
+        let slot = self.opened.of(sealed);
+        if let Some(session) = slot.get(sealed) {
+            return Some(session);
+        }
+        let session = Arc::new(self.keys.open(sealed)?);
+        slot.put(sealed, &session);
+        Some(session)
+    }
+
+    /// Seals a session anew whose idle time is to be counted from `now`.
+    #[must_use]
+    pub fn renew(&self, session: &Session, now: Time) -> Option<(Session, String)> {
+        let renewed = session.renewed(now, self.durations)?;
+        let sealed = self.seal(&renewed)?;
+        Some((renewed, sealed))
+    }
+
+    /// Ends a session on this host. It is in force at once, and after a restart if the file could be written.
+    pub fn end(&self, id: &SessionId, ends: Time, now: Time) -> std::io::Result<()> {
+        let _ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ended = self.live.snapshot().local().ended_sessions.clone();
+        ended.retain(|_, ends| *ends > now);
+        ended.insert(id.clone(), ends);
+        while ended.len() > MAX_ENDED {
+            let Some(first) = ended.iter().min_by_key(|(_, ends)| **ends).map(|(id, _)| id.clone()) else {
+                break;
+            };
+            ended.remove(&first);
+        }
+        let text = serde_json::to_vec(&ended);
+        self.live.change_local(|local| local.ended_sessions = ended);
+        write_private(&self.ended_file, &text?)
+    }
+
+    /// Returns the time to wait if a client has failed to sign in too often. Clients that cannot be told apart count as one.
+    pub fn may_try(&self, client: Option<IpAddr>) -> Result<(), Duration> {
+        self.failures.check(&by(client), FAILURES_PER_MINUTE, Instant::now())
+    }
+
+    /// Counts a failed sign-in.
+    pub fn failed(&self, client: Option<IpAddr>) {
+        // A client that is over the limit fails no more: it may not try.
+        let _ = self.failures.take(&by(client), FAILURES_PER_MINUTE, Instant::now());
+    }
+}
+
+/// Returns the address by which failures are counted.
+fn by(client: Option<IpAddr>) -> IpAddr {
+    client.map_or(Ipv4Addr::UNSPECIFIED.into(), counted)
+}

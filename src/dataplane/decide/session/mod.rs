@@ -1,0 +1,129 @@
+//! Sessions of browsers. A session stands in the place of a verified token: it holds the claims that the token's signature
+//! covered, never the token's value, and every request with it is decided like one with the token.
+//!
+//! [`Session`] has no public constructor. One comes into being by an allowed sign-in ([`super::sign_in`]), or by opening a
+//! sealed cookie ([`seal::SealKeys::open`]).
+
+pub mod seal;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Now, Reason};
+use crate::protocol::id::SessionId;
+use crate::protocol::time::Time;
+use crate::protocol::token::{Claims, VerifiedToken};
+
+/// Durations of a session, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durations {
+    /// Time from sign-in after which a session ends.
+    pub max: i64,
+    /// Time without a request after which a session ends.
+    pub idle: i64,
+}
+
+/// Access of a browser to a deployment through one direct-access token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Session {
+    id: SessionId,
+    kid: String,
+    claims: Claims,
+    begun: Time,
+    ends: Time,
+    until: Time,
+}
+
+impl Session {
+    /// Begins a session for a token that was allowed at `now`. It ends with the token at the latest.
+    pub(super) fn begin(
+        id: SessionId,
+        token: &VerifiedToken,
+        token_ends: Time,
+        now: Time,
+        durations: Durations,
+    ) -> Self {
+        let claims = token.claims().clone();
+        let ends = claims.exp.unwrap_or(token_ends).min(token_ends).min(now.plus(durations.max));
+        let until = ends.min(now.plus(durations.idle));
+        Self { id, kid: token.kid().as_str().to_owned(), claims, begun: now, ends, until }
+    }
+
+    /// Returns the session with its idle time counted from `now`, or `None` if it was counted anew a moment ago, or would
+    /// not last longer. A twentieth of the idle time is a moment: a page sends many requests at once.
+    #[must_use]
+    pub fn renewed(&self, now: Time, durations: Durations) -> Option<Self> {
+        // A configuration that was shortened since the sign-in holds for sessions that exist.
+        let ends = self.ends.min(self.begun.plus(durations.max));
+        let until = ends.min(now.plus(durations.idle));
+        let due = until.since(self.until) > durations.idle / 20;
+        due.then(|| Self { until, ..self.clone() })
+    }
+
+    /// Returns the identifier of the session, which events carry.
+    #[must_use]
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// Returns the claims of the token that signed in.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// Returns the thumbprint of the key that signed the token.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// Returns the time of the sign-in.
+    #[must_use]
+    pub fn begun(&self) -> Time {
+        self.begun
+    }
+
+    /// Returns the time at which the session ends even if it is used.
+    #[must_use]
+    pub fn ends(&self) -> Time {
+        self.ends
+    }
+
+    /// Returns the time at which the session ends if it is not used.
+    #[must_use]
+    pub fn until(&self) -> Time {
+        self.until
+    }
+
+    /// Checks that the session has neither ended nor been ended on this host. Its token is checked after that.
+    pub(super) fn check(&self, now: Now, ended: bool) -> Result<(), Reason> {
+        // Like the token's expiry it is compared with the time floor: a clock that was set back revives no session.
+        let over = ended || now.effective() >= self.until || now.effective() >= self.ends;
+        if over { Err(Reason::TokenMissing) } else { Ok(()) }
+    }
+}
+
+/// Party that made a browser send a request, as the browser states it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initiator {
+    /// A page of the same origin.
+    SameOrigin,
+    /// A person who opened a page at the top level: by a link from anywhere, a bookmark, or by typing.
+    Navigation,
+    /// Something else: a page of another origin, a frame, or a browser that states nothing.
+    Elsewhere,
+}
+
+impl Initiator {
+    /// Returns true if a request with this method may use a session. A method that may change something takes a page of the
+    /// same origin. Other sites can only make a browser open a page, which shows them nothing.
+    #[must_use]
+    pub fn may_use_session(self, method: &str) -> bool {
+        match self {
+            Self::SameOrigin => true,
+            Self::Navigation => matches!(method, "GET" | "HEAD"),
+            Self::Elsewhere => false,
+        }
+    }
+}

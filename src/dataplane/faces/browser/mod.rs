@@ -1,0 +1,93 @@
+//! Browsers: the session of a request, where a denied person is led, and the daemon's own pages under `/.halligan/`.
+//!
+//! A request with an `Authorization` field comes from a program and is answered as ever. Only without one does a cookie
+//! count.
+
+pub mod cookies;
+pub mod destination;
+mod form;
+mod initiator;
+mod page;
+pub mod site;
+
+use std::sync::Arc;
+
+use hyper::header::HeaderValue;
+
+pub use form::MAX_FORM;
+
+use self::initiator::Stated;
+use crate::dataplane::authorize::Verdict;
+use crate::dataplane::authorize::sessions::Sessions;
+use crate::dataplane::decide::Credential;
+use crate::dataplane::decide::session::{Initiator, Session};
+use crate::platform::net::bearer;
+use crate::platform::net::fields::Fields;
+
+/// Credential of a request, and what its browser gets with the answer.
+pub struct Caller<'h> {
+    token: Option<&'h [u8]>,
+    session: Option<(Arc<Session>, Initiator)>,
+    /// True if a person opens a page by this request.
+    opens_page: bool,
+    /// Cookies for the deployment, or `None` if the request has none.
+    cookies: Option<HeaderValue>,
+}
+
+/// What a browser gets with an answer.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// Cookies that the deployment gets in place of the request's.
+    pub cookies: Option<HeaderValue>,
+    /// Value of `Set-Cookie`: the session, with its idle time counted anew.
+    pub renewed: Option<HeaderValue>,
+    /// Value of `Location`: the page to which a person is led after a denial.
+    pub lead: Option<HeaderValue>,
+}
+
+impl<'h> Caller<'h> {
+    /// Reads the fields of a request with this method to `host`, which may have a port. Without `sessions` it has none.
+    pub fn read<F>(fields: &'h F, method: &str, host: &str, sessions: Option<&Sessions>) -> Self
+    where
+        F: Fields + ?Sized,
+    {
+        let token = bearer::of(fields);
+        let cookies = cookies::for_deployment(fields);
+        let mut caller = Self { token, session: None, opens_page: false, cookies };
+        if let Some(sessions) = sessions
+            && token.is_none()
+            && !fields.fields().any(|(name, _)| name.eq_ignore_ascii_case("authorization"))
+        {
+            let stated = Stated::read(fields);
+            caller.opens_page = stated.opens_page(method);
+            let session = cookies::session(fields).and_then(|sealed| sessions.open(sealed));
+            caller.session = session.map(|session| (session, stated.initiator(host)));
+        }
+        caller
+    }
+
+    /// Returns the credential of the request.
+    #[must_use]
+    pub fn credential(&self) -> Option<Credential<'_>> {
+        match (self.token, &self.session) {
+            (Some(token), _) => Some(Credential::Token(token)),
+            (None, Some((session, initiator))) => Some(Credential::Session(session, *initiator)),
+            (None, None) => None,
+        }
+    }
+
+    /// Returns what the browser gets with the answer to a request for `uri`.
+    #[must_use]
+    pub fn extras(self, verdict: &Verdict, uri: &str, sessions: Option<&Sessions>) -> Extras {
+        let mut extras = Extras { cookies: self.cookies, ..Extras::default() };
+        if !verdict.decision.allowed() {
+            let lead = self.opens_page.then(|| destination::lead(&verdict.decision, &verdict.event, uri));
+            extras.lead = lead.and_then(|lead| HeaderValue::try_from(lead).ok());
+        } else if let (Some((session, _)), Some(sessions)) = (&self.session, sessions) {
+            let renewed = sessions.renew(session, verdict.time);
+            extras.renewed = renewed
+                .and_then(|(session, sealed)| cookies::set(&sealed, session.until().since(verdict.time)));
+        }
+        extras
+    }
+}
