@@ -1,4 +1,5 @@
-//! What a decision costs: cold against bare signature verification of the same bytes, hot against 500 ns.
+//! What a decision costs: cold against bare signature verification of the same bytes, hot against 500 ns, and by a session
+//! against hot.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -7,14 +8,22 @@ mod world;
 
 use std::cell::Cell;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ed25519_dalek::{Signature, VerifyingKey};
-use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
+use halligan::dataplane::authorize::sessions::Sessions;
+use halligan::dataplane::decide::session::seal::SealKeys;
+use halligan::dataplane::decide::session::{Durations, Initiator};
+use halligan::dataplane::decide::{Credential, Now, RequestFacts, Target, decide, decide_introspected, sign_in};
+use halligan::dataplane::node::state::Live;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use world::{DEPLOYMENT, T0, World};
+use zeroize::Zeroizing;
 
 /// Several times as many as there are places in the cache: each token is gone before it comes round again.
 const TOKENS: usize = 20_000;
@@ -71,6 +80,21 @@ fn decisions(criterion: &mut Criterion) {
         let decision = decide(Some(black_box(tokens[0].as_bytes())), &FACTS, &snapshot, now);
         assert!(decision.allowed());
     });
+    let directory = tempfile::tempdir().unwrap();
+    let live = Arc::new(Live::new(snapshot.clone(), T0, T0));
+    let keys = SealKeys::new(&[Zeroizing::new([7; 32])]).unwrap();
+    let durations = Durations { max: 28_800, idle: 3600 };
+    let ended = directory.path().join("ended-sessions.json");
+    let sessions = Sessions::new(keys, durations, &live, ended, &mut StdRng::seed_from_u64(1));
+    let wanted = (sessions.next_id().unwrap(), durations);
+    let session = sign_in(tokens[0].as_bytes(), wanted, &FACTS, &snapshot, now).1.unwrap();
+    let sealed = sessions.seal(&session).unwrap();
+    let by_session = shortest(criterion, "decision by session, hot", |_| {
+        let session = sessions.open(black_box(sealed.as_bytes())).unwrap();
+        let credential = Some(Credential::Session(&session, Initiator::SameOrigin));
+        assert!(decide_introspected(credential, None, &FACTS, &snapshot, now).allowed());
+    });
+    println!("ratio: decision by session / hot decision = {:.3} (at most 1.20)", ratio(by_session, hot));
     println!("ratio: cold decision / bare verify_strict = {:.3} (at most 1.10)", ratio(cold, bare));
     println!("ratio: hot decision / 500 ns = {:.3} (at most 1)", ratio(hot, Duration::from_nanos(500)));
 }

@@ -69,7 +69,12 @@ fn server_path(document: &Value) -> String {
 
 /// Compares a map with the upstream's operations. Returns the operations without a route, and the routes without an
 /// operation.
-pub(super) fn compare(draft: &Draft, map: &RouteMap, operations: &[Operation]) -> Vec<Finding> {
+pub(super) fn compare(
+    draft: &Draft,
+    map: &RouteMap,
+    operations: &[Operation],
+    beyond: Weight,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut say = |at: String, what: String| findings.push(Finding { weight: Weight::Warning, at, what });
     for operation in operations.iter().filter(|operation| !["HEAD", "TRACE"].contains(&&*operation.method)) {
@@ -97,10 +102,8 @@ pub(super) fn compare(draft: &Draft, map: &RouteMap, operations: &[Operation]) -
                 operation.method == *method && Pattern::read(&operation.path).shape() == shape
             });
             if !known {
-                say(
-                    format!("{method} {template}"),
-                    "is a route without an operation: the document has none".into(),
-                );
+                let what = "is a route without an operation: the document has none".into();
+                findings.push(Finding { weight: beyond, at: format!("{method} {template}"), what });
             }
         }
     }
@@ -140,7 +143,7 @@ mod tests {
         let text = "[routes.\"/runs/{id}\"]\nGET = [\"deployment.get\"]\n[routes.\"/old\"]\nGET = [\"deployment.get\"]\n";
         let (draft, map) = (Draft::read(text).unwrap(), RouteMap::from_toml(text).unwrap());
         let document = r#"{"paths":{"/runs/{run_id}":{"get":{},"delete":{"summary":"Delete"}},"/runs/search":{"get":{}}}}"#;
-        let found = compare(&draft, &map, &operations(document, None).unwrap());
+        let found = compare(&draft, &map, &operations(document, None).unwrap(), Weight::Warning);
         let told: Vec<_> = found.iter().map(|found| format!("{} {}", found.at, found.what)).collect();
         assert_eq!(
             told,

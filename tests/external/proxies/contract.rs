@@ -16,8 +16,8 @@ pub struct Setting {
     pub rig: Rig,
     pub upstream: Upstream,
     pub grpc_port: u16,
-    token_id: String,
-    token: String,
+    pub token_id: String,
+    pub token: String,
     /// A token that may be used from 203.0.113.0/24 only.
     pub far: String,
     elsewhere: String,

@@ -30,7 +30,9 @@ pub fn ask(port: u16, method: &str, target: &str, headers: &[(&str, &str)], body
     }
     lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
     if !body.is_empty() {
-        lines.push("Content-Type: application/json".into());
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+            lines.push("Content-Type: application/json".into());
+        }
         lines.push(format!("Content-Length: {}", body.len()));
     }
     let request = format!("{}\r\n\r\n{body}", lines.join("\r\n"));
