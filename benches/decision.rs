@@ -18,7 +18,9 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use halligan::dataplane::authorize::sessions::Sessions;
 use halligan::dataplane::decide::session::seal::SealKeys;
 use halligan::dataplane::decide::session::{Durations, Initiator};
-use halligan::dataplane::decide::{Credential, Now, RequestFacts, Target, decide, decide_introspected, sign_in};
+use halligan::dataplane::decide::{
+    Credential, Now, RequestFacts, Target, decide, decide_introspected, sign_in,
+};
 use halligan::dataplane::node::state::Live;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;

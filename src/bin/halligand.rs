@@ -15,6 +15,7 @@ use halligan::dataplane::faces::gateway;
 use halligan::dataplane::node::identity::{
     Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key,
 };
+use halligan::dataplane::node::session_key::read_session_keys;
 use halligan::dataplane::observe::traces;
 use halligan::platform::certificate;
 use halligan::platform::clock::wall;
@@ -96,6 +97,10 @@ fn check_config(config: &Config, path: &Path) -> ExitCode {
         .and_then(|_| {
             let own = config.upstream_key_file();
             own.map_or(Ok(None), |file| read_node_key(&file, Absent::Make))
+        })
+        .and_then(|_| {
+            let sessions = config.session_key_file();
+            sessions.map_or(Ok(None), |(file, absent)| read_session_keys(&file, absent))
         })
         .map_err(StartError::from)
         .and_then(|_| {

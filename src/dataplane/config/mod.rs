@@ -453,6 +453,17 @@ impl Config {
         self.node.key_file.clone().unwrap_or_else(|| self.state_dir.join("node.pem"))
     }
 
+    /// Returns the path of the file of the sessions' keys, and the handling of a missing one, if there are sessions. A named
+    /// file must exist: hosts that share it would otherwise each make their own.
+    #[must_use]
+    pub fn session_key_file(&self) -> Option<(PathBuf, Absent)> {
+        let named = self.sessions.as_ref()?.key_file.clone();
+        Some(named.map_or_else(
+            || (self.state_dir.join("session.key"), Absent::Make),
+            |file| (file, Absent::Refuse),
+        ))
+    }
+
     /// Returns the path of the upstream identity's key file, if upstreams get an identity.
     #[must_use]
     pub fn upstream_key_file(&self) -> Option<PathBuf> {

@@ -299,19 +299,18 @@ fn authorizer(
     })
 }
 
-/// Returns the part that opens sessions, if any are configured. A key file that the configuration names must exist: hosts
-/// that share it would otherwise each make their own.
+/// Returns the part that opens sessions, if any are configured.
 fn sessions(
     config: &Config,
     live: &Arc<Live>,
     rng: &mut dyn CryptoRng,
 ) -> Result<Option<Arc<Sessions>>, StartError> {
-    let Some(wanted) = &config.sessions else { return Ok(None) };
-    let path = wanted.key_file.clone().unwrap_or_else(|| config.state_dir.join("session.key"));
-    let keys = match read_session_keys(&path)? {
+    let (Some(wanted), Some((path, absent))) = (&config.sessions, config.session_key_file()) else {
+        return Ok(None);
+    };
+    let keys = match read_session_keys(&path, absent)? {
         Some(keys) => keys,
-        None if wanted.key_file.is_none() => vec![make_session_key(&path, rng)?],
-        None => return Err(IdentityError::SessionKeys(path).into()),
+        None => vec![make_session_key(&path, rng)?],
     };
     let keys = SealKeys::new(&keys).ok_or(IdentityError::SessionKeys(path))?;
     let ended = config.state_dir.join("ended-sessions.json");

@@ -75,7 +75,10 @@ impl Site {
         for headers in [&[("Accept", "application/json")][..], &[SAME, ("Sec-Fetch-Mode", "cors")], &[]] {
             let answer = ask(self.port, "GET", "/api/v2/dags", headers, "");
             assert_eq!((answer.status, answer.reason()), (401, "token_missing"), "{answer:?}");
-            assert_eq!((answer.header("location"), answer.header("www-authenticate")), (None, Some("Bearer")));
+            assert_eq!(
+                (answer.header("location"), answer.header("www-authenticate")),
+                (None, Some("Bearer"))
+            );
         }
         let program = [OPENS[1], ("Authorization", "Bearer not.a.token")];
         let answer = ask(self.port, "GET", "/dags", &program, "");
@@ -133,8 +136,10 @@ impl Site {
         // Whatever a program sends counts alone.
         let both = [SAME, ("Authorization", "Bearer not.a.token")];
         assert_eq!(self.with(cookie, "GET", "/api/v2/dags", &both).status, 401);
-        let log = String::from_utf8(self.setting.rig.cli(&["audit", "tail", "-n", "50", "--json"]).stdout).unwrap();
-        let in_log = |what: &str| log.lines().any(|line| line.contains("\"session\":\"ses_") && line.contains(what));
+        let log =
+            String::from_utf8(self.setting.rig.cli(&["audit", "tail", "-n", "50", "--json"]).stdout).unwrap();
+        let in_log =
+            |what: &str| log.lines().any(|line| line.contains("\"session\":\"ses_") && line.contains(what));
         assert!(in_log("/.halligan/sign-in") && in_log("/api/v2/dags/etl/dagRuns"), "{log}");
         assert!(!log.contains(cookie) && !log.contains(&self.setting.token));
     }
@@ -152,7 +157,11 @@ impl Site {
         ] {
             let target = if method == "POST" { "/api/v2/dags/etl/dagRuns" } else { "/api/v2/dags" };
             let answer = self.with(cookie, method, target, headers);
-            assert_eq!((answer.status, answer.reason()), (403, "cross_site"), "{method} {headers:?}: {answer:?}");
+            assert_eq!(
+                (answer.status, answer.reason()),
+                (403, "cross_site"),
+                "{method} {headers:?}: {answer:?}"
+            );
         }
         let frame = [cross, OPENS[1], ("Sec-Fetch-Dest", "iframe")];
         assert_ne!(self.with(cookie, "GET", "/dags", &frame).status, 200);
@@ -177,9 +186,7 @@ impl Site {
         // A restart forgets neither that one has ended nor that the other lasts.
         self.setting.rig.kill_daemon();
         self.setting.rig.start_daemon();
-        until("the other session opens", || {
-            self.with(&other, "GET", "/api/v2/dags", &[SAME]).status == 200
-        });
+        until("the other session opens", || self.with(&other, "GET", "/api/v2/dags", &[SAME]).status == 200);
         assert_eq!(self.with(cookie, "GET", "/api/v2/dags", &[SAME]).status, 401);
     }
 
@@ -199,7 +206,8 @@ impl Site {
     }
 
     fn those_who_fail_too_often_wait(&self) {
-        let limited = (0..12).map(|_| self.sign_in("not.a.token", &[SAME])).find(|answer| answer.status == 429);
+        let limited =
+            (0..12).map(|_| self.sign_in("not.a.token", &[SAME])).find(|answer| answer.status == 429);
         let limited = limited.expect("somebody may guess for ever");
         assert_eq!(limited.reason(), "rate_limited");
         assert!(limited.header("retry-after").is_some());

@@ -62,6 +62,7 @@ pub fn for_deployment<F: Fields + ?Sized>(fields: &F) -> Option<HeaderValue> {
 }
 
 /// Returns the field that sets the session's cookie for `seconds`.
+#[must_use]
 pub fn set(sealed: &str, seconds: i64) -> Option<HeaderValue> {
     let attributes = "Path=/; Secure; HttpOnly; SameSite=Lax";
     let text = format!("{SESSION}={sealed}; {attributes}; Max-Age={}", seconds.max(0));

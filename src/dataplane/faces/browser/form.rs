@@ -42,7 +42,7 @@ impl Form {
         match name {
             // A form with both fields fills one of them.
             "token" | "file" if !value.trim().is_empty() => {
-                self.token = Zeroizing::new(value.trim().to_owned())
+                self.token = Zeroizing::new(value.trim().to_owned());
             }
             "to" => value.clone_into(&mut self.to),
             _ => {}

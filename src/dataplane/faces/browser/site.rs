@@ -101,14 +101,14 @@ impl Site<'_> {
     }
 
     /// Returns true if a page of this host sent the request.
-    fn from_here(&self) -> bool {
+    fn is_from_here(&self) -> bool {
         Stated::read(self.asked.headers).initiator(self.asked.host) == Initiator::SameOrigin
     }
 
     async fn sign_in(&self, body: &[u8]) -> Answer {
         let facts = self.facts();
         // Another site must not sign a person in with a token of its own choice.
-        if !self.from_here() {
+        if !self.is_from_here() {
             return self.denied(&self.authorizer.refuse(Reason::CrossSite, &facts), "");
         }
         if let Err(wait) = self.sessions.may_try(self.asked.client) {
@@ -139,7 +139,7 @@ impl Site<'_> {
     }
 
     async fn sign_out(&self) -> Answer {
-        if !self.from_here() {
+        if !self.is_from_here() {
             return self.denied(&self.authorizer.refuse(Reason::CrossSite, &self.facts()), "");
         }
         let session = cookies::session(self.asked.headers).and_then(|sealed| self.sessions.open(sealed));
