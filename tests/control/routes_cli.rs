@@ -92,7 +92,7 @@ fn the_built_in_map_is_shown_and_faultless() {
     std::fs::write(at.join("airflow.toml"), shown).unwrap();
     let (code, text, _) = routes(at, &["check", "airflow.toml", "--strict", "--quiet"]);
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains("108 operations: 0 errors, 0 warnings"), "{text}");
+    assert!(text.contains("143 operations: 0 errors, 0 warnings"), "{text}");
     let (code, text, _) = routes(at, &["explain", "POST", "/api/v2/dags/etl/dagRuns?x=1"]);
     assert_eq!(code, 0);
     for part in

@@ -1,6 +1,6 @@
 //! Cache of tokens whose signature was verified. A hit saves only the signature check.
 //!
-//! Only tokens with a valid signature are stored ([`super::slots`]). Each cache belongs to one keyset.
+//! Only tokens with a valid signature are stored (`slots.rs` beside this). Each cache belongs to one keyset.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -23,9 +23,13 @@ pub struct Durations {
 }
 
 /// Access of a browser to a deployment through one direct-access token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session(Content);
+
+/// Content of a session, as it is sealed. Only this module reads and writes it, so that no text becomes a session unopened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Session {
+struct Content {
     id: SessionId,
     kid: String,
     claims: Claims,
@@ -46,7 +50,7 @@ impl Session {
         let claims = token.claims().clone();
         let ends = claims.exp.unwrap_or(token_ends).min(token_ends).min(now.plus(durations.max));
         let until = ends.min(now.plus(durations.idle));
-        Self { id, kid: token.kid().as_str().to_owned(), claims, begun: now, ends, until }
+        Self(Content { id, kid: token.kid().as_str().to_owned(), claims, begun: now, ends, until })
     }
 
     /// Returns the session with its idle time counted from `now`, or `None` if it was counted anew a moment ago, or would
@@ -54,52 +58,52 @@ impl Session {
     #[must_use]
     pub fn renewed(&self, now: Time, durations: Durations) -> Option<Self> {
         // A configuration that was shortened since the sign-in holds for sessions that exist.
-        let ends = self.ends.min(self.begun.plus(durations.max));
+        let ends = self.0.ends.min(self.0.begun.plus(durations.max));
         let until = ends.min(now.plus(durations.idle));
-        let due = until.since(self.until) > durations.idle / 20;
-        due.then(|| Self { until, ..self.clone() })
+        let due = until.since(self.0.until) > durations.idle / 20;
+        due.then(|| Self(Content { until, ..self.0.clone() }))
     }
 
     /// Returns the identifier of the session, which events carry.
     #[must_use]
     pub fn id(&self) -> &SessionId {
-        &self.id
+        &self.0.id
     }
 
     /// Returns the claims of the token that signed in.
     #[must_use]
     pub fn claims(&self) -> &Claims {
-        &self.claims
+        &self.0.claims
     }
 
     /// Returns the thumbprint of the key that signed the token.
     #[must_use]
     pub fn kid(&self) -> &str {
-        &self.kid
+        &self.0.kid
     }
 
     /// Returns the time of the sign-in.
     #[must_use]
     pub fn begun(&self) -> Time {
-        self.begun
+        self.0.begun
     }
 
     /// Returns the time at which the session ends even if it is used.
     #[must_use]
     pub fn ends(&self) -> Time {
-        self.ends
+        self.0.ends
     }
 
     /// Returns the time at which the session ends if it is not used.
     #[must_use]
     pub fn until(&self) -> Time {
-        self.until
+        self.0.until
     }
 
     /// Checks that the session has neither ended nor been ended on this host. Its token is checked after that.
     pub(super) fn check(&self, now: Now, ended: bool) -> Result<(), Reason> {
         // Like the token's expiry it is compared with the time floor: a clock that was set back revives no session.
-        let over = ended || now.effective() >= self.until || now.effective() >= self.ends;
+        let over = ended || now.effective() >= self.0.until || now.effective() >= self.0.ends;
         if over { Err(Reason::TokenMissing) } else { Ok(()) }
     }
 }

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
-use super::Session;
+use super::{Content, Session};
 use crate::protocol::jws::BASE64URL;
 
 /// Length of a key, in bytes.
@@ -40,7 +40,7 @@ impl SealKeys {
     /// Seals a session. Returns `None` if it is too large for a cookie.
     #[must_use]
     pub fn seal(&self, session: &Session, nonce: SealNonce) -> Option<String> {
-        let mut text = serde_json::to_vec(session).ok()?;
+        let mut text = serde_json::to_vec(&session.0).ok()?;
         let key = self.keys.first()?;
         key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(PURPOSE), &mut text)
             .ok()?;
@@ -60,7 +60,7 @@ impl SealKeys {
             let mut text = sealed.to_vec();
             let nonce = Nonce::assume_unique_for_key(*nonce);
             let text = key.open_in_place(nonce, Aad::from(PURPOSE), &mut text).ok()?;
-            serde_json::from_slice(text).ok()
+            serde_json::from_slice::<Content>(text).ok().map(Session)
         })
     }
 }
@@ -91,7 +91,7 @@ mod tests {
             role: Some(role),
         };
         let (id, kid) = ("ses_a".parse().unwrap(), "x".repeat(43));
-        Session { id, kid, claims, begun: T0, ends: T0.plus(28_800), until: T0.plus(3600) }
+        Session(Content { id, kid, claims, begun: T0, ends: T0.plus(28_800), until: T0.plus(3600) })
     }
 
     fn keys(seeds: &[u8]) -> SealKeys {
