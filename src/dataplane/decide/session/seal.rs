@@ -89,6 +89,7 @@ mod tests {
             exp: Some(T0.plus(86_400)),
             generation: 1,
             role: Some(role),
+            permissions: Vec::new(),
         };
         let (id, kid) = ("ses_a".parse().unwrap(), "x".repeat(43));
         Session(Content { id, kid, claims, begun: T0, ends: T0.plus(28_800), until: T0.plus(3600) })
