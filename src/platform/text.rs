@@ -78,6 +78,23 @@ pub fn shown<'t>(text: &'t str, kept: &[char]) -> Cow<'t, str> {
     shown.into()
 }
 
+/// Returns text with the characters escaped that HTML reads as markup, in values of attributes too.
+#[must_use]
+pub fn escape_html(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            character => safe.push(character),
+        }
+    }
+    safe
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::facts;
+use crate::platform::text::escape_html;
 use crate::protocol::outage::Report;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}\
@@ -13,23 +14,7 @@ td,th{text-align:left;vertical-align:top;padding:.2rem 1rem .2rem 0}th{font-weig
 .revocation{border-color:#d80}.alarm,.log{border-color:#c22}\
 @media(prefers-color-scheme:dark){body{background:#161616;color:#eee}time{color:#aaa}}";
 
-/// Escapes text for HTML. Much of a report was written by others: a path, a reason, a cause.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            other => safe.push(other),
-        }
-    }
-    safe
-}
-
-/// Returns the HTML page of a report.
+/// Returns the HTML page of a report. Its values are escaped: many were written by others, such as a path or a reason.
 pub(super) fn page(report: &Report) -> String {
     let title = format!("Outage {} on {}", report.id, report.node_name.as_ref().unwrap_or(&report.node_id));
     let mut page = format!(
@@ -37,11 +22,11 @@ pub(super) fn page(report: &Report) -> String {
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{0}</title><style>{STYLE}</style></head>\n\
          <body><h1>{0}</h1>\n<table>",
-        escaped(&title)
+        escape_html(&title)
     );
     // Writing to a String cannot fail.
     for (name, value) in facts(report) {
-        let _ = writeln!(page, "<tr><th>{name}</th><td>{}</td></tr>", escaped(&value));
+        let _ = writeln!(page, "<tr><th>{name}</th><td>{}</td></tr>", escape_html(&value));
     }
     page.push_str("</table>\n");
     if !report.tokens.is_empty() {
@@ -52,7 +37,7 @@ pub(super) fn page(report: &Report) -> String {
                 page,
                 "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
                 token.token_id,
-                escaped(name),
+                escape_html(name),
                 token.count,
                 token.first_at,
                 token.last_at
@@ -62,7 +47,7 @@ pub(super) fn page(report: &Report) -> String {
     }
     page.push_str("<h2>Timeline</h2>\n");
     for moment in &report.timeline {
-        let (kind, what) = (escaped(&moment.kind), escaped(&moment.what));
+        let (kind, what) = (escape_html(&moment.kind), escape_html(&moment.what));
         let _ = writeln!(page, "<div class=\"line {kind}\"><time>{}</time>{what}</div>", moment.time);
     }
     page.push_str("</body></html>\n");

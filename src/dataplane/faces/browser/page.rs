@@ -15,6 +15,7 @@ use crate::dataplane::decide::Reason;
 use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::faces::answer::Answer;
 use crate::dataplane::node::state::Live;
+use crate::platform::text::escape_html;
 use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
@@ -85,22 +86,6 @@ fn duration(seconds: i64) -> String {
     }
 }
 
-/// Returns text with the characters escaped that HTML reads as markup, in values of attributes too.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            character => safe.push(character),
-        }
-    }
-    safe
-}
-
 /// Returns a page with this content.
 fn page(status: StatusCode, title: &str, content: &str, standing: Standing) -> Answer {
     let text = format!(
@@ -152,20 +137,23 @@ impl Denial<'_> {
     fn html(&self) -> String {
         let mut text = format!(
             "<div class=\"warn\" role=\"alert\"><p><strong>{}.</strong> <code>{}</code></p>",
-            escaped(self.reason.title()),
+            escape_html(self.reason.title()),
             self.reason.code()
         );
         // Writing to a string does not fail.
         if let Some(permission) = self.permission {
-            let _ = write!(text, "<p>It needs the permission <code>{}</code>.</p>", escaped(permission));
+            let _ = write!(text, "<p>It needs the permission <code>{}</code>.</p>", escape_html(permission));
         }
         if let Some(detail) = self.detail {
-            let _ = write!(text, "<p>{}.</p>", escaped(detail));
+            let _ = write!(text, "<p>{}.</p>", escape_html(detail));
         }
         let _ = write!(text, "<p>{}</p>", advice(self.reason));
         if !self.event.is_empty() {
-            let _ =
-                write!(text, "<p>Quote this event to an operator: <code>{}</code></p>", escaped(self.event));
+            let _ = write!(
+                text,
+                "<p>Quote this event to an operator: <code>{}</code></p>",
+                escape_html(self.event)
+            );
         }
         text + "</div>"
     }
@@ -261,7 +249,7 @@ pub(super) fn sign_in(status: StatusCode, to: &str, note: Note<'_>, standing: St
          <label for=\"file\">Or a file that holds it</label>\
          <input id=\"file\" name=\"file\" type=\"file\">\
          <button type=\"submit\">Sign in</button></form>",
-        escaped(to)
+        escape_html(to)
     );
     page(status, "Sign in", &content, standing)
 }
@@ -289,7 +277,7 @@ pub(super) fn refused(status: StatusCode, denial: Denial<'_>, to: &str, standing
     let again = if to.is_empty() {
         String::new()
     } else {
-        format!("<a href=\"{}\">Try again</a> &middot; ", escaped(to))
+        format!("<a href=\"{}\">Try again</a> &middot; ", escape_html(to))
     };
     let content = format!(
         "{}<p>{again}<a href=\"/\">Start page</a> &middot; <a href=\"{PAGES}{SIGN_IN}\">Sign in with another token</a> &middot; \
