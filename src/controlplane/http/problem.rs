@@ -14,10 +14,6 @@ use crate::controlplane::error::Error;
 
 const MEDIA_TYPE: &str = "application/problem+json";
 
-/// Error of a response. [`complete`] gives it the id of its call.
-#[derive(Clone)]
-pub(super) struct Told(pub(super) Problem);
-
 /// Internal cause of an error, which goes to the log and not to the caller.
 #[derive(Clone)]
 struct Cause(String);
@@ -34,7 +30,18 @@ pub(super) fn of_fields(
     detail: &str,
     field_errors: Vec<FieldError>,
 ) -> Response {
-    let problem = Problem {
+    let problem = document(status, code, detail, field_errors);
+    let mut response = rendered(status, &problem);
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response.extensions_mut().insert(problem);
+    response
+}
+
+/// Problem document without the id of its call, which [`complete`] adds.
+fn document(status: StatusCode, code: &str, detail: &str, field_errors: Vec<FieldError>) -> Problem {
+    Problem {
         kind: "about:blank".into(),
         title: status.canonical_reason().unwrap_or("error").into(),
         status: status.as_u16(),
@@ -44,13 +51,7 @@ pub(super) fn of_fields(
         request_id: String::new(),
         status_code: status.as_u16(),
         field_errors,
-    };
-    let mut response = rendered(status, &problem);
-    if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    response.extensions_mut().insert(Told(problem));
-    response
 }
 
 /// Response of a call with a fault of one field or query parameter.
@@ -98,9 +99,8 @@ pub(super) async fn complete(
         return response;
     }
     let (parts, body) = response.into_parts();
-    let own = parts.extensions.get::<Told>().cloned();
-    let Told(mut told) = match own {
-        Some(told) => told,
+    let mut problem = match parts.extensions.get::<Problem>() {
+        Some(problem) => problem.clone(),
         // The page of /readyz is an answer, not an error.
         None if status == StatusCode::SERVICE_UNAVAILABLE => return Response::from_parts(parts, body),
         None => {
@@ -114,18 +114,14 @@ pub(super) async fn complete(
                 _ => ("refused", "this can't be answered"),
             };
             let said = std::str::from_utf8(&said).ok().filter(|said| !said.is_empty()).unwrap_or(default);
-            let made = problem(status, code, said);
-            match made.extensions().get::<Told>() {
-                Some(told) => told.clone(),
-                None => return made,
-            }
+            document(status, code, said, Vec::new())
         }
     };
-    told.request_id = control.new_id();
+    problem.request_id = control.new_id();
     if let Some(Cause(error)) = parts.extensions.get() {
-        tracing::error!(error, request_id = told.request_id, "a call failed");
+        tracing::error!(error, request_id = problem.request_id, "a call failed");
     }
-    let mut response = rendered(status, &told);
+    let mut response = rendered(status, &problem);
     for name in [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
         if let Some(value) = parts.headers.get(&name) {
             response.headers_mut().insert(name, value.clone());

@@ -9,14 +9,15 @@ use axum::extract::{FromRequestParts, MatchedPath, Query as Pairs, Request, Stat
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 use utoipa::openapi::path::ParameterIn;
 use utoipa::openapi::{OpenApi, RefOr};
 
-use super::problem::{of_field, problem};
+use super::problem::of_field;
+use crate::controlplane::error::Error;
 
 /// Names of the query parameters of each call, by method and route below the base path.
 pub(super) struct Known(HashMap<(Method, String), BTreeSet<String>>);
@@ -50,8 +51,9 @@ impl Known {
     fn refusal(&self, method: &Method, route: &str, uri: &Uri) -> Option<Response> {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
         let known = self.0.get(&(method.clone(), route.to_owned()))?;
-        let Ok(Pairs(pairs)) = Pairs::<Vec<(String, String)>>::try_from_uri(uri) else {
-            return Some(problem(StatusCode::BAD_REQUEST, "malformed", "the query is not understood"));
+        let pairs = match pairs(uri) {
+            Ok(pairs) => pairs,
+            Err(refusal) => return Some(refusal.into_response()),
         };
         let (unknown, _) = pairs.into_iter().find(|(name, _)| !known.contains(name))?;
         let detail = if known.is_empty() {
@@ -85,13 +87,17 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
-        let Ok(Pairs(pairs)) = Pairs::<Vec<(String, String)>>::try_from_uri(&parts.uri) else {
-            return Err(problem(StatusCode::BAD_REQUEST, "malformed", "the query is not understood"));
-        };
-        parse(pairs).map(Self).map_err(|Fault { field, detail }| {
-            of_field(StatusCode::BAD_REQUEST, "malformed", &field, &detail)
-        })
+        parse(pairs(&parts.uri).map_err(Error::into_response)?).map(Self).map_err(
+            |Fault { field, detail }| of_field(StatusCode::BAD_REQUEST, "malformed", &field, &detail),
+        )
     }
+}
+
+/// Returns the parameters of a query, in its order.
+fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Error> {
+    Pairs::try_from_uri(uri)
+        .map(|Pairs(pairs)| pairs)
+        .map_err(|_| Error::Malformed("the query is not understood".into()))
 }
 
 fn parse<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Fault> {
@@ -227,7 +233,7 @@ mod tests {
 
     fn read<T: DeserializeOwned>(query: &str) -> Result<T, Fault> {
         let uri: Uri = format!("/x?{query}").parse().unwrap();
-        parse(Pairs::<Vec<(String, String)>>::try_from_uri(&uri).unwrap().0)
+        parse(pairs(&uri).unwrap())
     }
 
     #[test]

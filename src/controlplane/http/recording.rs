@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::caller::Address;
 use super::fields::{Fingerprint, below_organization};
-use super::problem::Told;
 use super::{Edge, body, off_reactor};
+use crate::api::problem::Problem;
 use crate::controlplane::access::audit_log::Attempt;
 use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::accounts::dag_tags;
@@ -65,7 +65,7 @@ pub(super) async fn record(
     let carried_out = tokio::spawn(async move {
         let response = next.run(Request::from_parts(parts, Body::from(sent))).await;
         let status = response.status().as_u16();
-        let code = response.extensions().get::<Told>().map(|told| told.0.code.clone());
+        let code = response.extensions().get::<Problem>().map(|problem| problem.code.clone());
         let made = response.extensions().get::<Made>().map(|made| made.0.clone());
         let written = off_reactor(&control, move |control| {
             control.finish(line, status, code.as_deref(), made.as_deref())
