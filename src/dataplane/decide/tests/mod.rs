@@ -8,7 +8,7 @@ mod standard;
 use proptest::prelude::*;
 
 use super::glass::Broken;
-use super::snapshot::{Replica, Staleness, Takeaway};
+use super::snapshot::{Local, Replica, Staleness, Takeaway};
 use super::*;
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::glass::GlassMode;
@@ -18,7 +18,7 @@ use crate::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetKey, RootSet, si
 use crate::protocol::record::{DagTagsRecord, DeploymentRecord, Record, RecordKind};
 use crate::protocol::role::{RoleBody, RoleDigest, RoleScope, built_in};
 use crate::protocol::time::Time;
-use crate::protocol::token::{Claims, DagRole, DagTarget, RoleClaim, TokenRecord, mint};
+use crate::protocol::token::{Claims, DagRole, DagTarget, RoleClaim, TokenKind, TokenRecord, mint};
 
 const T0: Time = Time::from_unix(1_800_000_000);
 const ISSUER: &str = "https://control.example";
