@@ -1,5 +1,5 @@
-//! What a decision costs: cold against bare signature verification of the same bytes, hot against 500 ns, and by a session
-//! against hot.
+//! Measures the cost of a decision: cold against bare signature verification of the same bytes, hot against 500 ns, and by
+//! a session against hot.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! What one change and one token cost a host, by the number of tokens in its replica: 100, 10,000, 100,000 and 1,000,000.
+//! Measures the cost of one change and of one token to a host whose replica holds 100, 10,000, 100,000 and 1,000,000 tokens.
 //!
 //! Each size is measured in processes of its own, since a process keeps memory that an earlier size needed. They hold the
 //! parts of a host that follow a replica (store, replication, snapshot) and take bundles that a control plane signed; sockets
@@ -39,7 +39,7 @@ const CHANGES: usize = 2000;
 const FACTS: RequestFacts<'_> =
     RequestFacts { deployment: Target::Id(DEPLOYMENT), method: "GET", uri: "/api/v2/dags", client: None };
 
-/// What one process has measured, by name.
+/// Figures of one process, by name.
 type Measured = BTreeMap<String, f64>;
 
 fn main() {

@@ -80,7 +80,7 @@ pub struct Request {
     pub reason: Option<String>,
     /// Id of the created token.
     pub token_id: Option<TokenId>,
-    /// What has to happen next, for clients that take an answer other than 200 for a failure and print this member.
+    /// Next step, in one sentence. Clients that take an answer other than 200 for a failure print this member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Who may do what: roles, the operations that they allow, and the audit log of who did what.
+//! Access to the API: roles, the operations that they allow, and the audit log of calls.
 
 pub mod audit_log;
 pub mod authorization;

@@ -1,5 +1,5 @@
-//! What the calls of the API have in common: pages of lists, preconditions (`If-Match`), idempotency keys, and who
-//! did something.
+//! Parts that calls of the API share: pages of lists, preconditions (`If-Match`), idempotency keys, and the subjects of
+//! changes.
 
 pub mod idempotency;
 pub mod page;

@@ -1,4 +1,4 @@
-//! What operators see of this control plane: metrics, readiness, expiry dates, lost bookkeeping.
+//! Observation of this control plane by its operators: metrics, readiness, expiry dates, lost bookkeeping.
 
 pub mod bookkeeping;
 pub mod ends;

@@ -1,4 +1,4 @@
-//! What nodes tell of an outage: events, uses of tokens, revocations, reports.
+//! Reconciliation after an outage: the nodes' events, uses of tokens, revocations, reports.
 
 pub mod events;
 pub mod last_uses;

@@ -37,7 +37,7 @@ pub(in crate::dataplane) const BOUNDS: [Bound; 29] = [
     bound("gateway.limits.connect_seconds", 1, HOUR),
     bound("gateway.limits.idle_seconds", 1, DAY),
     bound("gateway.limits.websocket_seconds", 1, 30 * DAY),
-    // Nobody sits in front of a browser for longer than a day.
+    // A person signs in again after a day at the latest.
     bound("sessions.max_seconds", 60, DAY),
     bound("sessions.idle_seconds", 60, DAY),
     bound("tracing.sample", 0, 1),

@@ -110,7 +110,7 @@ pub(super) struct ApiToken {
     pub(super) updated_by: Option<Subject>,
 }
 
-/// What differs under the older base paths.
+/// Token under the older base paths, which call its scope `type`.
 #[derive(Debug, Deserialize)]
 pub(super) struct OlderApiToken {
     #[serde(rename = "type")]

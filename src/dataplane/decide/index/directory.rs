@@ -51,7 +51,7 @@ pub(in crate::dataplane) struct Directory {
     pub(in crate::dataplane) deployments: HashMap<DeploymentId, Deployment>,
     /// Deployment by host name. `None` if two deployments claim the name: it identifies neither then.
     pub(in crate::dataplane) hosts: HashMap<String, Option<DeploymentId>>,
-    /// What it was made from.
+    /// Records that the directory was made from.
     listed: Arc<Listed>,
     maps: RouteMaps,
 }

@@ -238,7 +238,7 @@ impl Builder {
                 continue;
             }
             leaf.sort_by_key(|grant| grant.order);
-            // Of two records of one token the last one counts. A verified replica holds no such records.
+            // The later of two records of a token wins. A verified replica holds one record for each token.
             leaf.dedup_by(|later, earlier| {
                 let same = later.token == earlier.token;
                 if same {

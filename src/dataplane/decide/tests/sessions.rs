@@ -61,7 +61,7 @@ fn a_session_says_what_its_token_says() {
     assert_eq!(format!("{without:?}"), format!("{by_token:?}"));
 }
 
-/// What happens to a world after the sign-in, and what a click gets then.
+/// Each row changes a world after the sign-in, and names the reason that the next request gets.
 #[test]
 fn what_ends_a_token_ends_its_session_at_the_next_click() {
     let rows: &[(Reason, Bend)] = &[

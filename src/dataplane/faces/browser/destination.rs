@@ -16,17 +16,17 @@ pub const SIGN_OUT: &str = "sign-out";
 pub const REFUSED: &str = "refused";
 
 /// Maximum length of a path to which a browser is led back.
-const LONGEST: usize = 2048;
+const MAX_RETURN_PATH: usize = 2048;
 
 /// Returns `to` if it is a path on the same host that a browser may be led to. Anything that a browser could read as another
 /// host is none: two slashes, or what it strips or turns into slashes before it looks.
 #[must_use]
-pub fn back(to: &str) -> Option<&str> {
+pub fn return_path(to: &str) -> Option<&str> {
     let rest = to.strip_prefix('/')?;
     let path = to.split(['?', '#']).next().unwrap_or(to);
     let leads = !rest.starts_with(['/', '\\'])
         && !to.contains('\\')
-        && to.len() <= LONGEST
+        && to.len() <= MAX_RETURN_PATH
         && is_target(to.as_bytes())
         // Nobody is led in a circle.
         && !path.starts_with(PAGES)
@@ -36,15 +36,15 @@ pub fn back(to: &str) -> Option<&str> {
 
 /// Pages of Airflow in whose place the daemon has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Own {
+enum OwnPage {
     SignIn,
     SignOut,
 }
 
-fn own_page(path: &str) -> Option<Own> {
+fn own_page(path: &str) -> Option<OwnPage> {
     match path.strip_prefix("/api/v2").unwrap_or(path) {
-        "/auth/login" | "/auth/login/" => Some(Own::SignIn),
-        "/auth/logout" | "/auth/logout/" => Some(Own::SignOut),
+        "/auth/login" | "/auth/login/" => Some(OwnPage::SignIn),
+        "/auth/logout" | "/auth/logout/" => Some(OwnPage::SignOut),
         _ => None,
     }
 }
@@ -63,19 +63,19 @@ pub fn lead(decision: &Decision, event: &str, uri: &str) -> String {
     let next = || form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "next");
     let denied = decision.reason;
     match own_page(path) {
-        Some(Own::SignOut) => return page(SIGN_OUT, &[]),
+        Some(OwnPage::SignOut) => return page(SIGN_OUT, &[]),
         // A session that is refused for more than its path is told why.
-        Some(Own::SignIn) if matches!(denied, Reason::TokenMissing | Reason::RouteUnknown) => {
+        Some(OwnPage::SignIn) if matches!(denied, Reason::TokenMissing | Reason::RouteUnknown) => {
             let next = next().map(|(_, to)| to.into_owned()).unwrap_or_default();
             // Airflow names the whole address of the page.
             let to = next
                 .split_once("://")
                 .map_or(&*next, |(_, rest)| rest.find('/').map_or("", |at| &rest[at..]));
-            return page(SIGN_IN, &[("to", back(to).unwrap_or_default())]);
+            return page(SIGN_IN, &[("to", return_path(to).unwrap_or_default())]);
         }
         _ => {}
     }
-    let to = back(uri).unwrap_or_default();
+    let to = return_path(uri).unwrap_or_default();
     if denied == Reason::TokenMissing {
         // A session that was named has ended.
         let ended = if decision.session.is_some() { "1" } else { "" };
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn nobody_is_led_to_another_host() {
         for good in ["/", "/dags", "/dags/etl?tab=grid&x=%2F%2Fevil.example", "/a//b", "/dags/%0d%0a"] {
-            assert_eq!(back(good), Some(good));
+            assert_eq!(return_path(good), Some(good));
         }
         for bad in [
             "",
@@ -121,9 +121,9 @@ mod tests {
             "/auth/login?next=/",
             "/auth/logout",
             "/api/v2/auth/login",
-            &format!("/{}", "x".repeat(LONGEST)),
+            &format!("/{}", "x".repeat(MAX_RETURN_PATH)),
         ] {
-            assert_eq!(back(bad), None, "{bad:?}");
+            assert_eq!(return_path(bad), None, "{bad:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a browser states about a request: by whom it was made to send it, and whether a person opens a page.
+//! Reads from a request's fields which party made its browser send it, and whether a person opens a page.
 //!
 //! Browsers send `Sec-Fetch-*` (Fetch Metadata) where the connection can be trusted, and pages can't set these fields. Where
 //! a browser is too old for them, `Origin` (RFC 6454) has to name this host.
@@ -10,17 +10,17 @@ use crate::protocol::host::host_name;
 
 /// Value of a field.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Told<'h> {
+enum Value<'h> {
     #[default]
-    Nothing,
+    Absent,
     Once(&'h [u8]),
-    /// The field stands twice: it is unknown which was meant.
-    Twice,
+    /// The field is there more than once: it is unknown which value was meant.
+    Repeated,
 }
 
-impl<'h> Told<'h> {
+impl<'h> Value<'h> {
     fn add(&mut self, value: &'h [u8]) {
-        *self = if *self == Self::Nothing { Self::Once(value) } else { Self::Twice };
+        *self = if *self == Self::Absent { Self::Once(value) } else { Self::Repeated };
     }
 
     fn is(self, value: &str) -> bool {
@@ -31,11 +31,11 @@ impl<'h> Told<'h> {
 /// Fields of a request in which its browser describes it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Stated<'h> {
-    site: Told<'h>,
-    mode: Told<'h>,
-    dest: Told<'h>,
-    origin: Told<'h>,
-    accept: Told<'h>,
+    site: Value<'h>,
+    mode: Value<'h>,
+    dest: Value<'h>,
+    origin: Value<'h>,
+    accept: Value<'h>,
     upgrade: bool,
 }
 
@@ -63,16 +63,16 @@ impl<'h> Stated<'h> {
     pub(super) fn initiator(&self, host: &str) -> Initiator {
         let navigates = self.mode.is("navigate") && !self.upgrade;
         match self.site {
-            Told::Once(b"same-origin") => Initiator::SameOrigin,
+            Value::Once(b"same-origin") => Initiator::SameOrigin,
             // A person typed the address, or opened a bookmark.
-            Told::Once(b"none") if navigates => Initiator::Navigation,
+            Value::Once(b"none") if navigates => Initiator::Navigation,
             // A link leads to a page at the top level. A frame has another destination.
-            Told::Once(_) if navigates && self.dest.is("document") => Initiator::Navigation,
-            Told::Once(_) | Told::Twice => Initiator::Elsewhere,
-            Told::Nothing => match self.origin {
-                Told::Once(origin) if same_origin(origin, host) => Initiator::SameOrigin,
+            Value::Once(_) if navigates && self.dest.is("document") => Initiator::Navigation,
+            Value::Once(_) | Value::Repeated => Initiator::Elsewhere,
+            Value::Absent => match self.origin {
+                Value::Once(origin) if same_origin(origin, host) => Initiator::SameOrigin,
                 // Without both it may be a navigation, which is allowed no more than to read.
-                Told::Nothing if !self.upgrade => Initiator::Navigation,
+                Value::Absent if !self.upgrade => Initiator::Navigation,
                 _ => Initiator::Elsewhere,
             },
         }
@@ -82,9 +82,9 @@ impl<'h> Stated<'h> {
     #[must_use]
     pub(super) fn opens_page(&self, method: &str) -> bool {
         let wanted = match self.mode {
-            Told::Once(mode) => mode == b"navigate",
-            Told::Nothing => matches!(self.accept, Told::Once(accept) if takes_html(accept)),
-            Told::Twice => false,
+            Value::Once(mode) => mode == b"navigate",
+            Value::Absent => matches!(self.accept, Value::Once(accept) if takes_html(accept)),
+            Value::Repeated => false,
         };
         wanted && !self.upgrade && matches!(method, "GET" | "HEAD")
     }

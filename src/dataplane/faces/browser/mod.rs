@@ -24,7 +24,7 @@ use crate::dataplane::decide::session::{Initiator, Session};
 use crate::platform::net::bearer;
 use crate::platform::net::fields::Fields;
 
-/// Credential of a request, and what its browser gets with the answer.
+/// Credential of a request, with the cookies and facts from which [`Extras`] are made.
 pub struct Caller<'h> {
     token: Option<&'h [u8]>,
     session: Option<(Arc<Session>, Initiator)>,
@@ -34,7 +34,7 @@ pub struct Caller<'h> {
     cookies: Option<HeaderValue>,
 }
 
-/// What a browser gets with an answer.
+/// Header fields that a browser or the deployment gets with an answer.
 #[derive(Debug, Default)]
 pub struct Extras {
     /// Cookies that the deployment gets in place of the request's.
@@ -76,7 +76,7 @@ impl<'h> Caller<'h> {
         }
     }
 
-    /// Returns what the browser gets with the answer to a request for `uri`.
+    /// Returns the fields that belong to the answer to a request for `uri`.
     #[must_use]
     pub fn extras(self, verdict: &Verdict, uri: &str, sessions: Option<&Sessions>) -> Extras {
         let mut extras = Extras { cookies: self.cookies, ..Extras::default() };

@@ -19,7 +19,7 @@ use crate::dataplane::faces::answer::Answer;
 use crate::protocol::permission::Permission;
 
 /// Request for a page.
-pub struct Asked<'a> {
+pub struct PageRequest<'a> {
     /// Method of the request.
     pub method: &'a str,
     /// Path and query of the request.
@@ -45,13 +45,13 @@ pub fn serves(target: &str) -> bool {
 pub async fn answer(
     authorizer: &Authorizer,
     sessions: &Arc<Sessions>,
-    asked: &Asked<'_>,
+    request: &PageRequest<'_>,
     body: &[u8],
 ) -> Answer {
-    let (path, query) = asked.target.split_once('?').unwrap_or((asked.target, ""));
+    let (path, query) = request.target.split_once('?').unwrap_or((request.target, ""));
     let standing = Standing::of(&authorizer.live, (authorizer.clock)());
-    let site = Site { authorizer, sessions, asked, query, standing };
-    match (path.strip_prefix(PAGES).unwrap_or_default(), asked.method) {
+    let site = Site { authorizer, sessions, request, query, standing };
+    match (path.strip_prefix(PAGES).unwrap_or_default(), request.method) {
         (SIGN_IN, "GET" | "HEAD") => site.form(),
         (SIGN_IN, "POST") => site.sign_in(body).await,
         (SIGN_OUT, "GET" | "HEAD") => page::sign_out(standing),
@@ -64,18 +64,14 @@ pub async fn answer(
             answer
         }
         ("", "GET" | "HEAD") => see_other(&format!("{PAGES}{SIGN_IN}")),
-        _ => {
-            let mut answer = page::sign_in(StatusCode::NOT_FOUND, "", Note::None, standing);
-            page::protect(&mut answer);
-            answer
-        }
+        _ => page::sign_in(StatusCode::NOT_FOUND, "", Note::None, standing),
     }
 }
 
 struct Site<'s> {
     authorizer: &'s Authorizer,
     sessions: &'s Arc<Sessions>,
-    asked: &'s Asked<'s>,
+    request: &'s PageRequest<'s>,
     query: &'s str,
     standing: Standing,
 }
@@ -90,19 +86,19 @@ impl Site<'_> {
     fn form(&self) -> Answer {
         let to = self.parameter("to");
         let note = if self.parameter("ended").is_empty() { Note::None } else { Note::Ended };
-        page::sign_in(StatusCode::OK, destination::back(&to).unwrap_or_default(), note, self.standing)
+        page::sign_in(StatusCode::OK, destination::return_path(&to).unwrap_or_default(), note, self.standing)
     }
 
     /// Facts of the request. The query is not part of them: the log keeps no query.
     fn facts(&self) -> RequestFacts<'_> {
-        let uri = self.asked.target.split('?').next().unwrap_or_default();
-        let Asked { method, deployment, client, .. } = *self.asked;
+        let uri = self.request.target.split('?').next().unwrap_or_default();
+        let PageRequest { method, deployment, client, .. } = *self.request;
         RequestFacts { deployment, method, uri, client }
     }
 
     /// Returns true if a page of this host sent the request.
     fn is_from_here(&self) -> bool {
-        Stated::read(self.asked.headers).initiator(self.asked.host) == Initiator::SameOrigin
+        Stated::read(self.request.headers).initiator(self.request.host) == Initiator::SameOrigin
     }
 
     async fn sign_in(&self, body: &[u8]) -> Answer {
@@ -111,13 +107,13 @@ impl Site<'_> {
         if !self.is_from_here() {
             return self.denied(&self.authorizer.refuse(Reason::CrossSite, &facts), "");
         }
-        if let Err(wait) = self.sessions.may_try(self.asked.client) {
+        if let Err(wait) = self.sessions.may_try(self.request.client) {
             let mut answer = self.denied(&self.authorizer.refuse(Reason::RateLimited, &facts), "");
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
             return answer;
         }
-        let form = Form::read(self.asked.headers, body).unwrap_or_default();
-        let to = destination::back(&form.to).unwrap_or_default();
+        let form = Form::read(self.request.headers, body).unwrap_or_default();
+        let to = destination::return_path(&form.to).unwrap_or_default();
         if form.token.is_empty() {
             return page::sign_in(StatusCode::BAD_REQUEST, to, Note::Empty, self.standing);
         }
@@ -130,7 +126,7 @@ impl Site<'_> {
             cookies::set(&sealed, session.until().since(verdict.time))
         });
         let Some(cookie) = cookie else {
-            sessions.failed(self.asked.client);
+            sessions.failed(self.request.client);
             return self.denied(&verdict, to);
         };
         let mut answer = see_other(if to.is_empty() { "/" } else { to });
@@ -142,7 +138,7 @@ impl Site<'_> {
         if !self.is_from_here() {
             return self.denied(&self.authorizer.refuse(Reason::CrossSite, &self.facts()), "");
         }
-        let session = cookies::session(self.asked.headers).and_then(|sealed| self.sessions.open(sealed));
+        let session = cookies::session(self.request.headers).and_then(|sealed| self.sessions.open(sealed));
         if let Some(session) = session {
             // A copy of the cookie is worth nothing afterwards.
             let (sessions, now) = (Arc::clone(self.sessions), (self.authorizer.clock)());
@@ -195,7 +191,7 @@ impl Site<'_> {
         let event = Some(event.as_str()).filter(plain).unwrap_or_default();
         let denial = Denial { reason, permission, detail: None, event };
         let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::FORBIDDEN);
-        page::refused(status, denial, destination::back(&to).unwrap_or_default(), self.standing)
+        page::refused(status, denial, destination::return_path(&to).unwrap_or_default(), self.standing)
     }
 }
 

@@ -308,7 +308,7 @@ impl Gateway {
             RequestFacts { deployment, method: parts.method.as_str(), uri: target, client: Some(peer) };
         let sessions = self.authorizer.sessions.as_ref();
         if let Some(sessions) = sessions.filter(|_| site::serves(target)) {
-            let asked = site::Asked {
+            let asked = site::PageRequest {
                 method: facts.method,
                 target,
                 deployment,
@@ -360,7 +360,7 @@ impl Gateway {
     async fn page(
         &self,
         sessions: &Arc<Sessions>,
-        asked: &site::Asked<'_>,
+        asked: &site::PageRequest<'_>,
         body: Lingering<Incoming>,
     ) -> Response<Body> {
         let form = tokio::time::timeout(self.limits.header(), Limited::new(body, MAX_FORM).collect());

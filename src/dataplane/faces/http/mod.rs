@@ -167,7 +167,7 @@ impl Face {
         let headers = &request.headers;
         let host = ["x-original-host", "x-forwarded-host", "host"].into_iter();
         let host = host.filter(|name| headers.contains_key(*name)).map(|name| headers.only(name)).next();
-        let asked = site::Asked {
+        let asked = site::PageRequest {
             method: request.method.as_str(),
             target,
             deployment: Target::Id(deployment),
