@@ -46,12 +46,14 @@ impl Entries {
                 Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, u32>(1)?, row.get::<_, bool>(2)?))
             })
             .optional()?;
+        let listed = known.is_some();
         let (before, highest, dead) = known.unwrap_or((Vec::new(), 0, false));
         if let Some(token) = token {
             if generation < highest || (dead && !revoked) {
                 self.overruled.push(token.id.clone());
             }
-            if generation > highest || (revoked && !dead) {
+            // Losses are kept in rows that are there. A snapshot of new tokens would otherwise collect all of them for nothing.
+            if listed && (generation > highest || (revoked && !dead)) {
                 self.losses.push(Takeaway { token: token.id, generation, revoked, expired: 0 });
             }
         }
