@@ -3,6 +3,7 @@
 pub mod introspection;
 pub mod rate;
 pub mod sessions;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,11 +13,12 @@ use tokio::sync::oneshot::Receiver;
 use self::introspection::Introspector;
 use self::rate::RateLimits;
 use self::sessions::Sessions;
+pub use self::turns::{Turn, Turns};
 use super::audit::{AuditLog, AuditUnavailable};
 use super::decide::session::Session;
 use super::decide::snapshot::Snapshot;
 use super::decide::{
-    Credential, Decision, Reason, RequestFacts, Target, decide, decide_introspected, sign_in,
+    Credential, Decision, Reason, RequestFacts, Target, decide, decide_introspected, decide_known, sign_in,
 };
 use crate::dataplane::node::state::Live;
 use crate::dataplane::observe::metrics::Metrics;
@@ -46,6 +48,8 @@ pub struct Authorizer {
     pub metrics: Metrics,
     /// Recent uses of tokens with a rate limit.
     pub rates: RateLimits,
+    /// Bounds the signatures that are verified at a time.
+    pub turns: Arc<Turns>,
     /// Asks the control plane about standard tokens. If it is `None`, they are denied.
     pub introspector: Option<Arc<Introspector>>,
     /// Sessions of browsers. If it is `None`, cookies are ignored and nobody can sign in.
@@ -103,6 +107,7 @@ impl Authorizer {
         let begun = Begun::now(self);
         let (decision, session) = match sessions.next_id() {
             Some(id) => {
+                let _turn = self.turns.next().await;
                 let (snapshot, now) = (self.live.snapshot(), self.live.now(begun.wall));
                 sign_in(token, (id, sessions.durations()), facts, &snapshot, now)
             }
@@ -165,8 +170,15 @@ impl Authorizer {
         facts: &RequestFacts<'_>,
         wall: Time,
     ) -> Decision {
-        let now = self.live.now(wall);
-        let decision = decide_introspected(credential, None, facts, &self.live.snapshot(), now);
+        let known = decide_known(credential, facts, &self.live.snapshot(), self.live.now(wall));
+        let decision = match known {
+            Some(decision) => decision,
+            None => {
+                let _turn = self.turns.next().await;
+                // The snapshot may have changed while this request waited.
+                decide_introspected(credential, None, facts, &self.live.snapshot(), self.live.now(wall))
+            }
+        };
         match (decision.reason, credential) {
             (Reason::NeedsControlPlane, Some(Credential::Token(token))) => {
                 self.introspected(token, facts, decision).await

@@ -30,7 +30,7 @@ use self::admin::allowed::Allowed;
 use self::reload::Reload;
 use self::watchdog::Watchdog;
 use super::audit::{AuditLog, AuditMetrics, UploadLag};
-use super::authorize::Authorizer;
+use super::authorize::{Authorizer, Turns};
 use super::config::{Config, Trust};
 use super::peers::{self, Parts};
 use crate::dataplane::authorize::introspection::Introspector;
@@ -286,9 +286,14 @@ fn authorizer(
     let introspector =
         Introspector::new(Arc::clone(&live), upstream, prover, Arc::clone(&clock), lifetime, within);
     let told = AuditMetrics { log: Arc::clone(audit), lag: Arc::clone(lag), clock: Arc::clone(&clock) };
+    let turns = Arc::new(Turns::new(config.listen.workers().get().into()));
+    let waiting = Arc::clone(&turns);
     Ok(Authorizer {
-        metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock)).with_audit(told),
+        metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock))
+            .with_audit(told)
+            .with_signatures_waiting(move || waiting.waiting()),
         rates: RateLimits::default(),
+        turns,
         introspector: Some(Arc::new(introspector)),
         sessions,
         audit: Arc::clone(audit),

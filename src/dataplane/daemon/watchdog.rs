@@ -192,6 +192,7 @@ mod tests {
             clock,
             metrics,
             rates: RateLimits::default(),
+            turns: Arc::default(),
             introspector: None,
             sessions: None,
             traces: Traces::default(),

@@ -43,6 +43,13 @@ impl Signatures {
         &self.lookups
     }
 
+    /// Returns the token of bytes that were verified before. Their signature was valid under the keyset of this cache.
+    pub fn known(&self, bytes: &[u8]) -> Option<Arc<VerifiedToken>> {
+        let token = self.tokens.of(bytes).get(bytes)?;
+        self.lookups.hits.fetch_add(1, Ordering::Relaxed);
+        Some(token)
+    }
+
     /// Verifies `bytes` under `keys`. Returns the cached result for bytes that were verified before.
     pub fn verify(&self, bytes: &[u8], keys: &Keyset) -> Result<Arc<VerifiedToken>, TokenError> {
         let slot = self.tokens.of(bytes);

@@ -22,6 +22,20 @@ enum Proof<'c> {
     Session(&'c Session),
 }
 
+/// Reason for which a decision ends before its last step.
+pub(super) enum Stop {
+    /// The request is denied.
+    Denied(Reason),
+    /// The token's signature was not verified before, and no signature is to be verified.
+    SignatureUnverified,
+}
+
+impl From<Reason> for Stop {
+    fn from(reason: Reason) -> Self {
+        Self::Denied(reason)
+    }
+}
+
 /// Decision in progress.
 pub(super) struct Step<'a> {
     pub(super) facts: &'a RequestFacts<'a>,
@@ -30,20 +44,22 @@ pub(super) struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Decides on a request: calls the steps in order, and stops at the first one that denies.
-    pub(super) fn all(
+    /// Decides on a request: calls the steps in order, and stops at the first one that denies. `verify` returns the token of
+    /// some bytes.
+    pub(super) fn all<E: From<Reason>>(
         mut self,
+        verify: impl FnOnce(&[u8], &Proved) -> Result<Arc<VerifiedToken>, E>,
         credential: Option<Credential<'_>>,
         introspection: Option<&Introspection>,
         snapshot: &Snapshot,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), E> {
         let empty = |credential: &Credential<'_>| matches!(credential, Credential::Token([]));
         let credential = credential.filter(|credential| !empty(credential)).ok_or(Reason::TokenMissing)?;
         let proved = snapshot.proved.as_deref().ok_or(Reason::ReplicaMissing)?;
-        let (token, local) = (self.credential(credential, proved, &snapshot.local)?, &snapshot.local);
+        let (token, local) = (self.credential(verify, credential, proved, &snapshot.local)?, &snapshot.local);
         let claims = match &token {
             Proof::Token(token) if token.kind() == TokenKind::Standard => {
-                return self.standard(token, introspection, proved, local);
+                return Ok(self.standard(token, introspection, proved, local)?);
             }
             Proof::Token(token) => token.claims(),
             Proof::Session(session) => session.claims(),
@@ -52,10 +68,10 @@ impl Step<'_> {
         if let Credential::Session(_, initiator) = credential
             && !initiator.may_use_session(self.facts.method)
         {
-            return Err(Reason::CrossSite);
+            return Err(Reason::CrossSite.into());
         }
         self.conditions(grant, proved, local)?;
-        self.permission(claims, grant, deployment)
+        Ok(self.permission(claims, grant, deployment)?)
     }
 
     /// Decides on a sign-in: everything but the route and its permission.
@@ -69,7 +85,8 @@ impl Step<'_> {
             return Err(Reason::TokenMissing);
         }
         let proved = snapshot.proved.as_deref().ok_or(Reason::ReplicaMissing)?;
-        let token = self.signature(token, proved)?;
+        let token = verified(token, proved)?;
+        self.claimed(token.claims());
         if token.kind() == TokenKind::Standard {
             return Err(Reason::NeedsControlPlane);
         }
@@ -84,14 +101,19 @@ impl Step<'_> {
 
     /// Verifies the credential itself: the token's signature, or that the session lasts and that the key of its token is
     /// still in force.
-    fn credential<'c>(
+    fn credential<'c, E: From<Reason>>(
         &mut self,
+        verify: impl FnOnce(&[u8], &Proved) -> Result<Arc<VerifiedToken>, E>,
         credential: Credential<'c>,
         proved: &Proved,
         local: &Local,
-    ) -> Result<Proof<'c>, Reason> {
+    ) -> Result<Proof<'c>, E> {
         let session = match credential {
-            Credential::Token(bytes) => return self.signature(bytes, proved).map(Proof::Token),
+            Credential::Token(bytes) => {
+                let token = verify(bytes, proved)?;
+                self.claimed(token.claims());
+                return Ok(Proof::Token(token));
+            }
             Credential::Session(session, _) => session,
         };
         self.decision.session = Some(session.id().clone());
@@ -126,17 +148,6 @@ impl Step<'_> {
         self.decision.token = Some(claims.sub.clone());
         self.decision.generation = Some(claims.generation);
         self.decision.role = claims.role.as_ref().map(|role| role.id.clone());
-    }
-
-    fn signature(&mut self, bytes: &[u8], proved: &Proved) -> Result<Arc<VerifiedToken>, Reason> {
-        let token = proved.signatures.verify(bytes, &proved.keyset).map_err(|error| match error {
-            TokenError::Malformed => Reason::TokenMalformed,
-            TokenError::TooLarge => Reason::TokenTooLarge,
-            TokenError::KeyUnknown => Reason::KeyUnknown,
-            TokenError::SignatureInvalid => Reason::SignatureInvalid,
-        })?;
-        self.claimed(token.claims());
-        Ok(token)
     }
 
     fn replica<'s>(claims: &Claims, proved: &'s Proved) -> Result<&'s Grant, Reason> {
@@ -302,6 +313,21 @@ impl Step<'_> {
         self.decision.mutating = found.route.mutating;
         Ok(found)
     }
+}
+
+/// Returns the token of some bytes. Verifies its signature, if that was not done before.
+pub(super) fn verified(bytes: &[u8], proved: &Proved) -> Result<Arc<VerifiedToken>, Reason> {
+    proved.signatures.verify(bytes, &proved.keyset).map_err(|error| match error {
+        TokenError::Malformed => Reason::TokenMalformed,
+        TokenError::TooLarge => Reason::TokenTooLarge,
+        TokenError::KeyUnknown => Reason::KeyUnknown,
+        TokenError::SignatureInvalid => Reason::SignatureInvalid,
+    })
+}
+
+/// Returns the token of some bytes, if its signature was verified before.
+pub(super) fn known(bytes: &[u8], proved: &Proved) -> Result<Arc<VerifiedToken>, Stop> {
+    proved.signatures.known(bytes).ok_or(Stop::SignatureUnverified)
 }
 
 fn allow(permissions: PermissionSet, found: &Match<'_, '_>) -> Result<(), Reason> {

@@ -75,6 +75,13 @@ impl Metrics {
         self
     }
 
+    /// Adds the number of requests that wait until their token's signature is verified.
+    #[must_use]
+    pub fn with_signatures_waiting(mut self, waiting: impl Fn() -> usize + Send + Sync + 'static) -> Self {
+        self.registry.register_collector(Box::new(SignaturesWaiting(Box::new(waiting))));
+        self
+    }
+
     /// Returns the counters of connections.
     #[must_use]
     pub fn connections(&self) -> Connections {
@@ -94,6 +101,22 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+/// Number of requests that wait for the verification of a signature.
+struct SignaturesWaiting(Box<dyn Fn() -> usize + Send + Sync>);
+
+impl std::fmt::Debug for SignaturesWaiting {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("SignaturesWaiting")
+    }
+}
+
+impl Collector for SignaturesWaiting {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Requests that wait until the signature of their token is verified";
+        gauge(&mut encoder, "signatures_waiting", help, None, count((self.0)()))
     }
 }
 
