@@ -276,6 +276,10 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
         let what = what.to_owned();
         move |source| Failure::Listen { what, source }
     };
+    // Before the first answer: whoever sees that it runs may stop it.
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed("the signal handler"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("the signal handler"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed("the signal handler"))?;
     let webhook = webhook(config)?;
     let control = open_initialized(config)?;
     control.claim_issuer(accept_new_issuer)?;
@@ -302,9 +306,6 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
     tracing::info!(address = %server.address(), issuer = config.issuer, "listening");
     let status = format!("{} on {}", config.issuer, server.address());
     systemd::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed("the signal handler"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("the signal handler"))?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed("the signal handler"))?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,

@@ -95,6 +95,9 @@ pub enum Error {
     /// The caller has made too many calls; the number of seconds to wait.
     #[error("too many calls; try again in {0} seconds")]
     RateLimited(u64),
+    /// Too many large answers are being sent; the number of seconds to wait.
+    #[error("too many nodes are being sent a snapshot; try again in {0} seconds")]
+    Busy(u64),
     /// The database failed.
     #[error("the store failed: {0}")]
     Store(#[from] rusqlite::Error),
@@ -120,6 +123,7 @@ impl Error {
             Self::Malformed(_) => 400,
             Self::Stale => 412,
             Self::RateLimited(_) => 429,
+            Self::Busy(_) => 503,
             Self::Store(error) if unavailable(error) => 503,
             Self::Io(error) if no_room(error) => 503,
             Self::Store(_) | Self::Io(_) => 500,
@@ -158,6 +162,7 @@ impl Error {
             Self::Stale => "stale",
             Self::KeyReused => "idempotency_key_reused",
             Self::RateLimited(_) => "rate_limited",
+            Self::Busy(_) => "busy",
             Self::Store(error) if unavailable(error) => "store_unavailable",
             Self::Io(error) if no_room(error) => "store_unavailable",
             Self::Store(_) | Self::Io(_) => "internal",

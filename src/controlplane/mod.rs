@@ -45,12 +45,13 @@ use rand_core::CryptoRng;
 
 use self::nodes::ahead::Ahead;
 use self::nodes::enrolment::Calls;
+use self::nodes::holders::Holders;
 use self::nodes::instances::Instances;
 use self::observe::bookkeeping::Bookkeeping;
 use self::observe::metrics::Metrics;
 pub use self::observe::readiness::Finding;
 use self::observe::readiness::Probe;
-use self::replica::feed::Spool;
+use self::replica::feed::{Deltas, Spool};
 use self::signing::{Signing, SigningError};
 use self::store::Store;
 use crate::platform::clock::Clock;
@@ -65,6 +66,7 @@ pub struct ControlPlane {
     store: Store,
     signing: RwLock<Arc<Signing>>,
     spool: Spool,
+    deltas: Deltas,
     issuer: String,
     clock: Clock,
     rng: Mutex<Box<dyn CryptoRng + Send>>,
@@ -76,6 +78,7 @@ pub struct ControlPlane {
     bookkeeping: Bookkeeping,
     probe: Probe,
     calls: Calls,
+    holders: Holders,
     /// Expiry of the listener's certificate.
     certificate: Mutex<Option<End>>,
 }
@@ -101,6 +104,7 @@ impl ControlPlane {
             store,
             signing,
             spool,
+            deltas: Deltas::default(),
             issuer,
             clock,
             rng,
@@ -111,6 +115,7 @@ impl ControlPlane {
             bookkeeping,
             probe,
             calls,
+            holders: Holders::default(),
             certificate: Mutex::default(),
         }
     }

@@ -2,15 +2,17 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::ControlPlane;
 use super::config::Tls;
 use super::http::{Edge, router};
 use crate::platform::net::listener::{Bounds, FIRST, accept};
@@ -19,7 +21,9 @@ use crate::platform::net::share::{Each, Share};
 use crate::platform::net::tls::acceptor_of;
 
 /// Maximum number of connections: of the API, and of the metrics listener.
-const MAX_CONNECTIONS: (u32, u32) = (4096, 64);
+const MAX_CONNECTIONS: (u32, u32) = (32_768, 64);
+/// Threads for calls of the database, which has one writer. More would only hold more memory.
+const BLOCKING_THREADS: usize = 16;
 /// Time limit for requests in progress when the server stops.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -41,12 +45,17 @@ impl Server {
         metrics: Option<TcpListener>,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let runtime =
-            Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("control")
+            .enable_all()
+            .build()?;
         let tls =
             tls.map(|tls| acceptor_of(&tls.certificate, &tls.key)).transpose().map_err(io::Error::other)?;
         let (stop, stopped) = watch::channel(());
         let (counted, told, each) = (edge.connections(), edge.metrics(), edge.each());
+        runtime.spawn(take_over_commands(edge.control()));
         let context = runtime.enter();
         let bounds = |name, connections, each| Bounds {
             name,
@@ -76,6 +85,18 @@ impl Server {
         let deadline = Instant::now() + GRACE;
         while self.serving.iter().any(|serving| !serving.is_finished()) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Takes over what commands on this host have written into the database (`halligan-control recover`).
+async fn take_over_commands(control: Arc<ControlPlane>) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        second.tick().await;
+        if let Err(error) = control.off_reactor(|control| control.store.refresh()).await {
+            tracing::error!(%error, "the versions of the replicas can't be read");
         }
     }
 }

@@ -93,6 +93,11 @@ impl Edge {
         Each::except(self.share, move |client| client.is_loopback() || forwarded::within(&trusted, client))
     }
 
+    /// Returns the control plane that it serves.
+    pub(super) fn control(&self) -> Arc<ControlPlane> {
+        Arc::clone(&self.control)
+    }
+
     /// Returns the metrics in which its connections are counted.
     pub(super) fn connections(&self) -> Connections {
         self.control.metrics.connections.clone()
@@ -202,11 +207,7 @@ async fn off_reactor<T: Send + 'static>(
     control: &Arc<ControlPlane>,
     work: impl FnOnce(&ControlPlane) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    let control = Arc::clone(control);
-    match tokio::task::spawn_blocking(move || work(&control)).await {
-        Ok(result) => result,
-        Err(ended) => Err(Error::Io(io::Error::other(ended))),
-    }
+    control.off_reactor(work).await
 }
 
 /// Answers a call with what `work` returns.

@@ -16,7 +16,7 @@ use super::{Control, answer, off_reactor, written};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::controlplane::nodes::enrolment::{Enrolled, Enrolment};
-use crate::controlplane::replica::feed::{Answer, Held, check_nonce};
+use crate::controlplane::replica::feed::{Answer, Held, Transfer, check_nonce};
 use crate::controlplane::tokens::introspection::{self, Question};
 use crate::protocol::bundle::MEDIA_TYPE;
 
@@ -90,28 +90,33 @@ pub(super) async fn feed(
 ) -> Response {
     let (parts, _) = request.into_parts();
     let result = async {
-        let (bearer, plane) = (bearer(&parts.headers)?, id.clone());
+        let bearer = bearer(&parts.headers)?;
         let held = Held { version: query.version, keyset: query.keyset };
-        off_reactor(&control, move |c| {
-            let node = c.authenticate_node(&bearer, &plane)?;
-            c.note_position(&plane, &node, held.version)
-        })
-        .await?;
+        let caller = if let Some(known) = control.known_node_in(&bearer, &id) {
+            known?
+        } else {
+            let plane = id.clone();
+            off_reactor(&control, move |c| c.node_in(&bearer, &plane)).await?
+        };
+        control.note_position(&id, &caller.node, held.version)?;
         // Checked before the wait, so that an invalid request fails at once.
         check_nonce(query.nonce.as_deref())?;
-        if let Some((start, answer)) = rest(&control, &id, &parts.headers) {
-            return Ok((start, answer));
-        }
-        control.wait_for_change(&id, held, query.wait).await?;
-        Ok::<_, Error>((
-            0,
-            off_reactor(&control, move |c| c.feed_for(&id, held, query.nonce.as_deref())).await?,
-        ))
+        let (start, answer) = if let Some(rest) = rest(&control, &id, &parts.headers) {
+            rest
+        } else {
+            control.wait_for_change(&id, held, query.wait).await?;
+            (0, control.serve_feed(&id, held, query.nonce.as_deref()).await?)
+        };
+        let body = if let Some(bytes) = answer.in_memory() {
+            Body::from(bytes.slice(usize::try_from(start).unwrap_or(0)..))
+        } else {
+            let (sender, body) = Channel::new(PIECES);
+            tokio::spawn(hand_out(start, Arc::clone(&answer), sender, control.transfer().await?));
+            Body::new(body)
+        };
+        Ok::<_, Error>(bundle(start, &answer, body))
     };
-    match result.await {
-        Ok((start, answer)) => bundle(start, answer),
-        Err(error) => error.into_response(),
-    }
+    result.await.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// Returns the rest of an answer of which the node has the beginning (RFC 9110 section 13.1.5), if it is still kept.
@@ -132,7 +137,7 @@ fn wanted(data_plane: &str, headers: &HeaderMap) -> Option<(String, u64)> {
 }
 
 /// Response with the bytes of an answer from `start` on.
-fn bundle(start: u64, answer: Arc<Answer>) -> Response {
+fn bundle(start: u64, answer: &Answer, body: Body) -> Response {
     let length = answer.length();
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
@@ -148,13 +153,11 @@ fn bundle(start: u64, answer: Arc<Answer>) -> Response {
         }
         _ => StatusCode::OK,
     };
-    let (sender, body) = Channel::new(PIECES);
-    tokio::spawn(hand_out(start, answer, sender));
-    (status, headers, Body::new(body)).into_response()
+    (status, headers, body).into_response()
 }
 
 /// Sends an answer in pieces, as fast as the node accepts them.
-async fn hand_out(mut start: u64, answer: Arc<Answer>, mut sender: Sender<Bytes>) {
+async fn hand_out(mut start: u64, answer: Arc<Answer>, mut sender: Sender<Bytes>, _transfer: Transfer) {
     while start < answer.length() {
         let whole = Arc::clone(&answer);
         let read = tokio::task::spawn_blocking(move || whole.read(start, PIECE)).await;

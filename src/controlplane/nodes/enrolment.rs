@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::holders::Holder;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::audit_log;
 use crate::controlplane::access::authorization::{Actor, Operation};
@@ -257,33 +258,47 @@ impl ControlPlane {
     /// Verifies a node's bearer token and finds the active node by the key that signed it.
     pub(in crate::controlplane) fn node_of(&self, bearer: &[u8]) -> Result<Caller, Error> {
         let proof = Unverified::parse(bearer, MAX_PROOF).map_err(|_| NOT_A_NODE)?;
-        // A host that enrolled twice is two nodes with the same key.
-        let found: Vec<(Caller, String, Option<i64>)> = self.store.read(|connection| {
-            let query = "SELECT id, data_plane, key, retired_at FROM node WHERE kid = ?1";
-            let mut rows = connection.prepare_cached(query)?;
-            let rows = rows.query_map([proof.kid()], |row| {
-                Ok((Caller { node: row.get(0)?, data_plane: row.get(1)? }, row.get(2)?, row.get(3)?))
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        })?;
-        let (_, key, _) = found.first().ok_or(NOT_A_NODE)?;
-        let key = serde_json::from_str::<Jwk>(key).ok().and_then(|jwk| PublicKey::from_jwk(&jwk).ok());
-        let verified = key.and_then(|key| proof.verify(Typ::NodeAuth, &key).ok()).ok_or(NOT_A_NODE)?;
-        let claims: ProofClaims = verified.claims().map_err(|_| NOT_A_NODE)?;
-        self.timely(&claims, &self.issuer)?;
-        let own = found.into_iter().find(|(known, ..)| claims.iss == known.node && claims.sub == known.node);
-        let (caller, _, retired) = own.ok_or(NOT_A_NODE)?;
-        // The proof is valid, so only the holder of the key learns that its node was retired.
-        if let Some(at) = retired {
-            let at = Time::from_unix(at);
-            let detail = format!("node {} was retired at {at}", caller.node);
-            return Err(Error::Forbidden { code: "node_retired", detail });
-        }
-        self.count_once(&caller, &claims)?;
-        if let Some(instance) = &claims.instance {
-            self.note_instance(&caller.node, instance);
+        let holder = self.holder(proof.kid())?.ok_or(NOT_A_NODE)?;
+        let (caller, instance) = self.prove_node(proof, &holder)?;
+        if let Some(instance) = instance {
+            self.note_instance(&caller.node, &instance);
         }
         Ok(caller)
+    }
+
+    /// Does the same as `node_in` without the database. Returns none if that takes the database.
+    pub(in crate::controlplane) fn known_node_in(
+        &self,
+        bearer: &[u8],
+        data_plane: &str,
+    ) -> Option<Result<Caller, Error>> {
+        let proof = Unverified::parse(bearer, MAX_PROOF).ok()?;
+        let holder = self.known_holder(proof.kid())?;
+        let (caller, instance) = match self.prove_node(proof, &holder) {
+            Ok(proved) => proved,
+            Err(error) => return Some(Err(error)),
+        };
+        if let Some(instance) = instance {
+            self.note_instance(&caller.node, &instance);
+        }
+        Some(if caller.data_plane == data_plane { Ok(caller) } else { Err(NOT_A_NODE) })
+    }
+
+    /// Verifies a node's proof with the key of its holder. Returns the node and the instance that it names.
+    fn prove_node(&self, proof: Unverified<'_>, holder: &Holder) -> Result<(Caller, Option<String>), Error> {
+        let verified = proof.verify(Typ::NodeAuth, &holder.key).map_err(|_| NOT_A_NODE)?;
+        let claims: ProofClaims = verified.claims().map_err(|_| NOT_A_NODE)?;
+        self.timely(&claims, &self.issuer)?;
+        let own = holder.nodes.iter().find(|known| claims.iss == known.id && claims.sub == known.id);
+        let own = own.ok_or(NOT_A_NODE)?;
+        // The proof is valid, so only the holder of the key learns that its node was retired.
+        if let Some(at) = own.retired_at {
+            let detail = format!("node {} was retired at {at}", own.id);
+            return Err(Error::Forbidden { code: "node_retired", detail });
+        }
+        let caller = Caller { node: own.id.clone(), data_plane: own.data_plane.clone() };
+        self.count_once(&caller, &claims)?;
+        Ok((caller, claims.instance))
     }
 
     /// Rejects a proof that was used before, or that has no identifier of its call.

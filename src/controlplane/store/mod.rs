@@ -1,5 +1,6 @@
 //! Database of the control plane: SQLite with one writer, and numbered migrations.
 
+mod published;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,8 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::watch;
 
+pub use self::published::Published;
+use self::published::Replicas;
 use super::error::Error;
 use crate::platform::database;
 use crate::protocol::key::PublicKey;
@@ -52,6 +55,7 @@ pub struct Store {
     /// Idle connections for reads that run beside the writer.
     readers: Mutex<Vec<Connection>>,
     changed: watch::Sender<()>,
+    replicas: Replicas,
 }
 
 /// Maximum number of idle connections kept.
@@ -97,8 +101,10 @@ impl Store {
     fn prepare(connection: Connection, path: Option<PathBuf>) -> Result<Self, Error> {
         let mut connection = connect(connection)?;
         migrate(&mut connection, MIGRATIONS)?;
+        let replicas = Replicas::default();
+        replicas.follow(&mut connection)?;
         let (connection, readers) = (Mutex::new(connection), Mutex::default());
-        Ok(Self { connection, path, readers, changed: watch::Sender::new(()) })
+        Ok(Self { connection, path, readers, changed: watch::Sender::new(()), replicas })
     }
 
     /// Runs `work` in one transaction, commits it only if `work` succeeds, and wakes the waiters of [`Self::changes`].
@@ -112,8 +118,10 @@ impl Store {
     pub fn note<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.replicas.begin();
         let result = work(&transaction)?;
         transaction.commit()?;
+        self.replicas.committed(&connection);
         Ok(result)
     }
 
@@ -162,9 +170,30 @@ impl Store {
         let _ = connection.pragma_update(None, "query_only", refuse);
     }
 
-    /// Wakes the waiters of [`Self::changes`] although nothing in the database has changed.
+    /// Wakes all waiters although nothing in the database has changed.
     pub fn wake(&self) {
         self.changed.send_replace(());
+        self.replicas.wake();
+    }
+
+    /// Takes over what another process has written (`halligan-control recover`). Cheap if there is nothing.
+    pub(super) fn refresh(&self) -> Result<(), Error> {
+        self.read(|writer| Ok(self.replicas.refresh(writer)?))
+    }
+
+    /// Returns the state of a data plane's replica as of the last commit. Reads no database.
+    pub(super) fn published(&self, data_plane: &str) -> Result<Published, Error> {
+        self.replicas.get(data_plane).ok_or(Error::NotFound("data plane"))
+    }
+
+    /// Returns a receiver that is notified of each new version of a data plane's replica, and of [`Self::wake`].
+    pub(super) fn versions(&self, data_plane: &str) -> Result<watch::Receiver<Published>, Error> {
+        self.replicas.subscribe(data_plane).ok_or(Error::NotFound("data plane"))
+    }
+
+    /// Returns a number that rises whenever a row of `node` may have changed.
+    pub(super) fn nodes_changed(&self) -> u64 {
+        self.replicas.nodes_changed()
     }
 
     /// Returns a receiver that is notified of every change from now on.

@@ -171,13 +171,12 @@ impl Authorizer {
         wall: Time,
     ) -> Decision {
         let known = decide_known(credential, facts, &self.live.snapshot(), self.live.now(wall));
-        let decision = match known {
-            Some(decision) => decision,
-            None => {
-                let _turn = self.turns.next().await;
-                // The snapshot may have changed while this request waited.
-                decide_introspected(credential, None, facts, &self.live.snapshot(), self.live.now(wall))
-            }
+        let decision = if let Some(decision) = known {
+            decision
+        } else {
+            let _turn = self.turns.next().await;
+            // The snapshot may have changed while this request waited.
+            decide_introspected(credential, None, facts, &self.live.snapshot(), self.live.now(wall))
         };
         match (decision.reason, credential) {
             (Reason::NeedsControlPlane, Some(Credential::Token(token))) => {

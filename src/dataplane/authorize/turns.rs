@@ -60,6 +60,8 @@ impl Default for Turns {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::cell::RefCell;
     use std::rc::Rc;
 

@@ -44,6 +44,7 @@ impl Signatures {
     }
 
     /// Returns the token of bytes that were verified before. Their signature was valid under the keyset of this cache.
+    #[must_use]
     pub fn known(&self, bytes: &[u8]) -> Option<Arc<VerifiedToken>> {
         let token = self.tokens.of(bytes).get(bytes)?;
         self.lookups.hits.fetch_add(1, Ordering::Relaxed);

@@ -1,9 +1,13 @@
 //! Feed of a data plane: the changes since a version, under a freshly signed head. Each answer also proves that the
 //! control plane is reachable.
 //!
-//! An answer is first written to a spool file and sent from there: a slow node holds no lock, and a large answer that
-//! was interrupted is resumed.
+//! What thousands of nodes have in common is made once: the state of the replica lies in memory ([`Published`]), the
+//! changes are read once (`delta`), and a large answer is written once to a file (`spool`), from which a slow node is
+//! served without a lock and an interrupted download is resumed. The head of a small answer is signed for its request
+//! alone, so that nobody can play it back.
 
+mod delta;
+mod serving;
 mod spool;
 #[cfg(test)]
 mod tests;
@@ -11,15 +15,17 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
-
+use self::delta::{Delta, each_change};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
-use crate::protocol::bundle::{BundleWriter, Change};
-use crate::protocol::digest::ReplicaDigest;
+use crate::controlplane::signing::Signing;
+use crate::controlplane::store::Published;
+use crate::protocol::bundle::{BundleWriter, small_bundle};
 use crate::protocol::head::{Head, is_nonce, sign_head, sign_head_for};
-use crate::protocol::record::{Record, RecordKind};
+use crate::protocol::time::Time;
 
+pub(in crate::controlplane) use delta::Deltas;
+pub(in crate::controlplane) use spool::Transfer;
 pub use spool::{Answer, Spool};
 
 /// Time for which a node may accept a head from the feed, in seconds.
@@ -37,14 +43,16 @@ pub struct Held {
 }
 
 impl ControlPlane {
-    /// Waits until there is a change that a node with `held` does not have, or until `wait` seconds have passed.
+    /// Waits until there is a change that a node with `held` does not have, or until `wait` seconds have passed. Reads
+    /// no database.
     pub async fn wait_for_change(&self, data_plane: &str, held: Held, wait: u64) -> Result<(), Error> {
-        let mut notices = self.store.changes();
+        let mut versions = self.store.versions(data_plane)?;
         let changed = async {
-            while self.version(data_plane)? == held.version && self.signing().keyset.version() <= held.keyset
+            while versions.borrow_and_update().version == held.version
+                && self.signing().keyset.version() <= held.keyset
             {
-                if notices.changed().await.is_err() {
-                    break;
+                if versions.changed().await.is_err() {
+                    return Err(Error::NotFound("data plane"));
                 }
             }
             Ok(())
@@ -53,14 +61,9 @@ impl ControlPlane {
         tokio::time::timeout(Duration::from_secs(wait.min(MAX_WAIT)), changed).await.unwrap_or(Ok(()))
     }
 
+    /// Returns the version of a data plane's replica.
     pub(in crate::controlplane) fn version(&self, data_plane: &str) -> Result<u64, Error> {
-        self.store.read(|connection| {
-            let version =
-                connection.query_row("SELECT version FROM data_plane WHERE id = ?1", [data_plane], |row| {
-                    row.get(0)
-                });
-            version.optional()?.ok_or(Error::NotFound("data plane"))
-        })
+        Ok(self.store.published(data_plane)?.version)
     }
 
     /// Returns the bundle from what a node holds to the present: a delta, or a snapshot if it holds nothing or a
@@ -69,45 +72,89 @@ impl ControlPlane {
         self.feed_for(data_plane, held, None)
     }
 
-    /// Returns the same bundle. If the request carries a nonce, its head is signed for this request alone.
+    /// Returns the same bundle. If the request carries a nonce, the head of a small answer is signed for it alone.
     pub fn feed_for(&self, data_plane: &str, held: Held, nonce: Option<&str>) -> Result<Arc<Answer>, Error> {
         check_nonce(nonce)?;
-        let signing = self.signing();
-        self.store.read_at_leisure(|connection| {
-            let (version, count, lanes, oldest): (u64, u64, Vec<u8>, u64) = connection.query_row(
-                "SELECT version, count, digest, coalesce((SELECT version FROM oldest_delta WHERE data_plane = id), 0)
-                 FROM data_plane WHERE id = ?1",
-                [data_plane],
-                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
-            )?;
-            let digest = ReplicaDigest::from_bytes(&lanes).ok_or(rusqlite::Error::InvalidQuery)?;
-            let now = self.now();
-            let base = if (oldest..=version).contains(&held.version) { held.version } else { 0 };
-            let keysets = signing.keysets_above(held.keyset);
-            let known = signing.chain.len() - keysets.len();
-            let what = format!("{data_plane}-{base}-{version}-{known}-{}", signing.keyset.version());
+        let published = self.store.published(data_plane)?;
+        if held.version > 0 && held.version == published.version {
+            return self.small_answer(data_plane, held, nonce, &Delta::none(published), &[]);
+        }
+        let delta = self.store.read_at_leisure(|reader| Delta::read(reader, data_plane, held.version))?;
+        match &delta.lines {
+            Some(lines) => self.small_answer(data_plane, held, nonce, &delta, lines),
+            None => self.large_answer(data_plane, held, nonce),
+        }
+    }
+
+    /// Signs and compresses a small answer.
+    fn small_answer(
+        &self,
+        data_plane: &str,
+        held: Held,
+        nonce: Option<&str>,
+        delta: &Delta,
+        lines: &[u8],
+    ) -> Result<Arc<Answer>, Error> {
+        let (signing, now) = (self.signing(), self.now());
+        let keysets = signing.keysets_above(held.keyset);
+        let signed = self.head(data_plane, &delta.published, &signing, nonce, now)?;
+        let bytes = small_bundle(keysets, &signed, delta.base, lines)?;
+        let what = what(data_plane, delta.base, &delta.published, keysets.len(), &signing);
+        Ok(Arc::new(Answer::small(
+            nonce.map_or_else(|| what.clone(), |nonce| format!("{what}-{nonce}")),
+            now,
+            bytes,
+        )))
+    }
+
+    /// Writes a large answer to a file, or returns one that is in the spool. Such an answer leads to a higher version
+    /// than the node's, so that it is new to the node without its nonce, and all nodes can share it. Otherwise (the
+    /// node holds another history) its head carries the nonce.
+    fn large_answer(&self, data_plane: &str, held: Held, nonce: Option<&str>) -> Result<Arc<Answer>, Error> {
+        let (signing, now) = (self.signing(), self.now());
+        let keysets = signing.keysets_above(held.keyset);
+        // Everything in the answer is of one state of the database.
+        self.store.read_at_leisure(|reader| {
+            let Delta { published, base, .. } = Delta::read(reader, data_plane, held.version)?;
+            let nonce = nonce.filter(|_| published.version <= held.version);
+            let what = what(data_plane, base, &published, keysets.len(), &signing);
             let what = nonce.map_or_else(|| what.clone(), |nonce| format!("{what}-{nonce}"));
             if let Some(answer) = self.spool.recent(&what, now) {
                 return Ok(answer);
             }
-            let stated = Head {
-                iss: self.issuer.clone(),
-                aud: data_plane.parse().map_err(|_| Error::NotFound("data plane"))?,
-                version,
-                digest: digest.checksum(),
-                count,
-                iat: now,
-                exp: now.plus(HEAD_LIFETIME),
-                keyset: signing.keyset.version(),
-            };
-            let text = nonce.map_or_else(
-                || sign_head(&stated, &signing.replica),
-                |nonce| sign_head_for(&stated, nonce, &signing.replica),
-            );
-            let mut writer = BundleWriter::new(Spool::page(), keysets, &text, base)?;
-            write_changes(connection, data_plane, base, &mut writer)?;
+            let signed = self.head(data_plane, &published, &signing, nonce, now)?;
+            let mut writer = BundleWriter::new(Spool::page(), keysets, &signed, base)?;
+            each_change(reader, data_plane, base, |change| {
+                writer.change(change)?;
+                Ok(true)
+            })?;
             Ok(self.spool.keep(what, now, writer.finish()?)?)
         })
+    }
+
+    /// Signs a head for `published`.
+    fn head(
+        &self,
+        data_plane: &str,
+        published: &Published,
+        signing: &Signing,
+        nonce: Option<&str>,
+        now: Time,
+    ) -> Result<String, Error> {
+        let head = Head {
+            iss: self.issuer.clone(),
+            aud: data_plane.parse().map_err(|_| Error::NotFound("data plane"))?,
+            version: published.version,
+            digest: published.digest,
+            count: published.count,
+            iat: now,
+            exp: now.plus(HEAD_LIFETIME),
+            keyset: signing.keyset.version(),
+        };
+        Ok(nonce.map_or_else(
+            || sign_head(&head, &signing.replica),
+            |nonce| sign_head_for(&head, nonce, &signing.replica),
+        ))
     }
 
     /// Returns the answer with this entity tag, if it is still kept.
@@ -116,38 +163,16 @@ impl ControlPlane {
     }
 }
 
+/// Names what an answer contains: the data plane, the versions that it leads from and to, and which keysets.
+fn what(data_plane: &str, base: u64, published: &Published, keysets: usize, signing: &Signing) -> String {
+    let known = signing.chain.len() - keysets;
+    format!("{data_plane}-{base}-{}-{known}-{}", published.version, signing.keyset.version())
+}
+
 /// Rejects a nonce of invalid form.
 pub(in crate::controlplane) fn check_nonce(nonce: Option<&str>) -> Result<(), Error> {
     if nonce.is_none_or(is_nonce) {
         return Ok(());
     }
     Err(Error::invalid("nonce", "must be 1 to 128 letters, digits, - and _"))
-}
-
-/// Writes all present records if `base` is 0, otherwise the changes since version `base`.
-fn write_changes<W: std::io::Write>(
-    connection: &Connection,
-    data_plane: &str,
-    base: u64,
-    writer: &mut BundleWriter<W>,
-) -> Result<(), Error> {
-    // A snapshot is for a node that holds nothing: only records that exist, never a removal. `change` also lists what is
-    // gone, and may be compacted.
-    let query = if base == 0 {
-        "SELECT kind, key, body FROM record WHERE data_plane = ?1 AND ?2 = 0"
-    } else {
-        "SELECT kind, key, body FROM change LEFT JOIN record USING (data_plane, kind, key)
-         WHERE data_plane = ?1 AND version > ?2"
-    };
-    let mut statement = connection.prepare_cached(query)?;
-    let mut rows = statement.query(params![data_plane, base])?;
-    while let Some(row) = rows.next()? {
-        let kind: RecordKind = row.get::<_, String>(0)?.parse().map_err(|_| rusqlite::Error::InvalidQuery)?;
-        let key: String = row.get(1)?;
-        writer.change(match row.get::<_, Option<String>>(2)? {
-            Some(body) => Change::Put(Record::new(kind, key, body)),
-            None => Change::Remove { kind, key },
-        })?;
-    }
-    Ok(())
 }

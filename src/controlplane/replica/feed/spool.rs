@@ -1,12 +1,17 @@
 //! Spool of the feed's answers. Large ones are kept for a while, for other nodes with the same request and for
 //! downloads to be resumed.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Seek as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use axum::body::Bytes;
 use tempfile::{SpooledData, SpooledTempFile, spooled_tempfile};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::protocol::time::Time;
 
@@ -14,6 +19,10 @@ use crate::protocol::time::Time;
 const IN_MEMORY: usize = 1 << 20;
 /// Number of answers kept, and the time for which each is kept, in seconds. Their heads are valid longer.
 const KEPT: (usize, i64) = (16, 600);
+/// Number of answers from files that are sent at a time. Each holds some pieces in memory.
+const TRANSFERS: usize = 64;
+/// Time for which a node waits for its transfer to begin.
+const QUEUED: Duration = Duration::from_secs(5);
 /// Maximum age of a kept answer that is given to a node without a matching entity tag, in seconds.
 const RECENT: i64 = 30;
 
@@ -23,16 +32,29 @@ pub struct Answer {
     what: String,
     made: Time,
     length: u64,
-    bytes: Bytes,
+    content: Content,
 }
 
-enum Bytes {
-    Memory(Vec<u8>),
+enum Content {
+    Memory(Bytes),
     /// File without a name. The kernel deletes it when the last reader closes it.
     File(File),
 }
 
 impl Answer {
+    /// Returns an answer that lies in memory, and is not kept.
+    pub(super) fn small(what: String, made: Time, bytes: Vec<u8>) -> Self {
+        Self { what, made, length: bytes.len() as u64, content: Content::Memory(bytes.into()) }
+    }
+
+    /// Returns all bytes, unless they lie in a file.
+    pub(in crate::controlplane) fn in_memory(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Memory(bytes) => Some(bytes),
+            Content::File(_) => None,
+        }
+    }
+
     /// Returns the strong validator of these bytes (RFC 9110 section 8.8.3), without its quotes.
     #[must_use]
     pub fn tag(&self) -> String {
@@ -47,13 +69,13 @@ impl Answer {
 
     /// Reads at most `most` bytes from offset `start`.
     pub fn read(&self, start: u64, most: usize) -> io::Result<Vec<u8>> {
-        match &self.bytes {
-            Bytes::Memory(bytes) => {
+        match &self.content {
+            Content::Memory(bytes) => {
                 let start = usize::try_from(start).unwrap_or(usize::MAX).min(bytes.len());
                 let end = start.saturating_add(most).min(bytes.len());
                 Ok(bytes[start..end].to_vec())
             }
-            Bytes::File(file) => {
+            Content::File(file) => {
                 let mut piece = vec![0; most];
                 let read = file.read_at(&mut piece, start)?;
                 piece.truncate(read);
@@ -64,12 +86,41 @@ impl Answer {
 }
 
 /// Answers that are kept for other nodes and resumed downloads.
-#[derive(Default)]
 pub struct Spool {
     kept: Mutex<Vec<Arc<Answer>>>,
+    /// One writes a large answer at a time, for each data plane.
+    turns: Mutex<HashMap<String, Turn>>,
+    transfers: Arc<Semaphore>,
+}
+
+/// Turn to write a large answer.
+pub(super) type Turn = Arc<tokio::sync::Mutex<()>>;
+
+/// Right to send an answer from a file.
+pub(in crate::controlplane) struct Transfer {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        let transfers = Arc::new(Semaphore::new(TRANSFERS));
+        Self { kept: Mutex::default(), turns: Mutex::default(), transfers }
+    }
 }
 
 impl Spool {
+    /// Returns the turns of those who write a data plane's large answers.
+    pub(super) fn turn(&self, data_plane: &str) -> Turn {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(data_plane.to_owned()).or_default())
+    }
+
+    /// Waits for the right to send an answer from a file. Returns none if too many are sent for too long.
+    pub(super) async fn transfer(&self) -> Option<Transfer> {
+        let permit = timeout(QUEUED, Arc::clone(&self.transfers).acquire_owned()).await.ok()?.ok()?;
+        Some(Transfer { _permit: permit })
+    }
+
     /// Creates the buffer that the next answer is written to.
     pub(super) fn page() -> SpooledTempFile {
         spooled_tempfile(IN_MEMORY)
@@ -78,11 +129,11 @@ impl Spool {
     /// Turns a written buffer into an answer, and keeps it if it is large.
     pub(super) fn keep(&self, what: String, now: Time, mut page: SpooledTempFile) -> io::Result<Arc<Answer>> {
         let length = page.stream_position()?;
-        let (bytes, large) = match page.into_inner() {
-            SpooledData::InMemory(bytes) => (Bytes::Memory(bytes.into_inner()), false),
-            SpooledData::OnDisk(file) => (Bytes::File(file), true),
+        let (content, large) = match page.into_inner() {
+            SpooledData::InMemory(bytes) => (Content::Memory(bytes.into_inner().into()), false),
+            SpooledData::OnDisk(file) => (Content::File(file), true),
         };
-        let answer = Arc::new(Answer { what, made: now, length, bytes });
+        let answer = Arc::new(Answer { what, made: now, length, content });
         if large {
             let mut kept = self.living(now);
             kept.push(Arc::clone(&answer));

@@ -10,9 +10,7 @@ fn a_known_token_gets_the_same_decision_without_a_verification() {
     for (index, (_, bend)) in CAUSES.iter().enumerate() {
         let mut world = World::new();
         bend(&mut world);
-        let facts =
-            RequestFacts { deployment: world.target, method: world.method, uri: world.uri, client: None };
-        let (snapshot, value) = (world.snapshot(), world.token());
+        let (facts, snapshot, value) = (world.facts(), world.snapshot(), world.token());
         let credential = Some(Credential::Token(value.as_bytes()));
         assert!(decide_known(credential, &facts, &snapshot, world.now).is_none(), "row {index}");
         let verified = decide_introspected(credential, None, &facts, &snapshot, world.now);

@@ -158,14 +158,16 @@ impl World {
         self.local.broken = [("dep_a".parse().unwrap(), broken)].into();
     }
 
+    fn facts(&self) -> RequestFacts<'static> {
+        RequestFacts { deployment: self.target, method: self.method, uri: self.uri, client: self.client }
+    }
+
     fn token(&self) -> String {
         mint(self.kind, &self.claims, &self.signer).to_string()
     }
 
     fn decide_with(&self, token: Option<&[u8]>) -> Decision {
-        let facts =
-            RequestFacts { deployment: self.target, method: self.method, uri: self.uri, client: self.client };
-        decide(token, &facts, &self.snapshot(), self.now)
+        decide(token, &self.facts(), &self.snapshot(), self.now)
     }
 
     fn reason(&self) -> Reason {

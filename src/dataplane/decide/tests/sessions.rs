@@ -8,10 +8,6 @@ use crate::protocol::token::verify;
 const HOURS: Durations = Durations { max: 8 * 3600, idle: 3600 };
 
 impl World {
-    fn facts(&self) -> RequestFacts<'static> {
-        RequestFacts { deployment: self.target, method: self.method, uri: self.uri, client: self.client }
-    }
-
     /// Session of this world's token, as if it had signed in before the world was changed.
     fn session(&self) -> Option<Session> {
         let snapshot = self.snapshot();

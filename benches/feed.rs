@@ -1,0 +1,267 @@
+//! Measures what a host on the feed costs its control plane: the real program, one connection for each host, and one change
+//! that all of them wait for.
+//!
+//! The hosts are tasks of this process; they share the machine's cores with the control plane. `cargo bench --bench feed -- 100
+//! 5000` measures other numbers of hosts.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+#[path = "../tests/rig/mod.rs"]
+mod rig;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use halligan::controlplane::ControlPlane;
+use halligan::controlplane::nodes::enrolment::NewNode;
+use halligan::controlplane::replica::feed::Held;
+use halligan::controlplane::signing::Signing;
+use halligan::controlplane::store::Store;
+use halligan::platform::clock::wall;
+use halligan::protocol::jws::{Typ, sign};
+use halligan::protocol::key::SigningKey;
+use rand_core::UnwrapErr;
+use rig::control::Control;
+use rig::{Running, curl, until};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Barrier, mpsc};
+
+const HOSTS: [usize; 3] = [100, 1000, 10_000];
+/// Number of changes for each number of hosts. The median counts.
+const ROUNDS: usize = 5;
+/// Programs are started with this limit of open files, as systemd starts them.
+const OPEN_FILES: &str = "ulimit -n 65536; exec \"$0\" \"$@\"";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo test --benches` runs this, too: nobody waits for it.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return;
+    }
+    // Each number is measured in a process of its own, which may open enough files.
+    if let Some(hosts) = arguments.iter().find_map(|argument| argument.strip_prefix("--hosts=")) {
+        println!("{}", measure(hosts.parse().unwrap()));
+        return;
+    }
+    let asked: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
+    let numbers = if asked.is_empty() { HOSTS.to_vec() } else { asked };
+    println!(
+        "| hosts | first host ms | median ms | last host ms | CPU of a host µs | KiB of a waiting host | KiB of a host at most |"
+    );
+    println!("|{}", " --- |".repeat(7));
+    for hosts in numbers {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", OPEN_FILES]).arg(std::env::current_exe().unwrap());
+        let status = command.args(["--bench", &format!("--hosts={hosts}")]).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+/// Returns the row of a number of hosts.
+fn measure(hosts: usize) -> String {
+    let mut control = Control::start("[limits]\nconnections_per_client = 1000000\n");
+    let plane = control.make("/data-planes", &json!({ "name": "cloud" }))["id"].as_str().unwrap().to_owned();
+    let workspace =
+        control.make("/workspaces", &json!({ "name": "data" }))["id"].as_str().unwrap().to_owned();
+    control.kill();
+    let (keys, version) = enrol(&control, &plane, hosts);
+    let serving = serve(&control);
+    let address = control.url.strip_prefix("http://").unwrap().to_owned();
+    let idle = memory(serving.id());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (begin, done) = (Arc::new(Barrier::new(hosts + 1)), Arc::new(AtomicUsize::new(0)));
+    let (told, mut arrivals) = mpsc::unbounded_channel();
+    for (id, key) in keys {
+        let host = Host { id, key, plane: plane.clone(), issuer: control.url.clone(), version };
+        let (address, begin, done, told) =
+            (address.clone(), Arc::clone(&begin), Arc::clone(&done), told.clone());
+        runtime.spawn(async move { host.follow(&address, &begin, &done, &told).await });
+    }
+    let mut rounds: Vec<Row> = Vec::new();
+    let mut waiting = 0.0;
+    for round in 0..=ROUNDS {
+        // All have asked, and wait.
+        runtime.block_on(begin.wait());
+        std::thread::sleep(Duration::from_millis(500 + hosts as u64 / 10));
+        let quiet = processor(serving.id());
+        if round > 0 {
+            let row = rounds.last_mut().unwrap();
+            row.processor = quiet - row.processor;
+        }
+        waiting = memory(serving.id()).0;
+        if round == ROUNDS {
+            break;
+        }
+        let body = json!({ "name": format!("prod {round}"), "dataPlaneId": plane, "hosts": [] });
+        control.make(&format!("/workspaces/{workspace}/deployments"), &body);
+        let answered = Instant::now();
+        let mut after: Vec<f64> = (0..hosts)
+            .map(|_| {
+                let arrived: Instant = runtime.block_on(arrivals.recv()).unwrap();
+                arrived.saturating_duration_since(answered).as_secs_f64() * 1e3
+            })
+            .collect();
+        after.sort_by(f64::total_cmp);
+        rounds.push(Row {
+            first: after[0],
+            middle: after[hosts / 2],
+            last: after[hosts - 1],
+            processor: quiet,
+        });
+    }
+    let median = |of: fn(&Row) -> f64| {
+        let mut values: Vec<f64> = rounds.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let share = |kib: f64| kib / hosts as f64;
+    let (at_rest, at_most) = (share(waiting - idle.0), share(memory(serving.id()).1 - idle.0));
+    let processor = share(median(|row| row.processor) * 1e6);
+    format!(
+        "| {hosts} | {:.0} | {:.0} | {:.0} | {processor:.0} | {at_rest:.1} | {at_most:.1} |",
+        median(|row| row.first),
+        median(|row| row.middle),
+        median(|row| row.last)
+    )
+}
+
+/// Times in milliseconds after the API's answer, and seconds of processor.
+struct Row {
+    first: f64,
+    middle: f64,
+    last: f64,
+    processor: f64,
+}
+
+/// Makes nodes in the database of a control plane that does not run. Returns the version of the replica, too.
+fn enrol(control: &Control, plane: &str, hosts: usize) -> (Vec<(String, SigningKey)>, u64) {
+    let state = control.directory.path().join("control");
+    let opened = ControlPlane::new(
+        Store::open(&state.join("control.db")).unwrap(),
+        Signing::load(&state).unwrap(),
+        control.url.clone(),
+        Arc::new(wall),
+        Box::new(UnwrapErr(getrandom::SysRng)),
+    );
+    let owner = opened.authenticate(control.owner.as_bytes()).unwrap();
+    let keys = (0..hosts)
+        .map(|number| {
+            let mut seed = [7; 32];
+            seed[..8].copy_from_slice(&number.to_be_bytes());
+            let key = SigningKey::from_seed(&seed);
+            let new = NewNode { name: format!("host-{number}"), key: key.public().jwk() };
+            let node = opened.create_node(&owner, &control.organization, plane, &new).unwrap();
+            (node.node_id, key)
+        })
+        .collect();
+    let tag = opened.feed(plane, Held { version: 0, keyset: 1 }).unwrap().tag();
+    (keys, version(&tag))
+}
+
+fn serve(control: &Control) -> Running {
+    let program = control.program();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", OPEN_FILES]).arg(program.get_program()).args(program.get_args()).arg("serve");
+    let log = std::fs::File::create(control.log()).unwrap();
+    let running = Running::start(command.stderr(log));
+    let health = format!("{}/healthz", control.url);
+    until("the control plane answers", || curl(&[&health]).status == 200);
+    running
+}
+
+struct Host {
+    id: String,
+    key: SigningKey,
+    plane: String,
+    issuer: String,
+    version: u64,
+}
+
+impl Host {
+    /// Asks, waits until all have asked, and asks again after each answer.
+    async fn follow(
+        mut self,
+        address: &str,
+        begin: &Barrier,
+        done: &AtomicUsize,
+        told: &mpsc::UnboundedSender<Instant>,
+    ) {
+        // Not all at once: the accept queue is finite.
+        tokio::time::sleep(Duration::from_micros(200 * done.fetch_add(1, Ordering::Relaxed) as u64)).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for round in 0.. {
+            let asked = self.request(round);
+            stream.write_all(&asked).await.unwrap();
+            begin.wait().await;
+            self.version = answer(&mut stream).await;
+            if told.send(Instant::now()).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn request(&self, round: u64) -> Vec<u8> {
+        let now = wall();
+        let (id, plane, version) = (&self.id, &self.plane, self.version);
+        let claims = json!({
+            "iss": id, "sub": id, "aud": self.issuer, "iat": now, "exp": now.plus(299),
+            "jti": format!("{id}-{round}"), "instance": id,
+        });
+        let proof = sign(Typ::NodeAuth, claims.to_string().as_bytes(), &self.key);
+        let target = format!("/v1/data-planes/{plane}/feed?since={version}&keyset=1&wait=55&nonce=n{round}");
+        format!("GET {target} HTTP/1.1\r\nHost: control\r\nAuthorization: Bearer {proof}\r\n\r\n")
+            .into_bytes()
+    }
+}
+
+/// Reads an answer. Returns the version that it leads to, from its entity tag.
+async fn answer(stream: &mut TcpStream) -> u64 {
+    let mut bytes = Vec::with_capacity(4096);
+    let (mut head, mut length) = (0_usize, usize::MAX);
+    while bytes.len() < head.saturating_add(length) {
+        assert!(stream.read_buf(&mut bytes).await.unwrap() > 0, "{}", String::from_utf8_lossy(&bytes));
+        if head == 0
+            && let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n")
+        {
+            head = end + 4;
+            let text = std::str::from_utf8(&bytes[..head]).unwrap();
+            assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+            length = field(text, "content-length").parse().unwrap();
+        }
+    }
+    let text = std::str::from_utf8(&bytes[..head]).unwrap();
+    version(field(text, "etag"))
+}
+
+/// Reads the version that an answer leads to from its entity tag: `PLANE-BASE-VERSION-…`.
+fn version(tag: &str) -> u64 {
+    tag.split('-').nth(2).unwrap().parse().unwrap()
+}
+
+fn field<'t>(head: &'t str, name: &str) -> &'t str {
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).unwrap().1
+}
+
+/// Seconds of processor that a process has used.
+fn processor(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let ticks: f64 =
+        stat.rsplit_once(')').unwrap().1.split(' ').skip(12).take(2).map(|n| n.parse::<f64>().unwrap()).sum();
+    // The kernel counts in hundredths of a second.
+    ticks / 100.0
+}
+
+/// Memory of a process in KiB: now, and at most.
+fn memory(process: u32) -> (f64, f64) {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let of = |name: &str| -> f64 {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    (of("VmRSS:"), of("VmHWM:"))
+}

@@ -1,0 +1,67 @@
+//! Serving of the feed to many nodes at once: what needs the database is done on blocking threads, once for all who wait
+//! for it, and everything else on the thread of the request.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use super::delta::Delta;
+use super::{Answer, Held, Transfer, check_nonce};
+use crate::controlplane::ControlPlane;
+use crate::controlplane::error::Error;
+
+/// Bounds of the time after which a node is to try again, in seconds.
+const RETRY: RangeInclusive<u64> = 5..=30;
+
+impl ControlPlane {
+    /// Returns the same answer as [`Self::feed_for`].
+    pub(in crate::controlplane) async fn serve_feed(
+        self: &Arc<Self>,
+        data_plane: &str,
+        held: Held,
+        nonce: Option<&str>,
+    ) -> Result<Arc<Answer>, Error> {
+        check_nonce(nonce)?;
+        let published = self.store.published(data_plane)?;
+        if held.version > 0 && held.version == published.version {
+            return self.small_answer(data_plane, held, nonce, &Delta::none(published), &[]);
+        }
+        let cell = self.deltas.cell(data_plane, held.version, published.version);
+        let read = || {
+            let plane = data_plane.to_owned();
+            self.off_reactor(move |control| {
+                control
+                    .store
+                    .read_at_leisure(|reader| Delta::read(reader, &plane, held.version))
+                    .map(Arc::new)
+            })
+        };
+        let delta = Arc::clone(cell.get_or_try_init(read).await?);
+        if let Some(lines) = &delta.lines {
+            return self.small_answer(data_plane, held, nonce, &delta, lines);
+        }
+        // One writes the answer, and the others find it in the spool.
+        let turn = self.spool.turn(data_plane);
+        let _turn = turn.lock().await;
+        let (plane, nonce) = (data_plane.to_owned(), nonce.map(str::to_owned));
+        self.off_reactor(move |control| control.large_answer(&plane, held, nonce.as_deref())).await
+    }
+
+    /// Waits for the right to send an answer from a file. If too many are sent, the node is told when to come back: each
+    /// at another time, so that they do not come all at once again.
+    pub(in crate::controlplane) async fn transfer(&self) -> Result<Transfer, Error> {
+        let transfer = self.spool.transfer().await;
+        transfer.ok_or_else(|| Error::Busy(RETRY.start() + u64::from(self.luck()) % RETRY.end()))
+    }
+
+    /// Runs `work` on a blocking thread.
+    pub(in crate::controlplane) async fn off_reactor<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let control = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&control)).await {
+            Ok(result) => result,
+            Err(ended) => Err(Error::Io(std::io::Error::other(ended))),
+        }
+    }
+}
