@@ -15,6 +15,9 @@ pub const LIFETIME: i64 = 300;
 /// A proof's signature must be less than this many seconds ahead of the receiver's clock.
 pub const LEEWAY: i64 = 300;
 
+/// Maximum length of an `instance`, in bytes.
+pub const MAX_INSTANCE: usize = 64;
+
 /// Number of calls that are remembered for each node. A node that makes more within the lifetime of a proof is rejected.
 const MAX_SEEN: usize = 60_000;
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{NodeId, TokenId};
+use super::id::{NodeId, TokenId, is_id};
 use super::time::Time;
 
 /// Media type of events or revocations, one on each line.
@@ -101,6 +101,25 @@ pub struct OutageStatement {
     /// Alarms of the node during the outage.
     #[serde(default)]
     pub alarms: Vec<AlarmNote>,
+}
+
+/// Reasons to reject a statement of an outage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatementFault {
+    /// `id` is not the identifier of an outage.
+    Id,
+    /// `endedAt` is before `beganAt`.
+    Ends,
+}
+
+impl OutageStatement {
+    /// Checks what its types do not say.
+    pub fn check(&self) -> Result<(), StatementFault> {
+        if !(self.id.starts_with("out_") && is_id(&self.id)) {
+            return Err(StatementFault::Id);
+        }
+        if self.ended_at < self.began_at { Err(StatementFault::Ends) } else { Ok(()) }
+    }
 }
 
 /// Result of one revocation. The node and the token identify the revocation to both sides.

@@ -1,147 +1,113 @@
-"""Keys and signatures, as docs/protocol.md says under "Signatures"."""
+"""JWK (RFC 7517, RFC 8037), its thumbprint (RFC 7638), and compact JWS (RFC 7515), as protocol.md narrows them."""
+
+from __future__ import annotations
 
 import hashlib
-import json
+from dataclasses import dataclass
+from typing import Iterable, Mapping
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+import curve
+import forms
+from refusal import Malformed
+from text import Value, parse_object
 
-from text import Object, Refused, Table, base64url, encode, parse, text
+HEADER_BOUND = 512
+ALGORITHMS = ("EdDSA", "Ed25519")
 
-P = 2**255 - 19
-D = -121665 * pow(121666, P - 2, P) % P
-ROOT = pow(2, (P - 1) // 4, P)
-
-
-def _point(encoded):
-    """The point that 32 bytes encode (RFC 8032 section 5.1.3), or none when they are no canonical encoding."""
-    y = int.from_bytes(encoded, "little")
-    sign, y = y >> 255, y & (2**255 - 1)
-    if y >= P:
-        return None
-    square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
-    x = pow(square, (P + 3) // 8, P)
-    if x * x % P != square:
-        x = x * ROOT % P
-    if x * x % P != square or (x == 0 and sign):
-        return None
-    return (P - x if x % 2 != sign else x), y
+JWK_TABLE = {
+    "kty": forms.Member(forms.text),
+    "crv": forms.Member(forms.text),
+    "x": forms.Member(forms.text),
+    "kid": forms.optional(forms.text),
+}
+HEADER_TABLE = {"alg": forms.Member(forms.text), "typ": forms.Member(forms.text), "kid": forms.Member(forms.text)}
 
 
-def _add(a, b):
-    (x1, y1), (x2, y2) = a, b
-    product = D * x1 * x2 * y1 * y2 % P
-    x = (x1 * y2 + x2 * y1) * pow(1 + product, P - 2, P)
-    y = (y1 * y2 + x1 * x2) * pow(1 - product, P - 2, P)
-    return x % P, y % P
+@dataclass(frozen=True)
+class PublicKey:
+    """An Ed25519 key that may verify: canonical, and not of small order."""
+
+    raw: bytes
+    kid: str
 
 
-def _small_order(point):
-    for _ in range(3):
-        point = _add(point, point)
-    return point == (0, 1)
+def thumbprint(raw: bytes) -> str:
+    """Computes the RFC 7638 thumbprint: SHA-256 over the required members in order of their names, without white space."""
+    x = forms.encode_base64url(raw)
+    canonical = f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'
+    return forms.encode_base64url(hashlib.sha256(canonical.encode()).digest())
 
 
-def public_key(x):
-    """The key of 32 bytes. One that is no canonical encoding, or of small order, is refused."""
-    point = _point(x) if len(x) == 32 else None
-    if point is None or _small_order(point):
-        raise Refused("key", "not a canonical point of full order")
-    return x
+def read_jwk(value: Value) -> PublicKey:
+    """Reads a JWK, an open object, and rejects every key that must not verify."""
+    members = forms.read_object(value, JWK_TABLE, closed=False)
+    if members["kty"] != "OKP" or members["crv"] != "Ed25519":
+        raise Malformed("the key is not Ed25519")
+    raw = forms.decode_base64url(members["x"])
+    if len(raw) != 32 or not curve.is_acceptable(raw):
+        raise Malformed("x is not a canonical encoding of a point that is not of small order")
+    kid = thumbprint(raw)
+    if members["kid"] is not None and members["kid"] != kid:
+        raise Malformed("kid is not the thumbprint of the key")
+    return PublicKey(raw, kid)
 
 
-def thumbprint(x):
-    """RFC 7638."""
-    members = {"crv": "Ed25519", "kty": "OKP", "x": encode(x)}
-    return encode(hashlib.sha256(json.dumps(members, separators=(",", ":")).encode()).digest())
+@dataclass(frozen=True)
+class Signed:
+    """A JWS whose signature was not verified yet."""
+
+    typ: str
+    kid: str
+    payload: str
+    signing_input: bytes
+    signature: bytes
+
+    def holds_under(self, key: PublicKey) -> bool:
+        """Verifies the signature."""
+        return curve.signature_holds(key.raw, self.signing_input, self.signature)
+
+    def claims(self) -> Value:
+        """Decodes the payload, which has to be a JSON object. To be called once the signature held."""
+        return parse_object(forms.decode_base64url(self.payload))
 
 
-_JWK = Table(
-    False, kty=(text, "required"), crv=(text, "required"), x=(text, "required"), kid=(text, "optional")
-)
+def read_signed(protected: str, payload: str, signature: str, typs: Iterable[str]) -> Signed:
+    """Reads the three parts of a JWS. The payload stays encoded until the signature has held."""
+    header_bytes = forms.decode_base64url(protected)
+    if len(header_bytes) > HEADER_BOUND:
+        raise Malformed("the JOSE header is longer than 512 bytes")
+    header = forms.read_object(parse_object(header_bytes), HEADER_TABLE, closed=True)
+    if header["alg"] not in ALGORITHMS:
+        raise Malformed("alg is neither EdDSA nor Ed25519")
+    if header["typ"] not in typs:
+        raise Malformed(f"typ {header['typ']!r} is of another kind")
+    raw = forms.decode_base64url(signature)
+    if len(raw) != 64:
+        raise Malformed("the signature is not 64 bytes")
+    return Signed(header["typ"], header["kid"], payload, encode_text(f"{protected}.{payload}"), raw)
 
 
-def jwk_shape(value):
-    """A JWK whose members are there; whether its key is taken is another question."""
-    return _JWK(value)
+def encode_text(content: str) -> bytes:
+    """Returns the bytes of a text. Bytes that are no UTF-8 come as surrogates (PEP 383), and go back to what they were."""
+    return content.encode("utf-8", "surrogateescape")
 
 
-def jwk_key(jwk):
-    """The key of a JWK."""
-    if jwk["kty"] != "OKP" or jwk["crv"] != "Ed25519":
-        raise Refused("key", "another kind of key")
-    key = public_key(base64url(jwk["x"], "key"))
-    if jwk.get("kid", thumbprint(key)) != thumbprint(key):
-        raise Refused("key", "kid is not the thumbprint")
-    return key
+def is_longer_than(content: str, bound: int) -> bool:
+    """Compares the length of a text in bytes with its bound, before anything is decoded."""
+    return len(encode_text(content)) > bound
 
 
-def holds(key, message, signature):
-    """Whether a signature is the key's, by the strict rules."""
-    r = _point(signature[:32])
-    if r is None or _small_order(r):
-        return False
-    try:
-        # S below the order, the equation without cofactor, R byte for byte.
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
-    except InvalidSignature:
-        return False
-    return True
-
-
-_HEADER = Table(True, alg=(text, "required"), typ=(text, "required"), kid=(text, "required"))
-
-
-def header(encoded):
-    """The header of a JWS: its typ and its kid."""
-    decoded = base64url(encoded)
-    if len(decoded) > 512:
-        raise Refused("malformed", "a header of more than 512 bytes")
-    found = _HEADER.read(decoded)
-    if found["alg"] not in ("EdDSA", "Ed25519"):
-        raise Refused("malformed", "another alg")
-    return found["typ"], found["kid"]
-
-
-def _signature(encoded):
-    signature = base64url(encoded)
-    if len(signature) != 64:
-        raise Refused("malformed", "a signature has 64 bytes")
-    return signature
-
-
-def compact(jws, typ, keys, bound):
-    """Proves a compact JWS of one of the kinds `typ`; `keys` are those that may sign it, by thumbprint. Gives its typ, its kid
-    and its payload."""
-    if len(jws.encode()) > bound:
-        raise Refused("too_large")
-    parts = jws.split(".")
+def read_compact(content: str, typs: Iterable[str]) -> Signed:
+    """Reads a compact JWS: exactly two dots."""
+    parts = content.split(".")
     if len(parts) != 3:
-        raise Refused("malformed", "not three parts")
-    named, kid = header(parts[0])
-    signature = _signature(parts[2])
-    if named not in typ:
-        raise Refused("malformed", "another typ")
-    if kid not in keys:
-        raise Refused("key_unknown")
-    if not holds(keys[kid], f"{parts[0]}.{parts[1]}".encode(), signature):
-        raise Refused("signature_invalid")
-    return named, kid, base64url(parts[1])
+        raise Malformed("a compact JWS has exactly two dots")
+    return read_signed(parts[0], parts[1], parts[2], typs)
 
 
-def signers(general, typ, keys):
-    """The thumbprints of the keys whose signature on a JWS in general JSON form counts."""
-    found = set()
-    for one in general["signatures"]:
-        try:
-            named, kid = header(one["protected"])
-            signature = _signature(one["signature"])
-        except Refused:
-            continue
-        message = f"{one['protected']}.{general['payload']}".encode()
-        if named == typ and kid in keys and holds(keys[kid], message, signature):
-            found.add(kid)
-    return found
-
-
-__all__ = ["Object", "compact", "header", "holds", "jwk_key", "jwk_shape", "parse", "public_key", "signers", "thumbprint"]
+def verify(signed: Signed, keys: Mapping[str, PublicKey]) -> str | None:
+    """Looks the key up by `kid` and verifies. Returns None, or which of the two failed."""
+    key = keys.get(signed.kid)
+    if key is None:
+        return "key_unknown"
+    return None if signed.holds_under(key) else "signature_invalid"

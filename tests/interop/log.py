@@ -1,333 +1,193 @@
-"""Local revocations, proofs, outages and logs, as docs/protocol/log.md and docs/protocol/feed.md say."""
+"""Whether a node's log is whole (log.md, "Checkpoint"; audit.md).
 
-import hashlib
-import unicodedata
+Every fault is named by the sequence of the event at which it shows when the log is read from its beginning, and the first one is
+the answer. So an edited line is named by the event behind it, whose `prev` no longer fits, unless a checkpoint covers the edited
+line itself.
+"""
 
-from jose import compact, thumbprint
-from text import (
-    Refused,
-    Table,
-    array,
-    boolean,
-    digest,
-    encode,
-    identifier,
-    one_of,
-    role_name,
-    text,
-    time,
-    u32,
-    u64,
-)
+from __future__ import annotations
 
-_REVOCATION = Table(
-    True,
-    iss=(identifier, "required"),
-    sub=(identifier, "required"),
-    iat=(time, "required"),
-    jti=(text, "required"),
-    operator=(text, "required"),
-    reason=(text, "required"),
-)
+from dataclasses import dataclass
+from typing import Any, Iterable
+
+import jose
+from events import ZERO_HASH, Checkpoint, line_hash, read_own_event, verify_checkpoint
+from lz4 import decode_block
+from refusal import Malformed
+
+EVENTS_PER_CHECKPOINT = 10_000
+SECONDS_PER_CHECKPOINT = 60
 
 
-def _by_thumbprint(nodes):
-    return {thumbprint(key): key for key, _ in nodes.values()}
+@dataclass(frozen=True)
+class Block:
+    """One row of the table `block`."""
+
+    first: int
+    last: int
+    lines: bytes
 
 
-def revocation(source, nodes):
-    """Admits a local revocation; `nodes` is id to (key, retiredAt)."""
-    _, kid, payload = compact(source, ("local-revocation+jwt",), _by_thumbprint(nodes), 8192)
-    claims = _REVOCATION.read(payload)
-    key, retired_at = nodes.get(claims["iss"], (b"", None))
-    if not key or thumbprint(key) != kid:
-        raise Refused("issuer")
-    reason = claims["reason"]
-    control = any(unicodedata.category(character) == "Cc" for character in reason)
-    if not reason.strip() or len(reason) > 500 or control:
-        raise Refused("reason")
-    if retired_at is not None and claims["iat"] >= retired_at:
-        raise Refused("retired")
-    return claims
+@dataclass(frozen=True)
+class Row:
+    """A checkpoint as it is kept: under the sequence it is said to cover."""
+
+    sequence: int
+    text: str
 
 
-_PROOF = Table(
-    False,
-    iss=(identifier, "required"),
-    sub=(identifier, "required"),
-    aud=(text, "required"),
-    iat=(time, "required"),
-    exp=(time, "required"),
-    jti=(text, "required"),
-)
+@dataclass
+class LogCopy:
+    """All that a node's database holds of its log."""
+
+    node: str
+    key: jose.PublicKey
+    blocks: list[Block]
+    checkpoints: list[Row]
+    anchor: str | None
+    uploaded: tuple[int, str] | None
 
 
-def proof(source, nodes, audience, now):
-    """Proves a node."""
-    try:
-        _, kid, payload = compact(source, ("node-auth+jwt",), _by_thumbprint(nodes), 2048)
-    except Refused as error:
-        raise Refused("malformed" if error.code == "too_large" else error.code, str(error)) from None
-    claims = _PROOF.read(payload)
-    if not claims["jti"]:
-        raise Refused("malformed", "an empty jti")
-    key, retired_at = nodes.get(claims["iss"], (b"", None))
-    if not key or thumbprint(key) != kid or claims["sub"] != claims["iss"]:
-        raise Refused("issuer")
-    if retired_at is not None:
-        raise Refused("retired")
-    if claims["aud"] != audience:
-        raise Refused("audience")
-    timely(claims, now)
-    return claims
+def first_fault(log: LogCopy) -> int | None:
+    """Returns the first event at which the log is not whole, or None."""
+    return _Verifier(log).run()
 
 
-def timely(claims, now):
-    """The times of a proof."""
-    length = claims["exp"] - claims["iat"]
-    if not (claims["exp"] > now and claims["iat"] < now + 300 and 0 < length <= 300):
-        raise Refused("time")
+class _Verifier:
+    def __init__(self, log: LogCopy) -> None:
+        self.log = log
+        self.faults: set[int] = set()
+        self.lines: dict[int, bytes] = {}
+        self.events: dict[int, dict[str, Any]] = {}
+        self.signed: dict[int, Checkpoint] = {}
+        self.start, self.prev, self.number = 1, ZERO_HASH, 0
+        self.next = 1
 
+    def run(self) -> int | None:
+        self._read_anchor()
+        if self.faults:
+            # Without its anchor nothing says where this log begins.
+            return min(self.faults)
+        self._read_blocks()
+        self._read_checkpoints()
+        self._check_hashes()
+        self._check_overdue()
+        self._check_uploaded()
+        return min(self.faults) if self.faults else None
 
-_ALARM = Table(
-    False,
-    time=(time, "required"),
-    kind=(text, "required"),
-    what=(text, "required"),
-    times=(u64, "required"),
-)
-_OUTAGE = Table(
-    False,
-    id=(text, "required"),
-    beganAt=(time, "required"),
-    endedAt=(time, "required"),
-    lastContactAt=(time, "optional"),
-    cause=(text, "default"),
-    firstSequence=(u64, "required"),
-    lastSequence=(u64, "required"),
-    alarms=(array(_ALARM), "default"),
-)
-
-
-def outage(source):
-    """Reads the statement of an outage."""
-    stated = _OUTAGE.read(source)
-    try:
-        identifier(stated["id"])
-    except ValueError:
-        raise Refused("refused", "the id") from None
-    if stated["endedAt"] < stated["beganAt"]:
-        raise Refused("refused", "the end")
-    return stated
-
-
-KINDS = ("decision", "glass-broken", "glass-sealed", "revocation", "clock-accepted", "loss-accepted")
-_EVENT = Table(
-    True,
-    sequence=(u64, "required"),
-    prev=(digest, "required"),
-    id=(text, "required"),
-    time=(time, "required"),
-    node=(identifier, "required"),
-    kind=(one_of(*KINDS), "required"),
-    decision=(one_of("allow", "deny"), "optional"),
-    reason=(text, "optional"),
-    token=(identifier, "optional"),
-    generation=(u32, "optional"),
-    session=(identifier, "optional"),
-    role=(role_name, "optional"),
-    deployment=(identifier, "optional"),
-    method=(text, "optional"),
-    route=(text, "optional"),
-    path=(text, "optional"),
-    permission=(text, "optional"),
-    client=(text, "optional"),
-    glass=(one_of("always", "outage", "sealed", "broken"), "optional"),
-    operator=(text, "optional"),
-    because=(text, "optional"),
-    until=(time, "optional"),
-    connectivity=(one_of("connecting", "online", "offline"), "required"),
-)
-_CHECKPOINT = Table(
-    False,
-    iss=(identifier, "required"),
-    iat=(time, "required"),
-    number=(u64, "required"),
-    sequence=(u64, "required"),
-    hash=(digest, "required"),
-    dropped=(boolean, "default"),
-)
-
-
-class Fault(Exception):
-    """The first event at which a log is not whole."""
-
-    def __init__(self, sequence, why):
-        super().__init__(f"event {sequence}: {why}")
-        self.sequence = sequence
-
-
-def unpack(block):
-    """The lines of a block: their length, then LZ4 in its block format."""
-    if len(block) < 5:
-        raise ValueError("too short")
-    length, at, found = int.from_bytes(block[:4], "little"), 4, bytearray()
-
-    def more(value):
-        nonlocal at
-        while value >= 15 and block[at] == 255:
-            value, at = value + 255, at + 1
-        if value >= 15:
-            value, at = value + block[at], at + 1
-        return value
-
-    while True:
-        token, at = block[at], at + 1
-        literals = more(token >> 4)
-        if at + literals > len(block) or len(found) + literals > length:
-            raise ValueError("literals beyond the block")
-        found += block[at : at + literals]
-        at += literals
-        if at == len(block):
-            break
-        offset, at = int.from_bytes(block[at : at + 2], "little"), at + 2
-        match = more(token & 15) + 4
-        if not 1 <= offset <= len(found) or len(found) + match > length:
-            raise ValueError("a match beyond what there is")
-        for _ in range(match):
-            found.append(found[-offset])
-    if len(found) != length:
-        raise ValueError("another length than stated")
-    return found.decode("utf-8")
-
-
-def line_hash(line):
-    return encode(hashlib.sha256(line.encode()).digest())
-
-
-def _signed(source, key, sequence):
-    try:
-        payload = compact(source, ("audit-checkpoint+jwt",), {thumbprint(key): key}, 4096)[2]
-        return _CHECKPOINT.read(payload)
-    except Refused as error:
-        raise Fault(sequence, f"its checkpoint does not hold: {error}") from None
-
-
-def verify(blocks, checkpoints, anchor, uploaded, key, node):
-    """Proves that a log is whole, as far as its node signed: blocks are (first, last, bytes), checkpoints (sequence, text). Gives
-    its lines."""
-    last, prev, number = 0, encode(bytes(32)), 0
-    if anchor is not None:
-        claims = _signed(anchor, key, 1)
-        if not claims.get("dropped"):
-            raise Fault(claims["sequence"], "the anchor has not dropped true")
-        last, prev, number = claims["sequence"], claims["hash"], claims["number"]
-    begin, found, signed = last, [], {}
-    for sequence, source in sorted(checkpoints):
-        claims = _signed(source, key, sequence)
-        number += 1
-        if claims["sequence"] != sequence or claims.get("dropped"):
-            raise Fault(sequence, "signed for another place")
-        if claims["number"] != number or sequence <= begin:
-            raise Fault(sequence, "a checkpoint is missing")
-        if claims["iss"] != node:
-            raise Fault(sequence, "signed for another node")
-        signed[sequence] = claims["hash"]
-    for first, end, packed in sorted(blocks):
-        if first != last + 1:
-            raise Fault(last + 1, "it is missing")
+    def _read_anchor(self) -> None:
+        if self.log.anchor is None:
+            return
         try:
-            content = unpack(packed)
-        except (ValueError, IndexError) as error:
-            raise Fault(first, f"its block: {error}") from None
-        for line in content.split("\n")[:-1]:
+            anchor = verify_checkpoint(self.log.anchor, self.log.node, self.log.key)
+        except Malformed:
+            self.faults.add(1)
+            return
+        # Only an anchor that says `dropped` excuses a log without its beginning.
+        if not anchor.dropped:
+            self.faults.add(anchor.sequence)
+        self.start, self.prev, self.number = anchor.sequence + 1, anchor.hash, anchor.number
+
+    def _read_blocks(self) -> None:
+        self.next = self.start
+        for block in self.log.blocks:
+            if block.first != self.next:
+                self.faults.add(self.next)
+            first = self.next
             try:
-                event = _EVENT.read(line)
-            except Refused as error:
-                raise Fault(last + 1, str(error)) from None
-            if event["sequence"] != last + 1 or event["prev"] != prev or event["node"] != node:
-                raise Fault(last + 1, "not chained to the event before")
-            last, prev = last + 1, line_hash(line)
-            if signed.pop(last, prev) != prev:
-                raise Fault(last, "not the event its checkpoint was signed for")
-            if uploaded and uploaded[0] == last and uploaded[1] != prev:
-                raise Fault(last, "not the event that the control plane took in")
-            found.append(line)
-        if end != last:
-            raise Fault(first, "its block ends elsewhere")
-    if signed or (uploaded and uploaded[0] > last):
-        raise Fault(last + 1, "it is missing")
-    return found
-
-
-_UPLOADED = Table(
-    False,
-    sequence=(u64, "required"),
-    prev=(text, "required"),
-    id=(text, "required"),
-    time=(time, "required"),
-    node=(identifier, "required"),
-    kind=(text, "required"),
-    connectivity=(text, "required"),
-)
-
-
-class Received:
-    """What has arrived of the log of a node: each line's place by its hash, and where the log stands."""
-
-    def __init__(self):
-        self.places, self.faults = {}, []
-        self.branch, self.last, self.hash = 0, 0, encode(bytes(32))
-
-    def judge(self, event, first, oldest):
-        """The branch of a line and its fault, or the sequence from which the node is to go on."""
-        sequence, prev, following = event["sequence"], event["prev"], self.last + 1
-        if (sequence, prev) == (following, self.hash):
-            return self.branch, None
-        branch, before = self.places.get(prev, (None, None))
-        if before is not None and before == sequence - 1:
-            forked = (branch, sequence) in self.places.values()
-            return (self.beside(), "fork") if forked else (branch, None)
-        if (sequence, prev) == (1, encode(bytes(32))):
-            return self.beside(), "restart"
-        if sequence > following and oldest <= following:
-            return self.last
-        if first and oldest < sequence:
-            return 0
-        return (self.branch, "gap") if sequence > following else (self.beside(), "broken")
-
-    def beside(self):
-        return 1 + max([self.branch, *(branch for branch, _ in self.places.values())])
-
-    def keep(self, line, branch, sequence, fault):
-        if fault:
-            self.faults.append((branch, sequence, fault))
-        # A line that fills a gap does not move the end of the log.
-        later = any(place[0] == branch and place[1] > sequence for place in self.places.values())
-        self.places[line_hash(line)] = (branch, sequence)
-        if fault or not later:
-            self.branch, self.last, self.hash = branch, sequence, line_hash(line)
-
-
-def judge(bodies, node):
-    """Where the log of a node stands at its control plane after these bodies of lines, and its faults."""
-    log, at = Received(), 0
-    for oldest, lines in bodies:
-        at = None
-        for number, line in enumerate(lines):
-            if line_hash(line) in log.places:
+                content = decode_block(block.lines)
+                if not content.endswith(b"\n"):
+                    raise Malformed("a block whose last line has no LF")
+            except Malformed:
+                self.faults.add(first)
+                # The lines behind this block keep their places, so that faults there are not mistaken for its own.
+                self.next = max(first, block.last + 1)
                 continue
+            for line in content[:-1].split(b"\n"):
+                self._read_line(line)
+            if block.last != self.next - 1:
+                self.faults.add(first)
+
+    def _read_line(self, line: bytes) -> None:
+        place = self.next
+        self.next += 1
+        self.lines[place] = line
+        try:
+            event = read_own_event(line)
+            if event["sequence"] != place or event["node"] != self.log.node:
+                raise Malformed("an event in another place, or of another node")
+            self.events[place] = event
+        except Malformed:
+            self.faults.add(place)
+
+    def _read_checkpoints(self) -> None:
+        number, last = self.number, self.start - 1
+        for row in self.log.checkpoints:
             try:
-                event = _UPLOADED.read(line)
-            except Refused:
-                event = None
-            if event is None or event["node"] != node:
-                log.keep(line, log.branch, log.last + 1, "unreadable")
-                continue
-            judged = log.judge(event, number == 0, oldest)
-            if isinstance(judged, int):
-                at = judged
-                break
-            log.keep(line, judged[0], event["sequence"], judged[1])
-        at = log.last if at is None else at
-    return f"at {at}" + "".join(f", {fault} at {sequence}" for _, sequence, fault in sorted(log.faults))
+                checkpoint = verify_checkpoint(row.text, self.log.node, self.log.key)
+                again = row.sequence == last and checkpoint.number == number and number > 0
+                if checkpoint.sequence != row.sequence or row.sequence < last:
+                    raise Malformed("a checkpoint under another event")
+                if not again and checkpoint.number != number + 1:
+                    raise Malformed("a checkpoint is missing before this one")
+                self.signed[row.sequence] = checkpoint
+                number, last = checkpoint.number, row.sequence
+            except Malformed:
+                self.faults.add(row.sequence)
+                number, last = number + 1, row.sequence
+        covered = max(self.signed, default=0)
+        if covered >= self.next:
+            # The log is cut off in front of what was signed.
+            self.faults.add(self.next)
+
+    def _check_hashes(self) -> None:
+        """Walks from the beginning, and compares each `prev` with the hash of the line before."""
+        before = self.prev
+        for place in range(self.start, self.next):
+            event = self.events.get(place)
+            if event is not None and event["prev"] != before:
+                self.faults.add(place)
+            before = line_hash(self.lines.get(place, b""))
+            checkpoint = self.signed.get(place)
+            if checkpoint is not None and checkpoint.hash != before:
+                self.faults.add(place)
+
+    def _check_overdue(self) -> None:
+        """Finds events without the checkpoint that the node would have signed by then."""
+        if self.next == self.start:
+            return
+        if not self.log.checkpoints and self.number == 0:
+            self.faults.add(self.start)
+            return
+        covered = max(self.signed, default=self.start - 1)
+        behind = [place for place in range(covered + 1, self.next) if place in self.events]
+        if len(behind) > EVENTS_PER_CHECKPOINT:
+            self.faults.add(behind[EVENTS_PER_CHECKPOINT])
+        if behind and self.signed:
+            signed_at = self.signed[covered].issued_at
+            due = max(signed_at + SECONDS_PER_CHECKPOINT, self.events[behind[0]]["time"])
+            late = [place for place in behind if self.events[place]["time"] > due + SECONDS_PER_CHECKPOINT]
+            self.faults.update(late[:1])
+
+    def _check_uploaded(self) -> None:
+        if self.log.uploaded is None:
+            if self.start > 1:
+                self.faults.add(1)
+            return
+        sequence, expected = self.log.uploaded
+        if sequence >= self.next:
+            self.faults.add(self.next)
+        elif sequence >= self.start:
+            if line_hash(self.lines.get(sequence, b"")) != expected:
+                self.faults.add(sequence)
+        elif sequence == self.start - 1:
+            if expected != self.prev:
+                self.faults.add(sequence)
+        else:
+            # The node never drops an event that the control plane has not taken in.
+            self.faults.add(sequence + 1)
+
+
+def lines_of(blocks: Iterable[Block]) -> list[bytes]:
+    """Returns all lines of a log in their order."""
+    return [line for block in blocks for line in decode_block(block.lines)[:-1].split(b"\n")]

@@ -1,194 +1,164 @@
-"""JSON and its types, as docs/protocol.md says under "JSON": objects that are open or closed, members once, integers only."""
+"""Strict JSON (RFC 8259) as protocol.md reads it.
 
-import base64
-import json
+Python's `json` loses three things that the protocol judges: members that stand twice, how a number was written, and the bytes
+of a nested object. This parser keeps all three: an object is a list of pairs with its span, a number is its text.
+"""
+
+from __future__ import annotations
+
 import re
+from dataclasses import dataclass
+from typing import Union
+
+from refusal import Malformed
 
 
-class Refused(Exception):
-    """An object that is not taken, with the name of the rule."""
-
-    def __init__(self, code, why=""):
-        super().__init__(f"{code}: {why}" if why else code)
-        self.code = code
+class Number(str):
+    """A JSON number, as it was written."""
 
 
-class NotInteger:
-    """A number that is no integer. It may stand where a member is ignored."""
+@dataclass(frozen=True)
+class Object:
+    """A JSON object: its members in order, repeated ones included, and where it stands in the text."""
+
+    pairs: tuple[tuple[str, "Value"], ...]
+    start: int
+    end: int
 
 
-class Object(dict):
-    """A JSON object that remembers which of its members stand twice."""
+Value = Union[None, bool, Number, str, list, Object]
 
-    repeated = frozenset()
+# The document sets no bound on nesting. Recursion needs one; no object of the protocol comes near it.
+MAX_DEPTH = 127
 
-
-def _object(pairs):
-    found = Object(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        found.repeated = frozenset(name for name in names if names.count(name) > 1)
-    return found
-
-
-def _integer(text):
-    return NotInteger() if text == "-0" else int(text)
+SPACE = re.compile(r"[ \t\n\r]*")
+NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+# Possessive: without that a string whose end is missing is tried in every way of cutting it into pieces.
+STRING = re.compile(r'"((?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+)"')
+ESCAPE = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})|\\(.)")
+SHORT = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+WORDS = {"true": True, "false": False, "null": None}
 
 
-def _no_constant(text):
-    raise ValueError(f"{text} is no JSON")
-
-
-def parse(text, code="malformed"):
-    """Reads bytes or a text, which must be one JSON object in UTF-8."""
+def decode_utf8(data: bytes) -> str:
+    """Decodes UTF-8 strictly and rejects a byte order mark, which RFC 8259 section 8.1 forbids senders to write."""
     try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8")
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=lambda _: NotInteger(),
-            parse_constant=_no_constant,
-        )
-    except (ValueError, RecursionError) as error:
-        raise Refused(code, str(error)) from None
+        text = data.decode("utf-8", "strict")
+    except UnicodeDecodeError as error:
+        raise Malformed(f"text is not UTF-8: {error}") from None
+    if text.startswith("\ufeff"):
+        raise Malformed("text begins with a byte order mark")
+    return text
+
+
+def parse_json(data: bytes | str) -> Value:
+    """Parses one JSON text; anything but white space behind it is refused."""
+    try:
+        text = decode_utf8(data if isinstance(data, bytes) else data.encode("utf-8", "strict"))
+    except UnicodeEncodeError as error:
+        raise Malformed(f"text is not UTF-8: {error}") from None
+    value, end = _Parser(text).value(_skip(text, 0), 0)
+    if _skip(text, end) != len(text):
+        raise Malformed("something stands behind the JSON value")
+    return value
+
+
+def parse_object(data: bytes | str) -> Object:
+    """Parses a JSON text that has to be an object."""
+    value = parse_json(data)
     if not isinstance(value, Object):
-        raise Refused(code, "not a JSON object")
+        raise Malformed("the JSON value is not an object")
     return value
 
 
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
+def _skip(text: str, at: int) -> int:
+    match = SPACE.match(text, at)
+    assert match is not None
+    return match.end()
 
 
-def base64url(text, code="malformed"):
-    """Decodes base64url without padding, whose trailing bits are zero."""
-    if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
-        raise Refused(code, "not base64url")
-    decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    if encode(decoded) != text:
-        raise Refused(code, "trailing bits are not zero")
-    return decoded
+def _unescape(body: str) -> str:
+    if "\\" not in body:
+        return body
+
+    def replace(match: re.Match[str]) -> str:
+        high, low, single, short = match.groups()
+        if high is not None:
+            return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + (int(low, 16) - 0xDC00))
+        if single is not None:
+            code = int(single, 16)
+            # A lone surrogate is no Unicode scalar value, so no UTF-8 text can hold it.
+            if 0xD800 <= code <= 0xDFFF:
+                raise Malformed("an escape names half of a surrogate pair")
+            return chr(code)
+        return SHORT[short]
+
+    return ESCAPE.sub(replace, body)
 
 
-def encode(data):
-    """Encodes base64url without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+class _Parser:
+    """Recursive descent over one text."""
 
+    def __init__(self, text: str) -> None:
+        self.text = text
 
-# Types. Each is a function from a value to what it means; it raises ValueError for another value.
+    def value(self, at: int, depth: int) -> tuple[Value, int]:
+        if depth > MAX_DEPTH:
+            raise Malformed("JSON values are nested too deeply")
+        text = self.text
+        head = text[at : at + 1]
+        if head == "{":
+            return self.object(at, depth)
+        if head == "[":
+            return self.array(at, depth)
+        if head == '"':
+            return self.string(at)
+        for word, value in WORDS.items():
+            if text.startswith(word, at):
+                return value, at + len(word)
+        match = NUMBER.match(text, at)
+        if match is None:
+            raise Malformed(f"no JSON value at character {at}")
+        return Number(match.group()), match.end()
 
+    def string(self, at: int) -> tuple[str, int]:
+        match = STRING.match(self.text, at)
+        if match is None:
+            raise Malformed(f"no JSON string at character {at}")
+        return _unescape(match.group(1)), match.end()
 
-def _bounded(low, high):
-    def read(value):
-        if type(value) is not int or not low <= value <= high:
-            raise ValueError("not an integer within its bounds")
-        return value
+    def array(self, at: int, depth: int) -> tuple[list[Value], int]:
+        items: list[Value] = []
+        at = _skip(self.text, at + 1)
+        if self.text[at : at + 1] == "]":
+            return items, at + 1
+        while True:
+            value, at = self.value(at, depth + 1)
+            items.append(value)
+            at = _skip(self.text, at)
+            mark = self.text[at : at + 1]
+            if mark == "]":
+                return items, at + 1
+            if mark != ",":
+                raise Malformed(f"no comma or bracket at character {at}")
+            at = _skip(self.text, at + 1)
 
-    return read
-
-
-u32 = _bounded(0, 2**32 - 1)
-u64 = _bounded(0, 2**64 - 1)
-version = _bounded(1, 2**53 - 1)
-count = _bounded(0, 2**53 - 1)
-time = _bounded(-(2**63), 2**63 - 1)
-
-
-def text(value):
-    if not isinstance(value, str):
-        raise ValueError("not a text")
-    value.encode("utf-8")  # A lone surrogate is no text.
-    return value
-
-
-def boolean(value):
-    if not isinstance(value, bool):
-        raise ValueError("not true or false")
-    return value
-
-
-def identifier(value):
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
-        raise ValueError("not an id")
-    return value
-
-
-def role_name(value):
-    name, at, version = text(value).partition("@")
-    identifier(name)
-    if not at or not re.fullmatch(r"[1-9][0-9]{0,9}", version) or int(version) >= 2**32:
-        raise ValueError("not NAME@VERSION")
-    return value
-
-
-def digest(value):
-    try:
-        if len(base64url(text(value))) != 32:
-            raise ValueError("not 32 bytes")
-    except Refused as error:
-        raise ValueError(str(error)) from None
-    return value
-
-
-def one_of(*values):
-    def read(value):
-        if value not in values or not isinstance(value, str):
-            raise ValueError(f"none of {values}")
-        return value
-
-    return read
-
-
-def array(kind):
-    def read(value):
-        if not isinstance(value, list):
-            raise ValueError("not an array")
-        return [kind(entry) for entry in value]
-
-    return read
-
-
-def record_of(kind):
-    """An object of any names, whose values are of one kind."""
-
-    def read(value):
-        if not isinstance(value, Object):
-            raise ValueError("not an object")
-        return {name: kind(entry) for name, entry in value.items()}
-
-    return read
-
-
-class Table:
-    """The members of an object: name to (type, how). How: `required`, `optional` (null is the same as none), `default` (no null)."""
-
-    def __init__(self, closed, **members):
-        self.closed = closed
-        self.members = {name.rstrip("_"): member for name, member in members.items()}
-
-    def __call__(self, value):
-        if not isinstance(value, Object):
-            raise ValueError("not an object")
-        if self.closed and set(value) - set(self.members):
-            raise ValueError(f"unknown members {sorted(set(value) - set(self.members))}")
-        if value.repeated & set(self.members):
-            raise ValueError(f"members stand twice: {sorted(value.repeated)}")
-        found = {}
-        for name, (kind, how) in self.members.items():
-            if name not in value or (value[name] is None and how == "optional"):
-                if how == "required":
-                    raise ValueError(f"{name} is missing")
-                continue
-            try:
-                found[name] = kind(value[name])
-            except (ValueError, UnicodeError) as error:
-                raise ValueError(f"{name}: {error}") from None
-        return found
-
-    def read(self, source, code="malformed"):
-        """Reads bytes or a text as this object."""
-        try:
-            return self(parse(source, code))
-        except ValueError as error:
-            raise Refused(code, str(error)) from None
+    def object(self, start: int, depth: int) -> tuple[Object, int]:
+        pairs: list[tuple[str, Value]] = []
+        at = _skip(self.text, start + 1)
+        if self.text[at : at + 1] == "}":
+            return Object((), start, at + 1), at + 1
+        while True:
+            name, at = self.string(at)
+            at = _skip(self.text, at)
+            if self.text[at : at + 1] != ":":
+                raise Malformed(f"no colon at character {at}")
+            value, at = self.value(_skip(self.text, at + 1), depth + 1)
+            pairs.append((name, value))
+            at = _skip(self.text, at)
+            mark = self.text[at : at + 1]
+            if mark == "}":
+                return Object(tuple(pairs), start, at + 1), at + 1
+            if mark != ",":
+                raise Malformed(f"no comma or brace at character {at}")
+            at = _skip(self.text, at + 1)

@@ -17,7 +17,7 @@ use crate::controlplane::names::{Name, check_name};
 use crate::controlplane::replica::publish;
 use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::key::{Jwk, PublicKey};
-use crate::protocol::proof::{MAX_PROOF, Seen, Untimely, check_times};
+use crate::protocol::proof::{MAX_INSTANCE, MAX_PROOF, Seen, Untimely, check_times};
 use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::time::Time;
 
@@ -289,6 +289,9 @@ impl ControlPlane {
         let verified = proof.verify(Typ::NodeAuth, &holder.key).map_err(|_| NOT_A_NODE)?;
         let claims: ProofClaims = verified.claims().map_err(|_| NOT_A_NODE)?;
         self.timely(&claims, &self.issuer)?;
+        if claims.instance.as_ref().is_some_and(|instance| instance.len() > MAX_INSTANCE) {
+            return Err(NOT_A_NODE);
+        }
         let own = holder.nodes.iter().find(|known| claims.iss == known.id && claims.sub == known.id);
         let own = own.ok_or(NOT_A_NODE)?;
         // The proof is valid, so only the holder of the key learns that its node was retired.

@@ -14,8 +14,6 @@ use crate::protocol::time::Time;
 
 /// Number of former instances stored per node.
 const REMEMBERED: usize = 16;
-/// Maximum length of an instance's identifier, in bytes.
-const MAX_NAME: usize = 64;
 /// Minimum time between two writes of the same finding, in seconds.
 const WRITE_INTERVAL: i64 = 10;
 /// Time for which a node is shown as shared after a former instance last called, in seconds.
@@ -62,7 +60,7 @@ impl ControlPlane {
     /// Records the instance that a node called with. If two instances call alternately, writes that to the node's row.
     pub(in crate::controlplane) fn note_instance(&self, node: &str, instance: &str) {
         let now = self.now();
-        if instance.len() > MAX_NAME || !self.instances.note(node, instance, now) {
+        if !self.instances.note(node, instance, now) {
             return;
         }
         tracing::error!(

@@ -73,7 +73,7 @@ impl ControlPlane {
                     continue;
                 }
                 let read = object::<Line>(line.as_bytes()).ok();
-                let read = read.filter(|read| read.node.as_str() == node);
+                let read = read.filter(|read| read.node.as_str() == node && read.sequence > 0);
                 let (sequence, place) = match &read {
                     Some(event) => {
                         let arrival = Arrival { event, first: number == 0, oldest };

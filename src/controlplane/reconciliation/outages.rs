@@ -12,7 +12,7 @@ use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
 use crate::protocol::id::TokenId;
 use crate::protocol::outage::{End, LogFault, MergedRevocation, Opening, OutageState, Report, Use};
-use crate::protocol::reconciliation::{MAX_ALARMS, OutageStatement, Outcome};
+use crate::protocol::reconciliation::{MAX_ALARMS, OutageStatement, Outcome, StatementFault};
 use crate::protocol::time::Time;
 
 /// Maximum length of a node's free text that is stored, in characters.
@@ -149,12 +149,10 @@ impl ControlPlane {
         node: &str,
         mut statement: OutageStatement,
     ) -> Result<(), Error> {
-        if !crate::protocol::id::is_id(&statement.id) {
-            return Err(Error::invalid("id", "is no identifier"));
-        }
-        if statement.ended_at < statement.began_at {
-            return Err(Error::invalid("endedAt", "is before beganAt"));
-        }
+        statement.check().map_err(|fault| match fault {
+            StatementFault::Id => Error::invalid("id", "is no identifier of an outage (out_…)"),
+            StatementFault::Ends => Error::invalid("endedAt", "is before beganAt"),
+        })?;
         cut(&mut statement.cause);
         statement.alarms.truncate(MAX_ALARMS);
         for alarm in &mut statement.alarms {

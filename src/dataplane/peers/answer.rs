@@ -12,7 +12,7 @@ use super::question::{Asked, Question};
 use crate::dataplane::node::credential::Prover;
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{BASE64URL, Typ, sign};
-use crate::protocol::proof::{LIFETIME, timely};
+use crate::protocol::proof::{LIFETIME, MAX_INSTANCE, timely};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 
@@ -90,6 +90,9 @@ pub(super) fn verify_answer(
     }
     if !timely(claims.iat, claims.exp, now) {
         return Err(PeerRefusal::Time);
+    }
+    if claims.instance.len() > MAX_INSTANCE {
+        return Err(PeerRefusal::Instance);
     }
     if claims.jti != question.call {
         return Err(PeerRefusal::Again);

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{JwsError, Typ, Unverified};
-use crate::protocol::proof::{MAX_PROOF, timely};
+use crate::protocol::proof::{MAX_INSTANCE, MAX_PROOF, timely};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 
@@ -28,6 +28,9 @@ pub enum PeerRefusal {
     /// The proof names no call: its `jti` is empty.
     #[error("the peer's proof has no jti; a proof is made for one call")]
     NoCall,
+    /// The `instance` is too long.
+    #[error("the peer's proof has an instance of more than {MAX_INSTANCE} bytes")]
+    Instance,
     /// The proof was used before.
     #[error("the peer's proof was used before")]
     Again,
@@ -97,6 +100,9 @@ pub fn authenticate(proof: &[u8], signers: &Signers, audience: &str, now: Time) 
     }
     if claims.jti.is_empty() {
         return Err(PeerRefusal::NoCall);
+    }
+    if claims.instance.as_ref().is_some_and(|instance| instance.len() > MAX_INSTANCE) {
+        return Err(PeerRefusal::Instance);
     }
     if claims.aud != audience {
         return Err(PeerRefusal::Audience(claims.aud));

@@ -245,6 +245,12 @@ fn proofs() {
         "a required claim is missing",
     );
     case("an empty jti", signed(&replaced(claims, "p-1", ""), 21), "malformed", "jti is not empty");
+    let instance = |length: usize| {
+        let named = format!(r#""p-1","instance":"{}""#, "i".repeat(length));
+        signed(&replaced(claims, r#""p-1""#, &named), 21)
+    };
+    case("an instance of 64 bytes", instance(64), "ok", "instance is at most 64 bytes");
+    case("an instance of 65 bytes", instance(65), "malformed", "instance is at most 64 bytes");
     case(
         "longer than 2048 bytes",
         signed(&replaced(claims, "p-1", &"a".repeat(1500)), 21),

@@ -197,6 +197,12 @@ fn peer_answers() {
     case("an unknown claim", of("{", r#"{"x":1,"#), "ok", "the claims are an open object");
     case("299 s from the future", times(299, 599), "ok", "as in a node proof");
     case("another start of the daemon", with("instance", json!("b-2")), "ok", "instance is any text");
+    case(
+        "an instance of 65 bytes",
+        with("instance", json!("b".repeat(65))),
+        "malformed",
+        "instance is at most 64 bytes",
+    );
     case("a status of 500", (500, whole.1.clone(), body), "status", "200 and 204 are answers");
     case("no proof", (200, String::new(), body), "malformed", "a JWS has three parts");
     case(

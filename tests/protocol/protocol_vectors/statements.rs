@@ -16,8 +16,7 @@ fn outages() {
         Vectors::new("outages.json", "Is `statement` a statement of an outage that a control plane takes?");
     let mut case = |name: &str, statement: &str, expected: &str, why: &str| {
         let got = match object::<OutageStatement>(statement.as_bytes()) {
-            Ok(stated) if stated.ended_at < stated.began_at => "refused",
-            Ok(stated) if !halligan::protocol::id::is_id(&stated.id) => "refused",
+            Ok(stated) if stated.check().is_err() => "refused",
             Ok(_) => "ok",
             Err(_) => "malformed",
         };
@@ -48,6 +47,12 @@ fn outages() {
         &replaced(statement, "out_a", "out a"),
         "refused",
         "an id has letters, digits, _ and - only",
+    );
+    case(
+        "an id of another kind",
+        &replaced(statement, "out_a", "evt_a"),
+        "refused",
+        "the id of an outage begins with out_",
     );
     case(
         "no lastSequence",

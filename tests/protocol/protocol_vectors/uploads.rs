@@ -6,6 +6,7 @@ use std::sync::Arc;
 use halligan::controlplane::ControlPlane;
 use halligan::controlplane::signing::Signing;
 use halligan::controlplane::store::Store;
+use halligan::protocol::event::line_hash;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rusqlite::{Connection, params};
@@ -142,6 +143,18 @@ fn uploads() {
         vec![(1, vec![replaced(&log[0], "nod_a", "nod_b")])],
         "at 1, unreadable at 1",
         unreadable,
+    );
+    case(
+        "an event of sequence 0",
+        vec![(1, vec![replaced(&log[0], r#""sequence":1"#, r#""sequence":0"#)])],
+        "at 1, unreadable at 1",
+        "sequences are from 1",
+    );
+    case(
+        "an event after an unreadable one",
+        vec![(1, vec!["x".into(), replaced(&log[1], &line_hash(&log[0]), &line_hash("x"))])],
+        "at 2, unreadable at 1",
+        "an unreadable line is the last from then on, and the next one follows it by its hash",
     );
     let newer =
         replaced(&replaced(&log[0], r#""decision","#, r#""fire-drill","#), r#","kind""#, r#","x":1,"kind""#);
