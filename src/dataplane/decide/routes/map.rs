@@ -98,9 +98,18 @@ pub struct Match<'m, 'p> {
 }
 
 /// Routes of one kind of upstream.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RouteMap {
-    router: matchit::Router<Entry>,
+    /// Routers by the first segment of their templates, the largest first. A router compares a path with each branch on its
+    /// way; what an API's paths have in common with a web interface's would be compared for each request.
+    branches: Vec<(String, usize, matchit::Router<Entry>)>,
+    /// Templates whose first segment has a parameter.
+    rest: matchit::Router<Entry>,
+}
+
+/// Returns the first segment of a path or template.
+fn first_segment(path: &str) -> &str {
+    path.strip_prefix('/').and_then(|path| path.split('/').next()).unwrap_or_default()
 }
 
 /// Routes of one template.
@@ -117,10 +126,14 @@ impl Entry {
     /// Returns the entry of a path, and its parameters. An encoded slash outside a parameter that may hold one leaves the
     /// segments ambiguous: such a path has no entry.
     fn of<'m, 'p>(
-        router: &'m matchit::Router<Self>,
+        map: &'m RouteMap,
         path: &'p CanonicalPath<'_>,
     ) -> Option<matchit::Match<'m, 'p, &'m Self>> {
-        let found = router.at(path.as_str()).ok()?;
+        let first = first_segment(path.as_str());
+        let branch = map.branches.iter().find(|(segment, ..)| segment == first);
+        // A literal goes before a parameter, as within a router.
+        let found = branch.and_then(|(.., router)| router.at(path.as_str()).ok());
+        let found = found.or_else(|| map.rest.at(path.as_str()).ok())?;
         if let Some(slash) = path.encoded_slash() {
             let (_, held) = found.params.iter().last().filter(|_| found.value.holds_slash)?;
             // The parameter is the last one, so it ends with the path.
@@ -157,7 +170,7 @@ impl RouteMap {
     /// Parses a route map.
     pub fn from_toml(text: &str) -> Result<Self, RouteError> {
         let file: File = toml::from_str(text)?;
-        let mut map = Self { router: matchit::Router::new() };
+        let mut map = Self::default();
         for (template, methods) in file.routes {
             if has_too_many_parameters(&template) {
                 let reason = format!("it has more than {MAX_PARAMETERS} parameters");
@@ -181,18 +194,35 @@ impl RouteMap {
                 routes.push(Route { method, template: Arc::clone(&name), permissions, permission, mutating });
             }
             let entry = Entry { written: template.clone(), routes, holds_slash };
-            if let Err(error) = map.router.insert(read, entry) {
+            if let Err(error) = map.router(&read).insert(read, entry) {
                 return Err(RouteError::Template { template, reason: error.to_string() });
             }
         }
+        map.branches.sort_by_key(|(_, routes, _)| std::cmp::Reverse(*routes));
         Ok(map)
+    }
+
+    /// Returns the router that a template belongs to.
+    fn router(&mut self, template: &str) -> &mut matchit::Router<Entry> {
+        let first = first_segment(template);
+        if first.contains(['{', '}']) {
+            return &mut self.rest;
+        }
+        let place = self.branches.iter().position(|(segment, ..)| segment == first);
+        let place = place.unwrap_or_else(|| {
+            self.branches.push((first.to_owned(), 0, matchit::Router::new()));
+            self.branches.len() - 1
+        });
+        let (_, routes, router) = &mut self.branches[place];
+        *routes += 1;
+        router
     }
 
     /// Returns the route of a request, or `None` if there is none, which denies the request.
     #[must_use]
     pub fn find<'m, 'p>(&'m self, method: &str, path: &'p CanonicalPath<'_>) -> Option<Match<'m, 'p>> {
         let method = if method == "HEAD" { "GET" } else { method };
-        let found = Entry::of(&self.router, path)?;
+        let found = Entry::of(self, path)?;
         let route = found.value.routes.iter().find(|route| route.method == method)?;
         let dag = found.params.get(DAG_PARAMETER).filter(|&dag| dag != EVERY_DAG);
         Some(Match { route, dag })
@@ -201,13 +231,13 @@ impl RouteMap {
     /// Returns the template that matches a path with any method, as written in the map.
     #[must_use]
     pub fn template(&self, path: &CanonicalPath<'_>) -> Option<&str> {
-        Some(&Entry::of(&self.router, path)?.value.written)
+        Some(&Entry::of(self, path)?.value.written)
     }
 
     /// Returns the parameters of a path, by name.
     #[must_use]
     pub fn parameters<'p>(&self, path: &'p CanonicalPath<'_>) -> Vec<(String, &'p str)> {
-        let found = Entry::of(&self.router, path);
+        let found = Entry::of(self, path);
         found.map_or_else(Vec::new, |found| {
             found.params.iter().map(|(name, value)| (name.to_owned(), value)).collect()
         })
@@ -292,6 +322,40 @@ mod tests {
         assert_eq!(find("GET", "/api/v2/dags/e%2Ftl/dagRuns/r/taskInstances/t/xcomEntries/k"), None);
         assert_eq!(find("GET", "/api/v2/connections/a/b"), None, "its template takes one segment");
         assert_eq!(find("GET", "/api/v2/variables/"), None);
+    }
+
+    /// A literal goes before a parameter wherever they stand, and a parameter takes what no literal does.
+    #[test]
+    fn the_routers_of_a_map_answer_as_one_would() {
+        let templates =
+            ["/", "/a", "/a/b", "/a/{x}/c", "/{x}/b", "/{x}/z", "/ab/c", "/p/{x:path}", "/{{a}}/b"];
+        let text: String = templates
+            .iter()
+            .map(|name| format!("[routes.\"{name}\"]\nGET = [\"deployment.get\"]\n"))
+            .collect();
+        let map = RouteMap::from_toml(&text).unwrap();
+        let mut one = matchit::Router::new();
+        for template in templates {
+            one.insert(read_template(template).unwrap().0, template.to_owned()).unwrap();
+        }
+        let segments = ["", "a", "ab", "b", "c", "p", "z", "x"];
+        let mut paths: Vec<String> = vec!["/".into()];
+        for first in segments {
+            for second in segments {
+                for third in segments {
+                    let path = format!("/{first}/{second}/{third}");
+                    paths.extend([path.trim_end_matches('/').to_owned(), path]);
+                }
+            }
+        }
+        let mut found = 0;
+        for path in &paths {
+            let Ok(canonical) = CanonicalPath::parse(path) else { continue };
+            let expected = one.at(canonical.as_str()).ok().map(|found| found.value.as_str());
+            assert_eq!(map.template(&canonical), expected, "{path}");
+            found += usize::from(expected.is_some());
+        }
+        assert!(found > 20, "{found}");
     }
 
     #[test]
