@@ -3,6 +3,7 @@
 
 mod asked;
 pub mod config;
+mod failure;
 mod guard;
 mod headers;
 mod linger;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::{http1, http2};
@@ -34,10 +35,11 @@ use zeroize::Zeroizing;
 
 use self::asked::Asked;
 use self::config::{GatewayConfig, Limits, Upstream};
+use self::failure::Failure;
 use self::guard::{Drain, Fault, Found, Guarded, MAX_FIELDS};
 use self::linger::Lingering;
 use self::onward::Onward;
-use self::pace::{BoxError, ClientBroke, Idler, Paced, Progress, Stalled};
+use self::pace::{BoxError, ClientBroke, Idler, Paced, Progress};
 use self::tls::Certificate;
 use super::answer::{Answer, Answers};
 use super::browser::{Caller, MAX_FORM, site};
@@ -45,7 +47,6 @@ use super::upstream_identity::UpstreamIdentity;
 use crate::dataplane::authorize::Authorizer;
 use crate::dataplane::authorize::sessions::Sessions;
 use crate::dataplane::decide::{Reason, RequestFacts, Target};
-use crate::platform::cause::causes;
 use crate::platform::net::activity::Activity;
 use crate::platform::net::connections::until_stopped;
 use crate::platform::net::fields::head_bytes;
@@ -64,60 +65,6 @@ const BEYOND: u32 = 256 * 1024;
 
 /// Maximum number of concurrent streams of an HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
-
-/// Reasons why an allowed request fails.
-#[derive(Debug, Error)]
-enum Failure {
-    #[error("no upstream is configured for this deployment")]
-    NoUpstream,
-    #[error("the request's body is too large")]
-    TooLarge,
-    #[error("the request's body did not come")]
-    ClientStalled,
-    #[error("the request's body broke off, or is framed in no way that HTTP knows")]
-    ClientBroke,
-    #[error("the deployment can't be reached")]
-    Unreachable(#[source] BoxError),
-    #[error("the deployment did not answer in time")]
-    DeploymentStalled,
-    #[error("the deployment's answer has no one length")]
-    TwoLengths,
-    #[error("the deployment changed the protocol unasked")]
-    Unasked,
-    #[error("too many WebSockets are open")]
-    TooMany,
-}
-
-impl Failure {
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::NoUpstream | Self::Unreachable(_) | Self::TwoLengths | Self::Unasked => {
-                StatusCode::BAD_GATEWAY
-            }
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
-            Self::ClientBroke => StatusCode::BAD_REQUEST,
-            Self::DeploymentStalled => StatusCode::GATEWAY_TIMEOUT,
-            Self::TooMany => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// Returns the failure that an error of the client or of a body stands for.
-    fn of(error: BoxError) -> Self {
-        for cause in causes(&*error) {
-            if cause.is::<LengthLimitError>() {
-                return Self::TooLarge;
-            }
-            if cause.is::<Stalled>() {
-                return Self::ClientStalled;
-            }
-            if cause.is::<ClientBroke>() {
-                return Self::ClientBroke;
-            }
-        }
-        Self::Unreachable(error)
-    }
-}
 
 /// Reasons why the gateway cannot start.
 #[derive(Debug, Error)]
@@ -342,10 +289,8 @@ impl Gateway {
             None => Err(Failure::NoUpstream),
         };
         passed.unwrap_or_else(|failure| {
-            if let Failure::Unreachable(error) = &failure {
-                tracing::warn!(%error, event = &*verdict.event, "a deployment can't be reached");
-            }
-            failed(&failure, &told)
+            failure.log(&verdict.event);
+            failure.answer(&told)
         })
     }
 
@@ -456,19 +401,4 @@ struct Way<'w> {
     client: IpAddr,
     secure: bool,
     told: &'w HeaderMap,
-}
-
-/// Returns the problem document for an allowed request that failed (RFC 9457).
-fn failed(failure: &Failure, told: &HeaderMap) -> Response<Body> {
-    let status = failure.status();
-    let problem = serde_json::json!({
-        "type": "about:blank", "title": failure.to_string(), "status": status.as_u16(),
-    });
-    let body = http_body_util::Full::from(problem.to_string());
-    let mut answer = Response::new(body.map_err(|never| match never {}).boxed_unsync());
-    *answer.status_mut() = status;
-    headers::towards_client(answer.headers_mut(), told);
-    let kind = HeaderValue::from_static("application/problem+json");
-    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-    answer
 }

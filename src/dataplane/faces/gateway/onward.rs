@@ -1,6 +1,5 @@
 //! Client of the deployments, which keeps connections between requests.
 
-use std::io::ErrorKind;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty};
@@ -17,21 +16,13 @@ use crate::platform::cause::causes;
 
 /// Time for which an unused connection to a deployment is kept. uvicorn closes it after 5 seconds.
 const POOL_IDLE: Duration = Duration::from_secs(4);
-/// The same for requests that are sent only once. Servers close idle connections after 2 seconds (gunicorn) or later, so such a
-/// request does not meet a connection that is about to be closed.
-const ONCE_IDLE: Duration = Duration::from_secs(1);
-
-/// Turns of the runtime before a request that is sent only once: one delivers the end of a connection, which the kernel may
-/// have already, to the connection's task, and that task runs before the other ends.
-const TURNS: usize = 2;
 
 type Sender = Client<HttpsConnector<HttpConnector>, Body>;
 
 /// Sends requests to deployments.
 pub(super) struct Onward {
+    /// Client for requests that may be repeated.
     kept: Sender,
-    /// Client with connections of its own for requests that are sent only once.
-    once: Sender,
     /// Client that opens a new connection for each request.
     fresh: Sender,
 }
@@ -51,25 +42,18 @@ impl Onward {
         client.pool_timer(TokioTimer::new());
         Self {
             kept: client.pool_idle_timeout(limits.idle().min(POOL_IDLE)).build(connector.clone()),
-            once: client.pool_idle_timeout(limits.idle().min(ONCE_IDLE)).build(connector.clone()),
             fresh: client.pool_max_idle_per_host(0).build(connector),
         }
     }
 
-    /// Sends a request, and returns its answer. A deployment may close an idle connection just when a request is sent on
-    /// it. An idempotent request (RFC 9110 section 9.2.2) is then sent again, on a new connection. Any other is sent once, and so
-    /// only on a new connection, or on one that was used a moment ago and is not known to be closed. The pool itself sends a
-    /// request again of which no byte was written.
+    /// Sends a request, and returns its answer. A deployment may close an idle connection just when a request is written on
+    /// it, and no check before the write can exclude that: the end of the connection may still be on its way. So only a
+    /// request that may be repeated uses a kept connection, and is then sent again on a new one. Any other request opens
+    /// a connection, which no server closes as idle.
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, legacy::Error> {
-        let Some(again) = repeated(&request) else {
-            // A connection that was closed is known to be once its own task has run.
-            for _ in 0..TURNS {
-                tokio::task::yield_now().await;
-            }
-            return self.once.request(request).await;
-        };
+        let Some(again) = repeated(&request) else { return self.fresh.request(request).await };
         match self.kept.request(request).await {
-            Err(error) if was_closed(&error) => {
+            Err(error) if !error.is_connect() && progress(&error) != Sent::Answered => {
                 tracing::debug!(%error, "a kept connection was closed; the request goes once more");
                 self.fresh.request(again).await
             }
@@ -91,16 +75,30 @@ fn repeated(request: &Request<Body>) -> Option<Request<Body>> {
     Some(again)
 }
 
-/// Returns true if the connection ended before an answer began. A connection that could not be opened does not count.
-fn was_closed(error: &legacy::Error) -> bool {
-    let closed =
-        |error: &hyper::Error| error.is_incomplete_message() || error.is_canceled() || error.is_closed();
-    let broken = |error: &std::io::Error| {
-        matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected)
+/// Progress of a request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// No byte of it was written.
+    Nothing,
+    /// At least a part of it may have been written. No answer began.
+    Request,
+    /// An answer began.
+    Answered,
+}
+
+/// Returns how far a request came that failed with `error`.
+pub(super) fn progress(error: &(dyn std::error::Error + 'static)) -> Sent {
+    let connecting = |error: &legacy::Error| error.is_connect();
+    // hyper cancels a request only before it is written.
+    let unwritten = |error: &hyper::Error| error.is_canceled();
+    let malformed = |error: &hyper::Error| error.is_parse();
+    let found = |cause: &(dyn std::error::Error + 'static)| {
+        if cause.downcast_ref().is_some_and(connecting) || cause.downcast_ref().is_some_and(unwritten) {
+            return Some(Sent::Nothing);
+        }
+        cause.downcast_ref().is_some_and(malformed).then_some(Sent::Answered)
     };
-    let ended = causes(error)
-        .any(|cause| cause.downcast_ref().is_some_and(closed) || cause.downcast_ref().is_some_and(broken));
-    ended && !error.is_connect()
+    causes(error).find_map(found).unwrap_or(Sent::Request)
 }
 
 #[cfg(test)]
