@@ -1,4 +1,5 @@
-//! Bodies with an idle limit: they are streamed, and end with an error if nothing arrives for too long.
+//! Bodies with an idle limit: they are streamed, and end with an error if nothing arrives for too long. Trailers end at the
+//! gateway: their fields would pass by what it removes from a head, and a recipient may merge them into it (RFC 9110 section 6.5.1).
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,9 +100,14 @@ where
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+        while let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.waiting = None;
             self.progress.moved();
+            if let Some(Ok(frame)) = &frame
+                && frame.is_trailers()
+            {
+                continue;
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         self.progress.awaited();
@@ -125,6 +131,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use http_body_util::BodyExt as _;
     use http_body_util::channel::Channel;
+    use hyper::header::{HeaderName, HeaderValue};
 
     use super::*;
 
@@ -141,6 +148,19 @@ mod tests {
         }
         let error = paced.frame().await.unwrap().unwrap_err();
         assert!(error.is::<Stalled>());
+    }
+
+    #[tokio::test]
+    async fn trailers_end_at_the_gateway() {
+        let (mut sender, body) = Channel::<Bytes, BoxError>::new(4);
+        sender.send_data(Bytes::from_static(b"a")).await.unwrap();
+        let name = HeaderName::from_static("x-halligan-role");
+        let trailers = [(name, HeaderValue::from_static("spoofed"))].into_iter().collect();
+        sender.send_trailers(trailers).await.unwrap();
+        drop(sender);
+        let read = Paced::new(body, IDLE, Progress::new()).collect().await.unwrap();
+        assert!(read.trailers().is_none());
+        assert_eq!(read.to_bytes(), "a");
     }
 
     #[tokio::test]
