@@ -14,6 +14,7 @@ pub mod backup;
 pub mod clock;
 pub mod control;
 pub mod estate;
+pub mod network;
 pub mod nginx;
 pub mod node;
 pub mod proxy;

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::ground::{Ground, run, within};
+use super::ground::{Ground, within};
 use super::relay::{Manner, mixed};
 use crate::rig::free_port;
+use crate::rig::network::run;
 
 type Fault = (&'static str, &'static str, fn(&mut Ground, u64) -> String);
 

@@ -1,58 +1,36 @@
 //! The ground of the chaos: a control plane here, a daemon in a network namespace of its own, a veth pair and a relay
 //! between them, and somebody who goes on asking.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::relay::Relay;
+use crate::rig::network::Namespace;
 use crate::rig::{Answer, Rig, Running, component};
-
-/// Runs a system command that must succeed.
-pub fn run(command: &str) {
-    let mut words = command.split(' ');
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-}
 
 /// A daemon alone on a network.
 pub struct Ground {
     pub rig: Rig,
     pub relay: Relay,
-    pub namespace: String,
+    pub namespace: Namespace,
     /// A token that must go on working, whatever happens.
     pub good: String,
-    number: u32,
 }
 
 impl Ground {
     /// Needs root, `ip` and `nft`; without them there is no ground.
     pub fn new(seed: u64) -> Option<Self> {
-        component("ip")?;
         component("nft")?;
         let mut rig = Rig::start();
         let (_, good) = rig.direct_access_token("good", &rig.deployment);
         rig.synced();
         rig.daemon.take().unwrap().terminate();
-        let number = std::process::id() % 60_000;
-        let namespace = format!("halligan-{number}");
-        let (here, there) = (address(number, 1), address(number, 2));
-        run(&format!("ip netns add {namespace}"));
-        run(&format!("ip link add hl{number}a type veth peer name hl{number}b netns {namespace}"));
-        run(&format!("ip addr add {here}/30 dev hl{number}a"));
-        run(&format!("ip link set hl{number}a up"));
-        for inside in [
-            "ip link set lo up".to_owned(),
-            format!("ip addr add {there}/30 dev hl{number}b"),
-            format!("ip link set hl{number}b up"),
-        ] {
-            run(&format!("ip netns exec {namespace} {inside}"));
-        }
+        let namespace = Namespace::new()?;
         // The names its hosts know; DNS itself leads nowhere.
-        let names = format!("/etc/netns/{namespace}");
+        let names = format!("/etc/netns/{}", namespace.name);
         std::fs::create_dir_all(&names).unwrap();
         std::fs::write(
             format!("{names}/resolv.conf"),
@@ -60,8 +38,8 @@ impl Ground {
         )
         .unwrap();
         let control = SocketAddr::from(([127, 0, 0, 1], rig.control_port));
-        let relay = Relay::start(IpAddr::V4(here), control, seed);
-        let mut ground = Self { rig, relay, namespace, good, number };
+        let relay = Relay::start(IpAddr::V4(namespace.here), control, seed);
+        let mut ground = Self { rig, relay, namespace, good };
         ground.name_the_control_plane(true);
         let config = ground.rig.daemon_config();
         let own = format!("http://127.0.0.1:{}", ground.rig.control_port);
@@ -78,7 +56,7 @@ impl Ground {
             if known { format!("{} control.localhost\n", self.relay.address.ip()) } else { String::new() };
         // In place: the namespace has this very file mounted.
         std::fs::write(
-            format!("/etc/netns/{}/hosts", self.namespace),
+            format!("/etc/netns/{}/hosts", self.namespace.name),
             format!("127.0.0.1 localhost\n{line}"),
         )
         .unwrap();
@@ -87,8 +65,7 @@ impl Ground {
     /// Starts the daemon in its namespace, `through` other programs: what those do to it may keep it from being ready.
     pub fn start_daemon(&mut self, through: &[&str]) {
         let daemon = self.rig.daemon_command();
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace]).args(through);
+        let mut command = self.namespace.command_through(through);
         command.arg(daemon.get_program()).args(daemon.get_args()).stderr(self.rig.log("halligand.log"));
         self.rig.daemon = Some(Running::start(&mut command));
         let url = format!("http://127.0.0.1:{}/readyz", self.rig.daemon_port);
@@ -103,15 +80,15 @@ impl Ground {
     }
 
     pub fn run_inside(&self, command: &str) {
-        run(&format!("ip netns exec {} {command}", self.namespace));
+        self.namespace.run(command);
     }
 
     pub fn link(&self, state: &str) {
-        self.run_inside(&format!("ip link set hl{}b {state}", self.number));
+        self.namespace.link(state);
     }
 
     fn curl<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Answer {
-        curl_in(&self.namespace, arguments)
+        curl_in(&self.namespace.name, arguments)
     }
 
     /// Asks the daemon as the proxy on its host would.
@@ -144,7 +121,7 @@ impl Ground {
     pub fn load(&self) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let counts: Arc<[AtomicU64; 3]> = Arc::default();
-        let (arguments, namespace) = (question(&self.rig, &self.good, "PATCH"), self.namespace.clone());
+        let (arguments, namespace) = (question(&self.rig, &self.good, "PATCH"), self.namespace.name.clone());
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&counts));
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
@@ -175,8 +152,6 @@ impl Drop for Ground {
         if let Some(daemon) = self.rig.daemon.take() {
             daemon.kill();
         }
-        let _ = Command::new("ip").args(["netns", "del", &self.namespace]).status();
-        let _ = std::fs::remove_dir_all(Path::new("/etc/netns").join(&self.namespace));
     }
 }
 
@@ -214,10 +189,6 @@ impl Load {
             [0, 1, 2].map(|kind: usize| self.counts[kind].load(Ordering::Relaxed));
         Answered { allowed, denied, unanswered }
     }
-}
-
-fn address(number: u32, host: u32) -> Ipv4Addr {
-    Ipv4Addr::from(0x0a00_0000 + (number << 2) + host)
 }
 
 fn curl_in<S: AsRef<std::ffi::OsStr>>(namespace: &str, arguments: &[S]) -> Answer {
