@@ -57,17 +57,17 @@ impl Server {
         let (counted, told, each) = (edge.connections(), edge.metrics(), edge.each());
         runtime.spawn(take_over_commands(edge.control()));
         let context = runtime.enter();
-        let bounds = |name, connections, each| Bounds {
-            name,
-            connections,
+        let limits = Bounds {
+            name: "api",
+            connections: MAX_CONNECTIONS.0,
             each: Some(each),
             counted: counted.clone(),
         };
-        let api = bounds("api", MAX_CONNECTIONS.0, each);
-        let mut serving = vec![serve(listener, api, tls, router(edge), &stopped)?];
+        let mut serving = vec![serve(listener, limits, tls, router(edge), &stopped)?];
         if let Some(listener) = metrics {
-            let bounds = bounds("metrics", MAX_CONNECTIONS.1, Each::other_hosts(Share::Quarter));
-            serving.push(serve(listener, bounds, None, told, &stopped)?);
+            let each = Some(Each::other_hosts(Share::Quarter));
+            let limits = Bounds { name: "metrics", connections: MAX_CONNECTIONS.1, each, counted };
+            serving.push(serve(listener, limits, None, told, &stopped)?);
         }
         drop(context);
         Ok(Self { address, stop, serving, runtime: Some(runtime) })

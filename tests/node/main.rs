@@ -6,6 +6,7 @@ mod connections;
 mod disk_damage;
 mod glass;
 mod hostile_feed;
+mod listeners;
 #[path = "../world/nodes.rs"]
 mod nodes;
 mod peers;

@@ -6,6 +6,7 @@ pub mod browser;
 #[cfg(feature = "grpc")]
 pub mod ext_authz;
 pub mod gateway;
+mod guard;
 pub mod http;
 pub mod reserved;
 pub mod upstream_identity;

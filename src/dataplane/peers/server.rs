@@ -20,6 +20,7 @@ use super::face::{PeerFace, Reply};
 use super::question::Asked;
 use super::{MAX_MESSAGE, NAME_PATH, PROOF};
 use crate::platform::net::bearer;
+use crate::platform::net::linger::Lingering;
 use crate::platform::net::listener::{Bounds, Connections, accept};
 use crate::platform::net::share::Each;
 
@@ -66,6 +67,7 @@ async fn connection(stream: TcpStream, face: Arc<PeerFace>) {
 
 async fn answer(face: Arc<PeerFace>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
+    let body = Lingering::new(&parts, body);
     if (parts.method.as_str(), parts.uri.path()) == ("GET", NAME_PATH) {
         return response(face.name());
     }

@@ -30,6 +30,8 @@ use crate::platform::net::tls::{self, TlsError};
 
 /// Time limit for connecting to a peer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Time for which an unused connection to a peer is kept. The peer closes it after 15 seconds.
+const POOL_IDLE: Duration = Duration::from_secs(10);
 
 /// Reasons why the peer protocol cannot be started.
 #[derive(Debug, Error)]
@@ -113,7 +115,7 @@ pub async fn start(
         .https_or_http()
         .enable_http1()
         .wrap_connector(tcp);
-    let client = Client::builder(TokioExecutor::new()).build(connector);
+    let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(POOL_IDLE).build(connector);
     for (phase, url) in (0..).zip(&config.urls) {
         let dialogue = Dialogue::new(
             Arc::clone(&revocations),

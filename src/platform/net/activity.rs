@@ -1,5 +1,6 @@
 //! Activity of a connection's client: requests that begin, and answers that the client reads.
 
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -8,8 +9,9 @@ use std::time::Duration;
 
 use hyper::Response;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::heads::Heads;
 use super::listener::{FIRST, IDLE};
 
 /// Number of checks of a connection within the shorter of its limits. With checks, a request needs no timer of its own.
@@ -72,8 +74,10 @@ pub struct Activity {
     /// Number of requests in progress. Each beginning and end also increments `changes`.
     open: AtomicI64,
     changes: AtomicI64,
-    /// True if part of the next request has arrived.
+    /// True if part of the next request has arrived, in HTTP/1.1.
     begun: AtomicBool,
+    /// True if the bytes that arrived end within a head, in HTTP/2.
+    within: AtomicBool,
 }
 
 /// Request in progress.
@@ -112,6 +116,7 @@ impl Activity {
             open: AtomicI64::new(0),
             changes: AtomicI64::new(0),
             begun: AtomicBool::new(false),
+            within: AtomicBool::new(false),
         }
     }
 
@@ -131,10 +136,10 @@ impl Activity {
         Busy(Arc::clone(self))
     }
 
-    /// Returns a reader of an HTTP/1.1 connection that records when part of the next request arrives. The client then has
-    /// the time for a request's head, and no longer the time between requests.
-    pub fn reader<R>(self: &Arc<Self>, reader: R) -> Reading<R> {
-        Reading { reader, activity: Arc::clone(self) }
+    /// Returns a stream that records when part of the next request arrives. The client then has the time for a request's
+    /// head, and no longer the time between requests.
+    pub fn watch<S>(self: &Arc<Self>, stream: S) -> Watched<S> {
+        Watched { stream, heads: Heads::default(), activity: Arc::clone(self) }
     }
 
     /// Waits until the client was silent for longer than its limit.
@@ -145,16 +150,16 @@ impl Activity {
             u32::try_from(ticks).unwrap_or(u32::MAX)
         };
         let patience = Patience { head: ticks(self.first), idle: ticks(self.idle) };
-        let (mut seen, mut silence) = (0, self.before.clone());
+        let (mut seen, mut silence, mut begun) = (0, self.before.clone(), true);
         loop {
             tokio::time::sleep(tick).await;
             let changes = self.changes.load(Ordering::Relaxed);
             if changes != seen || self.open.load(Ordering::Relaxed) > 0 {
-                seen = changes;
-                silence = Silence::default();
+                (seen, silence, begun) = (changes, Silence::default(), false);
                 continue;
             }
-            let begun = seen == 0 || self.begun.load(Ordering::Relaxed);
+            // What has begun stays begun until a request is complete: a client must not win time by taking turns.
+            begun |= self.begun.load(Ordering::Relaxed) || self.within.load(Ordering::Relaxed);
             let limit = silence.limit(begun, patience);
             if silence.tick(limit) {
                 return;
@@ -163,26 +168,63 @@ impl Activity {
     }
 }
 
-/// Reader of a connection that records the arrival of requests.
+/// Stream of a connection that records the arrival of requests.
 #[derive(Debug)]
-pub struct Reading<R> {
-    reader: R,
+pub struct Watched<S> {
+    stream: S,
+    heads: Heads,
     activity: Arc<Activity>,
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for Reading<R> {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.reader).poll_read(context, buffer);
-        // Bytes during a request may be its body.
-        if buffer.filled().len() > before && self.activity.open.load(Ordering::Relaxed) == 0 {
-            self.activity.begun.store(true, Ordering::Relaxed);
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let bytes = &buffer.filled()[before..];
+        if !bytes.is_empty() {
+            let within = self.heads.take(bytes);
+            if self.heads.http2() {
+                self.activity.within.store(within, Ordering::Relaxed);
+            } else if self.activity.open.load(Ordering::Relaxed) == 0 {
+                // Bytes during a request may be its body.
+                self.activity.begun.store(true, Ordering::Relaxed);
+            }
         }
         read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -263,16 +305,18 @@ mod tests {
     async fn a_request_that_has_begun_has_the_time_for_its_head_and_no_longer() {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let (first, idle) = (Duration::from_millis(200), Duration::from_millis(1500));
+        const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        const HALF_A_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x01\x01\0\0\0\0\x01\x82";
         let lasts = |before: u32, sent: &'static [u8], asked: bool| async move {
             let before = Silence { ticks: before, begun: true };
             let activity = Arc::new(Activity { before, ..Activity::within(first, idle) });
             if asked {
                 drop(activity.begin());
             }
-            let (mut client, server) = tokio::io::duplex(64);
+            let (mut client, server) = tokio::io::duplex(128);
             client.write_all(sent).await.unwrap();
-            let mut reader = activity.reader(server);
-            let reads = tokio::spawn(async move { reader.read(&mut [0; 64]).await });
+            let mut reader = activity.watch(server);
+            let reads = tokio::spawn(async move { reader.read(&mut [0; 128]).await });
             let began = Instant::now();
             activity.ceases().await;
             reads.abort();
@@ -284,6 +328,8 @@ mod tests {
             (0, b"GET /", false, first, idle),
             (0, b"", true, idle, idle * 9),
             (0, b"GET /", true, first, idle),
+            (0, HTTP2, true, idle, idle * 9),
+            (0, HALF_A_HEAD, true, first, idle),
             (3, b"", false, tick, idle),
         ] {
             let lasted = lasts(before, sent, asked).await;

@@ -13,6 +13,10 @@ pub mod fields;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod forwarded;
 #[cfg(any(feature = "daemon", feature = "control"))]
+mod heads;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod linger;
+#[cfg(any(feature = "daemon", feature = "control"))]
 pub mod listener;
 pub mod origin;
 #[cfg(any(feature = "daemon", feature = "control"))]

@@ -20,6 +20,7 @@ use tokio::time::{Sleep, sleep};
 use tower_service::Service as _;
 
 use super::activity::Activity;
+use super::linger::Lingering;
 use super::listener::{FIRST, IDLE};
 
 /// Time limit for a request's body.
@@ -46,20 +47,20 @@ async fn serve_within<S, I>(
     I: Clone + Send + Sync + 'static,
 {
     let activity = Arc::new(activity);
-    let noted = Arc::clone(&activity);
+    let (noted, watched) = (Arc::clone(&activity), activity.watch(stream));
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = noted.begin();
-        let mut request =
-            request.map(|body| Body::new(Timely { body, deadline: Box::pin(sleep(BODY)), over: false }));
-        request.extensions_mut().insert(ConnectInfo(from.clone()));
-        let answer = router.clone().call(request);
+        let (mut head, body) = request.into_parts();
+        head.extensions.insert(ConnectInfo(from.clone()));
+        let body = Lingering::new(&head, Timely { body, deadline: Box::pin(sleep(BODY)), over: false });
+        let answer = router.clone().call(Request::from_parts(head, Body::new(body)));
         async move { Ok::<_, Infallible>(busy.sending(answer.await?)) }
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
-    // This limit also applies between requests. `activity` has a shorter one for the first request.
+    // This limit also applies between requests. `activity` has a shorter one for the first request, and for one that has begun.
     http.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
     http.http2().timer(TokioTimer::new()).keep_alive_interval(IDLE).keep_alive_timeout(FIRST);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(http.serve_connection(TokioIo::new(watched), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = activity.ceases() => return,

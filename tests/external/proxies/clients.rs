@@ -177,6 +177,49 @@ fn clients_that_ask_nothing_keep_nobody_out_and_lose_their_places() {
     assert_eq!(other("--http2"), 200);
 }
 
+#[test]
+fn half_a_head_after_an_answer_has_the_time_of_a_head_over_both_versions() {
+    let limits = "header_seconds = 2\nidle_seconds = 30";
+    let Some(secure) = Secure::start(None, limits) else { return };
+    let asked = frame(HEADERS, 5, 1, &[0x82, 0x87, 0x84, 0x41, 0x01, b'a']);
+    let endless = frame(HEADERS, 1, 3, &[0x82, 0x87, 0x84]);
+    let ping = frame(PING, 0, 0, b"12345678");
+    let cut = frame(HEADERS, 5, 3, &[0x82, 0x87, 0x84, 0x41, 0x01, b'a']);
+    let half_a_ping = &ping[..11];
+    // What comes after the answer, and whether it begins a head.
+    for (what, then, begins) in [
+        ("HEADERS without an end", &endless[..], true),
+        ("HEADERS that break off", &cut[..12], true),
+        ("the header of HEADERS", &cut[..9], true),
+        ("a PING, and half of HEADERS", &[&ping, &cut[..11]].concat(), true),
+        ("half a PING", half_a_ping, false),
+        ("a PING", &ping, false),
+        ("nothing", b"", false),
+    ] {
+        let mut stream = secure.connect(b"h2").unwrap();
+        stream.write_all(&[PREFACE, &asked].concat()).unwrap();
+        assert!(first_frame(&mut stream, HEADERS).is_some(), "{what}");
+        stream.write_all(then).unwrap();
+        let lasted = lasts(stream, |_| {}).as_secs();
+        assert_eq!(lasted < 8, begins, "{what}: {lasted} s");
+    }
+    for (what, then, begins) in [
+        ("half a line", "GET /api", true),
+        ("half a head", "GET / HTTP/1.1\r\nHost: a\r\nX-Half", true),
+        ("an empty line", "\r\n", true),
+        ("nothing", "", false),
+    ] {
+        let mut stream = secure.connect(b"http/1.1").unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut answer = vec![0; 4096];
+        let length = stream.read(&mut answer).unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 4"), "{what}");
+        stream.write_all(then.as_bytes()).unwrap();
+        let lasted = lasts(stream, |_| {}).as_secs();
+        assert_eq!(lasted < 8, begins, "{what}: {lasted} s");
+    }
+}
+
 /// Posts `file` with this many curl processes at a time. Returns the status and the exit code of each.
 fn posts(secure: &Secure, version: &str, file: &str, clients: usize, more: &[&str]) -> Vec<String> {
     let data = format!("@{file}");
@@ -322,6 +365,61 @@ fn first_frame(stream: &mut Connected, kind: u8) -> Option<(u8, Vec<u8>)> {
     std::iter::from_fn(|| next_frame(stream))
         .find(|frame| frame.0 == kind)
         .map(|(_, stream, payload)| (stream, payload))
+}
+
+#[test]
+fn trailers_end_at_the_gateway() {
+    let (heads, came) = std::sync::mpsc::channel();
+    let upstream = scripted(move |stream| {
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        let mut stream = stream;
+        let head = head(&mut reader);
+        if head.is_empty() {
+            return;
+        }
+        let mut body = String::new();
+        while !body.ends_with("0\r\n\r\n") && !body.contains("X-") && reader.read_line(&mut body).unwrap() > 0
+        {
+        }
+        heads.send(head.to_ascii_lowercase() + &body.to_ascii_lowercase()).unwrap();
+        let _ = stream.write_all(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Halligan-Reason\r\n\r\n\
+              2\r\nok\r\n0\r\nX-Halligan-Reason: spoofed\r\nX-Kept: 1\r\n\r\n",
+        );
+    });
+    let Some(secure) = Secure::start(Some(upstream), "") else { return };
+    let seen = || {
+        let seen = came.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(!seen.contains("spoofed") && !seen.contains("trailer"), "{seen}");
+    };
+    let bearer = secure.setting.bearer();
+    // Over HTTP/2: of a request, and of its answer.
+    let head = [request_line("POST"), literal("authorization", bearer.as_bytes())].concat();
+    let spoofed = frame(HEADERS, 5, 1, &literal("x-halligan-role", b"spoofed"));
+    let request = [PREFACE, &head_frames(0, 1, &head, true), &frame(0, 0, 1, b"{}"), &spoofed].concat();
+    let mut stream = secure.connect(b"h2").unwrap();
+    stream.write_all(&request).unwrap();
+    seen();
+    stream.sock.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let frames: Vec<_> =
+        std::iter::from_fn(|| next_frame(&mut stream)).filter(|frame| frame.1 == 1).collect();
+    let heads = frames.iter().filter(|(kind, ..)| *kind == HEADERS).count();
+    let data: Vec<u8> =
+        frames.iter().filter(|(kind, ..)| *kind == 0).flat_map(|frame| frame.2.clone()).collect();
+    assert_eq!((heads, &*data), (1, &b"ok"[..]), "{frames:?}");
+    // Over HTTP/1.1.
+    let mut stream = secure.connect(b"http/1.1").unwrap();
+    let request = format!(
+        "POST /api/v2/dags/etl/dagRuns HTTP/1.1\r\nHost: prod.example\r\nAuthorization: {bearer}\r\nConnection: close\r\n\
+         TE: trailers\r\nTrailer: X-Halligan-Role\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\
+         X-Halligan-Role: spoofed\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    seen();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("0\r\n\r\n"), "{answer}");
+    assert!(!answer.contains("spoofed"), "{answer}");
 }
 
 const RST_STREAM: u8 = 3;

@@ -73,7 +73,7 @@ impl ExtAuthz {
 
     async fn connection(self, stream: TcpStream, peer: IpAddr, stopped: watch::Receiver<()>) {
         let activity = Arc::new(Activity::default());
-        let noted = Arc::clone(&activity);
+        let (noted, watched) = (Arc::clone(&activity), activity.watch(stream));
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let call = Call { face: self.clone(), peer };
             let busy = noted.begin();
@@ -93,7 +93,7 @@ impl ExtAuthz {
             .timer(TokioTimer::new())
             .keep_alive_interval(Some(IDLE))
             .keep_alive_timeout(FIRST)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(watched), service);
         let wind_down = http2::Connection::graceful_shutdown;
         until_stopped(connection, wind_down, Duration::ZERO, peer, stopped, activity).await;
     }

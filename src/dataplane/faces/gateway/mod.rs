@@ -4,9 +4,7 @@
 mod asked;
 pub mod config;
 mod failure;
-mod guard;
 mod headers;
-mod linger;
 mod onward;
 mod pace;
 mod tls;
@@ -36,13 +34,12 @@ use zeroize::Zeroizing;
 use self::asked::Asked;
 use self::config::{GatewayConfig, Limits, Upstream};
 use self::failure::Failure;
-use self::guard::{Drain, Fault, Found, Guarded, MAX_FIELDS};
-use self::linger::Lingering;
 use self::onward::Onward;
 use self::pace::{BoxError, ClientBroke, Idler, Paced, Progress};
 use self::tls::Certificate;
 use super::answer::{Answer, Answers};
 use super::browser::{Caller, MAX_FORM, site};
+use super::guard::{Drain, Fault, Found, Guarded, MAX_FIELDS};
 use super::upstream_identity::UpstreamIdentity;
 use crate::dataplane::authorize::Authorizer;
 use crate::dataplane::authorize::sessions::Sessions;
@@ -50,6 +47,7 @@ use crate::dataplane::decide::{Reason, RequestFacts, Target};
 use crate::platform::net::activity::Activity;
 use crate::platform::net::connections::until_stopped;
 use crate::platform::net::fields::head_bytes;
+use crate::platform::net::linger::Lingering;
 use crate::platform::net::listener::{Bounds, accept};
 use crate::platform::net::share::{Each, Shares};
 use crate::platform::net::tls::{TlsError, client};
@@ -161,14 +159,15 @@ impl Gateway {
     {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header())
+            // This limit also applies between requests. `activity` has the one for a head.
+            .header_read_timeout(self.limits.idle().max(self.limits.header()))
             .max_headers(MAX_FIELDS)
             .max_buf_size((self.limits.header_bytes as usize).max(8192));
         let found = Found::default();
         let drain = Drain { bytes: self.limits.body_bytes as u64, time: self.limits.header() };
-        let stream = Guarded::new(stream, self.limits.header_bytes as usize, found.clone(), drain);
         let activity = self.activity();
-        let noted = Arc::clone(&activity);
+        let (noted, watched) = (Arc::clone(&activity), activity.watch(stream));
+        let stream = Guarded::new(watched, self.limits.header_bytes as usize, found.clone(), drain);
         let service = service_fn(move |request: Request<Incoming>| {
             let busy = noted.begin();
             // The guard checks nothing after such a request, since other bytes may be of another protocol.
@@ -212,12 +211,12 @@ impl Gateway {
             .keep_alive_interval(self.limits.idle())
             .keep_alive_timeout(self.limits.header());
         let activity = self.activity();
-        let noted = Arc::clone(&activity);
+        let (noted, watched) = (Arc::clone(&activity), activity.watch(stream));
         let service = service_fn(move |request| {
             let (busy, answer) = (noted.begin(), Arc::clone(&self).respond(request, None, peer, true));
             async move { Ok::<_, Infallible>(busy.sending(answer.await)) }
         });
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let connection = http.serve_connection(TokioIo::new(watched), service);
         let wind_down = http2::Connection::graceful_shutdown;
         until_stopped(connection, wind_down, Duration::ZERO, peer, stopped, activity).await;
     }
@@ -234,9 +233,7 @@ impl Gateway {
             return last(self.refuse(status, Some(peer)));
         }
         let (parts, body) = request.into_parts();
-        // In HTTP/2, dropping the body resets the stream, and some clients discard the answer then.
-        let asks = parts.version < Version::HTTP_2 && parts.headers.contains_key(header::EXPECT);
-        let body = Lingering::new(body, self.limits.body_bytes as u64, self.limits.header(), asks);
+        let body = Lingering::within(&parts, body, self.limits.body_bytes as u64, self.limits.header());
         // In HTTP/1.1 the guard has counted the bytes.
         if parts.version == Version::HTTP_2 && head_bytes(&parts) > self.limits.header_bytes as usize {
             return self.refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Some(peer));

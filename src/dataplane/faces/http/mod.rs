@@ -21,11 +21,13 @@ use zeroize::Zeroizing;
 
 use super::answer::{Answer, Answers};
 use super::browser::{Caller, Extras, MAX_FORM, site};
+use super::guard::Fault;
 use crate::dataplane::authorize::{Authorizer, Verdict};
 use crate::dataplane::decide::{Reason, RequestFacts, Target};
 use crate::dataplane::observe::metrics;
 use crate::platform::net::fields::{self, Fields};
 use crate::platform::net::forwarded;
+use crate::platform::net::linger::Lingering;
 use crate::platform::net::listener::FIRST;
 use crate::platform::net::share::{Each, Share};
 use crate::protocol::ends::{EndKind, due};
@@ -59,7 +61,7 @@ impl Face {
     }
 
     /// Answers a request from `peer`. Only a page reads its body.
-    async fn answer(&self, peer: IpAddr, request: &Parts, body: Incoming) -> Answer {
+    async fn answer(&self, peer: IpAddr, request: &Parts, body: Lingering<Incoming>) -> Answer {
         let path = request.uri.path();
         if path.starts_with(PAGES) {
             return self.page(peer, request, body).await;
@@ -89,12 +91,19 @@ impl Face {
         }
     }
 
-    /// Rejects a request whose head is too large.
-    fn too_large(&self, peer: IpAddr) -> Answer {
-        let facts = RequestFacts { deployment: Target::Unknown, method: "", uri: "", client: Some(peer) };
-        let verdict = self.authorizer.refuse(Reason::PathInvalid, &facts);
-        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        self.answers.denied(&verdict, status.as_u16()).map(Full::from)
+    /// Rejects a request whose head the parser would reject, with a reason and an event.
+    async fn malformed(&self, peer: IpAddr, request: &Parts, fault: Fault) -> Answer {
+        if let Some(status) = fault.status() {
+            let facts = RequestFacts { deployment: Target::Unknown, method: "", uri: "", client: Some(peer) };
+            let verdict = self.authorizer.refuse(Reason::PathInvalid, &facts);
+            return self.answers.denied(&verdict, status.as_u16()).map(Full::from);
+        }
+        // Only the target is invalid. The request is denied for that, unless its token is denied first.
+        let client = forwarded::client(&request.headers, peer, &self.trusted.load());
+        let original = Original::unknown(request.method.as_str());
+        let verdict = self.verdict(Target::Unknown, &original, client, peer, &request.headers);
+        let (verdict, extras) = verdict.await;
+        self.answers.tell(&verdict, &extras)
     }
 
     /// Returns the JWK set for upstreams (RFC 7517), or 404 if no identity is configured.
@@ -147,7 +156,7 @@ impl Face {
     }
 
     /// Answers a request for one of the daemon's pages, which the proxy hands on with a prefix before its path.
-    async fn page(&self, peer: IpAddr, request: &Parts, body: Incoming) -> Answer {
+    async fn page(&self, peer: IpAddr, request: &Parts, body: Lingering<Incoming>) -> Answer {
         let target = request.uri.path_and_query().map_or("", PathAndQuery::as_str);
         let named = target.strip_prefix(PAGES).and_then(|rest| {
             let end = rest.find('/')?;

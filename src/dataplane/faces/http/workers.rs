@@ -20,21 +20,22 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Face, fast_path};
+use crate::dataplane::faces::guard::{Drain, Found, Guarded, MAX_FIELDS};
 use crate::platform::net::activity::Activity;
 use crate::platform::net::connections::{Stop, until_stopped};
-use crate::platform::net::fields::head_bytes;
-use crate::platform::net::listener::{Bounds, Connections, Place, accept};
+use crate::platform::net::linger::Lingering;
+use crate::platform::net::listener::{Bounds, Connections, FIRST, Place, accept};
 use crate::platform::net::share::Each;
 
-/// Maximum size of a request's line and headers, in bytes. Beyond it the answer is 431.
+/// Maximum size of a request's line and headers, in bytes. Beyond it, and beyond [`MAX_FIELDS`], the answer is 431. A proxy adds
+/// fields of its own to those of the client, and both limits are above those of every proxy, so that the proxy rejects the request.
 const MAX_HEADERS: usize = 64 * 1024;
+
+/// Maximum number of bytes that are read after the last answer of a connection.
+const MAX_DRAINED: u64 = 16 << 20;
 
 /// Maximum number of connections at a time. A proxy keeps some for each of its workers.
 const MAX_CONNECTIONS: u32 = 4096;
-
-/// Maximum number of header fields of a request. A proxy adds its own fields to those of the client. The limit is above
-/// that of every proxy, so that the proxy rejects the request.
-const MAX_FIELDS: usize = 1024;
 
 /// Time for which a connection still answers after shutdown began, so that its client learns of the end from a response,
 /// and not from a failed request.
@@ -179,21 +180,27 @@ async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
     };
     let (reader, writer) = stream.into_split();
     let activity = Arc::new(Activity::after(stop.silence().clone()));
-    let reader = activity.reader(Cursor::new(unanswered).chain(reader));
-    let stream = tokio::io::join(reader, writer);
+    let reader = activity.watch(Cursor::new(unanswered).chain(reader));
+    let found = Found::default();
+    let drain = Drain { bytes: MAX_DRAINED, time: FIRST };
+    let stream = Guarded::new(tokio::io::join(reader, writer), MAX_HEADERS, found.clone(), drain);
     let noted = Arc::clone(&activity);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (worker, busy) = (Arc::clone(&worker), noted.begin());
+        let fault = found.next();
         async move {
             let (request, body) = request.into_parts();
-            // hyper checks its limit only between reads, so a head may exceed it.
-            let mut answer = if head_bytes(&request) > MAX_HEADERS {
-                worker.face.too_large(peer)
-            } else {
-                worker.face.answer(peer, &request, body).await
+            let body = Lingering::new(&request, body);
+            let (mut answer, ends) = match fault {
+                Some(fault) => {
+                    // The guard passes no bytes after a fault.
+                    body.forget();
+                    (worker.face.malformed(peer, &request, fault).await, true)
+                }
+                None => (worker.face.answer(peer, &request, body).await, false),
             };
             // An error means that the daemon has ended.
-            if worker.stopped.has_changed().unwrap_or(true) {
+            if ends || worker.stopped.has_changed().unwrap_or(true) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(busy.sending(answer))

@@ -30,6 +30,9 @@ use crate::protocol::bundle;
 
 /// Maximum size of an answer other than a bundle, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
+/// Time for which an unused connection is kept. The control plane closes it after 75 seconds, and a proxy in front of it may do
+/// so after 60: a call must not meet a connection that is about to be closed.
+const POOL_IDLE: Duration = Duration::from_secs(30);
 /// Media type of requests.
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -196,7 +199,7 @@ impl Upstream {
             .https_or_http()
             .enable_http1()
             .wrap_connector(Connector::new(patience.connect));
-        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(POOL_IDLE).build(connector);
         Ok(Self { client, addresses: Addresses::new(urls), patience, spool, partial: Mutex::default() })
     }
 

@@ -1,7 +1,7 @@
-//! Guard in front of the gateway's HTTP/1.1 parser. The parser rejects an invalid head without a callback in which an event
-//! could be recorded or a reason returned, so the guard checks each head first.
+//! Guard in front of the HTTP/1.1 parser of the gateway and of the interface for proxies. The parser rejects an invalid head
+//! without a callback in which an event could be recorded or a reason returned, so the guard checks each head first.
 //!
-//! A head that is invalid, or whose framing is ambiguous, is replaced by a valid one and marked: the gateway answers it according to
+//! A head that is invalid, or whose framing is ambiguous, is replaced by a valid one and marked: the interface answers it according to
 //! the [`Fault`]. A target that RFC 3986 does not permit is replaced in the same way. No bytes after a fault are read, and the answer
 //! ends the connection. Bodies pass unchanged; the guard follows their framing only to find the next head.
 
@@ -34,7 +34,7 @@ pub(super) enum Fault {
     Target,
     /// The head cannot be parsed, or its framing is ambiguous.
     Head,
-    /// The head exceeds the maximum size.
+    /// The head exceeds the maximum size, or has too many fields.
     TooLarge,
 }
 
@@ -220,12 +220,12 @@ impl<S> Guarded<S> {
             head.splice(range.clone(), *b"/");
         }
         match framing(&head) {
-            None => self.refuse(Fault::Head),
-            Some(_) if wrong_target.is_some() => {
+            Err(fault) => self.refuse(fault),
+            Ok(_) if wrong_target.is_some() => {
                 self.mark(Fault::Target);
                 self.cleared.append(&mut head);
             }
-            Some(place) => {
+            Ok(place) => {
                 self.heads += 1;
                 (self.place, self.scanned) = (place, 0);
                 self.cleared.append(&mut head);
@@ -272,8 +272,8 @@ fn target(head: &[u8]) -> Option<std::ops::Range<usize>> {
     (first + 1 < last).then(|| begin + first + 1..begin + last)
 }
 
-/// Returns the place in the stream after a head (RFC 9112 section 6), or `None` if the head is invalid or its framing ambiguous.
-fn framing(head: &[u8]) -> Option<Place> {
+/// Returns the place in the stream after a head (RFC 9112 section 6).
+fn framing(head: &[u8]) -> Result<Place, Fault> {
     let (mut few, mut many) = ([httparse::EMPTY_HEADER; FEW_FIELDS], Vec::new());
     let mut request = httparse::Request::new(&mut few);
     let mut parsed = request.parse(head);
@@ -282,8 +282,10 @@ fn framing(head: &[u8]) -> Option<Place> {
         request = httparse::Request::new(&mut many);
         parsed = request.parse(head);
     }
-    if !parsed.ok()?.is_complete() {
-        return None;
+    match parsed {
+        Ok(parsed) if parsed.is_complete() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Fault::TooLarge),
+        Ok(_) | Err(_) => return Err(Fault::Head),
     }
     let (mut coding, mut length, mut upgrade) = (None, None, false);
     for field in request.headers.iter() {
@@ -297,7 +299,7 @@ fn framing(head: &[u8]) -> Option<Place> {
             }
         };
         if place.replace(field.value).is_some() {
-            return None;
+            return Err(Fault::Head);
         }
     }
     // Only without a body can another protocol follow.
@@ -305,17 +307,18 @@ fn framing(head: &[u8]) -> Option<Place> {
     let length = match length {
         None => None,
         Some(digits) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
-            Some(std::str::from_utf8(digits).ok()?.parse::<u64>().ok()?)
+            let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u64>().ok());
+            Some(number.ok_or(Fault::Head)?)
         }
-        Some(_) => return None,
+        Some(_) => return Err(Fault::Head),
     };
     match (coding, length) {
         (Some(coding), _) if coding.eq_ignore_ascii_case(b"chunked") && request.version == Some(1) => {
-            Some(Place::Chunk(Chunk::Size))
+            Ok(Place::Chunk(Chunk::Size))
         }
-        (Some(_), _) => None,
-        (None, None | Some(0)) => Some(none),
-        (None, Some(length)) => Some(Place::Body(length)),
+        (Some(_), _) => Err(Fault::Head),
+        (None, None | Some(0)) => Ok(none),
+        (None, Some(length)) => Ok(Place::Body(length)),
     }
 }
 
