@@ -145,6 +145,7 @@ impl Authorizer {
     pub fn refuse(&self, reason: Reason, facts: &RequestFacts<'_>) -> Verdict {
         let (started, event, wall) = (Instant::now(), self.audit.next_id(), (self.clock)());
         let mut decision = Decision::new(reason, facts);
+        decision.name_path(facts);
         // A denial does not wait for its event.
         if self.record(&event, &decision, facts, wall).is_err() {
             decision.reason = Reason::AuditUnavailable;

@@ -130,6 +130,11 @@ impl Decision {
         }
     }
 
+    /// Names the path of a request that is decided before its route is found.
+    pub(super) fn name_path(&mut self, facts: &RequestFacts<'_>) {
+        self.path = CanonicalPath::parse(facts.uri).ok().map(|path| path.as_str().to_owned());
+    }
+
     /// Returns true if the request is allowed.
     #[must_use]
     pub fn allowed(&self) -> bool {
@@ -218,7 +223,7 @@ pub fn sign_in(
     let step = Step { facts, now, decision: &mut decision };
     let begun = step.sign_in(token, snapshot, (id, durations));
     // The page's own path, which no route map holds.
-    decision.path = CanonicalPath::parse(facts.uri).ok().map(|path| path.as_str().to_owned());
+    decision.name_path(facts);
     match begun {
         Ok(session) => (decision, Some(session)),
         Err(reason) => (Decision { reason, ..decision }, None),

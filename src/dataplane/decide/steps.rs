@@ -68,6 +68,8 @@ impl Step<'_> {
         if let Credential::Session(_, initiator) = credential
             && !initiator.may_use_session(self.facts.method)
         {
+            // Whoever looks into it needs to know what another site tried.
+            self.decision.name_path(self.facts);
             return Err(Reason::CrossSite.into());
         }
         self.conditions(grant, proved, local)?;

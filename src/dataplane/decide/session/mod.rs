@@ -47,7 +47,9 @@ impl Session {
         now: Time,
         durations: Durations,
     ) -> Self {
-        let claims = token.claims().clone();
+        let mut claims = token.claims().clone();
+        // Nobody decides by these, and a cookie has little room.
+        claims.permissions = Vec::new();
         let ends = claims.exp.unwrap_or(token_ends).min(token_ends).min(now.plus(durations.max));
         let until = ends.min(now.plus(durations.idle));
         Self(Content { id, kid: token.kid().as_str().to_owned(), claims, begun: now, ends, until })

@@ -90,6 +90,13 @@ fn what_ends_a_token_ends_its_session_at_the_next_click() {
 }
 
 #[test]
+fn a_session_keeps_nothing_that_no_decision_reads() {
+    let mut world = World::new();
+    world.claims.permissions = vec!["workspaceId:wsp_a".into(); 50];
+    assert_eq!(world.sign_in().1.unwrap().claims().permissions, Vec::<String>::new());
+}
+
+#[test]
 fn a_session_ends_with_its_token_at_the_latest() {
     let mut world = World::new();
     assert_eq!(world.sign_in().1.unwrap().ends(), world.now.wall.plus(HOURS.max));
@@ -169,6 +176,7 @@ fn a_session_opens_for_pages_of_its_own_origin_and_for_people() {
         (world.method, world.uri) = (method, uri);
         let decision = world.decide_session(&session, initiator);
         assert_eq!(decision.reason, reason, "{method} {uri} {initiator:?}");
+        assert_eq!(decision.path.as_deref(), Some(uri), "{method} {initiator:?}");
     }
     // A token is no cookie: no browser sends it by itself.
     (world.method, world.uri) = ("POST", "/api/v2/dags/etl/dagRuns");
