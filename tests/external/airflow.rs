@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod browser;
 mod clients;
 mod server;
 mod tap;

@@ -19,6 +19,7 @@ pub mod nginx;
 pub mod node;
 pub mod proxy;
 pub mod tls;
+pub mod webdriver;
 
 use std::ffi::OsString;
 use std::io::{Read, Write as _};

@@ -63,6 +63,26 @@ impl Airflow {
         Self { tap: Tap::start(port), url, venv: venv.into(), home: home.into(), _running: running }
     }
 
+    /// Leaves behind what a worker would have of a task that failed: its state, and a line of its log. No scheduler runs here.
+    pub(super) fn failed(&self, dag: &str, run: &str, task: &str, line: &str) {
+        let log = self.home.join(format!("logs/dag_id={dag}/run_id={run}/task_id={task}"));
+        std::fs::create_dir_all(&log).unwrap();
+        let line =
+            serde_json::json!({ "timestamp": "2026-11-27T03:00:00Z", "level": "error", "event": line });
+        std::fs::write(log.join("attempt=1.log"), format!("{line}\n")).unwrap();
+        let script = "import sqlite3, sys
+database, run, task = sys.argv[1:]
+with sqlite3.connect(database, timeout=30) as connection:
+    times = \"state = 'failed', start_date = '2026-11-27 03:00:00', end_date = '2026-11-27 03:00:07'\"
+    connection.execute(f'update task_instance set {times}, try_number = 1 where run_id = ? and task_id = ?', (run, task))
+    connection.execute(f'update dag_run set {times} where run_id = ?', (run,))
+";
+        let mut python = Command::new(self.venv.join("bin/python"));
+        python.args(["-c", script]).arg(self.home.join("airflow.db")).args([run, task]);
+        let output = python.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
     /// Where a proxy reaches it, so that every byte it is sent is kept.
     pub(super) fn tapped(&self) -> u16 {
         self.tap.port
