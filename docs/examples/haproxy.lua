@@ -32,15 +32,20 @@ core.register_action("halligan", { "http-req" }, function(txn, url)
         ["x-original-host"] = list(sent["host"]),
         ["x-real-ip"] = { txn.sf:src() },
     }
-    -- All of them: two tokens are none, and that is for the daemon to say.
-    if sent["authorization"] ~= nil then asked["authorization"] = list(sent["authorization"]) end
+    -- All of them: two tokens are none, and that is for the daemon to say. By the others it tells a browser, its session, and
+    -- who made it ask.
+    for _, name in ipairs({ "authorization", "cookie", "accept", "origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest" }) do
+        if sent[name] ~= nil then asked[name] = list(sent[name]) end
+    end
     local answer = core.httpclient():get({ url = url, headers = asked, timeout = 5000 })
     if answer == nil or answer.status ~= 200 then
-        local refused = answer ~= nil and (answer.status == 401 or answer.status == 403
+        local refused = answer ~= nil and (answer.status == 303 or answer.status == 401 or answer.status == 403
             or answer.status == 429 or answer.status == 503)
         -- Whatever else comes, or nothing: no answer is a no.
         if refused then
-            refuse(txn, answer.status, answer.headers, answer.body)
+            -- A person who is denied is led to a page of the daemon.
+            local status = answer.headers["location"] ~= nil and 303 or answer.status
+            refuse(txn, status, answer.headers, answer.body)
         else
             refuse(txn, 503)
         end
@@ -50,10 +55,14 @@ core.register_action("halligan", { "http-req" }, function(txn, url)
         local values = answer.headers[name]
         if values ~= nil then txn.http:req_set_header(name, values[0]) end
     end
-    -- What the daemon vouches with, or nothing: the caller's token ends here.
-    txn.http:req_del_header("authorization")
-    local vouched = answer.headers["authorization"]
-    if vouched ~= nil and vouched[0] ~= nil and vouched[0] ~= "" then
-        txn.http:req_set_header("authorization", vouched[0])
+    -- What the daemon vouches with, or nothing: the caller's token ends here. So does its session: the deployment gets all other
+    -- cookies, but not the one in which Airflow would read a token.
+    for _, name in ipairs({ "authorization", "cookie" }) do
+        txn.http:req_del_header(name)
+        local given = answer.headers[name]
+        if given ~= nil and given[0] ~= nil and given[0] ~= "" then txn.http:req_set_header(name, given[0]) end
     end
+    -- A browser's session, with its idle time counted anew: haproxy.cfg adds it to the deployment's answer.
+    local renewed = answer.headers["set-cookie"]
+    if renewed ~= nil and renewed[0] ~= nil then txn:set_var("txn.halligan_session", renewed[0]) end
 end, 1)

@@ -53,7 +53,7 @@ impl Answers {
     #[must_use]
     pub fn deny(&self, verdict: &Verdict, extras: &Extras) -> Response<Bytes> {
         let status = match (verdict.decision.reason.status(), &extras.lead) {
-            (_, Some(_)) if self.pass_status => 303,
+            (_, Some(_)) if self.pass_status || extras.hands_on_lead => 303,
             (status @ (401 | 403), _) => status,
             (status, _) if self.pass_status => status,
             _ => 403,

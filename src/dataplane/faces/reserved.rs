@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-/// Names in the daemon's responses, and those that the examples use internally. The examples overwrite or remove each of
+/// Names in the daemon's responses, and one that the examples use internally. The examples overwrite or remove each of
 /// them by name where a proxy cannot remove headers by a pattern.
 pub const SPOKEN: [&str; 7] = [
     "x-halligan-token-id",

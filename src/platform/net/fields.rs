@@ -30,6 +30,14 @@ impl Fields for [httparse::Header<'_>] {
     }
 }
 
+/// Envoy hands fields on as a map over gRPC. A name stands once in it: Envoy joins the values of a repeated one.
+#[cfg(feature = "grpc")]
+impl Fields for std::collections::HashMap<String, String> {
+    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+}
+
 /// How many bytes the head of a request takes in HTTP/1.1 (RFC 9112 section 2.1), whichever version it came in.
 #[must_use]
 pub fn head_bytes(request: &Parts) -> usize {

@@ -1,20 +1,28 @@
-//! Browsers behind nginx and at the gateway, with the control plane gone: what each request of theirs gets, byte by byte.
+//! Browsers behind every proxy and at the gateway, with the control plane gone: what each request of theirs gets, byte by byte.
+//! Each proxy is held to the same promises, the methods of [`Site`].
+
+use std::path::Path;
 
 use super::contract::Setting;
 use super::upstream::Seen;
 use super::wire::ask;
+use super::{caddy, envoy, haproxy, traefik};
 use crate::rig::proxy::nginx_example;
-use crate::rig::{Answer, component, free_port, nginx, until};
+use crate::rig::webdriver::Browser;
+use crate::rig::{Answer, Running, component, free_port, nginx, until};
 
 const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
 const SAME: (&str, &str) = ("Sec-Fetch-Site", "same-origin");
 const OPENS: [(&str, &str); 3] =
     [("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")];
 
-/// A deployment with sessions, behind the gateway and nginx.
+const SESSIONS: &str = "[sessions]\nidle_seconds = 300\n";
+
+/// A deployment with sessions, behind a proxy or at the gateway.
 struct Site {
     setting: Setting,
     port: u16,
+    _proxy: Option<Running>,
 }
 
 impl Site {
@@ -22,12 +30,20 @@ impl Site {
         let port = free_port();
         let setting = Setting::with(|rig, upstream| {
             format!(
-                "[sessions]\n[gateway]\nlisten = [\"127.0.0.1:{port}\"]\n[gateway.deployments.{}]\n\
+                "{SESSIONS}[gateway]\nlisten = [\"127.0.0.1:{port}\"]\n[gateway.deployments.{}]\n\
                  upstream = \"http://127.0.0.1:{upstream}\"\n",
                 rig.deployment
             )
         });
-        Self { setting, port }
+        Self { setting, port, _proxy: None }
+    }
+
+    /// Behind a proxy that `start` starts at a port, with more in the daemon's configuration.
+    fn behind(config: &str, start: impl FnOnce(&Setting, u16) -> Running) -> Self {
+        let setting = Setting::with(|_, _| format!("{SESSIONS}{config}"));
+        let port = free_port();
+        let proxy = Some(start(&setting, port));
+        Self { setting, port, _proxy: proxy }
     }
 
     fn sign_in(&self, token: &str, headers: &[(&str, &str)]) -> Answer {
@@ -54,11 +70,15 @@ impl Site {
     }
 
     fn holds(mut self) {
-        until("it answers", || ask(self.port, "GET", "/", &[], "").status != 0);
+        // Traefik answers 404 until it has read its routes.
+        until("it asks the daemon", || ask(self.port, "GET", "/", &[], "").status == 401);
         self.people_are_led_and_programs_are_answered();
+        self.a_program_brings_no_cookies();
         self.nobody_signs_in_from_elsewhere();
         let cookie = self.cookie();
         self.a_session_opens_what_its_token_opens(&cookie);
+        self.no_spelling_of_cookies_hides_a_session(&cookie);
+        self.use_renews_it(&cookie);
         self.nothing_crosses_sites(&cookie);
         self.signing_out_ends_it(&cookie);
         self.a_revocation_ends_it_at_the_next_click();
@@ -144,6 +164,66 @@ impl Site {
         assert!(!log.contains(cookie) && !log.contains(&self.setting.token));
     }
 
+    /// Several fields, and some that a proxy may join with a comma: they open the deployment or not, but the session and
+    /// Airflow's token stay outside.
+    fn no_spelling_of_cookies_hides_a_session(&self, cookie: &str) {
+        for lines in [
+            &["theme=dark", cookie, "_token=spoofed"][..],
+            &[cookie, "theme=dark, _token=spoofed"],
+            &["_token=spoofed", "theme=\"dark", cookie],
+            &["theme=caf\u{e9}", cookie],
+            &[&format!("theme=caf\u{e9}; {cookie}")],
+        ] {
+            let mut headers: Vec<_> = lines.iter().map(|line| ("Cookie", *line)).collect();
+            headers.push(SAME);
+            let answer = ask(self.port, "GET", "/api/v2/dags", &headers, "");
+            if answer.status != 200 {
+                assert!([400, 401].contains(&answer.status), "{lines:?}: {answer:?}");
+                continue;
+            }
+            let seen = Seen::in_answer(&answer);
+            assert!(!format!("{seen:?}").contains("halligan-session"), "the session reached the deployment");
+            let names = seen.header("cookie").unwrap_or_default().split(';').map(str::trim);
+            assert!(names.clone().all(|name| !name.starts_with("_token")), "{lines:?}: {seen:?}");
+        }
+    }
+
+    /// A program without cookies, and its token, bring the deployment none.
+    fn a_program_brings_no_cookies(&self) {
+        let answer = ask(self.port, "GET", "/api/v2/dags", &[("Authorization", &self.setting.bearer())], "");
+        assert_eq!(Seen::in_answer(&answer).header("cookie").unwrap_or_default(), "");
+        assert_eq!(answer.header("set-cookie"), Some("theirs=kept; Path=/"), "{answer:?}");
+    }
+
+    /// Beside the cookies that the deployment sets.
+    fn use_renews_it(&mut self, cookie: &str) {
+        // With a longer idle time, the next click renews it.
+        let path = self.setting.rig.path("halligand.toml");
+        let config = std::fs::read_to_string(&path).unwrap().replace(SESSIONS, "[sessions]\n");
+        std::fs::write(path, config).unwrap();
+        self.setting.rig.kill_daemon();
+        self.setting.rig.start_daemon();
+        let mut answer = None;
+        until("the daemon answers again", || {
+            answer = Some(self.with(cookie, "GET", "/api/v2/dags", &[SAME]));
+            answer.as_ref().unwrap().status == 200
+        });
+        let answer = answer.unwrap();
+        let set: Vec<_> =
+            answer.headers.lines().filter(|line| line.to_lowercase().starts_with("set-cookie:")).collect();
+        let [theirs, ours] = ["theirs=kept", "__Host-halligan-session="]
+            .map(|name| set.iter().filter(|line| line.contains(name)).collect::<Vec<_>>());
+        assert!(theirs.len() == 1 && ours.len() == 1 && set.len() == 2, "{answer:?}");
+        for attribute in ["Path=/", "Secure", "HttpOnly", "SameSite=Lax"] {
+            assert!(ours[0].contains(attribute), "{ours:?}");
+        }
+        let renewed = ours[0].split_once(": ").unwrap().1.split(';').next().unwrap();
+        assert_ne!(renewed, cookie);
+        assert_eq!(self.with(renewed, "GET", "/api/v2/dags", &[SAME]).status, 200);
+        let denied = self.with(cookie, "GET", "/api/v2/nothing", &[SAME]);
+        assert_eq!((denied.status, denied.header("set-cookie")), (403, None), "{denied:?}");
+    }
+
     fn nothing_crosses_sites(&self, cookie: &str) {
         let before = self.setting.upstream.asked();
         let cross = ("Sec-Fetch-Site", "cross-site");
@@ -219,16 +299,33 @@ fn a_browser_at_the_gateway() {
     Site::at_the_gateway().holds();
 }
 
+/// How a row's proxy is started, by its program.
+type Start = fn(&Setting, &Path, u16) -> Running;
+
+/// What Caddy and Traefik need, so that they lead a person: they hand every status on, and nginx turns 303 into 500.
+const PASS: &str = "[proxies]\npass_status = true\n";
+
+/// Each proxy with its example, and what the daemon's configuration needs for it.
+const PROXIES: [(&str, &str, Start); 7] = [
+    ("nginx", "", |setting, _, port| {
+        let server = nginx_example(&setting.rig, port, setting.upstream.port);
+        nginx::start(&setting.rig, "nginx", "", &server).unwrap()
+    }),
+    ("caddy", PASS, caddy::start),
+    ("caddy-newest", PASS, caddy::start),
+    ("haproxy", "", haproxy::start),
+    ("traefik", PASS, traefik::start),
+    ("envoy", "", |setting, program, port| envoy::start(setting, program, "envoy-http.yaml", port)),
+    ("envoy", "", |setting, program, port| envoy::start(setting, program, "envoy-grpc.yaml", port)),
+];
+
 #[test]
-fn a_browser_behind_nginx() {
-    if component("nginx").is_none() {
-        return;
+fn a_browser_behind_every_proxy() {
+    for (row, (name, config, start)) in PROXIES.into_iter().enumerate() {
+        let Some(program) = component(name) else { continue };
+        println!("row {row}: {name}");
+        Site::behind(config, |setting, port| start(setting, &program, port)).holds();
     }
-    let setting = Setting::with(|_, _| "[sessions]\n".to_owned());
-    let port = free_port();
-    let server = nginx_example(&setting.rig, port, setting.upstream.port);
-    let _nginx = nginx::start(&setting.rig, "nginx", "", &server).unwrap();
-    Site { setting, port }.holds();
 }
 
 #[test]
@@ -246,4 +343,27 @@ fn without_sessions_no_cookie_opens_anything() {
     assert_eq!(answer.header("location"), None);
     let pages = format!("/v1/pages/{}/.halligan/sign-in", setting.rig.deployment);
     assert_eq!(ask(setting.rig.daemon_port, "GET", &pages, &[], "").status, 404);
+}
+
+#[test]
+fn nobody_is_shut_out_of_the_daemons_pages() {
+    let Some(browser) = Browser::start() else { return };
+    let site = Site::at_the_gateway();
+    until("it answers", || ask(site.port, "GET", "/", &[], "").status != 0);
+    let at = |path: &str| format!("http://localhost:{}/.halligan/{path}", site.port);
+    let refused =
+        "refused?reason=permission_denied&permission=deployment.airflow.dag.get&event=evt_1-2&to=%2Fdags";
+    for scheme in ["light", "dark"] {
+        browser.prefers(scheme);
+        for path in ["sign-in", "sign-in?ended=1", "sign-out", refused] {
+            browser.open(&at(path));
+            let Some(barriers) = browser.barriers() else { return };
+            assert!(barriers.is_empty(), "{scheme} {path}: {barriers:#?}");
+        }
+        browser.open(&at("sign-in"));
+        browser.write("#token", "not.a.token");
+        browser.click("button");
+        browser.reads("token_malformed");
+        assert_eq!(browser.barriers().unwrap_or_default(), Vec::<String>::new(), "{scheme}");
+    }
 }

@@ -20,12 +20,17 @@ fn caddy_asks_about_every_request() {
 fn holds(program: &Path) {
     let mut setting = Setting::new();
     let port = free_port();
+    let _caddy = start(&setting, program, port);
+    setting.holds(Front::Caddy, port, OwnAnswers { undecided: (503, true), down: 502 });
+}
+
+/// Starts it with its example, to listen at `port`.
+pub(super) fn start(setting: &Setting, program: &Path, port: u16) -> Running {
     let site = setting.example("Caddyfile").replace("prod.example {", &format!("http://:{port} {{"));
     let path = setting.rig.path("Caddyfile");
     std::fs::write(&path, format!("{{\n\tadmin off\n\tauto_https off\n}}\n{site}")).unwrap();
     let mut command = Command::new(program);
     command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&path);
     command.env("HOME", setting.rig.directory.path()).stderr(Stdio::null());
-    let _caddy = Running::start(&mut command);
-    setting.holds(Front::Caddy, port, OwnAnswers { undecided: (503, true), down: 502 });
+    Running::start(&mut command)
 }

@@ -1,12 +1,14 @@
 //! Envoy with ext_authz, over HTTP and over gRPC.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::contract::{OwnAnswers, Setting};
 use super::edges::Front;
 use crate::rig::{Running, component, free_port};
 
-fn start(setting: &Setting, program: &std::path::Path, example: &str, port: u16) -> Running {
+/// Starts it with an example, to listen at `port`.
+pub(super) fn start(setting: &Setting, program: &Path, example: &str, port: u16) -> Running {
     let address = |port: u16| format!("{{ address: 127.0.0.1, port_value: {port} }}");
     let config = setting
         .example(example)

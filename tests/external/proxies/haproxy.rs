@@ -1,5 +1,6 @@
 //! Debian's HAProxy with a Lua action.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::contract::{OwnAnswers, Setting};
@@ -11,6 +12,12 @@ fn haproxy_asks_about_every_request() {
     let Some(program) = component("haproxy") else { return };
     let mut setting = Setting::new();
     let port = free_port();
+    let _haproxy = start(&setting, &program, port);
+    setting.holds(Front::Haproxy, port, OwnAnswers { undecided: (503, true), down: 503 });
+}
+
+/// Starts it with its example, to listen at `port`.
+pub(super) fn start(setting: &Setting, program: &Path, port: u16) -> Running {
     let script = setting.rig.path("haproxy.lua");
     std::fs::write(&script, setting.example("haproxy.lua")).unwrap();
     let config = setting
@@ -21,6 +28,5 @@ fn haproxy_asks_about_every_request() {
     std::fs::write(&path, config).unwrap();
     let mut command = Command::new(program);
     command.arg("-db").arg("-f").arg(&path).stderr(Stdio::null());
-    let _haproxy = Running::start(&mut command);
-    setting.holds(Front::Haproxy, port, OwnAnswers { undecided: (503, true), down: 503 });
+    Running::start(&mut command)
 }

@@ -1,5 +1,6 @@
 //! Traefik 3 with `forwardAuth`.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::contract::{OwnAnswers, Setting};
@@ -11,6 +12,12 @@ fn traefik_asks_about_every_request() {
     let Some(program) = component("traefik") else { return };
     let mut setting = Setting::new();
     let port = free_port();
+    let _traefik = start(&setting, &program, port);
+    setting.holds(Front::Traefik, port, OwnAnswers { undecided: (503, true), down: 500 });
+}
+
+/// Starts it with its example, to listen at `port`.
+pub(super) fn start(setting: &Setting, program: &Path, port: u16) -> Running {
     let dynamic = setting.rig.path("traefik-dynamic.yml");
     std::fs::write(&dynamic, setting.example("traefik-dynamic.yml")).unwrap();
     let config = setting
@@ -21,6 +28,5 @@ fn traefik_asks_about_every_request() {
     std::fs::write(&path, config).unwrap();
     let mut command = Command::new(program);
     command.arg(format!("--configfile={}", path.display())).stderr(Stdio::null());
-    let _traefik = Running::start(&mut command);
-    setting.holds(Front::Traefik, port, OwnAnswers { undecided: (503, true), down: 500 });
+    Running::start(&mut command)
 }

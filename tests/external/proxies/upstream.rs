@@ -114,7 +114,7 @@ fn answer(stream: TcpStream, asked: &Mutex<Vec<String>>) -> Option<()> {
     let body = serde_json::to_string(&seen).ok()?;
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\
-         X-Upstream: kept\r\nX-Halligan-Reason: spoofed-by-the-deployment\r\n\
+         X-Upstream: kept\r\nSet-Cookie: theirs=kept; Path=/\r\nX-Halligan-Reason: spoofed-by-the-deployment\r\n\
          X-HALLIGAN-EVENT-ID: spoofed-by-the-deployment\r\nX-Halligan-Replica-Age: spoofed-by-the-deployment\r\n\
          X-Halligan-Role: spoofed-by-the-deployment\r\n\r\n",
         body.len()

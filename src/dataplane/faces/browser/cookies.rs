@@ -54,8 +54,9 @@ pub fn session<F: Fields + ?Sized>(fields: &F) -> Option<&[u8]> {
 /// The value is empty if nothing is left.
 pub fn for_deployment<F: Fields + ?Sized>(fields: &F) -> Option<HeaderValue> {
     fields.fields().find(|(name, _)| is_cookie(name))?;
-    let kept = pairs(fields)
-        .filter(|(name, pair)| !pair.is_empty() && *name != AIRFLOW_TOKEN && !name.starts_with(OURS));
+    // A proxy that joined two fields with a comma would hide ours in the value of another.
+    let ours = |pair: &[u8]| pair.windows(OURS.len()).any(|part| part == OURS);
+    let kept = pairs(fields).filter(|(name, pair)| !pair.is_empty() && *name != AIRFLOW_TOKEN && !ours(pair));
     let kept: Vec<&[u8]> = kept.map(|(_, pair)| pair).collect();
     // What came in a header field can stand in one.
     Some(HeaderValue::from_bytes(&kept.join(&b"; "[..])).unwrap_or_else(|_| HeaderValue::from_static("")))
@@ -118,6 +119,7 @@ mod tests {
             b"\t_token\x85=x",
             b"__Host-halligan-session=x",
             b"__Host-halligan-anything=x",
+            b"theme=dark,__Host-halligan-session=x",
             b";;_token=x;",
         ] {
             assert_eq!(left(&[taken]).unwrap(), b"", "{taken:?}");

@@ -30,19 +30,19 @@ pub struct Caller<'h> {
     session: Option<(Arc<Session>, Initiator)>,
     /// True if a person opens a page by this request.
     opens_page: bool,
-    /// Cookies for the deployment, or `None` if the request has none.
-    cookies: Option<HeaderValue>,
 }
 
 /// Header fields that a browser or the deployment gets with an answer.
 #[derive(Debug, Default)]
 pub struct Extras {
-    /// Cookies that the deployment gets in place of the request's.
+    /// Cookies that the deployment gets in place of the request's, or `None` if the request has none or is denied.
     pub cookies: Option<HeaderValue>,
     /// Value of `Set-Cookie`: the session, with its idle time counted anew.
     pub renewed: Option<HeaderValue>,
     /// Value of `Location`: the page to which a person is led after a denial.
     pub lead: Option<HeaderValue>,
+    /// True if the proxy hands on 303, whatever `proxies.pass_status` says of other statuses.
+    pub hands_on_lead: bool,
 }
 
 impl<'h> Caller<'h> {
@@ -52,8 +52,7 @@ impl<'h> Caller<'h> {
         F: Fields + ?Sized,
     {
         let token = bearer::of(fields);
-        let cookies = cookies::for_deployment(fields);
-        let mut caller = Self { token, session: None, opens_page: false, cookies };
+        let mut caller = Self { token, session: None, opens_page: false };
         if let Some(sessions) = sessions
             && token.is_none()
             && !fields.fields().any(|(name, _)| name.eq_ignore_ascii_case("authorization"))
@@ -76,18 +75,21 @@ impl<'h> Caller<'h> {
         }
     }
 
-    /// Returns the fields that belong to the answer to a request for `uri`.
+    /// Returns the fields that belong to the answer to a request for `uri` with these fields.
     #[must_use]
-    pub fn extras(self, verdict: &Verdict, uri: &str, sessions: Option<&Sessions>) -> Extras {
-        let mut extras = Extras { cookies: self.cookies, ..Extras::default() };
+    pub fn extras<F>(self, fields: &F, verdict: &Verdict, uri: &str, sessions: Option<&Sessions>) -> Extras
+    where
+        F: Fields + ?Sized,
+    {
         if !verdict.decision.allowed() {
             let lead = self.opens_page.then(|| destination::lead(&verdict.decision, &verdict.event, uri));
-            extras.lead = lead.and_then(|lead| HeaderValue::try_from(lead).ok());
-        } else if let (Some((session, _)), Some(sessions)) = (&self.session, sessions) {
-            let renewed = sessions.renew(session, verdict.time);
-            extras.renewed = renewed
-                .and_then(|(session, sealed)| cookies::set(&sealed, session.until().since(verdict.time)));
+            let lead = lead.and_then(|lead| HeaderValue::try_from(lead).ok());
+            return Extras { lead, ..Extras::default() };
         }
-        extras
+        let renewed = self.session.zip(sessions).and_then(|((session, _), sessions)| {
+            let (session, sealed) = sessions.renew(&session, verdict.time)?;
+            cookies::set(&sealed, session.until().since(verdict.time))
+        });
+        Extras { cookies: cookies::for_deployment(fields), renewed, ..Extras::default() }
     }
 }

@@ -20,8 +20,8 @@ use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
 const STYLE: &str = "\
-:root{color-scheme:light dark;--line:#767676;--soft:#5c5c5c;--warn:#8a1f11;--act:#0b57d0}\
-@media(prefers-color-scheme:dark){:root{--line:#8a8a8a;--soft:#b5b5b5;--warn:#ffb4a9;--act:#a8c7fa}}\
+:root{color-scheme:light dark;background:var(--page);color:var(--text);--page:#fff;--text:#1b1b1b;--line:#767676;--soft:#5c5c5c;--warn:#8a1f11;--act:#0b57d0}\
+@media(prefers-color-scheme:dark){:root{--page:#1b1b1b;--text:#eee;--line:#8a8a8a;--soft:#b5b5b5;--warn:#ffb4a9;--act:#a8c7fa}}\
 body{font:1rem/1.5 system-ui,sans-serif;margin:0 auto;max-width:34rem;padding:1.5rem 1rem}\
 h1{font-size:1.4rem;line-height:1.25}label{display:block;font-weight:600;margin:1rem 0 .25rem}\
 textarea,input{box-sizing:border-box;font:inherit;width:100%;border:1px solid var(--line);border-radius:.25rem;padding:.5rem}\

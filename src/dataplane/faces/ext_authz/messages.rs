@@ -140,6 +140,9 @@ pub struct Passed {
     /// Names of header fields to remove.
     #[prost(string, repeated, tag = "5")]
     pub headers_to_remove: Vec<String>,
+    /// Header fields to add to the deployment's response.
+    #[prost(message, repeated, tag = "6")]
+    pub response_headers_to_add: Vec<HeaderValueOption>,
 }
 
 /// Header field, and how it is set.
@@ -148,13 +151,15 @@ pub struct HeaderValueOption {
     /// Header field to set.
     #[prost(message, optional, tag = "1")]
     pub header: Option<HeaderValue>,
-    /// Always [`OVERWRITE_IF_EXISTS_OR_ADD`].
+    /// [`OVERWRITE_IF_EXISTS_OR_ADD`] or [`APPEND_IF_EXISTS_OR_ADD`].
     #[prost(int32, tag = "3")]
     pub append_action: i32,
 }
 
 /// Replaces a field that a client sent, or adds it.
 pub const OVERWRITE_IF_EXISTS_OR_ADD: i32 = 2;
+/// Adds a field beside those that are there.
+pub const APPEND_IF_EXISTS_OR_ADD: i32 = 0;
 
 /// Header field of a request or response.
 #[derive(Clone, PartialEq, prost::Message)]

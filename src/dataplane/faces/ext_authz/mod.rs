@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
+use hyper::StatusCode;
 use hyper::body::Incoming;
+use hyper::header::SET_COOKIE;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -25,15 +27,15 @@ use self::messages::{
     CheckRequest, CheckResponse, Denied, HeaderValueOption, HttpResponse, HttpStatus, Passed,
 };
 use super::answer::Answer;
-use super::browser::Extras;
+use super::browser::Caller;
 use super::http::Face;
 use super::reserved;
-use crate::dataplane::decide::{Credential, RequestFacts, Target};
+use crate::dataplane::decide::{RequestFacts, Target};
 use crate::platform::net::activity::Activity;
 use crate::platform::net::connections::until_stopped;
+use crate::platform::net::forwarded;
 use crate::platform::net::listener::{Bounds, Connections, FIRST, IDLE, accept};
 use crate::platform::net::share::Each;
-use crate::platform::net::{bearer, forwarded};
 use crate::protocol::host::host_name;
 
 /// Path of the only method.
@@ -114,12 +116,14 @@ impl ExtAuthz {
             uri: &request.path,
             client: source.and_then(|source| forwarded::address(&source.address)),
         };
-        let token = request.headers.get("authorization").and_then(|value| bearer::within(value.as_bytes()));
+        let (fields, sessions) = (&request.headers, self.0.authorizer.sessions.as_deref());
+        let caller = Caller::read(fields, &request.method, &request.host, sessions);
         let trace = self.0.authorizer.traces.request(|name| request.headers.get(name).map(String::as_str));
-        // Envoy gets no cookies this way, so a session opens nothing here.
-        let verdict = self.0.authorizer.authorize(token.map(Credential::Token), &facts, trace).await;
+        let verdict = self.0.authorizer.authorize(caller.credential(), &facts, trace).await;
+        let mut extras = caller.extras(fields, &verdict, &request.path, sessions);
+        extras.hands_on_lead = true;
         let sent = request.headers.keys().map(String::as_str);
-        Ok(translated(self.0.answers.tell(&verdict, &Extras::default()), sent).await)
+        Ok(translated(self.0.answers.tell(&verdict, &extras), sent).await)
     }
 }
 
@@ -130,14 +134,19 @@ async fn translated(answer: Answer, sent: impl Iterator<Item = &str>) -> CheckRe
     let spoofed = sent.filter(|name| reserved::is_ours(name) && !parts.headers.contains_key(*name));
     // A field with an empty value is removed from the request, not sent empty.
     let (mut headers, mut headers_to_remove) = (vec![], spoofed.map(str::to_owned).collect::<Vec<_>>());
+    let mut response_headers_to_add = vec![];
     for (name, value) in &parts.headers {
-        let Ok(value) = value.to_str() else { continue };
+        // A value that is no text is removed too: the client's must not stay in its place.
+        let value = std::str::from_utf8(value.as_bytes()).unwrap_or_default();
+        let header = messages::HeaderValue { key: name.to_string(), value: value.to_owned() };
+        let (header, passed) = (Some(header), parts.status == StatusCode::OK);
         if value.is_empty() {
             headers_to_remove.push(name.to_string());
+        } else if passed && name == SET_COOKIE {
+            let append_action = messages::APPEND_IF_EXISTS_OR_ADD;
+            response_headers_to_add.push(HeaderValueOption { header, append_action });
         } else {
-            let header = messages::HeaderValue { key: name.to_string(), value: value.to_owned() };
-            let append_action = messages::OVERWRITE_IF_EXISTS_OR_ADD;
-            headers.push(HeaderValueOption { header: Some(header), append_action });
+            headers.push(HeaderValueOption { header, append_action: messages::OVERWRITE_IF_EXISTS_OR_ADD });
         }
     }
     let code = match parts.status.as_u16() {
@@ -147,7 +156,7 @@ async fn translated(answer: Answer, sent: impl Iterator<Item = &str>) -> CheckRe
         _ => Code::PermissionDenied,
     };
     let http_response = if code == Code::Ok {
-        HttpResponse::Passed(Passed { headers, headers_to_remove })
+        HttpResponse::Passed(Passed { headers, headers_to_remove, response_headers_to_add })
     } else {
         let Ok(body) = body.collect().await;
         let status = Some(HttpStatus { code: parts.status.as_u16().into() });
@@ -210,5 +219,29 @@ mod tests {
         assert_eq!(passed.headers_to_remove, removed);
         assert_eq!(passed.headers.len(), 1);
         assert_eq!(passed.headers[0].append_action, messages::OVERWRITE_IF_EXISTS_OR_ADD);
+    }
+
+    #[tokio::test]
+    async fn a_session_goes_to_the_client_and_no_cookie_of_the_caller_stays() {
+        for (cookies, kept) in [
+            (&b"theme=dark"[..], Some("theme=dark")),
+            (b"", None),
+            (b"a=\xe9", None),
+            ("a=é".as_bytes(), Some("a=é")),
+        ] {
+            let mut answer = Answer::default();
+            let headers = answer.headers_mut();
+            headers.insert(header::COOKIE, header::HeaderValue::from_bytes(cookies).unwrap());
+            headers.insert(SET_COOKIE, header::HeaderValue::from_static("session"));
+            let Some(HttpResponse::Passed(passed)) =
+                translated(answer, ["cookie"].into_iter()).await.http_response
+            else {
+                panic!("it passes");
+            };
+            let value = |header: &HeaderValueOption| header.header.clone().unwrap().value;
+            assert_eq!(passed.headers.iter().map(value).collect::<Vec<_>>(), Vec::from_iter(kept));
+            assert_eq!(passed.headers_to_remove.is_empty(), kept.is_some());
+            assert_eq!(passed.response_headers_to_add.iter().map(value).collect::<Vec<_>>(), ["session"]);
+        }
     }
 }

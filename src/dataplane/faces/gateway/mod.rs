@@ -266,7 +266,7 @@ impl Gateway {
         let trace = self.authorizer.traces.request(|_| None);
         let caller = Caller::read(&parts.headers, facts.method, &host, sessions.map(Arc::as_ref));
         let verdict = self.authorizer.authorize(caller.credential(), &facts, trace).await;
-        let extras = caller.extras(&verdict, target, sessions.map(Arc::as_ref));
+        let extras = caller.extras(&parts.headers, &verdict, target, sessions.map(Arc::as_ref));
         let told = self.answers.tell(&verdict, &extras);
         if told.status() != StatusCode::OK {
             if fault.is_some() {

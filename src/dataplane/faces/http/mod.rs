@@ -224,7 +224,9 @@ impl Face {
         let original = Original::behind(prefix, request, peer, &trusted);
         let original = original.unwrap_or_else(|_| Original::unknown(request.method.as_str()));
         let target = Target::Id(deployment);
-        let (verdict, extras) = self.verdict(target, &original, client, peer, &request.headers).await;
+        let (verdict, mut extras) = self.verdict(target, &original, client, peer, &request.headers).await;
+        // Envoy takes a 5xx for a failure of the daemon, but no other status.
+        extras.hands_on_lead = true;
         self.answers.tell(&verdict, &extras)
     }
 
@@ -246,7 +248,7 @@ impl Face {
         let sessions = self.authorizer.sessions.as_deref();
         let caller = Caller::read(fields, original.method, original.host.unwrap_or_default(), sessions);
         let verdict = self.authorizer.authorize(caller.credential(), &facts, trace).await;
-        let extras = caller.extras(&verdict, original.uri, sessions);
+        let extras = caller.extras(fields, &verdict, original.uri, sessions);
         (verdict, extras)
     }
 }
