@@ -27,6 +27,7 @@ mod revoke;
 mod role;
 #[cfg(feature = "daemon")]
 mod routes;
+mod session;
 mod status;
 mod support_bundle;
 mod team;
@@ -143,6 +144,9 @@ enum Noun {
     /// Break and seal the glass of this host's deployments, and show how it stands.
     #[command(subcommand)]
     Glass(glass::Verb),
+    /// List and end the sessions of people who signed in to this host's deployments in a browser.
+    #[command(subcommand)]
+    Session(session::Verb),
     /// What happened while the control plane could not be reached.
     #[command(subcommand)]
     Outage(outage::Verb),
@@ -209,6 +213,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Noun::Revoke(arguments) => revoke::run(arguments, &global.host()?, output).await?,
         Noun::Clock(verb) => clock::run(verb, &global.host()?, output).await?,
         Noun::Glass(verb) => glass::run(verb, &global.host()?, output).await?,
+        Noun::Session(verb) => session::run(verb, &global.host()?, output).await?,
         Noun::Outage(verb) => outage::run(verb, &global, output).await?,
         Noun::Replica(verb) => replica::run(verb, &global.host()?, output).await?,
         Noun::Audit(verb) => return audit::run(verb, &global.host()?, output).await,

@@ -85,6 +85,8 @@ pub enum EventKind {
     ClockAccepted,
     /// An operator accepted the loss of a database of this host.
     LossAccepted,
+    /// A browser's session was ended on this host before its time, by an operator or by signing out.
+    SessionEnded,
 }
 
 impl Connectivity {
@@ -106,6 +108,7 @@ impl EventKind {
             Self::Revocation => "revocation",
             Self::ClockAccepted => "clock-accepted",
             Self::LossAccepted => "loss-accepted",
+            Self::SessionEnded => "session-ended",
         }
     }
 }

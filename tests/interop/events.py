@@ -14,7 +14,7 @@ from text import parse_object
 ZERO_HASH = forms.encode_base64url(bytes(32))
 CHECKPOINT_BOUND = 4096
 CHECKPOINT_TYP = "audit-checkpoint+jwt"
-KINDS = ("decision", "glass-broken", "glass-sealed", "revocation", "clock-accepted", "loss-accepted")
+KINDS = ("decision", "glass-broken", "glass-sealed", "revocation", "clock-accepted", "loss-accepted", "session-ended")
 
 REQUIRED_TABLE = {
     "sequence": forms.Member(forms.u64_from_one),

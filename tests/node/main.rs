@@ -14,6 +14,7 @@ mod revocation;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod secrets;
+mod sessions;
 mod standard_tokens;
 mod standing;
 mod support_bundle;

@@ -9,6 +9,7 @@ mod outage;
 mod reload;
 mod replica;
 mod revocation;
+mod session;
 mod status;
 
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -20,7 +21,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -151,6 +152,8 @@ pub fn router(administration: Arc<Administration>) -> Router {
         .route("/v1/clock/accept", post(clock::accept))
         .route("/v1/glass", get(glass::list))
         .route("/v1/glass/{deployment}", put(glass::shatter).delete(glass::seal))
+        .route("/v1/sessions", get(session::list))
+        .route("/v1/sessions/{id}", delete(session::end))
         .route("/v1/outages", get(outage::list))
         .route("/v1/outages/{id}", get(outage::show))
         .route("/v1/audit", get(audit::tail))

@@ -11,7 +11,7 @@ use super::destination::{self, PAGES, REFUSED, SIGN_IN, SIGN_OUT};
 use super::form::Form;
 use super::initiator::Stated;
 use super::page::{self, Denial, Note, Standing};
-use crate::dataplane::authorize::sessions::Sessions;
+use crate::dataplane::authorize::sessions::{Ender, SeenSession, Sessions};
 use crate::dataplane::authorize::{Authorizer, Verdict};
 use crate::dataplane::decide::session::Initiator;
 use crate::dataplane::decide::{Reason, RequestFacts, Target};
@@ -139,17 +139,12 @@ impl Site<'_> {
             return self.denied(&self.authorizer.refuse(Reason::CrossSite, &self.facts()), "");
         }
         let session = cookies::session(self.request.headers).and_then(|sealed| self.sessions.open(sealed));
-        if let Some(session) = session {
+        let now = (self.authorizer.clock)();
+        if let Some(session) = session.filter(|session| !self.sessions.is_over(session, now)) {
             // A copy of the cookie is worth nothing afterwards.
-            let (sessions, now) = (Arc::clone(self.sessions), (self.authorizer.clock)());
-            let ended = move || sessions.end(session.id(), session.ends(), now);
-            match tokio::task::spawn_blocking(ended).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "an ended session could not be written down; a restart would forget that it ended");
-                }
-                Err(error) => tracing::warn!(%error, "a session could not be ended"),
-            }
+            let person = Ender::Person(self.request.client);
+            let seen = SeenSession::of(&session);
+            self.authorizer.end_session(self.sessions, session.id(), Some(&seen), person).await;
         }
         let mut answer = page::signed_out(self.standing);
         let headers = answer.headers_mut();

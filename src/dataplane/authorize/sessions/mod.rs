@@ -1,7 +1,11 @@
 //! Sessions on this host: seals and opens cookies, ends sessions, and counts failed sign-ins.
 //!
-//! No list of sessions decides: what a cookie says and the replica are enough. Only sessions that were ended before their
-//! time are kept, in memory and in a file, until they would have ended anyway.
+//! No list of sessions decides: what a cookie says and the replica are enough. Sessions that were ended before their time are
+//! kept, in memory and in a file, until they would have ended anyway. The register of those that this host has seen is for
+//! operators only, and in memory only.
+
+mod ending;
+mod register;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,6 +17,9 @@ use std::time::{Duration, Instant};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+pub use self::ending::{Ender, Ending};
+use self::register::Register;
+pub use self::register::SeenSession;
 use super::rate::RateLimits;
 use crate::dataplane::decide::session::seal::{KEY_LENGTH, SealKeys, SealNonce};
 use crate::dataplane::decide::session::{Durations, Session};
@@ -38,6 +45,7 @@ pub struct Sessions {
     keys: SealKeys,
     durations: Durations,
     opened: Slots<Session>,
+    register: Register,
     /// Source of identifiers and nonces: random bits of this start, and a counter. It needs no randomness later.
     seed: Zeroizing<[u8; KEY_LENGTH]>,
     count: AtomicU64,
@@ -67,6 +75,7 @@ impl Sessions {
             keys,
             durations,
             opened: Slots::new(SLOTS),
+            register: Register::default(),
             seed,
             count: AtomicU64::new(0),
             failures: RateLimits::default(),
@@ -103,6 +112,7 @@ impl Sessions {
     pub fn seal(&self, session: &Session) -> Option<String> {
         let mut nonce = SealNonce::default();
         self.unique(b"nonce").fill(&mut nonce);
+        self.register.note(session);
         self.keys.seal(session, nonce)
     }
 
@@ -115,6 +125,7 @@ impl Sessions {
         }
         let session = Arc::new(self.keys.open(sealed)?);
         slot.put(sealed, &session);
+        self.register.note(&session);
         Some(session)
     }
 
@@ -124,6 +135,30 @@ impl Sessions {
         let renewed = session.renewed(now, self.durations)?;
         let sealed = self.seal(&renewed)?;
         Some((renewed, sealed))
+    }
+
+    /// Returns the sessions that this host has seen since its start and that have not ended at `now`.
+    #[must_use]
+    pub fn list(&self, now: Time) -> Vec<SeenSession> {
+        let mut seen = self.register.at(now);
+        seen.retain(|session| !self.has_been_ended(&session.id));
+        seen
+    }
+
+    /// Returns true if a session has ended at `now`, or was ended on this host.
+    #[must_use]
+    pub fn is_over(&self, session: &Session, now: Time) -> bool {
+        session.until() <= now || self.has_been_ended(session.id())
+    }
+
+    fn has_been_ended(&self, id: &SessionId) -> bool {
+        self.live.snapshot().local().ended_sessions.contains_key(id)
+    }
+
+    /// Returns a session, if this host has seen it since its start.
+    #[must_use]
+    pub fn seen(&self, id: &SessionId) -> Option<SeenSession> {
+        self.register.get(id)
     }
 
     /// Ends a session on this host. It is in force at once, and after a restart if the file could be written.

@@ -1,0 +1,56 @@
+//! Handlers that list the sessions of browsers on this host and end one.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::{Administration, Peer, problem};
+use crate::dataplane::authorize::sessions::{Ender, SeenSession, Sessions};
+use crate::protocol::id::SessionId;
+
+/// Session that was ended.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Done {
+    id: SessionId,
+    /// The session, or `None` if this host has not seen it since its start.
+    session: Option<SeenSession>,
+    /// True if a restart does not forget the end.
+    written: bool,
+    /// Identifier of the event, or `None` if it could not be recorded.
+    event: Option<String>,
+}
+
+pub(super) async fn list(
+    State(administration): State<Arc<Administration>>,
+) -> Result<Json<Vec<SeenSession>>, Response> {
+    let now = administration.authorizer.live.now((administration.clock)());
+    Ok(Json(sessions(&administration)?.list(now.effective())))
+}
+
+pub(super) async fn end(
+    State(administration): State<Arc<Administration>>,
+    ConnectInfo(operator): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+) -> Result<Json<Done>, Response> {
+    let sessions = sessions(&administration)?;
+    let id = SessionId::new(&id)
+        .map_err(|error| problem(StatusCode::BAD_REQUEST, "invalid", &error.to_string()))?;
+    let operator = operator.to_string();
+    let (session, ender) = (sessions.seen(&id), Ender::Operator(&operator));
+    let ending = administration.authorizer.end_session(sessions, &id, session.as_ref(), ender).await;
+    tracing::warn!(session = %id, operator, "a session was ended");
+    let event = ending.event.map(|event| event.to_string());
+    Ok(Json(Done { id, session, written: ending.written, event }))
+}
+
+fn sessions(administration: &Administration) -> Result<&Arc<Sessions>, Response> {
+    administration.authorizer.sessions.as_ref().ok_or_else(|| {
+        let detail = "nobody can sign in on this host: its configuration has no [sessions]";
+        problem(StatusCode::CONFLICT, "no_sessions", detail)
+    })
+}
