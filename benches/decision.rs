@@ -89,7 +89,7 @@ fn decisions(criterion: &mut Criterion) {
     let ended = directory.path().join("ended-sessions.json");
     let sessions = Sessions::new(keys, durations, &live, ended, &mut StdRng::seed_from_u64(1));
     let wanted = (sessions.next_id().unwrap(), durations);
-    let session = sign_in(tokens[0].as_bytes(), wanted, &FACTS, &snapshot, now).1.unwrap();
+    let session = sign_in(tokens[0].as_bytes(), None, wanted, &FACTS, &snapshot, now).1.unwrap();
     let sealed = sessions.seal(&session).unwrap();
     let by_session = shortest(criterion, "decision by session, hot", |_| {
         let session = sessions.open(black_box(sealed.as_bytes())).unwrap();

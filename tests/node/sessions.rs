@@ -5,22 +5,24 @@
 use halligan::platform::exit;
 use serde_json::Value;
 
-use crate::rig::{Answer, Rig, curl};
+use crate::rig::{Answer, Rig, curl, until};
 
+const SESSIONS: &str = "[sessions]\n[introspection]\ncache_seconds = 1\n";
 const SAME: &str = "Sec-Fetch-Site: same-origin";
 
 /// A daemon that opens sessions.
 fn rig() -> Rig {
     let mut rig = Rig::start();
     rig.kill_daemon();
-    std::fs::write(rig.path("halligand.toml"), rig.daemon_config() + "[sessions]\n").unwrap();
+    std::fs::write(rig.path("halligand.toml"), rig.daemon_config() + SESSIONS).unwrap();
     rig.start_daemon();
     rig
 }
 
 /// Calls a page of the daemon as a proxy would hand it on.
 fn page(rig: &Rig, name: &str, more: &[&str]) -> Answer {
-    let address = format!("http://127.0.0.1:{}/v1/pages/{}/.halligan/{name}", rig.daemon_port, rig.deployment);
+    let address =
+        format!("http://127.0.0.1:{}/v1/pages/{}/.halligan/{name}", rig.daemon_port, rig.deployment);
     curl(&[&["-X", "POST", "-H", SAME], more, &[&*address]].concat())
 }
 
@@ -61,7 +63,10 @@ fn a_session_is_listed_and_ends_when_an_operator_says_so() {
     let sessions = listed(&rig);
     assert_eq!(sessions.len(), 2, "{sessions:?}");
     for session in &sessions {
-        assert_eq!((&session["tokenId"], &session["deploymentId"]), (&id.clone().into(), &rig.deployment.clone().into()));
+        assert_eq!(
+            (&session["tokenId"], &session["deploymentId"]),
+            (&id.clone().into(), &rig.deployment.clone().into())
+        );
         assert!(session["until"].as_i64() <= session["endsAt"].as_i64(), "{session}");
     }
     let shown = String::from_utf8(rig.cli(&["session", "list"]).stdout).unwrap();
@@ -83,9 +88,16 @@ fn a_session_is_listed_and_ends_when_an_operator_says_so() {
 
     rig.kill_daemon();
     rig.start_daemon();
-    assert_eq!((click(&rig, &ended).status, click(&rig, &kept).status), (401, 200), "a restart forgets nothing");
+    assert_eq!(
+        (click(&rig, &ended).status, click(&rig, &kept).status),
+        (401, 200),
+        "a restart forgets nothing"
+    );
     let sessions = listed(&rig);
-    assert!(sessions.len() == 1 && sessions[0]["id"] != session, "what is used is listed again: {sessions:?}");
+    assert!(
+        sessions.len() == 1 && sessions[0]["id"] != session,
+        "what is used is listed again: {sessions:?}"
+    );
     let ends = ends(&rig);
     let [end] = &*ends else { panic!("{ends:?}") };
     assert_eq!((&end["session"], &end["token"]), (&session.into(), &id.into()));
@@ -124,4 +136,45 @@ fn a_session_that_was_never_seen_is_ended_and_a_host_without_sessions_says_so() 
         assert_eq!(output.status.code(), Some(i32::from(exit::DATAERR)), "{said}");
         assert!(said.contains("[sessions]"), "{said}");
     }
+}
+
+#[test]
+fn a_standard_token_signs_in_while_the_control_plane_answers_and_is_kept_in_memory_only() {
+    let mut rig = rig();
+    let made = rig.json(&["token", "create", "-n", "ci", "--deployment-id", &rig.deployment]);
+    let (id, token) = (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned());
+    rig.synced();
+    let cookie = sign_in(&rig, &token);
+    assert!(!cookie.contains(&token));
+    assert_eq!(click(&rig, &cookie).reason(), "ok");
+    let sessions = listed(&rig);
+    assert_eq!(
+        (&sessions[0]["tokenId"], &sessions[0]["deploymentId"]),
+        (&id.clone().into(), &rig.deployment.clone().into())
+    );
+    let signature = token.rsplit('.').next().unwrap();
+    for file in std::fs::read_dir(rig.path("node")).unwrap().map(|entry| entry.unwrap().path()) {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        let found = bytes.windows(signature.len()).any(|part| part == signature.as_bytes());
+        assert!(!found, "{} holds the token", file.display());
+    }
+
+    rig.kill_control();
+    until("the control plane is missed", || click(&rig, &cookie).reason() == "needs_control_plane");
+    let refused = page(&rig, "sign-in", &["--data-urlencode", &format!("token={token}")]);
+    assert_eq!((refused.status, refused.reason()), (403, "needs_control_plane"), "{refused:?}");
+    rig.start_control(rig.control_port);
+    until("the session goes on", || click(&rig, &cookie).status == 200);
+
+    rig.kill_daemon();
+    rig.start_daemon();
+    assert_eq!(click(&rig, &cookie).reason(), "token_missing", "a restart has forgotten the token");
+    let mut answer = None;
+    until("it signs in again", || {
+        answer = Some(page(&rig, "sign-in", &["--data-urlencode", &format!("token={token}")]));
+        answer.as_ref().unwrap().status == 303
+    });
+    let cookie = answer.unwrap().header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    rig.cli(&["token", "delete", &id, "--force"]);
+    until("it is told that the token is gone", || click(&rig, &cookie).reason() == "token_revoked");
 }

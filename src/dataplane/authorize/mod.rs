@@ -15,10 +15,12 @@ use self::rate::RateLimits;
 use self::sessions::Sessions;
 pub use self::turns::{Turn, Turns};
 use super::audit::{AuditLog, AuditUnavailable};
+use super::decide::introspection::Introspection;
 use super::decide::session::Session;
 use super::decide::snapshot::Snapshot;
 use super::decide::{
-    Credential, Decision, Reason, RequestFacts, Target, decide, decide_introspected, decide_known, sign_in,
+    Credential, Decision, Now, Reason, RequestFacts, Target, decide, decide_introspected, decide_known,
+    sign_in,
 };
 use crate::dataplane::node::state::Live;
 use crate::dataplane::observe::metrics::Metrics;
@@ -26,7 +28,7 @@ use crate::dataplane::observe::traces::{Trace, Traces};
 use crate::platform::clock::Clock;
 use crate::protocol::event::{Draft, EventId, EventKind};
 use crate::protocol::glass::GlassState;
-use crate::protocol::id::NodeId;
+use crate::protocol::id::{DeploymentId, NodeId, SessionId};
 use crate::protocol::permission::Permission;
 use crate::protocol::time::Time;
 
@@ -106,16 +108,39 @@ impl Authorizer {
     ) -> (Verdict, Option<Session>) {
         let begun = Begun::now(self);
         let (decision, session) = match sessions.next_id() {
-            Some(id) => {
-                let _turn = self.turns.next().await;
-                let (snapshot, now) = (self.live.snapshot(), self.live.now(begun.wall));
-                sign_in(token, (id, sessions.durations()), facts, &snapshot, now)
-            }
+            Some(id) => self.begin(sessions, token, id, facts, begun.wall).await,
             None => (Decision::new(Reason::AuditUnavailable, facts), None),
         };
         let verdict = self.conclude(begun, decision, facts, trace).await;
         let session = session.filter(|_| verdict.decision.allowed());
+        if let Some(session) = &session {
+            sessions.keep_token(session, token);
+        }
         (verdict, session)
+    }
+
+    /// Decides on a sign-in at time `wall`, without a record.
+    async fn begin(
+        &self,
+        sessions: &Sessions,
+        token: &[u8],
+        id: SessionId,
+        facts: &RequestFacts<'_>,
+        wall: Time,
+    ) -> (Decision, Option<Session>) {
+        let wanted = || (id.clone(), sessions.durations());
+        let (decision, session) = {
+            let _turn = self.turns.next().await;
+            let (snapshot, now) = (self.live.snapshot(), self.live.now(wall));
+            sign_in(token, None, wanted(), facts, &snapshot, now)
+        };
+        if decision.reason != Reason::NeedsControlPlane {
+            return (decision, session);
+        }
+        let asked = self.introspected(token, decision.deployment.as_ref(), |said, snapshot, now| {
+            sign_in(token, Some(said), wanted(), facts, snapshot, now)
+        });
+        asked.await.unwrap_or((decision, None))
     }
 
     /// Limits the rate of a decision, and records it.
@@ -179,32 +204,42 @@ impl Authorizer {
             // The snapshot may have changed while this request waited.
             decide_introspected(credential, None, facts, &self.live.snapshot(), self.live.now(wall))
         };
-        match (decision.reason, credential) {
-            (Reason::NeedsControlPlane, Some(Credential::Token(token))) => {
-                self.introspected(token, facts, decision).await
+        let kept;
+        let token = match (decision.reason, credential) {
+            (Reason::NeedsControlPlane, Some(Credential::Token(token))) => token,
+            (Reason::NeedsControlPlane, Some(Credential::Session(session, _))) => {
+                kept = self.sessions.as_ref().and_then(|sessions| sessions.kept_token(session.id()));
+                // The session began before this daemon did, or at another host.
+                let Some(token) = &kept else { return Decision { reason: Reason::TokenMissing, ..decision } };
+                token.as_slice()
             }
-            _ => decision,
-        }
+            _ => return decision,
+        };
+        let asked = self.introspected(token, decision.deployment.as_ref(), |said, snapshot, now| {
+            decide_introspected(credential, Some(said), facts, snapshot, now)
+        });
+        asked.await.unwrap_or(decision)
     }
 
-    /// Decides again with the control plane's answer about a standard token. Without an answer, `decision` stands.
-    async fn introspected(&self, token: &[u8], facts: &RequestFacts<'_>, decision: Decision) -> Decision {
-        let (Some(introspector), Some(deployment)) = (&self.introspector, &decision.deployment) else {
-            return decision;
-        };
+    /// Decides again with the control plane's answer about a standard token. Returns `None` without an answer.
+    async fn introspected<T>(
+        &self,
+        token: &[u8],
+        deployment: Option<&DeploymentId>,
+        decide: impl Fn(&Introspection, &Snapshot, Now) -> T,
+    ) -> Option<T> {
+        let (introspector, deployment) = (self.introspector.as_ref()?, deployment?);
         let version = |snapshot: &Snapshot| snapshot.head().map_or(0, |head| head.head().version);
         // A newer replica invalidates an answer, since it may have changed what the answer states.
         for _ in 0..3 {
             let asked_at = version(&self.live.snapshot());
-            let Some(introspection) = introspector.ask(token, deployment, asked_at).await else { break };
+            let introspection = introspector.ask(token, deployment, asked_at).await?;
             let snapshot = Arc::clone(&self.live.snapshot());
             if version(&snapshot) == asked_at {
-                let now = self.live.now((self.clock)());
-                let credential = Some(Credential::Token(token));
-                return decide_introspected(credential, Some(&introspection), facts, &snapshot, now);
+                return Some(decide(&introspection, &snapshot, self.live.now((self.clock)())));
             }
         }
-        decision
+        None
     }
 
     /// Denies a request that exceeds the token's rate limit.

@@ -209,11 +209,11 @@ pub fn decide_known(
     Some(decision)
 }
 
-/// Decides on a sign-in with a direct-access token: all but the route is decided as for a request. Returns the session if
-/// the sign-in is allowed.
+/// Decides on a sign-in: all but the route is decided as for a request. Returns the session if the sign-in is allowed.
 #[must_use]
 pub fn sign_in(
     token: &[u8],
+    introspection: Option<&Introspection>,
     (id, durations): (SessionId, Durations),
     facts: &RequestFacts<'_>,
     snapshot: &Snapshot,
@@ -221,7 +221,7 @@ pub fn sign_in(
 ) -> (Decision, Option<Session>) {
     let mut decision = Decision::new(Reason::Ok, facts);
     let step = Step { facts, now, decision: &mut decision };
-    let begun = step.sign_in(token, snapshot, (id, durations));
+    let begun = step.sign_in(token, introspection, snapshot, (id, durations));
     // The page's own path, which no route map holds.
     decision.name_path(facts);
     match begun {

@@ -57,21 +57,23 @@ impl Step<'_> {
         let credential = credential.filter(|credential| !empty(credential)).ok_or(Reason::TokenMissing)?;
         let proved = snapshot.proved.as_deref().ok_or(Reason::ReplicaMissing)?;
         let (token, local) = (self.credential(verify, credential, proved, &snapshot.local)?, &snapshot.local);
-        let claims = match &token {
-            Proof::Token(token) if token.kind() == TokenKind::Standard => {
-                return Ok(self.standard(token, introspection, proved, local)?);
-            }
-            Proof::Token(token) => token.claims(),
-            Proof::Session(session) => session.claims(),
+        let (claims, standard) = match &token {
+            Proof::Token(token) => (token.claims(), token.kind() == TokenKind::Standard),
+            Proof::Session(session) => (session.claims(), session.standard_on().is_some()),
         };
-        let (grant, deployment) = self.access(claims, proved, local)?;
-        if let Credential::Session(_, initiator) = credential
-            && !initiator.may_use_session(self.facts.method)
-        {
-            // Whoever looks into it needs to know what another site tried.
-            self.decision.name_path(self.facts);
-            return Err(Reason::CrossSite.into());
+        if standard {
+            self.same_site(credential)?;
+            let (said, deployment) = self.standard(claims, introspection, proved, local)?;
+            // A session is for the deployment where it began. A standard token may open others too.
+            if let Proof::Session(session) = token
+                && session.standard_on() != Some(&deployment.id)
+            {
+                return Err(Reason::WrongDeployment.into());
+            }
+            return Ok(self.permission_said(said, deployment)?);
         }
+        let (grant, deployment) = self.access(claims, proved, local)?;
+        self.same_site(credential)?;
         self.conditions(grant, proved, local)?;
         Ok(self.permission(claims, grant, deployment)?)
     }
@@ -80,25 +82,42 @@ impl Step<'_> {
     pub(super) fn sign_in(
         mut self,
         token: &[u8],
+        introspection: Option<&Introspection>,
         snapshot: &Snapshot,
         (id, durations): (SessionId, Durations),
     ) -> Result<Session, Reason> {
         if token.is_empty() {
             return Err(Reason::TokenMissing);
         }
-        let proved = snapshot.proved.as_deref().ok_or(Reason::ReplicaMissing)?;
-        let token = verified(token, proved)?;
+        let (proved, local) = (snapshot.proved.as_deref().ok_or(Reason::ReplicaMissing)?, &snapshot.local);
+        let (token, now) = (verified(token, proved)?, self.now.effective());
         self.claimed(token.claims());
-        if token.kind() == TokenKind::Standard {
-            return Err(Reason::NeedsControlPlane);
-        }
-        let (grant, _) = self.access(token.claims(), proved, &snapshot.local)?;
-        self.conditions(grant, proved, &snapshot.local)?;
-        if token.claims().role.as_ref() != Some(grant.profile.role()) {
-            return Err(Reason::RoleMismatch);
-        }
+        let ends = if token.kind() == TokenKind::Standard {
+            let (said, deployment) = self.standard(token.claims(), introspection, proved, local)?;
+            let (_, ends) = said.valid;
+            (ends.unwrap_or(now.plus(durations.max)), Some(deployment.id.clone()))
+        } else {
+            let (grant, _) = self.access(token.claims(), proved, local)?;
+            self.conditions(grant, proved, local)?;
+            if token.claims().role.as_ref() != Some(grant.profile.role()) {
+                return Err(Reason::RoleMismatch);
+            }
+            (grant.expires_at, None)
+        };
         self.decision.session = Some(id.clone());
-        Ok(Session::begin(id, &token, grant.expires_at, self.now.effective(), durations))
+        Ok(Session::begin(id, &token, ends, now, durations))
+    }
+
+    /// Checks that a session is used by a page of the deployment's own origin, or by a person who opens one.
+    fn same_site(&mut self, credential: Credential<'_>) -> Result<(), Reason> {
+        match credential {
+            Credential::Session(_, initiator) if !initiator.may_use_session(self.facts.method) => {
+                // Whoever looks into it needs to know what another site tried.
+                self.decision.name_path(self.facts);
+                Err(Reason::CrossSite)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Verifies the credential itself: the token's signature, or that the session lasts and that the key of its token is
@@ -244,16 +263,15 @@ impl Step<'_> {
         if self.decision.glass == Some(GlassState::Sealed) { Err(Reason::GlassSealed) } else { Ok(()) }
     }
 
-    /// Decides on a standard token. The checks that need only this node come first; the control plane's answer can't
-    /// overrule them.
-    fn standard(
+    /// Checks that a standard token is alive, and returns the control plane's answer about it. The checks that need only this
+    /// node come first; the answer can't overrule them.
+    fn standard<'i, 's>(
         &mut self,
-        token: &VerifiedToken,
-        introspection: Option<&Introspection>,
-        proved: &Proved,
+        claims: &Claims,
+        introspection: Option<&'i Introspection>,
+        proved: &'s Proved,
         local: &Local,
-    ) -> Result<(), Reason> {
-        let claims = token.claims();
+    ) -> Result<(&'i Introspection, &'s Deployment), Reason> {
         // The audience of a standard token is its issuer. A token for another audience is not meant for this data plane.
         if claims.iss != proved.head.head().iss || claims.aud != claims.iss {
             return Err(Reason::TokenUnknown);
@@ -273,7 +291,9 @@ impl Step<'_> {
         let deployment = self.target(proved)?;
         let said = introspection.filter(|said| said.concerns(claims, &deployment.id));
         let said = said.ok_or(Reason::NeedsControlPlane)?;
-        let permissions = said.permissions.as_ref().ok_or(Reason::TokenRevoked)?;
+        if said.permissions.is_none() {
+            return Err(Reason::TokenRevoked);
+        }
         let (not_before, expires) = said.valid;
         if expires.is_some_and(|exp| self.now.effective() >= exp) {
             return Err(Reason::TokenExpired);
@@ -281,6 +301,12 @@ impl Step<'_> {
         if not_before.is_some_and(|nbf| self.now.wall < nbf) {
             return Err(Reason::TokenNotYetValid);
         }
+        Ok((said, deployment))
+    }
+
+    /// Checks that the control plane's answer allows the route.
+    fn permission_said(&mut self, said: &Introspection, deployment: &Deployment) -> Result<(), Reason> {
+        let permissions = said.permissions.as_ref().ok_or(Reason::TokenRevoked)?;
         let path = CanonicalPath::parse(self.facts.uri).map_err(|_| Reason::PathInvalid)?;
         let found = self.route(deployment, &path)?;
         self.decision.granted = permissions.granted();

@@ -5,6 +5,7 @@
 //! operators only, and in memory only.
 
 mod ending;
+mod kept_tokens;
 mod register;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 pub use self::ending::{Ender, Ending};
+use self::kept_tokens::KeptTokens;
 use self::register::Register;
 pub use self::register::SeenSession;
 use super::rate::RateLimits;
@@ -46,6 +48,7 @@ pub struct Sessions {
     durations: Durations,
     opened: Slots<Session>,
     register: Register,
+    kept_tokens: KeptTokens,
     /// Source of identifiers and nonces: random bits of this start, and a counter. It needs no randomness later.
     seed: Zeroizing<[u8; KEY_LENGTH]>,
     count: AtomicU64,
@@ -76,6 +79,7 @@ impl Sessions {
             durations,
             opened: Slots::new(SLOTS),
             register: Register::default(),
+            kept_tokens: KeptTokens::default(),
             seed,
             count: AtomicU64::new(0),
             failures: RateLimits::default(),
@@ -161,8 +165,23 @@ impl Sessions {
         self.register.get(id)
     }
 
+    /// Keeps the token of a session for which the control plane has to be asked at each request. A direct-access token is not
+    /// kept.
+    pub fn keep_token(&self, session: &Session, token: &[u8]) {
+        if session.standard_on().is_some() {
+            self.kept_tokens.put(session, token);
+        }
+    }
+
+    /// Returns the standard token of a session, if it signed in on this host since its start.
+    #[must_use]
+    pub fn kept_token(&self, id: &SessionId) -> Option<Arc<Zeroizing<Vec<u8>>>> {
+        self.kept_tokens.get(id)
+    }
+
     /// Ends a session on this host. It is in force at once, and after a restart if the file could be written.
     pub fn end(&self, id: &SessionId, ends: Time, now: Time) -> std::io::Result<()> {
+        self.kept_tokens.forget(id);
         let _ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ended = self.live.snapshot().local().ended_sessions.clone();
         ended.retain(|_, ends| *ends > now);

@@ -22,7 +22,7 @@ pub struct SeenSession {
     pub token_id: TokenId,
     /// Generation of the token.
     pub generation: u32,
-    /// Deployment of the token.
+    /// Deployment that the session opens.
     pub deployment_id: Option<DeploymentId>,
     /// Time of the sign-in.
     pub begun_at: Time,
@@ -41,7 +41,7 @@ impl SeenSession {
             id: session.id().clone(),
             token_id: claims.sub.clone(),
             generation: claims.generation,
-            deployment_id: DeploymentId::new(&claims.aud).ok(),
+            deployment_id: session.standard_on().cloned().or_else(|| DeploymentId::new(&claims.aud).ok()),
             begun_at: session.begun(),
             until: session.until(),
             ends_at: session.ends(),

@@ -9,7 +9,7 @@ pub mod seal;
 use serde::{Deserialize, Serialize};
 
 use super::{Now, Reason};
-use crate::protocol::id::SessionId;
+use crate::protocol::id::{DeploymentId, SessionId};
 use crate::protocol::time::Time;
 use crate::protocol::token::{Claims, VerifiedToken};
 
@@ -22,7 +22,7 @@ pub struct Durations {
     pub idle: i64,
 }
 
-/// Access of a browser to a deployment through one direct-access token.
+/// Access of a browser to a deployment through one token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session(Content);
 
@@ -36,6 +36,9 @@ struct Content {
     begun: Time,
     ends: Time,
     until: Time,
+    /// Deployment for which a standard token signed in: its claims name none. `None` for a direct-access token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    standard_on: Option<DeploymentId>,
 }
 
 impl Session {
@@ -43,7 +46,7 @@ impl Session {
     pub(super) fn begin(
         id: SessionId,
         token: &VerifiedToken,
-        token_ends: Time,
+        (token_ends, standard_on): (Time, Option<DeploymentId>),
         now: Time,
         durations: Durations,
     ) -> Self {
@@ -52,7 +55,8 @@ impl Session {
         claims.permissions = Vec::new();
         let ends = claims.exp.unwrap_or(token_ends).min(token_ends).min(now.plus(durations.max));
         let until = ends.min(now.plus(durations.idle));
-        Self(Content { id, kid: token.kid().as_str().to_owned(), claims, begun: now, ends, until })
+        let kid = token.kid().as_str().to_owned();
+        Self(Content { id, kid, claims, begun: now, ends, until, standard_on })
     }
 
     /// Returns the session with its idle time counted from `now`, or `None` if it was counted anew a moment ago, or would
@@ -76,6 +80,12 @@ impl Session {
     #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.0.claims
+    }
+
+    /// Returns the deployment for which a standard token signed in, or `None` for a direct-access token.
+    #[must_use]
+    pub fn standard_on(&self) -> Option<&DeploymentId> {
+        self.0.standard_on.as_ref()
     }
 
     /// Returns the thumbprint of the key that signed the token.

@@ -92,7 +92,8 @@ mod tests {
             permissions: Vec::new(),
         };
         let (id, kid) = ("ses_a".parse().unwrap(), "x".repeat(43));
-        Session(Content { id, kid, claims, begun: T0, ends: T0.plus(28_800), until: T0.plus(3600) })
+        let (ends, until) = (T0.plus(28_800), T0.plus(3600));
+        Session(Content { id, kid, claims, begun: T0, ends, until, standard_on: None })
     }
 
     fn keys(seeds: &[u8]) -> SealKeys {

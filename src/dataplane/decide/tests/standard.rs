@@ -91,3 +91,70 @@ fn nothing_that_is_said_gives_a_direct_access_token_anything() {
     revoked.record.revoked_at = Some(revoked.now.wall);
     assert_eq!(reason(&revoked, ALLOWS), Reason::TokenRevoked);
 }
+
+/// Session of a standard token, with the control plane's answer.
+fn session(world: &World, said: &str) -> Result<Session, Reason> {
+    let introspection = Introspection::read(said.as_bytes());
+    let durations = Durations { max: 8 * 3600, idle: 3600 };
+    let wanted = ("ses_a".parse().unwrap(), durations);
+    let facts = RequestFacts {
+        deployment: world.target,
+        method: "POST",
+        uri: "/.halligan/sign-in",
+        client: world.client,
+    };
+    let token = world.token();
+    let snapshot = world.snapshot();
+    let (decision, session) =
+        sign_in(token.as_bytes(), introspection.as_ref(), wanted, &facts, &snapshot, world.now);
+    session.ok_or(decision.reason)
+}
+
+fn by_session(world: &World, session: &Session, said: &str, initiator: Initiator) -> Reason {
+    let introspection = Introspection::read(said.as_bytes());
+    let facts =
+        RequestFacts { deployment: world.target, method: world.method, uri: world.uri, client: world.client };
+    let credential = Some(Credential::Session(session, initiator));
+    decide_introspected(credential, introspection.as_ref(), &facts, &world.snapshot(), world.now).reason
+}
+
+#[test]
+fn a_standard_token_signs_in_while_the_control_plane_says_so() {
+    let mut world = standard();
+    let begun = session(&world, ALLOWS).unwrap();
+    assert_eq!(begun.standard_on().map(DeploymentId::as_str), Some("dep_a"));
+    assert_eq!(by_session(&world, &begun, ALLOWS, Initiator::SameOrigin), Reason::Ok);
+    assert_eq!(by_session(&world, &begun, "", Initiator::SameOrigin), Reason::NeedsControlPlane);
+    let inactive = r#"{"active":false}"#;
+    assert_eq!(by_session(&world, &begun, inactive, Initiator::SameOrigin), Reason::TokenRevoked);
+    assert_eq!(by_session(&world, &begun, ALLOWS, Initiator::Elsewhere), Reason::CrossSite);
+    assert_eq!(session(&world, "").unwrap_err(), Reason::NeedsControlPlane);
+    assert_eq!(session(&world, inactive).unwrap_err(), Reason::TokenRevoked);
+    // It is for the deployment where it began, even if the token opens others.
+    let elsewhere = ALLOWS.replace("dep_a", "dep_b");
+    world.target = Target::Id("dep_b");
+    assert_eq!(reason(&world, &elsewhere), Reason::Ok);
+    assert_eq!(by_session(&world, &begun, &elsewhere, Initiator::SameOrigin), Reason::WrongDeployment);
+    (world.target, world.uri) = (Target::Id("dep_a"), "/api/v2/dags/other");
+    world.method = "PATCH";
+    assert_eq!(by_session(&world, &begun, ALLOWS, Initiator::SameOrigin), Reason::PermissionDenied);
+}
+
+#[test]
+fn what_this_node_knows_ends_the_session_of_a_standard_token() {
+    let begun = session(&standard(), ALLOWS).unwrap();
+    let rows: [(Reason, Bend); 4] = [
+        (Reason::TokenMissing, |w| w.now.wall = T0.plus(60 + 3600)),
+        (Reason::TokenMissing, |w| w.local.ended_sessions = [("ses_a".parse().unwrap(), T0)].into()),
+        (Reason::TokenRevoked, |w| w.local.revoked = [("tok_a".parse().unwrap(), T0)].into()),
+        (Reason::ClockUntrusted, |w| w.now.floor = T0.plus(3500)),
+    ];
+    for (index, (expected, bend)) in rows.into_iter().enumerate() {
+        let mut world = standard();
+        bend(&mut world);
+        assert_eq!(by_session(&world, &begun, ALLOWS, Initiator::SameOrigin), expected, "row {index}");
+    }
+    // It ends with the token, by the control plane's word too.
+    let sooner = ALLOWS.replacen('{', &format!("{{\"exp\":{},", T0.plus(100).unix()), 1);
+    assert_eq!(session(&standard(), &sooner).unwrap().ends(), T0.plus(100));
+}

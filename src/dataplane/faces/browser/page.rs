@@ -194,7 +194,7 @@ fn advice(reason: Reason) -> &'static str {
             "The address, or what the proxy says of it, can be read in two ways. Open the page by its plain address."
         }
         Reason::NeedsControlPlane => {
-            "Sign in with a direct-access token: a standard token opens no session here."
+            "A standard token opens this only while this host reaches its control plane. Sign in with a direct-access token."
         }
         Reason::SourceNotAllowed => "Use the token from a network that it was made for.",
         Reason::GlassSealed => {
@@ -241,7 +241,7 @@ pub(super) fn sign_in(status: StatusCode, to: &str, note: Note<'_>, standing: St
             .to_owned(),
     };
     let content = format!(
-        "{note}<p>Sign in to this deployment with a direct-access token.</p>\
+        "{note}<p>Sign in to this deployment with a token. In an outage it has to be a direct-access token.</p>\
          <form method=\"post\" action=\"{PAGES}{SIGN_IN}\" enctype=\"multipart/form-data\">\
          <input type=\"hidden\" name=\"to\" value=\"{}\">\
          <label for=\"token\">Token</label>\
