@@ -5,13 +5,20 @@
 //! with their counts, and errors with `message`. Members of our own stand beside them, since those clients ignore members
 //! that they do not know.
 
+pub mod audit_log;
+pub mod data_plane;
+pub mod deployment;
 pub mod dual_control;
 pub mod id;
 pub mod instant;
 pub mod name;
 pub mod number;
+pub mod organization;
 pub mod page;
 pub mod problem;
 pub mod role;
 pub mod subject;
+pub mod team;
 pub mod token;
+pub mod user;
+pub mod workspace;

@@ -89,6 +89,22 @@ impl<'de, F: SortField> Deserialize<'de> for Sort<F> {
     }
 }
 
+/// Field that a list of objects with a name can be sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedField {
+    /// Time of creation.
+    CreatedAt,
+    /// Name.
+    Name,
+    /// Time of the last change.
+    UpdatedAt,
+}
+
+impl SortField for NamedField {
+    const FIELDS: &[(&'static str, Self)] =
+        &[("createdAt", Self::CreatedAt), ("name", Self::Name), ("updatedAt", Self::UpdatedAt)];
+}
+
 /// Schema of the keys of an order by `F`: each field, ascending and descending.
 #[cfg(feature = "control")]
 pub(crate) fn sort_schema<F: SortField>() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
@@ -98,3 +114,17 @@ pub(crate) fn sort_schema<F: SortField>() -> utoipa::openapi::RefOr<utoipa::open
         .enum_values(Some(keys.collect::<Vec<_>>()))
         .into()
 }
+
+/// Schema of a key of the order of a list of objects with a name.
+#[cfg(feature = "control")]
+pub struct NamedSort;
+
+#[cfg(feature = "control")]
+impl utoipa::PartialSchema for NamedSort {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        sort_schema::<NamedField>()
+    }
+}
+
+#[cfg(feature = "control")]
+impl utoipa::ToSchema for NamedSort {}

@@ -5,6 +5,7 @@ use clap::Args;
 use super::control::Control;
 use super::failure::Failure;
 use super::output::{Column, Output};
+use crate::api::audit_log::EntryPage;
 use crate::protocol::time::Time;
 
 /// What to show.
@@ -58,19 +59,19 @@ const ENTRY: [Column; 8] = [
 ];
 
 pub(super) async fn run(arguments: Arguments, control: &Control, output: Output) -> Result<(), Failure> {
-    let seconds = |time: Option<Time>| time.map(|time| time.unix().to_string());
+    let instant = |time: Option<Time>| time.map(Time::rfc3339);
     let query = [
         ("actor", arguments.actor),
         ("target", arguments.target),
         ("call", arguments.call),
         ("outcome", arguments.outcome.map(|outcome| outcome.to_uppercase())),
-        ("since", seconds(arguments.since)),
-        ("until", seconds(arguments.until)),
+        ("since", instant(arguments.since)),
+        ("until", instant(arguments.until)),
         ("offset", Some(arguments.offset.to_string())),
         ("cursor", arguments.cursor),
         ("limit", Some(arguments.limit.to_string())),
     ];
-    let page = control.organization_list("/audit-log", &query).await?;
+    let page: EntryPage = control.list("/audit-log", &query).await?;
     output.page(&page, "entries", &ENTRY);
     Ok(())
 }

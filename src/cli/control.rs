@@ -7,13 +7,13 @@ use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::failure::{Failure, cause, read, refused};
 use super::id::check_path;
 use crate::api::dual_control::Request;
 use crate::api::id::OrganizationId;
+use crate::api::organization::OrganizationPage;
 use crate::platform::net::origin::keeps_secrets;
 
 /// Name of the control plane in errors.
@@ -103,16 +103,10 @@ impl Control {
         Ok(Self { client, url: url.trim_end_matches('/').to_owned(), organization })
     }
 
-    /// Calls `path`, which begins with `/v1`.
-    pub(super) async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> Result<Value, Failure> {
+    /// Reads `path`, which begins with `/v1`.
+    pub(super) async fn get_at<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         check_path(path)?;
-        let request = self.client.request(method, format!("{}{path}", self.url));
-        self.send(if let Some(body) = body { request.json(&body) } else { request }).await
+        self.send(self.client.get(format!("{}{path}", self.url))).await
     }
 
     /// Sends a request made with [`Self::in_organization`] and returns the answer's body.
@@ -146,6 +140,34 @@ impl Control {
             return Ok(Done::Requested(Box::new(read(CONTROL_PLANE, &answer.body)?)));
         }
         Ok(Done::Now(read(CONTROL_PLANE, &answer.body)?))
+    }
+
+    /// Puts `body` at `path` below the organization.
+    pub(super) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.send(self.in_organization(Method::PUT, path).await?.json(body)).await
+    }
+
+    /// Reads every item of a list below the organization, page by page. `items` takes them and the next cursor out of a
+    /// page.
+    pub(super) async fn all<T: DeserializeOwned, I>(
+        &self,
+        path: &str,
+        items: impl Fn(T) -> (Vec<I>, Option<String>),
+    ) -> Result<Vec<I>, Failure> {
+        let (mut found, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = self.list(path, &[("limit", Some("1000".to_owned())), ("cursor", cursor)]).await?;
+            let (more, next) = items(page);
+            found.extend(more);
+            cursor = next;
+            if cursor.is_none() {
+                return Ok(found);
+            }
+        }
     }
 
     /// Posts nothing to `path` below the organization, for a call without a body.
@@ -207,34 +229,12 @@ impl Control {
         let organization = if let Some(id) = &self.organization {
             id.to_string()
         } else {
-            let all = self.call(Method::GET, "/v1/organizations", None).await?;
-            match all.as_array().map(Vec::as_slice) {
-                Some([only]) => only["id"].as_str().unwrap_or_default().to_owned(),
+            let all: OrganizationPage = self.get_at("/v1/organizations").await?;
+            match all.organizations.as_slice() {
+                [only] => only.id.to_string(),
                 _ => return Err(Failure::Usage("name the organization with --organization".into())),
             }
         };
         Ok(self.client.request(method, format!("{}/v1/organizations/{organization}{path}", self.url)))
-    }
-
-    /// Calls a path below the organization.
-    pub(super) async fn organization_call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> Result<Value, Failure> {
-        let request = self.in_organization(method, path).await?;
-        self.send(if let Some(body) = body { request.json(&body) } else { request }).await
-    }
-
-    /// Requests a list below the organization. Absent members of `query` are left out.
-    pub(super) async fn organization_list(
-        &self,
-        path: &str,
-        query: &[(&str, Option<String>)],
-    ) -> Result<Value, Failure> {
-        let asked: Vec<_> =
-            query.iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value))).collect();
-        self.send(self.in_organization(Method::GET, path).await?.query(&asked)).await
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::control::Control;
 use super::failure::Failure;
 use super::output::Output;
+use crate::api::deployment::{DagTags, NewDagTags};
 use crate::api::id::DeploymentId;
 
 #[derive(Subcommand, Debug)]
@@ -53,10 +53,9 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
                 })?,
                 None => dag.into_iter().collect(),
             };
-            let body = json!({ "tags": tags });
-            show(&control.organization_call(Method::PUT, &path(&id), Some(body)).await?, output);
+            show(&control.put(&path(&id), &NewDagTags { tags }).await?, output);
         }
-        Verb::Show { id } => show(&control.organization_call(Method::GET, &path(&id), None).await?, output),
+        Verb::Show { id } => show(&control.get(&path(&id)).await?, output),
     }
     Ok(())
 }
@@ -70,11 +69,10 @@ fn read(path: &Path) -> Result<String, Failure> {
     text.map_err(|source| Failure::File { path: path.into(), source })
 }
 
-fn show(found: &Value, output: Output) {
+fn show(found: &DagTags, output: Output) {
     if output.json {
         return output.one(found, &[]);
     }
-    let dags = found["tags"].as_object().into_iter().flatten();
-    let rows = dags.map(|(dag, tags)| json!({ "dag": dag, "tags": tags }));
+    let rows = found.tags.iter().map(|(dag, tags)| json!({ "dag": dag, "tags": tags }));
     output.list(&rows.collect::<Vec<_>>(), &[("DAG", "dag"), ("TAGS", "tags")]);
 }

@@ -1,20 +1,26 @@
 //! Commands for the objects of an organization. Each verb is one call of the control plane.
 
 use clap::Subcommand;
-use reqwest::Method;
-use serde_json::{Value, json};
 
 use super::audit_log;
-use super::control::Control;
+use super::control::{Control, Done};
 use super::dag_tags;
 use super::failure::Failure;
 use super::output::{Column, Output, confirm, line, note};
 use super::token::deployment;
+use crate::api::data_plane::{DataPlane, DataPlanePage, EnrolmentToken, NewDataPlane, NewEnrolmentToken};
+use crate::api::deployment::{Deployment, DeploymentPage, DeploymentUpdate, NewDeployment};
+use crate::api::dual_control::DualControl;
 use crate::api::id::{DataPlaneId, DeploymentId, OrganizationId, UserId, WorkspaceId};
+use crate::api::organization::{Organization, OrganizationPage};
+use crate::api::role::{OrganizationRole, WorkspaceRole};
+use crate::api::user::{NewUser, User, UserPage, UserRoles, UserToken, WorkspaceGrant};
+use crate::api::workspace::{NewWorkspace, Workspace, WorkspacePage, WorkspaceUpdate};
+use crate::protocol::glass::GlassMode;
 
 const NAMED: [Column; 3] = [("ID", "id"), ("NAME", "name"), ("CREATED", "createdAt")];
-/// When direct access opens a deployment.
-const GLASS: [&str; 3] = ["always", "outage", "sealed"];
+const WORKSPACE: [Column; 4] =
+    [("ID", "id"), ("NAME", "name"), ("DESCRIPTION", "description"), ("CREATED", "createdAt")];
 const DEPLOYMENT: [Column; 7] = [
     ("ID", "id"),
     ("NAME", "name"),
@@ -62,6 +68,9 @@ pub(super) enum WorkspaceVerb {
     Create {
         /// Its name.
         name: String,
+        /// What it is for.
+        #[arg(long, short, default_value = "")]
+        description: String,
     },
     /// List workspaces.
     List,
@@ -69,6 +78,17 @@ pub(super) enum WorkspaceVerb {
     Show {
         /// The workspace's id.
         id: WorkspaceId,
+    },
+    /// Change a workspace's name or description.
+    Update {
+        /// The workspace's id.
+        id: WorkspaceId,
+        /// The new name.
+        #[arg(long, short)]
+        name: Option<String>,
+        /// The new description.
+        #[arg(long, short)]
+        description: Option<String>,
     },
     /// Delete an empty workspace.
     Delete {
@@ -86,6 +106,9 @@ pub(super) enum DeploymentVerb {
     Create {
         /// Its name.
         name: String,
+        /// What it is for.
+        #[arg(long, short, default_value = "")]
+        description: String,
         /// Its workspace.
         #[arg(long, value_name = "ID")]
         workspace_id: WorkspaceId,
@@ -99,8 +122,8 @@ pub(super) enum DeploymentVerb {
         #[arg(long, value_name = "NAME", default_value = "airflow-v2")]
         routes: String,
         /// When direct-access tokens open it: always, in an outage only, or only once its glass was broken on the host.
-        #[arg(long, value_name = "MODE", default_value = "always", value_parser = GLASS)]
-        glass: String,
+        #[arg(long, value_name = "MODE", default_value = "always", value_parser = glass)]
+        glass: GlassMode,
     },
     /// List deployments.
     List,
@@ -109,13 +132,16 @@ pub(super) enum DeploymentVerb {
         /// The deployment's id.
         id: DeploymentId,
     },
-    /// Change a deployment's name, hosts, route map or glass.
+    /// Change a deployment's name, description, hosts, route map or glass.
     Update {
         /// The deployment's id.
         id: DeploymentId,
         /// The new name.
         #[arg(long)]
         name: Option<String>,
+        /// The new description.
+        #[arg(long, short)]
+        description: Option<String>,
         /// All host names from now on; can be repeated.
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
@@ -124,8 +150,8 @@ pub(super) enum DeploymentVerb {
         routes: Option<String>,
         /// When direct-access tokens open it from now on: always, in an outage only, or only once its glass was broken on
         /// the host.
-        #[arg(long, value_name = "MODE", value_parser = GLASS)]
-        glass: Option<String>,
+        #[arg(long, value_name = "MODE", value_parser = glass)]
+        glass: Option<GlassMode>,
     },
     /// Delete a deployment and all its tokens.
     Delete {
@@ -177,11 +203,11 @@ pub(super) enum UserVerb {
         /// Who it is.
         email: String,
         /// The role in the organization.
-        #[arg(long, default_value = "ORGANIZATION_MEMBER")]
-        organization_role: String,
+        #[arg(long, default_value = "ORGANIZATION_MEMBER", value_parser = organization_role)]
+        organization_role: OrganizationRole,
         /// A role in a workspace, as ID=ROLE; can be repeated.
         #[arg(long, value_name = "ID=ROLE", value_parser = grant)]
-        workspace_role: Vec<Value>,
+        workspace_role: Vec<WorkspaceGrant>,
     },
     /// List users.
     List,
@@ -190,11 +216,11 @@ pub(super) enum UserVerb {
         /// The user's id.
         id: UserId,
         /// The role in the organization.
-        #[arg(long)]
-        organization_role: Option<String>,
+        #[arg(long, value_parser = organization_role)]
+        organization_role: Option<OrganizationRole>,
         /// All roles in workspaces from now on, as ID=ROLE; can be repeated.
         #[arg(long, value_name = "ID=ROLE", value_parser = grant)]
-        workspace_role: Vec<Value>,
+        workspace_role: Vec<WorkspaceGrant>,
     },
     /// Give a user a new token, shown once. The old one stops.
     RotateToken {
@@ -214,9 +240,25 @@ pub(super) enum UserVerb {
     },
 }
 
-pub(super) fn grant(text: &str) -> Result<Value, String> {
-    let (workspace, role) = text.split_once('=').ok_or("use ID=ROLE")?;
-    Ok(json!({ "workspaceId": workspace, "role": role }))
+pub(super) fn grant(text: &str) -> Result<WorkspaceGrant, String> {
+    let (workspace, name) = text.split_once('=').ok_or("use ID=ROLE")?;
+    let role = WorkspaceRole::parse(name).ok_or_else(|| {
+        let roles = WorkspaceRole::ALL.map(WorkspaceRole::as_str);
+        format!("{name:?} is no role in a workspace; use one of {}", roles.join(", "))
+    })?;
+    Ok(WorkspaceGrant { workspace_id: workspace.to_owned(), role })
+}
+
+/// Parses the name of a role in the organization.
+pub(super) fn organization_role(name: &str) -> Result<OrganizationRole, String> {
+    OrganizationRole::parse(name).ok_or_else(|| {
+        let roles = OrganizationRole::ALL.map(OrganizationRole::as_str);
+        format!("this is no role in an organization; use one of {}", roles.join(", "))
+    })
+}
+
+fn glass(name: &str) -> Result<GlassMode, String> {
+    GlassMode::parse(name).ok_or_else(|| "use always, outage or sealed".into())
 }
 
 pub(super) async fn organization(
@@ -226,11 +268,12 @@ pub(super) async fn organization(
 ) -> Result<(), Failure> {
     match verb {
         OrganizationVerb::List => {
-            output.list(&control.call(Method::GET, "/v1/organizations", None).await?, &NAMED);
+            let page: OrganizationPage = control.get_at("/v1/organizations").await?;
+            output.list(&page.organizations, &NAMED);
         }
         OrganizationVerb::Show { id } => {
-            let path = format!("/v1/organizations/{id}");
-            output.one(&control.call(Method::GET, &path, None).await?, &NAMED);
+            let found: Organization = control.get_at(&format!("/v1/organizations/{id}")).await?;
+            output.one(&found, &NAMED);
         }
         OrganizationVerb::AuditLog(arguments) => audit_log::run(arguments, control, output).await?,
         OrganizationVerb::DualControl { wanted, approval_hours } => {
@@ -246,32 +289,48 @@ async fn dual_control(
     control: &Control,
     output: Output,
 ) -> Result<(), Failure> {
-    let wanted = wanted.map(|wanted| json!({ "enabled": wanted == "on", "approvalPeriodInHours": hours }));
-    let method = if wanted.is_some() { Method::POST } else { Method::GET };
-    let answer = control.organization_call(method, "/dual-control", wanted).await?;
-    if let Some(id) = answer["id"].as_str() {
-        output.one(&answer, &[("request", "id"), ("state", "state"), ("until", "expiresAt")]);
-        output.say(&format!(
-            "another Organization Owner has to approve this: halligan token request approve {id}"
-        ));
-    } else {
-        output.one(&answer, &[("enabled", "enabled"), ("approval within (hours)", "approvalPeriodInHours")]);
+    const SETTING: [Column; 2] =
+        [("enabled", "enabled"), ("approval within (hours)", "approvalPeriodInHours")];
+    let path = "/dual-control";
+    let Some(wanted) = wanted else {
+        output.one(&control.get::<DualControl>(path).await?, &SETTING);
+        return Ok(());
+    };
+    let wanted = DualControl { enabled: wanted == "on", approval_period_in_hours: hours };
+    match control.post_or_request::<DualControl>(path, &wanted).await? {
+        Done::Now(setting) => output.one(&setting, &SETTING),
+        Done::Requested(request) => {
+            output.one(&request, &[("request", "id"), ("state", "state"), ("until", "expiresAt")]);
+            output.say(&format!(
+                "another Organization Owner has to approve this: halligan token request approve {}",
+                request.id
+            ));
+        }
     }
     Ok(())
 }
 
 pub(super) async fn workspace(verb: WorkspaceVerb, control: &Control, output: Output) -> Result<(), Failure> {
     match verb {
-        WorkspaceVerb::Create { name } => {
-            let body = Some(json!({ "name": name }));
-            output.one(&control.organization_call(Method::POST, "/workspaces", body).await?, &NAMED);
+        WorkspaceVerb::Create { name, description } => {
+            let new = NewWorkspace { name, description };
+            output.one(&control.post::<Workspace>("/workspaces", &new).await?, &WORKSPACE);
         }
         WorkspaceVerb::List => {
-            output.list(&control.organization_call(Method::GET, "/workspaces", None).await?, &NAMED);
+            let all = control
+                .all("/workspaces", |page: WorkspacePage| (page.workspaces, page.extent.next_cursor))
+                .await?;
+            output.list(&all, &WORKSPACE);
         }
         WorkspaceVerb::Show { id } => {
-            let path = format!("/workspaces/{id}");
-            output.one(&control.organization_call(Method::GET, &path, None).await?, &NAMED);
+            output.one(&control.get::<Workspace>(&format!("/workspaces/{id}")).await?, &WORKSPACE);
+        }
+        WorkspaceVerb::Update { id, name, description } => {
+            if name.is_none() && description.is_none() {
+                return Err(Failure::Usage("say what to change: --name or --description".into()));
+            }
+            let update = WorkspaceUpdate { name, description };
+            output.one(&control.post::<Workspace>(&format!("/workspaces/{id}"), &update).await?, &WORKSPACE);
         }
         WorkspaceVerb::Delete { id, force } => {
             delete(control, output, &format!("/workspaces/{id}"), &id, force).await?;
@@ -287,25 +346,31 @@ pub(super) async fn deployment(
 ) -> Result<(), Failure> {
     let path = |id: &str| format!("/deployments/{id}");
     match verb {
-        DeploymentVerb::Create { name, workspace_id, data_plane_id, host, routes, glass } => {
-            let body = json!({
-                "name": name, "workspaceId": workspace_id, "dataPlaneId": data_plane_id, "hosts": host,
-                "routes": routes, "glass": glass,
-            });
-            let made = control.organization_call(Method::POST, "/deployments", Some(body)).await?;
-            output.one(&made, &DEPLOYMENT);
+        DeploymentVerb::Create { name, description, workspace_id, data_plane_id, host, routes, glass } => {
+            let new = NewDeployment {
+                name,
+                description,
+                workspace_id: workspace_id.into(),
+                data_plane_id: data_plane_id.into(),
+                hosts: host,
+                routes: Some(routes),
+                glass,
+            };
+            output.one(&control.post::<Deployment>("/deployments", &new).await?, &DEPLOYMENT);
         }
         DeploymentVerb::List => {
-            let found = control.organization_call(Method::GET, "/deployments", None).await?;
-            output.list(&found, &DEPLOYMENT);
+            let all = control
+                .all("/deployments", |page: DeploymentPage| (page.deployments, page.extent.next_cursor))
+                .await?;
+            output.list(&all, &DEPLOYMENT);
         }
         DeploymentVerb::Show { id } => {
-            output.one(&control.organization_call(Method::GET, &path(&id), None).await?, &DEPLOYMENT);
+            output.one(&control.get::<Deployment>(&path(&id)).await?, &DEPLOYMENT);
         }
-        DeploymentVerb::Update { id, name, host, routes, glass } => {
+        DeploymentVerb::Update { id, name, description, host, routes, glass } => {
             let hosts = (!host.is_empty()).then_some(host);
-            let body = Some(json!({ "name": name, "hosts": hosts, "routes": routes, "glass": glass }));
-            output.one(&control.organization_call(Method::POST, &path(&id), body).await?, &DEPLOYMENT);
+            let update = DeploymentUpdate { name, description, hosts, routes, glass };
+            output.one(&control.post::<Deployment>(&path(&id), &update).await?, &DEPLOYMENT);
         }
         DeploymentVerb::Delete { id, force } => delete(control, output, &path(&id), &id, force).await?,
         DeploymentVerb::Token(verb) => deployment::run(verb, control, output).await?,
@@ -321,23 +386,24 @@ pub(super) async fn data_plane(
 ) -> Result<(), Failure> {
     match verb {
         DataPlaneVerb::Create { name } => {
-            let body = Some(json!({ "name": name }));
-            output.one(&control.organization_call(Method::POST, "/data-planes", body).await?, &DATA_PLANE);
+            let made: DataPlane = control.post("/data-planes", &NewDataPlane { name }).await?;
+            output.one(&made, &DATA_PLANE);
         }
         DataPlaneVerb::List => {
-            let found = control.organization_call(Method::GET, "/data-planes", None).await?;
-            output.list(&found, &DATA_PLANE);
+            let all = control
+                .all("/data-planes", |page: DataPlanePage| (page.data_planes, page.extent.next_cursor))
+                .await?;
+            output.list(&all, &DATA_PLANE);
         }
         DataPlaneVerb::Show { id } => {
-            let path = format!("/data-planes/{id}");
-            output.one(&control.organization_call(Method::GET, &path, None).await?, &DATA_PLANE);
+            output.one(&control.get::<DataPlane>(&format!("/data-planes/{id}")).await?, &DATA_PLANE);
         }
         DataPlaneVerb::EnrolmentToken { id, expires_in, clean_output } => {
             let path = format!("/data-planes/{id}/enrolment-tokens");
-            let body = Some(json!({ "expiresInSeconds": expires_in }));
-            let made = control.organization_call(Method::POST, &path, body).await?;
+            let new = NewEnrolmentToken { expires_in_seconds: expires_in };
+            let made: EnrolmentToken = control.post(&path, &new).await?;
             if clean_output {
-                line(made["enrolmentToken"].as_str().unwrap_or_default());
+                line(&made.enrolment_token);
             } else {
                 output.one(&made, &[("token", "enrolmentToken"), ("expires", "expiresAt")]);
             }
@@ -349,26 +415,21 @@ pub(super) async fn data_plane(
 pub(super) async fn user(verb: UserVerb, control: &Control, output: Output) -> Result<(), Failure> {
     match verb {
         UserVerb::Create { email, organization_role, workspace_role } => {
-            let body = json!({
-                "email": email, "organizationRole": organization_role, "workspaceRoles": workspace_role,
-            });
-            let made = control.organization_call(Method::POST, "/users", Some(body)).await?;
-            with_token(&made, output);
+            let new = NewUser { email, organization_role, workspace_roles: workspace_role };
+            with_token(&control.post("/users", &new).await?, output);
         }
         UserVerb::List => {
-            output.list(&control.organization_call(Method::GET, "/users", None).await?, &USER);
+            let all = control.all("/users", |page: UserPage| (page.users, page.extent.next_cursor)).await?;
+            output.list(&all, &USER);
         }
         UserVerb::SetRoles { id, organization_role, workspace_role } => {
-            let workspaces = (!workspace_role.is_empty()).then_some(workspace_role);
-            let body = json!({ "organizationRole": organization_role, "workspaceRoles": workspaces });
-            let path = format!("/users/{id}/roles");
-            output.one(&control.organization_call(Method::POST, &path, Some(body)).await?, &USER);
+            let workspace_roles = (!workspace_role.is_empty()).then_some(workspace_role);
+            let roles = UserRoles { organization_role, workspace_roles };
+            output.one(&control.post::<User>(&format!("/users/{id}/roles"), &roles).await?, &USER);
         }
         UserVerb::RotateToken { id, force } => {
             confirm(&format!("The present token of {id} stops; that"), force)?;
-            let path = format!("/users/{id}/token");
-            let made = control.organization_call(Method::POST, &path, None).await?;
-            with_token(&made, output);
+            with_token(&control.order(&format!("/users/{id}/token")).await?, output);
         }
         UserVerb::Delete { id, force } => {
             delete(control, output, &format!("/users/{id}"), &id, force).await?;
@@ -377,17 +438,17 @@ pub(super) async fn user(verb: UserVerb, control: &Control, output: Output) -> R
     Ok(())
 }
 
-fn with_token(made: &Value, output: Output) {
+fn with_token(made: &UserToken, output: Output) {
     output.one(made, &USER);
     if !output.json {
-        line(&format!("\n{}", made["token"].as_str().unwrap_or_default()));
+        line(&format!("\n{}", *made.token));
         note("\nThis is the user's token. It is shown this once.");
     }
 }
 
 async fn delete(control: &Control, output: Output, path: &str, id: &str, force: bool) -> Result<(), Failure> {
     confirm(&format!("Deleting {id}"), force)?;
-    control.organization_call(Method::DELETE, path, None).await?;
+    control.delete(path).await?;
     output.say(&format!("deleted {id}"));
     Ok(())
 }

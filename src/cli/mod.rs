@@ -111,7 +111,7 @@ enum Noun {
     /// List and show organizations.
     #[command(subcommand)]
     Organization(estate::OrganizationVerb),
-    /// Create, list, show and delete workspaces.
+    /// Create, list, show, update and delete workspaces.
     #[command(subcommand)]
     Workspace(estate::WorkspaceVerb),
     /// Create, list, show, update and delete deployments; their tokens and their Dags' tags.

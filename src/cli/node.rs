@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use reqwest::Method;
-use serde_json::json;
 
 use super::control::Control;
 use super::failure::Failure;
 use super::output::{Column, Output, confirm, line};
+use crate::api::data_plane::{Enrolled, NewNode, NodePage};
 use crate::api::id::{DataPlaneId, NodeId};
 use crate::protocol::key::PublicKey;
 
@@ -60,8 +59,8 @@ pub(super) enum Verb {
 pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result<(), Failure> {
     match verb {
         Verb::List { data_plane_id } => {
-            let path = format!("/data-planes/{data_plane_id}/nodes");
-            output.list(&control.organization_call(Method::GET, &path, None).await?, &NODE);
+            let nodes = |page: NodePage| (page.nodes, page.extent.next_cursor);
+            output.list(&control.all(&format!("/data-planes/{data_plane_id}/nodes"), nodes).await?, &NODE);
         }
         Verb::Create { name, data_plane_id, key } => {
             let pem = std::fs::read_to_string(&key)
@@ -69,14 +68,15 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
             let public = PublicKey::from_pem(&pem)
                 .map_err(|error| Failure::Usage(format!("{}: {error}", key.display())))?;
             let path = format!("/data-planes/{data_plane_id}/nodes");
-            let body = json!({ "name": name, "key": public.jwk() });
+            let new = NewNode { name, key: public.jwk() };
             // The output is the content of a file that the host reads, so people get JSON as well.
-            line(&control.organization_call(Method::POST, &path, Some(body)).await?.to_string());
+            let enrolled: Enrolled = control.post(&path, &new).await?;
+            line(&serde_json::to_string(&enrolled).map_err(|error| Failure::Data(error.to_string()))?);
         }
         Verb::Retire { id, data_plane_id, force } => {
             confirm(&format!("Retiring {id}"), force)?;
             let path = format!("/data-planes/{data_plane_id}/nodes/{id}");
-            control.organization_call(Method::DELETE, &path, None).await?;
+            control.delete(&path).await?;
             output.say(&format!("retired {id}"));
         }
     }

@@ -1,14 +1,16 @@
 //! `halligan role`: manages built-in and custom roles.
 
 use clap::{Args, Subcommand, ValueEnum};
-use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::control::Control;
 use super::failure::Failure;
 use super::id::role;
 use super::output::{Column, Output, confirm};
 use crate::api::id::WorkspaceId;
+use crate::api::role::{NewRole, PermissionGroup, Role, RoleHistory, RolePage, RoleTemplate, RoleUpdate};
+use crate::protocol::permission::{Permission, PermissionSet};
+use crate::protocol::role::RoleScope;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -76,9 +78,13 @@ impl Scope {
         }
     }
 
-    /// Returns the query `?scopeType=…`, or an empty text.
-    fn query(scope: Option<Self>) -> String {
-        scope.map(|scope| format!("?scopeType={}", scope.word())).unwrap_or_default()
+    const fn scope(self) -> RoleScope {
+        match self {
+            Self::Organization => RoleScope::Organization,
+            Self::Workspace => RoleScope::Workspace,
+            Self::Deployment => RoleScope::Deployment,
+            Self::Dag => RoleScope::Dag,
+        }
     }
 }
 
@@ -94,7 +100,7 @@ pub(super) struct Create {
     description: String,
     /// A permission it has; can be repeated.
     #[arg(long = "permission", short, value_name = "PERMISSION", required_unless_present = "from")]
-    permissions: Vec<String>,
+    permissions: Vec<Permission>,
     /// A template or role whose permissions it has, too.
     #[arg(long, value_name = "ROLE", value_parser = role)]
     from: Option<String>,
@@ -116,13 +122,13 @@ pub(super) struct Update {
     description: Option<String>,
     /// A permission it gets; can be repeated.
     #[arg(long = "add", value_name = "PERMISSION")]
-    add: Vec<String>,
+    add: Vec<Permission>,
     /// A permission it loses; can be repeated.
     #[arg(long = "remove", value_name = "PERMISSION")]
-    remove: Vec<String>,
+    remove: Vec<Permission>,
     /// A permission of all it has from now on; can be repeated.
     #[arg(long = "permission", short, value_name = "PERMISSION", conflicts_with_all = ["add", "remove"])]
-    permissions: Vec<String>,
+    permissions: Vec<Permission>,
     /// A workspace of all it can be held in from now on; can be repeated.
     #[arg(long = "workspace-id", value_name = "ID")]
     workspaces: Vec<WorkspaceId>,
@@ -159,83 +165,94 @@ const VERSION: [Column; 5] = [
 const TEMPLATE: [Column; 3] = [("NAME", "name"), ("SCOPE", "scopeType"), ("DESCRIPTION", "description")];
 
 pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result<(), Failure> {
-    let get = |path: String| async move { control.organization_call(Method::GET, &path, None).await };
     match verb {
         Verb::List { scope } => {
-            let query = Scope::query(scope).replace('?', "&");
-            let page = get(format!("/roles?limit=1000{query}")).await?;
+            let query = [
+                ("limit", Some("1000".to_owned())),
+                ("includeDefaultRoles", Some("true".to_owned())),
+                ("scopeTypes", scope.map(|scope| scope.word().to_owned())),
+            ];
+            let page: RolePage = control.list("/roles", &query).await?;
             if output.json {
                 output.one(&page, &[]);
             } else {
-                output.list(&page["roles"], &LIST);
+                let roles: Vec<Role> = page.default_roles.into_iter().flatten().chain(page.roles).collect();
+                output.list(&roles, &LIST);
             }
         }
-        Verb::Show { role } => output.one(&get(format!("/roles/{role}")).await?, &ONE),
-        Verb::Versions { role } => output.list(&get(format!("/roles/{role}/versions")).await?, &VERSION),
+        Verb::Show { role } => output.one(&show(control, &role).await?, &ONE),
+        Verb::Versions { role } => {
+            let versions: Vec<RoleHistory> = control.get(&format!("/roles/{role}/versions")).await?;
+            output.list(&versions, &VERSION);
+        }
         Verb::Create(create) => {
-            let made = control.organization_call(Method::POST, "/roles", Some(body(create, control).await?));
-            output.one(&made.await?, &ONE);
+            let new = new(create, control).await?;
+            output.one(&control.post::<Role>("/roles", &new).await?, &ONE);
         }
         Verb::Update(update) => {
             let path = format!("/roles/{}", update.role);
-            let body = changes(update, control).await?;
-            output.one(&control.organization_call(Method::POST, &path, Some(body)).await?, &ONE);
+            let changes = changes(update, control).await?;
+            output.one(&control.post::<Role>(&path, &changes).await?, &ONE);
         }
         Verb::Delete { role, force } => {
             confirm(&format!("Deleting {role}"), force)?;
-            control.organization_call(Method::DELETE, &format!("/roles/{role}"), None).await?;
+            control.delete(&format!("/roles/{role}")).await?;
             output.say(&format!("deleted {role}"));
         }
-        Verb::Templates => output.list(&get("/role-templates".into()).await?, &TEMPLATE),
+        Verb::Templates => {
+            output.list(&control.get::<Vec<RoleTemplate>>("/role-templates").await?, &TEMPLATE);
+        }
         Verb::Permissions { scope } => {
-            let path = format!("/v1/authorization/permission-groups{}", Scope::query(scope));
-            permissions(&control.call(Method::GET, &path, None).await?, output);
+            let query = scope.map(|scope| format!("?scopeType={}", scope.word())).unwrap_or_default();
+            let path = format!("/v1/authorization/permission-groups{query}");
+            permissions(&control.get_at::<Vec<PermissionGroup>>(&path).await?, output);
         }
     }
     Ok(())
 }
 
+async fn show(control: &Control, role: &str) -> Result<Role, Failure> {
+    control.get(&format!("/roles/{role}")).await
+}
+
 /// Returns the permissions of a template or role.
-async fn permissions_of(control: &Control, name: &str) -> Result<Vec<String>, Failure> {
-    let templates = control.organization_call(Method::GET, "/role-templates", None).await?;
-    let found = templates.as_array().into_iter().flatten().find(|template| template["name"] == name);
-    let found = match found {
-        Some(template) => template.clone(),
-        None => control.organization_call(Method::GET, &format!("/roles/{name}"), None).await?,
-    };
-    let names = found["permissions"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    Ok(names.map(str::to_owned).collect())
-}
-
-async fn body(create: Create, control: &Control) -> Result<Value, Failure> {
-    let mut permissions = create.permissions;
-    if let Some(from) = create.from {
-        permissions.extend(permissions_of(control, &from).await?);
+async fn permissions_of(control: &Control, name: &str) -> Result<PermissionSet, Failure> {
+    let templates: Vec<RoleTemplate> = control.get("/role-templates").await?;
+    match templates.into_iter().find(|template| template.name == name) {
+        Some(template) => Ok(template.permissions),
+        None => Ok(show(control, name).await?.permissions),
     }
-    Ok(json!({
-        "name": create.name,
-        "description": create.description,
-        "scopeType": create.scope.word(),
-        "permissions": permissions,
-        "restrictedWorkspaceIds": create.workspaces,
-    }))
 }
 
-async fn changes(update: Update, control: &Control) -> Result<Value, Failure> {
+async fn new(create: Create, control: &Control) -> Result<NewRole, Failure> {
+    let mut permissions: PermissionSet = create.permissions.into_iter().collect();
+    if let Some(from) = create.from {
+        permissions = permissions.union(permissions_of(control, &from).await?);
+    }
+    Ok(NewRole {
+        name: create.name,
+        description: create.description,
+        scope_type: create.scope.scope(),
+        permissions,
+        restricted_workspace_ids: create.workspaces.into_iter().map(Into::into).collect(),
+    })
+}
+
+async fn changes(update: Update, control: &Control) -> Result<RoleUpdate, Failure> {
     let permissions = if update.add.is_empty() && update.remove.is_empty() {
-        (!update.permissions.is_empty()).then_some(update.permissions)
+        (!update.permissions.is_empty()).then(|| update.permissions.into_iter().collect())
     } else {
-        let mut permissions = permissions_of(control, &update.role).await?;
+        let permissions = permissions_of(control, &update.role).await?;
         for gone in &update.remove {
-            if !permissions.contains(gone) {
+            if !permissions.contains(*gone) {
                 return Err(Failure::Usage(format!("{} does not have {gone}", update.role)));
             }
         }
-        permissions.retain(|permission| !update.remove.contains(permission));
-        permissions.extend(update.add);
-        Some(permissions)
+        let (added, removed) = (update.add.into_iter().collect(), update.remove.into_iter().collect());
+        Some(permissions.difference(removed).union(added))
     };
-    let workspaces = (update.any_workspace || !update.workspaces.is_empty()).then_some(update.workspaces);
+    let workspaces = (update.any_workspace || !update.workspaces.is_empty())
+        .then(|| update.workspaces.into_iter().map(Into::into).collect::<Vec<String>>());
     if permissions.is_none() && workspaces.is_none() && update.name.is_none() && update.description.is_none()
     {
         return Err(Failure::Usage(
@@ -243,22 +260,22 @@ async fn changes(update: Update, control: &Control) -> Result<Value, Failure> {
                 .into(),
         ));
     }
-    Ok(json!({
-        "name": update.name,
-        "description": update.description,
-        "permissions": permissions,
-        "restrictedWorkspaceIds": workspaces,
-    }))
+    Ok(RoleUpdate {
+        name: update.name,
+        description: update.description,
+        permissions,
+        restricted_workspace_ids: workspaces,
+    })
 }
 
 /// Prints permissions, grouped by their objects.
-fn permissions(groups: &Value, output: Output) {
+fn permissions(groups: &[PermissionGroup], output: Output) {
     if output.json {
-        return output.one(groups, &[]);
+        return output.one(&groups, &[]);
     }
-    let entries = groups.as_array().into_iter().flatten().flat_map(|group| {
-        group["permissions"].as_array().into_iter().flatten().map(|entry| {
-            json!({ "name": entry["name"], "description": entry["description"], "scopes": group["scopeTypes"] })
+    let entries = groups.iter().flat_map(|group| {
+        group.permissions.iter().map(|entry| {
+            json!({ "name": entry.name, "description": entry.description, "scopes": group.scope_types })
         })
     });
     let columns = [("PERMISSION", "name"), ("WHAT IT LETS ONE DO", "description"), ("HELD ON", "scopes")];

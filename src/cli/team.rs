@@ -1,30 +1,34 @@
 //! `halligan team`: manages users with common roles.
 
 use clap::Subcommand;
-use reqwest::Method;
-use serde_json::{Value, json};
 
 use super::control::Control;
-use super::estate::grant;
+use super::estate::{grant, organization_role};
 use super::failure::Failure;
 use super::output::{Column, Output, confirm};
 use crate::api::id::{TeamId, UserId};
+use crate::api::role::OrganizationRole;
+use crate::api::team::{NewMembers, NewTeam, Team, TeamMemberPage, TeamPage, TeamUpdate};
+use crate::api::user::{UserRoles, WorkspaceGrant};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
-    /// Create a team, without members yet.
+    /// Create a team.
     Create {
         /// Its name.
         name: String,
         /// Who is in it.
         #[arg(long, short, default_value = "")]
         description: String,
+        /// The id of a user who is in it; can be repeated.
+        #[arg(long, value_name = "ID")]
+        member: Vec<UserId>,
         /// Its role in the organization.
-        #[arg(long, default_value = "ORGANIZATION_MEMBER")]
-        organization_role: String,
+        #[arg(long, default_value = "ORGANIZATION_MEMBER", value_parser = organization_role)]
+        organization_role: OrganizationRole,
         /// A role in a workspace, as ID=ROLE; can be repeated.
         #[arg(long, value_name = "ID=ROLE", value_parser = grant)]
-        workspace_role: Vec<Value>,
+        workspace_role: Vec<WorkspaceGrant>,
     },
     /// List teams, a thousand at a time.
     List {
@@ -53,11 +57,11 @@ pub(super) enum Verb {
         /// The team's id.
         id: TeamId,
         /// The role in the organization.
-        #[arg(long)]
-        organization_role: Option<String>,
+        #[arg(long, value_parser = organization_role)]
+        organization_role: Option<OrganizationRole>,
         /// All roles in workspaces from now on, as ID=ROLE; can be repeated.
         #[arg(long, value_name = "ID=ROLE", value_parser = grant)]
-        workspace_role: Vec<Value>,
+        workspace_role: Vec<WorkspaceGrant>,
     },
     /// List the members of a team.
     Members {
@@ -102,50 +106,49 @@ const MEMBER: [Column; 2] = [("ID", "userId"), ("EMAIL", "email")];
 pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result<(), Failure> {
     let path = |id: &str| format!("/teams/{id}");
     match verb {
-        Verb::Create { name, description, organization_role, workspace_role } => {
-            let body = json!({
-                "name": name, "description": description, "organizationRole": organization_role,
-                "workspaceRoles": workspace_role,
-            });
-            output.one(&control.organization_call(Method::POST, "/teams", Some(body)).await?, &TEAM);
+        Verb::Create { name, description, member, organization_role, workspace_role } => {
+            let new = NewTeam {
+                name,
+                description,
+                member_ids: member.into_iter().map(Into::into).collect(),
+                organization_role,
+                workspace_roles: workspace_role,
+            };
+            output.one(&control.post::<Team>("/teams", &new).await?, &TEAM);
         }
         Verb::List { cursor } => {
             let query = [("limit", Some("1000".into())), ("cursor", cursor)];
-            output.page(&control.organization_list("/teams", &query).await?, "teams", &TEAM);
+            output.page(&control.list::<TeamPage>("/teams", &query).await?, "teams", &TEAM);
         }
-        Verb::Show { id } => {
-            output.one(&control.organization_call(Method::GET, &path(&id), None).await?, &TEAM);
-        }
+        Verb::Show { id } => output.one(&control.get::<Team>(&path(&id)).await?, &TEAM),
         Verb::Update { id, name, description } => {
             if name.is_none() && description.is_none() {
                 return Err(Failure::Usage("say what to change: --name or --description".into()));
             }
-            let body = Some(json!({ "name": name, "description": description }));
-            output.one(&control.organization_call(Method::POST, &path(&id), body).await?, &TEAM);
+            let update = TeamUpdate { name, description };
+            output.one(&control.post::<Team>(&path(&id), &update).await?, &TEAM);
         }
         Verb::SetRoles { id, organization_role, workspace_role } => {
-            let workspaces = (!workspace_role.is_empty()).then_some(workspace_role);
-            let body = Some(json!({ "organizationRole": organization_role, "workspaceRoles": workspaces }));
-            let path = format!("/teams/{id}/roles");
-            output.one(&control.organization_call(Method::POST, &path, body).await?, &TEAM);
+            let workspace_roles = (!workspace_role.is_empty()).then_some(workspace_role);
+            let roles = UserRoles { organization_role, workspace_roles };
+            output.one(&control.post::<Team>(&format!("/teams/{id}/roles"), &roles).await?, &TEAM);
         }
         Verb::Members { id } => {
-            let path = format!("/teams/{id}/members");
-            output.list(&control.organization_call(Method::GET, &path, None).await?, &MEMBER);
+            let members = |page: TeamMemberPage| (page.team_members, page.extent.next_cursor);
+            output.list(&control.all(&format!("/teams/{id}/members"), members).await?, &MEMBER);
         }
         Verb::Add { id, users } => {
-            let path = format!("/teams/{id}/members");
-            let body = Some(json!({ "memberIds": users }));
-            output.list(&control.organization_call(Method::POST, &path, body).await?, &MEMBER);
+            let new = NewMembers { member_ids: users.into_iter().map(Into::into).collect() };
+            let page: TeamMemberPage = control.post(&format!("/teams/{id}/members"), &new).await?;
+            output.list(&page.team_members, &MEMBER);
         }
         Verb::Remove { id, user } => {
-            let path = format!("/teams/{id}/members/{user}");
-            control.organization_call(Method::DELETE, &path, None).await?;
+            control.delete(&format!("/teams/{id}/members/{user}")).await?;
             output.say(&format!("took {user} out of {id}"));
         }
         Verb::Delete { id, force } => {
             confirm(&format!("Deleting {id}"), force)?;
-            control.organization_call(Method::DELETE, &path(&id), None).await?;
+            control.delete(&path(&id)).await?;
             output.say(&format!("deleted {id}"));
         }
     }

@@ -1,28 +1,23 @@
 //! Names that people give to objects.
 
-use serde::Serialize;
+use std::cmp::Ordering;
 
 use super::error::Error;
-pub use crate::api::name::Name;
+use crate::api::instant::Instant;
+use crate::api::page::NamedField;
 use crate::platform::text::is_unseen;
-use crate::protocol::time::Time;
 
-/// Object with a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Named {
-    /// Id of the object.
-    pub id: String,
-    /// Name of the object.
-    pub name: String,
-    /// Time of creation.
-    pub created_at: Time,
-}
-
-impl Named {
-    /// Reads id, name and time of creation from a row that begins with these columns.
-    pub(in crate::controlplane) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { id: row.get(0)?, name: row.get(1)?, created_at: Time::from_unix(row.get(2)?) })
+/// Compares two objects by a field that every list of objects with a name can be sorted by. Each object is given by its
+/// name, its time of creation and the time of its last change.
+pub(in crate::controlplane) fn compare(
+    field: NamedField,
+    a: (&str, Instant, Instant),
+    b: (&str, Instant, Instant),
+) -> Ordering {
+    match field {
+        NamedField::Name => a.0.cmp(b.0),
+        NamedField::CreatedAt => a.1.cmp(&b.1),
+        NamedField::UpdatedAt => a.2.cmp(&b.2),
     }
 }
 

@@ -135,19 +135,22 @@ fn what_can_be_no_role_is_refused_by_the_field_that_is_wrong() {
 fn built_in_roles_and_the_catalogue_are_listed_with_what_they_allow() {
     let control = Control::start("");
     control.make("/roles", &role("ops", "DEPLOYMENT", &[READ]));
-    let page = control.get("/roles?limit=1000");
-    let roles = page["roles"].as_array().unwrap();
+    let page = control.get("/roles?includeDefaultRoles=true");
+    let lists = [&page["defaultRoles"], &page["roles"]];
+    let roles: Vec<&Value> = lists.iter().flat_map(|list| list.as_array().unwrap()).collect();
     let of = |name: &str| names(&roles.iter().find(|role| role["name"] == name).unwrap()["permissions"]);
     for (scope, count) in [("ORGANIZATION", 3), ("WORKSPACE", 5), ("DEPLOYMENT", 3), ("DAG", 2)] {
-        let found = control.get(&format!("/roles?scopeType={scope}"));
-        assert_eq!(found["totalCount"], count, "{scope}");
+        let found = control.get(&format!("/roles?scopeTypes={scope}&includeDefaultRoles=true"));
+        let built_in = found["defaultRoles"].as_array().unwrap().len();
+        assert_eq!(built_in as u64 + found["totalCount"].as_u64().unwrap(), count, "{scope}");
     }
     assert!(of("WORKSPACE_ACCESSOR").is_empty() && of("DEPLOYMENT_ACCESSOR").is_empty());
     assert!(!of("WORKSPACE_MEMBER").contains(&RUN) && of("WORKSPACE_AUTHOR").contains(&RUN));
     assert!(of("DAG_VIEWER").contains(&READ) && !of("DAG_VIEWER").contains(&RUN));
     assert_eq!(of("ops"), [READ]);
     assert_eq!(control.get("/roles/ops")["builtIn"], false);
-    assert_eq!(control.get("/roles?limit=2&offset=1")["roles"].as_array().unwrap().len(), 2);
+    let custom = control.get("/roles");
+    assert_eq!((custom["totalCount"].as_u64(), &custom["defaultRoles"]), (Some(1), &Value::Null));
 
     let templates = control.get("/role-templates");
     for (number, template) in templates.as_array().unwrap().iter().enumerate() {

@@ -295,7 +295,7 @@ impl Above {
         let owner = control.bootstrap("Acme", "owner@acme.example").unwrap();
         let actor = control.authenticate(owner.token.as_bytes()).unwrap();
         let plane = control.create_data_plane(&actor, &owner.organization_id, "eu").unwrap();
-        let (data_plane, node) = (plane.named.id, "nod_a".to_owned());
+        let (data_plane, node) = (String::from(plane.id), "nod_a".to_owned());
         let connection = rusqlite::Connection::open(path).unwrap();
         connection
             .execute(

@@ -39,15 +39,16 @@ impl Estate {
         let plane = open(directory.path());
         let made = plane.bootstrap("Acme", "owner@acme.example").unwrap();
         let owner = plane.authenticate(made.token.as_bytes()).unwrap();
-        let workspace = plane.create_workspace(&owner, &owner.organization, "data").unwrap().id;
-        let data_plane = plane.create_data_plane(&owner, &owner.organization, "eu").unwrap().named.id;
+        let workspace = serde_json::from_value(json!({ "name": "data" })).unwrap();
+        let workspace = plane.create_workspace(&owner, &owner.organization, &workspace).unwrap().id.into();
+        let data_plane = plane.create_data_plane(&owner, &owner.organization, "eu").unwrap().id.into();
         Self { directory, plane, owner, workspace, data_plane }
     }
 
     fn deploy(&self, name: &str) -> String {
         let new = json!({ "name": name, "workspaceId": self.workspace, "dataPlaneId": self.data_plane });
         let new = serde_json::from_value(new).unwrap();
-        self.plane.create_deployment(&self.owner, &self.owner.organization, new).unwrap().id
+        self.plane.create_deployment(&self.owner, &self.owner.organization, new).unwrap().id.into()
     }
 
     fn undeploy(&self, id: &str) {

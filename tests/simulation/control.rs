@@ -189,13 +189,14 @@ impl Control {
     /// Makes a data plane.
     pub fn create_data_plane(&self, name: &str) -> Outcomes<String> {
         let made = self.plane()?.create_data_plane(&self.owner, &self.organization, name);
-        made.map(|made| made.named.id).map_err(text)
+        made.map(|made| made.id.into()).map_err(text)
     }
 
     /// Makes a workspace.
     pub fn create_workspace(&self, name: &str) -> Outcomes<String> {
-        let made = self.plane()?.create_workspace(&self.owner, &self.organization, name);
-        made.map(|made| made.id).map_err(text)
+        let new = serde_json::from_value(json!({ "name": name })).unwrap();
+        let made = self.plane()?.create_workspace(&self.owner, &self.organization, &new);
+        made.map(|made| made.id.into()).map_err(text)
     }
 
     /// Deletes a workspace.
@@ -208,7 +209,7 @@ impl Control {
         let new = json!({ "name": name, "workspaceId": workspace, "dataPlaneId": data_plane });
         let new = serde_json::from_value(new).unwrap();
         let made = self.plane()?.create_deployment(&self.owner, &self.organization, new);
-        made.map(|made| made.id).map_err(text)
+        made.map(|made| made.id.into()).map_err(text)
     }
 
     /// Deletes a deployment, and its tokens with it.
@@ -220,7 +221,7 @@ impl Control {
     pub fn create_team(&self, name: &str) -> Outcomes<String> {
         let new = serde_json::from_value(json!({ "name": name })).unwrap();
         let made = self.plane()?.create_team(&self.owner, &self.organization, &new);
-        made.map(|made| made.id).map_err(text)
+        made.map(|made| made.id.into()).map_err(text)
     }
 
     /// Deletes a team.
@@ -233,7 +234,7 @@ impl Control {
         let new = json!({ "name": name, "permissions": permissions, "scopeType": "DEPLOYMENT" });
         let new = serde_json::from_value(new).map_err(|error| error.to_string())?;
         let made = self.plane()?.create_role(&self.owner, &self.organization, new);
-        made.map(|made| made.id).map_err(text)
+        made.map(|made| made.id.into()).map_err(text)
     }
 
     /// Makes the next version of a role.

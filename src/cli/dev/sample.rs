@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::failed;
+use crate::api::deployment::NewDeployment;
 use crate::api::token::{NewToken, Token, TokenScope};
+use crate::api::workspace::NewWorkspace;
 use crate::cli::failure::Failure;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, OrganizationRole};
-use crate::controlplane::accounts::deployments::NewDeployment;
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
 use crate::dataplane::daemon::Daemon;
@@ -82,12 +83,14 @@ impl Sample {
         let owner = control.bootstrap("Sample", "owner@sample.example").map_err(refused)?;
         let actor = control.authenticate(owner.token.as_bytes()).map_err(refused)?;
         let organization = owner.organization_id;
-        let workspace = control.create_workspace(&actor, &organization, "sample").map_err(refused)?;
+        let new = NewWorkspace { name: "sample".into(), description: String::new() };
+        let workspace = control.create_workspace(&actor, &organization, &new).map_err(refused)?;
         let data_plane = control.create_data_plane(&actor, &organization, "sample").map_err(refused)?;
-        let data_plane_id = data_plane.named.id;
+        let data_plane_id = String::from(data_plane.id);
         let deployment = NewDeployment {
             name: "sample".into(),
-            workspace_id: workspace.id,
+            description: String::new(),
+            workspace_id: workspace.id.into(),
             data_plane_id: data_plane_id.clone(),
             hosts: vec!["sample.localhost".into()],
             routes: None,
@@ -100,7 +103,7 @@ impl Sample {
                 description: String::new(),
                 scope: TokenScope::Deployment,
                 kind,
-                entity_id: Some(deployment.id.clone()),
+                entity_id: Some(deployment.id.to_string()),
                 role: None,
                 roles: Vec::new(),
                 token_expiry_period_in_days: Some(30),
@@ -120,7 +123,7 @@ impl Sample {
             control_address,
             organization_id: organization,
             data_plane_id,
-            deployment_id: deployment.id.clone(),
+            deployment_id: deployment.id.to_string(),
             owner_id: owner.user_id,
             direct_access_id: direct_access.id.to_string(),
             standard_id: standard.id.to_string(),

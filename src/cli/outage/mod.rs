@@ -58,7 +58,7 @@ const LIST: [Column; 8] = [
 /// Requests outages from the daemon, or with `control_plane` from the control plane.
 async fn ask(global: &Global, control_plane: bool, path: &str) -> Result<Value, Failure> {
     if control_plane {
-        global.control()?.organization_call(Method::GET, path, None).await
+        global.control()?.get(path).await
     } else {
         global.host()?.call(Method::GET, &format!("/v1{path}"), None).await
     }

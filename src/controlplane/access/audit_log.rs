@@ -10,10 +10,10 @@
 use std::net::IpAddr;
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use utoipa::{IntoParams, ToSchema};
 
+use crate::api::audit_log::{Entry, EntryFilter, EntryPage, Outcome};
+use crate::api::instant::Instant;
 use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
@@ -32,20 +32,6 @@ pub struct Attempt<'a> {
     pub target: Option<&'a str>,
     /// Body as sent, or none if the call was rejected. The bodies of people's calls contain no secrets.
     pub request: Option<&'a str>,
-}
-
-/// Result of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Outcome {
-    /// The call succeeded.
-    Done,
-    /// The call was rejected and changed nothing.
-    Refused,
-    /// The call failed with an internal error.
-    Failed,
-    /// The call is in progress, or the control plane stopped before it answered.
-    Unknown,
 }
 
 impl Outcome {
@@ -69,77 +55,6 @@ impl Outcome {
     }
 }
 
-/// Line of the audit log.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Entry {
-    /// Number of the line, rising with time.
-    pub id: i64,
-    /// Time of the call.
-    pub at: Time,
-    /// Id of the user or token that called.
-    pub actor: String,
-    /// Email address of the user or name of the token at that time.
-    pub actor_name: String,
-    /// IP address of the client.
-    pub address: Option<String>,
-    /// Method and route.
-    pub call: String,
-    /// Id of the object that the call was about.
-    pub target: Option<String>,
-    /// Body of the call.
-    #[schema(value_type = Option<Value>)]
-    pub request: Option<Box<RawValue>>,
-    /// Result of the call.
-    pub outcome: Outcome,
-    /// HTTP status of the answer.
-    pub status: Option<u16>,
-    /// Code of the rejection.
-    pub code: Option<String>,
-    /// Number of times that the same call was rejected again within the hour; those rejections have no line of their
-    /// own.
-    pub repeated: u64,
-    /// Time of the last repeated rejection, if there was one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_at: Option<Time>,
-}
-
-/// Page of the audit log.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EntryPage {
-    /// Lines, newest first.
-    pub entries: Vec<Entry>,
-    /// Number of lines on all pages.
-    pub total_count: u64,
-    /// Number of lines skipped.
-    pub offset: u64,
-    /// Maximum number of lines on the page.
-    pub limit: u64,
-    /// Cursor of the next page, or none on the last page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_cursor: Option<String>,
-}
-
-/// Conditions that a line must meet. An absent condition matches every line.
-#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
-#[serde(rename_all = "camelCase")]
-#[into_params(parameter_in = Query)]
-pub struct Filter {
-    /// Id of the user or token that called.
-    pub actor: Option<String>,
-    /// Id of the object that the call was about.
-    pub target: Option<String>,
-    /// Method and route, such as `POST /tokens`.
-    pub call: Option<String>,
-    /// Result of the call.
-    pub outcome: Option<Outcome>,
-    /// Earliest time, inclusive, in seconds since 1970.
-    pub since: Option<i64>,
-    /// Latest time, exclusive, in seconds since 1970.
-    pub until: Option<i64>,
-}
-
 const WHERE: &str = "FROM audit_log WHERE organization = ?1 AND (?2 IS NULL OR actor = ?2)
     AND (?3 IS NULL OR target = ?3) AND (?4 IS NULL OR call = ?4)
     AND (?5 IS NULL OR (coalesce(status, 0) >= ?5 AND coalesce(status, 0) < ?6))
@@ -150,7 +65,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let request: Option<String> = row.get(7)?;
     Ok(Entry {
         id: row.get(0)?,
-        at: Time::from_unix(row.get(1)?),
+        at: Time::from_unix(row.get(1)?).into(),
         actor: row.get(2)?,
         actor_name: row.get(3)?,
         address: row.get(4)?,
@@ -162,7 +77,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
         status,
         code: row.get(9)?,
         repeated: row.get(10)?,
-        last_at: row.get::<_, Option<i64>>(11)?.map(Time::from_unix),
+        last_at: row.get::<_, Option<i64>>(11)?.map(|at| Time::from_unix(at).into()),
     })
 }
 
@@ -270,13 +185,14 @@ impl ControlPlane {
         &self,
         actor: &Actor,
         organization: &str,
-        filter: &Filter,
+        filter: &EntryFilter,
         page: Page,
     ) -> Result<EntryPage, Error> {
         actor.may(Operation::ReadAuditLog, organization)?;
         let range = check(page, "audit-log")?;
         let (from, to) = filter.outcome.map(Outcome::statuses).unzip();
-        let Filter { actor, target, call, since, until, .. } = filter;
+        let EntryFilter { actor, target, call, since, until, .. } = filter;
+        let [since, until] = [since, until].map(|at| at.map(|at: Instant| at.time().unix()));
         self.store.read(|connection| {
             let of = params![organization, actor, target, call, from, to, since, until];
             let total_count = connection
@@ -291,8 +207,9 @@ impl ControlPlane {
             let of =
                 params![organization, actor, target, call, from, to, since, until, rows_wanted, offset, after];
             let mut entries = rows.query_map(of, read_row)?.collect::<Result<Vec<Entry>, _>>()?;
-            let next_cursor = range.cut(&mut entries, |entry| (entry.id.into(), String::new()));
-            Ok(EntryPage { entries, total_count, offset, limit: range.limit, next_cursor })
+            let extent =
+                range.extent(total_count, &mut entries, |entry| (entry.id.into(), String::new()));
+            Ok(EntryPage { entries, extent })
         })
     }
 }

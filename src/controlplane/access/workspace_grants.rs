@@ -1,30 +1,10 @@
 //! Roles of users and teams in workspaces.
 
 use rusqlite::{Transaction, params};
-use serde::{Deserialize, Serialize};
 
-use super::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
+use super::authorization::{Actor, Operation, OrganizationRole, Scope};
+use crate::api::user::{UserRoles, WorkspaceGrant};
 use crate::controlplane::error::Error;
-
-/// Role in a workspace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct WorkspaceGrant {
-    /// Id of the workspace.
-    pub workspace_id: String,
-    /// Role in the workspace.
-    pub role: WorkspaceRole,
-}
-
-/// Changes to a user's roles. Absent members keep their values.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct UserRoles {
-    /// New role in the organization.
-    pub organization_role: Option<OrganizationRole>,
-    /// New roles in workspaces, in place of all earlier ones.
-    pub workspace_roles: Option<Vec<WorkspaceGrant>>,
-}
 
 impl UserRoles {
     /// Checks that `actor` may set these roles for a user who has `role` and `workspaces`, and returns the role in the

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::{Deserialize, Serialize};
 
 use super::deployments;
+use crate::api::deployment::{DagTags, NewDagTags};
+use crate::api::id::DeploymentId;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::calls::subjects::subject;
 use crate::controlplane::error::Error;
 use crate::controlplane::replica::publish;
 use crate::platform::text::is_unseen;
@@ -17,42 +19,20 @@ use crate::protocol::time::Time;
 /// Maximum size of a mapping in bytes. As a record, escaped into a line of a bundle, it must fit that line.
 pub const MAX_BYTES: usize = 3 << 20;
 
-/// Dag tags of a deployment, to be published.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewDagTags {
-    /// Tags by Dag id.
-    pub tags: BTreeMap<String, Vec<String>>,
-}
-
-/// Published Dag tags of a deployment.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DagTags {
-    /// Id of the deployment.
-    pub deployment_id: String,
-    /// Tags by Dag id.
-    pub tags: BTreeMap<String, Vec<String>>,
-    /// Time of the last publication, or none if there was none.
-    pub updated_at: Option<Time>,
-    /// Id of the user or token that published them.
-    pub updated_by: Option<String>,
-}
-
 fn find(connection: &Connection, deployment: &str) -> Result<DagTags, Error> {
     let query = "SELECT tags, updated_at, updated_by FROM dag_tags WHERE deployment = ?1";
     let found: Option<(String, i64, String)> = connection
         .query_row(query, [deployment], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     let Some((tags, updated_at, updated_by)) = found else {
-        let (deployment_id, tags) = (deployment.to_owned(), BTreeMap::new());
+        let (deployment_id, tags) = (DeploymentId::known(deployment.to_owned()), BTreeMap::new());
         return Ok(DagTags { deployment_id, tags, updated_at: None, updated_by: None });
     };
     Ok(DagTags {
-        deployment_id: deployment.to_owned(),
+        deployment_id: DeploymentId::known(deployment.to_owned()),
         tags: serde_json::from_str(&tags).map_err(std::io::Error::from)?,
-        updated_at: Some(Time::from_unix(updated_at)),
-        updated_by: Some(updated_by),
+        updated_at: Some(Time::from_unix(updated_at).into()),
+        updated_by: Some(subject(connection, &updated_by)?),
     })
 }
 

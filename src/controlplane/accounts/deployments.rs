@@ -1,12 +1,16 @@
 //! Deployments: the Airflow instances that tokens give access to.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
 
+use crate::api::deployment::{Deployment, DeploymentFilter, DeploymentPage, DeploymentUpdate, NewDeployment};
+use crate::api::id::{DataPlaneId, DeploymentId, OrganizationId, WorkspaceId};
+use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, Scope};
+use crate::controlplane::calls::page::listed;
+use crate::controlplane::calls::subjects::{PROGRAM, subject};
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{Name, check_name, taken};
+use crate::controlplane::names::{check_description, check_name, compare, taken};
 use crate::controlplane::replica::publish;
 use crate::protocol::bundle::Change;
 use crate::protocol::glass::GlassMode;
@@ -14,68 +18,33 @@ use crate::protocol::host::host_name;
 use crate::protocol::record::{DEFAULT_ROUTES, DeploymentRecord, Record, RecordKind, is_routes_name};
 use crate::protocol::time::Time;
 
-/// Deployment of Airflow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Deployment {
-    /// Id of the deployment.
-    pub id: String,
-    /// Name of the deployment.
-    pub name: String,
-    /// Id of its workspace.
-    pub workspace_id: String,
-    /// Id of its data plane.
-    pub data_plane_id: String,
-    /// Host names under which clients reach it.
-    pub hosts: Vec<String>,
-    /// Name of its route map.
-    pub routes: String,
-    /// Condition under which direct-access tokens open it.
-    pub glass: GlassMode,
-    /// Time of creation.
-    pub created_at: Time,
+/// Deployment as it is stored.
+#[derive(Clone, Debug)]
+pub(in crate::controlplane) struct Stored {
+    pub(in crate::controlplane) id: String,
+    name: String,
+    description: String,
+    organization: String,
+    pub(in crate::controlplane) workspace_id: String,
+    workspace_name: String,
+    pub(in crate::controlplane) data_plane_id: String,
+    hosts: Vec<String>,
+    routes: String,
+    glass: GlassMode,
+    created_at: i64,
+    created_by: Option<String>,
+    updated_at: Option<i64>,
+    updated_by: Option<String>,
 }
 
-/// Properties of a new deployment.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewDeployment {
-    /// Name of the deployment.
-    #[schema(value_type = Name)]
-    pub name: String,
-    /// Id of its workspace.
-    pub workspace_id: String,
-    /// Id of its data plane.
-    pub data_plane_id: String,
-    /// Host names under which clients reach it.
-    #[serde(default)]
-    pub hosts: Vec<String>,
-    /// Name of its route map; by default that of the Airflow REST API v2.
-    pub routes: Option<String>,
-    /// Condition under which direct-access tokens open it; `always` by default.
-    #[serde(default)]
-    pub glass: GlassMode,
-}
+const SELECT: &str = "SELECT deployment.id, deployment.name, workspace, data_plane, hosts, deployment.created_at, routes, glass,
+        deployment.description, deployment.organization, workspace.name, deployment.created_by, deployment.updated_at,
+        deployment.updated_by
+    FROM deployment JOIN workspace ON workspace.id = deployment.workspace
+    WHERE deployment.organization = ?1 AND (?2 IS NULL OR deployment.id = ?2)";
 
-/// Changes to a deployment. Absent members keep their values.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct DeploymentUpdate {
-    /// New name of the deployment.
-    #[schema(value_type = Option<Name>)]
-    pub name: Option<String>,
-    /// New host names, in place of all earlier ones.
-    pub hosts: Option<Vec<String>>,
-    /// Name of another route map.
-    pub routes: Option<String>,
-    /// New condition under which direct-access tokens open it.
-    pub glass: Option<GlassMode>,
-}
-
-const COLUMNS: &str = "id, name, workspace, data_plane, hosts, created_at, routes, glass";
-
-fn read_row(row: &Row<'_>) -> rusqlite::Result<Deployment> {
-    Ok(Deployment {
+fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    Ok(Stored {
         id: row.get(0)?,
         name: row.get(1)?,
         workspace_id: row.get(2)?,
@@ -83,9 +52,15 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Deployment> {
         hosts: serde_json::from_str(&row.get::<_, String>(4)?).map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, error.into())
         })?,
-        created_at: Time::from_unix(row.get(5)?),
+        created_at: row.get(5)?,
         routes: row.get(6)?,
         glass: GlassMode::parse(&row.get::<_, String>(7)?).ok_or(rusqlite::Error::InvalidQuery)?,
+        description: row.get(8)?,
+        organization: row.get(9)?,
+        workspace_name: row.get(10)?,
+        created_by: row.get(11)?,
+        updated_at: row.get(12)?,
+        updated_by: row.get(13)?,
     })
 }
 
@@ -94,9 +69,8 @@ pub(in crate::controlplane) fn find(
     connection: &Connection,
     organization: &str,
     id: &str,
-) -> Result<Deployment, Error> {
-    let query = format!("SELECT {COLUMNS} FROM deployment WHERE organization = ?1 AND id = ?2");
-    let found = connection.query_row(&query, [organization, id], read_row).optional()?;
+) -> Result<Stored, Error> {
+    let found = connection.prepare_cached(SELECT)?.query_row([organization, id], read_row).optional()?;
     found.ok_or(Error::NotFound("deployment"))
 }
 
@@ -147,7 +121,7 @@ fn check_routes(name: String) -> Result<String, Error> {
     Err(Error::invalid("routes", detail))
 }
 
-impl Deployment {
+impl Stored {
     fn record(&self) -> Result<Record, Error> {
         let record = DeploymentRecord {
             id: self.id.parse().map_err(|_| Error::NotFound("deployment"))?,
@@ -158,6 +132,58 @@ impl Deployment {
             glass: self.glass,
         };
         Ok(Record::of(RecordKind::Deployment, self.id.as_str(), &record))
+    }
+
+    /// Returns its representation in the API. Of what the control plane does not manage, the members have the values that
+    /// the platform's clients need.
+    fn shown(self, connection: &Connection) -> Result<Deployment, Error> {
+        let by = |id: Option<String>| subject(connection, id.as_deref().unwrap_or(PROGRAM));
+        let host = self.hosts.first().cloned().unwrap_or_default();
+        let url = |path: &str| if host.is_empty() { String::new() } else { format!("https://{host}{path}") };
+        Ok(Deployment {
+            namespace: self.id.clone(),
+            id: DeploymentId::known(self.id),
+            name: self.name,
+            description: self.description,
+            organization_id: OrganizationId::known(self.organization),
+            workspace_id: WorkspaceId::known(self.workspace_id),
+            workspace_name: self.workspace_name,
+            data_plane_id: DataPlaneId::known(self.data_plane_id),
+            routes: self.routes,
+            glass: self.glass,
+            deployment_type: "STANDARD".into(),
+            status: "UNKNOWN".into(),
+            astro_runtime_version: String::new(),
+            runtime_version: String::new(),
+            airflow_version: String::new(),
+            executor: "CELERY".into(),
+            ui_url: url(""),
+            api_url: url("/api/v2"),
+            web_server_url: url(""),
+            web_server_airflow_api_url: url("/api/v2"),
+            web_server_ingress_hostname: host,
+            hosts: self.hosts,
+            web_server_cpu: String::new(),
+            web_server_memory: String::new(),
+            scheduler_size: "SMALL".into(),
+            scheduler_cpu: String::new(),
+            scheduler_memory: String::new(),
+            scheduler_replicas: 1,
+            default_task_pod_cpu: String::new(),
+            default_task_pod_memory: String::new(),
+            resource_quota_cpu: String::new(),
+            resource_quota_memory: String::new(),
+            image_repository: String::new(),
+            image_tag: String::new(),
+            is_cicd_enforced: false,
+            is_dag_deploy_enabled: false,
+            environment_variables: Vec::new(),
+            worker_queues: Vec::new(),
+            created_at: Time::from_unix(self.created_at).into(),
+            created_by: by(self.created_by)?,
+            updated_at: Time::from_unix(self.updated_at.unwrap_or(self.created_at)).into(),
+            updated_by: by(self.updated_by)?,
+        })
     }
 
     /// Returns the scope for [`Actor::may`].
@@ -177,6 +203,7 @@ impl ControlPlane {
         let scope = Scope::workspace(organization, &new.workspace_id);
         actor.may(Operation::CreateDeployments, scope)?;
         check_name("name", &new.name)?;
+        check_description(&new.description)?;
         let routes = check_routes(new.routes.unwrap_or_else(|| DEFAULT_ROUTES.into()))?;
         let id = self.new_id();
         self.store.write(|transaction| {
@@ -188,59 +215,81 @@ impl ControlPlane {
                 let known = transaction.query_row(&query, [id, organization], |_| Ok(())).optional()?;
                 known.ok_or(Error::NotFound(what))?;
             }
-            let deployment = Deployment {
-                hosts: check_hosts(transaction, &id, &new.data_plane_id, &new.hosts)?,
-                id,
-                name: new.name,
-                workspace_id: new.workspace_id,
-                data_plane_id: new.data_plane_id,
-                routes,
-                glass: new.glass,
-                created_at: self.now(),
-            };
+            let hosts = check_hosts(transaction, &id, &new.data_plane_id, &new.hosts)?;
             let row = params![
-                deployment.id,
+                id,
                 organization,
-                deployment.workspace_id,
-                deployment.data_plane_id,
-                deployment.name,
-                serde_json::to_string(&deployment.hosts).map_err(std::io::Error::from)?,
-                deployment.created_at.unix(),
-                deployment.routes,
-                deployment.glass.as_str()
+                new.workspace_id,
+                new.data_plane_id,
+                new.name,
+                serde_json::to_string(&hosts).map_err(std::io::Error::from)?,
+                self.now().unix(),
+                routes,
+                new.glass.as_str(),
+                new.description,
+                actor.id
             ];
             transaction
                 .execute(
-                    "INSERT INTO deployment (id, organization, workspace, data_plane, name, hosts, created_at, routes, glass)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                    "INSERT INTO deployment (id, organization, workspace, data_plane, name, hosts, created_at, routes, glass,
+                         description, created_by, updated_at, updated_by)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?7, ?11)",
                     row,
                 )
                 .map_err(taken)?;
+            let deployment = find(transaction, organization, &id)?;
             publish::put(transaction, &deployment.data_plane_id, &[deployment.record()?])?;
-            Ok(deployment)
+            deployment.shown(transaction)
         })
     }
 
-    /// Lists the deployments that the caller may read.
-    pub fn list_deployments(&self, actor: &Actor, organization: &str) -> Result<Vec<Deployment>, Error> {
+    /// Lists the deployments that the caller may read, by name.
+    pub fn list_deployments(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        filter: &DeploymentFilter,
+        page: Page,
+    ) -> Result<DeploymentPage, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
-        let mut found: Vec<Deployment> = self.store.read(|connection| {
-            let query = format!("SELECT {COLUMNS} FROM deployment WHERE organization = ?1 ORDER BY name");
-            let mut rows = connection.prepare_cached(&query)?;
-            Ok(rows.query_map([organization], read_row)?.collect::<Result<_, _>>()?)
-        })?;
-        found.retain(|deployment| {
-            actor.may(Operation::ReadDeployments, deployment.scope(organization)).is_ok()
-        });
-        Ok(found)
+        let DeploymentFilter { deployment_ids: ids, names, workspace_ids: workspaces, sorts } = filter;
+        let seen = |found: &Stored| {
+            (ids.is_empty() || ids.contains(&found.id))
+                && (names.is_empty() || names.contains(&found.name))
+                && (workspaces.is_empty() || workspaces.contains(&found.workspace_id))
+                && actor.may(Operation::ReadDeployments, found.scope(organization)).is_ok()
+        };
+        self.store.read(|connection| {
+            let mut rows = connection.prepare_cached(SELECT)?;
+            let mut deployments = Vec::new();
+            for found in rows.query_map(params![organization, None::<String>], read_row)? {
+                let found = found?;
+                if seen(&found) {
+                    deployments.push(found.shown(connection)?);
+                }
+            }
+            let key = |item: &Deployment| (item.created_at, item.updated_at);
+            let (deployments, extent) = listed(
+                page,
+                "deployments",
+                sorts,
+                deployments,
+                // Two workspaces can have deployments of one name.
+                |item| format!("{}\u{0}{}", item.name, item.id),
+                |field, a, b| compare(field, (&a.name, key(a).0, key(a).1), (&b.name, key(b).0, key(b).1)),
+            )?;
+            Ok(DeploymentPage { deployments, extent })
+        })
     }
 
     /// Shows a deployment.
     pub fn show_deployment(&self, actor: &Actor, organization: &str, id: &str) -> Result<Deployment, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
-        let found = self.store.read(|connection| find(connection, organization, id))?;
-        actor.may(Operation::ReadDeployments, found.scope(organization))?;
-        Ok(found)
+        self.store.read(|connection| {
+            let found = find(connection, organization, id)?;
+            actor.may(Operation::ReadDeployments, found.scope(organization))?;
+            found.shown(connection)
+        })
     }
 
     /// Updates a deployment's name, hosts, route map and glass mode, and publishes its record.
@@ -259,6 +308,10 @@ impl ControlPlane {
                 check_name("name", &name)?;
                 found.name = name;
             }
+            if let Some(description) = update.description {
+                check_description(&description)?;
+                found.description = description;
+            }
             if let Some(hosts) = update.hosts {
                 found.hosts = check_hosts(transaction, id, &found.data_plane_id, &hosts)?;
             }
@@ -273,12 +326,22 @@ impl ControlPlane {
             let hosts = serde_json::to_string(&found.hosts).map_err(std::io::Error::from)?;
             transaction
                 .execute(
-                    "UPDATE deployment SET name = ?2, hosts = ?3, routes = ?4, glass = ?5 WHERE id = ?1",
-                    params![id, found.name, hosts, found.routes, found.glass.as_str()],
+                    "UPDATE deployment SET name = ?2, hosts = ?3, routes = ?4, glass = ?5, description = ?6, updated_at = ?7,
+                         updated_by = ?8 WHERE id = ?1",
+                    params![
+                        id,
+                        found.name,
+                        hosts,
+                        found.routes,
+                        found.glass.as_str(),
+                        found.description,
+                        self.now().unix(),
+                        actor.id
+                    ],
                 )
                 .map_err(taken)?;
             publish::put(transaction, &found.data_plane_id, &[found.record()?])?;
-            Ok(found)
+            find(transaction, organization, id)?.shown(transaction)
         })
     }
 

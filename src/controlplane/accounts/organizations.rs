@@ -4,12 +4,18 @@ use rusqlite::params;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::users::NewUser;
+use crate::api::id::OrganizationId;
+use crate::api::organization::{Organization, OrganizationFilter, OrganizationPage};
+use crate::api::page::Page;
+use crate::api::user::NewUser;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::audit_log;
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole};
+use crate::controlplane::calls::page::listed;
+use crate::controlplane::calls::subjects::{PROGRAM, subject};
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{Named, check_name};
+use crate::controlplane::names::{check_name, compare};
+use crate::protocol::time::Time;
 
 /// Result of the first start.
 #[derive(Debug, Serialize)]
@@ -36,15 +42,18 @@ impl ControlPlane {
         };
         let user = self.store.write(|transaction| {
             let row = params![organization_id, organization, now.unix()];
-            transaction
-                .execute("INSERT INTO organization (id, name, created_at) VALUES (?1, ?2, ?3)", row)?;
+            transaction.execute(
+                "INSERT INTO organization (id, name, created_at, created_by, updated_at, updated_by)
+                 VALUES (?1, ?2, ?3, 'halligan-control', ?3, 'halligan-control')",
+                row,
+            )?;
             let user = self.insert_user(transaction, &organization_id, &owner)?;
             // The actor is whoever has the keys, since there is no user yet.
             let who = ("halligan-control", "halligan-control init");
             audit_log::done(transaction, &organization_id, who, "init", &organization_id, now)?;
             Ok(user)
         })?;
-        Ok(Bootstrap { organization_id, user_id: user.user.id, token: user.token })
+        Ok(Bootstrap { organization_id, user_id: user.user.id.into(), token: user.token })
     }
 
     /// Returns true if there is an organization.
@@ -55,16 +64,54 @@ impl ControlPlane {
     }
 
     /// Lists the caller's organization, as the only item.
-    pub fn list_organizations(&self, actor: &Actor) -> Result<Vec<Named>, Error> {
-        Ok(vec![self.show_organization(actor, &actor.organization)?])
+    pub fn list_organizations(
+        &self,
+        actor: &Actor,
+        filter: &OrganizationFilter,
+        page: Page,
+    ) -> Result<OrganizationPage, Error> {
+        let own = vec![self.show_organization(actor, &actor.organization)?];
+        let key = |item: &Organization| (item.created_at, item.updated_at);
+        let (organizations, extent) = listed(
+            page,
+            "organizations",
+            &filter.sorts,
+            own,
+            |item| item.name.clone(),
+            |field, a, b| compare(field, (&a.name, key(a).0, key(a).1), (&b.name, key(b).0, key(b).1)),
+        )?;
+        Ok(OrganizationPage { organizations, extent })
     }
 
     /// Shows an organization.
-    pub fn show_organization(&self, actor: &Actor, id: &str) -> Result<Named, Error> {
+    pub fn show_organization(&self, actor: &Actor, id: &str) -> Result<Organization, Error> {
         actor.may(Operation::SeeOrganization, id)?;
         self.store.read(|connection| {
-            let query = "SELECT id, name, created_at FROM organization WHERE id = ?1";
-            Ok(connection.query_row(query, [id], Named::read)?)
+            let query =
+                "SELECT name, created_at, created_by, updated_at, updated_by FROM organization WHERE id = ?1";
+            let (name, created_at, created_by, updated_at, updated_by) =
+                connection.query_row(query, [id], |row| {
+                    let by = |index| row.get::<_, Option<String>>(index);
+                    let created_at: i64 = row.get(1)?;
+                    let updated_at: Option<i64> = row.get(3)?;
+                    Ok((row.get(0)?, created_at, by(2)?, updated_at.unwrap_or(created_at), by(4)?))
+                })?;
+            Ok(Organization {
+                id: OrganizationId::known(id.to_owned()),
+                name,
+                product: "HOSTED".into(),
+                product_plans: Vec::new(),
+                status: "ACTIVE".into(),
+                created_at: Time::from_unix(created_at).into(),
+                created_by: subject(connection, created_by.as_deref().unwrap_or(PROGRAM))?,
+                updated_at: Time::from_unix(updated_at).into(),
+                updated_by: subject(connection, updated_by.as_deref().unwrap_or(PROGRAM))?,
+                is_scim_enabled: false,
+                allow_enhanced_support_access: false,
+                has_allowed_ip_address_ranges: false,
+                is_blocked_enable_ai_features: false,
+                should_enforce_dedicated_clusters: false,
+            })
         })
     }
 }
@@ -80,7 +127,6 @@ mod tests {
     use super::*;
     use crate::controlplane::signing::Signing;
     use crate::controlplane::store::Store;
-    use crate::protocol::time::Time;
 
     #[test]
     fn an_organization_begins_with_an_owner_who_can_call() {

@@ -1,16 +1,20 @@
 //! Users with their roles, and the token that each calls with.
 
 use rusqlite::{OptionalExtension, Transaction, params};
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::teams;
+use crate::api::id::UserId;
+use crate::api::page::Page;
+use crate::api::user::{
+    NewUser, User, UserField, UserFilter, UserPage, UserRoles, UserToken, WorkspaceGrant,
+};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
 use crate::controlplane::access::workspace_grants::{self, Holder};
-use crate::controlplane::access::workspace_grants::{UserRoles, WorkspaceGrant};
+use crate::controlplane::calls::page::listed;
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{Name, check_name, taken};
+use crate::controlplane::names::{check_name, taken};
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::time::Time;
 use crate::protocol::token::Claims;
@@ -18,57 +22,13 @@ use crate::protocol::token::Claims;
 /// Lifetime of a user's token, in days.
 const TOKEN_DAYS: i64 = 365;
 
-/// Properties of a new user.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewUser {
-    /// Email address, which identifies the user to people.
-    #[schema(value_type = Name)]
-    pub email: String,
-    /// Role in the organization.
-    pub organization_role: OrganizationRole,
-    /// Roles in workspaces.
-    #[serde(default)]
-    pub workspace_roles: Vec<WorkspaceGrant>,
-}
-
-/// User of the control plane.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct User {
-    /// Id of the user.
-    pub id: String,
-    /// Email address, which identifies the user to people.
-    pub email: String,
-    /// Role in the organization.
-    pub organization_role: OrganizationRole,
-    /// Roles in workspaces.
-    pub workspace_roles: Vec<WorkspaceGrant>,
-    /// Time of creation.
-    pub created_at: Time,
-    /// Expiry of the token that the user calls with, or none if an earlier version rotated it and its expiry is
-    /// unknown.
-    pub token_ends_at: Option<Time>,
-}
-
-/// User with the token, which is shown only once.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct UserToken {
-    /// Properties of the user.
-    #[serde(flatten)]
-    pub user: User,
-    /// Value of the token.
-    #[schema(value_type = String)]
-    pub token: Zeroizing<String>,
-}
-
 fn find(connection: &rusqlite::Connection, organization: &str, id: &str) -> Result<(User, u32), Error> {
-    let query = "SELECT email, role, created_at, generation, token_ends_at FROM user
+    let query = "SELECT email, role, created_at, generation, token_ends_at, coalesce(updated_at, created_at) FROM user
                  WHERE id = ?1 AND organization = ?2 AND deleted_at IS NULL";
-    let row: Option<(String, String, i64, u32, Option<i64>)> =
+    let row: Option<(String, String, i64, u32, Option<i64>, i64)> =
         connection.query_row(query, [id, organization], |row| row.try_into()).optional()?;
-    let (email, role, created_at, generation, token_ends_at) = row.ok_or(Error::NotFound("user"))?;
+    let (email, role, created_at, generation, token_ends_at, updated_at) =
+        row.ok_or(Error::NotFound("user"))?;
     let mut rows = connection
         .prepare_cached("SELECT workspace, role FROM workspace_role WHERE user = ?1 ORDER BY workspace")?;
     let rows = rows.query_map([id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
@@ -80,9 +40,22 @@ fn find(connection: &rusqlite::Connection, organization: &str, id: &str) -> Resu
         }
     }
     let organization_role = OrganizationRole::parse(&role).ok_or(Error::NotFound("user"))?;
-    let (id, created_at) = (id.to_owned(), Time::from_unix(created_at));
-    let token_ends_at = token_ends_at.map(Time::from_unix);
-    Ok((User { id, email, organization_role, workspace_roles, created_at, token_ends_at }, generation))
+    let user = User {
+        id: UserId::known(id.to_owned()),
+        username: email.clone(),
+        full_name: email.clone(),
+        email,
+        avatar_url: String::new(),
+        status: "ACTIVE".into(),
+        organization_role,
+        workspace_roles,
+        deployment_roles: Vec::new(),
+        dag_roles: Vec::new(),
+        created_at: Time::from_unix(created_at).into(),
+        updated_at: Time::from_unix(updated_at).into(),
+        token_ends_at: token_ends_at.map(|end| Time::from_unix(end).into()),
+    };
+    Ok((user, generation))
 }
 
 /// Fails if the organization has no owner left, because nobody could appoint one.
@@ -128,7 +101,8 @@ impl ControlPlane {
     ) -> Result<Zeroizing<String>, Error> {
         let now = self.now();
         let end = now.plus(TOKEN_DAYS * 86_400);
-        transaction.execute("UPDATE user SET token_ends_at = ?2 WHERE id = ?1", params![id, end.unix()])?;
+        let row = params![id, end.unix(), now.unix()];
+        transaction.execute("UPDATE user SET token_ends_at = ?2, updated_at = ?3 WHERE id = ?1", row)?;
         let claims = Claims {
             iss: self.issuer.clone(),
             sub: id.parse().map_err(|_| Error::NotFound("user"))?,
@@ -144,17 +118,50 @@ impl ControlPlane {
         Ok(Zeroizing::new(sign(Typ::User, &payload, &self.signing().token)))
     }
 
-    /// Lists users.
-    pub fn list_users(&self, actor: &Actor, organization: &str) -> Result<Vec<User>, Error> {
+    /// Lists users, by email address.
+    pub fn list_users(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        filter: &UserFilter,
+        page: Page,
+    ) -> Result<UserPage, Error> {
         actor.may(Operation::Administer, organization)?;
         self.store.read(|connection| {
             let mut rows = connection.prepare_cached(
-                "SELECT id FROM user WHERE organization = ?1 AND deleted_at IS NULL ORDER BY email",
+                "SELECT id FROM user WHERE organization = ?1 AND deleted_at IS NULL
+                     AND (?2 IS NULL OR EXISTS (SELECT 1 FROM workspace_role WHERE user = user.id AND workspace = ?2))",
             )?;
-            let ids: Vec<String> =
-                rows.query_map([organization], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            ids.iter().map(|id| Ok(find(connection, organization, id)?.0)).collect()
+            let ids: Vec<String> = rows
+                .query_map(params![organization, filter.workspace_id], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let mut users = Vec::new();
+            for id in ids {
+                users.push(find(connection, organization, &id)?.0);
+            }
+            let (users, extent) = listed(
+                page,
+                "users",
+                &filter.sorts,
+                users,
+                |user| user.email.clone(),
+                |field, a, b| match field {
+                    UserField::Username => a.email.cmp(&b.email),
+                    UserField::CreatedAt => a.created_at.cmp(&b.created_at),
+                    UserField::UpdatedAt => a.updated_at.cmp(&b.updated_at),
+                },
+            )?;
+            Ok(UserPage { users, extent })
         })
+    }
+
+    /// Shows a user. Users may see themselves.
+    pub fn show_user(&self, actor: &Actor, organization: &str, id: &str) -> Result<User, Error> {
+        actor.may(Operation::SeeOrganization, organization)?;
+        if actor.id != id {
+            actor.may(Operation::Administer, organization)?;
+        }
+        self.store.read(|connection| Ok(find(connection, organization, id)?.0))
     }
 
     /// Changes a user's roles. A Workspace Owner may change those in that workspace only.
@@ -177,6 +184,8 @@ impl ControlPlane {
             if let Some(wanted) = &roles.workspace_roles {
                 workspace_grants::set(transaction, organization, Holder::User(id), wanted)?;
             }
+            let row = params![id, self.now().unix()];
+            transaction.execute("UPDATE user SET updated_at = ?2 WHERE id = ?1", row)?;
             Ok(find(transaction, organization, id)?.0)
         })
     }
@@ -214,17 +223,25 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::api::instant::Instant;
     use crate::controlplane::test_world::World;
 
     #[test]
     fn a_list_of_users_says_when_each_token_ends() {
         let world = World::new();
         let organization = &world.owner.organization;
-        let end = || world.control.list_users(&world.owner, organization).unwrap()[0].token_ends_at;
+        let end = || {
+            let page = Page { offset: 0, limit: 20, cursor: None };
+            let users = world.control.list_users(&world.owner, organization, &UserFilter::default(), page);
+            users.unwrap().users[0].token_ends_at.map(Instant::time)
+        };
         let first = world.control.now().plus(TOKEN_DAYS * 86_400);
         assert_eq!(end(), Some(first));
         world.later(1000);
         let rotated = world.control.rotate_user_token(&world.owner, organization, &world.owner.id).unwrap();
-        assert_eq!((rotated.user.token_ends_at, end()), (Some(first.plus(1000)), Some(first.plus(1000))));
+        assert_eq!(
+            (rotated.user.token_ends_at.map(Instant::time), end()),
+            (Some(first.plus(1000)), Some(first.plus(1000)))
+        );
     }
 }

@@ -1,50 +1,181 @@
 //! Workspaces, which group deployments.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
+use crate::api::id::{OrganizationId, WorkspaceId};
+use crate::api::page::Page;
+use crate::api::workspace::{NewWorkspace, Workspace, WorkspaceFilter, WorkspacePage, WorkspaceUpdate};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, Scope};
+use crate::controlplane::calls::page::listed;
+use crate::controlplane::calls::subjects::{PROGRAM, subject};
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{Named, check_name, taken};
+use crate::controlplane::names::{check_description, check_name, compare, taken};
+use crate::protocol::time::Time;
 
-fn in_workspace<'a>(organization: &'a str, workspace: &'a str) -> Scope<'a> {
-    Scope::workspace(organization, workspace)
+/// Workspace as it is stored.
+struct Stored {
+    id: String,
+    name: String,
+    description: String,
+    organization: String,
+    organization_name: String,
+    created_at: i64,
+    created_by: Option<String>,
+    updated_at: Option<i64>,
+    updated_by: Option<String>,
+}
+
+const SELECT: &str =
+    "SELECT workspace.id, workspace.name, workspace.description, organization.id, organization.name,
+        workspace.created_at, workspace.created_by, workspace.updated_at, workspace.updated_by
+    FROM workspace JOIN organization ON organization.id = workspace.organization
+    WHERE workspace.organization = ?1 AND (?2 IS NULL OR workspace.id = ?2)";
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    Ok(Stored {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        description: row.get(2)?,
+        organization: row.get(3)?,
+        organization_name: row.get(4)?,
+        created_at: row.get(5)?,
+        created_by: row.get(6)?,
+        updated_at: row.get(7)?,
+        updated_by: row.get(8)?,
+    })
+}
+
+/// Finds a workspace, without a check of the caller's permissions.
+fn find(connection: &Connection, organization: &str, id: &str) -> Result<Stored, Error> {
+    let found = connection.prepare_cached(SELECT)?.query_row([organization, id], read_row).optional()?;
+    found.ok_or(Error::NotFound("workspace"))
+}
+
+impl Stored {
+    fn shown(self, connection: &Connection) -> Result<Workspace, Error> {
+        let by = |id: Option<String>| subject(connection, id.as_deref().unwrap_or(PROGRAM));
+        Ok(Workspace {
+            id: WorkspaceId::known(self.id),
+            name: self.name,
+            description: self.description,
+            organization_id: OrganizationId::known(self.organization),
+            organization_name: self.organization_name,
+            cicd_enforced_default: false,
+            created_at: Time::from_unix(self.created_at).into(),
+            created_by: by(self.created_by)?,
+            updated_at: Time::from_unix(self.updated_at.unwrap_or(self.created_at)).into(),
+            updated_by: by(self.updated_by)?,
+        })
+    }
+}
+
+fn shown(transaction: &Transaction<'_>, organization: &str, id: &str) -> Result<Workspace, Error> {
+    find(transaction, organization, id)?.shown(transaction)
 }
 
 impl ControlPlane {
     /// Creates a workspace.
-    pub fn create_workspace(&self, actor: &Actor, organization: &str, name: &str) -> Result<Named, Error> {
+    pub fn create_workspace(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        new: &NewWorkspace,
+    ) -> Result<Workspace, Error> {
         actor.may(Operation::Administer, organization)?;
-        check_name("name", name)?;
-        let named = Named { id: self.new_id(), name: name.into(), created_at: self.now() };
+        check_name("name", &new.name)?;
+        check_description(&new.description)?;
+        let id = self.new_id();
         self.store.write(|transaction| {
-            let row = params![named.id, organization, name, named.created_at.unix()];
-            let insert = "INSERT INTO workspace (id, organization, name, created_at) VALUES (?1, ?2, ?3, ?4)";
-            transaction.execute(insert, row).map_err(taken)?;
-            Ok(())
-        })?;
-        Ok(named)
+            let row = params![id, organization, new.name, new.description, self.now().unix(), actor.id];
+            transaction
+                .execute(
+                    "INSERT INTO workspace (id, organization, name, description, created_at, created_by, updated_at, updated_by)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?5, ?6)",
+                    row,
+                )
+                .map_err(taken)?;
+            shown(transaction, organization, &id)
+        })
     }
 
-    /// Lists the workspaces that the caller may see.
-    pub fn list_workspaces(&self, actor: &Actor, organization: &str) -> Result<Vec<Named>, Error> {
+    /// Updates a workspace's name and description.
+    pub fn update_workspace(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        id: &str,
+        update: &WorkspaceUpdate,
+    ) -> Result<Workspace, Error> {
+        actor.may(Operation::Administer, organization)?;
+        if let Some(name) = &update.name {
+            check_name("name", name)?;
+        }
+        if let Some(description) = &update.description {
+            check_description(description)?;
+        }
+        self.store.write(|transaction| {
+            find(transaction, organization, id)?;
+            let row = params![id, update.name, update.description, self.now().unix(), actor.id];
+            transaction
+                .execute(
+                    "UPDATE workspace SET name = coalesce(?2, name), description = coalesce(?3, description),
+                         updated_at = ?4, updated_by = ?5 WHERE id = ?1",
+                    row,
+                )
+                .map_err(taken)?;
+            shown(transaction, organization, id)
+        })
+    }
+
+    /// Lists the workspaces that the caller may see, by name.
+    pub fn list_workspaces(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        filter: &WorkspaceFilter,
+        page: Page,
+    ) -> Result<WorkspacePage, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
-        let mut workspaces: Vec<Named> = self.store.read(|connection| {
-            let mut rows = connection.prepare_cached(
-                "SELECT id, name, created_at FROM workspace WHERE organization = ?1 ORDER BY name",
+        let WorkspaceFilter { workspace_ids: ids, names, sorts } = filter;
+        let seen = |found: &Stored| {
+            (ids.is_empty() || ids.contains(&found.id))
+                && (names.is_empty() || names.contains(&found.name))
+                && actor.may(Operation::SeeWorkspace, Scope::workspace(organization, &found.id)).is_ok()
+        };
+        self.store.read(|connection| {
+            let mut rows = connection.prepare_cached(SELECT)?;
+            let mut workspaces = Vec::new();
+            for found in rows.query_map(params![organization, None::<String>], read_row)? {
+                let found = found?;
+                if seen(&found) {
+                    workspaces.push(found.shown(connection)?);
+                }
+            }
+            let key = |item: &Workspace| (item.created_at, item.updated_at);
+            let (workspaces, extent) = listed(
+                page,
+                "workspaces",
+                sorts,
+                workspaces,
+                |item| item.name.clone(),
+                |field, a, b| compare(field, (&a.name, key(a).0, key(a).1), (&b.name, key(b).0, key(b).1)),
             )?;
-            Ok(rows.query_map([organization], Named::read)?.collect::<Result<_, _>>()?)
-        })?;
-        workspaces.retain(|found| {
-            actor.may(Operation::SeeWorkspace, in_workspace(organization, &found.id)).is_ok()
-        });
-        Ok(workspaces)
+            Ok(WorkspacePage { workspaces, extent })
+        })
     }
 
     /// Shows a workspace.
-    pub fn show_workspace(&self, actor: &Actor, organization: &str, id: &str) -> Result<Named, Error> {
-        let found = self.list_workspaces(actor, organization)?.into_iter().find(|found| found.id == id);
-        found.ok_or(Error::NotFound("workspace"))
+    pub fn show_workspace(&self, actor: &Actor, organization: &str, id: &str) -> Result<Workspace, Error> {
+        actor.may(Operation::SeeOrganization, organization)?;
+        self.store.read(|connection| {
+            let found = find(connection, organization, id)?;
+            // A workspace that the caller may not see is not told from one that is not there.
+            actor
+                .may(Operation::SeeWorkspace, Scope::workspace(organization, &found.id))
+                .map_err(|_| Error::NotFound("workspace"))?;
+            found.shown(connection)
+        })
     }
 
     /// Deletes a workspace without deployments and tokens.

@@ -3,10 +3,12 @@
 //! An offset counts from the beginning of the list each time: while others insert, items are shown twice or missed. A
 //! cursor names the last item shown, by its sort key, and the next page begins after it.
 
+use std::cmp::Ordering;
+
 use base64::Engine as _;
 use serde_json::Value;
 
-use crate::api::page::{Extent, Page, Sort, SortField};
+use crate::api::page::{Extent, NamedField, Page, Sort, SortField};
 use crate::controlplane::error::Error;
 use crate::protocol::jws::BASE64URL;
 
@@ -143,11 +145,7 @@ impl Range {
     }
 
     /// Does the same with a list in memory that is sorted by a text alone.
-    pub(in crate::controlplane) fn slice<T>(
-        &self,
-        all: Vec<T>,
-        place: impl Fn(&T) -> String,
-    ) -> (Vec<T>, Option<String>) {
+    fn slice<T>(&self, all: Vec<T>, place: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
         let skip = usize::try_from(self.offset).unwrap_or(usize::MAX);
         let rows = usize::try_from(self.rows()).unwrap_or(usize::MAX);
         let after = self.after.as_ref().map(|(_, after)| after);
@@ -156,6 +154,42 @@ impl Range {
         let next = self.cut(&mut found, |item| (Value::from(0), place(item)));
         (found, next)
     }
+}
+
+/// Sorts a list in memory and cuts a page out of it. In the order of `place`, which is that of an empty `sorts`, the page has
+/// a cursor; no two items have the same place.
+pub(in crate::controlplane) fn listed<T, F: SortField>(
+    page: Page,
+    list: &str,
+    sorts: &[Sort<F>],
+    mut items: Vec<T>,
+    place: impl Fn(&T) -> String,
+    compare: impl Fn(F, &T, &T) -> Ordering,
+) -> Result<(Vec<T>, Extent), Error> {
+    let range = check_order(page, list.to_owned(), sorts.is_empty())?;
+    items.sort_by_cached_key(&place);
+    items.sort_by(|a, b| {
+        let by = |sort: &Sort<F>| {
+            let order = compare(sort.field, a, b);
+            if sort.descending { order.reverse() } else { order }
+        };
+        sorts.iter().map(by).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    });
+    let total_count = items.len() as u64;
+    let (items, next_cursor) = range.slice(items, place);
+    let extent = Extent { total_count, offset: range.offset, limit: range.limit, next_cursor };
+    Ok((items, extent))
+}
+
+/// Does the same for a list that has one order.
+pub(in crate::controlplane) fn unsorted<T>(
+    page: Page,
+    list: &str,
+    items: Vec<T>,
+    place: impl Fn(&T) -> String,
+) -> Result<(Vec<T>, Extent), Error> {
+    let sorts: [Sort<NamedField>; 0] = [];
+    listed(page, list, &sorts, items, place, |_, _, _| Ordering::Equal)
 }
 
 /// Returns a pattern for `LIKE … ESCAPE '\'` that finds `text` anywhere, with its special characters escaped.
@@ -197,6 +231,26 @@ mod tests {
         let mut found = vec![1];
         let extent = none.extent(7, &mut found, |item| (Value::from(*item), String::new()));
         assert!(found.is_empty() && extent.total_count == 7 && extent.next_cursor.is_none());
+    }
+
+    #[test]
+    fn a_list_in_memory_is_sorted_by_every_key_and_has_a_cursor_in_its_own_order() {
+        use crate::api::page::NamedField::{CreatedAt, Name};
+        let items = || vec![("b", 2), ("a", 2), ("c", 1)];
+        let part = |cursor, sorts: &[Sort<NamedField>]| {
+            let compare = |field: NamedField, a: &(&str, i32), b: &(&str, i32)| match field {
+                Name => a.0.cmp(b.0),
+                _ => a.1.cmp(&b.1),
+            };
+            let page = Page { offset: 0, limit: 2, cursor };
+            listed(page, "x", sorts, items(), |item| item.0.to_owned(), compare)
+        };
+        let (first, extent) = part(None, &[]).unwrap();
+        assert_eq!((first, extent.total_count), (vec![("a", 2), ("b", 2)], 3));
+        assert_eq!(part(extent.next_cursor.clone(), &[]).unwrap().0, [("c", 1)]);
+        let by = |field, descending| Sort { field, descending };
+        let (sorted, extent) = part(None, &[by(CreatedAt, true), by(Name, true)]).unwrap();
+        assert_eq!((sorted, extent.next_cursor.clone()), (vec![("b", 2), ("a", 2)], None));
     }
 
     #[test]

@@ -5,6 +5,9 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::api::subject::Subject;
 use crate::controlplane::error::Error;
 
+/// Id under which the control plane itself created something, and of what was created before this was stored.
+pub(in crate::controlplane) const PROGRAM: &str = "halligan-control";
+
 /// Returns the user or token with this id, also after its deletion. Any other id is that of a program, such as
 /// `halligan-control` or a node.
 pub(in crate::controlplane) fn subject(connection: &Connection, id: &str) -> Result<Subject, Error> {

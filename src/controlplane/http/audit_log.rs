@@ -5,17 +5,17 @@ use axum::response::Response;
 
 use super::query::Query;
 use super::{Control, answer};
+use crate::api::audit_log::{EntryFilter, EntryPage};
 use crate::api::page::Page;
-use crate::controlplane::access::audit_log::{EntryPage, Filter};
 use crate::controlplane::access::authorization::Actor;
 
 /// Lists the calls that changed, or tried to change, something in the organization; newest first.
-#[utoipa::path(get, path = "/audit-log", params(Filter, Page), responses((status = 200, body = EntryPage)))]
+#[utoipa::path(get, path = "/audit-log", params(EntryFilter, Page), responses((status = 200, body = EntryPage)))]
 pub(super) async fn list_audit_log(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
-    Query(filter): Query<Filter>,
+    Query(filter): Query<EntryFilter>,
     Query(page): Query<Page>,
 ) -> Response {
     answer(&control, move |c| c.list_audit_log(&actor, &organization, &filter, page)).await

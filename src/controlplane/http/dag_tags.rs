@@ -4,8 +4,9 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::{Body, Control, answer};
+use crate::api::deployment::{DagTags, NewDagTags};
 use crate::controlplane::access::authorization::Actor;
-use crate::controlplane::accounts::dag_tags::{DagTags, MAX_BYTES, NewDagTags};
+use crate::controlplane::accounts::dag_tags::MAX_BYTES;
 
 /// Shows the tags of a deployment's Dags.
 #[utoipa::path(get, path = "/deployments/{id}/dag-tags", responses((status = 200, body = DagTags)))]

@@ -2,35 +2,32 @@
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use serde::Deserialize;
-use utoipa::ToSchema;
 
+use super::query::Query;
 use super::{Body, Control, answer, done, made};
+use crate::api::data_plane::{
+    DataPlane, DataPlanePage, Enrolled, EnrolmentToken, NewDataPlane, NewEnrolmentToken, NewNode, NodePage,
+};
+use crate::api::deployment::{Deployment, DeploymentFilter, DeploymentPage, DeploymentUpdate, NewDeployment};
+use crate::api::organization::{Organization, OrganizationFilter, OrganizationPage};
+use crate::api::page::Page;
+use crate::api::user::{NewUser, User, UserFilter, UserPage, UserRoles, UserToken};
+use crate::api::workspace::{NewWorkspace, Workspace, WorkspaceFilter, WorkspacePage, WorkspaceUpdate};
 use crate::controlplane::access::authorization::Actor;
-use crate::controlplane::access::workspace_grants::UserRoles;
-use crate::controlplane::accounts::deployments::{Deployment, DeploymentUpdate, NewDeployment};
-use crate::controlplane::accounts::users::{NewUser, User, UserToken};
-use crate::controlplane::names::{Name, Named};
-use crate::controlplane::nodes::data_planes::{DataPlane, Node};
-use crate::controlplane::nodes::enrolment::{Enrolled, EnrolmentToken, NewNode};
-
-/// New object that has only a name.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewNamed {
-    /// Name of the object.
-    #[schema(value_type = Name)]
-    name: String,
-}
 
 /// Lists the organizations that the caller belongs to.
-#[utoipa::path(get, path = "/organizations", responses((status = 200, body = Vec<Named>)))]
-pub(super) async fn list_organizations(State(control): Control, actor: Actor) -> Response {
-    answer(&control, move |c| c.list_organizations(&actor)).await
+#[utoipa::path(get, path = "/organizations", params(OrganizationFilter, Page), responses((status = 200, body = OrganizationPage)))]
+pub(super) async fn list_organizations(
+    State(control): Control,
+    actor: Actor,
+    Query(filter): Query<OrganizationFilter>,
+    Query(page): Query<Page>,
+) -> Response {
+    answer(&control, move |c| c.list_organizations(&actor, &filter, page)).await
 }
 
 /// Shows an organization.
-#[utoipa::path(get, path = "/", responses((status = 200, body = Named)))]
+#[utoipa::path(get, path = "/", responses((status = 200, body = Organization)))]
 pub(super) async fn show_organization(
     State(control): Control,
     actor: Actor,
@@ -40,28 +37,30 @@ pub(super) async fn show_organization(
 }
 
 /// Lists the workspaces that the caller may see.
-#[utoipa::path(get, path = "/workspaces", responses((status = 200, body = Vec<Named>)))]
+#[utoipa::path(get, path = "/workspaces", params(WorkspaceFilter, Page), responses((status = 200, body = WorkspacePage)))]
 pub(super) async fn list_workspaces(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
+    Query(filter): Query<WorkspaceFilter>,
+    Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, move |c| c.list_workspaces(&actor, &organization)).await
+    answer(&control, move |c| c.list_workspaces(&actor, &organization, &filter, page)).await
 }
 
 /// Creates a workspace.
-#[utoipa::path(post, path = "/workspaces", request_body = NewNamed, responses((status = 200, body = Named)))]
+#[utoipa::path(post, path = "/workspaces", request_body = NewWorkspace, responses((status = 200, body = Workspace)))]
 pub(super) async fn create_workspace(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
-    Body(new): Body<NewNamed>,
+    Body(new): Body<NewWorkspace>,
 ) -> Response {
-    made(&control, move |c| c.create_workspace(&actor, &organization, &new.name)).await
+    made(&control, move |c| c.create_workspace(&actor, &organization, &new)).await
 }
 
 /// Shows a workspace.
-#[utoipa::path(get, path = "/workspaces/{id}", responses((status = 200, body = Named)))]
+#[utoipa::path(get, path = "/workspaces/{id}", responses((status = 200, body = Workspace)))]
 pub(super) async fn show_workspace(
     State(control): Control,
     actor: Actor,
@@ -70,23 +69,35 @@ pub(super) async fn show_workspace(
     answer(&control, move |c| c.show_workspace(&actor, &organization, &id)).await
 }
 
+/// Changes a workspace's name or description. Absent members keep their values.
+#[utoipa::path(post, path = "/workspaces/{id}", request_body = WorkspaceUpdate, responses((status = 200, body = Workspace)))]
+pub(super) async fn update_workspace(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+    Body(update): Body<WorkspaceUpdate>,
+) -> Response {
+    answer(&control, move |c| c.update_workspace(&actor, &organization, &id, &update)).await
+}
+
 /// Lists data planes.
-#[utoipa::path(get, path = "/data-planes", responses((status = 200, body = Vec<DataPlane>)))]
+#[utoipa::path(get, path = "/data-planes", params(Page), responses((status = 200, body = DataPlanePage)))]
 pub(super) async fn list_data_planes(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
+    Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, move |c| c.list_data_planes(&actor, &organization)).await
+    answer(&control, move |c| c.list_data_planes(&actor, &organization, page)).await
 }
 
 /// Creates a data plane.
-#[utoipa::path(post, path = "/data-planes", request_body = NewNamed, responses((status = 200, body = DataPlane)))]
+#[utoipa::path(post, path = "/data-planes", request_body = NewDataPlane, responses((status = 200, body = DataPlane)))]
 pub(super) async fn create_data_plane(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
-    Body(new): Body<NewNamed>,
+    Body(new): Body<NewDataPlane>,
 ) -> Response {
     made(&control, move |c| c.create_data_plane(&actor, &organization, &new.name)).await
 }
@@ -102,13 +113,15 @@ pub(super) async fn show_data_plane(
 }
 
 /// Lists the deployments that the caller may see.
-#[utoipa::path(get, path = "/deployments", responses((status = 200, body = Vec<Deployment>)))]
+#[utoipa::path(get, path = "/deployments", params(DeploymentFilter, Page), responses((status = 200, body = DeploymentPage)))]
 pub(super) async fn list_deployments(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
+    Query(filter): Query<DeploymentFilter>,
+    Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, move |c| c.list_deployments(&actor, &organization)).await
+    answer(&control, move |c| c.list_deployments(&actor, &organization, &filter, page)).await
 }
 
 /// Creates a deployment and publishes it to its data plane.
@@ -144,13 +157,25 @@ pub(super) async fn update_deployment(
 }
 
 /// Lists the users of the organization.
-#[utoipa::path(get, path = "/users", responses((status = 200, body = Vec<User>)))]
+#[utoipa::path(get, path = "/users", params(UserFilter, Page), responses((status = 200, body = UserPage)))]
 pub(super) async fn list_users(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
+    Query(filter): Query<UserFilter>,
+    Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, move |c| c.list_users(&actor, &organization)).await
+    answer(&control, move |c| c.list_users(&actor, &organization, &filter, page)).await
+}
+
+/// Shows a user.
+#[utoipa::path(get, path = "/users/{id}", responses((status = 200, body = User)))]
+pub(super) async fn show_user(
+    State(control): Control,
+    actor: Actor,
+    Path((organization, id)): Path<(String, String)>,
+) -> Response {
+    answer(&control, move |c| c.show_user(&actor, &organization, &id)).await
 }
 
 /// Creates a user. The answer shows the user's token once.
@@ -186,13 +211,14 @@ pub(super) async fn rotate_user_token(
 }
 
 /// Lists the nodes of a data plane, including retired ones.
-#[utoipa::path(get, path = "/data-planes/{id}/nodes", responses((status = 200, body = Vec<Node>)))]
+#[utoipa::path(get, path = "/data-planes/{id}/nodes", params(Page), responses((status = 200, body = NodePage)))]
 pub(super) async fn list_nodes(
     State(control): Control,
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
+    Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, move |c| c.list_nodes(&actor, &organization, &id)).await
+    answer(&control, move |c| c.list_nodes(&actor, &organization, &id, page)).await
 }
 
 /// Creates a node for a host that never reaches the control plane. The answer is its identity, to be carried there.
@@ -244,20 +270,6 @@ pub(super) async fn retire_node(
     Path((organization, id, node)): Path<(String, String, String)>,
 ) -> Response {
     done(&control, move |c| c.retire_node(&actor, &organization, &id, &node)).await
-}
-
-/// Properties of a new enrolment token.
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct NewEnrolmentToken {
-    /// Lifetime of the token, in seconds.
-    #[schema(minimum = 60, maximum = 2_592_000, default = 86_400)]
-    #[serde(default = "a_day", deserialize_with = "crate::api::number::number")]
-    expires_in_seconds: i64,
-}
-
-fn a_day() -> i64 {
-    86_400
 }
 
 /// Creates a token with which one host can enrol, once. The answer shows it once.

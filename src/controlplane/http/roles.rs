@@ -3,53 +3,25 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
 
 use super::query::Query;
 use super::{Body, Control, answer, done, made};
 use crate::api::page::Page;
-use crate::controlplane::access::authorization::Actor;
-use crate::controlplane::access::roles::{
-    NewRole, PermissionGroup, Role, RoleHistory, RolePage, RoleTemplate, RoleUpdate,
+use crate::api::role::{
+    GroupFilter, NewRole, PermissionGroup, Role, RoleFilter, RoleHistory, RolePage, RoleTemplate, RoleUpdate,
 };
-use crate::protocol::role::RoleScope;
+use crate::controlplane::access::authorization::Actor;
 
-#[derive(Deserialize, utoipa::IntoParams)]
-#[serde(rename_all = "camelCase")]
-#[into_params(parameter_in = Query)]
-pub(super) struct RoleQuery {
-    /// Kind of object that the role is held on.
-    scope_type: Option<RoleScope>,
-    /// Number of items to skip. While others insert, use `cursor`.
-    #[serde(default)]
-    #[param(default = 0, minimum = 0)]
-    offset: u64,
-    /// The `nextCursor` of the page before.
-    #[param(max_length = 1024)]
-    cursor: Option<String>,
-    /// Maximum number of items, 0 to 1000.
-    #[serde(default = "hundred")]
-    #[param(default = 100, minimum = 0, maximum = 1000)]
-    limit: u64,
-}
-
-fn hundred() -> u64 {
-    100
-}
-
-/// Lists roles: first the built-in ones, then the custom ones by name.
-#[utoipa::path(get, path = "/roles", params(RoleQuery), responses((status = 200, body = RolePage)))]
+/// Lists custom roles, and on request the built-in ones beside them.
+#[utoipa::path(get, path = "/roles", params(RoleFilter, Page), responses((status = 200, body = RolePage)))]
 pub(super) async fn list_roles(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
-    Query(query): Query<RoleQuery>,
+    Query(filter): Query<RoleFilter>,
+    Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, move |c| {
-        let RoleQuery { scope_type, offset, limit, cursor } = query;
-        c.list_roles(&actor, &organization, scope_type, Page { offset, limit, cursor })
-    })
-    .await
+    answer(&control, move |c| c.list_roles(&actor, &organization, &filter, page)).await
 }
 
 /// Creates a custom role.
@@ -116,20 +88,12 @@ pub(super) async fn role_templates(
     answer(&control, move |c| c.role_templates(&actor, &organization)).await
 }
 
-#[derive(Deserialize, utoipa::IntoParams)]
-#[serde(rename_all = "camelCase")]
-#[into_params(parameter_in = Query)]
-pub(super) struct GroupQuery {
-    /// Kind of object that roles are held on.
-    scope_type: Option<RoleScope>,
-}
-
 /// Lists the permissions that custom roles can have, in groups.
-#[utoipa::path(get, path = "/authorization/permission-groups", params(GroupQuery), responses((status = 200, body = Vec<PermissionGroup>)))]
+#[utoipa::path(get, path = "/authorization/permission-groups", params(GroupFilter), responses((status = 200, body = Vec<PermissionGroup>)))]
 pub(super) async fn permission_groups(
     State(control): Control,
     _: Actor,
-    Query(query): Query<GroupQuery>,
+    Query(filter): Query<GroupFilter>,
 ) -> Response {
-    Json(control.permission_groups(query.scope_type)).into_response()
+    Json(control.permission_groups(filter.scope_type)).into_response()
 }

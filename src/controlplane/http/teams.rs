@@ -6,22 +6,23 @@ use axum::response::Response;
 use super::query::Query;
 use super::{Body, Control, answer, done, made};
 use crate::api::page::Page;
+use crate::api::team::{NewMembers, NewTeam, Team, TeamFilter, TeamMemberPage, TeamPage, TeamUpdate};
+use crate::api::user::UserRoles;
 use crate::controlplane::access::authorization::Actor;
-use crate::controlplane::access::workspace_grants::UserRoles;
-use crate::controlplane::accounts::teams::{NewMembers, NewTeam, Team, TeamMember, TeamPage, TeamUpdate};
 
 /// Lists the teams of the organization.
-#[utoipa::path(get, path = "/teams", params(Page), responses((status = 200, body = TeamPage)))]
+#[utoipa::path(get, path = "/teams", params(TeamFilter, Page), responses((status = 200, body = TeamPage)))]
 pub(super) async fn list_teams(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
+    Query(filter): Query<TeamFilter>,
     Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, move |c| c.list_teams(&actor, &organization, page)).await
+    answer(&control, move |c| c.list_teams(&actor, &organization, &filter, page)).await
 }
 
-/// Creates a team without members.
+/// Creates a team.
 #[utoipa::path(post, path = "/teams", request_body = NewTeam, responses((status = 200, body = Team)))]
 pub(super) async fn create_team(
     State(control): Control,
@@ -75,17 +76,18 @@ pub(super) async fn set_team_roles(
 }
 
 /// Lists the members of a team.
-#[utoipa::path(get, path = "/teams/{id}/members", responses((status = 200, body = Vec<TeamMember>)))]
+#[utoipa::path(get, path = "/teams/{id}/members", params(Page), responses((status = 200, body = TeamMemberPage)))]
 pub(super) async fn list_team_members(
     State(control): Control,
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
+    Query(page): Query<Page>,
 ) -> Response {
-    answer(&control, move |c| c.list_team_members(&actor, &organization, &id)).await
+    answer(&control, move |c| c.list_team_members(&actor, &organization, &id, page)).await
 }
 
 /// Adds users to a team.
-#[utoipa::path(post, path = "/teams/{id}/members", request_body = NewMembers, responses((status = 200, body = Vec<TeamMember>)))]
+#[utoipa::path(post, path = "/teams/{id}/members", request_body = NewMembers, responses((status = 200, body = TeamMemberPage)))]
 pub(super) async fn add_team_members(
     State(control): Control,
     actor: Actor,

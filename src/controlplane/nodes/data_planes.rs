@@ -1,46 +1,21 @@
 //! Data planes: each has one replica, and the nodes that hold it.
 
 use rusqlite::{OptionalExtension, params};
-use serde::Serialize;
 
 use super::membership;
+use crate::api::data_plane::{DataPlane, DataPlanePage, Node, NodePage};
+use crate::api::id::{DataPlaneId, NodeId};
+use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::calls::page::unsorted;
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{Named, check_name, taken};
+use crate::controlplane::names::{check_name, taken};
 use crate::controlplane::replica::publish;
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::role::{RoleScope, built_in};
 use crate::protocol::time::Time;
-
-/// Data plane, with the state of its replica.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DataPlane {
-    /// Id, name and time of creation.
-    #[serde(flatten)]
-    pub named: Named,
-    /// Version of its replica.
-    pub version: u64,
-    /// Number of records in its replica.
-    pub records: u64,
-    /// Number of nodes, without retired ones.
-    pub nodes: u64,
-}
-
-/// Node of a data plane.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Node {
-    /// Id, name and time of enrolment.
-    #[serde(flatten)]
-    pub named: Named,
-    /// Time at which the node was retired. A retired node receives nothing, and its signatures no longer count.
-    pub retired_at: Option<Time>,
-    /// The node's fault in one sentence, or none.
-    pub remark: Option<String>,
-}
 
 impl ControlPlane {
     /// Creates a data plane. Its replica starts with the built-in roles.
@@ -76,18 +51,31 @@ impl ControlPlane {
         self.show_data_plane(actor, organization, &id)
     }
 
-    /// Lists data planes.
-    pub fn list_data_planes(&self, actor: &Actor, organization: &str) -> Result<Vec<DataPlane>, Error> {
+    /// Lists data planes, by name.
+    pub fn list_data_planes(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        page: Page,
+    ) -> Result<DataPlanePage, Error> {
+        let found = self.data_planes(actor, organization)?;
+        let (data_planes, extent) = unsorted(page, "data-planes", found, |plane| plane.name.clone())?;
+        Ok(DataPlanePage { data_planes, extent })
+    }
+
+    fn data_planes(&self, actor: &Actor, organization: &str) -> Result<Vec<DataPlane>, Error> {
         actor.may(Operation::ReadOrganization, organization)?;
         self.store.read(|connection| {
             let mut rows = connection.prepare_cached(
                 "SELECT id, name, created_at, version, count,
                      (SELECT count(*) FROM node WHERE data_plane = data_plane.id AND retired_at IS NULL)
-                 FROM data_plane WHERE organization = ?1 ORDER BY name",
+                 FROM data_plane WHERE organization = ?1",
             )?;
             let rows = rows.query_map([organization], |row| {
                 Ok(DataPlane {
-                    named: Named::read(row)?,
+                    id: DataPlaneId::known(row.get(0)?),
+                    name: row.get(1)?,
+                    created_at: Time::from_unix(row.get(2)?).into(),
                     version: row.get(3)?,
                     records: row.get(4)?,
                     nodes: row.get(5)?,
@@ -99,33 +87,43 @@ impl ControlPlane {
 
     /// Shows a data plane.
     pub fn show_data_plane(&self, actor: &Actor, organization: &str, id: &str) -> Result<DataPlane, Error> {
-        let found = self.list_data_planes(actor, organization)?;
-        found.into_iter().find(|found| found.named.id == id).ok_or(Error::NotFound("data plane"))
+        let found = self.data_planes(actor, organization)?;
+        found.into_iter().find(|found| *found.id == *id).ok_or(Error::NotFound("data plane"))
     }
 
-    /// Lists the nodes of a data plane, including retired ones.
+    /// Lists the nodes of a data plane, including retired ones; the oldest first.
     pub fn list_nodes(
         &self,
         actor: &Actor,
         organization: &str,
         data_plane: &str,
-    ) -> Result<Vec<Node>, Error> {
+        page: Page,
+    ) -> Result<NodePage, Error> {
         self.show_data_plane(actor, organization, data_plane)?;
-        self.store.read(|connection| {
+        let found: Vec<Node> = self.store.read(|connection| {
             let mut rows = connection.prepare_cached(
                 "SELECT id, name, created_at, retired_at, shared_at,
                      (SELECT max(noted_at) FROM log_fault WHERE node = node.id AND kind = 'fork'),
                      (SELECT max(version) FROM replica_fork WHERE node = node.id)
-                 FROM node WHERE data_plane = ?1 ORDER BY created_at, id",
+                 FROM node WHERE data_plane = ?1",
             )?;
             let rows = rows.query_map([data_plane], |row| {
                 let time =
                     |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(Time::from_unix));
                 let remark = membership::remark(time(4)?, row.get(6)?, time(5)?, self.now());
-                Ok(Node { named: Named::read(row)?, retired_at: time(3)?, remark })
+                Ok(Node {
+                    id: NodeId::known(row.get(0)?),
+                    name: row.get(1)?,
+                    created_at: Time::from_unix(row.get(2)?).into(),
+                    retired_at: time(3)?.map(Into::into),
+                    remark,
+                })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
-        })
+        })?;
+        let place = |node: &Node| format!("{:020} {}", node.created_at.time().unix(), node.id);
+        let (nodes, extent) = unsorted(page, "nodes", found, place)?;
+        Ok(NodePage { nodes, extent })
     }
 
     /// Retires a node: it receives nothing more, and a record tells the other nodes that its signatures no longer

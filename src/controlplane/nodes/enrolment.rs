@@ -4,33 +4,24 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{OptionalExtension, Transaction, params};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::holders::Holder;
+use crate::api::data_plane::{Enrolled, EnrolmentToken, NewNode};
+use crate::api::name::Name;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::audit_log;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::{Error, ProofFault};
-use crate::controlplane::names::{Name, check_name};
+use crate::controlplane::names::check_name;
 use crate::controlplane::replica::publish;
 use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::key::{Jwk, PublicKey};
 use crate::protocol::proof::{MAX_INSTANCE, MAX_PROOF, Seen, Untimely, check_times};
 use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::time::Time;
-
-/// One-time enrolment token, shown only once.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EnrolmentToken {
-    /// Value of the token.
-    #[schema(value_type = String)]
-    pub enrolment_token: Zeroizing<String>,
-    /// Time at which the token expires.
-    pub expires_at: Time,
-}
 
 /// Request of a host to become a node.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -46,29 +37,6 @@ pub struct Enrolment {
     pub key: Jwk,
     /// A `node-auth+jwt` signed with that key, which proves that the host possesses the private key.
     pub proof: String,
-}
-
-/// Node to create for a host that cannot reach the control plane, from a public key that was carried here.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewNode {
-    /// Name of the node.
-    #[schema(value_type = Name)]
-    pub name: String,
-    /// Public key of the node.
-    pub key: Jwk,
-}
-
-/// Identity of an enrolled node.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Enrolled {
-    /// Id of the node.
-    pub node_id: String,
-    /// Id of its data plane.
-    pub data_plane_id: String,
-    /// Audience of the node's JWTs.
-    pub issuer: String,
 }
 
 const NOT_A_NODE: Error = Error::Unauthenticated("the node's proof does not hold");
@@ -128,7 +96,7 @@ impl ControlPlane {
             transaction.execute(insert, row)?;
             Ok(())
         })?;
-        Ok(EnrolmentToken { enrolment_token: token, expires_at })
+        Ok(EnrolmentToken { enrolment_token: token, expires_at: expires_at.into() })
     }
 
     /// Enrols a node. A second use of the token is rejected unless the same host repeats its request.

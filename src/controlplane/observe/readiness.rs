@@ -80,6 +80,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::api::page::Page;
+    use crate::api::workspace::{NewWorkspace, WorkspaceFilter};
     use crate::controlplane::signing::Signing;
     use crate::controlplane::store::Store;
     use crate::protocol::time::Time;
@@ -106,9 +108,13 @@ mod tests {
         let findings = control.findings();
         assert!(findings.len() == 1 && findings[0].blocks, "{findings:?}");
         let reader = control.authenticate(token.as_bytes()).unwrap();
-        assert!(control.list_workspaces(&reader, &reader.organization).is_ok());
+        let page = Page { offset: 0, limit: 20, cursor: None };
+        let listed =
+            control.list_workspaces(&reader, &reader.organization, &WorkspaceFilter::default(), page);
+        assert!(listed.is_ok());
         assert_eq!(control.bookkeeping.lost.get(), 1);
-        let refused = control.create_workspace(&reader, &reader.organization, "data").unwrap_err();
+        let new = NewWorkspace { name: "data".into(), description: String::new() };
+        let refused = control.create_workspace(&reader, &reader.organization, &new).unwrap_err();
         assert_eq!((refused.status(), refused.code()), (503, "store_unavailable"));
 
         control.store.refuse_writes(false);

@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::api::audit_log::EntryFilter;
 use crate::api::page::Page;
-use crate::controlplane::access::audit_log::{Attempt, Filter};
+use crate::controlplane::access::audit_log::Attempt;
 use crate::controlplane::replica::feed::Held;
 use crate::controlplane::replica::publish;
 use crate::controlplane::test_world::World;
@@ -35,10 +36,10 @@ impl World {
         self.control.finish(line, 403, Some("forbidden"), None).unwrap();
     }
 
-    fn log(&self) -> Vec<crate::controlplane::access::audit_log::Entry> {
+    fn log(&self) -> Vec<crate::api::audit_log::Entry> {
         let page = Page { offset: 0, limit: 1000, cursor: None };
         let organization = &self.owner.organization;
-        let listed = self.control.list_audit_log(&self.owner, organization, &Filter::default(), page);
+        let listed = self.control.list_audit_log(&self.owner, organization, &EntryFilter::default(), page);
         let mut entries = listed.unwrap().entries;
         // Without the line of the organization's creation.
         entries.retain(|entry| entry.call == "POST /tokens");

@@ -39,6 +39,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0017_retention.sql"),
     include_str!("0018_user_token_end.sql"),
     include_str!("0019_checkpoint.sql"),
+    include_str!("0020_changed_by.sql"),
 ];
 
 /// Returns the thumbprint of a stored key, for migrations that index keys by it.

@@ -2,6 +2,7 @@
 
 #![allow(
     dead_code,
+    clippy::struct_excessive_bools,
     clippy::struct_field_names,
     reason = "that a member decodes is what is tested; the names are the platform's"
 )]
@@ -174,4 +175,247 @@ pub(super) struct Failure {
     pub(super) request_id: Id,
     pub(super) status_code: u16,
     pub(super) field_errors: Vec<FieldError>,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum Product {
+    Hosted,
+    Hybrid,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Organization {
+    pub(super) id: Id,
+    pub(super) name: String,
+    pub(super) product: Product,
+    pub(super) product_plans: Vec<serde_json::Value>,
+    pub(super) status: Option<String>,
+    pub(super) created_at: Instant,
+    pub(super) created_by: Subject,
+    pub(super) updated_at: Instant,
+    pub(super) updated_by: Subject,
+    pub(super) is_scim_enabled: bool,
+    pub(super) allow_enhanced_support_access: bool,
+    pub(super) has_allowed_ip_address_ranges: bool,
+    pub(super) is_blocked_enable_ai_features: bool,
+    pub(super) should_enforce_dedicated_clusters: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Organizations {
+    pub(super) organizations: Vec<Organization>,
+    pub(super) total_count: u64,
+    pub(super) limit: u64,
+    pub(super) offset: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Workspace {
+    pub(super) id: Id,
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) organization_id: Id,
+    pub(super) organization_name: Option<String>,
+    pub(super) cicd_enforced_default: bool,
+    pub(super) created_at: Instant,
+    pub(super) created_by: Option<Subject>,
+    pub(super) updated_at: Instant,
+    pub(super) updated_by: Option<Subject>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Workspaces {
+    pub(super) workspaces: Vec<Workspace>,
+    pub(super) total_count: u64,
+    pub(super) limit: u64,
+    pub(super) offset: u64,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum DeploymentType {
+    Standard,
+    Dedicated,
+    Hybrid,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum Executor {
+    Celery,
+    Kubernetes,
+    Astro,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum DeploymentStatus {
+    Healthy,
+    Unhealthy,
+    Unknown,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Variable {
+    pub(super) key: String,
+    pub(super) value: Option<String>,
+    pub(super) is_secret: bool,
+    pub(super) updated_at: Instant,
+}
+
+/// Deployment. Members that the command line reads without a look whether they are null are no `Option`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Deployment {
+    pub(super) id: Id,
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) organization_id: Id,
+    pub(super) workspace_id: Id,
+    pub(super) workspace_name: String,
+    #[serde(rename = "type")]
+    pub(super) kind: DeploymentType,
+    pub(super) status: DeploymentStatus,
+    pub(super) namespace: String,
+    pub(super) astro_runtime_version: String,
+    pub(super) runtime_version: String,
+    pub(super) airflow_version: String,
+    pub(super) executor: Executor,
+    pub(super) ui_url: String,
+    pub(super) api_url: String,
+    pub(super) web_server_url: String,
+    pub(super) web_server_ingress_hostname: String,
+    pub(super) web_server_airflow_api_url: String,
+    pub(super) web_server_cpu: String,
+    pub(super) web_server_memory: String,
+    pub(super) scheduler_size: String,
+    pub(super) scheduler_cpu: String,
+    pub(super) scheduler_memory: String,
+    pub(super) scheduler_replicas: i64,
+    pub(super) default_task_pod_cpu: String,
+    pub(super) default_task_pod_memory: String,
+    pub(super) resource_quota_cpu: String,
+    pub(super) resource_quota_memory: String,
+    pub(super) image_repository: String,
+    pub(super) image_tag: String,
+    pub(super) is_cicd_enforced: bool,
+    pub(super) is_dag_deploy_enabled: bool,
+    pub(super) environment_variables: Option<Vec<Variable>>,
+    pub(super) worker_queues: Option<Vec<serde_json::Value>>,
+    pub(super) created_at: Instant,
+    pub(super) created_by: Subject,
+    pub(super) updated_at: Instant,
+    pub(super) updated_by: Subject,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Deployments {
+    pub(super) deployments: Vec<Deployment>,
+    pub(super) total_count: u64,
+    pub(super) limit: u64,
+    pub(super) offset: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct User {
+    pub(super) id: Id,
+    pub(super) username: String,
+    pub(super) full_name: String,
+    pub(super) avatar_url: String,
+    pub(super) status: String,
+    #[serde(flatten)]
+    pub(super) roles: SubjectRoles,
+    pub(super) created_at: Instant,
+    pub(super) updated_at: Instant,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Users {
+    pub(super) users: Vec<User>,
+    pub(super) total_count: u64,
+    pub(super) limit: u64,
+    pub(super) offset: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Team {
+    pub(super) id: Id,
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) organization_id: Id,
+    pub(super) is_idp_managed: bool,
+    pub(super) roles_count: Option<u64>,
+    #[serde(flatten)]
+    pub(super) roles: SubjectRoles,
+    pub(super) created_at: Instant,
+    pub(super) created_by: Option<Subject>,
+    pub(super) updated_at: Instant,
+    pub(super) updated_by: Option<Subject>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Teams {
+    pub(super) teams: Vec<Team>,
+    pub(super) total_count: u64,
+    pub(super) limit: u64,
+    pub(super) offset: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Role {
+    pub(super) id: Id,
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) scope_type: String,
+    pub(super) permissions: Vec<String>,
+    pub(super) restricted_workspace_ids: Vec<String>,
+    pub(super) created_at: Instant,
+    pub(super) created_by: Subject,
+    pub(super) updated_at: Instant,
+    pub(super) updated_by: Subject,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DefaultRole {
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) scope_type: String,
+    pub(super) permissions: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Roles {
+    pub(super) roles: Vec<Role>,
+    pub(super) default_roles: Option<Vec<DefaultRole>>,
+    pub(super) total_count: u64,
+    pub(super) limit: u64,
+    pub(super) offset: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PermissionEntry {
+    pub(super) action: String,
+    pub(super) description: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PermissionGroup {
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) scope: String,
+    pub(super) permissions: Vec<PermissionEntry>,
 }

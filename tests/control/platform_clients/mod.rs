@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod commands;
 mod errors;
+mod estate;
 mod expected;
 mod tokens;
 

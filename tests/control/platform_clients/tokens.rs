@@ -10,7 +10,7 @@ use super::{BASES, call, decoded};
 use crate::rig::control::Control;
 
 /// Reads the claims of a token without a look at its signature, as the command line does.
-fn claims(token: &str) -> Value {
+pub(super) fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }

@@ -469,8 +469,7 @@ fn enrolments() {
         // One key is one node of a data plane.
         plane += 1;
         let plane = control.create_data_plane(&owner, &made.organization_id, &format!("p{plane}")).unwrap();
-        let token =
-            control.create_enrolment_token(&owner, &made.organization_id, &plane.named.id, 3600).unwrap();
+        let token = control.create_enrolment_token(&owner, &made.organization_id, &plane.id, 3600).unwrap();
         let enrolment = json!({
             "enrolmentToken": *token.enrolment_token, "name": "a", "key": jwk, "proof": proof,
         });

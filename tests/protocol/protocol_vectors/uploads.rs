@@ -25,7 +25,8 @@ fn control(directory: &Path) -> (ControlPlane, String) {
     let plane = ControlPlane::new(store, signing, ISSUER.into(), Arc::new(|| T0), Box::new(random));
     let made = plane.bootstrap("Acme", "owner@acme.example").unwrap();
     let owner = plane.authenticate(made.token.as_bytes()).unwrap();
-    let data_plane = plane.create_data_plane(&owner, &made.organization_id, "eu").unwrap().named.id;
+    let data_plane = plane.create_data_plane(&owner, &made.organization_id, "eu").unwrap().id;
+    let data_plane = String::from(data_plane);
     Connection::open(directory.join("control.db"))
         .unwrap()
         .execute(

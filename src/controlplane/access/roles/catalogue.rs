@@ -1,8 +1,7 @@
 //! Catalogue of permissions in groups, and role templates.
 
-use serde::Serialize;
-
 use super::built_in::WorkspaceRole;
+use crate::api::role::{PermissionEntry, PermissionGroup, RoleTemplate};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
@@ -10,46 +9,6 @@ use crate::protocol::permission::{
     Permission, PermissionSet, dag_author, dag_viewer, deployment_admin, held_on_dags,
 };
 use crate::protocol::role::RoleScope;
-
-/// Permissions on one kind of object.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PermissionGroup {
-    /// Kind of object, such as `deployment.airflow.connection`.
-    pub name: String,
-    /// Description of the object.
-    pub description: String,
-    /// Objects that roles with these permissions can be held on.
-    pub scope_types: Vec<RoleScope>,
-    /// Permissions on the object.
-    pub permissions: Vec<PermissionEntry>,
-}
-
-/// Permission with its description.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PermissionEntry {
-    /// Name, as used in roles.
-    pub name: Permission,
-    /// Action that it allows.
-    pub action: String,
-    /// Description for people.
-    pub description: String,
-}
-
-/// Template of a custom role.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RoleTemplate {
-    /// Name of the template.
-    pub name: String,
-    /// Description of the people that it is for.
-    pub description: String,
-    /// Kind of object that the role is held on.
-    pub scope_type: RoleScope,
-    /// Permissions of the role.
-    pub permissions: PermissionSet,
-}
 
 /// Returns a description of an object of the catalogue.
 fn noun(object: &str) -> &'static str {
@@ -129,6 +88,7 @@ fn groups(scope: Option<RoleScope>) -> Vec<PermissionGroup> {
             None => groups.push(PermissionGroup {
                 name: object.into(),
                 description: noun(object).into(),
+                scope: scope.unwrap_or(RoleScope::Deployment),
                 scope_types: [RoleScope::Deployment].into_iter().chain(dag).collect(),
                 permissions: vec![entry],
             }),

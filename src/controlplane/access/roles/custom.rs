@@ -2,10 +2,10 @@
 //! version.
 
 use rusqlite::{OptionalExtension, Transaction, params};
-use serde::Deserialize;
 
-use super::{Role, built_in_roles, find};
+use super::{built_in_roles, find, is_built_in};
 use crate::api::id::RoleId;
+use crate::api::role::{NewRole, Role, RoleUpdate};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
@@ -14,38 +14,6 @@ use crate::controlplane::replica::publish;
 use crate::protocol::id::is_id;
 use crate::protocol::permission::{PermissionSet, held_on_dags};
 use crate::protocol::role::{RESERVED, RoleBody, RoleDigest, RoleScope, is_reserved};
-
-/// Properties of a new custom role.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewRole {
-    /// Name of 1 to 64 letters, digits, `_` or `-`, since it is used in headers, logs and file names.
-    pub name: String,
-    /// Description of its purpose.
-    #[serde(default)]
-    pub description: String,
-    /// Permissions of the role.
-    pub permissions: PermissionSet,
-    /// Kind of object that it is held on: a deployment or Dags.
-    pub scope_type: RoleScope,
-    /// Workspaces in which it can be held; empty for all.
-    #[serde(default)]
-    pub restricted_workspace_ids: Vec<String>,
-}
-
-/// Changes to a custom role. Absent members keep their values. A new name or other permissions make a new version.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RoleUpdate {
-    /// New name of the role.
-    pub name: Option<String>,
-    /// New description of the role.
-    pub description: Option<String>,
-    /// New permissions, in place of all earlier ones.
-    pub permissions: Option<PermissionSet>,
-    /// New list of workspaces in which it can be held.
-    pub restricted_workspace_ids: Option<Vec<String>>,
-}
 
 /// Selects the tokens that have the role and are neither deleted nor expired, each with the workspace of the role.
 const USES: &str = "
@@ -103,7 +71,7 @@ fn insert_version(
     // node.
     role.version = transaction.query_row(
         "SELECT 1 + coalesce(max(version), 0) FROM role_version WHERE role = ?1 OR (organization = ?2 AND name = ?3)",
-        params![role.id, organization, role.name],
+        params![&*role.id, organization, role.name],
         |row| row.get(0),
     )?;
     let body = RoleBody {
@@ -117,9 +85,9 @@ fn insert_version(
     transaction.execute(
         "INSERT INTO role_version (role, organization, name, version, body, created_at, created_by)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        params![role.id, organization, role.name, role.version, text, now, actor.id],
+        params![&*role.id, organization, role.name, role.version, text, now, actor.id],
     )?;
-    transaction.execute("UPDATE role SET version = ?2 WHERE id = ?1", params![role.id, role.version])?;
+    transaction.execute("UPDATE role SET version = ?2 WHERE id = ?1", params![&*role.id, role.version])?;
     Ok(())
 }
 
@@ -137,7 +105,7 @@ fn check_workspaces(
             .ok_or_else(|| Error::invalid("restrictedWorkspaceIds", format!("{id} is no workspace here")))?;
     }
     let mut uses = transaction.prepare_cached(USES)?;
-    let mut uses = uses.query(params![role.id, now])?;
+    let mut uses = uses.query(params![&*role.id, now])?;
     while let Some(row) = uses.next()? {
         let (token, workspace): (String, String) = (row.get(0)?, row.get(1)?);
         if !allowed.is_empty() && !allowed.contains(&workspace) {
@@ -163,7 +131,7 @@ impl ControlPlane {
         actor.may(Operation::ManageRoles, organization)?;
         let now = self.now();
         let mut role = Role {
-            id: self.new_id(),
+            id: RoleId::known(self.new_id()),
             name: new.name,
             description: new.description,
             scope_type: new.scope_type,
@@ -172,10 +140,10 @@ impl ControlPlane {
             version: 0,
             digest: RoleDigest::of(""),
             built_in: false,
-            created_at: Some(now),
-            created_by: Some(actor.id.clone()),
-            updated_at: Some(now),
-            updated_by: Some(actor.id.clone()),
+            created_at: None,
+            created_by: None,
+            updated_at: None,
+            updated_by: None,
         };
         check(&role)?;
         self.store.write(|transaction| {
@@ -185,7 +153,7 @@ impl ControlPlane {
                          (id, organization, name, description, scope, version, workspaces, created_at, created_by, updated_at, updated_by)
                      VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?7, ?8)",
                     params![
-                        role.id,
+                        &*role.id,
                         organization,
                         role.name,
                         role.description,
@@ -198,7 +166,7 @@ impl ControlPlane {
                 .map_err(taken)?;
             check_workspaces(transaction, organization, &role, now.unix())?;
             insert_version(transaction, organization, &mut role, actor, now.unix())?;
-            Ok(role)
+            find(transaction, organization, &role.id)
         })
     }
 
@@ -222,10 +190,9 @@ impl ControlPlane {
             role.permissions = update.permissions.unwrap_or(role.permissions);
             role.restricted_workspace_ids =
                 update.restricted_workspace_ids.unwrap_or(role.restricted_workspace_ids);
-            (role.updated_at, role.updated_by) = (Some(now), Some(actor.id.clone()));
             check(&role)?;
             let row = params![
-                role.id,
+                &*role.id,
                 role.name,
                 role.description,
                 written(&role.restricted_workspace_ids)?,
@@ -243,7 +210,7 @@ impl ControlPlane {
                 insert_version(transaction, organization, &mut role, actor, now.unix())?;
                 publish::standard_tokens_changed(transaction, organization)?;
             }
-            Ok(role)
+            find(transaction, organization, &role.id)
         })
     }
 
@@ -256,8 +223,9 @@ impl ControlPlane {
             let role = find(transaction, organization, id)?;
             let query = format!("SELECT count(DISTINCT id), min(id) FROM ({USES})");
             let (count, one): (u64, Option<String>) =
-                transaction
-                    .query_row(&query, params![role.id, now.unix()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                transaction.query_row(&query, params![&*role.id, now.unix()], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
             if let Some(one) = one {
                 let tokens = if count == 1 { "1 token has".into() } else { format!("{count} tokens have") };
                 let detail = format!(
@@ -267,7 +235,7 @@ impl ControlPlane {
             }
             transaction.execute(
                 "UPDATE role SET deleted_at = ?2, updated_at = ?2, updated_by = ?3 WHERE id = ?1",
-                params![role.id, now.unix(), actor.id],
+                params![&*role.id, now.unix(), actor.id],
             )?;
             Ok(())
         })
@@ -275,7 +243,7 @@ impl ControlPlane {
 }
 
 fn fixed_if_built_in(role: &str) -> Result<(), Error> {
-    if built_in_roles().iter().any(|known| known.name == role) {
+    if is_built_in(role) {
         let detail =
             format!("{role} is a built-in role; it can't be changed, but a custom role can start from it");
         return Err(Error::Conflict { code: "role_built_in", detail });

@@ -6,93 +6,25 @@ mod custom;
 mod version;
 
 use rusqlite::{Connection, OptionalExtension, Row};
-use serde::Serialize;
 
-pub use catalogue::{PermissionEntry, PermissionGroup, RoleTemplate};
-pub use custom::{NewRole, RoleUpdate};
 pub(in crate::controlplane) use version::RoleVersion;
 
 use self::built_in::{OrganizationRole, WorkspaceRole};
 use self::version::json;
-use crate::api::page::Page;
+use crate::api::id::RoleId;
+use crate::api::page::{NamedField, Page};
+use crate::api::role::{Role, RoleFilter, RoleHistory, RolePage};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
-use crate::controlplane::calls::page::{Range, check};
+use crate::controlplane::calls::page::listed;
+use crate::controlplane::calls::subjects::subject;
 use crate::controlplane::error::Error;
-use crate::protocol::permission::PermissionSet;
 use crate::protocol::role::{RoleBody, RoleDigest, RoleScope};
 use crate::protocol::time::Time;
 
-/// Newest version of a role.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Role {
-    /// Id of the role. A built-in role's is its name.
-    pub id: String,
-    /// Name of the role.
-    pub name: String,
-    /// Description of its purpose.
-    pub description: String,
-    /// Kind of object that it is held on.
-    pub scope_type: RoleScope,
-    /// Permissions of the role.
-    pub permissions: PermissionSet,
-    /// Workspaces in which it can be held; empty for all.
-    pub restricted_workspace_ids: Vec<String>,
-    /// Number of the newest version.
-    pub version: u32,
-    /// Digest of the newest version.
-    pub digest: RoleDigest,
-    /// True for a built-in role, which cannot be changed.
-    pub built_in: bool,
-    /// Time of creation. A built-in role has none, nor the next three members.
-    pub created_at: Option<Time>,
-    /// Id of the user or token that created it.
-    pub created_by: Option<String>,
-    /// Time of the last change.
-    pub updated_at: Option<Time>,
-    /// Id of the user or token that changed it last.
-    pub updated_by: Option<String>,
-}
-
-/// Page of roles.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RolePage {
-    /// Roles of the page.
-    pub roles: Vec<Role>,
-    /// Number of roles on all pages.
-    pub total_count: u64,
-    /// Number of roles skipped.
-    pub offset: u64,
-    /// Maximum number of roles on the page.
-    pub limit: u64,
-    /// Cursor of the next page, or none on the last page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_cursor: Option<String>,
-}
-
-/// Version of a custom role.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RoleHistory {
-    /// Number of the version, from 1.
-    pub version: u32,
-    /// Name of the role in this version.
-    pub name: String,
-    /// Permissions in this version.
-    pub permissions: PermissionSet,
-    /// Digest of its bytes.
-    pub digest: RoleDigest,
-    /// Time of creation.
-    pub created_at: Option<Time>,
-    /// Id of the user or token that created it.
-    pub created_by: Option<String>,
-}
-
 fn built_in_role(body: RoleBody, description: &str) -> Role {
     Role {
-        id: body.name.clone(),
+        id: RoleId::known(body.name.clone()),
         digest: RoleDigest::of(&body.to_body()),
         name: body.name,
         description: description.into(),
@@ -133,14 +65,20 @@ fn built_in_roles() -> Vec<Role> {
     organization.chain(workspace).chain(below).collect()
 }
 
+/// Returns true if this is the name of a built-in role.
+fn is_built_in(role: &str) -> bool {
+    built_in_roles().iter().any(|known| known.name == role)
+}
+
 const COLUMNS: &str = "role.id, role.name, description, scope, role_version.body, workspaces, role.version, \
                        role.created_at, role.created_by, updated_at, updated_by \
                        FROM role JOIN role_version ON role_version.role = role.id AND role_version.version = role.version";
 
-fn read_row(row: &Row<'_>) -> rusqlite::Result<Role> {
+/// Reads a role, and the ids of those who created it and changed it last.
+fn read_row(row: &Row<'_>) -> rusqlite::Result<(Role, String, String)> {
     let body: RoleBody = json(row, 4)?;
-    Ok(Role {
-        id: row.get(0)?,
+    let role = Role {
+        id: RoleId::known(row.get(0)?),
         name: row.get(1)?,
         description: row.get(2)?,
         scope_type: body.scope,
@@ -149,11 +87,21 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Role> {
         version: row.get(6)?,
         digest: RoleDigest::of(&row.get::<_, String>(4)?),
         built_in: false,
-        created_at: Some(Time::from_unix(row.get(7)?)),
-        created_by: Some(row.get(8)?),
-        updated_at: Some(Time::from_unix(row.get(9)?)),
-        updated_by: Some(row.get(10)?),
-    })
+        created_at: Some(Time::from_unix(row.get(7)?).into()),
+        created_by: None,
+        updated_at: Some(Time::from_unix(row.get(9)?).into()),
+        updated_by: None,
+    };
+    Ok((role, row.get(8)?, row.get(10)?))
+}
+
+/// Adds who created a role and who changed it last.
+fn with_subjects(
+    connection: &Connection,
+    (role, created_by, updated_by): (Role, String, String),
+) -> Result<Role, Error> {
+    let by = |id: &str| subject(connection, id).map(Some);
+    Ok(Role { created_by: by(&created_by)?, updated_by: by(&updated_by)?, ..role })
 }
 
 /// Finds a custom role by id or name.
@@ -162,40 +110,43 @@ fn find(connection: &Connection, organization: &str, role: &str) -> Result<Role,
         "SELECT {COLUMNS} WHERE role.organization = ?1 AND (role.id = ?2 OR role.name = ?2) AND deleted_at IS NULL"
     );
     let found = connection.prepare_cached(&query)?.query_row([organization, role], read_row).optional()?;
-    found.ok_or(Error::NotFound("role"))
+    with_subjects(connection, found.ok_or(Error::NotFound("role"))?)
 }
 
 impl ControlPlane {
-    /// Lists roles: the built-in ones, then the custom ones by name. With `scope`, only those held on that kind of
-    /// object.
+    /// Lists the custom roles, by name, and if the filter asks for them the built-in ones beside them.
     pub fn list_roles(
         &self,
         actor: &Actor,
         organization: &str,
-        scope: Option<RoleScope>,
+        filter: &RoleFilter,
         page: Page,
     ) -> Result<RolePage, Error> {
         actor.may(Operation::ReadOrganization, organization)?;
-        let range = check(page, "roles")?;
-        let mut roles = built_in_roles();
-        roles.extend(self.store.read(|connection| {
-            let query = format!(
-                "SELECT {COLUMNS} WHERE role.organization = ?1 AND deleted_at IS NULL ORDER BY role.name"
-            );
+        let matches =
+            |role: &Role| filter.scope_types.is_empty() || filter.scope_types.contains(&role.scope_type);
+        let roles = self.store.read(|connection| {
+            let query = format!("SELECT {COLUMNS} WHERE role.organization = ?1 AND deleted_at IS NULL");
             let mut rows = connection.prepare_cached(&query)?;
-            Ok(rows.query_map([organization], read_row)?.collect::<Result<Vec<_>, _>>()?)
-        })?);
-        roles.retain(|role| scope.is_none_or(|scope| role.scope_type == scope));
-        let total_count = roles.len() as u64;
-        // Built-in roles come before the others, in an order of their own.
-        let place = |place: u32, role: &Role| {
-            if role.built_in { format!("0 {place:04}") } else { format!("1 {}", role.name) }
+            let mut roles = Vec::new();
+            for row in rows.query_map([organization], read_row)? {
+                let row = row?;
+                if matches(&row.0) {
+                    roles.push(with_subjects(connection, row)?);
+                }
+            }
+            Ok(roles)
+        })?;
+        // A custom role has both times.
+        let order = |field: NamedField, a: &Role, b: &Role| match field {
+            NamedField::Name => a.name.cmp(&b.name),
+            NamedField::CreatedAt => a.created_at.cmp(&b.created_at),
+            NamedField::UpdatedAt => a.updated_at.cmp(&b.updated_at),
         };
-        let placed = (0..).zip(roles).map(|(number, role)| (place(number, &role), role)).collect();
-        let (placed, next_cursor) = range.slice(placed, |(place, _): &(String, Role)| place.clone());
-        let roles = placed.into_iter().map(|(_, role)| role).collect();
-        let Range { offset, limit, .. } = range;
-        Ok(RolePage { roles, total_count, offset, limit, next_cursor })
+        let (roles, extent) = listed(page, "roles", &filter.sorts, roles, |role| role.name.clone(), order)?;
+        let built_in = || built_in_roles().into_iter().filter(matches).collect();
+        let default_roles = filter.include_default_roles.then(built_in);
+        Ok(RolePage { roles, default_roles, extent })
     }
 
     /// Shows a role, by id or name.
@@ -224,18 +175,25 @@ impl ControlPlane {
             let mut rows = connection.prepare_cached(
                 "SELECT version, name, body, created_at, created_by FROM role_version WHERE role = ?1 ORDER BY version DESC",
             )?;
-            let rows = rows.query_map([&found.id], |row| {
+            let rows = rows.query_map([&*found.id], |row| {
                 let body: RoleBody = json(row, 2)?;
-                Ok(RoleHistory {
+                let created_by: String = row.get(4)?;
+                let history = RoleHistory {
                     version: row.get(0)?,
                     name: row.get(1)?,
                     permissions: body.permissions,
                     digest: RoleDigest::of(&row.get::<_, String>(2)?),
-                    created_at: Some(Time::from_unix(row.get(3)?)),
-                    created_by: Some(row.get(4)?),
-                })
+                    created_at: Some(Time::from_unix(row.get(3)?).into()),
+                    created_by: None,
+                };
+                Ok((history, created_by))
             })?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            let mut versions = Vec::new();
+            for row in rows {
+                let (history, created_by) = row?;
+                versions.push(RoleHistory { created_by: Some(subject(connection, &created_by)?), ..history });
+            }
+            Ok(versions)
         })
     }
 }

@@ -1,37 +1,56 @@
 //! Members of teams, and the roles that they get from them.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use serde::{Deserialize, Serialize};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::find;
+use crate::api::id::UserId;
+use crate::api::page::Page;
+use crate::api::team::{NewMembers, TeamMember, TeamMemberPage};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
+use crate::controlplane::calls::page::unsorted;
 use crate::controlplane::error::Error;
 
-/// Users to add to a team.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewMembers {
-    /// Ids of the users.
-    pub member_ids: Vec<String>,
+fn read_row(row: &Row<'_>) -> rusqlite::Result<TeamMember> {
+    let email: String = row.get(1)?;
+    Ok(TeamMember {
+        user_id: UserId::known(row.get(0)?),
+        username: email.clone(),
+        full_name: email.clone(),
+        email,
+        avatar_url: String::new(),
+    })
 }
 
-/// Member of a team.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TeamMember {
-    /// Id of the user.
-    pub user_id: String,
-    /// Email address of the user.
-    pub email: String,
+/// Returns a page of the members, by email address.
+fn page_of(connection: &Connection, team: &str, page: Page) -> Result<TeamMemberPage, Error> {
+    let email = |member: &TeamMember| member.email.clone();
+    let (team_members, extent) = unsorted(page, "members", members(connection, team)?, email)?;
+    Ok(TeamMemberPage { team_members, extent })
 }
 
 fn members(connection: &Connection, team: &str) -> Result<Vec<TeamMember>, Error> {
     let mut rows = connection.prepare_cached(
         "SELECT user.id, email FROM team_member JOIN user ON user.id = team_member.user WHERE team = ?1 ORDER BY email",
     )?;
-    let rows = rows.query_map([team], |row| Ok(TeamMember { user_id: row.get(0)?, email: row.get(1)? }))?;
+    let rows = rows.query_map([team], read_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Adds users of the organization to a team.
+pub(super) fn add(
+    transaction: &Transaction<'_>,
+    organization: &str,
+    team: &str,
+    users: &[String],
+) -> Result<(), Error> {
+    for user in users {
+        let query = "SELECT 1 FROM user WHERE id = ?1 AND organization = ?2 AND deleted_at IS NULL";
+        let known = transaction.query_row(query, [user, organization], |_| Ok(())).optional()?;
+        known.ok_or(Error::NotFound("user"))?;
+        transaction.execute("INSERT OR IGNORE INTO team_member VALUES (?1, ?2)", [team, user])?;
+    }
+    Ok(())
 }
 
 /// Roles that a user has through teams.
@@ -74,11 +93,12 @@ impl ControlPlane {
         actor: &Actor,
         organization: &str,
         team: &str,
-    ) -> Result<Vec<TeamMember>, Error> {
+        page: Page,
+    ) -> Result<TeamMemberPage, Error> {
         actor.may(Operation::Administer, organization)?;
         self.store.read(|connection| {
             find(connection, organization, team)?;
-            members(connection, team)
+            page_of(connection, team, page)
         })
     }
 
@@ -89,17 +109,12 @@ impl ControlPlane {
         organization: &str,
         team: &str,
         new: &NewMembers,
-    ) -> Result<Vec<TeamMember>, Error> {
+    ) -> Result<TeamMemberPage, Error> {
         actor.may(Operation::Administer, organization)?;
         self.store.write(|transaction| {
             find(transaction, organization, team)?;
-            for user in &new.member_ids {
-                let query = "SELECT 1 FROM user WHERE id = ?1 AND organization = ?2 AND deleted_at IS NULL";
-                let known = transaction.query_row(query, [user, organization], |_| Ok(())).optional()?;
-                known.ok_or(Error::NotFound("user"))?;
-                transaction.execute("INSERT OR IGNORE INTO team_member VALUES (?1, ?2)", [team, user])?;
-            }
-            members(transaction, team)
+            add(transaction, organization, team, &new.member_ids)?;
+            page_of(transaction, team, Page { offset: 0, limit: 1000, cursor: None })
         })
     }
 

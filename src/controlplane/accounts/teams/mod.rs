@@ -3,109 +3,48 @@
 mod members;
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
-use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-pub use members::{NewMembers, TeamMember};
 pub(in crate::controlplane) use members::{inherited, leave_all};
 
-use crate::api::page::Page;
+use crate::api::id::{OrganizationId, TeamId};
+use crate::api::page::{NamedField, Page, Sort};
+use crate::api::team::{NewTeam, Team, TeamFilter, TeamPage, TeamUpdate};
+use crate::api::user::{UserRoles, WorkspaceGrant};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
-use crate::controlplane::access::workspace_grants::{self, Holder, UserRoles, WorkspaceGrant};
-use crate::controlplane::calls::page::{Range, check};
+use crate::controlplane::access::workspace_grants::{self, Holder};
+use crate::controlplane::calls::page::{Range, check_sorted};
+use crate::controlplane::calls::subjects::subject;
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{Name, check_description, check_name, taken};
+use crate::controlplane::names::{check_description, check_name, taken};
 use crate::protocol::time::Time;
 
-/// Properties of a new team.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewTeam {
-    /// Name of the team.
-    #[schema(value_type = Name)]
-    pub name: String,
-    /// Description of its members.
-    #[serde(default)]
-    #[schema(max_length = 500)]
-    pub description: String,
-    /// Role in the organization.
-    #[serde(default = "member")]
-    pub organization_role: OrganizationRole,
-    /// Roles in workspaces.
-    #[serde(default)]
-    pub workspace_roles: Vec<WorkspaceGrant>,
-}
-
-fn member() -> OrganizationRole {
-    OrganizationRole::OrganizationMember
-}
-
-/// Changes to a team. Absent members keep their values.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TeamUpdate {
-    /// New name of the team.
-    #[schema(value_type = Option<Name>)]
-    pub name: Option<String>,
-    /// New description of the team.
-    #[schema(max_length = 500)]
-    pub description: Option<String>,
-}
-
-/// Team of users.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Team {
-    /// Id of the team.
-    pub id: String,
-    /// Name of the team.
-    pub name: String,
-    /// Description of its members.
-    pub description: String,
-    /// Role in the organization.
-    pub organization_role: OrganizationRole,
-    /// Roles in workspaces.
-    pub workspace_roles: Vec<WorkspaceGrant>,
-    /// Number of members.
-    pub members_count: u64,
-    /// Time of creation.
-    pub created_at: Time,
-    /// Id of the user or token that created it.
-    pub created_by: String,
-    /// Time of the last change.
-    pub updated_at: Time,
-    /// Id of the user or token that changed it last.
-    pub updated_by: String,
-}
-
-/// Page of teams.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TeamPage {
-    /// Teams of the page.
-    pub teams: Vec<Team>,
-    /// Number of teams on all pages.
-    pub total_count: u64,
-    /// Number of teams skipped.
-    pub offset: u64,
-    /// Maximum number of teams on the page.
-    pub limit: u64,
-    /// Cursor of the next page, or none on the last page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_cursor: Option<String>,
+/// Team as it is stored, without its roles in workspaces.
+struct Stored {
+    id: String,
+    name: String,
+    description: String,
+    organization: String,
+    organization_role: OrganizationRole,
+    members_count: u64,
+    created_at: Time,
+    created_by: String,
+    updated_at: Time,
+    updated_by: String,
 }
 
 const COLUMNS: &str = "id, name, description, role, created_at, created_by, updated_at, updated_by,
-                       (SELECT count(*) FROM team_member WHERE team = team.id) FROM team";
+                       (SELECT count(*) FROM team_member WHERE team = team.id), organization FROM team";
 
-fn read_row(row: &Row<'_>) -> rusqlite::Result<Team> {
+fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let role: String = row.get(3)?;
-    Ok(Team {
+    Ok(Stored {
         id: row.get(0)?,
         name: row.get(1)?,
         description: row.get(2)?,
         organization_role: OrganizationRole::parse(&role).ok_or(rusqlite::Error::InvalidQuery)?,
-        workspace_roles: Vec::new(),
+        organization: row.get(9)?,
         members_count: row.get(8)?,
         created_at: Time::from_unix(row.get(4)?),
         created_by: row.get(5)?,
@@ -129,13 +68,53 @@ fn workspace_roles(connection: &Connection, team: &str) -> Result<Vec<WorkspaceG
 fn find(connection: &Connection, organization: &str, id: &str) -> Result<Team, Error> {
     let query = format!("SELECT {COLUMNS} WHERE organization = ?1 AND id = ?2");
     let found = connection.prepare_cached(&query)?.query_row([organization, id], read_row).optional()?;
-    let mut team = found.ok_or(Error::NotFound("team"))?;
-    team.workspace_roles = workspace_roles(connection, id)?;
-    Ok(team)
+    found.ok_or(Error::NotFound("team"))?.shown(connection)
+}
+
+/// Returns the name in SQL of a field that teams can be sorted by.
+const fn column(field: NamedField) -> &'static str {
+    match field {
+        NamedField::CreatedAt => "created_at",
+        NamedField::Name => "name",
+        NamedField::UpdatedAt => "updated_at",
+    }
+}
+
+impl Stored {
+    /// Returns the value of a field, for a cursor.
+    fn key(&self, field: NamedField) -> Value {
+        match field {
+            NamedField::CreatedAt => self.created_at.unix().into(),
+            NamedField::Name => self.name.as_str().into(),
+            NamedField::UpdatedAt => self.updated_at.unix().into(),
+        }
+    }
+
+    fn shown(self, connection: &Connection) -> Result<Team, Error> {
+        let workspace_roles = workspace_roles(connection, &self.id)?;
+        Ok(Team {
+            id: TeamId::known(self.id),
+            name: self.name,
+            description: self.description,
+            organization_id: OrganizationId::known(self.organization),
+            organization_role: self.organization_role,
+            is_idp_managed: false,
+            // The role in the organization is one of them.
+            roles_count: 1 + workspace_roles.len() as u64,
+            workspace_roles,
+            deployment_roles: Vec::new(),
+            dag_roles: Vec::new(),
+            members_count: self.members_count,
+            created_at: self.created_at.into(),
+            created_by: subject(connection, &self.created_by)?,
+            updated_at: self.updated_at.into(),
+            updated_by: subject(connection, &self.updated_by)?,
+        })
+    }
 }
 
 impl ControlPlane {
-    /// Creates a team without members.
+    /// Creates a team.
     pub fn create_team(&self, actor: &Actor, organization: &str, new: &NewTeam) -> Result<Team, Error> {
         actor.may(Operation::Administer, organization)?;
         check_name("name", &new.name)?;
@@ -149,32 +128,42 @@ impl ControlPlane {
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6, ?7)", row)
                 .map_err(taken)?;
             workspace_grants::set(transaction, organization, Holder::Team(&id), &new.workspace_roles)?;
+            members::add(transaction, organization, &id, &new.member_ids)?;
             find(transaction, organization, &id)
         })
     }
 
-    /// Lists teams by name.
-    pub fn list_teams(&self, actor: &Actor, organization: &str, page: Page) -> Result<TeamPage, Error> {
+    /// Lists teams, by name unless the filter says otherwise.
+    pub fn list_teams(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        filter: &TeamFilter,
+        page: Page,
+    ) -> Result<TeamPage, Error> {
         actor.may(Operation::ReadOrganization, organization)?;
-        let range = check(page, "teams")?;
+        let by_name = [Sort { field: NamedField::Name, descending: false }];
+        let order = if filter.sorts.is_empty() { &by_name[..] } else { &filter.sorts };
+        let range = check_sorted(page, "teams", order)?;
+        let names = (!filter.names.is_empty()).then(|| Value::from(filter.names.clone()).to_string());
+        let of = named_params! {
+            ":organization": organization, ":names": names, ":workspace": filter.workspace_id, ":after": range.after(),
+        };
+        let condition = "organization = :organization
+            AND (:names IS NULL OR name IN (SELECT value FROM json_each(:names)))
+            AND (:workspace IS NULL OR EXISTS (SELECT 1 FROM team_role WHERE team = team.id AND workspace = :workspace))";
         self.store.read(|connection| {
-            let count = "SELECT count(*) FROM team WHERE organization = ?1";
-            let total_count = connection.query_row(count, [organization], |row| row.get(0))?;
-            let query = format!(
-                "SELECT {COLUMNS} WHERE organization = :organization {} LIMIT :rows OFFSET :offset",
-                Range::sorted("name", "id", false)
-            );
-            let mut rows = connection.prepare_cached(&query)?;
-            let of = named_params! {
-                ":organization": organization, ":after": range.after(), ":rows": range.rows(), ":offset": range.offset,
-            };
-            let mut teams: Vec<Team> = rows.query_map(of, read_row)?.collect::<Result<_, _>>()?;
-            let next_cursor = range.cut(&mut teams, |team| (team.name.as_str().into(), team.id.clone()));
-            for team in &mut teams {
-                team.workspace_roles = workspace_roles(connection, &team.id)?;
-            }
-            let Range { offset, limit, .. } = range;
-            Ok(TeamPage { teams, total_count, offset, limit, next_cursor })
+            let count = format!("SELECT count(*) FROM team WHERE {condition} AND (:after IS NULL OR TRUE)");
+            let total_count = connection.prepare_cached(&count)?.query_row(of, |row| row.get(0))?;
+            let sorted = Range::sorted_by(order, column, "id");
+            let (rows, offset) = (range.rows(), range.offset);
+            let query = format!("SELECT {COLUMNS} WHERE {condition} {sorted} LIMIT {rows} OFFSET {offset}");
+            let mut rows = connection.prepare(&query)?;
+            let mut found: Vec<Stored> = rows.query_map(of, read_row)?.collect::<Result<_, _>>()?;
+            let extent =
+                range.extent(total_count, &mut found, |team| (team.key(order[0].field), team.id.clone()));
+            let teams = found.into_iter().map(|team| team.shown(connection)).collect::<Result<_, _>>()?;
+            Ok(TeamPage { teams, extent })
         })
     }
 

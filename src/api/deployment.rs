@@ -1,0 +1,226 @@
+//! Deployments of Airflow.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{DataPlaneId, DeploymentId, OrganizationId, WorkspaceId};
+use super::instant::Instant;
+#[cfg(feature = "control")]
+use super::name::Name;
+#[cfg(feature = "control")]
+use super::page::NamedSort;
+use super::page::{Extent, NamedField, Sort};
+use super::subject::Subject;
+use crate::protocol::glass::GlassMode;
+
+/// Deployment of Airflow. The members about its runtime, its resources and its code are there for the platform's clients;
+/// the control plane does not manage them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Deployment {
+    /// Id of the deployment.
+    pub id: DeploymentId,
+    /// Name of the deployment.
+    pub name: String,
+    /// Description of its purpose.
+    pub description: String,
+    /// Id of its organization.
+    pub organization_id: OrganizationId,
+    /// Id of its workspace.
+    pub workspace_id: WorkspaceId,
+    /// Name of its workspace.
+    pub workspace_name: String,
+    /// Id of its data plane.
+    pub data_plane_id: DataPlaneId,
+    /// Host names under which clients reach it.
+    pub hosts: Vec<String>,
+    /// Name of its route map.
+    pub routes: String,
+    /// Condition under which direct-access tokens open it.
+    pub glass: GlassMode,
+    /// Always `STANDARD`.
+    #[serde(rename = "type")]
+    pub deployment_type: String,
+    /// Always `UNKNOWN`: the control plane does not watch Airflow.
+    pub status: String,
+    /// The deployment's id.
+    pub namespace: String,
+    /// Version of the platform's runtime; empty.
+    pub astro_runtime_version: String,
+    /// Version of the runtime; empty.
+    pub runtime_version: String,
+    /// Version of Airflow; empty.
+    pub airflow_version: String,
+    /// Always `CELERY`.
+    pub executor: String,
+    /// Address of its user interface: that of its first host, or empty.
+    pub ui_url: String,
+    /// Address of its API: that of its first host, or empty.
+    pub api_url: String,
+    /// The same as `uiUrl`.
+    pub web_server_url: String,
+    /// Its first host, or empty.
+    pub web_server_ingress_hostname: String,
+    /// The same as `apiUrl`.
+    pub web_server_airflow_api_url: String,
+    /// Processors of the web server; empty.
+    pub web_server_cpu: String,
+    /// Memory of the web server; empty.
+    pub web_server_memory: String,
+    /// Always `SMALL`.
+    pub scheduler_size: String,
+    /// Processors of the scheduler; empty.
+    pub scheduler_cpu: String,
+    /// Memory of the scheduler; empty.
+    pub scheduler_memory: String,
+    /// Number of schedulers: 1.
+    pub scheduler_replicas: u32,
+    /// Processors of a task's pod; empty.
+    pub default_task_pod_cpu: String,
+    /// Memory of a task's pod; empty.
+    pub default_task_pod_memory: String,
+    /// Limit of processors; empty.
+    pub resource_quota_cpu: String,
+    /// Limit of memory; empty.
+    pub resource_quota_memory: String,
+    /// Repository of its image; empty.
+    pub image_repository: String,
+    /// Tag of its image; empty.
+    pub image_tag: String,
+    /// Always false: code is not deployed from here.
+    pub is_cicd_enforced: bool,
+    /// Always false: code is not deployed from here.
+    pub is_dag_deploy_enabled: bool,
+    /// Environment variables; empty.
+    pub environment_variables: Vec<EnvironmentVariable>,
+    /// Worker queues; empty.
+    #[cfg_attr(feature = "control", schema(value_type = Vec<Object>))]
+    pub worker_queues: Vec<serde_json::Value>,
+    /// Time of creation.
+    pub created_at: Instant,
+    /// User or token that created it.
+    pub created_by: Subject,
+    /// Time of the last change.
+    pub updated_at: Instant,
+    /// User or token that changed it last.
+    pub updated_by: Subject,
+}
+
+/// Environment variable of a deployment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct EnvironmentVariable {
+    /// Name of the variable.
+    pub key: String,
+    /// Value of the variable; absent if it is secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// True if the value is secret.
+    pub is_secret: bool,
+    /// Time of the last change.
+    pub updated_at: Instant,
+}
+
+/// Properties of a new deployment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewDeployment {
+    /// Name of the deployment.
+    #[cfg_attr(feature = "control", schema(value_type = Name))]
+    pub name: String,
+    /// Description of its purpose.
+    #[serde(default)]
+    #[cfg_attr(feature = "control", schema(max_length = 500))]
+    pub description: String,
+    /// Id of its workspace.
+    pub workspace_id: String,
+    /// Id of its data plane.
+    pub data_plane_id: String,
+    /// Host names under which clients reach it.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Name of its route map; by default that of the Airflow REST API v2.
+    pub routes: Option<String>,
+    /// Condition under which direct-access tokens open it; `always` by default.
+    #[serde(default)]
+    pub glass: GlassMode,
+}
+
+/// Changes to a deployment. Absent members keep their values.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeploymentUpdate {
+    /// New name of the deployment.
+    #[cfg_attr(feature = "control", schema(value_type = Option<Name>))]
+    pub name: Option<String>,
+    /// New description of the deployment.
+    #[cfg_attr(feature = "control", schema(max_length = 500))]
+    pub description: Option<String>,
+    /// New host names, in place of all earlier ones.
+    pub hosts: Option<Vec<String>>,
+    /// Name of another route map.
+    pub routes: Option<String>,
+    /// New condition under which direct-access tokens open it.
+    pub glass: Option<GlassMode>,
+}
+
+/// Page of deployments.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+pub struct DeploymentPage {
+    /// Deployments of the page.
+    pub deployments: Vec<Deployment>,
+    /// Extent of the page.
+    #[serde(flatten)]
+    pub extent: Extent,
+}
+
+/// Conditions that a deployment must meet. An absent condition matches every deployment.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::IntoParams))]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "control", into_params(parameter_in = Query))]
+pub struct DeploymentFilter {
+    /// Ids, one of which it has.
+    #[serde(default)]
+    pub deployment_ids: Vec<String>,
+    /// Names, one of which it has.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Ids of workspaces, one of which it is in.
+    #[serde(default)]
+    pub workspace_ids: Vec<String>,
+    /// Order of the list, the first key first: `FIELD:asc` or `FIELD:desc` with one of `createdAt`, `name`, `updatedAt`.
+    #[serde(default)]
+    #[cfg_attr(feature = "control", param(inline, value_type = Vec<NamedSort>))]
+    pub sorts: Vec<Sort<NamedField>>,
+}
+
+/// Dag tags of a deployment, to be published.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewDagTags {
+    /// Tags by Dag id.
+    pub tags: BTreeMap<String, Vec<String>>,
+}
+
+/// Published Dag tags of a deployment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct DagTags {
+    /// Id of the deployment.
+    pub deployment_id: DeploymentId,
+    /// Tags by Dag id.
+    pub tags: BTreeMap<String, Vec<String>>,
+    /// Time of the last publication, or none if there was none.
+    pub updated_at: Option<Instant>,
+    /// User or token that published them.
+    pub updated_by: Option<Subject>,
+}
