@@ -1,9 +1,9 @@
 //! Types of the HTTP API of the control plane, as JSON carries them. The server serializes them and the command line
 //! deserializes them, so that neither reads untyped JSON. There is one file for each noun.
 //!
-//! The shapes are those that the platform's own clients decode: instants by RFC 3339, objects for who did something, lists
-//! with their counts, and errors with `message`. Members of our own stand beside them, since those clients ignore members
-//! that they do not know.
+//! The shapes are those that the platform's own clients decode: instants by RFC 3339, objects for users and tokens that did
+//! something, lists with their counts, and errors with `message`. Members of our own stand beside them, since those clients
+//! ignore members that they do not know.
 
 pub mod audit_log;
 pub mod data_plane;

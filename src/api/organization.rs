@@ -9,8 +9,8 @@ use super::page::NamedSort;
 use super::page::{Extent, NamedField, Sort};
 use super::subject::Subject;
 
-#[expect(clippy::struct_excessive_bools, reason = "they are members of the platform's object")]
 /// Organization, which owns workspaces, deployments, users and tokens.
+#[expect(clippy::struct_excessive_bools, reason = "they are members of the platform's object")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]

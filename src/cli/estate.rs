@@ -7,7 +7,7 @@ use super::control::{Control, Done};
 use super::dag_tags;
 use super::failure::Failure;
 use super::output::{Column, Output, confirm, line, note};
-use super::token::deployment;
+use super::token::{deployment, scoped};
 use crate::api::data_plane::{DataPlane, DataPlanePage, EnrolmentToken, NewDataPlane, NewEnrolmentToken};
 use crate::api::deployment::{Deployment, DeploymentPage, DeploymentUpdate, NewDeployment};
 use crate::api::dual_control::DualControl;
@@ -51,6 +51,9 @@ pub(super) enum OrganizationVerb {
     },
     /// Show who changed, or tried to change, what in the organization, and from where; newest first.
     AuditLog(audit_log::Arguments),
+    /// Create, list, update, rotate and delete the organization's own tokens.
+    #[command(subcommand)]
+    Token(scoped::Verb),
     /// Show or say whether a direct-access token needs two owners. To end it, another owner has to approve.
     DualControl {
         /// What it is to be; shown if left out.
@@ -89,6 +92,14 @@ pub(super) enum WorkspaceVerb {
         /// The new description.
         #[arg(long, short)]
         description: Option<String>,
+    },
+    /// Create, list, update, rotate and delete a workspace's own tokens.
+    Token {
+        /// The workspace's id.
+        #[arg(long, value_name = "ID", global = true)]
+        workspace_id: Option<WorkspaceId>,
+        #[command(subcommand)]
+        verb: scoped::Verb,
     },
     /// Delete an empty workspace.
     Delete {
@@ -131,6 +142,15 @@ pub(super) enum DeploymentVerb {
     Show {
         /// The deployment's id.
         id: DeploymentId,
+    },
+    /// Print everything about a deployment, as JSON.
+    Inspect {
+        /// The deployment's id.
+        #[arg(required_unless_present = "name", conflicts_with = "name")]
+        id: Option<DeploymentId>,
+        /// The deployment's name, in place of its id.
+        #[arg(long, short, visible_alias = "deployment-name")]
+        name: Option<String>,
     },
     /// Change a deployment's name, description, hosts, route map or glass.
     Update {
@@ -275,6 +295,7 @@ pub(super) async fn organization(
             let found: Organization = control.get_at(&format!("/v1/organizations/{id}")).await?;
             output.one(&found, &NAMED);
         }
+        OrganizationVerb::Token(verb) => scoped::run(verb, None, control, output).await?,
         OrganizationVerb::AuditLog(arguments) => audit_log::run(arguments, control, output).await?,
         OrganizationVerb::DualControl { wanted, approval_hours } => {
             dual_control(wanted.as_deref(), approval_hours, control, output).await?;
@@ -332,6 +353,11 @@ pub(super) async fn workspace(verb: WorkspaceVerb, control: &Control, output: Ou
             let update = WorkspaceUpdate { name, description };
             output.one(&control.post::<Workspace>(&format!("/workspaces/{id}"), &update).await?, &WORKSPACE);
         }
+        WorkspaceVerb::Token { workspace_id, verb } => {
+            let workspace = workspace_id
+                .ok_or_else(|| Failure::Usage("name the workspace with --workspace-id".into()))?;
+            scoped::run(verb, Some(workspace), control, output).await?;
+        }
         WorkspaceVerb::Delete { id, force } => {
             delete(control, output, &format!("/workspaces/{id}"), &id, force).await?;
         }
@@ -367,6 +393,13 @@ pub(super) async fn deployment(
         DeploymentVerb::Show { id } => {
             output.one(&control.get::<Deployment>(&path(&id)).await?, &DEPLOYMENT);
         }
+        DeploymentVerb::Inspect { id, name } => {
+            let found = match id {
+                Some(id) => control.get(&path(&id)).await?,
+                None => by_name(control, &name.unwrap_or_default()).await?,
+            };
+            Output { json: true }.one::<Deployment>(&found, &[]);
+        }
         DeploymentVerb::Update { id, name, description, host, routes, glass } => {
             let hosts = (!host.is_empty()).then_some(host);
             let update = DeploymentUpdate { name, description, hosts, routes, glass };
@@ -377,6 +410,22 @@ pub(super) async fn deployment(
         DeploymentVerb::DagTags(verb) => dag_tags::run(verb, control, output).await?,
     }
     Ok(())
+}
+
+/// Finds the only deployment of this name.
+async fn by_name(control: &Control, name: &str) -> Result<Deployment, Failure> {
+    let query = [("names", Some(name.to_owned())), ("limit", Some("1000".to_owned()))];
+    let mut found = control.list::<DeploymentPage>("/deployments", &query).await?.deployments;
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Failure::Usage(format!(
+            "there is no deployment named {name:?}; `halligan deployment list` shows those there are"
+        ))),
+        _ => {
+            let ids: Vec<&str> = found.iter().map(|deployment| &*deployment.id).collect();
+            Err(Failure::Usage(format!("{name:?} names {}; use an id", ids.join(" and "))))
+        }
+    }
 }
 
 pub(super) async fn data_plane(

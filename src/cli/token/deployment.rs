@@ -3,7 +3,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Changed, Create, LIST, ONE, access, delete, rotate};
+use super::{Create, LIST, ONE, Which, access, delete, rotate};
 use crate::api::id::{DeploymentId, TokenId};
 use crate::api::token::{Assignment, NewAssignment, Token, TokenPage, TokenScope};
 use crate::cli::control::Control;
@@ -22,20 +22,18 @@ pub(in crate::cli) enum Verb {
     Create(Create),
     /// Change a token of the deployment: its name, its description, its role.
     Update {
-        /// The token's id or name.
-        token: String,
+        #[command(flatten)]
+        update: super::Update,
         #[command(flatten)]
         on: MaybeOn,
-        #[command(flatten)]
-        changed: Changed,
         /// Its role on the deployment from now on.
         #[arg(long, short)]
         role: Option<String>,
     },
     /// Give a token of the deployment a new value, shown once. The old value stops.
     Rotate {
-        /// The token's id or name.
-        token: String,
+        #[command(flatten)]
+        token: Which,
         #[command(flatten)]
         on: MaybeOn,
         /// Don't ask.
@@ -47,8 +45,8 @@ pub(in crate::cli) enum Verb {
     },
     /// Delete a token of the deployment for good.
     Delete {
-        /// The token's id or name.
-        token: String,
+        #[command(flatten)]
+        token: Which,
         #[command(flatten)]
         on: MaybeOn,
         /// Don't ask.
@@ -68,8 +66,8 @@ pub(in crate::cli) enum Verb {
 pub(in crate::cli) enum Assigned {
     /// Assign a token to the deployment. It stays the same token.
     Add {
-        /// The token's id or name.
-        token: String,
+        #[command(flatten)]
+        token: Elsewhere,
         #[command(flatten)]
         on: On,
         /// Its role on the deployment.
@@ -80,8 +78,8 @@ pub(in crate::cli) enum Assigned {
     List(On),
     /// Give an assigned token another role on the deployment.
     Update {
-        /// The token's id or name.
-        token: String,
+        #[command(flatten)]
+        token: Elsewhere,
         #[command(flatten)]
         on: On,
         /// Its role on the deployment from now on.
@@ -90,8 +88,8 @@ pub(in crate::cli) enum Assigned {
     },
     /// Take a token off the deployment. Elsewhere it goes on living.
     Remove {
-        /// The token's id or name.
-        token: String,
+        #[command(flatten)]
+        token: Elsewhere,
         #[command(flatten)]
         on: On,
     },
@@ -105,7 +103,25 @@ pub(in crate::cli) struct On {
     deployment_id: DeploymentId,
 }
 
-/// The deployment, for who names the token by its name.
+/// Token of the organization or workspace.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Elsewhere {
+    /// The token's id or name.
+    #[arg(required_unless_present = "token_name", conflicts_with = "token_name")]
+    token: Option<String>,
+    /// The token's name, in place of the first word.
+    #[arg(long = "token-name", visible_aliases = ["org-token-name", "workspace-token-name"], value_name = "NAME")]
+    token_name: Option<String>,
+}
+
+impl Elsewhere {
+    /// Returns the id or name. One of them is there.
+    fn as_str(&self) -> &str {
+        self.token.as_deref().or(self.token_name.as_deref()).unwrap_or_default()
+    }
+}
+
+/// Deployment in which a token's name is looked up.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct MaybeOn {
     /// The deployment's id; needed when the token is named by its name and another deployment has one of that name.
@@ -124,10 +140,11 @@ pub(in crate::cli) async fn run(verb: Verb, control: &Control, output: Output) -
             }
             super::create(create, control, output).await?;
         }
-        Verb::Update { token, on, changed, role } => {
+        Verb::Update { update, on, role } => {
+            let (token, changed) = update.split()?;
             let token = own(control, &token, &on).await?;
             if changed.is_empty() && role.is_none() {
-                let detail = "say what to change: --name, --description or --role";
+                let detail = "say what to change: --new-name, --description or --role";
                 return Err(Failure::Usage(detail.into()));
             }
             // The role comes first: for a direct-access token this fails, and then nothing is changed.
@@ -143,10 +160,10 @@ pub(in crate::cli) async fn run(verb: Verb, control: &Control, output: Output) -
             output.one(&shown, &ONE);
         }
         Verb::Rotate { token, on, force, clean_output } => {
-            rotate(control, &own(control, &token, &on).await?, force, clean_output, output).await?;
+            rotate(control, &own(control, token.as_str(), &on).await?, force, clean_output, output).await?;
         }
         Verb::Delete { token, on, force } => {
-            delete(control, &own(control, &token, &on).await?, force, output).await?;
+            delete(control, &own(control, token.as_str(), &on).await?, force, output).await?;
         }
         Verb::OrganizationToken(verb) => assigned(verb, TokenScope::Organization, control, output).await?,
         Verb::WorkspaceToken(verb) => assigned(verb, TokenScope::Workspace, control, output).await?,
@@ -163,16 +180,16 @@ async fn assigned(
     let path = |on: &On| format!("/deployments/{}/tokens", on.deployment_id);
     match verb {
         Assigned::Add { token, on, role } => {
-            let new = NewAssignment { token_id: id_of(control, &token, scope).await?.into(), role };
+            let new = NewAssignment { token_id: id_of(control, token.as_str(), scope).await?.into(), role };
             output.one(&control.post::<Token>(&path(&on), &new).await?, &ONE);
         }
         Assigned::List(on) => list(control, &on, Some(scope), output).await?,
         Assigned::Update { token, on, role } => {
-            let path = format!("{}/{}", path(&on), id_of(control, &token, scope).await?);
+            let path = format!("{}/{}", path(&on), id_of(control, token.as_str(), scope).await?);
             output.one(&control.post::<Token>(&path, &Assignment { role }).await?, &ONE);
         }
         Assigned::Remove { token, on } => {
-            let token = id_of(control, &token, scope).await?;
+            let token = id_of(control, token.as_str(), scope).await?;
             control.delete(&format!("{}/{token}", path(&on))).await?;
             output.say(&format!("took {token} off {}; elsewhere it goes on living", on.deployment_id));
         }

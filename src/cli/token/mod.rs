@@ -3,6 +3,7 @@
 mod access;
 pub(super) mod deployment;
 mod request;
+pub(super) mod scoped;
 
 use super::control::{Control, Done};
 use super::failure::Failure;
@@ -25,21 +26,13 @@ pub(super) enum Verb {
     /// List tokens.
     List(List),
     /// Show a token.
-    Show {
-        /// The token's id or name.
-        token: String,
-    },
+    Show(Which),
     /// Change a token's name or description.
-    Update {
-        /// The token's id or name.
-        token: String,
-        #[command(flatten)]
-        changed: Changed,
-    },
+    Update(Update),
     /// Give a token a new value, shown once. The old value stops.
     Rotate {
-        /// The token's id or name.
-        token: String,
+        #[command(flatten)]
+        token: Which,
         /// Don't ask.
         #[arg(long, short, visible_alias = "yes")]
         force: bool,
@@ -49,8 +42,8 @@ pub(super) enum Verb {
     },
     /// Delete a token for good.
     Delete {
-        /// The token's id or name.
-        token: String,
+        #[command(flatten)]
+        token: Which,
         /// Don't ask.
         #[arg(long, short, visible_alias = "yes")]
         force: bool,
@@ -117,14 +110,61 @@ fn on(entity_type: EntityType, text: &str) -> Result<NewTokenRole, String> {
     Ok(NewTokenRole { entity_type, entity_id: entity.into(), deployment_id: None, role: role.into() })
 }
 
-/// What of a token can be changed.
+/// Which token.
 #[derive(Args, Debug)]
-pub(super) struct Changed {
-    /// The new name.
+pub(super) struct Which {
+    /// The token's id or name.
+    #[arg(required_unless_present = "name", conflicts_with = "name")]
+    token: Option<String>,
+    /// The token's name, in place of the first word.
     #[arg(long, short)]
     name: Option<String>,
+}
+
+impl Which {
+    /// Returns the id or name. One of them is there.
+    fn as_str(&self) -> &str {
+        self.token.as_deref().or(self.name.as_deref()).unwrap_or_default()
+    }
+}
+
+/// Which token, and what of it is to change.
+#[derive(Args, Debug)]
+// A verb of the same name has a group of its name.
+#[group(id = "changes")]
+pub(super) struct Update {
+    /// The token's id or name.
+    #[arg(required_unless_present = "name")]
+    token: Option<String>,
+    /// The new name; without the token as the first word, the name that the token has.
+    #[arg(long, short)]
+    name: Option<String>,
+    /// The new name.
+    #[arg(long, value_name = "NAME")]
+    new_name: Option<String>,
     /// The new description.
     #[arg(long, short)]
+    description: Option<String>,
+}
+
+impl Update {
+    /// Returns the token's id or name, and what is to change.
+    fn split(self) -> Result<(String, Changed), Failure> {
+        let (token, name) = match (self.token, self.name, self.new_name) {
+            (Some(_), Some(_), Some(_)) => {
+                return Err(Failure::Usage("give the new name once: --name or --new-name".into()));
+            }
+            (Some(token), name, new_name) => (token, new_name.or(name)),
+            (None, name, new_name) => (name.unwrap_or_default(), new_name),
+        };
+        Ok((token, Changed { name, description: self.description }))
+    }
+}
+
+/// What of a token is to change.
+#[derive(Debug)]
+pub(super) struct Changed {
+    name: Option<String>,
     description: Option<String>,
 }
 
@@ -223,25 +263,26 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
             ];
             output.page(&control.list::<TokenPage>("/tokens", &query).await?, "tokens", &LIST);
         }
-        Verb::Show { token } => {
-            let token = resolve(control, &token).await?;
+        Verb::Show(token) => {
+            let token = resolve(control, token.as_str()).await?;
             output.one(&token, &ONE);
             if !output.json {
                 explain(&token);
             }
         }
-        Verb::Update { token, changed } => {
+        Verb::Update(update) => {
+            let (token, changed) = update.split()?;
             if changed.is_empty() {
-                return Err(Failure::Usage("say what to change: --name or --description".into()));
+                return Err(Failure::Usage("say what to change: --new-name or --description".into()));
             }
             let path = format!("/tokens/{}", id_of(control, &token).await?);
             output.one(&control.post::<Token>(&path, &changed.body()).await?, &ONE);
         }
         Verb::Rotate { token, force, clean_output } => {
-            rotate(control, &resolve(control, &token).await?, force, clean_output, output).await?;
+            rotate(control, &resolve(control, token.as_str()).await?, force, clean_output, output).await?;
         }
         Verb::Delete { token, force } => {
-            delete(control, &resolve(control, &token).await?, force, output).await?;
+            delete(control, &resolve(control, token.as_str()).await?, force, output).await?;
         }
         Verb::Access(verb) => access::run(verb, control, output).await?,
         Verb::Request(verb) => request::run(verb, control, output).await?,
@@ -333,26 +374,38 @@ async fn resolve_on(control: &Control, token: &str, deployment: Option<&str>) ->
         Some(deployment) => format!("/deployments/{deployment}/tokens"),
         None => "/tokens".to_owned(),
     };
-    by_name(control, token, &path, None).await
+    by_name(control, token, &path, &[]).await
+}
+
+/// Finds a token by id, or by name among those that meet the conditions of a query.
+async fn resolve_among(
+    control: &Control,
+    token: &str,
+    conditions: &[(&'static str, Option<String>)],
+) -> Result<Token, Failure> {
+    if let Some(id) = id::token(token)? {
+        return control.get(&format!("/tokens/{id}")).await;
+    }
+    by_name(control, token, "/tokens", conditions).await
 }
 
 /// Finds a token of the organization or of a workspace by name, to assign it.
 async fn resolve_in(control: &Control, token: &str, scope: TokenScope) -> Result<Token, Failure> {
-    let organization = (scope == TokenScope::Organization).then_some("includeOnlyOrganizationTokens");
-    by_name(control, token, "/tokens", organization).await
+    let organization = (scope == TokenScope::Organization).then(|| "true".to_owned());
+    by_name(control, token, "/tokens", &[("includeOnlyOrganizationTokens", organization)]).await
 }
 
-/// Finds the only token of this name in a list. `condition` is the name of a query parameter that is to be true.
+/// Finds the only token of this name in a list, among those that meet the conditions of a query.
 async fn by_name(
     control: &Control,
     token: &str,
     path: &str,
-    condition: Option<&str>,
+    conditions: &[(&'static str, Option<String>)],
 ) -> Result<Token, Failure> {
     let (mut found, mut cursor) = (Vec::new(), None);
     loop {
         let mut query = vec![("limit", Some("1000".to_owned())), ("cursor", cursor)];
-        query.extend(condition.map(|name| (name, Some("true".to_owned()))));
+        query.extend_from_slice(conditions);
         let page: TokenPage = control.list(path, &query).await?;
         found.extend(page.tokens.into_iter().filter(|known| known.name == token));
         cursor = page.extent.next_cursor;

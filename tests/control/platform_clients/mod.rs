@@ -7,6 +7,7 @@ mod commands;
 mod errors;
 mod estate;
 mod expected;
+mod flags;
 mod tokens;
 
 use serde::de::DeserializeOwned;
