@@ -1,5 +1,6 @@
 //! `halligan dev`: runs a control plane, a daemon and a sample deployment in one process, for trials and tests.
 
+mod airflow;
 mod outage;
 mod sample;
 
@@ -16,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
+use self::airflow::Airflow;
 use self::outage::Switch;
 use self::sample::Sample;
 use super::failure::Failure;
@@ -34,6 +36,7 @@ use crate::platform::systemd::Sockets;
 #[command(after_help = "Examples:
   halligan dev                 everything, forgotten when it ends
   halligan dev --dir ./state   keeps keys, tokens and logs
+  halligan dev --airflow       the real Airflow behind it, for a browser
   halligan dev outage on       in another terminal: cut the control plane")]
 pub struct Arguments {
     /// Keep the state here. Without it, it is forgotten when the command ends.
@@ -57,6 +60,10 @@ pub struct Arguments {
     /// Vouch towards the deployment for who came, in place of the caller's token.
     #[arg(long)]
     upstream_identity: bool,
+    /// Run the real Airflow behind the gateway, for people to sign in with a browser. DIR is the Python virtual environment
+    /// that has it.
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = airflow::INSTALLED, conflicts_with = "gateway_upstream")]
+    airflow: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -87,6 +94,9 @@ struct Ready {
     owner_token: Zeroizing<String>,
     direct_access_token: Zeroizing<String>,
     standard_token: Zeroizing<String>,
+    /// Airflow behind the gateway, for a browser.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    airflow_url: Option<String>,
 }
 
 fn failed(what: &str, error: impl std::fmt::Display) -> Failure {
@@ -98,7 +108,7 @@ fn make_directory(path: &Path) -> Result<(), Failure> {
     made.map_err(|source| Failure::File { path: path.into(), source })
 }
 
-pub(super) async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
+pub(super) async fn run(mut arguments: Arguments, output: Output) -> Result<(), Failure> {
     if let Some(Command::Outage { state, dir }) = arguments.command {
         return outage::ask(state, dir.or(arguments.dir), output).await;
     }
@@ -154,6 +164,19 @@ pub(super) async fn run(arguments: Arguments, output: Output) -> Result<(), Fail
     sample.write(&state)?;
     let switch = Switch::start(control, address, listener)?;
 
+    let airflow =
+        arguments.airflow.as_ref().map(|environment| Airflow::find(environment, &state)).transpose()?;
+    let mut airflow_url = None;
+    if let Some(airflow) = &airflow {
+        let listen = match arguments.gateway_listen {
+            Some(listen) => listen,
+            None => SocketAddr::from(([127, 0, 0, 1], airflow::free_port()?)),
+        };
+        arguments.gateway_upstream = airflow.url();
+        arguments.gateway_listen = Some(listen);
+        // Browsers keep the session's cookie over plain HTTP under this name only.
+        airflow_url = Some(format!("http://localhost:{}/", listen.port()));
+    }
     let mut config = node_config(&node_dir, &control_url, &arguments);
     config.gateway = gateway(&arguments, &sample.deployment_id)?;
     let daemon = Daemon::start(config, Sockets::default(), Arc::new(wall), UnwrapErr(SysRng))
@@ -161,6 +184,11 @@ pub(super) async fn run(arguments: Arguments, output: Output) -> Result<(), Fail
         .map_err(|error| failed("the daemon can't start", error))?;
     let daemon_url = daemon.addresses.first().map(|address| format!("http://{address}")).unwrap_or_default();
     sample::until_synced(&daemon).await?;
+    // The daemon has written down the key that Airflow is to trust.
+    let _airflow = match airflow {
+        Some(airflow) => Some(airflow.start(node_dir.join("jwks.json")).await?),
+        None => None,
+    };
     let (mut terminate, mut interrupt) = signal(SignalKind::terminate())
         .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)))
         .map_err(|error| failed("signals can't be waited for", error))?;
@@ -177,6 +205,7 @@ pub(super) async fn run(arguments: Arguments, output: Output) -> Result<(), Fail
         owner_token: tokens.owner,
         direct_access_token: tokens.direct_access,
         standard_token: tokens.standard,
+        airflow_url,
     };
     announce(&ready, output)?;
     tokio::select! {
@@ -213,8 +242,9 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         introspection: node::IntrospectionConfig::default(),
         audit: node::Audit::default(),
         admin: node::Admin::default(),
-        upstream_identity: arguments.upstream_identity.then(Default::default),
-        sessions: None,
+        upstream_identity: (arguments.upstream_identity || arguments.airflow.is_some())
+            .then(Default::default),
+        sessions: arguments.airflow.is_some().then(Default::default),
         gateway: None,
         tracing: None,
         file: None,
@@ -240,6 +270,16 @@ fn announce(ready: &Ready, output: Output) -> Result<(), Failure> {
         line(&text);
         return Ok(());
     }
+    let airflow = ready.airflow_url.as_ref().map_or_else(String::new, |url| {
+        format!(
+            "
+Airflow is behind the daemon. Open it in a browser, also while the control plane is cut, and sign in
+with the value of TOKEN:
+
+  {url}
+"
+        )
+    });
     line(&format!(
         "Halligan runs: a control plane at {control}, a daemon at {daemon},
 and a sample deployment, {deployment}.
@@ -261,7 +301,7 @@ Ask the daemon what a proxy would ask it:
        {authorize}
 
 It says yes. Without the first header it says no, and why. docs/proxies.md puts nginx in between.
-
+{airflow}
 Cut the control plane, and ask again; then bring it back:
 
   halligan dev outage on

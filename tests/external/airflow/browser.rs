@@ -58,9 +58,7 @@ impl Outage {
     }
 
     fn sign_in(&self, token: &str) {
-        self.browser.reads("Sign in to this deployment");
-        self.browser.write("#token", token);
-        self.browser.click("button");
+        sign_in(&self.browser, token);
     }
 
     /// What a page of the deployment gets that asks by itself.
@@ -204,6 +202,13 @@ impl Outage {
         }
         assert!(!seen.contains("halligan-session"), "the session reached Airflow");
     }
+}
+
+/// Signs in on the page that takes a token.
+pub(super) fn sign_in(browser: &Browser, token: &str) {
+    browser.reads("Sign in to this deployment");
+    browser.write("#token", token);
+    browser.click("button");
 }
 
 /// Serves a page on a port of its own, which makes it another origin. It ends with the test's process.
