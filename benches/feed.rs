@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use halligan::api::data_plane::NewNode;
 use halligan::controlplane::ControlPlane;
-use halligan::controlplane::nodes::enrolment::NewNode;
 use halligan::controlplane::replica::feed::Held;
 use halligan::controlplane::signing::Signing;
 use halligan::controlplane::store::Store;
@@ -118,7 +118,8 @@ fn measure(hosts: usize) -> String {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    let share = |kib: f64| kib / hosts as f64;
+    let number = f64::from(u32::try_from(hosts).unwrap());
+    let share = |kib: f64| kib / number;
     let (at_rest, at_most) = (share(waiting - idle.0), share(memory(serving.id()).1 - idle.0));
     let processor = share(median(|row| row.processor) * 1e6);
     format!(

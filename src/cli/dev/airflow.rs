@@ -23,7 +23,7 @@ for dag_id, tag in ((\"etl\", \"finance\"), (\"payroll\", \"hr\")):
 ";
 
 /// Time within which Airflow has to answer. Its start takes 5 seconds on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Airflow that can be started.
 #[derive(Debug)]

@@ -166,17 +166,7 @@ pub(super) async fn run(mut arguments: Arguments, output: Output) -> Result<(), 
 
     let airflow =
         arguments.airflow.as_ref().map(|environment| Airflow::find(environment, &state)).transpose()?;
-    let mut airflow_url = None;
-    if let Some(airflow) = &airflow {
-        let listen = match arguments.gateway_listen {
-            Some(listen) => listen,
-            None => SocketAddr::from(([127, 0, 0, 1], airflow::free_port()?)),
-        };
-        arguments.gateway_upstream = airflow.url();
-        arguments.gateway_listen = Some(listen);
-        // Browsers keep the session's cookie over plain HTTP under this name only.
-        airflow_url = Some(format!("http://localhost:{}/", listen.port()));
-    }
+    let airflow_url = airflow.as_ref().map(|airflow| stand_before(airflow, &mut arguments)).transpose()?;
     let mut config = node_config(&node_dir, &control_url, &arguments);
     config.gateway = gateway(&arguments, &sample.deployment_id)?;
     let daemon = Daemon::start(config, Sockets::default(), Arc::new(wall), UnwrapErr(SysRng))
@@ -215,6 +205,18 @@ pub(super) async fn run(mut arguments: Arguments, output: Output) -> Result<(), 
     socket.close();
     daemon.shutdown().await;
     Ok(())
+}
+
+/// Puts the gateway before Airflow. Returns the URL to open in a browser.
+fn stand_before(airflow: &Airflow, arguments: &mut Arguments) -> Result<String, Failure> {
+    let listen = match arguments.gateway_listen {
+        Some(listen) => listen,
+        None => SocketAddr::from(([127, 0, 0, 1], airflow::free_port()?)),
+    };
+    arguments.gateway_upstream = airflow.url();
+    arguments.gateway_listen = Some(listen);
+    // Browsers keep the session's cookie over plain HTTP under this name only.
+    Ok(format!("http://localhost:{}/", listen.port()))
 }
 
 fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {

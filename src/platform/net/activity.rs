@@ -303,10 +303,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_has_begun_has_the_time_for_its_head_and_no_longer() {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let (first, idle) = (Duration::from_millis(200), Duration::from_millis(1500));
         const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
         const HALF_A_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x01\x01\0\0\0\0\x01\x82";
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (first, idle) = (Duration::from_millis(200), Duration::from_millis(1500));
         let lasts = |before: u32, sent: &'static [u8], asked: bool| async move {
             let before = Silence { ticks: before, begun: true };
             let activity = Arc::new(Activity { before, ..Activity::within(first, idle) });

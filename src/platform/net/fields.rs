@@ -32,7 +32,7 @@ impl Fields for [httparse::Header<'_>] {
 
 /// Envoy hands fields on as a map over gRPC. A name stands once in it: Envoy joins the values of a repeated one.
 #[cfg(feature = "grpc")]
-impl Fields for std::collections::HashMap<String, String> {
+impl<S: std::hash::BuildHasher + Sync> Fields for std::collections::HashMap<String, String, S> {
     fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
     }

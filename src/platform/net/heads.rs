@@ -126,9 +126,10 @@ mod tests {
             (vec![&settings, &begun, &more, &end], false),
             (vec![&settings, &begun, &end, &begun], true),
         ] {
-            let bytes = [&PREFACE[..], &frames.iter().flat_map(|frame| frame.to_vec()).collect::<Vec<_>>()];
+            let bytes =
+                [&PREFACE[..], &frames.iter().flat_map(|frame| frame.iter().copied()).collect::<Vec<_>>()];
             let bytes = bytes.concat();
-            for piece in 1..bytes.len() + 1 {
+            for piece in 1..=bytes.len() {
                 let mut heads = Heads::default();
                 let told = bytes.chunks(piece).map(|bytes| heads.take(bytes)).last();
                 assert_eq!((told, heads.http2()), (Some(within), true), "{frames:?} in pieces of {piece}");

@@ -40,8 +40,8 @@ impl Authorizer {
         let now = (self.clock)();
         let longest = now.plus(sessions.durations().max);
         let ends = seen.map_or(longest, |seen| seen.ends_at);
-        let (ender, ended) = (Arc::clone(sessions), id.clone());
-        let written = match tokio::task::spawn_blocking(move || ender.end(&ended, ends, now)).await {
+        let (held, ended) = (Arc::clone(sessions), id.clone());
+        let written = match tokio::task::spawn_blocking(move || held.end(&ended, ends, now)).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 tracing::warn!(%error, session = %id, "an ended session could not be written down; a restart would forget that it ended");

@@ -48,6 +48,7 @@ pub(super) async fn end(
     Ok(Json(Done { id, session, written: ending.written, event }))
 }
 
+#[expect(clippy::result_large_err, reason = "a handler returns it as it is")]
 fn sessions(administration: &Administration) -> Result<&Arc<Sessions>, Response> {
     administration.authorizer.sessions.as_ref().ok_or_else(|| {
         let detail = "nobody can sign in on this host: its configuration has no [sessions]";

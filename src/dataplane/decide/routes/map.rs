@@ -213,8 +213,8 @@ impl RouteMap {
             self.branches.push((first.to_owned(), 0, matchit::Router::new()));
             self.branches.len() - 1
         });
-        let (_, routes, router) = &mut self.branches[place];
-        *routes += 1;
+        let (_, templates, router) = &mut self.branches[place];
+        *templates += 1;
         router
     }
 
@@ -329,10 +329,8 @@ mod tests {
     fn the_routers_of_a_map_answer_as_one_would() {
         let templates =
             ["/", "/a", "/a/b", "/a/{x}/c", "/{x}/b", "/{x}/z", "/ab/c", "/p/{x:path}", "/{{a}}/b"];
-        let text: String = templates
-            .iter()
-            .map(|name| format!("[routes.\"{name}\"]\nGET = [\"deployment.get\"]\n"))
-            .collect();
+        let of = |name: &str| format!("[routes.\"{name}\"]\nGET = [\"deployment.get\"]\n");
+        let text = templates.map(of).concat();
         let map = RouteMap::from_toml(&text).unwrap();
         let mut one = matchit::Router::new();
         for template in templates {
