@@ -24,6 +24,10 @@ pub(super) const MAX_FIELDS: usize = 1024;
 /// Number of fields that are parsed without an allocation. Few heads have more.
 const FEW_FIELDS: usize = 64;
 
+/// Maximum number of bytes that are read and discarded after a head that is too large. Most such heads end soon, and who sends
+/// without end is cut off.
+const MAX_DRAINED_HEAD: u64 = 512 << 10;
+
 /// Maximum length of the line with a chunk's size, in bytes.
 const MAX_SIZE_LINE: usize = 256;
 
@@ -245,6 +249,9 @@ impl<S> Guarded<S> {
         self.found.end();
         self.place = Place::Faulty;
         self.held.clear();
+        if fault == Fault::TooLarge {
+            self.drain.bytes = self.drain.bytes.min(MAX_DRAINED_HEAD);
+        }
     }
 }
 
