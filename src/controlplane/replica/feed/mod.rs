@@ -2,9 +2,9 @@
 //! control plane is reachable.
 //!
 //! What thousands of nodes have in common is made once: the state of the replica lies in memory ([`Published`]), the
-//! changes are read once (`delta`), and a large answer is written once to a file (`spool`), from which a slow node is
-//! served without a lock and an interrupted download is resumed. The head of a small answer is signed for its request
-//! alone, so that nobody can play it back.
+//! changes are read once (`delta`), and a large answer is written to a file (`spool`), once for all nodes that start from
+//! nothing; a slow node is served from it without a lock, and an interrupted download is resumed. A node that holds a
+//! version sends a nonce, and its head is signed for this request alone, so that nobody can play it back.
 
 mod delta;
 mod serving;
@@ -72,7 +72,7 @@ impl ControlPlane {
         self.feed_for(data_plane, held, None)
     }
 
-    /// Returns the same bundle. If the request carries a nonce, the head of a small answer is signed for it alone.
+    /// Returns the same bundle. If the request carries a nonce, its head is signed for this request alone.
     pub fn feed_for(&self, data_plane: &str, held: Held, nonce: Option<&str>) -> Result<Arc<Answer>, Error> {
         check_nonce(nonce)?;
         let published = self.store.published(data_plane)?;
@@ -107,16 +107,14 @@ impl ControlPlane {
         )))
     }
 
-    /// Writes a large answer to a file, or returns one that is in the spool. Such an answer leads to a higher version
-    /// than the node's, so that it is new to the node without its nonce, and all nodes can share it. Otherwise (the
-    /// node holds another history) its head carries the nonce.
+    /// Writes a large answer to a file, or returns one that is in the spool. Nodes that start from nothing send no nonce
+    /// and share it; any other answer is signed for its request.
     fn large_answer(&self, data_plane: &str, held: Held, nonce: Option<&str>) -> Result<Arc<Answer>, Error> {
         let (signing, now) = (self.signing(), self.now());
         let keysets = signing.keysets_above(held.keyset);
         // Everything in the answer is of one state of the database.
         self.store.read_at_leisure(|reader| {
             let Delta { published, base, .. } = Delta::read(reader, data_plane, held.version)?;
-            let nonce = nonce.filter(|_| published.version <= held.version);
             let what = what(data_plane, base, &published, keysets.len(), &signing);
             let what = nonce.map_or_else(|| what.clone(), |nonce| format!("{what}-{nonce}"));
             if let Some(answer) = self.spool.recent(&what, now) {

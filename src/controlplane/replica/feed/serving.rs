@@ -39,9 +39,9 @@ impl ControlPlane {
         if let Some(lines) = &delta.lines {
             return self.small_answer(data_plane, held, nonce, &delta, lines);
         }
-        // One writes the answer, and the others find it in the spool.
+        // One writes an answer without a nonce, and the others find it in the spool.
         let turn = self.spool.turn(data_plane);
-        let _turn = turn.lock().await;
+        let _turn = if nonce.is_none() { Some(turn.lock().await) } else { None };
         let (plane, nonce) = (data_plane.to_owned(), nonce.map(str::to_owned));
         self.off_reactor(move |control| control.large_answer(&plane, held, nonce.as_deref())).await
     }
