@@ -86,8 +86,8 @@ fn decisions(criterion: &mut Criterion) {
     let live = Arc::new(Live::new(snapshot.clone(), T0, T0));
     let keys = SealKeys::new(&[Zeroizing::new([7; 32])]).unwrap();
     let durations = Durations { max: 28_800, idle: 3600 };
-    let ended = directory.path().join("ended-sessions.json");
-    let sessions = Sessions::new(keys, durations, &live, ended, &mut StdRng::seed_from_u64(1));
+    let sessions =
+        Sessions::new(keys, durations, &live, (directory.path(), T0), &mut StdRng::seed_from_u64(1));
     let wanted = (sessions.next_id().unwrap(), durations);
     let session = sign_in(tokens[0].as_bytes(), None, wanted, &FACTS, &snapshot, now).1.unwrap();
     let sealed = sessions.seal(&session).unwrap();

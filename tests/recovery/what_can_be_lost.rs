@@ -1,5 +1,6 @@
 //! What can be lost, file by file: a table of every file that a host and a control plane keep, in each way in which it can be
-//! gone, and what is promised of the next start. Walked with the real programs, the control plane away.
+//! gone, and what is promised of the next start. Walked with the real programs, the control plane away. `lost_sessions.rs`
+//! walks the files of browser sessions.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -19,7 +20,7 @@ use rusqlite::Connection;
 
 /// How a file is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Loss {
+pub(crate) enum Loss {
     Missing,
     Empty,
     Truncated,
@@ -29,10 +30,10 @@ enum Loss {
 
 use Loss::{Empty, Missing, Newer, Truncated, Unreadable};
 
-const EVERY: [Loss; 5] = [Missing, Empty, Truncated, Unreadable, Newer];
+pub(crate) const EVERY: [Loss; 5] = [Missing, Empty, Truncated, Unreadable, Newer];
 
 impl Loss {
-    fn of(self, path: &Path) {
+    pub(crate) fn of(self, path: &Path) {
         let content = std::fs::read(path).unwrap();
         match self {
             Missing => std::fs::remove_file(path).unwrap(),
@@ -87,7 +88,7 @@ fn settle(directory: &Path, databases: &[&str]) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);
     std::fs::create_dir(to).unwrap();
     std::fs::set_permissions(to, Permissions::from_mode(0o700)).unwrap();
@@ -100,7 +101,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Starts the daemon, and waits until its socket answers, or it has ended.
-fn start(rig: &mut Rig) -> Result<(), (i32, String)> {
+pub(crate) fn start(rig: &mut Rig) -> Result<(), (i32, String)> {
     let log = rig.path("halligand.log");
     let _ = std::fs::remove_file(&log);
     let mut running = Running::start(rig.daemon_command().stderr(rig.log("halligand.log")));
@@ -131,7 +132,7 @@ fn host_that_revoked(rig: &mut Rig) -> (String, String) {
     (id, value)
 }
 
-fn alarms(rig: &Rig) -> String {
+pub(crate) fn alarms(rig: &Rig) -> String {
     rig.json(&["status"])["alarms"].to_string()
 }
 

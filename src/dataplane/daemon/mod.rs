@@ -120,7 +120,7 @@ impl Daemon {
         let lag = Arc::new(UploadLag::new(audit_path.clone()));
         let reconciler = open_reconciler(&state, &audit, &prover, &live, &clock).await?;
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
-        let sessions = sessions(&config, &live, &mut rng)?;
+        let sessions = sessions(&config, &live, clock(), &mut rng)?;
         let authorizer =
             Arc::new(authorizer(&config, &live, (&audit, &lag), prover, &clock, (&traces, sessions))?);
         // Opened before the listeners, so that glass whose time is over is open to no request.
@@ -308,6 +308,7 @@ fn authorizer(
 fn sessions(
     config: &Config,
     live: &Arc<Live>,
+    now: Time,
     rng: &mut dyn CryptoRng,
 ) -> Result<Option<Arc<Sessions>>, StartError> {
     let (Some(wanted), Some((path, absent))) = (&config.sessions, config.session_key_file()) else {
@@ -318,8 +319,7 @@ fn sessions(
         None => vec![make_session_key(&path, rng)?],
     };
     let keys = SealKeys::new(&keys).ok_or(IdentityError::SessionKeys(path))?;
-    let ended = config.state_dir.join("ended-sessions.json");
-    Ok(Some(Arc::new(Sessions::new(keys, wanted.durations(), live, ended, rng))))
+    Ok(Some(Arc::new(Sessions::new(keys, wanted.durations(), live, (&config.state_dir, now), rng))))
 }
 
 /// Returns the part that mints identities for upstreams, and writes its key where they read it.

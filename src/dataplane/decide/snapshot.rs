@@ -8,11 +8,12 @@ use super::HeadAge;
 use super::glass::{self, Broken};
 use super::index::{Delta, Deployment, Directory, Index, Indexer, Revoked, Tags, includes};
 use super::routes::RouteMaps;
+use super::session::ended::Ended;
 use super::signatures::Signatures;
 use super::staleness::{AtLimit, Freshness};
 use crate::protocol::glass::{GlassMode, GlassState};
 use crate::protocol::head::{Head, SignedHead};
-use crate::protocol::id::{DeploymentId, SessionId, TokenId};
+use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::keyset::Keyset;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::record::{Record, RecordKind};
@@ -102,8 +103,8 @@ pub struct Local {
     pub routes: RouteMaps,
     /// Deployments whose glass an operator broke.
     pub broken: BTreeMap<DeploymentId, Broken>,
-    /// Sessions that were ended on this host, and the times at which they would have ended.
-    pub ended_sessions: BTreeMap<SessionId, Time>,
+    /// Sessions that were ended on this host.
+    pub ended_sessions: Ended,
     /// True if the control plane is judged unreachable.
     pub outage: bool,
     /// Age of a head, if an administrator of this host accepted a clock that contradicts the head's `iat`.

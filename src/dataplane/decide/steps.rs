@@ -105,7 +105,8 @@ impl Step<'_> {
             (grant.expires_at, None)
         };
         self.decision.session = Some(id.clone());
-        Ok(Session::begin(id, &token, ends, now, durations))
+        let begun = local.ended_sessions.beginning(now);
+        Ok(Session::begin(id, &token, ends, (begun, now), durations))
     }
 
     /// Checks that a session is used by a page of the deployment's own origin, or by a person who opens one.
@@ -139,7 +140,7 @@ impl Step<'_> {
         };
         self.decision.session = Some(session.id().clone());
         self.claimed(session.claims());
-        session.check(self.now, local.ended_sessions.contains_key(session.id()))?;
+        session.check(self.now, local.ended_sessions.holds(session.id(), session.begun()))?;
         proved.keyset.token_key(session.kid()).ok_or(Reason::KeyUnknown)?;
         Ok(Proof::Session(session))
     }

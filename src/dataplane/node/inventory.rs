@@ -1,11 +1,12 @@
-//! Inventory of a host's databases: which ones it created, and the extent of its revocations. Without it, a lost database
-//! would look like one that was never created.
+//! Inventory of a host's state: which databases it created, the extent of its revocations, and its file of ended sessions.
+//! Without it, a lost database would look like one that was never created.
 //!
-//! It is a file beside the databases. If it is missing or unreadable, the audit log replaces it: a host with an audit log
-//! has created every other database, and must have all revocations that the log records.
+//! It is a file beside the databases. If it is missing or unreadable, the databases replace it: a host with one of them has
+//! created every other, and must have all revocations that the audit log records.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use thiserror::Error;
 use super::identity::write_private;
 use crate::protocol::id::TokenId;
 use crate::protocol::jws::BASE64URL;
+use crate::protocol::time::Time;
 
 /// Name of the file in the state directory.
 const FILE: &str = "databases.json";
@@ -25,6 +27,9 @@ pub const REVOCATIONS: &str = "revocations.db";
 pub(in crate::dataplane) const ACCEPTED_LOSS: &str = "accepted-loss.json";
 /// Databases of a host. The first start creates all of them.
 const DATABASES: [&str; 5] = ["replica.db", AUDIT, REVOCATIONS, "outages.db", "glass.db"];
+
+/// Held from reading the inventory until it is written: revocations and sessions change it from threads of their own.
+static CHANGE: Mutex<()> = Mutex::new(());
 
 /// Reasons why a database is not created as a new one.
 #[derive(Debug, Error)]
@@ -86,6 +91,17 @@ struct Noted {
     databases: BTreeSet<String>,
     /// `None` if revocations were never counted, which does not prove that there were none.
     revocations: Option<Extent>,
+    /// File of ended sessions, or `None` if none was written.
+    ended_sessions: Option<NotedSessions>,
+}
+
+/// Facts of the file of ended sessions that was written last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::dataplane) struct NotedSessions {
+    /// Digest of the file.
+    pub(in crate::dataplane) digest: String,
+    /// Latest time at which a session in it began.
+    pub(in crate::dataplane) latest: Option<Time>,
 }
 
 /// Inventory of a state directory.
@@ -125,11 +141,13 @@ impl Inventory {
         }
     }
 
-    /// Returns the inventory that follows from the audit log.
+    /// Returns the inventory that follows from the databases. One that has content shows that the host ran before.
     fn witnessed(&self) -> Noted {
-        let ran = std::fs::metadata(self.directory.join(AUDIT)).is_ok_and(|found| found.len() > 0);
+        let has_content =
+            |name: &str| std::fs::metadata(self.directory.join(name)).is_ok_and(|found| found.len() > 0);
+        let ran = DATABASES.into_iter().any(has_content);
         let databases = DATABASES.into_iter().filter(|_| ran).map(str::to_owned).collect();
-        Noted { databases, revocations: None }
+        Noted { databases, ..Noted::default() }
     }
 
     fn write(&self, noted: &Noted) -> Result<(), InventoryError> {
@@ -140,6 +158,7 @@ impl Inventory {
 
     /// Applies `change` to the inventory, and writes it if it differs from the file.
     fn change(&self, change: impl FnOnce(&mut Noted)) -> Result<(), InventoryError> {
+        let _change = CHANGE.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.find()?;
         let mut noted = found.clone().unwrap_or_else(|| self.witnessed());
         change(&mut noted);
@@ -148,10 +167,11 @@ impl Inventory {
 
     /// Checks that the database `name` exists and is not empty, if this host ever created it.
     pub fn check(&self, name: &str) -> Result<(), InventoryError> {
+        let _change = CHANGE.lock().unwrap_or_else(PoisonError::into_inner);
         let noted = if let Some(noted) = self.find()? {
             noted
         } else {
-            // Written before any database is created, since an audit log that this start creates is no witness of an earlier one.
+            // Written before any database is created, since one that this start creates is no witness of an earlier start.
             let noted = self.witnessed();
             self.write(&noted)?;
             noted
@@ -197,6 +217,19 @@ impl Inventory {
         Ok(self.find()?.and_then(|noted| noted.revocations))
     }
 
+    /// Returns the facts of the file of ended sessions that was written last.
+    pub(in crate::dataplane) fn ended_sessions(&self) -> Result<Option<NotedSessions>, InventoryError> {
+        Ok(self.find()?.and_then(|noted| noted.ended_sessions))
+    }
+
+    /// Stores the facts of the file of ended sessions.
+    pub(in crate::dataplane) fn note_ended_sessions(
+        &self,
+        file: NotedSessions,
+    ) -> Result<(), InventoryError> {
+        self.change(|noted| noted.ended_sessions = Some(file))
+    }
+
     /// Stores the extent of the revocations.
     pub(in crate::dataplane) fn count_revocations(&self, extent: &Extent) -> Result<(), InventoryError> {
         self.change(|noted| noted.revocations = Some(extent.clone()))
@@ -204,7 +237,7 @@ impl Inventory {
 }
 
 /// Moves a database and SQLite's files beside it to an unused name. Returns that name.
-pub fn set_aside(path: &Path, now: crate::protocol::time::Time) -> std::io::Result<PathBuf> {
+pub fn set_aside(path: &Path, now: Time) -> std::io::Result<PathBuf> {
     let with = |path: &Path, suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);

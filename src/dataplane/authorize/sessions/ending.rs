@@ -21,7 +21,7 @@ pub enum Ender<'e> {
 /// End of a session, which is in force.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending {
-    /// True if a restart does not forget the end.
+    /// True if the end is on the disk. Otherwise a restart ends every session.
     pub written: bool,
     /// Identifier of the event, or `None` if it could not be recorded.
     pub event: Option<EventId>,
@@ -38,13 +38,12 @@ impl Authorizer {
         by: Ender<'_>,
     ) -> Ending {
         let now = (self.clock)();
-        let longest = now.plus(sessions.durations().max);
-        let ends = seen.map_or(longest, |seen| seen.ends_at);
+        let begun = seen.map_or(self.live.now(now).effective(), |seen| seen.begun_at);
         let (held, ended) = (Arc::clone(sessions), id.clone());
-        let written = match tokio::task::spawn_blocking(move || held.end(&ended, ends, now)).await {
+        let written = match tokio::task::spawn_blocking(move || held.end(&ended, begun, now)).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::warn!(%error, session = %id, "an ended session could not be written down; a restart would forget that it ended");
+                tracing::warn!(%error, session = %id, "an ended session could not be written down; a restart ends every session");
                 false
             }
             Err(error) => {

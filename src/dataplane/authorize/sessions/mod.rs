@@ -1,16 +1,16 @@
 //! Sessions on this host: seals and opens cookies, ends sessions, and counts failed sign-ins.
 //!
 //! No list of sessions decides: what a cookie says and the replica are enough. Sessions that were ended before their time are
-//! kept, in memory and in a file, until they would have ended anyway. The register of those that this host has seen is for
-//! operators only, and in memory only.
+//! kept, in memory and in a file (`ended_file.rs` beside this). The register of those that this host has seen is for operators only, and in
+//! memory only.
 
+mod ended_file;
 mod ending;
 mod kept_tokens;
 mod register;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use self::ended_file::EndedFile;
 pub use self::ending::{Ender, Ending};
 use self::kept_tokens::KeptTokens;
 use self::register::Register;
@@ -26,21 +27,15 @@ use super::rate::RateLimits;
 use crate::dataplane::decide::session::seal::{KEY_LENGTH, SealKeys, SealNonce};
 use crate::dataplane::decide::session::{Durations, Session};
 use crate::dataplane::decide::slots::Slots;
-use crate::dataplane::node::identity::write_private;
 use crate::dataplane::node::state::Live;
 use crate::platform::net::client::counted;
 use crate::protocol::id::{SessionId, id_of_bits};
 use crate::protocol::time::Time;
 
-/// Number of opened cookies that are remembered, 2 KiB each.
-const SLOTS: usize = 1024;
-/// Maximum number of ended sessions. Beyond it, those that would end first are forgotten.
-const MAX_ENDED: usize = 10_000;
+/// Number of opened cookies that are remembered, 2 KiB each. As in the cache of signatures, tests have fewer.
+const SLOTS: usize = if cfg!(debug_assertions) { 64 } else { 1024 };
 /// Failed sign-ins of one client in a minute. A minute's worth may come at once.
 const FAILURES_PER_MINUTE: u32 = 10;
-
-/// Sessions that were ended on this host, by the time at which they would have ended.
-pub type Ended = BTreeMap<SessionId, Time>;
 
 /// Opens and seals the cookies of sessions.
 pub struct Sessions {
@@ -54,25 +49,25 @@ pub struct Sessions {
     count: AtomicU64,
     failures: RateLimits<IpAddr>,
     live: Arc<Live>,
-    ended_file: PathBuf,
+    ended_file: EndedFile,
     /// Held while the file is written, so that the last writer writes the newest state.
     ending: Mutex<()>,
 }
 
 impl Sessions {
-    /// Returns the sessions of a host. Sessions that were ended before are read from `ended_file`; a file that is lost or
-    /// damaged ends none.
+    /// Returns the sessions of a host. Those that were ended before are read from a file in the state directory; if it is lost
+    /// or damaged, every session that began until now has ended.
     pub fn new(
         keys: SealKeys,
         durations: Durations,
         live: &Arc<Live>,
-        ended_file: PathBuf,
+        (state_dir, wall): (&Path, Time),
         rng: &mut dyn CryptoRng,
     ) -> Self {
         let mut seed = Zeroizing::new([0; KEY_LENGTH]);
         rng.fill_bytes(&mut seed[..]);
-        let known = std::fs::read(&ended_file).ok();
-        let ended: Ended = known.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let ended_file = EndedFile::new(state_dir);
+        let ended = ended_file.read(live, live.now(wall));
         live.change_local(|local| local.ended_sessions = ended);
         Self {
             keys,
@@ -145,18 +140,18 @@ impl Sessions {
     #[must_use]
     pub fn list(&self, now: Time) -> Vec<SeenSession> {
         let mut seen = self.register.at(now);
-        seen.retain(|session| !self.has_been_ended(&session.id));
+        seen.retain(|session| !self.has_been_ended(&session.id, session.begun_at));
         seen
     }
 
     /// Returns true if a session has ended at `now`, or was ended on this host.
     #[must_use]
     pub fn is_over(&self, session: &Session, now: Time) -> bool {
-        session.until() <= now || self.has_been_ended(session.id())
+        session.until() <= now || self.has_been_ended(session.id(), session.begun())
     }
 
-    fn has_been_ended(&self, id: &SessionId) -> bool {
-        self.live.snapshot().local().ended_sessions.contains_key(id)
+    fn has_been_ended(&self, id: &SessionId, begun: Time) -> bool {
+        self.live.snapshot().local().ended_sessions.holds(id, begun)
     }
 
     /// Returns a session, if this host has seen it since its start.
@@ -180,21 +175,13 @@ impl Sessions {
     }
 
     /// Ends a session on this host. It is in force at once, and after a restart if the file could be written.
-    pub fn end(&self, id: &SessionId, ends: Time, now: Time) -> std::io::Result<()> {
+    pub fn end(&self, id: &SessionId, begun: Time, wall: Time) -> std::io::Result<()> {
         self.kept_tokens.forget(id);
         let _ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ended = self.live.snapshot().local().ended_sessions.clone();
-        ended.retain(|_, ends| *ends > now);
-        ended.insert(id.clone(), ends);
-        while ended.len() > MAX_ENDED {
-            let Some(first) = ended.iter().min_by_key(|(_, ends)| **ends).map(|(id, _)| id.clone()) else {
-                break;
-            };
-            ended.remove(&first);
-        }
-        let text = serde_json::to_vec(&ended);
-        self.live.change_local(|local| local.ended_sessions = ended);
-        write_private(&self.ended_file, &text?)
+        ended.add(id, begun, self.live.now(wall).floor);
+        self.live.change_local(|local| local.ended_sessions = ended.clone());
+        self.ended_file.write(&ended)
     }
 
     /// Returns the time to wait if a client has failed to sign in too often. Clients that cannot be told apart count as one.

@@ -4,6 +4,7 @@
 //! [`Session`] has no public constructor. One comes into being by an allowed sign-in ([`super::sign_in`]), or by opening a
 //! sealed cookie ([`seal::SealKeys::open`]).
 
+pub mod ended;
 pub mod seal;
 
 use serde::{Deserialize, Serialize};
@@ -42,12 +43,13 @@ struct Content {
 }
 
 impl Session {
-    /// Begins a session for a token that was allowed at `now`. It ends with the token at the latest.
+    /// Begins a session for a token that was allowed at `now`. It ends with the token at the latest. `begun` is later than
+    /// `now` if every session that began until now has ended.
     pub(super) fn begin(
         id: SessionId,
         token: &VerifiedToken,
         (token_ends, standard_on): (Time, Option<DeploymentId>),
-        now: Time,
+        (begun, now): (Time, Time),
         durations: Durations,
     ) -> Self {
         let mut claims = token.claims().clone();
@@ -56,7 +58,7 @@ impl Session {
         let ends = claims.exp.unwrap_or(token_ends).min(token_ends).min(now.plus(durations.max));
         let until = ends.min(now.plus(durations.idle));
         let kid = token.kid().as_str().to_owned();
-        Self(Content { id, kid, claims, begun: now, ends, until, standard_on })
+        Self(Content { id, kid, claims, begun, ends, until, standard_on })
     }
 
     /// Returns the session with its idle time counted from `now`, or `None` if it was counted anew a moment ago, or would

@@ -14,7 +14,7 @@ impl World {
         let token = verify(self.token().as_bytes(), &snapshot.proved.as_ref().unwrap().keyset).ok()?;
         let ages = Durations { max: 1 << 40, idle: 1 << 40 };
         (token.kind() == TokenKind::DirectAccess)
-            .then(|| Session::begin("ses_a".parse().unwrap(), &token, (T0.plus(1 << 40), None), T0, ages))
+            .then(|| Session::begin("ses_a".parse().unwrap(), &token, (T0.plus(1 << 40), None), (T0, T0), ages))
     }
 
     fn decide_session(&self, session: &Session, initiator: Initiator) -> Decision {
@@ -74,7 +74,9 @@ fn what_ends_a_token_ends_its_session_at_the_next_click() {
         (Reason::WrongDeployment, |w| w.target = Target::Id("dep_b")),
         (Reason::ClockUntrusted, |w| w.now.floor = T0.plus(3500)),
         // The session itself.
-        (Reason::TokenMissing, |w| w.local.ended_sessions = [("ses_a".parse().unwrap(), T0)].into()),
+        (Reason::TokenMissing, |w| w.local.ended_sessions.add(&"ses_a".parse().unwrap(), T0, T0)),
+        (Reason::TokenMissing, |w| w.local.ended_sessions.add_all_until(w.now.wall)),
+        (Reason::Ok, |w| w.local.ended_sessions.add_all_until(w.now.wall.plus(-1))),
         (Reason::TokenMissing, |w| w.now.wall = T0.plus(60 + 3600)),
         (Reason::Ok, |w| w.now.wall = T0.plus(60 + 3599)),
         // A clock that was set back revives nothing.

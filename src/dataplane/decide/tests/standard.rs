@@ -145,7 +145,7 @@ fn what_this_node_knows_ends_the_session_of_a_standard_token() {
     let begun = session(&standard(), ALLOWS).unwrap();
     let rows: [(Reason, Bend); 4] = [
         (Reason::TokenMissing, |w| w.now.wall = T0.plus(60 + 3600)),
-        (Reason::TokenMissing, |w| w.local.ended_sessions = [("ses_a".parse().unwrap(), T0)].into()),
+        (Reason::TokenMissing, |w| w.local.ended_sessions.add(&"ses_a".parse().unwrap(), T0, T0)),
         (Reason::TokenRevoked, |w| w.local.revoked = [("tok_a".parse().unwrap(), T0)].into()),
         (Reason::ClockUntrusted, |w| w.now.floor = T0.plus(3500)),
     ];
