@@ -2,13 +2,14 @@
 
 use halligan::protocol::bundle::{BundleReader, Change, Limits, write_bundle};
 use halligan::protocol::digest::ReplicaDigest;
-use halligan::protocol::head::{Head, MAX_HEAD, sign_head};
+use halligan::protocol::head::{Head, MAX_HEAD, sign_head, sign_head_for};
 use halligan::protocol::jws::Unverified;
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::record::{Record, RecordKind};
 use halligan::protocol::time::Time;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
+use serde_json::Value;
 
 use crate::control::Control;
 
@@ -87,9 +88,33 @@ pub fn signed_anew(
     write_bundle(&keysets, &sign_head(&head, key), 0, records.into_iter().map(Change::Put)).unwrap()
 }
 
+/// The answer to a host that was shown `face` and asks again: its head signed anew for the call, and no changes.
+pub fn shown_again(face: &[u8], key: &SigningKey, nonce: &str, now: Time) -> Vec<u8> {
+    let reader = BundleReader::new(face, Limits::default()).unwrap();
+    let head = head_of(&reader);
+    let base = head.version;
+    let head = sign_head_for(&Head { iat: now, exp: now.plus(900), ..head }, nonce, key);
+    write_bundle(reader.keysets(), &head, base, std::iter::empty()).unwrap()
+}
+
+fn head_of(reader: &BundleReader<&[u8]>) -> Head {
+    Unverified::parse(reader.head().as_bytes(), MAX_HEAD).unwrap().claimed().unwrap()
+}
+
+/// Whether the head of a bundle was signed for one call. That of a large answer to a host that is behind is for all.
+pub fn is_for_one_call(bundle: &[u8]) -> bool {
+    BundleReader::new(bundle, Limits::default()).is_ok_and(|reader| {
+        let claims: Value = Unverified::parse(reader.head().as_bytes(), MAX_HEAD).unwrap().claimed().unwrap();
+        !claims["nonce"].is_null()
+    })
+}
+
+/// The version that the head of a bundle states.
+pub fn version_of(bundle: &[u8]) -> u64 {
+    head_of(&BundleReader::new(bundle, Limits::default()).unwrap()).version
+}
+
 /// The digest that the head of a bundle states.
 pub fn digest_of(bundle: &[u8]) -> [u8; 32] {
-    let reader = BundleReader::new(bundle, Limits::default()).unwrap();
-    let head: Head = Unverified::parse(reader.head().as_bytes(), MAX_HEAD).unwrap().claimed().unwrap();
-    head.digest
+    head_of(&BundleReader::new(bundle, Limits::default()).unwrap()).digest
 }

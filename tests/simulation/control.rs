@@ -11,7 +11,7 @@ use halligan::controlplane::calls::precondition::IfMatch;
 use halligan::controlplane::replica::feed::Held;
 use halligan::controlplane::signing::Signing;
 use halligan::controlplane::store::Store;
-use halligan::dataplane::node::identity::Identity;
+use halligan::dataplane::node::identity::{Identity, write_private};
 use halligan::protocol::digest::ReplicaDigest;
 use halligan::protocol::jws::{Typ, Unverified, sign};
 use halligan::protocol::key::{PublicKey, SigningKey};
@@ -114,6 +114,22 @@ impl Control {
         }
     }
 
+    /// Does something to its key files while it is down, and tries to start: whether it did, or why not. The files are as they
+    /// were afterwards, and it is down.
+    pub fn start_with(&mut self, deed: impl FnOnce(&Path)) -> Outcomes<()> {
+        self.kill();
+        let read = |name: &&str| (name.to_string(), std::fs::read(self.directory.join(name)).unwrap());
+        let kept: Vec<_> = ["token.pem", "replica.pem", "keysets.ndjson"].iter().map(read).collect();
+        deed(&self.directory);
+        let started = Signing::load(&self.directory).map(drop).map_err(|error| error.to_string());
+        for (name, content) in kept {
+            let path = self.directory.join(name);
+            let _ = std::fs::remove_file(&path);
+            write_private(&path, &content).unwrap();
+        }
+        started
+    }
+
     fn plane(&self) -> Outcomes<&ControlPlane> {
         self.plane.as_ref().ok_or_else(|| "the control plane is down".to_owned())
     }
@@ -205,11 +221,26 @@ impl Control {
     }
 
     /// Makes a deployment.
-    pub fn create_deployment(&self, name: &str, workspace: &str, data_plane: &str) -> Outcomes<String> {
-        let new = json!({ "name": name, "workspaceId": workspace, "dataPlaneId": data_plane });
+    pub fn create_deployment(
+        &self,
+        name: &str,
+        workspace: &str,
+        data_plane: &str,
+        sealed: bool,
+    ) -> Outcomes<String> {
+        let glass = if sealed { "sealed" } else { "always" };
+        let new =
+            json!({ "name": name, "workspaceId": workspace, "dataPlaneId": data_plane, "glass": glass });
         let new = serde_json::from_value(new).unwrap();
         let made = self.plane()?.create_deployment(&self.owner, &self.organization, new);
         made.map(|made| made.id.into()).map_err(text)
+    }
+
+    /// Sets whether direct access opens a deployment only while its glass is broken.
+    pub fn keep_glass(&self, id: &str, sealed: bool) -> Outcomes<()> {
+        let glass = if sealed { "sealed" } else { "always" };
+        let update = serde_json::from_value(json!({ "glass": glass })).unwrap();
+        self.plane()?.update_deployment(&self.owner, &self.organization, id, update).map(drop).map_err(text)
     }
 
     /// Deletes a deployment, and its tokens with it.

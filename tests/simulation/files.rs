@@ -1,18 +1,31 @@
 //! What happens to the files of a host.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use halligan::dataplane::node::identity::write_private;
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rusqlite::Connection;
 
-/// The databases of a host.
-pub const DATABASES: [&str; 4] = ["replica.db", "revocations.db", "audit.db", "outages.db"];
+/// The files of a host.
+pub const FILES: [&str; 10] = [
+    "replica.db",
+    "revocations.db",
+    "audit.db",
+    "outages.db",
+    "glass.db",
+    "databases.json",
+    "ended-sessions.json",
+    "session.key",
+    "node.json",
+    "node.pem",
+];
 
 pub const SWAPPED: &str = "swapped with another host's";
-const LOST: &str = "lost";
-const EMPTY: &str = "emptied";
-const CUT: &str = "cut short";
+pub const LOST: &str = "lost";
+pub const EMPTY: &str = "emptied";
+pub const CUT: &str = "cut short";
 const DAMAGED: &str = "damaged";
 /// What happens to one.
 pub const HOW: [&str; 5] = [LOST, EMPTY, CUT, DAMAGED, SWAPPED];
@@ -21,6 +34,9 @@ const SUFFIXES: [&str; 2] = ["-wal", "-shm"];
 
 /// Writes what stands in a database's log into its file, so that there is one file to be damaged.
 fn settle(path: &Path) -> bool {
+    if path.extension().is_none_or(|extension| extension != "db") {
+        return true;
+    }
     let Ok(connection) = Connection::open(path) else { return false };
     let settled = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).is_ok();
     drop(connection);
@@ -30,9 +46,9 @@ fn settle(path: &Path) -> bool {
     settled
 }
 
-/// Damages a database; whether there was one.
-pub fn damage(directory: &Path, database: &str, how: &str, random: &mut StdRng) -> bool {
-    let path = directory.join(database);
+/// Damages a file; whether there was one.
+pub fn damage(directory: &Path, file: &str, how: &str, random: &mut StdRng) -> bool {
+    let path = directory.join(file);
     if !path.exists() || !settle(&path) {
         return false;
     }
@@ -55,17 +71,37 @@ pub fn damage(directory: &Path, database: &str, how: &str, random: &mut StdRng) 
     true
 }
 
-/// Swaps a database of two hosts; whether both had one.
+/// Swaps a file of two hosts; whether both had one.
 pub fn swap(one: &Path, other: &Path, database: &str) -> bool {
     let (one, other) = (one.join(database), other.join(database));
     if !one.exists() || !other.exists() || !settle(&one) || !settle(&other) {
         return false;
     }
-    let aside = one.with_extension("aside");
-    std::fs::rename(&one, &aside).unwrap();
-    std::fs::rename(&other, &one).unwrap();
-    std::fs::rename(&aside, &other).unwrap();
+    swap_names(&one, &other);
     true
+}
+
+/// Swaps two files.
+pub fn swap_names(one: &Path, other: &Path) {
+    let aside = one.with_extension("aside");
+    std::fs::rename(one, &aside).unwrap();
+    std::fs::rename(other, one).unwrap();
+    std::fs::rename(&aside, other).unwrap();
+}
+
+/// Reads all files of a host.
+pub fn keep(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+/// Puts all files of a host back.
+pub fn put_back(directory: &Path, kept: Vec<(PathBuf, Vec<u8>)>) {
+    std::fs::remove_dir_all(directory).unwrap();
+    std::fs::create_dir(directory).unwrap();
+    for (path, content) in kept {
+        write_private(&path, &content).unwrap();
+    }
 }
 
 /// Copies all files of a host.

@@ -19,6 +19,7 @@ impl Story {
         self.note("all is well again");
         self.set_control_clock(0);
         self.control.start();
+        self.faces.clear();
         let now = self.true_time();
         if self.control.keyset_ends() < now.plus(86_400) {
             // Its end is told from long before.
@@ -27,6 +28,7 @@ impl Story {
         }
         for host in 0..self.hosts.len() {
             self.network.lines[host] = Line::GOOD;
+            self.network.peers[host] = Line::GOOD;
             files::make_room(&self.hosts[host].directory);
             self.set_clock(host, 0);
             self.start_host(host)?;
@@ -60,7 +62,7 @@ impl Story {
         let living = self.control.living_nodes();
         for host in 0..self.hosts.len() {
             let known = living.iter().any(|node| node == self.hosts[host].node());
-            if !known || !self.hosts[host].running() {
+            if !known || !self.is_itself(host) || !self.hosts[host].running() {
                 let plane = self.hosts[host].data_plane().to_owned();
                 let exists = self.estate.data_planes.contains(&plane);
                 let plane = if exists { plane } else { self.estate.data_planes[0].clone() };

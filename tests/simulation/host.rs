@@ -1,5 +1,6 @@
 //! A data-plane host: a disk that outlives its process, a process that can die at any step, and a clock of its own.
 
+mod doors;
 mod peers;
 
 use std::collections::BTreeMap;
@@ -9,15 +10,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use halligan::dataplane::audit::AuditLog;
+use halligan::dataplane::authorize::sessions::Sessions;
 use halligan::dataplane::decide::snapshot::Snapshot;
 use halligan::dataplane::decide::staleness::Staleness;
 use halligan::dataplane::decide::{Decision, RequestFacts, Target, decide};
+use halligan::dataplane::glass::Glass;
 use halligan::dataplane::node::connection::{Outcome, Progress, State};
 use halligan::dataplane::node::credential::{Nonces, Prover};
-use halligan::dataplane::node::identity::Identity;
+use halligan::dataplane::node::identity::{Absent, Identity, read_node_key, write_private};
 use halligan::dataplane::node::inventory::{Inventory, set_aside};
 use halligan::dataplane::node::state::Live;
-use halligan::dataplane::peers::{Dialogue, PeerFace};
+use halligan::dataplane::peers::PeerFace;
 use halligan::dataplane::replica::replication::Replication;
 use halligan::dataplane::replica::store::{Origin, ReplicaStore, StoreError};
 use halligan::dataplane::replica::timekeeper::Watch;
@@ -31,8 +34,12 @@ use halligan::protocol::time::Time;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use tokio::sync::watch;
 
 use crate::network::Millis;
+pub use doors::LONGEST_BREAK;
+use peers::Link;
+pub use peers::{Asking, Next};
 
 /// How long an answer is waited for that need not be held back, and one that may be.
 const PATIENCE: (Millis, Millis) = (15_000, 60_000);
@@ -64,9 +71,11 @@ pub enum Answer {
 /// What runs on a host while it runs.
 struct Process {
     replication: Arc<Replication>,
-    /// Answers other hosts, and the exchange with each of them by their number in the story.
+    /// Answers other hosts, and asks each of them by their number in the story.
     face: PeerFace,
-    dialogues: BTreeMap<usize, Dialogue>,
+    links: BTreeMap<usize, Link>,
+    /// Changes of its revocations.
+    changes: watch::Receiver<u64>,
     live: Arc<Live>,
     progress: Progress,
     watch: Watch,
@@ -78,6 +87,10 @@ struct Process {
     next: Millis,
     hold: bool,
     audit: AuditLog,
+    sessions: Sessions,
+    glass: Glass,
+    /// Up to when the time that broken glass has left was counted, in seconds.
+    counted: u64,
     reconciler: Arc<Reconciler>,
     /// Whether there may be something to tell, and when it is looked for.
     tell: Option<Millis>,
@@ -120,6 +133,15 @@ impl Process {
             // The control plane is asked at once.
             (self.call, self.hold, self.next) = (None, false, self.next.min(now));
         }
+        let passed = now / 1000 - self.counted;
+        if passed > 0 {
+            self.counted += passed;
+            // As the keeper of the daemon does, which writes each end into the log first.
+            let ended = self.glass.ended(self.live.now(wall), i64::try_from(passed).unwrap());
+            for ended in ended.unwrap_or_default() {
+                let _ = self.glass.forget(&ended);
+            }
+        }
     }
 }
 
@@ -128,6 +150,22 @@ impl Process {
 pub struct Own {
     pub identity: Identity,
     pub key: Arc<SigningKey>,
+}
+
+impl Own {
+    /// As enrolment does.
+    pub fn write(&self, directory: &Path) {
+        write_private(&directory.join("node.pem"), self.key.to_pkcs8_pem().as_bytes()).unwrap();
+        self.identity.write(&directory.join("node.json")).unwrap();
+    }
+
+    /// As `dataplane/daemon/enrolment.rs` does where nobody has put an enrolment token.
+    fn read(directory: &Path) -> Result<Self, String> {
+        let known = Identity::read(&directory.join("node.json")).map_err(text)?;
+        let identity = known.ok_or("this node is not enrolled")?;
+        let key = read_node_key(&directory.join("node.pem"), Absent::Refuse).map_err(text)?;
+        Ok(Self { identity, key: Arc::new(key.ok_or("it has no key")?) })
+    }
 }
 
 /// A host.
@@ -150,6 +188,7 @@ pub struct Host {
 impl Host {
     pub fn new(directory: &Path, own: Own, pinned: RootSet, staleness: Staleness) -> Self {
         std::fs::create_dir(directory).unwrap();
+        own.write(directory);
         Self {
             directory: directory.to_owned(),
             own,
@@ -171,6 +210,7 @@ impl Host {
             process.next = process.next.min(now + WEARY);
             process.tell = process.tell.map(|tell| tell.min(now + TELL));
             process.call = process.call.map(|(call, patience)| (call, patience.min(now + PATIENCE.1)));
+            Self::hurry_peers(process, now);
         }
     }
 
@@ -192,6 +232,7 @@ impl Host {
             return Ok(());
         }
         self.clock.store(wall.unix(), Ordering::Relaxed);
+        self.own = Own::read(&self.directory)?;
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), wall));
         let store = self.open_replica(&live, wall)?;
         let own = Arc::clone(&self.clock);
@@ -206,6 +247,8 @@ impl Host {
         let (identity, key) = (self.own.identity.clone(), Arc::clone(&self.own.key));
         let prover = Arc::new(Prover { identity, key, nonces: Nonces::new(&mut random) });
         let reconciler = self.open_reconciler(&prover, &live, &clock, wall)?;
+        let sessions = doors::open_sessions(&self.directory, &live, wall, &mut random)?;
+        let glass = doors::open_glass(&self.directory, &live, wall)?;
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), self.staleness.clone()));
         let face = PeerFace::new(
             Arc::clone(&reconciler.revocations),
@@ -219,8 +262,9 @@ impl Host {
         let watch = Watch::new(&live, age, wall, Duration::ZERO);
         let mut process = Process {
             replication,
+            changes: reconciler.revocations.changes(),
             face,
-            dialogues: BTreeMap::new(),
+            links: BTreeMap::new(),
             live,
             progress,
             watch,
@@ -230,6 +274,9 @@ impl Host {
             next: now,
             hold: false,
             audit,
+            sessions,
+            glass,
+            counted: now / 1000,
             reconciler,
             tell: Some(now),
             telling: None,
@@ -337,7 +384,7 @@ impl Host {
             Some((_, _, _, patience)) => Some(*patience),
             None => process.tell.filter(|_| online),
         };
-        Some(tells.map_or(asks, |tells| tells.min(asks)))
+        [Some(asks), tells, Self::asks_a_peer(process)].into_iter().flatten().min()
     }
 
     /// Looks at its clocks.

@@ -16,9 +16,12 @@
 
 mod attack;
 mod control;
+mod doors;
 mod files;
 mod heal;
 mod host;
+mod links;
+mod losses;
 mod network;
 mod peers;
 mod steps;

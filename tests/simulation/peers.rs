@@ -1,7 +1,7 @@
 //! Rounds between hosts. An attacker between two hosts alters their messages, a host lies, or a retired node goes on
 //! speaking. The oracle judges each message by the signatures that its receiver can verify.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use crate::attack::signed_anew;
 use crate::host::Own;
 use crate::story::Story;
+use crate::truth::Replica;
 
 /// How many answers an attacker remembers.
 const REMEMBERED: usize = 60;
@@ -25,6 +26,7 @@ const REMEMBERED: usize = 60;
 const LONGEST_ROUND: usize = 600;
 
 /// A call to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sent {
     pub method: &'static str,
     pub path: String,
@@ -33,14 +35,18 @@ pub struct Sent {
 }
 
 impl Sent {
-    fn of(question: &Question) -> Self {
+    pub fn of(question: &Question) -> Self {
         let Question { method, path, bearer, body, .. } = question.clone();
         Self { method, path, bearer, body }
+    }
+
+    pub fn asks_for_revocations(&self) -> bool {
+        self.path.starts_with("/v2/peer/revocations?")
     }
 }
 
 /// An answer of a peer.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Given {
     pub status: u16,
     pub proof: Option<String>,
@@ -98,11 +104,15 @@ fn hash(parts: &[&[u8]]) -> String {
     URL_SAFE_NO_PAD.encode(parts.iter().fold(Sha256::new(), Sha256::chain_update).finalize())
 }
 
+/// What stands in a bearer.
+fn claims_of(bearer: Option<&str>) -> Value {
+    let payload = bearer.and_then(|bearer| bearer.split('.').nth(1)).unwrap_or_default();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
 /// The id of a call, as it stands in its bearer.
 fn call_of(question: &Question) -> String {
-    let payload = question.bearer.as_deref().and_then(|bearer| bearer.split('.').nth(1)).unwrap_or_default();
-    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
-    claims["jti"].as_str().unwrap().to_owned()
+    claims_of(question.bearer.as_deref())["jti"].as_str().unwrap().to_owned()
 }
 
 /// Proves an answer as docs/protocol/peers.md says it: written apart from the code.
@@ -166,19 +176,31 @@ impl Story {
         let held = [asker, answerer].map(|host| self.memories[host].held.clone());
         let heads = [asker, answerer].map(|host| self.hosts[host].serves());
         let forks = [asker, answerer].map(|host| self.hosts[host].evidence());
-        let (calls, outcome) = self.round(asker, answerer, None)?;
+        let (pulled, outcome) = self.round(asker, answerer, None)?;
         let (Some(held), Ok(())) = (&held[0], &outcome) else { return Ok(()) };
         let [own, other] = [asker, answerer].map(|host| self.hosts[host].node().to_owned());
-        if own == other || calls < 3 {
+        if own == other || !pulled {
             return Ok(());
         }
         if let [Some(ours), Some(theirs)] = heads {
             for version in [ours.0, theirs.0] {
-                self.finds_a_split([asker, answerer], version, &forks)?;
+                self.finds_a_split([asker, answerer], version, Some(&forks))?;
             }
         }
+        let told = self.memories[answerer].revocations.clone();
+        self.learns(asker, answerer, held, told)
+    }
+
+    /// A host that holds this replica was told of these revocations by another.
+    pub fn learns(
+        &mut self,
+        asker: usize,
+        answerer: usize,
+        held: &Replica,
+        told: BTreeMap<(usize, String), Time>,
+    ) -> Result<(), String> {
         let mut proved = BTreeSet::new();
-        for ((token, node), at) in self.memories[answerer].revocations.clone() {
+        for ((token, node), at) in told {
             // Of two hosts with one identity each may have revoked the token, at another time.
             let unsure = self.forked.contains(&node) && held.nodes.get(&node) != Some(&None);
             if held.proves(&node, at) && !unsure && self.memories[asker].prove_revocation(token, &node, at) {
@@ -201,11 +223,11 @@ impl Story {
 
     /// Two hosts that were shown different replicas of one version, and have talked: one of them alarms, and keeps both
     /// heads.
-    fn finds_a_split(
+    pub fn finds_a_split(
         &mut self,
         hosts: [usize; 2],
         version: u64,
-        before: &[Evidence; 2],
+        before: Option<&[Evidence; 2]>,
     ) -> Result<(), String> {
         let [ours, theirs] = hosts.map(|host| self.seen[host].get(&version).copied());
         let same_keys = self.hosts[hosts[0]].keyset() == self.hosts[hosts[1]].keyset();
@@ -217,9 +239,10 @@ impl Story {
             return Ok(());
         }
         let mut kept = false;
-        for (host, (evidence, alarms)) in hosts.into_iter().zip(before) {
+        for (number, host) in hosts.into_iter().enumerate() {
             let (after, raised) = self.hosts[host].evidence();
-            if after.len() > evidence.len() && raised == *alarms {
+            if before.is_some_and(|before| after.len() > before[number].0.len() && raised == before[number].1)
+            {
                 return Err(format!("host {host} keeps evidence of two histories, and raises no alarm"));
             }
             kept |= after.contains(&(version, ours)) && after.contains(&(version, theirs));
@@ -237,23 +260,23 @@ impl Story {
     }
 
     /// Whether a host knows, by the replica it serves, that the other is a living node of its data plane.
-    fn trusts(&self, host: usize, other: usize) -> bool {
+    pub fn trusts(&self, host: usize, other: usize) -> bool {
         self.memories[host].held.as_ref().is_some_and(|held| held.lives(self.hosts[other].node()))
     }
 
-    /// A round: how many calls it took, and why it ended before its end.
+    /// A round: whether it asked for revocations, and why it ended before its end.
     fn round(
         &mut self,
         asker: usize,
         answerer: usize,
         lie: Option<Lie>,
-    ) -> Result<(usize, Result<(), String>), String> {
+    ) -> Result<(bool, Result<(), String>), String> {
         let wall = self.wall(asker);
         if !self.hosts[asker].begin_round(answerer, self.now, wall) {
-            return Ok((0, Err("it is down".into())));
+            return Ok((false, Err("it is down".into())));
         }
         let knows_nobody = self.memories[asker].held.is_none();
-        let (mut calls, mut proved, mut late) = (0, 0, None);
+        let (mut calls, mut proved, mut pulled, mut late) = (0, 0, false, None);
         let outcome = loop {
             let question = match self.hosts[asker].next_question(answerer, wall) {
                 Ok(Some(question)) => question,
@@ -262,6 +285,7 @@ impl Story {
             };
             calls += 1;
             proved += usize::from(question.bearer.is_some());
+            pulled |= Sent::of(&question).asks_for_revocations();
             if calls > LONGEST_ROUND {
                 return Err(format!("the round of host {asker} with host {answerer} never ends"));
             }
@@ -269,7 +293,7 @@ impl Story {
                 break Err("nobody answers".into());
             };
             self.hear_of(asker, answerer);
-            if let Err(why) = self.hosts[asker].peer_answered(answerer, &question, &given, wall) {
+            if let Err(why) = self.hosts[asker].peer_answered(answerer, &question, &given, self.now, wall) {
                 break Err(why);
             }
         };
@@ -285,11 +309,11 @@ impl Story {
         let how = outcome.as_ref().map_or_else(Clone::clone, |()| "done".to_owned());
         self.note(format!("host {asker} asks host {answerer}, {lie:?}: {how}"));
         self.proved(asker)?;
-        Ok((calls, outcome))
+        Ok((pulled, outcome))
     }
 
     /// What each host may have heard of the other by a round.
-    fn hear_of(&mut self, one: usize, other: usize) {
+    pub fn hear_of(&mut self, one: usize, other: usize) {
         for (from, to) in [(one, other), (other, one)] {
             let Some(held) = self.memories[to].held.clone() else { continue };
             let (node, now) = (self.hosts[from].node().to_owned(), self.wall(from));
@@ -318,20 +342,10 @@ impl Story {
         if lie == Some(Lie::Redirects) && sent.bearer.is_some() {
             return self.redirect(asker, answerer, &sent).map(Some);
         }
-        let Some(mut given) = self.hosts[answerer].reply(&sent, self.now, wall) else { return Ok(None) };
+        let Some(mut given) = self.reply_to_peer(asker, answerer, &sent)? else { return Ok(None) };
         let Some(_) = &sent.bearer else { return Ok(Some(given)) };
-        if given.status != 401 && !self.trusts(answerer, asker) {
-            let node = self.hosts[asker].node();
-            return Err(format!(
-                "host {answerer} answers host {asker}, whose node {node} it does not know as a living one"
-            ));
-        }
-        if self.passed_by.len() < REMEMBERED && self.random.random_bool(0.2) {
-            let (path, given) = (sent.path, given.clone());
-            self.passed_by.push(Heard { asker, answerer, path, given });
-        }
         let (own, aud) = (self.hosts[answerer].own.clone(), self.hosts[asker].node().to_owned());
-        let is_pull = question.path.starts_with("/v2/peer/revocations?");
+        let is_pull = sent.asks_for_revocations();
         match lie {
             Some(Lie::Skips) if is_pull => {
                 let mut body: Value = serde_json::from_slice(&given.body).unwrap_or_default();
@@ -382,6 +396,31 @@ impl Story {
         Ok(Some(given))
     }
 
+    /// What a host answers another; none while it is down.
+    pub fn reply_to_peer(
+        &mut self,
+        asker: usize,
+        answerer: usize,
+        sent: &Sent,
+    ) -> Result<Option<Given>, String> {
+        let wall = self.wall(answerer);
+        let Some(given) = self.hosts[answerer].reply(sent, self.now, wall) else { return Ok(None) };
+        if sent.bearer.is_none() {
+            return Ok(Some(given));
+        }
+        if given.status != 401 && !self.trusts(answerer, asker) {
+            let node = self.hosts[asker].node();
+            return Err(format!(
+                "host {answerer} answers host {asker}, whose node {node} it does not know as a living one"
+            ));
+        }
+        if self.passed_by.len() < REMEMBERED && self.random.random_bool(0.2) {
+            let (path, given) = (sent.path.clone(), given.clone());
+            self.passed_by.push(Heard { asker, answerer, path, given });
+        }
+        Ok(Some(given))
+    }
+
     /// A call that was made for one host and is handed to another, which must not answer it.
     fn redirect(&mut self, asker: usize, answerer: usize, sent: &Sent) -> Result<Given, String> {
         let others = (0..self.hosts.len()).filter(|other| *other != asker && *other != answerer);
@@ -389,8 +428,9 @@ impl Story {
         let Some(third) = self.pick(others) else { return Ok(silence) };
         let wall = self.wall(third);
         let Some(given) = self.hosts[third].reply(sent, self.now, wall) else { return Ok(silence) };
-        let same = self.hosts[third].node() == self.hosts[answerer].node();
-        if given.status != 401 && !same {
+        // Meanwhile it may be the node that the call was made for, and the other host may have another identity.
+        let meant = claims_of(sent.bearer.as_deref())["aud"] == self.hosts[third].node();
+        if given.status != 401 && !meant {
             return Err(format!("host {third} answers a call that host {asker} made for host {answerer}"));
         }
         Ok(given)

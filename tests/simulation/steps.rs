@@ -6,7 +6,7 @@ use halligan::protocol::time::Time;
 use rand::RngExt as _;
 
 use crate::attack;
-use crate::files::{self, DATABASES};
+use crate::files;
 use crate::network::{Line, Message, Millis};
 use crate::story::{Backup, Story};
 use crate::truth::{Memory, Standing, Token, Value};
@@ -31,9 +31,10 @@ impl Story {
             13..18 => self.revoke_token()?,
             18..24 => self.change_estate()?,
             24..29 => {
-                let up = !self.network.lines[host].up;
-                self.network.lines[host].up = up;
-                self.note(format!("line of host {host} {}", if up { "up" } else { "down" }));
+                let (line, to) = self.a_line(host);
+                line.up = !line.up;
+                let up = if line.up { "up" } else { "down" };
+                self.note(format!("line of host {host} to {to} {up}"));
             }
             29..32 => {
                 let line = Line {
@@ -42,8 +43,9 @@ impl Story {
                     twice: self.random.random_range(0..30),
                     delay: self.random.random_range(1..5_000),
                 };
-                self.network.lines[host] = line;
-                self.note(format!("line of host {host} is {line:?}"));
+                let (own, to) = self.a_line(host);
+                *own = line;
+                self.note(format!("line of host {host} to {to} is {line:?}"));
             }
             32..35 if self.control.up() => {
                 self.control.kill();
@@ -62,8 +64,8 @@ impl Story {
             53..55 => self.lose_disk(host),
             55..58 => self.retire_or_enrol(host)?,
             58 => self.clone_host(host)?,
-            59..62 => self.damage(host)?,
-            62..64 => self.back_up(),
+            59..63 => self.damage(host)?,
+            63 => self.back_up(),
             64..66 => self.restore()?,
             66..70 => self.jump(host)?,
             70..72 => self.jump_both()?,
@@ -102,12 +104,26 @@ impl Story {
             149 => {
                 self.stale.insert(host);
             }
+            115..119 => self.sign_in(host)?,
+            119..121 => self.sign_out()?,
+            121..124 => self.browse()?,
+            124..127 => self.break_or_seal(host),
+            127 => self.damage_control()?,
             _ => {
                 let span = self.random.random_range(1..2_000);
                 self.pass(span)?;
             }
         }
         Ok(())
+    }
+
+    /// A line of a host, and where it leads.
+    fn a_line(&mut self, host: usize) -> (&mut Line, &'static str) {
+        if self.random.random_bool(0.3) {
+            (&mut self.network.peers[host], "other hosts")
+        } else {
+            (&mut self.network.lines[host], "the control plane")
+        }
     }
 
     /// Notes what an operator did above, or why it was refused.
@@ -171,14 +187,31 @@ impl Story {
 
     /// Workspaces, deployments, data planes, teams and roles come and go.
     fn change_estate(&mut self) -> Result<(), String> {
-        match self.random.random_range(0..14) {
+        match self.random.random_range(0..17) {
             0..4 => {
                 let (name, plane) = (self.name("deployment"), self.pick(self.estate.data_planes.clone()));
                 let workspace = self.pick(self.estate.workspaces.clone());
                 let (Some(plane), Some(workspace)) = (plane, workspace) else { return Ok(()) };
-                let made = self.control.create_deployment(&name, &workspace, &plane);
+                let sealed = self.random.random_bool(0.4);
+                let made = self.control.create_deployment(&name, &workspace, &plane, sealed);
                 if let Some(id) = self.done(&format!("{name} is created on {plane}"), made) {
+                    if sealed {
+                        self.estate.sealed.insert(id.clone());
+                    }
                     self.estate.deployments.insert(id, (workspace, plane));
+                }
+            }
+            13..16 => {
+                let Some((id, _)) = self.pick(self.estate.deployments.clone()) else { return Ok(()) };
+                let sealed = self.random.random_bool(0.5);
+                let kept = self.control.keep_glass(&id, sealed);
+                let mode = if sealed { "sealed" } else { "always open" };
+                if self.done(&format!("the glass of {id} is {mode}"), kept).is_some() {
+                    if sealed {
+                        self.estate.sealed.insert(id)
+                    } else {
+                        self.estate.sealed.remove(&id)
+                    };
                 }
             }
             4..7 => {
@@ -186,6 +219,7 @@ impl Story {
                 let deleted = self.control.delete_deployment(&id);
                 if self.done(&format!("{id} is deleted"), deleted).is_some() {
                     self.estate.deployments.remove(&id);
+                    self.estate.sealed.remove(&id);
                     let of = self
                         .estate
                         .tokens
@@ -285,8 +319,14 @@ impl Story {
     }
 
     pub fn lose_uses(&mut self, host: usize) {
+        let node = self.hosts[host].node().to_owned();
+        self.lose_uses_of(host, &node);
+    }
+
+    /// Its uses are lost, of whatever node they are taken for.
+    pub fn lose_uses_of(&mut self, host: usize, node: &str) {
         let uses = std::mem::take(&mut self.memories[host].uses);
-        self.lost.entry(self.hosts[host].node().to_owned()).or_default().extend(uses);
+        self.lost.entry(node.to_owned()).or_default().extend(uses);
     }
 
     /// A host is retired, or starts over: with a new identity, on any data plane.
@@ -310,6 +350,7 @@ impl Story {
         let own = self.identity(plane);
         let Some(own) = self.done(&format!("host {host} is enrolled anew"), own) else { return Ok(()) };
         self.lose_disk(host);
+        own.write(&self.hosts[host].directory);
         self.hosts[host].own = own;
         self.empty.remove(&host);
         self.record()?;
@@ -331,42 +372,6 @@ impl Story {
         self.note(format!("host {host} is cloned: host {clone}"));
         self.start_host(clone)?;
         if running { self.start_host(host) } else { Ok(()) }
-    }
-
-    /// A file of a host is lost, emptied, cut short, damaged, or another's.
-    fn damage(&mut self, host: usize) -> Result<(), String> {
-        if self.empty.contains(&host) {
-            return Ok(());
-        }
-        self.hosts[host].crash();
-        let database = DATABASES[self.random.random_range(0..DATABASES.len())];
-        let how = files::HOW[self.random.random_range(0..files::HOW.len())];
-        let other = (host + 1) % self.hosts.len();
-        let directory = self.hosts[host].directory.clone();
-        if how == files::SWAPPED {
-            // Another data plane's replica is none of this one's; nor do two hosts' logs say the same.
-            if database != "replica.db" || self.empty.contains(&other) || other == host {
-                return Ok(());
-            }
-            self.hosts[other].crash();
-            if !files::swap(&directory, &self.hosts[other].directory, database) {
-                return Ok(());
-            }
-            for host in [host, other] {
-                self.memories[host].forget_replica();
-            }
-        } else {
-            if !files::damage(&directory, database, how, &mut self.random) {
-                return Ok(());
-            }
-            match database {
-                "replica.db" => self.memories[host].forget_replica(),
-                "audit.db" => self.lose_uses(host),
-                _ => {}
-            }
-        }
-        self.note(format!("host {host}: {database} is {how}"));
-        self.start_host(host)
     }
 
     fn back_up(&mut self) {
@@ -487,7 +492,13 @@ impl Story {
             && self.hosts[host].revoke(&self.tokens[number].id, self.now, wall)
         {
             let node = self.hosts[host].node().to_owned();
-            self.memories[host].prove_revocation(number, &node, wall);
+            if self.is_itself(host) {
+                self.memories[host].prove_revocation(number, &node, wall);
+            } else {
+                // No other host can prove what another node's key has signed.
+                self.memories[host].revoked.insert(number);
+                self.memories[host].heard.insert((number, node), wall);
+            }
             self.note(format!("token {number} is revoked on host {host}"));
         }
     }
@@ -505,11 +516,12 @@ impl Story {
         self.network.send(self.now, &forged, &mut self.random);
     }
 
-    /// Whoever holds the signing keys cuts a host off, and shows it another replica than the other hosts are shown: of the
-    /// same version, without one of its tokens.
+    /// Whoever holds the signing keys shows a host another replica than the other hosts are shown: of the same version, without
+    /// one of its tokens. It cuts the host off, or goes on answering it so.
     fn show_two_faces(&mut self, host: usize) -> Result<(), String> {
         let plane = self.hosts[host].data_plane().to_owned();
-        self.network.lines[host].up = false;
+        let online = self.random.random_bool(0.5);
+        self.network.lines[host].up = online;
         let hidden: Vec<usize> = self.estate.tokens.keys().copied().collect();
         let hidden = hidden.into_iter().filter(|number| self.tokens[*number].data_plane == plane);
         let Some(hidden) = self.pick(hidden.collect::<Vec<_>>()) else { return Ok(()) };
@@ -536,8 +548,15 @@ impl Story {
         let taken = self.hosts[host].take(&face, Origin::Feed, wall);
         self.note(format!("host {host} is shown version {} without token {hidden}: {taken}", versions.1));
         self.proved(host)?;
+        if online && taken {
+            self.faces.insert(host, face);
+        }
         // The others get another replica of that version.
         self.create_token()?;
+        if self.random.random_bool(0.5) {
+            // They find out by themselves.
+            return self.pass(100_000);
+        }
         self.pass(2_000)?;
         for other in 0..self.hosts.len() {
             if other != host && self.random.random_bool(0.5) {

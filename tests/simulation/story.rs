@@ -16,9 +16,12 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tempfile::TempDir;
 
+use crate::attack::{is_for_one_call, shown_again, version_of};
 use crate::control::Control;
+use crate::doors::Cookie;
 use crate::host::{Answer, Call, Host, Own};
-use crate::network::{Line, Message, Millis, Network};
+use crate::links::Exchange;
+use crate::network::{Message, Millis, Network};
 use crate::peers::Heard;
 use crate::truth::{Estate, Memory, Replica, Request, Token, judge};
 
@@ -53,6 +56,8 @@ pub struct Story {
     seed: u64,
     pub random: StdRng,
     pub now: Millis,
+    /// When every host last looked at its clocks.
+    looked: Time,
     /// The clock of the control plane, and how far it is from the true time, in seconds.
     clock: Arc<AtomicI64>,
     pub control_offset: i64,
@@ -71,6 +76,9 @@ pub struct Story {
     /// Outages, by their ids, that began before these contacts.
     pub before: Vec<BTreeSet<String>>,
     pub tokens: Vec<Token>,
+    pub cookies: Vec<Cookie>,
+    /// The keys with which nodes were enrolled.
+    keys: BTreeMap<String, [u8; 32]>,
     pub estate: Estate,
     /// What replicas were ever published, by their digests.
     published: HashMap<[u8; 32], Rc<Replica>>,
@@ -78,6 +86,10 @@ pub struct Story {
     /// Whether the control plane was ever restored.
     pub restored: bool,
     held: HashMap<usize, HeldCall>,
+    /// Replicas that single hosts are shown, as long as the control plane has nothing newer.
+    pub faces: BTreeMap<usize, Vec<u8>>,
+    /// Rounds between two hosts that are under way.
+    pub exchanges: BTreeMap<(usize, usize), Exchange>,
     /// Answers an attacker once saw pass by.
     pub recorded: Vec<Vec<u8>>,
     /// Those of them that were made for a call, with its data plane and its nonce.
@@ -109,10 +121,11 @@ impl Story {
             seed,
             random: StdRng::seed_from_u64(seed),
             now: 0,
+            looked: Time::from_unix(T0),
             clock,
             control_offset: 0,
             control,
-            network: Network::new(0),
+            network: Network::new(),
             hosts: Vec::new(),
             forked: BTreeSet::new(),
             empty: BTreeSet::new(),
@@ -121,11 +134,15 @@ impl Story {
             contacts: Vec::new(),
             before: Vec::new(),
             tokens: Vec::new(),
+            cookies: Vec::new(),
+            keys: BTreeMap::new(),
             estate: Estate::default(),
             published: HashMap::new(),
             backups: Vec::new(),
             restored: false,
             held: HashMap::new(),
+            faces: BTreeMap::new(),
+            exchanges: BTreeMap::new(),
             recorded: Vec::new(),
             replayable: Vec::new(),
             passed_by: Vec::new(),
@@ -149,7 +166,7 @@ impl Story {
         self.estate.data_planes.push(data_plane.clone());
         self.estate.workspaces.insert(workspace.clone());
         for name in ["prod", "stage"] {
-            let id = self.control.create_deployment(name, &workspace, &data_plane).unwrap();
+            let id = self.control.create_deployment(name, &workspace, &data_plane, false).unwrap();
             self.estate.deployments.insert(id, (workspace.clone(), data_plane.clone()));
         }
         for _ in 0..HOSTS {
@@ -168,8 +185,14 @@ impl Story {
         seed[..8].copy_from_slice(&(self.names as u64).to_le_bytes());
         let key = SigningKey::from_seed(&seed);
         let identity = self.control.enrol(&name, &key, data_plane)?;
+        self.keys.insert(identity.node_id.to_string(), key.public().to_bytes());
         self.estate.nodes.insert(identity.node_id.to_string(), (data_plane.to_owned(), None));
         Ok(Own { identity, key: Arc::new(key) })
+    }
+
+    /// Whether a host has the key with which its node was enrolled.
+    pub fn is_itself(&self, host: usize) -> bool {
+        self.keys.get(self.hosts[host].node()) == Some(&self.hosts[host].own.key.public().to_bytes())
     }
 
     /// Another host.
@@ -182,7 +205,7 @@ impl Story {
         self.contacts.push(Vec::new());
         self.before.push(BTreeSet::new());
         self.seen.push(BTreeMap::new());
-        self.network.lines.push(Line::GOOD);
+        self.network.connect();
     }
 
     /// Plays the steps that are wanted, and the end.
@@ -200,7 +223,9 @@ impl Story {
     }
 
     pub fn note(&mut self, what: impl Into<String>) {
-        let (now, what) = (self.now, what.into());
+        // Every replay has a directory of its own.
+        let directory = self.directory.path().to_string_lossy();
+        let (now, what) = (self.now, what.into().replace(&*directory, ""));
         self.transcript.push(format!("{:>12.3}s {what}", now as f64 / 1000.0));
     }
 
@@ -261,12 +286,15 @@ impl Story {
 
     /// Every host looks at its clocks, as it does each second.
     pub fn look(&mut self) {
+        let passed = self.true_time().since(self.looked);
+        self.looked = self.true_time();
         for host in 0..self.hosts.len() {
             let wall = self.wall(host);
             if self.hosts[host].running() {
                 self.hosts[host].look(self.now, wall);
                 let (time, settled) = (self.true_time(), self.settled(host));
                 self.memories[host].named(wall, time, settled);
+                self.memories[host].glass_stands(wall, passed);
             }
         }
     }
@@ -280,6 +308,7 @@ impl Story {
     pub fn set_clock(&mut self, host: usize, offset: i64) {
         self.look();
         self.hosts[host].offset = offset;
+        self.memories[host].broken.values_mut().for_each(|broken| broken.sure = false);
         self.forget_contacts(host);
         self.look();
     }
@@ -333,6 +362,8 @@ impl Story {
                     let next = self.hosts[host].told(call, &answer, self.now, wall);
                     self.call(host, next);
                 }
+                Message::AskPeer { from, to, call, sent } => self.peer_is_asked(from, to, call, &sent)?,
+                Message::PeerAnswer { from, to, call, given } => self.peer_answers(from, to, call, &given)?,
                 Message::Forged { host, inside, .. } if inside && !self.knows_a_token(host) => {}
                 Message::Forged { host, bundle, inside } => {
                     let wall = self.wall(host);
@@ -361,11 +392,12 @@ impl Story {
                 let call = self.hosts[host].wake(self.now, wall);
                 self.call(host, call);
             }
+            self.ask_peers(host);
         }
         Ok(())
     }
 
-    fn send(&mut self, message: &Message) {
+    pub fn send(&mut self, message: &Message) {
         self.network.send(self.now, message, &mut self.random);
     }
 
@@ -457,7 +489,12 @@ impl Story {
             if !news && self.now < held.until {
                 continue;
             }
-            let bundle = self.control.feed(&held.data_plane, held.since, held.keyset, held.nonce.as_deref());
+            let bundle = match (self.faces.get(&host), &held.nonce) {
+                (Some(face), Some(nonce)) if held.since == version && version_of(face) == version => {
+                    Some(shown_again(face, &self.control.replica_key(), nonce, self.control.now()))
+                }
+                _ => self.control.feed(&held.data_plane, held.since, held.keyset, held.nonce.as_deref()),
+            };
             let Some(HeldCall { call, data_plane, since, keyset, nonce, .. }) = self.held.remove(&host)
             else {
                 continue;
@@ -472,12 +509,11 @@ impl Story {
             if let Some(nonce) = nonce
                 && self.stale.remove(&host)
             {
-                let another = self.stale_answer(host, &data_plane, (since, keyset), &nonce);
-                self.send(&Message::Answer {
-                    host,
-                    call,
-                    answer: Answer::Stale(another.unwrap_or_default()),
-                });
+                let another =
+                    self.stale_answer(host, &data_plane, (since, keyset), &nonce).unwrap_or_default();
+                let for_one = is_for_one_call(&another);
+                let answer = if for_one { Answer::Stale(another) } else { Answer::Body(another) };
+                self.send(&Message::Answer { host, call, answer });
                 continue;
             }
             self.send(&Message::Answer { host, call, answer: Answer::Body(bundle) });
@@ -549,6 +585,30 @@ impl Story {
         self.ask(host, number, value, &deployment).map(drop)
     }
 
+    /// A request with a token's value, as the oracle sees it.
+    pub fn request_of<'r>(
+        &'r self,
+        host: usize,
+        number: usize,
+        value: usize,
+        deployment: &'r str,
+    ) -> Request<'r> {
+        let (token, wall) = (&self.tokens[number], self.wall(host));
+        Request {
+            number,
+            token,
+            value: &token.values[value],
+            deployment,
+            wall,
+            time: self.true_time(),
+            keyset: self.hosts[host].keyset(),
+            age: self.hosts[host].serves().map(|(_, _, signed)| wall.since(signed)),
+            limit: LIMIT,
+            above: self.estate.tokens.get(&number).copied(),
+            healed: self.healed,
+        }
+    }
+
     pub fn ask(
         &mut self,
         host: usize,
@@ -564,20 +624,10 @@ impl Story {
         if decision.allowed() {
             self.memories[host].uses.insert(event);
         }
-        let request = Request {
-            number,
-            token,
-            value: &token.values[value],
-            deployment,
-            wall,
-            time: self.true_time(),
-            keyset: self.hosts[host].keyset(),
-            age: self.hosts[host].serves().map(|(_, _, signed)| wall.since(signed)),
-            limit: LIMIT,
-            above: self.estate.tokens.get(&number).copied(),
-            healed: self.healed,
-        };
-        let judged = judge(&request, &mut self.memories[host], &decision);
+        let mut memory = std::mem::take(&mut self.memories[host]);
+        let judged = judge(&self.request_of(host, number, value, deployment), &mut memory, &decision);
+        self.memories[host] = memory;
+        let token = &self.tokens[number];
         let generation = token.values[value].generation;
         let code = decision.reason.code();
         let token_of = format!("token {number}, generation {generation}");

@@ -8,32 +8,203 @@ use halligan::dataplane::peers::{Asked, Dialogue, Question};
 use halligan::protocol::head::{Head, MAX_HEAD};
 use halligan::protocol::jws::Unverified;
 use halligan::protocol::time::Time;
+use tokio::sync::watch;
 
-use super::{Host, TELL, text};
+use super::{Host, PATIENCE, Process, SLOW, TELL, text};
 use crate::network::Millis;
 use crate::peers::{Evidence, Given, Sent};
 
+/// How often a host has a round with each other host. The daemon's default is shorter, and so many rounds slow to play.
+pub const INTERVAL: Millis = 90_000;
+/// How long news gather before they are pushed.
+const GATHER: Millis = 30;
+
+/// The connection to another host: a round at each interval, and news at once, as `dataplane/peers/link.rs` does it.
+pub struct Link {
+    dialogue: Dialogue,
+    changes: watch::Receiver<u64>,
+    /// When the next round begins, and when news may be pushed.
+    due: Millis,
+    gathered: Millis,
+    /// The number of the question that is under way, itself, and until when its answer is waited for.
+    asked: Option<(u64, Question, Millis)>,
+    /// True in a round that only pushes news.
+    telling: bool,
+}
+
+/// What a host asks another.
+pub struct Asking {
+    pub peer: usize,
+    pub call: u64,
+    pub sent: Sent,
+    /// A round begins with it; whether it is a full one.
+    pub begins: Option<bool>,
+}
+
+/// What comes after an answer of a peer.
+pub enum Next {
+    Ask(Asking),
+    /// The round is over.
+    Done,
+    Failed,
+}
+
+impl Process {
+    /// As the daemon's reconciler does, it tells its control plane, too, which revocations it heard of.
+    fn tells_news(&mut self, now: Millis) {
+        if self.changes.has_changed().unwrap_or(false) {
+            self.changes.mark_unchanged();
+            self.tell.get_or_insert(now + TELL);
+        }
+    }
+
+    fn link(&mut self, peer: usize, now: Millis) -> &mut Link {
+        let (revocations, replication) = (&self.reconciler.revocations, &self.replication);
+        let (live, prover) = (&self.live, &self.reconciler.prover);
+        self.links.entry(peer).or_insert_with(|| Link {
+            dialogue: Dialogue::new(
+                Arc::clone(revocations),
+                Arc::clone(replication),
+                Arc::clone(live),
+                Arc::clone(prover),
+            ),
+            changes: revocations.changes(),
+            due: now + 100 * u64::try_from(peer).unwrap(),
+            gathered: now,
+            asked: None,
+            telling: false,
+        })
+    }
+}
+
+impl Link {
+    fn wakes(&self) -> Millis {
+        match &self.asked {
+            Some((_, _, patience)) => *patience,
+            None if self.has_news() => self.due.min(self.gathered),
+            None => self.due,
+        }
+    }
+
+    fn has_news(&self) -> bool {
+        self.changes.has_changed().unwrap_or(false)
+    }
+
+    /// Asks what comes next in the round.
+    fn go_on(&mut self, calls: &mut u64, now: Millis, wall: Time) -> Result<Option<(u64, Sent)>, ()> {
+        match self.dialogue.next(wall) {
+            Ok(Some(question)) => {
+                *calls += 1;
+                let sent = Sent::of(&question);
+                self.asked = Some((*calls, question, now + PATIENCE.0));
+                Ok(Some((*calls, sent)))
+            }
+            Ok(None) => Ok(None),
+            Err(_) => Err(()),
+        }
+    }
+
+    /// A round is over, however it ended.
+    fn rests(&mut self, now: Millis, slow: bool) {
+        self.asked = None;
+        if !self.telling {
+            self.due = now + if slow { 4 * SLOW } else { INTERVAL };
+        }
+    }
+}
+
 impl Host {
-    /// Begins a round with the host that is number `peer` in the story.
+    /// When it next asks another host by itself.
+    pub(super) fn asks_a_peer(process: &Process) -> Option<Millis> {
+        process.links.values().map(Link::wakes).min()
+    }
+
+    /// Hours no longer pass: the next rounds are due soon.
+    pub(super) fn hurry_peers(process: &mut Process, now: Millis) {
+        process.links.values_mut().for_each(|link| link.due = link.due.min(now + INTERVAL));
+    }
+
+    /// Begins the rounds that are due with the hosts `peers`.
+    pub fn ask_peers(&mut self, peers: impl Iterator<Item = usize>, now: Millis, wall: Time) -> Vec<Asking> {
+        self.clock.store(wall.unix(), Ordering::Relaxed);
+        let (slow, Some(process)) = (self.slow, &mut self.process) else { return Vec::new() };
+        let mut asked = Vec::new();
+        for peer in peers {
+            let link = process.link(peer, now);
+            if link.wakes() > now {
+                continue;
+            }
+            if link.asked.is_some() {
+                link.rests(now, slow);
+            }
+            let full = now >= link.due;
+            if !full && (!link.has_news() || now < link.gathered) {
+                continue;
+            }
+            link.changes.mark_unchanged();
+            link.gathered = now + GATHER;
+            link.telling = !full;
+            if full {
+                link.dialogue.begin(wall);
+            } else {
+                link.dialogue.begin_telling();
+            }
+            match link.go_on(&mut self.calls, now, wall) {
+                Ok(Some((call, sent))) => asked.push(Asking { peer, call, sent, begins: Some(full) }),
+                _ => link.rests(now, slow),
+            }
+        }
+        asked
+    }
+
+    /// Takes the answer to a question that is under way; none for another.
+    pub fn peer_told(
+        &mut self,
+        peer: usize,
+        call: u64,
+        given: &Given,
+        now: Millis,
+        wall: Time,
+    ) -> Option<Next> {
+        self.clock.store(wall.unix(), Ordering::Relaxed);
+        let slow = self.slow;
+        let process = self.process.as_mut()?;
+        process.look(now, wall);
+        let link = process.links.get_mut(&peer)?;
+        let (_, question, _) = link.asked.take_if(|(own, ..)| *own == call)?;
+        let proof = given.proof.as_deref().map(str::as_bytes);
+        let taken = link.dialogue.answered(&question, given.status, proof, &given.body, wall);
+        process.tells_news(now);
+        let link = process.links.get_mut(&peer)?;
+        let next = taken.map_err(drop).and_then(|()| link.go_on(&mut self.calls, now, wall));
+        Some(match next {
+            Ok(Some((call, sent))) => Next::Ask(Asking { peer, call, sent, begins: None }),
+            Ok(None) => {
+                link.rests(now, slow);
+                Next::Done
+            }
+            Err(()) => {
+                link.rests(now, slow);
+                Next::Failed
+            }
+        })
+    }
+
+    /// Begins a round with the host that is number `peer` in the story, and leaves one that is under way.
     pub fn begin_round(&mut self, peer: usize, now: Millis, wall: Time) -> bool {
         self.clock.store(wall.unix(), Ordering::Relaxed);
         let Some(process) = &mut self.process else { return false };
         process.look(now, wall);
-        let (revocations, replication) = (&process.reconciler.revocations, &process.replication);
-        let dialogue = process.dialogues.entry(peer).or_insert_with(|| {
-            let (live, prover) = (Arc::clone(&process.live), Arc::clone(&process.reconciler.prover));
-            Dialogue::new(Arc::clone(revocations), Arc::clone(replication), live, prover)
-        });
-        dialogue.begin(wall);
-        // The daemon tells its control plane, too, which revocations a peer told it.
-        process.tell.get_or_insert(now + TELL);
+        let link = process.link(peer, now);
+        link.asked = None;
+        link.dialogue.begin(wall);
         true
     }
 
     /// The next question of a round; none at its end.
     pub fn next_question(&mut self, peer: usize, wall: Time) -> Result<Option<Question>, String> {
-        let dialogue = self.process.as_mut().and_then(|process| process.dialogues.get_mut(&peer));
-        dialogue.map_or(Ok(None), |dialogue| dialogue.next(wall).map_err(text))
+        let link = self.process.as_mut().and_then(|process| process.links.get_mut(&peer));
+        link.map_or(Ok(None), |link| link.dialogue.next(wall).map_err(text))
     }
 
     /// Takes the answer of a peer.
@@ -42,20 +213,21 @@ impl Host {
         peer: usize,
         question: &Question,
         given: &Given,
+        now: Millis,
         wall: Time,
     ) -> Result<(), String> {
-        let dialogue = self.process.as_mut().and_then(|process| process.dialogues.get_mut(&peer));
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let Some(link) = process.links.get_mut(&peer) else { return Ok(()) };
         let proof = given.proof.as_deref().map(str::as_bytes);
-        dialogue.map_or(Ok(()), |dialogue| {
-            dialogue.answered(question, given.status, proof, &given.body, wall).map_err(text)
-        })
+        let taken = link.dialogue.answered(question, given.status, proof, &given.body, wall).map_err(text);
+        process.tells_news(now);
+        taken
     }
 
     /// Answers a peer; none while it is down.
     pub fn reply(&mut self, sent: &Sent, now: Millis, wall: Time) -> Option<Given> {
         self.clock.store(wall.unix(), Ordering::Relaxed);
         let process = self.process.as_mut()?;
-        process.tell.get_or_insert(now + TELL);
         let (path, query) = sent.path.split_once('?').unwrap_or((&sent.path, ""));
         let asked = Asked { method: sent.method, path, query, body: &sent.body };
         let reply = match &sent.bearer {
@@ -65,6 +237,7 @@ impl Host {
                 Err(refused) => refused,
             },
         };
+        process.tells_news(now);
         Some(Given { status: reply.status, proof: reply.proof, body: reply.body.to_vec() })
     }
 

@@ -85,6 +85,8 @@ mod tests {
     use crate::protocol::id::SessionId;
     use crate::protocol::time::Time;
 
+    type Loss = fn(&Path);
+
     const T: Time = Time::from_unix(1_800_000_000);
 
     fn id(number: u8) -> SessionId {
@@ -102,7 +104,6 @@ mod tests {
     #[test]
     fn no_loss_of_the_file_opens_a_session_that_was_ended() {
         let (before, file) = ((&id(1), T.plus(10)), "ended-sessions.json");
-        type Loss = fn(&Path);
         let losses: [(Loss, bool); 7] = [
             (|file| std::fs::remove_file(file).unwrap(), true),
             (|file| std::fs::write(file, "").unwrap(), true),

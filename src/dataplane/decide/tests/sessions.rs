@@ -13,8 +13,9 @@ impl World {
         let snapshot = self.snapshot();
         let token = verify(self.token().as_bytes(), &snapshot.proved.as_ref().unwrap().keyset).ok()?;
         let ages = Durations { max: 1 << 40, idle: 1 << 40 };
-        (token.kind() == TokenKind::DirectAccess)
-            .then(|| Session::begin("ses_a".parse().unwrap(), &token, (T0.plus(1 << 40), None), (T0, T0), ages))
+        (token.kind() == TokenKind::DirectAccess).then(|| {
+            Session::begin("ses_a".parse().unwrap(), &token, (T0.plus(1 << 40), None), (T0, T0), ages)
+        })
     }
 
     fn decide_session(&self, session: &Session, initiator: Initiator) -> Decision {

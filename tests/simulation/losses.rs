@@ -1,0 +1,112 @@
+//! Files that are lost, emptied, cut short, damaged or swapped: of hosts, and of the control plane.
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::files::{self, FILES};
+use crate::story::Story;
+
+/// Files that may come from another host. Two hosts' logs never say the same, nor may one have what the other revoked.
+const SWAPPED: [&str; 5] = ["replica.db", "ended-sessions.json", "session.key", "node.json", "node.pem"];
+
+impl Story {
+    /// A file of a host is lost, emptied, cut short, damaged, or another's.
+    pub fn damage(&mut self, host: usize) -> Result<(), String> {
+        if self.empty.contains(&host) {
+            return Ok(());
+        }
+        let how = files::HOW[self.random.random_range(0..files::HOW.len())];
+        if how == files::SWAPPED {
+            return self.swap(host);
+        }
+        let ran = self.hosts[host].running();
+        self.hosts[host].crash();
+        let file = FILES[self.random.random_range(0..FILES.len())];
+        let directory = self.hosts[host].directory.clone();
+        let kept = files::keep(&directory);
+        if !files::damage(&directory, file, how, &mut self.random) {
+            return Ok(());
+        }
+        match file {
+            "replica.db" => self.memories[host].forget_replica(),
+            "audit.db" => self.lose_uses(host),
+            "glass.db" if how == files::LOST || how == files::EMPTY => self.memories[host].broken.clear(),
+            "glass.db" => self.memories[host].broken.values_mut().for_each(|broken| broken.sure = false),
+            _ => {}
+        }
+        self.note(format!("host {host}: {file} is {how}"));
+        self.start_host(host)?;
+        if self.hosts[host].running() || !ran || self.random.random_bool(0.5) {
+            return Ok(());
+        }
+        // Its operators put back what was there.
+        files::put_back(&directory, kept);
+        self.note(format!("host {host}: {file} is put back"));
+        self.start_host(host)?;
+        if self.hosts[host].running() {
+            return Ok(());
+        }
+        Err(format!("host {host} does not start though {file} was put back"))
+    }
+
+    /// A file of two hosts is swapped.
+    fn swap(&mut self, host: usize) -> Result<(), String> {
+        let (file, other) =
+            (SWAPPED[self.random.random_range(0..SWAPPED.len())], (host + 1) % self.hosts.len());
+        if other == host || self.empty.contains(&other) {
+            return Ok(());
+        }
+        let both = [host, other];
+        for host in both {
+            self.hosts[host].crash();
+        }
+        let [one, another] = both.map(|host| self.hosts[host].directory.clone());
+        if !files::swap(&one, &another, file) {
+            return Ok(());
+        }
+        let nodes = both.map(|host| self.hosts[host].node().to_owned());
+        for host in both {
+            match file {
+                // Another data plane's replica is none of this one's.
+                "replica.db" => self.memories[host].forget_replica(),
+                "node.json" | "node.pem" => {
+                    // What stands in its log is of the one node or the other, or is set aside.
+                    let uses = self.memories[host].uses.clone();
+                    self.lose_uses_of(host, &nodes[0]);
+                    self.memories[host].uses = uses;
+                    self.lose_uses_of(host, &nodes[1]);
+                    self.memories[host].forget_replica();
+                    self.forked.extend(nodes.iter().cloned());
+                }
+                _ => {}
+            }
+        }
+        self.note(format!("{file} of hosts {both:?} is swapped"));
+        both.iter().try_for_each(|host| self.start_host(*host))
+    }
+
+    /// A key of the control plane, or its keysets, is lost, emptied, cut short, damaged or another's: it does not start, and its
+    /// operators put it back.
+    pub fn damage_control(&mut self) -> Result<(), String> {
+        let file = ["token.pem", "replica.pem", "keysets.ndjson"][self.random.random_range(0..3)];
+        let how = files::HOW[self.random.random_range(0..files::HOW.len())];
+        let (mut random, mut damaged) = (StdRng::seed_from_u64(self.random.random()), true);
+        self.hang_up();
+        let started = self.control.start_with(|directory| {
+            if how == files::SWAPPED {
+                files::swap_names(&directory.join("token.pem"), &directory.join("replica.pem"));
+            } else {
+                damaged = files::damage(directory, file, how, &mut random);
+            }
+        });
+        self.note(format!("the control plane's {file} is {how}: {started:?}"));
+        // A file that was cut at the end of a line, or within the last white space, may still be whole.
+        if damaged && started.is_ok() && how != files::CUT {
+            return Err(format!("the control plane starts though {file} is {how}"));
+        }
+        let span = self.random.random_range(1..30_000);
+        self.pass(span)?;
+        self.control.start();
+        Ok(())
+    }
+}
