@@ -6,6 +6,7 @@
 //! ignore members that they do not know.
 
 pub mod audit_log;
+pub mod caller;
 pub mod data_plane;
 pub mod deployment;
 pub mod dual_control;
@@ -13,6 +14,7 @@ pub mod id;
 pub mod instant;
 pub mod name;
 pub mod number;
+pub mod operation;
 pub mod organization;
 pub mod page;
 pub mod problem;

@@ -71,7 +71,7 @@ pub(super) async fn run(arguments: Arguments, control: &Control, output: Output)
         ("cursor", arguments.cursor),
         ("limit", Some(arguments.limit.to_string())),
     ];
-    let page: EntryPage = control.list("/audit-log", &query).await?;
+    let page: EntryPage = control.list("/audit-logs", &query).await?;
     output.page(&page, "entries", &ENTRY);
     Ok(())
 }

@@ -8,6 +8,7 @@ use super::dag_tags;
 use super::failure::Failure;
 use super::output::{Column, Output, confirm, line, note};
 use super::token::{deployment, scoped};
+use crate::api::caller::Caller;
 use crate::api::data_plane::{DataPlane, DataPlanePage, EnrolmentToken, NewDataPlane, NewEnrolmentToken};
 use crate::api::deployment::{Deployment, DeploymentPage, DeploymentUpdate, NewDeployment};
 use crate::api::dual_control::DualControl;
@@ -38,6 +39,14 @@ const USER: [Column; 5] = [
     ("TOKEN ENDS", "tokenEndsAt"),
     ("ORGANIZATION ROLE", "organizationRole"),
     ("WORKSPACE ROLES", "workspaceRoles"),
+];
+const CALLER: [Column; 6] = [
+    ("id", "id"),
+    ("name", "username"),
+    ("organization", "organizationId"),
+    ("roles", "roles"),
+    ("may", "operations"),
+    ("permissions", "permissions"),
 ];
 
 #[derive(Subcommand, Debug)]
@@ -231,6 +240,16 @@ pub(super) enum UserVerb {
     },
     /// List users.
     List,
+    /// Show who you are to the control plane, your roles, and what they allow: in the organization, or on one object.
+    #[command(name = "self")]
+    Caller {
+        /// What they allow in this workspace.
+        #[arg(long, value_name = "ID", conflicts_with = "deployment_id")]
+        workspace_id: Option<WorkspaceId>,
+        /// What they allow on this deployment.
+        #[arg(long, value_name = "ID")]
+        deployment_id: Option<DeploymentId>,
+    },
     /// Set a user's roles.
     SetRoles {
         /// The user's id.
@@ -470,6 +489,15 @@ pub(super) async fn user(verb: UserVerb, control: &Control, output: Output) -> R
         UserVerb::List => {
             let all = control.all("/users", |page: UserPage| (page.users, page.extent.next_cursor)).await?;
             output.list(&all, &USER);
+        }
+        UserVerb::Caller { workspace_id, deployment_id } => {
+            let place = match (deployment_id, workspace_id) {
+                (Some(id), _) => format!("?deploymentId={id}"),
+                (None, Some(id)) => format!("?workspaceId={id}"),
+                (None, None) => String::new(),
+            };
+            let caller: Caller = control.get_at(&format!("/v1/users/self{place}")).await?;
+            output.one(&caller, &CALLER);
         }
         UserVerb::SetRoles { id, organization_role, workspace_role } => {
             let workspace_roles = (!workspace_role.is_empty()).then_some(workspace_role);

@@ -5,6 +5,7 @@ use axum::response::Response;
 
 use super::query::Query;
 use super::{Body, Control, answer, done, made};
+use crate::api::caller::{Caller, CallerPlace};
 use crate::api::data_plane::{
     DataPlane, DataPlanePage, Enrolled, EnrolmentToken, NewDataPlane, NewEnrolmentToken, NewNode, NodePage,
 };
@@ -34,6 +35,16 @@ pub(super) async fn show_organization(
     Path(organization): Path<String>,
 ) -> Response {
     answer(&control, move |c| c.show_organization(&actor, &organization)).await
+}
+
+/// Shows the caller: who they are, their roles, and what these allow.
+#[utoipa::path(get, path = "/users/self", params(CallerPlace), responses((status = 200, body = Caller)))]
+pub(super) async fn show_caller(
+    State(control): Control,
+    actor: Actor,
+    Query(place): Query<CallerPlace>,
+) -> Response {
+    answer(&control, move |c| c.show_caller(&actor, &place)).await
 }
 
 /// Lists the workspaces that the caller may see.

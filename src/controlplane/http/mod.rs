@@ -179,6 +179,7 @@ fn people() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(teams::list_team_members, teams::add_team_members))
         .routes(routes!(teams::remove_team_member))
         .routes(routes!(audit_log::list_audit_log))
+        .routes(routes!(audit_log::list_audit_logs))
         .routes(routes!(dual_control::show_dual_control, dual_control::set_dual_control))
         .routes(routes!(dual_control::list_requests))
         .routes(routes!(dual_control::show_request))
@@ -187,6 +188,7 @@ fn people() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(dual_control::collect_request));
     OpenApiRouter::new()
         .routes(routes!(estate::list_organizations))
+        .routes(routes!(estate::show_caller))
         .nest("/organizations/{organization}", organization)
         .routes(routes!(roles::permission_groups))
 }

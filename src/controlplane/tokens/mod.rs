@@ -2,6 +2,7 @@
 
 mod assignments;
 pub mod authentication;
+mod caller;
 mod create;
 mod delete;
 pub mod dual_control;

@@ -346,6 +346,25 @@ pub(super) struct Users {
     pub(super) offset: u64,
 }
 
+/// Answer of `GET /users/self`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SelfUser {
+    pub(super) id: Id,
+    pub(super) username: String,
+    pub(super) full_name: String,
+    pub(super) avatar_url: String,
+    pub(super) status: String,
+    pub(super) organization_id: Option<Id>,
+    pub(super) roles: Option<Vec<TokenRole>>,
+    pub(super) created_at: Instant,
+    pub(super) updated_at: Instant,
+    /// Member of ours.
+    pub(super) operations: Vec<String>,
+    /// Member of ours.
+    pub(super) permissions: Vec<String>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Team {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod callers;
 mod commands;
 mod errors;
 mod estate;
