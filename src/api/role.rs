@@ -155,7 +155,8 @@ pub struct RoleOnDags {
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewRole {
-    /// Name of 1 to 64 letters, digits, `_` or `-`, since it is used in headers, logs and file names.
+    /// Name of 1 to 64 letters, digits, `_` or `-`, with single spaces between words. Headers, logs and configuration files
+    /// of hosts carry it with `_` in place of each space.
     pub name: String,
     /// Description of its purpose.
     #[serde(default)]

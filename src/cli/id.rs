@@ -13,9 +13,10 @@ pub(super) fn token(text: &str) -> Result<Option<TokenId>, Failure> {
     text.parse().map(Some).map_err(|error| Failure::Usage(format!("{text:?}: {error}")))
 }
 
-/// Checks the name or id of a role; both have the form of an id.
+/// Checks the name or id of a role; both have the form of an id, but a name can have spaces.
 pub(super) fn role(text: &str) -> Result<String, String> {
-    if is_id(text) { Ok(text.to_owned()) } else { Err("this is no name and no id of a role".into()) }
+    let words = !text.split(' ').any(str::is_empty) && is_id(&text.replace(' ', "_"));
+    if words { Ok(text.to_owned()) } else { Err("this is no name and no id of a role".into()) }
 }
 
 /// Rejects a path whose parts are not ids and words. This is the last check, independent of the path's origin.
@@ -36,6 +37,7 @@ mod tests {
         assert!(token("oncall").is_ok_and(|id| id.is_none()) && token("tok_a").is_ok_and(|id| id.is_some()));
         assert!(token("c0123456789abcdefghijklmn").is_ok_and(|id| id.is_some()));
         assert!(token("tok_a/rotate").is_err() && role("x/versions").is_err() && role("DAG_RUNNER").is_ok());
+        assert!(role("night shift").is_ok() && role(" night").is_err() && role("night  shift").is_err());
         for good in ["/tokens", "/tokens/tok_a/rotate", "/roles?limit=1000&scopeType=DAG"] {
             assert!(check_path(good).is_ok(), "{good}");
         }

@@ -9,7 +9,7 @@ use super::id::role;
 use super::output::{Column, Output, confirm};
 use crate::api::id::WorkspaceId;
 use crate::api::role::{NewRole, PermissionGroup, Role, RoleHistory, RolePage, RoleTemplate, RoleUpdate};
-use crate::protocol::permission::{Permission, PermissionSet};
+use crate::protocol::permission::{Permission, PermissionSet, retired};
 use crate::protocol::role::RoleScope;
 
 #[derive(Subcommand, Debug)]
@@ -90,7 +90,7 @@ impl Scope {
 
 #[derive(Args, Debug)]
 pub(super) struct Create {
-    /// Its name: 1 to 64 letters, digits, '_' or '-'.
+    /// Its name: 1 to 64 letters, digits, '_' or '-', with single spaces between words.
     name: String,
     /// What it is held on: deployment or dag.
     #[arg(long)]
@@ -182,7 +182,8 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
         }
         Verb::Show { role } => output.one(&show(control, &role).await?, &ONE),
         Verb::Versions { role } => {
-            let versions: Vec<RoleHistory> = control.get(&format!("/roles/{role}/versions")).await?;
+            let path = format!("{}/versions", path(control, &role).await?);
+            let versions: Vec<RoleHistory> = control.get(&path).await?;
             output.list(&versions, &VERSION);
         }
         Verb::Create(create) => {
@@ -190,13 +191,13 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
             output.one(&control.post::<Role>("/roles", &new).await?, &ONE);
         }
         Verb::Update(update) => {
-            let path = format!("/roles/{}", update.role);
+            let path = path(control, &update.role).await?;
             let changes = changes(update, control).await?;
             output.one(&control.post::<Role>(&path, &changes).await?, &ONE);
         }
         Verb::Delete { role, force } => {
             confirm(&format!("Deleting {role}"), force)?;
-            control.delete(&format!("/roles/{role}")).await?;
+            control.delete(&path(control, &role).await?).await?;
             output.say(&format!("deleted {role}"));
         }
         Verb::Templates => {
@@ -212,7 +213,20 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
 }
 
 async fn show(control: &Control, role: &str) -> Result<Role, Failure> {
-    control.get(&format!("/roles/{role}")).await
+    control.get(&path(control, role).await?).await
+}
+
+/// Returns the path of a role below the organization. A name with spaces is no part of a path: such a role is found in the
+/// list, and named by its id.
+async fn path(control: &Control, role: &str) -> Result<String, Failure> {
+    if !role.contains(' ') {
+        return Ok(format!("/roles/{role}"));
+    }
+    let all = control.all("/roles", |page: RolePage| (page.roles, page.extent.next_cursor)).await?;
+    let found = all.into_iter().find(|known| known.name == role);
+    found.map(|found| format!("/roles/{}", found.id)).ok_or_else(|| {
+        Failure::Usage(format!("there is no role named {role:?}; `halligan role list` shows those there are"))
+    })
 }
 
 /// Returns the permissions of a template or role.
@@ -227,7 +241,7 @@ async fn permissions_of(control: &Control, name: &str) -> Result<PermissionSet, 
 async fn new(create: Create, control: &Control) -> Result<NewRole, Failure> {
     let mut permissions: PermissionSet = create.permissions.into_iter().collect();
     if let Some(from) = create.from {
-        permissions = permissions.union(permissions_of(control, &from).await?);
+        permissions = permissions.union(permissions_of(control, &from).await?.difference(retired()));
     }
     Ok(NewRole {
         name: create.name,

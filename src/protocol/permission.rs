@@ -12,6 +12,7 @@ pub const CATALOGUE: &[&str] = &[
     "deployment.agentTokens.create",
     "deployment.agentTokens.delete",
     "deployment.agentTokens.get",
+    "deployment.agentTokens.update",
     "deployment.agents.delete",
     "deployment.agents.get",
     "deployment.agents.update",
@@ -278,13 +279,23 @@ fn chosen(choose: impl Fn(&str) -> bool) -> PermissionSet {
     Permission::all().filter(|permission| choose(permission.as_str())).collect()
 }
 
+/// Returns the permissions that no new role can contain: the platform's catalogue does not have them. They are read, because
+/// versions of roles that were made before never change.
+#[must_use]
+pub fn retired() -> PermissionSet {
+    chosen(|name| name == "deployment.agentTokens.get")
+}
+
 /// Returns the permissions of `DEPLOYMENT_ADMIN`: those of a Workspace Operator that concern one deployment. The role can
 /// set environment variables. It can't create alerts, manage API tokens, or change who has access.
+///
+/// Tokens carry the digest of the role's first version, so a permission that the catalogue gained later is not in it.
 #[must_use]
 pub fn deployment_admin() -> PermissionSet {
     chosen(|name| {
         let reads = name.rsplit('.').next() == Some("get");
         let ours = [
+            "deployment.agentTokens.update",
             "deployment.alerts.",
             "deployment.apiTokens.",
             "deployment.apiKeys.",

@@ -100,7 +100,13 @@ fn what_can_be_no_role_is_refused_by_the_field_that_is_wrong() {
     control.make("/roles", &role("ops", "DEPLOYMENT", &[READ]));
     let long = "x".repeat(65);
     for (body, status, what) in [
-        (role("two words", "DEPLOYMENT", &[READ]), 422, "name"),
+        (role("two  spaces", "DEPLOYMENT", &[READ]), 422, "name"),
+        (role(" before", "DEPLOYMENT", &[READ]), 422, "name"),
+        (role("after ", "DEPLOYMENT", &[READ]), 422, "name"),
+        (role("tab\tbed", "DEPLOYMENT", &[READ]), 422, "name"),
+        (role("DEPLOYMENT OPERATOR", "DEPLOYMENT", &[READ]), 422, "kept for built-in roles"),
+        (role("dag viewer", "DAG", &[READ]), 409, "built-in"),
+        (role("agents", "DEPLOYMENT", &["deployment.agentTokens.get"]), 422, "deployment.agentTokens.get"),
         (role("", "DEPLOYMENT", &[READ]), 422, "name"),
         (role(&long, "DEPLOYMENT", &[READ]), 422, "name"),
         (role("rol_mine", "DEPLOYMENT", &[READ]), 422, "name"),
@@ -191,4 +197,53 @@ fn a_role_can_be_kept_to_some_workspaces() {
         "no other permissions, no other version"
     );
     control.make("/tokens", &token(&estate.deployment));
+}
+
+#[test]
+fn a_role_with_spaces_in_its_name_is_one_word_on_a_host() {
+    let control = Control::start("");
+    let estate = control.estate();
+    let made = control.make("/roles", &role("Night shift", "DEPLOYMENT", &[READ]));
+    assert_eq!(made["name"], "Night shift");
+    assert_eq!(control.get("/roles/Night%20shift")["id"], made["id"]);
+    let token = |name: &str, role: &str| {
+        control.make(
+            "/tokens",
+            &json!({ "name": name, "scope": "DEPLOYMENT", "kind": "DIRECT_ACCESS", "entityId": estate.deployment,
+                "role": role, "tokenExpiryPeriodInDays": 1 }),
+        )
+    };
+    let token = token("oncall", "Night shift");
+    assert_eq!(token["roles"][0]["role"], "Night shift");
+    let payload = token["token"].as_str().unwrap().split('.').nth(1).unwrap().to_owned();
+    let claims = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, payload).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    assert_eq!(claims["role"]["id"], "Night_shift@1");
+    // Two roles that a host could not tell apart are not made, and a number of a name is never given twice.
+    for name in ["Night_shift", "Night shift"] {
+        let answer = control.call("POST", "/roles", Some(&role(name, "DEPLOYMENT", &[READ])));
+        assert_eq!((answer.status, &answer.json()["code"]), (409, &json!("name_taken")), "{name}");
+    }
+    let id = made["id"].as_str().unwrap();
+    let renamed = control.make(&format!("/roles/{id}"), &json!({ "name": "Day shift" }));
+    assert_eq!((&renamed["name"], &renamed["version"]), (&json!("Day shift"), &json!(2)));
+    let again = control.make("/roles", &role("Night_shift", "DEPLOYMENT", &[READ]));
+    assert_eq!(again["version"], 2, "Night_shift@1 stands for other bytes");
+    let versions = control.get("/roles/Day%20shift/versions");
+    assert_eq!((&versions[0]["name"], &versions[1]["name"]), (&json!("Day shift"), &json!("Night shift")));
+}
+
+#[test]
+fn agent_tokens_can_be_made_changed_and_deleted() {
+    let control = Control::start("");
+    let groups = control.call_at("GET", "/v1/authorization/permission-groups").json();
+    let group =
+        groups.as_array().unwrap().iter().find(|group| group["name"] == "deployment.agentTokens").unwrap();
+    let mut actions: Vec<&str> =
+        group["permissions"].as_array().unwrap().iter().map(|one| one["action"].as_str().unwrap()).collect();
+    actions.sort_unstable();
+    assert_eq!(actions, ["create", "delete", "update"]);
+    let permissions =
+        ["deployment.agentTokens.create", "deployment.agentTokens.update", "deployment.agentTokens.delete"];
+    control.make("/roles", &role("agents", "DEPLOYMENT", &permissions));
 }

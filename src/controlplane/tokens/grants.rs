@@ -211,7 +211,7 @@ impl Grant {
             }
             shown.role_version = Some(counts.body.version);
             shown.role_digest = Some(counts.digest());
-            shown.role = counts.body.name;
+            shown.role = counts.name;
         }
         Ok(shown)
     }

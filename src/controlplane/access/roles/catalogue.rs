@@ -6,7 +6,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
 use crate::protocol::permission::{
-    Permission, PermissionSet, dag_author, dag_viewer, deployment_admin, held_on_dags,
+    Permission, PermissionSet, dag_author, dag_viewer, deployment_admin, held_on_dags, retired,
 };
 use crate::protocol::role::RoleScope;
 
@@ -72,7 +72,7 @@ fn verb(action: &str) -> &'static str {
 fn groups(scope: Option<RoleScope>) -> Vec<PermissionGroup> {
     let mut groups: Vec<PermissionGroup> = Vec::new();
     let on_dags = held_on_dags();
-    for permission in Permission::all() {
+    for permission in PermissionSet::all().difference(retired()).iter() {
         if scope == Some(RoleScope::Dag) && !on_dags.contains(permission) {
             continue;
         }
@@ -128,7 +128,12 @@ fn templates() -> Vec<RoleTemplate> {
             WorkspaceRole::WorkspaceAuthor.permissions(),
             "Who writes and runs Dags.",
         ),
-        template("DEPLOYMENT_ADMIN", deployment, deployment_admin(), "Who runs the deployment."),
+        template(
+            "DEPLOYMENT_ADMIN",
+            deployment,
+            deployment_admin().difference(retired()),
+            "Who runs the deployment.",
+        ),
         template("DAG_VIEWER", dag, dag_viewer(), "Who only looks."),
         template(
             "DAG_RUNNER",
@@ -161,7 +166,7 @@ mod tests {
     #[test]
     fn every_permission_stands_in_one_group_and_is_described() {
         let all: Vec<_> = groups(None).into_iter().flat_map(|group| group.permissions).collect();
-        assert_eq!(all.len(), PermissionSet::all().len());
+        assert_eq!(all.len(), PermissionSet::all().difference(retired()).len());
         for group in groups(None) {
             assert!(!group.description.is_empty(), "{}", group.name);
             for entry in group.permissions {

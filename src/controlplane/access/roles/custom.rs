@@ -12,7 +12,7 @@ use crate::controlplane::error::Error;
 use crate::controlplane::names::{check_description, taken};
 use crate::controlplane::replica::publish;
 use crate::protocol::id::is_id;
-use crate::protocol::permission::{PermissionSet, held_on_dags};
+use crate::protocol::permission::{PermissionSet, held_on_dags, retired};
 use crate::protocol::role::{RESERVED, RoleBody, RoleDigest, RoleScope, is_reserved};
 
 /// Selects the tokens that have the role and are neither deleted nor expired, each with the workspace of the role.
@@ -24,19 +24,43 @@ const USES: &str = "
         JOIN token ON token.id = token_role.token JOIN deployment ON deployment.id = token_role.deployment
         WHERE token_role.role = ?1 AND token.deleted_at IS NULL AND (token.end_at IS NULL OR token.end_at > ?2)";
 
-fn check(role: &Role) -> Result<(), Error> {
-    if !is_id(&role.name) {
-        return Err(Error::invalid("name", "use 1 to 64 letters, digits, '_' or '-'"));
+/// Returns the name under which data planes know a role. Tokens, headers, logs and configuration files carry it, where a
+/// space would end a word.
+fn published(name: &str) -> String {
+    name.replace(' ', "_")
+}
+
+/// Fails if another role of the organization is published under the same name as `role`.
+fn check_published(transaction: &Transaction<'_>, organization: &str, role: &Role) -> Result<(), Error> {
+    let other: Option<String> = transaction
+        .query_row(
+            "SELECT name FROM role WHERE organization = ?1 AND id <> ?2 AND deleted_at IS NULL
+                 AND replace(name, ' ', '_') = ?3",
+            params![organization, &*role.id, published(&role.name)],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let Some(other) = other else { return Ok(()) };
+    let detail = format!("hosts could not tell it from the role {other:?}; choose another name");
+    Err(Error::Conflict { code: "name_taken", detail })
+}
+
+/// Checks a role that is to be `role`. Permissions that it has now (`had`) can stay.
+fn check(role: &Role, had: PermissionSet) -> Result<(), Error> {
+    let spaced = role.name.split(' ').any(str::is_empty);
+    if spaced || !is_id(&published(&role.name)) {
+        let detail = "use 1 to 64 letters, digits, '_' or '-', with single spaces between words";
+        return Err(Error::invalid("name", detail));
     }
     // A name that looks like an id could refer to two roles.
     if RoleId::is_form(&role.name) {
         return Err(Error::invalid("name", "a name can't look like an id, as this one does"));
     }
-    if built_in_roles().iter().any(|known| known.name.eq_ignore_ascii_case(&role.name)) {
+    if built_in_roles().iter().any(|known| known.name.eq_ignore_ascii_case(&published(&role.name))) {
         let detail = format!("{} is a built-in role; choose another name", role.name);
         return Err(Error::Conflict { code: "name_taken", detail });
     }
-    if is_reserved(&role.name) {
+    if is_reserved(&published(&role.name)) {
         return Err(Error::invalid(
             "name",
             format!("names that begin with {} are kept for built-in roles", RESERVED.join(", ")),
@@ -52,6 +76,12 @@ fn check(role: &Role) -> Result<(), Error> {
     };
     if let Some(permission) = outside.iter().next() {
         return Err(Error::invalid("permissions", format!("{permission} can't be held on a Dag")));
+    }
+    if let Some(permission) = role.permissions.difference(had).iter().find(|&new| retired().contains(new)) {
+        let detail = format!(
+            "{permission} is kept for roles that have it; `halligan role permissions` lists the others"
+        );
+        return Err(Error::invalid("permissions", detail));
     }
     if role.permissions.is_empty() {
         return Err(Error::invalid("permissions", "name at least one permission"));
@@ -70,12 +100,13 @@ fn insert_version(
     // Version numbers continue across all roles that ever had the name: NAME@VERSION stands for the same bytes on every
     // node.
     role.version = transaction.query_row(
-        "SELECT 1 + coalesce(max(version), 0) FROM role_version WHERE role = ?1 OR (organization = ?2 AND name = ?3)",
-        params![&*role.id, organization, role.name],
+        "SELECT 1 + coalesce(max(version), 0) FROM role_version
+             WHERE role = ?1 OR (organization = ?2 AND replace(name, ' ', '_') = ?3)",
+        params![&*role.id, organization, published(&role.name)],
         |row| row.get(0),
     )?;
     let body = RoleBody {
-        name: role.name.clone(),
+        name: published(&role.name),
         version: role.version,
         scope: role.scope_type,
         permissions: role.permissions,
@@ -145,8 +176,9 @@ impl ControlPlane {
             updated_at: None,
             updated_by: None,
         };
-        check(&role)?;
+        check(&role, PermissionSet::empty())?;
         self.store.write(|transaction| {
+            check_published(transaction, organization, &role)?;
             transaction
                 .execute(
                     "INSERT INTO role
@@ -190,7 +222,8 @@ impl ControlPlane {
             role.permissions = update.permissions.unwrap_or(role.permissions);
             role.restricted_workspace_ids =
                 update.restricted_workspace_ids.unwrap_or(role.restricted_workspace_ids);
-            check(&role)?;
+            check(&role, before.permissions)?;
+            check_published(transaction, organization, &role)?;
             let row = params![
                 &*role.id,
                 role.name,

@@ -12,13 +12,15 @@ use crate::protocol::token::RoleClaim;
 pub(in crate::controlplane) struct RoleVersion {
     /// Key under which grants store it: a built-in role's name, or a custom role's id.
     pub(in crate::controlplane) key: String,
+    /// Name for people. That of the body has no spaces.
+    pub(in crate::controlplane) name: String,
     pub(in crate::controlplane) body: RoleBody,
     /// Workspaces in which it can be held; empty for all.
     pub(in crate::controlplane) workspaces: Vec<String>,
     text: String,
 }
 
-const QUERY: &str = "SELECT role.id, role_version.body, role.workspaces FROM role JOIN role_version ON role_version.role = role.id";
+const QUERY: &str = "SELECT role.id, role_version.body, role.workspaces, role_version.name FROM role JOIN role_version ON role_version.role = role.id";
 
 /// Parses JSON text from a column.
 pub(super) fn json<T: for<'de> serde::Deserialize<'de>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
@@ -29,12 +31,19 @@ pub(super) fn json<T: for<'de> serde::Deserialize<'de>>(row: &Row<'_>, index: us
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<RoleVersion> {
     let text: String = row.get(1)?;
-    Ok(RoleVersion { key: row.get(0)?, body: json(row, 1)?, workspaces: json(row, 2)?, text })
+    Ok(RoleVersion {
+        key: row.get(0)?,
+        name: row.get(3)?,
+        body: json(row, 1)?,
+        workspaces: json(row, 2)?,
+        text,
+    })
 }
 
 impl RoleVersion {
     fn built_in(body: RoleBody) -> Self {
-        Self { key: body.name.clone(), text: body.to_body(), body, workspaces: Vec::new() }
+        let (key, name) = (body.name.clone(), body.name.clone());
+        Self { key, name, text: body.to_body(), body, workspaces: Vec::new() }
     }
 
     /// Returns the newest version of a role by name or id, if it is held on objects of kind `scope`.
