@@ -31,6 +31,8 @@ fn a_day() -> i64 {
 pub enum RequestKind {
     /// Create a direct-access token.
     DirectAccessToken,
+    /// Give a direct-access token a new value.
+    DirectAccessRotation,
     /// Disable dual control.
     EndDualControl,
 }
@@ -63,7 +65,7 @@ pub struct Request {
     pub kind: RequestKind,
     /// State of the request.
     pub state: RequestState,
-    /// Token to create, in the form of the call that creates one.
+    /// Token to create, in the form of the call that creates one; or the token to rotate, as [`Rotation`].
     #[cfg_attr(feature = "control", schema(value_type = Object))]
     pub request: Box<RawValue>,
     /// Id of the requester.
@@ -78,11 +80,24 @@ pub struct Request {
     pub decided_at: Option<Instant>,
     /// Reason for a rejection.
     pub reason: Option<String>,
-    /// Id of the created token.
+    /// Id of the created or rotated token.
     pub token_id: Option<TokenId>,
     /// Next step, in one sentence. Clients that take an answer other than 200 for a failure print this member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// Token to rotate, as a request names it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Rotation {
+    /// Id of the token.
+    pub token_id: TokenId,
+    /// Name of the token at the time of the request.
+    pub name: String,
+    /// Generation at the time of the request. Once another one is in force, nothing is carried out.
+    pub generation: u32,
 }
 
 /// Rejection of a request.

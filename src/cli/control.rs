@@ -134,7 +134,18 @@ impl Control {
         path: &str,
         body: &impl Serialize,
     ) -> Result<Done<T>, Failure> {
-        let request = self.in_organization(Method::POST, path).await?.json(body);
+        self.done_or_requested(self.in_organization(Method::POST, path).await?.json(body)).await
+    }
+
+    /// Posts nothing to `path` below the organization, for a call that a second owner may have to approve.
+    pub(super) async fn order_or_request<T: DeserializeOwned>(&self, path: &str) -> Result<Done<T>, Failure> {
+        self.done_or_requested(self.in_organization(Method::POST, path).await?).await
+    }
+
+    async fn done_or_requested<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<Done<T>, Failure> {
         let answer = self.answered(request).await?;
         if answer.status == StatusCode::ACCEPTED {
             return Ok(Done::Requested(Box::new(read(CONTROL_PLANE, &answer.body)?)));

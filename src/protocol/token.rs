@@ -212,8 +212,8 @@ pub struct DagRole {
 
 /// Body of a `token` record: the facts about a direct-access token that a replica holds.
 ///
-/// Only two of them change, and each in one direction: the generation rises, and `revoked_at` is set. The record of a
-/// revoked or deleted token stays until its expiry, so that nodes know it as revoked.
+/// Only these change: the generation rises, `expires_at` moves with it, and `revoked_at` is set. The record of a revoked or
+/// deleted token stays until its expiry, so that nodes know it as revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenRecord {

@@ -109,3 +109,44 @@ fn it_takes_two_to_end_it() {
     assert_eq!(two.control.get("/dual-control")["enabled"], false);
     assert_eq!(two.control.call("POST", "/tokens", Some(&two.token("oncall"))).status, 200);
 }
+
+#[test]
+fn a_new_value_of_a_direct_access_token_needs_two_as_well() {
+    let two = Two::start();
+    let (first, second) = (two.control.owner.clone(), two.second.clone());
+    let id = two.ask();
+    assert_eq!(two.decide(&second, &id, "approve").status, 200);
+    let made = two.decide(&first, &id, "collect").json();
+    let path = format!("/tokens/{}", made["id"].as_str().unwrap());
+    let rotate = |key: &str| {
+        let key = format!("Idempotency-Key: {key}");
+        two.control.call_as(&first, "POST", &format!("{path}/rotate"), None, &[&key])
+    };
+    let asked = rotate("one");
+    assert_eq!((asked.status, &asked.json()["kind"]), (202, &json!("DIRECT_ACCESS_ROTATION")), "{asked:?}");
+    assert_eq!(asked.json()["request"]["tokenId"], made["id"]);
+    assert!(asked.json()["message"].as_str().unwrap().contains("approve"), "{asked:?}");
+    let other = rotate("two").json()["id"].as_str().unwrap().to_owned();
+    let id = asked.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(two.control.get(&path)["lastRotatedAt"], Value::Null, "nothing has happened yet");
+    assert_eq!(two.decide(&first, &id, "approve").status, 403);
+    assert_eq!(two.decide(&first, &id, "collect").status, 409);
+    assert_eq!(two.decide(&second, &id, "approve").json()["state"], "APPROVED");
+    assert_eq!(two.decide(&second, &id, "collect").status, 403);
+    let rotated = two.decide(&first, &id, "collect");
+    assert_eq!(rotated.status, 200, "{rotated:?}");
+    let rotated = rotated.json();
+    assert_eq!((&rotated["id"], &rotated["name"]), (&made["id"], &made["name"]));
+    assert!(rotated["token"].is_string() && rotated["token"] != made["token"]);
+    // A request is for one rotation: what was asked for before another one is not carried out.
+    assert_eq!(two.decide(&second, &other, "approve").status, 200);
+    let late = two.decide(&first, &other, "collect");
+    assert_eq!((late.status, &late.json()["code"]), (409, &json!("request_state")), "{late:?}");
+    assert_eq!(two.control.get(&path)["shortToken"], rotated["shortToken"]);
+    // A standard token needs nobody.
+    let mut standard = two.token("ci");
+    standard["kind"] = json!("STANDARD");
+    let standard = two.control.make("/tokens", &standard);
+    let path = format!("/tokens/{}/rotate", standard["id"].as_str().unwrap());
+    assert_eq!(two.control.call("POST", &path, None).status, 200);
+}

@@ -33,7 +33,7 @@ fn a_deployment_token_has_by_default_what_a_workspace_operator_has_there_and_no_
 }
 
 #[test]
-fn a_rotation_keeps_all_but_the_value() {
+fn a_rotation_keeps_all_but_the_value_and_its_end() {
     let rig = Rig::start();
     let made = rig.json(&[
         "token",
@@ -57,9 +57,10 @@ fn a_rotation_keeps_all_but_the_value() {
     let old = text(&made["token"]);
     assert_eq!(rig.authorize(old, "GET", "/api/v2/dags/etl").status, 200);
     let rotated = rig.json(&["token", "rotate", "oncall", "--yes"]);
-    for kept in ["id", "name", "description", "kind", "roles", "endAt", "createdAt"] {
+    for kept in ["id", "name", "description", "kind", "roles", "createdAt", "startAt", "expiryPeriodInDays"] {
         assert_eq!(rotated[kept], made[kept], "{kept}");
     }
+    assert!(text(&rotated["endAt"]) >= text(&made["endAt"]), "thirty days from the rotation on");
     rig.synced();
     let gone = rig.authorize(old, "GET", "/api/v2/dags/etl");
     assert_eq!((gone.status, gone.reason()), (401, "token_rotated"));

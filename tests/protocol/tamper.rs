@@ -227,6 +227,67 @@ fn what_a_refused_feed_takes_away_is_gone_all_the_same() {
 }
 
 #[test]
+fn the_end_of_a_token_moves_with_its_generation_only_and_its_start_never() {
+    let world = World::new();
+    let later = |store: &mut ReplicaStore, token: &TokenRecord| {
+        let mut records = World::records(2);
+        records.retain(|record| *record.key != *token.id.as_str());
+        records.push(World::record(token));
+        let version = store.position().unwrap().0 + 1;
+        store
+            .apply(&*world.bundle(version, &records, T0.plus(20)), Origin::Feed, T0.plus(20))
+            .unwrap()
+            .overruled
+    };
+    let window = |store: &ReplicaStore| {
+        let value = world.value_of(&TokenRecord {
+            generation: 2,
+            not_before: T0.plus(-86_400),
+            expires_at: T0.plus(400 * 86_400),
+            ..World::token_record(0)
+        });
+        let roles = [("DEPLOYMENT_ADMIN".to_owned(), i64::MAX)].into();
+        let staleness = Staleness { default: i64::MAX, roles, ..Staleness::default() };
+        let snapshot = Snapshot::build(store.load().unwrap().unwrap(), staleness, None);
+        let at = |wall| {
+            decide(Some(value.as_bytes()), &FACTS, &snapshot, Now { wall, floor: T0.plus(-86_400) }).reason
+        };
+        [at(T0.plus(-60)), at(T0.plus(60)), at(T0.plus(31 * 86_400)), at(T0.plus(61 * 86_400))]
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = filled(directory.path());
+    let first = World::token_record(0);
+    // A rotation brings another end, and that of the second generation is then held.
+    let second = TokenRecord { generation: 2, expires_at: T0.plus(60 * 86_400), ..first.clone() };
+    assert!(later(&mut store, &second).is_empty());
+    let known = [Reason::TokenNotYetValid, Reason::Ok, Reason::Ok, Reason::TokenExpired];
+    assert_eq!(window(&store), known);
+    for longer in [
+        TokenRecord { expires_at: T0.plus(300 * 86_400), ..second.clone() },
+        TokenRecord { not_before: T0.plus(-86_400), ..second.clone() },
+    ] {
+        assert_eq!(later(&mut store, &longer), std::slice::from_ref(&first.id));
+        assert_eq!(window(&store), known, "the record says more than was proved");
+        drop(store);
+        store = self::store(directory.path());
+        assert_eq!(window(&store), known, "nor after another start");
+    }
+    // An earlier end counts, and is not taken back.
+    assert!(
+        later(&mut store, &TokenRecord { expires_at: T0.plus(30 * 86_400), ..second.clone() }).is_empty()
+    );
+    assert_eq!(later(&mut store, &second), std::slice::from_ref(&first.id));
+    assert_eq!(
+        window(&store),
+        [Reason::TokenNotYetValid, Reason::Ok, Reason::TokenExpired, Reason::TokenExpired]
+    );
+    // The third generation has an end of its own, and ends the second.
+    let third = TokenRecord { generation: 3, expires_at: T0.plus(500 * 86_400), ..first.clone() };
+    assert!(later(&mut store, &third).is_empty());
+    assert_eq!(window(&store), [Reason::TokenRotated; 4]);
+}
+
+#[test]
 fn neither_version_nor_generation_nor_a_revocation_goes_back() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = filled(directory.path());

@@ -304,13 +304,13 @@ impl Control {
         })
     }
 
-    /// Gives a token a new value.
-    pub fn rotate_token(&self, id: &str) -> Outcomes<String> {
+    /// Gives a token a new value, which has an end of its own.
+    pub fn rotate_token(&self, id: &str) -> Outcomes<(String, Time)> {
         let made = self
             .plane()?
             .rotate_token(&self.owner, &self.organization, id, None, &IfMatch::default())
             .map_err(text)?;
-        Ok(made.token.unwrap().to_string())
+        Ok((made.token.unwrap().to_string(), made.end_at.unwrap().time()))
     }
 
     /// Revokes a token.

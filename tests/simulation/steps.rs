@@ -152,9 +152,13 @@ impl Story {
             id: made.id,
             data_plane,
             deployment: id,
-            values: vec![Value { text: made.value, generation: 1, dropped: None }],
+            values: vec![Value {
+                text: made.value,
+                generation: 1,
+                expires_at: made.expires_at,
+                dropped: None,
+            }],
             not_before: made.not_before,
-            expires_at: made.expires_at,
         });
         self.estate.tokens.insert(number, Standing { generation: 1, revoked: false });
         self.record()
@@ -168,11 +172,13 @@ impl Story {
     fn rotate_token(&mut self) -> Result<(), String> {
         let Some(number) = self.living() else { return Ok(()) };
         let rotated = self.control.rotate_token(&self.tokens[number].id);
-        let Some(text) = self.done(&format!("token {number} is rotated"), rotated) else { return Ok(()) };
+        let Some((text, expires_at)) = self.done(&format!("token {number} is rotated"), rotated) else {
+            return Ok(());
+        };
         let standing = self.estate.tokens.entry(number).or_default();
         standing.generation += 1;
         let generation = standing.generation;
-        self.tokens[number].values.push(Value { text, generation, dropped: None });
+        self.tokens[number].values.push(Value { text, generation, expires_at, dropped: None });
         self.record()
     }
 

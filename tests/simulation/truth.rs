@@ -18,6 +18,7 @@ pub struct Value {
     pub text: String,
     /// Counts from 1.
     pub generation: u32,
+    pub expires_at: Time,
     /// The keyset without the key that signed it; none while there is none.
     pub dropped: Option<u64>,
 }
@@ -30,7 +31,16 @@ pub struct Token {
     pub deployment: String,
     pub values: Vec<Value>,
     pub not_before: Time,
-    pub expires_at: Time,
+}
+
+impl Token {
+    /// When a generation may be called expired. Two histories may have given it two ends; a host that has proof of both keeps
+    /// to the earlier one.
+    fn end_of(&self, generation: u32) -> Time {
+        let ends =
+            self.values.iter().filter(|value| value.generation == generation).map(|value| value.expires_at);
+        ends.min().unwrap()
+    }
 }
 
 /// How a token stands at one version of a replica.
@@ -251,7 +261,7 @@ impl Request<'_> {
             (self.deployment != token.deployment, "the token is for another deployment"),
             (!deployed, "its replica does not hold the deployment"),
             (self.sealed(memory), "its glass is not broken"),
-            (self.wall >= token.expires_at, "the token had expired by its own clock"),
+            (self.wall >= value.expires_at, "the value had expired by its own clock"),
             (self.wall < token.not_before, "the token does not begin yet, by its own clock"),
             (memory.dead.contains_key(&value.text), "it had called this value dead"),
             (self.age.is_none_or(|age| age > self.limit), "its replica was too old"),
@@ -271,7 +281,7 @@ pub fn judge(request: &Request<'_>, memory: &mut Memory, decision: &Decision) ->
     // A clock that ran ahead may have called a token expired that was not: that is no death.
     let dead = match decision.reason {
         Reason::TokenRevoked | Reason::TokenRotated => true,
-        Reason::TokenExpired => request.time >= token.expires_at,
+        Reason::TokenExpired => request.time >= token.end_of(value.generation),
         _ => false,
     };
     if dead {
@@ -296,7 +306,7 @@ pub fn judge(request: &Request<'_>, memory: &mut Memory, decision: &Decision) ->
         return Ok(());
     }
     // A clock that ran ahead has proved nothing: it closes nothing for good but what it called expired.
-    let outlived = memory.latest.plus(AHEAD) >= token.expires_at;
+    let outlived = memory.latest.plus(AHEAD) >= token.end_of(value.generation);
     let clock_was_right = !memory.ran_ahead && request.wall == request.time;
     if if request.healed { outlived } else { !clock_was_right } {
         return Ok(());
@@ -318,14 +328,15 @@ mod tests {
         let facts = RequestFacts { deployment: Target::Id("dep_a"), method: "GET", uri: "/", client: None };
         let mut decision = decide(None, &facts, &Snapshot::absent(), Now { wall: T, floor: T });
         decision.reason = reason;
-        let value = |generation: u32| Value { text: generation.to_string(), generation, dropped: None };
+        let expires_at = T.plus(AHEAD + 10);
+        let value =
+            |generation: u32| Value { text: generation.to_string(), generation, expires_at, dropped: None };
         let mut token = Token {
             id: "tok_a".into(),
             data_plane: "dpl_a".into(),
             deployment: "dep_a".into(),
             values: vec![value(1), value(2)],
             not_before: T,
-            expires_at: T.plus(AHEAD + 10),
         };
         let mut held = Standing { generation: 2, revoked: false };
         let mut memory = Memory { version: 2, ..Memory::default() };
@@ -361,7 +372,12 @@ mod tests {
         assert!(wrong(Reason::Ok, |_, held, _| held.revoked = true));
         assert!(wrong(Reason::Ok, |_, held, _| held.generation = 3), "it knew a newer value");
         assert!(wrong(Reason::Ok, |_, held, _| held.generation = 1), "it never heard of the second value");
-        assert!(wrong(Reason::Ok, |token, _, _| token.expires_at = T));
+        assert!(wrong(Reason::Ok, |token, _, _| token.values[1].expires_at = T));
+        let other = Value { text: "other".into(), generation: 2, expires_at: T, dropped: None };
+        assert!(
+            !wrong(Reason::TokenExpired, |token, _, _| token.values.push(other)),
+            "another history's end"
+        );
         assert!(wrong(Reason::Ok, |token, _, _| token.deployment = "dep_b".into()));
         assert!(wrong(Reason::Ok, |token, _, _| token.values[1].dropped = Some(1)));
         assert!(wrong(Reason::Ok, |_, _, memory| memory.revoked.extend([0])));

@@ -91,16 +91,21 @@ impl World {
 
     /// The value of a token whose record is [`World::token_record`].
     pub fn value(&self, number: usize) -> String {
-        let record = Self::token_record(number);
+        self.value_of(&Self::token_record(number))
+    }
+
+    /// The value of the token of `record`, with its times and of its generation.
+    pub fn value_of(&self, record: &TokenRecord) -> String {
+        let record = record.clone();
         let claims = Claims {
             permissions: Vec::new(),
             iss: ISSUER.into(),
             sub: record.id,
             aud: DEPLOYMENT.into(),
             iat: T0,
-            nbf: T0,
+            nbf: record.not_before,
             exp: Some(record.expires_at),
-            generation: 1,
+            generation: record.generation,
             role: Some(record.role),
         };
         mint(TokenKind::DirectAccess, &claims, &self.token).to_string()

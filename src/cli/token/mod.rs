@@ -292,7 +292,12 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
 
 async fn create(new: Create, control: &Control, output: Output) -> Result<(), Failure> {
     let clean = new.clean_output;
-    match control.post_or_request("/tokens", &body(new)).await? {
+    value_or_request(control.post_or_request("/tokens", &body(new)).await?, clean, output)
+}
+
+/// Prints a token with its value, or the request that another owner has to approve first.
+fn value_or_request(done: Done<Token>, clean: bool, output: Output) -> Result<(), Failure> {
+    match done {
         Done::Now(made) => with_value(&made, clean, output),
         Done::Requested(request) => {
             let id = &request.id;
@@ -339,7 +344,7 @@ async fn rotate(
 ) -> Result<(), Failure> {
     let Token { id, name, .. } = token;
     confirm(&format!("The present value of {name} ({id}) stops; that"), force)?;
-    with_value(&control.order(&format!("/tokens/{id}/rotate")).await?, clean, output)
+    value_or_request(control.order_or_request(&format!("/tokens/{id}/rotate")).await?, clean, output)
 }
 
 async fn delete(control: &Control, token: &Token, force: bool, output: Output) -> Result<(), Failure> {

@@ -44,7 +44,7 @@ pub(in crate::cli) enum Verb {
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Make the token you asked for, once it is approved, and show its value, once.
+    /// Make or rotate the token you asked for, once that is approved, and show its value, once.
     Collect {
         /// The request's id.
         id: RequestId,

@@ -84,7 +84,7 @@ pub(super) async fn reject_request(
     .await
 }
 
-/// Creates the token of an approved request. The answer shows its value once, to the requester.
+/// Creates or rotates the token of an approved request. The answer shows its value once, to the requester.
 #[utoipa::path(post, path = "/token-requests/{id}/collect", responses((status = 200, body = Token)))]
 pub(super) async fn collect_request(
     State(control): Control,

@@ -88,11 +88,7 @@ pub(super) async fn create_token(
     let made = off_reactor(&control, move |c| c.create_token(&actor, &organization, new, key.as_ref())).await;
     match made {
         Err(Error::ApprovalNeeded) => {
-            let requested = off_reactor(&control, move |c| c.request_token(&asking, &asked, &wanted)).await;
-            match requested {
-                Ok(request) => written(StatusCode::ACCEPTED, &request),
-                Err(error) => error.into_response(),
-            }
+            requested(off_reactor(&control, move |c| c.request_token(&asking, &asked, &wanted)).await)
         }
         made => told_new(made),
     }
@@ -131,8 +127,10 @@ pub(super) async fn delete_token(
     done(&control, move |c| c.delete_token(&actor, &organization, &id, &seen)).await
 }
 
-/// Gives a token a new value, shown once. The old one becomes invalid.
-#[utoipa::path(post, path = "/tokens/{id}/rotate", responses((status = 200, body = Token)))]
+/// Gives a token a new value, shown once, whose lifetime begins now. The old one becomes invalid.
+///
+/// Under dual control, the new value of a direct-access token is requested instead.
+#[utoipa::path(post, path = "/tokens/{id}/rotate", responses((status = 200, body = Token), (status = 202, body = Request, description = "a second owner has to approve it")))]
 pub(super) async fn rotate_token(
     State(control): Control,
     actor: Actor,
@@ -140,7 +138,23 @@ pub(super) async fn rotate_token(
     Repeatable(key): Repeatable,
     seen: IfMatch,
 ) -> Response {
-    shown(&control, move |c| c.rotate_token(&actor, &organization, &id, key.as_ref(), &seen)).await
+    let (asking, asked, wanted) = (actor.clone(), organization.clone(), id.clone());
+    let rotated =
+        off_reactor(&control, move |c| c.rotate_token(&actor, &organization, &id, key.as_ref(), &seen)).await;
+    match rotated {
+        Err(Error::ApprovalNeeded) => {
+            requested(off_reactor(&control, move |c| c.request_rotation(&asking, &asked, &wanted)).await)
+        }
+        rotated => told(rotated),
+    }
+}
+
+/// Response with a request that another owner has to approve.
+fn requested(request: Result<Request, Error>) -> Response {
+    match request {
+        Ok(request) => written(StatusCode::ACCEPTED, &request),
+        Err(error) => error.into_response(),
+    }
 }
 
 /// Replaces a token's roles. Those of a direct-access token cannot be changed.

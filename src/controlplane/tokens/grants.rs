@@ -108,6 +108,26 @@ impl Grant {
         }
     }
 
+    /// Fails if a new token could no longer have the role: it was deleted, or restricted to other workspaces.
+    pub(super) fn still_held(&self, connection: &Connection, organization: &str) -> Result<(), Error> {
+        let scope = match self.entity_type {
+            EntityType::Organization | EntityType::Workspace => return Ok(()),
+            EntityType::Deployment => RoleScope::Deployment,
+            EntityType::Dag | EntityType::DagTag => RoleScope::Dag,
+        };
+        let workspace = self.workspace.as_deref().unwrap_or_default();
+        match RoleVersion::newest(connection, organization, &self.role, scope)? {
+            Some(role) if role.fits(workspace) => Ok(()),
+            found => {
+                let name = self.role_version(connection)?.name;
+                let why = if found.is_some() { "can no longer be held here" } else { "was deleted" };
+                let detail =
+                    format!("the token has expired, and its role {name} {why}; create another token");
+                Err(Error::Conflict { code: "role_gone", detail })
+            }
+        }
+    }
+
     /// Returns the scope for [`Actor::may`].
     pub(super) fn scope<'a>(&'a self, organization: &'a str) -> Scope<'a> {
         Scope { organization, workspace: self.workspace.as_deref(), deployment: self.deployment.as_deref() }

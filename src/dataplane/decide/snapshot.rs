@@ -47,6 +47,18 @@ pub struct Takeaway {
     pub revoked: bool,
     /// Last generation that had expired under a time floor that was lowered since.
     pub expired: u32,
+    /// Start of `generation`, if its record states an earlier one.
+    pub not_before: Option<Time>,
+    /// End of `generation`, if its record states a later one.
+    pub expires_at: Option<Time>,
+}
+
+impl Takeaway {
+    /// Returns the loss of nothing.
+    #[must_use]
+    pub fn none(token: TokenId) -> Self {
+        Self { token, generation: 0, revoked: false, expired: 0, not_before: None, expires_at: None }
+    }
 }
 
 /// Replica whose signatures and digest are verified, indexed. The bodies of its records stay on the disk.

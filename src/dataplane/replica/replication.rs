@@ -154,8 +154,8 @@ impl Replication {
             Ok(taken) => {
                 for token in &taken.overruled {
                     let what = format!(
-                        "{way}the control plane calls token {token} alive, or of an older generation; this node has proof \
-                         that it is not, and keeps to it"
+                        "{way}the control plane calls token {token} alive, of an older generation, or valid for longer; this \
+                         node has proof of the contrary, and keeps to it"
                     );
                     self.live.alarms.raise(AlarmKind::Invariant, &what, now);
                 }

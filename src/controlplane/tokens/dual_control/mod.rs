@@ -1,5 +1,5 @@
-//! Dual control: while it is enabled, a direct-access token needs two Organization Owners, one who requests it and one
-//! who approves.
+//! Dual control: while it is enabled, a direct-access token and each new value of one need two Organization Owners, one who
+//! requests it and one who approves.
 //!
 //! It protects against a mistake and against one stolen owner token, but not against an owner who creates a second
 //! user: the audit log shows that to the other owners. To disable it, a second owner must approve as well.

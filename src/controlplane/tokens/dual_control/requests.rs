@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::set;
-use crate::api::dual_control::{Request, RequestFilter, RequestKind, RequestPage, RequestState};
+use crate::api::dual_control::{Request, RequestFilter, RequestKind, RequestPage, RequestState, Rotation};
 use crate::api::id::{RequestId, TokenId};
 use crate::api::page::Page;
 use crate::api::token::{NewToken, Token};
@@ -88,6 +88,17 @@ impl ControlPlane {
         })
     }
 
+    /// Requests a new value of a direct-access token under dual control.
+    pub fn request_rotation(&self, actor: &Actor, organization: &str, id: &str) -> Result<Request, Error> {
+        self.store.note(|transaction| {
+            let token = self.rotatable(transaction, actor, organization, id)?;
+            let (token_id, name) = (TokenId::known(token.id), token.name);
+            let rotation = Rotation { token_id, name, generation: token.generation };
+            let body = serde_json::to_string(&rotation).map_err(std::io::Error::from)?;
+            self.ask_for(transaction, actor, organization, RequestKind::DirectAccessRotation, &body)
+        })
+    }
+
     pub(super) fn ask_for(
         &self,
         transaction: &Transaction<'_>,
@@ -101,6 +112,7 @@ impl ControlPlane {
         let period = super::period(transaction, organization)?.unwrap_or(86_400);
         let kind = match kind {
             RequestKind::DirectAccessToken => "DIRECT_ACCESS_TOKEN",
+            RequestKind::DirectAccessRotation => "DIRECT_ACCESS_ROTATION",
             RequestKind::EndDualControl => "END_DUAL_CONTROL",
         };
         transaction.execute(
@@ -191,7 +203,7 @@ impl ControlPlane {
         })
     }
 
-    /// Creates the token of an approved request, and shows its value once, to the requester.
+    /// Creates or rotates the token of an approved request, and shows its value once, to the requester.
     pub fn collect_request(&self, actor: &Actor, organization: &str, id: &str) -> Result<Token, Error> {
         actor.may(Operation::ManageDirectAccess, organization)?;
         let now = self.now();
@@ -202,9 +214,20 @@ impl ControlPlane {
                 return Err(Error::Forbidden { code: "not_your_request", detail });
             }
             check_state(&request, RequestState::Approved)?;
-            let new = serde_json::from_str(request.request.get()).map_err(std::io::Error::from)?;
-            let draft = self.draft(transaction, actor, organization, new)?;
-            let token = self.establish(transaction, actor, organization, draft, None)?;
+            let body = request.request.get();
+            let token = if request.kind == RequestKind::DirectAccessRotation {
+                let rotation: Rotation = serde_json::from_str(body).map_err(std::io::Error::from)?;
+                let token = self.rotatable(transaction, actor, organization, &rotation.token_id)?;
+                if token.generation != rotation.generation {
+                    let detail = "the token has been rotated since; ask again".into();
+                    return Err(Error::Conflict { code: "request_state", detail });
+                }
+                self.renew(transaction, actor, organization, token, None)?
+            } else {
+                let new = serde_json::from_str(body).map_err(std::io::Error::from)?;
+                let draft = self.draft(transaction, actor, organization, new)?;
+                self.establish(transaction, actor, organization, draft, None)?
+            };
             let row = params![id, now.unix(), &*token.id];
             transaction.execute("UPDATE request SET carried_out_at = ?2, token = ?3 WHERE id = ?1", row)?;
             Ok(token)

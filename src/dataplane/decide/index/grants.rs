@@ -83,6 +83,10 @@ impl Grant {
         if takeaway.revoked && self.revoked == Revoked::No {
             self.revoked = Revoked::Contradicted(at);
         }
+        if self.generation == takeaway.generation.max(1) {
+            self.not_before = takeaway.not_before.map_or(self.not_before, |start| start.max(self.not_before));
+            self.expires_at = takeaway.expires_at.map_or(self.expires_at, |end| end.min(self.expires_at));
+        }
         if self.generation <= takeaway.expired {
             self.expires_at = Time::from_unix(i64::MIN);
         }

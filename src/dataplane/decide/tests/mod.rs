@@ -215,19 +215,33 @@ const CAUSES: &[(Reason, Bend)] = &[
     (Reason::TokenRotated, |w| w.claims.generation = 1),
     (Reason::TokenRotated, |w| (w.claims.generation, w.record.generation) = (0, 0)),
     (Reason::TokenRotated, |w| {
-        w.takeaways =
-            vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 3, revoked: false, expired: 0 }];
+        w.takeaways = vec![Takeaway { generation: 3, ..Takeaway::none("tok_a".parse().unwrap()) }];
     }),
     // A takeaway gives nothing: neither the value it ended nor one that the replica does not hold.
     (Reason::TokenUnknown, |w| {
         w.claims.generation = 3;
-        w.takeaways =
-            vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 3, revoked: false, expired: 0 }];
+        w.takeaways = vec![Takeaway { generation: 3, ..Takeaway::none("tok_a".parse().unwrap()) }];
     }),
     (Reason::TokenRevoked, |w| w.record.revoked_at = Some(T0)),
     (Reason::TokenRevoked, |w| {
         w.takeaways =
-            vec![Takeaway { token: "tok_a".parse().unwrap(), generation: 1, revoked: true, expired: 0 }];
+            vec![Takeaway { generation: 1, revoked: true, ..Takeaway::none("tok_a".parse().unwrap()) }];
+    }),
+    // Of two times that were said of one generation, the later start and the earlier end count.
+    (Reason::TokenExpired, |w| {
+        let end = Some(T0.plus(1));
+        w.takeaways =
+            vec![Takeaway { generation: 2, expires_at: end, ..Takeaway::none("tok_a".parse().unwrap()) }];
+    }),
+    (Reason::TokenNotYetValid, |w| {
+        let start = Some(T0.plus(61));
+        w.takeaways =
+            vec![Takeaway { generation: 2, not_before: start, ..Takeaway::none("tok_a".parse().unwrap()) }];
+    }),
+    (Reason::Ok, |w| {
+        let end = Some(T0.plus(1));
+        w.takeaways =
+            vec![Takeaway { generation: 1, expires_at: end, ..Takeaway::none("tok_a".parse().unwrap()) }];
     }),
     (Reason::TokenExpired, |w| w.now.wall = T0.plus(86_400)),
     (Reason::TokenExpired, |w| w.claims.exp = Some(T0.plus(1))),

@@ -28,7 +28,8 @@ const SKEW: i64 = 300;
 /// Facts that an applied bundle states, except its records.
 #[derive(Debug)]
 pub struct Taken {
-    /// Tokens that the bundle calls active although this node has proof that they are revoked or rotated. They stay dead.
+    /// Tokens that the bundle calls active or valid for longer, although this node has proof that they are revoked, rotated
+    /// or end earlier. The proof counts.
     pub overruled: Vec<TokenId>,
     /// Verified head. It is not older than the one held before.
     pub head: SignedHead,

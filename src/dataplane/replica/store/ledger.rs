@@ -7,6 +7,7 @@ use crate::dataplane::decide::snapshot::Takeaway;
 use crate::protocol::id::TokenId;
 use crate::protocol::record::{Record, RecordKind};
 use crate::protocol::role::RoleDigest;
+use crate::protocol::time::Time;
 use crate::protocol::token::TokenRecord;
 
 /// Result of entering records into the ledger.
@@ -16,8 +17,69 @@ pub(super) struct Entries {
     pub(super) broken: Option<StoreError>,
     /// Revocations and rotations in the records that were not known before.
     pub(super) losses: Vec<Takeaway>,
-    /// Tokens that the records call active, or of a lower generation, although this node has proof of the contrary. They stay dead.
+    /// Tokens that the records call active, of a lower generation, or valid for longer, although this node has proof of the
+    /// contrary. The proof counts.
     pub(super) overruled: Vec<TokenId>,
+}
+
+/// Row of the ledger.
+#[derive(Default)]
+struct Known {
+    proved: Vec<u8>,
+    generation: u32,
+    revoked: bool,
+    expires: Option<i64>,
+    expires_of: Option<u32>,
+    starts: Option<i64>,
+}
+
+/// Times between which a token is valid, as far as they were proved.
+#[derive(Default)]
+struct Window {
+    /// Earliest end that was proved of the generation `expires_of`.
+    expires: Option<i64>,
+    expires_of: Option<u32>,
+    /// Latest start that was proved.
+    starts: Option<i64>,
+    /// True if the record says that the newest generation begins earlier or ends later.
+    narrowed: bool,
+}
+
+impl Known {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            proved: row.get(0)?,
+            generation: row.get(1)?,
+            revoked: row.get(2)?,
+            expires: row.get(3)?,
+            expires_of: row.get(4)?,
+            starts: row.get(5)?,
+        })
+    }
+
+    /// Returns the times that are proved once `token` is. The end moves with the generation only, and the start never: of
+    /// two that were said of one generation, the later start and the earlier end count.
+    fn window(&self, token: &TokenRecord) -> Window {
+        let (starts, ends) = (token.not_before.unix(), token.expires_at.unix());
+        let starts = self.starts.map_or(starts, |known| known.max(starts));
+        if token.generation < self.generation {
+            return Window {
+                expires: self.expires,
+                expires_of: self.expires_of,
+                starts: Some(starts),
+                narrowed: false,
+            };
+        }
+        // Generations begin at 1. A record of generation 0 counts as one of generation 1.
+        let same = self.expires_of.is_some_and(|of| of.max(1) == token.generation.max(1));
+        let expires = self.expires.filter(|_| same).map_or(ends, |known| known.min(ends));
+        Window {
+            expires: Some(expires),
+            expires_of: Some(token.generation),
+            starts: Some(starts),
+            narrowed: expires < ends || starts > token.not_before.unix(),
+        }
+    }
 }
 
 impl Entries {
@@ -38,42 +100,52 @@ impl Entries {
             Some(token) => (token.grant_digest().to_vec(), token.generation, token.revoked_at.is_some()),
             None => (RoleDigest::of(&record.body).to_string().into_bytes(), 0, false),
         };
-        let expires = token.as_ref().map(|token| token.expires_at.unix());
         let kind = record.kind.as_str();
         let known = ledger
-            .prepare_cached("SELECT proved, generation, revoked FROM ledger WHERE kind = ?1 AND key = ?2")?
-            .query_row(params![kind, &*record.key], |row| {
-                Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, u32>(1)?, row.get::<_, bool>(2)?))
-            })
+            .prepare_cached(
+                "SELECT proved, generation, revoked, expires, expires_of, starts FROM ledger WHERE kind = ?1 AND key = ?2",
+            )?
+            .query_row(params![kind, &*record.key], Known::read)
             .optional()?;
         let listed = known.is_some();
-        let (before, highest, dead) = known.unwrap_or((Vec::new(), 0, false));
+        let known = known.unwrap_or_default();
+        let window = token.as_ref().map(|token| known.window(token)).unwrap_or_default();
         if let Some(token) = token {
-            if generation < highest || (dead && !revoked) {
+            if generation < known.generation || (known.revoked && !revoked) || window.narrowed {
                 self.overruled.push(token.id.clone());
             }
             // Losses are kept in rows that are there. A snapshot of new tokens would otherwise collect all of them for nothing.
-            if listed && (generation > highest || (revoked && !dead)) {
-                self.losses.push(Takeaway { token: token.id, generation, revoked, expired: 0 });
+            if listed && (generation > known.generation || (revoked && !known.revoked)) {
+                self.losses.push(Takeaway { generation, revoked, ..Takeaway::none(token.id) });
             }
         }
         // Only records already in the ledger are pinned. A record that an operator released on this host is pinned again
         // when it next appears.
-        if !before.is_empty() && before != proved {
+        if !known.proved.is_empty() && known.proved != proved {
             let key = record.key.to_string();
             let what = "what it grants is fixed";
             self.broken.get_or_insert(StoreError::Invariant { kind: record.kind, key, what });
             return Ok(());
         }
-        // No REPLACE: the row also holds the end of a token that expired before the floor was lowered. The expiry is that
-        // of the newest generation.
-        let row = params![kind, &*record.key, proved, generation, revoked || dead, expires];
+        // No REPLACE: the row also holds the end of a token that expired before the floor was lowered.
+        let row = params![
+            kind,
+            &*record.key,
+            proved,
+            generation.max(known.generation),
+            revoked || known.revoked,
+            window.expires,
+            window.expires_of,
+            window.starts,
+            window.narrowed
+        ];
         ledger
             .prepare_cached(
-                "INSERT INTO ledger (kind, key, proved, generation, revoked, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (kind, key) DO UPDATE SET proved = excluded.proved, revoked = excluded.revoked,
-                     expires = CASE WHEN excluded.generation >= generation THEN excluded.expires ELSE expires END,
-                     generation = max(generation, excluded.generation)",
+                "INSERT INTO ledger (kind, key, proved, generation, revoked, expires, expires_of, starts, narrowed)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                 ON CONFLICT (kind, key) DO UPDATE SET proved = excluded.proved, generation = excluded.generation,
+                     revoked = excluded.revoked, expires = excluded.expires, expires_of = excluded.expires_of,
+                     starts = excluded.starts, narrowed = excluded.narrowed",
             )?
             .execute(row)?;
         Ok(())
@@ -91,16 +163,19 @@ pub(super) fn keep(ledger: &Transaction<'_>, losses: &[Takeaway]) -> Result<(), 
     Ok(())
 }
 
+const TAKEAWAY: &str =
+    "SELECT key, generation, revoked, expired, iif(narrowed, starts, NULL), iif(narrowed, expires, NULL)
+    FROM ledger";
+
 /// Calls `take` for each token with a known loss. Most tokens are of the first generation and were never revoked; they have
 /// none.
 pub(super) fn each_takeaway(
     connection: &Connection,
     mut take: impl FnMut(Takeaway),
 ) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT key, generation, revoked, expired FROM ledger
-         WHERE kind = 'token' AND (generation > 1 OR revoked OR expired > 0)",
-    )?;
+    let mut statement = connection.prepare_cached(&format!(
+        "{TAKEAWAY} WHERE kind = 'token' AND (generation > 1 OR revoked OR expired > 0 OR narrowed)"
+    ))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         if let Some(takeaway) = read_takeaway(row)? {
@@ -113,8 +188,7 @@ pub(super) fn each_takeaway(
 /// Returns the known loss of one token.
 pub(super) fn takeaway(ledger: &Connection, token: &str) -> Result<Option<Takeaway>, StoreError> {
     let mut statement = ledger.prepare_cached(
-        "SELECT key, generation, revoked, expired FROM ledger
-         WHERE kind = 'token' AND key = ?1 AND (generation > 1 OR revoked OR expired > 0)",
+        &format!("{TAKEAWAY} WHERE kind = 'token' AND key = ?1 AND (generation > 1 OR revoked OR expired > 0 OR narrowed)"),
     )?;
     let mut rows = statement.query([token])?;
     match rows.next()? {
@@ -125,6 +199,7 @@ pub(super) fn takeaway(ledger: &Connection, token: &str) -> Result<Option<Takeaw
 
 fn read_takeaway(row: &Row<'_>) -> rusqlite::Result<Option<Takeaway>> {
     let Ok(token) = TokenId::new(row.get_ref(0)?.as_str()?) else { return Ok(None) };
+    let time = |index| row.get::<_, Option<i64>>(index).map(|time| time.map(Time::from_unix));
     let (generation, revoked, expired) = (row.get(1)?, row.get(2)?, row.get(3)?);
-    Ok(Some(Takeaway { token, generation, revoked, expired }))
+    Ok(Some(Takeaway { token, generation, revoked, expired, not_before: time(4)?, expires_at: time(5)? }))
 }

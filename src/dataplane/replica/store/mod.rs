@@ -35,11 +35,12 @@ use prove::ProvedSum;
 pub use prove::Scrub;
 
 /// Migrations, each from one version of the schema to the next. A released migration is never edited.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("0001_first.sql"),
     include_str!("0002_evidence.sql"),
     include_str!("0003_time.sql"),
     include_str!("0004_keyset_evidence.sql"),
+    include_str!("0005_window.sql"),
 ];
 
 /// Origin of a bundle.
@@ -179,7 +180,10 @@ impl ReplicaStore {
     /// rotations, keysets, the time floor and evidence stay.
     pub fn forget(&mut self) -> Result<(), StoreError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch("DELETE FROM head; DELETE FROM record; UPDATE ledger SET proved = x'';")?;
+        transaction.execute_batch(
+            "DELETE FROM head; DELETE FROM record;
+             UPDATE ledger SET proved = x'', expires_of = NULL, starts = NULL, narrowed = 0;",
+        )?;
         transaction.commit()?;
         self.sum.take();
         Ok(())
