@@ -161,7 +161,8 @@ pub struct NewToken {
     pub entity_id: Option<String>,
     /// Main role, by name or id.
     pub role: Option<String>,
-    /// Additional roles: on Dags, and for a token of an organization or workspace, on deployments.
+    /// Additional roles: on Dags, for a token of an organization or workspace on deployments, and for one of an organization
+    /// in workspaces.
     #[serde(default)]
     pub roles: Vec<NewTokenRole>,
     /// Days until it expires, 1 to 3650, or none for never. A direct-access token must expire.
@@ -305,7 +306,7 @@ pub struct TokenFilter {
     pub entity_id: Option<String>,
     /// Id of a deployment that it has a role on, or on whose Dags: its own tokens, and those assigned to it.
     pub deployment_id: Option<String>,
-    /// Id of the workspace that it or its deployment belongs to.
+    /// Id of the workspace that it or its deployment belongs to, or in which it has a role.
     pub workspace_id: Option<String>,
     /// Id of a Dag that it has a role on, of the deployment if `deploymentId` is given.
     pub dag_id: Option<String>,

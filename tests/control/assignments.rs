@@ -150,3 +150,87 @@ fn the_command_line_does_it_in_the_words_people_know() {
     assert_eq!(names(&run(&["deployment", "token", "list"])), ["ws"]);
     assert_eq!(rig.json(&["token", "show", "org"])["roles"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn an_organizations_token_has_roles_in_workspaces_as_far_as_their_owners_give_them() {
+    let control = Control::start("");
+    let estate = control.estate();
+    let owner = control.user("WORKSPACE_OWNER", &estate.workspace);
+    let operator = control.user("WORKSPACE_OPERATOR", &estate.workspace);
+    let role = |workspace: &str, role: &str| json!({ "entityType": "WORKSPACE", "entityId": workspace, "role": role });
+    let made = control.make(
+        "/tokens",
+        &json!({ "name": "ci", "scope": "ORGANIZATION", "role": "ORGANIZATION_MEMBER",
+            "roles": [role(&estate.other_workspace, "WORKSPACE_MEMBER")] }),
+    );
+    let (id, value) = (text(&made["id"]), text(&made["token"]));
+    let path = format!("/tokens/{id}/roles");
+    let put = |token: &str, roles: Value| {
+        control.call_as(token, "POST", &path, Some(&json!({ "roles": roles })), &[])
+    };
+    let renamed = |deployment: &str, name: &str| {
+        let path = format!("/deployments/{deployment}");
+        control.call_as(value, "POST", &path, Some(&json!({ "name": name })), &[]).status
+    };
+    let listed = || control.call_as(value, "GET", "/deployments", None, &[]).json()["totalCount"].clone();
+    assert_eq!((listed(), renamed(&estate.deployment, "mine")), (json!(1), 403));
+    // An operator can't say who has which role in a workspace; its owner can, for that workspace alone.
+    let here = json!([role(&estate.workspace, "WORKSPACE_OPERATOR")]);
+    assert_eq!(put(&operator, here.clone()).status, 403);
+    let given = put(&owner, here);
+    assert_eq!(given.status, 200, "{given:?}");
+    assert_eq!(given.json()["workspaceRoles"].as_array().unwrap().len(), 1, "what is elsewhere is not shown");
+    assert_eq!(
+        put(
+            &owner,
+            json!([
+                role(&estate.workspace, "WORKSPACE_OPERATOR"),
+                role(&estate.other_workspace, "WORKSPACE_OWNER")
+            ])
+        )
+        .status,
+        403
+    );
+    assert_eq!((listed(), renamed(&estate.deployment, "by-token")), (json!(2), 200));
+    assert_eq!(renamed(&estate.elsewhere, "mine"), 403, "a member there, still");
+    let seen = control.get(&format!("/tokens/{id}"));
+    assert_eq!(seen["roles"].as_array().unwrap().len(), 3, "{seen}");
+    for workspace in [&estate.workspace, &estate.other_workspace] {
+        assert_eq!(control.get(&format!("/tokens?workspaceId={workspace}"))["totalCount"], 1);
+        let effective = control.get(&format!("/deployments/{}/tokens/{id}/permissions", estate.deployment));
+        assert!(effective["permissions"].to_string().contains("deployment.environmentVariables.create"));
+    }
+    assert_eq!(put(&owner, json!([])).status, 200);
+    assert_eq!((listed(), renamed(&estate.deployment, "again")), (json!(1), 403));
+    // Of a workspace's and a deployment's token nothing changes.
+    for (body, field) in [
+        (
+            json!({ "name": "w", "scope": "WORKSPACE", "entityId": estate.workspace, "role": "WORKSPACE_MEMBER",
+                "roles": [role(&estate.other_workspace, "WORKSPACE_MEMBER")] }),
+            "entityId",
+        ),
+        (
+            json!({ "name": "d", "scope": "DEPLOYMENT", "entityId": estate.deployment, "role": "DEPLOYMENT_ADMIN",
+                "roles": [role(&estate.workspace, "WORKSPACE_MEMBER")] }),
+            "entityType",
+        ),
+        (
+            json!({ "name": "o", "scope": "ORGANIZATION", "role": "ORGANIZATION_MEMBER",
+                "roles": [role(&estate.workspace, "DEPLOYMENT_ADMIN")] }),
+            "role",
+        ),
+        (
+            json!({ "name": "o", "scope": "ORGANIZATION", "role": "ORGANIZATION_MEMBER",
+                "roles": [role(&estate.workspace, "WORKSPACE_MEMBER"), role(&estate.workspace, "WORKSPACE_OWNER")] }),
+            "roles",
+        ),
+    ] {
+        let refused = control.call("POST", "/tokens", Some(&body));
+        assert_eq!(refused.status, 422, "{body}: {refused:?}");
+        assert_eq!(refused.json()["fieldErrors"][0]["field"], field, "{refused:?}");
+    }
+    let unknown = json!({ "name": "o", "scope": "ORGANIZATION", "role": "ORGANIZATION_MEMBER",
+        "roles": [role("c0", "WORKSPACE_MEMBER")] });
+    assert_eq!(control.call("POST", "/tokens", Some(&unknown)).status, 404);
+    assert_eq!(control.get("/tokens")["totalCount"], 1, "nothing was written");
+}

@@ -5,7 +5,7 @@ use reqwest::Method;
 use reqwest::header::IF_MATCH;
 
 use super::{id_of, resolve};
-use crate::api::id::{DeploymentId, TokenId};
+use crate::api::id::{DeploymentId, TokenId, WorkspaceId};
 use crate::api::token::{
     Effective, EntityType, NewTokenRole, RolesUpdate, Token, TokenRole, TokenRoles, TokenScope,
 };
@@ -25,7 +25,8 @@ pub(in crate::cli) enum Verb {
         #[arg(long, value_name = "ID")]
         deployment_id: Option<DeploymentId>,
     },
-    /// Give a standard token another role: in its own scope, or with --deployment-id on a deployment.
+    /// Give a standard token another role: in its own scope, on a deployment, or for a token of the organization in a
+    /// workspace.
     SetRole {
         /// The token's id or name.
         token: String,
@@ -33,8 +34,19 @@ pub(in crate::cli) enum Verb {
         #[arg(long, short)]
         role: String,
         /// The deployment.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", conflicts_with = "workspace_id")]
         deployment_id: Option<DeploymentId>,
+        /// The workspace.
+        #[arg(long, value_name = "ID")]
+        workspace_id: Option<WorkspaceId>,
+    },
+    /// Take the role in a workspace away from a token of the organization.
+    RemoveWorkspaceRole {
+        /// The token's id or name.
+        token: String,
+        /// The workspace.
+        #[arg(long, value_name = "ID")]
+        workspace_id: WorkspaceId,
     },
     /// Give a standard token a role on a Dag, or on every Dag with a tag.
     AddDagRole {
@@ -90,9 +102,27 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
                 output,
             );
         }
-        Verb::SetRole { token, role, deployment_id } => {
+        Verb::SetRole { token, role, deployment_id, workspace_id } => {
             let id = id_of(control, &token).await?;
-            show(&set_role(control, &id, &role, deployment_id.as_deref()).await?, output);
+            let on = match (&deployment_id, &workspace_id) {
+                (Some(id), _) => Some((EntityType::Deployment, &**id)),
+                (None, Some(id)) => Some((EntityType::Workspace, &**id)),
+                (None, None) => None,
+            };
+            show(&set_role(control, &id, &role, on).await?, output);
+        }
+        Verb::RemoveWorkspaceRole { token, workspace_id } => {
+            let id = id_of(control, &token).await?;
+            let edited = edit(control, &id, |token| {
+                let gone = |role: &TokenRole| {
+                    role.entity_type == EntityType::Workspace && role.entity_id == *workspace_id
+                };
+                if !token.roles.iter().any(gone) {
+                    return Err(Failure::Usage(format!("the token has no role in {workspace_id}")));
+                }
+                Ok(token.roles.iter().filter(|role| !gone(role)).cloned().map(Into::into).collect())
+            });
+            show(&edited.await?, output);
         }
         Verb::AddDagRole { token, on, role } => {
             let id = id_of(control, &token).await?;
@@ -119,31 +149,29 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
     Ok(())
 }
 
-/// Gives a token another role in its own scope, or on a deployment.
+/// Gives a token another role in its own scope, or on the deployment or workspace `on`.
 pub(super) async fn set_role(
     control: &Control,
     id: &TokenId,
     role: &str,
-    deployment: Option<&str>,
+    on: Option<(EntityType, &str)>,
 ) -> Result<Token, Failure> {
     edit(control, id, |token| {
         let mut roles: Vec<NewTokenRole> = token.roles.iter().cloned().map(Into::into).collect();
-        let place = roles.iter_mut().find(|present| match deployment {
-            Some(deployment) => {
-                present.entity_type == EntityType::Deployment && present.entity_id == deployment
-            }
+        let place = roles.iter_mut().find(|present| match on {
+            Some(on) => (present.entity_type, &*present.entity_id) == on,
             None => present.entity_type == EntityType::from(token.scope),
         });
-        match (place, deployment) {
+        match (place, on) {
             (Some(present), _) => role.clone_into(&mut present.role),
-            (None, Some(deployment)) => roles.push(NewTokenRole {
-                entity_type: EntityType::Deployment,
-                entity_id: deployment.to_owned(),
+            (None, Some((entity_type, entity_id))) => roles.push(NewTokenRole {
+                entity_type,
+                entity_id: entity_id.to_owned(),
                 deployment_id: None,
                 role: role.to_owned(),
             }),
             (None, None) => {
-                let detail = "you may not see the token's role in its own scope; name a --deployment-id";
+                let detail = "you may not see the token's role in its own scope; name a --deployment-id or --workspace-id";
                 return Err(Failure::Usage(detail.into()));
             }
         }

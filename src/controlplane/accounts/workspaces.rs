@@ -200,7 +200,7 @@ impl ControlPlane {
                     detail: "the workspace still has deployments or tokens; delete them first".into(),
                 });
             }
-            for table in ["workspace_role", "team_role"] {
+            for table in ["workspace_role", "team_role", "token_workspace_role"] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE workspace = ?1"), [id])?;
             }
             transaction.execute("DELETE FROM workspace WHERE id = ?1", [id])?;

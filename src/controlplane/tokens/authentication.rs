@@ -73,20 +73,12 @@ impl ControlPlane {
 
     fn token_actor(&self, claims: &Claims) -> Result<Option<Actor>, Error> {
         let id = claims.sub.as_str();
-        let query = "SELECT organization, role, entity FROM token
+        let query = "SELECT organization FROM token
                      WHERE id = ?1 AND generation = ?2 AND deleted_at IS NULL AND kind = 'STANDARD'";
         self.store.read(|connection| {
-            let found: Option<(String, String, String)> = connection
-                .query_row(query, (id, claims.generation), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-                .optional()?;
-            let Some((organization, role, entity)) = found else { return Ok(None) };
-            let (role, workspaces) = match (OrganizationRole::parse(&role), WorkspaceRole::parse(&role)) {
-                (Some(role), _) => (Some(role), BTreeMap::new()),
-                (None, Some(role)) => (Some(OrganizationRole::OrganizationMember), [(entity, role)].into()),
-                (None, None) => (None, BTreeMap::new()),
-            };
-            let deployments = effective::on_deployments(connection, &organization, id)?.into_iter().collect();
-            Ok(Some(Actor { id: id.to_owned(), organization, role, workspaces, deployments }))
+            let found: Option<String> =
+                connection.query_row(query, (id, claims.generation), |row| row.get(0)).optional()?;
+            found.map(|organization| effective::actor(connection, &organization, id)).transpose()
         })
     }
 }

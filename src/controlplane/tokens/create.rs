@@ -9,7 +9,7 @@ use super::dual_control;
 use super::grants::{Grant, Home, MAX_ROLES};
 use super::issue::publish_token;
 use super::{Deed, Stored, written};
-use crate::api::token::{EntityType, NewToken, NewTokenRole, Token, TokenScope};
+use crate::api::token::{NewToken, NewTokenRole, Token, TokenScope};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::idempotency::IdempotencyKey;
@@ -182,11 +182,7 @@ impl ControlPlane {
                 let detail = format!("{} has two roles; give it one", role.entity_id);
                 return Err(Error::invalid("roles", detail));
             }
-            let operation = match grant.entity_type {
-                EntityType::Dag | EntityType::DagTag => Operation::AssignDagRoles,
-                _ => Operation::AssignTokens,
-            };
-            actor.may(operation, grant.scope(organization))?;
+            actor.may(grant.granting(), grant.scope(organization))?;
             token.grants.push(grant);
         }
         for grant in &token.grants {

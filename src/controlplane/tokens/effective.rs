@@ -1,11 +1,13 @@
 //! Permissions of a token on a deployment, from all its roles together. Introspection returns them.
 
+use std::collections::BTreeMap;
+
 use rusqlite::Connection;
 
 use super::find;
 use crate::api::token::{Effective, EntityType, OnDags};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
 use crate::controlplane::accounts::deployments;
 use crate::controlplane::error::Error;
 use crate::protocol::permission::PermissionSet;
@@ -64,17 +66,34 @@ pub(in crate::controlplane) fn effective(
     Ok((whole, dags))
 }
 
-/// Returns the permissions of a token's deployment roles, by deployment. They decide what the token may request of the
-/// control plane.
-pub(in crate::controlplane) fn on_deployments(
+/// Returns a token as a caller: what it may request of the control plane. Its roles on Dags count on data planes only.
+pub(in crate::controlplane) fn actor(
     connection: &Connection,
     organization: &str,
     token: &str,
-) -> Result<Vec<(String, PermissionSet)>, Error> {
+) -> Result<Actor, Error> {
     let token = find(connection, organization, token)?;
-    let mut found = Vec::new();
-    for grant in token.grants.iter().filter(|grant| grant.entity_type == EntityType::Deployment) {
-        found.push((grant.entity.clone(), grant.permissions(connection)?));
+    let mut actor = Actor {
+        id: token.id,
+        organization: organization.to_owned(),
+        role: None,
+        workspaces: BTreeMap::new(),
+        deployments: BTreeMap::new(),
+    };
+    for grant in &token.grants {
+        match grant.entity_type {
+            EntityType::Organization => actor.role = actor.role.max(OrganizationRole::parse(&grant.role)),
+            EntityType::Workspace => {
+                // Who has a role in a workspace is a member of the organization.
+                actor.role = actor.role.max(Some(OrganizationRole::OrganizationMember));
+                let role = WorkspaceRole::parse(&grant.role);
+                actor.workspaces.extend(role.map(|role| (grant.entity.clone(), role)));
+            }
+            EntityType::Deployment => {
+                actor.deployments.insert(grant.entity.clone(), grant.permissions(connection)?);
+            }
+            EntityType::Dag | EntityType::DagTag => {}
+        }
     }
-    Ok(found)
+    Ok(actor)
 }

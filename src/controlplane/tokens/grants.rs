@@ -40,6 +40,14 @@ pub(super) struct Home<'a> {
     pub(super) fixed: bool,
 }
 
+impl Home<'_> {
+    /// Returns true if the token can have roles on this kind of object, the organization or a workspace.
+    fn is_within(&self, entity_type: EntityType) -> bool {
+        entity_type == self.entity_type
+            || (entity_type == EntityType::Workspace && self.entity_type == EntityType::Organization)
+    }
+}
+
 fn unknown(role: &str, on: &str) -> Error {
     Error::invalid("role", format!("{role:?} is no role on {on}; `halligan role list` shows those there are"))
 }
@@ -57,12 +65,13 @@ impl Grant {
         };
         let (organization, role) = (home.organization, new.role.as_str());
         match new.entity_type {
-            EntityType::Organization | EntityType::Workspace if new.entity_type != home.entity_type => {
-                let detail =
-                    "a token has a role on the organization or workspace it belongs to, and on no other";
+            EntityType::Organization | EntityType::Workspace if !home.is_within(new.entity_type) => {
+                let detail = "only the organization's tokens have a role on it, and roles in several workspaces; a workspace's token has one there";
                 Err(Error::invalid("entityType", detail))
             }
-            EntityType::Organization | EntityType::Workspace if new.entity_id != home.entity => {
+            EntityType::Organization | EntityType::Workspace
+                if new.entity_type == home.entity_type && new.entity_id != home.entity =>
+            {
                 Err(Error::invalid("entityId", "is not the one the token belongs to"))
             }
             EntityType::Organization => {
@@ -236,6 +245,15 @@ impl Grant {
         Ok(shown)
     }
 
+    /// Returns the operation of giving or removing the role, if it is not in the token's own scope.
+    pub(super) const fn granting(&self) -> Operation {
+        match self.entity_type {
+            EntityType::Dag | EntityType::DagTag => Operation::AssignDagRoles,
+            EntityType::Workspace => Operation::ManageWorkspaceRoles,
+            EntityType::Organization | EntityType::Deployment => Operation::AssignTokens,
+        }
+    }
+
     /// Inserts a role that is not in the token's own scope.
     pub(super) fn insert(
         &self,
@@ -244,6 +262,12 @@ impl Grant {
         actor: &Actor,
         now: i64,
     ) -> Result<(), Error> {
+        if self.entity_type == EntityType::Workspace {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO token_workspace_role VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![token, self.entity, self.role, now, actor.id])?;
+            return Ok(());
+        }
         transaction
             .prepare_cached(
                 "INSERT OR REPLACE INTO token_role
@@ -265,6 +289,12 @@ impl Grant {
 
     /// Deletes a role that is not in the token's own scope.
     pub(super) fn remove(&self, transaction: &Transaction<'_>, token: &str) -> Result<(), Error> {
+        if self.entity_type == EntityType::Workspace {
+            transaction
+                .prepare_cached("DELETE FROM token_workspace_role WHERE token = ?1 AND workspace = ?2")?
+                .execute([token, &self.entity])?;
+            return Ok(());
+        }
         transaction
             .prepare_cached(
                 "DELETE FROM token_role WHERE token = ?1 AND deployment = ?2 AND entity_type = ?3 AND entity = ?4",
@@ -296,7 +326,10 @@ impl NewTokenRole {
 /// Reads the roles of a token without the one in its own scope.
 pub(super) fn besides(connection: &Connection, token: &str) -> Result<Vec<Grant>, Error> {
     let mut rows = connection.prepare_cached(
-        "SELECT entity_type, entity, workspace, deployment, role, role_version
+        "SELECT 'WORKSPACE' AS entity_type, workspace AS entity, workspace, NULL AS deployment, role, NULL
+         FROM token_workspace_role WHERE token = ?1
+         UNION ALL
+         SELECT entity_type, entity, workspace, deployment, role, role_version
          FROM token_role JOIN deployment ON deployment.id = token_role.deployment
          WHERE token = ?1 ORDER BY deployment, entity_type, entity",
     )?;

@@ -44,11 +44,14 @@ const WHERE: &str = "FROM token WHERE organization = :organization AND deleted_a
         OR (type = 'DEPLOYMENT' AND entity IN (SELECT value FROM json_each(:deployments)))
         OR EXISTS (SELECT 1 FROM token_role JOIN deployment ON deployment.id = token_role.deployment
             WHERE token = token.id AND (deployment.workspace IN (SELECT value FROM json_each(:around))
-                OR deployment.id IN (SELECT value FROM json_each(:deployments)))))
+                OR deployment.id IN (SELECT value FROM json_each(:deployments))))
+        OR EXISTS (SELECT 1 FROM token_workspace_role WHERE token = token.id
+            AND workspace IN (SELECT value FROM json_each(:workspaces))))
     AND (:deployment IS NULL OR (type = 'DEPLOYMENT' AND entity = :deployment)
         OR EXISTS (SELECT 1 FROM token_role WHERE token = token.id AND deployment = :deployment))
     AND (:type IS NULL OR type = :type) AND (:kind IS NULL OR kind = :kind)
-    AND (:entity IS NULL OR entity = :entity) AND (:workspace IS NULL OR workspace = :workspace)
+    AND (:entity IS NULL OR entity = :entity) AND (:workspace IS NULL OR workspace = :workspace
+        OR EXISTS (SELECT 1 FROM token_workspace_role WHERE token = token.id AND workspace = :workspace))
     AND (:creator IS NULL OR created_by = :creator)
     AND (NOT :only_organization OR type = 'ORGANIZATION')
     AND (:dag IS NULL OR EXISTS (SELECT 1 FROM token_role WHERE token = token.id AND entity_type = 'DAG'

@@ -4,7 +4,7 @@ use rusqlite::{Transaction, params};
 
 use super::grants::{Grant, Home, MAX_ROLES};
 use super::{Deed, Stored, etag, find};
-use crate::api::token::{EntityType, RolesUpdate, Token};
+use crate::api::token::{RolesUpdate, Token, TokenScope};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::precondition::IfMatch;
@@ -33,7 +33,13 @@ impl ControlPlane {
         self.store.write(|transaction| {
             actor.may(Operation::SeeOrganization, organization)?;
             let token = find(transaction, organization, id)?;
-            let token_seen = token.clone().shown_to(transaction, actor, organization)?;
+            let token_seen = if token.scope == TokenScope::Organization && !update.roles.is_empty() {
+                // Who manages a workspace or deployment lists these tokens by name, to give them their first role
+                // there; each role is judged below.
+                token.clone().shown(transaction, |grant| grant.seen_by(actor, organization).is_ok())?
+            } else {
+                token.clone().shown_to(transaction, actor, organization)?
+            };
             seen.check(|| etag(&token_seen))?;
             token.not_fixed()?;
             if update.roles.len() > MAX_ROLES {
@@ -64,7 +70,9 @@ impl ControlPlane {
             for grant in wanted.iter().filter(|grant| !before.contains(grant)) {
                 self.give(transaction, actor, organization, &token, grant)?;
             }
-            find(transaction, organization, id)?.shown_to(transaction, actor, organization)
+            // The caller saw the token before, also if the roles seen then were the ones that are gone now.
+            let token = find(transaction, organization, id)?;
+            token.shown(transaction, |grant| grant.seen_by(actor, organization).is_ok())
         })
     }
 
@@ -85,7 +93,7 @@ impl ControlPlane {
             token.home().within(transaction, actor, organization)?;
             transaction.execute("UPDATE token SET role = ?2 WHERE id = ?1", params![token.id, grant.role])?;
         } else {
-            actor.may(granting(grant), grant.scope(organization))?;
+            actor.may(grant.granting(), grant.scope(organization))?;
             grant.insert(transaction, &token.id, actor, now)?;
         }
         touch(transaction, organization, token, actor, now)
@@ -100,16 +108,9 @@ impl ControlPlane {
         token: &Stored,
         grant: &Grant,
     ) -> Result<(), Error> {
-        actor.may(granting(grant), grant.scope(organization))?;
+        actor.may(grant.granting(), grant.scope(organization))?;
         grant.remove(transaction, &token.id)?;
         touch(transaction, organization, token, actor, self.now().unix())
-    }
-}
-
-fn granting(grant: &Grant) -> Operation {
-    match grant.entity_type {
-        EntityType::Dag | EntityType::DagTag => Operation::AssignDagRoles,
-        EntityType::Organization | EntityType::Workspace | EntityType::Deployment => Operation::AssignTokens,
     }
 }
 
