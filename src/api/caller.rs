@@ -28,7 +28,8 @@ pub struct Caller {
     pub status: String,
     /// Id of the organization that the caller belongs to.
     pub organization_id: OrganizationId,
-    /// Roles in force: those of a user's teams are among them, and of two in one place the higher one stands here.
+    /// Roles in force: those of a user's teams are among them. Of two in the organization or in one workspace the higher one
+    /// stands here.
     pub roles: Vec<CallerRole>,
     /// Operations that the caller may do in the organization as a whole, or on the object that the query names.
     pub operations: Vec<Operation>,

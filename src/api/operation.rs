@@ -23,6 +23,10 @@ pub enum Operation {
     SeeWorkspace,
     /// Set the roles of users and teams in a workspace.
     ManageWorkspaceRoles,
+    /// Set the roles of users on a deployment.
+    ManageDeploymentUsers,
+    /// Set the roles of teams on a deployment.
+    ManageDeploymentTeams,
     /// List and show deployments.
     ReadDeployments,
     /// Create deployments in a workspace.
@@ -55,7 +59,7 @@ pub enum Operation {
     DeleteDeploymentTokens,
     /// Assign a token of the organization or a workspace to a deployment, and remove the assignment.
     AssignTokens,
-    /// Give a standard token roles on Dags of a deployment.
+    /// Give a standard token, a user or a team roles on Dags of a deployment.
     AssignDagRoles,
     /// Create, update, rotate and delete direct-access tokens.
     ManageDirectAccess,

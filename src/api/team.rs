@@ -74,9 +74,9 @@ pub struct Team {
     pub roles_count: u64,
     /// Roles in workspaces.
     pub workspace_roles: Vec<WorkspaceGrant>,
-    /// Roles on deployments; empty, since teams have none.
+    /// Roles on deployments.
     pub deployment_roles: Vec<RoleOnDeployment>,
-    /// Roles on Dags; empty, since teams have none.
+    /// Roles on Dags.
     pub dag_roles: Vec<RoleOnDags>,
     /// Number of members.
     pub members_count: u64,

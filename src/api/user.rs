@@ -45,6 +45,10 @@ pub struct UserRoles {
     pub organization_role: Option<OrganizationRole>,
     /// New roles in workspaces, in place of all earlier ones.
     pub workspace_roles: Option<Vec<WorkspaceGrant>>,
+    /// New roles on deployments, in place of all earlier ones.
+    pub deployment_roles: Option<Vec<RoleOnDeployment>>,
+    /// New roles on Dags, in place of all earlier ones. Each has either a `dagId` or a `dagTag`.
+    pub dag_roles: Option<Vec<RoleOnDags>>,
 }
 
 /// User of the control plane. The members about roles are those of the roles by kind of object.
@@ -68,9 +72,9 @@ pub struct User {
     pub organization_role: OrganizationRole,
     /// Roles in workspaces.
     pub workspace_roles: Vec<WorkspaceGrant>,
-    /// Roles on deployments; empty, since users have none.
+    /// Roles on deployments.
     pub deployment_roles: Vec<RoleOnDeployment>,
-    /// Roles on Dags; empty, since users have none.
+    /// Roles on Dags.
     pub dag_roles: Vec<RoleOnDags>,
     /// Time of creation.
     pub created_at: Instant,
@@ -112,6 +116,13 @@ pub struct UserPage {
 pub struct UserFilter {
     /// Id of a workspace in which the user has a role of their own.
     pub workspace_id: Option<String>,
+    /// Id of a deployment on which, or on whose Dags, the user has a role of their own.
+    pub deployment_id: Option<String>,
+    /// Id of a Dag on which the user has a role of their own, of the deployment if `deploymentId` is given.
+    pub dag_id: Option<String>,
+    /// Tags of Dags, on one of which the user has a role of their own, of the deployment if `deploymentId` is given.
+    #[serde(default)]
+    pub dag_tags: Vec<String>,
     /// Order of the list, the first key first: `FIELD:asc` or `FIELD:desc` with one of `createdAt`, `fullName`, `updatedAt`,
     /// `username`.
     #[serde(default)]

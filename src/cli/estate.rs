@@ -1,6 +1,6 @@
 //! Commands for the objects of an organization. Each verb is one call of the control plane.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::audit_log;
 use super::control::{Control, Done};
@@ -14,7 +14,7 @@ use crate::api::deployment::{Deployment, DeploymentPage, DeploymentUpdate, NewDe
 use crate::api::dual_control::DualControl;
 use crate::api::id::{DataPlaneId, DeploymentId, OrganizationId, UserId, WorkspaceId};
 use crate::api::organization::{Organization, OrganizationPage};
-use crate::api::role::{OrganizationRole, WorkspaceRole};
+use crate::api::role::{OrganizationRole, RoleOnDags, RoleOnDeployment, WorkspaceRole};
 use crate::api::user::{NewUser, User, UserPage, UserRoles, UserToken, WorkspaceGrant};
 use crate::api::workspace::{NewWorkspace, Workspace, WorkspacePage, WorkspaceUpdate};
 use crate::protocol::glass::GlassMode;
@@ -33,12 +33,14 @@ const DEPLOYMENT: [Column; 7] = [
 ];
 const DATA_PLANE: [Column; 5] =
     [("ID", "id"), ("NAME", "name"), ("VERSION", "version"), ("RECORDS", "records"), ("NODES", "nodes")];
-const USER: [Column; 5] = [
+const USER: [Column; 7] = [
     ("ID", "id"),
     ("EMAIL", "email"),
     ("TOKEN ENDS", "tokenEndsAt"),
     ("ORGANIZATION ROLE", "organizationRole"),
     ("WORKSPACE ROLES", "workspaceRoles"),
+    ("DEPLOYMENT ROLES", "deploymentRoles"),
+    ("DAG ROLES", "dagRoles"),
 ];
 const CALLER: [Column; 6] = [
     ("id", "id"),
@@ -260,6 +262,8 @@ pub(super) enum UserVerb {
         /// All roles in workspaces from now on, as ID=ROLE; can be repeated.
         #[arg(long, value_name = "ID=ROLE", value_parser = grant)]
         workspace_role: Vec<WorkspaceGrant>,
+        #[command(flatten)]
+        on: OnDeployments,
     },
     /// Give a user a new token, shown once. The old one stops.
     RotateToken {
@@ -277,6 +281,54 @@ pub(super) enum UserVerb {
         #[arg(long, short)]
         force: bool,
     },
+}
+
+/// Roles of a user or team on deployments and their Dags.
+#[derive(Args, Debug)]
+pub(super) struct OnDeployments {
+    /// All roles on deployments from now on, as ID=ROLE; can be repeated.
+    #[arg(long = "deployment-role", value_name = "ID=ROLE", value_parser = on_deployment)]
+    deployments: Vec<RoleOnDeployment>,
+    /// Of all roles on Dags from now on, one on a Dag, as DEPLOYMENT/DAG=ROLE; can be repeated.
+    #[arg(long = "dag-role", value_name = "DEPLOYMENT/DAG=ROLE", value_parser = on_dag)]
+    dags: Vec<RoleOnDags>,
+    /// Of all roles on Dags from now on, one on each Dag with a tag, as DEPLOYMENT/TAG=ROLE; can be repeated.
+    #[arg(long = "dag-tag-role", value_name = "DEPLOYMENT/TAG=ROLE", value_parser = on_dag_tag)]
+    tags: Vec<RoleOnDags>,
+}
+
+impl OnDeployments {
+    /// Returns the roles on deployments and those on Dags, each kind only if some are named.
+    pub(super) fn split(self) -> (Option<Vec<RoleOnDeployment>>, Option<Vec<RoleOnDags>>) {
+        let dags: Vec<_> = self.dags.into_iter().chain(self.tags).collect();
+        let some = (!self.deployments.is_empty()).then_some(self.deployments);
+        (some, (!dags.is_empty()).then_some(dags))
+    }
+}
+
+fn on_deployment(text: &str) -> Result<RoleOnDeployment, String> {
+    let (deployment, role) = text.split_once('=').ok_or("use ID=ROLE")?;
+    Ok(RoleOnDeployment { deployment_id: deployment.to_owned(), role: role.to_owned() })
+}
+
+fn on_dag(text: &str) -> Result<RoleOnDags, String> {
+    let (deployment_id, dag, role) = on_dags(text)?;
+    Ok(RoleOnDags { deployment_id, dag_id: Some(dag), dag_tag: None, role })
+}
+
+fn on_dag_tag(text: &str) -> Result<RoleOnDags, String> {
+    let (deployment_id, tag, role) = on_dags(text)?;
+    Ok(RoleOnDags { deployment_id, dag_id: None, dag_tag: Some(tag), role })
+}
+
+/// Splits a deployment's id, a Dag's id or tag, and a role. An id of a deployment has no slash, a role no equals sign.
+fn on_dags(text: &str) -> Result<(String, String, String), String> {
+    let split = || {
+        let (place, role) = text.rsplit_once('=')?;
+        let (deployment, dag) = place.split_once('/')?;
+        Some((deployment.to_owned(), dag.to_owned(), role.to_owned()))
+    };
+    split().ok_or_else(|| "put the deployment before a slash, and the role behind an equals sign".to_owned())
 }
 
 pub(super) fn grant(text: &str) -> Result<WorkspaceGrant, String> {
@@ -499,9 +551,10 @@ pub(super) async fn user(verb: UserVerb, control: &Control, output: Output) -> R
             let caller: Caller = control.get_at(&format!("/v1/users/self{place}")).await?;
             output.one(&caller, &CALLER);
         }
-        UserVerb::SetRoles { id, organization_role, workspace_role } => {
+        UserVerb::SetRoles { id, organization_role, workspace_role, on } => {
             let workspace_roles = (!workspace_role.is_empty()).then_some(workspace_role);
-            let roles = UserRoles { organization_role, workspace_roles };
+            let (deployment_roles, dag_roles) = on.split();
+            let roles = UserRoles { organization_role, workspace_roles, deployment_roles, dag_roles };
             output.one(&control.post::<User>(&format!("/users/{id}/roles"), &roles).await?, &USER);
         }
         UserVerb::RotateToken { id, force } => {

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::control::Control;
-use super::estate::{grant, organization_role};
+use super::estate::{OnDeployments, grant, organization_role};
 use super::failure::Failure;
 use super::output::{Column, Output, confirm};
 use crate::api::id::{TeamId, UserId};
@@ -62,6 +62,8 @@ pub(super) enum Verb {
         /// All roles in workspaces from now on, as ID=ROLE; can be repeated.
         #[arg(long, value_name = "ID=ROLE", value_parser = grant)]
         workspace_role: Vec<WorkspaceGrant>,
+        #[command(flatten)]
+        on: OnDeployments,
     },
     /// List the members of a team.
     Members {
@@ -93,12 +95,14 @@ pub(super) enum Verb {
     },
 }
 
-const TEAM: [Column; 6] = [
+const TEAM: [Column; 8] = [
     ("ID", "id"),
     ("NAME", "name"),
     ("DESCRIPTION", "description"),
     ("ORGANIZATION ROLE", "organizationRole"),
     ("WORKSPACE ROLES", "workspaceRoles"),
+    ("DEPLOYMENT ROLES", "deploymentRoles"),
+    ("DAG ROLES", "dagRoles"),
     ("MEMBERS", "membersCount"),
 ];
 const MEMBER: [Column; 2] = [("ID", "userId"), ("EMAIL", "email")];
@@ -128,9 +132,10 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
             let update = TeamUpdate { name, description };
             output.one(&control.post::<Team>(&path(&id), &update).await?, &TEAM);
         }
-        Verb::SetRoles { id, organization_role, workspace_role } => {
+        Verb::SetRoles { id, organization_role, workspace_role, on } => {
             let workspace_roles = (!workspace_role.is_empty()).then_some(workspace_role);
-            let roles = UserRoles { organization_role, workspace_roles };
+            let (deployment_roles, dag_roles) = on.split();
+            let roles = UserRoles { organization_role, workspace_roles, deployment_roles, dag_roles };
             output.one(&control.post::<Team>(&format!("/teams/{id}/roles"), &roles).await?, &TEAM);
         }
         Verb::Members { id } => {

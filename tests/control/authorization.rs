@@ -17,6 +17,8 @@ const TABLE: &str = "
     ManageRoles               ..x ..... -
     SeeWorkspace              ..x xxxxx -
     ManageWorkspaceRoles      ..x ....x -
+    ManageDeploymentUsers     ..x ....x deployment.users.update
+    ManageDeploymentTeams     ..x ....x deployment.teams.update
     ReadDeployments           ..x .xxxx deployment.get
     CreateDeployments         ..x ...xx -
     UpdateDeployments         ..x ...xx deployment.update
@@ -57,6 +59,7 @@ struct World {
     control: Control,
     estate: Estate,
     someone: String,
+    team: String,
     organization_token: String,
     workspace_token: String,
 }
@@ -67,13 +70,14 @@ impl World {
         let estate = control.estate();
         let user = json!({ "email": "someone@acme.example", "organizationRole": "ORGANIZATION_MEMBER" });
         let someone = id(&control.make("/users", &user));
+        let team = id(&control.make("/teams", &json!({ "name": "some" })));
         let token = |body: Value| id(&control.make("/tokens", &body));
         let organization_token =
             token(json!({ "name": "o", "type": "ORGANIZATION", "role": "ORGANIZATION_MEMBER" }));
         let workspace_token = token(
             json!({ "name": "w", "type": "WORKSPACE", "entityId": estate.workspace, "role": "WORKSPACE_ACCESSOR" }),
         );
-        Self { control, estate, someone, organization_token, workspace_token }
+        Self { control, estate, someone, team, organization_token, workspace_token }
     }
 
     /// A user of the organization, or of the workspace, by the role's name.
@@ -128,6 +132,14 @@ impl World {
             "ManageWorkspaceRoles" => {
                 let roles = json!([{ "workspaceId": workspace, "role": "WORKSPACE_MEMBER" }]);
                 ("POST", format!("/users/{}/roles", self.someone), Some(json!({ "workspaceRoles": roles })))
+            }
+            "ManageDeploymentUsers" | "ManageDeploymentTeams" => {
+                let roles = json!([{ "deploymentId": deployment, "role": "DEPLOYMENT_ACCESSOR" }]);
+                let whose = match operation {
+                    "ManageDeploymentUsers" => format!("/users/{}", self.someone),
+                    _ => format!("/teams/{}", self.team),
+                };
+                ("POST", format!("{whose}/roles"), Some(json!({ "deploymentRoles": roles })))
             }
             "ReadDeployments" => ("GET", on, None),
             "CreateDeployments" => {

@@ -80,7 +80,7 @@ fn standard_tokens_follow_a_role_and_direct_access_tokens_stay_with_their_versio
     let refused = rig.cli_command().args(["role", "delete", "night", "--force"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(65));
     let why = String::from_utf8(refused.stderr).unwrap();
-    assert!(why.contains("role_in_use") && why.contains("3 tokens have this role"), "{why}");
+    assert!(why.contains("role_in_use") && why.contains("3 tokens, users or teams have this role"), "{why}");
     for token in ["early", "late", "standard"] {
         rig.cli(&["token", "delete", token, "--force"]);
     }

@@ -12,7 +12,7 @@ use crate::protocol::permission::{Permission, PermissionSet};
 type Row = (Operation, Option<OrganizationRole>, Option<WorkspaceRole>, Option<&'static str>);
 
 /// Minimum for each operation.
-const TABLE: [Row; 26] = {
+const TABLE: [Row; 28] = {
     use Operation as Op;
     use WorkspaceRole as Ws;
     const ANYONE: Option<OrganizationRole> = None;
@@ -27,6 +27,8 @@ const TABLE: [Row; 26] = {
         (Op::ManageRoles, OWNER, None, None),
         (Op::SeeWorkspace, OWNER, Some(Ws::WorkspaceAccessor), None),
         (Op::ManageWorkspaceRoles, OWNER, Some(Ws::WorkspaceOwner), None),
+        (Op::ManageDeploymentUsers, OWNER, Some(Ws::WorkspaceOwner), Some("deployment.users.update")),
+        (Op::ManageDeploymentTeams, OWNER, Some(Ws::WorkspaceOwner), Some("deployment.teams.update")),
         (Op::ReadDeployments, OWNER, Some(Ws::WorkspaceMember), Some("deployment.get")),
         (Op::CreateDeployments, OWNER, Some(Ws::WorkspaceOperator), None),
         (Op::UpdateDeployments, OWNER, Some(Ws::WorkspaceOperator), Some("deployment.update")),
@@ -173,6 +175,8 @@ mod tests {
         ManageRoles               .  .  .  x   .  .  .  .  .   -
         SeeWorkspace              .  .  .  x   x  x  x  x  x   -
         ManageWorkspaceRoles      .  .  .  x   .  .  .  .  x   -
+        ManageDeploymentUsers     .  .  .  x   .  .  .  .  x   deployment.users.update
+        ManageDeploymentTeams     .  .  .  x   .  .  .  .  x   deployment.teams.update
         ReadDeployments           .  .  .  x   .  x  x  x  x   deployment.get
         CreateDeployments         .  .  .  x   .  .  .  x  x   -
         UpdateDeployments         .  .  .  x   .  .  .  x  x   deployment.update

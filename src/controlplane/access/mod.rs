@@ -2,5 +2,6 @@
 
 pub mod audit_log;
 pub mod authorization;
+pub mod deployment_grants;
 pub mod roles;
 pub mod workspace_grants;

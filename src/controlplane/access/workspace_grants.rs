@@ -9,19 +9,20 @@ use crate::controlplane::error::Error;
 impl UserRoles {
     /// Checks that `actor` may set these roles for a user who has `role` and `workspaces`, and returns the role in the
     /// organization if it changes. Administrators may set any roles; a Workspace Owner may set those in that workspace
-    /// only.
+    /// only. Roles on deployments are judged by [`super::deployment_grants::wanted`]; `judged` is true if it did.
     pub(in crate::controlplane) fn may_be_given(
         &self,
         actor: &Actor,
         organization: &str,
         role: OrganizationRole,
         workspaces: &[WorkspaceGrant],
+        judged: bool,
     ) -> Result<Option<OrganizationRole>, Error> {
         let role = self.organization_role.filter(|&wanted| wanted != role);
         let touched =
             self.workspace_roles.as_deref().map_or_else(Vec::new, |wanted| touched(workspaces, wanted));
         // A call that changes nothing needs the permission as well, because its answer shows the user's roles.
-        if role.is_some() || touched.is_empty() {
+        if role.is_some() || (touched.is_empty() && !judged) {
             actor.may(Operation::Administer, organization)?;
         }
         for workspace in touched {

@@ -7,6 +7,7 @@ use crate::api::id::{DataPlaneId, DeploymentId, OrganizationId, WorkspaceId};
 use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, Scope};
+use crate::controlplane::access::deployment_grants;
 use crate::controlplane::calls::page::listed;
 use crate::controlplane::calls::subjects::{PROGRAM, subject};
 use crate::controlplane::error::Error;
@@ -352,6 +353,7 @@ impl ControlPlane {
             let found = find(transaction, organization, id)?;
             actor.may(Operation::DeleteDeployments, found.scope(organization))?;
             self.delete_tokens_of(transaction, organization, id, actor)?;
+            deployment_grants::remove_deployment(transaction, id)?;
             transaction.execute("DELETE FROM dag_tags WHERE deployment = ?1", [id])?;
             let gone = [RecordKind::Deployment, RecordKind::DagTags]
                 .map(|kind| Change::Remove { kind, key: id.to_owned() });

@@ -1,6 +1,7 @@
 //! Users with their roles, and the token that each calls with.
 
 use rusqlite::{OptionalExtension, Transaction, params};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::teams;
@@ -11,6 +12,7 @@ use crate::api::user::{
 };
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
+use crate::controlplane::access::deployment_grants;
 use crate::controlplane::access::workspace_grants::{self, Holder};
 use crate::controlplane::calls::page::listed;
 use crate::controlplane::error::Error;
@@ -40,6 +42,8 @@ fn find(connection: &rusqlite::Connection, organization: &str, id: &str) -> Resu
         }
     }
     let organization_role = OrganizationRole::parse(&role).ok_or(Error::NotFound("user"))?;
+    let grants = deployment_grants::held_by(connection, Holder::User(id))?;
+    let (deployment_roles, dag_roles) = deployment_grants::shown(connection, &grants)?;
     let user = User {
         id: UserId::known(id.to_owned()),
         username: email.clone(),
@@ -49,8 +53,8 @@ fn find(connection: &rusqlite::Connection, organization: &str, id: &str) -> Resu
         status: "ACTIVE".into(),
         organization_role,
         workspace_roles,
-        deployment_roles: Vec::new(),
-        dag_roles: Vec::new(),
+        deployment_roles,
+        dag_roles,
         created_at: Time::from_unix(created_at).into(),
         updated_at: Time::from_unix(updated_at).into(),
         token_ends_at: token_ends_at.map(|end| Time::from_unix(end).into()),
@@ -130,10 +134,20 @@ impl ControlPlane {
         self.store.read(|connection| {
             let mut rows = connection.prepare_cached(
                 "SELECT id FROM user WHERE organization = ?1 AND deleted_at IS NULL
-                     AND (?2 IS NULL OR EXISTS (SELECT 1 FROM workspace_role WHERE user = user.id AND workspace = ?2))",
+                     AND (?2 IS NULL OR EXISTS (SELECT 1 FROM workspace_role WHERE user = user.id AND workspace = ?2))
+                     AND (?3 IS NULL OR EXISTS (SELECT 1 FROM user_deployment_role WHERE holder = user.id AND deployment = ?3))
+                     AND (?4 IS NULL OR EXISTS (SELECT 1 FROM user_deployment_role WHERE holder = user.id
+                         AND entity_type = 'DAG' AND entity = ?4 AND (?3 IS NULL OR deployment = ?3)))
+                     AND (?5 IS NULL OR EXISTS (SELECT 1 FROM user_deployment_role WHERE holder = user.id
+                         AND entity_type = 'DAG_TAG' AND entity IN (SELECT value FROM json_each(?5))
+                         AND (?3 IS NULL OR deployment = ?3)))",
             )?;
+            let tags =
+                (!filter.dag_tags.is_empty()).then(|| Value::from(filter.dag_tags.clone()).to_string());
+            let of =
+                params![organization, filter.workspace_id, filter.deployment_id, filter.dag_id, tags];
             let ids: Vec<String> = rows
-                .query_map(params![organization, filter.workspace_id], |row| row.get(0))?
+                .query_map(of, |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
             let mut users = Vec::new();
             for id in ids {
@@ -164,7 +178,8 @@ impl ControlPlane {
         self.store.read(|connection| Ok(find(connection, organization, id)?.0))
     }
 
-    /// Changes a user's roles. A Workspace Owner may change those in that workspace only.
+    /// Changes a user's roles. A Workspace Owner may change those in that workspace only, and who manages a deployment's users
+    /// those on it.
     pub fn set_user_roles(
         &self,
         actor: &Actor,
@@ -176,7 +191,13 @@ impl ControlPlane {
         self.store.write(|transaction| {
             let (before, _) = find(transaction, organization, id)?;
             let (role, workspaces) = (before.organization_role, &before.workspace_roles);
-            let role = roles.may_be_given(actor, organization, role, workspaces)?;
+            let (holder, had) =
+                (Holder::User(id), deployment_grants::held_by(transaction, Holder::User(id))?);
+            let on = deployment_grants::wanted(transaction, actor, organization, holder, &had, roles)?;
+            let role = roles.may_be_given(actor, organization, role, workspaces, on.judged)?;
+            if let Some(grants) = &on.grants {
+                deployment_grants::set(transaction, holder, grants)?;
+            }
             if let Some(role) = role {
                 transaction.execute("UPDATE user SET role = ?2 WHERE id = ?1", params![id, role.as_str()])?;
                 keep_an_owner(transaction, organization)?;
@@ -212,6 +233,7 @@ impl ControlPlane {
             let update = "UPDATE user SET deleted_at = ?2, email = email || ' (' || id || ')' WHERE id = ?1";
             transaction.execute(update, params![id, self.now().unix()])?;
             transaction.execute("DELETE FROM workspace_role WHERE user = ?1", [id])?;
+            deployment_grants::set(transaction, Holder::User(id), &[])?;
             teams::leave_all(transaction, id)?;
             keep_an_owner(transaction, organization)
         })

@@ -7,6 +7,7 @@ use rusqlite::OptionalExtension;
 use super::effective;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, OrganizationRole, WorkspaceRole};
+use crate::controlplane::access::deployment_grants;
 use crate::controlplane::accounts::teams;
 use crate::controlplane::error::Error;
 use crate::protocol::jws::{Typ, Unverified};
@@ -66,7 +67,8 @@ impl ControlPlane {
             for (workspace, role) in of_teams.workspaces {
                 workspaces.entry(workspace).and_modify(|own| *own = role.max(*own)).or_insert(role);
             }
-            let (role, deployments) = (Some(role).max(of_teams.organization), BTreeMap::new());
+            let role = Some(role).max(of_teams.organization);
+            let deployments = deployment_grants::permissions_of(connection, id)?;
             Ok(Some(Actor { id: id.to_owned(), organization, role, workspaces, deployments }))
         })
     }

@@ -9,6 +9,7 @@ use crate::api::subject::SubjectType;
 use crate::api::token::EntityType;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, Scope};
+use crate::controlplane::access::deployment_grants;
 use crate::controlplane::accounts::deployments;
 use crate::controlplane::error::Error;
 use crate::protocol::permission::PermissionSet;
@@ -37,12 +38,22 @@ fn user(connection: &Connection, actor: &Actor) -> Result<Option<Account>, Error
     let organization = actor.role.map(OrganizationRole::as_str);
     let organization = organization.map(|name| role(EntityType::Organization, &actor.organization, name));
     let workspaces = actor.workspaces.iter().map(|(id, held)| role(EntityType::Workspace, id, held.as_str()));
+    let mut roles: Vec<CallerRole> = organization.into_iter().chain(workspaces).collect();
+    for grant in deployment_grants::of_user_and_teams(connection, &actor.id)? {
+        let dag = grant.entity_type != EntityType::Deployment;
+        roles.push(CallerRole {
+            entity_type: grant.entity_type,
+            deployment_id: dag.then(|| grant.deployment.clone()),
+            role: grant.name(connection)?,
+            entity_id: grant.entity,
+        });
+    }
     Ok(Some(Account {
         subject_type: SubjectType::User,
         name,
         created_at: Time::from_unix(created_at),
         updated_at: Time::from_unix(updated_at),
-        roles: organization.into_iter().chain(workspaces).collect(),
+        roles,
     }))
 }
 

@@ -15,8 +15,15 @@ use crate::protocol::id::is_id;
 use crate::protocol::permission::{PermissionSet, held_on_dags, retired};
 use crate::protocol::role::{RESERVED, RoleBody, RoleDigest, RoleScope, is_reserved};
 
-/// Selects the tokens that have the role and are neither deleted nor expired, each with the workspace of the role.
+/// Selects the users and teams that have the role, and the tokens that have it and are neither deleted nor expired, each with
+/// the workspace of the role.
 const USES: &str = "
+    SELECT holder AS id, deployment.workspace FROM user_deployment_role
+        JOIN deployment ON deployment.id = user_deployment_role.deployment WHERE role = ?1
+    UNION
+    SELECT holder, deployment.workspace FROM team_deployment_role
+        JOIN deployment ON deployment.id = team_deployment_role.deployment WHERE role = ?1
+    UNION
     SELECT token.id, deployment.workspace FROM token JOIN deployment ON deployment.id = token.entity
         WHERE token.role = ?1 AND token.deleted_at IS NULL AND (token.end_at IS NULL OR token.end_at > ?2)
     UNION
@@ -138,10 +145,9 @@ fn check_workspaces(
     let mut uses = transaction.prepare_cached(USES)?;
     let mut uses = uses.query(params![&*role.id, now])?;
     while let Some(row) = uses.next()? {
-        let (token, workspace): (String, String) = (row.get(0)?, row.get(1)?);
+        let (holder, workspace): (String, String) = (row.get(0)?, row.get(1)?);
         if !allowed.is_empty() && !allowed.contains(&workspace) {
-            let detail =
-                format!("token {token} has this role in workspace {workspace}; take it away there first");
+            let detail = format!("{holder} has this role in workspace {workspace}; take it away there first");
             return Err(Error::Conflict { code: "role_in_use", detail });
         }
     }
@@ -247,7 +253,7 @@ impl ControlPlane {
         })
     }
 
-    /// Deletes a custom role. Fails while a valid token has it.
+    /// Deletes a custom role. Fails while a valid token, a user or a team has it.
     pub fn delete_role(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
         actor.may(Operation::ManageRoles, organization)?;
         fixed_if_built_in(id)?;
@@ -260,9 +266,8 @@ impl ControlPlane {
                     Ok((row.get(0)?, row.get(1)?))
                 })?;
             if let Some(one) = one {
-                let tokens = if count == 1 { "1 token has".into() } else { format!("{count} tokens have") };
                 let detail = format!(
-                    "{tokens} this role, {one} among them; give them another one or delete them first"
+                    "{count} tokens, users or teams have this role, {one} among them; give them another one or delete them first"
                 );
                 return Err(Error::Conflict { code: "role_in_use", detail });
             }

@@ -13,6 +13,7 @@ use crate::api::team::{NewTeam, Team, TeamFilter, TeamPage, TeamUpdate};
 use crate::api::user::{UserRoles, WorkspaceGrant};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
+use crate::controlplane::access::deployment_grants;
 use crate::controlplane::access::workspace_grants::{self, Holder};
 use crate::controlplane::calls::page::{Range, check_sorted};
 use crate::controlplane::calls::subjects::subject;
@@ -92,6 +93,8 @@ impl Stored {
 
     fn shown(self, connection: &Connection) -> Result<Team, Error> {
         let workspace_roles = workspace_roles(connection, &self.id)?;
+        let grants = deployment_grants::held_by(connection, Holder::Team(&self.id))?;
+        let (deployment_roles, dag_roles) = deployment_grants::shown(connection, &grants)?;
         Ok(Team {
             id: TeamId::known(self.id),
             name: self.name,
@@ -100,10 +103,10 @@ impl Stored {
             organization_role: self.organization_role,
             is_idp_managed: false,
             // The role in the organization is one of them.
-            roles_count: 1 + workspace_roles.len() as u64,
+            roles_count: (1 + workspace_roles.len() + grants.len()) as u64,
             workspace_roles,
-            deployment_roles: Vec::new(),
-            dag_roles: Vec::new(),
+            deployment_roles,
+            dag_roles,
             members_count: self.members_count,
             created_at: self.created_at.into(),
             created_by: subject(connection, &self.created_by)?,
@@ -198,7 +201,8 @@ impl ControlPlane {
         })
     }
 
-    /// Changes a team's roles. A Workspace Owner may change those in that workspace only.
+    /// Changes a team's roles. A Workspace Owner may change those in that workspace only, and who manages a deployment's teams
+    /// those on it.
     pub fn set_team_roles(
         &self,
         actor: &Actor,
@@ -206,11 +210,17 @@ impl ControlPlane {
         id: &str,
         roles: &UserRoles,
     ) -> Result<Team, Error> {
-        actor.may(Operation::ReadOrganization, organization)?;
+        actor.may(Operation::SeeOrganization, organization)?;
         self.store.write(|transaction| {
             let before = find(transaction, organization, id)?;
             let (role, workspaces) = (before.organization_role, &before.workspace_roles);
-            let role = roles.may_be_given(actor, organization, role, workspaces)?;
+            let (holder, had) =
+                (Holder::Team(id), deployment_grants::held_by(transaction, Holder::Team(id))?);
+            let on = deployment_grants::wanted(transaction, actor, organization, holder, &had, roles)?;
+            let role = roles.may_be_given(actor, organization, role, workspaces, on.judged)?;
+            if let Some(grants) = &on.grants {
+                deployment_grants::set(transaction, holder, grants)?;
+            }
             if let Some(wanted) = &roles.workspace_roles {
                 workspace_grants::set(transaction, organization, Holder::Team(id), wanted)?;
             }
@@ -230,6 +240,7 @@ impl ControlPlane {
             for table in ["team_member", "team_role"] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE team = ?1"), [id])?;
             }
+            deployment_grants::set(transaction, Holder::Team(id), &[])?;
             transaction.execute("DELETE FROM team WHERE id = ?1", [id])?;
             Ok(())
         })
