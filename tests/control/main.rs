@@ -14,6 +14,7 @@ mod platform_clients;
 mod rig;
 mod route_maps;
 mod routes_cli;
+mod services;
 mod subject_roles;
 mod teams;
 mod token_limits;

@@ -10,6 +10,7 @@ mod dag_tags;
 mod dual_control;
 mod estate;
 mod fields;
+mod jwks;
 mod limits;
 mod nodes;
 mod openapi;
@@ -127,6 +128,7 @@ pub fn router(edge: Edge) -> Router {
         .routes(routes!(openapi::healthz))
         .routes(routes!(openapi::readyz))
         .routes(routes!(openapi::openapi))
+        .routes(routes!(jwks::jwks))
         .split_for_parts();
     // The document describes the newest base path; it says that the others have the same calls. Of two schemas of one name,
     // that of the calls of people stays.

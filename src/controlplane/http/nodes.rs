@@ -19,6 +19,7 @@ use crate::controlplane::error::Error;
 use crate::controlplane::nodes::enrolment::Enrolment;
 use crate::controlplane::replica::feed::{Answer, Held, Transfer, check_nonce};
 use crate::controlplane::tokens::introspection::{self, Question};
+use crate::platform::net::bearer::{client, is_basic};
 use crate::protocol::bundle::MEDIA_TYPE;
 
 /// Size of a piece of an answer, in bytes, and number of pieces that may wait to be sent.
@@ -55,8 +56,9 @@ pub(super) struct Since {
 
 /// Introspects a standard token (RFC 7662): returns its state and its permissions on a deployment.
 ///
-/// Nodes may ask about deployments of their own data plane only.
-#[utoipa::path(post, path = "/v1/introspect",
+/// Nodes may ask about deployments of their own data plane only. Other services come with the id and the value of an API token
+/// as client credentials (RFC 6749 section 2.3.1), and learn of tokens of its organization.
+#[utoipa::path(post, path = "/v1/introspect", security(("bearer" = []), ("client" = [])),
     request_body(content = Question, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200, body = introspection::Answer)))]
 pub(super) async fn introspect(
@@ -64,6 +66,9 @@ pub(super) async fn introspect(
     headers: HeaderMap,
     question: Result<Form<Question>, FormRejection>,
 ) -> Response {
+    if is_basic(&headers) {
+        return introspect_for(&control, &headers, question).await;
+    }
     let answered = async {
         let bearer = bearer(&headers)?;
         let node = off_reactor(&control, move |c| c.node_of(&bearer)).await?;
@@ -76,6 +81,36 @@ pub(super) async fn introspect(
         Ok::<_, Error>(written(StatusCode::OK, &answer))
     };
     answered.await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Answers another service, which comes with client credentials.
+async fn introspect_for(
+    control: &Arc<ControlPlane>,
+    headers: &HeaderMap,
+    question: Result<Form<Question>, FormRejection>,
+) -> Response {
+    let answered = async {
+        let unknown = || Error::Unauthenticated("a client comes with the id and the value of an API token");
+        let client = client(headers).ok_or_else(unknown)?;
+        let actor = off_reactor(control, move |c| {
+            let actor = c.authenticate(client.secret.as_bytes())?;
+            if actor.id == client.id { Ok(actor) } else { Err(unknown()) }
+        });
+        let actor = actor.await?;
+        let question = match question {
+            Ok(Form(question)) => question,
+            Err(rejection) => return Ok(rejection.into_response()),
+        };
+        let answer = off_reactor(control, move |c| c.introspect_for(&actor, &question)).await?;
+        Ok::<_, Error>(written(StatusCode::OK, &answer))
+    };
+    let mut response = answered.await.unwrap_or_else(IntoResponse::into_response);
+    if response.status() == StatusCode::UNAUTHORIZED {
+        // The challenge is one of the scheme that the client used (RFC 6749 section 5.2).
+        let challenge = HeaderValue::from_static("Basic realm=\"halligan\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 /// Returns the changes of a data plane's replica since a version, as a bundle.

@@ -78,8 +78,15 @@ fn complete(document: &mut OpenApi) {
             "A user's or API token; for calls of nodes, a JWT signed with the node's key (RFC 7523).",
         ))
         .build();
+    let client = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Basic)
+        .description(Some(
+            "The id and the value of an API token, as client credentials (RFC 6749 section 2.3.1).",
+        ))
+        .build();
     if let Some(components) = &mut document.components {
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        components.add_security_scheme("client", SecurityScheme::Http(client));
     }
     for (path, item) in &mut document.paths.paths {
         for (mutating, operation) in operations(item) {

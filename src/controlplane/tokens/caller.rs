@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::find;
+use super::{Stored, find};
 use crate::api::caller::{Caller, CallerPlace, CallerRole};
 use crate::api::id::OrganizationId;
 use crate::api::subject::SubjectType;
@@ -57,8 +57,8 @@ fn user(connection: &Connection, actor: &Actor) -> Result<Option<Account>, Error
     }))
 }
 
-fn token(connection: &Connection, actor: &Actor) -> Result<Account, Error> {
-    let token = find(connection, &actor.organization, &actor.id)?;
+/// Returns the roles of a token.
+pub(super) fn roles_of(connection: &Connection, token: &Stored) -> Result<Vec<CallerRole>, Error> {
     let mut roles = Vec::new();
     for grant in &token.grants {
         let shown = grant.shown(connection)?;
@@ -69,6 +69,12 @@ fn token(connection: &Connection, actor: &Actor) -> Result<Account, Error> {
             role: shown.role,
         });
     }
+    Ok(roles)
+}
+
+fn token(connection: &Connection, actor: &Actor) -> Result<Account, Error> {
+    let token = find(connection, &actor.organization, &actor.id)?;
+    let roles = roles_of(connection, &token)?;
     let (created_at, updated_at) = (token.created_at, token.updated_at);
     Ok(Account { subject_type: SubjectType::ServiceKey, name: token.name, created_at, updated_at, roles })
 }
