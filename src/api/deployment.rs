@@ -11,11 +11,11 @@ use super::name::Name;
 #[cfg(feature = "control")]
 use super::page::NamedSort;
 use super::page::{Extent, NamedField, Sort};
+use super::settings::{Executor, Settings, SettingsUpdate};
 use super::subject::Subject;
 use crate::protocol::glass::GlassMode;
 
-/// Deployment of Airflow. The members about its runtime, its resources and its code are there for the platform's clients;
-/// the control plane does not manage them.
+/// Deployment of Airflow.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
@@ -47,14 +47,11 @@ pub struct Deployment {
     pub status: String,
     /// The deployment's id.
     pub namespace: String,
-    /// Version of the platform's runtime; empty.
+    /// The same as `runtimeVersion`.
     pub astro_runtime_version: String,
-    /// Version of the runtime; empty.
-    pub runtime_version: String,
-    /// Version of Airflow; empty.
-    pub airflow_version: String,
-    /// Always `CELERY`.
-    pub executor: String,
+    /// Settings of its Airflow.
+    #[serde(flatten)]
+    pub settings: Settings,
     /// Address of its user interface: that of its first host, or empty.
     pub ui_url: String,
     /// Address of its API: that of its first host, or empty.
@@ -65,34 +62,6 @@ pub struct Deployment {
     pub web_server_ingress_hostname: String,
     /// The same as `apiUrl`.
     pub web_server_airflow_api_url: String,
-    /// Processors of the web server; empty.
-    pub web_server_cpu: String,
-    /// Memory of the web server; empty.
-    pub web_server_memory: String,
-    /// Always `SMALL`.
-    pub scheduler_size: String,
-    /// Processors of the scheduler; empty.
-    pub scheduler_cpu: String,
-    /// Memory of the scheduler; empty.
-    pub scheduler_memory: String,
-    /// Number of schedulers: 1.
-    pub scheduler_replicas: u32,
-    /// Processors of a task's pod; empty.
-    pub default_task_pod_cpu: String,
-    /// Memory of a task's pod; empty.
-    pub default_task_pod_memory: String,
-    /// Limit of processors; empty.
-    pub resource_quota_cpu: String,
-    /// Limit of memory; empty.
-    pub resource_quota_memory: String,
-    /// Repository of its image; empty.
-    pub image_repository: String,
-    /// Tag of its image; empty.
-    pub image_tag: String,
-    /// Always false: code is not deployed from here.
-    pub is_cicd_enforced: bool,
-    /// Always false: code is not deployed from here.
-    pub is_dag_deploy_enabled: bool,
     /// Environment variables; empty.
     pub environment_variables: Vec<EnvironmentVariable>,
     /// Worker queues; empty.
@@ -167,6 +136,68 @@ pub struct DeploymentUpdate {
     pub routes: Option<String>,
     /// New condition under which direct-access tokens open it.
     pub glass: Option<GlassMode>,
+    /// Executor of Airflow; `CELERY` unless it was set.
+    pub executor: Option<Executor>,
+    /// Version of the platform's runtime.
+    pub runtime_version: Option<String>,
+    /// Version of Airflow.
+    pub airflow_version: Option<String>,
+    /// Processors of the web server, such as `500m` or `2`.
+    pub web_server_cpu: Option<String>,
+    /// Memory of the web server, such as `512Mi` or `2Gi`.
+    pub web_server_memory: Option<String>,
+    /// Size of the scheduler; `SMALL` unless it was set.
+    pub scheduler_size: Option<String>,
+    /// Processors of the scheduler.
+    pub scheduler_cpu: Option<String>,
+    /// Memory of the scheduler.
+    pub scheduler_memory: Option<String>,
+    /// Number of schedulers, 1 to 100.
+    pub scheduler_replicas: Option<u32>,
+    /// Processors of a task's pod.
+    pub default_task_pod_cpu: Option<String>,
+    /// Memory of a task's pod.
+    pub default_task_pod_memory: Option<String>,
+    /// Limit of processors.
+    pub resource_quota_cpu: Option<String>,
+    /// Limit of memory.
+    pub resource_quota_memory: Option<String>,
+    /// Repository of its image.
+    pub image_repository: Option<String>,
+    /// Tag of its image.
+    pub image_tag: Option<String>,
+    /// True if code comes from pipelines only.
+    pub is_cicd_enforced: Option<bool>,
+    /// True if Dags can be deployed without an image.
+    pub is_dag_deploy_enabled: Option<bool>,
+    /// Email addresses of those to write to about it, at most 20.
+    pub contact_emails: Option<Vec<String>>,
+}
+
+impl DeploymentUpdate {
+    /// Returns the changes to the settings of its Airflow.
+    pub fn settings(&mut self) -> SettingsUpdate {
+        SettingsUpdate {
+            executor: self.executor.take(),
+            runtime_version: self.runtime_version.take(),
+            airflow_version: self.airflow_version.take(),
+            web_server_cpu: self.web_server_cpu.take(),
+            web_server_memory: self.web_server_memory.take(),
+            scheduler_size: self.scheduler_size.take(),
+            scheduler_cpu: self.scheduler_cpu.take(),
+            scheduler_memory: self.scheduler_memory.take(),
+            scheduler_replicas: self.scheduler_replicas.take(),
+            default_task_pod_cpu: self.default_task_pod_cpu.take(),
+            default_task_pod_memory: self.default_task_pod_memory.take(),
+            resource_quota_cpu: self.resource_quota_cpu.take(),
+            resource_quota_memory: self.resource_quota_memory.take(),
+            image_repository: self.image_repository.take(),
+            image_tag: self.image_tag.take(),
+            is_cicd_enforced: self.is_cicd_enforced.take(),
+            is_dag_deploy_enabled: self.is_dag_deploy_enabled.take(),
+            contact_emails: self.contact_emails.take(),
+        }
+    }
 }
 
 /// Page of deployments.

@@ -19,6 +19,7 @@ pub mod organization;
 pub mod page;
 pub mod problem;
 pub mod role;
+pub mod settings;
 pub mod subject;
 pub mod team;
 pub mod token;

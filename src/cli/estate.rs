@@ -473,7 +473,8 @@ pub(super) async fn deployment(
         }
         DeploymentVerb::Update { id, name, description, host, routes, glass } => {
             let hosts = (!host.is_empty()).then_some(host);
-            let update = DeploymentUpdate { name, description, hosts, routes, glass };
+            let update =
+                DeploymentUpdate { name, description, hosts, routes, glass, ..DeploymentUpdate::default() };
             output.one(&control.post::<Deployment>(&path(&id), &update).await?, &DEPLOYMENT);
         }
         DeploymentVerb::Delete { id, force } => delete(control, output, &path(&id), &id, force).await?,

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::api::deployment::{Deployment, DeploymentFilter, DeploymentPage, DeploymentUpdate, NewDeployment};
 use crate::api::id::{DataPlaneId, DeploymentId, OrganizationId, WorkspaceId};
 use crate::api::page::Page;
+use crate::api::settings::Settings;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, Scope};
 use crate::controlplane::access::deployment_grants;
@@ -32,6 +33,7 @@ pub(in crate::controlplane) struct Stored {
     hosts: Vec<String>,
     routes: String,
     glass: GlassMode,
+    settings: Settings,
     created_at: i64,
     created_by: Option<String>,
     updated_at: Option<i64>,
@@ -40,7 +42,7 @@ pub(in crate::controlplane) struct Stored {
 
 const SELECT: &str = "SELECT deployment.id, deployment.name, workspace, data_plane, hosts, deployment.created_at, routes, glass,
         deployment.description, deployment.organization, workspace.name, deployment.created_by, deployment.updated_at,
-        deployment.updated_by
+        deployment.updated_by, settings
     FROM deployment JOIN workspace ON workspace.id = deployment.workspace
     WHERE deployment.organization = ?1 AND (?2 IS NULL OR deployment.id = ?2)";
 
@@ -62,6 +64,9 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
         created_by: row.get(11)?,
         updated_at: row.get(12)?,
         updated_by: row.get(13)?,
+        settings: serde_json::from_str(&row.get::<_, String>(14)?).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(14, rusqlite::types::Type::Text, error.into())
+        })?,
     })
 }
 
@@ -135,8 +140,7 @@ impl Stored {
         Ok(Record::of(RecordKind::Deployment, self.id.as_str(), &record))
     }
 
-    /// Returns its representation in the API. Of what the control plane does not manage, the members have the values that
-    /// the platform's clients need.
+    /// Returns its representation in the API.
     fn shown(self, connection: &Connection) -> Result<Deployment, Error> {
         let by = |id: Option<String>| subject(connection, id.as_deref().unwrap_or(PROGRAM));
         let host = self.hosts.first().cloned().unwrap_or_default();
@@ -154,30 +158,14 @@ impl Stored {
             glass: self.glass,
             deployment_type: "STANDARD".into(),
             status: "UNKNOWN".into(),
-            astro_runtime_version: String::new(),
-            runtime_version: String::new(),
-            airflow_version: String::new(),
-            executor: "CELERY".into(),
+            astro_runtime_version: self.settings.runtime_version.clone(),
+            settings: self.settings,
             ui_url: url(""),
             api_url: url("/api/v2"),
             web_server_url: url(""),
             web_server_airflow_api_url: url("/api/v2"),
             web_server_ingress_hostname: host,
             hosts: self.hosts,
-            web_server_cpu: String::new(),
-            web_server_memory: String::new(),
-            scheduler_size: "SMALL".into(),
-            scheduler_cpu: String::new(),
-            scheduler_memory: String::new(),
-            scheduler_replicas: 1,
-            default_task_pod_cpu: String::new(),
-            default_task_pod_memory: String::new(),
-            resource_quota_cpu: String::new(),
-            resource_quota_memory: String::new(),
-            image_repository: String::new(),
-            image_tag: String::new(),
-            is_cicd_enforced: false,
-            is_dag_deploy_enabled: false,
             environment_variables: Vec::new(),
             worker_queues: Vec::new(),
             created_at: Time::from_unix(self.created_at).into(),
@@ -293,14 +281,16 @@ impl ControlPlane {
         })
     }
 
-    /// Updates a deployment's name, hosts, route map and glass mode, and publishes its record.
+    /// Updates a deployment's name, description, hosts, route map, glass mode and the settings of its Airflow, and publishes
+    /// its record.
     pub fn update_deployment(
         &self,
         actor: &Actor,
         organization: &str,
         id: &str,
-        update: DeploymentUpdate,
+        mut update: DeploymentUpdate,
     ) -> Result<Deployment, Error> {
+        let settings = update.settings();
         self.store.write(|transaction| {
             actor.may(Operation::SeeOrganization, organization)?;
             let mut found = find(transaction, organization, id)?;
@@ -324,11 +314,14 @@ impl ControlPlane {
                 actor.may(Operation::ManageDirectAccess, organization)?;
                 found.glass = glass;
             }
+            found.settings = found.settings.changed(settings);
+            found.settings.check().map_err(|(member, detail)| Error::invalid(member, detail))?;
             let hosts = serde_json::to_string(&found.hosts).map_err(std::io::Error::from)?;
+            let settings = serde_json::to_string(&found.settings).map_err(std::io::Error::from)?;
             transaction
                 .execute(
                     "UPDATE deployment SET name = ?2, hosts = ?3, routes = ?4, glass = ?5, description = ?6, updated_at = ?7,
-                         updated_by = ?8 WHERE id = ?1",
+                         updated_by = ?8, settings = ?9 WHERE id = ?1",
                     params![
                         id,
                         found.name,
@@ -337,7 +330,8 @@ impl ControlPlane {
                         found.glass.as_str(),
                         found.description,
                         self.now().unix(),
-                        actor.id
+                        actor.id,
+                        settings
                     ],
                 )
                 .map_err(taken)?;

@@ -43,6 +43,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0021_rotation_request.sql"),
     include_str!("0022_token_workspace_role.sql"),
     include_str!("0023_subject_roles.sql"),
+    include_str!("0024_deployment_settings.sql"),
 ];
 
 /// Returns the thumbprint of a stored key, for migrations that index keys by it.

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use super::expected::{
-    Deployment, Deployments, Id, Organization, Organizations, PermissionGroup, Product, Role, Roles, Team,
-    Teams, User, Users, Workspace, Workspaces,
+    Deployment, Deployments, Executor, Id, Organization, Organizations, PermissionGroup, Product, Role,
+    Roles, Team, Teams, User, Users, Workspace, Workspaces,
 };
 use super::{BASES, call, decoded};
 use crate::rig::control::Control;
@@ -63,6 +63,52 @@ fn organizations_workspaces_and_deployments_decode_and_are_filtered() {
         );
         assert_eq!(updated.description.as_deref(), Some("what runs"));
     }
+}
+
+#[test]
+fn the_settings_of_a_deployment_are_kept_as_they_were_set() {
+    let control = Control::start("");
+    let estate = control.estate();
+    let path = format!("/v1/organizations/{}/deployments/{}", control.organization, estate.deployment);
+    let set = |body: &Value| call(&control, &control.owner, "POST", &path, Some(body));
+    let shown = || -> Deployment { decoded(&call(&control, &control.owner, "GET", &path, None)) };
+    assert_eq!((shown().executor, &*shown().scheduler_size), (Executor::Celery, "SMALL"));
+    let body = json!({ "executor": "ASTRO", "schedulerSize": "LARGE", "schedulerReplicas": 2, "runtimeVersion": "13.1.0",
+        "defaultTaskPodCpu": "250m", "defaultTaskPodMemory": "512Mi", "resourceQuotaCpu": "10", "resourceQuotaMemory": "20Gi",
+        "isCicdEnforced": true, "isDagDeployEnabled": true, "contactEmails": ["ops@acme.example"] });
+    let updated: Deployment = decoded(&set(&body));
+    for found in [updated, shown()] {
+        assert_eq!(
+            (found.executor, &*found.scheduler_size, found.scheduler_replicas),
+            (Executor::Astro, "LARGE", 2)
+        );
+        assert_eq!((&*found.runtime_version, &*found.astro_runtime_version), ("13.1.0", "13.1.0"));
+        assert_eq!((&*found.default_task_pod_cpu, &*found.resource_quota_memory), ("250m", "20Gi"));
+        assert!(found.is_cicd_enforced && found.is_dag_deploy_enabled);
+    }
+    let _: Deployment = decoded(&set(&json!({ "name": "renamed" })));
+    assert_eq!((shown().executor, &*shown().name), (Executor::Astro, "renamed"), "what is not named stays");
+    for (member, value) in [
+        ("executor", json!("LOCAL")),
+        ("executor", json!(7)),
+        ("schedulerReplicas", json!(0)),
+        ("schedulerReplicas", json!(-1)),
+        ("defaultTaskPodCpu", json!("lots")),
+        ("resourceQuotaMemory", json!("1 Gi")),
+        ("schedulerSize", json!("")),
+        ("imageTag", json!("a b")),
+        ("contactEmails", json!(["nobody"])),
+        ("isCicdEnforced", json!("yes")),
+        ("status", json!("HEALTHY")),
+    ] {
+        let answer = set(&json!({ "name": "wrong", member: value }));
+        assert_eq!(answer.status, 422, "{member}: {answer:?}");
+        assert_eq!(answer.json()["fieldErrors"][0]["field"], member, "{answer:?}");
+        assert_eq!(shown().name, "renamed", "nothing is written");
+    }
+    // Who has `deployment.update` sets them, and nobody else.
+    let member = control.user("WORKSPACE_MEMBER", &estate.workspace);
+    assert_eq!(call(&control, &member, "POST", &path, Some(&json!({ "executor": "CELERY" }))).status, 403);
 }
 
 #[test]
