@@ -287,6 +287,10 @@ pub fn judge(request: &Request<'_>, memory: &mut Memory, decision: &Decision) ->
     if dead {
         memory.dead.insert(value.text.clone(), decision.reason);
     }
+    // Of two ends that two histories gave one generation the earlier counts, also for a host that heard of both.
+    if dead && decision.reason == Reason::TokenExpired {
+        return Ok(());
+    }
     // Offline is enough: nothing known speaks against it, so it must have been let in. What is really over may be denied
     // before the host has heard of it: part of a refused feed may have told it so.
     let alive = request.above == Some(Standing { generation: value.generation, revoked: false });

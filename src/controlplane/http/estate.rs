@@ -12,6 +12,7 @@ use crate::api::data_plane::{
 use crate::api::deployment::{Deployment, DeploymentFilter, DeploymentPage, DeploymentUpdate, NewDeployment};
 use crate::api::organization::{Organization, OrganizationFilter, OrganizationPage};
 use crate::api::page::Page;
+use crate::api::problem::Problem;
 use crate::api::user::{NewUser, User, UserFilter, UserPage, UserRoles, UserToken};
 use crate::api::workspace::{NewWorkspace, Workspace, WorkspaceFilter, WorkspacePage, WorkspaceUpdate};
 use crate::controlplane::access::authorization::Actor;
@@ -38,7 +39,9 @@ pub(super) async fn show_organization(
 }
 
 /// Shows the caller: who they are, their roles, and what these allow.
-#[utoipa::path(get, path = "/users/self", params(CallerPlace), responses((status = 200, body = Caller)))]
+#[utoipa::path(get, path = "/users/self", params(CallerPlace),
+    responses((status = 200, body = Caller), (status = 404, description = "no workspace or deployment of this id",
+        body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn show_caller(
     State(control): Control,
     actor: Actor,

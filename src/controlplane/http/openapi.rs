@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBuilder};
 
 use super::fields::CONDITIONAL;
@@ -152,7 +152,9 @@ fn field(operation: &mut Operation, name: &str, description: &str, pattern: &str
 
 /// Describes the errors that a call can return.
 fn refusals(path: &str, mutating: bool, operation: &mut Operation) {
-    let open = operation.security.is_some();
+    // A call that states its own security is open to all if it requires nothing.
+    let none = SecurityRequirement::default();
+    let open = operation.security.as_ref().is_some_and(|stated| stated.iter().all(|scheme| *scheme == none));
     let queried = operation.parameters.iter().flatten().any(
         |parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in != ParameterIn::Path),
     );
