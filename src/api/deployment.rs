@@ -11,7 +11,7 @@ use super::name::Name;
 #[cfg(feature = "control")]
 use super::page::NamedSort;
 use super::page::{Extent, NamedField, Sort};
-use super::settings::{Executor, Settings, SettingsUpdate};
+use super::settings::{Executor, Settings};
 use super::subject::Subject;
 use crate::protocol::glass::GlassMode;
 
@@ -175,27 +175,30 @@ pub struct DeploymentUpdate {
 }
 
 impl DeploymentUpdate {
-    /// Returns the changes to the settings of its Airflow.
-    pub fn settings(&mut self) -> SettingsUpdate {
-        SettingsUpdate {
-            executor: self.executor.take(),
-            runtime_version: self.runtime_version.take(),
-            airflow_version: self.airflow_version.take(),
-            web_server_cpu: self.web_server_cpu.take(),
-            web_server_memory: self.web_server_memory.take(),
-            scheduler_size: self.scheduler_size.take(),
-            scheduler_cpu: self.scheduler_cpu.take(),
-            scheduler_memory: self.scheduler_memory.take(),
-            scheduler_replicas: self.scheduler_replicas.take(),
-            default_task_pod_cpu: self.default_task_pod_cpu.take(),
-            default_task_pod_memory: self.default_task_pod_memory.take(),
-            resource_quota_cpu: self.resource_quota_cpu.take(),
-            resource_quota_memory: self.resource_quota_memory.take(),
-            image_repository: self.image_repository.take(),
-            image_tag: self.image_tag.take(),
-            is_cicd_enforced: self.is_cicd_enforced.take(),
-            is_dag_deploy_enabled: self.is_dag_deploy_enabled.take(),
-            contact_emails: self.contact_emails.take(),
+    /// Moves the settings of its Airflow out of the update. Returns `before` with these changes.
+    pub fn settings(&mut self, before: Settings) -> Settings {
+        Settings {
+            executor: self.executor.take().unwrap_or(before.executor),
+            runtime_version: self.runtime_version.take().unwrap_or(before.runtime_version),
+            airflow_version: self.airflow_version.take().unwrap_or(before.airflow_version),
+            web_server_cpu: self.web_server_cpu.take().unwrap_or(before.web_server_cpu),
+            web_server_memory: self.web_server_memory.take().unwrap_or(before.web_server_memory),
+            scheduler_size: self.scheduler_size.take().unwrap_or(before.scheduler_size),
+            scheduler_cpu: self.scheduler_cpu.take().unwrap_or(before.scheduler_cpu),
+            scheduler_memory: self.scheduler_memory.take().unwrap_or(before.scheduler_memory),
+            scheduler_replicas: self.scheduler_replicas.take().unwrap_or(before.scheduler_replicas),
+            default_task_pod_cpu: self.default_task_pod_cpu.take().unwrap_or(before.default_task_pod_cpu),
+            default_task_pod_memory: self
+                .default_task_pod_memory
+                .take()
+                .unwrap_or(before.default_task_pod_memory),
+            resource_quota_cpu: self.resource_quota_cpu.take().unwrap_or(before.resource_quota_cpu),
+            resource_quota_memory: self.resource_quota_memory.take().unwrap_or(before.resource_quota_memory),
+            image_repository: self.image_repository.take().unwrap_or(before.image_repository),
+            image_tag: self.image_tag.take().unwrap_or(before.image_tag),
+            is_cicd_enforced: self.is_cicd_enforced.take().unwrap_or(before.is_cicd_enforced),
+            is_dag_deploy_enabled: self.is_dag_deploy_enabled.take().unwrap_or(before.is_dag_deploy_enabled),
+            contact_emails: self.contact_emails.take().unwrap_or(before.contact_emails),
         }
     }
 }
@@ -254,4 +257,24 @@ pub struct DagTags {
     pub updated_at: Option<Instant>,
     /// User or token that published them.
     pub updated_by: Option<Subject>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_change_keeps_what_it_does_not_name_and_nothing_is_null() {
+        let mut update: DeploymentUpdate = serde_json::from_str(r#"{"executor":"ASTRO"}"#).unwrap();
+        let settings = update.settings(Settings { image_tag: "7".into(), ..Settings::default() });
+        assert_eq!((settings.executor, &*settings.image_tag), (Executor::Astro, "7"));
+        assert_eq!(settings.check(), Ok(()));
+        let text = serde_json::to_string(&settings).unwrap();
+        assert!(!text.contains("null"), "{text}");
+        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
+        // A row that an earlier version stored may lack members; they have their defaults.
+        assert_eq!(serde_json::from_str::<Settings>("{}").unwrap(), Settings::default());
+    }
 }

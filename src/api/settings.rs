@@ -85,73 +85,7 @@ impl Default for Settings {
     }
 }
 
-/// Changes to the settings of a deployment. Absent members keep their values.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SettingsUpdate {
-    /// Executor of Airflow; `CELERY` unless it was set.
-    pub executor: Option<Executor>,
-    /// Version of the platform's runtime.
-    pub runtime_version: Option<String>,
-    /// Version of Airflow.
-    pub airflow_version: Option<String>,
-    /// Processors of the web server, such as `500m` or `2`.
-    pub web_server_cpu: Option<String>,
-    /// Memory of the web server, such as `512Mi` or `2Gi`.
-    pub web_server_memory: Option<String>,
-    /// Size of the scheduler; `SMALL` unless it was set.
-    pub scheduler_size: Option<String>,
-    /// Processors of the scheduler.
-    pub scheduler_cpu: Option<String>,
-    /// Memory of the scheduler.
-    pub scheduler_memory: Option<String>,
-    /// Number of schedulers, 1 to 100.
-    pub scheduler_replicas: Option<u32>,
-    /// Processors of a task's pod.
-    pub default_task_pod_cpu: Option<String>,
-    /// Memory of a task's pod.
-    pub default_task_pod_memory: Option<String>,
-    /// Limit of processors.
-    pub resource_quota_cpu: Option<String>,
-    /// Limit of memory.
-    pub resource_quota_memory: Option<String>,
-    /// Repository of its image.
-    pub image_repository: Option<String>,
-    /// Tag of its image.
-    pub image_tag: Option<String>,
-    /// True if code comes from pipelines only.
-    pub is_cicd_enforced: Option<bool>,
-    /// True if Dags can be deployed without an image.
-    pub is_dag_deploy_enabled: Option<bool>,
-    /// Email addresses of those to write to about it, at most 20.
-    pub contact_emails: Option<Vec<String>>,
-}
-
 impl Settings {
-    /// Returns the settings after a change.
-    #[must_use]
-    pub fn changed(self, update: SettingsUpdate) -> Self {
-        Self {
-            executor: update.executor.unwrap_or(self.executor),
-            runtime_version: update.runtime_version.unwrap_or(self.runtime_version),
-            airflow_version: update.airflow_version.unwrap_or(self.airflow_version),
-            web_server_cpu: update.web_server_cpu.unwrap_or(self.web_server_cpu),
-            web_server_memory: update.web_server_memory.unwrap_or(self.web_server_memory),
-            scheduler_size: update.scheduler_size.unwrap_or(self.scheduler_size),
-            scheduler_cpu: update.scheduler_cpu.unwrap_or(self.scheduler_cpu),
-            scheduler_memory: update.scheduler_memory.unwrap_or(self.scheduler_memory),
-            scheduler_replicas: update.scheduler_replicas.unwrap_or(self.scheduler_replicas),
-            default_task_pod_cpu: update.default_task_pod_cpu.unwrap_or(self.default_task_pod_cpu),
-            default_task_pod_memory: update.default_task_pod_memory.unwrap_or(self.default_task_pod_memory),
-            resource_quota_cpu: update.resource_quota_cpu.unwrap_or(self.resource_quota_cpu),
-            resource_quota_memory: update.resource_quota_memory.unwrap_or(self.resource_quota_memory),
-            image_repository: update.image_repository.unwrap_or(self.image_repository),
-            image_tag: update.image_tag.unwrap_or(self.image_tag),
-            is_cicd_enforced: update.is_cicd_enforced.unwrap_or(self.is_cicd_enforced),
-            is_dag_deploy_enabled: update.is_dag_deploy_enabled.unwrap_or(self.is_dag_deploy_enabled),
-            contact_emails: update.contact_emails.unwrap_or(self.contact_emails),
-        }
-    }
-
     /// Returns the first member whose value is none that the platform's clients could show, and what is wrong with it.
     pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let quantities = [
@@ -219,8 +153,6 @@ fn is_quantity(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::*;
 
     #[test]
@@ -231,18 +163,5 @@ mod tests {
         for bad in ["m", "Gi", "-1", "1.", ".5", "1,5", "1 Gi", "1Pb", "lots", "1e9", "9999999999999"] {
             assert!(!is_quantity(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_change_keeps_what_it_does_not_name_and_nothing_is_null() {
-        let update = SettingsUpdate { executor: Some(Executor::Astro), ..SettingsUpdate::default() };
-        let settings = Settings { image_tag: "7".into(), ..Settings::default() }.changed(update);
-        assert_eq!((settings.executor, &*settings.image_tag), (Executor::Astro, "7"));
-        assert_eq!(settings.check(), Ok(()));
-        let text = serde_json::to_string(&settings).unwrap();
-        assert!(!text.contains("null"), "{text}");
-        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
-        // What an earlier version stored lacks what it did not know.
-        assert_eq!(serde_json::from_str::<Settings>("{}").unwrap(), Settings::default());
     }
 }

@@ -245,10 +245,10 @@ pub(super) enum UserVerb {
     /// Show who you are to the control plane, your roles, and what they allow: in the organization, or on one object.
     #[command(name = "self")]
     Caller {
-        /// What they allow in this workspace.
+        /// Show what your roles allow in this workspace.
         #[arg(long, value_name = "ID", conflicts_with = "deployment_id")]
         workspace_id: Option<WorkspaceId>,
-        /// What they allow on this deployment.
+        /// Show what your roles allow on this deployment.
         #[arg(long, value_name = "ID")]
         deployment_id: Option<DeploymentId>,
     },
@@ -289,10 +289,10 @@ pub(super) struct OnDeployments {
     /// All roles on deployments from now on, as ID=ROLE; can be repeated.
     #[arg(long = "deployment-role", value_name = "ID=ROLE", value_parser = on_deployment)]
     deployments: Vec<RoleOnDeployment>,
-    /// Of all roles on Dags from now on, one on a Dag, as DEPLOYMENT/DAG=ROLE; can be repeated.
+    /// A role on one Dag, as DEPLOYMENT/DAG=ROLE; can be repeated. Replaces all roles on Dags, with --dag-tag-role.
     #[arg(long = "dag-role", value_name = "DEPLOYMENT/DAG=ROLE", value_parser = on_dag)]
     dags: Vec<RoleOnDags>,
-    /// Of all roles on Dags from now on, one on each Dag with a tag, as DEPLOYMENT/TAG=ROLE; can be repeated.
+    /// A role on each Dag with a tag, as DEPLOYMENT/TAG=ROLE; can be repeated. Replaces all roles on Dags, with --dag-role.
     #[arg(long = "dag-tag-role", value_name = "DEPLOYMENT/TAG=ROLE", value_parser = on_dag_tag)]
     tags: Vec<RoleOnDags>,
 }

@@ -111,6 +111,12 @@ impl Error {
         Self::Invalid { field, detail: detail.into() }
     }
 
+    /// Returns the refusal of a role that allows more than the caller's own.
+    pub(super) fn role_exceeds_yours() -> Self {
+        let detail = "this role allows more than your own; only someone who may do all of it can hand it out";
+        Self::Forbidden { code: "role_exceeds_yours", detail: detail.into() }
+    }
+
     /// Returns the HTTP status.
     #[must_use]
     pub fn status(&self) -> u16 {

@@ -32,6 +32,11 @@ pub(in crate::controlplane) fn check_name(field: &'static str, name: &str) -> Re
     }
 }
 
+/// Returns true if a Dag's id or tag can have this text: 1 to 250 visible characters.
+pub(in crate::controlplane) fn is_dag_name(text: &str) -> bool {
+    (1..=250).contains(&text.chars().count()) && !text.contains(is_unseen)
+}
+
 /// Checks a description: at most 500 characters.
 pub(in crate::controlplane) fn check_description(description: &str) -> Result<(), Error> {
     if description.chars().count() > 500 {

@@ -202,7 +202,7 @@ fn an_organizations_token_has_roles_in_workspaces_as_far_as_their_owners_give_th
     }
     assert_eq!(put(&owner, json!([])).status, 200);
     assert_eq!((listed(), renamed(&estate.deployment, "again")), (json!(1), 403));
-    // Of a workspace's and a deployment's token nothing changes.
+    // A workspace's or a deployment's token can't have a role in another workspace.
     for (body, field) in [
         (
             json!({ "name": "w", "scope": "WORKSPACE", "entityId": estate.workspace, "role": "WORKSPACE_MEMBER",

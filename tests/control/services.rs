@@ -57,7 +57,7 @@ fn a_service_with_client_credentials_learns_what_a_standard_token_is() {
     let there = ask(&control, &service, &[("token", value), ("deployment", &estate.elsewhere)]).json();
     assert_eq!((&there["active"], &there["permissions"]), (&json!(true), &json!([])));
     assert_eq!(ask(&control, &service, &[("token", value), ("deployment", "c0")]).status, 404);
-    // What is no living standard token is not active, and why is not said.
+    // The answer to anything but a living standard token is `active: false`, without a reason.
     let new = json!({ "name": "d", "scope": "DEPLOYMENT", "kind": "DIRECT_ACCESS", "entityId": estate.deployment,
         "tokenExpiryPeriodInDays": 1 });
     let direct = control.make("/tokens", &new);

@@ -287,7 +287,7 @@ pub fn judge(request: &Request<'_>, memory: &mut Memory, decision: &Decision) ->
     if dead {
         memory.dead.insert(value.text.clone(), decision.reason);
     }
-    // Of two ends that two histories gave one generation the earlier counts, also for a host that heard of both.
+    // A restored control plane may give one generation another end. The earlier end counts.
     if dead && decision.reason == Reason::TokenExpired {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::authorization::{Actor, Operation, Scope};
 use super::roles::RoleVersion;
@@ -12,7 +12,8 @@ use crate::api::role::{RoleOnDags, RoleOnDeployment};
 use crate::api::token::EntityType;
 use crate::api::user::UserRoles;
 use crate::controlplane::error::Error;
-use crate::platform::text::is_unseen;
+use crate::controlplane::names::is_dag_name;
+use crate::controlplane::store::columns::word;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::role::RoleScope;
 
@@ -54,13 +55,6 @@ impl Holder<'_> {
     }
 }
 
-fn entity_type(row: &Row<'_>, index: usize) -> rusqlite::Result<EntityType> {
-    let text: String = row.get(index)?;
-    serde_json::from_value(text.into()).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, error.into())
-    })
-}
-
 /// Returns the roles of `holder`.
 pub(in crate::controlplane) fn held_by(
     connection: &Connection,
@@ -76,7 +70,7 @@ pub(in crate::controlplane) fn held_by(
         Ok(DeploymentGrant {
             deployment: row.get(0)?,
             workspace: row.get(1)?,
-            entity_type: entity_type(row, 2)?,
+            entity_type: word(row, 2)?,
             entity: row.get(3)?,
             role: row.get(4)?,
         })
@@ -159,7 +153,7 @@ impl DeploymentGrant {
             EntityType::Deployment => (RoleScope::Deployment, "deploymentRoles"),
             _ => (RoleScope::Dag, "dagRoles"),
         };
-        if !(1..=250).contains(&entity.chars().count()) || entity.contains(is_unseen) {
+        if !is_dag_name(entity) {
             return Err(Error::invalid(field, "a Dag's id or tag has 1 to 250 visible characters"));
         }
         let found = RoleVersion::newest(connection, organization, role, scope)?.ok_or_else(|| {
@@ -201,11 +195,7 @@ impl DeploymentGrant {
         if permissions.is_subset(actor.permissions_on(self.scope(organization))) {
             return Ok(());
         }
-        Err(Error::Forbidden {
-            code: "role_exceeds_yours",
-            detail: "this role allows more than your own; only someone who may do all of it can hand it out"
-                .into(),
-        })
+        Err(Error::role_exceeds_yours())
     }
 }
 

@@ -11,8 +11,8 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::subjects::subject;
 use crate::controlplane::error::Error;
+use crate::controlplane::names::is_dag_name;
 use crate::controlplane::replica::publish;
-use crate::platform::text::is_unseen;
 use crate::protocol::record::{DagTagsRecord, Record, RecordKind};
 use crate::protocol::time::Time;
 
@@ -38,8 +38,7 @@ fn find(connection: &Connection, deployment: &str) -> Result<DagTags, Error> {
 
 fn check(tags: &BTreeMap<String, Vec<String>>) -> Result<(), Error> {
     for name in tags.iter().flat_map(|(dag, tags)| std::iter::once(dag).chain(tags)) {
-        let plain = (1..=250).contains(&name.chars().count()) && !name.contains(is_unseen);
-        if !plain {
+        if !is_dag_name(name) {
             let detail = format!("{name:?} is no Dag id or tag; use 1 to 250 visible characters");
             return Err(Error::invalid("tags", detail));
         }

@@ -14,6 +14,7 @@ use crate::controlplane::calls::subjects::{PROGRAM, subject};
 use crate::controlplane::error::Error;
 use crate::controlplane::names::{check_description, check_name, compare, taken};
 use crate::controlplane::replica::publish;
+use crate::controlplane::store::columns::json;
 use crate::protocol::bundle::Change;
 use crate::protocol::glass::GlassMode;
 use crate::protocol::host::host_name;
@@ -52,9 +53,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
         name: row.get(1)?,
         workspace_id: row.get(2)?,
         data_plane_id: row.get(3)?,
-        hosts: serde_json::from_str(&row.get::<_, String>(4)?).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, error.into())
-        })?,
+        hosts: json(row, 4)?,
         created_at: row.get(5)?,
         routes: row.get(6)?,
         glass: GlassMode::parse(&row.get::<_, String>(7)?).ok_or(rusqlite::Error::InvalidQuery)?,
@@ -64,9 +63,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
         created_by: row.get(11)?,
         updated_at: row.get(12)?,
         updated_by: row.get(13)?,
-        settings: serde_json::from_str(&row.get::<_, String>(14)?).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(14, rusqlite::types::Type::Text, error.into())
-        })?,
+        settings: json(row, 14)?,
     })
 }
 
@@ -290,11 +287,11 @@ impl ControlPlane {
         id: &str,
         mut update: DeploymentUpdate,
     ) -> Result<Deployment, Error> {
-        let settings = update.settings();
         self.store.write(|transaction| {
             actor.may(Operation::SeeOrganization, organization)?;
             let mut found = find(transaction, organization, id)?;
             actor.may(Operation::UpdateDeployments, found.scope(organization))?;
+            found.settings = update.settings(found.settings);
             if let Some(name) = update.name {
                 check_name("name", &name)?;
                 found.name = name;
@@ -314,7 +311,6 @@ impl ControlPlane {
                 actor.may(Operation::ManageDirectAccess, organization)?;
                 found.glass = glass;
             }
-            found.settings = found.settings.changed(settings);
             found.settings.check().map_err(|(member, detail)| Error::invalid(member, detail))?;
             let hosts = serde_json::to_string(&found.hosts).map_err(std::io::Error::from)?;
             let settings = serde_json::to_string(&found.settings).map_err(std::io::Error::from)?;

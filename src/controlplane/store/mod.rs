@@ -1,5 +1,6 @@
 //! Database of the control plane: SQLite with one writer, and numbered migrations.
 
+pub(in crate::controlplane) mod columns;
 mod published;
 #[cfg(test)]
 mod tests;

@@ -84,7 +84,7 @@ pub(in crate::controlplane) fn actor(
         match grant.entity_type {
             EntityType::Organization => actor.role = actor.role.max(OrganizationRole::parse(&grant.role)),
             EntityType::Workspace => {
-                // Who has a role in a workspace is a member of the organization.
+                // A role in a workspace makes the token a member of the organization.
                 actor.role = actor.role.max(Some(OrganizationRole::OrganizationMember));
                 let role = WorkspaceRole::parse(&grant.role);
                 actor.workspaces.extend(role.map(|role| (grant.entity.clone(), role)));

@@ -7,7 +7,8 @@ use crate::controlplane::access::authorization::{Actor, Operation, OrganizationR
 use crate::controlplane::access::roles::RoleVersion;
 use crate::controlplane::accounts::deployments;
 use crate::controlplane::error::Error;
-use crate::platform::text::is_unseen;
+use crate::controlplane::names::is_dag_name;
+use crate::controlplane::store::columns::word;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::role::RoleScope;
 use crate::protocol::token::DagTarget;
@@ -181,11 +182,7 @@ impl Grant {
         if enough {
             return Ok(());
         }
-        Err(Error::Forbidden {
-            code: "role_exceeds_yours",
-            detail: "this role allows more than your own; only someone who may do all of it can hand it out"
-                .into(),
-        })
+        Err(Error::role_exceeds_yours())
     }
 
     /// Returns its permissions on a deployment (for a Dag role, on its Dags).
@@ -310,9 +307,7 @@ impl NewTokenRole {
         if self.entity_type == EntityType::Deployment {
             return Ok(&self.entity_id);
         }
-        let plain =
-            (1..=250).contains(&self.entity_id.chars().count()) && !self.entity_id.contains(is_unseen);
-        if !plain {
+        if !is_dag_name(&self.entity_id) {
             return Err(Error::invalid("entityId", "a Dag's id or tag has 1 to 250 visible characters"));
         }
         match &self.deployment_id {
@@ -335,7 +330,7 @@ pub(super) fn besides(connection: &Connection, token: &str) -> Result<Vec<Grant>
     )?;
     let rows = rows.query_map([token], |row| {
         Ok(Grant {
-            entity_type: super::word(row, 0)?,
+            entity_type: word(row, 0)?,
             entity: row.get(1)?,
             workspace: row.get(2)?,
             deployment: row.get(3)?,

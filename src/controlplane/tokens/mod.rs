@@ -18,7 +18,7 @@ mod rotate;
 mod update;
 
 use rusqlite::{Connection, OptionalExtension, Row};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use self::grants::{Grant, besides};
@@ -29,6 +29,7 @@ use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::precondition::{IfMatch, entity_tag};
 use crate::controlplane::calls::subjects::subject;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::columns::word;
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
@@ -63,13 +64,6 @@ pub(super) struct Stored {
 const COLUMNS: &str = "id, name, description, type, kind, entity, role, generation, short, start_at, end_at, days, \
                        created_at, created_by, updated_at, updated_by, last_rotated_at, workspace, role_version, \
                        sources, rate_limit, last_used_at, last_used_on";
-
-fn word<T: for<'de> Deserialize<'de>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
-    let text: String = row.get(index)?;
-    serde_json::from_value(text.into()).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, error.into())
-    })
-}
 
 fn written<T: Serialize>(value: &T) -> Result<String, Error> {
     let value = serde_json::to_value(value).map_err(std::io::Error::from)?;

@@ -34,8 +34,8 @@ impl ControlPlane {
             actor.may(Operation::SeeOrganization, organization)?;
             let token = find(transaction, organization, id)?;
             let token_seen = if token.scope == TokenScope::Organization && !update.roles.is_empty() {
-                // Who manages a workspace or deployment lists these tokens by name, to give them their first role
-                // there; each role is judged below.
+                // The owner of a workspace may give a token its first role there, and sees no role of it before. Each role
+                // is judged below.
                 token.clone().shown(transaction, |grant| grant.seen_by(actor, organization).is_ok())?
             } else {
                 token.clone().shown_to(transaction, actor, organization)?

@@ -106,7 +106,7 @@ fn the_settings_of_a_deployment_are_kept_as_they_were_set() {
         assert_eq!(answer.json()["fieldErrors"][0]["field"], member, "{answer:?}");
         assert_eq!(shown().name, "renamed", "nothing is written");
     }
-    // Who has `deployment.update` sets them, and nobody else.
+    // The permission `deployment.update` is needed to set them.
     let member = control.user("WORKSPACE_MEMBER", &estate.workspace);
     assert_eq!(call(&control, &member, "POST", &path, Some(&json!({ "executor": "CELERY" }))).status, 403);
 }

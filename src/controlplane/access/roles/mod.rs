@@ -10,7 +10,6 @@ use rusqlite::{Connection, OptionalExtension, Row};
 pub(in crate::controlplane) use version::RoleVersion;
 
 use self::built_in::{OrganizationRole, WorkspaceRole};
-use self::version::json;
 use crate::api::id::RoleId;
 use crate::api::page::{NamedField, Page};
 use crate::api::role::{Role, RoleFilter, RoleHistory, RolePage};
@@ -19,6 +18,7 @@ use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::page::listed;
 use crate::controlplane::calls::subjects::subject;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::columns::json;
 use crate::protocol::role::{RoleBody, RoleDigest, RoleScope};
 use crate::protocol::time::Time;
 

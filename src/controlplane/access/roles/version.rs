@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::controlplane::error::Error;
+use crate::controlplane::store::columns::json;
 use crate::protocol::record::{Record, RecordKind};
 use crate::protocol::role::{RoleBody, RoleDigest, RoleScope, built_in};
 use crate::protocol::token::RoleClaim;
@@ -21,13 +22,6 @@ pub(in crate::controlplane) struct RoleVersion {
 }
 
 const QUERY: &str = "SELECT role.id, role_version.body, role.workspaces, role_version.name FROM role JOIN role_version ON role_version.role = role.id";
-
-/// Parses JSON text from a column.
-pub(super) fn json<T: for<'de> serde::Deserialize<'de>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
-    serde_json::from_str(&row.get::<_, String>(index)?).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, error.into())
-    })
-}
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<RoleVersion> {
     let text: String = row.get(1)?;

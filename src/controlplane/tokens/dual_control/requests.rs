@@ -1,7 +1,6 @@
 //! Requests of dual control: what an owner requested, and the decision of another owner.
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::set;
@@ -13,18 +12,12 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::page::{Range, check};
 use crate::controlplane::error::Error;
+use crate::controlplane::store::columns::word;
 use crate::protocol::time::Time;
 
 const COLUMNS: &str = "id, kind, body, requested_by, requested_at, expires_at, decided_by, decided_at, reason, token,
     CASE WHEN carried_out_at IS NOT NULL THEN 'DONE' WHEN approved = 0 THEN 'REJECTED' WHEN expires_at <= :now THEN 'EXPIRED'
          WHEN approved = 1 THEN 'APPROVED' ELSE 'PENDING' END AS state";
-
-fn word<T: for<'de> Deserialize<'de>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
-    let text: String = row.get(index)?;
-    serde_json::from_value(text.into()).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, error.into())
-    })
-}
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<Request> {
     let body: String = row.get(2)?;

@@ -227,7 +227,7 @@ const CAUSES: &[(Reason, Bend)] = &[
         w.takeaways =
             vec![Takeaway { generation: 1, revoked: true, ..Takeaway::none("tok_a".parse().unwrap()) }];
     }),
-    // Of two times that were said of one generation, the later start and the earlier end count.
+    // If records contradict each other, the latest start and the earliest end of the generation count.
     (Reason::TokenExpired, |w| {
         let end = Some(T0.plus(1));
         w.takeaways =

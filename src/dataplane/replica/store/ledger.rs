@@ -57,8 +57,8 @@ impl Known {
         })
     }
 
-    /// Returns the times that are proved once `token` is. The end moves with the generation only, and the start never: of
-    /// two that were said of one generation, the later start and the earlier end count.
+    /// Returns the times that are proved once `token` is. The end moves with the generation only, and the start
+    /// never. If records contradict each other, the latest start and the earliest end of the generation count.
     fn window(&self, token: &TokenRecord) -> Window {
         let (starts, ends) = (token.not_before.unix(), token.expires_at.unix());
         let starts = self.starts.map_or(starts, |known| known.max(starts));
@@ -163,9 +163,10 @@ pub(super) fn keep(ledger: &Transaction<'_>, losses: &[Takeaway]) -> Result<(), 
     Ok(())
 }
 
+/// Selects the tokens with a known loss.
 const TAKEAWAY: &str =
     "SELECT key, generation, revoked, expired, iif(narrowed, starts, NULL), iif(narrowed, expires, NULL)
-    FROM ledger";
+    FROM ledger WHERE kind = 'token' AND (generation > 1 OR revoked OR expired > 0 OR narrowed)";
 
 /// Calls `take` for each token with a known loss. Most tokens are of the first generation and were never revoked; they have
 /// none.
@@ -173,9 +174,7 @@ pub(super) fn each_takeaway(
     connection: &Connection,
     mut take: impl FnMut(Takeaway),
 ) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(&format!(
-        "{TAKEAWAY} WHERE kind = 'token' AND (generation > 1 OR revoked OR expired > 0 OR narrowed)"
-    ))?;
+    let mut statement = connection.prepare_cached(TAKEAWAY)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         if let Some(takeaway) = read_takeaway(row)? {
@@ -187,9 +186,7 @@ pub(super) fn each_takeaway(
 
 /// Returns the known loss of one token.
 pub(super) fn takeaway(ledger: &Connection, token: &str) -> Result<Option<Takeaway>, StoreError> {
-    let mut statement = ledger.prepare_cached(
-        &format!("{TAKEAWAY} WHERE kind = 'token' AND key = ?1 AND (generation > 1 OR revoked OR expired > 0 OR narrowed)"),
-    )?;
+    let mut statement = ledger.prepare_cached(&format!("{TAKEAWAY} AND key = ?1"))?;
     let mut rows = statement.query([token])?;
     match rows.next()? {
         Some(row) => Ok(read_takeaway(row)?),
