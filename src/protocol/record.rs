@@ -6,8 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 use super::glass::GlassMode;
@@ -121,6 +121,11 @@ fn default_routes() -> String {
     DEFAULT_ROUTES.into()
 }
 
+fn routes_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if is_routes_name(&name) { Ok(name) } else { Err(D::Error::custom("not the name of a route map")) }
+}
+
 /// Body of a `deployment` record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -135,7 +140,7 @@ pub struct DeploymentRecord {
     #[serde(default)]
     pub hosts: Vec<String>,
     /// Name of the deployment's route map.
-    #[serde(default = "default_routes")]
+    #[serde(default = "default_routes", deserialize_with = "routes_name")]
     pub routes: String,
     /// Mode of the deployment's glass.
     #[serde(default, skip_serializing_if = "GlassMode::is_default")]

@@ -93,10 +93,10 @@ impl SignedRevocation {
         let unverified = Unverified::parse(text.as_bytes(), MAX_REVOCATION)?;
         let key = signers.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
         let revocation: Revocation = unverified.verify(Typ::LocalRevocation, key)?.claims()?;
+        check_reason(&revocation.reason)?;
         if signers.get(&revocation.iss).is_none_or(|signer| signer.key != *key) {
             return Err(RevocationError::Issuer(revocation.iss));
         }
-        check_reason(&revocation.reason)?;
         Ok(Self { revocation, text: text.into() })
     }
 

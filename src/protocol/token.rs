@@ -155,6 +155,9 @@ pub fn verify(bytes: &[u8], keys: &Keyset) -> Result<VerifiedToken, TokenError> 
     if kind == TokenKind::DirectAccess && (claims.exp.is_none() || claims.role.is_none()) {
         return Err(TokenError::Malformed);
     }
+    if claims.generation == 0 {
+        return Err(TokenError::Malformed);
+    }
     Ok(VerifiedToken { kind, claims, kid: verified.kid().clone() })
 }
 
@@ -182,8 +185,9 @@ impl DagTarget {
     }
 }
 
-/// JSON members of a [`DagRole`] before their validation.
+/// JSON members of a [`DagRole`] before their validation. An unknown member may restrict the role, so it is not ignored.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct DagRoleMembers {
     role: RoleClaim,
     dag: Option<String>,

@@ -9,6 +9,7 @@ from typing import Any, Iterable, Union
 
 import jose
 from glass import judge_glass
+from intake import Window
 from records import Reader, Record, role_digest
 from refusal import Refusal
 from tokens import DIRECT, Token, verify_token
@@ -28,9 +29,10 @@ class Replica:
     token_keys: dict[str, jose.PublicKey]
     # Tokens that a local revocation names.
     revoked_here: set[str] = field(default_factory=set)
-    # From the ledger: tokens once revoked, the highest generation of each.
+    # From the ledger: tokens once revoked, the highest generation of each, the times between which it is valid.
     ledger_revoked: set[str] = field(default_factory=set)
     ledger_generations: dict[str, int] = field(default_factory=dict)
+    ledger_windows: dict[str, Window] = field(default_factory=dict)
 
     def find(self, kind: str, key: str) -> Any:
         """Returns what a readable record says, or None."""
@@ -81,20 +83,18 @@ def decide_standard(token: Token, question: Question, replica: Replica) -> None:
         raise Refusal("token_unknown", "iss and aud of a standard token are the head's iss")
     if claims["sub"] in replica.revoked_here:
         raise Refusal("token_revoked", "a local revocation names it")
-    check_times(question, None, claims["exp"], claims["nbf"])
+    check_times(question, [claims["exp"]], [claims["nbf"]])
     raise Refusal("needs_control_plane", "what a standard token may do is the answer of its control plane")
 
 
-def check_times(question: Question, record: dict[str, Any] | None, exp: int | None, nbf: int | None) -> None:
+def check_times(question: Question, ends: Iterable[int | None], begins: Iterable[int | None]) -> None:
     """Judges the ends by the later of clock and floor, the beginnings by the clock itself."""
     if question.clock < question.floor - CLOCK_TOLERANCE:
         raise Refusal("clock_untrusted", "the clock is more than 300 s behind the time floor")
-    ends = [end for end in (record and record["expiresAt"], exp) if end is not None]
-    if any(question.now >= end for end in ends):
-        raise Refusal("token_expired", "now >= the record's expiresAt, or now >= exp")
-    begins = [begin for begin in (record and record["notBefore"], nbf) if begin is not None]
-    if any(question.clock < begin for begin in begins):
-        raise Refusal("token_not_yet_valid", "the clock is before notBefore, or before nbf")
+    if any(end is not None and question.now >= end for end in ends):
+        raise Refusal("token_expired", "now >= the record's expiresAt, the end that the ledger holds, or exp")
+    if any(begin is not None and question.clock < begin for begin in begins):
+        raise Refusal("token_not_yet_valid", "the clock is before notBefore, the start that the ledger holds, or nbf")
 
 
 def _living_record(token: Token, question: Question, replica: Replica) -> dict[str, Any]:
@@ -111,7 +111,13 @@ def _living_record(token: Token, question: Question, replica: Replica) -> dict[s
         raise Refusal("token_rotated", "gen below the record's generation, or the ledger's")
     if claims["gen"] > generation:
         raise Refusal("token_unknown", "gen above the record's generation")
-    check_times(question, record, claims["exp"], claims["nbf"])
+    window = replica.ledger_windows.get(subject)
+    ends, begins = [record["expiresAt"], claims["exp"]], [record["notBefore"], claims["nbf"]]
+    if window is not None:
+        begins.append(window.start)
+        if window.generation == generation:
+            ends.append(window.end)
+    check_times(question, ends, begins)
     return record
 
 

@@ -17,11 +17,29 @@ from text import Object
 LEEWAY = 300
 
 
+@dataclass(frozen=True)
+class Window:
+    """The end of one generation of a token, and the start of all of them."""
+
+    generation: int
+    start: int
+    end: int
+
+    def narrowed_by(self, other: Window) -> Window:
+        """Returns what is proved once another record has been: the end moves with a rising generation only."""
+        start = max(self.start, other.start)
+        if other.generation < self.generation:
+            return Window(self.generation, start, self.end)
+        end = min(self.end, other.end) if other.generation == self.generation else other.end
+        return Window(other.generation, start, end)
+
+
 @dataclass
 class Ledger:
     """What a node has proved once of tokens and role versions. It outlives records and snapshots."""
 
     grants: dict[str, Any] = field(default_factory=dict)
+    windows: dict[str, Window] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)
     roles: dict[str, str] = field(default_factory=dict)
@@ -51,6 +69,9 @@ class Ledger:
         members = reader.read_or_none(record) if record.kind == "token" else None
         if members is not None:
             self.grants.setdefault(record.key, grant(members))
+            said = Window(max(1, members["generation"]), members["notBefore"], members["expiresAt"])
+            known = self.windows.get(record.key)
+            self.windows[record.key] = known.narrowed_by(said) if known else said
         self.note_end(record, reader)
 
 

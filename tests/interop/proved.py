@@ -63,6 +63,7 @@ class Proved:
             revoked_here={row.token for row in self.state.revocations},
             ledger_revoked=self.node.ledger.revoked,
             ledger_generations=self.node.ledger.generations,
+            ledger_windows=self.node.ledger.windows,
         )
         question = decision.Question(self.deployment, NEEDS, None, None, self.now, self.head.issued_at)
         try:

@@ -1,4 +1,4 @@
-"""Runs every case of every vector file against this reader: `python vectors.py DIRECTORY`.
+"""Runs every case of every vector file, and those of DIRECTORY/further, against this reader: `python vectors.py DIRECTORY`.
 
 Prints each disagreement with the rule that the reader went by. Ends with `N cases agree` and exit code 0, or with exit code 1.
 The answers come from the rules alone; `expected` is only compared.
@@ -135,6 +135,10 @@ class Suite:
         after = state.version, state.head.issued_at if state.head else None
         if after != (case["version_after"], case["signed_after"]):
             raise Refusal(f"{answer}, held {after} afterwards", rule)
+        for token, (start, end) in case.get("valid_after", {}).items():
+            window = state.ledger.windows[token]
+            if window != intake.Window(state.ledger.generations[token], start, end):
+                raise Refusal(f"{answer}, afterwards {token} is valid as {window}", rule)
         if answer != "ok":
             raise Refusal(answer, rule)
         return answer
@@ -217,20 +221,21 @@ def run_case(answer: Callable[[Case, Case], str], common: Case, case: Case) -> t
 def main(directory: Path) -> int:
     """Runs all files of a directory."""
     suite, agreed, disagreed = Suite(directory), 0, 0
-    for file in sorted(directory.glob("*.json")):
+    for file in sorted(directory.glob("*.json")) + sorted(directory.glob("further/*.json")):
         answer = getattr(suite, file.stem, None)
         if answer is None:
             print(f"{file.name}: this reader knows no such question")
             disagreed += 1
             continue
-        common = json.loads(file.read_text("utf-8"))
+        # A member in common that a further file does not have is that of the file it adds to.
+        common = json.loads((directory / file.name).read_text("utf-8")) | json.loads(file.read_text("utf-8"))
         for case in common.pop("cases"):
             got, rule = run_case(answer, common, case)
             if got == case["expected"]:
                 agreed += 1
             else:
                 disagreed += 1
-                print(f"{file.name}: {case['name']!r}: expected {case['expected']!r}, got {got!r} by the rule {rule!r}")
+                print(f"{file.relative_to(directory)}: {case['name']!r}: expected {case['expected']!r}, got {got!r} by the rule {rule!r}")
     print(f"{agreed} cases agree" if not disagreed else f"{disagreed} cases disagree, {agreed} agree")
     return 1 if disagreed else 0
 

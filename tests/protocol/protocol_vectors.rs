@@ -1,6 +1,7 @@
-//! The sample vectors of docs/protocol.md (tests/vectors/*.json, described in tests/vectors/README.md): another implementation
-//! can run them, and this one does. With HALLIGAN_WRITE_VECTORS set the files are written anew; a change in them is a change of
-//! the protocol.
+//! The sample vectors of docs/protocol.md (tests/vectors, described in tests/vectors/README.md): another implementation can run
+//! them, and this one does. Each module has a function that answers a case as the file states it, and makes the cases of its
+//! files. With HALLIGAN_WRITE_VECTORS set the files are written anew; a change in them is a change of the protocol.
+//! The cases in tests/vectors/further are kept as they are, and are answered by the same functions.
 
 // A file of samples is one table, and as long as that.
 #![allow(
@@ -34,61 +35,161 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::Signer as _;
-use halligan::protocol::key::SigningKey;
+use halligan::protocol::key::{Jwk, PublicKey, SigningKey};
+use halligan::protocol::keyset::{Keyset, RootSet};
+use halligan::protocol::record::Record;
+use halligan::protocol::time::Time;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+
+use crate::world::World;
+
+/// Returns what this implementation answers to a case, from the members that all cases have in common and those of the case.
+type Answer = fn(common: &Value, case: &Value) -> String;
 
 /// The samples of one file.
 pub struct Vectors {
     file: &'static str,
-    members: Map<String, Value>,
+    answer: Answer,
+    /// The members that all cases have in common.
+    common: Value,
     names: BTreeSet<String>,
     cases: Vec<Value>,
 }
 
+fn directory() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors"))
+}
+
 impl Vectors {
-    /// The samples of `file`, which ask what `about` says.
-    pub fn new(file: &'static str, about: &str) -> Self {
-        let members = Map::from_iter([("about".to_owned(), json!(about))]);
-        Self { file, members, names: BTreeSet::new(), cases: Vec::new() }
+    /// The samples of `file`, which ask what `about` says, and are answered by `answer`.
+    pub fn new(file: &'static str, about: &str, answer: Answer) -> Self {
+        let common = json!({ "about": about });
+        Self { file, answer, common, names: BTreeSet::new(), cases: Vec::new() }
     }
 
     /// Adds what all cases have in common.
     #[must_use]
     pub fn with(mut self, member: &str, value: Value) -> Self {
-        self.members.insert(member.into(), value);
+        self.common[member] = value;
         self
     }
 
-    /// Adds a case that is accepted.
-    pub fn ok(&mut self, name: &str, input: Value, got: &str) {
-        self.case(name, input, got, "ok", "");
-    }
-
-    /// Adds a case: `got` is what this implementation answers, `expected` what it must, `why` the rule it rests on.
-    pub fn case(&mut self, name: &str, input: Value, got: &str, expected: &str, why: &str) {
-        assert_eq!(got, expected, "{}: {name}", self.file);
-        assert!(self.names.insert(name.into()), "{}: {name} stands twice", self.file);
-        assert!(expected == "ok" || !why.is_empty(), "{}: {name} has no reason", self.file);
-        let Value::Object(mut case) = input else { panic!("{name}: the input is no object") };
-        case.insert("name".into(), json!(name));
-        case.insert("expected".into(), json!(expected));
+    /// Adds a case: `expected` is what an implementation must answer, `why` the rule it rests on.
+    pub fn case(&mut self, name: &str, input: Value, expected: &str, why: &str) {
+        let mut case = input;
+        case["name"] = json!(name);
+        case["expected"] = json!(expected);
         if !why.is_empty() {
-            case.insert("why".into(), json!(why));
+            case["why"] = json!(why);
         }
-        self.cases.push(Value::Object(case));
+        if let Err(wrong) = self.check(&self.common.clone(), &case) {
+            panic!("{wrong}");
+        }
+        self.cases.push(case);
     }
 
-    /// Compares the file with what this build would write.
+    /// Compares the answer of this implementation with the expected one.
+    fn check(&mut self, common: &Value, case: &Value) -> Result<(), String> {
+        let (name, expected) = (text(case, "name"), text(case, "expected"));
+        let wrong = |what: &str| Err(format!("{}: {name:?} {what}", self.file));
+        if self.names.contains(name) {
+            return wrong("stands twice");
+        }
+        if expected != "ok" && case["why"].as_str().is_none_or(str::is_empty) {
+            return wrong("has no reason");
+        }
+        let got = (self.answer)(common, case);
+        if got != expected {
+            return wrong(&format!("is answered {got:?}, not {expected:?}"));
+        }
+        self.names.insert(name.into());
+        Ok(())
+    }
+
+    /// Compares the file with what this build would write, and answers the further cases.
     pub fn hold(mut self) {
-        self.members.insert("cases".into(), Value::Array(self.cases));
-        let text = format!("{:#}\n", Value::Object(self.members));
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(self.file);
+        let mut file = self.common.clone();
+        file["cases"] = Value::Array(std::mem::take(&mut self.cases));
+        let text = format!("{file:#}\n");
+        let path = directory().join(self.file);
         if std::env::var_os("HALLIGAN_WRITE_VECTORS").is_some() {
             std::fs::write(&path, &text).unwrap();
         }
         let held = std::fs::read_to_string(&path).unwrap();
         assert!(held == text, "{} is not what this build writes", self.file);
+        self.answer_further();
     }
+
+    /// Answers the cases of the file of the same name in tests/vectors/further. A member in common that it does not have is
+    /// that of this file.
+    fn answer_further(mut self) {
+        let Ok(further) = std::fs::read(directory().join("further").join(self.file)) else { return };
+        let mut common: Map<String, Value> = serde_json::from_slice(&further).unwrap();
+        let Some(Value::Array(cases)) = common.remove("cases") else { panic!("{} has no cases", self.file) };
+        for (member, value) in self.common.as_object().unwrap() {
+            common.entry(member).or_insert_with(|| value.clone());
+        }
+        let common = Value::Object(common);
+        let wrong: Vec<_> = cases.iter().filter_map(|case| self.check(&common, case).err()).collect();
+        assert!(wrong.is_empty(), "further/{}", wrong.join("\nfurther/"));
+    }
+}
+
+#[test]
+fn every_further_file_adds_to_a_file_of_samples() {
+    for file in std::fs::read_dir(directory().join("further")).unwrap() {
+        let name = file.unwrap().file_name();
+        assert!(directory().join(&name).is_file(), "further/{} adds to no file", name.display());
+    }
+}
+
+/// The text of a member.
+pub fn text<'a>(value: &'a Value, member: &str) -> &'a str {
+    value[member].as_str().unwrap_or_else(|| panic!("{member} is no text in {value}"))
+}
+
+/// The time of a member.
+pub fn time(value: &Value, member: &str) -> Time {
+    Time::from_unix(read(value, member))
+}
+
+/// The bytes of a member that is base64url.
+pub fn bytes(value: &Value, member: &str) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(text(value, member)).unwrap()
+}
+
+/// A member of any type.
+pub fn read<T: DeserializeOwned>(value: &Value, member: &str) -> T {
+    serde_json::from_value(value[member].clone())
+        .unwrap_or_else(|error| panic!("{member}: {error} in {value}"))
+}
+
+/// The public key of a member.
+pub fn public_key(value: &Value, member: &str) -> PublicKey {
+    PublicKey::from_jwk(&read::<Jwk>(value, member)).unwrap()
+}
+
+/// The roots `pinned`, of which `threshold` have to sign.
+pub fn pinned(common: &Value) -> RootSet {
+    let roots: Vec<Jwk> = read(common, "pinned");
+    let roots = roots.iter().map(|root| PublicKey::from_jwk(root).unwrap()).collect();
+    RootSet::new(roots, read(common, "threshold")).unwrap()
+}
+
+/// The member `keyset`, which is believed.
+pub fn keyset(common: &Value) -> Keyset {
+    Keyset::verify_first(text(common, "keyset"), &World::new().pinned()).unwrap()
+}
+
+/// A record of a case.
+pub fn record(value: &Value) -> Record {
+    Record::new(text(value, "kind").parse().unwrap(), text(value, "key"), text(value, "body"))
+}
+
+/// The records of a member.
+pub fn records(value: &Value, member: &str) -> Vec<Record> {
+    value[member].as_array().unwrap().iter().map(record).collect()
 }
 
 /// base64url without padding.

@@ -1,12 +1,15 @@
 //! Lines of the nodes' audit logs, as this control plane reads them: which use of a token a line records, and whether
 //! that token had ended.
 
+use base64::Engine as _;
 use rusqlite::OptionalExtension as _;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::controlplane::error::Error;
 use crate::protocol::id::{NodeId, TokenId};
 use crate::protocol::json::object;
+use crate::protocol::jws::BASE64URL;
 use crate::protocol::outage::{End, Ended, Use};
 use crate::protocol::time::Time;
 
@@ -14,6 +17,7 @@ use crate::protocol::time::Time;
 #[derive(Deserialize)]
 pub(super) struct Line {
     pub(super) sequence: u64,
+    #[serde(deserialize_with = "hash")]
     pub(super) prev: String,
     pub(super) id: String,
     pub(super) time: Time,
@@ -27,6 +31,15 @@ pub(super) struct Line {
     pub(super) path: Option<String>,
     pub(super) client: Option<String>,
     pub(super) connectivity: String,
+}
+
+/// Reads the hash of a line: 32 bytes in base64url.
+fn hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match BASE64URL.decode(&text) {
+        Ok(bytes) if bytes.len() == 32 => Ok(text),
+        _ => Err(D::Error::custom("not the hash of a line")),
+    }
 }
 
 /// Use of a token, with the connection state of the node at that time.

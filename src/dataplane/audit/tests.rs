@@ -16,17 +16,21 @@ use crate::protocol::key::SigningKey;
 use crate::protocol::reconciliation::Position;
 use crate::protocol::time::Time;
 
+fn node() -> NodeId {
+    NodeId::new("nod_a").unwrap()
+}
+
 fn key() -> Arc<SigningKey> {
     Arc::new(SigningKey::from_seed(&[7; 32]))
 }
 
 fn open(path: &Path) -> AuditLog {
     let clock: Clock = Arc::new(|| Time::from_unix(1_800_000_000));
-    AuditLog::open(path, NodeId::new("nod_a").unwrap(), key(), clock, 1000).unwrap()
+    AuditLog::open(path, node(), key(), clock, 1000).unwrap()
 }
 
 fn record(log: &AuditLog) -> Result<(), AuditUnavailable> {
-    let (node, id) = (NodeId::new("nod_a").unwrap(), log.next_id());
+    let (node, id) = (node(), log.next_id());
     let time = Time::from_unix(1_800_000_000);
     let draft = Draft::new(EventKind::Decision, &id, time, &node, Connectivity::Offline);
     log.record(&draft, false).map(drop)
@@ -48,7 +52,7 @@ fn filled(directory: &tempfile::TempDir) -> PathBuf {
 fn a_log_written_over_three_starts_is_one_chain_and_wholly_covered() {
     let directory = tempfile::tempdir().unwrap();
     let path = filled(&directory);
-    let report = verify(&path, key().public()).unwrap();
+    let report = verify(&path, &node(), key().public()).unwrap();
     assert_eq!((report.events, report.covered, report.fault), (12, 12, None));
     assert!(report.checkpoints >= 3);
     let ids: std::collections::HashSet<_> = events(&path, 0, 100)
@@ -66,7 +70,7 @@ fn a_log_cut_off_at_its_end_is_found_by_its_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
     let path = filled(&directory);
     Connection::open(&path).unwrap().execute("DELETE FROM block WHERE last = 12", []).unwrap();
-    let fault = verify(&path, key().public()).unwrap().fault.unwrap();
+    let fault = verify(&path, &node(), key().public()).unwrap().fault.unwrap();
     assert_eq!(fault.sequence, 9);
 }
 
@@ -75,7 +79,7 @@ fn another_nodes_checkpoints_do_not_count() {
     let directory = tempfile::tempdir().unwrap();
     let path = filled(&directory);
     let other = SigningKey::from_seed(&[8; 32]);
-    assert!(verify(&path, other.public()).unwrap().fault.is_some());
+    assert!(verify(&path, &node(), other.public()).unwrap().fault.is_some());
 }
 
 #[test]
@@ -92,9 +96,9 @@ fn long(directory: &tempfile::TempDir) -> (PathBuf, Vec<String>) {
     for minute in 0..6 {
         let time = Time::from_unix(1_800_000_000 + minute * 100);
         let clock: Clock = Arc::new(move || time);
-        let log = AuditLog::open(&path, NodeId::new("nod_a").unwrap(), key(), clock, 1000).unwrap();
+        let log = AuditLog::open(&path, node(), key(), clock, 1000).unwrap();
         for _ in 0..3 {
-            let (node, id) = (NodeId::new("nod_a").unwrap(), log.next_id());
+            let (node, id) = (node(), log.next_id());
             let draft = Draft::new(EventKind::Decision, &id, time, &node, Connectivity::Offline);
             log.record(&draft, false).unwrap();
         }
@@ -106,7 +110,7 @@ fn long(directory: &tempfile::TempDir) -> (PathBuf, Vec<String>) {
 }
 
 fn faults(path: &Path) -> Option<Fault> {
-    verify(path, key().public()).unwrap().fault
+    verify(path, &node(), key().public()).unwrap().fault
 }
 
 fn run(path: &Path, sql: &str) {
@@ -170,7 +174,7 @@ fn a_log_cut_back_to_a_checkpoint_is_found_by_what_is_known_elsewhere() {
     let directory = tempfile::tempdir().unwrap();
     let (path, _) = long(&directory);
     run(&path, "DELETE FROM block WHERE first > 12; DELETE FROM checkpoint WHERE sequence > 12");
-    let report = verify(&path, key().public()).unwrap();
+    let report = verify(&path, &node(), key().public()).unwrap();
     assert_eq!((report.events, report.fault), (12, None), "the database alone can't tell");
     run(
         &path,
@@ -196,7 +200,7 @@ fn what_was_taken_in_above_is_dropped_and_the_rest_is_proved_all_the_same() {
     let arrived = Position { sequence: 14, hash: hash_at(&path, 14).unwrap().unwrap() };
     set_uploaded(&path, &arrived).unwrap();
     assert_eq!(retain(days).through, 9, "what is old");
-    let report = verify(&path, key().public()).unwrap();
+    let report = verify(&path, &node(), key().public()).unwrap();
     assert_eq!((report.dropped, report.events, report.fault), (9, 18, None));
     assert_eq!(events(&path, 0, 100).unwrap(), lines[9..]);
     assert_eq!(events(&path, 12, 2).unwrap(), lines[12..14]);
@@ -207,7 +211,7 @@ fn what_was_taken_in_above_is_dropped_and_the_rest_is_proved_all_the_same() {
     let log = open(&path);
     record(&log).unwrap();
     log.close();
-    let report = verify(&path, key().public()).unwrap();
+    let report = verify(&path, &node(), key().public()).unwrap();
     assert_eq!((report.dropped, report.events, report.covered, report.fault), (12, 19, 19, None));
     run(&path, "DELETE FROM anchor");
     assert!(faults(&path).is_some(), "without the node's word it is a cut");
@@ -307,7 +311,7 @@ proptest! {
         for (way, a, b) in acts {
             tamper(&path, way, a, b);
         }
-        let report = verify(&path, key().public()).unwrap();
+        let report = verify(&path, &node(), key().public()).unwrap();
         let left = events(&path, 0, 1000).unwrap();
         let covered = usize::try_from(report.covered).unwrap();
         if report.fault.is_none() {
@@ -336,7 +340,7 @@ proptest! {
         lines[at] ^= 1 << bit;
         let text = String::from_utf8(lines).unwrap();
         connection.execute("UPDATE block SET lines = ?1 WHERE first = 5", [block::Packer::default().pack(&text).unwrap()]).unwrap();
-        let fault = verify(&path, key().public()).unwrap().fault;
+        let fault = verify(&path, &node(), key().public()).unwrap().fault;
         prop_assert!(fault.is_some_and(|fault| (5..=8).contains(&fault.sequence)));
     }
 
@@ -351,7 +355,7 @@ proptest! {
         let at = at % packed.len();
         packed[at] ^= 1 << bit;
         connection.execute("UPDATE block SET lines = ?1 WHERE first = 5", [packed]).unwrap();
-        if let Some(fault) = verify(&path, key().public()).unwrap().fault {
+        if let Some(fault) = verify(&path, &node(), key().public()).unwrap().fault {
             prop_assert!((5..=8).contains(&fault.sequence));
         } else {
             prop_assert_eq!(events(&path, 0, 100).unwrap(), before);

@@ -14,6 +14,7 @@ use super::uploaded::uploaded;
 use super::writer::{CHECKPOINT_EVENTS, CHECKPOINT_SECONDS};
 use super::{AuditError, block};
 use crate::protocol::event::{Checkpoint, Event, GENESIS, line_hash, split_lines};
+use crate::protocol::id::NodeId;
 use crate::protocol::key::PublicKey;
 use crate::protocol::reconciliation::Position;
 
@@ -45,12 +46,13 @@ pub struct Report {
     pub fault: Option<Fault>,
 }
 
-/// Verifies the log at `path`, also while it is written, against checkpoints signed with `key`.
-pub fn verify(path: &Path, key: &PublicKey) -> Result<Report, AuditError> {
+/// Verifies the log of `node` at `path`, also while it is written, against checkpoints signed with `key`. A host that enrolled
+/// twice is two nodes with one key, so the key alone does not tell whose log it is.
+pub fn verify(path: &Path, node: &NodeId, key: &PublicKey) -> Result<Report, AuditError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     // One read transaction: blocks and checkpoints must be of the same moment.
     let transaction = connection.unchecked_transaction()?;
-    let mut proof = Proof::new();
+    let mut proof = Proof { node: Some(node), ..Proof::new() };
     let found = proof.all(&transaction, key)?;
     Ok(Report { fault: found.err(), ..proof.report })
 }
@@ -133,7 +135,9 @@ pub(super) fn tail(
 }
 
 /// State of the verification.
-struct Proof {
+struct Proof<'n> {
+    /// Node whose log it is. `None` where only the chain matters.
+    node: Option<&'n NodeId>,
     report: Report,
     /// Position that the control plane received last.
     uploaded: Position,
@@ -146,12 +150,16 @@ fn fault<T>(sequence: u64, what: impl Into<String>) -> Result<T, Fault> {
     Err(Fault { sequence, what: what.into() })
 }
 
-impl Proof {
+impl Proof<'_> {
     fn new() -> Self {
         let report =
             Report { dropped: 0, events: 0, last: GENESIS.into(), checkpoints: 0, covered: 0, fault: None };
         let uploaded = Position { sequence: 0, hash: GENESIS.into() };
-        Self { report, uploaded, checkpoints: BTreeMap::new(), covering: None }
+        Self { node: None, report, uploaded, checkpoints: BTreeMap::new(), covering: None }
+    }
+
+    fn is_another(&self, node: &NodeId) -> bool {
+        self.node.is_some_and(|own| own != node)
     }
 
     /// Verifies the whole log. The outer error is a database that cannot be read; the inner one is a fault of the log.
@@ -181,7 +189,7 @@ impl Proof {
             connection.query_row("SELECT text FROM anchor", [], |row| row.get(0)).optional()?;
         let Some(text) = text else { return Ok(Ok(())) };
         Ok(match Checkpoint::verify(&text, key) {
-            Ok(anchor) if anchor.dropped => {
+            Ok(anchor) if anchor.dropped && !self.is_another(&anchor.iss) => {
                 self.report.dropped = anchor.sequence;
                 self.report.events = anchor.sequence;
                 self.report.covered = anchor.sequence;
@@ -213,6 +221,9 @@ impl Proof {
                 Ok(found) if found.sequence != sequence || found.dropped => {
                     "its checkpoint was signed for another place".into()
                 }
+                Ok(found) if self.is_another(&found.iss) => {
+                    format!("its checkpoint is one of the node {}", found.iss)
+                }
                 Ok(found) if found.number != number => {
                     format!("its checkpoint is number {}, where number {number} is missing", found.number)
                 }
@@ -239,6 +250,9 @@ impl Proof {
         let Some(lines) = block::unpack(packed) else {
             return fault(first, "its block can't be unpacked: it is not what the node wrote");
         };
+        if !lines.ends_with('\n') {
+            return fault(first, "its block breaks off within a line");
+        }
         for line in split_lines(&lines) {
             self.line(line)?;
         }
@@ -260,6 +274,9 @@ impl Proof {
         };
         if event.sequence != sequence {
             return fault(sequence, format!("event {} stands in its place", event.sequence));
+        }
+        if self.is_another(&event.node) {
+            return fault(sequence, format!("it is an event of the node {}", event.node));
         }
         if event.prev != self.report.last {
             return fault(sequence, "it is not chained to the event before");

@@ -81,7 +81,9 @@ pub(super) fn verify_answer(
     (status, body): (u16, &[u8]),
     now: Time,
 ) -> Result<String, PeerRefusal> {
-    let claims: Claims = prove_issuer(proof, Typ::PeerAnswer, signers, |claims: &Claims| &claims.iss)?;
+    let (claims, retired): (Claims, _) =
+        prove_issuer(proof, Typ::PeerAnswer, signers, |claims: &Claims| &claims.iss)?;
+    retired?;
     if claims.aud != *own {
         return Err(PeerRefusal::Audience(claims.aud.to_string()));
     }

@@ -73,28 +73,32 @@ pub struct Peer {
     pub instance: Option<String>,
 }
 
-/// Verifies that `proof` is an object of kind `typ`, signed by the node that `issuer` finds in its claims, and that the
-/// node was not retired. Returns the claims.
+/// Verifies that `proof` is an object of kind `typ`, signed by the node that `issuer` finds in its claims. Returns the claims,
+/// and the refusal of the node if it was retired.
 pub(super) fn prove_issuer<C: DeserializeOwned>(
     proof: &[u8],
     typ: Typ,
     signers: &Signers,
     issuer: impl Fn(&C) -> &NodeId,
-) -> Result<C, PeerRefusal> {
+) -> Result<(C, Result<(), PeerRefusal>), PeerRefusal> {
     let unverified = Unverified::parse(proof, MAX_PROOF)?;
     let key = signers.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
     let claims: C = unverified.verify(typ, key)?.claims()?;
     let issuer = issuer(&claims);
     match signers.get(issuer).filter(|signer| signer.key == *key) {
         None => Err(PeerRefusal::Issuer(issuer.clone())),
-        Some(signer) if signer.retired_at.is_some() => Err(PeerRefusal::Retired(issuer.clone())),
-        Some(_) => Ok(claims),
+        Some(signer) => {
+            let retired = signer.retired_at.map(|_| PeerRefusal::Retired(issuer.clone()));
+            Ok((claims, retired.map_or(Ok(()), Err)))
+        }
     }
 }
 
-/// Authenticates a call of `audience`: `proof` must be signed by a node in `signers` that was not retired.
+/// Authenticates a call of `audience`: `proof` must be signed by a node in `signers` that was not retired. Only a proof that
+/// holds tells that its node was retired.
 pub fn authenticate(proof: &[u8], signers: &Signers, audience: &str, now: Time) -> Result<Peer, PeerRefusal> {
-    let claims: Claims = prove_issuer(proof, Typ::NodeAuth, signers, |claims: &Claims| &claims.iss)?;
+    let (claims, retired): (Claims, _) =
+        prove_issuer(proof, Typ::NodeAuth, signers, |claims: &Claims| &claims.iss)?;
     if claims.sub != claims.iss {
         return Err(PeerRefusal::Issuer(claims.iss));
     }
@@ -110,5 +114,6 @@ pub fn authenticate(proof: &[u8], signers: &Signers, audience: &str, now: Time) 
     if !timely(claims.iat, claims.exp, now) {
         return Err(PeerRefusal::Time);
     }
+    retired?;
     Ok(Peer { node: claims.iss, call: claims.jti, until: claims.exp, instance: claims.instance })
 }

@@ -206,7 +206,11 @@ fn parse(text: &str) -> Result<General, KeysetError> {
     if text.len() > MAX_KEYSET {
         return Err(KeysetError::TooLarge);
     }
-    object(text.as_bytes()).map_err(|error| KeysetError::Malformed(error.to_string()))
+    let general: General =
+        object(text.as_bytes()).map_err(|error| KeysetError::Malformed(error.to_string()))?;
+    // The form is judged before the signatures: a payload that nobody can decode is no matter of who signed it.
+    BASE64URL.decode(&general.payload).map_err(|error| KeysetError::Malformed(error.to_string()))?;
+    Ok(general)
 }
 
 /// Keyset whose signatures lead back to pinned roots.

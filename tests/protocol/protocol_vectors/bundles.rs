@@ -1,18 +1,21 @@
 //! bundles.json: what a node takes in, and what it refuses.
 
+use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
+use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
 use halligan::dataplane::replica::store::{Origin, ReplicaStore, StoreError};
 use halligan::protocol::head::Head;
 use halligan::protocol::key::{PublicKey, SigningKey};
 use halligan::protocol::record::{Record, RecordKind};
 use halligan::protocol::time::Time;
-use serde_json::json;
+use halligan::protocol::token::TokenRecord;
+use serde_json::{Value, json};
 
 use super::frame::{Shape, frame};
 use super::made::{Made, next_keyset, put, remove};
-use super::{Vectors, base64, replaced};
-use crate::world::{DATA_PLANE, T0, World};
+use super::{Vectors, base64, bytes, pinned, read, replaced, text, time};
+use crate::world::{DATA_PLANE, DEPLOYMENT, T0, World};
 
-fn answer(taken: Result<(), StoreError>) -> &'static str {
+fn named(taken: Result<(), StoreError>) -> &'static str {
     match taken {
         Ok(()) => "ok",
         Err(StoreError::Bundle(_)) => "malformed",
@@ -34,17 +37,81 @@ fn answer(taken: Result<(), StoreError>) -> &'static str {
     }
 }
 
-/// Takes `held` and then `bundle`; what came of the second, and the version held after it and when it was signed.
-fn take(held: Option<&[u8]>, bundle: &[u8], from: Origin, now: Time) -> (&'static str, u64, Option<i64>) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("replica.db");
-    let mut store = ReplicaStore::open(&path, World::data_plane(), World::new().pinned()).unwrap();
-    if let Some(held) = held {
-        store.apply(held, Origin::Feed, T0).unwrap();
+/// A node that was given the bundle of a case.
+struct Node {
+    _directory: tempfile::TempDir,
+    store: ReplicaStore,
+    answer: &'static str,
+}
+
+impl Node {
+    fn new(common: &Value, case: &Value) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("replica.db");
+        let mut store = ReplicaStore::open(&path, read(common, "data_plane"), pinned(common)).unwrap();
+        if !read::<bool>(case, "empty") {
+            store.apply(&*bytes(common, "held"), Origin::Feed, T0).unwrap();
+        }
+        let origin = match text(case, "from") {
+            "feed" => Origin::Feed,
+            "file" => Origin::File,
+            other => panic!("{other} is no origin"),
+        };
+        let taken = store.apply(&*bytes(case, "bundle"), origin, time(case, "now"));
+        Self { answer: named(taken.map(drop)), store, _directory: directory }
     }
-    let got = answer(store.apply(bundle, from, now).map(drop));
-    let signed = store.load().ok().flatten().map(|replica| replica.head.head().iat.unix());
-    (got, store.position().unwrap().0, signed)
+
+    /// The version held, and when its head was signed.
+    fn position(&self) -> (u64, Option<i64>) {
+        let replica = self.store.load().ok().flatten();
+        let signed = replica.map(|replica| replica.head.head().iat.unix());
+        (self.store.position().unwrap().0, signed)
+    }
+
+    /// What is answered to the newest generation of a token whose value sets no bounds: in the second before `start`, at
+    /// `start`, in the second before `end`, and at `end`.
+    fn at_the_ends(&self, token: &str, [start, end]: [Time; 2]) -> [&'static str; 4] {
+        let replica = self.store.load().unwrap().unwrap();
+        let held = replica.records.iter().find(|record| *record.key == *token).unwrap();
+        let held: TokenRecord = held.read().unwrap();
+        let value = World::new().value_of(&TokenRecord {
+            generation: held.generation.max(1),
+            not_before: Time::from_unix(0),
+            expires_at: Time::from_unix(1 << 40),
+            ..held
+        });
+        let staleness = Staleness {
+            default: i64::MAX,
+            roles: [("DEPLOYMENT_ADMIN".to_owned(), i64::MAX)].into(),
+            ..Staleness::default()
+        };
+        let snapshot = Snapshot::build(replica, staleness, None);
+        let facts = RequestFacts {
+            deployment: Target::Id(DEPLOYMENT),
+            method: "GET",
+            uri: "/api/v2/dags",
+            client: None,
+        };
+        [start.plus(-1), start, end.plus(-1), end].map(|wall| {
+            let now = Now { wall, floor: Time::from_unix(0) };
+            decide(Some(value.as_bytes()), &facts, &snapshot, now).reason.code()
+        })
+    }
+}
+
+fn answer(common: &Value, case: &Value) -> String {
+    let node = Node::new(common, case);
+    let (version, signed) = node.position();
+    if (json!(version), json!(signed)) != (case["version_after"].clone(), case["signed_after"].clone()) {
+        return format!("{}, then holds version {version}, signed at {signed:?}", node.answer);
+    }
+    for (token, ends) in case.get("valid_after").and_then(Value::as_object).into_iter().flatten() {
+        let got = node.at_the_ends(token, serde_json::from_value(ends.clone()).unwrap());
+        if got != ["token_not_yet_valid", "ok", "ok", "token_expired"] {
+            return format!("{}, then answers {got:?} at the ends of {token}", node.answer);
+        }
+    }
+    node.answer.into()
 }
 
 /// A record of token `number` with something replaced in its body.
@@ -53,39 +120,38 @@ fn token(number: usize, from: &str, to: &str) -> Record {
     Record::new(RecordKind::Token, &*record.key, replaced(&record.body, from, to))
 }
 
+/// A bundle that comes from somewhere at a time, to a node that holds nothing or that took the one before.
+fn given(bytes: &[u8], empty: bool, from: Origin, now: Time) -> Value {
+    let source = if from == Origin::Feed { "feed" } else { "file" };
+    json!({ "bundle": base64(bytes), "empty": empty, "from": source, "now": now })
+}
+
 struct Cases {
     vectors: Vectors,
-    held: Vec<u8>,
 }
 
 impl Cases {
+    fn add(&mut self, name: &str, mut case: Value, expected: &str, why: &str) {
+        let (version, signed) = Node::new(&self.vectors.common, &case).position();
+        (case["version_after"], case["signed_after"]) = (json!(version), json!(signed));
+        self.vectors.case(name, case, expected, why);
+    }
+
     /// A bundle that meets a node which holds `held`.
     fn next(&mut self, name: &str, made: &Made, expected: &str, why: &str) {
-        self.from(name, &made.bytes(), Some(()), Origin::Feed, T0.plus(10), expected, why);
+        self.add(name, given(&made.bytes(), false, Origin::Feed, T0.plus(10)), expected, why);
     }
 
     /// A bundle that meets a node which holds nothing.
     fn first(&mut self, name: &str, bytes: &[u8], expected: &str, why: &str) {
-        self.from(name, bytes, None, Origin::Feed, T0, expected, why);
+        self.add(name, given(bytes, true, Origin::Feed, T0), expected, why);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all that a case is made of")]
-    fn from(
-        &mut self,
-        name: &str,
-        bytes: &[u8],
-        held: Option<()>,
-        from: Origin,
-        now: Time,
-        expected: &str,
-        why: &str,
-    ) {
-        let (got, version, signed) = take(held.map(|()| &*self.held), bytes, from, now);
-        let source = if from == Origin::Feed { "feed" } else { "file" };
-        let case = json!({
-            "bundle": base64(bytes), "empty": held.is_none(), "from": source, "now": now.unix(), "version_after": version, "signed_after": signed,
-        });
-        self.vectors.case(name, case, got, expected, why);
+    /// A bundle that is taken, after which a token is valid from `start` until `end`.
+    fn valid(&mut self, name: &str, made: &Made, token: &TokenRecord, [start, end]: [Time; 2], why: &str) {
+        let mut case = given(&made.bytes(), false, Origin::Feed, T0.plus(10));
+        case["valid_after"] = json!({ token.id.as_str(): [start, end] });
+        self.add(name, case, "ok", why);
     }
 }
 
@@ -98,13 +164,15 @@ fn bundles() {
     let vectors = Vectors::new(
         "bundles.json",
         "What a node of `data_plane` that pins the roots `pinned` makes of `bundle` (base64url), which came from a feed or a file at \
-         `now`. It has taken `held` before, unless `empty`. After it the node holds version `version_after`, signed at `signed_after`.",
+         `now`. It has taken `held` before, unless `empty`. After it the node holds version `version_after`, signed at `signed_after`. \
+         `valid_after`, where it stands: the time from which and the time until which the newest generation of a token is valid.",
+        answer,
     )
     .with("pinned", json!(roots))
     .with("threshold", json!(1))
     .with("data_plane", json!(DATA_PLANE))
     .with("held", json!(base64(held.bytes())));
-    let mut cases = Cases { vectors, held: held.bytes() };
+    let mut cases = Cases { vectors };
 
     cases.first("a snapshot for a node that holds nothing", &held.bytes(), "ok", "");
     let three = World::records(3);
@@ -149,7 +217,7 @@ fn bundles() {
     );
     let earlier = Made { keysets: vec![], ..Made::snapshot(7, &two, T0.plus(-100)) };
     let mut before = |name: &str, from, now, why: &str| {
-        cases.from(name, &earlier.bytes(), Some(()), from, T0.plus(now), "ok", why);
+        cases.add(name, given(&earlier.bytes(), false, from, T0.plus(now)), "ok", why);
     };
     before(
         "a head signed earlier, from a feed that agrees with a clock behind the head held",
@@ -315,12 +383,9 @@ fn bundles() {
         "head",
         "its kid is no replica key of the newest keyset",
     );
-    cases.from(
+    cases.add(
         "a head that has ended, in a file",
-        &delta.bytes(),
-        Some(()),
-        Origin::File,
-        T0.plus(5000),
+        given(&delta.bytes(), false, Origin::File, T0.plus(5000)),
         "ok",
         "exp is compared for a feed only",
     );
@@ -404,6 +469,43 @@ fn bundles() {
         "ok",
         "a revocation may come",
     );
+
+    let known = World::token_record(1);
+    let (start, end) = (known.not_before, known.expires_at);
+    let mut times = |name: &str, generation: u32, said: [Time; 2], valid: [Time; 2], why: &str| {
+        let [not_before, expires_at] = said;
+        let record = World::record(&TokenRecord { generation, not_before, expires_at, ..known.clone() });
+        cases.valid(name, &changed(record), &known, valid, why);
+    };
+    let earlier = "of two ends of one generation the earlier counts";
+    times("a later end under the same generation", 1, [start, end.plus(60)], [start, end], earlier);
+    times(
+        "an earlier end under the same generation",
+        1,
+        [start, end.plus(-60)],
+        [start, end.plus(-60)],
+        earlier,
+    );
+    times(
+        "a later end under generation 0",
+        0,
+        [start, end.plus(60)],
+        [start, end],
+        "generation 0 counts as 1, and of two ends of one generation the earlier counts",
+    );
+    let moves = "the end moves with the generation, either way";
+    times("a later end under the next generation", 2, [start, end.plus(60)], [start, end.plus(60)], moves);
+    times(
+        "an earlier end under the next generation",
+        2,
+        [start, end.plus(-60)],
+        [start, end.plus(-60)],
+        moves,
+    );
+    let later = "of two starts of one token the later counts";
+    times("an earlier start", 1, [start.plus(-60), end], [start, end], later);
+    times("a later start", 1, [start.plus(60), end], [start.plus(60), end], later);
+    times("an earlier start under the next generation", 2, [start.plus(-60), end], [start, end], later);
 
     let lines = held.lines();
     let whole = |lines: &str| frame(lines.as_bytes(), Shape::default());

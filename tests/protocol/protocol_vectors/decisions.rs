@@ -7,11 +7,12 @@ use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
 use halligan::protocol::jws::{Typ, sign};
 use halligan::protocol::record::{Record, RecordKind};
 use halligan::protocol::time::Time;
-use serde_json::json;
+use halligan::protocol::token::verify;
+use serde_json::{Value, json};
 
 use super::digests::listed;
-use super::{Vectors, payload, replaced};
-use crate::world::{T0, World};
+use super::{Vectors, keyset, payload, read, records, replaced, text, time};
+use crate::world::{ISSUER, T0, World};
 
 /// A request, and what the node knows when it comes.
 #[derive(Clone)]
@@ -26,23 +27,25 @@ struct Asked {
     floor: Time,
 }
 
-impl Asked {
-    fn answer(&self) -> &'static str {
-        let snapshot: Snapshot = World::new().snapshot(self.records.clone());
-        let mut local = snapshot.local().clone();
-        if self.revoked_here {
-            local.revoked.insert(World::token_record(0).id, T0);
-        }
-        let facts = RequestFacts {
-            deployment: Target::Id(self.deployment),
-            method: "GET",
-            uri: "/api/v2/dags",
-            client: self.client.map(|client| client.parse::<IpAddr>().unwrap()),
-        };
-        let now = Now { wall: self.clock, floor: self.floor };
-        decide(Some(self.token.as_bytes()), &facts, &snapshot.with_local(local), now).reason.code()
+fn answer(common: &Value, case: &Value) -> String {
+    assert_eq!(text(common, "issuer"), ISSUER);
+    let token = text(case, "token").as_bytes();
+    let snapshot: Snapshot = World::new().snapshot(records(case, "records"));
+    let mut local = snapshot.local().clone();
+    if read(case, "revoked_here") {
+        local.revoked.insert(verify(token, &keyset(common)).unwrap().claims().sub.clone(), T0);
     }
+    let facts = RequestFacts {
+        deployment: Target::Id(text(case, "deployment")),
+        method: "GET",
+        uri: "/api/v2/dags",
+        client: read::<Option<IpAddr>>(case, "client"),
+    };
+    let now = Now { wall: time(case, "clock"), floor: time(case, "floor") };
+    decide(Some(token), &facts, &snapshot.with_local(local), now).reason.code().into()
+}
 
+impl Asked {
     /// Replaces the record of the token.
     fn record(&mut self, from: &str, to: &str) {
         let last = self.records.pop().unwrap();
@@ -57,9 +60,10 @@ fn decisions() {
         "decisions.json",
         "What a node that holds `records` under a head of `issuer`, signed a moment ago, answers to `GET /api/v2/dags` (which needs \
          `needs`) with `token` on `deployment` from `client`, by its `clock` and its time `floor`. `revoked_here`: a local revocation names the token.",
+        answer,
     )
     .with("keyset", json!(world.keyset))
-    .with("issuer", json!("https://control.example"))
+    .with("issuer", json!(ISSUER))
     .with("needs", json!("deployment.airflow.dag.get"));
     let good = Asked {
         token: world.value(0),
@@ -78,7 +82,7 @@ fn decisions() {
             "revoked_here": asked.revoked_here, "deployment": asked.deployment, "client": asked.client,
             "clock": asked.clock.unix(), "floor": asked.floor.unix(),
         });
-        vectors.case(name, input, asked.answer(), expected, why);
+        vectors.case(name, input, expected, why);
     };
     let claims = payload(&good.token);
     let reminted =

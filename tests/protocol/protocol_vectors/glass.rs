@@ -2,10 +2,22 @@
 
 use halligan::dataplane::decide::glass::{Broken, state};
 use halligan::protocol::glass::GlassMode;
-use serde_json::json;
+use halligan::protocol::time::Time;
+use serde_json::{Value, json};
 
-use super::Vectors;
+use super::{Vectors, read, text, time};
 use crate::world::T0;
+
+fn answer(_: &Value, case: &Value) -> String {
+    let mode = GlassMode::ALL.into_iter().find(|mode| mode.as_str() == text(case, "mode")).unwrap();
+    let broken = read::<Option<Time>>(case, "broken_until").map(|until| Broken {
+        operator: "uid 0".into(),
+        reason: "drill".into(),
+        broken_at: T0.plus(-60),
+        until,
+    });
+    state(mode, broken.as_ref(), read(case, "outage"), time(case, "now")).as_str().into()
+}
 
 #[test]
 fn glass() {
@@ -13,20 +25,15 @@ fn glass() {
         "glass.json",
         "How the glass of a deployment stands at `now`: `mode` is its record's, `broken_until` the end of an operator's act on the \
          host, `outage` whether the control plane is judged unreachable. `sealed` refuses direct access.",
+        answer,
     );
-    let mut case = |name: &str, mode, broken_until: Option<i64>, outage, expected: &str, why: &str| {
-        let broken = broken_until.map(|after| Broken {
-            operator: "uid 0".into(),
-            reason: "drill".into(),
-            broken_at: T0.plus(-60),
-            until: T0.plus(after),
-        });
-        let got = state(mode, broken.as_ref(), outage, T0).as_str();
-        let until = broken.map(|broken| broken.until.unix());
-        let input =
-            json!({ "mode": mode.as_str(), "broken_until": until, "outage": outage, "now": T0.unix() });
-        vectors.case(name, input, got, expected, why);
-    };
+    let mut case =
+        |name: &str, mode: GlassMode, broken_until: Option<i64>, outage: bool, expected: &str, why: &str| {
+            let until = broken_until.map(|after| T0.plus(after));
+            let input =
+                json!({ "mode": mode.as_str(), "broken_until": until, "outage": outage, "now": T0.unix() });
+            vectors.case(name, input, expected, why);
+        };
     let (always, in_outage, sealed) = (GlassMode::Always, GlassMode::Outage, GlassMode::Sealed);
     case("no glass", always, None, false, "always", "mode always has no glass");
     case("no glass in an outage", always, None, true, "always", "mode always has no glass");

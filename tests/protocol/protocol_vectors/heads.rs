@@ -2,10 +2,23 @@
 
 use halligan::protocol::head::{HeadError, SignedHead};
 use halligan::protocol::jws::{JwsError, Typ, sign};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Vectors, base64, changed, payload, replaced};
+use super::{Vectors, base64, changed, keyset, payload, read, replaced, text};
 use crate::world::{T0, World};
+
+fn answer(common: &Value, case: &Value) -> String {
+    let data_plane = read(common, "data_plane");
+    let answer = match SignedHead::verify(text(case, "head"), &keyset(common), &data_plane) {
+        Ok(_) => "ok",
+        Err(HeadError::Audience(_)) => "audience",
+        Err(HeadError::Issuer { .. }) => "issuer",
+        Err(HeadError::Jws(JwsError::KeyUnknown)) => "key_unknown",
+        Err(HeadError::Jws(JwsError::SignatureInvalid)) => "signature_invalid",
+        Err(_) => "malformed",
+    };
+    answer.into()
+}
 
 #[test]
 fn heads() {
@@ -13,6 +26,7 @@ fn heads() {
     let mut vectors = Vectors::new(
         "heads.json",
         "Is `head` a head for `data_plane`, signed with a `replica` key of `keyset`? No clock, and nothing that is held, plays a part.",
+        answer,
     )
     .with("keyset", json!(world.keyset))
     .with("data_plane", json!("dpl_a"));
@@ -20,15 +34,7 @@ fn heads() {
     let claims = payload(&good);
     let signed = |claims: &str| sign(Typ::ReplicaHead, claims.as_bytes(), &world.replica);
     let mut case = |name: &str, head: String, expected: &str, why: &str| {
-        let got = match SignedHead::verify(&head, &world.keyset(), &World::data_plane()) {
-            Ok(_) => "ok",
-            Err(HeadError::Audience(_)) => "audience",
-            Err(HeadError::Issuer { .. }) => "issuer",
-            Err(HeadError::Jws(JwsError::KeyUnknown)) => "key_unknown",
-            Err(HeadError::Jws(JwsError::SignatureInvalid)) => "signature_invalid",
-            Err(_) => "malformed",
-        };
-        vectors.case(name, json!({ "head": head }), got, expected, why);
+        vectors.case(name, json!({ "head": head }), expected, why);
     };
     case("as it was made", good.clone(), "ok", "");
     case(

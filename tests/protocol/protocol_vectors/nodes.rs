@@ -7,9 +7,9 @@ use halligan::protocol::record::NodeRecord;
 use halligan::protocol::revocation::{RevocationError, SignedRevocation};
 use halligan::protocol::signer::Signers;
 use halligan::protocol::time::Time;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Vectors, changed, replaced};
+use super::{Vectors, changed, read, replaced, text, time};
 use crate::world::T0;
 
 fn key(seed: u8) -> SigningKey {
@@ -27,27 +27,50 @@ fn nodes() -> Vec<NodeRecord> {
     vec![node("nod_a", 21, None), node("nod_b", 22, Some(T0.plus(60))), node("nod_c", 21, None)]
 }
 
+/// The keys of the nodes that the cases of a file have in common.
+fn signers(common: &Value) -> Signers {
+    read::<Vec<NodeRecord>>(common, "nodes").iter().collect()
+}
+
+fn admit(common: &Value, case: &Value) -> String {
+    let answer = match SignedRevocation::admit(text(case, "revocation"), &signers(common)) {
+        Ok(_) => "ok",
+        Err(RevocationError::Issuer(_)) => "issuer",
+        Err(RevocationError::Retired { .. }) => "retired",
+        Err(RevocationError::Reason) => "reason",
+        Err(RevocationError::Jws(JwsError::KeyUnknown)) => "key_unknown",
+        Err(RevocationError::Jws(JwsError::SignatureInvalid)) => "signature_invalid",
+        Err(RevocationError::Jws(JwsError::TooLarge(_))) => "too_large",
+        Err(_) => "malformed",
+    };
+    answer.into()
+}
+
+fn prove(common: &Value, case: &Value) -> String {
+    let proof = text(case, "proof").as_bytes();
+    let answer = match authenticate(proof, &signers(common), text(common, "audience"), time(common, "now")) {
+        Ok(_) => "ok",
+        Err(PeerRefusal::Audience(_)) => "audience",
+        Err(PeerRefusal::Time) => "time",
+        Err(PeerRefusal::Retired(_)) => "retired",
+        Err(PeerRefusal::Issuer(_)) => "issuer",
+        Err(PeerRefusal::Proof(JwsError::KeyUnknown)) => "key_unknown",
+        Err(PeerRefusal::Proof(JwsError::SignatureInvalid)) => "signature_invalid",
+        Err(_) => "malformed",
+    };
+    answer.into()
+}
+
 #[test]
 fn revocations() {
-    let nodes = nodes();
-    let signers: Signers = nodes.iter().collect();
     let mut vectors = Vectors::new(
         "revocations.json",
         "Is `revocation` admitted by whoever holds the node records `nodes`, and holds no revocation yet?",
+        admit,
     )
-    .with("nodes", json!(nodes));
+    .with("nodes", json!(nodes()));
     let mut case = |name: &str, text: String, expected: &str, why: &str| {
-        let got = match SignedRevocation::admit(&text, &signers) {
-            Ok(_) => "ok",
-            Err(RevocationError::Issuer(_)) => "issuer",
-            Err(RevocationError::Retired { .. }) => "retired",
-            Err(RevocationError::Reason) => "reason",
-            Err(RevocationError::Jws(JwsError::KeyUnknown)) => "key_unknown",
-            Err(RevocationError::Jws(JwsError::SignatureInvalid)) => "signature_invalid",
-            Err(RevocationError::Jws(JwsError::TooLarge(_))) => "too_large",
-            Err(_) => "malformed",
-        };
-        vectors.case(name, json!({ "revocation": text }), got, expected, why);
+        vectors.case(name, json!({ "revocation": text }), expected, why);
     };
     let claims = r#"{"iss":"nod_a","sub":"tok_a","iat":1800000000,"jti":"r-1","operator":"ann (uid 1000)","reason":"laptop stolen"}"#;
     let signed = |claims: &str, seed| sign(Typ::LocalRevocation, claims.as_bytes(), &key(seed));
@@ -162,27 +185,16 @@ fn revocations() {
 
 #[test]
 fn proofs() {
-    let nodes = nodes();
-    let signers: Signers = nodes.iter().collect();
     let mut vectors = Vectors::new(
         "proofs.json",
         "Does `proof` prove a node to `audience` at `now`? The receiver holds the node records `nodes`, and has seen no proof before.",
+        prove,
     )
-    .with("nodes", json!(nodes))
+    .with("nodes", json!(nodes()))
     .with("audience", json!("aud_x"))
     .with("now", json!(T0.unix()));
     let mut case = |name: &str, proof: String, expected: &str, why: &str| {
-        let got = match authenticate(proof.as_bytes(), &signers, "aud_x", T0) {
-            Ok(_) => "ok",
-            Err(PeerRefusal::Audience(_)) => "audience",
-            Err(PeerRefusal::Time) => "time",
-            Err(PeerRefusal::Retired(_)) => "retired",
-            Err(PeerRefusal::Issuer(_)) => "issuer",
-            Err(PeerRefusal::Proof(JwsError::KeyUnknown)) => "key_unknown",
-            Err(PeerRefusal::Proof(JwsError::SignatureInvalid)) => "signature_invalid",
-            Err(_) => "malformed",
-        };
-        vectors.case(name, json!({ "proof": proof }), got, expected, why);
+        vectors.case(name, json!({ "proof": proof }), expected, why);
     };
     let claims =
         r#"{"iss":"nod_a","sub":"nod_a","aud":"aud_x","iat":1800000000,"exp":1800000300,"jti":"p-1"}"#;

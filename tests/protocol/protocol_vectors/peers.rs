@@ -24,7 +24,7 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Vectors, base64, changed, payload, replaced};
+use super::{Vectors, base64, changed, payload, read, replaced, text, time};
 use crate::world::{DATA_PLANE, ISSUER, T0, World};
 
 fn key(seed: u8) -> SigningKey {
@@ -140,6 +140,37 @@ impl Asking {
 
 const PULL: &str = "/v2/peer/revocations?";
 
+/// A call as the cases show it.
+fn shown(question: &Question) -> Value {
+    json!({ "method": question.method, "path": question.path, "body": "", "jti": call(question) })
+}
+
+fn judge_answer(common: &Value, case: &Value) -> String {
+    let mut asking = Asking::new();
+    let question = asking.until(PULL);
+    assert_eq!(common["call"], shown(&question), "the node makes another call than the one that is answered");
+    let (proof, body) = (text(case, "proof"), text(case, "body"));
+    let answer = match asking.give(&question, read(case, "status"), proof, body) {
+        // What the body says is another question: the proof of the answer held.
+        Ok(()) | Err(DialogueError::Answer(_)) => "ok",
+        Err(DialogueError::Status(_)) => "status",
+        Err(DialogueError::Peer(refusal)) => match refusal {
+            PeerRefusal::Audience(_) => "audience",
+            PeerRefusal::Another(_) => "another",
+            PeerRefusal::Time => "time",
+            PeerRefusal::Again => "call",
+            PeerRefusal::Altered(_) => "altered",
+            PeerRefusal::Retired(_) => "retired",
+            PeerRefusal::Issuer(_) => "issuer",
+            PeerRefusal::Proof(JwsError::KeyUnknown) => "key_unknown",
+            PeerRefusal::Proof(JwsError::SignatureInvalid) => "signature_invalid",
+            _ => "malformed",
+        },
+        Err(other) => panic!("{other}"),
+    };
+    answer.into()
+}
+
 #[test]
 fn peer_answers() {
     let question = Asking::new().until(PULL);
@@ -147,37 +178,16 @@ fn peer_answers() {
         "peer_answers.json",
         "Is the answer of `status` and `body`, with `proof` in its header, an answer of node `asked` to the call of node `asks`? \
          The node that asks holds the node records `nodes`; `call` is what it sent, with `jti` of its proof.",
+        judge_answer,
     )
     .with("nodes", json!(nodes()))
     .with("asks", json!("nod_a"))
     .with("asked", json!("nod_b"))
     .with("now", json!(T0.unix()))
-    .with(
-        "call",
-        json!({ "method": question.method, "path": question.path, "body": "", "jti": call(&question) }),
-    );
+    .with("call", shown(&question));
     let body = r#"{"list":"b-list","next":0,"revocations":[]}"#;
     let mut case = |name: &str, (status, proof, body): (u16, String, &str), expected: &str, why: &str| {
-        let mut asking = Asking::new();
-        let question = asking.until(PULL);
-        let got = match asking.give(&question, status, &proof, body) {
-            Ok(()) => "ok",
-            Err(DialogueError::Status(_)) => "status",
-            Err(DialogueError::Peer(refusal)) => match refusal {
-                PeerRefusal::Audience(_) => "audience",
-                PeerRefusal::Another(_) => "another",
-                PeerRefusal::Time => "time",
-                PeerRefusal::Again => "call",
-                PeerRefusal::Altered(_) => "altered",
-                PeerRefusal::Retired(_) => "retired",
-                PeerRefusal::Issuer(_) => "issuer",
-                PeerRefusal::Proof(JwsError::KeyUnknown) => "key_unknown",
-                PeerRefusal::Proof(JwsError::SignatureInvalid) => "signature_invalid",
-                _ => "malformed",
-            },
-            Err(other) => panic!("{name}: {other}"),
-        };
-        vectors.case(name, json!({ "status": status, "proof": proof, "body": body }), got, expected, why);
+        vectors.case(name, json!({ "status": status, "proof": proof, "body": body }), expected, why);
     };
     let good = claims(&question, 200, body);
     let signed = |claims: &str, seed| (200, sign(Typ::PeerAnswer, claims.as_bytes(), &key(seed)), body);
@@ -287,36 +297,46 @@ fn peer_answers() {
     vectors.hold();
 }
 
+/// Texts that are counted, whatever they are worth, as a peer lists them.
+fn message(list: &str, next: &Value, count: usize) -> String {
+    let revocations: Vec<String> = (0..count).map(|number| format!("{number}.b.c")).collect();
+    json!({ "list": list, "next": next, "revocations": revocations }).to_string()
+}
+
+fn judge_list(common: &Value, case: &Value) -> String {
+    let mut asking = Asking::new();
+    let question = asking.until(PULL);
+    let read_before = message(text(common, "list"), &common["after"], read(common, "after"));
+    asking.tell(&question, &read_before).unwrap();
+    let question = asking.until(PULL);
+    assert!(question.path.ends_with(&format!("after={}", common["after"])), "{}", question.path);
+    let answer = match asking.tell(&question, text(case, "body")) {
+        Ok(()) => "ok",
+        Err(DialogueError::TooMany) => "too_many",
+        Err(DialogueError::Answer(_)) => "malformed",
+        Err(other) => panic!("{other}"),
+    };
+    let next = asking.until(PULL).path;
+    if next == format!("/v2/peer/revocations?after={}", case["reads_after"]) {
+        answer.into()
+    } else {
+        format!("{answer}, then asks for {next}")
+    }
+}
+
 #[test]
 fn peer_lists() {
     let mut vectors = Vectors::new(
         "peer_lists.json",
         "A node has read the list `list` of a peer up to number `after`, and is answered `body`. Is it an answer, and from which \
          number does the node read on (`reads_after`)?",
+        judge_list,
     )
     .with("list", json!("b-list"))
     .with("after", json!(2));
-    // Three texts that are counted, whatever they are worth.
-    let text = |number: usize| format!("{number}.b.c");
-    let message = |list: &str, next: Value, count: usize| {
-        let revocations: Vec<String> = (0..count).map(text).collect();
-        json!({ "list": list, "next": next, "revocations": revocations }).to_string()
-    };
+    let message = |list: &str, next: Value, count: usize| message(list, &next, count);
     let mut case = |name: &str, body: String, (expected, reads_after): (&str, u64), why: &str| {
-        let mut asking = Asking::new();
-        let question = asking.until(PULL);
-        asking.tell(&question, &message("b-list", json!(2), 2)).unwrap();
-        let question = asking.until(PULL);
-        assert!(question.path.ends_with("after=2"), "{}", question.path);
-        let got = match asking.tell(&question, &body) {
-            Ok(()) => "ok",
-            Err(DialogueError::TooMany) => "too_many",
-            Err(DialogueError::Answer(_)) => "malformed",
-            Err(other) => panic!("{name}: {other}"),
-        };
-        let next = asking.until(PULL).path;
-        assert_eq!(next, format!("/v2/peer/revocations?after={reads_after}"), "{name}");
-        vectors.case(name, json!({ "body": body, "reads_after": reads_after }), got, expected, why);
+        vectors.case(name, json!({ "body": body, "reads_after": reads_after }), expected, why);
     };
     case("nothing new", message("b-list", json!(2), 0), ("ok", 2), "");
     case("one more", message("b-list", json!(3), 1), ("ok", 3), "");
@@ -358,6 +378,20 @@ fn peer_lists() {
     vectors.hold();
 }
 
+fn judge_heads(common: &Value, case: &Value) -> String {
+    let mut asking = Asking::new();
+    let own = asking.live.snapshot();
+    assert_eq!(text(common, "own"), own.head().unwrap().as_str());
+    let question = asking.until("/v2/peer/heads");
+    let answer = match asking.tell(&question, text(case, "body")) {
+        Ok(()) if asking.live.alarms.count(AlarmKind::Fork) > 0 => "fork",
+        Ok(()) => "ok",
+        Err(DialogueError::Answer(_)) => "malformed",
+        Err(other) => panic!("{other}"),
+    };
+    answer.into()
+}
+
 #[test]
 fn peer_heads() {
     let world = World::new();
@@ -366,20 +400,13 @@ fn peer_heads() {
         "peer_heads.json",
         "A node of `data_plane` holds the head `own` since its start, and is shown `body` in answer to its own. Is it an answer \
          (`malformed`, if not), and is there a split view (`fork`)?",
+        judge_heads,
     )
     .with("keyset", json!(world.keyset))
     .with("data_plane", json!("dpl_a"))
     .with("own", json!(own));
     let mut case = |name: &str, body: String, expected: &str, why: &str| {
-        let mut asking = Asking::new();
-        let question = asking.until("/v2/peer/heads");
-        let got = match asking.tell(&question, &body) {
-            Ok(()) if asking.live.alarms.count(AlarmKind::Fork) > 0 => "fork",
-            Ok(()) => "ok",
-            Err(DialogueError::Answer(_)) => "malformed",
-            Err(other) => panic!("{name}: {other}"),
-        };
-        vectors.case(name, json!({ "body": body }), got, expected, why);
+        vectors.case(name, json!({ "body": body }), expected, why);
     };
     let heads = |heads: &[&str]| json!({ "heads": heads }).to_string();
     let other = world.head(7, &records(3), T0);
@@ -444,8 +471,8 @@ fn peer_heads() {
     vectors.hold();
 }
 
-#[test]
-fn enrolments() {
+fn enrol(common: &Value, case: &Value) -> String {
+    let now = time(common, "now");
     let directory = tempfile::tempdir().unwrap();
     let mut random = StdRng::seed_from_u64(0);
     Signing::create(directory.path(), T0, &mut random).unwrap();
@@ -453,34 +480,38 @@ fn enrolments() {
         Store::open(&directory.path().join("control.db")).unwrap(),
         Signing::load(directory.path()).unwrap(),
         ISSUER.into(),
-        Arc::new(|| T0),
+        Arc::new(move || now),
         Box::new(random),
     );
     let made = control.bootstrap("Acme", "owner@acme.example").unwrap();
     let owner = control.authenticate(made.token.as_bytes()).unwrap();
+    let plane = control.create_data_plane(&owner, &made.organization_id, "a").unwrap();
+    let token = control.create_enrolment_token(&owner, &made.organization_id, &plane.id, 3600).unwrap();
+    let enrolment = json!({
+        "enrolmentToken": *token.enrolment_token, "name": "a", "key": case["key"], "proof": case["proof"],
+    });
+    let Ok(enrolment) = serde_json::from_value(enrolment) else { return "key".into() };
+    let answer = match control.enrol(&enrolment) {
+        Ok(_) => "ok",
+        Err(Error::Unauthenticated(_)) => "proof",
+        Err(Error::Proof(fault)) if format!("{fault:?}").starts_with("Audience") => "audience",
+        Err(Error::Proof(_)) => "time",
+        Err(_) => "key",
+    };
+    answer.into()
+}
+
+#[test]
+fn enrolments() {
     let mut vectors = Vectors::new(
         "enrolments.json",
         "Does `proof` prove to a control plane, at `now`, that the host which enrols has `key`? Its enrolment token is good.",
+        enrol,
     )
     .with("now", json!(T0.unix()));
     let own = key(21).public().jwk();
-    let mut plane = 0;
     let mut case_of = |name: &str, jwk: &Jwk, proof: String, expected: &str, why: &str| {
-        // One key is one node of a data plane.
-        plane += 1;
-        let plane = control.create_data_plane(&owner, &made.organization_id, &format!("p{plane}")).unwrap();
-        let token = control.create_enrolment_token(&owner, &made.organization_id, &plane.id, 3600).unwrap();
-        let enrolment = json!({
-            "enrolmentToken": *token.enrolment_token, "name": "a", "key": jwk, "proof": proof,
-        });
-        let got = match control.enrol(&serde_json::from_value(enrolment).unwrap()) {
-            Ok(_) => "ok",
-            Err(Error::Unauthenticated(_)) => "proof",
-            Err(Error::Proof(fault)) if format!("{fault:?}").starts_with("Audience") => "audience",
-            Err(Error::Proof(_)) => "time",
-            Err(_) => "key",
-        };
-        vectors.case(name, json!({ "key": jwk, "proof": proof }), got, expected, why);
+        vectors.case(name, json!({ "key": jwk, "proof": proof }), expected, why);
     };
     let claims = r#"{"aud":"halligan-control","iat":1800000000,"exp":1800000300}"#;
     let signed = |claims: &str| sign(Typ::NodeAuth, claims.as_bytes(), &key(21));

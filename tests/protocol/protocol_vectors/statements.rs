@@ -5,22 +5,42 @@ use halligan::dataplane::decide::{Credential, Now, RequestFacts, Target, decide_
 use halligan::protocol::json::object;
 use halligan::protocol::jws::{Typ, sign};
 use halligan::protocol::reconciliation::OutageStatement;
+use halligan::protocol::token::verify;
 use serde_json::{Value, json};
 
-use super::{Vectors, replaced};
+use super::{Vectors, keyset, replaced, text, time};
 use crate::world::{DEPLOYMENT, T0, World};
+
+fn judge_outage(_: &Value, case: &Value) -> String {
+    let answer = match object::<OutageStatement>(text(case, "statement").as_bytes()) {
+        Ok(stated) if stated.check().is_err() => "refused",
+        Ok(_) => "ok",
+        Err(_) => "malformed",
+    };
+    answer.into()
+}
+
+fn decide_by_answer(common: &Value, case: &Value) -> String {
+    let said = Introspection::read(text(case, "answer").as_bytes());
+    let facts = RequestFacts {
+        deployment: Target::Id(text(common, "deployment")),
+        method: "GET",
+        uri: "/api/v2/dags/etl",
+        client: None,
+    };
+    let now = Now { wall: time(common, "now"), floor: T0 };
+    let credential = Credential::Token(text(common, "token").as_bytes());
+    assert!(verify(text(common, "token").as_bytes(), &keyset(common)).is_ok());
+    let snapshot = World::new().snapshot(World::records(1));
+    decide_introspected(Some(credential), said.as_ref(), &facts, &snapshot, now).reason.code().into()
+}
 
 #[test]
 fn outages() {
-    let mut vectors =
-        Vectors::new("outages.json", "Is `statement` a statement of an outage that a control plane takes?");
+    let about = "Is `statement` a statement of an outage that a control plane takes?";
+    let mut vectors = Vectors::new("outages.json", about, judge_outage);
     let mut case = |name: &str, statement: &str, expected: &str, why: &str| {
-        let got = match object::<OutageStatement>(statement.as_bytes()) {
-            Ok(stated) if stated.check().is_err() => "refused",
-            Ok(_) => "ok",
-            Err(_) => "malformed",
-        };
-        vectors.case(name, json!({ "statement": statement }), got, expected, why);
+        vectors.case(name, json!({ "statement": statement }), expected, why);
     };
     let statement = r#"{"id":"out_a","beganAt":1800000000,"endedAt":1800000060,"lastContactAt":1799999990,"cause":"no answer","firstSequence":4,"lastSequence":9,"alarms":[{"time":1800000001,"kind":"refused","what":"x","times":2}]}"#;
     case("with every member", statement, "ok", "");
@@ -90,31 +110,15 @@ fn introspection() {
         "introspection.json",
         "May the standard token `token` read `/api/v2/dags/etl` (which needs `needs`) on `deployment`, whose control plane answered \
          `answer` a moment before `now`? The replica is current.",
+        decide_by_answer,
     )
     .with("keyset", json!(world.keyset))
     .with("token", json!(token))
     .with("deployment", json!(DEPLOYMENT))
     .with("now", json!(T0.unix() + 60))
     .with("needs", json!("deployment.airflow.dag.get"));
-    let snapshot = world.snapshot(World::records(1));
     let mut case = |name: &str, answer: &str, expected: &str, why: &str| {
-        let said = Introspection::read(answer.as_bytes());
-        let facts = RequestFacts {
-            deployment: Target::Id(DEPLOYMENT),
-            method: "GET",
-            uri: "/api/v2/dags/etl",
-            client: None,
-        };
-        let now = Now { wall: T0.plus(60), floor: T0 };
-        let decision = decide_introspected(
-            Some(Credential::Token(token.as_bytes())),
-            said.as_ref(),
-            &facts,
-            &snapshot,
-            now,
-        );
-        let input: Value = json!({ "answer": answer });
-        vectors.case(name, input, decision.reason.code(), expected, why);
+        vectors.case(name, json!({ "answer": answer }), expected, why);
     };
     let answer = r#"{"active":true,"token_type":"Bearer","iss":"https://control.example","sub":"tok_s","aud":"https://control.example","iat":1800000000,"nbf":1800000000,"exp":1800003600,"gen":2,"deployment":"dep_a","permissions":["deployment.airflow.dag.get"],"dags":[]}"#;
     case("a living token that may", answer, "ok", "");

@@ -45,7 +45,8 @@ pub(super) async fn verify(
     State(administration): State<Arc<Administration>>,
 ) -> Result<Json<Verified>, Response> {
     let (path, key) = (administration.audit_path.clone(), administration.key.clone());
-    let report = off_reactor(move || verify_log(&path, &key)).await?;
+    let node = administration.identity.node_id.clone();
+    let report = off_reactor(move || verify_log(&path, &node, &key)).await?;
     let damage = administration.replication.live().damage().into_iter().map(|damage| damage.full).collect();
     Ok(Json(Verified { report, damage }))
 }

@@ -213,7 +213,8 @@ const CAUSES: &[(Reason, Bend)] = &[
     (Reason::TokenUnknown, |w| w.claims.iss = "https://other.example".into()),
     (Reason::TokenUnknown, |w| w.claims.generation = 3),
     (Reason::TokenRotated, |w| w.claims.generation = 1),
-    (Reason::TokenRotated, |w| (w.claims.generation, w.record.generation) = (0, 0)),
+    (Reason::TokenMalformed, |w| (w.claims.generation, w.record.generation) = (0, 0)),
+    (Reason::Ok, |w| (w.claims.generation, w.record.generation) = (1, 0)),
     (Reason::TokenRotated, |w| {
         w.takeaways = vec![Takeaway { generation: 3, ..Takeaway::none("tok_a".parse().unwrap()) }];
     }),

@@ -45,6 +45,12 @@ struct Window {
     narrowed: bool,
 }
 
+/// Returns the generation that a record counts as. Generations begin at 1: a record of generation 0 is one of generation 1,
+/// and must not pass for an older one, whose end is not compared.
+fn counted(token: &TokenRecord) -> u32 {
+    token.generation.max(1)
+}
+
 impl Known {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -62,7 +68,8 @@ impl Known {
     fn window(&self, token: &TokenRecord) -> Window {
         let (starts, ends) = (token.not_before.unix(), token.expires_at.unix());
         let starts = self.starts.map_or(starts, |known| known.max(starts));
-        if token.generation < self.generation {
+        let generation = counted(token);
+        if generation < self.generation {
             return Window {
                 expires: self.expires,
                 expires_of: self.expires_of,
@@ -70,12 +77,11 @@ impl Known {
                 narrowed: false,
             };
         }
-        // Generations begin at 1. A record of generation 0 counts as one of generation 1.
-        let same = self.expires_of.is_some_and(|of| of.max(1) == token.generation.max(1));
+        let same = self.expires_of.is_some_and(|of| of.max(1) == generation);
         let expires = self.expires.filter(|_| same).map_or(ends, |known| known.min(ends));
         Window {
             expires: Some(expires),
-            expires_of: Some(token.generation),
+            expires_of: Some(generation),
             starts: Some(starts),
             narrowed: expires < ends || starts > token.not_before.unix(),
         }
@@ -97,7 +103,7 @@ impl Entries {
             }
         };
         let (proved, generation, revoked) = match &token {
-            Some(token) => (token.grant_digest().to_vec(), token.generation, token.revoked_at.is_some()),
+            Some(token) => (token.grant_digest().to_vec(), counted(token), token.revoked_at.is_some()),
             None => (RoleDigest::of(&record.body).to_string().into_bytes(), 0, false),
         };
         let kind = record.kind.as_str();
