@@ -28,8 +28,11 @@ const FEW_FIELDS: usize = 64;
 /// without end is cut off.
 const MAX_DRAINED_HEAD: u64 = 512 << 10;
 
-/// Maximum length of the line with a chunk's size, in bytes.
-const MAX_SIZE_LINE: usize = 256;
+/// Length that the line with a chunk's size, or of a trailer field, may always have, in bytes.
+const MAX_LINE: usize = 256;
+
+/// Bytes that are neither a chunk's size, nor a trailer field, nor the end of a chunked body.
+const NO_CHUNK: &[u8] = b"\rx";
 
 /// Faults of a request's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +105,6 @@ enum Place {
     Chunk(Chunk),
     /// After a request for another protocol, or after the last byte: all bytes pass.
     Beyond,
-    /// In a body that the parser will reject: all bytes pass.
-    Broken,
     /// After a fault: no bytes pass.
     Faulty,
 }
@@ -158,7 +159,7 @@ impl<S> Guarded<S> {
         loop {
             match self.place {
                 Place::Faulty => return self.held.clear(),
-                Place::Beyond | Place::Broken => return self.cleared.append(&mut self.held),
+                Place::Beyond => return self.cleared.append(&mut self.held),
                 Place::Head => match head_length(&self.held, self.scanned) {
                     Some(length) if length <= self.header_bytes => self.head(length),
                     None if self.held.len() <= self.header_bytes => {
@@ -178,28 +179,35 @@ impl<S> Guarded<S> {
                     self.place = Place::Chunk(Chunk::Data(rest));
                 }
                 Place::Chunk(chunk) => {
-                    let Some(end) = self.held.iter().position(|&byte| byte == b'\n') else {
-                        if self.held.len() > self.header_bytes.max(MAX_SIZE_LINE) {
-                            self.place = Place::Broken;
-                            continue;
-                        }
-                        return;
-                    };
+                    let end = self.held.iter().position(|&byte| byte == b'\n');
+                    if end.unwrap_or(self.held.len()) > self.header_bytes.max(MAX_LINE) {
+                        return self.break_body();
+                    }
+                    let Some(end) = end else { return };
                     let line = self.held[..end].strip_suffix(b"\r").unwrap_or(&self.held[..end]);
-                    self.place = match (chunk, line) {
-                        (Chunk::Size, line) => match chunk_size(line) {
-                            Some(0) => Place::Chunk(Chunk::Trailer),
-                            Some(size) => Place::Chunk(Chunk::Data(size + 2)),
-                            // The parser rejects it.
-                            None => Place::Broken,
-                        },
-                        (_, []) => Place::Body(0),
-                        (chunk, _) => Place::Chunk(chunk),
+                    let next = match (chunk, line) {
+                        (Chunk::Size, line) => chunk_size(line).map(|size| match size {
+                            0 => Place::Chunk(Chunk::Trailer),
+                            size => Place::Chunk(Chunk::Data(size + 2)),
+                        }),
+                        (_, []) => Some(Place::Body(0)),
+                        (chunk, _) => Some(Place::Chunk(chunk)),
                     };
+                    let Some(next) = next else { return self.break_body() };
+                    self.place = next;
                     self.cleared.extend(self.held.drain(..=end));
                 }
             }
         }
+    }
+
+    /// Ends a chunked body that the guard can't follow. The parser might read on where the guard does not (it takes any number of
+    /// leading zeros), and would then find heads that nobody checked. So it gets bytes that it rejects, and nothing after them.
+    fn break_body(&mut self) {
+        self.cleared.extend_from_slice(NO_CHUNK);
+        self.found.end();
+        self.place = Place::Faulty;
+        self.held.clear();
     }
 
     /// Clears up to `rest` bytes, and returns the number of bytes left, or `None` if none are held.
@@ -357,9 +365,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             match this.place {
                 // The end of the stream would cancel the request in progress. Its answer ends the connection.
                 _ if this.found.ended() => return Poll::Pending,
-                Place::Beyond | Place::Broken => {
-                    return Pin::new(&mut this.stream).poll_read(context, buffer);
-                }
+                Place::Beyond => return Pin::new(&mut this.stream).poll_read(context, buffer),
                 _ => {}
             }
             let mut space = [0; 8192];

@@ -82,6 +82,30 @@ fn a_head_that_leaves_doubt_is_replaced_and_nothing_follows_it() {
 }
 
 #[test]
+fn nothing_follows_a_chunked_body_that_the_guard_does_not_follow() {
+    let head = "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let smuggled = "POST /b HTTP/1.1\r\nTransfer-Encoding: foo, chunked\r\n\r\n0\r\n\r\n";
+    let (zeros, long) = ("0".repeat(16), "x".repeat(1001));
+    for (before, line) in [
+        ("", format!("{zeros}3\r\nabc\r\n0\r\n\r\n")),
+        ("3\r\nabc\r\n", format!("{zeros}\r\n\r\n")),
+        ("", "FFFFFFFFFFFFFFFF\r\nabc".into()),
+        ("", "10000000000000000\r\n\r\n".into()),
+        ("", "+3\r\nabc\r\n0\r\n\r\n".into()),
+        ("", "0x3\r\nabc\r\n0\r\n\r\n".into()),
+        ("", ";a\r\nabc\r\n0\r\n\r\n".into()),
+        ("1\r\na\r\n", "\r\n0\r\n\r\n".into()),
+        ("", format!("3;{long}\r\nabc\r\n0\r\n\r\n")),
+        ("0\r\n", format!("a: {long}\r\n\r\n")),
+    ] {
+        for piece in [1, 7, 4096] {
+            let passed = passed(&format!("{head}{before}{line}{smuggled}"), piece);
+            assert_eq!(passed, (format!("{head}{before}\rx"), None), "{line:?} in pieces of {piece}");
+        }
+    }
+}
+
+#[test]
 fn a_target_that_is_none_is_replaced_and_the_rest_of_its_head_is_kept() {
     for target in ["/a#b", "/a?b#c", "/a?\"", "/a?<", "/a>", "/a?\u{e9}", "/a b", "/a?`", "/\t", "#"] {
         let rest = "HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\n\r\n";
