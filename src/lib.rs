@@ -49,6 +49,10 @@
 //! Arrows point down: a program imports [`platform`] and [`protocol`], and neither of these imports a program.
 //! docs/code-structure.md names every folder, docs/protocol.md specifies the formats, docs/threat-model.md the invariants.
 
+// Unit tests share their keys, records and bundles with the test programs, which name the library from outside.
+#[cfg(all(test, feature = "daemon"))]
+extern crate self as halligan;
+
 pub mod api;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -60,3 +64,10 @@ pub mod dataplane;
 mod manual;
 pub mod platform;
 pub mod protocol;
+
+#[cfg(all(test, feature = "daemon"))]
+#[path = "../tests/world/nodes.rs"]
+mod nodes;
+#[cfg(all(test, feature = "daemon"))]
+#[path = "../tests/world/mod.rs"]
+mod world;

@@ -220,4 +220,51 @@ mod tests {
             assert_eq!(Reason::ALL.iter().filter(|other| other.code() == reason.code()).count(), 1);
         }
     }
+
+    #[test]
+    fn clients_find_the_codes_and_the_statuses_that_they_rely_on() {
+        let statuses = [
+            (200, "ok"),
+            (
+                401,
+                "token_missing token_malformed token_too_large signature_invalid key_unknown token_unknown token_expired \
+                 token_not_yet_valid token_revoked token_rotated",
+            ),
+            (
+                403,
+                "wrong_deployment role_mismatch permission_denied route_unknown path_invalid needs_control_plane \
+                 source_not_allowed glass_sealed cross_site",
+            ),
+            (429, "rate_limited"),
+            (503, "replica_missing replica_stale clock_untrusted audit_unavailable"),
+        ];
+        let expected: Vec<_> = statuses
+            .into_iter()
+            .flat_map(|(status, codes)| codes.split_whitespace().map(move |code| (code, status)))
+            .collect();
+        assert_eq!(Reason::ALL.map(|reason| (reason.code(), reason.status())).as_slice(), expected);
+    }
+
+    #[test]
+    fn people_are_told_each_reason_in_its_own_words_and_the_step_that_found_it() {
+        for reason in Reason::ALL {
+            let same = Reason::ALL.iter().filter(|other| other.title() == reason.title()).count();
+            assert!(same == 1 && reason.title().len() > 15, "{}", reason.code());
+        }
+        let steps: std::collections::BTreeSet<_> = Reason::ALL.into_iter().map(Reason::step).collect();
+        let way = [
+            "token",
+            "signature",
+            "replica",
+            "liveness",
+            "glass",
+            "route",
+            "permission",
+            "rate",
+            "event",
+            "answer",
+        ];
+        assert_eq!(steps, way.into());
+        assert_eq!(Reason::Ok.step(), "answer");
+    }
 }

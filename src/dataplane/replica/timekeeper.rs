@@ -249,6 +249,9 @@ mod tests {
 
     use super::*;
     use crate::dataplane::decide::Now;
+    use crate::dataplane::decide::staleness::{AtLimit, Staleness};
+    use crate::dataplane::replica::store::ReplicaStore;
+    use crate::world::World;
 
     const T: Time = Time::from_unix(1_800_000_000);
 
@@ -455,5 +458,58 @@ mod tests {
             set_back = HeadAge { held: 7_200 + days * 86_400, ..set_back }.accepted(T);
         }
         assert_eq!(set_back.signed, T.plus(-7_200 - 9 * 86_400));
+    }
+
+    /// The world's replica with a head that was signed at `signed`.
+    fn renewed(signed: Time, staleness: &Staleness) -> Snapshot {
+        let (world, records) = (World::new(), World::records(1));
+        let keyset = world.keyset();
+        let head =
+            SignedHead::verify(&world.head(1, &records, signed), &keyset, &World::data_plane()).unwrap();
+        world.snapshot(records).renewed(&keyset, &head, staleness).unwrap()
+    }
+
+    #[test]
+    fn a_replica_that_is_too_old_is_alarmed_once_for_each_role_until_it_is_renewed() {
+        let day = 86_400;
+        let live = Live::new(renewed(T, &Staleness::default()), Time::default(), T);
+        let mut watch = Watch::new(&live, None, T, at(0));
+        let mut alarms = |until: i64| {
+            watch.look(&live, T.plus(until), at(until.unsigned_abs()));
+            live.alarms.count(AlarmKind::Frozen)
+        };
+        assert_eq!([0, day - 1, day].map(&mut alarms), [0, 0, 0], "a warning is no alarm");
+        assert_eq!([day + 1, day + 2, 2 * day].map(&mut alarms), [1, 1, 1]);
+        assert_eq!([7 * day, 7 * day + 1, 7 * day + 2].map(&mut alarms), [1, 2, 2]);
+        let told: Vec<_> = live.alarms.latest().into_iter().map(|alarm| alarm.what).collect();
+        let about = |role: &str, key: &str| {
+            let told = told.iter().find(|what| what.contains(role)).unwrap();
+            assert!(told.contains(key) && told.ends_with("requests are denied"), "{told}");
+        };
+        about("DEPLOYMENT_ADMIN", "staleness.roles.DEPLOYMENT_ADMIN");
+        about("other roles", "staleness.default_seconds");
+        // It is renewed, and grows old again.
+        live.replace(|_| renewed(T.plus(8 * day), &Staleness::default()));
+        assert_eq!([8 * day, 9 * day].map(&mut alarms), [2, 2]);
+        assert_eq!([9 * day + 1, 9 * day + 2].map(&mut alarms), [3, 3]);
+        let allows = Staleness { at_limit: AtLimit::Allow, default: 60, ..Staleness::default() };
+        live.replace(|_| renewed(T.plus(10 * day), &allows));
+        assert_eq!([10 * day, 10 * day + 61].map(&mut alarms), [3, 5]);
+        assert!(live.alarms.latest().last().unwrap().what.ends_with("requests are decided all the same"));
+    }
+
+    #[test]
+    fn a_floor_in_the_database_is_never_ahead_of_the_floor_in_force_by_more_than_what_is_stored_ahead() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("replica.db");
+        let store = ReplicaStore::open(&path, World::data_plane(), World::new().pinned()).unwrap();
+        let replication =
+            Replication::new(store, Arc::new(Live::new(Snapshot::absent(), T, T)), Staleness::default());
+        let floor = || replication.store().floor().unwrap();
+        // Computed before the floor was lowered.
+        replication.write_floor(T.plus(AHEAD + 1)).unwrap();
+        assert_eq!(floor(), Time::default());
+        replication.write_floor(T.plus(AHEAD)).unwrap();
+        assert_eq!(floor(), T.plus(AHEAD));
     }
 }

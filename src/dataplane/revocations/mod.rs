@@ -491,3 +491,6 @@ impl Local {
         *end = (*end).min(at);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 
 mod known;
 mod sessions;
+mod snapshots;
 mod standard;
 
 use proptest::prelude::*;

@@ -255,3 +255,6 @@ fn read_record(row: &Row<'_>) -> Result<Record, StoreError> {
     let kind = text(0)?.parse().map_err(|_| StoreError::Kind)?;
     Ok(Record::new(kind, text(1)?, text(2)?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! Unit tests of the store: what outlives a restart, an operator's order to forget, and a time floor that was wrong.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use super::*;
+use crate::dataplane::decide::snapshot::{Snapshot, Staleness};
+use crate::dataplane::decide::{CLOCK_TOLERANCE, HeadAge, Now, Reason, RequestFacts, Target, decide};
+use crate::dataplane::node::alarm::AlarmKind;
+use crate::protocol::key::SigningKey;
+use crate::protocol::keyset::{KeyUse, KeysetBody, KeysetKey, sign_keyset};
+use crate::protocol::record::RecordKind;
+use crate::protocol::token::TokenRecord;
+use crate::world::{DEPLOYMENT, T0, World};
+
+const DAY: i64 = 86_400;
+
+fn open(directory: &Path) -> ReplicaStore {
+    ReplicaStore::open(&directory.join("replica.db"), World::data_plane(), World::new().pinned()).unwrap()
+}
+
+/// A store that holds version 1 of these tokens.
+fn filled(directory: &Path, tokens: &[TokenRecord]) -> ReplicaStore {
+    let mut store = open(directory);
+    take(&mut store, 1, tokens).unwrap();
+    store
+}
+
+fn records(tokens: &[TokenRecord]) -> Vec<Record> {
+    World::records(0).into_iter().chain(tokens.iter().map(World::record)).collect()
+}
+
+/// Takes a snapshot of these tokens from the feed.
+fn take(store: &mut ReplicaStore, version: u64, tokens: &[TokenRecord]) -> Result<Taken, StoreError> {
+    store.apply(&*World::new().bundle(version, &records(tokens), T0), Origin::Feed, T0)
+}
+
+/// What a node decides on a token at `wall`, from what is on the disk.
+fn reason(store: &ReplicaStore, token: &TokenRecord, wall: Time) -> Reason {
+    let staleness = Staleness {
+        default: i64::MAX,
+        roles: [("DEPLOYMENT_ADMIN".into(), i64::MAX)].into(),
+        ..Staleness::default()
+    };
+    let snapshot = Snapshot::of(store.index().unwrap().unwrap(), staleness, None);
+    let facts =
+        RequestFacts { deployment: Target::Id(DEPLOYMENT), method: "GET", uri: "/api/v2/dags", client: None };
+    decide(Some(World::new().value_of(token).as_bytes()), &facts, &snapshot, Now { wall, floor: wall }).reason
+}
+
+/// A second keyset of the world, in which another key signs heads.
+fn next_keyset() -> String {
+    let world = World::new();
+    let listed = |key_use, key: &SigningKey| KeysetKey { key_use, jwk: key.public().jwk() };
+    let other = SigningKey::from_seed(&[9; 32]);
+    let body = KeysetBody {
+        iss: None,
+        version: 2,
+        iat: T0,
+        exp: T0.plus(365 * DAY),
+        keys: vec![listed(KeyUse::Token, &world.token), listed(KeyUse::Replica, &other)],
+        roots: vec![world.root.public().jwk()],
+        threshold: 1,
+    };
+    sign_keyset(&body, &[&world.root])
+}
+
+#[test]
+fn a_stored_floor_only_rises_and_outlives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(open(directory.path()).floor().unwrap(), Time::from_unix(0));
+    for (raised, floor) in [(0, 0), (-5, 0), (7, 7)] {
+        open(directory.path()).raise_floor(T0.plus(raised)).unwrap();
+        assert_eq!(open(directory.path()).floor().unwrap(), T0.plus(floor));
+    }
+}
+
+#[test]
+fn what_had_expired_by_a_floor_stays_expired_when_the_floor_is_lowered() {
+    let directory = tempfile::tempdir().unwrap();
+    let ending = |number, at| TokenRecord { expires_at: T0.plus(at), ..World::token_record(number) };
+    // By a clock that ran 40 days ahead; the right time is one day after the start.
+    let (floor, wall) = (T0.plus(40 * DAY), T0.plus(DAY));
+    let tokens = [
+        ending(0, 30 * DAY),
+        ending(1, 40 * DAY),
+        ending(2, 40 * DAY + 1),
+        ending(3, DAY),
+        ending(4, DAY - CLOCK_TOLERANCE),
+        ending(5, DAY - CLOCK_TOLERANCE + 1),
+    ];
+    let mut store = filled(directory.path(), &tokens);
+    let ended = store.ended_by(floor, wall).unwrap();
+    assert_eq!(ended.len(), 4, "the floor may fall to a time before `wall`, within the tolerance: {ended:?}");
+    let age = HeadAge { version: 1, iat: T0, held: 5, signed: T0 };
+    assert_eq!(
+        store.take_back_floor(&ended, wall, Some(age)).unwrap(),
+        2,
+        "the others are dead by the time itself"
+    );
+    drop(store);
+    let mut store = open(directory.path());
+    assert_eq!((store.floor().unwrap(), store.head_age().unwrap()), (wall, Some(age)));
+    let reasons = |store: &ReplicaStore| [0, 1, 2].map(|token| reason(store, &tokens[token], wall));
+    let expected = [Reason::TokenExpired, Reason::TokenExpired, Reason::Ok];
+    assert_eq!(reasons(&store), expected);
+    assert!(store.ended_by(floor, wall).unwrap().len() == 2, "those two are known to be dead");
+    // The record that comes again does not revive them, a rotation does.
+    take(&mut store, 2, &tokens).unwrap();
+    assert_eq!(reasons(&store), expected);
+    let rotated = TokenRecord { generation: 2, ..tokens[0].clone() };
+    take(&mut store, 3, &[&[rotated.clone()], &tokens[1..]].concat()).unwrap();
+    assert_eq!(reason(&store, &rotated, wall), Reason::Ok);
+    // A token whose end no build has stored is taken for one that ended.
+    Connection::open(directory.path().join("replica.db"))
+        .unwrap()
+        .execute_batch("UPDATE ledger SET expires = NULL WHERE key LIKE '%2'")
+        .unwrap();
+    let ended = store.ended_by(wall, wall).unwrap();
+    store.take_back_floor(&ended, wall, None).unwrap();
+    assert_eq!(reasons(&store), [Reason::TokenRotated, Reason::TokenExpired, Reason::TokenExpired]);
+    assert_eq!(store.head_age().unwrap(), Some(age), "it is kept");
+}
+
+#[test]
+fn the_age_of_a_head_outlives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(open(directory.path()).head_age().unwrap(), None);
+    for held in [60, 30] {
+        let age = HeadAge { version: 4, iat: T0, held, signed: T0.plus(-held) };
+        open(directory.path()).keep_head_age(age).unwrap();
+        assert_eq!(open(directory.path()).head_age().unwrap(), Some(age));
+    }
+}
+
+#[test]
+fn an_exported_replica_is_the_replica_of_the_node_that_takes_it() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert_eq!(open(one.path()).export().unwrap(), None);
+    let token = World::token_record(0);
+    let exported = filled(one.path(), std::slice::from_ref(&token)).export().unwrap().unwrap();
+    let mut store = open(other.path());
+    store.apply(&*exported, Origin::File, T0).unwrap();
+    assert_eq!(store.position().unwrap(), (1, 1));
+    assert_eq!(reason(&store, &token, T0), Reason::Ok);
+}
+
+#[test]
+fn a_replica_that_is_forgotten_leaves_what_was_taken_away_and_pins_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let [revoked, rotated, other] = [0, 1, 2].map(World::token_record);
+    let dead = TokenRecord { revoked_at: Some(T0), ..revoked.clone() };
+    let second = TokenRecord { generation: 2, ..rotated.clone() };
+    let mut store = filled(directory.path(), &[dead, second, other.clone()]);
+    store.raise_floor(T0.plus(5)).unwrap();
+    store.forget().unwrap();
+    assert!(store.load().unwrap().is_none() && store.index().unwrap().is_none());
+    assert_eq!((store.position().unwrap(), store.floor().unwrap()), ((0, 1), T0.plus(5)));
+    assert!(store.standing().unwrap().is_none() && store.prove().unwrap().is_none());
+    assert!(store.scrub().unwrap().is_none());
+    // An older history is taken now, and another role and another end of a token with it.
+    let mut changed = TokenRecord { expires_at: T0.plus(90 * DAY), ..other.clone() };
+    changed.sources = vec!["10.0.0.0/8".into()];
+    let taken = take(&mut store, 1, &[revoked.clone(), rotated.clone(), changed.clone()]).unwrap();
+    assert_eq!(taken.overruled, [revoked.id.clone(), rotated.id.clone()]);
+    assert_eq!(reason(&store, &revoked, T0), Reason::TokenRevoked);
+    assert_eq!(reason(&store, &rotated, T0), Reason::TokenRotated);
+    assert_eq!(reason(&store, &changed, T0.plus(31 * DAY)), Reason::SourceNotAllowed, "it lasts longer");
+}
+
+#[test]
+fn a_head_whose_key_was_removed_counts_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = World::token_record(0);
+    let mut store = filled(directory.path(), std::slice::from_ref(&token));
+    let (keyset, head) = store.standing().unwrap().unwrap();
+    assert_eq!((keyset.version(), head.head().version), (1, 1));
+    store.follow(&[next_keyset()], T0).unwrap();
+    for store in [&store, &open(directory.path())] {
+        assert_eq!(store.position().unwrap(), (0, 2), "a head of any version is news");
+        assert!(matches!(store.standing(), Err(StoreError::KeyDropped(2))));
+        assert!(matches!(store.load(), Err(StoreError::KeyDropped(2))));
+        assert!(matches!(store.index(), Err(StoreError::KeyDropped(2))));
+        assert!(matches!(store.prove(), Err(StoreError::KeyDropped(2))));
+    }
+}
+
+#[test]
+fn a_scrub_reads_every_record_once_and_holds_for_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let tokens: Vec<_> = (0..600).map(World::token_record).collect();
+    let store = filled(directory.path(), &tokens);
+    let scrub = || {
+        let mut scrub = store.scrub().unwrap().unwrap();
+        let mut steps = 0;
+        while scrub.step().unwrap() {
+            assert!(!scrub.holds() || steps > 1, "not before it has read everything");
+            steps += 1;
+        }
+        (steps, scrub.holds())
+    };
+    assert_eq!(scrub(), (3, true), "in shares, so that it holds up nothing");
+    let connection = Connection::open(directory.path().join("replica.db")).unwrap();
+    connection.execute("DELETE FROM record WHERE key = ?1", [tokens[599].id.as_str()]).unwrap();
+    assert_eq!(scrub(), (3, false));
+}
+
+#[test]
+fn what_may_be_tampering_is_an_alarm_and_a_wrong_file_at_a_prompt_is_none() {
+    let invariant = StoreError::Invariant { kind: RecordKind::Token, key: "tok_a".into(), what: "" };
+    for (evidence, kind) in [
+        (invariant, AlarmKind::Invariant),
+        (StoreError::Fork(1), AlarmKind::Fork),
+        (StoreError::KeysetFork(1), AlarmKind::Fork),
+    ] {
+        for origin in [Origin::Feed, Origin::Peer, Origin::File] {
+            assert_eq!(evidence.alarm_by(origin), Some(kind), "{evidence}");
+        }
+    }
+    for (refused, kind) in [
+        (StoreError::Digest(1), AlarmKind::Refused),
+        (StoreError::KeyDropped(1), AlarmKind::Refused),
+        (StoreError::Rollback { have: 2, got: 1 }, AlarmKind::Rollback),
+        (StoreError::History { have: 1, got: 2 }, AlarmKind::History),
+        (StoreError::Frozen(T0), AlarmKind::Frozen),
+        (StoreError::Replayed(T0), AlarmKind::Frozen),
+        (StoreError::Future(T0), AlarmKind::Clock),
+    ] {
+        assert_eq!(refused.alarm_by(Origin::Feed), Some(kind), "{refused}");
+        assert_eq!(refused.alarm_by(Origin::Peer), Some(kind), "{refused}");
+        assert_eq!(refused.alarm_by(Origin::File), None, "{refused}");
+    }
+    // Two changes that crossed, and a disk that fails, are nobody's attack.
+    for fault in [
+        StoreError::Base { have: 2, got: 1 },
+        StoreError::Write(std::io::Error::other("full")),
+        StoreError::Database(rusqlite::Error::InvalidQuery),
+    ] {
+        assert_eq!(fault.alarm_by(Origin::Feed), None, "{fault}");
+    }
+}
