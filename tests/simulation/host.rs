@@ -75,7 +75,7 @@ struct Process {
     face: PeerFace,
     links: BTreeMap<usize, Link>,
     /// Changes of its revocations.
-    changes: watch::Receiver<u64>,
+    changes: watch::Receiver<()>,
     live: Arc<Live>,
     progress: Progress,
     watch: Watch,

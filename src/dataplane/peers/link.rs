@@ -47,7 +47,7 @@ pub struct PeerLink {
     url: String,
     client: HttpClient,
     dialogue: Option<Dialogue>,
-    changes: watch::Receiver<u64>,
+    changes: watch::Receiver<()>,
     interval: Duration,
     clock: Clock,
     failing: bool,
@@ -60,7 +60,7 @@ impl PeerLink {
         url: &str,
         client: HttpClient,
         dialogue: Dialogue,
-        changes: watch::Receiver<u64>,
+        changes: watch::Receiver<()>,
         interval: Duration,
         clock: Clock,
     ) -> Self {

@@ -134,7 +134,7 @@ pub struct Revocations {
     prover: Arc<Prover>,
     own: Signers,
     id: String,
-    changed: watch::Sender<u64>,
+    changed: watch::Sender<()>,
 }
 
 impl Revocations {
@@ -176,7 +176,7 @@ impl Revocations {
 
     /// Returns a channel that reports each new revocation.
     #[must_use]
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
@@ -212,7 +212,7 @@ impl Revocations {
         self.live.note_damage(REVOCATIONS, ledger.damage());
         self.enforce(&mut ledger, &ended);
         drop(ledger);
-        self.changed.send_modify(|count| *count += 1);
+        self.changed.send_replace(());
         asked.ok_or(LedgerError::Database(rusqlite::Error::QueryReturnedNoRows))
     }
 
@@ -285,7 +285,7 @@ impl Revocations {
         for revocation in signed.values() {
             tracing::warn!(token = %revocation.sub, operator = revocation.operator, "no node of the replica had signed this revocation; this one has now");
         }
-        self.changed.send_modify(|count| *count += 1);
+        self.changed.send_replace(());
         Ok(())
     }
 
@@ -336,7 +336,7 @@ impl Revocations {
             tracing::warn!(token = %revocation.sub, node = %revocation.iss, operator = revocation.operator, reason = revocation.reason, "another node revoked a token");
         }
         if taken.new > 0 {
-            self.changed.send_modify(|count| *count += 1);
+            self.changed.send_replace(());
         }
         Ok(taken)
     }

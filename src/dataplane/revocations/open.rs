@@ -102,7 +102,7 @@ impl Revocations {
         let ledger = Ledger { connection, extent, damaged: kept.damaged, vouched: None };
         live.note_damage(REVOCATIONS, ledger.damage());
         let ledger = Mutex::new(ledger);
-        Ok(Self { ledger, inventory, live, prover, own, id, changed: watch::Sender::new(0) })
+        Ok(Self { ledger, inventory, live, prover, own, id, changed: watch::Sender::new(()) })
     }
 }
 

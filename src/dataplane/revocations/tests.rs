@@ -233,5 +233,5 @@ fn a_revocation_that_the_audit_log_tells_of_and_nobody_holds_stops_the_start() {
     let [held, taken, other] = [0, 1, 2].map(|token| World::token_record(token).id);
     open(&[held.clone(), taken]).unwrap();
     let refused = open(&[held, other.clone()]).unwrap_err();
-    assert!(matches!(&refused, LedgerError::Untold(token) if *token == other), "{refused}");
+    assert!(matches!(&refused, LedgerError::Untold(missing) if *missing == other), "{refused}");
 }

@@ -22,7 +22,7 @@ const GATHER: Millis = 30;
 /// The connection to another host: a round at each interval, and news at once, as `dataplane/peers/link.rs` does it.
 pub struct Link {
     dialogue: Dialogue,
-    changes: watch::Receiver<u64>,
+    changes: watch::Receiver<()>,
     /// When the next round begins, and when news may be pushed.
     due: Millis,
     gathered: Millis,

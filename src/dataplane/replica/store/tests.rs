@@ -110,7 +110,7 @@ fn what_had_expired_by_a_floor_stays_expired_when_the_floor_is_lowered() {
     take(&mut store, 2, &tokens).unwrap();
     assert_eq!(reasons(&store), expected);
     let rotated = TokenRecord { generation: 2, ..tokens[0].clone() };
-    take(&mut store, 3, &[&[rotated.clone()], &tokens[1..]].concat()).unwrap();
+    take(&mut store, 3, &[std::slice::from_ref(&rotated), &tokens[1..]].concat()).unwrap();
     assert_eq!(reason(&store, &rotated, wall), Reason::Ok);
     // A token whose end no build has stored is taken for one that ended.
     Connection::open(directory.path().join("replica.db"))
