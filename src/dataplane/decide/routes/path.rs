@@ -42,7 +42,12 @@ pub enum PathError {
 /// Returns true if every byte is permitted unencoded in a request's target.
 #[must_use]
 pub fn is_target(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| byte.is_ascii_graphic() && !UNSAFE.contains(byte))
+    !any(bytes, |byte| !byte.is_ascii_graphic() | is_unsafe(byte))
+}
+
+/// Returns true if `fault` is true of any byte. All bytes are looked at, so that the compiler can compare many at once.
+fn any(bytes: &[u8], fault: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(false, |found, byte| found | fault(*byte))
 }
 
 /// Path with a single interpretation: decoded once, absolute, without empty or dot segments.
@@ -56,9 +61,12 @@ pub struct CanonicalPath<'a> {
     encoded_slash: Option<usize>,
 }
 
-/// Characters that RFC 3986 permits only encoded, or that end a target (`#`). Proxies differ in handling them: some reject
-/// the request, some encode the character, some cut the target off. The daemon rejects them all.
-const UNSAFE: [u8; 5] = *b"\"<>`#";
+/// Returns true for a character that RFC 3986 permits only encoded, or that ends a target (`#`). Proxies differ in handling
+/// them: some reject the request, some encode the character, some cut the target off. The daemon rejects them all.
+#[expect(clippy::needless_bitwise_bool, reason = "without branches, many bytes are compared at once")]
+fn is_unsafe(byte: u8) -> bool {
+    (byte == b'"') | (byte == b'<') | (byte == b'>') | (byte == b'`') | (byte == b'#')
+}
 
 impl<'a> CanonicalPath<'a> {
     /// Parses the path of a request target in origin form (RFC 9112 section 3.2.1). The query is ignored.
@@ -73,24 +81,15 @@ impl<'a> CanonicalPath<'a> {
         if !is_target(target.as_bytes()) {
             return Err(PathError::Character);
         }
-        for byte in path.bytes() {
-            match byte {
-                // Some servers read `;` as the beginning of path parameters, others as an ordinary character.
-                b';' => return Err(PathError::Character),
-                b'\\' => return Err(PathError::Separator),
-                _ => {}
-            }
+        // Some servers read `;` as the beginning of path parameters, others as an ordinary character.
+        if any(path.as_bytes(), |byte| byte == b';') {
+            return Err(PathError::Character);
+        }
+        if any(path.as_bytes(), |byte| byte == b'\\') {
+            return Err(PathError::Separator);
         }
         let (decoded, encoded_slash) = decode(path)?;
-        let mut segments = decoded.as_bytes().split(|byte| *byte == b'/').skip(1).peekable();
-        while let Some(segment) = segments.next() {
-            match segment {
-                b"." | b".." => return Err(PathError::DotSegment),
-                // The last segment may be empty: the path ends with a slash then.
-                b"" if segments.peek().is_some() => return Err(PathError::EmptySegment),
-                _ => {}
-            }
-        }
+        check_segments(decoded.as_bytes())?;
         Ok(Self { decoded, encoded_slash })
     }
 
@@ -105,6 +104,23 @@ impl<'a> CanonicalPath<'a> {
     pub fn encoded_slash(&self) -> Option<usize> {
         self.encoded_slash
     }
+}
+
+/// Rejects dot segments and empty ones. The last segment may be empty: the path ends with a slash then.
+#[expect(clippy::needless_bitwise_bool, reason = "without branches, many bytes are compared at once")]
+fn check_segments(path: &[u8]) -> Result<(), PathError> {
+    let pairs = path.iter().zip(path.iter().skip(1));
+    // Few paths have a segment that begins with a dot. Only theirs are looked at one by one.
+    let (dot, empty) = pairs.fold((false, false), |(dot, empty), (&one, &next)| {
+        (dot | ((one == b'/') & (next == b'.')), empty | ((one == b'/') & (next == b'/')))
+    });
+    if empty {
+        return Err(PathError::EmptySegment);
+    }
+    if dot && path.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b"..")) {
+        return Err(PathError::DotSegment);
+    }
+    Ok(())
 }
 
 /// Decodes once. Rejects an encoded backslash, control character or percent sign. Returns the offset of the first encoded slash.
