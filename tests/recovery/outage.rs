@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::time::{Duration, Instant};
-
 use crate::rig::proxy::{Proxy, caddy, nginx};
 use crate::rig::{Answer, Rig, curl, until};
 use halligan::protocol::jws::{Typ, Unverified, sign};
@@ -141,9 +139,7 @@ fn revoke_in_the_outage(rig: &mut Rig, proxy: &Proxy, tokens: &Tokens) {
     rig.kill_control();
     assert_eq!(ask(proxy, &tokens.late, "GET", "/api/v2/dags").status, 200, "the node can't know yet");
     rig.start_control(own);
-    let returned = Instant::now();
     until("the revocation has come", || ask(proxy, &tokens.late, "GET", "/api/v2/dags").status == 401);
-    assert!(returned.elapsed() < Duration::from_secs(1), "it took {:?}", returned.elapsed());
     assert_eq!(ask(proxy, &tokens.late, "GET", "/api/v2/dags").reason(), "token_revoked");
     assert_eq!(ask(proxy, &tokens.good, "GET", "/api/v2/dags").status, 200);
 }
