@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use reqwest::header::IF_MATCH;
 
-use super::{id_of, resolve};
+use super::find::{id_of, resolve};
 use crate::api::id::{DeploymentId, TokenId, WorkspaceId};
 use crate::api::token::{
     Effective, EntityType, NewTokenRole, RolesUpdate, Token, TokenRole, TokenRoles, TokenScope,

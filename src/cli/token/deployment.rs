@@ -3,7 +3,9 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Create, LIST, ONE, Which, access, delete, rotate};
+use super::arguments::{Create, Update, Which};
+use super::find::{resolve_in, resolve_on};
+use super::{LIST, ONE, access, delete, rotate};
 use crate::api::id::{DeploymentId, TokenId};
 use crate::api::token::{Assignment, NewAssignment, Token, TokenPage, TokenScope};
 use crate::cli::control::Control;
@@ -23,7 +25,7 @@ pub(in crate::cli) enum Verb {
     /// Change a token of the deployment: its name, its description, its role.
     Update {
         #[command(flatten)]
-        update: super::Update,
+        update: Update,
         #[command(flatten)]
         on: MaybeOn,
         /// Its role on the deployment from now on.
@@ -224,7 +226,7 @@ async fn id_of(control: &Control, token: &str, scope: TokenScope) -> Result<Toke
     if let Some(id) = id::token(token)? {
         return Ok(id);
     }
-    let token = super::resolve_in(control, token, scope).await?;
+    let token = resolve_in(control, token, scope).await?;
     if token.scope != scope {
         let (name, scope) = (&token.name, scope.as_str().to_lowercase());
         return Err(Failure::Usage(format!("{name} is no token of the {scope}")));
@@ -234,7 +236,7 @@ async fn id_of(control: &Control, token: &str, scope: TokenScope) -> Result<Toke
 
 /// Returns a deployment's own token. A token that is only assigned to it is managed where it belongs.
 async fn own(control: &Control, token: &str, on: &MaybeOn) -> Result<Token, Failure> {
-    let found = super::resolve_on(control, token, on.deployment_id.as_deref()).await?;
+    let found = resolve_on(control, token, on.deployment_id.as_deref()).await?;
     if found.scope != TokenScope::Deployment {
         let scope = found.scope.as_str().to_lowercase();
         return Err(Failure::Usage(format!(

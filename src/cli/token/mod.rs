@@ -1,19 +1,21 @@
 //! `halligan token`: creates, lists, changes, rotates and deletes API tokens.
 
 mod access;
+mod arguments;
 pub(super) mod deployment;
+mod find;
 mod request;
 pub(super) mod scoped;
 
+use clap::Subcommand;
+
+use self::arguments::{Create, List, Update, Which};
+use self::find::{id_of, resolve};
 use super::control::{Control, Done};
 use super::failure::Failure;
-use super::id;
 use super::output::{Column, Output, confirm, confirm_name, line, note};
-use crate::api::id::{DeploymentId, TokenId, WorkspaceId};
-use crate::api::token::{EntityType, NewToken, NewTokenRole, Token, TokenPage, TokenScope, TokenUpdate};
+use crate::api::token::{Token, TokenPage};
 use crate::protocol::permission::PermissionSet;
-use crate::protocol::token::TokenKind;
-use clap::{Args, Subcommand};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -54,163 +56,6 @@ pub(super) enum Verb {
     /// Approve, reject and collect tokens that need a second owner.
     #[command(subcommand)]
     Request(request::Verb),
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Create {
-    /// Its name.
-    #[arg(long, short)]
-    name: String,
-    /// What it is for.
-    #[arg(long, short, default_value = "")]
-    description: String,
-    /// A token for this deployment.
-    #[arg(long, value_name = "ID", conflicts_with = "workspace_id")]
-    deployment_id: Option<DeploymentId>,
-    /// A token for this workspace. Without this and --deployment-id, it is one for the organization.
-    #[arg(long, value_name = "ID")]
-    workspace_id: Option<WorkspaceId>,
-    /// Its role there; a deployment token's is DEPLOYMENT_ADMIN unless another is named.
-    #[arg(long, short)]
-    role: Option<String>,
-    /// A role on a Dag of the deployment, as ID=ROLE; can be repeated.
-    #[arg(long, value_name = "ID=ROLE", value_parser = on_dag, requires = "deployment_id")]
-    dag: Vec<NewTokenRole>,
-    /// A role on every Dag with a tag, as TAG=ROLE; can be repeated.
-    #[arg(long, value_name = "TAG=ROLE", value_parser = on_dag_tag, requires = "deployment_id")]
-    dag_tag: Vec<NewTokenRole>,
-    /// Days until it expires, 1 to 3650. A direct-access token must expire.
-    #[arg(long, short, value_name = "DAYS")]
-    expiration: Option<i64>,
-    /// Let it open the deployment also while the control plane is down. Its roles can never be changed.
-    #[arg(long)]
-    direct_access: bool,
-    /// A network the direct-access token may be used from, such as 10.0.0.0/8; can be repeated, and never be changed.
-    #[arg(long, value_name = "CIDR", requires = "direct_access")]
-    source: Vec<String>,
-    /// How often the direct-access token may be used in a minute on each host. It can never be changed.
-    #[arg(long, value_name = "USES", requires = "direct_access")]
-    rate_limit: Option<u32>,
-    /// Print the value alone, for scripts.
-    #[arg(long, short)]
-    clean_output: bool,
-}
-
-fn on_dag(text: &str) -> Result<NewTokenRole, String> {
-    on(EntityType::Dag, text)
-}
-
-fn on_dag_tag(text: &str) -> Result<NewTokenRole, String> {
-    on(EntityType::DagTag, text)
-}
-
-fn on(entity_type: EntityType, text: &str) -> Result<NewTokenRole, String> {
-    // A tag may contain an equals sign, a role cannot.
-    let (entity, role) = text.rsplit_once('=').ok_or("put the role behind an equals sign")?;
-    Ok(NewTokenRole { entity_type, entity_id: entity.into(), deployment_id: None, role: role.into() })
-}
-
-/// Which token.
-#[derive(Args, Debug)]
-pub(super) struct Which {
-    /// The token's id or name.
-    #[arg(required_unless_present = "name", conflicts_with = "name")]
-    token: Option<String>,
-    /// The token's name, in place of the first word.
-    #[arg(long, short)]
-    name: Option<String>,
-}
-
-impl Which {
-    /// Returns the id or name. One of them is there.
-    fn as_str(&self) -> &str {
-        self.token.as_deref().or(self.name.as_deref()).unwrap_or_default()
-    }
-}
-
-/// Which token, and what of it is to change.
-#[derive(Args, Debug)]
-// A verb of the same name has a group of its name.
-#[group(id = "changes")]
-pub(super) struct Update {
-    /// The token's id or name.
-    #[arg(required_unless_present = "name")]
-    token: Option<String>,
-    /// The new name; without the token as the first word, the name that the token has.
-    #[arg(long, short)]
-    name: Option<String>,
-    /// The new name.
-    #[arg(long, value_name = "NAME")]
-    new_name: Option<String>,
-    /// The new description.
-    #[arg(long, short)]
-    description: Option<String>,
-}
-
-impl Update {
-    /// Returns the token's id or name, and what is to change.
-    fn split(self) -> Result<(String, Changed), Failure> {
-        let (token, name) = match (self.token, self.name, self.new_name) {
-            (Some(_), Some(_), Some(_)) => {
-                return Err(Failure::Usage("give the new name once: --name or --new-name".into()));
-            }
-            (Some(token), name, new_name) => (token, new_name.or(name)),
-            (None, name, new_name) => (name.unwrap_or_default(), new_name),
-        };
-        Ok((token, Changed { name, description: self.description }))
-    }
-}
-
-/// What of a token is to change.
-#[derive(Debug)]
-pub(super) struct Changed {
-    name: Option<String>,
-    description: Option<String>,
-}
-
-impl Changed {
-    fn is_empty(&self) -> bool {
-        self.name.is_none() && self.description.is_none()
-    }
-
-    fn body(self) -> TokenUpdate {
-        TokenUpdate { name: self.name, description: self.description }
-    }
-}
-
-/// Which tokens to list.
-#[derive(Args, Debug)]
-pub(super) struct List {
-    /// Of this scope.
-    #[arg(long, visible_alias = "type", value_parser = ["organization", "workspace", "deployment"])]
-    scope: Option<String>,
-    /// Of this kind.
-    #[arg(long, value_parser = ["standard", "direct-access"])]
-    kind: Option<String>,
-    /// With a role on this deployment: its own, and those assigned to it.
-    #[arg(long, value_name = "ID")]
-    deployment_id: Option<DeploymentId>,
-    /// Of this workspace and its deployments.
-    #[arg(long, value_name = "ID")]
-    workspace_id: Option<WorkspaceId>,
-    /// Made by this user or token.
-    #[arg(long, value_name = "ID")]
-    created_by: Option<String>,
-    /// With this in the name or description.
-    #[arg(long, value_name = "TEXT")]
-    search: Option<String>,
-    /// In this order.
-    #[arg(long, default_value = "createdAt:asc", value_parser = ["createdAt:asc", "createdAt:desc", "name:asc", "name:desc", "updatedAt:desc", "endAt:asc"])]
-    sort: String,
-    /// How many to skip.
-    #[arg(long, default_value_t = 0)]
-    offset: u64,
-    /// Go on behind the page before, also while others create tokens.
-    #[arg(long, value_name = "CURSOR", conflicts_with = "offset")]
-    cursor: Option<String>,
-    /// How many to show, up to 1000.
-    #[arg(long, default_value_t = 100)]
-    limit: u64,
 }
 
 const LIST: [Column; 7] = [
@@ -292,7 +137,7 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
 
 async fn create(new: Create, control: &Control, output: Output) -> Result<(), Failure> {
     let clean = new.clean_output;
-    value_or_request(control.post_or_request("/tokens", &body(new)).await?, clean, output)
+    value_or_request(control.post_or_request("/tokens", &new.body()).await?, clean, output)
 }
 
 /// Prints a token with its value, or the request that another owner has to approve first.
@@ -312,26 +157,6 @@ fn value_or_request(done: Done<Token>, clean: bool, output: Output) -> Result<()
             output.say(&detail);
             Ok(())
         }
-    }
-}
-
-fn body(create: Create) -> NewToken {
-    let (scope, entity_id) = match (create.deployment_id, create.workspace_id) {
-        (Some(id), _) => (TokenScope::Deployment, Some(id.to_string())),
-        (None, Some(id)) => (TokenScope::Workspace, Some(id.to_string())),
-        (None, None) => (TokenScope::Organization, None),
-    };
-    NewToken {
-        name: create.name,
-        description: create.description,
-        scope,
-        kind: if create.direct_access { TokenKind::DirectAccess } else { TokenKind::Standard },
-        entity_id,
-        role: create.role,
-        roles: create.dag.into_iter().chain(create.dag_tag).collect(),
-        token_expiry_period_in_days: create.expiration,
-        sources: create.source,
-        rate_limit_per_minute: create.rate_limit,
     }
 }
 
@@ -362,79 +187,6 @@ fn last_use(token: &Token) -> String {
         (Some(when), Some(on)) => format!("It was last used at {when}, on {on}."),
         (Some(when), None) => format!("It was last used at {when}."),
         (None, _) => "As far as is known, it was never used.".into(),
-    }
-}
-
-/// Finds a token by its id or name.
-async fn resolve(control: &Control, token: &str) -> Result<Token, Failure> {
-    resolve_on(control, token, None).await
-}
-
-/// Finds a token by id, or by name among those that have a role on the deployment.
-async fn resolve_on(control: &Control, token: &str, deployment: Option<&str>) -> Result<Token, Failure> {
-    if let Some(id) = id::token(token)? {
-        return control.get(&format!("/tokens/{id}")).await;
-    }
-    let path = match deployment {
-        Some(deployment) => format!("/deployments/{deployment}/tokens"),
-        None => "/tokens".to_owned(),
-    };
-    by_name(control, token, &path, &[]).await
-}
-
-/// Finds a token by id, or by name among those that meet the conditions of a query.
-async fn resolve_among(
-    control: &Control,
-    token: &str,
-    conditions: &[(&'static str, Option<String>)],
-) -> Result<Token, Failure> {
-    if let Some(id) = id::token(token)? {
-        return control.get(&format!("/tokens/{id}")).await;
-    }
-    by_name(control, token, "/tokens", conditions).await
-}
-
-/// Finds a token of the organization or of a workspace by name, to assign it.
-async fn resolve_in(control: &Control, token: &str, scope: TokenScope) -> Result<Token, Failure> {
-    let organization = (scope == TokenScope::Organization).then(|| "true".to_owned());
-    by_name(control, token, "/tokens", &[("includeOnlyOrganizationTokens", organization)]).await
-}
-
-/// Finds the only token of this name in a list, among those that meet the conditions of a query.
-async fn by_name(
-    control: &Control,
-    token: &str,
-    path: &str,
-    conditions: &[(&'static str, Option<String>)],
-) -> Result<Token, Failure> {
-    let (mut found, mut cursor) = (Vec::new(), None);
-    loop {
-        let mut query = vec![("limit", Some("1000".to_owned())), ("cursor", cursor)];
-        query.extend_from_slice(conditions);
-        let page: TokenPage = control.list(path, &query).await?;
-        found.extend(page.tokens.into_iter().filter(|known| known.name == token));
-        cursor = page.extent.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    match found.len() {
-        1 => Ok(found.remove(0)),
-        0 => Err(Failure::Usage(format!(
-            "there is no token named {token:?}; `halligan token list` shows those there are"
-        ))),
-        _ => {
-            let ids: Vec<&str> = found.iter().map(|token| &*token.id).collect();
-            Err(Failure::Usage(format!("{token:?} names {}; use an id", ids.join(" and "))))
-        }
-    }
-}
-
-/// Returns the id of a token given by id or name.
-async fn id_of(control: &Control, token: &str) -> Result<TokenId, Failure> {
-    match id::token(token)? {
-        Some(id) => Ok(id),
-        None => Ok(resolve(control, token).await?.id),
     }
 }
 

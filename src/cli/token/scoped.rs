@@ -2,7 +2,9 @@
 
 use clap::{Args, Subcommand};
 
-use super::{LIST, ONE, Update, Which, access, delete, resolve_among, rotate, with_value};
+use super::arguments::{Update, Which};
+use super::find::resolve_among;
+use super::{LIST, ONE, access, delete, rotate, with_value};
 use crate::api::id::WorkspaceId;
 use crate::api::token::{NewToken, Token, TokenPage, TokenScope};
 use crate::cli::control::Control;

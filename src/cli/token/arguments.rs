@@ -1,0 +1,188 @@
+//! Arguments of the verbs that make, name and change tokens.
+
+use clap::Args;
+
+use crate::api::id::{DeploymentId, WorkspaceId};
+use crate::api::token::{EntityType, NewToken, NewTokenRole, TokenScope, TokenUpdate};
+use crate::cli::failure::Failure;
+use crate::protocol::token::TokenKind;
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Create {
+    /// Its name.
+    #[arg(long, short)]
+    pub(super) name: String,
+    /// What it is for.
+    #[arg(long, short, default_value = "")]
+    pub(super) description: String,
+    /// A token for this deployment.
+    #[arg(long, value_name = "ID", conflicts_with = "workspace_id")]
+    pub(super) deployment_id: Option<DeploymentId>,
+    /// A token for this workspace. Without this and --deployment-id, it is one for the organization.
+    #[arg(long, value_name = "ID")]
+    pub(super) workspace_id: Option<WorkspaceId>,
+    /// Its role there; a deployment token's is DEPLOYMENT_ADMIN unless another is named.
+    #[arg(long, short)]
+    pub(super) role: Option<String>,
+    /// A role on a Dag of the deployment, as ID=ROLE; can be repeated.
+    #[arg(long, value_name = "ID=ROLE", value_parser = on_dag, requires = "deployment_id")]
+    pub(super) dag: Vec<NewTokenRole>,
+    /// A role on every Dag with a tag, as TAG=ROLE; can be repeated.
+    #[arg(long, value_name = "TAG=ROLE", value_parser = on_dag_tag, requires = "deployment_id")]
+    pub(super) dag_tag: Vec<NewTokenRole>,
+    /// Days until it expires, 1 to 3650. A direct-access token must expire.
+    #[arg(long, short, value_name = "DAYS")]
+    pub(super) expiration: Option<i64>,
+    /// Let it open the deployment also while the control plane is down. Its roles can never be changed.
+    #[arg(long)]
+    pub(super) direct_access: bool,
+    /// A network the direct-access token may be used from, such as 10.0.0.0/8; can be repeated, and never be changed.
+    #[arg(long, value_name = "CIDR", requires = "direct_access")]
+    pub(super) source: Vec<String>,
+    /// How often the direct-access token may be used in a minute on each host. It can never be changed.
+    #[arg(long, value_name = "USES", requires = "direct_access")]
+    pub(super) rate_limit: Option<u32>,
+    /// Print the value alone, for scripts.
+    #[arg(long, short)]
+    pub(super) clean_output: bool,
+}
+
+impl Create {
+    /// Returns the body of the call.
+    pub(super) fn body(self) -> NewToken {
+        let (scope, entity_id) = match (self.deployment_id, self.workspace_id) {
+            (Some(id), _) => (TokenScope::Deployment, Some(id.to_string())),
+            (None, Some(id)) => (TokenScope::Workspace, Some(id.to_string())),
+            (None, None) => (TokenScope::Organization, None),
+        };
+        NewToken {
+            name: self.name,
+            description: self.description,
+            scope,
+            kind: if self.direct_access { TokenKind::DirectAccess } else { TokenKind::Standard },
+            entity_id,
+            role: self.role,
+            roles: self.dag.into_iter().chain(self.dag_tag).collect(),
+            token_expiry_period_in_days: self.expiration,
+            sources: self.source,
+            rate_limit_per_minute: self.rate_limit,
+        }
+    }
+}
+
+fn on_dag(text: &str) -> Result<NewTokenRole, String> {
+    on(EntityType::Dag, text)
+}
+
+fn on_dag_tag(text: &str) -> Result<NewTokenRole, String> {
+    on(EntityType::DagTag, text)
+}
+
+fn on(entity_type: EntityType, text: &str) -> Result<NewTokenRole, String> {
+    // A tag may contain an equals sign, a role cannot.
+    let (entity, role) = text.rsplit_once('=').ok_or("put the role behind an equals sign")?;
+    Ok(NewTokenRole { entity_type, entity_id: entity.into(), deployment_id: None, role: role.into() })
+}
+
+/// Which token.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct Which {
+    /// The token's id or name.
+    #[arg(required_unless_present = "name", conflicts_with = "name")]
+    pub(super) token: Option<String>,
+    /// The token's name, in place of the first word.
+    #[arg(long, short)]
+    pub(super) name: Option<String>,
+}
+
+impl Which {
+    /// Returns the id or name. One of them is there.
+    pub(super) fn as_str(&self) -> &str {
+        self.token.as_deref().or(self.name.as_deref()).unwrap_or_default()
+    }
+}
+
+/// Which token, and what of it is to change.
+#[derive(Args, Debug)]
+// A verb of the same name has a group of its name.
+#[group(id = "changes")]
+pub(in crate::cli) struct Update {
+    /// The token's id or name.
+    #[arg(required_unless_present = "name")]
+    pub(super) token: Option<String>,
+    /// The new name; without the token as the first word, the name that the token has.
+    #[arg(long, short)]
+    pub(super) name: Option<String>,
+    /// The new name.
+    #[arg(long, value_name = "NAME")]
+    pub(super) new_name: Option<String>,
+    /// The new description.
+    #[arg(long, short)]
+    pub(super) description: Option<String>,
+}
+
+impl Update {
+    /// Returns the token's id or name, and what is to change.
+    pub(super) fn split(self) -> Result<(String, Changed), Failure> {
+        let (token, name) = match (self.token, self.name, self.new_name) {
+            (Some(_), Some(_), Some(_)) => {
+                return Err(Failure::Usage("give the new name once: --name or --new-name".into()));
+            }
+            (Some(token), name, new_name) => (token, new_name.or(name)),
+            (None, name, new_name) => (name.unwrap_or_default(), new_name),
+        };
+        Ok((token, Changed { name, description: self.description }))
+    }
+}
+
+/// What of a token is to change.
+#[derive(Debug)]
+pub(in crate::cli) struct Changed {
+    pub(super) name: Option<String>,
+    pub(super) description: Option<String>,
+}
+
+impl Changed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.name.is_none() && self.description.is_none()
+    }
+
+    pub(super) fn body(self) -> TokenUpdate {
+        TokenUpdate { name: self.name, description: self.description }
+    }
+}
+
+/// Which tokens to list.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct List {
+    /// Of this scope.
+    #[arg(long, visible_alias = "type", value_parser = ["organization", "workspace", "deployment"])]
+    pub(super) scope: Option<String>,
+    /// Of this kind.
+    #[arg(long, value_parser = ["standard", "direct-access"])]
+    pub(super) kind: Option<String>,
+    /// With a role on this deployment: its own, and those assigned to it.
+    #[arg(long, value_name = "ID")]
+    pub(super) deployment_id: Option<DeploymentId>,
+    /// Of this workspace and its deployments.
+    #[arg(long, value_name = "ID")]
+    pub(super) workspace_id: Option<WorkspaceId>,
+    /// Made by this user or token.
+    #[arg(long, value_name = "ID")]
+    pub(super) created_by: Option<String>,
+    /// With this in the name or description.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) search: Option<String>,
+    /// In this order.
+    #[arg(long, default_value = "createdAt:asc", value_parser = ["createdAt:asc", "createdAt:desc", "name:asc", "name:desc", "updatedAt:desc", "endAt:asc"])]
+    pub(super) sort: String,
+    /// How many to skip.
+    #[arg(long, default_value_t = 0)]
+    pub(super) offset: u64,
+    /// Go on behind the page before, also while others create tokens.
+    #[arg(long, value_name = "CURSOR", conflicts_with = "offset")]
+    pub(super) cursor: Option<String>,
+    /// How many to show, up to 1000.
+    #[arg(long, default_value_t = 100)]
+    pub(super) limit: u64,
+}
