@@ -79,6 +79,11 @@ fn read_cursor(cursor: &str, list: &str) -> Result<(Value, String), Error> {
 }
 
 impl Range {
+    #[cfg(test)]
+    pub(in crate::controlplane) fn start_after(&mut self, key: Value, id: &str) {
+        self.after = Some((key, id.to_owned()));
+    }
+
     /// Returns the cursor for SQLite: a JSON list of sort key and id.
     pub(in crate::controlplane) fn after(&self) -> Option<String> {
         self.after.as_ref().map(|after| serde_json::json!(after).to_string())
@@ -91,22 +96,26 @@ impl Range {
 
     /// Returns the condition and order of a query, by `key` and then by `id`. Its parameter `:after` is the result of
     /// [`Self::after`].
-    pub(in crate::controlplane) fn sorted(key: &str, id: &str, descending: bool) -> String {
+    pub(in crate::controlplane) fn sorted(&self, key: &str, id: &str, descending: bool) -> String {
         let (compare, way) = if descending { ("<", "DESC") } else { (">", "ASC") };
-        format!(
-            "AND (:after IS NULL OR ({key}, {id}) {compare} (json_extract(:after, '$[0]'), json_extract(:after, '$[1]')))
-             ORDER BY {key} {way}, {id} {way}"
-        )
+        // With an alternative in it, SQLite would not begin at the cursor's place in an index.
+        let condition = if self.after.is_some() {
+            format!("({key}, {id}) {compare} (json_extract(:after, '$[0]'), json_extract(:after, '$[1]'))")
+        } else {
+            "(:after IS NULL OR TRUE)".to_owned()
+        };
+        format!("AND {condition} ORDER BY {key} {way}, {id} {way}")
     }
 
     /// Returns the condition and order of a query by the keys of `order`, each of which is `column` in SQL.
     pub(in crate::controlplane) fn sorted_by<F: SortField>(
+        &self,
         order: &[Sort<F>],
         column: fn(F) -> &'static str,
         id: &str,
     ) -> String {
         if let [Sort { field, descending }] = order {
-            return Self::sorted(column(*field), id, *descending);
+            return self.sorted(column(*field), id, *descending);
         }
         let way = |sort: &Sort<F>| if sort.descending { "DESC" } else { "ASC" };
         let keys: Vec<String> =

@@ -45,6 +45,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0022_token_workspace_role.sql"),
     include_str!("0023_subject_roles.sql"),
     include_str!("0024_deployment_settings.sql"),
+    include_str!("0025_token_lists.sql"),
 ];
 
 /// Returns the thumbprint of a stored key, for migrations that index keys by it.

@@ -15,7 +15,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
 use crate::controlplane::access::deployment_grants;
 use crate::controlplane::access::workspace_grants::{self, Holder};
-use crate::controlplane::calls::page::{Range, check_sorted};
+use crate::controlplane::calls::page::check_sorted;
 use crate::controlplane::calls::subjects::subject;
 use crate::controlplane::error::Error;
 use crate::controlplane::names::{check_description, check_name, taken};
@@ -158,7 +158,7 @@ impl ControlPlane {
         self.store.read(|connection| {
             let count = format!("SELECT count(*) FROM team WHERE {condition} AND (:after IS NULL OR TRUE)");
             let total_count = connection.prepare_cached(&count)?.query_row(of, |row| row.get(0))?;
-            let sorted = Range::sorted_by(order, column, "id");
+            let sorted = range.sorted_by(order, column, "id");
             let (rows, offset) = (range.rows(), range.offset);
             let query = format!("SELECT {COLUMNS} WHERE {condition} {sorted} LIMIT {rows} OFFSET {offset}");
             let mut rows = connection.prepare(&query)?;

@@ -10,7 +10,7 @@ use crate::api::page::Page;
 use crate::api::token::{NewToken, Token};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
-use crate::controlplane::calls::page::{Range, check};
+use crate::controlplane::calls::page::check;
 use crate::controlplane::error::Error;
 use crate::controlplane::store::columns::word;
 use crate::protocol::time::Time;
@@ -139,7 +139,7 @@ impl ControlPlane {
             let count = format!("SELECT count(*) {matching} AND (:after IS NULL OR TRUE)");
             let total_count = connection.prepare_cached(&count)?.query_row(of, |row| row.get(0))?;
             let (rows, offset) = (range.rows(), range.offset);
-            let sorted = Range::sorted("number", "id", true);
+            let sorted = range.sorted("number", "id", true);
             let query = format!("SELECT * {matching} {sorted} LIMIT {rows} OFFSET {offset}");
             let mut rows = connection.prepare(&query)?;
             let numbered = rows.query_map(of, |row| Ok((read_row(row)?, row.get::<_, i64>("number")?)))?;
