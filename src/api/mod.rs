@@ -1,7 +1,8 @@
-//! Types of the HTTP API of the control plane, as JSON carries them. The server serializes them and the command line
-//! deserializes them, so that neither reads untyped JSON. There is one file for each noun.
+//! Types of the control plane's HTTP API and of the hosts' admin socket ([`host`]), as JSON carries them. The servers
+//! serialize them and the command line deserializes them, so that neither reads untyped JSON. There is one file for each
+//! noun.
 //!
-//! The shapes are those that the platform's own clients decode: instants by RFC 3339, objects for users and tokens that did
+//! The shapes of the control plane are those that the platform's own clients decode: instants by RFC 3339, objects for users and tokens that did
 //! something, lists with their counts, and errors with `message`. Members of our own stand beside them, since those clients
 //! ignore members that they do not know.
 
@@ -10,12 +11,14 @@ pub mod caller;
 pub mod data_plane;
 pub mod deployment;
 pub mod dual_control;
+pub mod host;
 pub mod id;
 pub mod instant;
 pub mod name;
 pub mod number;
 pub mod operation;
 pub mod organization;
+pub mod outage;
 pub mod page;
 pub mod problem;
 pub mod role;

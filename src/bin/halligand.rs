@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use getrandom::SysRng;
+use halligan::api::host::reload::Reloaded;
 use halligan::dataplane::config::Config;
 use halligan::dataplane::daemon::admin::{AskError, ask_for_reload};
 use halligan::dataplane::daemon::new_identity::{NewIdentityError, set_identity_aside};
-use halligan::dataplane::daemon::reload::Outcome;
 use halligan::dataplane::daemon::{Daemon, LossError, StartError, accept_loss};
 use halligan::dataplane::faces::gateway;
 use halligan::dataplane::node::identity::{
@@ -169,7 +169,7 @@ fn new_identity(config: &Config, force: bool) -> ExitCode {
 /// Asks the running daemon to read its configuration again.
 fn ask_to_reload(config: &Config) -> ExitCode {
     match reload(config) {
-        Ok(Outcome { taken, restart }) => {
+        Ok(Reloaded { taken, restart }) => {
             println!("taken: {}", list(&taken));
             println!("needs a restart: {}", list(&restart));
             ExitCode::SUCCESS
@@ -249,7 +249,7 @@ fn node_key(config: &Config) -> Result<SigningKey, IdentityError> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn reload(config: &Config) -> Result<Outcome, AskError> {
+async fn reload(config: &Config) -> Result<Reloaded, AskError> {
     ask_for_reload(&config.listen.admin_socket).await
 }
 

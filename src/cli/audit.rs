@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::host::Host;
 use super::output::{Output, line};
+use crate::api::host::audit::Verified;
 use crate::platform::exit;
 use crate::platform::text::shown;
 use crate::protocol::time::Time;
@@ -57,7 +58,7 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<u8, F
         }
         Verb::Verify => {
             let progress = output.progress("verifying every event");
-            let report = host.call(Method::POST, "/v1/audit/verify", None).await;
+            let report = host.call::<Verified>(Method::POST, "/v1/audit/verify").await;
             progress.finish_and_clear();
             let report = report?;
             output.one(
@@ -69,15 +70,12 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<u8, F
                     ("last hash", "last"),
                 ],
             );
-            let damage = report["damage"].as_array().into_iter().flatten();
-            let damage: Vec<_> = damage.filter_map(Value::as_str).collect();
-            for damage in &damage {
+            for damage in &report.damage {
                 output.say(&format!("DAMAGED {damage}"));
             }
-            if let Some(fault) = report["fault"].as_object() {
-                let what = fault["what"].as_str().unwrap_or_default();
-                output.say(&format!("FAULT at event {}: {what}", fault["sequence"]));
-            } else if damage.is_empty() {
+            if let Some(fault) = &report.fault {
+                output.say(&format!("FAULT at event {}: {}", fault.sequence, fault.what));
+            } else if report.damage.is_empty() {
                 return Ok(0);
             }
             Ok(exit::DATAERR)

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use reqwest::Method;
-use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::control::read_secret;
 use super::failure::Failure;
 use super::host::Host;
 use super::output::{Output, line};
+use crate::api::host::check::{Answer, Question};
+use crate::protocol::glass::GlassState;
 
 /// Asks this host's daemon what it would decide.
 #[derive(Args, Debug)]
@@ -39,48 +40,46 @@ pub(super) struct Arguments {
 /// Checks of a request, in their order.
 const STEPS: [&str; 7] = ["token", "signature", "replica", "liveness", "glass", "route", "permission"];
 
-pub(super) async fn run(question: Arguments, host: &Host, output: Output) -> Result<u8, Failure> {
-    let token = match &question.token_file {
+pub(super) async fn run(arguments: Arguments, host: &Host, output: Output) -> Result<u8, Failure> {
+    let token = match &arguments.token_file {
         Some(path) => Some(read_secret(path)?),
         None => std::env::var("HALLIGAN_TOKEN").ok().map(Zeroizing::new),
     };
-    let body = json!({
-        "token": token.as_deref(),
-        "deployment": question.deployment,
-        "host": question.host,
-        "method": question.method,
-        "uri": question.uri,
-        "client": question.client,
-    });
-    let answer = host.call(Method::POST, "/v1/check", Some(body)).await?;
+    let question = Question {
+        token,
+        deployment: arguments.deployment,
+        host: arguments.host,
+        method: arguments.method,
+        uri: arguments.uri,
+        client: arguments.client,
+    };
+    let answer: Answer = host.send(Method::POST, "/v1/check", &question).await?;
     if output.json {
         output.one(&answer, &[]);
     } else {
         explain(&answer);
     }
-    Ok(u8::from(answer["allowed"] != true))
+    Ok(u8::from(!answer.allowed))
 }
 
-fn explain(answer: &Value) {
-    let text = |member: &str| answer[member].as_str().unwrap_or("-").to_owned();
-    let failed = text("step");
+fn explain(answer: &Answer) {
     let known = |step: &str| match step {
-        "signature" => text("tokenId"),
-        "replica" => text("role"),
-        "liveness" => text("deployment"),
-        "glass" => text("glass"),
-        "route" => text("route"),
-        "permission" => text("permission"),
-        _ => String::new(),
+        "signature" => answer.token_id.as_deref(),
+        "replica" => answer.role.as_deref(),
+        "liveness" => answer.deployment.as_deref(),
+        "glass" => answer.glass.map(GlassState::as_str),
+        "route" => answer.route.as_deref(),
+        "permission" => answer.permission.as_deref(),
+        _ => Some(""),
     };
     for step in STEPS {
-        if step == failed {
-            let detail = answer["detail"].as_str().map_or_else(String::new, |detail| format!(": {detail}"));
-            line(&format!("  no  {step:<11}{}{detail}", text("title")));
+        if step == answer.step {
+            let detail = answer.detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
+            line(&format!("  no  {step:<11}{}{detail}", answer.title));
             break;
         }
-        line(format!("  ok  {step:<11}{}", known(step)).trim_end());
+        line(format!("  ok  {step:<11}{}", known(step).unwrap_or("-")).trim_end());
     }
-    let word = if answer["allowed"] == true { "allowed" } else { "denied" };
-    line(&format!("{word}: {}", text("reason")));
+    let word = if answer.allowed { "allowed" } else { "denied" };
+    line(&format!("{word}: {}", answer.reason));
 }

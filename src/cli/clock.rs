@@ -2,12 +2,11 @@
 
 use clap::Subcommand;
 use reqwest::Method;
-use serde_json::json;
 
 use super::failure::Failure;
 use super::host::Host;
 use super::output::Output;
-use crate::protocol::time::Time;
+use crate::api::host::clock::{Accept, Accepted};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -30,19 +29,19 @@ Example:
 
 pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), Failure> {
     let Verb::Accept { reason } = verb;
-    let done = host.call(Method::POST, "/v1/clock/accept", Some(json!({ "reason": reason }))).await?;
+    let done: Accepted = host.send(Method::POST, "/v1/clock/accept", &Accept { reason }).await?;
     if output.json {
         output.one(&done, &[]);
         return Ok(());
     }
-    let time = done["time"].as_i64().map(Time::from_unix).unwrap_or_default();
     output.say(&format!(
-        "accepted this host's clock at {time}, {} s behind the time taken for proved before",
-        done["aheadSeconds"]
+        "accepted this host's clock at {}, {} s behind the time taken for proved before",
+        done.time, done.ahead_seconds
     ));
-    if let Some(tokens) = done["stayExpired"].as_u64().filter(|&tokens| tokens > 0) {
+    if done.stay_expired > 0 {
         output.say(&format!(
-            "{tokens} tokens had expired by that time, and stay expired: rotate those that are needed"
+            "{} tokens had expired by that time, and stay expired: rotate those that are needed",
+            done.stay_expired
         ));
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
@@ -108,15 +109,24 @@ pub(super) fn read<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, Fa
     })
 }
 
+/// Members of a problem document that an error shows.
+#[derive(Default, Deserialize)]
+struct Problem {
+    title: Option<String>,
+    code: Option<String>,
+    detail: Option<String>,
+}
+
 /// Turns a problem document (RFC 9457) into an error.
 pub(super) fn refused(what: &str, status: u16, body: &[u8]) -> Failure {
-    let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |member: &str| problem[member].as_str().map(str::to_owned);
+    // Something between the server and this program may have answered in another form.
+    let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+    let detail = problem.detail.or(problem.title);
     Failure::Refused {
         what: what.to_owned(),
         status,
-        code: text("code").unwrap_or_else(|| format!("HTTP {status}")),
-        detail: text("detail").or_else(|| text("title")).unwrap_or_else(|| "no reason given".into()),
+        code: problem.code.unwrap_or_else(|| format!("HTTP {status}")),
+        detail: detail.unwrap_or_else(|| "no reason given".into()),
     }
 }
 

@@ -3,13 +3,12 @@
 use clap::Subcommand;
 use jiff::SignedDuration;
 use reqwest::Method;
-use serde_json::json;
 
 use super::failure::Failure;
 use super::host::Host;
 use super::output::{Column, Output};
+use crate::api::host::glass::{Break, Changed, Pane};
 use crate::protocol::id::DeploymentId;
-use crate::protocol::time::Time;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -55,24 +54,24 @@ const STATUS: [Column; 7] = [
 pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), Failure> {
     match verb {
         Verb::Break { deployment, reason, seconds } => {
-            let body = json!({ "reason": reason, "seconds": seconds });
-            let done = host.call(Method::PUT, &format!("/v1/glass/{deployment}"), Some(body)).await?;
+            let asked = Break { reason, seconds };
+            let done: Changed = host.send(Method::PUT, &format!("/v1/glass/{deployment}"), &asked).await?;
             if output.json {
                 output.one(&done, &[]);
             } else {
-                let until = done["until"].as_i64().map(Time::from_unix).unwrap_or_default();
+                let until = done.breaking.until;
                 output.say(&format!("broke the glass of {deployment} on this host until {until}"));
             }
         }
         Verb::Seal { deployment } => {
-            let done = host.call(Method::DELETE, &format!("/v1/glass/{deployment}"), None).await?;
+            let done: Changed = host.call(Method::DELETE, &format!("/v1/glass/{deployment}")).await?;
             if output.json {
                 output.one(&done, &[]);
             } else {
                 output.say(&format!("sealed the glass of {deployment} on this host"));
             }
         }
-        Verb::Status => output.list(&host.call(Method::GET, "/v1/glass", None).await?, &STATUS),
+        Verb::Status => output.list(&host.call::<Vec<Pane>>(Method::GET, "/v1/glass").await?, &STATUS),
     }
     Ok(())
 }

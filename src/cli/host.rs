@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use reqwest::{Client, Method};
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::failure::{Failure, cause, refused};
+use super::failure::{Failure, cause, read, refused};
 use super::id::check_path;
 
 /// Client of the daemon on this host.
@@ -44,16 +45,30 @@ impl Host {
         }
     }
 
+    /// Calls `path` without a body and returns the JSON answer.
+    pub(super) async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Failure> {
+        self.exchange(method, path, Vec::new()).await
+    }
+
     /// Calls `path` with a JSON body and returns the JSON answer.
-    pub(super) async fn call(
+    pub(super) async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
-        body: Option<Value>,
-    ) -> Result<Value, Failure> {
-        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let bytes = self.bytes(method, path, body).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::Answer { what: "the daemon".into(), why: error.to_string() })
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| Failure::Data(format!("the request can't be written: {error}")))?;
+        self.exchange(method, path, body).await
+    }
+
+    /// Calls `path` with any body and returns the JSON answer.
+    pub(super) async fn exchange<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<T, Failure> {
+        read("the daemon", &self.bytes(method, path, body).await?)
     }
 }

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use reqwest::Method;
-use serde_json::Value;
+use serde::Serialize;
 
 use super::failure::Failure;
 use super::host::Host;
 use super::output::{Column, Output, confirm, line};
+use crate::api::host::replica::{Content, ForkedHead, Proof, Record, Reset};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -48,20 +49,21 @@ const PROOF: [Column; 5] = [
 pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), Failure> {
     match verb {
         Verb::Show => {
-            let replica = host.call(Method::GET, "/v1/replica", None).await?;
+            let replica: Content = host.call(Method::GET, "/v1/replica").await?;
             if output.json {
                 output.one(&replica, &[]);
                 return Ok(());
             }
-            output.one(&replica["head"], &PROOF);
+            output.one(&replica.head, &PROOF);
             line("");
-            output.list(&rows(&replica["records"]), &[("KIND", "kind"), ("KEY", "key"), ("WHAT", "what")]);
+            let rows: Vec<_> = replica.records.iter().map(row).collect();
+            output.list(&rows, &[("KIND", "kind"), ("KEY", "key"), ("WHAT", "what")]);
         }
         Verb::Verify => {
             let progress = output.progress("proving every record");
-            let proof = host.call(Method::POST, "/v1/replica/verify", None).await;
+            let proof: Result<Option<Proof>, _> = host.call(Method::POST, "/v1/replica/verify").await;
             progress.finish_and_clear();
-            show(&proof?, output);
+            show(proof?.as_ref(), output);
         }
         Verb::Export { file } => {
             let progress = output.progress("exporting");
@@ -73,7 +75,7 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), F
             }
         }
         Verb::Forks => {
-            let forks = host.call(Method::GET, "/v1/replica/forks", None).await?;
+            let forks: Vec<ForkedHead> = host.call(Method::GET, "/v1/replica/forks").await?;
             output.list(
                 &forks,
                 &[("OBJECT", "what"), ("VERSION", "version"), ("SEEN", "seenAt"), ("HEAD", "head")],
@@ -81,7 +83,7 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), F
         }
         Verb::Reset { force } => {
             confirm("Letting the replica go", force)?;
-            let done = host.call(Method::POST, "/v1/replica/reset", None).await?;
+            let done: Reset = host.call(Method::POST, "/v1/replica/reset").await?;
             if output.json {
                 output.one(&done, &[]);
             }
@@ -91,21 +93,20 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), F
             let bundle =
                 std::fs::read(&file).map_err(|source| Failure::File { path: file.clone(), source })?;
             let progress = output.progress("proving and taking in");
-            let proof = host.bytes(Method::POST, "/v1/replica/import", bundle).await;
+            let proof: Result<Option<Proof>, _> =
+                host.exchange(Method::POST, "/v1/replica/import", bundle).await;
             progress.finish_and_clear();
-            let proof = serde_json::from_slice(&proof?)
-                .map_err(|error| Failure::Answer { what: "the daemon".into(), why: error.to_string() })?;
-            show(&proof, output);
+            show(proof?.as_ref(), output);
         }
     }
     Ok(())
 }
 
-fn show(proof: &Value, output: Output) {
-    if proof.is_null() && !output.json {
+fn show(proof: Option<&Proof>, output: Output) {
+    if proof.is_none() && !output.json {
         line("This node has no replica yet.");
     } else {
-        output.one(proof, &PROOF);
+        output.one(&proof, &PROOF);
     }
 }
 
@@ -118,23 +119,28 @@ fn write(file: &Path, bundle: &[u8]) -> Result<(), Failure> {
     written.map_err(|source| Failure::File { path: file.into(), source })
 }
 
-/// Describes each record in a few words.
-fn rows(records: &Value) -> Value {
-    let rows = records.as_array().into_iter().flatten().map(|record| {
-        let (kind, body) = (record["kind"].as_str().unwrap_or_default(), &record["body"]);
-        let text = |member: &str| body[member].as_str().unwrap_or("-").to_owned();
-        let what = match kind {
-            "token" if !body["revokedAt"].is_null() => format!("revoked, for {}", text("deployment")),
-            "token" => format!(
-                "{} on {}, generation {}",
-                body["role"]["id"].as_str().unwrap_or("-"),
-                text("deployment"),
-                body["generation"]
-            ),
-            "role" => text("scope"),
-            _ => text("name"),
-        };
-        serde_json::json!({ "kind": kind, "key": record["key"], "what": what })
-    });
-    Value::Array(rows.collect())
+/// Row of the table of records.
+#[derive(Serialize)]
+struct Row<'a> {
+    kind: &'a str,
+    key: &'a str,
+    what: String,
+}
+
+/// Describes a record in a few words.
+fn row(record: &Record) -> Row<'_> {
+    let body = &record.body;
+    let text = |member: &str| body[member].as_str().unwrap_or("-").to_owned();
+    let what = match record.kind.as_str() {
+        "token" if !body["revokedAt"].is_null() => format!("revoked, for {}", text("deployment")),
+        "token" => format!(
+            "{} on {}, generation {}",
+            body["role"]["id"].as_str().unwrap_or("-"),
+            text("deployment"),
+            body["generation"]
+        ),
+        "role" => text("scope"),
+        _ => text("name"),
+    };
+    Row { kind: &record.kind, key: &record.key, what }
 }

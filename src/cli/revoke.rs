@@ -2,11 +2,11 @@
 
 use clap::Args;
 use reqwest::Method;
-use serde_json::json;
 
 use super::failure::Failure;
 use super::host::Host;
 use super::output::{Column, Output, note};
+use crate::api::host::revocation::{Held, Revoke, Revoked};
 
 /// Revokes a token on this host. It is refused here from when the command returns, on the other nodes of the data plane
 /// as soon as they can be reached, and everywhere once the control plane knows. It can't be taken back.
@@ -37,24 +37,25 @@ const LIST: [Column; 6] = [
 
 pub(super) async fn run(arguments: Arguments, host: &Host, output: Output) -> Result<(), Failure> {
     let (Some(id), Some(reason)) = (arguments.id, arguments.reason) else {
-        output.list(&host.call(Method::GET, "/v1/revocations", None).await?, &LIST);
+        output.list(&host.call::<Vec<Held>>(Method::GET, "/v1/revocations").await?, &LIST);
         return Ok(());
     };
-    let asked = json!({ "tokenId": id, "reason": reason });
-    let done = host.call(Method::POST, "/v1/revocations", Some(asked)).await?;
+    let asked = Revoke { token_id: id, reason };
+    let done: Revoked = host.send(Method::POST, "/v1/revocations", &asked).await?;
+    let id = asked.token_id;
     if output.json {
         output.one(&done, &[]);
-    } else if done["new"] == true {
+    } else if done.new {
         output.say(&format!("revoked {id} on this host; the control plane is told when it can be reached"));
     } else {
         output.say(&format!("{id} was revoked on this host before"));
     }
-    if done["known"] == false {
+    if !done.known {
         note(&format!(
             "warning: this node's replica holds no token {id}; should it ever come, it is revoked"
         ));
     }
-    if done["new"] == true && done["event"].is_null() {
+    if done.new && done.event.is_none() {
         note("warning: the audit log could not take the event; the revocation stands all the same");
     }
     Ok(())

@@ -6,6 +6,7 @@ use reqwest::Method;
 use super::failure::Failure;
 use super::host::Host;
 use super::output::{Column, Output, note};
+use crate::api::host::session::{EndedSession, SeenSession};
 use crate::protocol::id::SessionId;
 
 #[derive(Subcommand, Debug)]
@@ -32,15 +33,17 @@ const SESSION: [Column; 6] = [
 
 pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), Failure> {
     match verb {
-        Verb::List => output.list(&host.call(Method::GET, "/v1/sessions", None).await?, &SESSION),
+        Verb::List => {
+            output.list(&host.call::<Vec<SeenSession>>(Method::GET, "/v1/sessions").await?, &SESSION);
+        }
         Verb::End { session } => {
-            let done = host.call(Method::DELETE, &format!("/v1/sessions/{session}"), None).await?;
-            if done["written"] == false {
+            let done: EndedSession = host.call(Method::DELETE, &format!("/v1/sessions/{session}")).await?;
+            if !done.written {
                 note("it could not be written down: a restart of the daemon would forget that it ended");
             }
             if output.json {
                 output.one(&done, &[]);
-            } else if done["session"].is_null() {
+            } else if done.session.is_none() {
                 output.say(&format!(
                     "ended session {session} on this host, which has not seen it since its start: compare the id"
                 ));

@@ -1,14 +1,14 @@
 //! `halligan status`: shows the state of this host's daemon.
 
 use reqwest::Method;
-use serde_json::Value;
 
 use super::failure::Failure;
 use super::host::Host;
 use super::output::Output;
+use crate::api::host::status::{RoleFreshness, Status};
 
 pub(super) async fn run(host: &Host, output: Output) -> Result<(), Failure> {
-    let status = host.call(Method::GET, "/v1/status", None).await?;
+    let status: Status = host.call(Method::GET, "/v1/status").await?;
     output.one(
         &status,
         &[
@@ -33,43 +33,41 @@ pub(super) async fn run(host: &Host, output: Output) -> Result<(), Failure> {
             ("audit failing", "auditFailing"),
         ],
     );
-    for role in status["staleness"].as_array().into_iter().flatten().filter(|role| role["warning"] == true) {
-        let (name, left) = (role["role"].as_str().unwrap_or_default(), role["leftSeconds"].as_i64());
-        let left = left.unwrap_or_default();
-        let setting = role["setting"].as_str().unwrap_or_default();
-        output.say(&if left < 0 {
-            format!("WARNING the replica is {} s older than {name} may rest on ({setting})", -left)
+    for RoleFreshness { role, setting, left_seconds: left, .. } in
+        status.staleness.iter().filter(|role| role.warning)
+    {
+        output.say(&if *left < 0 {
+            format!("WARNING the replica is {} s older than {role} may rest on ({setting})", -left)
         } else {
-            format!("WARNING in {left} s the replica is older than {name} may rest on ({setting})")
+            format!("WARNING in {left} s the replica is older than {role} may rest on ({setting})")
         });
     }
-    if status["clockTrusted"] == false {
+    if !status.clock_trusted {
         output.say(
             "WARNING the clock is behind the time that is known to have passed: every request is denied. Set it right; if it \
              is right, and the control plane can't be reached: halligan clock accept --reason …",
         );
     }
-    if let Some(why) = status["retired"].as_str() {
+    if let Some(why) = &status.retired {
         output.say(&format!(
             "WARNING this host was retired ({why}): it gets nothing more, and denies everything once its replica is too old; \
              run `halligand new-identity` to enrol it again, or remove the daemon"
         ));
     }
-    if status["sharedIdentity"] == true {
+    if status.shared_identity {
         output.say(
             "WARNING another host has the identity of this one: its state directory was copied; run `halligand new-identity` \
              on the copy",
         );
     }
-    for end in status["ends"].as_array().into_iter().flatten() {
-        output.say(&format!("ENDS {}", end["what"].as_str().unwrap_or_default()));
+    for ending in &status.ends {
+        output.say(&format!("ENDS {}", ending.what));
     }
-    for alarm in status["alarms"].as_array().into_iter().flatten() {
-        let times = alarm["times"].as_u64().filter(|&times| times > 1);
-        let times = times.map_or_else(String::new, |times| format!(" ({times} times)"));
-        output.say(&format!("ALARM {}{times}", alarm["what"].as_str().unwrap_or_default()));
+    for alarm in &status.alarms {
+        let times = if alarm.times > 1 { format!(" ({} times)", alarm.times) } else { String::new() };
+        output.say(&format!("ALARM {}{times}", alarm.what));
     }
-    if status["replica"] == Value::Null {
+    if status.replica.is_none() {
         output.say("This node has no replica yet: every request is denied.");
     }
     Ok(())

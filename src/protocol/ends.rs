@@ -1,7 +1,7 @@
 //! Warns before a keyset, a token or a certificate expires. Both planes use the same period ([`NOTICE`]) and the same
 //! sentences.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::time::Time;
 
@@ -11,7 +11,7 @@ const DAY: i64 = 86_400;
 pub const NOTICE: i64 = 30 * DAY;
 
 /// Kind of object that expires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndKind {
     /// The newest keyset of the control plane.
@@ -79,7 +79,7 @@ impl EndKind {
 }
 
 /// One object and the time at which it expires.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct End {
     /// Kind of the object.

@@ -45,7 +45,7 @@ impl GlassMode {
 }
 
 /// State of a deployment's glass on one node at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GlassState {
     /// Direct access is open at all times: the mode is [`GlassMode::Always`].

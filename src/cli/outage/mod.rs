@@ -7,12 +7,13 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
 
 use super::Global;
 use super::failure::Failure;
 use super::output::{Column, Output, line};
 use crate::api::id::OutageId;
+use crate::api::outage::Outage;
 use crate::protocol::outage::{OutageState, Report};
 
 /// Last part of both verbs' help.
@@ -56,40 +57,38 @@ const LIST: [Column; 8] = [
 ];
 
 /// Requests outages from the daemon, or with `control_plane` from the control plane.
-async fn ask(global: &Global, control_plane: bool, path: &str) -> Result<Value, Failure> {
+async fn ask<T: DeserializeOwned>(global: &Global, control_plane: bool, path: &str) -> Result<T, Failure> {
     if control_plane {
         global.control()?.get(path).await
     } else {
-        global.host()?.call(Method::GET, &format!("/v1{path}"), None).await
+        global.host()?.call(Method::GET, &format!("/v1{path}")).await
     }
+}
+
+/// Lists the outages, newest first. The daemon returns each in full.
+async fn list(global: &Global, control_plane: bool) -> Result<Vec<Outage>, Failure> {
+    if control_plane {
+        return ask(global, true, "/outages").await;
+    }
+    let reports: Vec<Report> = ask(global, false, "/outages").await?;
+    Ok(reports.into_iter().map(Outage::from).collect())
 }
 
 pub(super) async fn run(verb: Verb, global: &Global, output: Output) -> Result<(), Failure> {
     match verb {
-        Verb::List { control_plane } => {
-            let mut found = ask(global, control_plane, "/outages").await?;
-            if !control_plane {
-                // The daemon returns each outage in full; the list shows only the members of the control plane's list.
-                found.as_array_mut().into_iter().flatten().for_each(summarize);
-            }
-            output.list(&found, &LIST);
-        }
+        Verb::List { control_plane } => output.list(&list(global, control_plane).await?, &LIST),
         Verb::Show { id, control_plane, html } => {
             let id = match id {
                 Some(id) => id.to_string(),
-                None => latest(&ask(global, control_plane, "/outages").await?)?,
+                None => latest(list(global, control_plane).await?)?,
             };
-            let found = ask(global, control_plane, &format!("/outages/{id}")).await?;
-            let report: Report = serde_json::from_value(found.clone()).map_err(|error| Failure::Answer {
-                what: "the outage's report".into(),
-                why: error.to_string(),
-            })?;
+            let report: Report = ask(global, control_plane, &format!("/outages/{id}")).await?;
             if let Some(path) = html {
                 std::fs::write(&path, page::page(&report))
                     .map_err(|source| Failure::File { path: path.clone(), source })?;
                 output.say(&format!("wrote {}", path.display()));
             } else if output.json {
-                output.one(&found, &[]);
+                output.one(&report, &[]);
             } else {
                 line(text(&report).trim_end());
             }
@@ -98,18 +97,9 @@ pub(super) async fn run(verb: Verb, global: &Global, output: Output) -> Result<(
     Ok(())
 }
 
-fn latest(list: &Value) -> Result<String, Failure> {
-    let latest = list.get(0).and_then(|outage| outage["id"].as_str());
-    latest.map(str::to_owned).ok_or_else(|| Failure::Usage("there has been no outage".into()))
-}
-
-fn summarize(report: &mut Value) {
-    let revocations = report["revocations"].as_array().map_or(0, Vec::len);
-    *report = json!({
-        "id": report["id"], "nodeId": report["nodeId"], "dataPlaneId": report["dataPlaneId"], "state": report["state"],
-        "beganAt": report["beganAt"], "endedAt": report["endedAt"], "uses": report["uses"],
-        "lateUses": report["lateUseCount"], "revocations": revocations,
-    });
+fn latest(list: Vec<Outage>) -> Result<String, Failure> {
+    let latest = list.into_iter().next().map(|outage| outage.id);
+    latest.ok_or_else(|| Failure::Usage("there has been no outage".into()))
 }
 
 /// Formats the duration of an outage.

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
-use serde::Serialize;
 
 use super::recorded::{Recorded, end_of, use_of};
+use crate::api::outage::Outage;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
@@ -17,53 +17,6 @@ use crate::protocol::time::Time;
 
 /// Maximum length of a node's free text that is stored, in characters.
 const MAX_WORDS: usize = 500;
-
-/// Outage in a list.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Outage {
-    /// Id of the outage.
-    pub id: String,
-    /// Id of the node.
-    pub node_id: String,
-    /// Name of the node.
-    pub node_name: String,
-    /// Id of the node's data plane.
-    pub data_plane_id: String,
-    /// Progress of its reconciliation.
-    pub state: OutageState,
-    /// Time at which the control plane first failed to answer.
-    pub began_at: Time,
-    /// Time at which it answered again.
-    pub ended_at: Time,
-    /// Number of allowed requests.
-    pub uses: u64,
-    /// Number of uses of tokens after their revocation or rotation.
-    pub late_uses: u64,
-    /// Number of tokens revoked on hosts during the outage.
-    pub revocations: u64,
-    /// Number of faults of the node's log.
-    pub log_faults: u64,
-}
-
-impl From<Report> for Outage {
-    fn from(report: Report) -> Self {
-        let count = |length| u64::try_from(length).unwrap_or(u64::MAX);
-        Self {
-            revocations: count(report.revocations.len()),
-            log_faults: count(report.log_faults.len()),
-            id: report.id,
-            node_id: report.node_id,
-            node_name: report.node_name.unwrap_or_default(),
-            data_plane_id: report.data_plane_id,
-            state: report.state,
-            began_at: report.began_at,
-            ended_at: report.ended_at.unwrap_or(report.began_at),
-            uses: report.uses,
-            late_uses: report.late_use_count,
-        }
-    }
-}
 
 /// Maximum number of outages in a list, newest first.
 const MAX_LISTED: usize = 200;

@@ -6,10 +6,10 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::admin::allowed::Allowed;
+use crate::api::host::reload::Reloaded;
 use crate::dataplane::config::Config;
 use crate::dataplane::decide::routes::MapsError;
 use crate::dataplane::faces::http::Face;
@@ -45,16 +45,6 @@ pub enum ReloadError {
     Store(#[from] StoreError),
 }
 
-/// Result of a reload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Outcome {
-    /// Keys whose new values are in force.
-    pub taken: Vec<String>,
-    /// Keys whose new values need a restart.
-    pub restart: Vec<String>,
-}
-
 /// Parts that a reload works with.
 pub struct Reload {
     /// Path of the configuration file, or `None` if the daemon was started without one.
@@ -73,11 +63,11 @@ pub struct Reload {
 
 impl Reload {
     /// Reads the file again and applies it. Reports to the log and to the service manager.
-    pub fn run(&self) -> Result<Outcome, ReloadError> {
+    pub fn run(&self) -> Result<Reloaded, ReloadError> {
         systemd::reloading();
         let outcome = self.take();
         match &outcome {
-            Ok(Outcome { taken, restart }) => {
+            Ok(Reloaded { taken, restart }) => {
                 tracing::info!(?taken, ?restart, "the configuration was read again");
             }
             Err(error) => {
@@ -88,13 +78,13 @@ impl Reload {
         outcome
     }
 
-    fn take(&self) -> Result<Outcome, ReloadError> {
+    fn take(&self) -> Result<Reloaded, ReloadError> {
         let file = self.file.as_deref().ok_or(ReloadError::NoFile)?;
         let (config, table) = (Config::read(file)?, Config::table(file)?);
         // Everything that can fail comes before the first change.
         let routes = config.route_maps()?;
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut outcome = Outcome { taken: Vec::new(), restart: Vec::new() };
+        let mut outcome = Reloaded { taken: Vec::new(), restart: Vec::new() };
         for key in changed(&in_force, &table) {
             if IN_PLACE.contains(&key.as_str()) { &mut outcome.taken } else { &mut outcome.restart }
                 .push(key);

@@ -1,13 +1,10 @@
 //! The glass of a deployment: whether direct access is open.
 
-use serde::Serialize;
-
 use crate::protocol::glass::{GlassMode, GlassState};
 use crate::protocol::time::Time;
 
 /// Broken glass of a deployment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
     /// Operator who broke it.
     pub operator: String,

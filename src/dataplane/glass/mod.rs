@@ -12,13 +12,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde::Serialize;
 use thiserror::Error;
 
 pub use keeper::Keeper;
 pub use outage::{Hysteresis, Reach};
 
 use super::decide::Now;
+use crate::api::host::glass::{Breaking, Pane};
 use crate::dataplane::decide::glass::Broken;
 use crate::dataplane::decide::index::Deployment;
 use crate::dataplane::decide::snapshot::Snapshot;
@@ -78,21 +78,10 @@ pub struct Ended {
     pub sealed_by: Option<String>,
 }
 
-/// Glass of a deployment, as the admin socket shows it.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Pane {
-    /// Identifier of the deployment.
-    pub deployment_id: DeploymentId,
-    /// Name of the deployment, for display.
-    pub name: String,
-    /// Mode of the glass, from the deployment's record.
-    pub mode: GlassMode,
-    /// State of the glass.
-    pub state: GlassState,
-    /// Facts of its breaking, if it is broken.
-    #[serde(flatten)]
-    pub broken: Option<Broken>,
+impl From<Broken> for Breaking {
+    fn from(Broken { operator, reason, broken_at, until }: Broken) -> Self {
+        Self { operator, reason, broken_at, until }
+    }
 }
 
 impl Snapshot {
@@ -124,7 +113,7 @@ impl Snapshot {
                     name: deployment.name.clone(),
                     mode: deployment.glass,
                     state,
-                    broken: broken.cloned(),
+                    breaking: broken.cloned().map(Breaking::from),
                 }
             })
             .collect();

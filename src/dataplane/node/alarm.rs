@@ -4,13 +4,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use serde::Serialize;
-
 use crate::protocol::time::Time;
 
 /// Kind of an alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AlarmKind {
     /// A signed object is invalid, or has the wrong signer.
     Refused,
@@ -76,8 +73,7 @@ impl AlarmKind {
 }
 
 /// Alarm with its last occurrence.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug)]
 pub struct Alarm {
     /// Time of the last occurrence.
     pub time: Time,
@@ -88,7 +84,6 @@ pub struct Alarm {
     /// Number of consecutive occurrences.
     pub times: u64,
     /// Number of the last occurrence among all alarms since the start. It gives the order although the clock may have been set.
-    #[serde(skip)]
     pub number: u64,
 }
 

@@ -3,14 +3,11 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
 /// State of a node's connection to its control plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// The node has just started, and had no answer yet.
     Connecting,

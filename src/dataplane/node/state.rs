@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
 
 use super::alarm::{AlarmKind, Alarms};
 use super::connection::{Progress, State};
@@ -20,8 +19,7 @@ use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
 /// State of the connection to the control plane.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug)]
 pub struct Standing {
     /// State of sync.
     pub state: State,
@@ -44,8 +42,7 @@ pub struct Standing {
 }
 
 /// Content of the disk. It was read and verified as a whole, and only verified changes were written since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persisted {
     /// Version of the replica.
     pub version: u64,

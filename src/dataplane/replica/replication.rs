@@ -8,7 +8,8 @@ use base64::Engine as _;
 
 use super::recent_deltas::{Keeping, Recent};
 use super::store::AHEAD;
-use super::store::{Ended, ForkedHead, Origin, ReplicaStore, Scrub, StoreError};
+use super::store::{Ended, Origin, ReplicaStore, Scrub, StoreError};
+use crate::api::host::replica::{ForkedHead, Proof};
 use crate::dataplane::decide::CLOCK_TOLERANCE;
 use crate::dataplane::decide::HeadAge;
 use crate::dataplane::decide::index::Delta;
@@ -23,22 +24,6 @@ use crate::protocol::time::Time;
 
 /// Maximum number of heads of another node that are compared in one call.
 const MAX_COMPARED: usize = 8;
-
-/// Facts of a verified replica.
-#[derive(Clone, Debug, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Proof {
-    /// Version of the head.
-    pub version: u64,
-    /// Time at which the head was signed.
-    pub signed_at: Time,
-    /// Version of the keyset.
-    pub keyset: u64,
-    /// Number of records.
-    pub records: u64,
-    /// Digest of the records.
-    pub digest: String,
-}
 
 /// Checks that a head was signed for the request that carried `nonce`. A head with another nonce was replayed. A control
 /// plane up to 0.1 signs no nonce: its heads must rise from answer to answer, in version or in `iat`.

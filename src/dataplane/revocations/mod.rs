@@ -18,12 +18,13 @@ use tokio::sync::watch;
 pub use error::LedgerError;
 use kept::{Damage, Kept, written};
 
+use crate::api::host::revocation::Held;
 use crate::dataplane::decide::snapshot::Local;
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::inventory::{Extent, Inventory, REVOCATIONS};
 use crate::dataplane::node::state::{self, Live};
-use crate::protocol::id::{NodeId, TokenId};
+use crate::protocol::id::TokenId;
 use crate::protocol::reconciliation::{Outcome, RevocationAnswer};
 use crate::protocol::revocation::{Revocation, SignedRevocation, check_reason, sign_revocation};
 use crate::protocol::signer::Signers;
@@ -61,37 +62,16 @@ pub struct Order {
     pub operator: String,
 }
 
-/// Revocation, as the admin socket shows it.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Held {
-    /// Token that is revoked.
-    pub token_id: TokenId,
-    /// Node on which the revocation was made.
-    pub node_id: NodeId,
-    /// Time of the revocation.
-    pub revoked_at: Time,
-    /// User who made it.
-    pub operator: String,
-    /// The operator's reason.
-    pub reason: String,
-    /// Identifier of the revocation.
-    pub id: String,
-    /// Answer of the control plane, or `None` before it received the revocation.
-    pub answer: Option<Outcome>,
-}
-
-impl Held {
-    fn of(revocation: Revocation, answer: Option<Outcome>) -> Self {
-        Self {
-            token_id: revocation.sub,
-            node_id: revocation.iss,
-            revoked_at: revocation.iat,
-            operator: revocation.operator,
-            reason: revocation.reason,
-            id: revocation.jti,
-            answer,
-        }
+/// Returns what an operator is shown of a revocation.
+fn held(revocation: Revocation, answer: Option<Outcome>) -> Held {
+    Held {
+        token_id: revocation.sub,
+        node_id: revocation.iss,
+        revoked_at: revocation.iat,
+        operator: revocation.operator,
+        reason: revocation.reason,
+        id: revocation.jti,
+        answer,
     }
 }
 
@@ -204,7 +184,7 @@ impl Revocations {
             };
             ended.push(revocation.clone());
             if token == order.token {
-                asked = Some((Held::of(revocation, answer), new));
+                asked = Some((held(revocation, answer), new));
             }
         }
         transaction.commit()?;
@@ -404,14 +384,14 @@ impl Revocations {
         let mut statement =
             ledger.connection.prepare_cached("SELECT text, answer FROM revocation ORDER BY number")?;
         let mut rows = statement.query([])?;
-        let mut held = Vec::new();
+        let mut all = Vec::new();
         while let Some(row) = rows.next()? {
             let text = |index| row.get_ref(index).ok()?.as_str().ok();
             if let Some(revocation) = text(0).and_then(Revocation::claimed) {
-                held.push(Held::of(revocation, text(1).and_then(Outcome::parse)));
+                all.push(held(revocation, text(1).and_then(Outcome::parse)));
             }
         }
-        Ok(held)
+        Ok(all)
     }
 }
 

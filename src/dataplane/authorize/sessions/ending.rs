@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Sessions;
-use super::register::SeenSession;
+use crate::api::host::session::SeenSession;
 use crate::dataplane::authorize::Authorizer;
 use crate::protocol::event::{Draft, EventId, EventKind};
 use crate::protocol::id::SessionId;

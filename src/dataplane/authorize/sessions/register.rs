@@ -3,49 +3,26 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use serde::Serialize;
-
+use crate::api::host::session::SeenSession;
 use crate::dataplane::decide::session::Session;
-use crate::protocol::id::{DeploymentId, SessionId, TokenId};
+use crate::protocol::id::{DeploymentId, SessionId};
 use crate::protocol::time::Time;
 
 /// Maximum number of sessions in the register, about 300 bytes each. Beyond it, the one that would end first is forgotten.
 const MAX_SEEN: usize = 10_000;
 
-/// Session that this host has seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SeenSession {
-    /// Identifier of the session, which events carry.
-    pub id: SessionId,
-    /// Token that signed in.
-    pub token_id: TokenId,
-    /// Generation of the token.
-    pub generation: u32,
-    /// Deployment that the session opens.
-    pub deployment_id: Option<DeploymentId>,
-    /// Time of the sign-in.
-    pub begun_at: Time,
-    /// Time at which the session ends if it is not used.
-    pub until: Time,
-    /// Time at which the session ends even if it is used.
-    pub ends_at: Time,
-}
-
-impl SeenSession {
-    /// Returns what an operator is shown of a session.
-    #[must_use]
-    pub fn of(session: &Session) -> Self {
-        let claims = session.claims();
-        Self {
-            id: session.id().clone(),
-            token_id: claims.sub.clone(),
-            generation: claims.generation,
-            deployment_id: session.standard_on().cloned().or_else(|| DeploymentId::new(&claims.aud).ok()),
-            begun_at: session.begun(),
-            until: session.until(),
-            ends_at: session.ends(),
-        }
+/// Returns what an operator is shown of a session.
+#[must_use]
+pub fn seen(session: &Session) -> SeenSession {
+    let claims = session.claims();
+    SeenSession {
+        id: session.id().clone(),
+        token_id: claims.sub.clone(),
+        generation: claims.generation,
+        deployment_id: session.standard_on().cloned().or_else(|| DeploymentId::new(&claims.aud).ok()),
+        begun_at: session.begun(),
+        until: session.until(),
+        ends_at: session.ends(),
     }
 }
 
@@ -56,7 +33,7 @@ pub(super) struct Register(Mutex<BTreeMap<SessionId, SeenSession>>);
 impl Register {
     /// Notes a session that was sealed or opened. An older cookie of a session that is noted already changes nothing.
     pub(super) fn note(&self, session: &Session) {
-        let seen = SeenSession::of(session);
+        let seen = seen(session);
         let mut register = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if register.get(&seen.id).is_some_and(|known| known.until >= seen.until) {
             return;

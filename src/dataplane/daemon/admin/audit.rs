@@ -6,9 +6,10 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{Administration, off_reactor};
+use crate::api::host::audit::{LogFault, Verified};
 use crate::dataplane::audit::{Report, events, verify as verify_log};
 
 #[derive(Deserialize)]
@@ -33,14 +34,6 @@ pub(super) async fn tail(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
-/// Result of verifying the log, and other damages of this host's files.
-#[derive(Serialize)]
-pub(super) struct Verified {
-    #[serde(flatten)]
-    report: Report,
-    damage: Vec<String>,
-}
-
 pub(super) async fn verify(
     State(administration): State<Arc<Administration>>,
 ) -> Result<Json<Verified>, Response> {
@@ -48,5 +41,7 @@ pub(super) async fn verify(
     let node = administration.identity.node_id.clone();
     let report = off_reactor(move || verify_log(&path, &node, &key)).await?;
     let damage = administration.replication.live().damage().into_iter().map(|damage| damage.full).collect();
-    Ok(Json(Verified { report, damage }))
+    let Report { dropped, events, last, checkpoints, covered, fault } = report;
+    let fault = fault.map(|fault| LogFault { sequence: fault.sequence, what: fault.what });
+    Ok(Json(Verified { dropped, events, last, checkpoints, covered, fault, damage }))
 }

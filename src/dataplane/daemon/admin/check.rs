@@ -7,47 +7,11 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use super::{Administration, problem};
+use crate::api::host::check::{Answer, Question};
 use crate::dataplane::decide::{Credential, Decision, RequestFacts, Target};
-use crate::protocol::glass::GlassState;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Question {
-    token: Option<Zeroizing<String>>,
-    deployment: Option<String>,
-    host: Option<String>,
-    method: String,
-    uri: String,
-    client: Option<std::net::IpAddr>,
-}
-
-/// Decision on the request, and the step at which it ends.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    allowed: bool,
-    reason: &'static str,
-    title: &'static str,
-    /// Details of a denial.
-    detail: Option<String>,
-    /// Step that denies the request.
-    step: &'static str,
-    status: u16,
-    token_id: Option<String>,
-    generation: Option<u32>,
-    role: Option<String>,
-    deployment: Option<String>,
-    glass: Option<GlassState>,
-    method: String,
-    path: Option<String>,
-    route: Option<String>,
-    permission: Option<&'static str>,
-    mutating: bool,
-}
+use crate::protocol::permission::Permission;
 
 pub(super) async fn check(State(administration): State<Arc<Administration>>, body: Bytes) -> Response {
     let question: Question = match serde_json::from_slice(&body) {
@@ -76,10 +40,10 @@ pub(super) async fn check(State(administration): State<Arc<Administration>>, bod
 fn answer(decision: Decision, method: String) -> Answer {
     Answer {
         allowed: decision.allowed(),
-        reason: decision.reason.code(),
-        title: decision.reason.title(),
+        reason: decision.reason.code().into(),
+        title: decision.reason.title().into(),
         detail: decision.detail(),
-        step: decision.reason.step(),
+        step: decision.reason.step().into(),
         status: decision.reason.status(),
         token_id: decision.token.map(|id| id.to_string()),
         generation: decision.generation,
@@ -89,7 +53,7 @@ fn answer(decision: Decision, method: String) -> Answer {
         method,
         path: decision.path,
         route: decision.route.map(|route| route.to_string()),
-        permission: decision.permission.map(crate::protocol::permission::Permission::as_str),
+        permission: decision.permission.map(Permission::as_str).map(str::to_owned),
         mutating: decision.mutating,
     }
 }

@@ -7,42 +7,21 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
 
 use super::{Administration, Peer, off_reactor, problem};
+use crate::api::host::clock::{Accept, Accepted};
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::protocol::event::{Draft, EventKind};
 use crate::protocol::revocation::check_reason;
-use crate::protocol::time::Time;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    reason: String,
-}
-
-/// Result of accepting the clock.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Done {
-    /// Time that was accepted.
-    time: Time,
-    /// Seconds by which the time floor was ahead of it.
-    ahead_seconds: i64,
-    /// Number of tokens that had expired by the floor and not by the accepted time. They stay expired.
-    stay_expired: usize,
-    /// Identifier of the event.
-    event: String,
-}
 
 /// Accepts the clock. The event is recorded first: if the log cannot take it, the clock is not accepted.
 pub(super) async fn accept(
     State(administration): State<Arc<Administration>>,
     ConnectInfo(operator): ConnectInfo<Peer>,
     body: Bytes,
-) -> Result<Json<Done>, Response> {
+) -> Result<Json<Accepted>, Response> {
     let invalid = |detail: String| problem(StatusCode::BAD_REQUEST, "invalid", &detail);
-    let Asked { reason } = serde_json::from_slice(&body)
+    let Accept { reason } = serde_json::from_slice(&body)
         .map_err(|error| invalid(format!("the request is not understood: {error}")))?;
     check_reason(&reason).map_err(|error| invalid(error.to_string()))?;
     let (live, wall) = (administration.replication.live(), (administration.clock)());
@@ -73,5 +52,5 @@ pub(super) async fn accept(
         "{operator} accepted the clock at {wall}, {ahead_seconds} s behind the time this node had taken for proved: {reason}"
     );
     live.alarms.raise(AlarmKind::Clock, &what, wall);
-    Ok(Json(Done { time: wall, ahead_seconds, stay_expired, event: id.to_string() }))
+    Ok(Json(Accepted { time: wall, ahead_seconds, stay_expired, event: id.to_string() }))
 }

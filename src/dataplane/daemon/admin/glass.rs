@@ -7,30 +7,13 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
 
 use super::{Administration, Peer, off_reactor, problem};
+use crate::api::host::glass::{Break, Changed, Pane};
 use crate::dataplane::decide::glass::Broken;
-use crate::dataplane::glass::{GlassError, Pane};
+use crate::dataplane::glass::GlassError;
 use crate::protocol::event::{Draft, EventKind};
 use crate::protocol::id::DeploymentId;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    reason: String,
-    /// Duration in seconds.
-    seconds: i64,
-}
-
-/// Glass that was broken or sealed.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Done {
-    deployment_id: DeploymentId,
-    #[serde(flatten)]
-    broken: Broken,
-}
 
 pub(super) async fn list(State(administration): State<Arc<Administration>>) -> Json<Vec<Pane>> {
     let live = administration.replication.live();
@@ -43,8 +26,8 @@ pub(super) async fn shatter(
     ConnectInfo(operator): ConnectInfo<Peer>,
     Path(deployment): Path<String>,
     body: Bytes,
-) -> Result<Json<Done>, Response> {
-    let Asked { reason, seconds } = serde_json::from_slice(&body).map_err(|error| {
+) -> Result<Json<Changed>, Response> {
+    let Break { reason, seconds } = serde_json::from_slice(&body).map_err(|error| {
         problem(StatusCode::BAD_REQUEST, "invalid", &format!("the request is not understood: {error}"))
     })?;
     let live = administration.replication.live();
@@ -73,7 +56,7 @@ pub(super) async fn shatter(
     let (id, kept) = (deployment.clone(), broken.clone());
     off_reactor(move || glass.shatter(&id, &kept)).await?;
     tracing::warn!(%deployment, operator = broken.operator, reason = broken.reason, until = %broken.until, "the glass was broken");
-    Ok(Json(Done { deployment_id: deployment, broken }))
+    Ok(Json(Changed { deployment_id: deployment, breaking: broken.into() }))
 }
 
 /// Seals glass. Access ends before the event is recorded, so that a full log cannot delay it.
@@ -81,7 +64,7 @@ pub(super) async fn seal(
     State(administration): State<Arc<Administration>>,
     ConnectInfo(operator): ConnectInfo<Peer>,
     Path(deployment): Path<String>,
-) -> Result<Json<Done>, Response> {
+) -> Result<Json<Changed>, Response> {
     let deployment =
         DeploymentId::new(&deployment).map_err(|_| refused(&GlassError::Unknown(deployment.clone())))?;
     let (glass, id) = (Arc::clone(&administration.keeper.glass), deployment.clone());
@@ -89,7 +72,7 @@ pub(super) async fn seal(
     let failed = |detail: String| problem(StatusCode::INTERNAL_SERVER_ERROR, "failed", &detail);
     let broken = sealing.map_err(|ended| failed(ended.to_string()))?.map_err(|error| refused(&error))?;
     administration.keeper.settle(0).await;
-    Ok(Json(Done { deployment_id: deployment, broken }))
+    Ok(Json(Changed { deployment_id: deployment, breaking: broken.into() }))
 }
 
 fn refused(error: &GlassError) -> Response {

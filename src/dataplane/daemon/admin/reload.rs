@@ -14,14 +14,15 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::{Administration, off_reactor};
-use crate::dataplane::daemon::reload::Outcome;
+use crate::api::host::problem::Problem;
+use crate::api::host::reload::Reloaded;
 
 /// Maximum size of an answer, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
 pub(super) async fn reload(
     State(administration): State<Arc<Administration>>,
-) -> Result<Json<Outcome>, Response> {
+) -> Result<Json<Reloaded>, Response> {
     let reload = Arc::clone(&administration.reload);
     off_reactor(move || reload.run()).await.map(Json)
 }
@@ -43,7 +44,7 @@ pub enum AskError {
 }
 
 /// Asks the daemon at a socket to reload its configuration.
-pub async fn ask_for_reload(socket: &Path) -> Result<Outcome, AskError> {
+pub async fn ask_for_reload(socket: &Path) -> Result<Reloaded, AskError> {
     let silent = |why: String| AskError::Silent { socket: socket.display().to_string(), why };
     let stream = UnixStream::connect(socket).await.map_err(|error| silent(error.to_string()))?;
     let (mut sender, connection) =
@@ -58,6 +59,6 @@ pub async fn ask_for_reload(socket: &Path) -> Result<Outcome, AskError> {
     if status.is_success() {
         return serde_json::from_slice(&body).map_err(|error| silent(error.to_string()));
     }
-    let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    Err(AskError::Refused(problem["detail"].as_str().unwrap_or(status.as_str()).to_owned()))
+    let problem = serde_json::from_slice(&body).map(|problem: Problem| problem.detail);
+    Err(AskError::Refused(problem.unwrap_or_else(|_| status.to_string())))
 }

@@ -9,27 +9,22 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::{Administration, off_reactor, problem};
-use crate::dataplane::replica::replication::Proof;
-use crate::dataplane::replica::store::{ForkedHead, Origin, StoreError};
+use crate::api::host::replica::{Content, ForkedHead, Proof, Record, Reset};
+use crate::dataplane::replica::store::{Origin, StoreError};
 use crate::protocol::bundle::MEDIA_TYPE;
 
-pub(super) async fn show(State(administration): State<Arc<Administration>>) -> Response {
+pub(super) async fn show(
+    State(administration): State<Arc<Administration>>,
+) -> Result<Json<Content>, Response> {
     let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
-    let found =
-        off_reactor(move || Ok::<_, StoreError>((replication.prove(now)?, replication.records()?))).await;
-    match found {
-        Ok((proof, records)) => {
-            let records: Vec<_> = records
-                .iter()
-                .map(|record| {
-                    let body: serde_json::Value = serde_json::from_str(&record.body).unwrap_or_default();
-                    serde_json::json!({ "kind": record.kind.as_str(), "key": &*record.key, "body": body })
-                })
-                .collect();
-            Json(serde_json::json!({ "head": proof, "records": records })).into_response()
-        }
-        Err(problem) => problem,
-    }
+    let (head, records) =
+        off_reactor(move || Ok::<_, StoreError>((replication.prove(now)?, replication.records()?))).await?;
+    let records = records.iter().map(|record| Record {
+        kind: record.kind.as_str().to_owned(),
+        key: (*record.key).to_owned(),
+        body: serde_json::from_str(&record.body).unwrap_or_default(),
+    });
+    Ok(Json(Content { head, records: records.collect() }))
 }
 
 pub(super) async fn prove(
@@ -74,14 +69,12 @@ pub(super) async fn forks(
 }
 
 /// Removes the replica, and reads the trust directory again.
-pub(super) async fn reset(State(administration): State<Arc<Administration>>) -> Response {
+pub(super) async fn reset(
+    State(administration): State<Arc<Administration>>,
+) -> Result<Json<Reset>, Response> {
     let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
-    match off_reactor(move || replication.forget(now)).await {
-        Ok(()) => {
-            tracing::warn!("the replica was let go by an operator on this host");
-            administration.wake.notify_one();
-            Json(serde_json::json!({ "reset": true })).into_response()
-        }
-        Err(problem) => problem,
-    }
+    off_reactor(move || replication.forget(now)).await?;
+    tracing::warn!("the replica was let go by an operator on this host");
+    administration.wake.notify_one();
+    Ok(Json(Reset { reset: true }))
 }

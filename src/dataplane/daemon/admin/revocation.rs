@@ -7,41 +7,20 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
 
 use super::{Administration, Peer, off_reactor, problem};
-use crate::dataplane::revocations::{Held, Order};
+use crate::api::host::revocation::{Held, Revoke, Revoked};
+use crate::dataplane::revocations::Order;
 use crate::protocol::event::{Draft, EventKind};
 use crate::protocol::id::TokenId;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Asked {
-    token_id: String,
-    reason: String,
-}
-
-/// Result of a revocation.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Done {
-    #[serde(flatten)]
-    held: Held,
-    /// True if the revocation is new. A second one returns the first.
-    new: bool,
-    /// True if the replica holds the token. An unknown token is revoked as well.
-    known: bool,
-    /// Identifier of the event, or `None` if it could not be recorded. The revocation is in force in both cases.
-    event: Option<String>,
-}
 
 pub(super) async fn revoke(
     State(administration): State<Arc<Administration>>,
     ConnectInfo(operator): ConnectInfo<Peer>,
     body: Bytes,
-) -> Result<Json<Done>, Response> {
+) -> Result<Json<Revoked>, Response> {
     let invalid = |detail: String| problem(StatusCode::BAD_REQUEST, "invalid", &detail);
-    let asked: Asked = serde_json::from_slice(&body)
+    let asked: Revoke = serde_json::from_slice(&body)
         .map_err(|error| invalid(format!("the request is not understood: {error}")))?;
     let token = TokenId::new(&asked.token_id).map_err(|error| invalid(format!("tokenId: {error}")))?;
     let (live, now) = (administration.replication.live(), (administration.clock)());
@@ -51,7 +30,7 @@ pub(super) async fn revoke(
     let (held, new) = off_reactor(move || revocations.revoke(&order, now)).await?;
     let event =
         if new { record(&administration, &token, &operator.to_string(), &reason).await } else { None };
-    Ok(Json(Done { held, new, known, event }))
+    Ok(Json(Revoked { held, new, known, event }))
 }
 
 /// Records a revocation in the log. The revocation stays in force if the log cannot take the event: its signed claims name

@@ -6,24 +6,11 @@ use axum::Json;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
 
 use super::{Administration, Peer, problem};
-use crate::dataplane::authorize::sessions::{Ender, SeenSession, Sessions};
+use crate::api::host::session::{EndedSession, SeenSession};
+use crate::dataplane::authorize::sessions::{Ender, Sessions};
 use crate::protocol::id::SessionId;
-
-/// Session that was ended.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Done {
-    id: SessionId,
-    /// The session, or `None` if this host has not seen it since its start.
-    session: Option<SeenSession>,
-    /// True if a restart does not forget the end.
-    written: bool,
-    /// Identifier of the event, or `None` if it could not be recorded.
-    event: Option<String>,
-}
 
 pub(super) async fn list(
     State(administration): State<Arc<Administration>>,
@@ -36,7 +23,7 @@ pub(super) async fn end(
     State(administration): State<Arc<Administration>>,
     ConnectInfo(operator): ConnectInfo<Peer>,
     Path(id): Path<String>,
-) -> Result<Json<Done>, Response> {
+) -> Result<Json<EndedSession>, Response> {
     let sessions = sessions(&administration)?;
     let id = SessionId::new(&id)
         .map_err(|error| problem(StatusCode::BAD_REQUEST, "invalid", &error.to_string()))?;
@@ -45,7 +32,7 @@ pub(super) async fn end(
     let ending = administration.authorizer.end_session(sessions, &id, session.as_ref(), ender).await;
     tracing::warn!(session = %id, operator, "a session was ended");
     let event = ending.event.map(|event| event.to_string());
-    Ok(Json(Done { id, session, written: ending.written, event }))
+    Ok(Json(EndedSession { id, session, written: ending.written, event }))
 }
 
 #[expect(clippy::result_large_err, reason = "a handler returns it as it is")]

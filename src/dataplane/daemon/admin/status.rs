@@ -4,75 +4,30 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
 
 use super::Administration;
-use crate::dataplane::node::alarm::{Alarm, AlarmKind};
-use crate::dataplane::node::state::{Persisted, Standing};
+use crate::api::host::status::{Alarm, ControlPlane, Ending, Persisted, Replica, RoleFreshness, Status};
+use crate::dataplane::node::alarm::AlarmKind;
+use crate::dataplane::node::state::Standing;
 use crate::protocol::ends::{End, due};
 use crate::protocol::time::Time;
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Status {
-    version: &'static str,
-    node_id: String,
-    data_plane_id: String,
-    issuer: String,
-    time: Time,
-    control_plane: Standing,
-    replica: Option<ReplicaStatus>,
-    persisted: Option<Persisted>,
-    staleness: Vec<RoleFreshness>,
-    clock_trusted: bool,
-    /// Expiries within thirty days, earliest first.
-    ends: Vec<Ending>,
-    forks: u64,
-    audit_failing: bool,
-    /// Reason why this host counts as retired, or `None`.
-    retired: Option<String>,
-    /// True if another host has this identity.
-    shared_identity: bool,
-    alarms: Vec<Alarm>,
+fn ending(end: End, now: Time) -> Ending {
+    Ending { left_seconds: end.left(now), what: end.sentence(now), end }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Ending {
-    #[serde(flatten)]
-    end: End,
-    left_seconds: i64,
-    what: String,
-}
-
-impl Ending {
-    fn new(end: End, now: Time) -> Self {
-        Self { left_seconds: end.left(now), what: end.sentence(now), end }
+fn control_plane(standing: Standing) -> ControlPlane {
+    ControlPlane {
+        state: standing.state.as_str().to_owned(),
+        since: standing.since,
+        connectivity: standing.connectivity,
+        connectivity_since: standing.connectivity_since,
+        last_contact: standing.last_contact,
+        last_renewal: standing.last_renewal,
+        last_error: standing.last_error,
+        failures: standing.failures,
+        next_attempt: standing.next_attempt,
     }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReplicaStatus {
-    version: u64,
-    signed_at: Time,
-    age_seconds: i64,
-    keyset: u64,
-    records: u64,
-    tokens: usize,
-}
-
-/// Time for which a role may still rely on the replica.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RoleFreshness {
-    role: String,
-    /// Setting that limits it.
-    setting: String,
-    limit_seconds: i64,
-    left_seconds: i64,
-    /// True if three quarters of the limit have passed.
-    warning: bool,
 }
 
 pub(super) async fn status(State(administration): State<Arc<Administration>>) -> Json<Status> {
@@ -89,7 +44,7 @@ pub(super) async fn status(State(administration): State<Arc<Administration>>) ->
         })
         .collect();
     let forks = live.alarms.count(AlarmKind::Fork);
-    let replica = snapshot.head().map(|head| ReplicaStatus {
+    let replica = snapshot.head().map(|head| Replica {
         version: head.head().version,
         signed_at: head.head().iat,
         age_seconds: time.since(snapshot.local().signed_at(head.head())),
@@ -97,22 +52,30 @@ pub(super) async fn status(State(administration): State<Arc<Administration>>) ->
         records: head.head().count,
         tokens: snapshot.token_count(),
     });
+    let persisted = live.on_disk();
+    let persisted = persisted.map(|disk| Persisted { version: disk.version, proved_at: disk.proved_at });
+    let alarms = live.alarms.latest().into_iter().map(|alarm| Alarm {
+        time: alarm.time,
+        kind: alarm.kind.as_str().to_owned(),
+        what: alarm.what,
+        times: alarm.times,
+    });
     Json(Status {
-        version: env!("CARGO_PKG_VERSION"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         node_id: administration.identity.node_id.to_string(),
         data_plane_id: administration.identity.data_plane_id.to_string(),
         issuer: administration.identity.issuer.clone(),
         time,
-        control_plane: live.standing(),
+        control_plane: control_plane(live.standing()),
         replica,
-        persisted: live.on_disk(),
+        persisted,
         staleness,
         clock_trusted: live.now(time).trusted(),
-        ends: due(live.ends(), time).into_iter().map(|end| Ending::new(end, time)).collect(),
+        ends: due(live.ends(), time).into_iter().map(|end| ending(end, time)).collect(),
         forks,
         audit_failing: administration.audit.failing(),
         retired: live.membership.retired(),
         shared_identity: live.membership.shared(time),
-        alarms: live.alarms.latest(),
+        alarms: alarms.collect(),
     })
 }

@@ -11,7 +11,7 @@ use super::destination::{self, PAGES, REFUSED, SIGN_IN, SIGN_OUT};
 use super::form::Form;
 use super::initiator::Stated;
 use super::page::{self, Denial, Note, Standing};
-use crate::dataplane::authorize::sessions::{Ender, SeenSession, Sessions};
+use crate::dataplane::authorize::sessions::{Ender, Sessions, seen};
 use crate::dataplane::authorize::{Authorizer, Verdict};
 use crate::dataplane::decide::session::Initiator;
 use crate::dataplane::decide::{Reason, RequestFacts, Target};
@@ -143,7 +143,7 @@ impl Site<'_> {
         if let Some(session) = session.filter(|session| !self.sessions.is_over(session, now)) {
             // A copy of the cookie is worth nothing afterwards.
             let person = Ender::Person(self.request.client);
-            let seen = SeenSession::of(&session);
+            let seen = seen(&session);
             self.authorizer.end_session(self.sessions, session.id(), Some(&seen), person).await;
         }
         let mut answer = page::signed_out(self.standing);

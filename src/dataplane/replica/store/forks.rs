@@ -2,9 +2,10 @@
 //! signed two histories.
 
 use rusqlite::params;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{ReplicaStore, StoreError};
+use crate::api::host::replica::ForkedHead;
 use crate::protocol::head::{MAX_HEAD, SignedHead};
 use crate::protocol::jws::Unverified;
 use crate::protocol::keyset::UnverifiedKeyset;
@@ -12,20 +13,6 @@ use crate::protocol::time::Time;
 
 /// Maximum number of heads, or of keysets, kept for one version. Two are proof, and the holder of the key could sign any number.
 const MAX_OF_VERSION: usize = 16;
-
-/// Head or keyset that contradicts another one of the same version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ForkedHead {
-    /// Kind of the object: `head` or `keyset`.
-    pub what: String,
-    /// Version of the object.
-    pub version: u64,
-    /// Time at which the contradiction was found, by this node's clock.
-    pub seen_at: Time,
-    /// The JWS, byte for byte.
-    pub head: String,
-}
 
 /// Content of a head. Two heads of one version contradict each other only if it differs.
 #[derive(PartialEq, Eq, Deserialize)]

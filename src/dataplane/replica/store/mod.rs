@@ -30,7 +30,6 @@ use chain::Chain;
 pub use apply::Taken;
 pub use error::StoreError;
 pub use floor::{AHEAD, Ended};
-pub use forks::ForkedHead;
 use prove::ProvedSum;
 pub use prove::Scrub;
 
