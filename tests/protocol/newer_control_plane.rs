@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::world::{DATA_PLANE, ISSUER, T0, World, frame};
 use halligan::dataplane::decide::Reason;
-use halligan::dataplane::decide::snapshot::{Replica, Snapshot, Staleness};
+use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
 use halligan::dataplane::node::alarm::AlarmKind;
 use halligan::dataplane::node::state::Live;
 use halligan::dataplane::replica::replication::Replication;
@@ -101,21 +101,19 @@ fn a_record_with_one_member_more_grants_nothing_and_is_alarmed_by_name() {
 }
 
 #[test]
-fn records_are_not_read_again_to_say_what_is_known_of_them_when_a_head_is_renewed() {
+fn what_cannot_be_read_is_told_on_when_a_head_is_renewed() {
     let world = World::new();
     let mut records = World::records(2);
     records[1] = newer(&records[1]);
     let before = world.snapshot(records.clone());
     assert!(before.unreadable().is_some());
-    // The digest says which records they are; none are here to be read.
     let renewed = |of: &[Record]| {
         let keyset = world.keyset();
         let head = SignedHead::verify(&world.head(1, of, T0.plus(1)), &keyset, &World::data_plane()).unwrap();
-        let replica = Replica { keyset, head, records: vec![], takeaways: vec![] };
-        Snapshot::build(replica, Staleness::default(), Some(&before)).unreadable()
+        before.renewed(&keyset, &head, &Staleness::default()).map(|renewed| renewed.unreadable())
     };
-    assert_eq!(renewed(&records), before.unreadable());
-    assert_eq!(renewed(&records[2..]), None, "others are");
+    assert_eq!(renewed(&records), Some(before.unreadable()));
+    assert_eq!(renewed(&records[2..]), None, "the head covers others");
 }
 
 #[test]

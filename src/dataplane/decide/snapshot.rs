@@ -165,16 +165,12 @@ impl Snapshot {
     /// Returns a snapshot of an indexed replica; see [`Self::build`].
     #[must_use]
     pub fn of(verified: Verified, staleness: Staleness, previous: Option<&Self>) -> Self {
-        let Verified { keyset, head, mut index } = verified;
+        let Verified { keyset, head, index } = verified;
         let before = previous.and_then(|snapshot| snapshot.proved.as_ref());
         let signatures = before.map_or_else(Arc::default, |proved| {
             let same = proved.keyset.text() == keyset.text();
             if same { Arc::clone(&proved.signatures) } else { Arc::new(proved.signatures.renewed()) }
         });
-        // A renewed head with an equal digest covers the same records, so the same ones are unreadable.
-        if let Some(proved) = before.filter(|proved| proved.head.head().digest == head.head().digest) {
-            index = index.with_unreadable_of(&proved.index);
-        }
         let local = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.local));
         let directory = index.directory(&local.routes, before.map(|proved| &proved.directory));
         let proved = Proved { keyset, head, staleness, signatures, index, directory };

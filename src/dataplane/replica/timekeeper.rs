@@ -245,6 +245,8 @@ fn grow_old(live: &Live, wall: Time, told: &mut BTreeSet<(String, bool)>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -314,6 +316,16 @@ mod tests {
     }
 
     #[test]
+    fn a_jump_begins_beyond_the_tolerance() {
+        for (off, jumps) in [(CLOCK_TOLERANCE, false), (CLOCK_TOLERANCE + 1, true)] {
+            for off in [off, -off] {
+                let look = Timekeeper::new(Time::default(), T, at(0), None).look(T.plus(off), at(0));
+                assert_eq!(look.jump.is_some(), jumps, "{off}");
+            }
+        }
+    }
+
+    #[test]
     fn a_first_look_proves_no_more_than_the_replica_can_use() {
         let horizon = T.plus(7 * 86_400);
         let keeper = Timekeeper::new(T, T.plus(3_650 * 86_400), at(0), Some(horizon));
@@ -333,6 +345,20 @@ mod tests {
             keeper.look(awake.plus(1), at(2)),
             Look { floor: awake.plus(1), write: Some(awake.plus(1 + AHEAD)), jump: None }
         );
+    }
+
+    #[test]
+    fn a_proved_head_ends_no_jump_of_a_clock_that_contradicts_it_or_what_was_proved_before() {
+        let mut keeper = Timekeeper::new(Time::default(), T, at(0), None);
+        keeper.proved(T, T.plus(9_000), at(0));
+        let look = keeper.look(T.plus(9_000), at(0));
+        assert_eq!((look.jump, look.floor), (Some(Jump { seconds: 9_000 }), T));
+        // The clock is set back to the time of a head that was held back until now.
+        let mut keeper = Timekeeper::new(Time::default(), T, at(0), None);
+        keeper.look(T.plus(9_000), at(9_000));
+        keeper.proved(T, T, at(9_000));
+        let look = keeper.look(T, at(9_000));
+        assert_eq!((look.jump, look.floor), (Some(Jump { seconds: -9_000 }), T.plus(9_000)));
     }
 
     /// Events between two looks: seconds pass, the wall clock is set, a head is verified, the host restarts.
@@ -467,6 +493,63 @@ mod tests {
         let head =
             SignedHead::verify(&world.head(1, &records, signed), &keyset, &World::data_plane()).unwrap();
         world.snapshot(records).renewed(&keyset, &head, staleness).unwrap()
+    }
+
+    #[test]
+    fn a_head_says_what_time_it_is_only_when_it_comes() {
+        let live = Live::new(renewed(T, &Staleness::default()), Time::default(), T);
+        let mut watch = Watch::new(&live, None, T.plus(-2_000), at(0));
+        let mut alarms = |wall: i64, second: u64| {
+            watch.look(&live, T.plus(wall), at(second));
+            live.alarms.count(AlarmKind::Clock)
+        };
+        assert_eq!(alarms(-2_000, 0), 0, "the clock is behind the head from the beginning");
+        // It agrees with the head now, but the head is no longer of now.
+        assert_eq!([alarms(1, 1), alarms(-1_998, 2), alarms(-5_997, 3)], [1, 1, 2]);
+        let told: Vec<_> = live.alarms.latest().into_iter().map(|alarm| alarm.what).collect();
+        assert!(
+            told.iter().any(|what| what.ends_with("2000 seconds ahead of the time that passed")),
+            "{told:?}"
+        );
+        assert!(
+            told.iter().any(|what| what.ends_with("4000 seconds behind the time that passed")),
+            "{told:?}"
+        );
+        // The host was suspended: its monotonic clock stood still, and the next head comes.
+        live.replace(|_| renewed(T.plus(9_000), &Staleness::default()));
+        watch.look(&live, T.plus(9_001), at(4));
+        assert_eq!(live.now(T).floor, T.plus(9_001));
+    }
+
+    #[test]
+    fn the_age_of_a_head_goes_on_from_what_was_stored_until_another_head_comes() {
+        let stored = HeadAge { version: 1, iat: T, held: 900, signed: T.plus(-900) };
+        let live = Live::new(renewed(T, &Staleness::default()), Time::default(), T);
+        live.change_local(|local| local.accepted = Some(stored));
+        let mut watch = Watch::new(&live, Some(stored), T, at(0));
+        let mut kept_after = |second: u64| watch.look(&live, T.plus(second.cast_signed()), at(second)).age;
+        assert_eq!(kept_after(60), Some(HeadAge { held: 960, ..stored }));
+        live.replace(|_| renewed(T.plus(90), &Staleness::default()));
+        let newer = HeadAge { version: 1, iat: T.plus(90), held: 0, signed: T.plus(90) };
+        assert_eq!([kept_after(100), kept_after(140)], [Some(newer), Some(HeadAge { held: 40, ..newer })]);
+        assert_eq!(live.head_age(), Some(HeadAge { held: 40, ..newer }));
+    }
+
+    #[tokio::test]
+    async fn while_the_clocks_are_watched_the_floor_is_stored_and_a_doubt_wakes_sync() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("replica.db");
+        let store = ReplicaStore::open(&path, World::data_plane(), World::new().pinned()).unwrap();
+        let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), T));
+        let replication = Arc::new(Replication::new(store, live, Staleness::default()));
+        let (wake, readings) = (Arc::new(Notify::new()), AtomicUsize::new(0));
+        // The clock is set back after the first look.
+        let clock = move || if readings.fetch_add(1, Relaxed) < 2 { T } else { T.plus(-9_000) };
+        tokio::select! {
+            () = run(Arc::clone(&replication), Arc::new(clock), Arc::clone(&wake)) => {}
+            () = wake.notified() => {}
+        }
+        assert_eq!(replication.store().floor().unwrap(), T.plus(AHEAD));
     }
 
     #[test]

@@ -217,6 +217,40 @@ fn a_loss_stops_the_start_until_an_operator_accepts_it_and_the_rest_is_in_force(
 }
 
 #[test]
+fn a_row_of_a_build_that_kept_no_key_is_in_force_and_is_damaged_only_if_it_contradicts_itself() {
+    let [own, other] = nodes();
+    let elsewhere = World::token_record(2).id;
+    let moved = format!("UPDATE revocation SET key = NULL, token = '{elsewhere}' WHERE number = 2");
+    let rows = [
+        ("UPDATE revocation SET key = NULL", vec![own.clone(), other], 0),
+        // The replica has lost the node since.
+        ("UPDATE revocation SET key = NULL", vec![own.clone()], 0),
+        // Its column names another token than its text.
+        (&moved, vec![own.clone()], 1),
+        // It has a key, and that one does not prove it.
+        ("UPDATE revocation SET key = '{}' WHERE number = 2", vec![own.clone()], 1),
+        // The node is known, and did not sign it.
+        ("UPDATE revocation SET key = NULL", vec![own, record("nod_b", 53, None)], 1),
+    ];
+    for (number, (text, named, damaged)) in rows.into_iter().enumerate() {
+        let (directory, path) = lost(|path| sql(path, text));
+        let live = live(&named);
+        open(directory.path(), &live).alarm(T0);
+        assert_eq!(live.alarms.count(AlarmKind::Damaged), damaged, "row {number}");
+        assert_eq!([0, 1].map(|token| reason(&live, token)), [Reason::TokenRevoked; 2], "row {number}");
+        let unkeyed: u64 = Connection::open(&path)
+            .unwrap()
+            .query_row("SELECT count(*) FROM revocation WHERE key IS NULL", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(
+            unkeyed,
+            u64::from(number > 0 && number != 3),
+            "row {number}: the key that proved it is kept"
+        );
+    }
+}
+
+#[test]
 fn an_accepted_loss_opens_no_database_of_a_newer_build() {
     let (_directory, path) = lost(|path| sql(path, "PRAGMA user_version = 9"));
     let refused =

@@ -256,3 +256,51 @@ impl Builder {
         grants
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dataplane::decide::index::Roles;
+    use crate::dataplane::decide::index::profile::Pool;
+    use crate::world::World;
+
+    /// Hash of a token. In a leaf some are often equal, lowest or highest.
+    fn order() -> impl Strategy<Value = u32> {
+        prop_oneof![any::<u32>(), 0_u32..3, u32::MAX - 2..=u32::MAX]
+    }
+
+    proptest! {
+        #[test]
+        fn a_leaf_holds_a_token_where_its_hash_is_and_has_one_place_for_another(
+            mut orders in prop::collection::vec(order(), 0..40), other in order(),
+        ) {
+            orders.sort_unstable();
+            let profile = Pool::default().profile(&World::token_record(0), &Roles::new());
+            let grant = |(number, order)| {
+                Grant { order, ..Grant::new(&World::token_record(number), Arc::clone(&profile)) }
+            };
+            let leaf: Vec<Grant> = orders.iter().copied().enumerate().map(grant).collect();
+            for (at, grant) in leaf.iter().enumerate() {
+                prop_assert_eq!(find(&leaf, grant.order, grant.token.as_str()), Ok(at));
+            }
+            for order in orders.iter().copied().chain([other]) {
+                let behind = orders.partition_point(|before| *before <= order);
+                prop_assert_eq!(find(&leaf, order, "tok_other"), Err(behind));
+            }
+        }
+    }
+
+    /// A decision looks at few grants, and a change copies few, only as long as no leaf is much larger than the others.
+    #[test]
+    fn tokens_are_spread_evenly_over_the_leaves() {
+        let hasher = RandomState::default();
+        let mut leaves = [0; FAN * FAN];
+        for number in 0..4 * leaves.len() {
+            let place = place(&hasher, &format!("tok_{number}"));
+            leaves[place.branch * FAN + place.leaf] += 1;
+        }
+        assert!(leaves.iter().all(|tokens| *tokens < 32), "{:?}", leaves.iter().max());
+    }
+}

@@ -97,11 +97,6 @@ impl Index {
         self.unreadable.explain()
     }
 
-    /// Names the unreadable records of `other` instead of its own.
-    pub(super) fn with_unreadable_of(self, other: &Self) -> Self {
-        Self { unreadable: Arc::clone(&other.unreadable), ..self }
-    }
-
     /// Applies changes of all records but tokens, before those of tokens: grants are made with the permissions of roles.
     fn change_others<'c>(&mut self, changes: impl IntoIterator<Item = &'c Change>) {
         let mut roles = Vec::new();

@@ -169,3 +169,24 @@ impl<T: Eq + Hash> Shared<T> {
         value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_nothing_refers_to_are_dropped_when_their_number_may_have_doubled() {
+        let mut shared = Shared::default();
+        let used: Vec<_> = (0..3 * SWEEP).map(|number| shared.share(number)).collect();
+        let (mut before, mut sweeps) = (shared.values.len(), 0);
+        for number in used.len()..30 * used.len() {
+            shared.share(number);
+            let kept = shared.values.len();
+            assert!(kept <= 2 * used.len(), "{kept}");
+            sweeps += usize::from(kept <= before);
+            before = kept;
+        }
+        assert!((28..=30).contains(&sweeps), "a sweep visits all values, and there were {sweeps}");
+        assert!(used.iter().enumerate().all(|(number, used)| Arc::ptr_eq(used, &shared.share(number))));
+    }
+}

@@ -105,6 +105,8 @@ impl Unreadable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nodes::record as node;
+    use crate::world::World;
 
     fn explain(records: &[Record]) -> Option<String> {
         let mut unreadable = Unreadable::default();
@@ -114,6 +116,17 @@ mod tests {
             }
         }
         unreadable.explain()
+    }
+
+    #[test]
+    fn a_record_of_any_kind_is_read_under_its_own_key_alone() {
+        let records = World::records(1).into_iter().chain([node("nod_a", 51, None)]);
+        for record in records {
+            assert_eq!(explain(std::slice::from_ref(&record)), None);
+            let key = format!("{}0", record.key);
+            let said = explain(&[Record::new(record.kind, key, &*record.body)]).unwrap_or_default();
+            assert!(said.contains("something else than its key"), "{}: {said}", record.kind);
+        }
     }
 
     #[test]
@@ -141,6 +154,7 @@ mod tests {
         let many: Vec<_> = (0..9).map(|number| newer(&format!("dep_{number}"))).collect();
         let said = explain(&many).unwrap_or_default();
         assert!(said.contains("9 record(s)") && said.contains("and 4 more"), "{said}");
+        assert!(!explain(&many[..NAMED]).unwrap_or_default().contains("more;"), "all are named");
         for kind in [RecordKind::Token, RecordKind::Role, RecordKind::Deployment, RecordKind::Node] {
             for body in ["", "{}", "[]", "null", r#"{"id":"x"}"#] {
                 assert!(explain(&[record(kind, "x", body)]).is_some(), "{kind} {body}");

@@ -169,6 +169,37 @@ proptest! {
 }
 
 #[test]
+fn a_delta_copies_nothing_that_it_does_not_change() {
+    let delta = |changes: &[(u8, u8, u8)]| Delta {
+        changes: changes.iter().copied().map(change).collect(),
+        takeaways: vec![],
+    };
+    let maps = RouteMaps::default();
+    // Tokens 0, 1 and 2 name roles 0 and 2; record 5 of the Dag tags is unreadable.
+    let index = Index::default()
+        .with(&delta(&[(0, 0, 0), (1, 0, 0), (2, 5, 3), (4, 0, 0), (4, 1, 0), (4, 2, 0)]), AT);
+    let directory = index.directory(&maps, None);
+    let tokens = [0, 1, 2].map(|number| format!("tok_{number}").parse().unwrap());
+    let moved = |next: &Index| {
+        tokens
+            .iter()
+            .filter(|token| !std::ptr::eq(index.grants.get(token).unwrap(), next.grants.get(token).unwrap()))
+            .count()
+    };
+    // A role that no token names yet, and a deployment.
+    let next = index.with(&delta(&[(0, 1, 0), (1, 1, 0)]), AT);
+    assert_eq!(moved(&next), 0);
+    assert!(Arc::ptr_eq(&index.unreadable, &next.unreadable));
+    assert!(!Arc::ptr_eq(&directory, &next.directory(&maps, Some(&directory))), "it has a new deployment");
+    // A role that tokens name.
+    assert!(moved(&index.with(&delta(&[(0, 2, 0)]), AT)) > 0);
+    // A token.
+    let next = index.with(&delta(&[(4, 3, 0)]), AT);
+    assert!(Arc::ptr_eq(&directory, &next.directory(&maps, Some(&directory))));
+    assert!(!Arc::ptr_eq(&directory, &next.directory(&RouteMaps::default(), Some(&directory))), "other maps");
+}
+
+#[test]
 fn a_table_of_many_tokens_holds_each_once() {
     let put = |number: usize, generation: u32| {
         let Change::Put(record) = change((4, 0, 0)) else { unreachable!() };

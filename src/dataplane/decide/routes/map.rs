@@ -249,6 +249,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// Route that takes one permission, as text of a map.
+    fn get(template: &str) -> String {
+        format!("[routes.\"{template}\"]\nGET = [\"deployment.get\"]\n")
+    }
+
     fn find(method: &str, path: &str) -> Option<(String, Option<String>)> {
         let (map, path) = (RouteMap::airflow_v2(), CanonicalPath::parse(path).unwrap());
         let found = map.find(method, &path)?;
@@ -264,6 +269,9 @@ mod tests {
             Some(("deployment.airflow.dagRun.get".into(), None))
         );
         assert_eq!(find("HEAD", "/api/v2/dags"), Some(("deployment.airflow.dag.get".into(), None)));
+        let path = CanonicalPath::parse("/api/v2/dags/etl/dagRuns/one").unwrap();
+        let named = RouteMap::airflow_v2().parameters(&path);
+        assert_eq!(named, [("dag_id".to_owned(), "etl"), ("dag_run_id".to_owned(), "one")]);
     }
 
     #[test]
@@ -329,9 +337,7 @@ mod tests {
     fn the_routers_of_a_map_answer_as_one_would() {
         let templates =
             ["/", "/a", "/a/b", "/a/{x}/c", "/{x}/b", "/{x}/z", "/ab/c", "/p/{x:path}", "/{{a}}/b"];
-        let of = |name: &str| format!("[routes.\"{name}\"]\nGET = [\"deployment.get\"]\n");
-        let text = templates.map(of).concat();
-        let map = RouteMap::from_toml(&text).unwrap();
+        let map = RouteMap::from_toml(&templates.map(get).concat()).unwrap();
         let mut one = matchit::Router::new();
         for template in templates {
             one.insert(read_template(template).unwrap().0, template.to_owned()).unwrap();
@@ -357,8 +363,18 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_compared_first_with_the_segment_that_most_templates_begin_with() {
+        let map = RouteMap::from_toml(
+            &["/a/x", "/b/x", "/b/y", "/b/z", "/c/x", "/c/y", "/{d}/x"].map(get).concat(),
+        );
+        let branches = map.unwrap().branches;
+        let branches: Vec<_> =
+            branches.iter().map(|(first, templates, _)| (first.as_str(), *templates)).collect();
+        assert_eq!(branches, [("b", 3), ("c", 2), ("a", 1)]);
+    }
+
+    #[test]
     fn a_faulty_map_is_named() {
-        let get = |template: &str| format!("[routes.\"{template}\"]\nGET = [\"deployment.get\"]\n");
         assert!(matches!(
             RouteMap::from_toml(&(get("/a/{x}") + &get("/a/{y}"))),
             Err(RouteError::Template { .. })

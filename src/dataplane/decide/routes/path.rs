@@ -233,6 +233,7 @@ mod tests {
         ] {
             assert_eq!(CanonicalPath::parse(path).unwrap().as_str(), canonical);
         }
+        assert!(CanonicalPath::parse(&format!("/{}", "a".repeat(MAX_PATH - 1))).is_ok());
     }
 
     #[test]

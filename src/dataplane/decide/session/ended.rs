@@ -97,6 +97,20 @@ mod tests {
     }
 
     #[test]
+    fn the_latest_beginning_of_an_ended_session_is_told() {
+        let mut ended = Ended::default();
+        assert_eq!(ended.latest(), None);
+        for (number, begun) in [(1, 10), (2, 5)] {
+            ended.add(&id(number), T.plus(begun), T);
+            assert_eq!(ended.latest(), Some(T.plus(10)));
+        }
+        for (until, latest) in [(7, 10), (20, 20)] {
+            ended.add_all_until(T.plus(until));
+            assert_eq!(ended.latest(), Some(T.plus(latest)));
+        }
+    }
+
+    #[test]
     fn a_session_that_outlasts_one_that_was_ended_goes_on() {
         let mut ended = Ended::default();
         ended.add(&id(1), T.plus(10), T.plus(LONGEST - 1));

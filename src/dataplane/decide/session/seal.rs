@@ -123,6 +123,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_largest_session_that_is_sealed_opens_and_a_larger_one_is_not_sealed() {
+        let keys = keys(&[1]);
+        let named = |length: usize| {
+            let mut session = session();
+            session.0.kid = "x".repeat(length);
+            (keys.seal(&session, [7; NONCE_LEN]), session)
+        };
+        let (sealed, session) =
+            (0..MAX_SEALED).map(named).take_while(|(sealed, _)| sealed.is_some()).last().unwrap();
+        let sealed = sealed.unwrap();
+        assert_eq!(sealed.len(), MAX_SEALED);
+        assert_eq!(keys.open(sealed.as_bytes()), Some(session));
+    }
+
     proptest! {
         #[test]
         fn no_cookie_with_a_flipped_bit_opens_a_session(place in any::<prop::sample::Index>(), bit in 0..8_u8) {

@@ -110,21 +110,26 @@ impl World {
         }
     }
 
-    fn snapshot(&self) -> Snapshot {
+    /// Keyset in which `token` signs tokens.
+    fn keyset(token: &SigningKey) -> Keyset {
         let body = KeysetBody {
             iss: None,
             version: 1,
             iat: T0,
             exp: T0.plus(86_400),
             keys: vec![
-                KeysetKey { key_use: KeyUse::Token, jwk: key(2).public().jwk() },
+                KeysetKey { key_use: KeyUse::Token, jwk: token.public().jwk() },
                 KeysetKey { key_use: KeyUse::Replica, jwk: key(3).public().jwk() },
             ],
             roots: vec![key(1).public().jwk()],
             threshold: 1,
         };
         let pinned = RootSet::new(vec![key(1).public().clone()], 1).unwrap();
-        let keyset = Keyset::verify_first(&sign_keyset(&body, &[&key(1)]), &pinned).unwrap();
+        Keyset::verify_first(&sign_keyset(&body, &[&key(1)]), &pinned).unwrap()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let keyset = Self::keyset(&key(2));
         let mut records = self.records.clone();
         records.push(Record::of(RecordKind::Token, "tok_a", &self.record));
         let head = Head {
@@ -186,6 +191,19 @@ fn a_living_token_passes_and_says_what_it_was() {
     assert_eq!(decision.route.as_deref(), Some("/api/v2/dags/{dag_id}"));
     assert_eq!(decision.permission.unwrap().as_str(), "deployment.airflow.dag.get");
     assert!(!decision.mutating);
+}
+
+#[test]
+fn an_allowed_request_tells_all_that_its_token_may_do() {
+    let permissions = |name: &str| built_in().into_iter().find(|role| role.name == name).unwrap().permissions;
+    let mut world = World::new();
+    let on = |name: &str| DagRole { role: role(name).1, target: DagTarget::Dag(name.into()) };
+    world.record.dag_roles = vec![on("DAG_AUTHOR"), on("DAG_VIEWER")];
+    let granted = |world: &World| world.decide_with(Some(world.token().as_bytes())).granted;
+    let dags = permissions("DAG_AUTHOR").union(permissions("DAG_VIEWER"));
+    assert_eq!(granted(&world), Granted { deployment: permissions("DEPLOYMENT_ADMIN"), dags });
+    world.uri = "/api/v2/nothing";
+    assert_eq!(granted(&world), Granted::default());
 }
 
 /// Changes one part of the world.
@@ -253,6 +271,9 @@ const CAUSES: &[(Reason, Bend)] = &[
     }),
     (Reason::TokenNotYetValid, |w| w.claims.nbf = T0.plus(61)),
     (Reason::TokenNotYetValid, |w| w.record.not_before = T0.plus(61)),
+    // It is valid from the second of its start to the second before its end.
+    (Reason::Ok, |w| (w.claims.nbf, w.record.not_before) = (T0.plus(60), T0.plus(60))),
+    (Reason::Ok, |w| (w.claims.exp, w.record.expires_at) = (Some(T0.plus(61)), T0.plus(61))),
     (Reason::ClockUntrusted, |w| w.now.wall = Time::from_unix(0)),
     (Reason::WrongDeployment, |w| w.target = Target::Id("dep_b")),
     (Reason::WrongDeployment, |w| w.target = Target::Id("dep_c")),

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::dataplane::decide::index::Delta;
 use crate::dataplane::decide::staleness::AtLimit;
+use crate::protocol::bundle::Change;
 use crate::protocol::record::NodeRecord;
 
 fn token() -> TokenId {
@@ -140,4 +142,36 @@ fn a_signature_is_verified_once_under_each_keyset() {
     let proved = snapshot.proved.as_ref().unwrap();
     let renewed = snapshot.renewed(&proved.keyset, &proved.head, &Staleness::default()).unwrap();
     assert_eq!(decide(&renewed), [("hit", 3), ("miss", 1)]);
+    // Another keyset may no longer hold the key: the token is verified again. The counts go on.
+    let other = World::keyset(&key(4));
+    let next = renewed.renewed(&other, &proved.head, &Staleness::default()).unwrap();
+    let refused = super::decide(Some(token.as_bytes()), &world.facts(), &next, world.now);
+    assert_eq!(refused.reason, Reason::KeyUnknown);
+    assert_eq!(next.signature_lookups(), [("hit", 3), ("miss", 2)]);
+}
+
+#[test]
+fn a_snapshot_is_followed_by_one_of_the_same_records_or_by_a_delta_that_begins_at_it() {
+    let mut world = World::new();
+    let snapshot = world.snapshot();
+    let proved = snapshot.proved.as_ref().unwrap();
+    let gone = Change::Remove { kind: RecordKind::Token, key: "tok_a".into() };
+    let delta = Delta { changes: vec![gone], takeaways: vec![] };
+    let after = |snapshot: &Snapshot, base: Head| {
+        snapshot.after(&(base, delta.clone()), &proved.keyset, &proved.head, &Staleness::default())
+    };
+    let base = proved.head.head().clone();
+    let reason = |snapshot: &Snapshot| {
+        decide(Some(world.token().as_bytes()), &world.facts(), snapshot, world.now).reason
+    };
+    assert_eq!(reason(&after(&snapshot, base.clone()).unwrap()), Reason::TokenUnknown);
+    assert_eq!(reason(&snapshot), Reason::Ok, "the snapshot before does not change");
+    for other in [Head { digest: [0; 32], ..base.clone() }, Head { count: 9, ..base.clone() }] {
+        assert!(after(&snapshot, other).is_none());
+    }
+    assert!(after(&Snapshot::absent(), base).is_none());
+    world.record.generation = 3;
+    let other = world.snapshot();
+    let renewed = snapshot.renewed(&proved.keyset, other.head().unwrap(), &Staleness::default());
+    assert!(renewed.is_none(), "the head covers other records");
 }

@@ -16,6 +16,10 @@ fn standard() -> World {
 }
 
 fn reason(world: &World, said: &str) -> Reason {
+    decision(world, said).reason
+}
+
+fn decision(world: &World, said: &str) -> Decision {
     let introspection = Introspection::read(said.as_bytes());
     let token = world.token();
     let facts =
@@ -27,13 +31,15 @@ fn reason(world: &World, said: &str) -> Reason {
         &world.snapshot(),
         world.now,
     )
-    .reason
 }
 
 #[test]
 fn what_the_control_plane_says_is_what_a_standard_token_may_do() {
     let mut world = standard();
     assert_eq!(reason(&world, ALLOWS), Reason::Ok);
+    let only = |name: &str| [name.parse().unwrap()].into_iter().collect();
+    let (deployment, dags) = (only("deployment.airflow.dag.get"), only("deployment.airflow.dag.update"));
+    assert_eq!(decision(&world, ALLOWS).granted, Granted { deployment, dags });
     world.method = "PATCH";
     assert_eq!(reason(&world, ALLOWS), Reason::Ok);
     world.uri = "/api/v2/dags/other";
@@ -69,6 +75,17 @@ fn a_standard_token_is_for_its_control_plane_and_the_answer_says_the_same_of_it(
         (format!(r#""nbf":{}"#, now.unix() + 1), Reason::TokenNotYetValid),
     ] {
         assert_eq!(reason(&world, &with(more.clone())), expected, "{more}");
+    }
+}
+
+#[test]
+fn a_standard_token_is_valid_from_the_second_of_its_start_to_the_second_before_its_end() {
+    for (start, end, expected) in
+        [(60, 61, Reason::Ok), (0, 60, Reason::TokenExpired), (61, 90, Reason::TokenNotYetValid)]
+    {
+        let mut world = standard();
+        (world.claims.nbf, world.claims.exp) = (T0.plus(start), Some(T0.plus(end)));
+        assert_eq!(reason(&world, ALLOWS), expected, "from {start} to {end}");
     }
 }
 

@@ -49,7 +49,7 @@ impl Chain {
         Ok(head)
     }
 
-    /// Keeps a head that was just verified under `keyset`.
+    /// Keeps a head that was just verified under `keyset`, so that the next reader need not verify it again.
     pub(super) fn keep(&self, head: SignedHead, keyset: &Keyset) {
         if let Some(last) = self.0.borrow_mut().as_mut().filter(|last| last.keyset.text() == keyset.text()) {
             last.head = Some(head);
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_head_that_was_proved_is_not_proved_under_another_keyset_or_of_other_bytes() {
         let pinned = roots(&root());
-        let other = Keyset::verify_chain(&[keyset(5)], &pinned).unwrap();
+        let [other, third] = [5, 6].map(|seed| Keyset::verify_chain(&[keyset(seed)], &pinned).unwrap());
         let [own, elsewhere] = ["dpl_a", "dpl_b"].map(|id| DataPlaneId::new(id).unwrap());
         let head = Head {
             iss: "https://control.example".into(),
@@ -126,6 +126,8 @@ mod tests {
             assert_eq!(chain.head(&text, &keyset, &own).unwrap().head(), &head);
             assert!(chain.head(&text, &keyset, &elsewhere).is_err());
             assert!(chain.head(&text, &other, &own).is_err());
+            assert_eq!(chain.head(&forged, &other, &own).unwrap().head(), &head);
+            assert!(chain.head(&forged, &third, &own).is_err(), "another keyset proved it");
             assert!(chain.head(&forged, &keyset, &own).is_err());
             assert!(chain.head(&text[1..], &keyset, &own).is_err());
         }

@@ -41,7 +41,8 @@ impl ReplicaStore {
             let kept = self.evidence("SELECT text FROM fork WHERE version = ?1", version)?;
             if is_news(&kept, text, said) {
                 let insert = "INSERT OR IGNORE INTO fork (version, text, seen) VALUES (?1, ?2, ?3)";
-                new |= self.connection.execute(insert, params![version, text, now.unix()])? > 0;
+                self.connection.execute(insert, params![version, text, now.unix()])?;
+                new = true;
             }
         }
         Ok(new)

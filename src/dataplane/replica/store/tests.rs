@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use super::ledger::Entries;
 use super::*;
 use crate::dataplane::decide::snapshot::{Snapshot, Staleness};
 use crate::dataplane::decide::{CLOCK_TOLERANCE, HeadAge, Now, Reason, RequestFacts, Target, decide};
@@ -187,6 +188,132 @@ fn a_head_whose_key_was_removed_counts_no_more() {
 }
 
 #[test]
+fn a_record_about_another_token_than_its_key_names_pins_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = World::token_record(0);
+    let other = TokenRecord { generation: 2, sources: vec!["10.0.0.0/8".into()], ..World::token_record(1) };
+    let faulty = Record::new(RecordKind::Token, token.id.as_str(), &*World::record(&other).body);
+    let mut store = open(directory.path());
+    let all = [records(&[]), vec![faulty]].concat();
+    store.apply(&*World::new().bundle(1, &all, T0), Origin::Feed, T0).unwrap();
+    assert_eq!(reason(&store, &token, T0), Reason::TokenUnknown);
+    // The control plane is mended.
+    assert!(take(&mut store, 2, std::slice::from_ref(&token)).unwrap().overruled.is_empty());
+    assert_eq!(reason(&store, &token, T0), Reason::Ok);
+}
+
+/// What a feed offers to a store that holds tokens 0 to 3 as they were made: a token that may do something else, one that was
+/// rotated, one that was revoked, one as it was, and a new one that was rotated and revoked.
+fn news() -> [TokenRecord; 5] {
+    let mut news = [0, 1, 2, 3, 4].map(World::token_record);
+    news[0].sources = vec!["10.0.0.0/8".into()];
+    news[1].generation = 2;
+    news[2].revoked_at = Some(T0);
+    (news[4].generation, news[4].revoked_at) = (2, Some(T0));
+    news
+}
+
+#[test]
+fn of_a_bundle_that_breaks_an_invariant_what_it_takes_away_is_kept_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let held = [0, 1, 2, 3, 4].map(World::token_record);
+    let mut store = filled(directory.path(), &held[..4]);
+    let refused = take(&mut store, 2, &news()).unwrap_err();
+    assert!(matches!(refused, StoreError::Invariant { .. }), "{refused}");
+    for store in [&store, &open(directory.path())] {
+        assert_eq!(store.position().unwrap().0, 1);
+        assert_eq!(
+            held.each_ref().map(|token| reason(store, token, T0)),
+            [Reason::Ok, Reason::TokenRotated, Reason::TokenRevoked, Reason::Ok, Reason::TokenUnknown]
+        );
+    }
+}
+
+#[test]
+fn only_what_a_bundle_takes_from_known_tokens_is_collected() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = filled(directory.path(), &[0, 1, 2, 3].map(World::token_record));
+    let transaction = store.connection.transaction().unwrap();
+    let losses = || {
+        let mut entries = Entries::default();
+        for record in records(&news()) {
+            entries.enter(&transaction, &record).unwrap();
+        }
+        let losses = entries.losses.into_iter().map(|loss| (loss.token, loss.generation, loss.revoked));
+        losses.collect::<Vec<_>>()
+    };
+    let [_, rotated, revoked, ..] = news().map(|token| token.id);
+    assert_eq!(losses(), [(rotated, 2, false), (revoked, 1, true)]);
+    assert_eq!(losses(), [], "they are known now");
+}
+
+#[test]
+fn a_head_that_is_held_already_is_no_news_and_an_earlier_one_is_if_the_held_one_is_ahead() {
+    let directory = tempfile::tempdir().unwrap();
+    let (world, all) = (World::new(), records(&[]));
+    let mut store = open(directory.path());
+    store.apply(&*world.bundle(1, &all, T0.plus(100)), Origin::Feed, T0).unwrap();
+    for (signed, origin, news) in
+        [(100, Origin::Feed, false), (50, Origin::Peer, false), (50, Origin::Feed, true)]
+    {
+        let again = world.delta(1, 1, &all, vec![], T0.plus(signed));
+        assert_eq!(store.apply(&*again, origin, T0).unwrap().delta.is_some(), news, "{signed} {origin:?}");
+    }
+    assert_eq!(store.standing().unwrap().unwrap().1.head().iat, T0.plus(50));
+}
+
+#[test]
+fn a_record_that_stands_twice_is_refused_and_a_full_disk_is_not_taken_for_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = World::token_record(0);
+    let mut store = open(directory.path());
+    let refused = take(&mut store, 1, &[token.clone(), token.clone()]).unwrap_err();
+    assert!(
+        matches!(&refused, StoreError::Twice(RecordKind::Token, key) if *key == token.id.as_str()),
+        "{refused}"
+    );
+    let pages: i64 = store.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    store.connection.pragma_update(None, "max_page_count", pages + 8).unwrap();
+    let many: Vec<_> = (0..600).map(World::token_record).collect();
+    let refused = take(&mut store, 1, &many).unwrap_err();
+    assert!(matches!(refused, StoreError::Database(_)), "{refused}");
+}
+
+#[test]
+fn a_delta_may_remove_all_there_was_and_store_all_there_is_and_nothing_more() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let before = records(&[World::token_record(0)]);
+    let after: Vec<_> = (1..=4).map(|number| World::record(&World::token_record(number))).collect();
+    let removed =
+        before.iter().map(|record| Change::Remove { kind: record.kind, key: record.key.to_string() });
+    let changes: Vec<_> = removed.chain(after.iter().cloned().map(Change::Put)).collect();
+    let follow = |directory: &Path, stated: &[Record], changes: &[Change]| {
+        let mut store = filled(directory, &[World::token_record(0)]);
+        store.apply(&*World::new().delta(1, 2, stated, changes.to_vec(), T0), Origin::Feed, T0)
+    };
+    let refused = follow(one.path(), &after[..3], &changes).unwrap_err();
+    assert!(matches!(refused, StoreError::TooMany(2)), "{refused}");
+    let (base, delta) = follow(other.path(), &after, &changes).unwrap().delta.unwrap();
+    assert_eq!((base.version, delta.changes.len()), (1, changes.len()), "it is kept, for the index");
+}
+
+#[test]
+fn a_file_of_the_keysets_seen_that_lacks_the_newest_gets_it_at_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("replica.keysets");
+    let seen = || std::fs::read_to_string(&file).unwrap();
+    drop(filled(directory.path(), &[]));
+    let first = seen();
+    open(directory.path()).follow(&[next_keyset()], T0).unwrap();
+    let both = seen();
+    assert_eq!((first.lines().count(), both.lines().count()), (1, 2));
+    // The newest one could not be written.
+    std::fs::write(&file, first).unwrap();
+    drop(open(directory.path()));
+    assert_eq!(seen(), both);
+}
+
+#[test]
 fn a_scrub_reads_every_record_once_and_holds_for_no_others() {
     let directory = tempfile::tempdir().unwrap();
     let tokens: Vec<_> = (0..600).map(World::token_record).collect();
@@ -204,6 +331,46 @@ fn a_scrub_reads_every_record_once_and_holds_for_no_others() {
     let connection = Connection::open(directory.path().join("replica.db")).unwrap();
     connection.execute("DELETE FROM record WHERE key = ?1", [tokens[599].id.as_str()]).unwrap();
     assert_eq!(scrub(), (3, false));
+}
+
+#[test]
+fn each_history_that_a_control_plane_signed_is_evidence_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (world, store) = (World::new(), open(directory.path()));
+    let signed = |number, at| {
+        let head = world.head(1, &records(&[World::token_record(number)]), at);
+        SignedHead::verify(&head, &world.keyset(), &World::data_plane()).unwrap()
+    };
+    let rows = [(1, T0, true), (1, T0, false), (1, T0.plus(5), false), (2, T0, true)];
+    for (number, at, new) in rows {
+        assert_eq!(
+            store.keep_fork(&signed(0, T0), &signed(number, at), T0.plus(9)).unwrap(),
+            new,
+            "{number} {at}"
+        );
+    }
+    let told: Vec<_> =
+        store.forks().unwrap().into_iter().map(|fork| (fork.version, fork.seen_at, fork.head)).collect();
+    assert_eq!(told, [0, 1, 2].map(|number| (1, T0.plus(9), signed(number, T0).as_str().to_owned())));
+}
+
+#[test]
+fn the_disk_is_read_again_after_what_damage_of_it_can_cause() {
+    let history = StoreError::History { have: 1, got: 2 };
+    let invariant = StoreError::Invariant { kind: RecordKind::Token, key: "tok_a".into(), what: "" };
+    let database = StoreError::Database(rusqlite::Error::InvalidQuery);
+    for damage in [history, invariant, database, StoreError::Digest(1), StoreError::Kind] {
+        assert!(damage.may_be_of_the_disk(), "{damage}");
+    }
+    for other in [
+        StoreError::Rollback { have: 2, got: 1 },
+        StoreError::Fork(1),
+        StoreError::Frozen(T0),
+        StoreError::Base { have: 2, got: 1 },
+        StoreError::TooMany(1),
+    ] {
+        assert!(!other.may_be_of_the_disk(), "{other}");
+    }
 }
 
 #[test]
