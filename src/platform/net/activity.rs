@@ -76,7 +76,7 @@ pub struct Activity {
     changes: AtomicI64,
     /// True if part of the next request has arrived, in HTTP/1.1.
     begun: AtomicBool,
-    /// True if the bytes that arrived end within a head, in HTTP/2.
+    /// True if the bytes that arrived end within a head. Set in HTTP/2, and in HTTP/1.1 where a guard follows the heads.
     within: AtomicBool,
 }
 
@@ -136,6 +136,12 @@ impl Activity {
         Busy(Arc::clone(self))
     }
 
+    /// Records whether the bytes that arrived end within a head. Without this call, part of a head that arrives in HTTP/1.1
+    /// together with the request before it has the time between requests.
+    pub fn set_within_head(&self, within: bool) {
+        self.within.store(within, Ordering::Relaxed);
+    }
+
     /// Returns a stream that records when part of the next request arrives. The client then has the time for a request's
     /// head, and no longer the time between requests.
     pub fn watch<S>(self: &Arc<Self>, stream: S) -> Watched<S> {
@@ -188,7 +194,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         if !bytes.is_empty() {
             let within = self.heads.take(bytes);
             if self.heads.http2() {
-                self.activity.within.store(within, Ordering::Relaxed);
+                self.activity.set_within_head(within);
             } else if self.activity.open.load(Ordering::Relaxed) == 0 {
                 // Bytes during a request may be its body.
                 self.activity.begun.store(true, Ordering::Relaxed);

@@ -167,7 +167,8 @@ impl Gateway {
         let drain = Drain { bytes: self.limits.body_bytes as u64, time: self.limits.header() };
         let activity = self.activity();
         let (noted, watched) = (Arc::clone(&activity), activity.watch(stream));
-        let stream = Guarded::new(watched, self.limits.header_bytes as usize, found.clone(), drain);
+        let header_bytes = self.limits.header_bytes as usize;
+        let stream = Guarded::new(watched, header_bytes, found.clone(), Arc::clone(&activity), drain);
         let service = service_fn(move |request: Request<Incoming>| {
             let busy = noted.begin();
             // The guard checks nothing after such a request, since other bytes may be of another protocol.

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::dataplane::decide::routes::is_target;
+use crate::platform::net::activity::Activity;
 
 /// Maximum number of header fields of a request, in addition to the limit of bytes.
 pub(super) const MAX_FIELDS: usize = 1024;
@@ -131,13 +132,20 @@ pub(super) struct Guarded<S> {
     heads: u64,
     header_bytes: usize,
     found: Found,
+    activity: Arc<Activity>,
     drain: Drain,
     /// Deadline for the discarded bytes. Set once the sending side is shut down.
     draining: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(stream: S, header_bytes: usize, found: Found, drain: Drain) -> Self {
+    pub(super) fn new(
+        stream: S,
+        header_bytes: usize,
+        found: Found,
+        activity: Arc<Activity>,
+        drain: Drain,
+    ) -> Self {
         let (held, cleared) = (Vec::new(), Vec::new());
         Self {
             stream,
@@ -149,6 +157,7 @@ impl<S> Guarded<S> {
             heads: 0,
             header_bytes,
             found,
+            activity,
             drain,
             draining: None,
         }
@@ -380,6 +389,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             }
             this.held.extend_from_slice(read.filled());
             this.follow();
+            // Part of a head may have arrived together with the request before it.
+            this.activity.set_within_head(this.place == Place::Head && !this.held.is_empty());
         }
     }
 }

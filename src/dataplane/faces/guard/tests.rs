@@ -14,7 +14,7 @@ fn passed(bytes: &str, piece: usize) -> (String, Option<(u64, Fault)>) {
     runtime.block_on(async {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
         let found = Found::default();
-        let mut guarded = Guarded::new(server, 1000, found.clone(), DRAIN);
+        let mut guarded = Guarded::new(server, 1000, found.clone(), Arc::default(), DRAIN);
         let mut all = Vec::new();
         for bytes in bytes.as_bytes().chunks(piece) {
             client.write_all(bytes).await.unwrap();
@@ -132,7 +132,7 @@ async fn what_comes_behind_the_last_request_is_read_within_bounds() {
         (other, 9_000, false),
     ] {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
-        let mut guarded = Guarded::new(server, 1000, Found::default(), DRAIN);
+        let mut guarded = Guarded::new(server, 1000, Found::default(), Arc::default(), DRAIN);
         client.write_all(request).await.unwrap();
         let mut space = [0; 4096];
         assert_ne!(guarded.read(&mut space).await.unwrap(), 0);
@@ -146,6 +146,36 @@ async fn what_comes_behind_the_last_request_is_read_within_bounds() {
         // Bytes above the limit, and bytes of another protocol, are not read.
         let stays = more > 10_000 || request == other;
         assert_eq!((waited, left.is_empty()), (awaited && !stays, !stays), "{what}{more}");
+    }
+}
+
+#[tokio::test]
+async fn part_of_a_head_counts_as_begun_even_if_it_arrives_with_the_request_before_it() {
+    let (first, idle) = (Duration::from_millis(200), Duration::from_millis(2000));
+    let get = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+    let post = "POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
+    let chunks = "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
+    for (before, more, begun) in [
+        (get, "", false),
+        (post, "", false),
+        (chunks, "", false),
+        (get, "G", true),
+        (post, "GET /a HTTP/1.1\r\nHost: a\r\n", true),
+        (chunks, "GET /a HTTP/1.1\r\nHost: a\r\nX-Half", true),
+        (get, "GET /a HTTP/1.1\r\n\r", true),
+    ] {
+        let activity = Arc::new(Activity::within(first, idle));
+        let (mut client, server) = tokio::io::duplex(4096);
+        client.write_all(format!("{before}{more}").as_bytes()).await.unwrap();
+        let watched = activity.watch(server);
+        let mut guarded = Guarded::new(watched, 1000, Found::default(), Arc::clone(&activity), DRAIN);
+        let length = guarded.read(&mut [0; 4096]).await.unwrap();
+        assert_eq!(length, before.len(), "{before}{more}");
+        drop(activity.begin());
+        let began = tokio::time::Instant::now();
+        activity.ceases().await;
+        let lasted = began.elapsed();
+        assert_eq!(lasted < idle, begun, "{before}{more}: {lasted:?}");
     }
 }
 

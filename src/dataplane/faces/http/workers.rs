@@ -183,7 +183,8 @@ async fn serve(mut stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) {
     let reader = activity.watch(Cursor::new(unanswered).chain(reader));
     let found = Found::default();
     let drain = Drain { bytes: MAX_DRAINED, time: FIRST };
-    let stream = Guarded::new(tokio::io::join(reader, writer), MAX_HEADERS, found.clone(), drain);
+    let stream = tokio::io::join(reader, writer);
+    let stream = Guarded::new(stream, MAX_HEADERS, found.clone(), Arc::clone(&activity), drain);
     let noted = Arc::clone(&activity);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (worker, busy) = (Arc::clone(&worker), noted.begin());
