@@ -218,7 +218,8 @@ impl AuditLog {
             [clock().unix()],
             |row| row.get(0),
         )?;
-        let (sequence, prev) = verify::tail(&connection, key.public())?.map_err(AuditError::Tampered)?;
+        let (sequence, prev) =
+            verify::tail(&connection, &node, key.public())?.map_err(AuditError::Tampered)?;
         let queue = Arc::new(Queue {
             pending: Mutex::default(),
             wake: Condvar::new(),

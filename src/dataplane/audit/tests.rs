@@ -8,10 +8,13 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use rusqlite::Connection;
 
-use super::{AuditLog, AuditUnavailable, Fault, Retention, block, events, hash_at, set_uploaded, verify};
+use super::{
+    AuditError, AuditLog, AuditUnavailable, Fault, Retention, block, events, hash_at, set_uploaded, verify,
+};
 use crate::platform::clock::Clock;
-use crate::protocol::event::{Connectivity, Draft, Event, EventKind};
+use crate::protocol::event::{Checkpoint, Connectivity, Draft, Event, EventKind};
 use crate::protocol::id::NodeId;
+use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::SigningKey;
 use crate::protocol::reconciliation::Position;
 use crate::protocol::time::Time;
@@ -181,6 +184,82 @@ fn a_log_cut_back_to_a_checkpoint_is_found_by_what_is_known_elsewhere() {
         "CREATE TABLE IF NOT EXISTS uploaded (sequence INTEGER, hash TEXT); INSERT INTO uploaded (sequence, hash) VALUES (15, '')",
     );
     assert_eq!(faults(&path).unwrap().sequence, 13);
+}
+
+/// Signs the last checkpoint anew, with one thing changed.
+fn resign_last(path: &Path, change: impl FnOnce(&mut Checkpoint)) {
+    let connection = Connection::open(path).unwrap();
+    let last = "SELECT text FROM checkpoint ORDER BY sequence DESC LIMIT 1";
+    let text: String = connection.query_row(last, [], |row| row.get(0)).unwrap();
+    let mut checkpoint = Checkpoint::verify(&text, key().public()).unwrap();
+    change(&mut checkpoint);
+    let text = sign(Typ::AuditCheckpoint, &serde_json::to_vec(&checkpoint).unwrap(), &key());
+    connection.execute("UPDATE checkpoint SET text = ?1 WHERE sequence = 18", [text]).unwrap();
+}
+
+/// Changes the lines of the last block.
+fn rewrite_last(path: &Path, change: impl FnOnce(String) -> String) {
+    let connection = Connection::open(path).unwrap();
+    let packed: Vec<u8> =
+        connection.query_row("SELECT lines FROM block WHERE last = 18", [], |row| row.get(0)).unwrap();
+    let lines = change(block::unpack(&packed).unwrap());
+    let packed = block::Packer::default().pack(&lines).unwrap().to_vec();
+    connection.execute("UPDATE block SET lines = ?1 WHERE last = 18", [packed]).unwrap();
+}
+
+#[test]
+fn a_start_finds_at_the_end_of_a_log_what_its_verification_finds() {
+    let other = || NodeId::new("nod_b").unwrap();
+    let (whole, cut): (fn(&Path), fn(&Path)) = (
+        |_| {},
+        |path| {
+            rewrite_last(path, |mut lines| {
+                assert_eq!(lines.pop(), Some('\n'));
+                lines
+            });
+        },
+    );
+    for (what, damage, owner, good) in [
+        ("nothing", whole, node(), true),
+        ("another node's log", whole, other(), false),
+        (
+            "a checkpoint of another node",
+            |path| resign_last(path, |last| last.iss = NodeId::new("nod_b").unwrap()),
+            node(),
+            false,
+        ),
+        (
+            "an event of another node, signed with the same key",
+            |path| {
+                rewrite_last(path, |lines| {
+                    let last = lines.trim_end().rfind('\n').map_or(0, |end| end + 1);
+                    lines[..last].to_owned() + &lines[last..].replace("nod_a", "nod_b")
+                });
+                let hash = hash_at(path, 18).unwrap().unwrap();
+                resign_last(path, |last| last.hash = hash);
+            },
+            node(),
+            false,
+        ),
+        ("a last line without its line feed", cut, node(), false),
+        (
+            "a block that names another end",
+            |path| run(path, "UPDATE block SET last = 19 WHERE last = 18"),
+            node(),
+            false,
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, _) = long(&directory);
+        damage(&path);
+        assert_eq!(verify(&path, &owner, key().public()).unwrap().fault.is_none(), good, "{what}");
+        let clock: Clock = Arc::new(|| Time::from_unix(1_800_001_000));
+        let opened = AuditLog::open(&path, owner, key(), clock, 1000);
+        assert_eq!(opened.is_ok(), good, "{what}");
+        if let Err(error) = opened {
+            assert!(matches!(error, AuditError::Tampered(_)), "{what}: {error}");
+        }
+    }
 }
 
 #[test]

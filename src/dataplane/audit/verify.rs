@@ -52,7 +52,7 @@ pub fn verify(path: &Path, node: &NodeId, key: &PublicKey) -> Result<Report, Aud
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     // One read transaction: blocks and checkpoints must be of the same moment.
     let transaction = connection.unchecked_transaction()?;
-    let mut proof = Proof { node: Some(node), ..Proof::new() };
+    let mut proof = Proof::new(node);
     let found = proof.all(&transaction, key)?;
     Ok(Report { fault: found.err(), ..proof.report })
 }
@@ -62,9 +62,10 @@ pub fn verify(path: &Path, node: &NodeId, key: &PublicKey) -> Result<Report, Aud
 /// database that cannot be read.
 pub(super) fn tail(
     connection: &Connection,
+    node: &NodeId,
     key: &PublicKey,
 ) -> Result<Result<(u64, String), Fault>, AuditError> {
-    let mut proof = Proof::new();
+    let mut proof = Proof::new(node);
     let place = uploaded(connection)?;
     if let Err(fault) = proof.anchor(connection, key)? {
         return Ok(Err(fault));
@@ -75,10 +76,15 @@ pub(super) fn tail(
         })
         .optional()?;
     let signed = match last {
-        None => proof.covering,
+        None => proof.covering.take(),
         Some((sequence, text)) => match Checkpoint::verify(&text, key) {
-            Ok(found) if found.sequence == sequence && !found.dropped => Some(found),
-            Ok(_) => return Ok(fault(sequence, "its checkpoint was signed for another place")),
+            Ok(found) if found.sequence != sequence || found.dropped => {
+                return Ok(fault(sequence, "its checkpoint was signed for another place"));
+            }
+            Ok(found) if proof.is_another(&found.iss) => {
+                return Ok(fault(sequence, format!("its checkpoint is one of the node {}", found.iss)));
+            }
+            Ok(found) => Some(found),
             Err(error) => return Ok(fault(sequence, format!("its checkpoint does not hold: {error}"))),
         },
     };
@@ -93,15 +99,16 @@ pub(super) fn tail(
     }
     // Begins at the block that holds the signed event.
     let mut statement = connection.prepare(
-        "SELECT first, lines FROM block
+        "SELECT first, last, lines FROM block
          WHERE first >= coalesce((SELECT max(first) FROM block WHERE first <= ?1), 0) ORDER BY first",
     )?;
     let mut rows = statement.query([signed.as_ref().map_or(1, |signed| signed.sequence.max(1))])?;
     let mut before: Option<(u64, String)> = None;
     while let Some(row) = rows.next()? {
-        let first: u64 = row.get(0)?;
-        let Some(lines) = block::unpack(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?) else {
-            return Ok(fault(first, "its block can't be unpacked: it is not what the node wrote"));
+        let (first, end): (u64, u64) = (row.get(0)?, row.get(1)?);
+        let lines = match whole_lines(first, row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?) {
+            Ok(lines) => lines,
+            Err(fault) => return Ok(Err(fault)),
         };
         if before.as_ref().is_some_and(|(last, _)| first != last + 1) {
             return Ok(fault(first, "events before it are missing"));
@@ -115,10 +122,17 @@ pub(super) fn tail(
             if event.sequence != sequence || before.as_ref().is_some_and(|(_, prev)| event.prev != *prev) {
                 return Ok(fault(sequence, "it is not chained to the event before"));
             }
+            if proof.is_another(&event.node) {
+                return Ok(fault(sequence, format!("it is an event of the node {}", event.node)));
+            }
             if signed.as_ref().is_some_and(|signed| signed.sequence == sequence && signed.hash != hash) {
                 return Ok(fault(sequence, "it is not the event its checkpoint was signed for"));
             }
             before = Some((sequence, hash));
+        }
+        let last = before.as_ref().map_or(0, |(last, _)| *last);
+        if let Err(fault) = ends_with(first, end, last) {
+            return Ok(Err(fault));
         }
     }
     let (last, hash) = before.unwrap_or((proof.report.dropped, proof.report.last));
@@ -136,8 +150,8 @@ pub(super) fn tail(
 
 /// State of the verification.
 struct Proof<'n> {
-    /// Node whose log it is. `None` where only the chain matters.
-    node: Option<&'n NodeId>,
+    /// Node whose log it is.
+    node: &'n NodeId,
     report: Report,
     /// Position that the control plane received last.
     uploaded: Position,
@@ -150,16 +164,32 @@ fn fault<T>(sequence: u64, what: impl Into<String>) -> Result<T, Fault> {
     Err(Fault { sequence, what: what.into() })
 }
 
-impl Proof<'_> {
-    fn new() -> Self {
+/// Returns the lines of a block, each with its line feed.
+fn whole_lines(first: u64, packed: &[u8]) -> Result<String, Fault> {
+    let Some(lines) = block::unpack(packed) else {
+        return fault(first, "its block can't be unpacked: it is not what the node wrote");
+    };
+    if lines.ends_with('\n') { Ok(lines) } else { fault(first, "its block breaks off within a line") }
+}
+
+/// Checks that a block which begins with event `first` ends with event `end`, as its row says. `last` is its last event.
+fn ends_with(first: u64, end: u64, last: u64) -> Result<(), Fault> {
+    if end == last && last >= first {
+        return Ok(());
+    }
+    fault(first, format!("its block is said to end with event {end}, and ends with {last}"))
+}
+
+impl<'n> Proof<'n> {
+    fn new(node: &'n NodeId) -> Self {
         let report =
             Report { dropped: 0, events: 0, last: GENESIS.into(), checkpoints: 0, covered: 0, fault: None };
         let uploaded = Position { sequence: 0, hash: GENESIS.into() };
-        Self { node: None, report, uploaded, checkpoints: BTreeMap::new(), covering: None }
+        Self { node, report, uploaded, checkpoints: BTreeMap::new(), covering: None }
     }
 
     fn is_another(&self, node: &NodeId) -> bool {
-        self.node.is_some_and(|own| own != node)
+        self.node != node
     }
 
     /// Verifies the whole log. The outer error is a database that cannot be read; the inner one is a fault of the log.
@@ -247,23 +277,10 @@ impl Proof<'_> {
                 format!("it is missing: event {first} stands in its place"),
             );
         }
-        let Some(lines) = block::unpack(packed) else {
-            return fault(first, "its block can't be unpacked: it is not what the node wrote");
-        };
-        if !lines.ends_with('\n') {
-            return fault(first, "its block breaks off within a line");
-        }
-        for line in split_lines(&lines) {
+        for line in split_lines(&whole_lines(first, packed)?) {
             self.line(line)?;
         }
-        if last == self.report.events && last >= first {
-            Ok(())
-        } else {
-            fault(
-                first,
-                format!("its block is said to end with event {last}, and ends with {}", self.report.events),
-            )
-        }
+        ends_with(first, last, self.report.events)
     }
 
     fn line(&mut self, line: &str) -> Result<(), Fault> {
