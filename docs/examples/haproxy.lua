@@ -1,6 +1,6 @@
 -- Asks Halligan's daemon about a request (HAProxy 2.6 or newer), and refuses it unless the answer is 200:
 --   http-request lua.halligan URL
--- where URL is that of /v1/authorize/DEPLOYMENT_ID on the daemon.
+-- where URL has the daemon's address, /v1/authorize/ and the deployment's id.
 
 -- Headers have a list of values each, in HAProxy's Lua counted from 0.
 local function list(values)

@@ -56,6 +56,25 @@ fn every_page_that_is_linked_is_there() {
     }
 }
 
+/// What a reader puts an own value in for stands in no comment: a replacement would make the comment wrong.
+#[test]
+fn no_comment_of_an_example_has_what_is_to_be_replaced() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(root().join("docs/examples")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in text.lines() {
+            let places =
+                ["DEPLOYMENT_ID", "127.0.0.1:8181", "127.0.0.1:8182", "127.0.0.1:8080", "prod.example"];
+            let named = places.iter().any(|place| line.contains(place));
+            let comment = ["#", "--", "//"].iter().any(|mark| line.trim_start().starts_with(mark));
+            assert!(!(named && comment), "{}: {line}", path.display());
+            seen += usize::from(named);
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}
+
 /// In the threat model, the names after a file are tests in it.
 #[test]
 fn every_test_of_the_threat_model_is_there() {

@@ -4,7 +4,7 @@
 use super::contract::Setting;
 use super::upstream::Seen;
 use super::wire::{ask, exchange, read};
-use crate::rig::{Answer, until};
+use crate::rig::{Answer, curl, until};
 
 /// Who stands in front of the deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +126,48 @@ const ROWS: &[Row] = &[
     row("/api/v2/dags?a={b}|[c]", Passes),
 ];
 
+/// A request's line and `Host`, and the proxies that hand it on. The others refuse it by themselves, and the gateway as it refuses
+/// any request that is not for one host.
+const HOSTS: &[(&str, &[Front])] = &[
+    ("GET /api/v2/dags HTTP/1.1", &[Front::Haproxy]),
+    // Of the two versions of Caddy only the older one does.
+    (
+        "GET /api/v2/dags HTTP/1.1\r\nHost:",
+        &[Front::Caddy, Front::Haproxy, Front::Traefik, Front::EnvoyHttp, Front::EnvoyGrpc],
+    ),
+    (
+        "GET /api/v2/dags HTTP/1.1\r\nHost: prod.example\r\nHost: prod.example",
+        &[Front::Haproxy, Front::EnvoyHttp, Front::EnvoyGrpc],
+    ),
+    ("GET /api/v2/dags HTTP/1.1\r\nHost: prod.example\r\nhost: stage.example", ENVOY),
+    ("GET /api/v2/dags HTTP/1.1\r\nHost: prod.example, stage.example", &[Front::Haproxy]),
+    ("GET /api/v2/dags HTTP/1.1\r\nHost: prod.example/x", &[Front::Haproxy]),
+    ("GET /api/v2/dags HTTP/1.0", &[Front::Nginx, Front::Caddy, Front::Haproxy, Front::Traefik]),
+    (
+        "GET /api/v2/dags HTTP/1.0\r\nHost: prod.example",
+        &[Front::Nginx, Front::Caddy, Front::Haproxy, Front::Traefik],
+    ),
+    ("CONNECT prod.example:443 HTTP/1.1\r\nHost: prod.example:443", &[]),
+    ("CONNECT prod.example HTTP/1.1\r\nHost: prod.example", &[]),
+];
+
+/// The trailers of a client, each of which is a header in another place.
+const TRAILERS: [&str; 5] = [
+    "X-Halligan-Role: spoofed-by-the-client",
+    "X_Halligan_Token_Id: spoofed-by-the-client\r\nX-Kept: 1",
+    "X-Forwarded-For: spoofed-by-the-client\r\nForwarded: for=spoofed-by-the-client",
+    "Authorization: Bearer spoofed-by-the-client",
+    "X-HTTP-Method-Override: spoofed-by-the-client",
+];
+
+/// Proxies at which what a deployment says behind the body of its answer reaches the client.
+const HANDS_TRAILERS_ON: &[Front] = &[Front::Caddy, Front::Haproxy, Front::Traefik];
+
+/// Returns whether a proxy takes no body without a length, since it can't take its trailers away.
+pub fn refuses_chunks(front: Front) -> bool {
+    front == Front::Haproxy
+}
+
 /// All of it, of the proxy at `port`.
 pub fn hold(setting: &Setting, front: Front, port: u16) {
     names_that_are_not_a_clients_do_not_reach_the_deployment(setting, front, port);
@@ -135,6 +177,9 @@ pub fn hold(setting: &Setting, front: Front, port: u16) {
     a_bearer_is_read_as_its_grammar_has_it(setting, front, port);
     a_request_may_have_many_headers(setting, front, port);
     what_a_parser_refuses_has_a_reason(front, port);
+    a_request_is_for_one_host_where_the_table_says_so(setting, front, port);
+    no_trailer_of_a_client_reaches_the_deployment(setting, front, port);
+    a_deployments_trailers_are_handed_on_where_the_page_says_so(setting, front, port);
     for Row { target, expected } in ROWS {
         let bearer = setting.bearer();
         let came = setting.upstream.asked();
@@ -308,6 +353,76 @@ fn a_request_may_have_many_headers(setting: &Setting, front: Front, port: u16) {
         let answer = ask(port, "GET", "/api/v2/dags", &headers, "");
         assert_eq!(answer.status, 200, "{count} headers at {front:?}: {answer:?}");
     }
+}
+
+fn a_request_is_for_one_host_where_the_table_says_so(setting: &Setting, front: Front, port: u16) {
+    for (lines, fronts) in HOSTS {
+        let before = setting.upstream.asked();
+        let token = setting.bearer();
+        let request = format!("{lines}\r\nConnection: close\r\nAuthorization: {token}\r\n\r\n");
+        let answer = read(&exchange(port, request.as_bytes()));
+        let came = setting.upstream.asked() - before;
+        let what = format!("{lines:?} at {front:?}: {answer:?}");
+        if front == Front::Gateway {
+            assert_eq!(
+                (answer.status, answer.header("x-halligan-reason")),
+                (403, Some("path_invalid")),
+                "{what}"
+            );
+            assert!(answer.header("x-halligan-event-id").is_some(), "{what}");
+        }
+        if answer.status == 200 {
+            assert!(fronts.contains(&front) && came == 1, "{what}");
+            named(setting, &answer);
+        } else {
+            let older = front == Front::Caddy && lines.ends_with("Host:");
+            assert!(answer.status >= 400 && came == 0 && (older || !fronts.contains(&front)), "{what}");
+        }
+    }
+}
+
+/// To some servers a trailer is a header that comes late (uvicorn with httptools).
+fn no_trailer_of_a_client_reaches_the_deployment(setting: &Setting, front: Front, port: u16) {
+    for fields in TRAILERS {
+        // Announced, and not.
+        for announced in ["", "TE: trailers\r\nTrailer: X-Halligan-Role, X-Forwarded-For, X-Kept\r\n"] {
+            let before = setting.upstream.asked();
+            let request = format!(
+                "PATCH /api/v2/dags/etl HTTP/1.1\r\nHost: prod.example\r\nConnection: close\r\nAuthorization: {}\r\n\
+                 Content-Type: application/json\r\n{announced}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n{fields}\r\n\r\n",
+                setting.bearer()
+            );
+            let answer = read(&exchange(port, request.as_bytes()));
+            let what = format!("{fields:?} {announced:?} at {front:?}: {answer:?}");
+            if refuses_chunks(front) {
+                assert_eq!((answer.status, setting.upstream.asked()), (411, before), "{what}");
+                continue;
+            }
+            let seen = named(setting, &answer);
+            assert_eq!((&*seen.body, seen.trailers.as_slice()), ("{}", &[][..]), "{what}");
+            assert!(seen.headers.values().flatten().all(|value| !value.contains(SPOOFED)), "{what}");
+        }
+    }
+    if refuses_chunks(front) {
+        // Over HTTP/2 any request may have trailers.
+        let before = setting.upstream.asked();
+        let bearer = format!("Authorization: {}", setting.bearer());
+        let url = format!("http://127.0.0.1:{port}/api/v2/dags");
+        let answer = curl(&["--http2-prior-knowledge", "-H", &bearer, &url]);
+        assert_eq!((answer.status, setting.upstream.asked()), (505, before), "{answer:?}");
+    }
+}
+
+fn a_deployments_trailers_are_handed_on_where_the_page_says_so(setting: &Setting, front: Front, port: u16) {
+    let request = format!(
+        "GET /api/v2/dags HTTP/1.1\r\nHost: prod.example\r\nConnection: close\r\nAuthorization: {}\r\nTE: trailers\r\n\
+         X-Answer-With-Trailers: 1\r\n\r\n",
+        setting.bearer()
+    );
+    let answer = String::from_utf8(exchange(port, request.as_bytes())).unwrap();
+    let (head, rest) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(!head.contains("spoofed") && rest.contains("ok"), "{front:?}: {answer}");
+    assert_eq!(rest.contains("spoofed"), HANDS_TRAILERS_ON.contains(&front), "{front:?}: {answer}");
 }
 
 /// At Envoy and at the gateway. The other proxies have answers of their own to what their parsers refuse.

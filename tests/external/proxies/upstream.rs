@@ -16,6 +16,8 @@ pub struct Seen {
     pub target: String,
     pub headers: BTreeMap<String, Vec<String>>,
     pub body: String,
+    /// Lines behind a chunked body.
+    pub trailers: Vec<String>,
 }
 
 impl Seen {
@@ -70,6 +72,11 @@ impl Upstream {
     }
 }
 
+/// An answer that says behind its body what a deployment may not say.
+const ANSWER_WITH_TRAILERS: &[u8] =
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Halligan-Reason\r\nConnection: close\r\n\r\n\
+      2\r\nok\r\n0\r\nX-Halligan-Reason: spoofed-by-the-deployment\r\n\r\n";
+
 /// Answers one request and closes. What is no request (a proxy's early connection) gets no answer.
 fn answer(stream: TcpStream, asked: &Mutex<Vec<String>>) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
@@ -88,18 +95,26 @@ fn answer(stream: TcpStream, asked: &Mutex<Vec<String>>) -> Option<()> {
         headers.entry(name.to_ascii_lowercase()).or_default().push(value.trim().to_owned());
     }
     asked.lock().ok()?.push(target.to_owned());
-    let mut body = Vec::new();
+    let (mut body, mut trailers) = (Vec::new(), Vec::new());
     if headers.contains_key("transfer-encoding") {
         loop {
             let mut size = String::new();
             reader.read_line(&mut size).ok()?;
             let size = usize::from_str_radix(size.trim(), 16).ok()?;
-            let mut chunk = vec![0; size + 2];
-            reader.read_exact(&mut chunk).ok()?;
             if size == 0 {
                 break;
             }
+            let mut chunk = vec![0; size + 2];
+            reader.read_exact(&mut chunk).ok()?;
             body.extend_from_slice(&chunk[..size]);
+        }
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).ok()?;
+            if line.trim_end().is_empty() {
+                break;
+            }
+            trailers.push(line.trim_end().to_owned());
         }
     } else if let Some(length) = headers.get("content-length") {
         body.resize(length.first()?.parse().ok()?, 0);
@@ -110,7 +125,13 @@ fn answer(stream: TcpStream, asked: &Mutex<Vec<String>>) -> Option<()> {
         target: target.to_owned(),
         headers,
         body: String::from_utf8_lossy(&body).into_owned(),
+        trailers,
     };
+    if seen.headers.contains_key("x-answer-with-trailers") {
+        let mut stream = stream;
+        stream.write_all(ANSWER_WITH_TRAILERS).ok()?;
+        return Some(());
+    }
     let body = serde_json::to_string(&seen).ok()?;
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\
