@@ -168,6 +168,62 @@ fn nobody_hands_out_or_takes_over_more_than_they_have() {
     control.make("/tokens", &deployment(Some("maker"), "DIRECT_ACCESS"));
 }
 
+/// Of every kind of token, and every kind of caller.
+#[test]
+fn who_may_not_rotate_a_token_may_not_change_or_delete_it_either() {
+    let control = Control::start("");
+    let estate = control.estate();
+    let all =
+        ["create", "get", "update", "rotate", "delete"].map(|verb| format!("deployment.apiTokens.{verb}"));
+    let role = |name: &str, more: &[&str]| {
+        let permissions: Vec<_> =
+            all.iter().map(String::as_str).chain(["deployment.get"]).chain(more.iter().copied()).collect();
+        control
+            .make("/roles", &json!({ "name": name, "scopeType": "DEPLOYMENT", "permissions": permissions }));
+    };
+    role("keeper", &[]);
+    role("keeper-and-more", &["deployment.airflow.dag.get"]);
+    let token = |kind: &str, entity: Option<&str>, role: Option<&str>| json!({ "name": "t", "type": kind, "entityId": entity, "role": role, "tokenExpiryPeriodInDays": 1 });
+    let workspace = |role: &str| token("WORKSPACE", Some(&estate.workspace), Some(role));
+    let deployment = |role: Option<&str>| token("DEPLOYMENT", Some(&estate.deployment), role);
+    let keeper = control.make("/tokens", &deployment(Some("keeper")));
+    let (keeper, operator, owner) = (
+        text(&keeper["token"]).to_owned(),
+        control.user("WORKSPACE_OPERATOR", &estate.workspace),
+        control.user("WORKSPACE_OWNER", &estate.workspace),
+    );
+    for (what, caller, target, may) in [
+        ("operator, owner's", &operator, workspace("WORKSPACE_OWNER"), false),
+        ("operator, operator's", &operator, workspace("WORKSPACE_OPERATOR"), true),
+        ("operator, member's", &operator, workspace("WORKSPACE_MEMBER"), true),
+        ("owner, owner's", &owner, workspace("WORKSPACE_OWNER"), true),
+        (
+            "owner, the organization's",
+            &owner,
+            token("ORGANIZATION", None, Some("ORGANIZATION_MEMBER")),
+            false,
+        ),
+        ("keeper, keeper's", &keeper, deployment(Some("keeper")), true),
+        ("keeper, one permission more", &keeper, deployment(Some("keeper-and-more")), false),
+        ("keeper, an admin's", &keeper, deployment(None), false),
+        ("keeper, a workspace's", &keeper, workspace("WORKSPACE_MEMBER"), false),
+    ] {
+        let made = control.make("/tokens", &target);
+        let path = format!("/tokens/{}", text(&made["id"]));
+        let update = json!({ "name": "mine" });
+        let calls = [
+            ("POST", format!("{path}/rotate"), None),
+            ("POST", path.clone(), Some(&update)),
+            ("DELETE", path, None),
+        ];
+        for (method, path, body) in calls {
+            let answer = control.call_as(caller, method, &path, body, &[]);
+            assert_eq!(answer.status < 300, may, "{what}: {method} {path}: {answer:?}");
+            assert!(may || [403, 404].contains(&answer.status), "{what}: {method} {path}: {answer:?}");
+        }
+    }
+}
+
 #[test]
 fn what_can_be_no_token_is_refused_by_the_field_that_is_wrong() {
     let control = Control::start("");

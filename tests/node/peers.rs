@@ -21,10 +21,14 @@ use halligan::dataplane::decide::Reason;
 use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
 use halligan::dataplane::node::credential::Prover;
 use halligan::dataplane::node::state::Live;
-use halligan::dataplane::peers::{Asked, Dialogue, MAX_REVOCATIONS, PeerFace, Question, Reply, Revoked};
+use halligan::dataplane::peers::{
+    Asked, Dialogue, MAX_REVOCATIONS, PeerFace, Question, Reply, Revoked, serve,
+};
 use halligan::dataplane::replica::replication::Replication;
 use halligan::dataplane::replica::store::{Origin, ReplicaStore};
 use halligan::dataplane::revocations::Revocations;
+use halligan::platform::net::listener::Connections;
+use halligan::platform::net::share::{Each, Share};
 use halligan::protocol::record::Record;
 use halligan::protocol::time::Time;
 
@@ -415,6 +419,44 @@ fn only_living_nodes_are_answered_and_each_call_once() {
     let proof = a.face.answer(&peer, asked).proof.unwrap();
     let b = Still::new(directory.path(), "nod_b", 52);
     assert_eq!(b.face.admit(Some(proof.as_bytes())).unwrap_err().status, 401);
+}
+
+#[test]
+fn a_peers_bearer_is_one_field_with_a_scheme_in_any_case_and_spaces() {
+    let directory = tempfile::tempdir().unwrap();
+    let a = Still::new(directory.path(), "nod_a", 51);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (_stop, stopped) = tokio::sync::watch::channel(());
+    let each = Each::everybody(Share::Quarter);
+    let _served =
+        runtime.block_on(async { serve(listener, Arc::new(a.face), each, Connections::default(), stopped) });
+    let asked = std::cell::Cell::new(0);
+    let status = |lines: &[&str]| {
+        asked.set(asked.get() + 1);
+        let proof = prover("nod_b", 52).jwt("nod_a", &format!("call-{}", asked.get()), T0);
+        let lines = lines
+            .iter()
+            .flat_map(|line| ["-H".to_owned(), format!("Authorization: {}", line.replace("PROOF", &proof))]);
+        let url = format!("http://127.0.0.1:{port}/v2/peer/revocations");
+        curl(&lines.chain([url]).collect::<Vec<_>>()).status
+    };
+    for good in ["Bearer PROOF", "bearer PROOF", "BEARER PROOF", "bEaReR   PROOF", "Bearer      PROOF"] {
+        assert_eq!(status(&[good]), 200, "{good}");
+    }
+    for bad in [
+        &["PROOF"][..],
+        &["BearerPROOF"],
+        &["Bearer\tPROOF"],
+        &["Basic PROOF"],
+        &["Bearer PROOF, Bearer PROOF"],
+        &["Bearer PROOF", "Bearer PROOF"],
+        &["Basic eA==", "Bearer PROOF"],
+        &[],
+    ] {
+        assert_eq!(status(bad), 401, "{bad:?}");
+    }
 }
 
 #[test]

@@ -285,9 +285,20 @@ fn a_name_that_changed_after_enrolment_takes_effect() {
     let records = rig.json(&["replica", "show"])["records"].as_array().unwrap().clone();
     let named = records.iter().find(|record| record["kind"] == "node").unwrap()["body"]["name"].clone();
     assert_eq!(named, "rack 7, left", "the other hosts know it too");
+    let longest = "n".repeat(100);
+    for other in ["caf\u{e9} \u{1f692}", "HOST-1", "a", &longest] {
+        rename(&mut rig, &format!("name = \"{other}\""));
+        until("the new name is known", || name(&rig) == other);
+    }
+    rename(&mut rig, "name = \"rack 7, left\"");
+    until("the new name is known", || name(&rig) == "rack 7, left");
     // One that can't be taken is said, and changes nothing. One that is not configured says nothing.
-    rename(&mut rig, "name = \" \"");
-    until("it is said", || rig.read_log("halligand.log").contains("does not take this node's name"));
+    let said = |rig: &Rig| rig.read_log("halligand.log").matches("does not take this node's name").count();
+    for bad in [" ", "a\\u001b[31m", "a\\u202eb", &"n".repeat(300)] {
+        let before = said(&rig);
+        rename(&mut rig, &format!("name = \"{bad}\""));
+        until("it is said", || said(&rig) > before);
+    }
     rename(&mut rig, "");
     rig.direct_access_token("something new", &rig.deployment);
     rig.synced();
