@@ -5,6 +5,7 @@ mod asked;
 pub mod config;
 mod failure;
 mod headers;
+mod lost;
 mod onward;
 mod pace;
 mod tls;

@@ -5,19 +5,21 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use thiserror::Error;
 
 use super::Body;
 use super::config::Limits;
+use super::lost::{Connector, lost};
 use crate::platform::cause::causes;
 
 /// Time for which an unused connection to a deployment is kept. uvicorn closes it after 5 seconds.
 const POOL_IDLE: Duration = Duration::from_secs(4);
 
-type Sender = Client<HttpsConnector<HttpConnector>, Body>;
+type Sender = Client<Connector, Body>;
 
 /// Sends requests to deployments.
 pub(super) struct Onward {
@@ -38,6 +40,7 @@ impl Onward {
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
+        let connector = Connector(connector);
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_timer(TokioTimer::new());
         Self {
@@ -50,15 +53,39 @@ impl Onward {
     /// it, and no check before the write can exclude that: the end of the connection may still be on its way. So only a
     /// request that may be repeated uses a kept connection, and is then sent again on a new one. Any other request opens
     /// a connection, which no server closes as idle.
-    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, legacy::Error> {
-        let Some(again) = repeated(&request) else { return self.fresh.request(request).await };
-        match self.kept.request(request).await {
+    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+        let Some(again) = repeated(&request) else { return send(&self.fresh, request).await };
+        match send(&self.kept, request).await {
             Err(error) if !error.is_connect() && progress(&error) != Sent::Answered => {
                 tracing::debug!(%error, "a kept connection was closed; the request goes once more");
-                self.fresh.request(again).await
+                send(&self.fresh, again).await
             }
             sent => sent,
         }
+    }
+}
+
+/// Reasons why a request has no answer.
+#[derive(Debug, Error)]
+pub(super) enum SendError {
+    #[error("{0}")]
+    Client(#[from] legacy::Error),
+    #[error("the connection ended, and the request was lost with it")]
+    Lost,
+}
+
+impl SendError {
+    fn is_connect(&self) -> bool {
+        matches!(self, Self::Client(error) if error.is_connect())
+    }
+}
+
+async fn send(client: &Sender, mut request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+    let captured = capture_connection(&mut request);
+    tokio::select! {
+        biased;
+        answer = client.request(request) => Ok(answer?),
+        () = lost(captured) => Err(SendError::Lost),
     }
 }
 
