@@ -6,6 +6,7 @@ mod control_plane;
 mod custom_roles;
 mod dag_roles;
 mod dual_control;
+mod ids;
 mod issuer;
 mod key_ceremony;
 mod pipelines;

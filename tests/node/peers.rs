@@ -430,8 +430,9 @@ fn a_peers_bearer_is_one_field_with_a_scheme_in_any_case_and_spaces() {
     let port = listener.local_addr().unwrap().port();
     let (_stop, stopped) = tokio::sync::watch::channel(());
     let each = Each::everybody(Share::Quarter);
-    let _served =
-        runtime.block_on(async { serve(listener, Arc::new(a.face), each, Connections::default(), stopped) });
+    let within = runtime.enter();
+    let _served = serve(listener, Arc::new(a.face), each, Connections::default(), stopped);
+    drop(within);
     let asked = std::cell::Cell::new(0);
     let status = |lines: &[&str]| {
         asked.set(asked.get() + 1);
