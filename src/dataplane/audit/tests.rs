@@ -209,16 +209,15 @@ fn rewrite_last(path: &Path, change: impl FnOnce(String) -> String) {
 
 #[test]
 fn a_start_finds_at_the_end_of_a_log_what_its_verification_finds() {
+    type Damage = fn(&Path);
     let other = || NodeId::new("nod_b").unwrap();
-    let (whole, cut): (fn(&Path), fn(&Path)) = (
-        |_| {},
-        |path| {
-            rewrite_last(path, |mut lines| {
-                assert_eq!(lines.pop(), Some('\n'));
-                lines
-            });
-        },
-    );
+    let whole: Damage = |_| {};
+    let cut: Damage = |path| {
+        rewrite_last(path, |mut lines| {
+            assert_eq!(lines.pop(), Some('\n'));
+            lines
+        });
+    };
     for (what, damage, owner, good) in [
         ("nothing", whole, node(), true),
         ("another node's log", whole, other(), false),
