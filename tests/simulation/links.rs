@@ -8,7 +8,7 @@ use halligan::protocol::time::Time;
 
 use crate::host::{Asking, Next};
 use crate::network::Message;
-use crate::peers::{Given, Sent};
+use crate::peers::{Given, Sent, claims_of};
 use crate::story::Story;
 use crate::truth::Replica;
 
@@ -82,12 +82,12 @@ impl Story {
                 self.exchanges.remove(&(from, to));
                 Ok(())
             }
-            Some(Next::Done) => self.exchange_ends(from, to),
+            Some(Next::Done) => self.exchange_ends(from, to, given),
         }
     }
 
     /// A round came to its end: what was told in it counts from now on, unless the asking host follows another replica by now.
-    fn exchange_ends(&mut self, asker: usize, answerer: usize) -> Result<(), String> {
+    fn exchange_ends(&mut self, asker: usize, answerer: usize, last: &Given) -> Result<(), String> {
         let Some(exchange) = self.exchanges.remove(&(asker, answerer)) else { return Ok(()) };
         let Exchange { held, version, keysets, shown, told: Some(told) } = exchange else { return Ok(()) };
         let memory = &self.memories[asker];
@@ -96,7 +96,9 @@ impl Story {
         if !unchanged || memory.version != version || same_node {
             return Ok(());
         }
-        if !self.trusts(asker, answerer) {
+        // The node that signed the last answer: the host may have another identity by now.
+        let claims = claims_of(last.proof.as_deref());
+        if !held.lives(claims["iss"].as_str().unwrap_or_default()) {
             return Err(format!(
                 "host {asker} had a round with host {answerer}, whom its replica does not name"
             ));

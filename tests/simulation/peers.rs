@@ -104,10 +104,10 @@ fn hash(parts: &[&[u8]]) -> String {
     URL_SAFE_NO_PAD.encode(parts.iter().fold(Sha256::new(), Sha256::chain_update).finalize())
 }
 
-/// What stands in a bearer.
-fn claims_of(bearer: Option<&str>) -> Value {
-    let payload = bearer.and_then(|bearer| bearer.split('.').nth(1)).unwrap_or_default();
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+/// What a bearer or the proof of an answer claims; null without one.
+pub fn claims_of(signed: Option<&str>) -> Value {
+    let payload = signed.and_then(|signed| signed.split('.').nth(1)).unwrap_or_default();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap_or_default()
 }
 
 /// The id of a call, as it stands in its bearer.
@@ -408,8 +408,11 @@ impl Story {
         if sent.bearer.is_none() {
             return Ok(Some(given));
         }
-        if given.status != 401 && !self.trusts(answerer, asker) {
-            let node = self.hosts[asker].node();
+        // The host may have another identity by now than the one with which it sent the call.
+        let claims = claims_of(sent.bearer.as_deref());
+        let node = claims["iss"].as_str().unwrap_or_default();
+        let held = self.memories[answerer].held.as_ref();
+        if given.status != 401 && !held.is_some_and(|held| held.lives(node)) {
             return Err(format!(
                 "host {answerer} answers host {asker}, whose node {node} it does not know as a living one"
             ));
