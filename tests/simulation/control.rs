@@ -1,6 +1,6 @@
 //! The control plane of a story: the real one, on a database in memory-backed files, with a clock the story sets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -321,6 +321,12 @@ impl Control {
     /// The version of the keyset it follows.
     pub fn keyset(&self) -> u64 {
         self.keyset.version
+    }
+
+    /// The ids of the keys in it.
+    pub fn key_ids(&self) -> BTreeSet<String> {
+        let keys = self.keyset.keys.iter();
+        keys.map(|key| PublicKey::from_jwk(&key.jwk).unwrap().kid().to_string()).collect()
     }
 
     /// When the keyset ends.

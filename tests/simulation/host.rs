@@ -28,6 +28,8 @@ use halligan::dataplane::revocations::Order;
 use halligan::dataplane::uplink::outage::OutageError;
 use halligan::dataplane::uplink::reconcile::{Call as Telling, Reconciler, Round};
 use halligan::protocol::event::{Connectivity, Draft, EventKind};
+use halligan::protocol::head::MAX_HEAD;
+use halligan::protocol::jws::Unverified;
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::keyset::RootSet;
 use halligan::protocol::time::Time;
@@ -528,6 +530,13 @@ impl Host {
     pub fn serves(&self) -> Option<(u64, [u8; 32], Time)> {
         let snapshot = self.process.as_ref()?.live.snapshot();
         snapshot.head().map(|head| (head.head().version, head.head().digest, head.head().iat))
+    }
+
+    /// The id of the key that signed the head it serves.
+    pub fn head_key(&self) -> Option<String> {
+        let snapshot = self.process.as_ref()?.live.snapshot();
+        let head = snapshot.head()?.as_str();
+        Some(Unverified::parse(head.as_bytes(), MAX_HEAD).unwrap().kid().to_owned())
     }
 
     /// The keyset it follows.

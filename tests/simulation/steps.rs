@@ -476,11 +476,15 @@ impl Story {
 
     /// What keys that were rotated away have signed is dead from now on.
     fn drop_old_keys(&mut self, now: Time) {
+        let before = self.control.key_ids();
         let dropped = self.control.drop_old_keys(now);
         if self.done("all keys but the newest are dropped", dropped).is_none() {
             return;
         }
         let keyset = self.control.keyset();
+        for key in &before - &self.control.key_ids() {
+            self.dropped.entry(key).or_insert(keyset);
+        }
         for token in &mut self.tokens {
             for value in &mut token.values {
                 if !self.control.signed_with_a_kept_key(&value.text) {

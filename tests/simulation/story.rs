@@ -98,6 +98,8 @@ pub struct Story {
     pub passed_by: Vec<Heard>,
     /// Tokens that the last lie was about.
     pub subjects: BTreeSet<usize>,
+    /// Keys that were dropped, and the keyset that dropped each first.
+    pub dropped: BTreeMap<String, u64>,
     /// Heads that a hostile peer made.
     pub forged: BTreeSet<String>,
     /// The first digest that each host held of each version since it was started.
@@ -147,6 +149,7 @@ impl Story {
             replayable: Vec::new(),
             passed_by: Vec::new(),
             subjects: BTreeSet::new(),
+            dropped: BTreeMap::new(),
             forged: BTreeSet::new(),
             seen: Vec::new(),
             stale: BTreeSet::new(),
@@ -547,14 +550,17 @@ impl Story {
             memory.held = None;
             return Ok(());
         };
-        if version < memory.version {
+        // A head whose key was dropped is none: with the keyset that dropped it, any version may follow.
+        let dropped = memory.head_key.as_ref().and_then(|key| self.dropped.get(key));
+        let void = dropped.is_some_and(|keyset| *keyset <= self.hosts[host].keyset());
+        if version < memory.version && !void {
             let known = memory.version;
             return Err(format!("host {host} went back from version {known} to {version}"));
         }
         let Some(replica) = self.published.get(&digest) else {
             return Err(format!("host {host} serves version {version}, which was never published so"));
         };
-        memory.version = version;
+        (memory.version, memory.head_key) = (version, self.hosts[host].head_key());
         self.seen[host].entry(version).or_insert(digest);
         memory.named(signed.max(wall), time, settled);
         memory.prove(replica);

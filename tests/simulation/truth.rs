@@ -130,6 +130,8 @@ impl Estate {
 pub struct Memory {
     /// The newest version it proved, of the history it is in.
     pub version: u64,
+    /// The key that signed the head of that version.
+    pub head_key: Option<String>,
     /// What it holds.
     pub held: Option<Rc<Replica>>,
     /// The highest generation of each token, and whether it was ever called revoked, by any replica it proved.
