@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::environment::{EnvironmentVariable, NewEnvironmentVariable};
 use super::id::{DataPlaneId, DeploymentId, OrganizationId, WorkspaceId};
 use super::instant::Instant;
 #[cfg(feature = "control")]
@@ -62,8 +63,9 @@ pub struct Deployment {
     pub web_server_ingress_hostname: String,
     /// The same as `apiUrl`.
     pub web_server_airflow_api_url: String,
-    /// Environment variables; empty.
-    pub environment_variables: Vec<EnvironmentVariable>,
+    /// Environment variables; absent if the caller may not see them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_variables: Option<Vec<EnvironmentVariable>>,
     /// Worker queues; empty.
     #[cfg_attr(feature = "control", schema(value_type = Vec<Object>))]
     pub worker_queues: Vec<serde_json::Value>,
@@ -75,22 +77,6 @@ pub struct Deployment {
     pub updated_at: Instant,
     /// User or token that changed it last.
     pub updated_by: Subject,
-}
-
-/// Environment variable of a deployment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct EnvironmentVariable {
-    /// Name of the variable.
-    pub key: String,
-    /// Value of the variable; absent if it is secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
-    /// True if the value is secret.
-    pub is_secret: bool,
-    /// Time of the last change.
-    pub updated_at: Instant,
 }
 
 /// Properties of a new deployment.
@@ -120,7 +106,7 @@ pub struct NewDeployment {
 }
 
 /// Changes to a deployment. Absent members keep their values.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeploymentUpdate {
@@ -170,8 +156,22 @@ pub struct DeploymentUpdate {
     pub is_cicd_enforced: Option<bool>,
     /// True if Dags can be deployed without an image.
     pub is_dag_deploy_enabled: Option<bool>,
+    /// True if its components run twice.
+    pub is_high_availability: Option<bool>,
+    /// True if it is for development.
+    pub is_development_mode: Option<bool>,
     /// Email addresses of those to write to about it, at most 20.
     pub contact_emails: Option<Vec<String>>,
+    /// All environment variables from now on: those that are not named are deleted.
+    pub environment_variables: Option<Vec<NewEnvironmentVariable>>,
+    /// Id of its workspace, which never changes; for clients that send it.
+    pub workspace_id: Option<String>,
+    /// `STANDARD`, which never changes; for clients that send it.
+    #[serde(rename = "type")]
+    pub deployment_type: Option<String>,
+    /// Worker queues, which are not kept; for clients that send them.
+    #[cfg_attr(feature = "control", schema(value_type = Option<Vec<Object>>))]
+    pub worker_queues: Option<Vec<serde_json::Value>>,
 }
 
 impl DeploymentUpdate {
@@ -198,6 +198,8 @@ impl DeploymentUpdate {
             image_tag: self.image_tag.take().unwrap_or(before.image_tag),
             is_cicd_enforced: self.is_cicd_enforced.take().unwrap_or(before.is_cicd_enforced),
             is_dag_deploy_enabled: self.is_dag_deploy_enabled.take().unwrap_or(before.is_dag_deploy_enabled),
+            is_high_availability: self.is_high_availability.take().unwrap_or(before.is_high_availability),
+            is_development_mode: self.is_development_mode.take().unwrap_or(before.is_development_mode),
             contact_emails: self.contact_emails.take().unwrap_or(before.contact_emails),
         }
     }

@@ -11,6 +11,7 @@ pub mod caller;
 pub mod data_plane;
 pub mod deployment;
 pub mod dual_control;
+pub mod environment;
 pub mod host;
 pub mod id;
 pub mod instant;

@@ -35,6 +35,14 @@ pub enum Operation {
     UpdateDeployments,
     /// Delete a deployment.
     DeleteDeployments,
+    /// See the names of a deployment's environment variables, and the values that are not secret.
+    ReadEnvironmentVariables,
+    /// Add environment variables to a deployment.
+    CreateEnvironmentVariables,
+    /// Change environment variables of a deployment.
+    UpdateEnvironmentVariables,
+    /// Delete environment variables of a deployment.
+    DeleteEnvironmentVariables,
     /// Read the Dag tags of a deployment.
     ReadDagTags,
     /// Publish the Dag tags of a deployment. A caller who can push Dags controls their tags in any case.

@@ -17,10 +17,40 @@ pub enum Executor {
     Astro,
 }
 
+/// Choices for the settings of deployments. The platform's command line reads them before it changes a deployment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentOptions {
+    /// Executors.
+    pub executors: Vec<Executor>,
+    /// Releases of the platform's runtime; empty, since any version can be named.
+    #[cfg_attr(feature = "control", schema(value_type = Vec<Object>))]
+    pub runtime_releases: Vec<serde_json::Value>,
+    /// Machines for schedulers; empty, since this control plane runs none.
+    #[cfg_attr(feature = "control", schema(value_type = Vec<Object>))]
+    pub scheduler_machines: Vec<serde_json::Value>,
+    /// Machines for workers; empty, since this control plane runs none.
+    #[cfg_attr(feature = "control", schema(value_type = Vec<Object>))]
+    pub worker_machines: Vec<serde_json::Value>,
+}
+
+impl Default for DeploymentOptions {
+    fn default() -> Self {
+        Self {
+            executors: vec![Executor::Celery, Executor::Kubernetes, Executor::Astro],
+            runtime_releases: Vec::new(),
+            scheduler_machines: Vec::new(),
+            worker_machines: Vec::new(),
+        }
+    }
+}
+
 /// Settings of a deployment. A text that was not set is empty, since the platform's clients read no null.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "the members are those of the platform")]
 pub struct Settings {
     /// Executor of Airflow; `CELERY` unless it was set.
     pub executor: Executor,
@@ -56,6 +86,10 @@ pub struct Settings {
     pub is_cicd_enforced: bool,
     /// True if Dags can be deployed without an image.
     pub is_dag_deploy_enabled: bool,
+    /// True if its components run twice.
+    pub is_high_availability: bool,
+    /// True if it is for development.
+    pub is_development_mode: bool,
     /// Email addresses of those to write to about it, at most 20.
     pub contact_emails: Vec<String>,
 }
@@ -80,6 +114,8 @@ impl Default for Settings {
             image_tag: String::new(),
             is_cicd_enforced: false,
             is_dag_deploy_enabled: false,
+            is_high_availability: false,
+            is_development_mode: false,
             contact_emails: Vec::new(),
         }
     }

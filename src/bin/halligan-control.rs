@@ -77,6 +77,9 @@ enum Command {
         #[arg(long, value_name = "ID")]
         data_plane: Option<String>,
     },
+    /// After environment.key was lost for good: delete the stored environment variables of all deployments, which nothing can
+    /// read any more. Hosts keep what they have until variables are set again.
+    ForgetVariables,
     /// Read the configuration and the files it names, say what is wrong with them, and start nothing.
     CheckConfig,
 }
@@ -170,6 +173,11 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             if raised.is_empty() {
                 println!("there is no data plane; nothing was changed");
             }
+            Ok(())
+        }
+        Command::ForgetVariables => {
+            let count = open_initialized(&config)?.forget_variables()?;
+            println!("deleted {count} environment variables; set those of each deployment again");
             Ok(())
         }
         Command::CheckConfig => {
@@ -283,6 +291,10 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
     let webhook = webhook(config)?;
     let control = open_initialized(config)?;
     control.claim_issuer(accept_new_issuer)?;
+    // Tokens and data planes do not depend on this key, so the rest is served without it.
+    if let Some(fault) = control.environment_key_fault()? {
+        tracing::error!(error = %fault, "environment variables can't be read or changed");
+    }
     let control = Arc::new(if webhook.is_some() { control.announcing() } else { control });
     control.serves_until(certificate(config));
     let listener = TcpListener::bind(config.listen).map_err(failed(&config.listen.to_string()))?;

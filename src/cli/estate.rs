@@ -8,6 +8,7 @@ use super::dag_tags;
 use super::failure::Failure;
 use super::output::{Column, Output, confirm, line, note};
 use super::token::{deployment, scoped};
+use super::variable;
 use crate::api::caller::Caller;
 use crate::api::data_plane::{DataPlane, DataPlanePage, EnrolmentToken, NewDataPlane, NewEnrolmentToken};
 use crate::api::deployment::{Deployment, DeploymentPage, DeploymentUpdate, NewDeployment};
@@ -195,6 +196,9 @@ pub(super) enum DeploymentVerb {
     /// The tokens of a deployment, and those assigned to it.
     #[command(subcommand)]
     Token(deployment::Verb),
+    /// List, add, change and delete the environment variables of a deployment.
+    #[command(subcommand)]
+    Variable(variable::Verb),
     /// Publish and show which tags a deployment's Dags have: what Dag roles by tag are compared with.
     #[command(subcommand)]
     DagTags(dag_tags::Verb),
@@ -479,13 +483,14 @@ pub(super) async fn deployment(
         }
         DeploymentVerb::Delete { id, force } => delete(control, output, &path(&id), &id, force).await?,
         DeploymentVerb::Token(verb) => deployment::run(verb, control, output).await?,
+        DeploymentVerb::Variable(verb) => variable::run(verb, control, output).await?,
         DeploymentVerb::DagTags(verb) => dag_tags::run(verb, control, output).await?,
     }
     Ok(())
 }
 
 /// Finds the only deployment of this name.
-async fn by_name(control: &Control, name: &str) -> Result<Deployment, Failure> {
+pub(super) async fn by_name(control: &Control, name: &str) -> Result<Deployment, Failure> {
     let query = [("names", Some(name.to_owned())), ("limit", Some("1000".to_owned()))];
     let mut found = control.list::<DeploymentPage>("/deployments", &query).await?.deployments;
     match found.len() {

@@ -32,6 +32,7 @@ mod status;
 mod support_bundle;
 mod team;
 mod token;
+mod variable;
 
 use std::path::PathBuf;
 
@@ -114,7 +115,7 @@ enum Noun {
     /// Create, list, show, update and delete workspaces.
     #[command(subcommand)]
     Workspace(estate::WorkspaceVerb),
-    /// Create, list, show, update and delete deployments; their tokens and their Dags' tags.
+    /// Create, list, show, update and delete deployments; their tokens, environment variables and their Dags' tags.
     #[command(subcommand)]
     Deployment(estate::DeploymentVerb),
     /// Create, list, show data planes; let nodes enrol.

@@ -1,5 +1,7 @@
 //! Errors of the control plane's calls, each answered as a problem that an HTTP client can act on (RFC 9457).
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 use crate::protocol::proof::LIFETIME;
@@ -40,6 +42,45 @@ pub enum ProofFault {
     /// The end of the proof's lifetime is before its start.
     #[error("the node's proof ends before it was made")]
     Backwards,
+}
+
+/// Reasons not to use the key of the stored environment variables.
+#[derive(Debug, Error)]
+pub enum EnvironmentKeyError {
+    /// The file cannot be read or written.
+    #[error("{path}, the key of the stored environment variables, can't be used: {source}")]
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// Cause of the failure.
+        source: std::io::Error,
+    },
+    /// The file is missing, though values are stored under its key.
+    #[error(
+        "{0}, the key of the stored environment variables, is missing; put it back from a backup. If it is lost for good, run \
+         halligan-control forget-variables and set the variables of each deployment again"
+    )]
+    Missing(PathBuf),
+    /// The file has another key than the one that values are stored under.
+    #[error(
+        "{0} is not the key that the environment variables are stored under; put the right one back from a backup. If it is lost \
+         for good, run halligan-control forget-variables and set the variables of each deployment again"
+    )]
+    Other(PathBuf),
+    /// The file can be read by others than its owner.
+    #[error("the key file {0} can be read by others than its owner; run chmod 600 on it")]
+    Exposed(PathBuf),
+    /// The file has no key.
+    #[error("{0} must hold 32 bytes in base64; put it back from a backup")]
+    Malformed(PathBuf),
+    /// A stored value does not open: its row was changed by something else than this program.
+    #[error("the stored value of the environment variable {key} of {deployment} does not open; set it again")]
+    Damaged {
+        /// Id of the deployment.
+        deployment: String,
+        /// Name of the variable.
+        key: String,
+    },
 }
 
 /// Error of a call.
@@ -101,6 +142,9 @@ pub enum Error {
     /// The database failed.
     #[error("the store failed: {0}")]
     Store(#[from] rusqlite::Error),
+    /// The key of the stored environment variables cannot be used.
+    #[error(transparent)]
+    EnvironmentKey(#[from] EnvironmentKeyError),
     /// A bundle cannot be written.
     #[error("the answer could not be written: {0}")]
     Io(#[from] std::io::Error),
@@ -129,7 +173,7 @@ impl Error {
             Self::Malformed(_) => 400,
             Self::Stale => 412,
             Self::RateLimited(_) => 429,
-            Self::Busy(_) => 503,
+            Self::Busy(_) | Self::EnvironmentKey(_) => 503,
             Self::Store(error) if unavailable(error) => 503,
             Self::Io(error) if no_room(error) => 503,
             Self::Store(_) | Self::Io(_) => 500,
@@ -145,6 +189,9 @@ impl Error {
             }
             Self::Io(error) if no_room(error) => {
                 "the control plane cannot write a temporary file; nothing was changed: free space on the disk of its temporary directory, and try again"
+            }
+            Self::EnvironmentKey(_) => {
+                "the control plane cannot use its key of the stored environment variables; nothing was changed: look for \"environment\" in the control plane's log"
             }
             Self::Store(_) => {
                 "the control plane's database failed at this call: look for \"a call failed\" in the control plane's log"
@@ -169,6 +216,7 @@ impl Error {
             Self::KeyReused => "idempotency_key_reused",
             Self::RateLimited(_) => "rate_limited",
             Self::Busy(_) => "busy",
+            Self::EnvironmentKey(_) => "environment_key_unusable",
             Self::Store(error) if unavailable(error) => "store_unavailable",
             Self::Io(error) if no_room(error) => "store_unavailable",
             Self::Store(_) | Self::Io(_) => "internal",

@@ -39,7 +39,7 @@ mod test_world;
 pub mod tokens;
 pub mod webhook;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rand_core::CryptoRng;
 
@@ -52,6 +52,7 @@ use self::observe::metrics::Metrics;
 pub use self::observe::readiness::Finding;
 use self::observe::readiness::Probe;
 use self::replica::feed::{Deltas, Spool};
+use self::signing::environment_key::EnvironmentKey;
 use self::signing::{Signing, SigningError};
 use self::store::Store;
 use crate::platform::clock::Clock;
@@ -65,6 +66,7 @@ pub use self::nodes::ahead::NodesAhead;
 pub struct ControlPlane {
     store: Store,
     signing: RwLock<Arc<Signing>>,
+    environment_key: EnvironmentKey,
     spool: Spool,
     deltas: Deltas,
     issuer: String,
@@ -93,6 +95,7 @@ impl ControlPlane {
         clock: Clock,
         rng: Box<dyn CryptoRng + Send>,
     ) -> Self {
+        let environment_key = EnvironmentKey::beside(signing.directory());
         let signing = RwLock::new(Arc::new(signing));
         let spool = Spool::default();
         let (bookkeeping, probe) = (Bookkeeping::default(), Probe::default());
@@ -103,6 +106,7 @@ impl ControlPlane {
         Self {
             store,
             signing,
+            environment_key,
             spool,
             deltas: Deltas::default(),
             issuer,
@@ -148,6 +152,7 @@ impl ControlPlane {
         signing.check_issuer(&self.issuer)?;
         *held = Arc::new(signing);
         drop(held);
+        self.environment_key.forget();
         self.store.wake();
         Ok(())
     }
@@ -158,16 +163,21 @@ impl ControlPlane {
 
     /// Returns a new id in the form that the platform's clients expect.
     fn new_id(&self) -> String {
-        random_plain_id(&mut **self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+        random_plain_id(&mut **self.random())
     }
 
     /// Returns a new id with a prefix, for objects that the platform does not have.
     fn new_id_of(&self, prefix: &str) -> String {
-        random_id(prefix, &mut **self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+        random_id(prefix, &mut **self.random())
     }
 
     /// Returns a random number.
     fn luck(&self) -> u32 {
-        self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u32()
+        self.random().next_u32()
+    }
+
+    /// Returns the source of randomness.
+    fn random(&self) -> MutexGuard<'_, Box<dyn CryptoRng + Send>> {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

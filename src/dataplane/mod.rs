@@ -11,7 +11,7 @@
 //! | [`authorize`] | the one entry for requests: decides, records, counts |
 //! | [`uplink`] | everything a node asks of its control plane or tells it |
 //! | [`observe`], [`glass`] | metrics and spans; breaking and sealing glass |
-//! | [`replica`], [`revocations`], [`audit`] | what a node keeps on its disk: verified records, local revocations, the audit log |
+//! | [`replica`], [`revocations`], [`audit`], [`environment`] | what a node keeps on its disk: verified records, local revocations, the audit log, variables for systemd |
 //! | [`node`] | identity, databases, alarms, the state that all parts share |
 //! | [`decide`] | the decision, a pure function, and all it decides on |
 
@@ -20,6 +20,7 @@ pub mod authorize;
 pub mod config;
 pub mod daemon;
 pub mod decide;
+pub mod environment;
 pub mod faces;
 pub mod glass;
 pub mod node;

@@ -45,11 +45,15 @@ pub enum Typ {
     UpstreamIdentity,
     /// A node's proof of its answer to a peer.
     PeerAnswer,
+    /// A node's statement of the key to which its environments are encrypted.
+    EncryptionKey,
+    /// Environment variables of a deployment, encrypted to one node.
+    Environment,
 }
 
 impl Typ {
     /// Lists every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::DirectAccess,
         Self::Standard,
         Self::User,
@@ -60,6 +64,8 @@ impl Typ {
         Self::AuditCheckpoint,
         Self::UpstreamIdentity,
         Self::PeerAnswer,
+        Self::EncryptionKey,
+        Self::Environment,
     ];
 
     /// Returns the value of the `typ` header.
@@ -76,6 +82,8 @@ impl Typ {
             Self::AuditCheckpoint => "audit-checkpoint+jwt",
             Self::UpstreamIdentity => "upstream-identity+jwt",
             Self::PeerAnswer => "peer-answer+jwt",
+            Self::EncryptionKey => "node-encryption-key+jwt",
+            Self::Environment => "deployment-environment+jwt",
         }
     }
 

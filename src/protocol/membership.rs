@@ -19,6 +19,9 @@ pub struct NodeStatement {
     /// Last checkpoint of the node's log whose event the control plane has received, as a compact JWS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
+    /// Statement of the key to which the node's environments are to be encrypted, as a compact JWS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption_key: Option<String>,
 }
 
 /// The control plane's answer to a [`NodeStatement`].
@@ -35,4 +38,8 @@ pub struct NodeStanding {
     /// before. One sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log_faults: Vec<String>,
+    /// Number of changes to the environment variables of the data plane's deployments. A node that was told another number
+    /// asks for them. Absent if there never was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment_changes: Option<u64>,
 }

@@ -8,6 +8,7 @@
 //! | [`record`], [`digest`], [`head`], [`bundle`], [`version`] | the replica and its way to a data plane |
 //! | [`event`], [`revocation`], [`signer`], [`reconciliation`], [`outage`] | the reports of a data plane to its control plane |
 //! | [`proof`], [`membership`] | the node's proof of its identity, and its state at the control plane |
+//! | [`environment`] | the environment variables of deployments |
 //! | [`glass`], [`ends`] | the barrier before direct access, and warnings before an expiry |
 //! | [`id`], [`host`], [`time`] | identifiers, host names and times |
 //!
@@ -16,6 +17,7 @@
 pub mod bundle;
 pub mod digest;
 pub mod ends;
+pub mod environment;
 pub mod event;
 pub mod glass;
 pub mod head;

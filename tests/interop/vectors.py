@@ -17,6 +17,7 @@ import intake
 import introspection
 import jose
 from digest import digest_records
+from environment import open_environment, verify_encryption_key
 from glass import judge_glass
 from head import verify_head
 from keyset import Keyset, judge_chain, read_keyset
@@ -120,6 +121,15 @@ class Suite:
     def heads(self, common: Case, case: Case) -> str:
         verify_head(case["head"], self.keyset(common), common["data_plane"])
         return "ok"
+
+    def environments(self, common: Case, case: Case) -> str:
+        place = common["data_plane"], common["node"], forms.decode_base64url(common["private"])
+        variables = open_environment(case["environment"], self.keyset(common), *place)
+        return "ok" if variables == case["variables"] else "other variables"
+
+    def encryption_keys(self, common: Case, case: Case) -> str:
+        x = verify_encryption_key(case["statement"], common["node"], jose.read_jwk(again(common["key"])))
+        return "ok" if x == case["x"] else "another key"
 
     def bundles(self, common: Case, case: Case) -> str:
         pinned = tuple(jose.read_jwk(again(root)) for root in common["pinned"])

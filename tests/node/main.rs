@@ -4,6 +4,7 @@ mod bad_input;
 mod configuration;
 mod connections;
 mod disk_damage;
+mod environment;
 mod glass;
 mod hostile_feed;
 mod listeners;

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod container;
+pub(crate) mod container;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

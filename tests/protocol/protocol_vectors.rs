@@ -16,6 +16,7 @@
 mod bundles;
 mod decisions;
 mod digests;
+mod environments;
 mod frame;
 mod glass;
 mod heads;

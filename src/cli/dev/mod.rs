@@ -244,6 +244,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         introspection: node::IntrospectionConfig::default(),
         audit: node::Audit::default(),
         admin: node::Admin::default(),
+        environment: node::EnvironmentConfig::default(),
         upstream_identity: (arguments.upstream_identity || arguments.airflow.is_some())
             .then(Default::default),
         sessions: arguments.airflow.is_some().then(Default::default),

@@ -12,7 +12,7 @@ use crate::protocol::permission::{Permission, PermissionSet};
 type Row = (Operation, Option<OrganizationRole>, Option<WorkspaceRole>, Option<&'static str>);
 
 /// Minimum for each operation.
-const TABLE: [Row; 28] = {
+const TABLE: [Row; 32] = {
     use Operation as Op;
     use WorkspaceRole as Ws;
     const ANYONE: Option<OrganizationRole> = None;
@@ -33,6 +33,30 @@ const TABLE: [Row; 28] = {
         (Op::CreateDeployments, OWNER, Some(Ws::WorkspaceOperator), None),
         (Op::UpdateDeployments, OWNER, Some(Ws::WorkspaceOperator), Some("deployment.update")),
         (Op::DeleteDeployments, OWNER, Some(Ws::WorkspaceOperator), Some("deployment.delete")),
+        (
+            Op::ReadEnvironmentVariables,
+            OWNER,
+            Some(Ws::WorkspaceAuthor),
+            Some("deployment.environmentVariables.get"),
+        ),
+        (
+            Op::CreateEnvironmentVariables,
+            OWNER,
+            Some(Ws::WorkspaceOperator),
+            Some("deployment.environmentVariables.create"),
+        ),
+        (
+            Op::UpdateEnvironmentVariables,
+            OWNER,
+            Some(Ws::WorkspaceOperator),
+            Some("deployment.environmentVariables.update"),
+        ),
+        (
+            Op::DeleteEnvironmentVariables,
+            OWNER,
+            Some(Ws::WorkspaceOperator),
+            Some("deployment.environmentVariables.delete"),
+        ),
         (Op::ReadDagTags, OWNER, Some(Ws::WorkspaceMember), Some("deployment.airflow.dag.get")),
         (Op::PublishDagTags, OWNER, Some(Ws::WorkspaceAuthor), Some("deployment.deploys.create")),
         (Op::ReadOrganizationTokens, OWNER, None, None),
@@ -181,6 +205,10 @@ mod tests {
         CreateDeployments         .  .  .  x   .  .  .  x  x   -
         UpdateDeployments         .  .  .  x   .  .  .  x  x   deployment.update
         DeleteDeployments         .  .  .  x   .  .  .  x  x   deployment.delete
+        ReadEnvironmentVariables  .  .  .  x   .  .  x  x  x   deployment.environmentVariables.get
+        CreateEnvironmentVariables .  .  .  x   .  .  .  x  x   deployment.environmentVariables.create
+        UpdateEnvironmentVariables .  .  .  x   .  .  .  x  x   deployment.environmentVariables.update
+        DeleteEnvironmentVariables .  .  .  x   .  .  .  x  x   deployment.environmentVariables.delete
         ReadDagTags               .  .  .  x   .  x  x  x  x   deployment.airflow.dag.get
         PublishDagTags            .  .  .  x   .  .  x  x  x   deployment.deploys.create
         ReadOrganizationTokens    .  .  .  x   .  .  .  .  .   -

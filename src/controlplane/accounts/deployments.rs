@@ -2,10 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::environment;
 use crate::api::deployment::{Deployment, DeploymentFilter, DeploymentPage, DeploymentUpdate, NewDeployment};
 use crate::api::id::{DataPlaneId, DeploymentId, OrganizationId, WorkspaceId};
 use crate::api::page::Page;
-use crate::api::settings::Settings;
+use crate::api::settings::{DeploymentOptions, Settings};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, Scope};
 use crate::controlplane::access::deployment_grants;
@@ -40,6 +41,9 @@ pub(in crate::controlplane) struct Stored {
     updated_at: Option<i64>,
     updated_by: Option<String>,
 }
+
+/// Type of every deployment, as the platform names it.
+const TYPE: &str = "STANDARD";
 
 const SELECT: &str = "SELECT deployment.id, deployment.name, workspace, data_plane, hosts, deployment.created_at, routes, glass,
         deployment.description, deployment.organization, workspace.name, deployment.created_by, deployment.updated_at,
@@ -124,6 +128,17 @@ fn check_routes(name: String) -> Result<String, Error> {
     Err(Error::invalid("routes", detail))
 }
 
+/// Fails if an update names another value of a member that never changes.
+fn check_fixed(update: &DeploymentUpdate, found: &Stored) -> Result<(), Error> {
+    if update.workspace_id.as_ref().is_some_and(|id| *id != found.workspace_id) {
+        return Err(Error::invalid("workspaceId", "a deployment stays in its workspace"));
+    }
+    if update.deployment_type.as_ref().is_some_and(|kind| kind != TYPE) {
+        return Err(Error::invalid("type", format!("a deployment is always {TYPE}")));
+    }
+    Ok(())
+}
+
 impl Stored {
     fn record(&self) -> Result<Record, Error> {
         let record = DeploymentRecord {
@@ -138,7 +153,13 @@ impl Stored {
     }
 
     /// Returns its representation in the API.
-    fn shown(self, connection: &Connection) -> Result<Deployment, Error> {
+    fn shown(
+        self,
+        control: &ControlPlane,
+        connection: &Connection,
+        actor: &Actor,
+    ) -> Result<Deployment, Error> {
+        let environment_variables = control.environment_shown(connection, actor, &self)?;
         let by = |id: Option<String>| subject(connection, id.as_deref().unwrap_or(PROGRAM));
         let host = self.hosts.first().cloned().unwrap_or_default();
         let url = |path: &str| if host.is_empty() { String::new() } else { format!("https://{host}{path}") };
@@ -153,7 +174,7 @@ impl Stored {
             data_plane_id: DataPlaneId::known(self.data_plane_id),
             routes: self.routes,
             glass: self.glass,
-            deployment_type: "STANDARD".into(),
+            deployment_type: TYPE.into(),
             status: "UNKNOWN".into(),
             astro_runtime_version: self.settings.runtime_version.clone(),
             settings: self.settings,
@@ -163,7 +184,7 @@ impl Stored {
             web_server_airflow_api_url: url("/api/v2"),
             web_server_ingress_hostname: host,
             hosts: self.hosts,
-            environment_variables: Vec::new(),
+            environment_variables,
             worker_queues: Vec::new(),
             created_at: Time::from_unix(self.created_at).into(),
             created_by: by(self.created_by)?,
@@ -225,7 +246,7 @@ impl ControlPlane {
                 .map_err(taken)?;
             let deployment = find(transaction, organization, &id)?;
             publish::put(transaction, &deployment.data_plane_id, &[deployment.record()?])?;
-            deployment.shown(transaction)
+            deployment.shown(self, transaction, actor)
         })
     }
 
@@ -251,7 +272,7 @@ impl ControlPlane {
             for found in rows.query_map(params![organization, None::<String>], read_row)? {
                 let found = found?;
                 if seen(&found) {
-                    deployments.push(found.shown(connection)?);
+                    deployments.push(found.shown(self, connection, actor)?);
                 }
             }
             let key = |item: &Deployment| (item.created_at, item.updated_at);
@@ -274,12 +295,18 @@ impl ControlPlane {
         self.store.read(|connection| {
             let found = find(connection, organization, id)?;
             actor.may(Operation::ReadDeployments, found.scope(organization))?;
-            found.shown(connection)
+            found.shown(self, connection, actor)
         })
     }
 
-    /// Updates a deployment's name, description, hosts, route map, glass mode and the settings of its Airflow, and publishes
-    /// its record.
+    /// Returns the choices for the settings of deployments.
+    pub fn deployment_options(&self, actor: &Actor, organization: &str) -> Result<DeploymentOptions, Error> {
+        actor.may(Operation::SeeOrganization, organization)?;
+        Ok(DeploymentOptions::default())
+    }
+
+    /// Updates a deployment's name, description, hosts, route map, glass mode, environment variables and the settings of its
+    /// Airflow, and publishes its record. Environment variables alone need no more than their own permissions.
     pub fn update_deployment(
         &self,
         actor: &Actor,
@@ -290,7 +317,14 @@ impl ControlPlane {
         self.store.write(|transaction| {
             actor.may(Operation::SeeOrganization, organization)?;
             let mut found = find(transaction, organization, id)?;
-            actor.may(Operation::UpdateDeployments, found.scope(organization))?;
+            let variables = update.environment_variables.take();
+            let other = variables.is_none() || update != DeploymentUpdate::default();
+            let operation = if other { Operation::UpdateDeployments } else { Operation::ReadDeployments };
+            actor.may(operation, found.scope(organization))?;
+            check_fixed(&update, &found)?;
+            if let Some(variables) = variables {
+                self.set_environment(transaction, actor, &found, variables)?;
+            }
             found.settings = update.settings(found.settings);
             if let Some(name) = update.name {
                 check_name("name", &name)?;
@@ -332,7 +366,7 @@ impl ControlPlane {
                 )
                 .map_err(taken)?;
             publish::put(transaction, &found.data_plane_id, &[found.record()?])?;
-            find(transaction, organization, id)?.shown(transaction)
+            find(transaction, organization, id)?.shown(self, transaction, actor)
         })
     }
 
@@ -344,6 +378,7 @@ impl ControlPlane {
             actor.may(Operation::DeleteDeployments, found.scope(organization))?;
             self.delete_tokens_of(transaction, organization, id, actor)?;
             deployment_grants::remove_deployment(transaction, id)?;
+            environment::remove_deployment(transaction, id)?;
             transaction.execute("DELETE FROM dag_tags WHERE deployment = ?1", [id])?;
             let gone = [RecordKind::Deployment, RecordKind::DagTags]
                 .map(|kind| Change::Remove { kind, key: id.to_owned() });

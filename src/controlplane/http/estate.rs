@@ -13,6 +13,7 @@ use crate::api::deployment::{Deployment, DeploymentFilter, DeploymentPage, Deplo
 use crate::api::organization::{Organization, OrganizationFilter, OrganizationPage};
 use crate::api::page::Page;
 use crate::api::problem::Problem;
+use crate::api::settings::DeploymentOptions;
 use crate::api::user::{NewUser, User, UserFilter, UserPage, UserRoles, UserToken};
 use crate::api::workspace::{NewWorkspace, Workspace, WorkspaceFilter, WorkspacePage, WorkspaceUpdate};
 use crate::controlplane::access::authorization::Actor;
@@ -159,13 +160,27 @@ pub(super) async fn show_deployment(
     answer(&control, move |c| c.show_deployment(&actor, &organization, &id)).await
 }
 
-/// Changes a deployment's name, hosts, route map or glass mode. Absent members keep their values.
+/// Shows the choices for the settings of deployments.
+#[utoipa::path(get, path = "/deployment-options", responses((status = 200, body = DeploymentOptions)))]
+pub(super) async fn deployment_options(
+    State(control): Control,
+    actor: Actor,
+    Path(organization): Path<String>,
+) -> Response {
+    answer(&control, move |c| c.deployment_options(&actor, &organization)).await
+}
+
+/// Maximum size of an update, in bytes. Its environment variables have bounds of their own, which a fault names.
+const MAX_UPDATE: usize = 3 << 20;
+
+/// Changes a deployment: its name, hosts, route map, glass mode, settings or environment variables. Absent members keep
+/// their values.
 #[utoipa::path(post, path = "/deployments/{id}", request_body = DeploymentUpdate, responses((status = 200, body = Deployment)))]
 pub(super) async fn update_deployment(
     State(control): Control,
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
-    Body(update): Body<DeploymentUpdate>,
+    Body(update): Body<DeploymentUpdate, MAX_UPDATE>,
 ) -> Response {
     answer(&control, move |c| c.update_deployment(&actor, &organization, &id, update)).await
 }

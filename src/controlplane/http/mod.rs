@@ -156,6 +156,7 @@ fn people() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(estate::show_workspace, estate::update_workspace, estate::delete_workspace))
         .routes(routes!(estate::list_deployments, estate::create_deployment))
         .routes(routes!(estate::show_deployment, estate::update_deployment, estate::delete_deployment))
+        .routes(routes!(estate::deployment_options))
         .routes(routes!(estate::list_users, estate::create_user))
         .routes(routes!(estate::show_user, estate::delete_user))
         .routes(routes!(estate::set_user_roles))
@@ -204,6 +205,7 @@ fn nodes() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(reconciliation::revocations))
         .routes(routes!(reconciliation::outage))
         .routes(routes!(reconciliation::statement))
+        .routes(routes!(reconciliation::environments))
         .routes(routes!(nodes::introspect))
 }
 

@@ -17,6 +17,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::error::Error;
 use crate::controlplane::nodes::enrolment::Caller;
+use crate::protocol::environment::{EnvironmentAnswer, EnvironmentQuestion};
 use crate::protocol::event::split_lines;
 use crate::protocol::json::object;
 use crate::protocol::membership::{NodeStanding, NodeStatement};
@@ -25,6 +26,9 @@ use crate::protocol::reconciliation::{MAX_BYTES, MAX_LINES, OutageStatement, Pos
 
 /// Maximum size of a node's statement of itself, in bytes.
 const MAX_STATEMENT: usize = 256 << 10;
+
+/// Maximum size of a question for environments, in bytes: enough for some ten thousand deployments.
+const MAX_QUESTION: usize = 1 << 20;
 
 /// Body that an authenticated node sent.
 struct Sent {
@@ -85,6 +89,22 @@ async fn taken<T: Serialize + Send + 'static>(
 pub(super) async fn statement(State(control): Control, Path(id): Path<String>, request: Request) -> Response {
     taken(&control, id, request, MAX_STATEMENT, |c, sent| {
         c.take_statement(&sent.caller, &sent.read("statement of a node")?)
+    })
+    .await
+}
+
+/// Returns the environment variables of the data plane's deployments, encrypted to the key that the node has stated.
+///
+/// Those are left out of which the node holds the present version.
+#[utoipa::path(post, path = "/v1/data-planes/{id}/environments", request_body = EnvironmentQuestion,
+    responses((status = 200, body = EnvironmentAnswer)))]
+pub(super) async fn environments(
+    State(control): Control,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    taken(&control, id, request, MAX_QUESTION, |c, sent| {
+        c.environments_for(&sent.caller, &sent.read("question for environments")?)
     })
     .await
 }

@@ -1,6 +1,7 @@
 //! Audit logging of every call that may change something: a line before the call is carried out, and its result
 //! afterwards.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -8,20 +9,50 @@ use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::caller::Address;
 use super::fields::{Fingerprint, below_organization};
 use super::{Edge, body, off_reactor};
+use crate::api::deployment::DeploymentUpdate;
+use crate::api::environment::NewEnvironmentVariable;
 use crate::api::problem::Problem;
 use crate::controlplane::access::audit_log::Attempt;
 use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::accounts::dag_tags;
 use crate::controlplane::error::Error;
+use crate::protocol::environment::check_variable_name;
 
 /// Object that a call created.
 #[derive(Clone)]
 pub(super) struct Made(pub(super) String);
+
+/// Call whose body may hold the values of environment variables.
+const UPDATE: &str = "POST /deployments/{id}";
+/// Member that holds them.
+const VARIABLES: &str = "environmentVariables";
+
+/// Returns a body as the audit log keeps it: with the names of environment variables and without their values. A body that is
+/// not understood is left out if values may stand in it, since they may stand anywhere.
+fn without_values<'t>(call: &str, text: &'t str) -> Option<Cow<'t, str>> {
+    let parsed: Option<Value> = serde_json::from_str(text).ok();
+    let named = parsed.as_ref().is_some_and(|value| value.get(VARIABLES).is_some());
+    if call != UPDATE {
+        return (!named).then_some(Cow::Borrowed(text));
+    }
+    let update: DeploymentUpdate = serde_json::from_str(text).ok()?;
+    let Some(Value::Object(mut members)) = parsed else { return None };
+    let Some(variables) = update.environment_variables else { return Some(Cow::Borrowed(text)) };
+    // A name that none can have may be a value in the wrong place.
+    if variables.iter().any(|variable| check_variable_name(&variable.key).is_err()) {
+        return None;
+    }
+    let kept =
+        |variable: &NewEnvironmentVariable| json!({ "key": variable.key, "isSecret": variable.is_secret });
+    members.insert(VARIABLES.into(), variables.iter().map(kept).collect());
+    Some(Cow::Owned(Value::Object(members).to_string()))
+}
 
 pub(super) async fn record(
     State(edge): State<Arc<Edge>>,
@@ -51,8 +82,9 @@ pub(super) async fn record(
     let begun = {
         let sent = sent.clone();
         off_reactor(&edge.control, move |control| {
+            let request = std::str::from_utf8(&sent).ok().and_then(|text| without_values(&call, text));
             // Larger bodies are the content of a deployment, not a change of permissions, and are left out of the log.
-            let request = std::str::from_utf8(&sent).ok().filter(|text| text.len() <= body::MAX_BODY);
+            let request = request.as_deref().filter(|text| text.len() <= body::MAX_BODY);
             control.begin(&actor, &Attempt { address, call: &call, target: target.as_deref(), request })
         })
     };
@@ -77,4 +109,35 @@ pub(super) async fn record(
         response
     });
     carried_out.await.unwrap_or_else(|ended| Error::Io(std::io::Error::other(ended)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_keeps_the_names_of_variables_and_no_value() {
+        let update = r#"{"name":"a","environmentVariables":[{"key":"A","value":"s3cret","isSecret":true},{"key":"B"}]}"#;
+        let kept = without_values(UPDATE, update).unwrap_or_default();
+        assert!(
+            kept.contains(r#""key":"A""#) && kept.contains(r#""name":"a""#) && !kept.contains("s3cret"),
+            "{kept}"
+        );
+        assert_eq!(without_values(UPDATE, r#"{"name":"a"}"#).as_deref(), Some(r#"{"name":"a"}"#));
+        for bad in [
+            r#"{"environmentVariables":[{"key":"A=s3cret"}]}"#,
+            r#"{"environmentVariables":[{"key":"A","isSecret":"s3cret"}]}"#,
+            r#"{"environmentVariables":{"A":"s3cret"}}"#,
+            r#"{"environment_variables":[{"key":"A","value":"s3cret"}]}"#,
+            r#"{"environmentVariables":["#,
+        ] {
+            assert_eq!(without_values(UPDATE, bad), None, "{bad}");
+        }
+        assert_eq!(
+            without_values("POST /deployments", r#"{"environmentVariables":[{"value":"s3cret"}]}"#),
+            None
+        );
+        assert_eq!(without_values("POST /deployments", r#"{"\u0065nvironmentVariables":[]}"#), None);
+        assert_eq!(without_values("POST /tokens", "{}").as_deref(), Some("{}"));
+    }
 }

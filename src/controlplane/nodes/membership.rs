@@ -68,9 +68,13 @@ impl ControlPlane {
         if let Some(checkpoint) = &statement.checkpoint {
             self.take_checkpoint(caller, checkpoint)?;
         }
+        if let Some(text) = &statement.encryption_key {
+            self.take_encryption_key(caller, text, now)?;
+        }
+        let environment_changes = self.environment_changes(&caller.data_plane)?;
         let log_faults = self.recent_log_faults(&caller.node)?;
         let shared_identity = shared_at.is_some_and(|at| now.since(Time::from_unix(at)) < SHOWN);
-        Ok(NodeStanding { shared_identity, name_refused, log_faults })
+        Ok(NodeStanding { shared_identity, name_refused, log_faults, environment_changes })
     }
 
     /// Sets the node's name to the one in its host's configuration.

@@ -4,6 +4,7 @@ pub mod ahead;
 pub mod checkpoints;
 pub mod data_planes;
 pub mod enrolment;
+pub mod environments;
 pub(in crate::controlplane) mod holders;
 pub mod instances;
 pub mod log_faults;

@@ -1,5 +1,6 @@
 //! Signing keys of the control plane. The root key is not among them: it signs keysets, and stays offline.
 
+pub mod environment_key;
 pub mod issuer;
 
 use std::io::Write as _;
@@ -156,6 +157,11 @@ impl Signing {
     pub(in crate::controlplane) fn keysets_above(&self, held: u64) -> &[String] {
         let known = self.versions.iter().take_while(|version| **version <= held).count();
         &self.chain[known..]
+    }
+
+    /// Returns the directory that the keys were read from.
+    pub(in crate::controlplane) fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
     }
 
     /// Fails if the keyset names an issuer other than `issuer`.

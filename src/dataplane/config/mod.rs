@@ -70,6 +70,9 @@ pub struct Config {
     pub admin: Admin,
     /// Sessions of browsers, or `None` if nobody can sign in.
     pub sessions: Option<SessionsConfig>,
+    /// Environment variables of deployments.
+    #[serde(default)]
+    pub environment: EnvironmentConfig,
     /// Identity for upstreams, or `None` if upstreams get none.
     pub upstream_identity: Option<UpstreamIdentityConfig>,
     /// The daemon as a reverse proxy, or `None` if it only answers other proxies.
@@ -353,6 +356,14 @@ pub struct Admin {
     pub allow_uids: Vec<u32>,
 }
 
+/// Environment variables of deployments.
+#[derive(Clone, Debug, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentConfig {
+    /// Directory of the files that systemd reads. The default is `environment` in the state directory.
+    pub directory: Option<PathBuf>,
+}
+
 /// Sessions of browsers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -445,6 +456,18 @@ impl Config {
             fill(&mut sessions.key_file, "halligan.session-key");
         }
         self
+    }
+
+    /// Returns the directory of the files with environment variables.
+    #[must_use]
+    pub fn environment_directory(&self) -> PathBuf {
+        self.environment.directory.clone().unwrap_or_else(|| self.state_dir.join("environment"))
+    }
+
+    /// Returns the path of the key to which environment variables are encrypted for this node.
+    #[must_use]
+    pub fn encryption_key_file(&self) -> PathBuf {
+        self.state_dir.join("environment.pem")
     }
 
     /// Returns the path of the node's key file.

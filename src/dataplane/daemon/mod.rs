@@ -38,6 +38,7 @@ use crate::dataplane::authorize::rate::RateLimits;
 use crate::dataplane::authorize::sessions::Sessions;
 use crate::dataplane::decide::session::seal::SealKeys;
 use crate::dataplane::decide::snapshot::Snapshot;
+use crate::dataplane::environment::Environments;
 use crate::dataplane::faces::answer::Answers;
 #[cfg(feature = "grpc")]
 use crate::dataplane::faces::ext_authz::ExtAuthz;
@@ -47,7 +48,10 @@ use crate::dataplane::faces::upstream_identity::UpstreamIdentity;
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::ends;
-use crate::dataplane::node::identity::{Absent, IdentityError, make_node_key, read_node_key, readable_roots};
+use crate::dataplane::node::identity::{
+    Absent, IdentityError, make_decryption_key, make_node_key, read_decryption_key, read_node_key,
+    readable_roots,
+};
 use crate::dataplane::node::session_key::{make_session_key, read_session_keys};
 use crate::dataplane::node::state::Live;
 use crate::dataplane::observe::metrics::Metrics;
@@ -61,6 +65,7 @@ use crate::dataplane::uplink::sync::Follower;
 use crate::platform::clock::Clock;
 use crate::platform::state_directory::{self, HeldDirectory};
 use crate::platform::systemd::Sockets;
+use crate::protocol::environment::key::DecryptionKey;
 use crate::protocol::time::Time;
 
 /// Running daemon, with the handles of its tasks and threads.
@@ -109,8 +114,13 @@ impl Daemon {
         let directory = state_directory::hold(&state)?;
         let prover = Arc::new(identify(&config, &upstream, clock(), &mut rng).await?);
         let (identity, key) = (prover.identity.clone(), Arc::clone(&prover.key));
+        let decryption_key = decryption_key(&config, &mut rng)?;
         let traces = Traces::start(config.tracing.as_ref(), &identity)?;
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
+        let directory_of_variables = config.environment_directory();
+        let environments =
+            Environments::new(directory_of_variables, identity.clone(), decryption_key, Arc::clone(&live));
+        let environments = Arc::new(environments);
         live.change_local(|local| local.routes = routes);
         left_out(&live, &faults, clock());
         let staleness = config.staleness();
@@ -186,7 +196,7 @@ impl Daemon {
         let ca_file = config.control_plane.ca_file.as_deref();
         background.extend(peers::start(&config.peers, ca_file, parts, &counted, &stopped).await?);
         serving.push(admin::serve(listener, administration, counted, stopped));
-        let told = Statements::new(&reconciler, &replication, config.node.name);
+        let told = Statements::new(&reconciler, &replication, config.node.name, &environments);
         background.push(tokio::spawn(told.run(Arc::clone(&upstream))));
         background.push(tokio::spawn(Arc::clone(&reconciler).run(Arc::clone(&upstream), traces.clone())));
         let follower = Follower {
@@ -302,6 +312,17 @@ fn authorizer(
         node,
         clock,
     })
+}
+
+/// Returns the key to which environment variables are encrypted for this node. Creates it if it is missing: the node states
+/// the new one, and is given the variables anew.
+fn decryption_key(config: &Config, rng: &mut dyn CryptoRng) -> Result<Arc<DecryptionKey>, StartError> {
+    let path = config.encryption_key_file();
+    let key = match read_decryption_key(&path)? {
+        Some(key) => key,
+        None => make_decryption_key(&path, rng)?,
+    };
+    Ok(Arc::new(key))
 }
 
 /// Returns the part that opens sessions, if any are configured.

@@ -16,9 +16,10 @@ use crate::platform::state_directory::{self, StateError};
 use crate::protocol::time::Time;
 
 /// Files that belong to one identity. The log and the outages are among them, since each line of a log names its node.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "node.json",
     "node.pem",
+    "environment.pem",
     "audit.db",
     "audit.db-wal",
     "audit.db-shm",

@@ -241,6 +241,16 @@ impl Snapshot {
         &self.local
     }
 
+    /// Returns the newest keyset, or `None` without a verified replica.
+    pub(in crate::dataplane) fn keyset(&self) -> Option<&Keyset> {
+        self.proved.as_ref().map(|proved| &proved.keyset)
+    }
+
+    /// Returns true if the verified replica has this deployment.
+    pub(in crate::dataplane) fn has_deployment(&self, deployment: &DeploymentId) -> bool {
+        self.proved.as_ref().is_some_and(|proved| proved.directory.deployments.contains_key(deployment))
+    }
+
     /// Returns the head of the replica.
     #[must_use]
     pub fn head(&self) -> Option<&SignedHead> {

@@ -10,6 +10,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::platform::systemd;
+use crate::protocol::environment::key::{DecryptionKey, EncryptionKeyError};
 use crate::protocol::id::{DataPlaneId, NodeId};
 use crate::protocol::key::{KeyError, PublicKey, SigningKey};
 use crate::protocol::keyset::{KeysetError, RootSet};
@@ -45,6 +46,14 @@ pub enum IdentityError {
         path: PathBuf,
         /// Error of the key.
         source: KeyError,
+    },
+    /// A file holds no valid key for environment variables.
+    #[error("{path}: {source}; remove it, and the next start makes a new one")]
+    EncryptionKey {
+        /// Path of the file.
+        path: PathBuf,
+        /// Error of the key.
+        source: EncryptionKeyError,
     },
     /// The pinned roots are no valid root set.
     #[error("the root keys in {path}: {source}")]
@@ -157,6 +166,21 @@ pub fn read_node_key(path: &Path, absent: Absent) -> Result<Option<SigningKey>, 
 pub fn make_node_key(path: &Path, rng: &mut dyn CryptoRng) -> Result<SigningKey, IdentityError> {
     let key = SigningKey::generate(rng);
     write_private(path, key.to_pkcs8_pem().as_bytes())
+        .map_err(|source| IdentityError::File { path: path.into(), source })?;
+    Ok(key)
+}
+
+/// Reads the key to which environment variables are encrypted for this node. Returns `None` if there is none yet.
+pub fn read_decryption_key(path: &Path) -> Result<Option<DecryptionKey>, IdentityError> {
+    let Some(pem) = read_private(path)? else { return Ok(None) };
+    let key = DecryptionKey::from_pem(&pem);
+    key.map(Some).map_err(|source| IdentityError::EncryptionKey { path: path.into(), source })
+}
+
+/// Creates the key to which environment variables are encrypted for this node.
+pub fn make_decryption_key(path: &Path, rng: &mut dyn CryptoRng) -> Result<DecryptionKey, IdentityError> {
+    let key = DecryptionKey::generate(rng);
+    write_private(path, key.to_pem().as_bytes())
         .map_err(|source| IdentityError::File { path: path.into(), source })?;
     Ok(key)
 }

@@ -9,13 +9,16 @@ use hyper::Method;
 use thiserror::Error;
 
 use super::client::{Upstream, UpstreamError};
+use super::environment::Follower;
 use super::reconcile::Reconciler;
 use crate::dataplane::audit::arrived_checkpoint;
+use crate::dataplane::environment::Environments;
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::state::{Damage, Live};
 use crate::dataplane::replica::replication::Replication;
 use crate::platform::clock::Clock;
+use crate::protocol::environment::key::sign_encryption_key;
 use crate::protocol::event::Connectivity;
 use crate::protocol::head::SignedHead;
 use crate::protocol::membership::{MAX_HEADS, NodeStanding, NodeStatement};
@@ -28,14 +31,17 @@ const MAX_FAULTS: usize = 16;
 /// Seconds between two statements while there is nothing new. The answer carries messages for the node.
 const INTERVAL: i64 = 15;
 
+/// Reasons why a statement, or a question that follows from its answer, failed.
 #[derive(Debug, Error)]
-enum StatementError {
+pub(super) enum StatementError {
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
     #[error("the control plane's answer is not understood: {0}")]
     Answer(#[from] serde_json::Error),
     #[error("the thread of the databases ended: {0}")]
     Thread(#[from] tokio::task::JoinError),
+    #[error("the disk does not answer")]
+    Disk,
 }
 
 /// Last statement of the node.
@@ -68,6 +74,8 @@ pub struct Statements {
     clock: Clock,
     name: Option<String>,
     audit_path: PathBuf,
+    environments: Arc<Environments>,
+    environment: Follower,
     stated: Stated,
     /// Faults of the log that the control plane reported last.
     faults: Vec<String>,
@@ -78,8 +86,17 @@ pub struct Statements {
 impl Statements {
     /// Returns the statements of a node that its configuration calls `name`.
     #[must_use]
-    pub fn new(reconciler: &Reconciler, replication: &Arc<Replication>, name: Option<String>) -> Self {
+    pub fn new(
+        reconciler: &Reconciler,
+        replication: &Arc<Replication>,
+        name: Option<String>,
+        environments: &Arc<Environments>,
+    ) -> Self {
+        let (prover, live) = (Arc::clone(&reconciler.prover), Arc::clone(&reconciler.live));
+        let environment = Follower::new(Arc::clone(environments), prover, live);
         Self {
+            environments: Arc::clone(environments),
+            environment,
             prover: Arc::clone(&reconciler.prover),
             live: Arc::clone(&reconciler.live),
             replication: Arc::clone(replication),
@@ -98,6 +115,10 @@ impl Statements {
         loop {
             tokio::time::sleep(LOOK).await;
             self.observe();
+            let checked = self.environment.check((self.clock)()).await;
+            if let Err(error) = checked {
+                tracing::warn!(%error, "the environments of deployments could not be checked");
+            }
             if self.live.connectivity() != Connectivity::Online {
                 continue;
             }
@@ -173,7 +194,9 @@ impl Statements {
         let heads = forks.into_iter().rev().filter(|fork| fork.what == "head");
         let evidence = heads.take(MAX_HEADS - 1).map(|fork| fork.head);
         let heads = head.into_iter().chain(evidence).collect();
-        let statement = NodeStatement { name: self.name.clone(), heads, checkpoint };
+        let (node, key) = (&self.prover.identity.node_id, &self.prover.key);
+        let encryption_key = Some(sign_encryption_key(node, self.environments.key().public(), now, key));
+        let statement = NodeStatement { name: self.name.clone(), heads, checkpoint, encryption_key };
         // After a failure too: a control plane that rejects the statement is not called every second.
         self.stated = Stated { at: now, version, alarms, forks: count };
         let path = format!("/v1/data-planes/{}/statement", self.prover.identity.data_plane_id);
@@ -186,6 +209,9 @@ impl Statements {
         }
         self.live.membership.told_shared(standing.shared_identity, &self.live.alarms, now);
         self.told_faults(standing.log_faults, now);
+        if let Some(changes) = standing.environment_changes {
+            self.environment.follow(changes, upstream, now).await?;
+        }
         Ok(())
     }
 }

@@ -306,6 +306,8 @@ pub(super) struct Deployment {
     pub(super) image_tag: String,
     pub(super) is_cicd_enforced: bool,
     pub(super) is_dag_deploy_enabled: bool,
+    pub(super) is_high_availability: bool,
+    pub(super) is_development_mode: bool,
     pub(super) environment_variables: Option<Vec<Variable>>,
     pub(super) worker_queues: Option<Vec<serde_json::Value>>,
     pub(super) created_at: Instant,

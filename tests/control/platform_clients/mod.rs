@@ -10,6 +10,7 @@ mod estate;
 mod expected;
 mod flags;
 mod tokens;
+mod variables;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;

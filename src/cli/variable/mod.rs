@@ -1,0 +1,265 @@
+//! `halligan deployment variable`: the environment variables of a deployment. The API takes all of them at once, so each
+//! change reads those that there are, and sends them with the change.
+
+mod file;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::control::Control;
+use super::estate::by_name;
+use super::failure::Failure;
+use super::output::{Column, Output, note};
+use crate::api::deployment::{Deployment, DeploymentUpdate};
+use crate::api::environment::{EnvironmentVariable, NewEnvironmentVariable};
+use crate::api::id::DeploymentId;
+use crate::protocol::environment::{check_variable_name, check_variable_value};
+
+const VARIABLE: [Column; 4] =
+    [("KEY", "key"), ("VALUE", "value"), ("SECRET", "isSecret"), ("UPDATED", "updatedAt")];
+/// Shown in place of a secret value.
+const MASK: &str = "****";
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// List the environment variables. Secret values are shown to nobody.
+    List {
+        #[command(flatten)]
+        on: On,
+        /// List this variable only.
+        #[arg(long, short, value_name = "KEY")]
+        key: Option<String>,
+        /// Also write them to the file that --env names. It must not exist yet.
+        #[arg(long, short)]
+        save: bool,
+        /// The file to write.
+        #[arg(long, short, value_name = "FILE", default_value = ".env")]
+        env: PathBuf,
+    },
+    /// Add environment variables. One that exists is an error, and then nothing is changed.
+    #[command(after_help = "Examples:
+  halligan deployment variable create --deployment-id dep_… AIRFLOW__CORE__PARALLELISM=64
+  halligan deployment variable create --deployment-id dep_… --key DB_PASSWORD --secret --value-file -
+  halligan deployment variable create --deployment-id dep_… --load --env prod.env --secret")]
+    Create(Given),
+    /// Change environment variables, and add those that do not exist yet.
+    Update(Given),
+    /// Delete environment variables.
+    Delete {
+        #[command(flatten)]
+        on: On,
+        /// The variables' names.
+        #[arg(value_name = "KEY", required_unless_present = "key")]
+        names: Vec<String>,
+        /// A variable's name.
+        #[arg(long, short, value_name = "KEY")]
+        key: Option<String>,
+    },
+}
+
+/// The deployment.
+#[derive(Args, Debug)]
+pub(super) struct On {
+    /// The deployment's id.
+    #[arg(
+        long,
+        short,
+        value_name = "ID",
+        required_unless_present = "deployment_name",
+        conflicts_with = "deployment_name"
+    )]
+    deployment_id: Option<DeploymentId>,
+    /// The deployment's name, in place of its id.
+    #[arg(long, value_name = "NAME")]
+    deployment_name: Option<String>,
+}
+
+impl On {
+    async fn find(&self, control: &Control) -> Result<Deployment, Failure> {
+        match &self.deployment_id {
+            Some(id) => control.get(&format!("/deployments/{id}")).await,
+            None => by_name(control, self.deployment_name.as_deref().unwrap_or_default()).await,
+        }
+    }
+}
+
+/// Variables on the command line, in a file, or both.
+#[derive(Args, Debug)]
+pub(super) struct Given {
+    #[command(flatten)]
+    on: On,
+    /// Variables. Every user of this machine can read a command line: give secrets in a file.
+    #[arg(value_name = "KEY=VALUE", value_parser = assignment)]
+    variables: Vec<Assignment>,
+    /// A variable's name.
+    #[arg(long, short, value_name = "KEY")]
+    key: Option<String>,
+    /// The value of --key. Every user of this machine can read a command line: give a secret with --value-file.
+    #[arg(long, short, requires = "key", conflicts_with = "value_file")]
+    value: Option<String>,
+    /// A file that holds the value of --key, or - for standard input. One line break at its end is left out.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    value_file: Option<PathBuf>,
+    /// Show the values to nobody from now on.
+    #[arg(long, short)]
+    secret: bool,
+    /// Also take the variables of the file that --env names.
+    #[arg(long, short)]
+    load: bool,
+    /// The file to read, or - for standard input: a line KEY=VALUE for each variable.
+    #[arg(long, short, value_name = "FILE", default_value = ".env")]
+    env: PathBuf,
+}
+
+/// Variable with its value, which is wiped from memory and which `Debug` does not show.
+#[derive(Clone)]
+struct Assignment {
+    key: String,
+    value: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for Assignment {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.key)
+    }
+}
+
+fn assignment(text: &str) -> Result<Assignment, &'static str> {
+    let (key, value) = text.split_once('=').ok_or("use KEY=VALUE")?;
+    Ok(Assignment { key: key.to_owned(), value: Zeroizing::new(value.to_owned()) })
+}
+
+pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result<(), Failure> {
+    match verb {
+        Verb::List { on, key, save, env } => {
+            let mut variables = present(&on.find(control).await?)?;
+            if let Some(key) = key {
+                variables.retain(|variable| variable.key == key);
+            }
+            if save {
+                file::save(&env, &variables)?;
+                note(&format!("wrote {}; secret variables are in it by name only", env.display()));
+            }
+            show(&variables, output);
+        }
+        Verb::Create(given) => set(given, false, control, output).await?,
+        Verb::Update(given) => set(given, true, control, output).await?,
+        Verb::Delete { on, names, key } => {
+            let found = on.find(control).await?;
+            let mut wanted: Vec<_> = present(&found)?.into_iter().map(kept).collect();
+            for name in names.into_iter().chain(key) {
+                let count = wanted.len();
+                wanted.retain(|variable| variable.key != name);
+                if wanted.len() == count {
+                    return Err(Failure::Usage(format!(
+                        "there is no variable {name:?}; nothing was changed"
+                    )));
+                }
+            }
+            replace(control, &found, wanted, output).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the variables of a deployment. A caller who may not see them can't change them with this command, because the
+/// control plane takes all of them at once.
+fn present(found: &Deployment) -> Result<Vec<EnvironmentVariable>, Failure> {
+    found.environment_variables.clone().ok_or_else(|| {
+        let detail = "your role does not show you this deployment's variables; it needs deployment.environmentVariables.get";
+        Failure::Usage(detail.into())
+    })
+}
+
+/// Returns a variable as it is sent to stay as it is.
+fn kept(variable: EnvironmentVariable) -> NewEnvironmentVariable {
+    let EnvironmentVariable { key, value, is_secret, .. } = variable;
+    NewEnvironmentVariable { key, value: value.map(Into::into), is_secret }
+}
+
+impl Given {
+    /// Reads the variables. Those of the command line come after those of the file.
+    fn read(&self) -> Result<Vec<Assignment>, Failure> {
+        let mut given = if self.load { file::load(&self.env)? } else { Vec::new() };
+        given.extend(self.variables.iter().cloned());
+        if let Some(key) = &self.key {
+            let value = match (&self.value, &self.value_file) {
+                (Some(value), _) => Zeroizing::new(value.clone()),
+                (None, Some(path)) => {
+                    let text = file::read(path)?;
+                    Zeroizing::new(text.strip_suffix('\n').unwrap_or(&text).to_owned())
+                }
+                (None, None) => {
+                    return Err(Failure::Usage("give --key a value: --value or --value-file".into()));
+                }
+            };
+            given.push(Assignment { key: key.clone(), value });
+        }
+        if given.is_empty() {
+            return Err(Failure::Usage(
+                "name a variable: KEY=VALUE, --key and --value-file, or --load".into(),
+            ));
+        }
+        for (number, one) in given.iter().enumerate() {
+            let fault = check_variable_name(&one.key).and_then(|()| check_variable_value(&one.value));
+            // A name that none can have may be a value in the wrong place.
+            fault.map_err(|fault| Failure::Usage(format!("variable {}: {fault}", number + 1)))?;
+            if given[..number].iter().any(|other| other.key == one.key) {
+                return Err(Failure::Usage(format!("{} is given twice", one.key)));
+            }
+        }
+        if self.secret && (self.value.is_some() || !self.variables.is_empty()) {
+            note(
+                "note: every user of this machine could read the value; use --value-file or --load for secrets",
+            );
+        }
+        Ok(given)
+    }
+}
+
+async fn set(given: Given, replaces: bool, control: &Control, output: Output) -> Result<(), Failure> {
+    let new = given.read()?;
+    let found = given.on.find(control).await?;
+    let mut wanted: Vec<_> = present(&found)?.into_iter().map(kept).collect();
+    for Assignment { key, value } in new {
+        let value = Some(crate::api::environment::VariableValue(value));
+        match wanted.iter_mut().find(|variable| variable.key == key) {
+            Some(_) if !replaces => {
+                let detail = format!("{key} exists already; use `variable update`. Nothing was changed");
+                return Err(Failure::Usage(detail));
+            }
+            // A secret stays one; only a deletion ends that.
+            Some(variable) => {
+                (variable.value, variable.is_secret) = (value, variable.is_secret || given.secret);
+            }
+            None => wanted.push(NewEnvironmentVariable { key, value, is_secret: given.secret }),
+        }
+    }
+    replace(control, &found, wanted, output).await
+}
+
+async fn replace(
+    control: &Control,
+    found: &Deployment,
+    wanted: Vec<NewEnvironmentVariable>,
+    output: Output,
+) -> Result<(), Failure> {
+    let update = DeploymentUpdate { environment_variables: Some(wanted), ..DeploymentUpdate::default() };
+    let updated: Deployment = control.post(&format!("/deployments/{}", found.id), &update).await?;
+    show(&present(&updated)?, output);
+    Ok(())
+}
+
+fn show(variables: &[EnvironmentVariable], output: Output) {
+    if output.json {
+        return output.list(variables, &VARIABLE);
+    }
+    let rows = variables.iter().map(|variable| {
+        let value = if variable.is_secret { Some(MASK) } else { variable.value.as_deref() };
+        json!({ "key": variable.key, "value": value, "isSecret": variable.is_secret, "updatedAt": variable.updated_at })
+    });
+    output.list(&rows.collect::<Vec<_>>(), &VARIABLE);
+}

@@ -1,0 +1,443 @@
+//! Defines the environment of a deployment as a control plane hands it to one node: signed, and encrypted to the node's key
+//! (RFC 9180, base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305).
+//!
+//! The text that is encrypted is 32 bytes that blind its digest, then `NAME=VALUE` and a NUL for each variable, in the order
+//! of the names' bytes.
+
+use base64::Engine as _;
+use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::key::{DecryptionKey, EncryptionKey, TAG};
+use super::{MAX_TOTAL, MAX_VARIABLES, VariableFault, check_variable_name, check_variable_value};
+use crate::protocol::head::base64url;
+use crate::protocol::id::{DataPlaneId, DeploymentId, NodeId};
+use crate::protocol::jws::{self, BASE64URL, JwsError, Typ, Unverified};
+use crate::protocol::key::SigningKey;
+use crate::protocol::keyset::Keyset;
+use crate::protocol::time::Time;
+use crate::protocol::version::version;
+
+/// Maximum length of the JWS, in bytes. The longest environment that is allowed fits.
+pub const MAX_ENVIRONMENT: usize = 512 << 10;
+/// Length of what blinds the digest, in bytes.
+const BLINDING: usize = 32;
+/// Maximum length of the text that is encrypted, in bytes.
+const MAX_TEXT: usize = BLINDING + MAX_TOTAL + 2 * MAX_VARIABLES;
+
+/// Claims (RFC 7519).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claims {
+    /// Issuer: the URL of the control plane.
+    iss: String,
+    /// Audience: the data plane.
+    aud: DataPlaneId,
+    /// Subject: the deployment.
+    sub: DeploymentId,
+    /// Node whose key it is encrypted to.
+    node: NodeId,
+    /// Version of the deployment's variables. It never decreases.
+    #[serde(deserialize_with = "version")]
+    version: u64,
+    /// Time of the signature.
+    iat: Time,
+    /// SHA-256 of the text that is encrypted: the same for all nodes.
+    #[serde(with = "base64url")]
+    digest: [u8; 32],
+    /// Encapsulated key of HPKE.
+    #[serde(with = "base64url")]
+    enc: [u8; 32],
+    /// Ciphertext, base64url.
+    ciphertext: String,
+}
+
+/// Place and version of an environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvironmentOf {
+    /// URL of the control plane.
+    pub issuer: String,
+    /// Data plane.
+    pub data_plane: DataPlaneId,
+    /// Deployment.
+    pub deployment: DeploymentId,
+    /// Node that can read it.
+    pub node: NodeId,
+    /// Version of the deployment's variables.
+    pub version: u64,
+    /// Time of the signature.
+    pub iat: Time,
+}
+
+impl EnvironmentOf {
+    /// Returns the associated data. No id has a line break.
+    fn aad(&self) -> Vec<u8> {
+        format!("{}\n{}\n{}\n{}", self.data_plane, self.deployment, self.node, self.version).into_bytes()
+    }
+}
+
+/// Reasons to reject an environment. None of them quotes a value.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EnvironmentError {
+    /// The text is not an environment that a replica key of the keyset signed.
+    #[error("the environment is not believed: {0}")]
+    Jws(#[from] JwsError),
+    /// Its issuer differs from the one that the keyset names.
+    #[error("the environment is signed as {0:?}, and the keyset names another issuer")]
+    Issuer(String),
+    /// It is for another data plane, whose id this is.
+    #[error("the environment is for data plane {0}")]
+    Audience(DataPlaneId),
+    /// It is for another node, whose id this is.
+    #[error("the environment is for node {0}")]
+    Node(NodeId),
+    /// It was not encrypted to this node's key, or was changed.
+    #[error("the environment can't be decrypted with this node's key")]
+    Sealed,
+    /// Its digest is not that of its text.
+    #[error("the environment's digest is not that of its variables")]
+    Digest,
+    /// Its text is not one of variables.
+    #[error("the environment's text is malformed")]
+    Text,
+    /// It has a variable that none may have.
+    #[error("variable {number} of the environment: {fault}")]
+    Variable {
+        /// Number of the variable, from 1.
+        number: usize,
+        /// Fault of the variable.
+        fault: VariableFault,
+    },
+}
+
+/// Variable with its value, which is wiped from memory.
+pub type Variable = (String, Zeroizing<String>);
+
+/// Encodes variables, which are in the order of their names, behind the bytes that blind the digest.
+fn encode(variables: &[Variable], blinding: &[u8; BLINDING]) -> Zeroizing<Vec<u8>> {
+    let length: usize = variables.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    let mut text = Zeroizing::new(Vec::with_capacity(BLINDING + length));
+    text.extend_from_slice(blinding);
+    for (name, value) in variables {
+        for part in [name.as_bytes(), b"=", value.as_bytes(), b"\0"] {
+            text.extend_from_slice(part);
+        }
+    }
+    text
+}
+
+/// Decodes what [`encode`] returns, and checks each variable.
+fn decode(text: &[u8]) -> Result<Vec<Variable>, EnvironmentError> {
+    let entries = text.get(BLINDING..).filter(|_| text.len() <= MAX_TEXT).ok_or(EnvironmentError::Text)?;
+    let mut variables: Vec<Variable> = Vec::new();
+    if entries.is_empty() {
+        return Ok(variables);
+    }
+    let entries = entries.strip_suffix(b"\0").ok_or(EnvironmentError::Text)?;
+    for entry in entries.split(|byte| *byte == 0) {
+        let entry = std::str::from_utf8(entry).map_err(|_| EnvironmentError::Text)?;
+        let (name, value) = entry.split_once('=').ok_or(EnvironmentError::Text)?;
+        let number = variables.len() + 1;
+        check_variable_name(name)
+            .and_then(|()| check_variable_value(value))
+            .map_err(|fault| EnvironmentError::Variable { number, fault })?;
+        if number > MAX_VARIABLES || variables.last().is_some_and(|(last, _)| last.as_str() >= name) {
+            return Err(EnvironmentError::Text);
+        }
+        variables.push((name.to_owned(), Zeroizing::new(value.to_owned())));
+    }
+    Ok(variables)
+}
+
+/// Encrypts variables, which are in the order of their names, to a node's key, and signs them. `blinding` is the same for
+/// every node, and is known to nobody who does not know the variables. Returns `None` if the key can't be encrypted to.
+#[must_use]
+#[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
+pub fn sign_environment(
+    of: &EnvironmentOf,
+    variables: &[Variable],
+    blinding: &[u8; BLINDING],
+    (to, signer): (&EncryptionKey, &SigningKey),
+    rng: &mut dyn CryptoRng,
+) -> Option<String> {
+    let text = encode(variables, blinding);
+    let (enc, sealed) = to.seal(&text, &of.aad(), rng)?;
+    let claims = Claims {
+        iss: of.issuer.clone(),
+        aud: of.data_plane.clone(),
+        sub: of.deployment.clone(),
+        node: of.node.clone(),
+        version: of.version,
+        iat: of.iat,
+        digest: Sha256::digest(&*text).into(),
+        enc,
+        ciphertext: BASE64URL.encode(sealed),
+    };
+    Some(jws::sign(Typ::Environment, &serde_json::to_vec(&claims).expect("claims serialize"), signer))
+}
+
+/// Environment whose signature was verified, still encrypted, together with the signed text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedEnvironment {
+    of: EnvironmentOf,
+    digest: [u8; 32],
+    enc: [u8; 32],
+    sealed: Vec<u8>,
+    text: String,
+}
+
+impl SignedEnvironment {
+    /// Verifies that a replica key of `keys` signed `text` as an environment for this node of this data plane, under the
+    /// issuer that the keyset names.
+    pub fn verify(
+        text: &str,
+        keys: &Keyset,
+        data_plane: &DataPlaneId,
+        node: &NodeId,
+    ) -> Result<Self, EnvironmentError> {
+        let unverified = Unverified::parse(text.as_bytes(), MAX_ENVIRONMENT)?;
+        let key = keys.replica_key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
+        let claims: Claims = unverified.verify(Typ::Environment, key)?.claims()?;
+        if keys.body().iss.as_ref().is_some_and(|iss| *iss != claims.iss) {
+            return Err(EnvironmentError::Issuer(claims.iss));
+        }
+        if claims.aud != *data_plane {
+            return Err(EnvironmentError::Audience(claims.aud));
+        }
+        if claims.node != *node {
+            return Err(EnvironmentError::Node(claims.node));
+        }
+        let sealed = BASE64URL.decode(&claims.ciphertext).map_err(|_| EnvironmentError::Text)?;
+        if sealed.len() > MAX_TEXT + TAG {
+            return Err(EnvironmentError::Text);
+        }
+        let of = EnvironmentOf {
+            issuer: claims.iss,
+            data_plane: claims.aud,
+            deployment: claims.sub,
+            node: claims.node,
+            version: claims.version,
+            iat: claims.iat,
+        };
+        Ok(Self { of, digest: claims.digest, enc: claims.enc, sealed, text: text.into() })
+    }
+
+    /// Decrypts the variables, and checks them. They are in the order of their names.
+    pub fn open(&self, key: &DecryptionKey) -> Result<Vec<Variable>, EnvironmentError> {
+        let text = key.open(&self.enc, &self.sealed, &self.of.aad()).ok_or(EnvironmentError::Sealed)?;
+        if Sha256::digest(&*text)[..] != self.digest {
+            return Err(EnvironmentError::Digest);
+        }
+        decode(&text)
+    }
+
+    /// Returns the place and version.
+    #[must_use]
+    pub fn of(&self) -> &EnvironmentOf {
+        &self.of
+    }
+
+    /// Returns the digest, which all nodes are given for one version.
+    #[must_use]
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// Returns the signed text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use getrandom::SysRng;
+    use proptest::prelude::*;
+    use rand_core::UnwrapErr;
+
+    use super::*;
+    use crate::protocol::keyset::{KeyUse, KeysetBody, KeysetKey, RootSet, sign_keyset};
+
+    const NOW: Time = Time::from_unix(1_800_000_000);
+
+    fn seed(seed: u8) -> SigningKey {
+        SigningKey::from_seed(&[seed; 32])
+    }
+
+    fn keyset() -> Keyset {
+        let root = seed(1);
+        let listed = |key_use, key: &SigningKey| KeysetKey { key_use, jwk: key.public().jwk() };
+        let body = KeysetBody {
+            iss: Some("https://control.example".into()),
+            version: 1,
+            iat: NOW,
+            exp: NOW.plus(1000),
+            keys: vec![listed(KeyUse::Token, &seed(2)), listed(KeyUse::Replica, &seed(3))],
+            roots: vec![root.public().jwk()],
+            threshold: 1,
+        };
+        let pinned = RootSet::new(vec![root.public().clone()], 1).unwrap();
+        Keyset::verify_first(&sign_keyset(&body, &[&root]), &pinned).unwrap()
+    }
+
+    fn of(node: &str) -> EnvironmentOf {
+        EnvironmentOf {
+            issuer: "https://control.example".into(),
+            data_plane: "dpl_a".parse().unwrap(),
+            deployment: "dep_a".parse().unwrap(),
+            node: node.parse().unwrap(),
+            version: 7,
+            iat: NOW,
+        }
+    }
+
+    fn variables(pairs: &[(&str, &str)]) -> Vec<Variable> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), Zeroizing::new((*value).to_owned()))).collect()
+    }
+
+    fn key() -> DecryptionKey {
+        DecryptionKey::generate(&mut UnwrapErr(SysRng))
+    }
+
+    fn signed(of: &EnvironmentOf, variables: &[Variable], to: &DecryptionKey, signer: &SigningKey) -> String {
+        sign_environment(of, variables, &[5; 32], (to.public(), signer), &mut UnwrapErr(SysRng)).unwrap()
+    }
+
+    fn verify(text: &str) -> Result<SignedEnvironment, EnvironmentError> {
+        SignedEnvironment::verify(text, &keyset(), &"dpl_a".parse().unwrap(), &"nod_a".parse().unwrap())
+    }
+
+    #[test]
+    fn a_node_reads_its_own_environment_and_no_other_nodes() {
+        let (key, stranger, wanted) =
+            (key(), key(), variables(&[("A", "1=2"), ("B", ""), ("C", "s3cret\n\"")]));
+        let text = signed(&of("nod_a"), &wanted, &key, &seed(3));
+        let read = verify(&text).unwrap();
+        assert_eq!((read.of(), read.as_str()), (&of("nod_a"), &*text));
+        assert_eq!(read.open(&key).unwrap(), wanted);
+        assert_eq!(read.open(&stranger).unwrap_err(), EnvironmentError::Sealed);
+        assert!(!format!("{read:?}").contains("s3cret"));
+        // The digest is the same for another node, and blind to guesses of what is in it.
+        let other = signed(&of("nod_a"), &wanted, &stranger, &seed(3));
+        assert_eq!(verify(&other).unwrap().digest(), read.digest());
+        assert_ne!(read.digest()[..], Sha256::digest(&encode(&wanted, &[0; 32])[32..])[..]);
+        assert_eq!(
+            verify(&signed(&of("nod_b"), &wanted, &key, &seed(3))).unwrap_err(),
+            EnvironmentError::Node("nod_b".parse().unwrap())
+        );
+        let elsewhere = EnvironmentOf { data_plane: "dpl_b".parse().unwrap(), ..of("nod_a") };
+        assert!(matches!(
+            verify(&signed(&elsewhere, &wanted, &key, &seed(3))),
+            Err(EnvironmentError::Audience(_))
+        ));
+        let impostor = EnvironmentOf { issuer: "https://other.example".into(), ..of("nod_a") };
+        assert!(matches!(
+            verify(&signed(&impostor, &wanted, &key, &seed(3))),
+            Err(EnvironmentError::Issuer(_))
+        ));
+        // Only a replica key signs it.
+        for signer in [seed(2), seed(4)] {
+            assert_eq!(
+                verify(&signed(&of("nod_a"), &wanted, &key, &signer)).unwrap_err(),
+                JwsError::KeyUnknown.into()
+            );
+        }
+    }
+
+    #[test]
+    fn the_ciphertext_of_one_place_or_version_is_none_of_another() {
+        let key = key();
+        let text = signed(&of("nod_a"), &variables(&[("A", "1")]), &key, &seed(3));
+        let payload = BASE64URL.decode(text.split('.').nth(1).unwrap()).unwrap();
+        let claims: Claims = serde_json::from_slice(&payload).unwrap();
+        let resigned = |change: &dyn Fn(&mut Claims)| {
+            let mut claims = claims.clone();
+            change(&mut claims);
+            verify(&jws::sign(Typ::Environment, &serde_json::to_vec(&claims).unwrap(), &seed(3)))
+                .unwrap()
+                .open(&key)
+        };
+        assert!(resigned(&|_| {}).is_ok());
+        assert_eq!(resigned(&|claims| claims.version = 8).unwrap_err(), EnvironmentError::Sealed);
+        assert_eq!(
+            resigned(&|claims| claims.sub = "dep_b".parse().unwrap()).unwrap_err(),
+            EnvironmentError::Sealed
+        );
+        assert_eq!(resigned(&|claims| claims.digest[0] ^= 1).unwrap_err(), EnvironmentError::Digest);
+        assert_eq!(resigned(&|claims| claims.enc[0] ^= 1).unwrap_err(), EnvironmentError::Sealed);
+        let unknown = String::from_utf8(payload).unwrap().replace("{\"iss\"", "{\"new\":1,\"iss\"");
+        assert!(matches!(
+            verify(&jws::sign(Typ::Environment, unknown.as_bytes(), &seed(3))),
+            Err(EnvironmentError::Jws(_))
+        ));
+    }
+
+    #[test]
+    fn what_is_no_environment_is_refused() {
+        let key = key();
+        let open = |pairs: &[(&str, &str)]| {
+            verify(&signed(&of("nod_a"), &variables(pairs), &key, &seed(3))).unwrap().open(&key)
+        };
+        assert_eq!(open(&[]).unwrap(), []);
+        assert!(matches!(
+            open(&[("PATH", "x")]),
+            Err(EnvironmentError::Variable { number: 1, fault: VariableFault::Reserved })
+        ));
+        assert!(matches!(
+            open(&[("A", "x"), ("A-B", "x")]),
+            Err(EnvironmentError::Variable { number: 2, fault: VariableFault::Name })
+        ));
+        assert_eq!(open(&[("B", "1"), ("A", "1")]).unwrap_err(), EnvironmentError::Text);
+        assert_eq!(open(&[("A", "1"), ("A", "2")]).unwrap_err(), EnvironmentError::Text);
+        assert!(open(&[("A", "1\0B=2")]).is_ok(), "two entries are two variables");
+        let many: Vec<_> =
+            (0..=MAX_VARIABLES).map(|number| (format!("V{number:03}"), Zeroizing::default())).collect();
+        let text = signed(&of("nod_a"), &many, &key, &seed(3));
+        assert_eq!(verify(&text).unwrap().open(&key).unwrap_err(), EnvironmentError::Text);
+        let long = vec![b'x'; MAX_TEXT + 1];
+        for text in [&[0; 31][..], &[0; 33], b"\x000000000000000000000000000000000A=1", &long] {
+            assert!(decode(text).is_err());
+        }
+    }
+
+    #[test]
+    fn the_largest_environment_fits() {
+        let value = "\u{1}".repeat(52_000);
+        let wanted: Vec<Variable> =
+            (0..5).map(|number| (format!("V{number}"), Zeroizing::new(value.clone()))).collect();
+        let key = key();
+        let text = signed(&of("nod_a"), &wanted, &key, &seed(3));
+        assert!(text.len() < MAX_ENVIRONMENT);
+        assert_eq!(verify(&text).unwrap().open(&key).unwrap(), wanted);
+    }
+
+    proptest! {
+        #[test]
+        fn no_environment_with_a_flipped_bit_is_believed(at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+            let key = key();
+            let text = signed(&of("nod_a"), &variables(&[("A", "1")]), &key, &seed(3));
+            let mut bytes = text.into_bytes();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            if let Ok(text) = String::from_utf8(bytes) {
+                prop_assert!(verify(&text).is_err());
+            }
+        }
+
+        #[test]
+        fn variables_are_decoded_as_they_were_encoded(pairs in prop::collection::btree_map("[A-Z]{1,8}", "\\PC{0,20}", 0..8)) {
+            let wanted: Vec<Variable> = pairs
+                .into_iter()
+                .filter(|(name, value)| check_variable_name(name).is_ok() && check_variable_value(value).is_ok())
+                .map(|(name, value)| (name, Zeroizing::new(value)))
+                .collect();
+            prop_assert_eq!(decode(&encode(&wanted, &[3; 32])).unwrap(), wanted);
+        }
+    }
+}
