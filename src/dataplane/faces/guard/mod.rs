@@ -379,7 +379,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             }
             let mut space = [0; 8192];
             let mut read = ReadBuf::new(&mut space);
-            ready!(Pin::new(&mut this.stream).poll_read(context, &mut read))?;
+            let polled = Pin::new(&mut this.stream).poll_read(context, &mut read);
+            // Part of a head may have arrived together with the request before it. Its rest is awaited only if the connection
+            // asks for it in vain: one whose client takes no answer asks for nothing.
+            this.activity
+                .set_within_head(polled.is_pending() && this.place == Place::Head && !this.held.is_empty());
+            ready!(polled)?;
             if read.filled().is_empty() {
                 // The client ended the stream within a head or a body.
                 this.place = Place::Beyond;
@@ -389,8 +394,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             }
             this.held.extend_from_slice(read.filled());
             this.follow();
-            // Part of a head may have arrived together with the request before it.
-            this.activity.set_within_head(this.place == Place::Head && !this.held.is_empty());
         }
     }
 }

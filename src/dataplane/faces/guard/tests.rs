@@ -155,14 +155,16 @@ async fn part_of_a_head_counts_as_begun_even_if_it_arrives_with_the_request_befo
     let get = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
     let post = "POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
     let chunks = "POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
-    for (before, more, begun) in [
-        (get, "", false),
-        (post, "", false),
-        (chunks, "", false),
-        (get, "G", true),
-        (post, "GET /a HTTP/1.1\r\nHost: a\r\n", true),
-        (chunks, "GET /a HTTP/1.1\r\nHost: a\r\nX-Half", true),
-        (get, "GET /a HTTP/1.1\r\n\r", true),
+    // In the last row the connection asks for nothing more, as while its client takes no answer.
+    for (before, more, asks, begun) in [
+        (get, "", true, false),
+        (post, "", true, false),
+        (chunks, "", true, false),
+        (get, "G", true, true),
+        (post, "GET /a HTTP/1.1\r\nHost: a\r\n", true, true),
+        (chunks, "GET /a HTTP/1.1\r\nHost: a\r\nX-Half", true, true),
+        (get, "GET /a HTTP/1.1\r\n\r", true, true),
+        (get, "GET /a HTTP/1.1\r\nHost: a\r\n", false, false),
     ] {
         let activity = Arc::new(Activity::within(first, idle));
         let (mut client, server) = tokio::io::duplex(4096);
@@ -172,6 +174,11 @@ async fn part_of_a_head_counts_as_begun_even_if_it_arrives_with_the_request_befo
         let length = guarded.read(&mut [0; 4096]).await.unwrap();
         assert_eq!(length, before.len(), "{before}{more}");
         drop(activity.begin());
+        if asks {
+            let mut rest = [0; 16];
+            let awaited = tokio::time::timeout(Duration::from_millis(1), guarded.read(&mut rest)).await;
+            assert!(awaited.is_err(), "{before}{more}");
+        }
         let began = tokio::time::Instant::now();
         activity.ceases().await;
         let lasted = began.elapsed();
