@@ -1,5 +1,5 @@
 //! Outages of the control plane, as nodes and the control plane list them. The report of one is
-//! [`Report`](crate::protocol::outage::Report).
+//! [`Report`].
 
 use serde::{Deserialize, Serialize};
 
