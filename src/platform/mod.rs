@@ -16,6 +16,8 @@ pub mod metric;
 #[cfg(any(feature = "daemon", feature = "control", feature = "cli"))]
 pub mod net;
 #[cfg(any(feature = "daemon", feature = "control"))]
+pub mod private_file;
+#[cfg(any(feature = "daemon", feature = "control"))]
 pub mod state_directory;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod systemd;

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use halligan::dataplane::node::identity::write_private;
-
+use halligan::platform::private_file::write_private;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rusqlite::Connection;

@@ -17,7 +17,7 @@ use crate::cli::output::Output;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::http::Edge;
 use crate::controlplane::server::Server;
-use crate::dataplane::node::identity::write_private;
+use crate::platform::private_file::write_private;
 use crate::platform::state_directory::own_uid;
 
 /// State of the simulated outage.

@@ -18,7 +18,7 @@ use crate::controlplane::access::authorization::{Actor, OrganizationRole};
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
 use crate::dataplane::daemon::Daemon;
-use crate::dataplane::node::identity::write_private;
+use crate::platform::private_file::write_private;
 use crate::protocol::glass::GlassMode;
 use crate::protocol::token::TokenKind;
 

@@ -4,8 +4,7 @@
 //! A sealed value is a nonce of 12 bytes and ChaCha20-Poly1305 (RFC 8439) over the value. The associated data is the
 //! variable's place, so that a value that is moved to another variable does not open.
 
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction};
 use zeroize::Zeroizing;
 
 use crate::controlplane::error::{EnvironmentKeyError, Error};
+use crate::platform::private_file::write_private;
 
 /// Name of the file in the state directory.
 const FILE: &str = "environment.key";
@@ -190,21 +190,8 @@ impl EnvironmentKey {
         let mut bytes = Zeroizing::new([0; LENGTH]);
         rng.fill_bytes(&mut bytes[..]);
         let text = Zeroizing::new(STANDARD.encode(&bytes[..]) + "\n");
-        let write = || {
-            let beside = self.path.with_extension("new");
-            // A crash may have left a part of a file there.
-            match std::fs::remove_file(&beside) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file =
-                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&beside, &self.path)?;
-            std::fs::File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
-        };
-        write().map_err(|source| EnvironmentKeyError::File { path: self.path.clone(), source })?;
+        write_private(&self.path, text.as_bytes())
+            .map_err(|source| EnvironmentKeyError::File { path: self.path.clone(), source })?;
         SealingKey::new(&bytes).ok_or_else(|| EnvironmentKeyError::Malformed(self.path.clone()))
     }
 }

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::identity::write_private;
+use crate::platform::private_file::write_private;
 use crate::protocol::id::TokenId;
 use crate::protocol::jws::BASE64URL;
 use crate::protocol::time::Time;

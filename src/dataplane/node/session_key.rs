@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::identity::{Absent, IdentityError, read_private, write_private};
+use super::identity::{Absent, IdentityError, read_private};
+use crate::platform::private_file::write_private;
 
 /// A key's bytes.
 pub type SessionKey = Zeroizing<[u8; 32]>;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::dataplane::decide::Now;
 use crate::dataplane::decide::session::ended::Ended;
 use crate::dataplane::node::alarm::AlarmKind;
-use crate::dataplane::node::identity::write_private;
 use crate::dataplane::node::inventory::{Inventory, NotedSessions, set_aside};
 use crate::dataplane::node::state::Live;
+use crate::platform::private_file::write_private;
 
 /// Name of the file in the state directory.
 const FILE: &str = "ended-sessions.json";

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::{ReplicaStore, StoreError, keyset_chain};
-use crate::dataplane::node::identity::write_private;
+use crate::platform::private_file::write_private;
 
 /// Maximum number of damaged files that can be moved aside.
 const MAX_ASIDE: u32 = 1000;
