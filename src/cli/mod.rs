@@ -10,16 +10,20 @@ mod check;
 mod clock;
 mod control;
 mod dag_tags;
+mod data_plane;
+mod deletion;
+mod deployment;
 #[cfg(all(feature = "control", feature = "daemon"))]
 pub mod dev;
-mod estate;
 mod failure;
 mod glass;
+mod grants;
 mod host;
 mod id;
 mod key;
 mod manual;
 mod node;
+mod organization;
 mod outage;
 mod output;
 mod replica;
@@ -32,7 +36,9 @@ mod status;
 mod support_bundle;
 mod team;
 mod token;
+mod user;
 mod variable;
+mod workspace;
 
 use std::path::PathBuf;
 
@@ -111,22 +117,22 @@ enum Noun {
     Role(role::Verb),
     /// List and show organizations.
     #[command(subcommand)]
-    Organization(estate::OrganizationVerb),
+    Organization(organization::Verb),
     /// Create, list, show, update and delete workspaces.
     #[command(subcommand)]
-    Workspace(estate::WorkspaceVerb),
+    Workspace(workspace::Verb),
     /// Create, list, show, update and delete deployments; their tokens, environment variables and their Dags' tags.
     #[command(subcommand)]
-    Deployment(estate::DeploymentVerb),
+    Deployment(deployment::Verb),
     /// Create, list, show data planes; let nodes enrol.
     #[command(subcommand)]
-    DataPlane(estate::DataPlaneVerb),
+    DataPlane(data_plane::Verb),
     /// Create, list and retire the nodes of a data plane.
     #[command(subcommand)]
     Node(node::Verb),
     /// Create, list and delete users, set their roles, give them a new token.
     #[command(subcommand)]
-    User(estate::UserVerb),
+    User(user::Verb),
     /// Create, list, show and delete teams, set their roles, say who is in them.
     #[command(subcommand)]
     Team(team::Verb),
@@ -201,12 +207,12 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
     match noun {
         Noun::Token(verb) => token::run(verb, &global.control()?, output).await?,
         Noun::Role(verb) => role::run(verb, &global.control()?, output).await?,
-        Noun::Organization(verb) => estate::organization(verb, &global.control()?, output).await?,
-        Noun::Workspace(verb) => estate::workspace(verb, &global.control()?, output).await?,
-        Noun::Deployment(verb) => estate::deployment(verb, &global.control()?, output).await?,
-        Noun::DataPlane(verb) => estate::data_plane(verb, &global.control()?, output).await?,
+        Noun::Organization(verb) => organization::run(verb, &global.control()?, output).await?,
+        Noun::Workspace(verb) => workspace::run(verb, &global.control()?, output).await?,
+        Noun::Deployment(verb) => deployment::run(verb, &global.control()?, output).await?,
+        Noun::DataPlane(verb) => data_plane::run(verb, &global.control()?, output).await?,
         Noun::Node(verb) => node::run(verb, &global.control()?, output).await?,
-        Noun::User(verb) => estate::user(verb, &global.control()?, output).await?,
+        Noun::User(verb) => user::run(verb, &global.control()?, output).await?,
         Noun::Team(verb) => team::run(verb, &global.control()?, output).await?,
         Noun::Key(verb) => key::run(verb, output)?,
         Noun::Status => status::run(&global.host()?, output).await?,

@@ -3,9 +3,10 @@
 use clap::Subcommand;
 
 use super::control::Control;
-use super::estate::{OnDeployments, grant, organization_role};
+use super::deletion::delete;
 use super::failure::Failure;
-use super::output::{Column, Output, confirm};
+use super::grants::{OnDeployments, grant, organization_role};
+use super::output::{Column, Output};
 use crate::api::id::{TeamId, UserId};
 use crate::api::role::OrganizationRole;
 use crate::api::team::{NewMembers, NewTeam, Team, TeamMemberPage, TeamPage, TeamUpdate};
@@ -151,11 +152,7 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
             control.delete(&format!("/teams/{id}/members/{user}")).await?;
             output.say(&format!("took {user} out of {id}"));
         }
-        Verb::Delete { id, force } => {
-            confirm(&format!("Deleting {id}"), force)?;
-            control.delete(&path(&id)).await?;
-            output.say(&format!("deleted {id}"));
-        }
+        Verb::Delete { id, force } => delete(control, output, &path(&id), &id, force).await?,
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::control::Control;
-use super::estate::by_name;
+use super::deployment::by_name;
 use super::failure::Failure;
 use super::output::{Column, Output, note};
 use crate::api::deployment::{Deployment, DeploymentUpdate};

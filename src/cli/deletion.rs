@@ -1,0 +1,19 @@
+//! Deletes an object of the control plane, after the person was asked.
+
+use super::control::Control;
+use super::failure::Failure;
+use super::output::{Output, confirm};
+
+/// Asks, unless `force` is true, and deletes the object `id` at `path`.
+pub(super) async fn delete(
+    control: &Control,
+    output: Output,
+    path: &str,
+    id: &str,
+    force: bool,
+) -> Result<(), Failure> {
+    confirm(&format!("Deleting {id}"), force)?;
+    control.delete(path).await?;
+    output.say(&format!("deleted {id}"));
+    Ok(())
+}

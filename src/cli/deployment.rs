@@ -1,0 +1,169 @@
+//! `halligan deployment`: creates, shows, changes and deletes deployments.
+
+use clap::Subcommand;
+
+use super::control::Control;
+use super::deletion::delete;
+use super::failure::Failure;
+use super::output::{Column, Output};
+use super::token::deployment as tokens;
+use super::{dag_tags, variable};
+use crate::api::deployment::{Deployment, DeploymentPage, DeploymentUpdate, NewDeployment};
+use crate::api::id::{DataPlaneId, DeploymentId, WorkspaceId};
+use crate::protocol::glass::GlassMode;
+
+const DEPLOYMENT: [Column; 7] = [
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("WORKSPACE", "workspaceId"),
+    ("DATA PLANE", "dataPlaneId"),
+    ("HOSTS", "hosts"),
+    ("ROUTES", "routes"),
+    ("GLASS", "glass"),
+];
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// Create a deployment.
+    Create {
+        /// Its name.
+        name: String,
+        /// What it is for.
+        #[arg(long, short, default_value = "")]
+        description: String,
+        /// Its workspace.
+        #[arg(long, value_name = "ID")]
+        workspace_id: WorkspaceId,
+        /// The data plane it lives on.
+        #[arg(long, value_name = "ID")]
+        data_plane_id: DataPlaneId,
+        /// A host name it is reached by; can be repeated.
+        #[arg(long, value_name = "HOST")]
+        host: Vec<String>,
+        /// The route map of its hosts that turns its requests into permissions.
+        #[arg(long, value_name = "NAME", default_value = "airflow-v2")]
+        routes: String,
+        /// When direct-access tokens open it: always, in an outage only, or only once its glass was broken on the host.
+        #[arg(long, value_name = "MODE", default_value = "always", value_parser = glass)]
+        glass: GlassMode,
+    },
+    /// List deployments.
+    List,
+    /// Show a deployment.
+    Show {
+        /// The deployment's id.
+        id: DeploymentId,
+    },
+    /// Print everything about a deployment, as JSON.
+    Inspect {
+        /// The deployment's id.
+        #[arg(required_unless_present = "name", conflicts_with = "name")]
+        id: Option<DeploymentId>,
+        /// The deployment's name, in place of its id.
+        #[arg(long, short, visible_alias = "deployment-name")]
+        name: Option<String>,
+    },
+    /// Change a deployment's name, description, hosts, route map or glass.
+    Update {
+        /// The deployment's id.
+        id: DeploymentId,
+        /// The new name.
+        #[arg(long)]
+        name: Option<String>,
+        /// The new description.
+        #[arg(long, short)]
+        description: Option<String>,
+        /// All host names from now on; can be repeated.
+        #[arg(long, value_name = "HOST")]
+        host: Vec<String>,
+        /// The name of another route map.
+        #[arg(long, value_name = "NAME")]
+        routes: Option<String>,
+        /// When direct-access tokens open it from now on: always, in an outage only, or only once its glass was broken on
+        /// the host.
+        #[arg(long, value_name = "MODE", value_parser = glass)]
+        glass: Option<GlassMode>,
+    },
+    /// Delete a deployment and all its tokens.
+    Delete {
+        /// The deployment's id.
+        id: DeploymentId,
+        /// Don't ask.
+        #[arg(long, short)]
+        force: bool,
+    },
+    /// The tokens of a deployment, and those assigned to it.
+    #[command(subcommand)]
+    Token(tokens::Verb),
+    /// List, add, change and delete the environment variables of a deployment.
+    #[command(subcommand)]
+    Variable(variable::Verb),
+    /// Publish and show which tags a deployment's Dags have: what Dag roles by tag are compared with.
+    #[command(subcommand)]
+    DagTags(dag_tags::Verb),
+}
+
+fn glass(name: &str) -> Result<GlassMode, String> {
+    GlassMode::parse(name).ok_or_else(|| "use always, outage or sealed".into())
+}
+
+pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result<(), Failure> {
+    let path = |id: &str| format!("/deployments/{id}");
+    match verb {
+        Verb::Create { name, description, workspace_id, data_plane_id, host, routes, glass } => {
+            let new = NewDeployment {
+                name,
+                description,
+                workspace_id: workspace_id.into(),
+                data_plane_id: data_plane_id.into(),
+                hosts: host,
+                routes: Some(routes),
+                glass,
+            };
+            output.one(&control.post::<Deployment>("/deployments", &new).await?, &DEPLOYMENT);
+        }
+        Verb::List => {
+            let all = control
+                .all("/deployments", |page: DeploymentPage| (page.deployments, page.extent.next_cursor))
+                .await?;
+            output.list(&all, &DEPLOYMENT);
+        }
+        Verb::Show { id } => {
+            output.one(&control.get::<Deployment>(&path(&id)).await?, &DEPLOYMENT);
+        }
+        Verb::Inspect { id, name } => {
+            let found = match id {
+                Some(id) => control.get(&path(&id)).await?,
+                None => by_name(control, &name.unwrap_or_default()).await?,
+            };
+            Output { json: true }.one::<Deployment>(&found, &[]);
+        }
+        Verb::Update { id, name, description, host, routes, glass } => {
+            let hosts = (!host.is_empty()).then_some(host);
+            let update =
+                DeploymentUpdate { name, description, hosts, routes, glass, ..DeploymentUpdate::default() };
+            output.one(&control.post::<Deployment>(&path(&id), &update).await?, &DEPLOYMENT);
+        }
+        Verb::Delete { id, force } => delete(control, output, &path(&id), &id, force).await?,
+        Verb::Token(verb) => tokens::run(verb, control, output).await?,
+        Verb::Variable(verb) => variable::run(verb, control, output).await?,
+        Verb::DagTags(verb) => dag_tags::run(verb, control, output).await?,
+    }
+    Ok(())
+}
+
+/// Finds the only deployment of this name.
+pub(super) async fn by_name(control: &Control, name: &str) -> Result<Deployment, Failure> {
+    let query = [("names", Some(name.to_owned())), ("limit", Some("1000".to_owned()))];
+    let mut found = control.list::<DeploymentPage>("/deployments", &query).await?.deployments;
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Failure::Usage(format!(
+            "there is no deployment named {name:?}; `halligan deployment list` shows those there are"
+        ))),
+        _ => {
+            let ids: Vec<&str> = found.iter().map(|deployment| &*deployment.id).collect();
+            Err(Failure::Usage(format!("{name:?} names {}; use an id", ids.join(" and "))))
+        }
+    }
+}
