@@ -14,7 +14,7 @@ use std::thread;
 /// An id of every kind of thing.
 const GOOD: &str = "c0123456789abcdefghijklmn";
 
-/// What is no id, and would become more than one part of a path, or less.
+/// Texts that are no ids. In a path, each would become more than one segment, or none.
 const BAD: [&str; 16] = [
     "../tokens/victim",
     "victim/../../tokens",

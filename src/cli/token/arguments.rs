@@ -12,7 +12,7 @@ pub(in crate::cli) struct Create {
     /// Its name.
     #[arg(long, short)]
     pub(super) name: String,
-    /// What it is for.
+    /// Its description.
     #[arg(long, short, default_value = "")]
     pub(super) description: String,
     /// A token for this deployment.
@@ -84,7 +84,7 @@ fn on(entity_type: EntityType, text: &str) -> Result<NewTokenRole, String> {
     Ok(NewTokenRole { entity_type, entity_id: entity.into(), deployment_id: None, role: role.into() })
 }
 
-/// Which token.
+/// A token, by its id or name.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Which {
     /// The token's id or name.
@@ -102,7 +102,7 @@ impl Which {
     }
 }
 
-/// Which token, and what of it is to change.
+/// A token, and its new name and description.
 #[derive(Args, Debug)]
 // A verb of the same name has a group of its name.
 #[group(id = "changes")]
@@ -122,7 +122,7 @@ pub(in crate::cli) struct Update {
 }
 
 impl Update {
-    /// Returns the token's id or name, and what is to change.
+    /// Returns the token's id or name, and its new name and description.
     pub(super) fn split(self) -> Result<(String, Changed), Failure> {
         let (token, name) = match (self.token, self.name, self.new_name) {
             (Some(_), Some(_), Some(_)) => {
@@ -135,7 +135,7 @@ impl Update {
     }
 }
 
-/// What of a token is to change.
+/// New name and description of a token.
 #[derive(Debug)]
 pub(in crate::cli) struct Changed {
     pub(super) name: Option<String>,
@@ -155,34 +155,34 @@ impl Changed {
 /// Which tokens to list.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct List {
-    /// Of this scope.
+    /// Only tokens of this scope.
     #[arg(long, visible_alias = "type", value_parser = ["organization", "workspace", "deployment"])]
     pub(super) scope: Option<String>,
-    /// Of this kind.
+    /// Only tokens of this kind.
     #[arg(long, value_parser = ["standard", "direct-access"])]
     pub(super) kind: Option<String>,
-    /// With a role on this deployment: its own, and those assigned to it.
+    /// Only tokens with a role on this deployment: its own, and those assigned to it.
     #[arg(long, value_name = "ID")]
     pub(super) deployment_id: Option<DeploymentId>,
-    /// Of this workspace and its deployments.
+    /// Only tokens of this workspace and of its deployments.
     #[arg(long, value_name = "ID")]
     pub(super) workspace_id: Option<WorkspaceId>,
-    /// Made by this user or token.
+    /// Only tokens that this user or token made.
     #[arg(long, value_name = "ID")]
     pub(super) created_by: Option<String>,
-    /// With this in the name or description.
+    /// Only tokens with this text in their name or description.
     #[arg(long, value_name = "TEXT")]
     pub(super) search: Option<String>,
-    /// In this order.
+    /// The order of the list.
     #[arg(long, default_value = "createdAt:asc", value_parser = ["createdAt:asc", "createdAt:desc", "name:asc", "name:desc", "updatedAt:desc", "endAt:asc"])]
     pub(super) sort: String,
-    /// How many to skip.
+    /// The number of tokens to skip.
     #[arg(long, default_value_t = 0)]
     pub(super) offset: u64,
-    /// Go on behind the page before, also while others create tokens.
+    /// The cursor of the page before. The next page begins behind it, also while others create tokens.
     #[arg(long, value_name = "CURSOR", conflicts_with = "offset")]
     pub(super) cursor: Option<String>,
-    /// How many to show, up to 1000.
+    /// The number of tokens to show, up to 1000.
     #[arg(long, default_value_t = 100)]
     pub(super) limit: u64,
 }

@@ -17,8 +17,9 @@ use zeroize::Zeroizing;
 
 use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::node::alarm::AlarmKind;
-use crate::dataplane::node::identity::{Identity, write_private};
+use crate::dataplane::node::identity::Identity;
 use crate::dataplane::node::state::Live;
+use crate::platform::private_file::write_private;
 use crate::protocol::environment::key::DecryptionKey;
 use crate::protocol::environment::signed::{EnvironmentError, MAX_ENVIRONMENT, SignedEnvironment};
 use crate::protocol::id::DeploymentId;
@@ -194,8 +195,8 @@ impl Environments {
                     self.restore(&deployment, &file::format(signed.of(), &variables), now);
                 }
                 Ok(_) => self.unproved(&deployment, "it is of another deployment", now),
-                // What a key signed that was dropped since, or what was for a key or an identity that this host has no more,
-                // is replaced by the control plane. The file stays as it is until then.
+                // The key that signed the object was dropped, or the object is for a key or an identity that this host no longer
+                // has. The control plane replaces such an object. The file stays as it is until then.
                 Err(
                     EnvironmentError::Jws(JwsError::KeyUnknown)
                     | EnvironmentError::Sealed

@@ -175,7 +175,7 @@ fn what_is_not_for_this_node_or_was_changed_is_refused_and_writes_nothing() {
         "an unknown key"
     );
     assert_eq!(host.alarms(), [AlarmKind::Refused; 3]);
-    // What can be put in force later is no fault.
+    // A host that can put an environment in force later reports no fault.
     assert_eq!(host.environments.take(&own, &snapshot(&["dep_b"], 3), NOW), Effect::Later);
     assert_eq!(host.environments.take(&own, &Snapshot::absent(), NOW), Effect::Later);
     assert!(!host.path("").exists());

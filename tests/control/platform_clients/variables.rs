@@ -104,7 +104,7 @@ fn a_deployment_token_sets_variables_with_the_calls_of_the_platforms_command_lin
         "{permissions}"
     );
     assert!(caller["operations"].to_string().contains("CREATE_ENVIRONMENT_VARIABLES"), "{caller}");
-    // What never changes is refused, not ignored.
+    // An update that names another value of a fixed member is refused, not ignored.
     for (member, value) in [("type", "HYBRID"), ("workspaceId", &estate.other_workspace)] {
         let refused =
             call(&control, &token, "POST", &format!("{organization}{one}"), Some(&json!({ member: value })));

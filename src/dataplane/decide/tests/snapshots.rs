@@ -1,4 +1,4 @@
-//! What a snapshot tells operators, metrics and the control plane of the replica that decides.
+//! Tests of the facts that a snapshot reports to operators, metrics and the control plane.
 
 #![allow(clippy::unwrap_used)]
 

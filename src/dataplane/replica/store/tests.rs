@@ -37,7 +37,7 @@ fn take(store: &mut ReplicaStore, version: u64, tokens: &[TokenRecord]) -> Resul
     store.apply(&*World::new().bundle(version, &records(tokens), T0), Origin::Feed, T0)
 }
 
-/// What a node decides on a token at `wall`, from what is on the disk.
+/// Decides on a token at `wall`, from the records on the disk, and returns the reason.
 fn reason(store: &ReplicaStore, token: &TokenRecord, wall: Time) -> Reason {
     let staleness = Staleness {
         default: i64::MAX,
@@ -202,7 +202,7 @@ fn a_record_about_another_token_than_its_key_names_pins_nothing() {
     assert_eq!(reason(&store, &token, T0), Reason::Ok);
 }
 
-/// What a feed offers to a store that holds tokens 0 to 3 as they were made: a token that may do something else, one that was
+/// Returns records that a feed offers to a store with tokens 0 to 3 as they were made: one for other networks, one that was
 /// rotated, one that was revoked, one as it was, and a new one that was rotated and revoked.
 fn news() -> [TokenRecord; 5] {
     let mut news = [0, 1, 2, 3, 4].map(World::token_record);
