@@ -11,6 +11,7 @@ use halligan::controlplane::ControlPlane;
 use halligan::controlplane::config::{Config, ConfigError};
 use halligan::controlplane::error::Error as CallError;
 use halligan::controlplane::http::Edge;
+use halligan::controlplane::open::OpenError;
 use halligan::controlplane::retention::Housekeeper;
 use halligan::controlplane::server::Server;
 use halligan::controlplane::signing::issuer::IssuerError;
@@ -94,8 +95,8 @@ enum Failure {
     Issuer(#[from] IssuerError),
     #[error(transparent)]
     Webhook(#[from] WebhookError),
-    #[error("the database {path} can't be used: {source}")]
-    Store { path: PathBuf, source: CallError },
+    #[error(transparent)]
+    Open(#[from] OpenError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error("{what} can't be used: {source}")]
@@ -108,17 +109,12 @@ enum Failure {
     Initialized(PathBuf),
     #[error(transparent)]
     Directory(#[from] StateError),
-    #[error(
-        "the database {path} {what}, though there are keys beside it; put it back from a backup and run halligan-control \
-         recover, or, for a control plane that knows of nothing, halligan-control init"
-    )]
-    Lost { path: PathBuf, what: &'static str },
 }
 
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Self::Issuer(IssuerError::Store(_)) | Self::Store { .. } | Self::Lost { .. } => exit::IOERR,
+            Self::Issuer(IssuerError::Store(_)) | Self::Open(_) => exit::IOERR,
             Self::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
             Self::Config(_)
             | Self::Signing(_)
@@ -202,30 +198,30 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-fn open(config: &Config, signing: Signing) -> Result<ControlPlane, Failure> {
+/// Opens the database for `init`, which creates it.
+fn open(config: &Config) -> Result<ControlPlane, Failure> {
+    let signing = Signing::load(&config.state_dir)?;
     let path = config.database();
-    let store = Store::open(&path).map_err(|source| Failure::Store { path, source })?;
-    let rng = Box::new(UnwrapErr(SysRng));
-    Ok(ControlPlane::new(store, signing, config.issuer.clone(), Arc::new(wall), rng))
+    let store = Store::open(&path).map_err(|source| OpenError::Unusable { path, source })?;
+    Ok(ControlPlane::new(store, signing, config.issuer.clone(), Arc::new(wall), Box::new(random())))
 }
 
-/// Opens the control plane that `init` created. Keys without their database mean a loss, not a first start: an empty
-/// control plane would have no users, and would publish empty replicas to every node.
 fn open_initialized(config: &Config) -> Result<ControlPlane, Failure> {
     // Checked first, so that a fault of the keys is reported before one of the database.
     let signing = Signing::load(&config.state_dir)?;
-    let path = config.database();
-    let lost = |what| Failure::Lost { path: path.clone(), what };
-    match std::fs::metadata(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(lost("is missing")),
-        Ok(found) if found.len() == 0 => return Err(lost("is empty")),
-        _ => {}
-    }
     state_directory::prepare(&config.state_dir)?;
-    let control = open(config, signing)?;
-    let bootstrapped =
-        control.bootstrapped().map_err(|source| Failure::Store { path: path.clone(), source })?;
-    if bootstrapped { Ok(control) } else { Err(lost("holds no organization")) }
+    let path = config.database();
+    Ok(ControlPlane::open_existing(
+        &path,
+        signing,
+        config.issuer.clone(),
+        Arc::new(wall),
+        Box::new(random()),
+    )?)
+}
+
+fn random() -> UnwrapErr<SysRng> {
+    UnwrapErr(SysRng)
 }
 
 /// Returns the expiry of the listener's certificate. An unknown expiry is only logged: rustls decides whether the file
@@ -247,15 +243,14 @@ fn webhook(config: &Config) -> Result<Option<Webhook>, WebhookError> {
 
 fn init(config: &Config, organization: &str, owner_email: &str, json: bool) -> Result<(), Failure> {
     let directory = &config.state_dir;
-    let open = || open(config, Signing::load(directory)?);
-    if config.database().exists() && open()?.bootstrapped()? {
+    if config.database().exists() && open(config)?.bootstrapped()? {
         return Err(Failure::Initialized(directory.clone()));
     }
     state_directory::prepare(directory)?;
     if !directory.join("keysets.ndjson").exists() {
         Signing::create_for(directory, Some(&config.issuer), wall(), &mut UnwrapErr(SysRng))?;
     }
-    let control = open()?;
+    let control = open(config)?;
     control.claim_issuer(false)?;
     let made = control.bootstrap(organization, owner_email)?;
     let root = directory.join("root.pub.pem");

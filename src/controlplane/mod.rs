@@ -8,7 +8,7 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | [`server`] | the listeners: start and stop |
+//! | [`server`], [`open`] | the listeners: start and stop; the start on a database that exists |
 //! | [`http`] | the HTTP API and its OpenAPI document |
 //! | [`reconciliation`] | what nodes tell of an outage: events, uses of tokens, revocations, reports |
 //! | [`webhook`] | announcements of uses to an operator's endpoint |
@@ -28,6 +28,7 @@ pub mod http;
 pub mod names;
 pub mod nodes;
 pub mod observe;
+pub mod open;
 pub mod reconciliation;
 pub mod replica;
 pub mod retention;

@@ -1,0 +1,107 @@
+//! Opens the database of a control plane that was initialized before.
+
+use std::path::{Path, PathBuf};
+
+use rand_core::CryptoRng;
+use thiserror::Error;
+
+use super::ControlPlane;
+use super::error::Error as CallError;
+use super::signing::Signing;
+use super::store::Store;
+use crate::platform::clock::Clock;
+
+/// Reason why a control plane does not open its database.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The database can't be opened, read or migrated.
+    #[error("the database {path} can't be used: {source}")]
+    Unusable {
+        /// File of the database.
+        path: PathBuf,
+        /// What failed.
+        source: CallError,
+    },
+    /// There are signing keys, but no database of theirs.
+    #[error(
+        "the database {path} {what}, though there are keys beside it; put it back from a backup and run halligan-control \
+         recover, or, for a control plane that knows of nothing, halligan-control init"
+    )]
+    Lost {
+        /// File of the database.
+        path: PathBuf,
+        /// What was found in its place.
+        what: &'static str,
+    },
+}
+
+impl ControlPlane {
+    /// Opens the control plane whose database is the file `path`. Keys without their database mean a loss, not a first
+    /// start: an empty control plane would have no users, and would publish empty replicas to every node.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Lost`] if the file is missing, empty, or holds no organization; [`OpenError::Unusable`] if SQLite can't
+    /// read it, or a newer program wrote it. A file that is missing or empty is left as it is.
+    pub fn open_existing(
+        path: &Path,
+        signing: Signing,
+        issuer: String,
+        clock: Clock,
+        rng: Box<dyn CryptoRng + Send>,
+    ) -> Result<Self, OpenError> {
+        let lost = |what| OpenError::Lost { path: path.into(), what };
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(lost("is missing")),
+            Ok(found) if found.len() == 0 => return Err(lost("is empty")),
+            _ => {}
+        }
+        let unusable = |source| OpenError::Unusable { path: path.into(), source };
+        let store = Store::open(path).map_err(unusable)?;
+        let control = Self::new(store, signing, issuer, clock, rng);
+        if control.bootstrapped().map_err(unusable)? {
+            Ok(control)
+        } else {
+            Err(lost("holds no organization"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::protocol::time::Time;
+
+    fn random() -> StdRng {
+        StdRng::seed_from_u64(1)
+    }
+
+    fn open(directory: &Path) -> Result<ControlPlane, OpenError> {
+        let (signing, issuer) = (Signing::load(directory).unwrap(), "https://control.example".to_owned());
+        let clock: Clock = Arc::new(|| Time::from_unix(1_800_000_000));
+        let path = directory.join("control.db");
+        ControlPlane::open_existing(&path, signing, issuer, clock, Box::new(random()))
+    }
+
+    #[test]
+    fn keys_without_a_database_are_a_loss_and_nothing_is_created() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.db");
+        Signing::create(directory.path(), Time::from_unix(1_800_000_000), &mut random()).unwrap();
+        assert!(matches!(open(directory.path()), Err(OpenError::Lost { what: "is missing", .. })));
+        assert!(!path.exists());
+        std::fs::write(&path, b"").unwrap();
+        assert!(matches!(open(directory.path()), Err(OpenError::Lost { what: "is empty", .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+        std::fs::write(&path, b"no database").unwrap();
+        assert!(matches!(open(directory.path()), Err(OpenError::Unusable { .. })));
+        std::fs::remove_file(&path).unwrap();
+        drop(Store::open(&path).unwrap());
+        assert!(matches!(open(directory.path()), Err(OpenError::Lost { what: "holds no organization", .. })));
+    }
+}
