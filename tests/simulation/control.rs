@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use halligan::controlplane::ControlPlane;
 use halligan::controlplane::access::authorization::Actor;
 use halligan::controlplane::calls::precondition::IfMatch;
+use halligan::controlplane::open::OpenError;
 use halligan::controlplane::replica::feed::Held;
 use halligan::controlplane::signing::Signing;
 use halligan::controlplane::store::Store;
 use halligan::dataplane::node::identity::Identity;
+use halligan::platform::clock::Clock;
 use halligan::platform::private_file::write_private;
 use halligan::protocol::digest::ReplicaDigest;
+use halligan::protocol::glass::GlassMode;
 use halligan::protocol::jws::{Typ, Unverified, sign};
 use halligan::protocol::key::{PublicKey, SigningKey};
 use halligan::protocol::keyset::{KeyUse, KeysetBody, KeysetKey, RootSet, sign_keyset};
@@ -24,6 +27,8 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
+
+use crate::files;
 
 pub const ISSUER: &str = "https://control.example";
 const YEAR: i64 = 365 * 86_400;
@@ -69,7 +74,9 @@ impl Control {
         let now = Time::from_unix(clock.load(Ordering::Relaxed));
         std::fs::create_dir(directory).unwrap();
         Signing::create(directory, now, &mut random).unwrap();
-        let plane = open(directory, clock, seed);
+        let store = Store::open(&directory.join("control.db")).unwrap();
+        let (signing, rng) = (Signing::load(directory).unwrap(), Box::new(StdRng::seed_from_u64(seed)));
+        let plane = ControlPlane::new(store, signing, ISSUER.into(), ticking(clock), rng);
         let made = plane.bootstrap("Acme", "owner@acme.example").unwrap();
         let owner = plane.authenticate(made.token.as_bytes()).unwrap();
         let read = |name: &str| {
@@ -111,8 +118,26 @@ impl Control {
     pub fn start(&mut self) {
         if self.plane.is_none() {
             self.starts += 1;
-            self.plane = Some(open(&self.directory, &self.clock, self.seed ^ (self.starts << 32)));
+            self.plane = Some(open(&self.directory, &self.clock, self.seed ^ (self.starts << 32)).unwrap());
         }
+    }
+
+    /// Its database is lost, or emptied, while it is down, and it tries to start: whether it did, or why not. Afterwards it is down,
+    /// and the file is where it was.
+    pub fn start_without_database(&mut self, emptied: bool) -> Outcomes<()> {
+        (self.plane, self.database) = (None, None);
+        let path = self.directory.join("control.db");
+        files::settle(&path);
+        let aside = path.with_extension("aside");
+        std::fs::rename(&path, &aside).unwrap();
+        if emptied {
+            std::fs::write(&path, b"").unwrap();
+        }
+        let started =
+            open(&self.directory, &self.clock, self.seed).map(drop).map_err(|error| error.to_string());
+        std::fs::rename(&aside, &path).unwrap();
+        self.database = Some(observe(&self.directory));
+        started
     }
 
     /// Does something to its key files while it is down, and tries to start: whether it did, or why not. The files are as they
@@ -227,9 +252,8 @@ impl Control {
         name: &str,
         workspace: &str,
         data_plane: &str,
-        sealed: bool,
+        glass: GlassMode,
     ) -> Outcomes<String> {
-        let glass = if sealed { "sealed" } else { "always" };
         let new =
             json!({ "name": name, "workspaceId": workspace, "dataPlaneId": data_plane, "glass": glass });
         let new = serde_json::from_value(new).unwrap();
@@ -237,9 +261,8 @@ impl Control {
         made.map(|made| made.id.into()).map_err(text)
     }
 
-    /// Sets whether direct access opens a deployment only while its glass is broken.
-    pub fn keep_glass(&self, id: &str, sealed: bool) -> Outcomes<()> {
-        let glass = if sealed { "sealed" } else { "always" };
+    /// Sets when direct access opens a deployment.
+    pub fn keep_glass(&self, id: &str, glass: GlassMode) -> Outcomes<()> {
         let update = serde_json::from_value(json!({ "glass": glass })).unwrap();
         self.plane()?.update_deployment(&self.owner, &self.organization, id, update).map(drop).map_err(text)
     }
@@ -460,13 +483,12 @@ fn observe(directory: &Path) -> Connection {
     Connection::open_with_flags(directory.join("control.db"), OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap()
 }
 
-fn open(directory: &Path, clock: &Arc<AtomicI64>, seed: u64) -> ControlPlane {
+fn ticking(clock: &Arc<AtomicI64>) -> Clock {
     let clock = Arc::clone(clock);
-    ControlPlane::new(
-        Store::open(&directory.join("control.db")).unwrap(),
-        Signing::load(directory).unwrap(),
-        ISSUER.into(),
-        Arc::new(move || Time::from_unix(clock.load(Ordering::Relaxed))),
-        Box::new(StdRng::seed_from_u64(seed)),
-    )
+    Arc::new(move || Time::from_unix(clock.load(Ordering::Relaxed)))
+}
+
+fn open(directory: &Path, clock: &Arc<AtomicI64>, seed: u64) -> Result<ControlPlane, OpenError> {
+    let (signing, rng) = (Signing::load(directory).unwrap(), Box::new(StdRng::seed_from_u64(seed)));
+    ControlPlane::open_existing(&directory.join("control.db"), signing, ISSUER.into(), ticking(clock), rng)
 }

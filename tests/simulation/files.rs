@@ -32,7 +32,7 @@ pub const HOW: [&str; 5] = [LOST, EMPTY, CUT, DAMAGED, SWAPPED];
 const SUFFIXES: [&str; 2] = ["-wal", "-shm"];
 
 /// Writes what stands in a database's log into its file, so that there is one file to be damaged.
-fn settle(path: &Path) -> bool {
+pub fn settle(path: &Path) -> bool {
     if path.extension().is_none_or(|extension| extension != "db") {
         return true;
     }

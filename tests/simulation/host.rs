@@ -14,7 +14,7 @@ use halligan::dataplane::authorize::sessions::Sessions;
 use halligan::dataplane::decide::snapshot::Snapshot;
 use halligan::dataplane::decide::staleness::Staleness;
 use halligan::dataplane::decide::{Decision, RequestFacts, Target, decide};
-use halligan::dataplane::glass::Glass;
+use halligan::dataplane::glass::{Glass, Hysteresis, Reach};
 use halligan::dataplane::node::connection::{Outcome, Progress, State};
 use halligan::dataplane::node::credential::{Nonces, Prover};
 use halligan::dataplane::node::identity::{Absent, Identity, read_node_key};
@@ -40,6 +40,7 @@ use rand::rngs::StdRng;
 use tokio::sync::watch;
 
 use crate::network::Millis;
+use crate::reach::{DOWN, UP};
 pub use doors::LONGEST_BREAK;
 use peers::Link;
 pub use peers::{Asking, Next};
@@ -94,6 +95,9 @@ struct Process {
     glass: Glass,
     /// Up to when the time that broken glass has left was counted, in seconds.
     counted: u64,
+    /// By what it judges outages: how its control plane was reached, and since when by its clock.
+    reach: Reach,
+    reached_since: Time,
     reconciler: Arc<Reconciler>,
     /// Whether there may be something to tell, and when it is looked for.
     tell: Option<Millis>,
@@ -118,6 +122,7 @@ impl Process {
             self.tell = Some(now);
         }
         self.progress = progress;
+        self.judge(now);
         self.hold = next.hold;
         let pause = Millis::try_from(next.pause.as_millis()).unwrap();
         let pause = if self.progress.failures > 4 { pause.max(WEARY) } else { pause };
@@ -136,6 +141,7 @@ impl Process {
             // The control plane is asked at once.
             (self.call, self.hold, self.next) = (None, false, self.next.min(now));
         }
+        self.judge(now);
         let passed = now / 1000 - self.counted;
         if passed > 0 {
             self.counted += passed;
@@ -144,6 +150,22 @@ impl Process {
             for ended in ended.unwrap_or_default() {
                 let _ = self.glass.forget(&ended);
             }
+        }
+    }
+}
+
+impl Process {
+    /// Judges an outage, as the keeper of the daemon does.
+    fn judge(&mut self, now: Millis) {
+        let limits = Hysteresis { down: Duration::from_millis(DOWN), up: Duration::from_millis(UP) };
+        let (ran, standing) = (Duration::from_millis(now - self.started), self.live.standing());
+        let again = std::mem::replace(&mut self.reached_since, standing.connectivity_since)
+            != standing.connectivity_since;
+        self.reach = self.reach.seen(standing.connectivity, again, ran, limits);
+        let outage = self.reach.outage(ran, limits);
+        if outage != self.live.snapshot().local().outage {
+            // As the daemon does: what can't be written is in force.
+            let _ = self.glass.judge(outage);
         }
     }
 }
@@ -263,6 +285,8 @@ impl Host {
         let progress = Progress::new(wall);
         let age = replication.head_age().unwrap_or_default();
         let watch = Watch::new(&live, age, wall, Duration::ZERO);
+        let (reach, reached_since) =
+            (Reach::new(live.snapshot().local().outage), live.standing().connectivity_since);
         let mut process = Process {
             replication,
             changes: reconciler.revocations.changes(),
@@ -280,6 +304,8 @@ impl Host {
             sessions,
             glass,
             counted: now / 1000,
+            reach,
+            reached_since,
             reconciler,
             tell: Some(now),
             telling: None,
@@ -376,6 +402,11 @@ impl Host {
     /// The state of its sync.
     pub fn state(&self) -> Option<State> {
         self.process.as_ref().map(|process| process.progress.state)
+    }
+
+    /// Whether it reaches its control plane, as its events say.
+    pub fn connectivity(&self) -> Option<Connectivity> {
+        self.process.as_ref().map(|process| process.progress.connectivity)
     }
 
     /// When it next does something by itself.

@@ -30,8 +30,14 @@ impl Story {
         match file {
             "replica.db" => self.memories[host].forget_replica(),
             "audit.db" => self.lose_uses(host),
-            "glass.db" if how == files::LOST || how == files::EMPTY => self.memories[host].broken.clear(),
-            "glass.db" => self.memories[host].broken.values_mut().for_each(|broken| broken.sure = false),
+            "glass.db" if how == files::LOST || how == files::EMPTY => {
+                self.memories[host].broken.clear();
+                self.memories[host].reached.forget(Some(false));
+            }
+            "glass.db" => {
+                self.memories[host].broken.values_mut().for_each(|broken| broken.sure = false);
+                self.memories[host].reached.forget(None);
+            }
             _ => {}
         }
         self.note(format!("host {host}: {file} is {how}"));
@@ -88,6 +94,9 @@ impl Story {
     /// A key of the control plane, or its keysets, is lost, emptied, cut short, damaged or another's: it does not start, and its
     /// operators put it back.
     pub fn damage_control(&mut self) -> Result<(), String> {
+        if self.random.random_bool(0.4) {
+            return self.lose_database();
+        }
         let file = ["token.pem", "replica.pem", "keysets.ndjson"][self.random.random_range(0..3)];
         let how = files::HOW[self.random.random_range(0..files::HOW.len())];
         let (mut random, mut damaged) = (StdRng::seed_from_u64(self.random.random()), true);
@@ -106,6 +115,30 @@ impl Story {
         }
         let span = self.random.random_range(1..30_000);
         self.pass(span)?;
+        self.control.start();
+        Ok(())
+    }
+
+    /// The control plane's database is lost, or emptied, and its keys are not. It does not start until the database is back: the
+    /// same one, or a backup.
+    fn lose_database(&mut self) -> Result<(), String> {
+        let emptied = self.random.random_bool(0.5);
+        let how = if emptied { files::EMPTY } else { files::LOST };
+        self.hang_up();
+        let started = self.control.start_without_database(emptied);
+        self.note(format!("the control plane's control.db is {how}: {started:?}"));
+        match started {
+            Ok(()) => return Err(format!("the control plane starts though control.db is {how}")),
+            Err(why) if !why.contains("control.db") => {
+                return Err(format!("the control plane does not name what is {how}: {why}"));
+            }
+            Err(_) => {}
+        }
+        let span = self.random.random_range(1..90_000);
+        self.pass(span)?;
+        if self.random.random_bool(0.5) && !self.backups.is_empty() {
+            return self.restore();
+        }
         self.control.start();
         Ok(())
     }

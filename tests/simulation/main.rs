@@ -24,6 +24,7 @@ mod links;
 mod losses;
 mod network;
 mod peers;
+mod reach;
 mod steps;
 mod story;
 mod truth;

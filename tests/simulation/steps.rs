@@ -1,6 +1,7 @@
 //! The steps of a story: what operators, accidents and attackers do to an estate.
 
 use halligan::dataplane::replica::store::Origin;
+use halligan::protocol::glass::GlassMode;
 use halligan::protocol::record::Record;
 use halligan::protocol::time::Time;
 use rand::RngExt as _;
@@ -198,26 +199,19 @@ impl Story {
                 let (name, plane) = (self.name("deployment"), self.pick(self.estate.data_planes.clone()));
                 let workspace = self.pick(self.estate.workspaces.clone());
                 let (Some(plane), Some(workspace)) = (plane, workspace) else { return Ok(()) };
-                let sealed = self.random.random_bool(0.4);
-                let made = self.control.create_deployment(&name, &workspace, &plane, sealed);
-                if let Some(id) = self.done(&format!("{name} is created on {plane}"), made) {
-                    if sealed {
-                        self.estate.sealed.insert(id.clone());
-                    }
+                let glass = self.a_glass();
+                let made = self.control.create_deployment(&name, &workspace, &plane, glass);
+                if let Some(id) = self.done(&format!("{name} is created on {plane}, {glass:?}"), made) {
+                    self.estate.keep_glass(&id, glass);
                     self.estate.deployments.insert(id, (workspace, plane));
                 }
             }
             13..16 => {
                 let Some((id, _)) = self.pick(self.estate.deployments.clone()) else { return Ok(()) };
-                let sealed = self.random.random_bool(0.5);
-                let kept = self.control.keep_glass(&id, sealed);
-                let mode = if sealed { "sealed" } else { "always open" };
-                if self.done(&format!("the glass of {id} is {mode}"), kept).is_some() {
-                    if sealed {
-                        self.estate.sealed.insert(id)
-                    } else {
-                        self.estate.sealed.remove(&id)
-                    };
+                let glass = self.a_glass();
+                let kept = self.control.keep_glass(&id, glass);
+                if self.done(&format!("the glass of {id} is {glass:?}"), kept).is_some() {
+                    self.estate.keep_glass(&id, glass);
                 }
             }
             4..7 => {
@@ -225,7 +219,7 @@ impl Story {
                 let deleted = self.control.delete_deployment(&id);
                 if self.done(&format!("{id} is deleted"), deleted).is_some() {
                     self.estate.deployments.remove(&id);
-                    self.estate.sealed.remove(&id);
+                    self.estate.glass.remove(&id);
                     let of = self
                         .estate
                         .tokens
@@ -292,11 +286,16 @@ impl Story {
         self.record()
     }
 
+    fn a_glass(&mut self) -> GlassMode {
+        GlassMode::ALL[self.random.random_range(0..GlassMode::ALL.len())]
+    }
+
     pub fn start_host(&mut self, host: usize) -> Result<(), String> {
         if self.empty.contains(&host) || self.hosts[host].running() {
             return Ok(());
         }
         let wall = self.wall(host);
+        self.memories[host].reached.begins(self.now);
         let started = self.hosts[host].start(self.now, wall);
         self.seen[host].clear();
         self.forget_contacts(host);
@@ -389,7 +388,7 @@ impl Story {
     }
 
     /// The control plane goes back to a backup; whether anybody thinks of `recover` is another thing.
-    fn restore(&mut self) -> Result<(), String> {
+    pub fn restore(&mut self) -> Result<(), String> {
         if self.backups.is_empty() {
             return Ok(());
         }

@@ -10,6 +10,7 @@ use halligan::dataplane::decide::staleness::Staleness;
 use halligan::dataplane::decide::{Decision, Reason};
 use halligan::dataplane::node::connection::State;
 use halligan::dataplane::replica::store::Origin;
+use halligan::protocol::glass::GlassMode;
 use halligan::protocol::key::SigningKey;
 use halligan::protocol::time::Time;
 use rand::rngs::StdRng;
@@ -169,7 +170,8 @@ impl Story {
         self.estate.data_planes.push(data_plane.clone());
         self.estate.workspaces.insert(workspace.clone());
         for name in ["prod", "stage"] {
-            let id = self.control.create_deployment(name, &workspace, &data_plane, false).unwrap();
+            let id =
+                self.control.create_deployment(name, &workspace, &data_plane, GlassMode::Always).unwrap();
             self.estate.deployments.insert(id, (workspace.clone(), data_plane.clone()));
         }
         for _ in 0..HOSTS {
@@ -298,7 +300,15 @@ impl Story {
                 let (time, settled) = (self.true_time(), self.settled(host));
                 self.memories[host].named(wall, time, settled);
                 self.memories[host].glass_stands(wall, passed);
+                self.note_reach(host);
             }
+        }
+    }
+
+    /// Takes note of whether a host reaches its control plane.
+    fn note_reach(&mut self, host: usize) {
+        if let Some(connectivity) = self.hosts[host].connectivity() {
+            self.memories[host].reached.note(connectivity, self.now);
         }
     }
 
@@ -396,6 +406,7 @@ impl Story {
                 self.call(host, call);
             }
             self.ask_peers(host);
+            self.note_reach(host);
         }
         Ok(())
     }
@@ -605,6 +616,7 @@ impl Story {
             token,
             value: &token.values[value],
             deployment,
+            outage: self.memories[host].reached.judged(self.now),
             wall,
             time: self.true_time(),
             keyset: self.hosts[host].keyset(),
@@ -630,7 +642,7 @@ impl Story {
         if decision.allowed() {
             self.memories[host].uses.insert(event);
         }
-        let mut memory = std::mem::take(&mut self.memories[host]);
+        let mut memory = self.memories[host].clone();
         let judged = judge(&self.request_of(host, number, value, deployment), &mut memory, &decision);
         self.memories[host] = memory;
         let token = &self.tokens[number];

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use halligan::dataplane::decide::{Decision, Reason};
+use halligan::protocol::glass::GlassMode;
 use halligan::protocol::time::Time;
+
+use crate::reach::Reached;
 
 /// How far the time floor may be written ahead of the time, in seconds, with some to spare.
 const AHEAD: i64 = 120;
@@ -75,8 +78,8 @@ pub struct Estate {
     pub workspaces: BTreeSet<String>,
     /// Their workspace and data plane, by id.
     pub deployments: BTreeMap<String, (String, String)>,
-    /// Deployments that direct access opens only while their glass is broken.
-    pub sealed: BTreeSet<String>,
+    /// Deployments that direct access does not open at all times.
+    pub glass: BTreeMap<String, GlassMode>,
     pub data_planes: Vec<String>,
     pub teams: BTreeSet<String>,
     pub roles: BTreeSet<String>,
@@ -89,7 +92,7 @@ pub struct Estate {
 pub struct Replica {
     pub tokens: BTreeMap<usize, Standing>,
     pub deployments: BTreeSet<String>,
-    pub sealed: BTreeSet<String>,
+    pub glass: BTreeMap<String, GlassMode>,
     /// When each node was retired.
     pub nodes: BTreeMap<String, Option<Time>>,
 }
@@ -107,6 +110,15 @@ impl Replica {
 }
 
 impl Estate {
+    /// The glass of a deployment is kept so from now on.
+    pub fn keep_glass(&mut self, deployment: &str, glass: GlassMode) {
+        if glass.is_default() {
+            self.glass.remove(deployment);
+        } else {
+            self.glass.insert(deployment.to_owned(), glass);
+        }
+    }
+
     /// What the replica of a data plane holds.
     pub fn replica(&self, data_plane: &str, tokens: &[Token]) -> Replica {
         let here = |number: &usize| tokens[*number].data_plane == data_plane;
@@ -114,7 +126,7 @@ impl Estate {
         Replica {
             tokens: self.tokens.iter().filter(|(number, _)| here(number)).map(|(n, s)| (*n, *s)).collect(),
             deployments: deployments.clone().map(|(id, _)| id.clone()).collect(),
-            sealed: deployments.map(|(id, _)| id).filter(|id| self.sealed.contains(*id)).cloned().collect(),
+            glass: deployments.filter_map(|(id, _)| Some((id.clone(), *self.glass.get(id)?))).collect(),
             nodes: self.nodes_of(data_plane).collect(),
         }
     }
@@ -145,6 +157,8 @@ pub struct Memory {
     /// Cookies that were signed out here, and glass that is broken here.
     pub signed_out: BTreeSet<usize>,
     pub broken: BTreeMap<String, Broken>,
+    /// How it reached its control plane.
+    pub reached: Reached,
     /// The events of uses it let pass, as far as its log is on this disk.
     pub uses: BTreeSet<String>,
     /// Values it once called dead for good.
@@ -207,6 +221,8 @@ pub struct Request<'a> {
     pub value: &'a Value,
     /// The deployment that was asked.
     pub deployment: &'a str,
+    /// Whether the host must judge an outage; none: it may judge either way.
+    pub outage: Option<bool>,
     /// The host's clock when it was asked.
     pub wall: Time,
     /// The true time.
@@ -224,14 +240,28 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Whether the deployment's glass is whole on the host.
-    fn sealed(&self, memory: &Memory) -> bool {
-        memory.held.as_ref().is_some_and(|held| held.sealed.contains(self.deployment))
-            && !memory.broken.get(self.deployment).is_some_and(|broken| broken.lets_in(self.wall))
+    /// How the deployment's glass is kept, as the host's replica says.
+    fn glass(&self, memory: &Memory) -> GlassMode {
+        let held = memory.held.as_ref();
+        held.and_then(|held| held.glass.get(self.deployment)).copied().unwrap_or_default()
     }
 
-    /// Whether broken glass may have ended already: the host's clock was wrong meanwhile, or it ends about now.
+    /// Whether the deployment's glass is surely whole on the host.
+    fn sealed(&self, memory: &Memory) -> bool {
+        let whole = match self.glass(memory) {
+            GlassMode::Always => false,
+            GlassMode::Outage => self.outage == Some(false),
+            GlassMode::Sealed => true,
+        };
+        whole && !memory.broken.get(self.deployment).is_some_and(|broken| broken.lets_in(self.wall))
+    }
+
+    /// Whether the glass may be whole: it is not surely open for an outage, and what was broken may have ended already, since
+    /// the host's clock was wrong meanwhile, or it ends about now.
     fn may_be_sealed(&self, memory: &Memory) -> bool {
+        if self.glass(memory) == GlassMode::Outage && self.outage == Some(true) {
+            return false;
+        }
         let broken = memory.broken.get(self.deployment);
         broken
             .is_none_or(|broken| !broken.sure || broken.until.since(self.wall) < SPARE || broken.left < SPARE)
@@ -358,6 +388,7 @@ mod tests {
             token: &token,
             value: &token.values[1],
             deployment: "dep_a",
+            outage: Some(false),
             wall: T,
             time: T,
             keyset: 1,
