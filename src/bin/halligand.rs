@@ -13,7 +13,7 @@ use halligan::dataplane::daemon::new_identity::{NewIdentityError, set_identity_a
 use halligan::dataplane::daemon::{Daemon, LossError, StartError, accept_loss};
 use halligan::dataplane::faces::gateway;
 use halligan::dataplane::node::identity::{
-    Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key,
+    Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key, read_public_key,
 };
 use halligan::dataplane::node::session_key::read_session_keys;
 use halligan::dataplane::observe::traces;
@@ -99,6 +99,12 @@ fn check_config(config: &Config, path: &Path) -> ExitCode {
             own.map_or(Ok(None), |file| read_node_key(&file, Absent::Make))
         })
         .and_then(|_| {
+            let identity = config.upstream_identity.iter();
+            identity
+                .flat_map(|identity| &identity.airflow_keys)
+                .try_for_each(|path| read_public_key(path).map(drop))
+        })
+        .and_then(|()| {
             let sessions = config.session_key_file();
             sessions.map_or(Ok(None), |(file, absent)| read_session_keys(&file, absent))
         })

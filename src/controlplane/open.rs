@@ -69,6 +69,8 @@ impl ControlPlane {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::sync::Arc;
 
     use rand::SeedableRng as _;

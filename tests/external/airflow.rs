@@ -8,6 +8,7 @@ mod clients;
 mod dev;
 mod server;
 mod tap;
+mod workers;
 
 use crate::rig::Rig;
 use clients::{Answer, airflowctl, python};

@@ -158,6 +158,29 @@ fn a_key_that_is_missing_exposed_or_none_is_named_and_no_other_takes_its_place()
     rig.start_daemon();
 }
 
+/// It concerns one Airflow's workers, and no outage is the time to keep a host from starting for it.
+#[test]
+fn an_airflows_key_that_is_missing_is_named_by_the_check_and_keeps_no_daemon_from_starting() {
+    let mut rig = stopped();
+    let key = rig.path("airflow.pub.pem");
+    let identity = format!("[upstream_identity]\nairflow_keys = ['{}']\n", key.display());
+    std::fs::write(rig.path("halligand.toml"), rig.daemon_config() + &identity).unwrap();
+    for content in [None, Some("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")] {
+        content.map_or(Ok(()), |content| std::fs::write(&key, content)).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_halligand"))
+            .arg("--config")
+            .arg(rig.path("halligand.toml"))
+            .arg("check-config")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(i32::from(exit::CONFIG)));
+        assert!(sentence(&output).contains("airflow.pub.pem"), "{output:?}");
+    }
+    rig.start_daemon();
+    let set = std::fs::read_to_string(rig.path("node/jwks.json")).unwrap();
+    assert_eq!(set.matches("\"kid\"").count(), 1, "{set}");
+}
+
 /// systemd gives a service's user a right of its own to a credential, which the file's mode shows as its group's.
 #[test]
 fn a_credential_is_the_service_managers_to_guard() {

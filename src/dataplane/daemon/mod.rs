@@ -50,7 +50,7 @@ use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::ends;
 use crate::dataplane::node::identity::{
     Absent, IdentityError, make_decryption_key, make_node_key, read_decryption_key, read_node_key,
-    readable_roots,
+    read_public_key, readable_roots,
 };
 use crate::dataplane::node::session_key::{make_session_key, read_session_keys};
 use crate::dataplane::node::state::Live;
@@ -356,7 +356,13 @@ fn upstream_identity(
         Some(key) => key,
         None => make_node_key(&key_file, rng)?,
     };
-    let identity = UpstreamIdentity::new(key, wanted.clone(), Arc::clone(clock));
+    // A key that can't be read concerns one Airflow's workers. It must not prevent a start in an outage; check-config refuses it.
+    let airflow_keys = wanted.airflow_keys.iter().filter_map(|path| {
+        let read = read_public_key(path);
+        read.inspect_err(|error| tracing::error!(%error, "an Airflow's key is missing in the JWK set")).ok()
+    });
+    let airflow_keys = airflow_keys.collect();
+    let identity = UpstreamIdentity::new(key, wanted.clone(), Arc::clone(clock)).beside(airflow_keys);
     let path = wanted.jwks_file.clone().unwrap_or_else(|| config.state_dir.join("jwks.json"));
     identity.write_jwks(&path).map_err(|source| IdentityError::File { path, source })?;
     Ok(Some(Arc::new(identity)))

@@ -162,6 +162,13 @@ pub fn make_decryption_key(path: &Path, rng: &mut dyn CryptoRng) -> Result<Decry
     Ok(key)
 }
 
+/// Reads a public key.
+pub fn read_public_key(path: &Path) -> Result<PublicKey, IdentityError> {
+    let pem =
+        std::fs::read_to_string(path).map_err(|source| IdentityError::File { path: path.into(), source })?;
+    PublicKey::from_pem(&pem).map_err(|source| IdentityError::Key { path: path.into(), source })
+}
+
 /// Reads the pinned roots: every `*.pem` of a directory, all of which must be valid.
 pub fn pinned_roots(directory: &Path, threshold: u32) -> Result<RootSet, IdentityError> {
     let (roots, faults) = readable_roots(directory, threshold)?;
@@ -179,11 +186,7 @@ pub fn readable_roots(
     for entry in std::fs::read_dir(directory).map_err(|source| failed(directory, source))? {
         let path = entry.map_err(|source| failed(directory, source))?.path();
         if path.extension().is_some_and(|extension| extension == "pem") {
-            let key =
-                std::fs::read_to_string(&path).map_err(|source| failed(&path, source)).and_then(|pem| {
-                    PublicKey::from_pem(&pem).map_err(|source| IdentityError::Key { path, source })
-                });
-            match key {
+            match read_public_key(&path) {
                 Ok(key) => keys.push(key),
                 Err(fault) => faults.push(fault),
             }

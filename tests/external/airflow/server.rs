@@ -25,26 +25,36 @@ pub(super) struct Airflow {
     pub(super) venv: PathBuf,
     pub(super) home: PathBuf,
     tap: Tap,
+    settings: BTreeMap<&'static str, String>,
     _running: Running,
+}
+
+fn airflow(venv: &Path, settings: &BTreeMap<&'static str, String>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(venv.join("bin/airflow"));
+    command.args(arguments).envs(settings).stdin(Stdio::null());
+    command
 }
 
 impl Airflow {
     /// Starts it, trusting the keys in `jwks`.
     pub(super) fn start(venv: &Path, home: &Path, jwks: &Path) -> Self {
+        Self::start_with(venv, home, jwks, &[])
+    }
+
+    /// Does the same with further settings.
+    pub(super) fn start_with(venv: &Path, home: &Path, jwks: &Path, more: &[(&'static str, String)]) -> Self {
         std::fs::create_dir_all(home.join("dags")).unwrap();
         std::fs::write(home.join("dags/sample.py"), DAGS).unwrap();
         let port = free_port();
-        let settings = BTreeMap::from([
+        let mut settings = BTreeMap::from([
             ("AIRFLOW_HOME", home.display().to_string()),
             ("AIRFLOW__CORE__LOAD_EXAMPLES", "False".into()),
             ("AIRFLOW__API_AUTH__TRUSTED_JWKS_URL", jwks.display().to_string()),
             ("AIRFLOW__API_AUTH__JWT_ALGORITHM", "EdDSA".into()),
+            ("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", format!("http://127.0.0.1:{port}/execution/")),
         ]);
-        let command = |arguments: &[&str]| {
-            let mut command = Command::new(venv.join("bin/airflow"));
-            command.args(arguments).envs(&settings).stdin(Stdio::null());
-            command
-        };
+        settings.extend(more.iter().cloned());
+        let command = |arguments: &[&str]| airflow(venv, &settings, arguments);
         for arguments in [&["db", "migrate"][..], &["dags", "reserialize"]] {
             let output = command(arguments).output().unwrap();
             assert!(output.status.success(), "airflow {arguments:?}: {output:?}");
@@ -60,7 +70,15 @@ impl Airflow {
             assert!(started.elapsed() < Duration::from_mins(2), "Airflow does not come up at {url}");
             std::thread::sleep(Duration::from_millis(200));
         }
-        Self { tap: Tap::start(port), url, venv: venv.into(), home: home.into(), _running: running }
+        let tap = Tap::start(port);
+        Self { tap, url, venv: venv.into(), home: home.into(), settings, _running: running }
+    }
+
+    /// Starts a scheduler with workers of its own (Airflow's `LocalExecutor`).
+    pub(super) fn scheduler(&self) -> Running {
+        let log = std::fs::File::create(self.home.join("scheduler.log")).unwrap();
+        let mut command = airflow(&self.venv, &self.settings, &["scheduler"]);
+        Running::start(command.stdout(log.try_clone().unwrap()).stderr(log))
     }
 
     /// Leaves behind what a worker would have of a task that failed: its state, and a line of its log. No scheduler runs here.

@@ -19,6 +19,9 @@ pub struct UpstreamIdentityConfig {
     pub key_file: Option<PathBuf>,
     /// File to which the JWK set is written for the upstream. The default is `jwks.json` in the state directory.
     pub jwks_file: Option<PathBuf>,
+    /// Public keys (SPKI PEM) with which Airflows sign for their own workers. They join the JWK set: an Airflow believes keys
+    /// of that set alone, also from its workers.
+    pub airflow_keys: Vec<PathBuf>,
     /// Deployments that get an identity; all if it is empty.
     pub deployments: BTreeMap<DeploymentId, DeploymentIdentity>,
 }
@@ -38,6 +41,7 @@ impl Default for UpstreamIdentityConfig {
             lifetime_seconds: 120,
             key_file: None,
             jwks_file: None,
+            airflow_keys: Vec::new(),
             deployments: BTreeMap::new(),
         }
     }

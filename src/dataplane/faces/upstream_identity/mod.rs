@@ -81,6 +81,8 @@ struct Claims<'a> {
 /// Mints identities for upstreams.
 pub struct UpstreamIdentity {
     key: SigningKey,
+    /// Keys of Airflows, which the set also names.
+    airflow_keys: Vec<PublicKey>,
     config: UpstreamIdentityConfig,
     clock: Clock,
     minted: Mutex<Minted>,
@@ -97,7 +99,14 @@ impl UpstreamIdentity {
     /// Returns a minter that signs with `key`.
     #[must_use]
     pub fn new(key: SigningKey, config: UpstreamIdentityConfig, clock: Clock) -> Self {
-        Self { key, config, clock, minted: Mutex::default() }
+        Self { key, airflow_keys: Vec::new(), config, clock, minted: Mutex::default() }
+    }
+
+    /// Adds keys of Airflows to the JWK set.
+    #[must_use]
+    pub fn beside(mut self, airflow_keys: Vec<PublicKey>) -> Self {
+        self.airflow_keys = airflow_keys;
+        self
     }
 
     /// Returns the value of `Authorization` for a decision, or `None` if it denies the request or the deployment gets no identity.
@@ -131,10 +140,11 @@ impl UpstreamIdentity {
         Some(value)
     }
 
-    /// Returns the JWK set with the public key (RFC 7517).
+    /// Returns the JWK set (RFC 7517): the public key that identities are signed with, then those of Airflows.
     #[must_use]
     pub fn jwks(&self) -> String {
-        jwks(self.key.public())
+        let keys = std::iter::once(self.key.public()).chain(&self.airflow_keys);
+        json!({ "keys": keys.map(set_member).collect::<Vec<_>>() }).to_string()
     }
 
     /// Writes the JWK set for the upstream, readable by everybody. It is written beside its place first, so that no reader
@@ -149,12 +159,9 @@ impl UpstreamIdentity {
     }
 }
 
-fn jwks(key: &PublicKey) -> String {
+fn set_member(key: &PublicKey) -> serde_json::Value {
     let jwk = key.jwk();
-    json!({ "keys": [{
-        "kty": jwk.kty, "crv": jwk.crv, "x": jwk.x, "kid": jwk.kid, "use": "sig", "alg": "EdDSA",
-    }] })
-    .to_string()
+    json!({ "kty": jwk.kty, "crv": jwk.crv, "x": jwk.x, "kid": jwk.kid, "use": "sig", "alg": "EdDSA" })
 }
 
 #[cfg(test)]
@@ -273,5 +280,16 @@ mod tests {
         assert_eq!((&key["alg"], &key["use"], &key["kty"]), (&json!("EdDSA"), &json!("sig"), &json!("OKP")));
         assert_eq!(key["kid"], identity.key.public().kid().as_str());
         assert!(key.get("d").is_none(), "the private half stays here");
+    }
+
+    #[test]
+    fn the_set_names_the_keys_of_airflows_too_and_signs_with_none_of_them() {
+        let other = SigningKey::from_seed(&[6; 32]);
+        let identity = identity("").0.beside(vec![other.public().clone()]);
+        let set: serde_json::Value = serde_json::from_str(&identity.jwks()).unwrap();
+        assert_eq!(set["keys"][0]["kid"], identity.key.public().kid().as_str());
+        assert_eq!(set["keys"][1]["kid"], other.public().kid().as_str());
+        let value = identity.authorization(&decision(Reason::Ok)).unwrap();
+        assert_eq!(claims(&identity, &value)["sub"], "tok_a");
     }
 }
