@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::retention::Retention;
 use crate::platform::configuration::{self, Bound, Configuration, Wrong, bound, check_hosts};
+use crate::platform::net::network;
 use crate::platform::net::origin::keeps_secrets;
 
 /// Reasons to reject a configuration.
@@ -40,7 +41,7 @@ pub struct Config {
     /// Certificate and key. Without them the API is plain HTTP, and a proxy must terminate TLS.
     pub tls: Option<Tls>,
     /// Networks of the trusted proxies, whose `X-Forwarded-For` is believed. Empty by default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "network::list")]
     pub trusted_proxies: Vec<IpNet>,
     /// Address of `/metrics`, in plain HTTP. Without it, no metrics are served.
     pub metrics_listen: Option<SocketAddr>,

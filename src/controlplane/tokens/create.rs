@@ -15,7 +15,7 @@ use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::idempotency::IdempotencyKey;
 use crate::controlplane::error::Error;
 use crate::controlplane::names::{check_description, check_name};
-use crate::platform::net::forwarded;
+use crate::platform::net::{forwarded, network};
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 
@@ -71,9 +71,10 @@ impl NewToken {
             return Err(Error::invalid("sources", format!("a token has at most {MAX_SOURCES} networks")));
         }
         let read = |text: &String| {
-            let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            // One address is a network, too.
+            let network = network::parse(text).or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
             let detail = format!("{text:?} is no network; write it as 10.0.0.0/8 or 2001:db8::/32");
-            let network = network.map_err(|_| Error::invalid("sources", detail))?;
+            let network = network.ok_or_else(|| Error::invalid("sources", detail))?;
             match forwarded::canonical(network) {
                 IpNet::V6(mapped) if mapped.addr().to_ipv4_mapped().is_some() => {
                     let detail = format!(

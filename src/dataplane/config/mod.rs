@@ -24,6 +24,7 @@ use crate::dataplane::faces::upstream_identity::UpstreamIdentityConfig;
 use crate::dataplane::node::identity::Absent;
 use crate::dataplane::observe::traces::config::TracingConfig;
 use crate::platform::configuration::{self, Bound, ConfigError, Configuration, Wrong, check_hosts};
+use crate::platform::net::network;
 use crate::platform::net::origin::keeps_secrets;
 use crate::protocol::id::is_id;
 use crate::protocol::role::{built_in, is_reserved};
@@ -159,6 +160,7 @@ impl Listen {
 #[serde(deny_unknown_fields, default)]
 pub struct Proxies {
     /// Networks from which headers about the original request are trusted.
+    #[serde(deserialize_with = "network::list")]
     pub trusted: Vec<IpNet>,
     /// True if the proxy passes 429 and 503 on. nginx turns them into 500, so the default sends 403 instead.
     pub pass_status: bool,

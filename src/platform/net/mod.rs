@@ -18,6 +18,8 @@ mod heads;
 pub mod linger;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod listener;
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod network;
 pub mod origin;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod serve;

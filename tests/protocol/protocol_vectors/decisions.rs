@@ -259,6 +259,22 @@ fn decisions() {
         "source_not_allowed",
         "one source that cannot be read allows none",
     );
+    for (name, source) in [
+        ("a source whose address has a leading zero", "010.0.0.0/8"),
+        ("a source whose length has a leading zero", "10.0.0.0/08"),
+        ("a source without a length", "10.0.0.7"),
+        ("a source with a netmask", "10.0.0.0/255.0.0.0"),
+    ] {
+        case(
+            name,
+            &|asked| {
+                sources(asked, &format!(r#"["{source}"]"#));
+                asked.client = Some("10.0.0.7");
+            },
+            "source_not_allowed",
+            "a source is ADDRESS/LENGTH without leading zeros",
+        );
+    }
     case(
         "sealed glass",
         &|asked| {

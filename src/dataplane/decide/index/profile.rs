@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::{Roles, Tags};
 use crate::dataplane::decide::snapshot::Granted;
-use crate::platform::net::forwarded;
+use crate::platform::net::{forwarded, network};
 use crate::protocol::id::DeploymentId;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::role::{RoleRef, RoleScope};
@@ -98,7 +98,7 @@ impl Pool {
             role: self.role(&dag.role, RoleScope::Dag, roles),
         });
         let dag_roles = dag_roles.collect();
-        let network = |source: &String| source.parse().ok().map(forwarded::canonical);
+        let network = |source: &String| network::parse(source).map(forwarded::canonical);
         let profile = Profile {
             deployment: self.deployments.share(record.deployment.clone()),
             role: self.role(&record.role, RoleScope::Deployment, roles),
