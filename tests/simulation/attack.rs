@@ -42,9 +42,12 @@ pub fn choose(
         (3, Some(snapshot)) => {
             let key = control.replica_key();
             let wider = |record: Record| {
-                let body = record.body.replace("DEPLOYMENT_ADMIN@1", "DAG_AUTHOR@1");
-                let token = record.kind == RecordKind::Token;
-                Some(if token { Record::new(record.kind, record.key.to_string(), body) } else { record })
+                if record.kind != RecordKind::Token {
+                    return Some(record);
+                }
+                let mut body: Value = serde_json::from_str(&record.body).unwrap();
+                body["role"]["id"] = "DAG_AUTHOR@1".into();
+                Some(Record::new(record.kind, record.key.to_string(), body.to_string()))
             };
             (ROLE_CHANGE, signed_anew(snapshot, &key, data_plane, (control.keyset(), FAR), now, wider))
         }
@@ -95,6 +98,16 @@ pub fn shown_again(face: &[u8], key: &SigningKey, nonce: &str, now: Time) -> Vec
     let base = head.version;
     let head = sign_head_for(&Head { iat: now, exp: now.plus(900), ..head }, nonce, key);
     write_bundle(reader.keysets(), &head, base, std::iter::empty()).unwrap()
+}
+
+/// The ids of the tokens in a bundle.
+pub fn tokens_of(bundle: &[u8]) -> Vec<String> {
+    let reader = BundleReader::new(bundle, Limits::default()).unwrap();
+    let tokens = reader.filter_map(|change| match change {
+        Ok(Change::Put(record)) if record.kind == RecordKind::Token => Some(record.key.to_string()),
+        _ => None,
+    });
+    tokens.collect()
 }
 
 fn head_of(reader: &BundleReader<&[u8]>) -> Head {

@@ -545,6 +545,8 @@ impl Host {
         };
         let outcome = if taken.is_ok() { Outcome::Renewed } else { Outcome::Refused };
         process.goes_on(outcome, taken.err(), now, wall, slow);
+        // The daemon looks every two seconds whether there is something to tell. A replica may show it that there is.
+        process.tell.get_or_insert(now + if slow { SLOW } else { TELL });
         true
     }
 

@@ -20,6 +20,8 @@ pub struct Exchange {
     keysets: [u64; 2],
     /// The version that the other host showed.
     shown: Option<u64>,
+    /// Whether the other host had been shown the asking host's version by then.
+    seen: bool,
     /// The revocations that the other host knew when it was asked for them.
     told: Option<BTreeMap<(usize, String), Time>>,
 }
@@ -44,6 +46,7 @@ impl Story {
                     version: self.memories[from].version,
                     keysets: [from, to].map(|host| self.hosts[host].keyset()),
                     shown: None,
+                    seen: false,
                     told: None,
                 };
                 self.exchanges.insert((from, to), exchange);
@@ -59,6 +62,7 @@ impl Story {
         if let (Some(exchange), 200) = (self.exchanges.get_mut(&(from, to)), given.status) {
             if sent.path == "/v2/peer/heads" {
                 exchange.shown = self.hosts[to].serves().map(|(version, ..)| version);
+                exchange.seen = self.seen[to].contains_key(&exchange.version);
             } else if sent.asks_for_revocations() {
                 exchange.told = Some(self.memories[to].revocations.clone());
             }
@@ -89,7 +93,9 @@ impl Story {
     /// A round came to its end: what was told in it counts from now on, unless the asking host follows another replica by now.
     fn exchange_ends(&mut self, asker: usize, answerer: usize, last: &Given) -> Result<(), String> {
         let Some(exchange) = self.exchanges.remove(&(asker, answerer)) else { return Ok(()) };
-        let Exchange { held, version, keysets, shown, told: Some(told) } = exchange else { return Ok(()) };
+        let Exchange { held, version, keysets, shown, seen, told: Some(told) } = exchange else {
+            return Ok(());
+        };
         let memory = &self.memories[asker];
         let unchanged = memory.held.as_ref().is_some_and(|now| Rc::ptr_eq(now, &held));
         let same_node = self.hosts[asker].node() == self.hosts[answerer].node();
@@ -104,7 +110,7 @@ impl Story {
             ));
         }
         if keysets == [asker, answerer].map(|host| self.hosts[host].keyset()) {
-            for version in [Some(version), shown].into_iter().flatten() {
+            for version in [seen.then_some(version), shown].into_iter().flatten() {
                 self.finds_a_split([asker, answerer], version, None)?;
             }
         }

@@ -71,6 +71,15 @@ impl Story {
             return Ok(());
         }
         let nodes = both.map(|host| self.hosts[host].node().to_owned());
+        if file == "replica.db" {
+            // The time floor and what is expired for good lie in it.
+            let latest = both.map(|host| self.memories[host].latest).into_iter().max();
+            let ran_ahead = both.iter().any(|host| self.memories[*host].ran_ahead);
+            for host in both {
+                let memory = &mut self.memories[host];
+                (memory.latest, memory.ran_ahead) = (latest.unwrap_or_default(), ran_ahead);
+            }
+        }
         for host in both {
             match file {
                 // Another data plane's replica is none of this one's.

@@ -520,13 +520,15 @@ impl Story {
         let Some(number) = self.living() else { return Ok(()) };
         let (own, at, name) = (self.hosts[host].own.clone(), self.wall(host), self.name("word"));
         let word = revocation(own.identity.node_id.as_str(), &self.tokens[number].id, at, &name, &own.key);
+        // A host that has another's key or identity signs nothing that counts.
+        let signs = self.is_itself(host);
         let body =
             json!({ "list": "a retired node's", "next": 1, "revocations": [word] }).to_string().into_bytes();
         for to in (0..self.hosts.len()).filter(|to| *to != host) {
             // It tells it itself, and has it told by another.
             let other = self.random.random_range(0..self.hosts.len());
             for by in [host, other].into_iter().filter(|by| *by != to) {
-                self.tell_peer(by, to, &body, (number, own.identity.node_id.as_str(), at))?;
+                self.tell_peer(by, to, &body, (number, own.identity.node_id.as_str(), at), signs)?;
             }
             self.ask_newest(to, number)?;
         }
@@ -540,6 +542,7 @@ impl Story {
         to: usize,
         body: &[u8],
         (number, node, at): (usize, &str, Time),
+        signs: bool,
     ) -> Result<(), String> {
         let (aud, call, wall) = (self.hosts[to].node().to_owned(), self.name("call"), self.wall(to));
         let bearer = bearer(&self.hosts[by].own, &aud, &call, wall);
@@ -551,7 +554,7 @@ impl Story {
         }
         self.note(format!("host {by} tells host {to} that {node} revoked token {number}: {}", given.status));
         let held = self.memories[to].held.clone();
-        if given.status == 200 && held.is_some_and(|held| held.proves(node, at)) {
+        if given.status == 200 && signs && held.is_some_and(|held| held.proves(node, at)) {
             self.memories[to].prove_revocation(number, node, at);
         }
         Ok(())

@@ -19,27 +19,30 @@ pub struct Reached {
     begun: Option<bool>,
     /// When it began to reach it (true), or to miss it.
     turns: Vec<(Millis, bool)>,
+    /// When the process was last seen to run.
+    ran: Millis,
 }
 
 impl Default for Reached {
     fn default() -> Self {
-        Self { begun: Some(false), turns: Vec::new() }
+        Self { begun: Some(false), turns: Vec::new(), ran: 0 }
     }
 }
 
 impl Reached {
-    /// A process begins, at the time `now`.
-    pub fn begins(&mut self, now: Millis) {
-        *self = Self { begun: self.judged(now), turns: Vec::new() };
+    /// A process begins. The one before judged as long as it ran.
+    pub fn begins(&mut self) {
+        self.forget(self.judged(self.ran));
     }
 
     /// What its disk said of the last judgement is gone (`Some(false)`: it begins anew), or may be.
     pub fn forget(&mut self, begun: Option<bool>) {
-        *self = Self { begun, turns: Vec::new() };
+        *self = Self { begun, turns: Vec::new(), ran: self.ran };
     }
 
     /// Takes note of its connectivity.
     pub fn note(&mut self, connectivity: Connectivity, now: Millis) {
+        self.ran = now;
         let up = match connectivity {
             Connectivity::Connecting => return,
             Connectivity::Online => true,
@@ -102,6 +105,12 @@ mod tests {
         assert_eq!(judged(&[(0, Offline)], 40_000), Some(true));
         assert_eq!(judged(&[(0, Offline), (40_000, Online)], 80_000), Some(true));
         assert_eq!(judged(&[(0, Offline), (40_000, Online)], 110_000), Some(false));
+        // What passes between two processes is no time without the control plane.
+        let mut reached = Reached::default();
+        reached.note(Offline, 0);
+        reached.note(Offline, 20_000);
+        reached.begins();
+        assert_eq!(reached.judged(500_000), Some(false));
         // Noticed or not: what it was before counts on, or begins anew.
         assert_eq!(judged(&[(0, Offline), (20_000, Online), (21_000, Offline)], 45_000), None);
         assert_eq!(judged(&[(0, Offline), (20_000, Online), (21_000, Offline)], 60_000), Some(true));

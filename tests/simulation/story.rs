@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tempfile::TempDir;
 
-use crate::attack::{is_for_one_call, shown_again, version_of};
+use crate::attack::{is_for_one_call, shown_again, tokens_of, version_of};
 use crate::control::Control;
 use crate::doors::Cookie;
 use crate::host::{Answer, Call, Host, Own};
@@ -377,7 +377,7 @@ impl Story {
                 }
                 Message::AskPeer { from, to, call, sent } => self.peer_is_asked(from, to, call, &sent)?,
                 Message::PeerAnswer { from, to, call, given } => self.peer_answers(from, to, call, &given)?,
-                Message::Forged { host, inside, .. } if inside && !self.knows_a_token(host) => {}
+                Message::Forged { host, bundle, inside: true } if !self.knows_one_of(host, &bundle) => {}
                 Message::Forged { host, bundle, inside } => {
                     let wall = self.wall(host);
                     if inside {
@@ -583,6 +583,13 @@ impl Story {
     pub fn knows_a_token(&self, host: usize) -> bool {
         !self.memories[host].proved.is_empty()
             && self.memories[host].held.as_ref().is_some_and(|held| !held.tokens.is_empty())
+    }
+
+    /// Whether a host knows one of the tokens in a bundle.
+    fn knows_one_of(&self, host: usize, bundle: &[u8]) -> bool {
+        let told = tokens_of(bundle);
+        self.knows_a_token(host)
+            && self.memories[host].proved.keys().any(|number| told.contains(&self.tokens[*number].id))
     }
 
     /// Somebody asks; the oracle judges the answer.
