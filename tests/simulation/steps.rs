@@ -295,7 +295,7 @@ impl Story {
             return Ok(());
         }
         let wall = self.wall(host);
-        self.memories[host].reached.begins();
+        self.memories[host].starts(wall);
         let started = self.hosts[host].start(self.now, wall);
         self.seen[host].clear();
         self.forget_contacts(host);

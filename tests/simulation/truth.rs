@@ -205,6 +205,13 @@ impl Memory {
         self.broken.retain(|_, broken| broken.lets_in(wall));
     }
 
+    /// The host starts at this time of its clock. Its floor is ahead then, so glass that ends soon may have ended.
+    pub fn starts(&mut self, wall: Time) {
+        self.reached.begins();
+        let soon = self.broken.values_mut().filter(|broken| broken.until.since(wall) < AHEAD);
+        soon.for_each(|broken| broken.sure = false);
+    }
+
     /// The replica's database is lost.
     pub fn forget_replica(&mut self) {
         (self.version, self.held) = (0, None);
