@@ -9,6 +9,7 @@
 pub mod audit_log;
 pub mod caller;
 pub mod data_plane;
+pub mod deploy;
 pub mod deployment;
 pub mod dual_control;
 pub mod environment;

@@ -1,4 +1,4 @@
-//! Defines the identifiers of tokens, deployments, data planes and nodes. They are validated when they are made, and
+//! Defines the identifiers of tokens, deployments, deploys, data planes and nodes. They are validated when they are made, and
 //! copied without an allocation.
 
 use std::borrow::Borrow;
@@ -103,6 +103,8 @@ identifier!(/// Identifier of a token (`tok_…`): its claim `sub`, and the key 
     TokenId, "token id");
 identifier!(/// Identifier of a deployment (`dep_…`): the claim `aud` of its direct-access tokens.
     DeploymentId, "deployment id");
+identifier!(/// Identifier of a deploy: one archive of a deployment's code.
+    DeployId, "deploy id");
 identifier!(/// Identifier of a browser's session (`ses_…`). Events carry it.
     SessionId, "session id");
 identifier!(/// Identifier of a data plane (`dpl_…`): the claim `aud` of its heads.

@@ -49,11 +49,15 @@ pub enum Typ {
     EncryptionKey,
     /// Environment variables of a deployment, encrypted to one node.
     Environment,
+    /// The control plane's choice of a deployment's code.
+    Deploy,
+    /// Code of a deployment that a host took, signed by its node.
+    HostDeploy,
 }
 
 impl Typ {
     /// Lists every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::DirectAccess,
         Self::Standard,
         Self::User,
@@ -66,6 +70,8 @@ impl Typ {
         Self::PeerAnswer,
         Self::EncryptionKey,
         Self::Environment,
+        Self::Deploy,
+        Self::HostDeploy,
     ];
 
     /// Returns the value of the `typ` header.
@@ -84,6 +90,8 @@ impl Typ {
             Self::PeerAnswer => "peer-answer+jwt",
             Self::EncryptionKey => "node-encryption-key+jwt",
             Self::Environment => "deployment-environment+jwt",
+            Self::Deploy => "deployment-code+jwt",
+            Self::HostDeploy => "host-code+jwt",
         }
     }
 

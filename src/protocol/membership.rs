@@ -42,4 +42,8 @@ pub struct NodeStanding {
     /// asks for them. Absent if there never was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment_changes: Option<u64>,
+    /// Number of changes to the code of the data plane's deployments. A node that was told another number asks for it.
+    /// Absent if there never was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deploy_changes: Option<u64>,
 }

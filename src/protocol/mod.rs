@@ -9,12 +9,14 @@
 //! | [`event`], [`revocation`], [`signer`], [`reconciliation`], [`outage`] | the reports of a data plane to its control plane |
 //! | [`proof`], [`membership`] | the node's proof of its identity, and its state at the control plane |
 //! | [`environment`] | the environment variables of deployments |
+//! | [`deploy`] | the code of deployments |
 //! | [`glass`], [`ends`] | the barrier before direct access, and warnings before an expiry |
 //! | [`id`], [`host`], [`time`] | identifiers, host names and times |
 //!
 //! To follow a request, begin with [`token::verify`]. To follow a change, begin with [`bundle::BundleReader`].
 
 pub mod bundle;
+pub mod deploy;
 pub mod digest;
 pub mod ends;
 pub mod environment;

@@ -1,0 +1,79 @@
+//! Defines the calls of a node about code: what it asks for, and what it reports of deploys that it took itself.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::id::DeployId;
+use crate::protocol::version::number;
+
+/// Question of a node for the code of its data plane's deployments. The receiver ignores members that it does not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeployQuestion {
+    /// Versions that the node holds, by the deployment's id.
+    pub held: BTreeMap<String, u64>,
+    /// `next` of the answer before, of the same round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// The control plane's answer to a [`DeployQuestion`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeployAnswer {
+    /// Signed deploys of which the node holds another version, or none, each as a compact JWS.
+    pub deploys: Vec<String>,
+    /// Deployment after which the answer goes on; absent from the last answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A node's report of a deploy that a host took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct HostDeployReport {
+    /// The host's deploy, as a compact JWS. Any node of the data plane may report it.
+    pub host_deploy: String,
+}
+
+/// State of a host's deploy at the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum HostDeployState {
+    /// The control plane has its archive, and has made it the deployment's deploy.
+    Stored,
+    /// The control plane asks for the archive.
+    Wanted,
+    /// Another deploy stands in its place. The control plane keeps no archive of it.
+    Superseded,
+}
+
+/// The control plane's answer to a [`HostDeployReport`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct HostDeployAnswer {
+    /// State of the host's deploy.
+    pub state: HostDeployState,
+    /// Deploy that stands in its place, if it is superseded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<StandingDeploy>,
+}
+
+/// Deploy of a deployment that is in force at the control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct StandingDeploy {
+    /// Id of the deploy.
+    #[cfg_attr(feature = "control", schema(value_type = String))]
+    pub deploy: DeployId,
+    /// Version of the deployment's code.
+    #[serde(deserialize_with = "number")]
+    pub version: u64,
+}
