@@ -125,6 +125,8 @@ ids! {
     TokenId, "tok_", "a token";
     /// Id of a request for a second owner's approval.
     RequestId, "req_", "a request";
+    /// Id of a deploy.
+    DeployId, "dpy_", "a deploy";
     /// Id of an outage.
     OutageId, "out_", "an outage";
 }

@@ -16,6 +16,7 @@ pub mod environment;
 pub mod host;
 pub mod id;
 pub mod instant;
+pub mod logs;
 pub mod name;
 pub mod number;
 pub mod operation;

@@ -43,6 +43,14 @@ pub enum Operation {
     UpdateEnvironmentVariables,
     /// Delete environment variables of a deployment.
     DeleteEnvironmentVariables,
+    /// List and show the deploys of a deployment.
+    ReadDeploys,
+    /// Deploy code to a deployment, and roll it back.
+    CreateDeploys,
+    /// Change the description of a deploy.
+    UpdateDeploys,
+    /// Read what hosts told of the requests to a deployment.
+    ReadLogs,
     /// Read the Dag tags of a deployment.
     ReadDagTags,
     /// Publish the Dag tags of a deployment. A caller who can push Dags controls their tags in any case.

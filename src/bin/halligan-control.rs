@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use getrandom::SysRng;
 use halligan::controlplane::ControlPlane;
+use halligan::controlplane::code::archives::{Archives, ArchivesError};
 use halligan::controlplane::config::{Config, ConfigError};
 use halligan::controlplane::error::Error as CallError;
 use halligan::controlplane::http::Edge;
@@ -96,6 +97,8 @@ enum Failure {
     #[error(transparent)]
     Webhook(#[from] WebhookError),
     #[error(transparent)]
+    Archives(#[from] ArchivesError),
+    #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -120,6 +123,7 @@ impl Failure {
             | Self::Signing(_)
             | Self::Issuer(_)
             | Self::Webhook(_)
+            | Self::Archives(_)
             | Self::Tls(_)
             | Self::Ended(_)
             | Self::Directory(_) => exit::CONFIG,
@@ -185,6 +189,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             }
             ends.extend(certificate(&config));
             webhook(&config)?;
+            archives(&config)?;
             let now = wall();
             for end in due(ends, now) {
                 if end.voids_all(now) {
@@ -241,6 +246,10 @@ fn webhook(config: &Config) -> Result<Option<Webhook>, WebhookError> {
     config.webhook.as_ref().map(Webhook::load).transpose()
 }
 
+fn archives(config: &Config) -> Result<Option<Archives>, ArchivesError> {
+    config.deploys.store.as_deref().map(Archives::at).transpose()
+}
+
 fn init(config: &Config, organization: &str, owner_email: &str, json: bool) -> Result<(), Failure> {
     let directory = &config.state_dir;
     if config.database().exists() && open(config)?.bootstrapped()? {
@@ -284,13 +293,18 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("the signal handler"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed("the signal handler"))?;
     let webhook = webhook(config)?;
+    let archives = archives(config)?;
     let control = open_initialized(config)?;
     control.claim_issuer(accept_new_issuer)?;
     // Tokens and data planes do not depend on this key, so the rest is served without it.
     if let Some(fault) = control.environment_key_fault()? {
         tracing::error!(error = %fault, "environment variables can't be read or changed");
     }
-    let control = Arc::new(if webhook.is_some() { control.announcing() } else { control });
+    let control = if webhook.is_some() { control.announcing() } else { control };
+    let control = Arc::new(match archives {
+        Some(archives) => control.keeping_code_in(archives),
+        None => control,
+    });
     control.serves_until(certificate(config));
     let listener = TcpListener::bind(config.listen).map_err(failed(&config.listen.to_string()))?;
     let metrics =

@@ -53,6 +53,17 @@ pub struct Config {
     pub retention: Retention,
     /// Endpoint that receives uses of direct-access tokens. None by default.
     pub webhook: Option<Webhook>,
+    /// Archives of deployments' code.
+    #[serde(default)]
+    pub deploys: Deploys,
+}
+
+/// Archives of deployments' code.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deploys {
+    /// Place of the archives: a directory, or `s3://BUCKET/PREFIX`. By default the directory `deploys` in `state_dir`.
+    pub store: Option<String>,
 }
 
 /// Limits of callers. A burst of up to one minute's calls is allowed.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::protocol::deploy::archive::ArchiveError;
 use crate::protocol::proof::LIFETIME;
 
 /// Reasons to reject a node's proof that has a valid signature. Each has its own remedy.
@@ -139,6 +140,15 @@ pub enum Error {
     /// Too many large answers are being sent; the number of seconds to wait.
     #[error("too many nodes are being sent a snapshot; try again in {0} seconds")]
     Busy(u64),
+    /// Too many archives are being received; the number of seconds to wait.
+    #[error("too many archives are being received; try again in {0} seconds")]
+    Receiving(u64),
+    /// An archive of code is refused.
+    #[error("{0}")]
+    Archive(#[from] ArchiveError),
+    /// The object store of the archives failed.
+    #[error("the object store of deploys failed: {0}")]
+    Archives(object_store::Error),
     /// The database failed.
     #[error("the store failed: {0}")]
     Store(#[from] rusqlite::Error),
@@ -168,12 +178,13 @@ impl Error {
             Self::Unauthenticated(_) | Self::Proof(_) => 401,
             Self::Forbidden { .. } => 403,
             Self::NotFound(_) => 404,
-            Self::Invalid { .. } | Self::KeyReused => 422,
+            Self::Archive(ArchiveError::Io(_)) => 500,
+            Self::Invalid { .. } | Self::KeyReused | Self::Archive(_) => 422,
             Self::Conflict { .. } | Self::ApprovalNeeded => 409,
             Self::Malformed(_) => 400,
             Self::Stale => 412,
             Self::RateLimited(_) => 429,
-            Self::Busy(_) | Self::EnvironmentKey(_) => 503,
+            Self::Busy(_) | Self::Receiving(_) | Self::EnvironmentKey(_) | Self::Archives(_) => 503,
             Self::Store(error) if unavailable(error) => 503,
             Self::Io(error) if no_room(error) => 503,
             Self::Store(_) | Self::Io(_) => 500,
@@ -189,6 +200,9 @@ impl Error {
             }
             Self::Io(error) if no_room(error) => {
                 "the control plane cannot write a temporary file; nothing was changed: free space on the disk of its temporary directory, and try again"
+            }
+            Self::Archives(_) => {
+                "the control plane cannot use its object store of deploys; nothing was changed: look for \"deploys\" in the control plane's log"
             }
             Self::EnvironmentKey(_) => {
                 "the control plane cannot use its key of the stored environment variables; nothing was changed: look for \"environment\" in the control plane's log"
@@ -215,11 +229,13 @@ impl Error {
             Self::Stale => "stale",
             Self::KeyReused => "idempotency_key_reused",
             Self::RateLimited(_) => "rate_limited",
-            Self::Busy(_) => "busy",
+            Self::Busy(_) | Self::Receiving(_) => "busy",
+            Self::Archive(error) if error.is_refusal() => "archive_refused",
+            Self::Archives(_) => "deploys_unavailable",
             Self::EnvironmentKey(_) => "environment_key_unusable",
             Self::Store(error) if unavailable(error) => "store_unavailable",
             Self::Io(error) if no_room(error) => "store_unavailable",
-            Self::Store(_) | Self::Io(_) => "internal",
+            Self::Store(_) | Self::Io(_) | Self::Archive(_) => "internal",
         }
     }
 }

@@ -15,13 +15,16 @@
 //! | [`observe`], [`tokens`] | metrics, readiness, expiry dates; the life of a token |
 //! | [`accounts`], [`nodes`] | organizations, workspaces, deployments, users, teams; data planes and their nodes |
 //! | [`access`], [`config`] | roles, the operations that they allow, the audit log; the configuration file |
-//! | [`calls`], [`names`], [`replica`], [`retention`], [`signing`] | what calls have in common; names; versions of each replica and their feed; what is deleted and when; signing keys |
+//! | [`retention`] | what is deleted and when |
+//! | [`code`] | archives of deployments' code, and which one is in force |
+//! | [`calls`], [`names`], [`replica`], [`signing`] | what calls have in common; names; versions of each replica and their feed; signing keys |
 //! | [`store`] | the database |
 //! | [`error`] | errors of calls |
 
 pub mod access;
 pub mod accounts;
 pub mod calls;
+pub mod code;
 pub mod config;
 pub mod error;
 pub mod http;
@@ -43,7 +46,9 @@ pub mod webhook;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rand_core::CryptoRng;
+use tokio::sync::Semaphore;
 
+use self::code::archives::Archives;
 use self::nodes::ahead::Ahead;
 use self::nodes::enrolment::Calls;
 use self::nodes::holders::Holders;
@@ -63,11 +68,17 @@ use crate::protocol::time::Time;
 
 pub use self::nodes::ahead::NodesAhead;
 
+/// Archives that are read at a time. Each keeps one processor busy.
+const INSPECTED: usize = 2;
+
 /// Control plane with its database, keys and clock.
 pub struct ControlPlane {
     store: Store,
     signing: RwLock<Arc<Signing>>,
     environment_key: EnvironmentKey,
+    archives: Archives,
+    /// Limits the archives that are read at a time.
+    inspecting: Semaphore,
     spool: Spool,
     deltas: Deltas,
     issuer: String,
@@ -97,6 +108,7 @@ impl ControlPlane {
         rng: Box<dyn CryptoRng + Send>,
     ) -> Self {
         let environment_key = EnvironmentKey::beside(signing.directory());
+        let archives = Archives::within(signing.directory().join("deploys"));
         let signing = RwLock::new(Arc::new(signing));
         let spool = Spool::default();
         let (bookkeeping, probe) = (Bookkeeping::default(), Probe::default());
@@ -108,6 +120,8 @@ impl ControlPlane {
             store,
             signing,
             environment_key,
+            archives,
+            inspecting: Semaphore::new(INSPECTED),
             spool,
             deltas: Deltas::default(),
             issuer,
@@ -129,6 +143,13 @@ impl ControlPlane {
     #[must_use]
     pub fn announcing(mut self) -> Self {
         self.announces = true;
+        self
+    }
+
+    /// Keeps archives of deployments' code in another place than the directory `deploys` beside the signing keys.
+    #[must_use]
+    pub fn keeping_code_in(mut self, archives: Archives) -> Self {
+        self.archives = archives;
         self
     }
 

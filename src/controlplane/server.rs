@@ -56,6 +56,7 @@ impl Server {
         let (stop, stopped) = watch::channel(());
         let (counted, told, each) = (edge.connections(), edge.metrics(), edge.each());
         runtime.spawn(take_over_commands(edge.control()));
+        runtime.spawn(delete_archives(edge.control()));
         let context = runtime.enter();
         let limits = Bounds {
             name: "api",
@@ -97,6 +98,28 @@ async fn take_over_commands(control: Arc<ControlPlane>) {
         second.tick().await;
         if let Err(error) = control.off_reactor(|control| control.store.refresh()).await {
             tracing::error!(%error, "the versions of the replicas can't be read");
+        }
+    }
+}
+
+/// Deletes archives that no deploy needs any more. A store that fails is asked again, and the failure is logged once.
+async fn delete_archives(control: Arc<ControlPlane>) {
+    let prepared = control.off_reactor(|control| Ok(control.archives.prepare()?)).await;
+    if let Err(error) = prepared {
+        tracing::warn!(%error, "the directory of deploys can't be cleared of archives that were cut off");
+    }
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        second.tick().await;
+        match control.delete_garbage().await {
+            Ok(()) => failing = false,
+            Err(error) if !failing => {
+                failing = true;
+                tracing::error!(%error, "archives of deploys that nothing needs can't be deleted");
+            }
+            Err(_) => {}
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::protocol::permission::{Permission, PermissionSet};
 type Row = (Operation, Option<OrganizationRole>, Option<WorkspaceRole>, Option<&'static str>);
 
 /// Minimum for each operation.
-const TABLE: [Row; 32] = {
+const TABLE: [Row; 36] = {
     use Operation as Op;
     use WorkspaceRole as Ws;
     const ANYONE: Option<OrganizationRole> = None;
@@ -57,6 +57,10 @@ const TABLE: [Row; 32] = {
             Some(Ws::WorkspaceOperator),
             Some("deployment.environmentVariables.delete"),
         ),
+        (Op::ReadDeploys, OWNER, Some(Ws::WorkspaceMember), Some("deployment.deploys.get")),
+        (Op::CreateDeploys, OWNER, Some(Ws::WorkspaceAuthor), Some("deployment.deploys.create")),
+        (Op::UpdateDeploys, OWNER, Some(Ws::WorkspaceAuthor), Some("deployment.deploys.update")),
+        (Op::ReadLogs, OWNER, Some(Ws::WorkspaceMember), Some("deployment.logs.get")),
         (Op::ReadDagTags, OWNER, Some(Ws::WorkspaceMember), Some("deployment.airflow.dag.get")),
         (Op::PublishDagTags, OWNER, Some(Ws::WorkspaceAuthor), Some("deployment.deploys.create")),
         (Op::ReadOrganizationTokens, OWNER, None, None),
@@ -209,6 +213,10 @@ mod tests {
         CreateEnvironmentVariables .  .  .  x   .  .  .  x  x   deployment.environmentVariables.create
         UpdateEnvironmentVariables .  .  .  x   .  .  .  x  x   deployment.environmentVariables.update
         DeleteEnvironmentVariables .  .  .  x   .  .  .  x  x   deployment.environmentVariables.delete
+        ReadDeploys               .  .  .  x   .  x  x  x  x   deployment.deploys.get
+        CreateDeploys             .  .  .  x   .  .  x  x  x   deployment.deploys.create
+        UpdateDeploys             .  .  .  x   .  .  x  x  x   deployment.deploys.update
+        ReadLogs                  .  .  .  x   .  x  x  x  x   deployment.logs.get
         ReadDagTags               .  .  .  x   .  x  x  x  x   deployment.airflow.dag.get
         PublishDagTags            .  .  .  x   .  .  x  x  x   deployment.deploys.create
         ReadOrganizationTokens    .  .  .  x   .  .  .  .  .   -

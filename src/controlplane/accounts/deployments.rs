@@ -12,6 +12,7 @@ use crate::controlplane::access::authorization::{Actor, Operation, Scope};
 use crate::controlplane::access::deployment_grants;
 use crate::controlplane::calls::page::listed;
 use crate::controlplane::calls::subjects::{PROGRAM, subject};
+use crate::controlplane::code::garbage;
 use crate::controlplane::error::Error;
 use crate::controlplane::names::{check_description, check_name, compare, taken};
 use crate::controlplane::replica::publish;
@@ -379,6 +380,7 @@ impl ControlPlane {
             self.delete_tokens_of(transaction, organization, id, actor)?;
             deployment_grants::remove_deployment(transaction, id)?;
             environment::remove_deployment(transaction, id)?;
+            garbage::remove_deployment(transaction, id)?;
             transaction.execute("DELETE FROM dag_tags WHERE deployment = ?1", [id])?;
             let gone = [RecordKind::Deployment, RecordKind::DagTags]
                 .map(|kind| Change::Remove { kind, key: id.to_owned() });

@@ -2,6 +2,7 @@
 
 pub mod dag_tags;
 pub mod deployments;
+pub mod deploys;
 pub mod environment;
 pub mod organizations;
 pub mod teams;

@@ -6,12 +6,15 @@
 mod audit_log;
 mod body;
 mod caller;
+mod code;
 mod dag_tags;
+mod deploys;
 mod dual_control;
 mod estate;
 mod fields;
 mod jwks;
 mod limits;
+mod logs;
 mod nodes;
 mod openapi;
 mod problem;
@@ -169,6 +172,11 @@ fn people() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(estate::list_nodes, estate::create_node))
         .routes(routes!(estate::retire_node))
         .routes(routes!(dag_tags::show_dag_tags, dag_tags::publish_dag_tags))
+        .routes(routes!(deploys::list_deploys, deploys::create_deploy))
+        .routes(routes!(deploys::show_deploy, deploys::update_deploy))
+        .routes(routes!(deploys::finalize_deploy))
+        .routes(routes!(deploys::roll_back))
+        .routes(routes!(logs::deployment_logs))
         .routes(routes!(tokens::list_deployment_tokens, tokens::assign_token))
         .routes(routes!(tokens::update_assignment, tokens::remove_assignment))
         .routes(routes!(tokens::show_effective))
@@ -207,6 +215,11 @@ fn nodes() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(reconciliation::statement))
         .routes(routes!(reconciliation::environments))
         .routes(routes!(nodes::introspect))
+        .routes(routes!(code::deploys))
+        .routes(routes!(code::archive))
+        .routes(routes!(code::host_deploy))
+        .routes(routes!(code::host_archive))
+        .routes(routes!(deploys::upload))
 }
 
 async fn off_reactor<T: Send + 'static>(

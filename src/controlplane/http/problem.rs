@@ -70,9 +70,12 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let code = self.code();
-        let internal = status.is_server_error() && !matches!(self, Self::Busy(_));
+        let internal = status.is_server_error() && !matches!(self, Self::Busy(_) | Self::Receiving(_));
         let mut response = match &self {
             Self::Invalid { field, detail } => of_field(status, code, field, detail),
+            Self::Archive(error) if error.is_refusal() => {
+                of_field(status, code, "archive", &error.to_string())
+            }
             // Internal details go to the log, not to the caller.
             _ if internal => problem(status, code, self.outcome()),
             _ => problem(status, code, &self.to_string()),
@@ -80,7 +83,7 @@ impl IntoResponse for Error {
         if internal {
             response.extensions_mut().insert(Cause(self.to_string()));
         }
-        if let Self::RateLimited(seconds) | Self::Busy(seconds) = self {
+        if let Self::RateLimited(seconds) | Self::Busy(seconds) | Self::Receiving(seconds) = self {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

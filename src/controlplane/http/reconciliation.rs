@@ -27,18 +27,18 @@ use crate::protocol::reconciliation::{MAX_BYTES, MAX_LINES, OutageStatement, Pos
 /// Maximum size of a node's statement of itself, in bytes.
 const MAX_STATEMENT: usize = 256 << 10;
 
-/// Maximum size of a question for environments, in bytes: enough for some ten thousand deployments.
-const MAX_QUESTION: usize = 1 << 20;
+/// Maximum size of a question for environments or deploys, in bytes: enough for some ten thousand deployments.
+pub(super) const MAX_QUESTION: usize = 1 << 20;
 
 /// Body that an authenticated node sent.
-struct Sent {
-    caller: Caller,
+pub(super) struct Sent {
+    pub(super) caller: Caller,
     body: String,
 }
 
 impl Sent {
     /// Parses the body. `what` names it in errors.
-    fn read<T: DeserializeOwned>(&self, what: &str) -> Result<T, Error> {
+    pub(super) fn read<T: DeserializeOwned>(&self, what: &str) -> Result<T, Error> {
         object(self.body.as_bytes()).map_err(|error| Error::invalid("body", format!("is no {what}: {error}")))
     }
 }
@@ -68,7 +68,8 @@ async fn sent(
     Ok(Sent { caller, body })
 }
 
-async fn taken<T: Serialize + Send + 'static>(
+/// Answers a call of a node with what `take` makes of its body.
+pub(super) async fn taken<T: Serialize + Send + 'static>(
     control: &Arc<ControlPlane>,
     data_plane: String,
     request: Request,

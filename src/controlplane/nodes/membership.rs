@@ -72,15 +72,10 @@ impl ControlPlane {
             self.take_encryption_key(caller, text, now)?;
         }
         let environment_changes = self.environment_changes(&caller.data_plane)?;
+        let deploy_changes = self.deploy_changes(&caller.data_plane)?;
         let log_faults = self.recent_log_faults(&caller.node)?;
         let shared_identity = shared_at.is_some_and(|at| now.since(Time::from_unix(at)) < SHOWN);
-        Ok(NodeStanding {
-            shared_identity,
-            name_refused,
-            log_faults,
-            environment_changes,
-            deploy_changes: None,
-        })
+        Ok(NodeStanding { shared_identity, name_refused, log_faults, environment_changes, deploy_changes })
     }
 
     /// Sets the node's name to the one in its host's configuration.

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
+use crate::controlplane::code::versions;
 use crate::controlplane::error::Error;
 use crate::controlplane::replica::{environments, publish, states};
 use crate::protocol::digest::ReplicaDigest;
@@ -53,6 +54,7 @@ impl ControlPlane {
                 let digest = ReplicaDigest::from_bytes(&lanes).ok_or(rusqlite::Error::InvalidQuery)?;
                 states::note_state(transaction, &id, to, &digest.checksum(), count)?;
                 environments::raise_all(transaction, &id, self.now().unix())?;
+                versions::raise_all(transaction, &id, self.now().unix())?;
                 raised.push(Raised { id, from, to });
             }
             if raised.is_empty() && data_plane.is_some() {

@@ -109,13 +109,14 @@ impl ControlPlane {
                     read.as_ref().and_then(|read| read.decision.as_deref()),
                     read.as_ref().and_then(|read| read.token.as_ref()).map(TokenId::as_str),
                     line,
-                    now.unix()
+                    now.unix(),
+                    read.as_ref().and_then(|read| read.deployment.as_deref())
                 ];
                 transaction
                     .prepare_cached(
                         "INSERT INTO event
-                             (node, branch, sequence, hash, time, kind, decision, token, line, received_at)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                             (node, branch, sequence, hash, time, kind, decision, token, line, received_at, deployment)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                     )?
                     .execute(row)?;
                 if last {

@@ -3,6 +3,7 @@
 pub mod events;
 pub mod last_uses;
 pub mod late_uses;
+mod logs;
 pub mod outages;
 pub mod recorded;
 pub mod revocations;

@@ -24,6 +24,7 @@ pub(super) struct Line {
     pub(super) node: NodeId,
     pub(super) kind: String,
     pub(super) decision: Option<String>,
+    pub(super) reason: Option<String>,
     pub(super) token: Option<TokenId>,
     pub(super) generation: Option<u32>,
     pub(super) deployment: Option<String>,

@@ -6,6 +6,8 @@
 //! | `audit_log` | the oldest | rejected calls, then the oldest |
 //! | `change` | removals | removals; nodes that are further behind receive a snapshot |
 //!
+//! Deploys are kept. Of their archives, those in force and the ten newest of each deployment are.
+//!
 //! Denials are deleted first because anybody can cause them: noise must not displace the record of allowed requests.
 //! The newest events of each node are kept, so that a node that repeats its last call is recognised.
 
@@ -136,6 +138,7 @@ impl ControlPlane {
             transaction.execute("DELETE FROM log_fault WHERE noted_at < ?1", [before])?;
             Ok(())
         })?;
+        self.prune_deploys()?;
         self.compact_changes(retention, now, stop)
     }
 

@@ -47,6 +47,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0024_deployment_settings.sql"),
     include_str!("0025_token_lists.sql"),
     include_str!("0026_environment.sql"),
+    include_str!("0027_deploys.sql"),
 ];
 
 /// Returns the thumbprint of a stored key, for migrations that index keys by it.

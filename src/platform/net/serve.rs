@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service as _;
 
 use super::activity::Activity;
@@ -52,7 +53,10 @@ async fn serve_within<S, I>(
         let busy = noted.begin();
         let (mut head, body) = request.into_parts();
         head.extensions.insert(ConnectInfo(from.clone()));
-        let body = Lingering::new(&head, Timely { body, deadline: Box::pin(sleep(BODY)), over: false });
+        let time = BodyTime::default();
+        head.extensions.insert(time.clone());
+        let body = Timely { body, deadline: Box::pin(sleep(BODY)), time, over: false };
+        let body = Lingering::new(&head, body);
         let answer = router.clone().call(Request::from_parts(head, Body::new(body)));
         async move { Ok::<_, Infallible>(busy.sending(answer.await?)) }
     });
@@ -74,10 +78,23 @@ async fn serve_within<S, I>(
     }
 }
 
-/// Body of a request, with a time limit for the complete body.
+/// Time limit of a request's body, among the request's extensions.
+#[derive(Clone, Debug, Default)]
+pub struct BodyTime(Arc<AtomicBool>);
+
+impl BodyTime {
+    /// Lets the time limit count for each piece of the body and no longer for all of it. It is for bodies that are too large
+    /// to arrive within a minute, from callers that were authenticated.
+    pub fn count_for_each_piece(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Body of a request, with a time limit for the complete body or for each piece.
 struct Timely {
     body: Incoming,
     deadline: Pin<Box<Sleep>>,
+    time: BodyTime,
     over: bool,
 }
 
@@ -93,6 +110,9 @@ impl hyper::body::Body for Timely {
             return Poll::Ready(None);
         }
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            if self.time.0.load(Ordering::Relaxed) {
+                self.deadline.as_mut().reset(Instant::now() + BODY);
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         if self.deadline.as_mut().poll(context).is_ready() {

@@ -1,0 +1,150 @@
+//! Archives to be deleted. Each is written down before the object store has it or after the last deploy let go of it, so
+//! that a stop at any moment leaves none behind.
+
+use rusqlite::{Transaction, params};
+
+use crate::controlplane::ControlPlane;
+use crate::controlplane::error::Error;
+use crate::protocol::time::Time;
+
+/// Time after which an archive that was being written counts as abandoned, in seconds.
+const ABANDONED: i64 = 12 * 3600;
+/// Archives deleted at a time.
+const BATCH: usize = 100;
+/// Newest archives of a deployment that are kept, besides that in force.
+const KEPT: usize = 10;
+/// Time after which a deploy that was not finalized fails, in seconds.
+const AWAITED: i64 = 24 * 3600;
+/// Maximum number of deploys of a deployment that wait to be finalized. The oldest fail.
+const MAX_AWAITED: usize = 10;
+
+/// Writes down an archive that is about to be written.
+pub(in crate::controlplane) fn expect(
+    transaction: &Transaction<'_>,
+    archive: &str,
+    now: Time,
+) -> Result<(), Error> {
+    let insert = "INSERT OR REPLACE INTO archive_garbage (archive, after) VALUES (?1, ?2)";
+    transaction.execute(insert, params![archive, now.plus(ABANDONED).unix()])?;
+    Ok(())
+}
+
+/// Takes an archive into use.
+pub(in crate::controlplane) fn keep(transaction: &Transaction<'_>, archive: &str) -> Result<(), Error> {
+    transaction.execute("DELETE FROM archive_garbage WHERE archive = ?1", [archive])?;
+    Ok(())
+}
+
+/// Lets a deploy go of its archive.
+pub(in crate::controlplane) fn discard_of(transaction: &Transaction<'_>, deploy: &str) -> Result<(), Error> {
+    transaction.execute(
+        "INSERT OR REPLACE INTO archive_garbage (archive, after)
+         SELECT archive, 0 FROM deploy WHERE id = ?1 AND archive IS NOT NULL
+             AND NOT EXISTS (SELECT 1 FROM deploy AS other WHERE other.archive = deploy.archive AND other.id <> ?1)",
+        [deploy],
+    )?;
+    transaction.execute("UPDATE deploy SET archive = NULL WHERE id = ?1", [deploy])?;
+    Ok(())
+}
+
+/// Discards an archive that no deploy has.
+pub(in crate::controlplane) fn discard(transaction: &Transaction<'_>, archive: &str) -> Result<(), Error> {
+    transaction
+        .execute("INSERT OR REPLACE INTO archive_garbage (archive, after) VALUES (?1, 0)", [archive])?;
+    Ok(())
+}
+
+/// Deletes all deploys of a deployment that is being deleted.
+pub(in crate::controlplane) fn remove_deployment(
+    transaction: &Transaction<'_>,
+    deployment: &str,
+) -> Result<(), Error> {
+    transaction.execute(
+        "INSERT OR REPLACE INTO archive_garbage (archive, after)
+         SELECT DISTINCT archive, 0 FROM deploy WHERE deployment = ?1 AND archive IS NOT NULL",
+        [deployment],
+    )?;
+    transaction.execute("DELETE FROM deploy WHERE deployment = ?1", [deployment])?;
+    Ok(())
+}
+
+/// Lets the oldest deploys of a deployment fail that wait to be finalized, if too many do.
+pub(in crate::controlplane) fn fail_surplus(
+    transaction: &Transaction<'_>,
+    deployment: &str,
+    now: Time,
+) -> Result<(), Error> {
+    let query =
+        "SELECT id FROM deploy WHERE deployment = ?1 AND status = 'INITIALIZED' AND host_deploy IS NULL
+         ORDER BY created_at DESC, rowid DESC LIMIT -1 OFFSET ?2";
+    fail(transaction, query, params![deployment, MAX_AWAITED], now)
+}
+
+fn fail(
+    transaction: &Transaction<'_>,
+    query: &str,
+    parameters: &[&dyn rusqlite::ToSql],
+    now: Time,
+) -> Result<(), Error> {
+    let ids: Vec<String> = transaction
+        .prepare_cached(query)?
+        .query_map(parameters, |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for id in ids {
+        discard_of(transaction, &id)?;
+        let update = "UPDATE deploy SET status = 'FAILED', upload_hash = NULL, updated_at = ?2 WHERE id = ?1";
+        transaction.execute(update, params![id, now.unix()])?;
+    }
+    Ok(())
+}
+
+impl ControlPlane {
+    /// Discards an archive that no deploy has.
+    pub(in crate::controlplane) fn discard_archive(&self, archive: &str) -> Result<(), Error> {
+        self.store.note(|transaction| discard(transaction, archive))
+    }
+
+    /// Lets deploys fail that nobody finalized, and lets go of archives that are neither in force nor among the newest of
+    /// their deployment.
+    pub(in crate::controlplane) fn prune_deploys(&self) -> Result<(), Error> {
+        let now = self.now();
+        self.store.note(|transaction| {
+            // A host's deploy may be reported long after it was made.
+            let query = "SELECT id FROM deploy
+                 WHERE status = 'INITIALIZED' AND created_at <= ?1 AND host_deploy IS NULL";
+            fail(transaction, query, params![now.plus(-AWAITED).unix()], now)?;
+            let surplus: Vec<String> = transaction
+                .prepare_cached(
+                    "SELECT deploy.id FROM deploy JOIN deployment ON deployment.id = deploy.deployment
+                     WHERE archive IS NOT NULL AND status <> 'INITIALIZED' AND deployment.deploy IS NOT deploy.id
+                         AND (SELECT count(*) FROM deploy AS newer
+                              WHERE newer.deployment = deploy.deployment AND newer.archive IS NOT NULL
+                                  AND newer.version > coalesce(deploy.version, 0)) >= ?1",
+                )?
+                .query_map([KEPT], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            surplus.iter().try_for_each(|deploy| discard_of(transaction, deploy))
+        })
+    }
+
+    /// Deletes the archives that no deploy needs from the object store.
+    pub(in crate::controlplane) async fn delete_garbage(self: &std::sync::Arc<Self>) -> Result<(), Error> {
+        let due: Vec<String> = self
+            .off_reactor(|control| {
+                let now = control.now().unix();
+                control.store.read(|connection| {
+                    let query = "SELECT archive FROM archive_garbage WHERE after <= ?1 LIMIT ?2";
+                    let mut rows = connection.prepare_cached(query)?;
+                    let rows = rows.query_map(params![now, BATCH], |row| row.get(0))?;
+                    Ok(rows.collect::<Result<_, _>>()?)
+                })
+            })
+            .await?;
+        for archive in due {
+            self.archives.delete(&archive).await?;
+            self.off_reactor(move |control| control.store.note(|transaction| keep(transaction, &archive)))
+                .await?;
+        }
+        Ok(())
+    }
+}

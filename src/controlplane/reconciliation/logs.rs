@@ -1,0 +1,170 @@
+//! Logs of deployments: the decisions that hosts told, as the platform's clients read a log.
+
+use base64::Engine as _;
+use rusqlite::params;
+
+use super::recorded::Line;
+use crate::api::logs::{LogEntry, LogFilter, LogPage, LogSource};
+use crate::controlplane::ControlPlane;
+use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::accounts::deployments;
+use crate::controlplane::error::Error;
+use crate::protocol::json::object;
+use crate::protocol::jws::BASE64URL;
+
+/// Maximum number of entries of a page, and of all pages.
+const MAX_PAGE: u64 = 5000;
+const MAX_RESULTS: u64 = 100_000;
+/// Seconds that a log reaches back by default, and at most.
+const DAY: i64 = 86_400;
+const MAX_RANGE: i64 = 400 * DAY;
+/// Maximum length of a text to search for, in characters.
+const MAX_SEARCH: usize = 500;
+
+/// Times of a search: entries from the first to the second that had arrived before the third.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Window {
+    from: i64,
+    until: i64,
+    arrived_before: i64,
+}
+
+impl Window {
+    fn of(filter: &LogFilter, deployment: &str, now: i64) -> Result<Self, Error> {
+        if let Some(id) = &filter.search_id {
+            return Self::read(id, deployment).ok_or_else(|| {
+                Error::invalid("searchId", "is not one of this deployment; take that of the page before")
+            });
+        }
+        let (from, until) = match (filter.start_date, filter.end_date, filter.range) {
+            (Some(start), Some(end), None) if start <= end => (start.time().unix(), end.time().unix()),
+            (Some(_), Some(_), None) => return Err(Error::invalid("endDate", "is before startDate")),
+            (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
+                return Err(Error::invalid("range", "use either range, or startDate and endDate"));
+            }
+            (Some(_), None, None) => return Err(Error::invalid("endDate", "use it together with startDate")),
+            (None, Some(_), None) => return Err(Error::invalid("startDate", "use it together with endDate")),
+            (None, None, range) => {
+                let range = range.unwrap_or(DAY);
+                if !(1..=MAX_RANGE).contains(&range) {
+                    return Err(Error::invalid("range", format!("use 1 to {MAX_RANGE} seconds")));
+                }
+                (now - range, now)
+            }
+        };
+        Ok(Self { from, until, arrived_before: now })
+    }
+
+    fn read(id: &str, deployment: &str) -> Option<Self> {
+        let bytes = BASE64URL.decode(Some(id).filter(|id| id.len() <= MAX_SEARCH)?).ok()?;
+        let (of, from, until, arrived_before): (String, i64, i64, i64) =
+            serde_json::from_slice(&bytes).ok()?;
+        (of == deployment).then_some(Self { from, until, arrived_before })
+    }
+
+    fn id(self, deployment: &str) -> String {
+        let Self { from, until, arrived_before } = self;
+        BASE64URL.encode(serde_json::json!([deployment, from, until, arrived_before]).to_string())
+    }
+}
+
+fn check(filter: &LogFilter) -> Result<(), Error> {
+    let bounds = [("limit", filter.limit, MAX_PAGE), ("maxNumResults", filter.max_num_results, MAX_RESULTS)];
+    for (field, value, most) in bounds {
+        if !(1..=most).contains(&value) {
+            return Err(Error::invalid(field, format!("use 1 to {most}")));
+        }
+    }
+    if filter.offset > MAX_RESULTS {
+        return Err(Error::invalid("offset", format!("use at most {MAX_RESULTS}")));
+    }
+    if filter.search_text.as_ref().is_some_and(|text| text.chars().count() > MAX_SEARCH) {
+        return Err(Error::invalid("searchText", format!("use at most {MAX_SEARCH} characters")));
+    }
+    Ok(())
+}
+
+/// Returns the component under which entries are shown: the one of web requests that was asked for, or none.
+fn source(sources: &[LogSource]) -> Option<LogSource> {
+    let asked = |source| sources.is_empty() || sources.contains(&source);
+    [LogSource::Apiserver, LogSource::Webserver].into_iter().find(|source| asked(*source))
+}
+
+/// Returns the text of an entry, or none of a line that is no decision.
+fn text(line: &str) -> Option<String> {
+    let line: Line = object(line.as_bytes()).ok()?;
+    let decision = line.decision?;
+    let level = if decision == "allow" { "INFO" } else { "WARN" };
+    let known = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+    let token = known(line.token.map(|token| token.to_string()));
+    Some(format!(
+        "{level} {decision} {} {} {} token={token} client={} node={} event={}",
+        known(line.reason),
+        known(line.method),
+        known(line.path),
+        known(line.client),
+        line.node,
+        line.id
+    ))
+}
+
+impl ControlPlane {
+    /// Returns a part of the log of a deployment, the newest entry first. What no host told is not in it.
+    pub fn deployment_logs(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        deployment: &str,
+        filter: &LogFilter,
+    ) -> Result<LogPage, Error> {
+        actor.may(Operation::SeeOrganization, organization)?;
+        self.store.read_at_leisure(|connection| {
+            let found = deployments::find(connection, organization, deployment)?;
+            actor.may(Operation::ReadLogs, found.scope(organization))?;
+            check(filter)?;
+            let window = Window::of(filter, deployment, self.now().unix())?;
+            let mut results = Vec::new();
+            if let Some(source) = source(&filter.sources) {
+                let wanted = filter.search_text.as_ref().map(|text| text.to_lowercase());
+                let mut rows = connection.prepare_cached(
+                    "SELECT time, line FROM event
+                     WHERE deployment = ?1 AND time BETWEEN ?2 AND ?3 AND received_at < ?4
+                         AND node IN (SELECT id FROM node WHERE data_plane = ?6)
+                     ORDER BY time DESC, node, branch, sequence DESC LIMIT ?5",
+                )?;
+                let Window { from, until, arrived_before } = window;
+                let row = params![deployment, from, until, arrived_before, MAX_RESULTS, found.data_plane_id];
+                let lines =
+                    rows.query_map(row, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+                let last = filter.offset.saturating_add(filter.limit).min(filter.max_num_results);
+                let mut passed = 0;
+                for line in lines {
+                    let (time, line) = line?;
+                    let Some(raw) = text(&line) else { continue };
+                    if wanted.as_ref().is_some_and(|wanted| !raw.to_lowercase().contains(wanted)) {
+                        continue;
+                    }
+                    if passed >= last {
+                        break;
+                    }
+                    passed += 1;
+                    if passed > filter.offset {
+                        #[expect(
+                            clippy::cast_precision_loss,
+                            reason = "seconds of the next centuries are exact"
+                        )]
+                        results.push(LogEntry { raw, timestamp: time as f64, source });
+                    }
+                }
+            }
+            Ok(LogPage {
+                limit: filter.limit,
+                max_num_results: filter.max_num_results,
+                offset: filter.offset,
+                result_count: results.len() as u64,
+                results,
+                search_id: window.id(deployment),
+            })
+        })
+    }
+}
