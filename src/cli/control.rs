@@ -43,7 +43,7 @@ struct Answered {
 
 /// Reads the token that authenticates the calls. It is never an argument, because every user of the host can read
 /// command lines.
-fn api_token(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+pub(super) fn api_token(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
     if let Some(path) = file {
         return read_secret(path);
     }
@@ -67,6 +67,31 @@ pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
     Ok(Zeroizing::new(text.trim().to_owned()))
 }
 
+/// Returns an HTTP client that authenticates with a token, if it is given one.
+pub(super) fn client(token: Option<&str>, ca_file: Option<&Path>) -> Result<Client, Failure> {
+    let mut headers = HeaderMap::new();
+    if let Some(token) = token {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|_| Failure::Usage("the token to call with holds characters no token has".into()))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    // Another client of this process may have installed the same provider already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .default_headers(headers)
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(Duration::from_secs(30))
+        .user_agent(concat!("halligan/", env!("CARGO_PKG_VERSION")));
+    if let Some(path) = ca_file {
+        let pem = std::fs::read(path).map_err(|source| Failure::File { path: path.into(), source })?;
+        let authorities = Certificate::from_pem_bundle(&pem)
+            .map_err(|error| Failure::Usage(format!("{}: {}", path.display(), cause(&error))))?;
+        builder = builder.tls_certs_merge(authorities);
+    }
+    builder.build().map_err(|error| Failure::Usage(cause(&error)))
+}
+
 impl Control {
     pub(super) fn new(
         url: Option<&str>,
@@ -82,24 +107,7 @@ impl Control {
                 "{url:?} is not https:// (or http:// on loopback), and the token to call with would go there in the clear; use https://"
             )));
         }
-        let token = api_token(token_file)?;
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", &*token))
-            .map_err(|_| Failure::Usage("the token to call with holds characters no token has".into()))?;
-        value.set_sensitive(true);
-        // Another client of this process may have installed the same provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .default_headers(HeaderMap::from_iter([(AUTHORIZATION, value)]))
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(30))
-            .user_agent(concat!("halligan/", env!("CARGO_PKG_VERSION")));
-        if let Some(path) = ca_file {
-            let pem = std::fs::read(path).map_err(|source| Failure::File { path: path.into(), source })?;
-            let authorities = Certificate::from_pem_bundle(&pem)
-                .map_err(|error| Failure::Usage(format!("{}: {}", path.display(), cause(&error))))?;
-            builder = builder.tls_certs_merge(authorities);
-        }
-        let client = builder.build().map_err(|error| Failure::Usage(cause(&error)))?;
+        let client = client(Some(&api_token(token_file)?), ca_file)?;
         Ok(Self { client, url: url.trim_end_matches('/').to_owned(), organization })
     }
 
@@ -126,6 +134,16 @@ impl Control {
         body: &impl Serialize,
     ) -> Result<T, Failure> {
         self.send(self.in_organization(Method::POST, path).await?.json(body)).await
+    }
+
+    /// Posts to `path` below the organization, for a call that may take minutes.
+    pub(super) async fn post_at_leisure<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let request = self.in_organization(Method::POST, path).await?.json(body);
+        self.send(request.timeout(Duration::from_mins(15))).await
     }
 
     /// Posts to `path` below the organization, for a call that a second owner may have to approve.

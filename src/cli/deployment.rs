@@ -1,13 +1,13 @@
 //! `halligan deployment`: creates, shows, changes and deletes deployments.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::control::Control;
 use super::deletion::delete;
 use super::failure::Failure;
 use super::output::{Column, Output};
 use super::token::deployment as tokens;
-use super::{dag_tags, variable};
+use super::{dag_tags, deploy, variable};
 use crate::api::deployment::{Deployment, DeploymentPage, DeploymentUpdate, NewDeployment};
 use crate::api::id::{DataPlaneId, DeploymentId, WorkspaceId};
 use crate::protocol::glass::GlassMode;
@@ -21,6 +21,46 @@ const DEPLOYMENT: [Column; 7] = [
     ("ROUTES", "routes"),
     ("GLASS", "glass"),
 ];
+
+/// The deployment.
+#[derive(Args, Debug)]
+pub(super) struct On {
+    /// The deployment's id.
+    #[arg(
+        long,
+        short,
+        value_name = "ID",
+        required_unless_present = "deployment_name",
+        conflicts_with = "deployment_name"
+    )]
+    deployment_id: Option<DeploymentId>,
+    /// The deployment's name, in place of its id.
+    #[arg(long, value_name = "NAME")]
+    deployment_name: Option<String>,
+}
+
+impl On {
+    /// Returns the deployment.
+    pub(super) async fn find(&self, control: &Control) -> Result<Deployment, Failure> {
+        match &self.deployment_id {
+            Some(id) => control.get(&format!("/deployments/{id}")).await,
+            None => by_name(control, self.deployment_name.as_deref().unwrap_or_default()).await,
+        }
+    }
+
+    /// Returns the id of the deployment. One that was given is not looked up: the caller may deploy without seeing it.
+    pub(super) async fn resolve(&self, control: &Control) -> Result<DeploymentId, Failure> {
+        match self.id() {
+            Some(id) => Ok(id.clone()),
+            None => Ok(self.find(control).await?.id),
+        }
+    }
+
+    /// Returns the id if it was given.
+    pub(super) fn id(&self) -> Option<&DeploymentId> {
+        self.deployment_id.as_ref()
+    }
+}
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -98,6 +138,9 @@ pub(super) enum Verb {
     /// List, add, change and delete the environment variables of a deployment.
     #[command(subcommand)]
     Variable(variable::Verb),
+    /// List and show the deploys of a deployment, and roll back to one.
+    #[command(subcommand)]
+    Deploy(deploy::Verb),
     /// Publish and show which tags a deployment's Dags have: what Dag roles by tag are compared with.
     #[command(subcommand)]
     DagTags(dag_tags::Verb),
@@ -147,6 +190,7 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
         Verb::Delete { id, force } => delete(control, output, &path(&id), &id, force).await?,
         Verb::Token(verb) => tokens::run(verb, control, output).await?,
         Verb::Variable(verb) => variable::run(verb, control, output).await?,
+        Verb::Deploy(verb) => deploy::verb(verb, control, output).await?,
         Verb::DagTags(verb) => dag_tags::run(verb, control, output).await?,
     }
     Ok(())

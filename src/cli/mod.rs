@@ -1,6 +1,6 @@
 //! Command line of `halligan`.
 //!
-//! `token`, `role`, `organization`, `workspace`, `deployment`, `data-plane`, `node`, `user` and `team` call the control
+//! `token`, `role`, `organization`, `workspace`, `deployment`, `deploy`, `data-plane`, `node`, `user` and `team` call the control
 //! plane; `status`, `check`, `revoke`, `clock`, `glass`, `outage`, `replica` and `audit` call the daemon of this host
 //! through its Unix socket; `key` makes no connections.
 
@@ -12,6 +12,7 @@ mod control;
 mod dag_tags;
 mod data_plane;
 mod deletion;
+mod deploy;
 mod deployment;
 #[cfg(all(feature = "control", feature = "daemon"))]
 pub mod dev;
@@ -36,6 +37,7 @@ mod status;
 mod support_bundle;
 mod team;
 mod token;
+mod upload;
 mod user;
 mod variable;
 mod workspace;
@@ -121,9 +123,11 @@ enum Noun {
     /// Create, list, show, update and delete workspaces.
     #[command(subcommand)]
     Workspace(workspace::Verb),
-    /// Create, list, show, update and delete deployments; their tokens, environment variables and their Dags' tags.
+    /// Create, list, show, update and delete deployments; their tokens, environment variables, deploys and their Dags' tags.
     #[command(subcommand)]
     Deployment(deployment::Verb),
+    /// Deploy a folder of Dags to a deployment; in an outage to a host.
+    Deploy(deploy::Arguments),
     /// Create, list, show data planes; let nodes enrol.
     #[command(subcommand)]
     DataPlane(data_plane::Verb),
@@ -210,6 +214,7 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Noun::Organization(verb) => organization::run(verb, &global.control()?, output).await?,
         Noun::Workspace(verb) => workspace::run(verb, &global.control()?, output).await?,
         Noun::Deployment(verb) => deployment::run(verb, &global.control()?, output).await?,
+        Noun::Deploy(arguments) => deploy::run(arguments, &global, output).await?,
         Noun::DataPlane(verb) => data_plane::run(verb, &global.control()?, output).await?,
         Noun::Node(verb) => node::run(verb, &global.control()?, output).await?,
         Noun::User(verb) => user::run(verb, &global.control()?, output).await?,

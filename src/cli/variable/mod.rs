@@ -10,12 +10,11 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::control::Control;
-use super::deployment::by_name;
+use super::deployment::On;
 use super::failure::Failure;
 use super::output::{Column, Output, note};
 use crate::api::deployment::{Deployment, DeploymentUpdate};
 use crate::api::environment::{EnvironmentVariable, NewEnvironmentVariable};
-use crate::api::id::DeploymentId;
 use crate::protocol::environment::{check_variable_name, check_variable_value};
 
 const VARIABLE: [Column; 4] =
@@ -58,32 +57,6 @@ pub(super) enum Verb {
         #[arg(long, short, value_name = "KEY")]
         key: Option<String>,
     },
-}
-
-/// The deployment.
-#[derive(Args, Debug)]
-pub(super) struct On {
-    /// The deployment's id.
-    #[arg(
-        long,
-        short,
-        value_name = "ID",
-        required_unless_present = "deployment_name",
-        conflicts_with = "deployment_name"
-    )]
-    deployment_id: Option<DeploymentId>,
-    /// The deployment's name, in place of its id.
-    #[arg(long, value_name = "NAME")]
-    deployment_name: Option<String>,
-}
-
-impl On {
-    async fn find(&self, control: &Control) -> Result<Deployment, Failure> {
-        match &self.deployment_id {
-            Some(id) => control.get(&format!("/deployments/{id}")).await,
-            None => by_name(control, self.deployment_name.as_deref().unwrap_or_default()).await,
-        }
-    }
 }
 
 /// Variables on the command line, in a file, or both.

@@ -187,7 +187,7 @@ impl<'de> Deserializer<'de> for Field<'de> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        visitor.visit_some(self)
+        visitor.visit_some(self).map_err(|fault: Fault| self.named(fault))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(

@@ -440,3 +440,77 @@ pub(super) struct PermissionGroup {
     pub(super) scope: String,
     pub(super) permissions: Vec<PermissionEntry>,
 }
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum DeployType {
+    DagOnly,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum DeployStatus {
+    Initialized,
+    Deployed,
+    Failed,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeployGit {
+    pub(super) provider: String,
+    pub(super) commit_sha: String,
+    pub(super) branch: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Deploy {
+    pub(super) id: Id,
+    pub(super) deployment_id: Id,
+    #[serde(rename = "type")]
+    pub(super) deploy_type: DeployType,
+    pub(super) status: DeployStatus,
+    pub(super) description: Option<String>,
+    pub(super) git: Option<DeployGit>,
+    pub(super) is_dag_deploy_enabled: bool,
+    pub(super) dag_tarball_version: Option<String>,
+    pub(super) dags_upload_url: Option<String>,
+    pub(super) image_repository: String,
+    pub(super) image_tag: String,
+    pub(super) rollback_from_id: Option<Id>,
+    pub(super) created_at: Instant,
+    pub(super) created_by_subject: Subject,
+    pub(super) updated_at: Instant,
+    pub(super) updated_by_subject: Subject,
+    /// The control plane's own.
+    pub(super) is_in_force: bool,
+    pub(super) version: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Deploys {
+    pub(super) deploys: Vec<Deploy>,
+    pub(super) total_count: u64,
+    pub(super) limit: u64,
+    pub(super) offset: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Log {
+    pub(super) limit: u64,
+    pub(super) max_num_results: u64,
+    pub(super) offset: u64,
+    pub(super) result_count: u64,
+    pub(super) results: Vec<LogEntry>,
+    pub(super) search_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct LogEntry {
+    pub(super) raw: String,
+    pub(super) timestamp: f32,
+    pub(super) source: String,
+}

@@ -5,10 +5,12 @@
 
 mod callers;
 mod commands;
+mod deploys;
 mod errors;
 mod estate;
 mod expected;
 mod flags;
+mod logs;
 mod tokens;
 mod variables;
 
