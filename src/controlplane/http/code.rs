@@ -117,7 +117,7 @@ pub(super) async fn host_deploy(
 
 /// Receives the archive of a deploy that a host took itself.
 #[utoipa::path(put, path = "/v1/data-planes/{id}/host-deploys/{deployment}/{deploy}",
-    request_body(content = Vec<u8>, content_type = "application/gzip"),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = HostDeployAnswer)))]
 pub(super) async fn host_archive(
     State(control): Control,

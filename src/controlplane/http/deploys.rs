@@ -122,7 +122,7 @@ pub(super) struct UploadKey {
 /// The field `x-ms-version-id` of the answer is the SHA-256 of the archive, base64url. Another upload replaces the archive
 /// until the deploy is finalized.
 #[utoipa::path(put, path = "/v1/deploy-uploads/{id}", security(()), params(UploadKey),
-    request_body(content = Vec<u8>, content_type = "application/gzip"),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 201, description = "the archive was received")))]
 pub(super) async fn upload(
     State(control): Control,
