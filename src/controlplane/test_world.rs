@@ -29,7 +29,7 @@ pub(super) struct World {
     pub(super) clock: Arc<AtomicI64>,
     /// Signing key of the node.
     pub(super) key: SigningKey,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl World {
@@ -77,7 +77,12 @@ impl World {
                 Ok(())
             })
             .unwrap();
-        Self { control, owner, clock, key, _directory: directory }
+        Self { control, owner, clock, key, directory }
+    }
+
+    /// Returns the control plane, the node's key, and the directory, which is deleted when it is dropped.
+    pub(super) fn into_parts(self) -> (ControlPlane, SigningKey, tempfile::TempDir) {
+        (self.control, self.key, self.directory)
     }
 
     /// Returns the node as an authenticated caller.

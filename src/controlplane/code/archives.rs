@@ -1,6 +1,7 @@
 //! Object store of the archives: a directory of this host, or an S3 bucket. An archive is written once, under a name that
 //! no other has, and never changed.
 
+use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +59,45 @@ pub(in crate::controlplane) struct Received {
     pub(in crate::controlplane) size: u64,
 }
 
+/// Archive that is being written.
+struct Writer {
+    upload: WriteMultipart,
+    hash: Sha256,
+    size: u64,
+}
+
+fn failed(error: object_store::Error) -> NotReceived {
+    NotReceived::Store(Error::Archives(error))
+}
+
+impl Writer {
+    async fn put(&mut self, data: Bytes) -> Result<(), NotReceived> {
+        self.size += data.len() as u64;
+        if self.size > MAX_ARCHIVE {
+            return Err(NotReceived::TooLarge);
+        }
+        self.hash.update(&data);
+        self.upload.wait_for_capacity(PIECES).await.map_err(failed)?;
+        self.upload.put(data);
+        Ok(())
+    }
+
+    async fn end(self, ended: Result<(), NotReceived>) -> Result<Received, NotReceived> {
+        if let Err(fault) = ended {
+            let _ = self.upload.abort().await;
+            return Err(fault);
+        }
+        self.upload.finish().await.map_err(failed)?;
+        Ok(Received { digest: self.hash.finalize().into(), size: self.size })
+    }
+}
+
+/// Returns the ranges of the pieces of an archive from byte `from` on.
+pub(in crate::controlplane) fn pieces(from: u64, size: u64) -> impl Iterator<Item = Range<u64>> {
+    let piece = PIECE as u64;
+    (from..size).step_by(PIECE).map(move |start| start..size.min(start + piece))
+}
+
 /// Object store of the archives.
 #[derive(Debug)]
 pub struct Archives {
@@ -106,7 +146,7 @@ impl Archives {
     }
 
     fn path(&self, archive: &str) -> Path {
-        archive.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+        archive.split('/').fold(self.prefix.clone(), Path::join)
     }
 
     /// Makes the directory, and deletes what a stop in the middle of an archive left there.
@@ -143,46 +183,61 @@ impl Archives {
         self.receiving.try_acquire().map_err(|_| Error::Receiving(30))
     }
 
+    async fn writer(&self, archive: &str) -> Result<Writer, NotReceived> {
+        self.make_directory().map_err(NotReceived::Store)?;
+        let upload = self.store.put_multipart(&self.path(archive)).await.map_err(failed)?;
+        let upload = WriteMultipart::new_with_chunk_size(upload, PIECE);
+        Ok(Writer { upload, hash: Sha256::new(), size: 0 })
+    }
+
     /// Writes the bytes of `body` as `archive`. Nothing is left of an archive that did not arrive as a whole.
     pub(in crate::controlplane) async fn receive(
         &self,
         archive: &str,
         mut body: Body,
     ) -> Result<Received, NotReceived> {
-        self.make_directory().map_err(NotReceived::Store)?;
-        let failed = |error| NotReceived::Store(Error::Archives(error));
-        let upload = self.store.put_multipart(&self.path(archive)).await.map_err(failed)?;
-        let mut upload = WriteMultipart::new_with_chunk_size(upload, PIECE);
-        let (mut hash, mut size) = (Sha256::new(), 0);
+        let mut writer = self.writer(archive).await?;
         let ended = loop {
             let data = match body.frame().await {
                 None => break Ok(()),
                 Some(Err(_)) => break Err(NotReceived::CutOff),
                 Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
             };
-            size += data.len() as u64;
-            if size > MAX_ARCHIVE {
-                break Err(NotReceived::TooLarge);
+            if let Err(fault) = writer.put(data).await {
+                break Err(fault);
             }
-            hash.update(&data);
-            if let Err(error) = upload.wait_for_capacity(PIECES).await {
-                break Err(failed(error));
-            }
-            upload.put(data);
         };
-        if let Err(fault) = ended {
-            let _ = upload.abort().await;
-            return Err(fault);
+        writer.end(ended).await
+    }
+
+    /// Writes archives one after the other as `archive`. Each is given by its name and size.
+    pub(in crate::controlplane) async fn join(
+        &self,
+        archive: &str,
+        parts: &[(String, u64)],
+    ) -> Result<Received, NotReceived> {
+        let mut writer = self.writer(archive).await?;
+        let mut ended = Ok(());
+        for (part, size) in parts {
+            ended = async {
+                for range in pieces(0, *size) {
+                    writer.put(self.read(part, range).await.map_err(NotReceived::Store)?).await?;
+                }
+                Ok(())
+            }
+            .await;
+            if ended.is_err() {
+                break;
+            }
         }
-        upload.finish().await.map_err(failed)?;
-        Ok(Received { digest: hash.finalize().into(), size })
+        writer.end(ended).await
     }
 
     /// Reads bytes of an archive.
     pub(in crate::controlplane) async fn read(
         &self,
         archive: &str,
-        range: std::ops::Range<u64>,
+        range: Range<u64>,
     ) -> Result<Bytes, Error> {
         self.store.get_range(&self.path(archive), range).await.map_err(Error::Archives)
     }

@@ -47,6 +47,20 @@ pub(in crate::controlplane) fn discard_of(transaction: &Transaction<'_>, deploy:
     Ok(())
 }
 
+/// Discards the blocks of an archive that was uploaded in parts.
+pub(in crate::controlplane) fn discard_blocks(
+    transaction: &Transaction<'_>,
+    deploy: &str,
+) -> Result<(), Error> {
+    transaction.execute(
+        "INSERT OR REPLACE INTO archive_garbage (archive, after)
+         SELECT archive, 0 FROM deploy_block WHERE deploy = ?1",
+        [deploy],
+    )?;
+    transaction.execute("DELETE FROM deploy_block WHERE deploy = ?1", [deploy])?;
+    Ok(())
+}
+
 /// Discards an archive that no deploy has.
 pub(in crate::controlplane) fn discard(transaction: &Transaction<'_>, archive: &str) -> Result<(), Error> {
     transaction
@@ -64,6 +78,11 @@ pub(in crate::controlplane) fn remove_deployment(
          SELECT DISTINCT archive, 0 FROM deploy WHERE deployment = ?1 AND archive IS NOT NULL",
         [deployment],
     )?;
+    let blocks = "FROM deploy_block WHERE deploy IN (SELECT id FROM deploy WHERE deployment = ?1)";
+    let insert =
+        format!("INSERT OR REPLACE INTO archive_garbage (archive, after) SELECT archive, 0 {blocks}");
+    transaction.execute(&insert, [deployment])?;
+    transaction.execute(&format!("DELETE {blocks}"), [deployment])?;
     transaction.execute("DELETE FROM deploy WHERE deployment = ?1", [deployment])?;
     Ok(())
 }
@@ -92,6 +111,7 @@ fn fail(
         .collect::<Result<_, _>>()?;
     for id in ids {
         discard_of(transaction, &id)?;
+        discard_blocks(transaction, &id)?;
         let update = "UPDATE deploy SET status = 'FAILED', upload_hash = NULL, updated_at = ?2 WHERE id = ?1";
         transaction.execute(update, params![id, now.unix()])?;
     }

@@ -1,25 +1,18 @@
 //! Inspects an archive in the object store: reads it to its end, as a host will.
 
 use std::io::{self, BufRead, Read};
-use std::ops::Range;
 
 use axum::body::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc::{Receiver, channel};
 
-use super::archives::{Archives, PIECE};
+use super::archives::{Archives, pieces};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::protocol::deploy::archive::{ArchiveError, Extent, read_archive};
 
 /// Pieces that are read ahead.
 const AHEAD: usize = 1;
-
-/// Returns the ranges of the pieces of an archive from byte `from` on.
-pub(in crate::controlplane) fn pieces(from: u64, size: u64) -> impl Iterator<Item = Range<u64>> {
-    let piece = PIECE as u64;
-    (from..size).step_by(PIECE).map(move |start| start..size.min(start + piece))
-}
 
 impl Archives {
     /// Reads an archive to its end. The outer error is this machine's, the inner one the archive's. An archive that is not

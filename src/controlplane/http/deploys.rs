@@ -1,14 +1,9 @@
 //! Handlers of deploys.
 
-use std::sync::Arc;
-
-use axum::body::Body as Bytes;
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use serde::Deserialize;
 
-use super::problem::{of_field, problem};
 use super::query::Query;
 use super::{Body, Control, answer, made, off_reactor, written};
 use crate::api::deploy::{Deploy, DeployPage, DeployUpdate, FinalizeDeploy, NewDeploy};
@@ -16,10 +11,7 @@ use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::accounts::deploys::Inspected;
-use crate::controlplane::code::archives::{NotReceived, Received};
 use crate::controlplane::error::Error;
-use crate::platform::net::serve::BodyTime;
-use crate::protocol::deploy::{MAX_ARCHIVE, digest_text};
 
 /// Creates a deploy of a deployment. The answer has the URL to upload its archive to.
 #[utoipa::path(post, path = "/deployments/{id}/deploys", request_body = NewDeploy, responses((status = 200, body = Deploy)))]
@@ -106,78 +98,4 @@ pub(super) async fn roll_back(
     Body(update): Body<DeployUpdate>,
 ) -> Response {
     made(&control, move |c| c.roll_back(&actor, &organization, &id, &deploy, &update)).await
-}
-
-/// Query of an upload URL.
-#[derive(Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct UploadKey {
-    /// Secret of the upload URL.
-    key: String,
-}
-
-/// Receives the archive of a deploy, a tar.gz of at most 1 GiB. The path is that of the deploy's upload URL.
-///
-/// The field `x-ms-version-id` of the answer is the SHA-256 of the archive, base64url. Another upload replaces the archive
-/// until the deploy is finalized.
-#[utoipa::path(put, path = "/v1/deploy-uploads/{id}", security(()), params(UploadKey),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 201, description = "the archive was received")))]
-pub(super) async fn upload(
-    State(control): Control,
-    Path(id): Path<String>,
-    Query(UploadKey { key }): Query<UploadKey>,
-    request: Request,
-) -> Response {
-    let received = async {
-        let upload =
-            off_reactor(&control, move |c| c.begin_upload(&id, &key)).await.map_err(Error::into_response)?;
-        let received = receive(&control, &upload.archive, request).await?;
-        off_reactor(&control, move |c| c.finish_upload(&upload, received))
-            .await
-            .map_err(Error::into_response)?;
-        Ok(received)
-    };
-    match received.await {
-        Ok(Received { digest, .. }) => {
-            let digest = HeaderValue::from_str(&digest_text(&digest)).unwrap_or(HeaderValue::from_static(""));
-            let mut headers = HeaderMap::new();
-            headers.insert("x-ms-version-id", digest);
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            // The clients that upload to such a URL take no other status for success.
-            (StatusCode::CREATED, headers).into_response()
-        }
-        Err(refused) => refused,
-    }
-}
-
-/// Receives the body of a request as an archive.
-pub(super) async fn receive(
-    control: &Arc<ControlPlane>,
-    archive: &str,
-    request: Request,
-) -> Result<Received, Response> {
-    let too_large = || {
-        let detail = format!("an archive has at most {MAX_ARCHIVE} bytes");
-        problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail)
-    };
-    let (parts, body) = request.into_parts();
-    let length =
-        parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: u64| length > MAX_ARCHIVE) {
-        return Err(too_large());
-    }
-    if let Some(time) = parts.extensions.get::<BodyTime>() {
-        time.count_for_each_piece();
-    }
-    let _place = control.archives.admit().map_err(Error::into_response)?;
-    control.archives.receive(archive, Bytes::new(body)).await.map_err(|fault| match fault {
-        NotReceived::TooLarge => too_large(),
-        NotReceived::CutOff => {
-            let detail = "the archive was cut off, or came too slowly; send it again";
-            of_field(StatusCode::UNPROCESSABLE_ENTITY, "truncated", "archive", detail)
-        }
-        NotReceived::Store(error) => error.into_response(),
-    })
 }

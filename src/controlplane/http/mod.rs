@@ -25,6 +25,7 @@ mod roles;
 mod schemas;
 mod teams;
 mod tokens;
+mod uploads;
 
 use std::io;
 use std::num::NonZeroU32;
@@ -219,7 +220,7 @@ fn nodes() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(code::archive))
         .routes(routes!(code::host_deploy))
         .routes(routes!(code::host_archive))
-        .routes(routes!(deploys::upload))
+        .routes(routes!(uploads::upload))
 }
 
 async fn off_reactor<T: Send + 'static>(

@@ -112,7 +112,7 @@ mod tests {
 
     impl World {
         /// Makes a deployment, and the record of the node, by which what it signs is verified.
-        fn with_deployment(&self) -> String {
+        pub(in crate::controlplane) fn with_deployment(&self) -> String {
             let (owner, organization) = (&self.owner, &self.owner.organization);
             let new = serde_json::from_value(json!({ "name": "data" })).unwrap();
             let workspace = self.control.create_workspace(owner, organization, &new).unwrap().id;

@@ -18,6 +18,11 @@ CREATE TABLE deploy (
 CREATE INDEX deploy_by_time ON deploy (deployment, created_at, id);
 CREATE INDEX deploy_by_archive ON deploy (archive) WHERE archive IS NOT NULL;
 CREATE INDEX deploy_awaited ON deploy (created_at) WHERE status = 'INITIALIZED';
+-- Blocks of an archive that is uploaded in parts. Each is an archive to the object store.
+CREATE TABLE deploy_block (
+    deploy TEXT NOT NULL REFERENCES deploy, block TEXT NOT NULL, archive TEXT NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY (deploy, block)
+) STRICT, WITHOUT ROWID;
 -- The deploy in force and the version of the code: it rises with each deploy and each rollback, and 0 is none yet.
 ALTER TABLE deployment ADD COLUMN deploy TEXT;
 ALTER TABLE deployment ADD COLUMN code_version INTEGER NOT NULL DEFAULT 0;

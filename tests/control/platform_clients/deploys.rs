@@ -247,7 +247,13 @@ fn a_call_that_can_not_be_carried_out_is_refused_by_its_field() {
         (start.to_owned(), 400),
         (format!("{start}?key="), 404),
         (format!("{start}?key={}", &key[1..]), 404),
-        (format!("{url}&comp=block&blockid=x"), 400),
+        (format!("{url}&comp=block"), 400),
+        (format!("{url}&comp=block&blockid="), 400),
+        (format!("{url}&comp=block&blockid={}", "x".repeat(101)), 400),
+        (format!("{url}&blockid=x"), 400),
+        (format!("{url}&comp=page"), 400),
+        (format!("{url}&timeout=1"), 400),
+        (format!("{url}&comp=blocklist"), 422),
         (url.replace(&id, &deployed.id.0), 404),
     ] {
         assert_eq!(upload(&url, &bytes).status, status, "{url}");
@@ -258,6 +264,43 @@ fn a_call_that_can_not_be_carried_out_is_refused_by_its_field() {
     let finalized = place.post(&format!("/{id}/finalize"), &json!({ "dagTarballVersion": version }));
     assert!(decoded::<Deploy>(&finalized).is_in_force);
     assert_eq!(upload(&url, &bytes).status, 404);
+}
+
+#[test]
+fn an_archive_is_taken_in_blocks_as_the_platforms_command_line_sends_a_large_one() {
+    let control = Control::start("");
+    let estate = control.estate();
+    let place = Place::new(&control, &control.owner, "/v1", &estate.deployment);
+    let (id, url) = place.create();
+    let bytes = archive("dags/a.py", &"x = 1\n".repeat(5000));
+    let third = bytes.len() / 3;
+    let parts = [
+        ("YQ%3D%3D", &bytes[..third]),
+        ("Yg%3D%3D", &bytes[third..2 * third]),
+        ("Yw%3D%3D", &bytes[2 * third..]),
+    ];
+    // Out of order, and one of them twice.
+    assert_eq!(upload(&format!("{url}&comp=block&blockid=Yg%3D%3D"), b"replaced").status, 201);
+    for (block, part) in parts.iter().rev() {
+        assert_eq!(upload(&format!("{url}&comp=block&blockid={block}"), part).status, 201);
+    }
+    let list = |ids: &[&str]| {
+        let ids: String = ids.iter().map(|id| format!("<Latest>{id}</Latest>")).collect();
+        let xml = format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>{ids}</BlockList>");
+        upload(&format!("{url}&comp=blocklist"), xml.as_bytes())
+    };
+    let unknown = list(&["YQ==", "ZA=="]);
+    assert_eq!((unknown.status, &unknown.json()["fieldErrors"][0]["field"]), (422, &json!("blocklist")));
+    let committed = list(&["YQ==", "Yg==", "Yw=="]);
+    assert_eq!(committed.status, 201, "{committed:?}");
+    let version = committed.header("x-ms-version-id").unwrap();
+    let deployed: Deploy =
+        decoded(&place.post(&format!("/{id}/finalize"), &json!({ "dagTarballVersion": version })));
+    assert!(deployed.is_in_force);
+    let whole = place.deploy(&bytes);
+    assert_eq!(whole.dag_tarball_version.as_deref(), Some(version));
+    let folder = control.directory.path().join("control/deploys").join(&estate.deployment);
+    until("the blocks are deleted", || std::fs::read_dir(&folder).unwrap().count() == 2);
 }
 
 #[test]

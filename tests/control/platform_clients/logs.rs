@@ -29,7 +29,7 @@ fn a_deployment_of_which_no_host_told_anything_has_an_empty_log() {
             ("sources=kernel", 400, "sources"),
             ("color=red", 400, "color"),
             ("limit=x", 400, "limit"),
-            ("startDate=yesterday&endDate=today", 400, "startDate"),
+            ("startDate=yesterday", 400, "startDate"),
             ("limit=0", 422, "limit"),
             ("limit=5001", 422, "limit"),
             ("maxNumResults=0", 422, "maxNumResults"),

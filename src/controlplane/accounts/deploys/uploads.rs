@@ -12,11 +12,15 @@ use crate::controlplane::code::archives::Received;
 use crate::controlplane::code::deploys::{self, Archive};
 use crate::controlplane::code::garbage;
 use crate::controlplane::error::Error;
+use crate::protocol::deploy::MAX_ARCHIVE;
 use crate::protocol::jws::BASE64URL;
 use crate::protocol::time::Time;
 
 /// Time within which an upload can begin, in seconds.
 const OPEN: i64 = 3600;
+
+/// Maximum number of blocks of an archive that is uploaded in parts.
+const MAX_BLOCKS: u64 = 2048;
 
 /// Archive that is about to be received.
 #[derive(Clone, Debug)]
@@ -88,6 +92,7 @@ impl ControlPlane {
                     return Ok(false);
                 }
                 garbage::discard_of(transaction, deploy)?;
+                garbage::discard_blocks(transaction, deploy)?;
                 garbage::keep(transaction, archive)?;
                 let Received { digest, size } = received;
                 deploys::set_archive(
@@ -106,5 +111,59 @@ impl ControlPlane {
             })?
             .then_some(())
             .ok_or(Error::NotFound("upload"))
+    }
+
+    /// Keeps a block of an archive that is uploaded in parts, in place of an earlier one of the same id.
+    pub(in crate::controlplane) fn finish_block(
+        &self,
+        upload: &Upload,
+        block: &str,
+        received: Received,
+    ) -> Result<(), Error> {
+        let Upload { deploy, archive } = upload;
+        let kept = self.store.note(|transaction| {
+            let found = deploys::by_id(transaction, deploy)?;
+            let query = "SELECT count(*), coalesce(sum(size), 0), max(CASE WHEN block = ?2 THEN archive END)
+                 FROM deploy_block WHERE deploy = ?1";
+            let (count, size, before): (u64, u64, Option<String>) =
+                transaction
+                    .query_row(query, [deploy, block], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let fits = count < MAX_BLOCKS && size + received.size <= MAX_ARCHIVE;
+            if !fits || found.is_none_or(|found| found.status != DeployStatus::Initialized) {
+                garbage::discard(transaction, archive)?;
+                return Ok(false);
+            }
+            if let Some(before) = before {
+                garbage::discard(transaction, &before)?;
+            }
+            garbage::keep(transaction, archive)?;
+            transaction.execute(
+                "INSERT OR REPLACE INTO deploy_block (deploy, block, archive, size) VALUES (?1, ?2, ?3, ?4)",
+                params![deploy, block, archive, received.size],
+            )?;
+            Ok(true)
+        })?;
+        let detail = || format!("an archive has at most {MAX_BLOCKS} blocks and {MAX_ARCHIVE} bytes");
+        if kept { Ok(()) } else { Err(Error::invalid("blockid", detail())) }
+    }
+
+    /// Returns the names and sizes of blocks, in the order in which they make up the archive.
+    pub(in crate::controlplane) fn blocks(
+        &self,
+        upload: &Upload,
+        ids: &[String],
+    ) -> Result<Vec<(String, u64)>, Error> {
+        self.store.read(|connection| {
+            let query = "SELECT archive, size FROM deploy_block WHERE deploy = ?1 AND block = ?2";
+            let mut query = connection.prepare_cached(query)?;
+            let unknown =
+                || Error::invalid("blocklist", "names a block that was not uploaded; upload it first");
+            ids.iter()
+                .map(|id| {
+                    let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+                    query.query_row([&upload.deploy, id], row).optional()?.ok_or_else(unknown)
+                })
+                .collect()
+        })
     }
 }
