@@ -16,6 +16,7 @@ import forms
 import intake
 import introspection
 import jose
+from deploys import admit_host_deploy, choose, read_archive, verify_deploy
 from digest import digest_records
 from environment import open_environment, verify_encryption_key
 from glass import judge_glass
@@ -130,6 +131,22 @@ class Suite:
     def encryption_keys(self, common: Case, case: Case) -> str:
         x = verify_encryption_key(case["statement"], common["node"], jose.read_jwk(again(common["key"])))
         return "ok" if x == case["x"] else "another key"
+
+    def deploys(self, common: Case, case: Case) -> str:
+        verify_deploy(case["deploy"], self.keyset(common), common["data_plane"])
+        return "ok"
+
+    def host_deploys(self, common: Case, case: Case) -> str:
+        admit_host_deploy(case["host_deploy"], self.members(common), common["data_plane"])
+        return "ok"
+
+    def deploy_orders(self, common: Case, case: Case) -> str:
+        found = choose(again(case["signed"]), again(case["hosts"]))
+        return "ok" if found == case["in_force"] else found
+
+    def archives(self, common: Case, case: Case) -> str:
+        found = read_archive(forms.decode_base64url(case["archive"]))
+        return "ok" if found == case["entries"] else "other entries"
 
     def bundles(self, common: Case, case: Case) -> str:
         pinned = tuple(jose.read_jwk(again(root)) for root in common["pinned"])

@@ -15,6 +15,7 @@
 
 mod bundles;
 mod decisions;
+mod deploys;
 mod digests;
 mod environments;
 mod frame;

@@ -285,7 +285,8 @@ fn an_archive_is_taken_in_blocks_as_the_platforms_command_line_sends_a_large_one
         assert_eq!(upload(&format!("{url}&comp=block&blockid={block}"), part).status, 201);
     }
     let list = |ids: &[&str]| {
-        let ids: String = ids.iter().map(|id| format!("<Latest>{id}</Latest>")).collect();
+        let ids: Vec<String> = ids.iter().map(|id| format!("<Latest>{id}</Latest>")).collect();
+        let ids = ids.concat();
         let xml = format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>{ids}</BlockList>");
         upload(&format!("{url}&comp=blocklist"), xml.as_bytes())
     };

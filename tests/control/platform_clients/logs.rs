@@ -12,7 +12,7 @@ fn a_deployment_of_which_no_host_told_anything_has_an_empty_log() {
     let estate = control.estate();
     let member = control.user("WORKSPACE_MEMBER", &estate.workspace);
     let sources = ["apiserver", "scheduler", "triggerer", "worker", "dag-processor"];
-    let sources: String = sources.iter().map(|source| format!("sources={source}&")).collect();
+    let sources = format!("sources={}&", sources.join("&sources="));
     for base in BASES {
         let path =
             format!("{base}/organizations/{}/deployments/{}/logs", control.organization, estate.deployment);

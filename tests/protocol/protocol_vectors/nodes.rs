@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use super::{Vectors, changed, read, replaced, text, time};
 use crate::world::T0;
 
-fn key(seed: u8) -> SigningKey {
+pub(super) fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&[seed; 32])
 }
 
 /// Node a, node b that was retired a minute after T0, node c with a's key.
-fn nodes() -> Vec<NodeRecord> {
+pub(super) fn nodes() -> Vec<NodeRecord> {
     let node = |id: &str, seed, retired_at: Option<Time>| NodeRecord {
         id: id.parse().unwrap(),
         name: id.into(),
@@ -28,7 +28,7 @@ fn nodes() -> Vec<NodeRecord> {
 }
 
 /// The keys of the nodes that the cases of a file have in common.
-fn signers(common: &Value) -> Signers {
+pub(super) fn signers(common: &Value) -> Signers {
     read::<Vec<NodeRecord>>(common, "nodes").iter().collect()
 }
 
