@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::deploy::exchange::OutageDeploy;
 use super::id::TokenId;
 use super::reconciliation::{AlarmNote, OutageStatement, Outcome};
 use super::time::Time;
@@ -158,7 +159,7 @@ pub struct LogFault {
 pub struct Moment {
     /// Time of the entry.
     pub time: Time,
-    /// Kind of the entry: `outage`, `use`, `late-use`, `revocation`, `alarm` or `log`.
+    /// Kind of the entry: `outage`, `use`, `late-use`, `revocation`, `deploy`, `alarm` or `log`.
     pub kind: String,
     /// Description in one sentence.
     pub what: String,
@@ -198,6 +199,9 @@ pub struct Report {
     pub late_uses: Vec<LateUse>,
     /// Revocations that operators made on hosts during the outage, at most [`MAX_NAMED`].
     pub revocations: Vec<MergedRevocation>,
+    /// Deploys that the host took during the outage, as far as they were reported, at most [`MAX_NAMED`].
+    #[serde(default)]
+    pub deploys: Vec<OutageDeploy>,
     /// Alarms of the node during the outage.
     pub alarms: Vec<AlarmNote>,
     /// Faults of the node's log. If there are none, the control plane has received every recorded event up to
@@ -261,6 +265,7 @@ impl Report {
             late_use_count: 0,
             late_uses: Vec::new(),
             revocations: Vec::new(),
+            deploys: Vec::new(),
             alarms: statement.alarms.clone(),
             log_faults: Vec::new(),
             log_through: opening.log_through,
@@ -325,6 +330,13 @@ impl Report {
             self.timeline.push(Moment { time: late.used.time, kind: "late-use".into(), what });
             self.late_uses.push(late);
         }
+    }
+
+    /// Adds a deploy.
+    pub fn add_deploy(&mut self, deploy: OutageDeploy) {
+        let what = deploy.sentence();
+        self.timeline.push(Moment { time: deploy.time, kind: "deploy".into(), what });
+        self.deploys.push(deploy);
     }
 
     /// Adds a revocation, unless the report lists [`MAX_NAMED`] already.

@@ -14,12 +14,18 @@ pub struct Control {
     pub organization: String,
     pub owner: String,
     pub owner_id: String,
+    environment: Vec<(String, String)>,
     running: Option<Running>,
 }
 
 impl Control {
     /// Starts one. `more` is added to its configuration.
     pub fn start(more: &str) -> Self {
+        Self::start_in(more, &[])
+    }
+
+    /// Does the same with variables in its environment.
+    pub fn start_in(more: &str, environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (port, state) = (free_port(), directory.path().join("control"));
         let url = format!("http://127.0.0.1:{port}");
@@ -34,6 +40,7 @@ impl Control {
             organization: String::new(),
             owner: String::new(),
             owner_id: String::new(),
+            environment: environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
             running: None,
         };
         let made = control
@@ -57,6 +64,7 @@ impl Control {
     pub fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
         command.arg("--config").arg(self.directory.path().join("control.toml"));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -83,6 +83,7 @@ fn append_folder<W: Write>(builder: &mut Builder<W>, folder: &Path, name: &Path)
         header.set_mtime(0);
         if about.is_dir() {
             header.set_entry_type(EntryType::Directory);
+            header.set_size(0);
             header.set_mode(0o755);
             builder.append_data(&mut header, name.join(""), std::io::empty()).map_err(failed(&path))?;
             append_folder(builder, &path, &name)?;

@@ -139,6 +139,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("uses", report.uses.to_string()),
         ("late uses", report.late_use_count.to_string()),
         ("revocations", report.revocations.len().to_string()),
+        ("deploys", report.deploys.len().to_string()),
         ("alarms", report.alarms.len().to_string()),
         ("log", log(report)),
     ]

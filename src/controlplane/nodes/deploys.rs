@@ -288,6 +288,19 @@ mod tests {
             );
         }
         assert_eq!(world.question(&[])[0].deploy().digest, [2; 32]);
+        let now = world.control.now();
+        let statement = json!({ "id": "out_a", "beganAt": now, "endedAt": now, "cause": "", "firstSequence": 1,
+            "lastSequence": 0, "alarms": [] });
+        let statement = serde_json::from_value(statement).unwrap();
+        world.control.take_outage("dpl_a", "nod_a", statement).unwrap();
+        let owner = &world.owner;
+        let report = world.control.show_outage(owner, &owner.organization, "out_a").unwrap();
+        assert_eq!((&*report.deploys[1].deploy_id, report.deploys.len()), ("h2", 2));
+        let told = format!(
+            "tok_a deployed h1 to {deployment} on this host; deploy {} stands in its place",
+            standing.id
+        );
+        assert!(report.timeline.iter().any(|moment| moment.what == told), "{:?}", report.timeline);
     }
 
     #[test]

@@ -10,8 +10,11 @@ use crate::api::outage::Outage;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
+use crate::protocol::deploy::exchange::{HostDeployState, OutageDeploy};
 use crate::protocol::id::TokenId;
-use crate::protocol::outage::{End, LogFault, MergedRevocation, Opening, OutageState, Report, Use};
+use crate::protocol::outage::{
+    End, LogFault, MAX_NAMED, MergedRevocation, Opening, OutageState, Report, Use,
+};
 use crate::protocol::reconciliation::{MAX_ALARMS, OutageStatement, Outcome, StatementFault};
 use crate::protocol::time::Time;
 
@@ -224,6 +227,9 @@ fn report(connection: &Connection, stated: Stated) -> Result<Report, Error> {
     for revocation in revocations(connection, &data_plane, &node, from, statement.ended_at)? {
         report.add_revocation(revocation);
     }
+    for deploy in host_deploys(connection, &node, from, statement.ended_at)? {
+        report.add_deploy(deploy);
+    }
     for fault in faults(connection, &node, &statement)? {
         report.add_fault(fault);
     }
@@ -255,6 +261,35 @@ fn revocations(
             operator: row.get(3)?,
             reason: row.get(4)?,
             outcome: Outcome::parse(&outcome),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Returns the deploys of the outage that the host took.
+fn host_deploys(
+    connection: &Connection,
+    node: &str,
+    from: Time,
+    to: Time,
+) -> Result<Vec<OutageDeploy>, Error> {
+    let mut rows = connection.prepare_cached(
+        "SELECT id, deployment, created_by, created_at, status, superseded_by FROM deploy
+         WHERE node = ?1 AND created_at BETWEEN ?2 AND ?3 ORDER BY created_at, id LIMIT ?4",
+    )?;
+    let rows = rows.query_map(params![node, from.unix(), to.unix(), MAX_NAMED], |row| {
+        let state = match &*row.get::<_, String>(4)? {
+            "DEPLOYED" => HostDeployState::Stored,
+            "INITIALIZED" => HostDeployState::Wanted,
+            _ => HostDeployState::Superseded,
+        };
+        Ok(OutageDeploy {
+            deploy_id: row.get(0)?,
+            deployment_id: row.get(1)?,
+            token_id: row.get(2)?,
+            time: Time::from_unix(row.get(3)?),
+            state,
+            superseded_by_id: row.get(5)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

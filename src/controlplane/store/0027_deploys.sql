@@ -17,6 +17,7 @@ CREATE TABLE deploy (
 ) STRICT;
 CREATE INDEX deploy_by_time ON deploy (deployment, created_at, id);
 CREATE INDEX deploy_by_archive ON deploy (archive) WHERE archive IS NOT NULL;
+CREATE INDEX deploy_by_node ON deploy (node, created_at) WHERE node IS NOT NULL;
 CREATE INDEX deploy_awaited ON deploy (created_at) WHERE status = 'INITIALIZED';
 -- Blocks of an archive that is uploaded in parts. Each is an archive to the object store.
 CREATE TABLE deploy_block (

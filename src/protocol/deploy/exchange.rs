@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::id::DeployId;
+use crate::protocol::time::Time;
 use crate::protocol::version::number;
 
 /// Question of a node for the code of its data plane's deployments. The receiver ignores members that it does not know.
@@ -76,4 +77,39 @@ pub struct StandingDeploy {
     /// Version of the deployment's code.
     #[serde(deserialize_with = "number")]
     pub version: u64,
+}
+
+/// Deploy that a host took, in the report of an outage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct OutageDeploy {
+    /// Id of the deploy.
+    pub deploy_id: String,
+    /// Deployment whose code it is.
+    pub deployment_id: String,
+    /// Token with which it was pushed.
+    pub token_id: String,
+    /// Time at which the host took it.
+    pub time: Time,
+    /// Result at the control plane.
+    pub state: HostDeployState,
+    /// Deploy that stood in its place when it was reported, if it was superseded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by_id: Option<String>,
+}
+
+impl OutageDeploy {
+    /// Describes the deploy and its result in one sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let Self { deploy_id, deployment_id, token_id, .. } = self;
+        let outcome = match (self.state, &self.superseded_by_id) {
+            (HostDeployState::Stored, _) => "the control plane adopted it".to_owned(),
+            (HostDeployState::Wanted, _) => "its archive has not arrived yet".to_owned(),
+            (HostDeployState::Superseded, None) => "another deploy stands in its place".to_owned(),
+            (HostDeployState::Superseded, Some(by)) => format!("deploy {by} stands in its place"),
+        };
+        format!("{token_id} deployed {deploy_id} to {deployment_id} on this host; {outcome}")
+    }
 }

@@ -5,6 +5,7 @@
 
 mod callers;
 mod commands;
+mod deploy_command;
 mod deploys;
 mod errors;
 mod estate;
