@@ -1,6 +1,6 @@
 //! deploys.json, host_deploys.json, deploy_orders.json and archives.json: which code a deployment runs, and what an archive holds.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
