@@ -50,6 +50,11 @@ fn settings(control: &Control) -> String {
         let at = format!("include-path-regex = \"/organizations/[^/]*/{of}/[{{]id[}}]\"");
         text.extend(["[[operations]]\n", &at, &format!("\nparameters = {{ \"path.id\" = {id:?} }}\n")]);
     }
+    let place = format!("/deployments/{deployment}/deploys");
+    let deploy = id(&control.make(&place, &json!({ "type": "DAG_ONLY" })));
+    let at = "include-path-regex = \"/deployments/[{]id[}]/deploys/[{]deploy[}]\"";
+    let ids = format!("\nparameters = {{ \"path.id\" = {deployment:?}, \"path.deploy\" = {deploy:?} }}\n");
+    text.extend(["[[operations]]\n", at, &ids]);
     // Lines of JSON, each signed or hashed: schemathesis can't write them, and tests/recovery/reconcile.rs does.
     text + "[[operations]]\ninclude-path-regex = \"/v1/data-planes/.*/(events|revocations)\"\nenabled = false\n"
 }

@@ -168,3 +168,96 @@ impl ControlPlane {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::controlplane::test_world::World;
+
+    impl World {
+        /// Stores a decision that a node told, `age` seconds ago.
+        fn tell(&self, node: &str, sequence: u64, age: i64, (deployment, decision): (&str, &str)) {
+            let time = self.control.now().plus(-age).unix();
+            let line = json!({
+                "sequence": sequence, "prev": crate::protocol::event::GENESIS, "id": format!("evt_1-{sequence}"), "time": time,
+                "node": node, "kind": "decision", "decision": decision, "reason": "ok", "token": "tok_a",
+                "deployment": deployment, "method": "GET", "path": format!("/api/v2/dags/{sequence}"), "client": "192.0.2.7",
+                "connectivity": "online",
+            });
+            self.control
+                .store
+                .write(|transaction| {
+                    let insert = "INSERT INTO event
+                         (node, branch, sequence, hash, time, kind, decision, token, line, received_at, deployment)
+                         VALUES (?1, 0, ?2, ?3, ?4, 'decision', ?5, 'tok_a', ?6, ?4, ?7)";
+                    let hash = format!("{node} {sequence}");
+                    let row = params![node, sequence, hash, time, decision, line.to_string(), deployment];
+                    Ok(transaction.execute(insert, row)?)
+                })
+                .unwrap();
+        }
+
+        fn log_of(&self, deployment: &str, query: serde_json::Value) -> LogPage {
+            let filter = serde_json::from_value(query).unwrap();
+            let (owner, organization) = (&self.owner, &self.owner.organization);
+            self.control.deployment_logs(owner, organization, deployment, &filter).unwrap()
+        }
+    }
+
+    fn paths(page: &LogPage) -> Vec<&str> {
+        page.results
+            .iter()
+            .map(|entry| entry.raw.split_once("/dags/").unwrap().1.split(' ').next().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_log_has_the_decisions_of_its_deployment_the_newest_first() {
+        let world = World::new();
+        let deployment = world.with_deployment();
+        let id = deployment.as_str();
+        for (sequence, age, decision) in
+            [(1, 100_000, "allow"), (2, 300, "allow"), (3, 200, "deny"), (4, 100, "allow")]
+        {
+            world.tell("nod_a", sequence, age, (id, decision));
+        }
+        world.tell("nod_a", 5, 50, ("dep_other", "allow"));
+        // A node of another data plane has nothing to say here.
+        world.write(
+            "INSERT INTO data_plane (id, organization, name, created_at, version, count, digest)
+                 SELECT 'dpl_b', organization, 'b', 0, 0, 0, digest FROM data_plane WHERE id = 'dpl_a';
+             INSERT INTO node (id, data_plane, name, key, created_at, kid) VALUES ('nod_b', 'dpl_b', 'b', '{}', 0, 'b');",
+        );
+        world.tell("nod_b", 6, 40, (id, "allow"));
+        let page = world.log_of(id, json!({}));
+        assert_eq!((paths(&page), page.result_count), (vec!["4", "3", "2"], 3), "of the last day");
+        assert_eq!(
+            page.results[1].raw,
+            "WARN deny ok GET /api/v2/dags/3 token=tok_a client=192.0.2.7 node=nod_a event=evt_1-3"
+        );
+        assert!((page.results[0].timestamp - 1_799_999_900.0).abs() < 0.5);
+        assert_eq!(page.results[0].source, LogSource::Apiserver);
+        assert_eq!(
+            world.log_of(id, json!({ "sources": ["webserver"] })).results[0].source,
+            LogSource::Webserver
+        );
+        assert_eq!(world.log_of(id, json!({ "sources": ["scheduler", "worker"] })).result_count, 0);
+        assert_eq!(paths(&world.log_of(id, json!({ "range": 100_000 }))), ["4", "3", "2", "1"]);
+        assert_eq!(paths(&world.log_of(id, json!({ "searchText": "warn DENY" }))), ["3"]);
+        let time = |age: i64| world.control.now().plus(-age).rfc3339();
+        let between = json!({ "startDate": time(300), "endDate": time(200) });
+        assert_eq!(paths(&world.log_of(id, between)), ["3", "2"]);
+        assert_eq!(paths(&world.log_of(id, json!({ "maxNumResults": 2 }))), ["4", "3"]);
+        // What arrives between two pages moves none of them.
+        let first = world.log_of(id, json!({ "limit": 2 }));
+        world.tell("nod_a", 7, 0, (id, "allow"));
+        world.later(10);
+        let second = world.log_of(id, json!({ "limit": 2, "offset": 2, "searchId": first.search_id }));
+        assert_eq!((paths(&first), paths(&second)), (vec!["4", "3"], vec!["2"]));
+        assert_eq!(paths(&world.log_of(id, json!({ "limit": 1 }))), ["7"]);
+    }
+}

@@ -52,6 +52,10 @@ fn a_deployment_of_which_no_host_told_anything_has_an_empty_log() {
             call(&control, &control.owner, "GET", &format!("{other}?searchId={}", page.search_id), None);
         assert_eq!(answer.status, 422, "{answer:?}");
     }
+    let new = json!({ "name": "ci", "scope": "DEPLOYMENT", "entityId": estate.deployment, "role": "DEPLOYMENT_ADMIN" });
+    let token = control.make("/tokens", &new)["token"].as_str().unwrap().to_owned();
+    let own = format!("/v1/organizations/{}/deployments/{}/logs", control.organization, estate.deployment);
+    let _: Log = decoded(&call(&control, &token, "GET", &own, None));
     let accessor = control.user("WORKSPACE_ACCESSOR", &estate.workspace);
     let path = format!("/v1/organizations/{}/deployments/{}/logs", control.organization, estate.deployment);
     assert_eq!(call(&control, &accessor, "GET", &path, None).status, 403);
