@@ -7,6 +7,7 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
+pub mod archive;
 pub mod bundle;
 pub mod configuration;
 pub mod event;
@@ -33,7 +34,8 @@ use world::World;
 pub type Check = fn(&[u8]) -> bool;
 
 /// Every kind of input, by the name of its target, its corpus and its dictionary.
-pub const TARGETS: [(&str, Check); 12] = [
+pub const TARGETS: [(&str, Check); 13] = [
+    ("archive", archive::check),
     ("bundle", bundle::check),
     ("configuration", configuration::check),
     ("event", event::check),

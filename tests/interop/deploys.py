@@ -232,9 +232,9 @@ def read_archive(archive: bytes) -> list[list[str | None]]:
             text = piece(size)
             piece(-size % BLOCK)
             name = text.removesuffix(b"\0") if kind == b"L" else pax_path(text, kind == b"g")
+            if extension is not None:
+                raise Refusal("tar", "one header extends an entry, and stands before it")
             if kind != b"g":
-                if extension is not None:
-                    raise Refusal("tar", "one header extends an entry")
                 extension = (name,)
             continue
         own = header[:100].split(b"\0")[0]

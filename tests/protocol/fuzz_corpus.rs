@@ -192,6 +192,16 @@ fn told() -> Vec<Seed> {
     let map = b"[routes.\"/dags/{dag_id}/runs\"]\nGET = [\"deployment.airflow.dagRun.get\"]\nPOST = [\"deployment.airflow.dagRun.create\", \"deployment.airflow.dag.get\"]\n[routes.\"/static/{*file}\"]\nGET = [\"deployment.get\"]\n";
     let route_map = |line: &str| [line.as_bytes(), map].concat();
     vec![
+        (
+            "archive",
+            "entries",
+            b"5./\n0./a.py\tx = 1\n0d/e/f\t1\n5d/\nx\t16 path=long/nm;\n0short\t2\nLl\tlong/er\n0c\t"
+                .to_vec(),
+        ),
+        ("archive", "link", b"0a.py\tx\n2b\t".to_vec()),
+        ("archive", "leads-out", b"0a.py\tx\n0../b\t".to_vec()),
+        ("archive", "between", b"Ll\tb\ng/e\n0a\tx".to_vec()),
+        ("archive", "twice", b"0a.py\tx\n0./a.py\ty".to_vec()),
         ("request_facts", "nginx", request("GET /v1/authorize", &nginx)),
         ("request_facts", "caddy", request("GET /v1/authorize/dep_a", &caddy)),
         (

@@ -378,6 +378,14 @@ fn archives() {
             "a header changes the next path alone",
         );
     }
+    let between = made(&[&entry(b'L', "l", b"b"), &entry(b'g', "g", b""), &one]);
+    case(
+        "a header between a long name and its entry",
+        between,
+        json!([]),
+        "tar",
+        "a header stands before its entry",
+    );
     let mut sum = [&one[..], &end].concat();
     sum[0] ^= 1;
     case("another checksum of a header", gzip(&sum), json!([]), "tar", "the checksum of a header holds");

@@ -112,6 +112,10 @@ pub fn read_archive(
             continue;
         }
         if kind == EntryType::XGlobalHeader {
+            // Some readers would give it the name that is meant for the entry.
+            if long_name.is_some() {
+                return Err(ArchiveError::Tar(reader.blocks));
+            }
             continue;
         }
         let name = match long_name.take().flatten() {

@@ -159,6 +159,7 @@ fn an_extension_that_changes_more_than_the_name_is_refused() {
         Tar::default().entry(b'x', b"p", &pax(&[("path", "b"), ("path", "c")])).file("a", "1"),
         Tar::default().entry(b'x', b"p", &pax(&[("path", "b")])),
         Tar::default().entry(b'x', b"p", b"").entry(b'L', b"l", b"b").file("a", "1"),
+        Tar::default().entry(b'L', b"l", b"b").entry(b'g', b"g", b"").file("a", "1"),
         Tar::default().entry(b'x', b"p", b"9 a=b\n").file("a", "1"),
         Tar::default().entry(b'x', b"p", b"a=b\n").file("a", "1"),
         Tar::default().entry(b'x', b"p", &vec![b' '; 70 << 10]).file("a", "1"),
