@@ -50,8 +50,8 @@ fn settings(control: &Control) -> String {
         let at = format!("include-path-regex = \"/organizations/[^/]*/{of}/[{{]id[}}]\"");
         text.extend(["[[operations]]\n", &at, &format!("\nparameters = {{ \"path.id\" = {id:?} }}\n")]);
     }
-    let place = format!("/deployments/{deployment}/deploys");
-    let deploy = id(&control.make(&place, &json!({ "type": "DAG_ONLY" })));
+    let deploys = format!("/deployments/{deployment}/deploys");
+    let deploy = id(&control.make(&deploys, &json!({ "type": "DAG_ONLY" })));
     let at = "include-path-regex = \"/deployments/[{]id[}]/deploys/[{]deploy[}]\"";
     let ids = format!("\nparameters = {{ \"path.id\" = {deployment:?}, \"path.deploy\" = {deploy:?} }}\n");
     text.extend(["[[operations]]\n", at, &ids]);
