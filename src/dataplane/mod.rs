@@ -11,12 +11,13 @@
 //! | [`authorize`] | the one entry for requests: decides, records, counts |
 //! | [`uplink`] | everything a node asks of its control plane or tells it |
 //! | [`observe`], [`glass`] | metrics and spans; breaking and sealing glass |
-//! | [`replica`], [`revocations`], [`audit`], [`environment`] | what a node keeps on its disk: verified records, local revocations, the audit log, variables for systemd |
+//! | [`replica`], [`revocations`], [`audit`], [`environment`], [`code`] | what a node keeps on its disk: verified records, local revocations, the audit log, variables for systemd, code of deployments |
 //! | [`node`] | identity, databases, alarms, the state that all parts share |
 //! | [`decide`] | the decision, a pure function, and all it decides on |
 
 pub mod audit;
 pub mod authorize;
+pub mod code;
 pub mod config;
 pub mod daemon;
 pub mod decide;

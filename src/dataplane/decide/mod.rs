@@ -43,6 +43,9 @@ use crate::protocol::role::RoleRef;
 pub enum Target<'a> {
     /// Identifier of the deployment, from the proxy's configuration.
     Id(&'a str),
+    /// Identifier of the deployment that a call to the daemon itself is about. The daemon's own routes count, and not those
+    /// of the deployment.
+    Daemon(&'a str),
     /// Host name of the request. The deployment is the one whose record lists it.
     Host(&'a str),
     /// The request names no host, or contradictory ones.

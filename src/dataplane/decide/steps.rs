@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::index::{Deployment, Grant, Revoked};
 use super::introspection::Introspection;
-use super::routes::{CanonicalPath, Match};
+use super::routes::{CanonicalPath, Match, RouteMap};
 use super::session::{Durations, Session};
 use super::snapshot::{Local, Proved, Snapshot};
 use super::staleness::AtLimit;
@@ -224,7 +224,7 @@ impl Step<'_> {
     fn target<'s>(&mut self, proved: &'s Proved) -> Result<&'s Deployment, Reason> {
         let id = match self.facts.deployment {
             Target::Unknown => return Err(Reason::PathInvalid),
-            Target::Id(id) => id,
+            Target::Id(id) | Target::Daemon(id) => id,
             Target::Host(host) => {
                 let known = proved
                     .directory
@@ -330,7 +330,11 @@ impl Step<'_> {
         deployment: &'m Deployment,
         path: &'p CanonicalPath<'_>,
     ) -> Result<Match<'m, 'p>, Reason> {
-        let found = deployment.routes.as_ref().and_then(|routes| routes.find(self.facts.method, path));
+        let routes = match self.facts.deployment {
+            Target::Daemon(_) => Some(RouteMap::daemon()),
+            _ => deployment.routes.as_deref(),
+        };
+        let found = routes.and_then(|routes| routes.find(self.facts.method, path));
         // Only a matching route can allow an encoded slash in the path.
         if found.is_none() && path.encoded_slash().is_some() {
             return Err(Reason::PathInvalid);

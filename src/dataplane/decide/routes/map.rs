@@ -12,6 +12,9 @@ use crate::protocol::permission::{Permission, PermissionSet};
 /// Source of the built-in map for Airflow 3: its REST API v2 and its web interface.
 pub const AIRFLOW_V2: &str = include_str!("airflow-v2.toml");
 
+/// Source of the map of the daemon's own calls about a deployment.
+const DAEMON: &str = "[routes.\"/v1/deploys/{deployment_id}\"]\nPUT = [\"deployment.deploys.create\"]\n";
+
 /// Name of the path parameter that holds a Dag's identifier.
 pub const DAG_PARAMETER: &str = "dag_id";
 /// Value that Airflow accepts in place of a Dag's identifier for all Dags.
@@ -165,6 +168,15 @@ impl RouteMap {
             Arc::new(RouteMap::from_toml(AIRFLOW_V2).expect("the built-in route map is well formed"))
         });
         Arc::clone(&MAP)
+    }
+
+    /// Returns the map of the daemon's own calls about a deployment.
+    #[must_use]
+    pub fn daemon() -> &'static Self {
+        #[expect(clippy::expect_used, reason = "the text is part of this build, and a test reads it")]
+        static MAP: LazyLock<RouteMap> =
+            LazyLock::new(|| RouteMap::from_toml(DAEMON).expect("the daemon's route map is well formed"));
+        &MAP
     }
 
     /// Parses a route map.
