@@ -5,7 +5,7 @@ use reqwest::Method;
 use super::failure::Failure;
 use super::host::Host;
 use super::output::Output;
-use crate::api::host::status::{RoleFreshness, Status};
+use crate::api::host::status::{Code, RoleFreshness, Status};
 
 pub(super) async fn run(host: &Host, output: Output) -> Result<(), Failure> {
     let status: Status = host.call(Method::GET, "/v1/status").await?;
@@ -63,6 +63,11 @@ pub(super) async fn run(host: &Host, output: Output) -> Result<(), Failure> {
     for ending in &status.ends {
         output.say(&format!("ENDS {}", ending.what));
     }
+    for code in &status.code {
+        for line in code_lines(code) {
+            output.say(&line);
+        }
+    }
     for alarm in &status.alarms {
         let times = if alarm.times > 1 { format!(" ({} times)", alarm.times) } else { String::new() };
         output.say(&format!("ALARM {}{times}", alarm.what));
@@ -71,4 +76,44 @@ pub(super) async fn run(host: &Host, output: Output) -> Result<(), Failure> {
         output.say("This node has no replica yet: every request is denied.");
     }
     Ok(())
+}
+
+/// Returns lines about the code of a deployment.
+fn code_lines(code: &Code) -> Vec<String> {
+    let deployment = &code.deployment_id;
+    let origin = match &code.host {
+        Some(host) => {
+            format!("a deploy of host {} at {}, on top of version {}", host.node_id, host.time, code.version)
+        }
+        None => format!("version {} of the control plane", code.version),
+    };
+    let mut lines = Vec::new();
+    match (&code.current, &code.deploy) {
+        (Some(current), Some(deploy)) if current == deploy => {
+            lines.push(format!("CODE {deployment} runs {deploy}, {origin}"));
+        }
+        (current, Some(deploy)) => {
+            let current = current.as_deref().unwrap_or("what it ran before");
+            let why = code.problem.as_deref().unwrap_or("it is being unpacked");
+            lines.push(format!("WARNING {deployment} runs {current} and not {deploy}, {origin}: {why}"));
+        }
+        (current, None) => {
+            let current = current.as_deref().unwrap_or("nothing");
+            lines.push(format!("CODE {deployment} runs {current}, which no verified object names"));
+        }
+    }
+    if code.waiting > 0 {
+        lines.push(format!(
+            "CODE {deployment}: the control plane has not answered about {} deploys of hosts",
+            code.waiting
+        ));
+    }
+    if let Some(superseded) = &code.superseded {
+        let by = superseded.by.as_deref().unwrap_or("another");
+        lines.push(format!(
+            "CODE {deployment}: deploy {} of a host was not taken; the control plane keeps {by}",
+            superseded.deploy
+        ));
+    }
+    lines
 }

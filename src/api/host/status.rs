@@ -40,8 +40,63 @@ pub struct Status {
     pub retired: Option<String>,
     /// True if another host has this identity.
     pub shared_identity: bool,
+    /// Code of the deployments. A daemon of an older version tells none.
+    #[serde(default)]
+    pub code: Vec<Code>,
     /// Latest alarms, oldest first.
     pub alarms: Vec<Alarm>,
+}
+
+/// Code of one deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Code {
+    /// Identifier of the deployment.
+    pub deployment_id: String,
+    /// Identifier of the deploy that the deployment runs, or `None` if none was verified since the start.
+    pub current: Option<String>,
+    /// Identifier of the deploy that it shall run.
+    pub deploy: Option<String>,
+    /// Origin of that deploy: `control-plane` or `host`.
+    pub source: Option<String>,
+    /// Version of the control plane's deploy that this host holds, or 0.
+    pub version: u64,
+    /// Deploy that a host took on top of that version, if it is the one in force.
+    pub host: Option<HostCode>,
+    /// Number of deploys of hosts that the control plane has not answered about.
+    pub waiting: usize,
+    /// Reason why the deployment does not run the deploy that it shall run.
+    pub problem: Option<String>,
+    /// Last deploy of a host that the control plane did not take.
+    pub superseded: Option<Superseded>,
+}
+
+/// Deploy that a host took from a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostCode {
+    /// Node of that host.
+    pub node_id: String,
+    /// Time of the deploy.
+    pub time: Time,
+    /// Number among the deploys of hosts on top of one version.
+    pub seq: u64,
+    /// Token with which it was pushed.
+    pub token_id: String,
+    /// Event of the decision, in that host's log.
+    pub event_id: String,
+}
+
+/// Deploy of a host in whose place the control plane keeps another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Superseded {
+    /// Identifier of the host's deploy.
+    pub deploy: String,
+    /// Identifier of the deploy that the control plane keeps.
+    pub by: Option<String>,
+    /// Version of the control plane's deploy.
+    pub version: Option<u64>,
 }
 
 /// Connection to the control plane.

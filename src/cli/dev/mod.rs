@@ -245,6 +245,7 @@ fn node_config(node: &Path, url: &str, arguments: &Arguments) -> node::Config {
         audit: node::Audit::default(),
         admin: node::Admin::default(),
         environment: node::EnvironmentConfig::default(),
+        code: node::CodeConfig::default(),
         upstream_identity: (arguments.upstream_identity || arguments.airflow.is_some())
             .then(Default::default),
         sessions: arguments.airflow.is_some().then(Default::default),

@@ -87,8 +87,8 @@ impl Code {
     }
 
     /// Notes that an archive could not be stored, so that it is not tried again at once.
-    pub fn failed(&self, wanted: &Wanted, error: &ReceiveError, now: Time) {
-        let what = format!("the code of {} is not switched: {error}", wanted.deployment);
+    pub fn failed(&self, wanted: &Wanted, why: &str, now: Time) {
+        let what = format!("the code of {} is not switched: {why}", wanted.deployment);
         self.set_back(&wanted.deployment, &wanted.name(), (AlarmKind::Damaged, DISK_AGAIN), &what, now);
     }
 
@@ -121,6 +121,9 @@ impl Code {
     /// Brings the deploy in force of a claimed deployment to the disk.
     pub fn settle_one(&self, claim: &Claim, thorough: bool, now: Time) {
         let deployment = claim.deployment();
+        if thorough {
+            self.clear(deployment);
+        }
         let (target, current, proved, setback) = {
             let all = self.held();
             let Some(held) = all.get(deployment) else { return };
@@ -148,6 +151,16 @@ impl Code {
             Err(error @ TreeError::Disk { .. }) => {
                 let what = format!("the code of {deployment} is not switched: {error}");
                 self.set_back(deployment, name, (AlarmKind::Damaged, DISK_AGAIN), &what, now);
+            }
+        }
+    }
+
+    /// Removes what a crash left of an archive that was being sent or unpacked.
+    fn clear(&self, deployment: &DeploymentId) {
+        let place = self.place(deployment);
+        for path in [place.pushed(), place.unpacking()] {
+            if let Err(error) = remove(&path) {
+                tracing::warn!(%error, path = %path.display(), "a part of an archive can't be removed");
             }
         }
     }

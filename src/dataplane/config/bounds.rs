@@ -8,7 +8,7 @@ const YEAR: i64 = 365 * DAY;
 const MEBIBYTE: i64 = 1 << 20;
 
 /// Bounds of each number. `tests/node/configuration.rs` rejects a number that is in no table.
-pub(in crate::dataplane) const BOUNDS: [Bound; 29] = [
+pub(in crate::dataplane) const BOUNDS: [Bound; 30] = [
     bound("trust.threshold", 1, 100),
     bound("listen.workers", 1, 1024),
     bound("listen.connections_per_client", 1, 1_000_000),
@@ -28,6 +28,7 @@ pub(in crate::dataplane) const BOUNDS: [Bound; 29] = [
     bound("audit.max_queue", 16, 10_000_000),
     bound_or_zero("audit.retain_days", 1, 36_500),
     bound_or_zero("audit.max_bytes", MEBIBYTE, 1 << 50),
+    bound("code.keep", 1, 100),
     bound("admin.allow_uids", 0, 4_294_967_294),
     bound("gateway.limits.connections", 1, 1_000_000),
     bound("gateway.limits.connections_per_client", 1, 1_000_000),

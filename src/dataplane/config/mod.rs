@@ -74,6 +74,9 @@ pub struct Config {
     /// Environment variables of deployments.
     #[serde(default)]
     pub environment: EnvironmentConfig,
+    /// Code of deployments.
+    #[serde(default)]
+    pub code: CodeConfig,
     /// Identity for upstreams, or `None` if upstreams get none.
     pub upstream_identity: Option<UpstreamIdentityConfig>,
     /// The daemon as a reverse proxy, or `None` if it only answers other proxies.
@@ -366,6 +369,22 @@ pub struct EnvironmentConfig {
     pub directory: Option<PathBuf>,
 }
 
+/// Code of deployments.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CodeConfig {
+    /// Directory of the archives and of what is unpacked. The default is `code` in the state directory.
+    pub directory: Option<PathBuf>,
+    /// Number of archives that are kept unpacked for each deployment.
+    pub keep: u8,
+}
+
+impl Default for CodeConfig {
+    fn default() -> Self {
+        Self { directory: None, keep: 3 }
+    }
+}
+
 /// Sessions of browsers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -464,6 +483,12 @@ impl Config {
     #[must_use]
     pub fn environment_directory(&self) -> PathBuf {
         self.environment.directory.clone().unwrap_or_else(|| self.state_dir.join("environment"))
+    }
+
+    /// Returns the directory of the code of deployments.
+    #[must_use]
+    pub fn code_directory(&self) -> PathBuf {
+        self.code.directory.clone().unwrap_or_else(|| self.state_dir.join("code"))
     }
 
     /// Returns the path of the key to which environment variables are encrypted for this node.

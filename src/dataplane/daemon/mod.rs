@@ -36,6 +36,7 @@ use super::peers::{self, Parts};
 use crate::dataplane::authorize::introspection::Introspector;
 use crate::dataplane::authorize::rate::RateLimits;
 use crate::dataplane::authorize::sessions::Sessions;
+use crate::dataplane::code::Code;
 use crate::dataplane::decide::session::seal::SealKeys;
 use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::environment::Environments;
@@ -60,6 +61,7 @@ use crate::dataplane::replica::replication::Replication;
 use crate::dataplane::replica::trust::TrustDirectory;
 use crate::dataplane::replica::{scrub, timekeeper};
 use crate::dataplane::uplink::client::{Patience, Upstream};
+use crate::dataplane::uplink::deploys::Deploys;
 use crate::dataplane::uplink::membership::Statements;
 use crate::dataplane::uplink::sync::Follower;
 use crate::platform::clock::Clock;
@@ -121,6 +123,7 @@ impl Daemon {
         let environments =
             Environments::new(directory_of_variables, identity.clone(), decryption_key, Arc::clone(&live));
         let environments = Arc::new(environments);
+        let code = Arc::new(code_of(&config, &prover, &live, &mut rng));
         live.change_local(|local| local.routes = routes);
         left_out(&live, &faults, clock());
         let staleness = config.staleness();
@@ -132,7 +135,7 @@ impl Daemon {
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
         let sessions = sessions(&config, &live, clock(), &mut rng)?;
         let authorizer =
-            Arc::new(authorizer(&config, &live, (&audit, &lag), prover, &clock, (&traces, sessions))?);
+            Arc::new(authorizer(&config, &live, (&audit, &lag), prover, &clock, (&traces, sessions, &code))?);
         // Opened before the listeners, so that glass whose time is over is open to no request.
         let keeper = Arc::new(open_keeper(&state.join("glass.db"), &config, &authorizer)?);
         let answers = Answers {
@@ -143,6 +146,7 @@ impl Daemon {
             authorizer: Arc::clone(&authorizer),
             trusted: ArcSwap::from_pointee(config.proxies.trusted.clone()),
             answers,
+            code: Some(Arc::clone(&code)),
         });
         let (stop, stopped) = watch::channel(());
         let workers = Workers::start(config.listen.workers(), &face, &stopped)
@@ -183,6 +187,7 @@ impl Daemon {
             wake: Arc::clone(&wake),
             allowed: Arc::clone(&allowed),
             reload: Arc::clone(&reload),
+            code: Arc::clone(&code),
         });
         let (listener, own) = if let Some(listener) = inherited {
             allowed.warn_of_the_locked_out(&socket);
@@ -192,11 +197,20 @@ impl Daemon {
             allowed.guard_own(&socket).map_err(failed)?;
             (listener, true)
         };
-        let parts = Parts::of(&reconciler, &replication);
+        let parts = Parts::of(&reconciler, &replication, Some(Arc::clone(&code)));
         let ca_file = config.control_plane.ca_file.as_deref();
         background.extend(peers::start(&config.peers, ca_file, parts, &counted, &stopped).await?);
         serving.push(admin::serve(listener, administration, counted, stopped));
-        let told = Statements::new(&reconciler, &replication, config.node.name, &environments);
+        let (code_changes, followed) = watch::channel(None);
+        let told = Statements::new(&reconciler, &replication, config.node.name, &environments, code_changes);
+        let deploys = Deploys::new(
+            code,
+            Arc::clone(&reconciler.prover),
+            Arc::clone(&live),
+            Arc::clone(&clock),
+            followed,
+        );
+        background.push(tokio::spawn(deploys.run(Arc::clone(&upstream))));
         background.push(tokio::spawn(told.run(Arc::clone(&upstream))));
         background.push(tokio::spawn(Arc::clone(&reconciler).run(Arc::clone(&upstream), traces.clone())));
         let follower = Follower {
@@ -283,7 +297,7 @@ fn authorizer(
     (audit, lag): (&Arc<AuditLog>, &Arc<UploadLag>),
     prover: Arc<Prover>,
     clock: &Clock,
-    (traces, sessions): (&Traces, Option<Arc<Sessions>>),
+    (traces, sessions, code): (&Traces, Option<Arc<Sessions>>, &Arc<Code>),
 ) -> Result<Authorizer, StartError> {
     let within = Duration::from_millis(config.introspection.timeout_milliseconds);
     let lifetime = Duration::from_secs(config.introspection.cache_seconds);
@@ -301,6 +315,7 @@ fn authorizer(
     Ok(Authorizer {
         metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock))
             .with_audit(told)
+            .with_code(Arc::clone(code))
             .with_signatures_waiting(move || waiting.waiting()),
         rates: RateLimits::default(),
         turns,
@@ -323,6 +338,13 @@ fn decryption_key(config: &Config, rng: &mut dyn CryptoRng) -> Result<Arc<Decryp
         None => make_decryption_key(&path, rng)?,
     };
     Ok(Arc::new(key))
+}
+
+/// Returns the code of deployments on this host.
+fn code_of(config: &Config, prover: &Arc<Prover>, live: &Arc<Live>, rng: &mut dyn CryptoRng) -> Code {
+    let mut seed = [0; 16];
+    rng.fill_bytes(&mut seed);
+    Code::new(config.code_directory(), config.code.keep.into(), Arc::clone(prover), Arc::clone(live), seed)
 }
 
 /// Returns the part that opens sessions, if any are configured.

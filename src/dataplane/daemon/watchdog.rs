@@ -198,7 +198,7 @@ mod tests {
             traces: Traces::default(),
         });
         let answers = Answers { pass_status: false, identity: None };
-        let face = Face { authorizer, trusted: ArcSwap::default(), answers };
+        let face = Face { authorizer, trusted: ArcSwap::default(), answers, code: None };
         let (stop, stopped) = watch::channel(());
         let workers = Workers::start(NonZeroU16::MIN.saturating_add(1), &Arc::new(face), &stopped).unwrap();
         let watchdog = Watchdog { prober: workers.prober(), audit, replication, clock: still };

@@ -92,6 +92,24 @@ impl Answers {
         answer
     }
 
+    /// Returns the answer to a call of the daemon itself, which was allowed.
+    #[must_use]
+    pub fn own(
+        &self,
+        Verdict { event, .. }: &Verdict,
+        status: StatusCode,
+        kind: &'static str,
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut answer = Response::new(Full::new(body.into()));
+        *answer.status_mut() = status;
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        if let Ok(event) = HeaderValue::from_str(event) {
+            answer.headers_mut().insert(EVENT_ID.clone(), event);
+        }
+        answer
+    }
+
     /// Writes the header fields of an allowed request, which tell the upstream who called.
     pub fn allow(
         &self,

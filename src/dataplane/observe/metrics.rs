@@ -14,6 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::dataplane::audit::AuditMetrics;
+use crate::dataplane::code::{Code, CodeMetrics};
 use crate::dataplane::decide::Reason;
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::connection::State;
@@ -72,6 +73,13 @@ impl Metrics {
     #[must_use]
     pub fn with_audit(mut self, audit: AuditMetrics) -> Self {
         self.registry.register_collector(Box::new(audit));
+        self
+    }
+
+    /// Adds the metrics of the code of deployments.
+    #[must_use]
+    pub fn with_code(mut self, code: std::sync::Arc<Code>) -> Self {
+        self.registry.register_collector(Box::new(CodeMetrics(code)));
         self
     }
 

@@ -7,7 +7,8 @@ use thiserror::Error;
 use super::answer::verify_answer;
 use super::authentication::PeerRefusal;
 use super::question::{Question, Topic};
-use super::{Heads, MAX_REVOCATIONS, NAME_PATH, Name, Received, Revoked};
+use super::{Deployed, Heads, MAX_DEPLOYS, MAX_REVOCATIONS, NAME_PATH, Name, Received, Revoked};
+use crate::dataplane::code::{Code, Wanted};
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::state::Live;
@@ -44,6 +45,9 @@ pub enum DialogueError {
     /// The local revocations cannot be read or written.
     #[error(transparent)]
     Revocations(#[from] LedgerError),
+    /// The host deploys that the peer told cannot be stored.
+    #[error("its host deploys can't be stored: {0}; free space on the disk of code.directory")]
+    Code(#[from] std::io::Error),
     /// The store rejects the bundle that the peer sent.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -56,6 +60,7 @@ enum Stage {
     Heads,
     Pull(u32),
     Push,
+    Deploys,
     Bundle(u32),
     /// News only: the round is over after them.
     Tell,
@@ -68,6 +73,10 @@ pub struct Dialogue {
     replication: Arc<Replication>,
     live: Arc<Live>,
     prover: Arc<Prover>,
+    /// Code of the deployments, or `None` if this host has none.
+    code: Option<Arc<Code>>,
+    /// True if the peer told its host deploys in this round, and so may have archives.
+    tells_deploys: bool,
     stage: Stage,
     /// True in a round that only pushes news, which does not wait for the rest.
     telling: bool,
@@ -100,6 +109,8 @@ impl Dialogue {
             replication,
             live,
             prover,
+            code: None,
+            tells_deploys: false,
             stage: Stage::Done,
             telling: false,
             peer: None,
@@ -111,6 +122,23 @@ impl Dialogue {
         }
     }
 
+    /// Adds the code of deployments to the subjects.
+    #[must_use]
+    pub fn with_code(mut self, code: Option<Arc<Code>>) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Returns the archives that this node lacks, and the peer that may have them, after a round. While the control plane
+    /// answers, it sends the archives of its own deploys.
+    pub(super) fn lacks(&self, now: Time) -> Option<(Vec<Wanted>, NodeId)> {
+        let (code, peer) = (self.code.as_ref()?, self.peer.clone()?);
+        let online = self.live.connectivity() == Connectivity::Online;
+        let mut wanted = code.wanted(now);
+        wanted.retain(|wanted| self.tells_deploys && !(wanted.signed && online));
+        (!wanted.is_empty()).then_some((wanted, peer))
+    }
+
     /// Begins a full round.
     pub fn begin(&mut self, now: Time) {
         // A newer replica may hold the keys that the rejected revocations need.
@@ -120,7 +148,7 @@ impl Dialogue {
         if self.push_again.is_some_and(|at| now >= at) {
             (self.pushed, self.push_again) = (0, None);
         }
-        self.telling = false;
+        (self.telling, self.tells_deploys) = (false, false);
         self.stage = if self.peer.is_some() { Stage::Heads } else { Stage::Name };
     }
 
@@ -184,6 +212,15 @@ impl Dialogue {
                     let question = ask(Topic::Push, "/v2/peer/revocations".into());
                     return Ok(Some(Question { method: "POST", body, through, whole_page, ..question }));
                 }
+                Stage::Deploys => {
+                    let Some(code) = &self.code else {
+                        self.stage = Stage::Bundle(0);
+                        continue;
+                    };
+                    let body = serde_json::to_vec(&Deployed { deploys: code.host_deploys(MAX_DEPLOYS) })?;
+                    let question = ask(Topic::Deploys, "/v2/peer/deploys".into());
+                    return Ok(Some(Question { method: "POST", body, ..question }));
+                }
                 // A node with an uplink gets bundles from its control plane.
                 Stage::Bundle(taken)
                     if taken < MAX_BUNDLES && self.live.connectivity() != Connectivity::Online =>
@@ -231,6 +268,11 @@ impl Dialogue {
         body: &[u8],
         now: Time,
     ) -> Result<(), DialogueError> {
+        // A daemon of an older version does not know the call.
+        if question.topic == Topic::Deploys && status == 404 {
+            self.stage = Stage::Bundle(0);
+            return Ok(());
+        }
         if !matches!(status, 200 | 204) {
             return Err(DialogueError::Status(status));
         }
@@ -293,6 +335,13 @@ impl Dialogue {
                     self.all_told();
                 }
             }
+            Topic::Deploys => {
+                let told: Deployed = serde_json::from_slice(body)?;
+                if let Some(code) = &self.code {
+                    code.take_hosts(told.deploys.iter().take(MAX_DEPLOYS).map(String::as_str))?;
+                }
+                (self.stage, self.tells_deploys) = (Stage::Bundle(0), true);
+            }
             Topic::Bundle if status == 204 => {
                 self.stage = Stage::Done;
                 self.whole = false;
@@ -318,7 +367,7 @@ impl Dialogue {
 
     /// Moves to the stage after the push.
     fn all_told(&mut self) {
-        self.stage = if self.stage == Stage::Tell { Stage::Done } else { Stage::Bundle(0) };
+        self.stage = if self.stage == Stage::Tell { Stage::Done } else { Stage::Deploys };
     }
 
     fn position(&self) -> (u64, i64) {

@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::answer::prove_answer;
 use super::authentication::{Peer, PeerRefusal, authenticate};
 use super::question::Asked;
-use super::{Heads, MAX_REVOCATIONS, Name, Received, Revoked};
+use super::{Deployed, Heads, MAX_DEPLOYS, MAX_REVOCATIONS, Name, Received, Revoked};
+use crate::dataplane::code::Code;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::state::Live;
 use crate::dataplane::replica::replication::Replication;
@@ -74,6 +75,7 @@ pub struct PeerFace {
     prover: Arc<Prover>,
     clock: Clock,
     memory: Mutex<Memory>,
+    code: Option<Arc<Code>>,
 }
 
 impl PeerFace {
@@ -86,7 +88,19 @@ impl PeerFace {
         prover: Arc<Prover>,
         clock: Clock,
     ) -> Self {
-        Self { revocations, replication, live, prover, clock, memory: Mutex::default() }
+        Self { revocations, replication, live, prover, clock, memory: Mutex::default(), code: None }
+    }
+
+    /// Adds the code of deployments to the subjects.
+    #[must_use]
+    pub fn with_code(mut self, code: Option<Arc<Code>>) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Returns the code of deployments.
+    pub(super) fn code(&self) -> Option<&Arc<Code>> {
+        self.code.as_ref()
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -135,6 +149,7 @@ impl PeerFace {
             ("GET", "/v2/peer/revocations") => self.revoked(asked.query),
             ("POST", "/v2/peer/revocations") => self.received(asked.body),
             ("POST", "/v2/peer/heads") => self.heads(asked.body),
+            ("POST", "/v2/peer/deploys") => self.deploys(asked.body),
             ("GET", "/v2/peer/bundle") => self.bundle(peer, asked.query),
             _ => Reply::problem(404, "there is no such call"),
         };
@@ -150,6 +165,22 @@ impl PeerFace {
         };
         match self.replication.compare_heads(&sent.heads, (self.clock)()) {
             Ok(own) => Reply::json(&Heads { heads: own }),
+            Err(error) => Reply::problem(500, &error.to_string()),
+        }
+    }
+
+    /// Takes the host deploys that a peer knows, and returns those of this node.
+    fn deploys(&self, body: &[u8]) -> Reply {
+        let Some(code) = &self.code else { return Reply::problem(404, "there is no such call") };
+        let told: Deployed = match serde_json::from_slice(body) {
+            Ok(told) => told,
+            Err(error) => return Reply::problem(400, &format!("the message is not understood: {error}")),
+        };
+        if told.deploys.len() > MAX_DEPLOYS {
+            return Reply::problem(413, "send fewer host deploys at once");
+        }
+        match code.take_hosts(told.deploys.iter().map(String::as_str)) {
+            Ok(_) => Reply::json(&Deployed { deploys: code.host_deploys(MAX_DEPLOYS) }),
             Err(error) => Reply::problem(500, &error.to_string()),
         }
     }

@@ -1,5 +1,6 @@
 //! Connection to one peer: carries a dialogue over HTTP, at intervals, and at once when there is news.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -10,11 +11,15 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::archives::Archives;
 use super::dialogue::{Dialogue, DialogueError};
 use super::question::Question;
 use super::{MAX_MESSAGE, PROOF};
+use crate::dataplane::code::Code;
+use crate::dataplane::node::credential::Prover;
 use crate::platform::clock::Clock;
 
 /// Time limits for an answer, and for an answer that is a complete replica.
@@ -51,6 +56,15 @@ pub struct PeerLink {
     interval: Duration,
     clock: Clock,
     failing: bool,
+    code: Option<News>,
+}
+
+/// Code of deployments: what came of it is told at once, and its archives are fetched beside the rounds.
+struct News {
+    code: Arc<Code>,
+    prover: Arc<Prover>,
+    changes: watch::Receiver<()>,
+    fetching: JoinSet<()>,
 }
 
 impl PeerLink {
@@ -65,7 +79,19 @@ impl PeerLink {
         clock: Clock,
     ) -> Self {
         let url = url.trim_end_matches('/').to_owned();
-        Self { url, client, dialogue: Some(dialogue), changes, interval, clock, failing: false }
+        Self { url, client, dialogue: Some(dialogue), changes, interval, clock, failing: false, code: None }
+    }
+
+    /// Adds the code of deployments to the subjects.
+    #[must_use]
+    pub(super) fn with_code(mut self, code: Option<&Arc<Code>>, prover: &Arc<Prover>) -> Self {
+        self.code = code.map(|code| News {
+            code: Arc::clone(code),
+            prover: Arc::clone(prover),
+            changes: code.changes(),
+            fetching: JoinSet::new(),
+        });
+        self
     }
 
     /// Runs until the task is dropped.
@@ -76,6 +102,7 @@ impl PeerLink {
         loop {
             let news = tokio::select! {
                 () = sleep_until(due) => false,
+                () = told_of_code(&mut self.code) => false,
                 told = self.changes.changed() => {
                     if told.is_err() {
                         return;
@@ -84,6 +111,9 @@ impl PeerLink {
                 }
             };
             let outcome = self.round(news).await;
+            if outcome.is_ok() && !news {
+                self.fetch_archives();
+            }
             due = match &outcome {
                 Ok(()) if news => due,
                 Err(_) if news => due.min(Instant::now() + TELL_AGAIN),
@@ -101,10 +131,28 @@ impl PeerLink {
                 }
                 Err(error) => tracing::debug!(peer = self.url, %error, "the peer is of no help"),
             }
-            if news {
-                sleep(GATHER).await;
-            }
+            // After news of code too, so that they are told at most as often.
+            sleep(GATHER).await;
         }
+    }
+
+    /// Fetches the archives that this node lacks, beside the rounds: a revocation must not wait for them.
+    fn fetch_archives(&mut self) {
+        let (Some(news), Some(dialogue)) = (&mut self.code, &self.dialogue) else { return };
+        while news.fetching.try_join_next().is_some() {}
+        if !news.fetching.is_empty() {
+            return;
+        }
+        let Some((wanted, peer)) = dialogue.lacks((self.clock)()) else { return };
+        let archives = Archives {
+            code: Arc::clone(&news.code),
+            prover: Arc::clone(&news.prover),
+            clock: Arc::clone(&self.clock),
+            client: self.client.clone(),
+            url: self.url.clone(),
+            peer,
+        };
+        news.fetching.spawn(archives.fetch(wanted));
     }
 
     async fn round(&mut self, news: bool) -> Result<(), LinkError> {
@@ -155,4 +203,14 @@ impl PeerLink {
         let body = Limited::new(body, limit).collect().await.map_err(broken)?.to_bytes();
         Ok((parts.status.as_u16(), proof, body))
     }
+}
+
+/// Waits until a host deploy comes that is new here.
+async fn told_of_code(code: &mut Option<News>) {
+    if let Some(news) = code
+        && news.changes.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }

@@ -6,12 +6,15 @@
 //! statement of a peer is never trusted because of its sender: a revocation is verified with the key of the node that made
 //! it, a head and its changes with the keyset. A hostile peer can only stay silent.
 //!
+//! Nodes tell each other the deploys that hosts took as well, and fetch their archives from each other.
+//!
 //! A call has one node as its audience, and an answer is signed together with its question, so that an attacker in between
 //! can change neither.
 //!
 //! [`PeerFace`] answers and [`Dialogue`] asks; both take bytes and return bytes. [`serve`] and [`PeerLink`] do the I/O around them.
 
 mod answer;
+mod archives;
 mod authentication;
 mod dialogue;
 mod face;
@@ -68,6 +71,16 @@ pub struct Revoked {
     pub next: u64,
     /// Revocations as compact JWS.
     pub revocations: Vec<String>,
+}
+
+/// Maximum number of host deploys in a message.
+pub const MAX_DEPLOYS: usize = 256;
+
+/// Host deploys that two nodes exchange.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Deployed {
+    /// Host deploys as compact JWS.
+    pub deploys: Vec<String>,
 }
 
 /// Result of a push of revocations.

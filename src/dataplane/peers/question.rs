@@ -9,6 +9,7 @@ pub(super) enum Topic {
     Heads,
     Pull,
     Push,
+    Deploys,
     Bundle,
 }
 

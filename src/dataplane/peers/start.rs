@@ -17,6 +17,7 @@ use super::dialogue::Dialogue;
 use super::face::PeerFace;
 use super::link::PeerLink;
 use super::server::serve;
+use crate::dataplane::code::Code;
 use crate::dataplane::config::Peers;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::state::Live;
@@ -62,18 +63,21 @@ pub struct Parts {
     pub prover: Arc<Prover>,
     /// Clock of the node.
     pub clock: Clock,
+    /// Code of the deployments.
+    pub code: Option<Arc<Code>>,
 }
 
 impl Parts {
     /// Returns the parts of a node that reconciles.
     #[must_use]
-    pub fn of(reconciler: &Reconciler, replication: &Arc<Replication>) -> Self {
+    pub fn of(reconciler: &Reconciler, replication: &Arc<Replication>, code: Option<Arc<Code>>) -> Self {
         Self {
             revocations: Arc::clone(&reconciler.revocations),
             replication: Arc::clone(replication),
             live: Arc::clone(&reconciler.live),
             prover: Arc::clone(&reconciler.prover),
             clock: Arc::clone(&reconciler.clock),
+            code,
         }
     }
 }
@@ -86,15 +90,16 @@ pub async fn start(
     counted: &Connections,
     stopped: &watch::Receiver<()>,
 ) -> Result<Vec<JoinHandle<()>>, PeersError> {
-    let Parts { revocations, replication, live, prover, clock } = parts;
+    let Parts { revocations, replication, live, prover, clock, code } = parts;
     let mut tasks = Vec::new();
-    let face = Arc::new(PeerFace::new(
+    let face = PeerFace::new(
         Arc::clone(&revocations),
         Arc::clone(&replication),
         Arc::clone(&live),
         Arc::clone(&prover),
         Arc::clone(&clock),
-    ));
+    );
+    let face = Arc::new(face.with_code(code.clone()));
     for address in &config.listen {
         let failed = |source| PeersError::Listen { address: address.to_string(), source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -122,10 +127,12 @@ pub async fn start(
             Arc::clone(&replication),
             Arc::clone(&live),
             Arc::clone(&prover),
-        );
+        )
+        .with_code(code.clone());
         let interval = Duration::from_secs(config.interval_seconds);
         let link =
             PeerLink::new(url, client.clone(), dialogue, revocations.changes(), interval, Arc::clone(&clock));
+        let link = link.with_code(code.as_ref(), &prover);
         tasks.push(tokio::spawn(link.run(phase * 37)));
     }
     Ok(tasks)

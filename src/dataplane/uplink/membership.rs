@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use thiserror::Error;
+use tokio::sync::watch;
 
 use super::client::{Upstream, UpstreamError};
 use super::environment::Follower;
@@ -76,6 +77,8 @@ pub struct Statements {
     audit_path: PathBuf,
     environments: Arc<Environments>,
     environment: Follower,
+    /// Number of changes of code, for the part that follows them.
+    code_changes: watch::Sender<Option<u64>>,
     stated: Stated,
     /// Faults of the log that the control plane reported last.
     faults: Vec<String>,
@@ -91,12 +94,14 @@ impl Statements {
         replication: &Arc<Replication>,
         name: Option<String>,
         environments: &Arc<Environments>,
+        code_changes: watch::Sender<Option<u64>>,
     ) -> Self {
         let (prover, live) = (Arc::clone(&reconciler.prover), Arc::clone(&reconciler.live));
         let environment = Follower::new(Arc::clone(environments), prover, live);
         Self {
             environments: Arc::clone(environments),
             environment,
+            code_changes,
             prover: Arc::clone(&reconciler.prover),
             live: Arc::clone(&reconciler.live),
             replication: Arc::clone(replication),
@@ -209,6 +214,8 @@ impl Statements {
         }
         self.live.membership.told_shared(standing.shared_identity, &self.live.alarms, now);
         self.told_faults(standing.log_faults, now);
+        // First, because a failure of the other does not concern it.
+        self.code_changes.send_replace(standing.deploy_changes);
         if let Some(changes) = standing.environment_changes {
             self.environment.follow(changes, upstream, now).await?;
         }

@@ -1,6 +1,7 @@
 //! The uplink: everything that a node asks of its control plane or tells it.
 
 pub mod client;
+pub mod deploys;
 mod environment;
 pub mod membership;
 pub mod outage;

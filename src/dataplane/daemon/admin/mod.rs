@@ -33,6 +33,7 @@ use super::reload::Reload;
 use crate::api::host::problem::Problem;
 use crate::dataplane::audit::AuditLog;
 use crate::dataplane::authorize::Authorizer;
+use crate::dataplane::code::Code;
 use crate::dataplane::glass::Keeper;
 use crate::dataplane::node::identity::Identity;
 use crate::dataplane::replica::replication::Replication;
@@ -74,6 +75,8 @@ pub struct Administration {
     pub allowed: Arc<Allowed>,
     /// Reloads the configuration.
     pub reload: Arc<Reload>,
+    /// Code of the deployments.
+    pub code: Arc<Code>,
 }
 
 /// Binds the socket at `path`. A socket that a dead daemon left behind is replaced. A socket that answers, or a file of

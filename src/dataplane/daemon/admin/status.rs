@@ -6,7 +6,10 @@ use axum::Json;
 use axum::extract::State;
 
 use super::Administration;
-use crate::api::host::status::{Alarm, ControlPlane, Ending, Persisted, Replica, RoleFreshness, Status};
+use crate::api::host::status::{
+    Alarm, Code, ControlPlane, Ending, HostCode, Persisted, Replica, RoleFreshness, Status, Superseded,
+};
+use crate::dataplane::code::CodeState;
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::state::Standing;
 use crate::protocol::ends::{End, due};
@@ -76,6 +79,32 @@ pub(super) async fn status(State(administration): State<Arc<Administration>>) ->
         audit_failing: administration.audit.failing(),
         retired: live.membership.retired(),
         shared_identity: live.membership.shared(time),
+        code: administration.code.states().into_iter().map(code).collect(),
         alarms: alarms.collect(),
     })
+}
+
+fn code(state: CodeState) -> Code {
+    let source = state.deploy.as_ref().map(|_| if state.host.is_some() { "host" } else { "control-plane" });
+    Code {
+        deployment_id: state.deployment.to_string(),
+        current: state.current.map(|deploy| deploy.to_string()),
+        deploy: state.deploy.map(|deploy| deploy.to_string()),
+        source: source.map(str::to_owned),
+        version: state.version,
+        host: state.host.map(|host| HostCode {
+            node_id: host.iss.to_string(),
+            time: host.iat,
+            seq: host.seq,
+            token_id: host.token.to_string(),
+            event_id: host.event,
+        }),
+        waiting: state.waiting,
+        problem: state.problem,
+        superseded: state.superseded.map(|(deploy, by)| Superseded {
+            deploy: deploy.to_string(),
+            version: by.as_ref().map(|by| by.version),
+            by: by.map(|by| by.deploy.to_string()),
+        }),
+    }
 }

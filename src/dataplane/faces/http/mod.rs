@@ -1,5 +1,6 @@
 //! HTTP interface for proxies: forward authentication, health checks and metrics.
 
+mod deploys;
 mod fast_path;
 mod original;
 mod workers;
@@ -19,10 +20,12 @@ use ipnet::IpNet;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use self::deploys::DEPLOYS;
 use super::answer::{Answer, Answers};
 use super::browser::{Caller, Extras, MAX_FORM, site};
 use super::guard::Fault;
 use crate::dataplane::authorize::{Authorizer, Verdict};
+use crate::dataplane::code::Code;
 use crate::dataplane::decide::{Reason, RequestFacts, Target};
 use crate::dataplane::observe::metrics;
 use crate::platform::net::fields::{self, Fields};
@@ -50,6 +53,8 @@ pub struct Face {
     pub trusted: ArcSwap<Vec<IpNet>>,
     /// Writes verdicts as responses.
     pub answers: Answers,
+    /// Code of the deployments, or `None` if this host takes no deploys.
+    pub code: Option<Arc<Code>>,
 }
 
 impl Face {
@@ -60,11 +65,14 @@ impl Face {
         Each::except(share, move |client| forwarded::within(&face.trusted.load(), client))
     }
 
-    /// Answers a request from `peer`. Only a page reads its body.
+    /// Answers a request from `peer`. Only pages and deploys read its body.
     async fn answer(&self, peer: IpAddr, request: &Parts, body: Lingering<Incoming>) -> Answer {
         let path = request.uri.path();
         if path.starts_with(PAGES) {
             return self.page(peer, request, body).await;
+        }
+        if let Some(deployment) = path.strip_prefix(DEPLOYS) {
+            return self.deploy(deployment, peer, request, body).await;
         }
         if let Some(rest) = path.strip_prefix(AUTHORIZE) {
             return match rest.strip_prefix('/') {

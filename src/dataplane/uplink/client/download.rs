@@ -5,14 +5,13 @@ use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use tempfile::{SpooledTempFile, spooled_tempfile_in};
 use thiserror::Error;
-use tokio::time::timeout;
 
 use super::Patience;
+use super::archives::receive_body;
 
 /// Maximum size that stays in memory, in bytes: a delta is smaller, a snapshot larger.
 const IN_MEMORY: usize = 1 << 20;
@@ -101,29 +100,18 @@ impl Download {
     }
 
     /// Receives a body part by part.
-    pub(super) async fn receive(&mut self, mut body: Incoming, patience: &Patience) -> Result<(), Fault> {
-        let (started, before) = (Instant::now(), self.length);
-        loop {
-            let came = self.length - before;
-            let allowed = patience.grace + Duration::from_secs(came / patience.rate.max(1));
-            let left = allowed.min(patience.total).checked_sub(started.elapsed());
-            let slow = |length| Fault::Slow { length, within: started.elapsed() };
-            let left = left.ok_or_else(|| slow(self.length))?.min(patience.idle);
-            let frame = match timeout(left, body.frame()).await {
-                Err(_) => return Err(slow(self.length)),
-                Ok(None) => return Ok(()),
-                Ok(Some(Err(_))) => return Err(Fault::Broken(self.length)),
-                Ok(Some(Ok(frame))) => frame,
-            };
-            // Trailers are ignored.
-            let Ok(piece) = frame.into_data() else { continue };
+    pub(super) async fn receive(&mut self, body: Incoming, patience: &Patience) -> Result<(), Fault> {
+        let before = self.length;
+        let mut take = |piece: &[u8]| {
             if self.length + piece.len() as u64 > patience.size {
                 return Err(Fault::TooLarge(patience.size));
             }
             // The write reaches the page cache at most, so it does not block for the disk.
-            self.file.write_all(&piece).map_err(Fault::Disk)?;
+            self.file.write_all(piece).map_err(Fault::Disk)?;
             self.length += piece.len() as u64;
-        }
+            Ok(())
+        };
+        receive_body(body, patience, before, &mut take).await
     }
 
     /// Returns the complete answer, positioned at its beginning, and the time since it began.

@@ -1,6 +1,7 @@
 //! HTTPS client of the control plane. Every step is limited in time and size, and redirects are not followed.
 
 mod addresses;
+mod archives;
 mod connector;
 mod download;
 
@@ -8,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt as _, Either, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode, header};
@@ -20,6 +22,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use self::addresses::Addresses;
+pub use self::archives::{receive_archive, rest};
 use self::connector::Connector;
 use self::download::Download;
 pub use self::download::Fault;
@@ -173,9 +176,12 @@ pub struct Received {
 /// Signs a node's proof. Each request needs a new one, since a proof is valid once, also for the same call at another address.
 pub type Bearer<'b> = &'b (dyn Fn() -> String + Send + Sync);
 
+/// Body of a request: complete, or piece by piece.
+type Sent = Either<Full<Bytes>, Channel<Bytes>>;
+
 /// Client of the control plane.
 pub struct Upstream {
-    client: Client<HttpsConnector<Connector>, Full<Bytes>>,
+    client: Client<HttpsConnector<Connector>, Sent>,
     addresses: Addresses,
     patience: Patience,
     /// Directory for large answers while they arrive.
@@ -291,7 +297,9 @@ impl Upstream {
         if !body.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         }
-        let answer = self.request(method, url, bearer, headers, body, self.patience.headers).await?;
+        let answer = self
+            .request(method, url, bearer, headers, Either::Left(Full::new(body)), self.patience.headers)
+            .await?;
         let status = answer.status();
         let body = self.short(url, answer.into_body()).await?;
         if status.is_success() { Ok(body) } else { Err(refusal(url, status, &body)) }
@@ -312,7 +320,9 @@ impl Upstream {
             partial.ask_for_the_rest(&mut headers);
         }
         let within = self.patience.headers + Duration::from_secs(hold);
-        let answer = self.request(Method::GET, url, Some(bearer), headers, Bytes::new(), within).await;
+        let answer = self
+            .request(Method::GET, url, Some(bearer), headers, Either::Left(Full::default()), within)
+            .await;
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -364,7 +374,7 @@ impl Upstream {
         url: &str,
         bearer: Option<Bearer<'_>>,
         mut headers: header::HeaderMap,
-        body: Bytes,
+        body: Sent,
         within: Duration,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let transport = |source| UpstreamError::Transport { url: url.into(), source };
@@ -374,7 +384,7 @@ impl Upstream {
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         }
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() =
             url.parse().map_err(|error: hyper::http::uri::InvalidUri| transport(error.into()))?;
