@@ -3,6 +3,7 @@
 mod bad_input;
 mod configuration;
 mod connections;
+mod deploys;
 mod disk_damage;
 mod environment;
 mod glass;

@@ -92,11 +92,12 @@ impl Answers {
         answer
     }
 
-    /// Returns the answer to a call of the daemon itself, which was allowed.
+    /// Returns the answer to a call of the daemon itself, which was allowed: the reason is that of the decision, whatever
+    /// became of the call.
     #[must_use]
     pub fn own(
         &self,
-        Verdict { event, .. }: &Verdict,
+        Verdict { decision, event, .. }: &Verdict,
         status: StatusCode,
         kind: &'static str,
         body: impl Into<Bytes>,
@@ -104,6 +105,7 @@ impl Answers {
         let mut answer = Response::new(Full::new(body.into()));
         *answer.status_mut() = status;
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        answer.headers_mut().insert(&REASON, HeaderValue::from_static(decision.reason.code()));
         if let Ok(event) = HeaderValue::from_str(event) {
             answer.headers_mut().insert(EVENT_ID.clone(), event);
         }

@@ -286,7 +286,7 @@ impl Deploys {
     /// Reports one host deploy. Returns true if the control plane has decided about it.
     async fn report_one(&self, upstream: &Upstream, report: &Report) -> Result<bool, CodeError> {
         let body = serde_json::to_vec(&HostDeployReport { host_deploy: report.text.clone() })?;
-        let answer = self.post("host-deploys", upstream, body.clone()).await?;
+        let answer = self.post("host-deploys", upstream, body).await?;
         let mut answer: HostDeployAnswer = serde_json::from_slice(&answer)?;
         if answer.state == HostDeployState::Wanted {
             // Another host has the archive, if this one does not.
@@ -296,8 +296,7 @@ impl Deploys {
             let path = self.path(&format!("host-deploys/{}/{}", report.deployment, report.deploy()));
             let proof = || self.prover.upstream((self.clock)());
             let open = || File::open(&report.archive);
-            upstream.upload(&path, &proof, &open, report.size).await?;
-            answer = serde_json::from_slice(&self.post("host-deploys", upstream, body).await?)?;
+            answer = serde_json::from_slice(&upstream.upload(&path, &proof, &open, report.size).await?)?;
         }
         let (code, report) = (Arc::clone(&self.code), report.clone());
         Ok(tokio::task::spawn_blocking(move || code.answered(&report, &answer)).await?)

@@ -1,0 +1,428 @@
+//! Code travels from the control plane to the hosts, and in an outage from a client to a host, to its peers, and back up.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::rig::node::Node;
+use crate::rig::{Answer, Rig, curl, free_port, metrics, until};
+
+/// Makes an archive of one file with the real tar, and returns its path.
+fn pack(rig: &Rig, name: &str, content: &str) -> PathBuf {
+    let folder = rig.path(&format!("folder-{name}"));
+    std::fs::create_dir_all(folder.join("lib")).unwrap();
+    std::fs::write(folder.join("dag.py"), content).unwrap();
+    std::fs::write(folder.join("lib/more.py"), "pass").unwrap();
+    let path = rig.path(&format!("{name}.tar.gz"));
+    let made = Command::new("tar").arg("-czf").arg(&path).arg("-C").arg(&folder).arg(".").status().unwrap();
+    assert!(made.success());
+    path
+}
+
+/// Deploys of the rig's deployment at its control plane.
+struct Above {
+    authorization: String,
+    /// Path of the deploys, without scheme and host.
+    path: String,
+    /// Port at which operators reach the control plane now.
+    port: u16,
+    /// Port that the control plane names in its URLs.
+    named: u16,
+}
+
+impl Above {
+    fn of(rig: &Rig) -> Self {
+        let organization = rig.json(&["organization", "list"])[0]["id"].as_str().unwrap().to_owned();
+        Self {
+            authorization: format!("Authorization: Bearer {}", rig.owner_token),
+            path: format!("v1/organizations/{organization}/deployments/{}/deploys", rig.deployment),
+            port: rig.control_port,
+            named: rig.control_port,
+        }
+    }
+
+    /// Calls a path below the deploys, with POST if there is a body.
+    fn call(&self, path: &str, body: Option<&Value>) -> Value {
+        let mut arguments = vec!["-H".to_owned(), self.authorization.clone()];
+        if let Some(body) = body {
+            arguments
+                .extend(["-H", "Content-Type: application/json", "-d", &body.to_string()].map(str::to_owned));
+        }
+        arguments.push(format!("http://127.0.0.1:{}/{}{path}", self.port, self.path));
+        let answer = curl(&arguments);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    fn list(&self) -> Vec<Value> {
+        self.call("", None)["deploys"].as_array().unwrap().clone()
+    }
+
+    /// Makes a deploy and returns its id.
+    fn deploy(&self, archive: &Path) -> String {
+        let made = self.call("", Some(&json!({ "type": "DAG_ONLY" })));
+        let url = made["dagsUploadUrl"].as_str().unwrap();
+        let url = url.replace(&format!(":{}", self.named), &format!(":{}", self.port));
+        let uploaded = curl(&["-T", archive.to_str().unwrap(), "-H", "Expect:", &url]);
+        assert_eq!(uploaded.status, 201, "{uploaded:?}");
+        let id = made["id"].as_str().unwrap().to_owned();
+        self.call(&format!("/{id}/finalize"), Some(&json!({})));
+        id
+    }
+}
+
+/// Pushes an archive to the host at `port`.
+fn push(rig: &Rig, port: u16, token: &str, archive: &Path) -> Answer {
+    let url = format!("http://127.0.0.1:{port}/v1/deploys/{}", rig.deployment);
+    let authorization = format!("Authorization: Bearer {token}");
+    curl(&["-T", archive.to_str().unwrap(), "-H", "Expect:", "-H", &authorization, &url])
+}
+
+/// What the deployment's Dag file says on the host with this state directory.
+fn runs(rig: &Rig, state: &str) -> String {
+    let path = rig.path(&format!("{state}/code/{}/current/dag.py", rig.deployment));
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+fn arrives(rig: &Rig, state: &str, content: &str) {
+    until(&format!("{content} arrives in {state}"), || runs(rig, state) == content);
+}
+
+fn code(status: &Value) -> &Value {
+    &status["code"][0]
+}
+
+/// A rig whose host knows a direct-access token.
+fn with_token() -> (Rig, String) {
+    let rig = Rig::start();
+    let (_, token) = rig.direct_access_token("deployer", &rig.deployment);
+    rig.synced();
+    (rig, token)
+}
+
+#[test]
+fn a_deploy_reaches_each_host_and_a_rollback_switches_back() {
+    let mut rig = Rig::start();
+    let (above, other) = (Above::of(&rig), Node::start(&rig, "other"));
+    let (one, two) = (pack(&rig, "one", "1"), pack(&rig, "two", "2"));
+    let first = above.deploy(&one);
+    for state in ["node", "other/state"] {
+        arrives(&rig, state, "1");
+    }
+    let second = above.deploy(&two);
+    for state in ["node", "other/state"] {
+        arrives(&rig, state, "2");
+    }
+    let status = rig.json(&["status"]);
+    assert_eq!(code(&status)["current"], second);
+    assert_eq!(
+        (&code(&status)["source"], &code(&status)["problem"]),
+        (&json!("control-plane"), &Value::Null)
+    );
+    above.call(&format!("/{first}/rollback"), Some(&json!({})));
+    for state in ["node", "other/state"] {
+        arrives(&rig, state, "1");
+    }
+    // Without the control plane, the host repairs what is damaged.
+    rig.kill_control();
+    rig.kill_daemon();
+    let current = rig.path(&format!("node/code/{}/current", rig.deployment));
+    std::fs::write(current.join("dag.py"), "9").unwrap();
+    rig.start_daemon();
+    arrives(&rig, "node", "1");
+    assert_eq!(rig.json(&["status"])["alarms"][0]["kind"], "damaged");
+    drop(other);
+}
+
+#[test]
+fn a_push_in_an_outage_holds_reaches_the_other_hosts_and_goes_up_when_it_is_over() {
+    let (mut rig, token) = with_token();
+    let above = Above::of(&rig);
+    let mut other = Node::start(&rig, "other");
+    let mut third = Node::start(&rig, "third");
+    other.configure(&rig, rig.control_port, &[]);
+    // The first host is not told of the others: the third asks the second, and that one asks the first.
+    let config = rig.daemon_config();
+    let port = free_port();
+    std::fs::write(rig.path("halligand.toml"), format!("{config}[peers]\nlisten = [\"127.0.0.1:{port}\"]\n"))
+        .unwrap();
+    rig.kill_daemon();
+    rig.start_daemon();
+    other.configure_urls(&rig, rig.control_port, &[format!("http://127.0.0.1:{port}")]);
+    third.configure(&rig, rig.control_port, &[&other]);
+    let base = above.deploy(&pack(&rig, "one", "1"));
+    for state in ["node", "other/state", "third/state"] {
+        arrives(&rig, state, "1");
+    }
+    for node in [&mut other, &mut third] {
+        node.restart();
+        node.synced(&rig);
+    }
+    rig.synced();
+    let version = code(&rig.json(&["status"]))["version"].clone();
+    rig.kill_control();
+    let pushed = push(&rig, rig.daemon_port, &token, &pack(&rig, "two", "2"));
+    assert_eq!(pushed.status, 200, "{pushed:?}");
+    let made = pushed.json();
+    assert_eq!((&made["seq"], &made["base"]), (&json!(1), &version));
+    assert_eq!(runs(&rig, "node"), "2");
+    // The event is on the disk, and names what was allowed.
+    let event = pushed.header("x-halligan-event-id").unwrap().to_owned();
+    let found = rig.json(&["audit", "tail"]).to_string();
+    assert!(found.contains(&event) && found.contains("deployment.deploys.create"), "{found}");
+    for state in ["other/state", "third/state"] {
+        arrives(&rig, state, "2");
+    }
+    rig.kill_daemon();
+    rig.start_daemon();
+    assert_eq!(runs(&rig, "node"), "2");
+    let status = rig.json(&["status"]);
+    assert_eq!((&code(&status)["deploy"], &code(&status)["source"]), (&made["deploy"], &json!("host")));
+    assert_eq!(code(&status)["host"]["eventId"], event);
+    assert!(metrics(rig.daemon_port).contains("\nhalligan_host_deploys_waiting 1\n"));
+    // A second push, on another host, goes on from the first.
+    let again = push(&rig, third.port, &token, &pack(&rig, "three", "3")).json();
+    assert_eq!((&again["seq"], &again["base"]), (&json!(2), &version));
+    rig.start_control(rig.control_port);
+    until("the push is the deployment's deploy", || {
+        above.list().iter().any(|deploy| deploy["id"] == again["deploy"] && deploy["isInForce"] == true)
+    });
+    assert!(above.list().iter().any(|deploy| deploy["id"] == base.as_str() && deploy["isInForce"] == false));
+    // Hosts run on what they have, now by the control plane's word.
+    until("the hosts hold the control plane's deploy", || {
+        [rig.json(&["status"]), other.json(&rig, &["status"]), third.json(&rig, &["status"])].iter().all(
+            |status| {
+                code(status)["source"] != "host"
+                    && code(status)["waiting"] == 0
+                    && code(status)["version"].as_u64() > version.as_u64()
+            },
+        )
+    });
+    assert_eq!(runs(&rig, "third/state"), "3");
+}
+
+#[test]
+fn a_later_deploy_of_the_control_plane_stands_and_the_hosts_is_named() {
+    let (mut rig, token) = with_token();
+    let mut above = Above::of(&rig);
+    above.deploy(&pack(&rig, "one", "1"));
+    arrives(&rig, "node", "1");
+    rig.kill_control();
+    let pushed = push(&rig, rig.daemon_port, &token, &pack(&rig, "two", "2")).json();
+    assert_eq!(runs(&rig, "node"), "2");
+    // Operators reach the control plane before the host does.
+    above.port = free_port();
+    rig.start_control(above.port);
+    let standing = above.deploy(&pack(&rig, "three", "3"));
+    above.port = rig.control_port;
+    rig.kill_control();
+    rig.start_control(rig.control_port);
+    arrives(&rig, "node", "3");
+    until("the host's deploy is answered", || code(&rig.json(&["status"]))["superseded"].is_object());
+    let status = rig.json(&["status"]);
+    let superseded = &code(&status)["superseded"];
+    assert_eq!((&superseded["deploy"], &superseded["by"]), (&pushed["deploy"], &json!(standing)));
+    assert!(metrics(rig.daemon_port).contains("\nhalligan_host_deploys_superseded_total 1\n"));
+    assert!(status["alarms"].as_array().unwrap().is_empty(), "{}", status["alarms"]);
+    let listed = above.list();
+    let of_host = listed.iter().find(|deploy| deploy["id"] == pushed["deploy"]);
+    assert_eq!(of_host.unwrap()["supersededById"], standing.as_str());
+    let said = String::from_utf8(rig.cli(&["status"]).stdout).unwrap();
+    assert!(said.contains("was not taken; the control plane keeps"), "{said}");
+}
+
+#[test]
+fn what_may_not_deploy_or_is_no_archive_switches_nothing() {
+    let (mut rig, token) = with_token();
+    let (_, foreign) = rig.direct_access_token("foreign", &rig.other_deployment);
+    let accessor = rig.json(&[
+        "token",
+        "create",
+        "-n",
+        "accessor",
+        "--deployment-id",
+        &rig.deployment,
+        "--direct-access",
+        "-e",
+        "30",
+        "-r",
+        "DEPLOYMENT_ACCESSOR",
+    ]);
+    let standard = |name: &str| {
+        let made = rig.json(&["token", "create", "-n", name, "--deployment-id", &rig.deployment, "-e", "30"]);
+        made["token"].as_str().unwrap().to_owned()
+    };
+    let (standard, unheard) = (standard("ci"), standard("unheard"));
+    rig.synced();
+    let one = pack(&rig, "one", "1");
+    // A standard token deploys while the control plane vouches for it.
+    assert_eq!(push(&rig, rig.daemon_port, &standard, &one).status, 200);
+    rig.kill_control();
+    assert_eq!(push(&rig, rig.daemon_port, &token, &one).status, 200);
+    let two = pack(&rig, "two", "2");
+    for (token, status, reason) in [
+        ("", 401, "token_missing"),
+        ("a.b.c", 401, "token_malformed"),
+        (&*foreign, 403, "wrong_deployment"),
+        (accessor["token"].as_str().unwrap(), 403, "permission_denied"),
+        (&*unheard, 403, "needs_control_plane"),
+    ] {
+        let answer = push(&rig, rig.daemon_port, token, &two);
+        assert_eq!((answer.status, answer.reason()), (status, reason), "{answer:?}");
+    }
+    // Archives that no host unpacks.
+    let link = rig.path("link");
+    std::fs::create_dir(&link).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", link.join("dag.py")).unwrap();
+    let pack_with = |name: &str, arguments: &[&str]| {
+        let path = rig.path(name);
+        let made = Command::new("tar").arg("-czPf").arg(&path).args(arguments).status().unwrap();
+        assert!(made.success());
+        path
+    };
+    let folder = rig.path("folder-two");
+    let folder = folder.to_str().unwrap();
+    let whole = std::fs::read(&two).unwrap();
+    let written = |name: &str, bytes: &[u8]| {
+        let path = rig.path(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    for (archive, detail) in [
+        (pack_with("link.tar.gz", &["-C", link.to_str().unwrap(), "."]), "link"),
+        (pack_with("absolute.tar.gz", &[folder]), "absolute"),
+        (pack_with("above.tar.gz", &["-C", folder, "--transform", "s,^,../,", "dag.py"]), "\\\"..\\\""),
+        (pack_with("twice.tar.gz", &["-C", folder, "dag.py", "dag.py", "--hard-dereference"]), "same name"),
+        (written("cut.tar.gz", &whole[..whole.len() / 2]), "ends early"),
+        (written("more.tar.gz", &[&whole[..], b"more"].concat()), "behind its end"),
+        (written("empty.tar.gz", b""), "ends early"),
+        (written("text.tar.gz", b"print(\"a Dag, and no archive\")"), "gzip"),
+    ] {
+        let answer = push(&rig, rig.daemon_port, &token, &archive);
+        assert_eq!((answer.status, &answer.json()["code"]), (422, &json!("archive_refused")), "{answer:?}");
+        assert!(answer.body.contains(detail), "{}", answer.body);
+        assert_eq!(runs(&rig, "node"), "1", "{}", archive.display());
+    }
+    let url = format!("http://127.0.0.1:{}/v1/deploys/{}", rig.daemon_port, rig.deployment);
+    let authorization = format!("Authorization: Bearer {token}");
+    assert_eq!(curl(&["-H", &authorization, &url]).status, 405);
+    assert_eq!(begin(&rig, &token, 1 << 31, b"").1, 413);
+    let status = rig.json(&["status"]);
+    assert_eq!(status["alarms"], json!([]), "a bad archive is no alarm of the host");
+}
+
+/// Sends the head of a push and the beginning of its body. Returns the connection and the status of an early answer, or 0.
+fn begin(rig: &Rig, token: &str, length: u64, body: &[u8]) -> (TcpStream, u16) {
+    let mut stream = TcpStream::connect(("127.0.0.1", rig.daemon_port)).unwrap();
+    let head = format!(
+        "PUT /v1/deploys/{} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n",
+        rig.deployment
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    stream
+        .set_read_timeout(Some(std::time::Duration::from_secs(if body.is_empty() { 20 } else { 1 })))
+        .unwrap();
+    let mut answer = [0; 12];
+    let status =
+        stream.read_exact(&mut answer).map_or(0, |()| String::from_utf8_lossy(&answer[9..]).parse().unwrap());
+    (stream, status)
+}
+
+#[test]
+fn a_push_that_breaks_off_switches_nothing_and_another_meanwhile_is_told_to_wait() {
+    let (mut rig, token) = with_token();
+    rig.kill_control();
+    let (one, two) = (pack(&rig, "one", "1"), pack(&rig, "two", "2"));
+    assert_eq!(push(&rig, rig.daemon_port, &token, &one).status, 200);
+    let bytes = std::fs::read(&two).unwrap();
+    let (broken, status) = begin(&rig, &token, bytes.len() as u64, &bytes[..20]);
+    assert_eq!(status, 0);
+    let meanwhile = push(&rig, rig.daemon_port, &token, &two);
+    assert_eq!((meanwhile.status, &meanwhile.json()["code"]), (409, &json!("deploy_in_progress")));
+    drop(broken);
+    until("the next push is taken", || push(&rig, rig.daemon_port, &token, &two).status == 200);
+    assert_eq!(runs(&rig, "node"), "2");
+    // A daemon that ends within a push leaves nothing that counts.
+    let (_broken, _) = begin(&rig, &token, bytes.len() as u64, &bytes[..20]);
+    rig.kill_daemon();
+    rig.start_daemon();
+    assert_eq!(runs(&rig, "node"), "2");
+    let part = rig.path(&format!("node/code/{}/push.part", rig.deployment));
+    until("the part is removed", || !part.exists());
+}
+
+#[test]
+fn a_token_that_is_revoked_while_its_archive_arrives_deploys_nothing() {
+    let rig = Rig::start();
+    let (id, token) = rig.direct_access_token("deployer", &rig.deployment);
+    rig.synced();
+    let bytes = std::fs::read(pack(&rig, "one", "1")).unwrap();
+    let (mut stream, status) = begin(&rig, &token, bytes.len() as u64, &bytes[..20]);
+    assert_eq!(status, 0);
+    rig.cli(&["revoke", &id, "--reason", "lost"]);
+    stream.write_all(&bytes[20..]).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
+    assert_eq!(runs(&rig, "node"), "");
+}
+
+/// A small file system, for as long as the test runs. Mounting one needs root.
+struct Small(PathBuf);
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_switches_nothing_and_is_told_and_goes_on_once_there_is_room() {
+    let (mut rig, token) = with_token();
+    let above = Above::of(&rig);
+    let small = rig.path("small");
+    std::fs::create_dir(&small).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&small).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        return crate::rig::skipped("a tmpfs can't be mounted; run as root");
+    }
+    let small = Small(small);
+    rig.kill_daemon();
+    let config = format!("{}[code]\ndirectory = '{}'\n", rig.daemon_config(), small.0.display());
+    std::fs::write(rig.path("halligand.toml"), config).unwrap();
+    rig.start_daemon();
+    let runs = || {
+        let path = small.0.join(format!("{}/current/dag.py", rig.deployment));
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    let first = above.deploy(&pack(&rig, "one", "1"));
+    until("the deploy arrives", || runs() == "1");
+    // It compresses well: the archive fits, and what is in it does not.
+    let large = pack(&rig, "large", &"2".repeat(2 << 20));
+    let answer = push(&rig, rig.daemon_port, &token, &large);
+    assert_eq!((answer.status, &answer.json()["code"]), (507, &json!("disk_failed")), "{answer:?}");
+    assert_eq!(runs(), "1");
+    let second = above.deploy(&large);
+    until("the full disk is told", || {
+        let status = rig.json(&["status"]);
+        code(&status)["problem"].as_str().is_some_and(|problem| problem.contains("free space"))
+    });
+    let status = rig.json(&["status"]);
+    assert_eq!((&code(&status)["current"], &code(&status)["deploy"]), (&json!(first), &json!(second)));
+    assert!(status["alarms"].as_array().unwrap().iter().all(|alarm| alarm["kind"] == "damaged"));
+    assert!(metrics(rig.daemon_port).contains("\nhalligan_code_behind 1\n"));
+    assert_eq!(runs(), "1");
+    assert!(Command::new("mount").args(["-o", "remount,size=8m"]).arg(&small.0).status().unwrap().success());
+    // A restart does not wait for the next attempt.
+    rig.kill_daemon();
+    rig.start_daemon();
+    let path = small.0.join(format!("{}/current/dag.py", rig.deployment));
+    until("there is room", || std::fs::metadata(&path).is_ok_and(|found| found.len() == 2 << 20));
+}
