@@ -184,7 +184,7 @@ impl Code {
             Read::Proved(read) => {
                 // Memory may hold a newer one, whose file was lost.
                 if held.version() < read.deploy().version {
-                    held.signed = Some(read);
+                    held.signed = Some(*read);
                 }
             }
             // A deploy under a key that was dropped counts no more. The code stays until another deploy comes.
@@ -205,7 +205,7 @@ impl Code {
             return Read::Absent;
         };
         let why = match SignedDeploy::verify(&text, keyset, &self.prover.identity.data_plane_id) {
-            Ok(signed) if signed.deploy().sub == *deployment => return Read::Proved(signed),
+            Ok(signed) if signed.deploy().sub == *deployment => return Read::Proved(Box::new(signed)),
             Ok(_) => "it is of another deployment".to_owned(),
             Err(DeployError::Jws(JwsError::KeyUnknown)) => return Read::Doubtful,
             Err(error) => error.to_string(),
@@ -258,7 +258,7 @@ impl Code {
 
 /// Signed deploy that was read from the disk.
 enum Read {
-    Proved(SignedDeploy),
+    Proved(Box<SignedDeploy>),
     Doubtful,
     Absent,
 }

@@ -83,7 +83,7 @@ impl Held {
 
     /// Returns the names of the deploys whose archives must stay.
     pub(super) fn names(&self) -> BTreeSet<Name> {
-        let signed = self.signed.as_ref().map(|signed| name_of_signed(signed));
+        let signed = self.signed.as_ref().map(name_of_signed);
         signed.into_iter().chain(self.hosts.keys().cloned()).chain(self.current.clone()).collect()
     }
 

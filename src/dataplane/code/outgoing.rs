@@ -15,6 +15,7 @@ const AHEAD: usize = 4;
 
 /// Returns a body with the rest of a file, and the task that feeds it. The body ends early if the file can't be read, or if
 /// nobody takes a piece for `idle`: the length that the message announces then shows that it is incomplete.
+#[must_use]
 pub fn body_of(file: File, idle: Duration) -> (Channel<Bytes>, tokio::task::JoinHandle<()>) {
     let (sender, body) = Channel::new(AHEAD);
     (body, tokio::spawn(feed(file, sender, idle)))

@@ -3,12 +3,17 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use sha2::Digest as _;
+
 use super::Code;
 use super::held::{Above, Known};
-use super::place::Name;
+use super::incoming::hash;
+use super::place::{Name, remove};
+use crate::dataplane::node::alarm::AlarmKind;
 use crate::protocol::deploy::exchange::{HostDeployAnswer, HostDeployState};
 use crate::protocol::deploy::order::compare;
 use crate::protocol::id::DeploymentId;
+use crate::protocol::time::Time;
 
 /// Host deploy to report to the control plane.
 #[derive(Clone, Debug)]
@@ -80,5 +85,33 @@ impl Code {
             self.forget(deployment, held, &name);
         }
         true
+    }
+
+    /// Takes the control plane's word that it will never take a host deploy. The hosts run it until the next deploy.
+    pub fn rejected(&self, report: &Report, why: &str, now: Time) {
+        let (deployment, deploy) = (&report.deployment, &report.name.deploy);
+        let mut all = self.held();
+        let Some(held) = all.get_mut(deployment) else { return };
+        let Some(known) = held.hosts.get_mut(&report.name) else { return };
+        known.above = Above::Answered;
+        let what = format!(
+            "the control plane refuses deploy {deploy} that a host took for {deployment}: {why}; deploy again there"
+        );
+        self.live.alarms.raise(AlarmKind::Refused, &what, now);
+    }
+
+    /// Checks the archive of a report, which the control plane did not find to be the one that the host signed. A damaged one
+    /// is removed, and fetched from a peer.
+    pub fn doubt(&self, report: &Report, now: Time) {
+        let Some(_claim) = self.claim(&report.deployment) else { return };
+        let digest = hash(&report.archive).map(|(hash, _)| <[u8; 32]>::from(hash.finalize()));
+        if digest.is_ok_and(|digest| digest == report.name.digest) {
+            return;
+        }
+        let what = format!("the archive {} is damaged; it is fetched again", report.archive.display());
+        self.live.alarms.raise(AlarmKind::Damaged, &what, now);
+        if let Err(error) = remove(&report.archive) {
+            tracing::warn!(%error, path = %report.archive.display(), "a damaged archive can't be removed");
+        }
     }
 }

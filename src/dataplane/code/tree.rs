@@ -137,7 +137,8 @@ pub(super) fn compare(archive: &Path, tree: &Path) -> Result<Option<String>, Tre
         if same {
             return Ok(());
         }
-        difference = Some(format!("{:?} differs or is missing", path.strip_prefix(tree).unwrap_or(&path)));
+        difference =
+            Some(format!("{} differs or is missing", path.strip_prefix(tree).unwrap_or(&path).display()));
         Err(io::ErrorKind::InvalidData.into())
     });
     if difference.is_some() {

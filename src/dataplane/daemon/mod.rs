@@ -6,6 +6,7 @@ mod enrolment;
 mod error;
 mod loss;
 pub mod new_identity;
+mod parts;
 pub mod reload;
 pub mod watchdog;
 
@@ -24,6 +25,7 @@ use databases::{open_audit, open_keeper, open_reconciler, open_replica};
 use enrolment::identify;
 pub use error::StartError;
 pub use loss::{LossError, accept_loss};
+use parts::{code_of, decryption_key, sessions, upstream_identity};
 
 use self::admin::Administration;
 use self::admin::allowed::Allowed;
@@ -37,7 +39,6 @@ use crate::dataplane::authorize::introspection::Introspector;
 use crate::dataplane::authorize::rate::RateLimits;
 use crate::dataplane::authorize::sessions::Sessions;
 use crate::dataplane::code::Code;
-use crate::dataplane::decide::session::seal::SealKeys;
 use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::environment::Environments;
 use crate::dataplane::faces::answer::Answers;
@@ -45,15 +46,10 @@ use crate::dataplane::faces::answer::Answers;
 use crate::dataplane::faces::ext_authz::ExtAuthz;
 use crate::dataplane::faces::gateway::{Gateway, GatewayError};
 use crate::dataplane::faces::http::{Face, Workers};
-use crate::dataplane::faces::upstream_identity::UpstreamIdentity;
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::ends;
-use crate::dataplane::node::identity::{
-    Absent, IdentityError, make_decryption_key, make_node_key, read_decryption_key, read_node_key,
-    read_public_key, readable_roots,
-};
-use crate::dataplane::node::session_key::{make_session_key, read_session_keys};
+use crate::dataplane::node::identity::{IdentityError, readable_roots};
 use crate::dataplane::node::state::Live;
 use crate::dataplane::observe::metrics::Metrics;
 use crate::dataplane::observe::traces::{self, Traces};
@@ -67,7 +63,6 @@ use crate::dataplane::uplink::sync::Follower;
 use crate::platform::clock::Clock;
 use crate::platform::state_directory::{self, HeldDirectory};
 use crate::platform::systemd::Sockets;
-use crate::protocol::environment::key::DecryptionKey;
 use crate::protocol::time::Time;
 
 /// Running daemon, with the handles of its tasks and threads.
@@ -201,14 +196,14 @@ impl Daemon {
         let ca_file = config.control_plane.ca_file.as_deref();
         background.extend(peers::start(&config.peers, ca_file, parts, &counted, &stopped).await?);
         serving.push(admin::serve(listener, administration, counted, stopped));
-        let (code_changes, followed) = watch::channel(None);
+        let (code_changes, told_changes) = watch::channel(None);
         let told = Statements::new(&reconciler, &replication, config.node.name, &environments, code_changes);
         let deploys = Deploys::new(
             code,
             Arc::clone(&reconciler.prover),
             Arc::clone(&live),
             Arc::clone(&clock),
-            followed,
+            told_changes,
         );
         background.push(tokio::spawn(deploys.run(Arc::clone(&upstream))));
         background.push(tokio::spawn(told.run(Arc::clone(&upstream))));
@@ -327,67 +322,6 @@ fn authorizer(
         node,
         clock,
     })
-}
-
-/// Returns the key to which environment variables are encrypted for this node. Creates it if it is missing: the node states
-/// the new one, and is given the variables anew.
-fn decryption_key(config: &Config, rng: &mut dyn CryptoRng) -> Result<Arc<DecryptionKey>, StartError> {
-    let path = config.encryption_key_file();
-    let key = match read_decryption_key(&path)? {
-        Some(key) => key,
-        None => make_decryption_key(&path, rng)?,
-    };
-    Ok(Arc::new(key))
-}
-
-/// Returns the code of deployments on this host.
-fn code_of(config: &Config, prover: &Arc<Prover>, live: &Arc<Live>, rng: &mut dyn CryptoRng) -> Code {
-    let mut seed = [0; 16];
-    rng.fill_bytes(&mut seed);
-    Code::new(config.code_directory(), config.code.keep.into(), Arc::clone(prover), Arc::clone(live), seed)
-}
-
-/// Returns the part that opens sessions, if any are configured.
-fn sessions(
-    config: &Config,
-    live: &Arc<Live>,
-    now: Time,
-    rng: &mut dyn CryptoRng,
-) -> Result<Option<Arc<Sessions>>, StartError> {
-    let (Some(wanted), Some((path, absent))) = (&config.sessions, config.session_key_file()) else {
-        return Ok(None);
-    };
-    let keys = match read_session_keys(&path, absent)? {
-        Some(keys) => keys,
-        None => vec![make_session_key(&path, rng)?],
-    };
-    let keys = SealKeys::new(&keys).ok_or(IdentityError::SessionKeys(path))?;
-    Ok(Some(Arc::new(Sessions::new(keys, wanted.durations(), live, (&config.state_dir, now), rng))))
-}
-
-/// Returns the part that mints identities for upstreams, and writes its key where they read it.
-fn upstream_identity(
-    config: &Config,
-    clock: &Clock,
-    rng: &mut dyn CryptoRng,
-) -> Result<Option<Arc<UpstreamIdentity>>, StartError> {
-    let (Some(wanted), Some(key_file)) = (&config.upstream_identity, config.upstream_key_file()) else {
-        return Ok(None);
-    };
-    let key = match read_node_key(&key_file, Absent::Make)? {
-        Some(key) => key,
-        None => make_node_key(&key_file, rng)?,
-    };
-    // A key that can't be read concerns one Airflow's workers. It must not prevent a start in an outage; check-config refuses it.
-    let airflow_keys = wanted.airflow_keys.iter().filter_map(|path| {
-        let read = read_public_key(path);
-        read.inspect_err(|error| tracing::error!(%error, "an Airflow's key is missing in the JWK set")).ok()
-    });
-    let airflow_keys = airflow_keys.collect();
-    let identity = UpstreamIdentity::new(key, wanted.clone(), Arc::clone(clock)).beside(airflow_keys);
-    let path = wanted.jwks_file.clone().unwrap_or_else(|| config.state_dir.join("jwks.json"));
-    identity.write_jwks(&path).map_err(|source| IdentityError::File { path, source })?;
-    Ok(Some(Arc::new(identity)))
 }
 
 /// Starts the listeners for requests. Returns their addresses and tasks.

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use thiserror::Error;
-
 use super::answer::verify_answer;
 use super::authentication::PeerRefusal;
+use super::error::DialogueError;
 use super::question::{Question, Topic};
 use super::{Deployed, Heads, MAX_DEPLOYS, MAX_REVOCATIONS, NAME_PATH, Name, Received, Revoked};
 use crate::dataplane::code::{Code, Wanted};
@@ -13,8 +12,8 @@ use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::state::Live;
 use crate::dataplane::replica::replication::Replication;
-use crate::dataplane::replica::store::{Origin, StoreError};
-use crate::dataplane::revocations::{LedgerError, Revocations};
+use crate::dataplane::replica::store::Origin;
+use crate::dataplane::revocations::Revocations;
 use crate::protocol::event::Connectivity;
 use crate::protocol::head::SignedHead;
 use crate::protocol::id::NodeId;
@@ -26,32 +25,6 @@ const MAX_PAGES: u32 = 250;
 const PUSH_AGAIN: i64 = 60;
 /// Maximum number of bundles that are applied in a round, so that a chain of changes has an end.
 const MAX_BUNDLES: u32 = 64;
-
-/// Reasons why a peer's answer cannot be used.
-#[derive(Debug, Error)]
-pub enum DialogueError {
-    /// The answer does not come from a node of this data plane.
-    #[error(transparent)]
-    Peer(#[from] PeerRefusal),
-    /// The HTTP status is not the expected one.
-    #[error("it answered {0}")]
-    Status(u16),
-    /// The answer cannot be parsed.
-    #[error("its answer is not understood: {0}")]
-    Answer(#[from] serde_json::Error),
-    /// The peer sent more than it may.
-    #[error("it sent more than {MAX_REVOCATIONS} revocations at once")]
-    TooMany,
-    /// The local revocations cannot be read or written.
-    #[error(transparent)]
-    Revocations(#[from] LedgerError),
-    /// The host deploys that the peer told cannot be stored.
-    #[error("its host deploys can't be stored: {0}; free space on the disk of code.directory")]
-    Code(#[from] std::io::Error),
-    /// The store rejects the bundle that the peer sent.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// Stage of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::archives::Archives;
-use super::dialogue::{Dialogue, DialogueError};
+use super::dialogue::Dialogue;
+use super::error::DialogueError;
 use super::question::Question;
 use super::{MAX_MESSAGE, PROOF};
 use crate::dataplane::code::Code;
@@ -212,5 +213,5 @@ async fn told_of_code(code: &mut Option<News>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

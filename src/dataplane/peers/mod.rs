@@ -17,6 +17,7 @@ mod answer;
 mod archives;
 mod authentication;
 mod dialogue;
+mod error;
 mod face;
 mod link;
 mod question;
@@ -24,7 +25,8 @@ mod server;
 mod start;
 
 pub use authentication::{Peer, PeerRefusal, authenticate};
-pub use dialogue::{Dialogue, DialogueError};
+pub use dialogue::Dialogue;
+pub use error::DialogueError;
 pub use face::{PeerFace, Reply};
 pub use link::PeerLink;
 pub use question::{Asked, Question};
