@@ -23,8 +23,8 @@ pub enum AlarmKind {
     Invariant,
     /// The clock is wrong, or an object was signed in its future.
     Clock,
-    /// A database, or the file of ended sessions, could not be verified and was moved aside; or the environment of a
-    /// deployment could not be verified or written.
+    /// A database, or the file of ended sessions, could not be verified and was moved aside; or the environment or the code
+    /// of a deployment could not be verified or written.
     Damaged,
     /// The replica's database no longer holds what was written to it.
     ReplicaDamaged,
