@@ -5,6 +5,7 @@
 
 mod browser;
 mod clients;
+mod deploys;
 mod dev;
 mod server;
 mod tap;
