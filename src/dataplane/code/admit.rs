@@ -1,5 +1,6 @@
 //! Takes signed deploys in: from the control plane, from peers, and from this host's own disk.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use thiserror::Error;
@@ -9,7 +10,7 @@ use super::place::{Name, Place, remove, text};
 use super::{Code, Effect, MAX_HOST_DEPLOYS};
 use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::node::alarm::AlarmKind;
-use crate::protocol::deploy::host::{HostDeployError, MAX_HOST_DEPLOY, SignedHostDeploy};
+use crate::protocol::deploy::host::{HostDeploy, HostDeployError, MAX_HOST_DEPLOY, SignedHostDeploy};
 use crate::protocol::deploy::order::compare;
 use crate::protocol::deploy::signed::{DeployError, MAX_DEPLOY, SignedDeploy};
 use crate::protocol::id::DeploymentId;
@@ -105,6 +106,7 @@ impl Code {
             }
         }
         if taken > 0 {
+            self.publish();
             self.changes.send_replace(());
         }
         Ok(taken)
@@ -119,15 +121,12 @@ impl Code {
             return Ok(false);
         }
         if held.hosts.len() >= MAX_HOST_DEPLOYS {
-            let deploys = held.hosts.values().map(|known| known.signed.deploy());
-            let least = deploys.min_by(|a, b| compare(a, b));
-            if least.is_some_and(|least| compare(signed.deploy(), least).is_le()) {
-                return Ok(false);
-            }
-            let least = least.map(|least| Name { deploy: least.deploy.clone(), digest: least.digest });
-            if let Some(least) = least {
-                self.forget(&deployment, held, &least);
-            }
+            let new = signed.deploy();
+            let comes_before =
+                |least: &HostDeploy| (new.base, compare(new, least)) <= (least.base, Ordering::Equal);
+            let least = held.least().filter(|(_, least)| !comes_before(least)).map(|(name, _)| name.clone());
+            let Some(least) = least else { return Ok(false) };
+            self.forget(&deployment, held, &least);
         }
         let place = self.place(&deployment);
         place.write(&place.host(&name), signed.as_str())?;
@@ -173,6 +172,7 @@ impl Code {
             }
         }
         self.held().retain(|deployment, _| snapshot.has_deployment(deployment));
+        self.publish();
     }
 
     fn read(&self, deployment: &DeploymentId, snapshot: &Snapshot, now: Time) {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::place::Name;
 use crate::protocol::deploy::exchange::StandingDeploy;
-use crate::protocol::deploy::host::SignedHostDeploy;
-use crate::protocol::deploy::order::{InForce, in_force};
+use crate::protocol::deploy::host::{HostDeploy, SignedHostDeploy};
+use crate::protocol::deploy::order::{InForce, compare, in_force};
 use crate::protocol::deploy::signed::SignedDeploy;
 use crate::protocol::id::DeployId;
 use crate::protocol::time::Time;
@@ -81,10 +81,23 @@ impl Held {
         self.hosts.values().filter(move |known| known.signed.deploy().base >= version)
     }
 
-    /// Returns the names of the deploys whose archives must stay.
+    /// Returns the names of all deploys that are known.
     pub(super) fn names(&self) -> BTreeSet<Name> {
+        self.needed().into_iter().chain(self.hosts.keys().cloned()).collect()
+    }
+
+    /// Returns the names of the deploys whose archives must stay. Of host deploys only the one in force is needed: the
+    /// control plane asks for no other.
+    pub(super) fn needed(&self) -> BTreeSet<Name> {
         let signed = self.signed.as_ref().map(name_of_signed);
-        signed.into_iter().chain(self.hosts.keys().cloned()).chain(self.current.clone()).collect()
+        let target = self.target().map(|target| target.name);
+        [signed, target, self.current.clone()].into_iter().flatten().collect()
+    }
+
+    /// Returns the host deploy that all others of the deployment come before, seen from the end: the first to be dropped.
+    pub(super) fn least(&self) -> Option<(&Name, &HostDeploy)> {
+        let all = self.hosts.iter().map(|(name, known)| (name, known.signed.deploy()));
+        all.min_by(|(_, a), (_, b)| a.base.cmp(&b.base).then_with(|| compare(a, b)))
     }
 
     /// Returns the host deploys that need no file any more: the control plane answered about them, and another deploy

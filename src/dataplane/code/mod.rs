@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use self::held::Held;
@@ -73,6 +74,8 @@ pub struct Code {
     busy: Arc<Mutex<BTreeSet<DeploymentId>>>,
     changes: watch::Sender<()>,
     counts: Counts,
+    /// State for operators and metrics, as of the last change.
+    states: ArcSwap<Vec<CodeState>>,
 }
 
 /// Exclusive use of the files of one deployment. Two archives never arrive for one deployment at a time.
@@ -117,6 +120,7 @@ impl Code {
             busy: Arc::default(),
             changes: watch::Sender::new(()),
             counts: Counts::default(),
+            states: ArcSwap::default(),
         }
     }
 

@@ -68,12 +68,19 @@ impl CodeState {
 }
 
 impl Code {
-    /// Returns the state of each deployment that has code on this host.
+    /// Returns the state of each deployment that has code on this host. It waits for no lock that is held while the disk is
+    /// written: metrics are answered by the threads that authorize.
     #[must_use]
-    pub fn states(&self) -> Vec<CodeState> {
+    pub fn states(&self) -> Arc<Vec<CodeState>> {
+        self.states.load_full()
+    }
+
+    /// Makes the present state visible to [`Self::states`].
+    pub(super) fn publish(&self) {
         let held = self.held();
         let states = held.iter().map(|(deployment, held)| CodeState::of(deployment, held));
-        states.filter(|state| state.deploy.is_some() || state.current.is_some()).collect()
+        let states = states.filter(|state| state.deploy.is_some() || state.current.is_some()).collect();
+        self.states.store(Arc::new(states));
     }
 }
 

@@ -10,7 +10,7 @@ use super::incoming::{Incoming, ReceiveError, Received};
 use super::place::{Name, remove};
 use super::settle::install;
 use super::tree::TreeError;
-use super::{Claim, Code};
+use super::{Claim, Code, MAX_HOST_DEPLOYS};
 use crate::protocol::deploy::MAX_ARCHIVE;
 use crate::protocol::deploy::archive::ArchiveError;
 use crate::protocol::deploy::host::{HostDeploy, SignedHostDeploy, sign_host_deploy};
@@ -141,6 +141,11 @@ impl Code {
             place.write(&place.host(&name_of_host(&signed)), &text).map_err(disk)?;
             held.proved.insert(name.clone());
             held.hosts.insert(name.clone(), Known { signed, above: Above::Waiting });
+            while held.hosts.len() > MAX_HOST_DEPLOYS
+                && let Some(least) = held.least().map(|(least, _)| least.clone())
+            {
+                self.forget(deployment, held, &least);
+            }
             deploy
         };
         // From here on the deploy holds: a crash before the switch is made up for at the start.

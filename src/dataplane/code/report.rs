@@ -84,6 +84,8 @@ impl Code {
         for name in held.spent() {
             self.forget(deployment, held, &name);
         }
+        drop(all);
+        self.publish();
         true
     }
 

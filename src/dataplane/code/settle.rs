@@ -116,6 +116,7 @@ impl Code {
                 self.settle_one(&claim, thorough, now);
             }
         }
+        self.publish();
     }
 
     /// Brings the deploy in force of a claimed deployment to the disk.
@@ -140,8 +141,9 @@ impl Code {
         {
             return;
         }
+        let before = place.current().map(|(name, _)| name);
         match self.bring(deployment, &place, &target, proved && !thorough, now) {
-            Ok(true) => self.switched(deployment, &place, &target, current.as_ref() != Some(name)),
+            Ok(true) => self.switched(deployment, &place, &target, before.as_ref() != Some(name)),
             Ok(false) => {}
             Err(TreeError::Refused(error)) => {
                 let what =
@@ -236,8 +238,9 @@ impl Code {
             let Some(held) = all.get_mut(deployment) else { return };
             held.current = Some(target.name.clone());
             held.setback = None;
-            held.names()
+            held.needed()
         };
+        self.publish();
         if let Err(error) = prune(place, &target.name, keep, self.keep) {
             tracing::warn!(%error, %deployment, "old code can't be removed");
         }

@@ -113,7 +113,7 @@ impl PeerLink {
             };
             let outcome = self.round(news).await;
             if outcome.is_ok() && !news {
-                self.fetch_archives();
+                self.fetch_archives().await;
             }
             due = match &outcome {
                 Ok(()) if news => due,
@@ -138,13 +138,17 @@ impl PeerLink {
     }
 
     /// Fetches the archives that this node lacks, beside the rounds: a revocation must not wait for them.
-    fn fetch_archives(&mut self) {
-        let (Some(news), Some(dialogue)) = (&mut self.code, &self.dialogue) else { return };
+    async fn fetch_archives(&mut self) {
+        let Some(news) = &mut self.code else { return };
         while news.fetching.try_join_next().is_some() {}
         if !news.fetching.is_empty() {
             return;
         }
-        let Some((wanted, peer)) = dialogue.lacks((self.clock)()) else { return };
+        let now = (self.clock)();
+        let Ok(Some((wanted, peer))) = self.with(move |dialogue| Ok(dialogue.lacks(now))).await else {
+            return;
+        };
+        let Some(news) = &mut self.code else { return };
         let archives = Archives {
             code: Arc::clone(&news.code),
             prover: Arc::clone(&news.prover),

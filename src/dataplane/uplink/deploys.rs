@@ -136,8 +136,7 @@ impl Deploys {
         let fresh = |(at, before): (Time, usize)| (0..CHECK).contains(&now.since(at)) && before == count;
         let check = !self.checked.is_some_and(fresh);
         let compare = !self.compared.is_some_and(|at| (0..COMPARE).contains(&now.since(at)));
-        let code = Arc::clone(&self.code);
-        tokio::task::spawn_blocking(move || {
+        self.off_reactor(move |code| {
             if check {
                 code.check(now);
             }
@@ -192,16 +191,16 @@ impl Deploys {
         }
         let (mut after, mut all) = (None, true);
         loop {
-            let question = DeployQuestion { held: self.code.versions(), after };
+            let question = DeployQuestion { held: self.off_reactor(Code::versions).await?, after };
             let body = serde_json::to_vec(&question)?;
             let answer: DeployAnswer = serde_json::from_slice(&self.post("deploys", upstream, body).await?)?;
-            let (code, texts) = (Arc::clone(&self.code), answer.deploys);
-            let take = move || {
+            let texts = answer.deploys;
+            let take = move |code: &Code| {
                 let effects: Vec<_> = texts.iter().map(|text| code.take_signed(text, now)).collect();
                 code.settle(false, now);
                 !effects.contains(&Effect::Later)
             };
-            all &= tokio::task::spawn_blocking(take).await?;
+            all &= self.off_reactor(take).await?;
             // The control plane goes on in order, so that an answer that goes back would have no end.
             if answer.next.is_none() || answer.next <= question.after {
                 break;
@@ -210,8 +209,19 @@ impl Deploys {
         }
         if all {
             self.taken = Some((changes, now));
+        } else {
+            self.waits[Task::Ask as usize] = now.plus(AGAIN.0);
         }
         Ok(())
+    }
+
+    /// Runs work that may touch the disk on a blocking thread.
+    async fn off_reactor<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Code) -> T + Send + 'static,
+    ) -> Result<T, CodeError> {
+        let code = Arc::clone(&self.code);
+        Ok(tokio::task::spawn_blocking(move || work(&code)).await?)
     }
 
     async fn post(
@@ -227,7 +237,8 @@ impl Deploys {
     /// Fetches the archives of the control plane's deploys. One that fails does not keep the others waiting.
     async fn fetch(&mut self, upstream: &Upstream, now: Time) -> Result<(), CodeError> {
         let mut last = Ok(());
-        for wanted in self.code.wanted(now).into_iter().filter(|wanted| wanted.signed) {
+        let wanted = self.off_reactor(move |code| code.wanted(now)).await?;
+        for wanted in wanted.into_iter().filter(|wanted| wanted.signed) {
             if let Err(error) = self.fetch_one(upstream, &wanted).await {
                 let lacks_space = matches!(
                     &error,
@@ -237,7 +248,8 @@ impl Deploys {
                     }) | CodeError::Receive(_)
                 );
                 if lacks_space {
-                    self.code.failed(&wanted, &error.to_string(), (self.clock)());
+                    let (wanted, why, now) = (wanted.clone(), error.to_string(), (self.clock)());
+                    self.off_reactor(move |code| code.failed(&wanted, &why, now)).await?;
                 }
                 last = Err(error);
             }
@@ -265,7 +277,7 @@ impl Deploys {
     /// Reports host deploys until the control plane has decided about each.
     async fn report(&mut self, upstream: &Upstream, now: Time) -> Result<(), CodeError> {
         let mut last = Ok(());
-        for report in self.code.to_report() {
+        for report in self.off_reactor(Code::to_report).await? {
             match self.report_one(upstream, &report).await {
                 // The deploy that the control plane made of it is the next answer.
                 Ok(true) => self.taken = None,
@@ -298,7 +310,7 @@ impl Deploys {
             let open = || File::open(&report.archive);
             answer = serde_json::from_slice(&upstream.upload(&path, &proof, &open, report.size).await?)?;
         }
-        let (code, report) = (Arc::clone(&self.code), report.clone());
-        Ok(tokio::task::spawn_blocking(move || code.answered(&report, &answer)).await?)
+        let report = report.clone();
+        self.off_reactor(move |code| code.answered(&report, &answer)).await
     }
 }

@@ -108,3 +108,39 @@ fn no_peer_fills_the_disk_with_host_deploys() {
     assert_eq!(host.code.take_hosts([&*least].into_iter()).unwrap(), 0);
     assert_eq!(host.code.states()[0].deploy.as_ref().unwrap().as_str(), "h99");
 }
+
+#[test]
+fn many_pushes_in_an_outage_fill_no_disk() {
+    let mut host = Host::new();
+    let mut last = None;
+    for number in 0..MAX_HOST_DEPLOYS + 5 {
+        last = Some(host.push(&archive(&[("a.py", &number.to_string())])).unwrap());
+    }
+    assert_eq!((host.names(".jws"), host.names(".tar.gz")), (MAX_HOST_DEPLOYS, 3));
+    let last = last.unwrap();
+    assert_eq!(last.seq, MAX_HOST_DEPLOYS as u64 + 5);
+    host.restart();
+    assert_eq!(host.runs("a.py"), (MAX_HOST_DEPLOYS + 4).to_string());
+    let reports = host.code.to_report();
+    assert_eq!((reports.len(), reports[0].deploy()), (MAX_HOST_DEPLOYS, last.deploy.as_str()));
+    assert!(reports[0].archive.exists());
+    host.quiet();
+}
+
+#[test]
+fn what_the_control_plane_refuses_for_good_is_told_once_and_runs_on() {
+    let host = Host::new();
+    let one = archive(&[("a.py", "1")]);
+    host.push(&one).unwrap();
+    let report = host.code.to_report().remove(0);
+    // An archive that is as it was signed is not at fault.
+    host.code.doubt(&report, NOW);
+    assert!(report.archive.exists());
+    host.code.rejected(&report, "409", NOW);
+    assert_eq!((host.code.to_report().len(), host.alarms(AlarmKind::Refused).len()), (0, 1));
+    assert_eq!(host.runs("a.py"), "1");
+    std::fs::write(&report.archive, "x").unwrap();
+    host.code.doubt(&report, NOW);
+    assert!(!report.archive.exists() && host.alarms(AlarmKind::Damaged).len() == 1);
+    assert_eq!((host.runs("a.py"), host.code.wanted(NOW).len()), ("1".into(), 1));
+}

@@ -79,32 +79,32 @@ pub(super) async fn status(State(administration): State<Arc<Administration>>) ->
         audit_failing: administration.audit.failing(),
         retired: live.membership.retired(),
         shared_identity: live.membership.shared(time),
-        code: administration.code.states().into_iter().map(code).collect(),
+        code: administration.code.states().iter().map(code).collect(),
         alarms: alarms.collect(),
     })
 }
 
-fn code(state: CodeState) -> Code {
+fn code(state: &CodeState) -> Code {
     let source = state.deploy.as_ref().map(|_| if state.host.is_some() { "host" } else { "control-plane" });
     Code {
         deployment_id: state.deployment.to_string(),
-        current: state.current.map(|deploy| deploy.to_string()),
-        deploy: state.deploy.map(|deploy| deploy.to_string()),
+        current: state.current.as_ref().map(ToString::to_string),
+        deploy: state.deploy.as_ref().map(ToString::to_string),
         source: source.map(str::to_owned),
         version: state.version,
-        host: state.host.map(|host| HostCode {
+        host: state.host.as_ref().map(|host| HostCode {
             node_id: host.iss.to_string(),
             time: host.iat,
             seq: host.seq,
             token_id: host.token.to_string(),
-            event_id: host.event,
+            event_id: host.event.clone(),
         }),
         waiting: state.waiting,
-        problem: state.problem,
-        superseded: state.superseded.map(|(deploy, by)| Superseded {
+        problem: state.problem.clone(),
+        superseded: state.superseded.as_ref().map(|(deploy, by)| Superseded {
             deploy: deploy.to_string(),
             version: by.as_ref().map(|by| by.version),
-            by: by.map(|by| by.deploy.to_string()),
+            by: by.as_ref().map(|by| by.deploy.to_string()),
         }),
     }
 }
