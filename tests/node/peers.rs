@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod code;
 mod hostile;
 mod split_view;
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::atomic;
 
 use thiserror::Error;
 
@@ -172,6 +173,7 @@ impl Code {
             }
         }
         self.held().retain(|deployment, _| snapshot.has_deployment(deployment));
+        self.checked.store(true, atomic::Ordering::Release);
         self.publish();
     }
 

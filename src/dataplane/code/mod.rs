@@ -19,7 +19,7 @@ mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -72,6 +72,8 @@ pub struct Code {
     pushes: AtomicU64,
     held: Mutex<BTreeMap<DeploymentId, Held>>,
     busy: Arc<Mutex<BTreeSet<DeploymentId>>>,
+    /// True once the objects on the disk were read.
+    checked: AtomicBool,
     changes: watch::Sender<()>,
     counts: Counts,
     /// State for operators and metrics, as of the last change.
@@ -118,6 +120,7 @@ impl Code {
             pushes: AtomicU64::default(),
             held: Mutex::default(),
             busy: Arc::default(),
+            checked: AtomicBool::default(),
             changes: watch::Sender::new(()),
             counts: Counts::default(),
             states: ArcSwap::default(),

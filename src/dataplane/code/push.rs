@@ -90,6 +90,10 @@ impl Code {
         source: &Source,
         now: Time,
     ) -> Result<Pushed, PushError> {
+        // A push just after the start goes on from what is on the disk, and not from nothing.
+        if !self.checked.load(Ordering::Acquire) {
+            self.check(now);
+        }
         let place = self.place(claim.deployment());
         let pushed = self.unpack_push(claim, incoming, source, now);
         if pushed.is_err() {

@@ -41,6 +41,20 @@ fn a_push_is_in_force_at_once_after_a_restart_and_until_the_next_deploy_of_the_c
 }
 
 #[test]
+fn a_push_just_after_the_start_goes_on_from_what_is_on_the_disk() {
+    let mut host = Host::new();
+    let (one, two) = (archive(&[("a.py", "1")]), archive(&[("a.py", "2")]));
+    host.deploy(&signed("c1", 5, &one), &one);
+    host.push(&one).unwrap();
+    (host.code, host.live) = Host::start(host.directory.path());
+    host.live.replace(|_| snapshot(&["dep_a", "dep_b"]));
+    let pushed = host.push(&two).unwrap();
+    assert_eq!((pushed.base, pushed.seq), (5, 2));
+    host.restart();
+    assert_eq!(host.runs("a.py"), "2");
+}
+
+#[test]
 fn a_refused_push_leaves_nothing_behind() {
     let host = Host::new();
     let one = archive(&[("a.py", "1")]);

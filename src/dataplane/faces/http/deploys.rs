@@ -78,7 +78,7 @@ impl Face {
             answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("PUT"));
             return answer;
         }
-        let (headers, trusted) = (&request.headers, self.trusted.load());
+        let (headers, trusted) = (&request.headers, self.trusted.load_full());
         let facts = RequestFacts {
             deployment: Target::Daemon(deployment),
             method: request.method.as_str(),
