@@ -3,6 +3,7 @@
 mod airflow;
 mod airflow_routes;
 mod chaos;
+mod deploys;
 mod proxies;
 #[path = "../rig/mod.rs"]
 mod rig;

@@ -174,3 +174,125 @@ impl Upstream {
         if parts.status.is_success() { Ok(body) } else { Err(refusal(url, parts.status, &body)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    use getrandom::SysRng;
+    use rand_core::UnwrapErr;
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+    use crate::dataplane::code::{Code, Wanted};
+    use crate::dataplane::decide::snapshot::Snapshot;
+    use crate::dataplane::node::credential::{Nonces, Prover};
+    use crate::dataplane::node::identity::Identity;
+    use crate::dataplane::node::state::Live;
+    use crate::protocol::key::SigningKey;
+    use crate::protocol::time::Time;
+
+    /// Answers one request after the other with these bytes. Returns the URL, and the heads that came.
+    fn scripted(answers: &[&str]) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answers: Vec<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
+        let served = std::thread::spawn(move || {
+            let mut heads = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let (mut head, mut byte) = (Vec::new(), [0]);
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+                    head.push(byte[0]);
+                }
+                heads.push(String::from_utf8(head).unwrap().to_lowercase());
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            heads
+        });
+        (url, served)
+    }
+
+    fn code(directory: &std::path::Path) -> Code {
+        let identity = Identity {
+            node_id: "nod_a".parse().unwrap(),
+            data_plane_id: "dpl_a".parse().unwrap(),
+            issuer: "https://control.example".into(),
+        };
+        let (key, nonces) = (Arc::new(SigningKey::from_seed(&[1; 32])), Nonces::new(&mut UnwrapErr(SysRng)));
+        let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), Time::default()));
+        Code::new(directory.join("code"), 3, Arc::new(Prover { identity, key, nonces }), live, [0; 16])
+    }
+
+    #[tokio::test]
+    async fn a_download_that_broke_off_goes_on_and_one_that_goes_on_elsewhere_is_given_up() {
+        const HEAD: &str = "\r\nConnection: close\r\n\r\n";
+        let (url, served) = scripted(&[
+            &format!("HTTP/1.1 200 OK\r\nContent-Length: 6{HEAD}abc"),
+            &format!(
+                "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 2-5/6\r\nContent-Length: 4{HEAD}cdef"
+            ),
+            &format!(
+                "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 3-5/6\r\nContent-Length: 3{HEAD}def"
+            ),
+        ]);
+        let directory = tempfile::tempdir().unwrap();
+        let code = code(directory.path());
+        let upstream = Upstream::new(vec![url], None, directory.path().into(), Patience::default()).unwrap();
+        let wanted = Wanted {
+            deployment: "dep_a".parse().unwrap(),
+            deploy: "c1".parse().unwrap(),
+            digest: Sha256::digest(b"abcdef").into(),
+            size: 6,
+            signed: true,
+        };
+        let bearer = || "proof".to_owned();
+        let mut faults = Vec::new();
+        for length in [0, 3, 3] {
+            let mut incoming = code.receive(&wanted).unwrap();
+            assert_eq!(incoming.length(), length);
+            match upstream.download("/a", &bearer, &mut incoming).await {
+                Ok(()) => code.arrived(&wanted, incoming).unwrap(),
+                Err(error) => faults.push(error.to_string()),
+            }
+        }
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(
+            faults[0].contains("broke off after 3 bytes") && faults[1].contains("not the part"),
+            "{faults:?}"
+        );
+        let heads = served.join().unwrap();
+        assert!(!heads[0].contains("range:") && heads[1].contains("\r\nrange: bytes=3-\r\n"));
+    }
+
+    #[tokio::test]
+    async fn a_whole_answer_to_a_request_for_the_rest_begins_anew() {
+        let half = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nxyz";
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nabcdef";
+        let longer = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nabcdefg";
+        let (url, served) = scripted(&[half, whole, longer]);
+        let directory = tempfile::tempdir().unwrap();
+        let code = code(directory.path());
+        let upstream = Upstream::new(vec![url], None, directory.path().into(), Patience::default()).unwrap();
+        let wanted = |deploy: &str| Wanted {
+            deployment: "dep_a".parse().unwrap(),
+            deploy: deploy.parse().unwrap(),
+            digest: Sha256::digest(b"abcdef").into(),
+            size: 6,
+            signed: true,
+        };
+        let bearer = || "proof".to_owned();
+        let mut incoming = code.receive(&wanted("c1")).unwrap();
+        upstream.download("/a", &bearer, &mut incoming).await.unwrap_err();
+        upstream.download("/a", &bearer, &mut incoming).await.unwrap();
+        code.arrived(&wanted("c1"), incoming).unwrap();
+        let mut incoming = code.receive(&wanted("c2")).unwrap();
+        let error = upstream.download("/a", &bearer, &mut incoming).await.unwrap_err();
+        assert!(error.to_string().contains("larger than 6 bytes"), "{error}");
+        served.join().unwrap();
+    }
+}
