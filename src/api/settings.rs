@@ -84,7 +84,7 @@ pub struct Settings {
     pub image_tag: String,
     /// True if code comes from pipelines only.
     pub is_cicd_enforced: bool,
-    /// True if Dags can be deployed without an image.
+    /// True if Dags can be deployed without an image. It is unless it was set.
     pub is_dag_deploy_enabled: bool,
     /// True if its components run twice.
     pub is_high_availability: bool,
@@ -113,7 +113,7 @@ impl Default for Settings {
             image_repository: String::new(),
             image_tag: String::new(),
             is_cicd_enforced: false,
-            is_dag_deploy_enabled: false,
+            is_dag_deploy_enabled: true,
             is_high_availability: false,
             is_development_mode: false,
             contact_emails: Vec::new(),

@@ -141,6 +141,11 @@ fn check_fixed(update: &DeploymentUpdate, found: &Stored) -> Result<(), Error> {
 }
 
 impl Stored {
+    /// Returns true if Dags can be deployed to it.
+    pub(in crate::controlplane) fn takes_dags(&self) -> bool {
+        self.settings.is_dag_deploy_enabled
+    }
+
     fn record(&self) -> Result<Record, Error> {
         let record = DeploymentRecord {
             id: self.id.parse().map_err(|_| Error::NotFound("deployment"))?,

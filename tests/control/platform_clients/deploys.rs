@@ -332,6 +332,24 @@ fn who_may_only_look_deploys_nothing() {
 }
 
 #[test]
+fn a_deployment_takes_dags_unless_that_was_switched_off() {
+    let control = Control::start("");
+    let estate = control.estate();
+    let place = Place::new(&control, &control.owner, "/v1", &estate.deployment);
+    let switch = |enabled: bool| {
+        let path = format!("/deployments/{}", estate.deployment);
+        assert_eq!(control.call("POST", &path, Some(&json!({ "isDagDeployEnabled": enabled }))).status, 200);
+    };
+    switch(false);
+    let refused = place.post("", &json!({ "type": "DAG_ONLY" }));
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert!(refused.body.contains("dag_deploy_disabled"), "{refused:?}");
+    assert_eq!(place.list("").total_count, 0);
+    switch(true);
+    place.deploy(&archive("a.py", "1"));
+}
+
+#[test]
 fn archives_go_with_their_deployment() {
     let control = Control::start("");
     let estate = control.estate();

@@ -72,7 +72,13 @@ impl ControlPlane {
         let (id, now) = (self.new_id(), self.now());
         let description = new.description.as_deref().unwrap_or_default();
         self.store.note(|transaction| {
-            allowed(transaction, actor, organization, deployment, Operation::CreateDeploys)?;
+            let found = allowed(transaction, actor, organization, deployment, Operation::CreateDeploys)?;
+            if !found.takes_dags() {
+                return Err(Error::Conflict {
+                    code: "dag_deploy_disabled",
+                    detail: "the deployment takes no Dags alone; set its isDagDeployEnabled".to_owned(),
+                });
+            }
             check_description(description)?;
             let status = DeployStatus::Initialized;
             let row = New { id: &id, deployment, status, description, by: &actor.id, at: now };
