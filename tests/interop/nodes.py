@@ -41,15 +41,15 @@ PROOF_TABLE = {
     "jti": forms.Member(_not_empty),
     "instance": forms.optional(instance),
 }
-# "Other claims are not required, and not compared": only their repetition is judged.
+# "Other claims are not required, and not compared", but texts where they stand.
 ENROLMENT_TABLE = {
     "aud": forms.Member(forms.text),
     "iat": forms.Member(forms.time),
     "exp": forms.Member(forms.time),
-    "iss": forms.Member(forms.anything, required=False),
-    "sub": forms.Member(forms.anything, required=False),
-    "jti": forms.Member(forms.anything, required=False),
-    "instance": forms.Member(forms.anything, required=False),
+    "iss": forms.Member(forms.text, required=False, default=""),
+    "sub": forms.Member(forms.text, required=False, default=""),
+    "jti": forms.Member(forms.text, required=False, default=""),
+    "instance": forms.optional(forms.text),
 }
 
 

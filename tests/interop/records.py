@@ -172,8 +172,8 @@ class Reader:
 
     def _node(self, key: str, body: Object) -> Node:
         members = self._keyed(key, body, NODE_TABLE, "id")
-        if not isinstance(members["key"], Object):
-            raise Malformed("key is not an object")
+        # What is no JWK makes the record unreadable; one that is refused signs nothing.
+        forms.read_object(members["key"], jose.JWK_TABLE, closed=False)
         try:
             jwk = jose.read_jwk(members["key"])
         except Malformed:

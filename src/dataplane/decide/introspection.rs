@@ -23,6 +23,11 @@ pub struct Introspection {
 #[derive(Deserialize)]
 struct Answer {
     active: bool,
+    /// Read for its type alone, as `_iat` is: an answer with a member of another type is unreadable.
+    #[serde(rename = "token_type")]
+    _token_type: Option<String>,
+    #[serde(rename = "iat")]
+    _iat: Option<Time>,
     sub: Option<TokenId>,
     #[serde(rename = "gen")]
     generation: Option<u32>,
