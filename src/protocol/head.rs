@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use super::id::DataPlaneId;
-use super::jws::{self, BASE64URL, JwsError, Typ, Unverified};
+use super::jws::{self, BASE64URL, JwsError, Typ};
 use super::key::SigningKey;
 use super::keyset::Keyset;
 use super::time::Time;
@@ -130,12 +130,10 @@ impl SignedHead {
     /// Verifies that a replica key of `keys` signed `text` as a head for `audience`, under the issuer that the keyset
     /// names.
     pub fn verify(text: &str, keys: &Keyset, audience: &DataPlaneId) -> Result<Self, HeadError> {
-        let unverified = Unverified::parse(text.as_bytes(), MAX_HEAD)?;
-        let key = keys.replica_key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
-        let verified = unverified.verify(Typ::ReplicaHead, key)?;
+        let verified = keys.verify_by_replica_key(text, MAX_HEAD, Typ::ReplicaHead)?;
         let head: Head = verified.claims()?;
-        if let Some(iss) = keys.body().iss.as_ref().filter(|iss| **iss != head.iss) {
-            let (keyset, version) = (iss.clone(), keys.version());
+        if let Some(iss) = keys.other_issuer(&head.iss) {
+            let (keyset, version) = (iss.to_owned(), keys.version());
             return Err(HeadError::Issuer { head: head.iss, keyset, version });
         }
         if head.aud != *audience {

@@ -90,11 +90,10 @@ impl SignedRevocation {
     /// Verifies that the issuer signed `text`, whether or not that node was retired meanwhile. Use it for a revocation
     /// that was admitted before, and [`Self::admit`] for a new one.
     pub fn verify(text: &str, signers: &Signers) -> Result<Self, RevocationError> {
-        let unverified = Unverified::parse(text.as_bytes(), MAX_REVOCATION)?;
-        let key = signers.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
-        let revocation: Revocation = unverified.verify(Typ::LocalRevocation, key)?.claims()?;
+        let verified = signers.verify(text, MAX_REVOCATION, Typ::LocalRevocation)?;
+        let revocation: Revocation = verified.claims()?;
         check_reason(&revocation.reason)?;
-        if signers.get(&revocation.iss).is_none_or(|signer| signer.key != *key) {
+        if !signers.is_by(&revocation.iss, &verified) {
             return Err(RevocationError::Issuer(revocation.iss));
         }
         Ok(Self { revocation, text: text.into() })
@@ -105,11 +104,9 @@ impl SignedRevocation {
     pub fn admit(text: &str, signers: &Signers) -> Result<Self, RevocationError> {
         let signed = Self::verify(text, signers)?;
         let node = &signed.revocation.iss;
-        match signers.get(node).and_then(|signer| signer.retired_at) {
-            Some(retired_at) if signed.revocation.iat >= retired_at => {
-                Err(RevocationError::Retired { node: node.clone(), retired_at })
-            }
-            _ => Ok(signed),
+        match signers.retired_by(node, signed.revocation.iat) {
+            Some(retired_at) => Err(RevocationError::Retired { node: node.clone(), retired_at }),
+            None => Ok(signed),
         }
     }
 

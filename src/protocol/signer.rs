@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::id::NodeId;
+use super::jws::{JwsError, Typ, Unverified, Verified};
 use super::key::PublicKey;
 use super::record::NodeRecord;
 use super::time::Time;
@@ -46,6 +47,26 @@ impl Signers {
     #[must_use]
     pub fn key(&self, kid: &str) -> Option<&PublicKey> {
         self.0.values().map(|signer| &signer.key).find(|key| key.kid().as_str() == kid)
+    }
+
+    /// Verifies that a node signed `text`, a compact JWS of the kind `typ` and at most `max` bytes. [`Self::is_by`] says
+    /// whether it was the one that `text` names.
+    pub fn verify(&self, text: &str, max: usize, typ: Typ) -> Result<Verified, JwsError> {
+        let unverified = Unverified::parse(text.as_bytes(), max)?;
+        let key = self.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
+        unverified.verify(typ, key)
+    }
+
+    /// Returns true if the key of this node signed what was verified.
+    #[must_use]
+    pub fn is_by(&self, id: &NodeId, verified: &Verified) -> bool {
+        self.get(id).is_some_and(|signer| signer.key.kid() == verified.kid())
+    }
+
+    /// Returns the time at which the node was retired, if that was not after `time`.
+    #[must_use]
+    pub fn retired_by(&self, id: &NodeId, time: Time) -> Option<Time> {
+        self.get(id)?.retired_at.filter(|retired_at| *retired_at <= time)
     }
 
     /// Returns the number of nodes, including retired ones.

@@ -166,10 +166,10 @@ impl Signing {
 
     /// Fails if the keyset names an issuer other than `issuer`.
     pub fn check_issuer(&self, issuer: &str) -> Result<(), SigningError> {
-        let Some(named) = self.keyset.body().iss.as_ref().filter(|named| *named != issuer) else {
+        let Some(named) = self.keyset.other_issuer(issuer) else {
             return Ok(());
         };
-        let (path, version, keyset) = (self.path.clone(), self.keyset.version(), named.clone());
+        let (path, version, keyset) = (self.path.clone(), self.keyset.version(), named.to_owned());
         Err(SigningError::Issuer { path, version, keyset, issuer: issuer.to_owned() })
     }
 }

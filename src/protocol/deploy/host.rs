@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::MAX_ARCHIVE;
 use crate::protocol::head::base64url;
 use crate::protocol::id::{DataPlaneId, DeployId, DeploymentId, NodeId, TokenId, is_id};
-use crate::protocol::jws::{self, JwsError, Typ, Unverified};
+use crate::protocol::jws::{self, JwsError, Typ};
 use crate::protocol::key::SigningKey;
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
@@ -97,10 +97,9 @@ impl SignedHostDeploy {
     /// Verifies that the issuer signed `text` for `data_plane`, whether or not that node was retired meanwhile. Use it for
     /// a deploy that was admitted before, and [`Self::admit`] for a new one.
     pub fn verify(text: &str, signers: &Signers, data_plane: &DataPlaneId) -> Result<Self, HostDeployError> {
-        let unverified = Unverified::parse(text.as_bytes(), MAX_HOST_DEPLOY)?;
-        let key = signers.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
-        let deploy: HostDeploy = unverified.verify(Typ::HostDeploy, key)?.claims()?;
-        if signers.get(&deploy.iss).is_none_or(|signer| signer.key != *key) {
+        let verified = signers.verify(text, MAX_HOST_DEPLOY, Typ::HostDeploy)?;
+        let deploy: HostDeploy = verified.claims()?;
+        if !signers.is_by(&deploy.iss, &verified) {
             return Err(HostDeployError::Issuer(deploy.iss));
         }
         if deploy.aud != *data_plane {
@@ -116,11 +115,9 @@ impl SignedHostDeploy {
     pub fn admit(text: &str, signers: &Signers, data_plane: &DataPlaneId) -> Result<Self, HostDeployError> {
         let signed = Self::verify(text, signers, data_plane)?;
         let node = &signed.deploy.iss;
-        match signers.get(node).and_then(|signer| signer.retired_at) {
-            Some(retired_at) if signed.deploy.iat >= retired_at => {
-                Err(HostDeployError::Retired { node: node.clone(), retired_at })
-            }
-            _ => Ok(signed),
+        match signers.retired_by(node, signed.deploy.iat) {
+            Some(retired_at) => Err(HostDeployError::Retired { node: node.clone(), retired_at }),
+            None => Ok(signed),
         }
     }
 

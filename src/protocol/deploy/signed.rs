@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::MAX_ARCHIVE;
 use crate::protocol::head::base64url;
 use crate::protocol::id::{DataPlaneId, DeployId, DeploymentId};
-use crate::protocol::jws::{self, JwsError, Typ, Unverified};
+use crate::protocol::jws::{self, JwsError, Typ};
 use crate::protocol::key::SigningKey;
 use crate::protocol::keyset::Keyset;
 use crate::protocol::time::Time;
@@ -75,10 +75,8 @@ impl SignedDeploy {
     /// Verifies that a replica key of `keys` signed `text` as a deploy for `data_plane`, under the issuer that the keyset
     /// names.
     pub fn verify(text: &str, keys: &Keyset, data_plane: &DataPlaneId) -> Result<Self, DeployError> {
-        let unverified = Unverified::parse(text.as_bytes(), MAX_DEPLOY)?;
-        let key = keys.replica_key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
-        let deploy: Deploy = unverified.verify(Typ::Deploy, key)?.claims()?;
-        if keys.body().iss.as_ref().is_some_and(|iss| *iss != deploy.iss) {
+        let deploy: Deploy = keys.verify_by_replica_key(text, MAX_DEPLOY, Typ::Deploy)?.claims()?;
+        if keys.other_issuer(&deploy.iss).is_some() {
             return Err(DeployError::Issuer(deploy.iss));
         }
         if deploy.aud != *data_plane {

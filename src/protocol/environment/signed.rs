@@ -15,7 +15,7 @@ use super::key::{DecryptionKey, EncryptionKey, TAG};
 use super::{MAX_TOTAL, MAX_VARIABLES, VariableFault, check_variable_name, check_variable_value};
 use crate::protocol::head::base64url;
 use crate::protocol::id::{DataPlaneId, DeploymentId, NodeId};
-use crate::protocol::jws::{self, BASE64URL, JwsError, Typ, Unverified};
+use crate::protocol::jws::{self, BASE64URL, JwsError, Typ};
 use crate::protocol::key::SigningKey;
 use crate::protocol::keyset::Keyset;
 use crate::protocol::time::Time;
@@ -198,10 +198,8 @@ impl SignedEnvironment {
         data_plane: &DataPlaneId,
         node: &NodeId,
     ) -> Result<Self, EnvironmentError> {
-        let unverified = Unverified::parse(text.as_bytes(), MAX_ENVIRONMENT)?;
-        let key = keys.replica_key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
-        let claims: Claims = unverified.verify(Typ::Environment, key)?.claims()?;
-        if keys.body().iss.as_ref().is_some_and(|iss| *iss != claims.iss) {
+        let claims: Claims = keys.verify_by_replica_key(text, MAX_ENVIRONMENT, Typ::Environment)?.claims()?;
+        if keys.other_issuer(&claims.iss).is_some() {
             return Err(EnvironmentError::Issuer(claims.iss));
         }
         if claims.aud != *data_plane {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::json::object;
-use super::jws::{self, BASE64URL, JwsError, Typ};
+use super::jws::{self, BASE64URL, JwsError, Typ, Unverified, Verified};
 use super::key::{Jwk, KeyError, PublicKey, SigningKey};
 use super::time::Time;
 use super::version::version;
@@ -319,6 +319,19 @@ impl Keyset {
     #[must_use]
     pub fn replica_key(&self, kid: &str) -> Option<&PublicKey> {
         self.replica_keys.iter().find(|key| key.kid().as_str() == kid)
+    }
+
+    /// Verifies that a replica key signed `text`, a compact JWS of the kind `typ` and at most `max` bytes.
+    pub fn verify_by_replica_key(&self, text: &str, max: usize, typ: Typ) -> Result<Verified, JwsError> {
+        let unverified = Unverified::parse(text.as_bytes(), max)?;
+        let key = self.replica_key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
+        unverified.verify(typ, key)
+    }
+
+    /// Returns the issuer that the keyset names, if it is another one than `iss`.
+    #[must_use]
+    pub fn other_issuer(&self, iss: &str) -> Option<&str> {
+        self.body.iss.as_deref().filter(|named| *named != iss)
     }
 }
 
