@@ -10,7 +10,7 @@ use crate::api::environment::{EnvironmentVariable, NewEnvironmentVariable};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::{EnvironmentKeyError, Error};
-use crate::controlplane::replica::environments;
+use crate::controlplane::replica::versions::Handed;
 use crate::controlplane::signing::environment_key::{Place, SEALING, SealingKey};
 use crate::protocol::environment::{MAX_TOTAL, MAX_VARIABLES, check_variable_name, check_variable_value};
 use crate::protocol::time::Time;
@@ -237,7 +237,8 @@ impl ControlPlane {
                     .execute(params![deployment.id, variable.key, variable.is_secret, sealed, now])?;
             }
         }
-        environments::raise(transaction, &deployment.id, &deployment.data_plane_id, now)
+        Handed::Environment.raise(transaction, (&deployment.id, &deployment.data_plane_id), now)?;
+        Ok(())
     }
 }
 

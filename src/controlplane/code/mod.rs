@@ -4,4 +4,3 @@ pub mod archives;
 pub(in crate::controlplane) mod deploys;
 pub(in crate::controlplane) mod garbage;
 pub(in crate::controlplane) mod inspection;
-pub(in crate::controlplane) mod versions;

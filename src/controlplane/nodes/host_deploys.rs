@@ -11,7 +11,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::audit_log;
 use crate::controlplane::code::archives::Received;
 use crate::controlplane::code::deploys::{self, Archive, New, Stored};
-use crate::controlplane::code::{garbage, versions};
+use crate::controlplane::code::garbage;
 use crate::controlplane::error::Error;
 use crate::protocol::deploy::exchange::{HostDeployAnswer, HostDeployState, StandingDeploy};
 use crate::protocol::deploy::host::{HostDeploy, SignedHostDeploy};
@@ -209,7 +209,7 @@ impl ControlPlane {
         let HostDeploy { digest, size, .. } = *deploy;
         deploys::set_archive(transaction, id, &Archive { name: Some(archive.to_owned()), digest, size })?;
         deploys::touch(transaction, id, DeployStatus::Deployed, (deploy.token.as_str(), now))?;
-        let version = versions::put_in_force(transaction, (deployment, &caller.data_plane), id, now.unix())?;
+        let version = deploys::put_in_force(transaction, (deployment, &caller.data_plane), id, now.unix())?;
         tracing::warn!(deployment, deploy = id, node = %deploy.iss, version, "a deploy that a host took was adopted");
         self.note_outcome(transaction, caller, id)
     }

@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
-use crate::controlplane::code::versions;
 use crate::controlplane::error::Error;
-use crate::controlplane::replica::{environments, publish, states};
+use crate::controlplane::replica::versions::Handed;
+use crate::controlplane::replica::{publish, states};
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::version::MAX_VERSION;
 
@@ -53,8 +53,9 @@ impl ControlPlane {
                 // contradiction.
                 let digest = ReplicaDigest::from_bytes(&lanes).ok_or(rusqlite::Error::InvalidQuery)?;
                 states::note_state(transaction, &id, to, &digest.checksum(), count)?;
-                environments::raise_all(transaction, &id, self.now().unix())?;
-                versions::raise_all(transaction, &id, self.now().unix())?;
+                for handed in [Handed::Environment, Handed::Code] {
+                    handed.raise_all(transaction, &id, self.now().unix())?;
+                }
                 raised.push(Raised { id, from, to });
             }
             if raised.is_empty() && data_plane.is_some() {

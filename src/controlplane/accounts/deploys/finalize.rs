@@ -5,7 +5,7 @@ use crate::api::deploy::{Deploy, DeployStatus, FinalizeDeploy};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::code::deploys::{self, Archive};
-use crate::controlplane::code::{garbage, versions};
+use crate::controlplane::code::garbage;
 use crate::controlplane::error::Error;
 use crate::protocol::deploy::digest_text;
 
@@ -78,7 +78,7 @@ impl ControlPlane {
                 deploys::touch(transaction, id, DeployStatus::Deployed, (&actor.id, now))?;
                 garbage::discard_blocks(transaction, id)?;
                 transaction.execute("UPDATE deploy SET upload_hash = NULL WHERE id = ?1", [id])?;
-                versions::put_in_force(transaction, (deployment, &place.data_plane_id), id, now.unix())?;
+                deploys::put_in_force(transaction, (deployment, &place.data_plane_id), id, now.unix())?;
             }
             deploys::find(transaction, deployment, id)?.shown(transaction)
         })

@@ -16,7 +16,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::page::check;
 use crate::controlplane::code::deploys::{self, New, read_row};
-use crate::controlplane::code::{garbage, versions};
+use crate::controlplane::code::garbage;
 use crate::controlplane::error::Error;
 use crate::controlplane::names::check_description;
 
@@ -195,7 +195,7 @@ impl ControlPlane {
             deploys::set_archive(transaction, &id, &archive)?;
             let git = "UPDATE deploy SET rollback_from = ?2, git = (SELECT git FROM deploy WHERE id = ?2) WHERE id = ?1";
             transaction.execute(git, [&*id, to])?;
-            versions::put_in_force(transaction, (deployment, &place.data_plane_id), &id, now.unix())?;
+            deploys::put_in_force(transaction, (deployment, &place.data_plane_id), &id, now.unix())?;
             deploys::find(transaction, deployment, &id)?.shown(transaction)
         })
     }
