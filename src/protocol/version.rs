@@ -1,10 +1,25 @@
-//! Defines the upper bound of versions of replicas and keysets. Every JSON parser reads integers below 2^53 exactly (RFC
-//! 8259 section 6), and so does every database; a version above the bound is rejected everywhere.
+//! Defines the upper bound of versions, and how a node says which ones it holds. Every JSON parser reads integers below 2^53
+//! exactly (RFC 8259 section 6), and so does every database; a version above the bound is rejected everywhere.
 
-use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Highest version of a replica or a keyset: 2^53 - 1.
 pub const MAX_VERSION: u64 = (1 << 53) - 1;
+
+/// Question of a node for what its data plane's deployments are handed beside the replica: their environments, or their code.
+/// The receiver ignores members that it does not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct HeldVersions {
+    /// Versions that the node holds, by the deployment's id.
+    pub held: BTreeMap<String, u64>,
+    /// `next` of the answer before, of the same round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
 
 /// Deserializes a version from 1 to [`MAX_VERSION`].
 pub(super) fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

@@ -16,8 +16,9 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::code::archives::{Received, pieces};
 use crate::controlplane::error::Error;
 use crate::protocol::deploy::MEDIA_TYPE;
-use crate::protocol::deploy::exchange::{DeployAnswer, DeployQuestion, HostDeployAnswer, HostDeployReport};
+use crate::protocol::deploy::exchange::{DeployAnswer, HostDeployAnswer, HostDeployReport};
 use crate::protocol::deploy::host::MAX_HOST_DEPLOY;
+use crate::protocol::version::HeldVersions;
 
 /// Time after which a node that accepts no data is disconnected.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Returns the deploys in force of the data plane's deployments, signed.
 ///
 /// Those are left out of which the node holds the present version.
-#[utoipa::path(post, path = "/v1/data-planes/{id}/deploys", request_body = DeployQuestion,
+#[utoipa::path(post, path = "/v1/data-planes/{id}/deploys", request_body = HeldVersions,
     responses((status = 200, body = DeployAnswer)))]
 pub(super) async fn deploys(State(control): Control, Path(id): Path<String>, request: Request) -> Response {
     taken(&control, id, request, MAX_QUESTION, |c, sent| {

@@ -17,12 +17,13 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::error::Error;
 use crate::controlplane::nodes::enrolment::Caller;
-use crate::protocol::environment::{EnvironmentAnswer, EnvironmentQuestion};
+use crate::protocol::environment::EnvironmentAnswer;
 use crate::protocol::event::split_lines;
 use crate::protocol::json::object;
 use crate::protocol::membership::{NodeStanding, NodeStatement};
 use crate::protocol::outage::Report;
 use crate::protocol::reconciliation::{MAX_BYTES, MAX_LINES, OutageStatement, Position, RevocationAnswer};
+use crate::protocol::version::HeldVersions;
 
 /// Maximum size of a node's statement of itself, in bytes.
 const MAX_STATEMENT: usize = 256 << 10;
@@ -97,7 +98,7 @@ pub(super) async fn statement(State(control): Control, Path(id): Path<String>, r
 /// Returns the environment variables of the data plane's deployments, encrypted to the key that the node has stated.
 ///
 /// Those are left out of which the node holds the present version.
-#[utoipa::path(post, path = "/v1/data-planes/{id}/environments", request_body = EnvironmentQuestion,
+#[utoipa::path(post, path = "/v1/data-planes/{id}/environments", request_body = HeldVersions,
     responses((status = 200, body = EnvironmentAnswer)))]
 pub(super) async fn environments(
     State(control): Control,

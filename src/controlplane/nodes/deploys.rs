@@ -6,8 +6,9 @@ use super::enrolment::Caller;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::code::deploys::{self, Archive};
 use crate::controlplane::error::Error;
-use crate::protocol::deploy::exchange::{DeployAnswer, DeployQuestion};
+use crate::protocol::deploy::exchange::DeployAnswer;
 use crate::protocol::deploy::signed::{Deploy, sign_deploy};
+use crate::protocol::version::HeldVersions;
 
 /// Maximum number of deploys in an answer. It stays far below the 1 MiB that a node takes.
 const MAX_DEPLOYS: usize = 200;
@@ -30,7 +31,7 @@ impl ControlPlane {
     pub(in crate::controlplane) fn deploys_for(
         &self,
         caller: &Caller,
-        question: &DeployQuestion,
+        question: &HeldVersions,
     ) -> Result<DeployAnswer, Error> {
         let (now, signing) = (self.now(), self.signing());
         self.store.read(|connection| {
@@ -147,7 +148,7 @@ mod tests {
 
         fn question(&self, held: &[(&str, u64)]) -> Vec<SignedDeploy> {
             let held = held.iter().map(|(id, version)| ((*id).to_owned(), *version)).collect();
-            let question = DeployQuestion { held, after: None };
+            let question = HeldVersions { held, after: None };
             let answer = self.control.deploys_for(&World::node(), &question).unwrap();
             let keyset = self.control.signing().keyset.clone();
             let verify =

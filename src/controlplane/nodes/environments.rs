@@ -8,11 +8,12 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::audit_log;
 use crate::controlplane::error::Error;
 use crate::controlplane::signing::environment_key::Place;
+use crate::protocol::environment::EnvironmentAnswer;
 use crate::protocol::environment::key::{EncryptionKey, verify_encryption_key};
 use crate::protocol::environment::signed::{EnvironmentOf, Variable, sign_environment};
-use crate::protocol::environment::{EnvironmentAnswer, EnvironmentQuestion};
 use crate::protocol::key::{Jwk, PublicKey};
 use crate::protocol::time::Time;
+use crate::protocol::version::HeldVersions;
 
 /// Bytes of environments after which an answer ends. With the longest one behind them it stays below the 1 MiB that a node
 /// takes.
@@ -65,7 +66,7 @@ impl ControlPlane {
     pub(in crate::controlplane) fn environments_for(
         &self,
         caller: &Caller,
-        question: &EnvironmentQuestion,
+        question: &HeldVersions,
     ) -> Result<EnvironmentAnswer, Error> {
         let (now, signing) = (self.now(), self.signing());
         self.store.read(|connection| {
@@ -184,7 +185,7 @@ mod tests {
             self.control.update_deployment(&self.owner, organization, deployment, update).unwrap();
         }
 
-        fn ask(&self, question: &EnvironmentQuestion) -> EnvironmentAnswer {
+        fn ask(&self, question: &HeldVersions) -> EnvironmentAnswer {
             self.control.environments_for(&World::node(), question).unwrap()
         }
 
@@ -200,7 +201,7 @@ mod tests {
         let world = World::new();
         let key = DecryptionKey::generate(&mut UnwrapErr(SysRng));
         let (node, now) = ("nod_a".parse().unwrap(), world.control.now());
-        let question = EnvironmentQuestion::default();
+        let question = HeldVersions::default();
         assert_eq!(world.state(&NodeStatement::default()).environment_changes, None);
         let id = world.deployment_with(
             "prod",
@@ -224,7 +225,7 @@ mod tests {
         assert_eq!((pairs, answer.next), (vec!["A=1".to_owned(), "B=s3cret".to_owned()], None));
         assert_eq!((signed.of().deployment.as_str(), &*signed.of().issuer), (&*id, world.control.issuer()));
         let version = signed.of().version;
-        let held = |version| EnvironmentQuestion { held: [(id.clone(), version)].into(), after: None };
+        let held = |version| HeldVersions { held: [(id.clone(), version)].into(), after: None };
         assert_eq!(world.ask(&held(version)), EnvironmentAnswer::default());
         // Another version is given anew, also to a node that is ahead: only the node can tell that history was lost.
         for other in [version - 1, version + 1] {
@@ -257,7 +258,7 @@ mod tests {
         for name in ["a", "b", "c", "d"] {
             world.deployment_with(name, &json!(large));
         }
-        let (mut question, mut found) = (EnvironmentQuestion::default(), 0);
+        let (mut question, mut found) = (HeldVersions::default(), 0);
         loop {
             let answer = world.ask(&question);
             assert!(serde_json::to_vec(&answer).unwrap().len() < 1 << 20);

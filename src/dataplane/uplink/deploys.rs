@@ -14,11 +14,10 @@ use crate::dataplane::code::{Code, Effect, ReceiveError, Report, Wanted};
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::state::Live;
 use crate::platform::clock::Clock;
-use crate::protocol::deploy::exchange::{
-    DeployAnswer, DeployQuestion, HostDeployAnswer, HostDeployReport, HostDeployState,
-};
+use crate::protocol::deploy::exchange::{DeployAnswer, HostDeployAnswer, HostDeployReport, HostDeployState};
 use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
+use crate::protocol::version::HeldVersions;
 
 /// Interval at which the node looks for something to do.
 const LOOK: Duration = Duration::from_secs(1);
@@ -191,7 +190,7 @@ impl Deploys {
         }
         let (mut after, mut all) = (None, true);
         loop {
-            let question = DeployQuestion { held: self.off_reactor(Code::versions).await?, after };
+            let question = HeldVersions { held: self.off_reactor(Code::versions).await?, after };
             let body = serde_json::to_vec(&question)?;
             let answer: DeployAnswer = serde_json::from_slice(&self.post("deploys", upstream, body).await?)?;
             let texts = answer.deploys;

@@ -10,8 +10,9 @@ use super::membership::StatementError;
 use crate::dataplane::environment::{Effect, Environments};
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::state::Live;
-use crate::protocol::environment::{EnvironmentAnswer, EnvironmentQuestion};
+use crate::protocol::environment::EnvironmentAnswer;
 use crate::protocol::time::Time;
+use crate::protocol::version::HeldVersions;
 
 /// Seconds between two checks of the files on the disk.
 const CHECK: i64 = 60;
@@ -68,7 +69,7 @@ impl Follower {
         let path = format!("/v1/data-planes/{}/environments", self.prover.identity.data_plane_id);
         let (mut after, mut all) = (None, true);
         loop {
-            let question = EnvironmentQuestion { held: self.environments.versions(), after };
+            let question = HeldVersions { held: self.environments.versions(), after };
             let proof = || self.prover.upstream(now);
             let body = serde_json::to_vec(&question)?;
             let answer = upstream.send(Method::POST, &path, Some(&proof), body).await?;

@@ -1,26 +1,12 @@
 //! Defines the calls of a node about code: what it asks for, and what it reports of deploys that it took itself.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::id::DeployId;
 use crate::protocol::time::Time;
 use crate::protocol::version::number;
 
-/// Question of a node for the code of its data plane's deployments. The receiver ignores members that it does not know.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase", default)]
-pub struct DeployQuestion {
-    /// Versions that the node holds, by the deployment's id.
-    pub held: BTreeMap<String, u64>,
-    /// `next` of the answer before, of the same round.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-}
-
-/// The control plane's answer to a [`DeployQuestion`].
+/// The control plane's answer to a node that says which [versions](crate::protocol::version::HeldVersions) of code it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]

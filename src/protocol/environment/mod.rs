@@ -6,8 +6,6 @@
 pub mod key;
 pub mod signed;
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -71,20 +69,8 @@ const RESERVED_PREFIXES: [&str; 13] = [
     "SYSTEMD_",
 ];
 
-/// Question of a node for the environments of its data plane's deployments. The receiver ignores members that it does not
-/// know.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase", default)]
-pub struct EnvironmentQuestion {
-    /// Versions that the node holds, by the deployment's id.
-    pub held: BTreeMap<String, u64>,
-    /// `next` of the answer before, of the same round.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-}
-
-/// The control plane's answer to an [`EnvironmentQuestion`].
+/// The control plane's answer to a node that says which [versions](crate::protocol::version::HeldVersions) of environments it
+/// holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
