@@ -9,7 +9,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use tokio::time::timeout;
 
-use super::{Bearer, Fault, Patience, Upstream, UpstreamError, no_address, refusal};
+use super::{Bearer, Fault, Patience, Upstream, UpstreamError, refusal};
 use crate::dataplane::code::{Incoming, ReceiveError, body_of};
 use crate::protocol::deploy::MEDIA_TYPE;
 
@@ -85,25 +85,14 @@ impl Upstream {
         bearer: Bearer<'_>,
         incoming: &mut Incoming,
     ) -> Result<(), UpstreamError> {
-        let mut last = None;
-        for (source, url) in self.addresses.in_turn() {
-            let url = format!("{url}{path}");
-            match self.download_from(&url, bearer, incoming).await {
-                Ok(()) => {
-                    self.addresses.prefer(source);
-                    return Ok(());
-                }
-                // A refusal is the same at all addresses of the control plane.
-                Err(error @ UpstreamError::Answer { status, .. }) if status.is_client_error() => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    self.addresses.put_last(source);
-                    last = Some(error);
-                }
+        let mut attempts = self.attempts(path);
+        while let Some(url) = attempts.next_url() {
+            let received = self.download_from(&url, bearer, incoming).await;
+            if let Some(settled) = attempts.settle(received) {
+                return settled;
             }
         }
-        Err(last.unwrap_or_else(no_address))
+        Err(attempts.failure())
     }
 
     async fn download_from(
@@ -133,26 +122,15 @@ impl Upstream {
         open: &(dyn Fn() -> std::io::Result<File> + Send + Sync),
         size: u64,
     ) -> Result<Bytes, UpstreamError> {
-        let mut last = None;
-        for (source, url) in self.addresses.in_turn() {
-            let url = format!("{url}{path}");
+        let mut attempts = self.attempts(path);
+        while let Some(url) = attempts.next_url() {
             let disk = |error| UpstreamError::Body { url: url.clone(), fault: Fault::Disk(error) };
             let file = open().map_err(disk)?;
-            match self.upload_to(&url, bearer, file, size).await {
-                Ok(answer) => {
-                    self.addresses.prefer(source);
-                    return Ok(answer);
-                }
-                Err(error @ UpstreamError::Answer { status, .. }) if status.is_client_error() => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    self.addresses.put_last(source);
-                    last = Some(error);
-                }
+            if let Some(settled) = attempts.settle(self.upload_to(&url, bearer, file, size).await) {
+                return settled;
             }
         }
-        Err(last.unwrap_or_else(no_address))
+        Err(attempts.failure())
     }
 
     async fn upload_to(

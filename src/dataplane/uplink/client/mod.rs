@@ -2,6 +2,7 @@
 
 mod addresses;
 mod archives;
+mod attempts;
 mod connector;
 mod download;
 
@@ -258,25 +259,14 @@ impl Upstream {
         bearer: Option<Bearer<'_>>,
         body: Bytes,
     ) -> Result<Bytes, UpstreamError> {
-        let mut last = None;
-        for (source, url) in self.addresses.in_turn() {
-            let url = format!("{url}{path}");
-            match self.send_to(kind, method.clone(), &url, bearer, body.clone()).await {
-                Ok(answer) => {
-                    self.addresses.prefer(source);
-                    return Ok(answer);
-                }
-                // A refusal is the same at all addresses of the control plane.
-                Err(error @ UpstreamError::Answer { status, .. }) if status.is_client_error() => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    self.addresses.put_last(source);
-                    last = Some(error);
-                }
+        let mut attempts = self.attempts(path);
+        while let Some(url) = attempts.next_url() {
+            let answer = self.send_to(kind, method.clone(), &url, bearer, body.clone()).await;
+            if let Some(settled) = attempts.settle(answer) {
+                return settled;
             }
         }
-        Err(last.unwrap_or_else(no_address))
+        Err(attempts.failure())
     }
 
     /// Posts a form with the proof of `bearer`, and returns a short answer.

@@ -1,0 +1,53 @@
+//! One call at one address after the other, until one answers.
+
+use super::{Upstream, UpstreamError, no_address};
+
+/// Addresses at which a call was not tried yet.
+pub(super) struct Attempts<'a> {
+    upstream: &'a Upstream,
+    path: &'a str,
+    waiting: std::vec::IntoIter<(usize, &'a str)>,
+    /// Address that is asked now.
+    asked: Option<usize>,
+    last: Option<UpstreamError>,
+}
+
+impl Upstream {
+    /// Begins the attempts at a call of `path`.
+    pub(super) fn attempts<'a>(&'a self, path: &'a str) -> Attempts<'a> {
+        let waiting = self.addresses.in_turn().into_iter();
+        Attempts { upstream: self, path, waiting, asked: None, last: None }
+    }
+}
+
+impl Attempts<'_> {
+    /// Returns the URL to be asked next.
+    pub(super) fn next_url(&mut self) -> Option<String> {
+        let (place, url) = self.waiting.next()?;
+        self.asked = Some(place);
+        Some(format!("{url}{}", self.path))
+    }
+
+    /// Notes what became of the call at the address that was asked. Returns the result of the call, if that is known.
+    pub(super) fn settle<T>(&mut self, came: Result<T, UpstreamError>) -> Option<Result<T, UpstreamError>> {
+        let (addresses, asked) = (&self.upstream.addresses, self.asked.take());
+        match came {
+            Ok(answer) => {
+                asked.into_iter().for_each(|place| addresses.prefer(place));
+                Some(Ok(answer))
+            }
+            // A refusal is the same at all addresses of the control plane.
+            Err(error @ UpstreamError::Answer { status, .. }) if status.is_client_error() => Some(Err(error)),
+            Err(error) => {
+                asked.into_iter().for_each(|place| addresses.put_last(place));
+                self.last = Some(error);
+                None
+            }
+        }
+    }
+
+    /// Returns the error of a call that no address answered: that of the last one.
+    pub(super) fn failure(self) -> UpstreamError {
+        self.last.unwrap_or_else(no_address)
+    }
+}
