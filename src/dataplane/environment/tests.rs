@@ -6,65 +6,12 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 
 use super::*;
-use crate::dataplane::decide::snapshot::{Replica, Staleness};
-use crate::protocol::digest::ReplicaDigest;
+use crate::dataplane::test_replica::{self, ISSUER, NOW, seed};
 use crate::protocol::environment::signed::{EnvironmentOf, sign_environment};
-use crate::protocol::glass::GlassMode;
-use crate::protocol::head::{Head, SignedHead, sign_head};
-use crate::protocol::key::SigningKey;
-use crate::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetKey, RootSet, sign_keyset};
-use crate::protocol::record::{DeploymentRecord, Record, RecordKind};
-
-const NOW: Time = Time::from_unix(1_800_000_000);
-const ISSUER: &str = "https://control.example";
-
-fn seed(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&[seed; 32])
-}
 
 /// Returns a verified replica with these deployments, whose keyset names the replica key of this seed.
 fn snapshot(deployments: &[&str], replica: u8) -> Snapshot {
-    let root = seed(1);
-    let body = KeysetBody {
-        iss: Some(ISSUER.into()),
-        version: 1,
-        iat: NOW,
-        exp: NOW.plus(1000),
-        keys: vec![KeysetKey { key_use: KeyUse::Replica, jwk: seed(replica).public().jwk() }],
-        roots: vec![root.public().jwk()],
-        threshold: 1,
-    };
-    let pinned = RootSet::new(vec![root.public().clone()], 1).unwrap();
-    let keyset = Keyset::verify_first(&sign_keyset(&body, &[&root]), &pinned).unwrap();
-    let record = |id: &&str| {
-        let body = DeploymentRecord {
-            id: id.parse().unwrap(),
-            workspace: "wsp_a".into(),
-            name: (*id).into(),
-            hosts: Vec::new(),
-            routes: "airflow-v2".into(),
-            glass: GlassMode::Always,
-        };
-        Record::of(RecordKind::Deployment, *id, &body)
-    };
-    let records: Vec<Record> = deployments.iter().map(record).collect();
-    let mut digest = ReplicaDigest::empty();
-    for record in &records {
-        digest.add(record);
-    }
-    let head = Head {
-        iss: ISSUER.into(),
-        aud: "dpl_a".parse().unwrap(),
-        version: 1,
-        digest: digest.checksum(),
-        count: records.len() as u64,
-        iat: NOW,
-        exp: NOW.plus(1000),
-        keyset: 1,
-    };
-    let aud = "dpl_a".parse().unwrap();
-    let head = SignedHead::verify(&sign_head(&head, &seed(replica)), &keyset, &aud).unwrap();
-    Snapshot::build(Replica { keyset, head, records, takeaways: Vec::new() }, Staleness::default(), None)
+    test_replica::snapshot(deployments, &[], replica)
 }
 
 /// Environments of one node in a directory that does not exist yet.

@@ -12,84 +12,23 @@ use rand_core::UnwrapErr;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::dataplane::decide::snapshot::{Replica, Staleness};
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Nonces;
 use crate::dataplane::node::identity::Identity;
+use crate::dataplane::test_replica::{self, ISSUER, NOW, seed};
 use crate::protocol::deploy::exchange::{HostDeployAnswer, HostDeployState, StandingDeploy};
 use crate::protocol::deploy::host::{HostDeploy, sign_host_deploy};
 use crate::protocol::deploy::signed::{Deploy, sign_deploy};
-use crate::protocol::digest::ReplicaDigest;
-use crate::protocol::glass::GlassMode;
-use crate::protocol::head::{Head, SignedHead, sign_head};
-use crate::protocol::key::SigningKey;
-use crate::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetKey, RootSet, sign_keyset};
-use crate::protocol::record::{DeploymentRecord, NodeRecord, Record, RecordKind};
 use crate::protocol::time::Time;
 
-const NOW: Time = Time::from_unix(1_800_000_000);
-const ISSUER: &str = "https://control.example";
 /// Seeds of keys: the control plane's replica key, and the nodes.
 const REPLICA: u8 = 2;
 const NODES: [(&str, u8, Option<i64>); 3] =
     [("nod_a", 11, None), ("nod_b", 12, None), ("nod_c", 13, Some(1))];
 
-fn seed(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&[seed; 32])
-}
-
 /// Returns a verified replica with these deployments and all nodes.
 fn snapshot(deployments: &[&str]) -> Snapshot {
-    let root = seed(1);
-    let body = KeysetBody {
-        iss: Some(ISSUER.into()),
-        version: 1,
-        iat: NOW,
-        exp: NOW.plus(1000),
-        keys: vec![KeysetKey { key_use: KeyUse::Replica, jwk: seed(REPLICA).public().jwk() }],
-        roots: vec![root.public().jwk()],
-        threshold: 1,
-    };
-    let pinned = RootSet::new(vec![root.public().clone()], 1).unwrap();
-    let keyset = Keyset::verify_first(&sign_keyset(&body, &[&root]), &pinned).unwrap();
-    let deployment = |id: &&str| {
-        let body = DeploymentRecord {
-            id: id.parse().unwrap(),
-            workspace: "wsp_a".into(),
-            name: (*id).into(),
-            hosts: Vec::new(),
-            routes: "airflow-v2".into(),
-            glass: GlassMode::Always,
-        };
-        Record::of(RecordKind::Deployment, *id, &body)
-    };
-    let node = |(id, key, retired): (&str, u8, Option<i64>)| {
-        let body = NodeRecord {
-            id: id.parse().unwrap(),
-            name: id.into(),
-            key: seed(key).public().jwk(),
-            retired_at: retired.map(Time::from_unix),
-        };
-        Record::of(RecordKind::Node, id, &body)
-    };
-    let records: Vec<Record> = deployments.iter().map(deployment).chain(NODES.map(node)).collect();
-    let mut digest = ReplicaDigest::empty();
-    for record in &records {
-        digest.add(record);
-    }
-    let head = Head {
-        iss: ISSUER.into(),
-        aud: "dpl_a".parse().unwrap(),
-        version: 1,
-        digest: digest.checksum(),
-        count: records.len() as u64,
-        iat: NOW,
-        exp: NOW.plus(1000),
-        keyset: 1,
-    };
-    let aud = "dpl_a".parse().unwrap();
-    let head = SignedHead::verify(&sign_head(&head, &seed(REPLICA)), &keyset, &aud).unwrap();
-    Snapshot::build(Replica { keyset, head, records, takeaways: Vec::new() }, Staleness::default(), None)
+    test_replica::snapshot(deployments, &NODES, REPLICA)
 }
 
 /// Returns an archive with these files.
