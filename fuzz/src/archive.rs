@@ -48,8 +48,8 @@ fn of_lines(data: &[u8]) -> Vec<u8> {
     tar
 }
 
-/// What is read stays below its root, names each place once and each directory before what lies in it; cut short it is nothing;
-/// and another reader finds the same files in it.
+/// Checks the promises of the reader: every path stays below the root and stands once, a directory comes before its content, an
+/// archive that was cut short is refused, and another reader finds the same files.
 pub fn check(data: &[u8]) -> bool {
     [holds(data), holds(&gzip(data)), holds(&gzip(&of_lines(data)))].contains(&true)
 }

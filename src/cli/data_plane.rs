@@ -29,7 +29,7 @@ pub(super) enum Verb {
     EnrolmentToken {
         /// The data plane's id.
         id: DataPlaneId,
-        /// How long it can be used, in seconds.
+        /// Seconds for which the token can be used.
         #[arg(long, default_value_t = 86_400)]
         expires_in: i64,
         /// Print the value alone, for scripts.

@@ -68,7 +68,7 @@ pub(super) enum Verb {
     Create {
         /// Its name.
         name: String,
-        /// What it is for.
+        /// Its description.
         #[arg(long, short, default_value = "")]
         description: String,
         /// Its workspace.

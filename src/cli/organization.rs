@@ -29,10 +29,10 @@ pub(super) enum Verb {
     Token(scoped::Verb),
     /// Show or say whether a direct-access token needs two owners. To end it, another owner has to approve.
     DualControl {
-        /// What it is to be; shown if left out.
+        /// The new setting. Without it, the present one is shown.
         #[arg(value_parser = ["on", "off"])]
         wanted: Option<String>,
-        /// How long an approval may take, in hours.
+        /// Hours within which a request must be approved.
         #[arg(long, default_value_t = 24)]
         approval_hours: i64,
     },

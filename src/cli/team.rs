@@ -18,7 +18,7 @@ pub(super) enum Verb {
     Create {
         /// Its name.
         name: String,
-        /// Who is in it.
+        /// Its description.
         #[arg(long, short, default_value = "")]
         description: String,
         /// The id of a user who is in it; can be repeated.

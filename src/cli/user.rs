@@ -35,7 +35,7 @@ const CALLER: [Column; 6] = [
 pub(super) enum Verb {
     /// Create a user and show the token, once.
     Create {
-        /// Who it is.
+        /// Their email address.
         email: String,
         /// The role in the organization.
         #[arg(long, default_value = "ORGANIZATION_MEMBER", value_parser = organization_role)]

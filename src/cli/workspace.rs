@@ -19,7 +19,7 @@ pub(super) enum Verb {
     Create {
         /// Its name.
         name: String,
-        /// What it is for.
+        /// Its description.
         #[arg(long, short, default_value = "")]
         description: String,
     },

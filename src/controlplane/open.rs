@@ -19,7 +19,7 @@ pub enum OpenError {
     Unusable {
         /// File of the database.
         path: PathBuf,
-        /// What failed.
+        /// Error of the database.
         source: CallError,
     },
     /// There are signing keys, but no database of theirs.
@@ -30,7 +30,7 @@ pub enum OpenError {
     Lost {
         /// File of the database.
         path: PathBuf,
-        /// What was found in its place.
+        /// Predicate of the message, such as `is missing`.
         what: &'static str,
     },
 }

@@ -83,7 +83,7 @@ fn push(rig: &Rig, port: u16, token: &str, archive: &Path) -> Answer {
     curl(&["-T", archive.to_str().unwrap(), "-H", "Expect:", "-H", &authorization, &url])
 }
 
-/// What the deployment's Dag file says on the host with this state directory.
+/// Returns the content of the deployment's Dag file on the host with this state directory.
 fn runs(rig: &Rig, state: &str) -> String {
     let path = rig.path(&format!("{state}/code/{}/current/dag.py", rig.deployment));
     std::fs::read_to_string(path).unwrap_or_default()

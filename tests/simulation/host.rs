@@ -404,7 +404,7 @@ impl Host {
         self.process.as_ref().map(|process| process.progress.state)
     }
 
-    /// Whether it reaches its control plane, as its events say.
+    /// Returns its connectivity, as its events state it.
     pub fn connectivity(&self) -> Option<Connectivity> {
         self.process.as_ref().map(|process| process.progress.connectivity)
     }

@@ -20,7 +20,7 @@ pub struct Exchange {
     keysets: [u64; 2],
     /// The version that the other host showed.
     shown: Option<u64>,
-    /// Whether the other host had been shown the asking host's version by then.
+    /// True if the other host had been shown the asking host's version when it answered.
     seen: bool,
     /// The revocations that the other host knew when it was asked for them.
     told: Option<BTreeMap<(usize, String), Time>>,

@@ -1,25 +1,25 @@
-//! Whether a host must judge its control plane unreachable, as the oracle sees it: glass that is kept for outages follows that
-//! judgement.
+//! The oracle's judgement of outages: it says when a host must, may or must not count its control plane as unreachable. Glass
+//! in the mode `outage` follows the host's judgement.
 
 use halligan::protocol::event::Connectivity;
 
 use crate::network::Millis;
 
-/// Without the control plane for so long, a host judges an outage; with it for so long, that the outage is over. The daemon's
-/// defaults, in milliseconds.
+/// Milliseconds without the control plane after which a host judges an outage, and with it after which the outage is over: the
+/// daemon's defaults.
 pub const DOWN: Millis = 30_000;
 pub const UP: Millis = 60_000;
-/// How long before or after that the oracle takes either judgement.
+/// Milliseconds before and after these limits in which the oracle accepts either judgement.
 const SPARE: Millis = 3_000;
 
-/// How a host reached its control plane since its process was started.
+/// History of a host's connectivity since its process was started.
 #[derive(Clone, Debug)]
 pub struct Reached {
-    /// How it was judged when the process began; none: either way.
+    /// Judgement when the process began, or `None` if either may be in force.
     begun: Option<bool>,
-    /// When it began to reach it (true), or to miss it.
+    /// Times at which the host began to reach its control plane (true), or to miss it.
     turns: Vec<(Millis, bool)>,
-    /// When the process was last seen to run.
+    /// Last time at which the process was seen to run.
     ran: Millis,
 }
 
@@ -35,7 +35,7 @@ impl Reached {
         self.forget(self.judged(self.ran));
     }
 
-    /// What its disk said of the last judgement is gone (`Some(false)`: it begins anew), or may be.
+    /// Replaces the judgement that the next process begins with, after the file that held it was lost or damaged.
     pub fn forget(&mut self, begun: Option<bool>) {
         *self = Self { begun, turns: Vec::new(), ran: self.ran };
     }
@@ -53,9 +53,9 @@ impl Reached {
         }
     }
 
-    /// Whether it must judge an outage at the time `now`; none: it may judge either way.
+    /// Returns the judgement that the host must have at `now`, or `None` if it may have either.
     pub fn judged(&self, now: Millis) -> Option<bool> {
-        // An interruption too short to be noticed begins nothing anew. It may have been noticed, too.
+        // A host may or may not notice a short interruption. Both histories are judged.
         let mut lasting = Vec::<(Millis, bool)>::new();
         for (number, turn) in self.turns.iter().enumerate() {
             let end = self.turns.get(number + 1).map_or(now, |next| next.0);
@@ -105,13 +105,13 @@ mod tests {
         assert_eq!(judged(&[(0, Offline)], 40_000), Some(true));
         assert_eq!(judged(&[(0, Offline), (40_000, Online)], 80_000), Some(true));
         assert_eq!(judged(&[(0, Offline), (40_000, Online)], 110_000), Some(false));
-        // What passes between two processes is no time without the control plane.
+        // Time between two processes does not count.
         let mut reached = Reached::default();
         reached.note(Offline, 0);
         reached.note(Offline, 20_000);
         reached.begins();
         assert_eq!(reached.judged(500_000), Some(false));
-        // Noticed or not: what it was before counts on, or begins anew.
+        // A short interruption may have been noticed or not.
         assert_eq!(judged(&[(0, Offline), (20_000, Online), (21_000, Offline)], 45_000), None);
         assert_eq!(judged(&[(0, Offline), (20_000, Online), (21_000, Offline)], 60_000), Some(true));
     }

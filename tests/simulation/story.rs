@@ -585,7 +585,7 @@ impl Story {
             && self.memories[host].held.as_ref().is_some_and(|held| !held.tokens.is_empty())
     }
 
-    /// Whether a host knows one of the tokens in a bundle.
+    /// Returns true if a host knows one of the tokens in a bundle.
     fn knows_one_of(&self, host: usize, bundle: &[u8]) -> bool {
         let told = tokens_of(bundle);
         self.knows_a_token(host)
@@ -649,8 +649,10 @@ impl Story {
         if decision.allowed() {
             self.memories[host].uses.insert(event);
         }
-        let mut memory = self.memories[host].clone();
-        let judged = judge(&self.request_of(host, number, value, deployment), &mut memory, &decision);
+        let outage = self.memories[host].reached.judged(self.now);
+        let mut memory = std::mem::take(&mut self.memories[host]);
+        let request = Request { outage, ..self.request_of(host, number, value, deployment) };
+        let judged = judge(&request, &mut memory, &decision);
         self.memories[host] = memory;
         let token = &self.tokens[number];
         let generation = token.values[value].generation;

@@ -157,7 +157,7 @@ pub struct Memory {
     /// Cookies that were signed out here, and glass that is broken here.
     pub signed_out: BTreeSet<usize>,
     pub broken: BTreeMap<String, Broken>,
-    /// How it reached its control plane.
+    /// History of its connectivity.
     pub reached: Reached,
     /// The events of uses it let pass, as far as its log is on this disk.
     pub uses: BTreeSet<String>,
@@ -228,7 +228,7 @@ pub struct Request<'a> {
     pub value: &'a Value,
     /// The deployment that was asked.
     pub deployment: &'a str,
-    /// Whether the host must judge an outage; none: it may judge either way.
+    /// Judgement of an outage that the host must have, or `None` if it may have either.
     pub outage: Option<bool>,
     /// The host's clock when it was asked.
     pub wall: Time,
@@ -247,13 +247,13 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// How the deployment's glass is kept, as the host's replica says.
+    /// Returns the mode of the deployment's glass, as the host's replica states it.
     fn glass(&self, memory: &Memory) -> GlassMode {
         let held = memory.held.as_ref();
         held.and_then(|held| held.glass.get(self.deployment)).copied().unwrap_or_default()
     }
 
-    /// Whether the deployment's glass is surely whole on the host.
+    /// Returns true if the deployment's glass must be whole on the host.
     fn sealed(&self, memory: &Memory) -> bool {
         let whole = match self.glass(memory) {
             GlassMode::Always => false,
@@ -263,8 +263,8 @@ impl Request<'_> {
         whole && !memory.broken.get(self.deployment).is_some_and(|broken| broken.lets_in(self.wall))
     }
 
-    /// Whether the glass may be whole: it is not surely open for an outage, and what was broken may have ended already, since
-    /// the host's clock was wrong meanwhile, or it ends about now.
+    /// Returns true if the glass may be whole: no outage opens it for sure, and a break may have ended, because the host's clock
+    /// was wrong meanwhile or the end is near.
     fn may_be_sealed(&self, memory: &Memory) -> bool {
         if self.glass(memory) == GlassMode::Outage && self.outage == Some(true) {
             return false;

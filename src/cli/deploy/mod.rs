@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     /// The folder of Dags. `.git` and `__pycache__` are left out; links are an error.
     #[arg(value_name = "PATH", default_value = "dags")]
     path: PathBuf,
-    /// What the deploy is for.
+    /// A description of the deploy.
     #[arg(long)]
     description: Option<String>,
     /// Push to the daemon of this host, without the control plane; needs a direct-access token with
@@ -121,7 +121,7 @@ pub(super) enum Verb {
         on: On,
         /// The id of the deploy to go back to.
         id: DeployId,
-        /// What the rollback is for.
+        /// A description of the rollback.
         #[arg(long)]
         description: Option<String>,
     },

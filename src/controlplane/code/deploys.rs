@@ -30,7 +30,7 @@ pub(in crate::controlplane) struct Stored {
     pub(in crate::controlplane) version: Option<u64>,
     pub(in crate::controlplane) archive: Option<Archive>,
     pub(in crate::controlplane) rollback_from: Option<String>,
-    /// What the node signed, of a deploy that a host took.
+    /// Compact JWS that the node signed; `None` for a deploy that no host took.
     pub(in crate::controlplane) host_deploy: Option<String>,
     pub(in crate::controlplane) node: Option<String>,
     pub(in crate::controlplane) superseded_by: Option<String>,

@@ -252,7 +252,7 @@ mod tests {
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes as u64);
         header.set_mode(0o644);
-        // What can't be compressed, so that the archive has several pieces.
+        // Random bytes can't be compressed, so the archive has several pieces.
         let mut content = vec![0; bytes];
         blake3::Hasher::new().finalize_xof().fill(&mut content);
         tar.append_data(&mut header, "a.bin", &*content).unwrap();

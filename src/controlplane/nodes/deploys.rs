@@ -366,7 +366,7 @@ mod tests {
             .into_iter()
             .find(|shown| !shown.is_archive_kept && shown.version.is_some());
         assert_eq!(back(&gone.unwrap().id).unwrap_err().code(), "archive_gone");
-        // What nobody finalized fails after a day.
+        // A deploy that nobody finalized fails after a day.
         world.later(25 * 3600);
         world.control.prune_deploys().unwrap();
         let shown = world.control.show_deploy(owner, organization, &deployment, &awaited.id).unwrap();

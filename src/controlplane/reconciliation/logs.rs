@@ -252,7 +252,7 @@ mod tests {
         let between = json!({ "startDate": time(300), "endDate": time(200) });
         assert_eq!(paths(&world.log_of(id, between)), ["3", "2"]);
         assert_eq!(paths(&world.log_of(id, json!({ "maxNumResults": 2 }))), ["4", "3"]);
-        // What arrives between two pages moves none of them.
+        // Events that arrive between two pages move none of them.
         let first = world.log_of(id, json!({ "limit": 2 }));
         world.tell("nod_a", 7, 0, (id, "allow"));
         world.later(10);

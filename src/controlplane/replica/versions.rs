@@ -4,7 +4,7 @@ use rusqlite::{Transaction, params};
 
 use crate::controlplane::error::Error;
 
-/// What has a version for each deployment, and a count of changes for each data plane.
+/// Kind of state that hosts are handed. It has a version for each deployment, and a count of changes for each data plane.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::controlplane) enum Handed {
     /// Environment variables.

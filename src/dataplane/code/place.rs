@@ -233,7 +233,7 @@ mod tests {
         for count in 0..3 {
             let tree = place.next_tree(&name).unwrap();
             std::fs::create_dir(place.path().join(&tree)).unwrap();
-            // What a crash left in the way.
+            // A crash may have left a link in the way.
             symlink("nowhere", place.path().join("current.new")).unwrap();
             place.switch(&tree).unwrap();
             assert_eq!(place.current(), Some((name.clone(), tree)), "{count}");

@@ -180,7 +180,7 @@ impl Code {
         let disk = |source| TreeError::Disk { path: place.path().into(), source };
         let archive = place.archive(name);
         if !archive.exists() {
-            // What is unpacked stays in use until the archive is there again.
+            // The unpacked tree stays in use until the archive is there again.
             return Ok(false);
         }
         if !proved {

@@ -210,7 +210,7 @@ fn the_fault_of_a_visitor_is_not_the_archives() {
     let full = || Err(io::Error::from(io::ErrorKind::StorageFull));
     let error = read_archive(&good[..], |_| full()).unwrap_err();
     assert!(!error.is_refusal());
-    // What a visitor leaves is skipped.
+    // The rest of a file that a visitor leaves is skipped.
     let two = gzip(&Tar::default().file("a", "1").file("b", "2").zeros(2).0);
     let extent = read_archive(&two[..], |_| Ok(())).unwrap();
     assert_eq!(extent, Extent { entries: 2, bytes: 2 });
