@@ -1,6 +1,8 @@
 //! Configuration file of the daemon (TOML). Unknown keys are rejected, since a misspelt limit would limit nothing.
 
 mod bounds;
+mod paths;
+mod staleness;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,21 +15,19 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use self::bounds::BOUNDS;
+pub use self::staleness::StalenessConfig;
 
 use super::audit::{Retention, WhenFull};
 use super::glass::Hysteresis;
 use crate::dataplane::decide::routes::{MapsError, RouteMaps};
 use crate::dataplane::decide::session::Durations;
-use crate::dataplane::decide::staleness::{AtLimit, Staleness};
+use crate::dataplane::decide::staleness::Staleness;
 use crate::dataplane::faces::gateway::config::GatewayConfig;
 use crate::dataplane::faces::upstream_identity::UpstreamIdentityConfig;
-use crate::dataplane::node::identity::Absent;
 use crate::dataplane::observe::traces::config::TracingConfig;
 use crate::platform::configuration::{self, Bound, ConfigError, Configuration, Wrong, check_hosts};
 use crate::platform::net::network;
 use crate::platform::net::origin::keeps_secrets;
-use crate::protocol::id::is_id;
-use crate::protocol::role::{built_in, is_reserved};
 
 /// The complete configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -176,64 +176,6 @@ impl Default for Proxies {
             IpNet::new_assert([0_u16, 0, 0, 0, 0, 0, 0, 1].into(), 128),
         ];
         Self { trusted: loopback.into(), pass_status: false }
-    }
-}
-
-/// Limits of the replica's age, in seconds since its head was signed.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StalenessConfig {
-    /// Limit for roles that are not named.
-    pub default_seconds: i64,
-    /// Limits by name of a built-in role. `DEPLOYMENT_ADMIN` has a limit of one day if it is not named.
-    pub roles: BTreeMap<String, i64>,
-    /// Limits by name of a custom role, which only the control plane defines.
-    pub custom_roles: BTreeMap<String, i64>,
-    /// Handling of requests beyond the limit: `deny`, or `allow` with an alarm.
-    pub at_limit: AtLimit,
-}
-
-impl Default for StalenessConfig {
-    fn default() -> Self {
-        let Staleness { default, roles, at_limit } = Staleness::default();
-        Self { default_seconds: default, roles, custom_roles: BTreeMap::new(), at_limit }
-    }
-}
-
-impl StalenessConfig {
-    /// Returns the staleness policy.
-    #[must_use]
-    pub fn policy(&self) -> Staleness {
-        let named = self.roles.iter().chain(&self.custom_roles);
-        let roles = named.map(|(role, seconds)| (role.clone(), *seconds)).collect();
-        Staleness { default: self.default_seconds, roles, at_limit: self.at_limit }
-    }
-
-    /// Checks the names of roles. A name without a role would limit nothing, contrary to its author's intent.
-    fn check(&self) -> Result<(), Wrong> {
-        let known: Vec<String> = built_in().into_iter().map(|role| role.name).collect();
-        let wrong =
-            |table: &str, role: &str, what: String| Wrong { key: format!("staleness.{table}.{role}"), what };
-        if let Some(role) = self.roles.keys().find(|role| !known.contains(role)) {
-            let what = format!(
-                "no built-in role has this name; those are {}. The limit of a custom role stands in staleness.custom_roles",
-                known.join(", ")
-            );
-            return Err(wrong("roles", role, what));
-        }
-        for role in self.custom_roles.keys() {
-            if known.iter().any(|known| known.eq_ignore_ascii_case(role)) {
-                return Err(wrong(
-                    "custom_roles",
-                    role,
-                    "this is a built-in role; name it in staleness.roles".into(),
-                ));
-            }
-            if !is_id(role) || is_reserved(role) {
-                return Err(wrong("custom_roles", role, "no custom role can have this name".into()));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -455,69 +397,8 @@ impl Config {
         self.staleness.policy()
     }
 
-    /// Returns the handling of a missing node key.
-    #[must_use]
-    pub fn absent_key(&self, enrolled: bool) -> Absent {
-        if enrolled || self.node.key_file.is_some() { Absent::Refuse } else { Absent::Make }
-    }
-
     /// Reads the route maps of this host.
     pub fn route_maps(&self) -> Result<RouteMaps, MapsError> {
         self.routes.directory.as_deref().map_or_else(|| Ok(RouteMaps::default()), RouteMaps::read)
-    }
-
-    /// Fills in the service manager's credentials where the file names no path.
-    #[must_use]
-    pub fn with_credentials(mut self, credential: impl Fn(&str) -> Option<PathBuf>) -> Self {
-        let fill = |named: &mut Option<PathBuf>, name| *named = named.take().or_else(|| credential(name));
-        fill(&mut self.control_plane.enrolment_token_file, "halligan.enrolment-token");
-        fill(&mut self.control_plane.ca_file, "halligan.ca");
-        fill(&mut self.node.key_file, "halligan.node-key");
-        if let Some(sessions) = &mut self.sessions {
-            fill(&mut sessions.key_file, "halligan.session-key");
-        }
-        self
-    }
-
-    /// Returns the directory of the files with environment variables.
-    #[must_use]
-    pub fn environment_directory(&self) -> PathBuf {
-        self.environment.directory.clone().unwrap_or_else(|| self.state_dir.join("environment"))
-    }
-
-    /// Returns the directory of the code of deployments.
-    #[must_use]
-    pub fn code_directory(&self) -> PathBuf {
-        self.code.directory.clone().unwrap_or_else(|| self.state_dir.join("code"))
-    }
-
-    /// Returns the path of the key to which environment variables are encrypted for this node.
-    #[must_use]
-    pub fn encryption_key_file(&self) -> PathBuf {
-        self.state_dir.join("environment.pem")
-    }
-
-    /// Returns the path of the node's key file.
-    #[must_use]
-    pub fn key_file(&self) -> PathBuf {
-        self.node.key_file.clone().unwrap_or_else(|| self.state_dir.join("node.pem"))
-    }
-
-    /// Returns the path of the file of the sessions' keys, and the handling of a missing one, if there are sessions. A named
-    /// file must exist: hosts that share it would otherwise each make their own.
-    #[must_use]
-    pub fn session_key_file(&self) -> Option<(PathBuf, Absent)> {
-        let named = self.sessions.as_ref()?.key_file.clone();
-        Some(named.map_or_else(
-            || (self.state_dir.join("session.key"), Absent::Make),
-            |file| (file, Absent::Refuse),
-        ))
-    }
-
-    /// Returns the path of the upstream identity's key file, if upstreams get an identity.
-    #[must_use]
-    pub fn upstream_key_file(&self) -> Option<PathBuf> {
-        let identity = self.upstream_identity.as_ref()?;
-        Some(identity.key_file.clone().unwrap_or_else(|| self.state_dir.join("airflow.pem")))
     }
 }

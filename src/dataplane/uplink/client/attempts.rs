@@ -33,13 +33,17 @@ impl Attempts<'_> {
         let (addresses, asked) = (&self.upstream.addresses, self.asked.take());
         match came {
             Ok(answer) => {
-                asked.into_iter().for_each(|place| addresses.prefer(place));
+                if let Some(place) = asked {
+                    addresses.prefer(place);
+                }
                 Some(Ok(answer))
             }
             // A refusal is the same at all addresses of the control plane.
             Err(error @ UpstreamError::Answer { status, .. }) if status.is_client_error() => Some(Err(error)),
             Err(error) => {
-                asked.into_iter().for_each(|place| addresses.put_last(place));
+                if let Some(place) = asked {
+                    addresses.put_last(place);
+                }
                 self.last = Some(error);
                 None
             }
