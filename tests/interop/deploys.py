@@ -7,10 +7,10 @@ import zlib
 from typing import Any
 
 import forms
-import jose
 from keyset import Keyset
 from nodes import Members, verify_signed_by_node
-from refusal import Malformed, Refusal, refuse_malformed
+from refusal import Refusal
+from statement import verify_statement
 from text import Value
 
 BOUND = 4096
@@ -45,23 +45,7 @@ HOST_TABLE = {
 
 def verify_deploy(content: str, keyset: Keyset, data_plane: str) -> dict[str, Any]:
     """Verifies a signed deploy. A version that is held plays no part."""
-    if jose.is_longer_than(content, BOUND):
-        raise Refusal("malformed", "longer than 4096 bytes")
-    try:
-        signed = jose.read_compact(content, (TYP,))
-    except Malformed as error:
-        raise refuse_malformed("malformed", error) from None
-    failed = jose.verify(signed, keyset.replica_keys)
-    if failed is not None:
-        raise Refusal(failed, "signature under a replica key")
-    try:
-        claims = forms.read_object(signed.claims(), CLAIMS_TABLE, closed=True)
-    except Malformed as error:
-        raise refuse_malformed("malformed", error) from None
-    if keyset.issuer is not None and claims["iss"] != keyset.issuer:
-        raise Refusal("issuer", "iss is that of the keyset, where it names one")
-    if claims["aud"] != data_plane:
-        raise Refusal("audience", "aud is the data plane")
+    _, claims = verify_statement(content, keyset, data_plane, TYP, BOUND, CLAIMS_TABLE, closed=True)
     if claims["size"] > SIZE_BOUND:
         raise Refusal("size", "an archive has at most 1 GiB")
     return claims

@@ -15,6 +15,7 @@ import forms
 import jose
 from keyset import Keyset
 from refusal import Malformed, Refusal, refuse_malformed
+from statement import verify_statement
 from text import Value
 
 BOUND = 524288
@@ -141,23 +142,7 @@ def read_variables(plain: bytes) -> list[list[str]]:
 
 def open_environment(content: str, keyset: Keyset, data_plane: str, node: str, private: bytes) -> list[list[str]]:
     """Verifies an environment and decrypts its variables. A version that is held plays no part."""
-    if jose.is_longer_than(content, BOUND):
-        raise Refusal("malformed", "longer than 524288 bytes")
-    try:
-        signed = jose.read_compact(content, (TYP,))
-    except Malformed as error:
-        raise refuse_malformed("malformed", error) from None
-    failed = jose.verify(signed, keyset.replica_keys)
-    if failed is not None:
-        raise Refusal(failed, "signature under a replica key")
-    try:
-        claims = forms.read_object(signed.claims(), CLAIMS_TABLE, closed=True)
-    except Malformed as error:
-        raise refuse_malformed("malformed", error) from None
-    if keyset.issuer is not None and claims["iss"] != keyset.issuer:
-        raise Refusal("issuer", "iss is that of the keyset, where it names one")
-    if claims["aud"] != data_plane:
-        raise Refusal("audience", "aud is the data plane")
+    _, claims = verify_statement(content, keyset, data_plane, TYP, BOUND, CLAIMS_TABLE, closed=True)
     if claims["node"] != node:
         raise Refusal("node", "node is the node")
     aad = "\n".join([claims["aud"], claims["sub"], claims["node"], str(claims["version"])]).encode()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import forms
-import jose
 from keyset import Keyset
-from refusal import Malformed, Refusal, refuse_malformed
+from statement import verify_statement
 
 BOUND = 4096
 TYP = "replica-head+jwt"
@@ -48,23 +47,7 @@ class Head:
 
 def verify_head(content: str, keyset: Keyset, data_plane: str) -> Head:
     """Verifies signature, `typ`, key, claims, `iss` and `aud`. No clock, and nothing that is held, plays a part."""
-    if jose.is_longer_than(content, BOUND):
-        raise Refusal("malformed", "a head is longer than 4096 bytes")
-    try:
-        signed = jose.read_compact(content, (TYP,))
-    except Malformed as error:
-        raise refuse_malformed("malformed", error) from None
-    failed = jose.verify(signed, keyset.replica_keys)
-    if failed is not None:
-        raise Refusal(failed, "signature of a head under a replica key")
-    try:
-        claims = forms.read_object(signed.claims(), CLAIMS_TABLE, closed=False)
-    except Malformed as error:
-        raise refuse_malformed("malformed", error) from None
-    if keyset.issuer is not None and claims["iss"] != keyset.issuer:
-        raise Refusal("issuer", "iss is the iss of the newest keyset, where that names one")
-    if claims["aud"] != data_plane:
-        raise Refusal("audience", "aud is the node's data plane")
+    signed, claims = verify_statement(content, keyset, data_plane, TYP, BOUND, CLAIMS_TABLE, closed=False)
     return Head(
         content,
         signed.kid,
