@@ -29,6 +29,4 @@ pub mod observe;
 pub mod peers;
 pub mod replica;
 pub mod revocations;
-#[cfg(test)]
-mod test_replica;
 pub mod uplink;

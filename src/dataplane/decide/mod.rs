@@ -18,7 +18,7 @@ pub mod snapshot;
 pub mod staleness;
 mod steps;
 #[cfg(test)]
-mod tests;
+pub(in crate::dataplane) mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;

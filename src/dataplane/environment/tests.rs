@@ -6,12 +6,12 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 
 use super::*;
-use crate::dataplane::test_replica::{self, ISSUER, NOW, seed};
+use crate::dataplane::decide::tests::replica::{self, ISSUER, NOW, seed};
 use crate::protocol::environment::signed::{EnvironmentOf, sign_environment};
 
 /// Returns a verified replica with these deployments, whose keyset names the replica key of this seed.
 fn snapshot(deployments: &[&str], replica: u8) -> Snapshot {
-    test_replica::snapshot(deployments, &[], replica)
+    replica::snapshot(deployments, &[], replica)
 }
 
 /// Environments of one node in a directory that does not exist yet.

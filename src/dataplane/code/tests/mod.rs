@@ -12,10 +12,10 @@ use rand_core::UnwrapErr;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::dataplane::decide::tests::replica::{self, ISSUER, NOW, seed};
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Nonces;
 use crate::dataplane::node::identity::Identity;
-use crate::dataplane::test_replica::{self, ISSUER, NOW, seed};
 use crate::protocol::deploy::exchange::{HostDeployAnswer, HostDeployState, StandingDeploy};
 use crate::protocol::deploy::host::{HostDeploy, sign_host_deploy};
 use crate::protocol::deploy::signed::{Deploy, sign_deploy};
@@ -28,7 +28,7 @@ const NODES: [(&str, u8, Option<i64>); 3] =
 
 /// Returns a verified replica with these deployments and all nodes.
 fn snapshot(deployments: &[&str]) -> Snapshot {
-    test_replica::snapshot(deployments, &NODES, REPLICA)
+    replica::snapshot(deployments, &NODES, REPLICA)
 }
 
 /// Returns an archive with these files.

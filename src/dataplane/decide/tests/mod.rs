@@ -4,6 +4,7 @@
 
 mod daemon;
 mod known;
+pub(in crate::dataplane) mod replica;
 mod sessions;
 mod snapshots;
 mod standard;

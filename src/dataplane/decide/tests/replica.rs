@@ -11,17 +11,21 @@ use crate::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetKey, RootSet, si
 use crate::protocol::record::{DeploymentRecord, NodeRecord, Record, RecordKind};
 use crate::protocol::time::Time;
 
-pub(super) const NOW: Time = Time::from_unix(1_800_000_000);
-pub(super) const ISSUER: &str = "https://control.example";
+pub(in crate::dataplane) const NOW: Time = Time::from_unix(1_800_000_000);
+pub(in crate::dataplane) const ISSUER: &str = "https://control.example";
 
 /// Returns the key of a public seed.
-pub(super) fn seed(seed: u8) -> SigningKey {
+pub(in crate::dataplane) fn seed(seed: u8) -> SigningKey {
     SigningKey::from_seed(&[seed; 32])
 }
 
 /// Returns a verified replica of the data plane `dpl_a` with these deployments, and with these nodes: each its id, the seed of its
 /// key, and when it was retired. Its keyset names the replica key of the seed `replica`.
-pub(super) fn snapshot(deployments: &[&str], nodes: &[(&str, u8, Option<i64>)], replica: u8) -> Snapshot {
+pub(in crate::dataplane) fn snapshot(
+    deployments: &[&str],
+    nodes: &[(&str, u8, Option<i64>)],
+    replica: u8,
+) -> Snapshot {
     let root = seed(1);
     let body = KeysetBody {
         iss: Some(ISSUER.into()),
