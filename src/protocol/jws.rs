@@ -242,12 +242,20 @@ impl<'a> Unverified<'a> {
 
     /// Verifies that `key` signed this as an object of kind `typ`.
     pub fn verify(self, typ: Typ, key: &PublicKey) -> Result<Verified, JwsError> {
+        self.verify_by(typ, |kid| (key.kid().as_str() == kid).then_some(key))
+    }
+
+    /// Verifies that the key which `find` knows under the header's `kid` signed this as an object of kind `typ`. The kind is
+    /// compared before a key is looked up.
+    pub fn verify_by<'k>(
+        self,
+        typ: Typ,
+        find: impl FnOnce(&str) -> Option<&'k PublicKey>,
+    ) -> Result<Verified, JwsError> {
         if self.typ != typ {
             return Err(JwsError::WrongType(typ));
         }
-        if self.kid != key.kid().as_str() {
-            return Err(JwsError::KeyUnknown);
-        }
+        let key = find(&self.kid).ok_or(JwsError::KeyUnknown)?;
         if !key.accepts(self.signing_input, &self.signature) {
             return Err(JwsError::SignatureInvalid);
         }

@@ -6,6 +6,11 @@
 
 use std::collections::HashMap;
 
+use rand_core::CryptoRng;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::id::random_id;
 use super::time::Time;
 
 /// Maximum length of a proof's JWS, in bytes.
@@ -15,11 +20,39 @@ pub const LIFETIME: i64 = 300;
 /// A proof's signature must be less than this many seconds ahead of the receiver's clock.
 pub const LEEWAY: i64 = 300;
 
-/// Maximum length of an `instance`, in bytes.
-pub const MAX_INSTANCE: usize = 64;
+/// Maximum length of an [`Instance`], in bytes.
+const MAX_INSTANCE: usize = 64;
 
 /// Number of calls that are remembered for each node. A node that makes more within the lifetime of a proof is rejected.
 const MAX_SEEN: usize = 60_000;
+
+/// Claim `instance`: one start of a daemon, at most 64 bytes of text. A longer one makes the claims unreadable, like a claim of
+/// another type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Instance(String);
+
+impl Instance {
+    /// Draws the instance of a start.
+    pub fn random(rng: &mut dyn CryptoRng) -> Self {
+        Self(random_id("", rng))
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Instance {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.len() > MAX_INSTANCE {
+            return Err(D::Error::custom(format_args!("an instance of more than {MAX_INSTANCE} bytes")));
+        }
+        Ok(Self(text))
+    }
+}
 
 /// Reasons to reject the times of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

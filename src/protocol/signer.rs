@@ -52,9 +52,7 @@ impl Signers {
     /// Verifies that a node signed `text`, a compact JWS of the kind `typ` and at most `max` bytes. [`Self::is_by`] says
     /// whether it was the one that `text` names.
     pub fn verify(&self, text: &str, max: usize, typ: Typ) -> Result<Verified, JwsError> {
-        let unverified = Unverified::parse(text.as_bytes(), max)?;
-        let key = self.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
-        unverified.verify(typ, key)
+        Unverified::parse(text.as_bytes(), max)?.verify_by(typ, |kid| self.key(kid))
     }
 
     /// Returns true if the key of this node signed what was verified.

@@ -148,8 +148,7 @@ pub fn verify(bytes: &[u8], keys: &Keyset) -> Result<VerifiedToken, TokenError> 
         Typ::Standard => TokenKind::Standard,
         _ => return Err(TokenError::Malformed),
     };
-    let key = keys.token_key(unverified.kid()).ok_or(TokenError::KeyUnknown)?;
-    let verified = unverified.verify(kind.typ(), key)?;
+    let verified = unverified.verify_by(kind.typ(), |kid| keys.token_key(kid))?;
     let claims: Claims = verified.claims()?;
     // Checked once here, so that no later step meets a direct-access token without an expiry or a role.
     if kind == TokenKind::DirectAccess && (claims.exp.is_none() || claims.role.is_none()) {

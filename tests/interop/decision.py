@@ -64,12 +64,14 @@ def decide(content: str, question: Question, replica: Replica) -> None:
     if token.typ != DIRECT:
         decide_standard(token, question, replica)
     record = _living_record(token, question, replica)
-    _check_place(token, record, question)
     deployment = replica.find("deployment", question.deployment)
-    mode = deployment["glass"] if deployment else "always"
+    if deployment is None:
+        raise Refusal("wrong_deployment", "the replica holds no readable record of the deployment")
+    _check_place(token, record, question)
+    mode = deployment["glass"]
     if judge_glass(mode, now=question.now, broken_until=question.broken_until, outage=question.outage) == "sealed":
         raise Refusal("glass_sealed", "the deployment's glass is sealed")
-    if deployment is None or deployment["routes"] != "airflow-v2":
+    if deployment["routes"] != "airflow-v2":
         raise Refusal("route_unknown", "no route of the deployment's map matches")
     permissions = _permissions(token, record, question, replica)
     if question.needs not in permissions:

@@ -188,20 +188,27 @@ def pax_path(content: bytes, is_global: bool) -> bytes | None:
     return path
 
 
+def decompress_gzip(archive: bytes) -> tuple[bytes, Any, bool]:
+    """Returns what stands before the first damage, the reader, and whether there is damage: a fault of an entry before it is told first."""
+    content, reader = bytearray(), zlib.decompressobj(wbits=31)
+    for at in range(len(archive)):
+        try:
+            content += reader.decompress(archive[at : at + 1], (1 << 26) - len(content))
+        except zlib.error:
+            return bytes(content), reader, True
+    return bytes(content), reader, False
+
+
 def read_archive(archive: bytes) -> list[list[str | None]]:
     """Reads an archive, and returns its directories, and its files with their text, in the order in which they are made."""
-    reader = zlib.decompressobj(wbits=31)
-    try:
-        content = reader.decompress(archive, 1 << 26)
-    except zlib.error:
-        # The fault of an entry that stands before the damage is told first; so is a file that is no gzip file at all.
-        raise Refusal("gzip", "a gzip member whose checksum and length hold") from None
+    content, reader, damaged = decompress_gzip(archive)
     tree, at, extension = Tree(), 0, None
+    early = Refusal("gzip", "a gzip member whose checksum and length hold") if damaged else Refusal("truncated", "the archive ends early")
 
     def piece(size: int) -> bytes:
         nonlocal at
         if at + size > len(content):
-            raise Refusal("truncated", "the archive ends early")
+            raise early
         at += size
         return content[at - size : at]
 
@@ -231,7 +238,7 @@ def read_archive(archive: bytes) -> list[list[str | None]]:
         elif kind in (b"0", b"\0"):
             tree.hold(size)
             path = tree.file(name)
-            tree.made.append([path, piece(size).decode("utf-8")])
+            tree.made.append([path, piece(size).decode("utf-8", "replace")])
             piece(-size % BLOCK)
         else:
             raise Refusal("kind", "regular files and directories only")
@@ -240,7 +247,7 @@ def read_archive(archive: bytes) -> list[list[str | None]]:
     if any(piece(BLOCK)) or any(rest := content[at:]) or len(rest) > (1 << 20) - BLOCK:
         raise Refusal("trailing", "only zeros follow the end")
     if not reader.eof:
-        raise Refusal("truncated", "the archive ends early")
+        raise early
     if reader.unused_data:
         raise Refusal("trailing", "one gzip member and nothing behind it")
     return tree.made

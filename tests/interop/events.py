@@ -29,7 +29,7 @@ REQUIRED_TABLE = {
 EVENT_TABLE = {
     **REQUIRED_TABLE,
     "kind": forms.Member(forms.one_of(*KINDS)),
-    "decision": forms.optional(forms.one_of("allow", "deny")),
+    "decision": forms.optional(forms.text),
     "reason": forms.optional(forms.text),
     "token": forms.optional(forms.identifier),
     "generation": forms.optional(forms.u32),
@@ -40,8 +40,8 @@ EVENT_TABLE = {
     "route": forms.optional(forms.text),
     "path": forms.optional(forms.text),
     "permission": forms.optional(forms.text),
-    "client": forms.optional(forms.text),
-    "glass": forms.optional(forms.one_of("always", "outage", "sealed", "broken")),
+    "client": forms.optional(forms.ip_address),
+    "glass": forms.optional(forms.text),
     "operator": forms.optional(forms.text),
     "because": forms.optional(forms.text),
     "until": forms.optional(forms.time),
@@ -73,6 +73,7 @@ def read_own_event(line: bytes) -> dict[str, Any]:
 ARRIVED_TABLE = {
     **REQUIRED_TABLE,
     "decision": forms.optional(forms.text),
+    "reason": forms.optional(forms.text),
     "token": forms.optional(forms.identifier),
     "generation": forms.optional(forms.u32),
     "deployment": forms.optional(forms.text),

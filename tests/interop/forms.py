@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping
@@ -126,6 +127,18 @@ def role_name(value: Value) -> str:
         raise Malformed("not a role name")
     if int(number) > 2**32 - 1:
         raise Malformed("version of a role name beyond its bound")
+    return content
+
+
+def ip_address(value: Value) -> str:
+    """An IP address. The library takes zones, too."""
+    content = text(value)
+    try:
+        ipaddress.ip_address(content)
+    except ValueError as error:
+        raise Malformed(f"not an IP address: {error}") from None
+    if "%" in content:
+        raise Malformed("an IP address with a zone")
     return content
 
 

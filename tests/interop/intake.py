@@ -9,7 +9,7 @@ import jose
 from bundle import Bundle, Change
 from digest import Digest, digest_records
 from head import Head, verify_head
-from keyset import Chain, KeyRefused, Keyset, read_keyset_object
+from keyset import Chain, Keyset, SignedKeyset, parse_keyset_object
 from records import Reader, Record, role_digest
 from refusal import Malformed, Refusal
 from text import Object
@@ -106,7 +106,7 @@ class NodeState:
         """Takes a bundle from a `feed` or a `file`. Returns whether it took effect; refuses by the first step that fails."""
         try:
             bundle = Bundle(data)
-            keysets = [self._parse_keyset(value) for value in bundle.keysets]
+            keysets = [parse_keyset_object(value) for value in bundle.keysets]
         except Malformed as error:
             raise Refusal("malformed", str(error)) from None
         newest = self._follow(keysets)
@@ -114,26 +114,21 @@ class NodeState:
         self._check_times(head, newest, source, now)
         says_news = self._compare(head, source, now)
         if not says_news:
-            self._drain(bundle)
+            self._compare_records(bundle)
             return False
         if bundle.base not in (0, self.version):
             raise Refusal("base", "base is 0, or exactly the version held")
         self._apply(bundle, head)
         return True
 
-    def _parse_keyset(self, value: Object) -> Keyset | Refusal:
-        try:
-            return read_keyset_object(value)
-        except KeyRefused as error:
-            # Judged in the step that follows the keysets: those before it stay.
-            return Refusal("keyset", str(error))
-
-    def _follow(self, keysets: list[Keyset | Refusal]) -> Keyset:
+    def _follow(self, keysets: list[SignedKeyset]) -> Keyset:
+        first = self.chain.held[0].version if self.chain.held else 0
         for keyset in keysets:
-            if isinstance(keyset, Refusal):
-                raise keyset
             try:
-                self.chain.follow(keyset)
+                self.chain.follow(keyset, first)
+            except Malformed as error:
+                # A JWK or the roots are refused: of the form, which is judged before, that is no fault.
+                raise Refusal("keyset", str(error)) from None
             except Refusal as refusal:
                 known = [held for held in self.chain.held if held.version == keyset.version]
                 if known:
@@ -182,13 +177,24 @@ class NodeState:
             return True
         return source == "feed" and abs(head.issued_at - now) <= LEEWAY and held.issued_at > now
 
-    @staticmethod
-    def _drain(bundle: Bundle) -> None:
+    def _compare_records(self, bundle: Bundle) -> None:
+        """Refuses a bundle that says nothing new, and whose changes do not lead to the records held."""
+        if bundle.base > self.version:
+            raise Refusal("base", "base is not above the version held")
+        put: set[tuple[str, str]] = set()
         try:
-            for _ in bundle.changes():
-                pass
+            for change in bundle.changes():
+                held = self.records.get(change.identity)
+                if (held.body if held else None) != change.body:
+                    raise Refusal("digest", "each put is of a record that is held, each remove of one that is not")
+                if change.body is not None:
+                    if change.identity in put:
+                        raise Refusal("twice", "no two lines put the same record")
+                    put.add(change.identity)
         except Malformed as error:
             raise Refusal("malformed", str(error)) from None
+        if bundle.base == 0 and len(put) != len(self.records):
+            raise Refusal("digest", "a snapshot puts as many records as are held")
 
     def _apply(self, bundle: Bundle, head: Head) -> None:
         """Applies the changes to a copy, and keeps it only when count, digest and ledger agree."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import forms
@@ -13,11 +14,12 @@ from tokens import Token
 
 def read_answer(content: str, reader: Reader) -> dict[str, Any] | None:
     """Reads an answer. Returns None for `active` false; raises `Malformed` for one that is unreadable."""
-    value = parse_object(content)
-    active = forms.read_object(value, {"active": forms.Member(forms.boolean)}, closed=False)["active"]
-    if not active:
-        return None
-    return forms.read_object(value, _table(reader), closed=False)
+    value, table = parse_object(content), _table(reader)
+    if forms.read_object(value, {"active": table["active"]}, closed=False)["active"]:
+        return forms.read_object(value, table, closed=False)
+    # No member is required besides, and one that stands there has its type all the same.
+    forms.read_object(value, {name: replace(member, required=False) for name, member in table.items()}, closed=False)
+    return None
 
 
 def _table(reader: Reader) -> dict[str, forms.Member]:

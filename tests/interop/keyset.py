@@ -29,36 +29,42 @@ def _jwk(value: Value) -> jose.PublicKey:
         raise KeyRefused(str(error)) from None
 
 
+def _jwk_form(value: Value) -> Value:
+    """Refuses what is no JWK. Whether a JWK is refused is asked when its keyset is signed by enough roots."""
+    forms.read_object(value, jose.JWK_TABLE, closed=False)
+    return value
+
+
 SIGNATURE_TABLE = {"protected": forms.Member(forms.text), "signature": forms.Member(forms.text)}
 OUTER_TABLE = {
     "payload": forms.Member(forms.text),
     "signatures": forms.Member(forms.array(forms.nested(SIGNATURE_TABLE, closed=True))),
 }
-KEY_TABLE = {"use": forms.Member(forms.one_of("token", "replica")), "jwk": forms.Member(forms.anything)}
+KEY_TABLE = {"use": forms.Member(forms.one_of("token", "replica")), "jwk": forms.Member(_jwk_form)}
 PAYLOAD_TABLE = {
     "iss": forms.optional(forms.text),
     "version": forms.Member(forms.version),
     "iat": forms.Member(forms.time),
     "exp": forms.Member(forms.time),
     "keys": forms.Member(forms.array(forms.nested(KEY_TABLE, closed=True))),
-    "roots": forms.Member(forms.array(forms.anything)),
+    "roots": forms.Member(forms.array(_jwk_form)),
     "threshold": forms.Member(forms.u32),
 }
 
 
 @dataclass(frozen=True)
-class Keyset:
-    """A keyset that was parsed. Who signed it is a question of `signers`."""
+class SignedKeyset:
+    """A keyset of the right form. Who signed it is a question of `signers`; its keys are read when enough roots have."""
 
     payload: str
     signatures: tuple[tuple[str, str], ...]
-    issuer: str | None
-    version: int
-    expires_at: int
-    token_keys: dict[str, jose.PublicKey]
-    replica_keys: dict[str, jose.PublicKey]
-    roots: tuple[jose.PublicKey, ...]
-    threshold: int
+    members: dict[str, Any]
+
+    @property
+    def version(self) -> int:
+        """The version that it says."""
+        version: int = self.members["version"]
+        return version
 
     def signers(self, roots: Iterable[jose.PublicKey]) -> set[str]:
         """Returns the roots whose signature holds. Any other signature is ignored; roots count, not signatures."""
@@ -78,40 +84,65 @@ class Keyset:
         return len(self.signers(roots)) >= threshold
 
 
-def read_keyset(content: str) -> Keyset:
+@dataclass(frozen=True)
+class Keyset:
+    """A keyset whose keys are read."""
+
+    payload: str
+    issuer: str | None
+    version: int
+    expires_at: int
+    token_keys: dict[str, jose.PublicKey]
+    replica_keys: dict[str, jose.PublicKey]
+    roots: tuple[jose.PublicKey, ...]
+    threshold: int
+
+
+def parse_keyset(content: str) -> SignedKeyset:
     """Parses the text of a keyset. The length is compared with its bound first."""
     if jose.is_longer_than(content, BOUND):
         raise Malformed("a keyset is longer than 65536 bytes")
-    return read_keyset_object(parse_object(content))
+    return parse_keyset_object(parse_object(content))
 
 
-def read_keyset_object(outer: Object) -> Keyset:
+def parse_keyset_object(outer: Object) -> SignedKeyset:
     """Parses a keyset that stands inside of a line."""
     form = forms.read_object(outer, OUTER_TABLE, closed=True)
-    payload: dict[str, Any] = forms.read_object(
+    members: dict[str, Any] = forms.read_object(
         parse_object(forms.decode_base64url(form["payload"])), PAYLOAD_TABLE, closed=True
     )
+    signatures = tuple((entry["protected"], entry["signature"]) for entry in form["signatures"])
+    return SignedKeyset(form["payload"], signatures, members)
+
+
+def read_keys(signed: SignedKeyset) -> Keyset:
+    """Reads the keys of a keyset."""
+    members = signed.members
     token_keys: dict[str, jose.PublicKey] = {}
     replica_keys: dict[str, jose.PublicKey] = {}
-    for entry in payload["keys"]:
+    for entry in members["keys"]:
         key = _jwk(entry["jwk"])
         (token_keys if entry["use"] == "token" else replica_keys)[key.kid] = key
-    roots = tuple(_jwk(root) for root in payload["roots"])
+    roots = tuple(_jwk(root) for root in members["roots"])
     if len({root.kid for root in roots}) != len(roots):
         raise RootsRefused("roots are not all different")
-    if not 1 <= payload["threshold"] <= len(roots):
+    if not 1 <= members["threshold"] <= len(roots):
         raise RootsRefused("threshold is not from 1 to the number of roots")
     return Keyset(
-        form["payload"],
-        tuple((entry["protected"], entry["signature"]) for entry in form["signatures"]),
-        payload["iss"],
-        payload["version"],
-        payload["exp"],
+        signed.payload,
+        members["iss"],
+        members["version"],
+        members["exp"],
         token_keys,
         replica_keys,
         roots,
-        payload["threshold"],
+        members["threshold"],
     )
+
+
+def read_keyset(content: str) -> Keyset:
+    """Reads a keyset that is believed already."""
+    return read_keys(parse_keyset(content))
 
 
 @dataclass
@@ -127,21 +158,25 @@ class Chain:
         """The newest keyset: the only one whose keys count."""
         return self.held[-1] if self.held else None
 
-    def follow(self, keyset: Keyset) -> bool:
-        """Takes one keyset, or refuses it when it does not follow. Returns whether it is held: one that is skipped is not."""
+    def follow(self, signed: SignedKeyset, held_before: int = 0) -> bool:
+        """Takes one keyset, or refuses it when it does not follow. Returns whether it is held: one that is skipped is not.
+
+        `held_before` is the version of the first keyset that was held before the chain of this one came.
+        """
         if not self.held:
-            if keyset.is_signed_by(self.pinned, self.threshold):
-                self.held.append(keyset)
+            if signed.is_signed_by(self.pinned, self.threshold):
+                self.held.append(read_keys(signed))
                 return True
             return False
-        if any(keyset.payload == known.payload for known in self.held):
+        if any(signed.payload == known.payload for known in self.held):
             return True
-        if keyset.version < self.held[0].version:
+        if signed.version < held_before:
             return False
         last = self.held[-1]
-        if not keyset.is_signed_by(last.roots, last.threshold):
+        if not signed.is_signed_by(last.roots, last.threshold):
             raise Refusal("threshold", "a threshold of the roots which the one before names signed it")
-        if not keyset.is_signed_by(keyset.roots, keyset.threshold):
+        keyset = read_keys(signed)
+        if not signed.is_signed_by(keyset.roots, keyset.threshold):
             raise Refusal("threshold", "a threshold of the roots which it names itself signed it")
         if keyset.version != last.version + 1:
             raise Refusal("version", "its version is exactly one higher")
@@ -160,15 +195,15 @@ def judge_chain(texts: list[str], pinned: Iterable[jose.PublicKey], threshold: i
     believed = False
     for content in texts:
         try:
-            keyset = read_keyset(content)
+            signed = parse_keyset(content)
+            if any(signed.payload == known.payload for known in chain.held):
+                raise Refusal("version", "inside one chain each version is exactly one higher")
+            believed = chain.follow(signed)
         except KeyRefused as error:
             raise Refusal("key", str(error)) from None
         except RootsRefused as error:
             raise Refusal("unreachable", str(error)) from None
         except Malformed as error:
             raise Refusal("malformed", str(error)) from None
-        if any(keyset.payload == known.payload for known in chain.held):
-            raise Refusal("version", "inside one chain each version is exactly one higher")
-        believed = chain.follow(keyset)
     if not believed:
         raise Refusal("threshold", "a chain begins at the earliest keyset that enough pinned roots signed")

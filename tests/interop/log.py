@@ -61,7 +61,7 @@ class _Verifier:
         self.events: dict[int, dict[str, Any]] = {}
         self.signed: dict[int, Checkpoint] = {}
         self.start, self.prev, self.number = 1, ZERO_HASH, 0
-        self.next = 1
+        self.next, self.anchored_at = 1, 0
 
     def run(self) -> int | None:
         self._read_anchor()
@@ -87,6 +87,7 @@ class _Verifier:
         if not anchor.dropped:
             self.faults.add(anchor.sequence)
         self.start, self.prev, self.number = anchor.sequence + 1, anchor.hash, anchor.number
+        self.anchored_at = anchor.issued_at
 
     def _read_blocks(self) -> None:
         self.next = self.start
@@ -159,15 +160,16 @@ class _Verifier:
         if not self.log.checkpoints and self.number == 0:
             self.faults.add(self.start)
             return
+        if self.log.checkpoints and not self.signed:
+            # Each of them is a fault of its own.
+            return
         covered = max(self.signed, default=self.start - 1)
-        behind = [place for place in range(covered + 1, self.next) if place in self.events]
-        if len(behind) > EVENTS_PER_CHECKPOINT:
-            self.faults.add(behind[EVENTS_PER_CHECKPOINT])
-        if behind and self.signed:
-            signed_at = self.signed[covered].issued_at
-            due = max(signed_at + SECONDS_PER_CHECKPOINT, self.events[behind[0]]["time"])
-            late = [place for place in behind if self.events[place]["time"] > due + SECONDS_PER_CHECKPOINT]
-            self.faults.update(late[:1])
+        due = (self.signed[covered].issued_at if self.signed else self.anchored_at) + SECONDS_PER_CHECKPOINT
+        for place in range(covered + 1, self.next):
+            late = place in self.events and self.events[place]["time"] >= due
+            if late or place - covered >= EVENTS_PER_CHECKPOINT:
+                self.faults.add(place)
+                return
 
     def _check_uploaded(self) -> None:
         if self.log.uploaded is None:

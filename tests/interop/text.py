@@ -28,8 +28,8 @@ class Object:
 
 Value = Union[None, bool, Number, str, list, Object]
 
-# The document sets no bound on nesting. Recursion needs one; no object of the protocol comes near it.
-MAX_DEPTH = 127
+# How many objects and arrays may be open at once.
+MAX_NESTING = 64
 
 SPACE = re.compile(r"[ \t\n\r]*")
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -97,16 +97,16 @@ def _unescape(body: str) -> str:
 
 
 class _Parser:
-    """Recursive descent over one text."""
+    """Recursive descent over one text. `depth` is the number of objects and arrays that are open around a value."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
     def value(self, at: int, depth: int) -> tuple[Value, int]:
-        if depth > MAX_DEPTH:
-            raise Malformed("JSON values are nested too deeply")
         text = self.text
         head = text[at : at + 1]
+        if head in ("{", "[") and depth == MAX_NESTING:
+            raise Malformed("JSON values are nested too deeply")
         if head == "{":
             return self.object(at, depth)
         if head == "[":

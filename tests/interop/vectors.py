@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable
 
@@ -53,6 +54,10 @@ class Suite:
         self.directory = directory
         self.reader = Reader(load_catalogue(directory / "roles.json"))
 
+    def gives(self, case: Case, member: str, value: Any) -> bool:
+        """Tells whether a case expects this value besides its answer."""
+        return bool(case[member] == value)
+
     def members(self, common: Case) -> Members:
         """Reads the node records that the cases of a file have in common."""
         return members_of(
@@ -72,7 +77,9 @@ class Suite:
         records = {r.identity: r for r in map(record, case["records"])}
         replica = decision.Replica(common["issuer"], records, self.reader, self.keyset(common).token_keys)
         if case["revoked_here"]:
-            replica.revoked_here.add(verify_token(case["token"], replica.token_keys).claims["sub"])
+            # A token that is refused anyway has no claims that could be in the list.
+            with suppress(Refusal):
+                replica.revoked_here.add(verify_token(case["token"], replica.token_keys).claims["sub"])
         question = decision.Question(
             case["deployment"], common["needs"], None, case["client"], case["clock"], case["floor"]
         )
@@ -126,11 +133,11 @@ class Suite:
     def environments(self, common: Case, case: Case) -> str:
         place = common["data_plane"], common["node"], forms.decode_base64url(common["private"])
         variables = open_environment(case["environment"], self.keyset(common), *place)
-        return "ok" if variables == case["variables"] else "other variables"
+        return "ok" if self.gives(case, "variables", variables) else "other variables"
 
     def encryption_keys(self, common: Case, case: Case) -> str:
         x = verify_encryption_key(case["statement"], common["node"], jose.read_jwk(again(common["key"])))
-        return "ok" if x == case["x"] else "another key"
+        return "ok" if self.gives(case, "x", x) else "another key"
 
     def deploys(self, common: Case, case: Case) -> str:
         verify_deploy(case["deploy"], self.keyset(common), common["data_plane"])
@@ -146,7 +153,7 @@ class Suite:
 
     def archives(self, common: Case, case: Case) -> str:
         found = read_archive(forms.decode_base64url(case["archive"]))
-        return "ok" if found == case["entries"] else "other entries"
+        return "ok" if self.gives(case, "entries", found) else "other entries"
 
     def bundles(self, common: Case, case: Case) -> str:
         pinned = tuple(jose.read_jwk(again(root)) for root in common["pinned"])
@@ -159,9 +166,9 @@ class Suite:
             state.take(forms.decode_base64url(case["bundle"]), source=case["from"], now=case["now"])
         except Refusal as refusal:
             answer, rule = refusal.answer, refusal.rule
-        after = state.version, state.head.issued_at if state.head else None
-        if after != (case["version_after"], case["signed_after"]):
-            raise Refusal(f"{answer}, held {after} afterwards", rule)
+        signed = state.head.issued_at if state.head else None
+        if not self.gives(case, "version_after", state.version) or not self.gives(case, "signed_after", signed):
+            raise Refusal(f"{answer}, held {state.version}, signed at {signed}, afterwards", rule)
         for token, (start, end) in case.get("valid_after", {}).items():
             window = state.ledger.windows[token]
             if window != intake.Window(state.ledger.generations[token], start, end):
@@ -199,7 +206,7 @@ class Suite:
             after = read_list(case["body"].encode(), known_list=common["list"], after=common["after"])
         except Refusal as refusal:
             answer, rule = refusal.answer, refusal.rule
-        if after != case["reads_after"]:
+        if not self.gives(case, "reads_after", after):
             raise Refusal(f"{answer}, reads after {after}", rule)
         if answer != "ok":
             raise Refusal(answer, rule)

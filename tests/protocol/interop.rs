@@ -201,7 +201,7 @@ fn reader(python: &Path, script: &str, argument: Option<&Path>, input: &Value) -
 }
 
 /// The Python that `.ci/setup` gives the reader: with BLAKE3 and zstd.
-const READER: &str = "/opt/halligan-interop/bin/python";
+pub(crate) const READER: &str = "/opt/halligan-interop/bin/python";
 
 #[test]
 fn a_second_implementation_answers_every_vector_as_it_says() {

@@ -1,7 +1,8 @@
 //! The sample vectors of docs/protocol.md (tests/vectors, described in tests/vectors/README.md): another implementation can run
 //! them, and this one does. Each module has a function that answers a case as the file states it, and makes the cases of its
 //! files. With HALLIGAN_WRITE_VECTORS set the files are written anew; a change in them is a change of the protocol.
-//! The cases in tests/vectors/further are kept as they are, and are answered by the same functions.
+//! The cases in tests/vectors/further are kept as they are, and are answered by the same functions; so are cases that
+//! `tests/interop/mutate.py` changes at random. HALLIGAN_CHANGES says how many of each file, HALLIGAN_CHANGES_SEED which.
 
 // A file of samples is one table, and as long as that.
 #![allow(
@@ -14,6 +15,7 @@
 )]
 
 mod bundles;
+mod changed;
 mod decisions;
 mod deploys;
 mod digests;
@@ -120,7 +122,20 @@ impl Vectors {
         }
         let held = std::fs::read_to_string(&path).unwrap();
         assert!(held == text, "{} is not what this build writes", self.file);
+        self.answer_changed();
         self.answer_further();
+    }
+
+    /// Answers cases that were changed at random, and compares the answers with those of the second reader.
+    fn answer_changed(&self) {
+        let mut wrong = Vec::new();
+        for case in changed::cases(self.file) {
+            let (got, expected) = ((self.answer)(&self.common, &case), text(&case, "expected"));
+            if !changed::agree(self.file, &got, expected) {
+                wrong.push(format!("{got:?} is answered here, {expected:?} by the second reader: {case}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
     }
 
     /// Answers the cases of the file of the same name in tests/vectors/further. A member in common that it does not have is

@@ -8,6 +8,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::problem::{of_fields, problem};
 use crate::api::problem::FieldError;
+use crate::protocol::json::{TOO_DEEP, nests_too_deep};
 
 /// Maximum size of most bodies, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -42,6 +43,13 @@ impl<S: Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, 
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "invalid",
                 "the body is not a JSON object",
+            ));
+        }
+        if nests_too_deep(&bytes) {
+            return Err(problem(
+                StatusCode::BAD_REQUEST,
+                "malformed",
+                &format!("the body is not taken: {TOO_DEEP}"),
             ));
         }
         let mut reader = serde_json::Deserializer::from_slice(&bytes);

@@ -19,7 +19,7 @@ use crate::controlplane::names::check_name;
 use crate::controlplane::replica::publish;
 use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::key::{Jwk, PublicKey};
-use crate::protocol::proof::{MAX_INSTANCE, MAX_PROOF, Seen, Untimely, check_times};
+use crate::protocol::proof::{Instance, MAX_PROOF, Seen, Untimely, check_times};
 use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::time::Time;
 
@@ -58,7 +58,7 @@ struct ProofClaims {
     iat: Time,
     exp: Time,
     /// Identifier of one start of the daemon. Daemons of earlier versions send none.
-    instance: Option<String>,
+    instance: Option<Instance>,
     #[serde(default)]
     jti: String,
 }
@@ -229,7 +229,7 @@ impl ControlPlane {
         let holder = self.holder(proof.kid())?.ok_or(NOT_A_NODE)?;
         let (caller, instance) = self.prove_node(proof, &holder)?;
         if let Some(instance) = instance {
-            self.note_instance(&caller.node, &instance);
+            self.note_instance(&caller.node, instance.as_str());
         }
         Ok(caller)
     }
@@ -247,19 +247,20 @@ impl ControlPlane {
             Err(error) => return Some(Err(error)),
         };
         if let Some(instance) = instance {
-            self.note_instance(&caller.node, &instance);
+            self.note_instance(&caller.node, instance.as_str());
         }
         Some(if caller.data_plane == data_plane { Ok(caller) } else { Err(NOT_A_NODE) })
     }
 
     /// Verifies a node's proof with the key of its holder. Returns the node and the instance that it names.
-    fn prove_node(&self, proof: Unverified<'_>, holder: &Holder) -> Result<(Caller, Option<String>), Error> {
+    fn prove_node(
+        &self,
+        proof: Unverified<'_>,
+        holder: &Holder,
+    ) -> Result<(Caller, Option<Instance>), Error> {
         let verified = proof.verify(Typ::NodeAuth, &holder.key).map_err(|_| NOT_A_NODE)?;
         let claims: ProofClaims = verified.claims().map_err(|_| NOT_A_NODE)?;
         self.timely(&claims, &self.issuer)?;
-        if claims.instance.as_ref().is_some_and(|instance| instance.len() > MAX_INSTANCE) {
-            return Err(NOT_A_NODE);
-        }
         let own = holder.nodes.iter().find(|known| claims.iss == known.id && claims.sub == known.id);
         let own = own.ok_or(NOT_A_NODE)?;
         // The proof is valid, so only the holder of the key learns that its node was retired.

@@ -134,10 +134,9 @@ impl ControlPlane {
 
     /// Returns the claims of a standard token that this control plane signed and that has not expired.
     fn standard_claims(&self, token: &[u8]) -> Option<Claims> {
-        let unverified = Unverified::parse(token, MAX_TOKEN).ok()?;
-        let signing = self.signing();
-        let key = signing.keyset.token_key(unverified.kid())?;
-        let claims: Claims = unverified.verify(Typ::Standard, key).ok()?.claims().ok()?;
+        let (unverified, signing) = (Unverified::parse(token, MAX_TOKEN).ok()?, self.signing());
+        let verified = unverified.verify_by(Typ::Standard, |kid| signing.keyset.token_key(kid)).ok()?;
+        let claims: Claims = verified.claims().ok()?;
         let living = claims.exp.is_none_or(|exp| self.now() < exp);
         (living && claims.iss == self.issuer && claims.aud == self.issuer).then_some(claims)
     }

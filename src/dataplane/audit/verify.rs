@@ -15,6 +15,7 @@ use super::writer::{CHECKPOINT_EVENTS, CHECKPOINT_SECONDS};
 use super::{AuditError, block};
 use crate::protocol::event::{Checkpoint, Event, GENESIS, line_hash, split_lines};
 use crate::protocol::id::NodeId;
+use crate::protocol::json::object;
 use crate::protocol::key::PublicKey;
 use crate::protocol::reconciliation::Position;
 
@@ -115,7 +116,7 @@ pub(super) fn tail(
         }
         for (sequence, line) in (first..).zip(split_lines(&lines)) {
             let hash = line_hash(line);
-            let event: Event = match serde_json::from_str(line) {
+            let event: Event = match object(line.as_bytes()) {
                 Ok(event) => event,
                 Err(error) => return Ok(fault(sequence, format!("it is no event: {error}"))),
             };
@@ -285,7 +286,7 @@ impl<'n> Proof<'n> {
 
     fn line(&mut self, line: &str) -> Result<(), Fault> {
         let (sequence, hash) = (self.report.events + 1, line_hash(line));
-        let event: Event = match serde_json::from_str(line) {
+        let event: Event = match object(line.as_bytes()) {
             Ok(event) => event,
             Err(error) => return fault(sequence, format!("it is no event: {error}")),
         };

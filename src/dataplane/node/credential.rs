@@ -7,35 +7,35 @@ use rand_core::CryptoRng;
 use serde::Serialize;
 
 use super::identity::Identity;
-use crate::protocol::id::{NodeId, random_id};
+use crate::protocol::id::NodeId;
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::SigningKey;
-use crate::protocol::proof::LIFETIME;
+use crate::protocol::proof::{Instance, LIFETIME};
 use crate::protocol::time::Time;
 
 /// Source of unique identifiers: random bits of this start, and a counter. It needs no randomness later.
 #[derive(Debug)]
 pub struct Nonces {
-    start: String,
+    start: Instance,
     count: AtomicU64,
 }
 
 impl Nonces {
     /// Draws the random bits, and begins to count.
     pub fn new(rng: &mut dyn CryptoRng) -> Self {
-        Self { start: random_id("", rng), count: AtomicU64::new(0) }
+        Self { start: Instance::random(rng), count: AtomicU64::new(0) }
     }
 
     /// Returns the identifier of this start of the daemon.
     #[must_use]
-    pub fn start(&self) -> &str {
+    pub fn start(&self) -> &Instance {
         &self.start
     }
 
     /// Returns the next identifier, which is unique among all nodes.
     #[must_use]
     pub fn next(&self) -> String {
-        format!("{}-{}", self.start, self.count.fetch_add(1, Ordering::Relaxed) + 1)
+        format!("{}-{}", self.start.as_str(), self.count.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }
 
@@ -48,7 +48,7 @@ struct Claims<'a> {
     exp: Time,
     jti: &'a str,
     /// Distinguishes two hosts with one identity: each start of a daemon has another value.
-    instance: &'a str,
+    instance: &'a Instance,
 }
 
 /// Signs the node's proofs.

@@ -12,7 +12,7 @@ use super::question::{Asked, Question};
 use crate::dataplane::node::credential::Prover;
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{BASE64URL, Typ, sign};
-use crate::protocol::proof::{LIFETIME, MAX_INSTANCE, timely};
+use crate::protocol::proof::{Instance, LIFETIME, timely};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 
@@ -25,11 +25,11 @@ struct Claims {
     /// `jti` of the call that is answered.
     jti: String,
     /// Identifies one start of the daemon that answers.
-    instance: String,
+    instance: Instance,
     /// Hash of the question as it arrived.
     question: String,
     /// HTTP status of the answer.
-    status: u16,
+    status: u32,
     /// Hash of the answer's body.
     answer: String,
 }
@@ -64,9 +64,9 @@ pub(super) fn prove_answer(
         iat: now,
         exp: now.plus(LIFETIME),
         jti: peer.call.clone(),
-        instance: prover.nonces.start().to_owned(),
+        instance: prover.nonces.start().clone(),
         question: question_hash(asked.method, &path, asked.body),
-        status,
+        status: status.into(),
         answer: answer_hash(body),
     };
     sign(Typ::PeerAnswer, &serde_json::to_vec(&claims).expect("claims serialize"), &prover.key)
@@ -80,7 +80,7 @@ pub(super) fn verify_answer(
     question: &Question,
     (status, body): (u16, &[u8]),
     now: Time,
-) -> Result<String, PeerRefusal> {
+) -> Result<Instance, PeerRefusal> {
     let (claims, retired): (Claims, _) =
         prove_issuer(proof, Typ::PeerAnswer, signers, |claims: &Claims| &claims.iss)?;
     retired?;
@@ -93,14 +93,11 @@ pub(super) fn verify_answer(
     if !timely(claims.iat, claims.exp, now) {
         return Err(PeerRefusal::Time);
     }
-    if claims.instance.len() > MAX_INSTANCE {
-        return Err(PeerRefusal::Instance);
-    }
     if claims.jti != question.call {
         return Err(PeerRefusal::Again);
     }
     let same = claims.question == question_hash(question.method, &question.path, &question.body)
-        && claims.status == status
+        && claims.status == u32::from(status)
         && claims.answer == answer_hash(body);
     if same { Ok(claims.instance) } else { Err(PeerRefusal::Altered(claims.iss)) }
 }

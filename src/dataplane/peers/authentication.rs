@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{JwsError, Typ, Unverified};
-use crate::protocol::proof::{MAX_INSTANCE, MAX_PROOF, timely};
+use crate::protocol::proof::{Instance, MAX_PROOF, timely};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 
@@ -28,9 +28,6 @@ pub enum PeerRefusal {
     /// The proof names no call: its `jti` is empty.
     #[error("the peer's proof has no jti; a proof is made for one call")]
     NoCall,
-    /// The `instance` is too long.
-    #[error("the peer's proof has an instance of more than {MAX_INSTANCE} bytes")]
-    Instance,
     /// The proof was used before.
     #[error("the peer's proof was used before")]
     Again,
@@ -57,7 +54,7 @@ struct Claims {
     exp: Time,
     jti: String,
     /// `None` from a daemon of an older version.
-    instance: Option<String>,
+    instance: Option<Instance>,
 }
 
 /// Authenticated peer, and the identifiers of its call.
@@ -70,7 +67,7 @@ pub struct Peer {
     /// Expiry of the proof.
     pub until: Time,
     /// Identifies the start of the daemon that called, or `None` if it does not state one.
-    pub instance: Option<String>,
+    pub instance: Option<Instance>,
 }
 
 /// Verifies that `proof` is an object of kind `typ`, signed by the node that `issuer` finds in its claims. Returns the claims,
@@ -81,11 +78,10 @@ pub(super) fn prove_issuer<C: DeserializeOwned>(
     signers: &Signers,
     issuer: impl Fn(&C) -> &NodeId,
 ) -> Result<(C, Result<(), PeerRefusal>), PeerRefusal> {
-    let unverified = Unverified::parse(proof, MAX_PROOF)?;
-    let key = signers.key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
-    let claims: C = unverified.verify(typ, key)?.claims()?;
+    let verified = Unverified::parse(proof, MAX_PROOF)?.verify_by(typ, |kid| signers.key(kid))?;
+    let claims: C = verified.claims()?;
     let issuer = issuer(&claims);
-    match signers.get(issuer).filter(|signer| signer.key == *key) {
+    match signers.get(issuer).filter(|_| signers.is_by(issuer, &verified)) {
         None => Err(PeerRefusal::Issuer(issuer.clone())),
         Some(signer) => {
             let retired = signer.retired_at.map(|_| PeerRefusal::Retired(issuer.clone()));
@@ -104,9 +100,6 @@ pub fn authenticate(proof: &[u8], signers: &Signers, audience: &str, now: Time) 
     }
     if claims.jti.is_empty() {
         return Err(PeerRefusal::NoCall);
-    }
-    if claims.instance.as_ref().is_some_and(|instance| instance.len() > MAX_INSTANCE) {
-        return Err(PeerRefusal::Instance);
     }
     if claims.aud != audience {
         return Err(PeerRefusal::Audience(claims.aud));

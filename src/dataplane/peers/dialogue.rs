@@ -17,6 +17,8 @@ use crate::dataplane::revocations::Revocations;
 use crate::protocol::event::Connectivity;
 use crate::protocol::head::SignedHead;
 use crate::protocol::id::NodeId;
+use crate::protocol::json::object;
+use crate::protocol::proof::Instance;
 use crate::protocol::time::Time;
 
 /// Maximum number of pages of revocations that are read in a round.
@@ -252,16 +254,16 @@ impl Dialogue {
         self.prove(question, proof, (status, body), now)?;
         match question.topic {
             Topic::Name => {
-                let Name { node, instance } = serde_json::from_slice(body)?;
+                let Name { node, instance } = object(body)?;
                 self.stage = self.meet(node, &instance)?;
             }
             Topic::Heads => {
-                let shown: Heads = serde_json::from_slice(body)?;
+                let shown: Heads = object(body)?;
                 self.replication.compare_heads(&shown.heads, now)?;
                 self.stage = Stage::Pull(0);
             }
             Topic::Pull => {
-                let sent: Revoked = serde_json::from_slice(body)?;
+                let sent: Revoked = object(body)?;
                 if sent.revocations.len() > MAX_REVOCATIONS {
                     return Err(DialogueError::TooMany);
                 }
@@ -291,7 +293,7 @@ impl Dialogue {
                 self.stage = if whole_page { next_page } else { Stage::Push };
             }
             Topic::Push => {
-                let received: Received = serde_json::from_slice(body)?;
+                let received: Received = object(body)?;
                 self.pushed = question.through;
                 if received.taken.refused > 0 && self.push_again.is_none() {
                     self.push_again = Some(now.plus(PUSH_AGAIN));
@@ -309,7 +311,7 @@ impl Dialogue {
                 }
             }
             Topic::Deploys => {
-                let told: Deployed = serde_json::from_slice(body)?;
+                let told: Deployed = object(body)?;
                 if let Some(code) = &self.code {
                     code.take_hosts(told.deploys.iter().take(MAX_DEPLOYS).map(String::as_str))?;
                 }
@@ -349,7 +351,7 @@ impl Dialogue {
     }
 
     /// Checks the node that names itself at the address, and returns the next stage of the round.
-    fn meet(&mut self, node: NodeId, instance: &str) -> Result<Stage, DialogueError> {
+    fn meet(&mut self, node: NodeId, instance: &Instance) -> Result<Stage, DialogueError> {
         if node == self.prover.identity.node_id && instance == self.prover.nonces.start() {
             // The address is this daemon's own: the list of peers may be the same on every host.
             return Ok(Stage::Done);
@@ -381,7 +383,7 @@ impl Dialogue {
         }
         let own = &self.prover.identity.node_id;
         let instance = verify_answer(proof.unwrap_or_default(), &signers, own, question, answer, now)?;
-        if question.asked.as_ref() == Some(own) && instance != self.prover.nonces.start() {
+        if question.asked.as_ref() == Some(own) && instance != *self.prover.nonces.start() {
             self.live.membership.met_itself("a peer that was asked", &self.live.alarms, now);
         }
         Ok(())

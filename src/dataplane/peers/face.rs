@@ -17,6 +17,7 @@ use crate::dataplane::revocations::Revocations;
 use crate::platform::clock::Clock;
 use crate::protocol::bundle::MEDIA_TYPE;
 use crate::protocol::id::NodeId;
+use crate::protocol::json::object;
 use crate::protocol::proof::Seen;
 use crate::protocol::time::Time;
 
@@ -112,7 +113,7 @@ impl PeerFace {
     #[must_use]
     pub fn name(&self) -> Reply {
         let node = self.prover.identity.node_id.clone();
-        Reply::json(&Name { node, instance: self.prover.nonces.start().to_owned() })
+        Reply::json(&Name { node, instance: self.prover.nonces.start().clone() })
     }
 
     /// Authenticates the caller before any of its request's body is read.
@@ -136,7 +137,7 @@ impl PeerFace {
             return Err(refused(&PeerRefusal::Again));
         }
         drop(memory);
-        let another = peer.instance.as_deref().is_some_and(|instance| instance != self.prover.nonces.start());
+        let another = peer.instance.as_ref().is_some_and(|instance| instance != self.prover.nonces.start());
         if peer.node.as_str() == audience && another {
             self.live.membership.met_itself("a peer that asks", &self.live.alarms, now);
         }
@@ -159,7 +160,7 @@ impl PeerFace {
 
     /// Compares the heads that a peer received with those of this node, and returns this node's heads.
     fn heads(&self, body: &[u8]) -> Reply {
-        let sent: Heads = match serde_json::from_slice(body) {
+        let sent: Heads = match object(body) {
             Ok(sent) => sent,
             Err(error) => return Reply::problem(400, &format!("the message is not understood: {error}")),
         };
@@ -172,7 +173,7 @@ impl PeerFace {
     /// Takes the host deploys that a peer knows, and returns those of this node.
     fn deploys(&self, body: &[u8]) -> Reply {
         let Some(code) = &self.code else { return Reply::problem(404, "there is no such call") };
-        let told: Deployed = match serde_json::from_slice(body) {
+        let told: Deployed = match object(body) {
             Ok(told) => told,
             Err(error) => return Reply::problem(400, &format!("the message is not understood: {error}")),
         };
@@ -198,7 +199,7 @@ impl PeerFace {
     }
 
     fn received(&self, body: &[u8]) -> Reply {
-        let sent: Revoked = match serde_json::from_slice(body) {
+        let sent: Revoked = match object(body) {
             Ok(sent) => sent,
             Err(error) => return Reply::problem(400, &format!("the message is not understood: {error}")),
         };

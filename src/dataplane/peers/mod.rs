@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataplane::revocations::Taken;
 use crate::protocol::id::NodeId;
+use crate::protocol::proof::Instance;
 
 /// Header that carries the answering node's proof.
 pub const PROOF: &str = "halligan-node";
@@ -53,7 +54,7 @@ pub struct Name {
     /// Node that answers.
     pub node: NodeId,
     /// Identifies the start of its daemon.
-    pub instance: String,
+    pub instance: Instance,
 }
 
 /// Signed heads that two nodes exchange to find contradictions.

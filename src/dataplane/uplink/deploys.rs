@@ -16,6 +16,7 @@ use crate::dataplane::node::state::Live;
 use crate::platform::clock::Clock;
 use crate::protocol::deploy::exchange::{DeployAnswer, HostDeployAnswer, HostDeployReport, HostDeployState};
 use crate::protocol::event::Connectivity;
+use crate::protocol::json::object;
 use crate::protocol::time::Time;
 use crate::protocol::version::HeldVersions;
 
@@ -192,7 +193,7 @@ impl Deploys {
         loop {
             let question = HeldVersions { held: self.off_reactor(Code::versions).await?, after };
             let body = serde_json::to_vec(&question)?;
-            let answer: DeployAnswer = serde_json::from_slice(&self.post("deploys", upstream, body).await?)?;
+            let answer: DeployAnswer = object(&self.post("deploys", upstream, body).await?)?;
             let texts = answer.deploys;
             let take = move |code: &Code| {
                 let effects: Vec<_> = texts.iter().map(|text| code.take_signed(text, now)).collect();
@@ -298,7 +299,7 @@ impl Deploys {
     async fn report_one(&self, upstream: &Upstream, report: &Report) -> Result<bool, CodeError> {
         let body = serde_json::to_vec(&HostDeployReport { host_deploy: report.text.clone() })?;
         let answer = self.post("host-deploys", upstream, body).await?;
-        let mut answer: HostDeployAnswer = serde_json::from_slice(&answer)?;
+        let mut answer: HostDeployAnswer = object(&answer)?;
         if answer.state == HostDeployState::Wanted {
             // Another host has the archive, if this one does not.
             if !report.archive.exists() {
@@ -307,7 +308,7 @@ impl Deploys {
             let path = self.path(&format!("host-deploys/{}/{}", report.deployment, report.deploy()));
             let proof = || self.prover.upstream((self.clock)());
             let open = || File::open(&report.archive);
-            answer = serde_json::from_slice(&upstream.upload(&path, &proof, &open, report.size).await?)?;
+            answer = object(&upstream.upload(&path, &proof, &open, report.size).await?)?;
         }
         let report = report.clone();
         self.off_reactor(move |code| code.answered(&report, &answer)).await

@@ -11,6 +11,7 @@ use crate::dataplane::environment::{Effect, Environments};
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::state::Live;
 use crate::protocol::environment::EnvironmentAnswer;
+use crate::protocol::json::object;
 use crate::protocol::time::Time;
 use crate::protocol::version::HeldVersions;
 
@@ -73,7 +74,7 @@ impl Follower {
             let proof = || self.prover.upstream(now);
             let body = serde_json::to_vec(&question)?;
             let answer = upstream.send(Method::POST, &path, Some(&proof), body).await?;
-            let answer: EnvironmentAnswer = serde_json::from_slice(&answer)?;
+            let answer: EnvironmentAnswer = object(&answer)?;
             let (environments, snapshot) =
                 (Arc::clone(&self.environments), Arc::clone(&self.live.snapshot()));
             let texts = answer.environments;

@@ -22,6 +22,7 @@ use crate::platform::clock::Clock;
 use crate::protocol::environment::key::sign_encryption_key;
 use crate::protocol::event::Connectivity;
 use crate::protocol::head::SignedHead;
+use crate::protocol::json::object;
 use crate::protocol::membership::{MAX_HEADS, NodeStanding, NodeStatement};
 use crate::protocol::time::Time;
 
@@ -208,7 +209,7 @@ impl Statements {
         let proof = || self.prover.upstream(now);
         let answer =
             upstream.send(Method::POST, &path, Some(&proof), serde_json::to_vec(&statement)?).await?;
-        let standing: NodeStanding = serde_json::from_slice(&answer)?;
+        let standing: NodeStanding = object(&answer)?;
         if let Some(why) = news(&mut self.name_refused, standing.name_refused) {
             tracing::warn!(name = self.name, why, "the control plane does not take this node's name");
         }

@@ -24,6 +24,7 @@ use crate::dataplane::observe::traces::Traces;
 use crate::dataplane::revocations::{LedgerError, Revocations};
 use crate::platform::clock::Clock;
 use crate::protocol::event::{Connectivity, Event, line_hash};
+use crate::protocol::json::object;
 use crate::protocol::reconciliation::{MAX_BYTES, MAX_LINES, OutageStatement, Position, RevocationAnswer};
 use crate::protocol::time::Time;
 
@@ -169,7 +170,7 @@ impl Round {
             }
             Sent::Outage(statement) => reconciler.outages.reported(statement, now)?,
             Sent::Events(from, last) => {
-                let above: Position = serde_json::from_slice(answer)?;
+                let above: Position = object(answer)?;
                 // The usual answer names the last event of this call, whose hash is known.
                 let own = if above.sequence == last.sequence {
                     Some(last.hash.clone())

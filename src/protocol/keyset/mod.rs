@@ -202,15 +202,17 @@ fn signature_of(payload: &str, root: &SigningKey) -> GeneralSignature {
     GeneralSignature { protected, signature }
 }
 
-fn parse(text: &str) -> Result<General, KeysetError> {
+/// Parses a keyset and its payload. The form is judged before the signatures, and of every keyset of a chain: a keyset that no
+/// program can read is no matter of who signed it. The keys in it are judged later.
+fn parse(text: &str) -> Result<(General, KeysetBody), KeysetError> {
     if text.len() > MAX_KEYSET {
         return Err(KeysetError::TooLarge);
     }
-    let general: General =
-        object(text.as_bytes()).map_err(|error| KeysetError::Malformed(error.to_string()))?;
-    // The form is judged before the signatures: a payload that nobody can decode is no matter of who signed it.
-    BASE64URL.decode(&general.payload).map_err(|error| KeysetError::Malformed(error.to_string()))?;
-    Ok(general)
+    let malformed = |error: &dyn std::fmt::Display| KeysetError::Malformed(error.to_string());
+    let general: General = object(text.as_bytes()).map_err(|error| malformed(&error))?;
+    let payload = BASE64URL.decode(&general.payload).map_err(|error| malformed(&error))?;
+    let body = object(&payload).map_err(|error| malformed(&error))?;
+    Ok((general, body))
 }
 
 /// Keyset whose signatures lead back to pinned roots.
@@ -226,17 +228,17 @@ pub struct Keyset {
 impl Keyset {
     /// Verifies a keyset under the pinned roots.
     pub fn verify_first(text: &str, pinned: &RootSet) -> Result<Self, KeysetError> {
-        let general = parse(text)?;
+        let (general, body) = parse(text)?;
         pinned.check(&general, "pinned")?;
-        Self::read(&general, text)
+        Self::read(body, text)
     }
 
     /// Verifies the successor of this keyset: a threshold of this keyset's roots and a threshold of its own roots must
     /// have signed it, and its version must be one higher.
     pub fn verify_next(&self, text: &str) -> Result<Self, KeysetError> {
-        let general = parse(text)?;
+        let (general, body) = parse(text)?;
         self.roots.check(&general, "old")?;
-        let next = Self::read(&general, text)?;
+        let next = Self::read(body, text)?;
         next.roots.check(&general, "new")?;
         if Some(next.version()) != self.version().checked_add(1) {
             return Err(KeysetError::Version { have: self.version(), got: next.version() });
@@ -268,10 +270,8 @@ impl Keyset {
         Err(refused)
     }
 
-    fn read(general: &General, text: &str) -> Result<Self, KeysetError> {
-        let malformed = |error: &dyn std::fmt::Display| KeysetError::Malformed(error.to_string());
-        let payload = BASE64URL.decode(&general.payload).map_err(|error| malformed(&error))?;
-        let body: KeysetBody = object(&payload).map_err(|error| malformed(&error))?;
+    /// Reads the keys of a body that enough roots signed.
+    fn read(body: KeysetBody, text: &str) -> Result<Self, KeysetError> {
         let (mut token_keys, mut replica_keys) = (Vec::new(), Vec::new());
         for key in &body.keys {
             let list = match key.key_use {
@@ -323,9 +323,7 @@ impl Keyset {
 
     /// Verifies that a replica key signed `text`, a compact JWS of the kind `typ` and at most `max` bytes.
     pub fn verify_by_replica_key(&self, text: &str, max: usize, typ: Typ) -> Result<Verified, JwsError> {
-        let unverified = Unverified::parse(text.as_bytes(), max)?;
-        let key = self.replica_key(unverified.kid()).ok_or(JwsError::KeyUnknown)?;
-        unverified.verify(typ, key)
+        Unverified::parse(text.as_bytes(), max)?.verify_by(typ, |kid| self.replica_key(kid))
     }
 
     /// Returns the issuer that the keyset names, if it is another one than `iss`.

@@ -2,7 +2,7 @@
 //! No program takes a key from here.
 
 use super::{
-    BASE64URL, General, GeneralSignature, KeysetBody, KeysetError, PublicKey, SigningKey, jws, object, parse,
+    BASE64URL, General, GeneralSignature, KeysetBody, KeysetError, PublicKey, SigningKey, jws, parse,
 };
 use super::{Typ, signature_of};
 use base64::Engine as _;
@@ -16,10 +16,7 @@ pub struct UnverifiedKeyset {
 impl UnverifiedKeyset {
     /// Parses a keyset. White space between the JSON tokens is allowed.
     pub fn parse(text: &str) -> Result<Self, KeysetError> {
-        let general = parse(text)?;
-        let malformed = |error: &dyn std::fmt::Display| KeysetError::Malformed(error.to_string());
-        let payload = BASE64URL.decode(&general.payload).map_err(|error| malformed(&error))?;
-        let body = object(&payload).map_err(|error| malformed(&error))?;
+        let (general, body) = parse(text)?;
         Ok(Self { general, body })
     }
 

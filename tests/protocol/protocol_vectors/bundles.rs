@@ -5,6 +5,7 @@ use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
 use halligan::dataplane::replica::store::{Origin, ReplicaStore, StoreError};
 use halligan::protocol::head::Head;
 use halligan::protocol::key::{PublicKey, SigningKey};
+use halligan::protocol::keyset::KeysetError;
 use halligan::protocol::record::{Record, RecordKind};
 use halligan::protocol::time::Time;
 use halligan::protocol::token::TokenRecord;
@@ -18,7 +19,9 @@ use crate::world::{DATA_PLANE, DEPLOYMENT, T0, World};
 fn named(taken: Result<(), StoreError>) -> &'static str {
     match taken {
         Ok(()) => "ok",
-        Err(StoreError::Bundle(_)) => "malformed",
+        Err(
+            StoreError::Bundle(_) | StoreError::Keyset(KeysetError::Malformed(_) | KeysetError::TooLarge),
+        ) => "malformed",
         Err(StoreError::Keyset(_)) => "keyset",
         Err(StoreError::Head(_)) => "head",
         Err(StoreError::KeysetExpired(_)) => "keyset_expired",

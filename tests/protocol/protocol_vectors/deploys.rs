@@ -279,9 +279,9 @@ fn unpack(_: &Value, case: &Value) -> String {
         found.push(match entry {
             Entry::Directory { path } => json!([path, null]),
             Entry::File { path, content, .. } => {
-                let mut text = String::new();
-                content.read_to_string(&mut text)?;
-                json!([path, text])
+                let mut bytes = Vec::new();
+                content.read_to_end(&mut bytes)?;
+                json!([path, String::from_utf8_lossy(&bytes)])
             }
         });
         Ok(())

@@ -181,15 +181,15 @@ fn fill<R: Read>(
     let mut stored = 0_u64;
     for change in reader {
         let Change::Put(record) = change? else { continue };
-        stored += 1;
-        if stored > head.count {
-            return Err(StoreError::TooMany(head.version));
-        }
         match insert.execute(params![record.kind.as_str(), &*record.key, &*record.body]) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
                 return Err(StoreError::Twice(record.kind, record.key.to_string()));
             }
             inserted => drop(inserted?),
+        }
+        stored += 1;
+        if stored > head.count {
+            return Err(StoreError::TooMany(head.version));
         }
     }
     Ok(())
