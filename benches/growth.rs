@@ -191,7 +191,7 @@ impl Host {
     }
 
     fn decides(&self, token: &str, now: Time) -> Reason {
-        decide(Some(token.as_bytes()), &FACTS, &self.live.snapshot(), Now { wall: now, floor: T0 }).reason
+        decide(Some(token.as_bytes()), &FACTS, &self.live.snapshot(), Now { wall: now, floor: T0 }).reason()
     }
 }
 

@@ -93,7 +93,7 @@ fn passes(records: &[Record]) -> bool {
     };
     let now = T0.plus(60);
     let decision = decide(Some(WORLD.value(0).as_bytes()), &facts, &snapshot, Now { wall: now, floor: now });
-    assert_eq!(decision.allowed(), decision.reason.code() == "ok");
+    assert_eq!(decision.allowed(), decision.reason().code() == "ok");
     if decision.allowed() {
         let own = World::token_record(0);
         let body = |kind, key: &str| {

@@ -144,20 +144,21 @@ fn decided(headers: &HeaderMap, original: &Original<'_>, deployment: Target<'_>)
         client: forwarded::client(headers, PROXY, &*TRUSTED),
     };
     let decision = decide(token, &facts, &SNAPSHOT, Now { wall: T0, floor: T0 });
-    assert_eq!(decision.allowed(), decision.reason.code() == "ok");
-    assert!(decision.mutating || decision.route.is_some() || matches!(facts.method, "GET" | "HEAD"));
+    assert_eq!(decision.allowed(), decision.reason().code() == "ok");
+    let found = decision.facts();
+    assert!(found.mutating || found.route.is_some() || matches!(facts.method, "GET" | "HEAD"));
     if !decision.allowed() {
-        assert!(decision.reason.status() >= 400);
+        assert!(decision.reason().status() >= 400);
         return false;
     }
     assert_eq!(token, Some(TOKEN.as_bytes()));
-    assert_eq!(decision.deployment, Some(DEPLOYMENT.parse().unwrap()));
+    assert_eq!(found.deployment, Some(&DEPLOYMENT.parse().unwrap()));
     assert!(matches!(deployment, Target::Id(DEPLOYMENT) | Target::Host("a.example")), "{deployment:?}");
     let path = CanonicalPath::parse(original.uri).unwrap();
-    assert_eq!(decision.path.as_deref(), Some(path.as_str()));
+    assert_eq!(found.path, Some(path.as_str()));
     let map = RouteMap::airflow_v2();
     let found = map.find(original.method, &path).unwrap();
     assert!(found.route.permissions.is_subset(deployment_admin()), "more than the role may do");
-    assert_eq!(decision.mutating, !matches!(original.method, "GET" | "HEAD"));
+    assert_eq!(decision.facts().mutating, !matches!(original.method, "GET" | "HEAD"));
     true
 }

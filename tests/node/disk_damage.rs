@@ -74,7 +74,7 @@ impl Host {
         };
         let token = World::new().value(number);
         let now = Now { wall: T0.plus(60), floor: T0 };
-        decide(Some(token.as_bytes()), &facts, &self.live.snapshot(), now).reason
+        decide(Some(token.as_bytes()), &facts, &self.live.snapshot(), now).reason()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::rig::{Rig, component, until};
 use crate::world::{DATA_PLANE, DEPLOYMENT, T0, World};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
+use halligan::dataplane::decide::{Decision, Now, RequestFacts, Target, decide};
 use halligan::dataplane::faces::upstream_identity::UpstreamIdentity;
 use halligan::dataplane::faces::upstream_identity::UpstreamIdentityConfig;
 use halligan::platform::clock::wall;
@@ -175,7 +175,8 @@ claims = jwt.decode(token, keys[header['kid']], algorithms=['EdDSA'], audience='
                     options={'require': ['exp', 'iat', 'nbf']}, leeway=10)
 json.dump([scheme, header, claims], sys.stdout)
 ";
-    let authorization = identity.authorization(&decision).unwrap();
+    let Decision::Allowed(allowed) = decision else { panic!("{decision:?}") };
+    let authorization = identity.authorization(&allowed).unwrap();
     let given = json!({ "jwks": identity.jwks(), "authorization": authorization.to_str().unwrap() });
     let answer = run(&python, script, &given);
     assert_eq!((&answer[0], &answer[1]["alg"]), (&json!("Bearer"), &json!("EdDSA")));

@@ -41,7 +41,7 @@ fn filled(directory: &Path) -> ReplicaStore {
 
 fn reason(store: &ReplicaStore, token: &str) -> Reason {
     let snapshot = Snapshot::build(store.load().unwrap().unwrap(), Staleness::default(), None);
-    decide(Some(token.as_bytes()), &FACTS, &snapshot, Now { wall: T0.plus(60), floor: T0 }).reason
+    decide(Some(token.as_bytes()), &FACTS, &snapshot, Now { wall: T0.plus(60), floor: T0 }).reason()
 }
 
 fn texts(records: &[Record]) -> Vec<(RecordKind, String, String)> {
@@ -250,7 +250,7 @@ fn the_end_of_a_token_moves_with_its_generation_only_and_its_start_never() {
         let staleness = Staleness { default: i64::MAX, roles, ..Staleness::default() };
         let snapshot = Snapshot::build(store.load().unwrap().unwrap(), staleness, None);
         let at = |wall| {
-            decide(Some(value.as_bytes()), &FACTS, &snapshot, Now { wall, floor: T0.plus(-86_400) }).reason
+            decide(Some(value.as_bytes()), &FACTS, &snapshot, Now { wall, floor: T0.plus(-86_400) }).reason()
         };
         [at(T0.plus(-60)), at(T0.plus(60)), at(T0.plus(31 * 86_400)), at(T0.plus(61 * 86_400))]
     };

@@ -83,7 +83,7 @@ impl Story {
                 return Err(format!("host {host} lets cookie {number} in, of token {token}, though {wrong}"));
             }
         }
-        Ok(decision.reason)
+        Ok(decision.reason())
     }
 
     /// An operator breaks the glass of a deployment on a host, or seals it.

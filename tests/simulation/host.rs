@@ -600,8 +600,8 @@ impl Host {
         let (event, node) = (process.audit.next_id(), &self.own.identity.node_id);
         let draft = Draft {
             decision: Some(if decision.allowed() { "allow" } else { "deny" }),
-            reason: Some(decision.reason.code()),
-            token: decision.token.as_ref(),
+            reason: Some(decision.reason().code()),
+            token: decision.facts().token,
             ..Draft::new(EventKind::Decision, &event, wall, node, process.live.connectivity())
         };
         let durable = process.audit.record(&draft, true).ok()?;

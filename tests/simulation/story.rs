@@ -652,11 +652,11 @@ impl Story {
         let outage = self.memories[host].reached.judged(self.now);
         let mut memory = std::mem::take(&mut self.memories[host]);
         let request = Request { outage, ..self.request_of(host, number, value, deployment) };
-        let judged = judge(&request, &mut memory, &decision);
+        let judged = judge(&request, &mut memory, decision.reason());
         self.memories[host] = memory;
         let token = &self.tokens[number];
         let generation = token.values[value].generation;
-        let code = decision.reason.code();
+        let code = decision.reason().code();
         let token_of = format!("token {number}, generation {generation}");
         self.note(format!("host {host}: {token_of}: {code}"));
         judged.map_err(|wrong| {
@@ -664,7 +664,7 @@ impl Story {
             format!("host {host} at version {version}, {token_of}: {wrong}")
         })?;
         let doubts = [Reason::ClockUntrusted, Reason::ReplicaMissing, Reason::ReplicaStale];
-        if self.healed && doubts.contains(&decision.reason) {
+        if self.healed && doubts.contains(&decision.reason()) {
             return Err(format!("host {host} still answers {code}, and all is well"));
         }
         Ok(Some(decision))

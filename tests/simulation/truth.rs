@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use halligan::dataplane::decide::{Decision, Reason};
+use halligan::dataplane::decide::Reason;
 use halligan::protocol::glass::GlassMode;
 use halligan::protocol::time::Time;
 
@@ -311,23 +311,23 @@ impl Request<'_> {
 }
 
 /// Judges an answer; what is wrong with it, if anything is.
-pub fn judge(request: &Request<'_>, memory: &mut Memory, decision: &Decision) -> Result<(), String> {
+pub fn judge(request: &Request<'_>, memory: &mut Memory, answer: Reason) -> Result<(), String> {
     let (token, value) = (request.token, request.value);
     let problems = request.problems(memory);
-    if decision.allowed() {
+    if answer == Reason::Ok {
         return problems.first().map_or(Ok(()), |why| Err(format!("allowed, though {why}")));
     }
     // A clock that ran ahead may have called a token expired that was not: that is no death.
-    let dead = match decision.reason {
+    let dead = match answer {
         Reason::TokenRevoked | Reason::TokenRotated => true,
         Reason::TokenExpired => request.time >= token.end_of(value.generation),
         _ => false,
     };
     if dead {
-        memory.dead.insert(value.text.clone(), decision.reason);
+        memory.dead.insert(value.text.clone(), answer);
     }
     // A restored control plane may give one generation another end. The earlier end counts.
-    if dead && decision.reason == Reason::TokenExpired {
+    if dead && answer == Reason::TokenExpired {
         return Ok(());
     }
     // Offline is enough: nothing known speaks against it, so it must have been let in. What is really over may be denied
@@ -336,16 +336,14 @@ pub fn judge(request: &Request<'_>, memory: &mut Memory, decision: &Decision) ->
     if !alive || value.dropped.is_some() || !problems.is_empty() {
         return Ok(());
     }
-    if decision.reason == Reason::TokenRevoked
-        && memory.heard.keys().any(|(heard, _)| *heard == request.number)
-    {
+    if answer == Reason::TokenRevoked && memory.heard.keys().any(|(heard, _)| *heard == request.number) {
         return Ok(());
     }
     // After a start the floor is ahead, and a replica as much older.
-    if decision.reason == Reason::ReplicaStale && request.age.is_some_and(|age| age + AHEAD > request.limit) {
+    if answer == Reason::ReplicaStale && request.age.is_some_and(|age| age + AHEAD > request.limit) {
         return Ok(());
     }
-    if decision.reason == Reason::GlassSealed && request.may_be_sealed(memory) {
+    if answer == Reason::GlassSealed && request.may_be_sealed(memory) {
         return Ok(());
     }
     // A clock that ran ahead has proved nothing: it closes nothing for good but what it called expired.
@@ -354,23 +352,17 @@ pub fn judge(request: &Request<'_>, memory: &mut Memory, decision: &Decision) ->
     if if request.healed { outlived } else { !clock_was_right } {
         return Ok(());
     }
-    Err(format!("denied with {}, though nothing speaks against it", decision.reason.code()))
+    Err(format!("denied with {}, though nothing speaks against it", answer.code()))
 }
 
 #[cfg(test)]
 mod tests {
-    use halligan::dataplane::decide::snapshot::Snapshot;
-    use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
-
     use super::*;
 
     const T: Time = Time::from_unix(1_000);
 
     /// What is judged wrong in an answer about the newest value of a living token, bent by `bend`.
     fn wrong(reason: Reason, bend: impl FnOnce(&mut Token, &mut Standing, &mut Memory)) -> bool {
-        let facts = RequestFacts { deployment: Target::Id("dep_a"), method: "GET", uri: "/", client: None };
-        let mut decision = decide(None, &facts, &Snapshot::absent(), Now { wall: T, floor: T });
-        decision.reason = reason;
         let expires_at = T.plus(AHEAD + 10);
         let value =
             |generation: u32| Value { text: generation.to_string(), generation, expires_at, dropped: None };
@@ -404,7 +396,7 @@ mod tests {
             above: Some(Standing { generation: 2, revoked: false }),
             healed: true,
         };
-        judge(&request, &mut memory, &decision).is_err()
+        judge(&request, &mut memory, reason).is_err()
     }
 
     #[test]

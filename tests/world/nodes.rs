@@ -40,7 +40,7 @@ pub fn record(id: &str, seed: u8, retired_at: Option<Time>) -> Record {
 /// What a node decides about a token of the world, a minute after it began.
 pub fn reason(live: &Live, token: usize) -> Reason {
     let value = World::new().value(token);
-    decide(Some(value.as_bytes()), &FACTS, &live.snapshot(), Now { wall: T0.plus(60), floor: T0 }).reason
+    decide(Some(value.as_bytes()), &FACTS, &live.snapshot(), Now { wall: T0.plus(60), floor: T0 }).reason()
 }
 
 /// An operator's order to revoke a token of the world.

@@ -19,8 +19,8 @@ use super::decide::introspection::Introspection;
 use super::decide::session::Session;
 use super::decide::snapshot::Snapshot;
 use super::decide::{
-    Credential, Decision, Now, Reason, RequestFacts, Target, decide, decide_introspected, decide_known,
-    sign_in,
+    Credential, Decision, Denied, Now, Reason, RequestFacts, Target, decide, decide_introspected,
+    decide_known, sign_in,
 };
 use crate::dataplane::node::state::Live;
 use crate::dataplane::observe::metrics::Metrics;
@@ -60,11 +60,11 @@ pub struct Authorizer {
     pub traces: Traces,
 }
 
-/// Decision whose event is recorded, so that it may be sent.
+/// Decision whose event is recorded, so that it may be sent. `D` is [`Denied`] where nothing else is possible.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub struct Verdict<D = Decision> {
     /// Decision on the request.
-    pub decision: Decision,
+    pub decision: D,
     /// Identifier of the event.
     pub event: EventId,
     /// Time of the request.
@@ -109,7 +109,7 @@ impl Authorizer {
         let begun = Begun::now(self);
         let (decision, session) = match sessions.next_id() {
             Some(id) => self.begin(sessions, token, id, facts, begun.wall).await,
-            None => (Decision::new(Reason::AuditUnavailable, facts), None),
+            None => (Decision::Denied(Denied::new(Reason::AuditUnavailable, facts)), None),
         };
         let verdict = self.conclude(begun, decision, facts, trace).await;
         let session = session.filter(|_| verdict.decision.allowed());
@@ -134,10 +134,10 @@ impl Authorizer {
             let (snapshot, now) = (self.live.snapshot(), self.live.now(wall));
             sign_in(token, None, wanted(), facts, &snapshot, now)
         };
-        if decision.reason != Reason::NeedsControlPlane {
+        if decision.reason() != Reason::NeedsControlPlane {
             return (decision, session);
         }
-        let asked = self.introspected(token, decision.deployment.as_ref(), |said, snapshot, now| {
+        let asked = self.introspected(token, decision.facts().deployment, |said, snapshot, now| {
             sign_in(token, Some(said), wanted(), facts, snapshot, now)
         });
         asked.await.unwrap_or((decision, None))
@@ -147,35 +147,31 @@ impl Authorizer {
     async fn conclude(
         &self,
         begun: Begun,
-        mut decision: Decision,
+        decision: Decision,
         facts: &RequestFacts<'_>,
         trace: Trace,
     ) -> Verdict {
         let Begun { started, event, wall } = begun;
-        self.bound(&mut decision);
+        let decision = self.bound(decision);
         let recorded = match self.record(&event, &decision, facts, wall) {
             Ok(Some(written)) => written.await.is_ok(),
             Ok(None) => true,
             Err(AuditUnavailable) => false,
         };
-        if !recorded {
-            decision.reason = Reason::AuditUnavailable;
-        }
-        self.metrics.decided(decision.reason, started.elapsed());
+        let decision = if recorded { decision } else { decision.unrecorded() };
+        self.metrics.decided(decision.reason(), started.elapsed());
         trace.decided(&decision, &event);
         Verdict { decision, event, time: wall }
     }
 
     /// Records the denial of a request that could not be parsed far enough for a decision.
-    pub fn refuse(&self, reason: Reason, facts: &RequestFacts<'_>) -> Verdict {
+    pub fn refuse(&self, reason: Reason, facts: &RequestFacts<'_>) -> Verdict<Denied> {
         let (started, event, wall) = (Instant::now(), self.audit.next_id(), (self.clock)());
-        let mut decision = Decision::new(reason, facts);
-        decision.name_path(facts);
+        let denied = Denied::of_path(reason, facts);
         // A denial does not wait for its event.
-        if self.record(&event, &decision, facts, wall).is_err() {
-            decision.reason = Reason::AuditUnavailable;
-        }
-        self.metrics.decided(decision.reason, started.elapsed());
+        let recorded = self.record(&event, &Decision::Denied(denied.clone()), facts, wall).is_ok();
+        let decision = if recorded { denied } else { denied.instead(Reason::AuditUnavailable) };
+        self.metrics.decided(decision.reason(), started.elapsed());
         Verdict { decision, event, time: wall }
     }
 
@@ -204,21 +200,27 @@ impl Authorizer {
             // The snapshot may have changed while this request waited.
             decide_introspected(credential, None, facts, &self.live.snapshot(), self.live.now(wall))
         };
+        let denied = match decision {
+            Decision::Denied(denied) if denied.reason() == Reason::NeedsControlPlane => denied,
+            decision => return decision,
+        };
         let kept;
-        let token = match (decision.reason, credential) {
-            (Reason::NeedsControlPlane, Some(Credential::Token(token))) => token,
-            (Reason::NeedsControlPlane, Some(Credential::Session(session, _))) => {
+        let token = match credential {
+            Some(Credential::Token(token)) => token,
+            Some(Credential::Session(session, _)) => {
                 kept = self.sessions.as_ref().and_then(|sessions| sessions.kept_token(session.id()));
                 // The session began before this daemon did, or at another host.
-                let Some(token) = &kept else { return Decision { reason: Reason::TokenMissing, ..decision } };
+                let Some(token) = &kept else {
+                    return Decision::Denied(denied.instead(Reason::TokenMissing));
+                };
                 token.as_slice()
             }
-            _ => return decision,
+            None => return Decision::Denied(denied),
         };
-        let asked = self.introspected(token, decision.deployment.as_ref(), |said, snapshot, now| {
+        let asked = self.introspected(token, denied.facts().deployment, |said, snapshot, now| {
             decide_introspected(credential, Some(said), facts, snapshot, now)
         });
-        asked.await.unwrap_or(decision)
+        asked.await.unwrap_or(Decision::Denied(denied))
     }
 
     /// Decides again with the control plane's answer about a standard token. Returns `None` without an answer.
@@ -243,14 +245,13 @@ impl Authorizer {
     }
 
     /// Denies a request that exceeds the token's rate limit.
-    fn bound(&self, decision: &mut Decision) {
-        if decision.allowed()
-            && let (Some(limit), Some(id)) = (decision.rate_limit, &decision.token)
-            && let Err(wait) = self.rates.take(id, limit, Instant::now())
-        {
-            decision.reason = Reason::RateLimited;
+    fn bound(&self, decision: Decision) -> Decision {
+        let Decision::Allowed(allowed) = decision else { return decision };
+        let within = |limit| self.rates.take(&allowed.token, limit, Instant::now());
+        match allowed.rate_limit.map_or(Ok(()), within) {
+            Ok(()) => Decision::Allowed(allowed),
             // Rounded up to whole seconds, so that a retry is not too early.
-            decision.retry_after = Some(wait.as_secs() + 1);
+            Err(wait) => Decision::Denied(allowed.limited(wait.as_secs() + 1)),
         }
     }
 
@@ -262,24 +263,25 @@ impl Authorizer {
         facts: &RequestFacts<'_>,
         wall: Time,
     ) -> Result<Option<Receiver<()>>, AuditUnavailable> {
+        let found = decision.facts();
         let draft = Draft {
             decision: Some(if decision.allowed() { "allow" } else { "deny" }),
-            reason: Some(decision.reason.code()),
-            token: decision.token.as_ref(),
-            generation: decision.generation,
-            session: decision.session.as_ref(),
-            role: decision.role.as_ref(),
-            deployment: decision.deployment.as_ref(),
+            reason: Some(decision.reason().code()),
+            token: found.token,
+            generation: found.generation,
+            session: found.session,
+            role: found.role,
+            deployment: found.deployment,
             method: Some(cut(facts.method)),
-            route: decision.route.as_deref(),
-            path: decision.path.as_deref(),
-            permission: decision.permission.map(Permission::as_str),
+            route: found.route.map(|route| &**route),
+            path: found.path,
+            permission: found.permission.map(Permission::as_str),
             client: facts.client,
-            glass: decision.glass.map(GlassState::as_str),
+            glass: found.glass.map(GlassState::as_str),
             ..Draft::new(EventKind::Decision, event, wall, &self.node, self.live.connectivity())
         };
         // A denial changes nothing upstream, so it need not wait for the disk.
-        self.audit.record(&draft, decision.allowed() && decision.mutating)
+        self.audit.record(&draft, decision.allowed() && found.mutating)
     }
 }
 

@@ -4,6 +4,7 @@
 //! The function does no I/O and takes no lock. `steps` has its steps in order; the first one that returns a [`Reason`]
 //! denies the request.
 
+mod decision;
 pub mod glass;
 mod head_age;
 pub mod index;
@@ -20,23 +21,19 @@ mod steps;
 #[cfg(test)]
 pub(in crate::dataplane) mod tests;
 
+use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
 
+pub use decision::{Allowed, Authority, Decision, Denied, Facts};
 pub use head_age::HeadAge;
 pub use now::{CLOCK_TOLERANCE, Now};
 pub use reason::Reason;
 
 use self::introspection::Introspection;
-use self::routes::CanonicalPath;
 use self::session::{Durations, Initiator, Session};
-use self::snapshot::{Granted, Snapshot};
-use self::staleness::Freshness;
-use self::steps::{Step, Stop, known, verified};
-use crate::protocol::glass::GlassState;
-use crate::protocol::id::{DeploymentId, SessionId, TokenId};
-use crate::protocol::permission::Permission;
-use crate::protocol::role::RoleRef;
+use self::snapshot::{Proved, Snapshot};
+use self::steps::{known, verified};
+use crate::protocol::id::SessionId;
 
 /// Deployment to which a request is directed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,89 +71,6 @@ pub struct RequestFacts<'a> {
     pub client: Option<IpAddr>,
 }
 
-/// Result of a decision, with the facts that the steps found before it ended. A step that was not reached leaves its
-/// members empty.
-#[derive(Clone, Debug)]
-pub struct Decision {
-    /// Reason of the result: [`Reason::Ok`] allows the request, any other denies it.
-    pub reason: Reason,
-    /// Identifier of the session by which the token is used, or that a sign-in began.
-    pub session: Option<SessionId>,
-    /// Identifier of the token, after its signature was found valid.
-    pub token: Option<TokenId>,
-    /// Generation of the token.
-    pub generation: Option<u32>,
-    /// Role of the token.
-    pub role: Option<RoleRef>,
-    /// Deployment of the request, if the replica holds it.
-    pub deployment: Option<DeploymentId>,
-    /// State of the deployment's glass.
-    pub glass: Option<GlassState>,
-    /// Template of the route that matched.
-    pub route: Option<Arc<str>>,
-    /// Canonical path of the request.
-    pub path: Option<String>,
-    /// Permission that the route requires.
-    pub permission: Option<Permission>,
-    /// All permissions of the token, not only the required one.
-    pub granted: Granted,
-    /// Age of the replica and the limit for the token's role, in seconds.
-    pub freshness: Option<Freshness>,
-    /// Maximum number of uses of the token in a minute.
-    pub rate_limit: Option<u32>,
-    /// Seconds after which a retry can succeed, for the header `Retry-After`.
-    pub retry_after: Option<u64>,
-    /// True if the request may change something. Without a route, every method but GET and HEAD counts as mutating.
-    pub mutating: bool,
-}
-
-impl Decision {
-    /// Returns a decision with this reason and no other facts.
-    #[must_use]
-    pub fn new(reason: Reason, facts: &RequestFacts<'_>) -> Self {
-        Self {
-            reason,
-            session: None,
-            token: None,
-            generation: None,
-            role: None,
-            deployment: None,
-            glass: None,
-            route: None,
-            path: None,
-            permission: None,
-            granted: Granted::default(),
-            freshness: None,
-            rate_limit: None,
-            retry_after: None,
-            mutating: !matches!(facts.method, "GET" | "HEAD"),
-        }
-    }
-
-    /// Names the path of a request that is decided before its route is found.
-    pub(super) fn name_path(&mut self, facts: &RequestFacts<'_>) {
-        self.path = CanonicalPath::parse(facts.uri).ok().map(|path| path.as_str().to_owned());
-    }
-
-    /// Returns true if the request is allowed.
-    #[must_use]
-    pub fn allowed(&self) -> bool {
-        self.reason == Reason::Ok
-    }
-
-    /// Explains a denial further than its reason code: for a stale replica, the age, the limit and the setting that
-    /// defines the limit.
-    #[must_use]
-    pub fn detail(&self) -> Option<String> {
-        let Freshness { age, limit, setting } =
-            self.freshness.filter(|_| self.reason == Reason::ReplicaStale)?;
-        let key = setting.key(self.role.as_ref().map_or("", RoleRef::name));
-        Some(format!(
-            "the replica was signed {age} s ago; {key} allows {limit} s in this host's configuration"
-        ))
-    }
-}
-
 /// Decides with the replica alone. A standard token gets [`Reason::NeedsControlPlane`] at best.
 ///
 /// ```
@@ -168,7 +82,7 @@ impl Decision {
 /// let facts = RequestFacts { deployment, method: "GET", uri: "/api/v2/dags", client: None };
 /// let wall = Time::from_unix(1_800_000_000);
 /// let decision = decide(Some(b"token"), &facts, &Snapshot::absent(), Now { wall, floor: wall });
-/// assert_eq!(decision.reason, Reason::ReplicaMissing);
+/// assert_eq!(decision.reason(), Reason::ReplicaMissing);
 /// ```
 #[must_use]
 pub fn decide(token: Option<&[u8]>, facts: &RequestFacts<'_>, snapshot: &Snapshot, now: Now) -> Decision {
@@ -185,11 +99,9 @@ pub fn decide_introspected(
     snapshot: &Snapshot,
     now: Now,
 ) -> Decision {
-    let mut decision = Decision::new(Reason::Ok, facts);
-    let step = Step { facts, now, decision: &mut decision };
-    if let Err(reason) = step.all(verified, credential, introspection, snapshot) {
-        decision.reason = reason;
-    }
+    let verify = |bytes: &[u8], proved: &Proved| Ok(verified(bytes, proved));
+    let Ok::<_, Infallible>(decision) =
+        steps::request(facts, now, verify, credential, introspection, snapshot);
     decision
 }
 
@@ -202,14 +114,8 @@ pub fn decide_known(
     snapshot: &Snapshot,
     now: Now,
 ) -> Option<Decision> {
-    let mut decision = Decision::new(Reason::Ok, facts);
-    let step = Step { facts, now, decision: &mut decision };
-    match step.all(known, credential, None, snapshot) {
-        Ok(()) => {}
-        Err(Stop::Denied(reason)) => decision.reason = reason,
-        Err(Stop::SignatureUnverified) => return None,
-    }
-    Some(decision)
+    let verify = |bytes: &[u8], proved: &Proved| known(bytes, proved).map(Ok);
+    steps::request(facts, now, verify, credential, None, snapshot).ok()
 }
 
 /// Decides on a sign-in: all but the route is decided as for a request. Returns the session if the sign-in is allowed.
@@ -217,18 +123,10 @@ pub fn decide_known(
 pub fn sign_in(
     token: &[u8],
     introspection: Option<&Introspection>,
-    (id, durations): (SessionId, Durations),
+    wanted: (SessionId, Durations),
     facts: &RequestFacts<'_>,
     snapshot: &Snapshot,
     now: Now,
 ) -> (Decision, Option<Session>) {
-    let mut decision = Decision::new(Reason::Ok, facts);
-    let step = Step { facts, now, decision: &mut decision };
-    let begun = step.sign_in(token, introspection, snapshot, (id, durations));
-    // The page's own path, which no route map holds.
-    decision.name_path(facts);
-    match begun {
-        Ok(session) => (decision, Some(session)),
-        Err(reason) => (Decision { reason, ..decision }, None),
-    }
+    steps::sign_in(token, introspection, wanted, facts, snapshot, now)
 }

@@ -3,159 +3,231 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::decision::Rest;
 use super::index::{Deployment, Grant, Revoked};
 use super::introspection::Introspection;
 use super::routes::{CanonicalPath, Match, RouteMap};
-use super::session::{Durations, Session};
-use super::snapshot::{Local, Proved, Snapshot};
+use super::session::{Durations, Initiator, Session};
+use super::snapshot::{Granted, Local, Proved, Snapshot};
 use super::staleness::AtLimit;
-use super::{Credential, Decision, Now, Reason, RequestFacts, Target};
+use super::{Allowed, Authority, Credential, Decision, Denied, Now, Reason, RequestFacts, Target};
 use crate::protocol::glass::GlassState;
 use crate::protocol::host::host_name;
-use crate::protocol::id::SessionId;
+use crate::protocol::id::{DeploymentId, SessionId};
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::token::{Claims, TokenError, TokenKind, VerifiedToken};
 
-/// Credential that was found genuine.
+/// The token's signature was not verified before, and no signature is to be verified.
+pub(super) struct SignatureUnverified;
+
+/// Credential whose claims can be read: the token's signature holds, or the session is sealed by a host of the data plane.
 enum Proof<'c> {
-    Token(Arc<VerifiedToken>),
-    Session(&'c Session),
-}
-
-/// Reason for which a decision ends before its last step.
-pub(super) enum Stop {
-    /// The request is denied.
-    Denied(Reason),
-    /// The token's signature was not verified before, and no signature is to be verified.
-    SignatureUnverified,
-}
-
-impl From<Reason> for Stop {
-    fn from(reason: Reason) -> Self {
-        Self::Denied(reason)
-    }
+    Token(&'c VerifiedToken),
+    Session(&'c Session, Initiator),
 }
 
 /// Decision in progress.
-pub(super) struct Step<'a> {
-    pub(super) facts: &'a RequestFacts<'a>,
-    pub(super) now: Now,
-    pub(super) decision: &'a mut Decision,
+struct Step<'s> {
+    facts: &'s RequestFacts<'s>,
+    now: Now,
+    claims: &'s Claims,
+    deployment: Option<&'s Deployment>,
+    found: Rest,
 }
 
-impl Step<'_> {
-    /// Decides on a request: calls the steps in order, and stops at the first one that denies. `verify` returns the token of
-    /// some bytes.
-    pub(super) fn all<E: From<Reason>>(
-        mut self,
-        verify: impl FnOnce(&[u8], &Proved) -> Result<Arc<VerifiedToken>, E>,
-        credential: Option<Credential<'_>>,
-        introspection: Option<&Introspection>,
-        snapshot: &Snapshot,
-    ) -> Result<(), E> {
-        let empty = |credential: &Credential<'_>| matches!(credential, Credential::Token([]));
-        let credential = credential.filter(|credential| !empty(credential)).ok_or(Reason::TokenMissing)?;
-        let proved = snapshot.proved.as_deref().ok_or(Reason::ReplicaMissing)?;
-        let (token, local) = (self.credential(verify, credential, proved, &snapshot.local)?, &snapshot.local);
-        let (claims, standard) = match &token {
-            Proof::Token(token) => (token.claims(), token.kind() == TokenKind::Standard),
-            Proof::Session(session) => (session.claims(), session.standard_on().is_some()),
-        };
-        if standard {
-            self.same_site(credential)?;
-            let (said, deployment) = self.standard(claims, introspection, proved, local)?;
-            // A session is for the deployment where it began. A standard token may open others too.
-            if let Proof::Session(session) = token
-                && session.standard_on() != Some(&deployment.id)
-            {
-                return Err(Reason::WrongDeployment.into());
+/// Conditions under which a request is allowed, all of which hold.
+struct Admission {
+    deployment: DeploymentId,
+    granted: Granted,
+    rate_limit: Option<u32>,
+}
+
+/// Decides on a request. `verify` returns the token of some bytes; its outer error ends the decision without a result.
+pub(super) fn request<U>(
+    facts: &RequestFacts<'_>,
+    now: Now,
+    verify: impl FnOnce(&[u8], &Proved) -> Result<Result<Arc<VerifiedToken>, Reason>, U>,
+    credential: Option<Credential<'_>>,
+    introspection: Option<&Introspection>,
+    snapshot: &Snapshot,
+) -> Result<Decision, U> {
+    let denied = |reason| Ok(Decision::Denied(Denied::new(reason, facts)));
+    let empty = |credential: &Credential<'_>| matches!(credential, Credential::Token([]));
+    let Some(credential) = credential.filter(|credential| !empty(credential)) else {
+        return denied(Reason::TokenMissing);
+    };
+    let Some(proved) = snapshot.proved.as_deref() else { return denied(Reason::ReplicaMissing) };
+    let token;
+    let proof = match credential {
+        Credential::Token(bytes) => match verify(bytes, proved)? {
+            Ok(verified) => {
+                token = verified;
+                Proof::Token(&token)
             }
-            return Ok(self.permission_said(said, deployment)?);
+            Err(reason) => return denied(reason),
+        },
+        Credential::Session(session, initiator) => Proof::Session(session, initiator),
+    };
+    let mut step = Step::new(facts, now, proof.claims());
+    let admission = step.request(&proof, introspection, proved, &snapshot.local);
+    Ok(step.end(admission))
+}
+
+/// Decides on a sign-in: everything but the route and its permission.
+pub(super) fn sign_in(
+    bytes: &[u8],
+    introspection: Option<&Introspection>,
+    wanted: (SessionId, Durations),
+    facts: &RequestFacts<'_>,
+    snapshot: &Snapshot,
+    now: Now,
+) -> (Decision, Option<Session>) {
+    // The page's own path is named, which no route map holds.
+    let denied = |reason| (Decision::Denied(Denied::of_path(reason, facts)), None);
+    if bytes.is_empty() {
+        return denied(Reason::TokenMissing);
+    }
+    let Some(proved) = snapshot.proved.as_deref() else { return denied(Reason::ReplicaMissing) };
+    let token = match verified(bytes, proved) {
+        Ok(token) => token,
+        Err(reason) => return denied(reason),
+    };
+    let mut step = Step::new(facts, now, token.claims());
+    step.found.name_path(facts);
+    match step.sign_in(&token, introspection, (proved, &snapshot.local), wanted) {
+        Ok((session, admission)) => (step.end(Ok(admission)), Some(session)),
+        Err(reason) => (step.end(Err(reason)), None),
+    }
+}
+
+impl Proof<'_> {
+    fn claims(&self) -> &Claims {
+        match self {
+            Self::Token(token) => token.claims(),
+            Self::Session(session, _) => session.claims(),
         }
-        let (grant, deployment) = self.access(claims, proved, local)?;
-        self.same_site(credential)?;
-        self.conditions(grant, proved, local)?;
-        Ok(self.permission(claims, grant, deployment)?)
     }
 
-    /// Decides on a sign-in: everything but the route and its permission.
-    pub(super) fn sign_in(
-        mut self,
-        token: &[u8],
-        introspection: Option<&Introspection>,
-        snapshot: &Snapshot,
-        (id, durations): (SessionId, Durations),
-    ) -> Result<Session, Reason> {
-        if token.is_empty() {
-            return Err(Reason::TokenMissing);
+    fn is_standard(&self) -> bool {
+        match self {
+            Self::Token(token) => token.kind() == TokenKind::Standard,
+            Self::Session(session, _) => session.standard_on().is_some(),
         }
-        let (proved, local) = (snapshot.proved.as_deref().ok_or(Reason::ReplicaMissing)?, &snapshot.local);
-        let (token, now) = (verified(token, proved)?, self.now.effective());
-        self.claimed(token.claims());
-        let ends = if token.kind() == TokenKind::Standard {
-            let (said, deployment) = self.standard(token.claims(), introspection, proved, local)?;
+    }
+}
+
+impl<'s> Step<'s> {
+    fn new(facts: &'s RequestFacts<'s>, now: Now, claims: &'s Claims) -> Self {
+        Self { facts, now, claims, deployment: None, found: Rest::of(facts) }
+    }
+
+    /// Ends the decision.
+    fn end(self, admission: Result<Admission, Reason>) -> Decision {
+        let (token, generation) = (self.claims.sub.clone(), self.claims.generation);
+        let role = self.claims.role.as_ref().map(|role| role.id.clone());
+        match admission {
+            Ok(Admission { deployment, granted, rate_limit }) => Decision::Allowed(Allowed {
+                token,
+                generation,
+                authority: role.map_or(Authority::ControlPlane, Authority::Role),
+                deployment,
+                granted,
+                rate_limit,
+                rest: self.found,
+            }),
+            Err(reason) => Decision::Denied(Denied {
+                token: Some(token),
+                generation: Some(generation),
+                role,
+                deployment: self.deployment.map(|deployment| deployment.id.clone()),
+                rest: self.found,
+                ..Denied::new(reason, self.facts)
+            }),
+        }
+    }
+
+    /// Calls the steps of a request in order, and stops at the first one that denies.
+    fn request(
+        &mut self,
+        proof: &Proof<'s>,
+        introspection: Option<&'s Introspection>,
+        proved: &'s Proved,
+        local: &Local,
+    ) -> Result<Admission, Reason> {
+        self.session(proof, proved, local)?;
+        if proof.is_standard() {
+            self.same_site(proof)?;
+            let (said, deployment) = self.standard(introspection, proved, local)?;
+            // A session is for the deployment where it began. A standard token may open others too.
+            if let Proof::Session(session, _) = proof
+                && session.standard_on() != Some(&deployment.id)
+            {
+                return Err(Reason::WrongDeployment);
+            }
+            let granted = self.permission_said(said, deployment)?;
+            return Ok(Admission { deployment: deployment.id.clone(), granted, rate_limit: None });
+        }
+        let (grant, deployment) = self.access(proved, local)?;
+        self.same_site(proof)?;
+        self.conditions(grant, proved, local)?;
+        let granted = self.permission(grant, deployment)?;
+        let rate_limit = grant.profile.rate_limit_per_minute;
+        Ok(Admission { deployment: deployment.id.clone(), granted, rate_limit })
+    }
+
+    /// Calls the steps of a sign-in in order, and begins a session if all allow it.
+    fn sign_in(
+        &mut self,
+        token: &VerifiedToken,
+        introspection: Option<&'s Introspection>,
+        (proved, local): (&'s Proved, &Local),
+        (id, durations): (SessionId, Durations),
+    ) -> Result<(Session, Admission), Reason> {
+        let now = self.now.effective();
+        let (ends, deployment, rate_limit) = if token.kind() == TokenKind::Standard {
+            let (said, deployment) = self.standard(introspection, proved, local)?;
             let (_, ends) = said.valid;
-            (ends.unwrap_or(now.plus(durations.max)), Some(deployment.id.clone()))
+            ((ends.unwrap_or(now.plus(durations.max)), Some(deployment.id.clone())), deployment, None)
         } else {
-            let (grant, _) = self.access(token.claims(), proved, local)?;
+            let (grant, deployment) = self.access(proved, local)?;
             self.conditions(grant, proved, local)?;
-            if token.claims().role.as_ref() != Some(grant.profile.role()) {
+            if self.claims.role.as_ref() != Some(grant.profile.role()) {
                 return Err(Reason::RoleMismatch);
             }
-            (grant.expires_at, None)
+            ((grant.expires_at, None), deployment, grant.profile.rate_limit_per_minute)
         };
-        self.decision.session = Some(id.clone());
+        self.found.session = Some(id.clone());
         let begun = local.ended_sessions.beginning(now);
-        Ok(Session::begin(id, &token, ends, (begun, now), durations))
+        let session = Session::begin(id, token, ends, (begun, now), durations);
+        let deployment = deployment.id.clone();
+        Ok((session, Admission { deployment, granted: Granted::default(), rate_limit }))
     }
 
     /// Checks that a session is used by a page of the deployment's own origin, or by a person who opens one.
-    fn same_site(&mut self, credential: Credential<'_>) -> Result<(), Reason> {
-        match credential {
-            Credential::Session(_, initiator) if !initiator.may_use_session(self.facts.method) => {
+    fn same_site(&mut self, proof: &Proof<'_>) -> Result<(), Reason> {
+        match proof {
+            Proof::Session(_, initiator) if !initiator.may_use_session(self.facts.method) => {
                 // Whoever looks into it needs to know what another site tried.
-                self.decision.name_path(self.facts);
+                self.found.name_path(self.facts);
                 Err(Reason::CrossSite)
             }
             _ => Ok(()),
         }
     }
 
-    /// Verifies the credential itself: the token's signature, or that the session lasts and that the key of its token is
-    /// still in force.
-    fn credential<'c, E: From<Reason>>(
-        &mut self,
-        verify: impl FnOnce(&[u8], &Proved) -> Result<Arc<VerifiedToken>, E>,
-        credential: Credential<'c>,
-        proved: &Proved,
-        local: &Local,
-    ) -> Result<Proof<'c>, E> {
-        let session = match credential {
-            Credential::Token(bytes) => {
-                let token = verify(bytes, proved)?;
-                self.claimed(token.claims());
-                return Ok(Proof::Token(token));
-            }
-            Credential::Session(session, _) => session,
-        };
-        self.decision.session = Some(session.id().clone());
-        self.claimed(session.claims());
+    /// Checks that a session lasts, and that the key of its token is still in force.
+    fn session(&mut self, proof: &Proof<'_>, proved: &Proved, local: &Local) -> Result<(), Reason> {
+        let Proof::Session(session, _) = proof else { return Ok(()) };
+        self.found.session = Some(session.id().clone());
         session.check(self.now, local.ended_sessions.holds(session.id(), session.begun()))?;
-        proved.keyset.token_key(session.kid()).ok_or(Reason::KeyUnknown)?;
-        Ok(Proof::Session(session))
+        proved.keyset.token_key(session.kid()).map(drop).ok_or(Reason::KeyUnknown)
     }
 
     /// Checks that the token is alive, and for this deployment.
-    fn access<'s>(
-        &mut self,
-        claims: &Claims,
-        proved: &'s Proved,
-        local: &Local,
-    ) -> Result<(&'s Grant, &'s Deployment), Reason> {
-        let grant = Self::replica(claims, proved)?;
-        self.decision.rate_limit = grant.profile.rate_limit_per_minute;
-        self.liveness(claims, grant, local)?;
-        let deployment = self.deployment(claims, grant, proved, local)?;
+    fn access(&mut self, proved: &'s Proved, local: &Local) -> Result<(&'s Grant, &'s Deployment), Reason> {
+        let grant = self.grant(proved)?;
+        self.liveness(grant, local)?;
+        let deployment = self.deployment(grant, proved, local)?;
         Ok((grant, deployment))
     }
 
@@ -166,20 +238,15 @@ impl Step<'_> {
         self.glass()
     }
 
-    fn claimed(&mut self, claims: &Claims) {
-        self.decision.token = Some(claims.sub.clone());
-        self.decision.generation = Some(claims.generation);
-        self.decision.role = claims.role.as_ref().map(|role| role.id.clone());
-    }
-
-    fn replica<'s>(claims: &Claims, proved: &'s Proved) -> Result<&'s Grant, Reason> {
-        if claims.iss != proved.head.head().iss {
+    fn grant(&self, proved: &'s Proved) -> Result<&'s Grant, Reason> {
+        if self.claims.iss != proved.head.head().iss {
             return Err(Reason::TokenUnknown);
         }
-        proved.index.grants.get(&claims.sub).ok_or(Reason::TokenUnknown)
+        proved.index.grants.get(&self.claims.sub).ok_or(Reason::TokenUnknown)
     }
 
-    fn liveness(&self, claims: &Claims, grant: &Grant, local: &Local) -> Result<(), Reason> {
+    fn liveness(&self, grant: &Grant, local: &Local) -> Result<(), Reason> {
+        let claims = self.claims;
         if grant.revoked != Revoked::No || local.revoked.contains_key(&claims.sub) {
             return Err(Reason::TokenRevoked);
         }
@@ -205,23 +272,22 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn deployment<'s>(
+    fn deployment(
         &mut self,
-        claims: &Claims,
         grant: &Grant,
         proved: &'s Proved,
         local: &Local,
     ) -> Result<&'s Deployment, Reason> {
         let deployment = self.target(proved)?;
-        self.decision.glass = Some(local.glass(deployment, self.now.effective()));
-        if claims.aud != deployment.id.as_str() || *grant.profile.deployment != deployment.id {
+        self.found.glass = Some(local.glass(deployment, self.now.effective()));
+        if self.claims.aud != deployment.id.as_str() || *grant.profile.deployment != deployment.id {
             return Err(Reason::WrongDeployment);
         }
         Ok(deployment)
     }
 
     /// Finds the deployment of the request in the replica.
-    fn target<'s>(&mut self, proved: &'s Proved) -> Result<&'s Deployment, Reason> {
+    fn target(&mut self, proved: &'s Proved) -> Result<&'s Deployment, Reason> {
         let id = match self.facts.deployment {
             Target::Unknown => return Err(Reason::PathInvalid),
             Target::Id(id) | Target::Daemon(id) => id,
@@ -235,7 +301,7 @@ impl Step<'_> {
             }
         };
         let deployment = proved.directory.deployments.get(id).ok_or(Reason::WrongDeployment)?;
-        self.decision.deployment = Some(deployment.id.clone());
+        self.deployment = Some(deployment);
         Ok(deployment)
     }
 
@@ -252,7 +318,7 @@ impl Step<'_> {
     fn freshness(&mut self, grant: &Grant, proved: &Proved, local: &Local) -> Result<(), Reason> {
         let age = self.now.effective().since(local.signed_at(proved.head.head()));
         let freshness = proved.staleness.judge(grant.profile.role().id.name(), age);
-        self.decision.freshness = Some(freshness);
+        self.found.freshness = Some(freshness);
         if freshness.over() && proved.staleness.at_limit == AtLimit::Deny {
             Err(Reason::ReplicaStale)
         } else {
@@ -261,18 +327,18 @@ impl Step<'_> {
     }
 
     fn glass(&self) -> Result<(), Reason> {
-        if self.decision.glass == Some(GlassState::Sealed) { Err(Reason::GlassSealed) } else { Ok(()) }
+        if self.found.glass == Some(GlassState::Sealed) { Err(Reason::GlassSealed) } else { Ok(()) }
     }
 
     /// Checks that a standard token is alive, and returns the control plane's answer about it. The checks that need only this
     /// node come first; the answer can't overrule them.
-    fn standard<'i, 's>(
+    fn standard(
         &mut self,
-        claims: &Claims,
-        introspection: Option<&'i Introspection>,
+        introspection: Option<&'s Introspection>,
         proved: &'s Proved,
         local: &Local,
-    ) -> Result<(&'i Introspection, &'s Deployment), Reason> {
+    ) -> Result<(&'s Introspection, &'s Deployment), Reason> {
+        let claims = self.claims;
         // The audience of a standard token is its issuer. A token for another audience is not meant for this data plane.
         if claims.iss != proved.head.head().iss || claims.aud != claims.iss {
             return Err(Reason::TokenUnknown);
@@ -305,24 +371,26 @@ impl Step<'_> {
         Ok((said, deployment))
     }
 
-    /// Checks that the control plane's answer allows the route.
-    fn permission_said(&mut self, said: &Introspection, deployment: &Deployment) -> Result<(), Reason> {
+    /// Checks that the control plane's answer allows the route, and returns all that it grants.
+    fn permission_said(&mut self, said: &Introspection, deployment: &Deployment) -> Result<Granted, Reason> {
         let permissions = said.permissions.as_ref().ok_or(Reason::TokenRevoked)?;
         let path = CanonicalPath::parse(self.facts.uri).map_err(|_| Reason::PathInvalid)?;
         let found = self.route(deployment, &path)?;
-        self.decision.granted = permissions.granted();
-        allow(permissions.on(found.dag, &deployment.tags), &found)
+        allow(permissions.on(found.dag, &deployment.tags), &found)?;
+        Ok(permissions.granted())
     }
 
-    fn permission(&mut self, claims: &Claims, grant: &Grant, deployment: &Deployment) -> Result<(), Reason> {
+    /// Checks that the token's role allows the route, and returns all that it grants.
+    fn permission(&mut self, grant: &Grant, deployment: &Deployment) -> Result<Granted, Reason> {
         let path = CanonicalPath::parse(self.facts.uri).map_err(|_| Reason::PathInvalid)?;
         let found = self.route(deployment, &path)?;
-        if claims.role.as_ref() != Some(grant.profile.role()) {
+        if self.claims.role.as_ref() != Some(grant.profile.role()) {
             return Err(Reason::RoleMismatch);
         }
-        self.decision.granted = grant.profile.granted().ok_or(Reason::RoleMismatch)?;
+        let granted = grant.profile.granted().ok_or(Reason::RoleMismatch)?;
         let permissions = grant.profile.permissions(found.dag, &deployment.tags);
-        allow(permissions.ok_or(Reason::RoleMismatch)?, &found)
+        allow(permissions.ok_or(Reason::RoleMismatch)?, &found)?;
+        Ok(granted)
     }
 
     fn route<'m, 'p>(
@@ -339,11 +407,11 @@ impl Step<'_> {
         if found.is_none() && path.encoded_slash().is_some() {
             return Err(Reason::PathInvalid);
         }
-        self.decision.path = Some(path.as_str().to_owned());
+        self.found.path = Some(path.as_str().to_owned());
         let found = found.ok_or(Reason::RouteUnknown)?;
-        self.decision.route = Some(Arc::clone(&found.route.template));
-        self.decision.permission = Some(found.route.permission);
-        self.decision.mutating = found.route.mutating;
+        self.found.route = Some(Arc::clone(&found.route.template));
+        self.found.permission = Some(found.route.permission);
+        self.found.mutating = found.route.mutating;
         Ok(found)
     }
 }
@@ -359,8 +427,8 @@ pub(super) fn verified(bytes: &[u8], proved: &Proved) -> Result<Arc<VerifiedToke
 }
 
 /// Returns the token of some bytes, if its signature was verified before.
-pub(super) fn known(bytes: &[u8], proved: &Proved) -> Result<Arc<VerifiedToken>, Stop> {
-    proved.signatures.known(bytes).ok_or(Stop::SignatureUnverified)
+pub(super) fn known(bytes: &[u8], proved: &Proved) -> Result<Arc<VerifiedToken>, SignatureUnverified> {
+    proved.signatures.known(bytes).ok_or(SignatureUnverified)
 }
 
 fn allow(permissions: PermissionSet, found: &Match<'_, '_>) -> Result<(), Reason> {

@@ -10,8 +10,7 @@ use hyper::{Response, StatusCode};
 use super::browser::Extras;
 use super::upstream_identity::UpstreamIdentity;
 use crate::dataplane::authorize::Verdict;
-use crate::dataplane::decide::{Decision, Reason};
-use crate::protocol::id::{DeploymentId, TokenId};
+use crate::dataplane::decide::{Allowed, Authority, Decision, Denied, Reason};
 
 /// HTTP response to a proxy or client.
 pub type Answer = Response<Full<Bytes>>;
@@ -35,11 +34,12 @@ impl Answers {
     /// Returns the response for a verdict: the caller's identity for the upstream, or the reason of a denial.
     #[must_use]
     pub fn tell(&self, verdict: &Verdict, extras: &Extras) -> Answer {
-        if !verdict.decision.allowed() {
-            return self.deny(verdict, extras).map(Full::from);
-        }
+        let allowed = match &verdict.decision {
+            Decision::Allowed(allowed) => allowed,
+            Decision::Denied(denied) => return self.deny(denied, &verdict.event, extras).map(Full::from),
+        };
         let mut answer = Response::new(Full::default());
-        self.allow(verdict, extras, |name, value| {
+        self.allow(allowed, &verdict.event, extras, |name, value| {
             if let Ok(mut value) = HeaderValue::from_bytes(value) {
                 value.set_sensitive([header::AUTHORIZATION, header::SET_COOKIE].contains(name));
                 answer.headers_mut().insert(name.clone(), value);
@@ -51,14 +51,14 @@ impl Answers {
     /// Returns a denial as a problem document (RFC 9457). A person who opens a page is led to another. Where a proxy would
     /// turn that status into an error, the proxy's own configuration leads by the same `Location`.
     #[must_use]
-    pub fn deny(&self, verdict: &Verdict, extras: &Extras) -> Response<Bytes> {
-        let status = match (verdict.decision.reason.status(), &extras.lead) {
+    pub fn deny(&self, denied: &Denied, event: &str, extras: &Extras) -> Response<Bytes> {
+        let status = match (denied.reason().status(), &extras.lead) {
             (_, Some(_)) if self.pass_status || extras.hands_on_lead => 303,
             (status @ (401 | 403), _) => status,
             (status, _) if self.pass_status => status,
             _ => 403,
         };
-        let mut answer = self.denied(verdict, status);
+        let mut answer = self.denied(denied, event, status);
         if let Some(lead) = &extras.lead {
             answer.headers_mut().insert(header::LOCATION, lead.clone());
             answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -68,9 +68,9 @@ impl Answers {
 
     /// Returns a denial with another status, which HTTP requires.
     #[must_use]
-    pub fn denied(&self, Verdict { decision, event, .. }: &Verdict, status: u16) -> Response<Bytes> {
-        let reason = decision.reason;
-        let mut answer = Response::new(problem(decision, status, event));
+    pub fn denied(&self, denied: &Denied, event: &str, status: u16) -> Response<Bytes> {
+        let reason = denied.reason();
+        let mut answer = Response::new(problem(denied, status, event));
         *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
         let headers = answer.headers_mut();
         headers.insert(&REASON, HeaderValue::from_static(reason.code()));
@@ -81,7 +81,7 @@ impl Answers {
         };
         set(EVENT_ID.clone(), event);
         set(header::CONTENT_TYPE, "application/problem+json");
-        if let Some(seconds) = decision.retry_after {
+        if let Some(seconds) = denied.retry_after {
             set(header::RETRY_AFTER, &seconds.to_string());
         }
         if status == 401 {
@@ -92,20 +92,13 @@ impl Answers {
         answer
     }
 
-    /// Returns the answer to a call of the daemon itself, which was allowed: the reason is that of the decision, whatever
-    /// became of the call.
+    /// Returns the answer to a call of the daemon itself, which was allowed: the reason is `ok`, whatever became of the call.
     #[must_use]
-    pub fn own(
-        &self,
-        Verdict { decision, event, .. }: &Verdict,
-        status: StatusCode,
-        kind: &'static str,
-        body: impl Into<Bytes>,
-    ) -> Answer {
+    pub fn own(&self, event: &str, status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
         let mut answer = Response::new(Full::new(body.into()));
         *answer.status_mut() = status;
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        answer.headers_mut().insert(&REASON, HeaderValue::from_static(decision.reason.code()));
+        answer.headers_mut().insert(&REASON, HeaderValue::from_static(Reason::Ok.code()));
         if let Ok(event) = HeaderValue::from_str(event) {
             answer.headers_mut().insert(EVENT_ID.clone(), event);
         }
@@ -115,20 +108,21 @@ impl Answers {
     /// Writes the header fields of an allowed request, which tell the upstream who called.
     pub fn allow(
         &self,
-        Verdict { decision, event, .. }: &Verdict,
+        allowed: &Allowed,
+        event: &str,
         extras: &Extras,
         mut field: impl FnMut(&HeaderName, &[u8]),
     ) {
-        field(&REASON, decision.reason.code().as_bytes());
+        field(&REASON, Reason::Ok.code().as_bytes());
         field(&EVENT_ID, event.as_bytes());
-        field(&TOKEN_ID, decision.token.as_ref().map_or("", TokenId::as_str).as_bytes());
+        field(&TOKEN_ID, allowed.token.as_str().as_bytes());
         // A standard token has no role.
-        if let Some(role) = &decision.role {
+        if let Authority::Role(role) = &allowed.authority {
             field(&ROLE, role.text().as_bytes());
         }
-        field(&DEPLOYMENT, decision.deployment.as_ref().map_or("", DeploymentId::as_str).as_bytes());
+        field(&DEPLOYMENT, allowed.deployment.as_str().as_bytes());
         // The upstream must not get the caller's token, so the field is overwritten, with an empty value if there is no identity.
-        let vouched = self.identity.as_ref().and_then(|identity| identity.authorization(decision));
+        let vouched = self.identity.as_ref().and_then(|identity| identity.authorization(allowed));
         field(&header::AUTHORIZATION, vouched.as_ref().map_or(b"", HeaderValue::as_bytes));
         // Likewise the deployment gets these in place of the request's cookies, which hold the session.
         if let Some(cookies) = &extras.cookies {
@@ -138,20 +132,20 @@ impl Answers {
             field(&header::SET_COOKIE, renewed.as_bytes());
         }
         // Warns that the replica will soon be too old, while an operator can still act.
-        if let Some(freshness) = decision.freshness.filter(|freshness| freshness.near()) {
+        if let Some(freshness) = allowed.facts().freshness.filter(|freshness| freshness.near()) {
             field(&REPLICA_AGE, format!("{};limit={}", freshness.age, freshness.limit).as_bytes());
         }
     }
 }
 
 /// Returns the problem document of a denial (RFC 9457).
-fn problem(decision: &Decision, status: u16, event: &str) -> Bytes {
-    let reason = decision.reason;
+fn problem(denied: &Denied, status: u16, event: &str) -> Bytes {
+    let reason = denied.reason();
     let mut problem = serde_json::json!({
         "type": format!("urn:halligan:reason:{}", reason.code()),
         "title": reason.title(), "status": status, "code": reason.code(), "event": event,
     });
-    if let (Some(detail), Some(problem)) = (decision.detail(), problem.as_object_mut()) {
+    if let (Some(detail), Some(problem)) = (denied.detail(), problem.as_object_mut()) {
         problem.insert("detail".into(), detail.into());
     }
     Bytes::from(problem.to_string())

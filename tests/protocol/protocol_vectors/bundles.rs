@@ -97,7 +97,7 @@ impl Node {
         };
         [start.plus(-1), start, end.plus(-1), end].map(|wall| {
             let now = Now { wall, floor: Time::from_unix(0) };
-            decide(Some(value.as_bytes()), &facts, &snapshot, now).reason.code()
+            decide(Some(value.as_bytes()), &facts, &snapshot, now).reason().code()
         })
     }
 }

@@ -44,7 +44,7 @@ fn answer(common: &Value, case: &Value) -> String {
         client: read::<Option<IpAddr>>(case, "client"),
     };
     let now = Now { wall: time(case, "clock"), floor: time(case, "floor") };
-    decide(Some(token), &facts, &snapshot.with_local(local), now).reason.code().into()
+    decide(Some(token), &facts, &snapshot.with_local(local), now).reason().code().into()
 }
 
 impl Asked {

@@ -32,7 +32,7 @@ fn decide_by_answer(common: &Value, case: &Value) -> String {
     let credential = Credential::Token(text(common, "token").as_bytes());
     assert!(verify(text(common, "token").as_bytes(), &keyset(common)).is_ok());
     let snapshot = World::new().snapshot(World::records(1));
-    decide_introspected(Some(credential), said.as_ref(), &facts, &snapshot, now).reason.code().into()
+    decide_introspected(Some(credential), said.as_ref(), &facts, &snapshot, now).reason().code().into()
 }
 
 #[test]

@@ -34,26 +34,27 @@ pub(super) async fn check(State(administration): State<Arc<Administration>>, bod
     let token = question.token.as_ref().map(|token| Credential::Token(token.trim().as_bytes()));
     let wall = (administration.clock)();
     let decision = administration.authorizer.consider(token, &facts, wall).await;
-    Json(answer(decision, question.method.clone())).into_response()
+    Json(answer(&decision, question.method.clone())).into_response()
 }
 
-fn answer(decision: Decision, method: String) -> Answer {
+fn answer(decision: &Decision, method: String) -> Answer {
+    let (reason, found) = (decision.reason(), decision.facts());
     Answer {
         allowed: decision.allowed(),
-        reason: decision.reason.code().into(),
-        title: decision.reason.title().into(),
+        reason: reason.code().into(),
+        title: reason.title().into(),
         detail: decision.detail(),
-        step: decision.reason.step().into(),
-        status: decision.reason.status(),
-        token_id: decision.token.map(|id| id.to_string()),
-        generation: decision.generation,
-        role: decision.role.map(|role| role.to_string()),
-        deployment: decision.deployment.map(|id| id.to_string()),
-        glass: decision.glass,
+        step: reason.step().into(),
+        status: reason.status(),
+        token_id: found.token.map(ToString::to_string),
+        generation: found.generation,
+        role: found.role.map(ToString::to_string),
+        deployment: found.deployment.map(ToString::to_string),
+        glass: found.glass,
         method,
-        path: decision.path,
-        route: decision.route.map(|route| route.to_string()),
-        permission: decision.permission.map(Permission::as_str).map(str::to_owned),
-        mutating: decision.mutating,
+        path: found.path.map(str::to_owned),
+        route: found.route.map(ToString::to_string),
+        permission: found.permission.map(Permission::as_str).map(str::to_owned),
+        mutating: found.mutating,
     }
 }

@@ -13,10 +13,11 @@ fn deploy() -> World {
 fn a_deploy_is_allowed_by_its_permission_and_recorded_as_a_change() {
     let world = deploy();
     let decision = world.decide_with(Some(world.token().as_bytes()));
-    assert!(decision.allowed() && decision.mutating);
-    assert_eq!(decision.route.as_deref(), Some("/v1/deploys/{deployment_id}"));
-    assert_eq!(decision.permission.unwrap().as_str(), "deployment.deploys.create");
-    assert_eq!(decision.path.as_deref(), Some("/v1/deploys/dep_a"));
+    let found = decision.facts();
+    assert!(decision.allowed() && found.mutating);
+    assert_eq!(&**found.route.unwrap(), "/v1/deploys/{deployment_id}");
+    assert_eq!(found.permission.unwrap().as_str(), "deployment.deploys.create");
+    assert_eq!(found.path, Some("/v1/deploys/dep_a"));
 }
 
 #[test]

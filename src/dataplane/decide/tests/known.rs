@@ -17,9 +17,9 @@ fn a_known_token_gets_the_same_decision_without_a_verification() {
         match decide_known(credential, &facts, &snapshot, world.now) {
             Some(known) => assert_eq!(format!("{known:?}"), format!("{verified:?}"), "row {index}"),
             // Only tokens with a valid signature are remembered.
-            None => assert!(verified.token.is_none() && !verified.allowed(), "row {index}"),
+            None => assert!(verified.facts().token.is_none() && !verified.allowed(), "row {index}"),
         }
-        compared += usize::from(verified.token.is_some());
+        compared += usize::from(verified.facts().token.is_some());
     }
     assert!(compared > 30, "{compared}");
 }
@@ -43,6 +43,6 @@ fn a_forged_token_stays_unknown_and_no_token_is_decided_at_once() {
     }
     for nothing in [None, Some(Credential::Token(b""))] {
         let decision = decide_known(nothing, &facts, &snapshot, world.now).unwrap();
-        assert_eq!(decision.reason, Reason::TokenMissing);
+        assert_eq!(decision.reason(), Reason::TokenMissing);
     }
 }

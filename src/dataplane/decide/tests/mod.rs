@@ -12,11 +12,12 @@ mod standard;
 use proptest::prelude::*;
 
 use super::glass::Broken;
-use super::snapshot::{Local, Replica, Staleness, Takeaway};
+use super::snapshot::{Granted, Local, Replica, Staleness, Takeaway};
 use super::*;
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::glass::GlassMode;
 use crate::protocol::head::{Head, SignedHead, sign_head};
+use crate::protocol::id::{DeploymentId, TokenId};
 use crate::protocol::key::SigningKey;
 use crate::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetKey, RootSet, sign_keyset};
 use crate::protocol::record::{DagTagsRecord, DeploymentRecord, Record, RecordKind};
@@ -179,7 +180,14 @@ impl World {
     }
 
     fn reason(&self) -> Reason {
-        self.decide_with(Some(self.token().as_bytes())).reason
+        self.decide_with(Some(self.token().as_bytes())).reason()
+    }
+}
+
+fn granted(decision: &Decision) -> Option<Granted> {
+    match decision {
+        Decision::Allowed(allowed) => Some(allowed.granted),
+        Decision::Denied(_) => None,
     }
 }
 
@@ -188,11 +196,12 @@ fn a_living_token_passes_and_says_what_it_was() {
     let world = World::new();
     let decision = world.decide_with(Some(world.token().as_bytes()));
     assert!(decision.allowed());
-    assert_eq!(decision.token.unwrap().as_str(), "tok_a");
-    assert_eq!(decision.role.unwrap().to_string(), "DEPLOYMENT_ADMIN@1");
-    assert_eq!(decision.route.as_deref(), Some("/api/v2/dags/{dag_id}"));
-    assert_eq!(decision.permission.unwrap().as_str(), "deployment.airflow.dag.get");
-    assert!(!decision.mutating);
+    let found = decision.facts();
+    assert_eq!(found.token.unwrap().as_str(), "tok_a");
+    assert_eq!(found.role.unwrap().to_string(), "DEPLOYMENT_ADMIN@1");
+    assert_eq!(&**found.route.unwrap(), "/api/v2/dags/{dag_id}");
+    assert_eq!(found.permission.unwrap().as_str(), "deployment.airflow.dag.get");
+    assert!(!found.mutating);
 }
 
 #[test]
@@ -201,11 +210,11 @@ fn an_allowed_request_tells_all_that_its_token_may_do() {
     let mut world = World::new();
     let on = |name: &str| DagRole { role: role(name).1, target: DagTarget::Dag(name.into()) };
     world.record.dag_roles = vec![on("DAG_AUTHOR"), on("DAG_VIEWER")];
-    let granted = |world: &World| world.decide_with(Some(world.token().as_bytes())).granted;
+    let granted = |world: &World| granted(&world.decide_with(Some(world.token().as_bytes())));
     let dags = permissions("DAG_AUTHOR").union(permissions("DAG_VIEWER"));
-    assert_eq!(granted(&world), Granted { deployment: permissions("DEPLOYMENT_ADMIN"), dags });
+    assert_eq!(granted(&world), Some(Granted { deployment: permissions("DEPLOYMENT_ADMIN"), dags }));
     world.uri = "/api/v2/nothing";
-    assert_eq!(granted(&world), Granted::default());
+    assert_eq!(granted(&world), None);
 }
 
 /// Changes one part of the world.
@@ -370,13 +379,13 @@ fn sealed_glass_lets_nobody_in_and_broken_glass_only_those_who_may() {
 #[test]
 fn without_a_token_or_a_replica_nothing_passes() {
     let world = World::new();
-    assert_eq!(world.decide_with(None).reason, Reason::TokenMissing);
-    assert_eq!(world.decide_with(Some(b"")).reason, Reason::TokenMissing);
-    assert_eq!(world.decide_with(Some(b"abc")).reason, Reason::TokenMalformed);
-    assert_eq!(world.decide_with(Some(&[b'a'; 5000])).reason, Reason::TokenTooLarge);
+    assert_eq!(world.decide_with(None).reason(), Reason::TokenMissing);
+    assert_eq!(world.decide_with(Some(b"")).reason(), Reason::TokenMissing);
+    assert_eq!(world.decide_with(Some(b"abc")).reason(), Reason::TokenMalformed);
+    assert_eq!(world.decide_with(Some(&[b'a'; 5000])).reason(), Reason::TokenTooLarge);
     let facts = RequestFacts { deployment: world.target, method: "GET", uri: "/", client: None };
     let decision = decide(Some(world.token().as_bytes()), &facts, &Snapshot::absent(), world.now);
-    assert_eq!(decision.reason, Reason::ReplicaMissing);
+    assert_eq!(decision.reason(), Reason::ReplicaMissing);
 }
 
 #[test]
@@ -484,7 +493,7 @@ fn a_signature_seen_before_spares_no_other_check() {
     let (token, snapshot) = (world.token(), world.snapshot());
     let facts = RequestFacts { deployment: world.target, method: world.method, uri: world.uri, client: None };
     let at = |snapshot: &Snapshot, wall| {
-        decide(Some(token.as_bytes()), &facts, snapshot, Now { wall, floor: T0 }).reason
+        decide(Some(token.as_bytes()), &facts, snapshot, Now { wall, floor: T0 }).reason()
     };
     assert_eq!(at(&snapshot, T0.plus(1)), Reason::Ok);
     assert_eq!(at(&snapshot, T0.plus(86_400)), Reason::TokenExpired);

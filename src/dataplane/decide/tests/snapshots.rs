@@ -32,7 +32,7 @@ fn a_withdrawn_replica_denies_and_leaves_what_this_host_took_away() {
     assert_eq!(withdrawn.ended(&token()), Some(T0));
     let facts = world.facts();
     let decision = decide(Some(world.token().as_bytes()), &facts, &withdrawn, world.now);
-    assert_eq!(decision.reason, Reason::ReplicaMissing);
+    assert_eq!(decision.reason(), Reason::ReplicaMissing);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn the_horizon_is_where_the_last_role_is_denied() {
     assert!(ages.len() == 3 && ages.iter().all(|(_, freshness)| freshness.age == 960), "{ages:?}");
     world.staleness.roles.insert("DEPLOYMENT_ADMIN".into(), 959);
     let stale = world.decide_with(Some(token.as_bytes()));
-    assert_eq!(stale.reason, Reason::ReplicaStale);
+    assert_eq!(stale.reason(), Reason::ReplicaStale);
     assert_eq!(
         stale.detail().unwrap(),
         "the replica was signed 960 s ago; staleness.roles.DEPLOYMENT_ADMIN allows 959 s in this host's configuration"
@@ -146,7 +146,7 @@ fn a_signature_is_verified_once_under_each_keyset() {
     let other = World::keyset(&key(4));
     let next = renewed.renewed(&other, &proved.head, &Staleness::default()).unwrap();
     let refused = super::decide(Some(token.as_bytes()), &world.facts(), &next, world.now);
-    assert_eq!(refused.reason, Reason::KeyUnknown);
+    assert_eq!(refused.reason(), Reason::KeyUnknown);
     assert_eq!(next.signature_lookups(), [("hit", 3), ("miss", 2)]);
 }
 
@@ -162,7 +162,7 @@ fn a_snapshot_is_followed_by_one_of_the_same_records_or_by_a_delta_that_begins_a
     };
     let base = proved.head.head().clone();
     let reason = |snapshot: &Snapshot| {
-        decide(Some(world.token().as_bytes()), &world.facts(), snapshot, world.now).reason
+        decide(Some(world.token().as_bytes()), &world.facts(), snapshot, world.now).reason()
     };
     assert_eq!(reason(&after(&snapshot, base.clone()).unwrap()), Reason::TokenUnknown);
     assert_eq!(reason(&snapshot), Reason::Ok, "the snapshot before does not change");

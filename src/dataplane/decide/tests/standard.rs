@@ -16,7 +16,7 @@ fn standard() -> World {
 }
 
 fn reason(world: &World, said: &str) -> Reason {
-    decision(world, said).reason
+    decision(world, said).reason()
 }
 
 fn decision(world: &World, said: &str) -> Decision {
@@ -39,7 +39,7 @@ fn what_the_control_plane_says_is_what_a_standard_token_may_do() {
     assert_eq!(reason(&world, ALLOWS), Reason::Ok);
     let only = |name: &str| [name.parse().unwrap()].into_iter().collect();
     let (deployment, dags) = (only("deployment.airflow.dag.get"), only("deployment.airflow.dag.update"));
-    assert_eq!(decision(&world, ALLOWS).granted, Granted { deployment, dags });
+    assert_eq!(granted(&decision(&world, ALLOWS)), Some(Granted { deployment, dags }));
     world.method = "PATCH";
     assert_eq!(reason(&world, ALLOWS), Reason::Ok);
     world.uri = "/api/v2/dags/other";
@@ -124,7 +124,7 @@ fn session(world: &World, said: &str) -> Result<Session, Reason> {
     let snapshot = world.snapshot();
     let (decision, session) =
         sign_in(token.as_bytes(), introspection.as_ref(), wanted, &facts, &snapshot, world.now);
-    session.ok_or(decision.reason)
+    session.ok_or(decision.reason())
 }
 
 fn by_session(world: &World, session: &Session, said: &str, initiator: Initiator) -> Reason {
@@ -132,7 +132,7 @@ fn by_session(world: &World, session: &Session, said: &str, initiator: Initiator
     let facts =
         RequestFacts { deployment: world.target, method: world.method, uri: world.uri, client: world.client };
     let credential = Some(Credential::Session(session, initiator));
-    decide_introspected(credential, introspection.as_ref(), &facts, &world.snapshot(), world.now).reason
+    decide_introspected(credential, introspection.as_ref(), &facts, &world.snapshot(), world.now).reason()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use form_urlencoded::Serializer;
 
 use crate::dataplane::decide::routes::is_target;
-use crate::dataplane::decide::{Decision, Reason};
+use crate::dataplane::decide::{Denied, Reason};
 use crate::protocol::permission::Permission;
 
 /// Path under which the daemon's pages stand on each deployment's host.
@@ -58,14 +58,14 @@ fn page(name: &str, parameters: &[(&str, &str)]) -> String {
 
 /// Returns the page to which a person is led who was denied `uri`.
 #[must_use]
-pub fn lead(decision: &Decision, event: &str, uri: &str) -> String {
+pub fn lead(denied: &Denied, event: &str, uri: &str) -> String {
     let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
     let next = || form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "next");
-    let denied = decision.reason;
+    let (reason, found) = (denied.reason(), denied.facts());
     match own_page(path) {
         Some(OwnPage::SignOut) => return page(SIGN_OUT, &[]),
         // A session that is refused for more than its path is told why.
-        Some(OwnPage::SignIn) if matches!(denied, Reason::TokenMissing | Reason::RouteUnknown) => {
+        Some(OwnPage::SignIn) if matches!(reason, Reason::TokenMissing | Reason::RouteUnknown) => {
             let next = next().map(|(_, to)| to.into_owned()).unwrap_or_default();
             // Airflow names the whole address of the page.
             let to = next
@@ -76,14 +76,14 @@ pub fn lead(decision: &Decision, event: &str, uri: &str) -> String {
         _ => {}
     }
     let to = return_path(uri).unwrap_or_default();
-    if denied == Reason::TokenMissing {
+    if reason == Reason::TokenMissing {
         // A session that was named has ended.
-        let ended = if decision.session.is_some() { "1" } else { "" };
+        let ended = if found.session.is_some() { "1" } else { "" };
         return page(SIGN_IN, &[("to", to), ("ended", ended)]);
     }
-    let permission = decision.permission.filter(|_| denied == Reason::PermissionDenied);
+    let permission = found.permission.filter(|_| reason == Reason::PermissionDenied);
     let permission = permission.map_or("", Permission::as_str);
-    page(REFUSED, &[("reason", denied.code()), ("permission", permission), ("event", event), ("to", to)])
+    page(REFUSED, &[("reason", reason.code()), ("permission", permission), ("event", event), ("to", to)])
 }
 
 #[cfg(test)]
@@ -127,25 +127,25 @@ mod tests {
         }
     }
 
-    fn denied(reason: Reason) -> Decision {
+    fn denied(reason: Reason) -> Denied {
         let facts = RequestFacts { deployment: Target::Unknown, method: "GET", uri: "/", client: None };
-        Decision::new(reason, &facts)
+        Denied::new(reason, &facts)
     }
 
     #[test]
     fn a_denied_person_is_led_to_the_page_that_helps() {
-        let lead = |decision: &Decision, uri: &str| lead(decision, "evt_1-2", uri);
+        let lead = |denied: &Denied, uri: &str| lead(denied, "evt_1-2", uri);
         let missing = denied(Reason::TokenMissing);
         assert_eq!(lead(&missing, "/dags?a=b&c"), "/.halligan/sign-in?to=%2Fdags%3Fa%3Db%26c");
         assert_eq!(lead(&missing, "//evil.example"), "/.halligan/sign-in");
-        let ended = Decision { session: Some("ses_a".parse().unwrap()), ..missing.clone() };
+        let ended = missing.clone().about(Some("ses_a".parse().unwrap()), None);
         assert_eq!(lead(&ended, "/dags"), "/.halligan/sign-in?to=%2Fdags&ended=1");
         assert_eq!(
             lead(&denied(Reason::GlassSealed), "/dags"),
             "/.halligan/refused?reason=glass_sealed&event=evt_1-2&to=%2Fdags"
         );
         let permission = Some("deployment.airflow.dag.get".parse().unwrap());
-        let refused = Decision { permission, ..denied(Reason::PermissionDenied) };
+        let refused = denied(Reason::PermissionDenied).about(None, permission);
         assert!(lead(&refused, "/dags").contains("permission=deployment.airflow.dag.get"));
         // Airflow's own pages.
         for uri in

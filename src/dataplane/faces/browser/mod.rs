@@ -19,8 +19,8 @@ pub use form::MAX_FORM;
 use self::initiator::Stated;
 use crate::dataplane::authorize::Verdict;
 use crate::dataplane::authorize::sessions::Sessions;
-use crate::dataplane::decide::Credential;
 use crate::dataplane::decide::session::{Initiator, Session};
+use crate::dataplane::decide::{Credential, Decision};
 use crate::platform::net::bearer;
 use crate::platform::net::fields::Fields;
 
@@ -81,8 +81,8 @@ impl<'h> Caller<'h> {
     where
         F: Fields + ?Sized,
     {
-        if !verdict.decision.allowed() {
-            let lead = self.opens_page.then(|| destination::lead(&verdict.decision, &verdict.event, uri));
+        if let Decision::Denied(denied) = &verdict.decision {
+            let lead = self.opens_page.then(|| destination::lead(denied, &verdict.event, uri));
             let lead = lead.and_then(|lead| HeaderValue::try_from(lead).ok());
             return Extras { lead, ..Extras::default() };
         }

@@ -14,7 +14,7 @@ use super::page::{self, Denial, Note, Standing};
 use crate::dataplane::authorize::sessions::{Ender, Sessions, seen};
 use crate::dataplane::authorize::{Authorizer, Verdict};
 use crate::dataplane::decide::session::Initiator;
-use crate::dataplane::decide::{Reason, RequestFacts, Target};
+use crate::dataplane::decide::{Decision, Denied, Reason, RequestFacts, Target};
 use crate::dataplane::faces::answer::Answer;
 use crate::protocol::permission::Permission;
 
@@ -105,10 +105,10 @@ impl Site<'_> {
         let facts = self.facts();
         // Another site must not sign a person in with a token of its own choice.
         if !self.is_from_here() {
-            return self.denied(&self.authorizer.refuse(Reason::CrossSite, &facts), "");
+            return self.refuse(Reason::CrossSite);
         }
         if let Err(wait) = self.sessions.may_try(self.request.client) {
-            let mut answer = self.denied(&self.authorizer.refuse(Reason::RateLimited, &facts), "");
+            let mut answer = self.refuse(Reason::RateLimited);
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
             return answer;
         }
@@ -125,9 +125,17 @@ impl Site<'_> {
             let sealed = sessions.seal(session)?;
             cookies::set(&sealed, session.until().since(verdict.time))
         });
-        let Some(cookie) = cookie else {
-            sessions.failed(self.request.client);
-            return self.denied(&verdict, to);
+        let cookie = match (verdict.decision, cookie) {
+            (Decision::Allowed(_), Some(cookie)) => cookie,
+            (decision, _) => {
+                sessions.failed(self.request.client);
+                let denied = match decision {
+                    Decision::Denied(denied) => denied,
+                    // A cookie holds the claims: these are too long for one.
+                    Decision::Allowed(_) => Denied::new(Reason::TokenTooLarge, &facts),
+                };
+                return self.denied(&denied, &verdict.event, to);
+            }
         };
         let mut answer = see_other(if to.is_empty() { "/" } else { to });
         answer.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -136,7 +144,7 @@ impl Site<'_> {
 
     async fn sign_out(&self) -> Answer {
         if !self.is_from_here() {
-            return self.denied(&self.authorizer.refuse(Reason::CrossSite, &self.facts()), "");
+            return self.refuse(Reason::CrossSite);
         }
         let session = cookies::session(self.request.headers).and_then(|sealed| self.sessions.open(sealed));
         let now = (self.authorizer.clock)();
@@ -157,11 +165,16 @@ impl Site<'_> {
         answer
     }
 
+    /// Records a denial before any decision, and returns its page.
+    fn refuse(&self, reason: Reason) -> Answer {
+        let Verdict { decision, event, .. } = self.authorizer.refuse(reason, &self.facts());
+        self.denied(&decision, &event, "")
+    }
+
     /// Returns the sign-in page with the reason why it was denied.
-    fn denied(&self, verdict: &Verdict, to: &str) -> Answer {
-        let reason = verdict.decision.reason;
-        let detail = verdict.decision.detail();
-        let denial = Denial { reason, permission: None, detail: detail.as_deref(), event: &verdict.event };
+    fn denied(&self, denied: &Denied, event: &str, to: &str) -> Answer {
+        let (reason, detail) = (denied.reason(), denied.detail());
+        let denial = Denial { reason, permission: None, detail: detail.as_deref(), event };
         let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::FORBIDDEN);
         let mut answer = page::sign_in(status, to, Note::Denied(denial), self.standing);
         let code = HeaderValue::from_static(reason.code());

@@ -42,9 +42,9 @@ use super::answer::{Answer, Answers};
 use super::browser::{Caller, MAX_FORM, site};
 use super::guard::{Drain, Fault, Found, Guarded, MAX_FIELDS};
 use super::upstream_identity::UpstreamIdentity;
-use crate::dataplane::authorize::Authorizer;
 use crate::dataplane::authorize::sessions::Sessions;
-use crate::dataplane::decide::{Reason, RequestFacts, Target};
+use crate::dataplane::authorize::{Authorizer, Verdict};
+use crate::dataplane::decide::{Decision, Reason, RequestFacts, Target};
 use crate::platform::net::activity::Activity;
 use crate::platform::net::connections::until_stopped;
 use crate::platform::net::fields::head_bytes;
@@ -270,7 +270,7 @@ impl Gateway {
         let verdict = self.authorizer.authorize(caller.credential(), &facts, trace).await;
         let extras = caller.extras(&parts.headers, &verdict, target, sessions.map(Arc::as_ref));
         let told = self.answers.tell(&verdict, &extras);
-        if told.status() != StatusCode::OK {
+        let Decision::Allowed(allowed) = &verdict.decision else {
             if fault.is_some() {
                 // The guard passes no bytes after a fault.
                 body.forget();
@@ -279,11 +279,10 @@ impl Gateway {
             let answer = own(told);
             // After an ambiguous request the beginning of the next one is unknown.
             return if doubtful && parts.version < Version::HTTP_2 { last(answer) } else { answer };
-        }
+        };
         let told = told.into_parts().0.headers;
         let way = Way { host: &host, client: peer, secure, told: &told };
-        let upstream = verdict.decision.deployment.as_ref().and_then(|id| self.upstreams.get(id));
-        let passed = match upstream {
+        let passed = match self.upstreams.get(&allowed.deployment) {
             Some(upstream) => self.pass(Request::from_parts(parts, body), upstream, &way).await,
             None => Err(Failure::NoUpstream),
         };
@@ -296,8 +295,8 @@ impl Gateway {
     /// Answers a request that cannot be parsed.
     fn refuse(&self, status: StatusCode, client: Option<IpAddr>) -> Response<Body> {
         let facts = RequestFacts { deployment: Target::Unknown, method: "", uri: "", client };
-        let verdict = self.authorizer.refuse(Reason::PathInvalid, &facts);
-        own(self.answers.denied(&verdict, status.as_u16()).map(http_body_util::Full::from))
+        let Verdict { decision, event, .. } = self.authorizer.refuse(Reason::PathInvalid, &facts);
+        own(self.answers.denied(&decision, &event, status.as_u16()).map(http_body_util::Full::from))
     }
 
     /// Answers a request for one of the daemon's own pages.

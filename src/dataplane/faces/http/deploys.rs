@@ -20,13 +20,14 @@ use super::{Face, plain};
 use crate::api::deploy::HostDeployed;
 use crate::dataplane::authorize::Verdict;
 use crate::dataplane::code::{Claim, Code, Incoming, PushError, Pushed, Source};
-use crate::dataplane::decide::{Credential, RequestFacts, Target};
+use crate::dataplane::decide::{Credential, Decision, Denied, RequestFacts, Target};
 use crate::dataplane::faces::answer::Answer;
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::platform::net::fields::{self, Fields as _};
 use crate::platform::net::linger::Lingering;
 use crate::platform::net::{bearer, forwarded};
 use crate::protocol::deploy::{MAX_ARCHIVE, digest_text};
+use crate::protocol::id::DeploymentId;
 
 /// Path of deploys. The identifier of the deployment follows.
 pub(super) const DEPLOYS: &str = "/v1/deploys/";
@@ -93,12 +94,13 @@ impl Face {
             })
         };
         let verdict = self.authorizer.authorize(credential, &facts, trace()).await;
-        if !verdict.decision.allowed() {
-            return self.denied(&verdict);
-        }
+        let allowed = match &verdict.decision {
+            Decision::Allowed(allowed) => allowed,
+            Decision::Denied(denied) => return self.denied(denied, &verdict.event),
+        };
         let received = match length(request) {
             Some(length) if length > MAX_ARCHIVE => Err(PushError::TooLarge(MAX_ARCHIVE).into()),
-            _ => receive(code, &verdict, body).await,
+            _ => receive(code, &allowed.deployment, body).await,
         };
         let (claim, incoming) = match received {
             Ok(received) => received,
@@ -110,21 +112,17 @@ impl Face {
             code.discard_push(incoming);
             let verdict = self.authorizer.authorize(credential, &facts, trace()).await;
             // A denial that ended just now is none to build on.
-            return if verdict.decision.allowed() {
-                self.failed(&verdict, deployment, &Failure::Busy)
-            } else {
-                self.denied(&verdict)
+            return match &verdict.decision {
+                Decision::Allowed(_) => self.failed(&verdict, deployment, &Failure::Busy),
+                Decision::Denied(denied) => self.denied(denied, &verdict.event),
             };
         }
-        let Some(token) = verdict.decision.token.clone() else {
-            return self.failed(&verdict, deployment, &Failure::Ending);
-        };
-        let source = Source { token, event: verdict.event.to_string() };
+        let source = Source { token: allowed.token.clone(), event: verdict.event.to_string() };
         let code = Arc::clone(code);
         let pushed = tokio::task::spawn_blocking(move || code.push(&claim, incoming, &source, wall)).await;
         match pushed {
             Ok(Ok(pushed)) => {
-                self.answers.own(&verdict, StatusCode::OK, "application/json", body_of(&pushed))
+                self.answers.own(&verdict.event, StatusCode::OK, "application/json", body_of(&pushed))
             }
             Ok(Err(error)) => self.failed(&verdict, deployment, &error.into()),
             Err(_) => self.failed(&verdict, deployment, &Failure::Ending),
@@ -132,8 +130,8 @@ impl Face {
     }
 
     /// Returns a denial with the status of its reason: no proxy turns that of this call into another.
-    fn denied(&self, verdict: &Verdict) -> Answer {
-        self.answers.denied(verdict, verdict.decision.reason.status()).map(http_body_util::Full::from)
+    fn denied(&self, denied: &Denied, event: &str) -> Answer {
+        self.answers.denied(denied, event, denied.reason().status()).map(http_body_util::Full::from)
     }
 
     fn failed(&self, verdict: &Verdict, deployment: &str, failure: &Failure) -> Answer {
@@ -174,7 +172,7 @@ impl Face {
             "detail": detail,
             "event": &*verdict.event,
         });
-        self.answers.own(verdict, status, "application/problem+json", problem.to_string())
+        self.answers.own(&verdict.event, status, "application/problem+json", problem.to_string())
     }
 }
 
@@ -196,10 +194,9 @@ fn body_of(Pushed(deploy): &Pushed) -> String {
 /// Receives the body into a file.
 async fn receive(
     code: &Arc<Code>,
-    verdict: &Verdict,
+    deployment: &DeploymentId,
     mut body: Lingering<Body>,
 ) -> Result<(Claim, Incoming), Failure> {
-    let deployment = verdict.decision.deployment.as_ref().ok_or(Failure::Ending)?;
     let claim = code.claim(deployment).ok_or(Failure::Busy)?;
     let (sender, receiver) = mpsc::channel(AHEAD);
     let code = Arc::clone(code);

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use super::{AUTHORIZE, Face};
 use crate::dataplane::authorize::Verdict;
+use crate::dataplane::decide::Decision;
 use crate::dataplane::faces::answer::Answers;
 use crate::dataplane::faces::browser::Extras;
 use crate::platform::net::connections::{Ceased, Stop};
@@ -166,20 +167,24 @@ struct Writer {
 impl Writer {
     fn write(&mut self, answers: &Answers, verdict: &Verdict, extras: &Extras) -> &[u8] {
         self.bytes.clear();
-        if verdict.decision.allowed() {
-            self.bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-            answers.allow(verdict, extras, |name, value| field(&mut self.bytes, name, value));
-            self.end(verdict.time, b"");
-        } else {
-            let answer = answers.deny(verdict, extras);
-            let status = answer.status();
-            for part in ["HTTP/1.1 ", status.as_str(), " ", status.canonical_reason().unwrap_or(""), "\r\n"] {
-                self.bytes.extend_from_slice(part.as_bytes());
+        match &verdict.decision {
+            Decision::Allowed(allowed) => {
+                self.bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+                let bytes = &mut self.bytes;
+                answers.allow(allowed, &verdict.event, extras, |name, value| field(bytes, name, value));
+                self.end(verdict.time, b"");
             }
-            for (name, value) in answer.headers() {
-                field(&mut self.bytes, name, value.as_bytes());
+            Decision::Denied(denied) => {
+                let answer = answers.deny(denied, &verdict.event, extras);
+                let (status, reason) = (answer.status(), answer.status().canonical_reason().unwrap_or(""));
+                for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+                    self.bytes.extend_from_slice(part.as_bytes());
+                }
+                for (name, value) in answer.headers() {
+                    field(&mut self.bytes, name, value.as_bytes());
+                }
+                self.end(verdict.time, answer.body());
             }
-            self.end(verdict.time, answer.body());
         }
         &self.bytes
     }

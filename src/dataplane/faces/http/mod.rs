@@ -103,8 +103,8 @@ impl Face {
     async fn malformed(&self, peer: IpAddr, request: &Parts, fault: Fault) -> Answer {
         if let Some(status) = fault.status() {
             let facts = RequestFacts { deployment: Target::Unknown, method: "", uri: "", client: Some(peer) };
-            let verdict = self.authorizer.refuse(Reason::PathInvalid, &facts);
-            return self.answers.denied(&verdict, status.as_u16()).map(Full::from);
+            let Verdict { decision, event, .. } = self.authorizer.refuse(Reason::PathInvalid, &facts);
+            return self.answers.denied(&decision, &event, status.as_u16()).map(Full::from);
         }
         // Only the target is invalid. The request is denied for that, unless its token is denied first.
         let client = forwarded::client(&request.headers, peer, &self.trusted.load());

@@ -18,7 +18,7 @@ use serde_json::json;
 
 pub use config::{DeploymentIdentity, UpstreamIdentityConfig};
 
-use crate::dataplane::decide::Decision;
+use crate::dataplane::decide::Allowed;
 use crate::dataplane::decide::snapshot::Granted;
 use crate::platform::clock::Clock;
 use crate::protocol::id::{DeploymentId, TokenId};
@@ -109,16 +109,12 @@ impl UpstreamIdentity {
         self
     }
 
-    /// Returns the value of `Authorization` for a decision, or `None` if it denies the request or the deployment gets no identity.
+    /// Returns the value of `Authorization` for an allowed request, or `None` if the deployment gets no identity.
     #[must_use]
-    pub fn authorization(&self, decision: &Decision) -> Option<HeaderValue> {
-        let (true, Some(token), Some(deployment)) =
-            (decision.allowed(), &decision.token, &decision.deployment)
-        else {
-            return None;
-        };
+    pub fn authorization(&self, allowed: &Allowed) -> Option<HeaderValue> {
+        let (token, deployment) = (&allowed.token, &allowed.deployment);
         let audience = self.config.audience(deployment)?;
-        let role = AirflowRole::least(decision.granted);
+        let role = AirflowRole::least(allowed.granted);
         let now = (self.clock)();
         let minute = now.unix().div_euclid(REUSED);
         let key = (token.clone(), deployment.clone());
@@ -171,7 +167,6 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use super::*;
-    use crate::dataplane::decide::Reason;
     use crate::protocol::jws::Unverified;
     use crate::protocol::permission::{PermissionSet, dag_author, dag_viewer, deployment_admin};
 
@@ -207,24 +202,9 @@ mod tests {
         assert_eq!(least(outside, none), AirflowRole::Viewer);
     }
 
-    fn decision(reason: Reason) -> Decision {
-        Decision {
-            freshness: None,
-            reason,
-            session: None,
-            token: Some(TokenId::new("tok_a").unwrap()),
-            generation: Some(1),
-            role: None,
-            deployment: Some(DeploymentId::new("dep_a").unwrap()),
-            glass: None,
-            route: None,
-            path: None,
-            permission: None,
-            granted: Granted { deployment: PermissionSet::empty(), dags: dag_author() },
-            rate_limit: None,
-            retry_after: None,
-            mutating: false,
-        }
+    fn allowed(deployment: &str) -> Allowed {
+        let granted = Granted { deployment: PermissionSet::empty(), dags: dag_author() };
+        Allowed::of("tok_a".parse().unwrap(), deployment.parse().unwrap(), granted)
     }
 
     fn identity(text: &str) -> (UpstreamIdentity, Arc<AtomicI64>) {
@@ -244,16 +224,16 @@ mod tests {
     #[test]
     fn who_was_let_in_is_vouched_for_once_a_minute() {
         let (identity, time) = identity("");
-        let first = identity.authorization(&decision(Reason::Ok)).unwrap();
+        let first = identity.authorization(&allowed("dep_a")).unwrap();
         let expected = json!({
             "sub": "tok_a", "role": "USER", "aud": "apache-airflow",
             "iat": 1_800_000_000, "nbf": 1_800_000_000, "exp": 1_800_000_120,
         });
         assert_eq!(claims(&identity, &first), expected);
         time.fetch_add(59, Ordering::Relaxed);
-        assert_eq!(identity.authorization(&decision(Reason::Ok)).unwrap(), first, "the same minute");
+        assert_eq!(identity.authorization(&allowed("dep_a")).unwrap(), first, "the same minute");
         time.fetch_add(1, Ordering::Relaxed);
-        let next = identity.authorization(&decision(Reason::Ok)).unwrap();
+        let next = identity.authorization(&allowed("dep_a")).unwrap();
         assert_eq!(claims(&identity, &next)["iat"], 1_800_000_060);
         assert_eq!(identity.minted.lock().unwrap().by_token.len(), 1, "what is past is forgotten");
         assert!(!format!("{next:?}").contains('.'), "it is not for logs");
@@ -262,14 +242,9 @@ mod tests {
     #[test]
     fn nobody_else_is_vouched_for() {
         let (identity, _) = identity("[deployments.dep_b]\naudience = \"b\"");
-        assert!(identity.authorization(&decision(Reason::Ok)).is_none(), "another deployment");
-        let there =
-            |reason| Decision { deployment: Some(DeploymentId::new("dep_b").unwrap()), ..decision(reason) };
-        let value = identity.authorization(&there(Reason::Ok)).unwrap();
+        assert!(identity.authorization(&allowed("dep_a")).is_none(), "another deployment");
+        let value = identity.authorization(&allowed("dep_b")).unwrap();
         assert_eq!(claims(&identity, &value)["aud"], "b");
-        for reason in Reason::ALL.into_iter().filter(|&reason| reason != Reason::Ok) {
-            assert!(identity.authorization(&there(reason)).is_none(), "{reason:?}");
-        }
     }
 
     #[test]
@@ -289,7 +264,7 @@ mod tests {
         let set: serde_json::Value = serde_json::from_str(&identity.jwks()).unwrap();
         assert_eq!(set["keys"][0]["kid"], identity.key.public().kid().as_str());
         assert_eq!(set["keys"][1]["kid"], other.public().kid().as_str());
-        let value = identity.authorization(&decision(Reason::Ok)).unwrap();
+        let value = identity.authorization(&allowed("dep_a")).unwrap();
         assert_eq!(claims(&identity, &value)["sub"], "tok_a");
     }
 }

@@ -177,14 +177,13 @@ impl Trace {
         let Some(followed) = self.0 else { return };
         let mut told = vec![
             KeyValue::new("halligan.decision", if decision.allowed() { "allow" } else { "deny" }),
-            KeyValue::new("halligan.reason", decision.reason.code()),
+            KeyValue::new("halligan.reason", decision.reason().code()),
             KeyValue::new("halligan.event", event.to_owned()),
         ];
-        told.extend(
-            decision.deployment.as_ref().map(|id| KeyValue::new("halligan.deployment", id.to_string())),
-        );
-        told.extend(decision.route.as_ref().map(|route| KeyValue::new("http.route", Arc::clone(route))));
-        told.extend(decision.permission.map(|needed| KeyValue::new("halligan.permission", needed.as_str())));
+        let found = decision.facts();
+        told.extend(found.deployment.map(|id| KeyValue::new("halligan.deployment", id.to_string())));
+        told.extend(found.route.map(|route| KeyValue::new("http.route", Arc::clone(route))));
+        told.extend(found.permission.map(|needed| KeyValue::new("halligan.permission", needed.as_str())));
         followed.told(told, Status::Unset);
     }
 

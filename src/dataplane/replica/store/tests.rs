@@ -47,7 +47,8 @@ fn reason(store: &ReplicaStore, token: &TokenRecord, wall: Time) -> Reason {
     let snapshot = Snapshot::of(store.index().unwrap().unwrap(), staleness, None);
     let facts =
         RequestFacts { deployment: Target::Id(DEPLOYMENT), method: "GET", uri: "/api/v2/dags", client: None };
-    decide(Some(World::new().value_of(token).as_bytes()), &facts, &snapshot, Now { wall, floor: wall }).reason
+    decide(Some(World::new().value_of(token).as_bytes()), &facts, &snapshot, Now { wall, floor: wall })
+        .reason()
 }
 
 /// A second keyset of the world, in which another key signs heads.
