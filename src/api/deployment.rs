@@ -66,6 +66,10 @@ pub struct Deployment {
     /// Environment variables; absent if the caller may not see them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment_variables: Option<Vec<EnvironmentVariable>>,
+    /// Version of the environment variables, which each change of them raises; 0 before the first one. Absent if the caller
+    /// may not see them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_variables_version: Option<u64>,
     /// Worker queues; empty.
     #[cfg_attr(feature = "control", schema(value_type = Vec<Object>))]
     pub worker_queues: Vec<serde_json::Value>,

@@ -52,7 +52,8 @@ impl Estate {
     }
 
     fn undeploy(&self, id: &str) {
-        self.plane.delete_deployment(&self.owner, &self.owner.organization, id).unwrap();
+        let seen = halligan::controlplane::calls::precondition::IfMatch::default();
+        self.plane.delete_deployment(&self.owner, &self.owner.organization, id, &seen).unwrap();
     }
 
     fn token(&self, name: &str, deployment: &str) -> String {

@@ -264,12 +264,17 @@ impl Control {
     /// Sets when direct access opens a deployment.
     pub fn keep_glass(&self, id: &str, glass: GlassMode) -> Outcomes<()> {
         let update = serde_json::from_value(json!({ "glass": glass })).unwrap();
-        self.plane()?.update_deployment(&self.owner, &self.organization, id, update).map(drop).map_err(text)
+        self.plane()?
+            .update_deployment(&self.owner, &self.organization, id, update, &IfMatch::default())
+            .map(drop)
+            .map_err(text)
     }
 
     /// Deletes a deployment, and its tokens with it.
     pub fn delete_deployment(&self, id: &str) -> Outcomes<()> {
-        self.plane()?.delete_deployment(&self.owner, &self.organization, id).map_err(text)
+        self.plane()?
+            .delete_deployment(&self.owner, &self.organization, id, &IfMatch::default())
+            .map_err(text)
     }
 
     /// Makes a team.

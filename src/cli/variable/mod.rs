@@ -6,6 +6,8 @@ mod file;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use reqwest::Method;
+use reqwest::header::IF_MATCH;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -14,7 +16,7 @@ use super::deployment::On;
 use super::failure::Failure;
 use super::output::{Column, Output, note};
 use crate::api::deployment::{Deployment, DeploymentUpdate};
-use crate::api::environment::{EnvironmentVariable, NewEnvironmentVariable};
+use crate::api::environment::{EnvironmentVariable, NewEnvironmentVariable, VariableValue};
 use crate::protocol::environment::{check_variable_name, check_variable_value};
 
 const VARIABLE: [Column; 4] =
@@ -121,18 +123,19 @@ pub(super) async fn run(verb: Verb, control: &Control, output: Output) -> Result
         Verb::Create(given) => set(given, false, control, output).await?,
         Verb::Update(given) => set(given, true, control, output).await?,
         Verb::Delete { on, names, key } => {
-            let found = on.find(control).await?;
-            let mut wanted: Vec<_> = present(&found)?.into_iter().map(kept).collect();
-            for name in names.into_iter().chain(key) {
-                let count = wanted.len();
-                wanted.retain(|variable| variable.key != name);
-                if wanted.len() == count {
-                    return Err(Failure::Usage(format!(
-                        "there is no variable {name:?}; nothing was changed"
-                    )));
+            let names: Vec<_> = names.into_iter().chain(key).collect();
+            edit(&on, control, output, |wanted| {
+                for name in &names {
+                    let count = wanted.len();
+                    wanted.retain(|variable| variable.key != *name);
+                    if wanted.len() == count {
+                        let detail = format!("there is no variable {name:?}; nothing was changed");
+                        return Err(Failure::Usage(detail));
+                    }
                 }
-            }
-            replace(control, &found, wanted, output).await?;
+                Ok(())
+            })
+            .await?;
         }
     }
     Ok(())
@@ -195,35 +198,58 @@ impl Given {
 
 async fn set(given: Given, replaces: bool, control: &Control, output: Output) -> Result<(), Failure> {
     let new = given.read()?;
-    let found = given.on.find(control).await?;
-    let mut wanted: Vec<_> = present(&found)?.into_iter().map(kept).collect();
-    for Assignment { key, value } in new {
-        let value = Some(crate::api::environment::VariableValue(value));
-        match wanted.iter_mut().find(|variable| variable.key == key) {
-            Some(_) if !replaces => {
-                let detail = format!("{key} exists already; use `variable update`. Nothing was changed");
-                return Err(Failure::Usage(detail));
+    edit(&given.on, control, output, |wanted| {
+        for Assignment { key, value } in &new {
+            let value = Some(VariableValue(value.clone()));
+            match wanted.iter_mut().find(|variable| variable.key == *key) {
+                Some(_) if !replaces => {
+                    let detail = format!("{key} exists already; use `variable update`. Nothing was changed");
+                    return Err(Failure::Usage(detail));
+                }
+                // A secret stays one; only a deletion ends that.
+                Some(variable) => {
+                    (variable.value, variable.is_secret) = (value, variable.is_secret || given.secret);
+                }
+                None => {
+                    let (key, is_secret) = (key.clone(), given.secret);
+                    wanted.push(NewEnvironmentVariable { key, value, is_secret });
+                }
             }
-            // A secret stays one; only a deletion ends that.
-            Some(variable) => {
-                (variable.value, variable.is_secret) = (value, variable.is_secret || given.secret);
-            }
-            None => wanted.push(NewEnvironmentVariable { key, value, is_secret: given.secret }),
         }
-    }
-    replace(control, &found, wanted, output).await
+        Ok(())
+    })
+    .await
 }
 
-async fn replace(
+/// Changes the variables that there are and sends them. If another change came first, both are done again, so that neither
+/// change is lost.
+async fn edit(
+    on: &On,
     control: &Control,
-    found: &Deployment,
-    wanted: Vec<NewEnvironmentVariable>,
     output: Output,
+    change: impl Fn(&mut Vec<NewEnvironmentVariable>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let update = DeploymentUpdate { environment_variables: Some(wanted), ..DeploymentUpdate::default() };
-    let updated: Deployment = control.post(&format!("/deployments/{}", found.id), &update).await?;
-    show(&present(&updated)?, output);
-    Ok(())
+    let path = format!("/deployments/{}", on.resolve(control).await?);
+    let mut tries = 20;
+    loop {
+        let request = control.in_organization(Method::GET, &path).await?;
+        let (found, tag) = control.receive::<Deployment>(request).await?;
+        let mut wanted: Vec<_> = present(&found)?.into_iter().map(kept).collect();
+        change(&mut wanted)?;
+        let update = DeploymentUpdate { environment_variables: Some(wanted), ..DeploymentUpdate::default() };
+        let mut request = control.in_organization(Method::POST, &path).await?.json(&update);
+        if let Some(tag) = tag {
+            request = request.header(IF_MATCH, tag);
+        }
+        tries -= 1;
+        match control.send::<Deployment>(request).await {
+            Err(Failure::Refused { status: 412, .. }) if tries > 0 => {}
+            answer => {
+                show(&present(&answer?)?, output);
+                return Ok(());
+            }
+        }
+    }
 }
 
 fn show(variables: &[EnvironmentVariable], output: Output) {

@@ -11,7 +11,8 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, Scope};
 use crate::controlplane::access::deployment_grants;
 use crate::controlplane::calls::page::listed;
-use crate::controlplane::calls::subjects::{PROGRAM, subject};
+use crate::controlplane::calls::precondition::{IfMatch, entity_tag};
+use crate::controlplane::calls::subjects::{PROGRAM, subject, unnamed};
 use crate::controlplane::code::garbage;
 use crate::controlplane::error::Error;
 use crate::controlplane::names::{check_description, check_name, compare, taken};
@@ -37,6 +38,7 @@ pub(in crate::controlplane) struct Stored {
     routes: String,
     glass: GlassMode,
     settings: Settings,
+    environment_version: u64,
     created_at: i64,
     created_by: Option<String>,
     updated_at: Option<i64>,
@@ -48,7 +50,7 @@ const TYPE: &str = "STANDARD";
 
 const SELECT: &str = "SELECT deployment.id, deployment.name, workspace, data_plane, hosts, deployment.created_at, routes, glass,
         deployment.description, deployment.organization, workspace.name, deployment.created_by, deployment.updated_at,
-        deployment.updated_by, settings
+        deployment.updated_by, settings, environment_version
     FROM deployment JOIN workspace ON workspace.id = deployment.workspace
     WHERE deployment.organization = ?1 AND (?2 IS NULL OR deployment.id = ?2)";
 
@@ -69,6 +71,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
         updated_at: row.get(12)?,
         updated_by: row.get(13)?,
         settings: json(row, 14)?,
+        environment_version: row.get(15)?,
     })
 }
 
@@ -190,6 +193,7 @@ impl Stored {
             web_server_airflow_api_url: url("/api/v2"),
             web_server_ingress_hostname: host,
             hosts: self.hosts,
+            environment_variables_version: environment_variables.as_ref().map(|_| self.environment_version),
             environment_variables,
             worker_queues: Vec::new(),
             created_at: Time::from_unix(self.created_at).into(),
@@ -203,6 +207,18 @@ impl Stored {
     pub(in crate::controlplane) fn scope<'a>(&'a self, organization: &'a str) -> Scope<'a> {
         Scope { organization, workspace: Some(&self.workspace_id), deployment: Some(&self.id) }
     }
+}
+
+/// Returns the entity tag of a deployment's representation. New names of its workspace and of those who changed it do not
+/// change the tag. Its variables are in the tag by their version, since values can be unreadable.
+pub(in crate::controlplane) fn etag(deployment: &Deployment) -> Result<String, Error> {
+    entity_tag(&Deployment {
+        workspace_name: String::new(),
+        environment_variables: None,
+        created_by: unnamed(&deployment.created_by),
+        updated_by: unnamed(&deployment.updated_by),
+        ..deployment.clone()
+    })
 }
 
 impl ControlPlane {
@@ -319,6 +335,7 @@ impl ControlPlane {
         organization: &str,
         id: &str,
         mut update: DeploymentUpdate,
+        seen: &IfMatch,
     ) -> Result<Deployment, Error> {
         self.store.write(|transaction| {
             actor.may(Operation::SeeOrganization, organization)?;
@@ -327,6 +344,7 @@ impl ControlPlane {
             let other = variables.is_none() || update != DeploymentUpdate::default();
             let operation = if other { Operation::UpdateDeployments } else { Operation::ReadDeployments };
             actor.may(operation, found.scope(organization))?;
+            seen.check(|| etag(&found.clone().shown(self, transaction, actor)?))?;
             check_fixed(&update, &found)?;
             if let Some(variables) = variables {
                 self.set_environment(transaction, actor, &found, variables)?;
@@ -377,11 +395,18 @@ impl ControlPlane {
     }
 
     /// Deletes a deployment and all of its tokens. Its data plane then rejects those tokens.
-    pub fn delete_deployment(&self, actor: &Actor, organization: &str, id: &str) -> Result<(), Error> {
+    pub fn delete_deployment(
+        &self,
+        actor: &Actor,
+        organization: &str,
+        id: &str,
+        seen: &IfMatch,
+    ) -> Result<(), Error> {
         self.store.write(|transaction| {
             actor.may(Operation::SeeOrganization, organization)?;
             let found = find(transaction, organization, id)?;
             actor.may(Operation::DeleteDeployments, found.scope(organization))?;
+            seen.check(|| etag(&found.clone().shown(self, transaction, actor)?))?;
             self.delete_tokens_of(transaction, organization, id, actor)?;
             deployment_grants::remove_deployment(transaction, id)?;
             environment::remove_deployment(transaction, id)?;

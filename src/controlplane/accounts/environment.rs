@@ -256,6 +256,7 @@ mod tests {
 
     use super::*;
     use crate::api::deployment::{DeploymentFilter, NewDeployment};
+    use crate::controlplane::calls::precondition::IfMatch;
     use crate::controlplane::test_world::World;
     use crate::protocol::permission::{Permission, PermissionSet};
 
@@ -300,8 +301,13 @@ mod tests {
         fn set(&self, actor: &Actor, variables: &Value) -> Result<Value, Error> {
             let update = serde_json::from_value(json!({ "environmentVariables": variables })).unwrap();
             let organization = &actor.organization;
-            let shown =
-                self.world.control.update_deployment(actor, organization, &self.deployment, update)?;
+            let shown = self.world.control.update_deployment(
+                actor,
+                organization,
+                &self.deployment,
+                update,
+                &IfMatch::default(),
+            )?;
             Ok(serde_json::to_value(shown.environment_variables).unwrap())
         }
 

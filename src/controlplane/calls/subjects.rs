@@ -8,6 +8,11 @@ use crate::controlplane::error::Error;
 /// Id under which the control plane itself created something, and of what was created before this was stored.
 pub(in crate::controlplane) const PROGRAM: &str = "halligan-control";
 
+/// Returns a subject without the names that can change.
+pub(in crate::controlplane) fn unnamed(by: &Subject) -> Subject {
+    Subject { full_name: None, username: None, api_token_name: None, ..by.clone() }
+}
+
 /// Returns the user or token with this id, also after its deletion. Any other id is that of a program, such as
 /// `halligan-control` or a node.
 pub(in crate::controlplane) fn subject(connection: &Connection, id: &str) -> Result<Subject, Error> {

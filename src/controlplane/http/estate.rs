@@ -1,10 +1,12 @@
 //! Handlers of an organization's workspaces, deployments, users, data planes and nodes.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::query::Query;
-use super::{Body, Control, answer, done, made};
+use super::{Body, Control, answer, done, made, off_reactor, tagged};
 use crate::api::caller::{Caller, CallerPlace};
 use crate::api::data_plane::{
     DataPlane, DataPlanePage, Enrolled, EnrolmentToken, NewDataPlane, NewEnrolmentToken, NewNode, NodePage,
@@ -16,7 +18,11 @@ use crate::api::problem::Problem;
 use crate::api::settings::DeploymentOptions;
 use crate::api::user::{NewUser, User, UserFilter, UserPage, UserRoles, UserToken};
 use crate::api::workspace::{NewWorkspace, Workspace, WorkspaceFilter, WorkspacePage, WorkspaceUpdate};
+use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
+use crate::controlplane::accounts::deployments::etag;
+use crate::controlplane::calls::precondition::IfMatch;
+use crate::controlplane::error::Error;
 
 /// Lists the organizations that the caller belongs to.
 #[utoipa::path(get, path = "/organizations", params(OrganizationFilter, Page), responses((status = 200, body = OrganizationPage)))]
@@ -150,6 +156,15 @@ pub(super) async fn create_deployment(
     made(&control, move |c| c.create_deployment(&actor, &organization, new)).await
 }
 
+/// Answers a call with a deployment and its entity tag.
+async fn deployment(
+    control: &Arc<ControlPlane>,
+    work: impl FnOnce(&ControlPlane) -> Result<Deployment, Error> + Send + 'static,
+) -> Response {
+    let shown = off_reactor(control, work).await;
+    tagged(shown.and_then(|deployment| Ok((etag(&deployment)?, deployment))))
+}
+
 /// Shows a deployment.
 #[utoipa::path(get, path = "/deployments/{id}", responses((status = 200, body = Deployment)))]
 pub(super) async fn show_deployment(
@@ -157,7 +172,7 @@ pub(super) async fn show_deployment(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    answer(&control, move |c| c.show_deployment(&actor, &organization, &id)).await
+    deployment(&control, move |c| c.show_deployment(&actor, &organization, &id)).await
 }
 
 /// Shows the choices for the settings of deployments.
@@ -180,9 +195,10 @@ pub(super) async fn update_deployment(
     State(control): Control,
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
+    seen: IfMatch,
     Body(update): Body<DeploymentUpdate, MAX_UPDATE>,
 ) -> Response {
-    answer(&control, move |c| c.update_deployment(&actor, &organization, &id, update)).await
+    deployment(&control, move |c| c.update_deployment(&actor, &organization, &id, update, &seen)).await
 }
 
 /// Lists the users of the organization.
@@ -277,8 +293,9 @@ pub(super) async fn delete_deployment(
     State(control): Control,
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
+    seen: IfMatch,
 ) -> Response {
-    done(&control, move |c| c.delete_deployment(&actor, &organization, &id)).await
+    done(&control, move |c| c.delete_deployment(&actor, &organization, &id, &seen)).await
 }
 
 /// Deletes a user. The user's token becomes invalid.

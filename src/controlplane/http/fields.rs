@@ -51,13 +51,15 @@ impl<S: Sync> FromRequestParts<S> for Repeatable {
     }
 }
 
-/// Routes, below the organization, that compare `If-Match` with the `ETag` of the token they change, each with its
+/// Routes, below the organization, that compare `If-Match` with the `ETag` of the token or deployment they change, each with its
 /// operation's name in the OpenAPI document.
-pub(super) const CONDITIONAL: [(&str, &str); 6] = [
+pub(super) const CONDITIONAL: [(&str, &str); 8] = [
     ("/tokens/{id}", "update_token"),
     ("/tokens/{id}", "delete_token"),
     ("/tokens/{id}/rotate", "rotate_token"),
     ("/tokens/{id}/roles", "replace_roles"),
+    ("/deployments/{id}", "update_deployment"),
+    ("/deployments/{id}", "delete_deployment"),
     ("/deployments/{id}/tokens/{token}", "update_assignment"),
     ("/deployments/{id}/tokens/{token}", "remove_assignment"),
 ];

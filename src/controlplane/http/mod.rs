@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
@@ -237,6 +237,18 @@ async fn answer<T: Serialize + Send + 'static>(
 ) -> Response {
     match off_reactor(control, work).await {
         Ok(value) => written(StatusCode::OK, &value),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Answers a call with an object and its entity tag, which `If-Match` is compared with.
+fn tagged<T: Serialize>(answer: Result<(String, T), Error>) -> Response {
+    match answer {
+        Ok((tag, answer)) => {
+            let mut response = written(StatusCode::OK, &answer);
+            response.headers_mut().extend(HeaderValue::from_str(&tag).ok().map(|tag| (header::ETAG, tag)));
+            response
+        }
         Err(error) => error.into_response(),
     }
 }

@@ -131,7 +131,7 @@ fn fields(operation: &mut Operation) {
         field(operation, "Idempotency-Key", description, r"^[!#-\[\]-~]{1,255}$");
     }
     if CONDITIONAL.iter().any(|(_, known)| *known == id) {
-        let description = "The `ETag` of the token that was seen: what has changed since is left as it is.";
+        let description = "The `ETag` of the object that was seen: what has changed since is left as it is.";
         field(operation, "If-Match", description, "^[ -~]+$");
         refuse(operation, "412", "it has changed since it was seen");
     }

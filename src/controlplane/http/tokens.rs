@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
 use super::fields::Repeatable;
 use super::query::Query;
-use super::{Body, Control, answer, done, noted, off_reactor, written};
+use super::{Body, Control, answer, done, noted, off_reactor, tagged, written};
 use crate::api::dual_control::Request;
 use crate::api::page::Page;
 use crate::api::token::{
@@ -48,17 +48,6 @@ fn told_new(token: Result<Token, Error>) -> Response {
 
 fn told(token: Result<Token, Error>) -> Response {
     tagged(token.and_then(|token| Ok((etag(&token)?, token))))
-}
-
-fn tagged<T: serde::Serialize>(answer: Result<(String, T), Error>) -> Response {
-    match answer {
-        Ok((tag, answer)) => {
-            let mut response = written(StatusCode::OK, &answer);
-            response.headers_mut().extend(HeaderValue::from_str(&tag).ok().map(|tag| (header::ETAG, tag)));
-            response
-        }
-        Err(error) => error.into_response(),
-    }
 }
 
 /// Lists the tokens that the caller may see.

@@ -156,6 +156,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::controlplane::calls::precondition::IfMatch;
     use crate::controlplane::test_world::World;
     use crate::protocol::environment::key::{DecryptionKey, sign_encryption_key};
     use crate::protocol::environment::signed::SignedEnvironment;
@@ -182,7 +183,9 @@ mod tests {
         fn set_variables(&self, deployment: &str, variables: &serde_json::Value) {
             let update = serde_json::from_value(json!({ "environmentVariables": variables })).unwrap();
             let organization = &self.owner.organization;
-            self.control.update_deployment(&self.owner, organization, deployment, update).unwrap();
+            self.control
+                .update_deployment(&self.owner, organization, deployment, update, &IfMatch::default())
+                .unwrap();
         }
 
         fn ask(&self, question: &HeldVersions) -> EnvironmentAnswer {

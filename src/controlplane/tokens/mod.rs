@@ -23,11 +23,10 @@ use zeroize::Zeroizing;
 
 use self::grants::{Grant, besides};
 use crate::api::id::TokenId;
-use crate::api::subject::Subject;
 use crate::api::token::{EntityType, Token, TokenScope};
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::precondition::{IfMatch, entity_tag};
-use crate::controlplane::calls::subjects::subject;
+use crate::controlplane::calls::subjects::{subject, unnamed};
 use crate::controlplane::error::Error;
 use crate::controlplane::store::columns::word;
 use crate::protocol::time::Time;
@@ -229,15 +228,12 @@ impl Stored {
 /// Returns the entity tag of a token's representation. Neither its uses nor new names of those who changed it change the
 /// tag.
 pub fn etag(token: &Token) -> Result<String, Error> {
-    let unnamed = |by: &Option<Subject>| {
-        by.clone().map(|by| Subject { full_name: None, username: None, api_token_name: None, ..by })
-    };
     entity_tag(&Token {
         token: None,
         last_used_at: None,
         last_used_on: None,
-        created_by: unnamed(&token.created_by),
-        updated_by: unnamed(&token.updated_by),
+        created_by: token.created_by.as_ref().map(unnamed),
+        updated_by: token.updated_by.as_ref().map(unnamed),
         ..token.clone()
     })
 }

@@ -12,6 +12,7 @@ mod estate;
 mod expected;
 mod flags;
 mod logs;
+mod preconditions;
 mod tokens;
 mod variables;
 
