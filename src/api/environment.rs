@@ -15,9 +15,14 @@ use super::instant::Instant;
 pub struct EnvironmentVariable {
     /// Name of the variable.
     pub key: String,
-    /// Value of the variable; absent if it is secret.
+    /// Value of the variable; absent if it is secret or unreadable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
+    /// True if the control plane can't read the value, because the key of its variables is missing or the value is damaged.
+    /// Absent if it is false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "control", schema(required = false))]
+    pub is_unreadable: bool,
     /// True if the value is secret.
     pub is_secret: bool,
     /// Time of the last change.

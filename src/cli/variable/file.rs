@@ -96,12 +96,13 @@ fn parse_value(text: &str) -> Option<(Zeroizing<String>, &str)> {
     None
 }
 
-/// Formats variables so that [`parse`] returns them. A secret, whose value nobody is shown, becomes a comment.
+/// Formats variables so that [`parse`] returns them. A variable without a value, secret or unreadable, becomes a comment.
 fn format(variables: &[EnvironmentVariable]) -> String {
     let mut text = String::new();
-    for EnvironmentVariable { key, value, .. } in variables {
+    for EnvironmentVariable { key, value, is_unreadable, .. } in variables {
         let Some(value) = value else {
-            text.extend(["# ", key.as_str(), " is secret\n"]);
+            let why = if *is_unreadable { " can't be read\n" } else { " is secret\n" };
+            text.extend(["# ", key.as_str(), why]);
             continue;
         };
         let plain = |char: char| char.is_ascii_alphanumeric() || "_-+./:,@%".contains(char);
@@ -170,6 +171,7 @@ mod tests {
                 key: format!("K{number}"),
                 value: (!secret).then(|| value.clone()),
                 is_secret: secret,
+                is_unreadable: false,
                 updated_at: Instant::from(Time::from_unix(0)),
             };
             let text = format(&values.iter().enumerate().map(variable).collect::<Vec<_>>());

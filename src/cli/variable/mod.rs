@@ -23,6 +23,8 @@ const VARIABLE: [Column; 4] =
     [("KEY", "key"), ("VALUE", "value"), ("SECRET", "isSecret"), ("UPDATED", "updatedAt")];
 /// Shown in place of a secret value.
 const MASK: &str = "****";
+/// Shown in place of a value that the control plane can't read.
+const UNREADABLE: &str = "(unreadable)";
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -257,7 +259,11 @@ fn show(variables: &[EnvironmentVariable], output: Output) {
         return output.list(variables, &VARIABLE);
     }
     let rows = variables.iter().map(|variable| {
-        let value = if variable.is_secret { Some(MASK) } else { variable.value.as_deref() };
+        let value = match variable {
+            EnvironmentVariable { is_secret: true, .. } => Some(MASK),
+            EnvironmentVariable { is_unreadable: true, .. } => Some(UNREADABLE),
+            _ => variable.value.as_deref(),
+        };
         json!({ "key": variable.key, "value": value, "isSecret": variable.is_secret, "updatedAt": variable.updated_at })
     });
     output.list(&rows.collect::<Vec<_>>(), &VARIABLE);

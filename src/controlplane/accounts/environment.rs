@@ -69,7 +69,8 @@ fn check(wanted: &[NewEnvironmentVariable]) -> Result<(), Error> {
 }
 
 impl ControlPlane {
-    /// Returns the variables of a deployment as its readers see them, or none if the caller may not see them.
+    /// Returns the variables of a deployment as its readers see them, or none if the caller may not see them. A value that
+    /// can't be read is left out and logged: the rest of the deployment is shown without it.
     pub(super) fn environment_shown(
         &self,
         connection: &Connection,
@@ -81,14 +82,22 @@ impl ControlPlane {
         }
         let mut shown = Vec::new();
         for (key, variable) in stored(connection, &deployment.id)? {
-            let value = if variable.is_secret {
-                None
-            } else {
-                let sealing = self.environment_key.stored_under(connection)?;
-                Some((*variable.open(&sealing, &deployment.id, &key)?).clone())
-            };
-            let updated_at = Time::from_unix(variable.updated_at).into();
-            shown.push(EnvironmentVariable { key, value, is_secret: variable.is_secret, updated_at });
+            let mut value = None;
+            if !variable.is_secret {
+                let sealing = self.environment_key.stored_under(connection);
+                match sealing.and_then(|sealing| variable.open(&sealing, &deployment.id, &key)) {
+                    Ok(opened) => value = Some((*opened).clone()),
+                    Err(Error::EnvironmentKey(fault)) => self.environment_key.report(&fault),
+                    Err(other) => return Err(other),
+                }
+            }
+            shown.push(EnvironmentVariable {
+                key,
+                is_unreadable: value.is_none() && !variable.is_secret,
+                value,
+                is_secret: variable.is_secret,
+                updated_at: Time::from_unix(variable.updated_at).into(),
+            });
         }
         Ok(Some(shown))
     }
@@ -155,17 +164,10 @@ impl ControlPlane {
         self.store_environment(transaction, deployment, &before, changes)
     }
 
-    /// Returns the fault of the key of the stored variables. Without variables there is none.
+    /// Reads the file of the key of the stored variables, and returns its fault. Without variables there is none. A key that
+    /// is held in memory does not count, because it is gone after the next start.
     pub fn environment_key_fault(&self) -> Result<Option<EnvironmentKeyError>, Error> {
-        let stored = self.store.read(|connection| {
-            let query = "SELECT EXISTS (SELECT 1 FROM environment_key)";
-            let stored: bool = connection.query_row(query, [], |row| row.get(0))?;
-            if stored { self.environment_key.stored_under(connection).map(drop) } else { Ok(()) }
-        });
-        match stored {
-            Err(Error::EnvironmentKey(fault)) => Ok(Some(fault)),
-            other => other.map(|()| None),
-        }
+        self.store.read(|connection| self.environment_key.file_fault(connection))
     }
 
     /// Deletes every stored variable, after their key was lost. Hosts keep the variables that they have until some are set

@@ -42,6 +42,10 @@ impl ControlPlane {
             blocks: end.voids_all(now),
             detail: end.sentence(now),
         }));
+        // A database that cannot be read is told below.
+        if let Ok(Some(fault)) = self.environment_key_fault() {
+            findings.push(Finding { blocks: false, detail: fault.to_string() });
+        }
         // Only the metric names the data plane, because anybody may read this.
         let ahead = self.nodes_ahead().unwrap_or_else(|error| {
             let detail = format!(

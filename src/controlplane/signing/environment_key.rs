@@ -108,12 +108,14 @@ impl SealingKey {
 pub(in crate::controlplane) struct EnvironmentKey {
     path: PathBuf,
     held: Mutex<Option<Arc<SealingKey>>>,
+    /// Fault that was logged last.
+    reported: Mutex<Option<String>>,
 }
 
 impl EnvironmentKey {
     /// Returns the key of the state directory.
     pub(in crate::controlplane) fn beside(directory: &Path) -> Self {
-        Self { path: directory.join(FILE), held: Mutex::default() }
+        Self { path: directory.join(FILE), held: Mutex::default(), reported: Mutex::default() }
     }
 
     /// Forgets the key, so that the file is read again.
@@ -149,6 +151,29 @@ impl EnvironmentKey {
         let key = Arc::new(key);
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&key));
         Ok(key)
+    }
+
+    /// Reads the file and returns its fault, or none if nothing is stored under a key.
+    pub(in crate::controlplane) fn file_fault(
+        &self,
+        connection: &Connection,
+    ) -> Result<Option<EnvironmentKeyError>, Error> {
+        let Some(wanted) = name_of_key(connection)? else { return Ok(None) };
+        Ok(match self.read() {
+            Ok(key) if key.name == *wanted => None,
+            Ok(_) => Some(EnvironmentKeyError::Other(self.path.clone())),
+            Err(fault) => Some(fault),
+        })
+    }
+
+    /// Logs a fault, unless it is the one that was logged last: a list of deployments meets it once for each value.
+    pub(in crate::controlplane) fn report(&self, fault: &EnvironmentKeyError) {
+        let text = fault.to_string();
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.as_ref() != Some(&text) {
+            tracing::error!(error = text, "environment variables are shown without their values");
+            *reported = Some(text);
+        }
     }
 
     fn named(&self, wanted: &[u8]) -> Result<Arc<SealingKey>, Error> {

@@ -272,24 +272,51 @@ fn a_lost_key_of_the_variables_is_named_and_stops_nothing_else() {
     let estate = control.estate();
     let one = format!("/deployments/{}", estate.deployment);
     let body = json!({ "environmentVariables": [{ "key": "A", "value": "1" }] });
-    assert_eq!(control.call("POST", &one, Some(&body)).status, 200);
+    let set = control.call("POST", &one, Some(&body));
+    assert_eq!(set.status, 200);
+    let version = set.json()["environmentVariablesVersion"].clone();
+    assert!(version.as_u64().unwrap() > 0, "{set:?}");
     let key = control.directory.path().join("control/environment.key");
     let kept = std::fs::read(&key).unwrap();
     control.kill();
     std::fs::remove_file(&key).unwrap();
     control.serve();
     let another = json!({ "environmentVariables": [{ "key": "B", "value": "1" }] });
-    for answer in [control.call("GET", &one, None), control.call("POST", &one, Some(&another))] {
-        assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("environment_key_unusable")));
-    }
-    assert_eq!(control.call("GET", &format!("/deployments/{}", estate.elsewhere), None).status, 200);
+    let refused = control.call("POST", &one, Some(&another));
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("environment_key_unusable")));
+    // All that does not need the key is told: that the variable is there, and that its value can't be read.
+    let page: Deployments = decoded(&control.call("GET", "/deployments", None));
+    assert_eq!(page.deployments.len(), 2);
+    let shown = control.get(&one);
+    let variable = &shown["environmentVariables"][0];
+    assert_eq!((&variable["key"], variable.get("value")), (&json!("A"), None));
+    assert_eq!(
+        (&variable["isUnreadable"], &variable["isSecret"], &shown["environmentVariablesVersion"]),
+        (&json!(true), &json!(false), &version)
+    );
+    let listed = self::variable(&control, &["list", "-d", &estate.deployment], "");
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("(unreadable)"), "{listed:?}");
+    // What was read can be sent back with another change. The variable keeps its value.
+    let update =
+        json!({ "description": "without", "environmentVariables": [{ "key": "A", "isSecret": false }] });
+    let renamed = control.call("POST", &one, Some(&update));
+    assert_eq!((renamed.status, &renamed.json()["description"]), (200, &json!("without")), "{renamed:?}");
     assert_eq!(control.call("GET", "/tokens", None).status, 200);
+    let ready = curl(&[&format!("{}/readyz", control.url)]);
+    let named = ready.body.contains(&format!("{}, the key of the stored", key.display()));
+    assert!(ready.status == 200 && named && ready.body.contains("forget-variables"), "{ready:?}");
     let log = std::fs::read_to_string(control.log()).unwrap();
     assert!(log.contains("environment.key") && log.contains("forget-variables"), "{log}");
+    assert_eq!(log.matches("shown without their values").count(), 1, "once, not at each call: {log}");
     assert!(!key.exists());
     control.kill();
     std::fs::write(&key, kept).unwrap();
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     control.serve();
+    assert_eq!(control.get(&one)["environmentVariables"][0]["value"], "1");
+    assert_eq!(curl(&[&format!("{}/readyz", control.url)]).body, "ok\n");
+    // A key that is lost while the control plane runs is told before the next start needs it.
+    std::fs::remove_file(&key).unwrap();
+    assert!(curl(&[&format!("{}/readyz", control.url)]).body.contains("environment.key"));
     assert_eq!(control.get(&one)["environmentVariables"][0]["value"], "1");
 }

@@ -31,6 +31,7 @@ impl ControlPlane {
         }
         estate.tokens.clear();
         metrics.writable.set(self.writable().is_ok().into());
+        metrics.environment_key.set(self.environment_key_fault()?.is_none().into());
         estate.ends.clear();
         // The list is sorted, so the first of each kind is the soonest. Expiry dates of keyset and certificate are
         // exported even when they are not due.

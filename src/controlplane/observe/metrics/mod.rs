@@ -106,6 +106,7 @@ pub(in crate::controlplane) struct Metrics {
     webhook: Webhook,
     tables: Tables,
     writable: Gauge,
+    environment_key: Gauge,
     pub(in crate::controlplane) connections: Connections,
 }
 
@@ -270,6 +271,11 @@ impl Metrics {
                 of,
                 "database_writable",
                 "1 while the database can be written, tried at each scrape",
+            ),
+            environment_key: registered(
+                of,
+                "environment_key_usable",
+                "1 while the file of the key of the environment variables can be used, or none are stored",
             ),
             connections: Connections::registered(of),
             registry: Registry::default(),
