@@ -65,6 +65,6 @@ pub struct CallerRole {
 pub struct CallerPlace {
     /// Id of a workspace.
     pub workspace_id: Option<String>,
-    /// Id of a deployment; it counts more than a workspace.
+    /// Id of a deployment, in place of a workspace.
     pub deployment_id: Option<String>,
 }

@@ -104,6 +104,14 @@ pub enum Error {
     /// No object has this id.
     #[error("there is no {0} of this id here")]
     NotFound(&'static str),
+    /// No object has the id in this field.
+    #[error("{field}: there is no {what} of this id here")]
+    NoSuch {
+        /// Name of the field.
+        field: &'static str,
+        /// Kind of the object.
+        what: &'static str,
+    },
     /// A field has an invalid value.
     #[error("{field}: {detail}")]
     Invalid {
@@ -165,6 +173,14 @@ impl Error {
         Self::Invalid { field, detail: detail.into() }
     }
 
+    /// Names the field that has the id of an object that was not found. Other errors stay as they are.
+    pub(super) fn in_field(self, field: &'static str) -> Self {
+        match self {
+            Self::NotFound(what) => Self::NoSuch { field, what },
+            other => other,
+        }
+    }
+
     /// Returns the refusal of a role that allows more than the caller's own.
     pub(super) fn role_exceeds_yours() -> Self {
         let detail = "this role allows more than your own; only someone who may do all of it can hand it out";
@@ -177,7 +193,7 @@ impl Error {
         match self {
             Self::Unauthenticated(_) | Self::Proof(_) => 401,
             Self::Forbidden { .. } => 403,
-            Self::NotFound(_) => 404,
+            Self::NotFound(_) | Self::NoSuch { .. } => 404,
             Self::Archive(ArchiveError::Io(_)) => 500,
             Self::Invalid { .. } | Self::KeyReused | Self::Archive(_) => 422,
             Self::Conflict { .. } | Self::ApprovalNeeded => 409,
@@ -222,7 +238,7 @@ impl Error {
         match self {
             Self::Unauthenticated(_) | Self::Proof(_) => "unauthenticated",
             Self::Forbidden { code, .. } | Self::Conflict { code, .. } => code,
-            Self::NotFound(_) => "not_found",
+            Self::NotFound(_) | Self::NoSuch { .. } => "not_found",
             Self::Invalid { .. } => "invalid",
             Self::ApprovalNeeded => "approval_needed",
             Self::Malformed(_) => "malformed",

@@ -128,8 +128,8 @@ fn what_can_be_no_role_on_a_deployment_is_refused_by_its_field_and_nothing_is_wr
     for (body, status, field) in [
         (json!({ "deploymentRoles": [on(here, "DAG_VIEWER")] }), 422, "deploymentRoles"),
         (json!({ "deploymentRoles": [on(here, "WORKSPACE_OWNER")] }), 422, "deploymentRoles"),
-        (json!({ "deploymentRoles": [on("c0", "DEPLOYMENT_ADMIN")] }), 404, ""),
-        (json!({ "deploymentRoles": [on(&estate.workspace, "DEPLOYMENT_ADMIN")] }), 404, ""),
+        (json!({ "deploymentRoles": [on("c0", "DEPLOYMENT_ADMIN")] }), 404, "deploymentRoles"),
+        (json!({ "deploymentRoles": [on(&estate.workspace, "DEPLOYMENT_ADMIN")] }), 404, "deploymentRoles"),
         (
             json!({ "deploymentRoles": [on(here, "DEPLOYMENT_ADMIN"), on(here, "DEPLOYMENT_ACCESSOR")] }),
             422,

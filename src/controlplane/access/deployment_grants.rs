@@ -148,11 +148,11 @@ impl DeploymentGrant {
         let query = "SELECT workspace FROM deployment WHERE id = ?1 AND organization = ?2";
         let workspace: Option<String> =
             connection.query_row(query, [deployment, organization], |row| row.get(0)).optional()?;
-        let workspace = workspace.ok_or(Error::NotFound("deployment"))?;
         let (scope, field) = match entity_type {
             EntityType::Deployment => (RoleScope::Deployment, "deploymentRoles"),
             _ => (RoleScope::Dag, "dagRoles"),
         };
+        let workspace = workspace.ok_or(Error::NoSuch { field, what: "deployment" })?;
         if !is_dag_name(entity) {
             return Err(Error::invalid(field, "a Dag's id or tag has 1 to 250 visible characters"));
         }

@@ -76,7 +76,7 @@ pub(in crate::controlplane) fn set(
     transaction.execute(delete, [id])?;
     for WorkspaceGrant { workspace_id, role } in roles {
         if transaction.execute(insert, params![id, workspace_id, role.as_str(), organization])? == 0 {
-            return Err(Error::NotFound("workspace"));
+            return Err(Error::NoSuch { field: "workspaceRoles", what: "workspace" });
         }
     }
     Ok(())

@@ -236,13 +236,13 @@ impl ControlPlane {
         let routes = check_routes(new.routes.unwrap_or_else(|| DEFAULT_ROUTES.into()))?;
         let id = self.new_id();
         self.store.write(|transaction| {
-            for (table, what, id) in [
-                ("workspace", "workspace", &new.workspace_id),
-                ("data_plane", "data plane", &new.data_plane_id),
+            for (table, what, field, id) in [
+                ("workspace", "workspace", "workspaceId", &new.workspace_id),
+                ("data_plane", "data plane", "dataPlaneId", &new.data_plane_id),
             ] {
                 let query = format!("SELECT 1 FROM {table} WHERE id = ?1 AND organization = ?2");
                 let known = transaction.query_row(&query, [id, organization], |_| Ok(())).optional()?;
-                known.ok_or(Error::NotFound(what))?;
+                known.ok_or(Error::NoSuch { field, what })?;
             }
             let hosts = check_hosts(transaction, &id, &new.data_plane_id, &new.hosts)?;
             let row = params![

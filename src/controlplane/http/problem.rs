@@ -73,6 +73,9 @@ impl IntoResponse for Error {
         let internal = status.is_server_error() && !matches!(self, Self::Busy(_) | Self::Receiving(_));
         let mut response = match &self {
             Self::Invalid { field, detail } => of_field(status, code, field, detail),
+            Self::NoSuch { field, what } => {
+                of_field(status, code, field, &format!("there is no {what} of this id here"))
+            }
             Self::Archive(error) if error.is_refusal() => {
                 of_field(status, code, "archive", &error.to_string())
             }

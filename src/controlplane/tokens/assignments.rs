@@ -40,7 +40,12 @@ impl ControlPlane {
         new: &NewAssignment,
     ) -> Result<Token, Error> {
         self.store.write(|transaction| {
-            let (token, present) = assignable(transaction, actor, organization, deployment, &new.token_id)?;
+            let (token, present) = assignable(transaction, actor, organization, deployment, &new.token_id)
+                .map_err(|error| match error {
+                    Error::NotFound(what @ "token") => Error::NoSuch { field: "tokenId", what },
+                    // The deployment is named by the path.
+                    other => other,
+                })?;
             if present.is_some() {
                 let detail = "the token is assigned to this deployment already; update its role there".into();
                 return Err(Error::Conflict { code: "already_assigned", detail });

@@ -84,7 +84,7 @@ fn see_workspace(connection: &Connection, actor: &Actor, id: &str) -> Result<(),
     let query = "SELECT 1 FROM workspace WHERE id = ?1 AND organization = ?2";
     let found = connection.query_row(query, params![id, actor.organization], |_| Ok(())).optional()?;
     let seen = actor.may(Operation::SeeWorkspace, Scope::workspace(&actor.organization, id));
-    found.filter(|()| seen.is_ok()).ok_or(Error::NotFound("workspace"))
+    found.filter(|()| seen.is_ok()).ok_or(Error::NoSuch { field: "workspaceId", what: "workspace" })
 }
 
 impl ControlPlane {
@@ -96,8 +96,12 @@ impl ControlPlane {
                 None => token(connection, actor)?,
             };
             let (operations, permissions) = match (&place.deployment_id, &place.workspace_id) {
-                (Some(id), _) => {
-                    let found = deployments::find(connection, &actor.organization, id)?;
+                (Some(_), Some(_)) => {
+                    return Err(Error::invalid("workspaceId", "name either a workspace or a deployment"));
+                }
+                (Some(id), None) => {
+                    let found = deployments::find(connection, &actor.organization, id)
+                        .map_err(|error| error.in_field("deploymentId"))?;
                     let scope = found.scope(&actor.organization);
                     (actor.operations(scope), actor.permissions_on(scope))
                 }

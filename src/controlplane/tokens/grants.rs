@@ -86,17 +86,18 @@ impl Grant {
                 let query = "SELECT 1 FROM workspace WHERE id = ?1 AND organization = ?2";
                 let known =
                     connection.query_row(query, [&new.entity_id, organization], |_| Ok(())).optional()?;
-                known.ok_or(Error::NotFound("workspace"))?;
+                known.ok_or(Error::NoSuch { field: "entityId", what: "workspace" })?;
                 WorkspaceRole::parse(role).ok_or_else(|| unknown(role, "a workspace"))?;
                 Ok(grant(Some(new.entity_id.clone()), None, role, None))
             }
             EntityType::Deployment | EntityType::Dag | EntityType::DagTag => {
                 let on = new.on_deployment(home)?;
-                let deployment = deployments::find(connection, organization, on)?;
-                let (scope, what) = match new.entity_type {
-                    EntityType::Deployment => (RoleScope::Deployment, "a deployment"),
-                    _ => (RoleScope::Dag, "Dags"),
+                let (scope, what, field) = match new.entity_type {
+                    EntityType::Deployment => (RoleScope::Deployment, "a deployment", "entityId"),
+                    _ => (RoleScope::Dag, "Dags", "deploymentId"),
                 };
+                let deployment =
+                    deployments::find(connection, organization, on).map_err(|error| error.in_field(field))?;
                 let inside = match home.entity_type {
                     EntityType::Organization => true,
                     EntityType::Workspace => deployment.workspace_id == home.entity,

@@ -52,7 +52,7 @@ fn a_fault_of_a_field_is_told_by_its_name_and_nothing_is_written() {
         ("scope", json!(null), 422, "scope"),
         ("kind", json!("OTHER"), 422, "kind"),
         ("role", json!("WORKSPACE_OWNER"), 422, "role"),
-        ("entityId", json!(estate.workspace), 404, ""),
+        ("entityId", json!(estate.workspace), 404, "entityId"),
         ("tokenExpiryPeriodInDays", json!(0), 422, "tokenExpiryPeriodInDays"),
         ("name", json!(7), 422, "name"),
         ("name", json!(""), 422, "name"),
@@ -75,6 +75,77 @@ fn a_fault_of_a_field_is_told_by_its_name_and_nothing_is_written() {
     let failure = failure(&call(&control, &control.owner, "POST", &path, Some(&json!({ "name": "t" }))), 422);
     assert_eq!(failure.field_errors[0].field, "scope", "a member that is missing");
     assert_eq!(control.get("/tokens")["totalCount"], 0);
+}
+
+#[test]
+fn an_id_of_another_kind_is_told_by_the_field_that_has_it_and_nothing_is_written() {
+    let control = Control::start("");
+    let estate = control.estate();
+    let (space, here, plane) = (&estate.workspace, &estate.deployment, &estate.data_plane);
+    let user = json!({ "email": "u@acme.example", "organizationRole": "ORGANIZATION_MEMBER" });
+    let user = control.make("/users", &user)["id"].as_str().unwrap().to_owned();
+    let before = ["/tokens", "/deployments", "/teams", "/roles", "/users"].map(|list| control.get(list));
+    let token = |scope: &str, id: &str, role: &str| json!({ "name": "t", "scope": scope, "entityId": id, "role": role });
+    let on_dag = json!({ "name": "t", "scope": "ORGANIZATION", "role": "ORGANIZATION_MEMBER",
+        "roles": [{ "entityType": "DAG", "entityId": "etl", "deploymentId": space, "role": "DAG_VIEWER" }] });
+    let deployment =
+        |workspace: &str, plane: &str| json!({ "name": "d", "workspaceId": workspace, "dataPlaneId": plane });
+    let role = json!({ "name": "r", "scopeType": "DEPLOYMENT", "permissions": ["deployment.get"],
+        "restrictedWorkspaceIds": [here] });
+    let team = |members: &str| json!({ "name": "t", "organizationRole": "ORGANIZATION_MEMBER", "memberIds": [members] });
+    let roles = format!("/users/{user}/roles");
+    for (path, body, status, field) in [
+        ("/tokens", token("DEPLOYMENT", space, "DEPLOYMENT_ADMIN"), 404, "entityId"),
+        ("/tokens", token("WORKSPACE", here, "WORKSPACE_MEMBER"), 404, "entityId"),
+        ("/tokens", token("ORGANIZATION", space, "ORGANIZATION_MEMBER"), 422, "entityId"),
+        ("/tokens", on_dag, 404, "deploymentId"),
+        ("/deployments", deployment(here, plane), 404, "workspaceId"),
+        ("/deployments", deployment(space, here), 404, "dataPlaneId"),
+        (
+            &format!("/deployments/{here}/tokens"),
+            json!({ "tokenId": here, "role": "DEPLOYMENT_ADMIN" }),
+            404,
+            "tokenId",
+        ),
+        ("/roles", role, 422, "restrictedWorkspaceIds"),
+        ("/teams", team(here), 404, "memberIds"),
+        (
+            &roles,
+            json!({ "workspaceRoles": [{ "workspaceId": here, "role": "WORKSPACE_OWNER" }] }),
+            404,
+            "workspaceRoles",
+        ),
+        (
+            &roles,
+            json!({ "deploymentRoles": [{ "deploymentId": space, "role": "DEPLOYMENT_ADMIN" }] }),
+            404,
+            "deploymentRoles",
+        ),
+        (
+            &roles,
+            json!({ "dagRoles": [{ "deploymentId": space, "dagId": "etl", "role": "DAG_VIEWER" }] }),
+            404,
+            "dagRoles",
+        ),
+    ] {
+        let failure = failure(&control.call("POST", path, Some(&body)), status);
+        assert_eq!(failure.field_errors[0].field, field, "{path} {body}: {failure:?}");
+    }
+    for (query, field) in
+        [(format!("workspaceId={here}"), "workspaceId"), (format!("deploymentId={space}"), "deploymentId")]
+    {
+        let path = format!("/v1/users/self?{query}");
+        let failure = failure(&call(&control, &control.owner, "GET", &path, None), 404);
+        assert_eq!(failure.field_errors[0].field, field, "{path}: {failure:?}");
+    }
+    // An id in the path that is of another kind is not found.
+    for path in [format!("/tokens/{here}"), format!("/deployments/{space}"), format!("/workspaces/{here}")] {
+        failure(&control.call("GET", &path, None), 404);
+    }
+    assert_eq!(
+        ["/tokens", "/deployments", "/teams", "/roles", "/users"].map(|list| control.get(list)),
+        before
+    );
 }
 
 #[test]

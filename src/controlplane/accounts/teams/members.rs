@@ -47,7 +47,7 @@ pub(super) fn add(
     for user in users {
         let query = "SELECT 1 FROM user WHERE id = ?1 AND organization = ?2 AND deleted_at IS NULL";
         let known = transaction.query_row(query, [user, organization], |_| Ok(())).optional()?;
-        known.ok_or(Error::NotFound("user"))?;
+        known.ok_or(Error::NoSuch { field: "memberIds", what: "user" })?;
         transaction.execute("INSERT OR IGNORE INTO team_member VALUES (?1, ?2)", [team, user])?;
     }
     Ok(())
