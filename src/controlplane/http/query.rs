@@ -128,6 +128,11 @@ impl serde::de::Error for Fault {
     fn custom<T: fmt::Display>(detail: T) -> Self {
         Self { field: String::new(), detail: detail.to_string() }
     }
+
+    fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
+        let detail = format!("this call has no such query parameter; it has {}", known.join(", "));
+        Self { field: field.to_owned(), detail }
+    }
 }
 
 /// Values of one parameter, in the order of the query.

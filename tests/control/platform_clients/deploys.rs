@@ -257,6 +257,7 @@ fn a_call_that_can_not_be_carried_out_is_refused_by_its_field() {
     ] {
         assert_eq!(upload(&url, &bytes).status, status, "{url}");
     }
+    assert_eq!(upload(&format!("{url}&timeout=1"), &bytes).json()["fieldErrors"][0]["field"], "timeout");
     let long = curl(&["-X", "PUT", "-H", "Content-Length: 1073741825", "-H", "Expect:", &url]);
     assert_eq!(long.status, 413, "{long:?}");
     let version = uploaded.header("x-ms-version-id").unwrap();

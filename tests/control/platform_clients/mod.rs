@@ -13,6 +13,7 @@ mod expected;
 mod flags;
 mod logs;
 mod preconditions;
+mod query;
 mod tokens;
 mod variables;
 
