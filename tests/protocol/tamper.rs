@@ -15,7 +15,7 @@ use halligan::protocol::head::SignedHead;
 use halligan::protocol::keyset::Keyset;
 use halligan::protocol::record::{Record, RecordKind};
 use halligan::protocol::time::Time;
-use halligan::protocol::token::{TokenRecord, verify};
+use halligan::protocol::token::{DagRole, DagTarget, RoleClaim, TokenRecord, verify};
 use proptest::prelude::*;
 
 const FACTS: RequestFacts<'_> =
@@ -194,6 +194,36 @@ fn a_role_change_is_refused_though_rightly_signed_and_the_token_keeps_its_role()
     assert_eq!(refused.alarm(), Some(AlarmKind::Invariant));
     assert_eq!(store.position().unwrap(), (1, 1));
     assert_eq!(reason(&store, &World::new().value(0)), Reason::Ok);
+}
+
+#[test]
+fn a_new_generation_brings_a_new_end_and_changes_nothing_else_that_a_token_grants() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = filled(directory.path());
+    let (_, claim) = World::role();
+    let first = World::token_record(0);
+    let renewed = TokenRecord { generation: 2, expires_at: T0.plus(60 * 86_400), ..first.clone() };
+    let on_dags = DagRole { role: claim, target: DagTarget::Dag("etl".into()) };
+    for moved in [
+        TokenRecord {
+            role: RoleClaim { id: "DAG_VIEWER@1".parse().unwrap(), ..first.role.clone() },
+            ..renewed.clone()
+        },
+        TokenRecord { deployment: "dep_other".parse().unwrap(), ..renewed.clone() },
+        TokenRecord { dag_roles: vec![on_dags], ..renewed.clone() },
+        TokenRecord { sources: vec!["10.0.0.0/8".into()], ..renewed.clone() },
+        TokenRecord { rate_limit_per_minute: Some(1_000_000), ..renewed.clone() },
+    ] {
+        let refused = offered(&mut store, &moved).unwrap_err();
+        assert!(
+            matches!(refused, StoreError::Invariant { kind: RecordKind::Token, .. }),
+            "{moved:?}: {refused}"
+        );
+        assert_eq!(store.position().unwrap(), (1, 1), "{moved:?}");
+    }
+    // The value of the first generation is rotated away all the same; no value of the second one opens more than it did.
+    assert!(offered(&mut store, &renewed).unwrap().overruled.is_empty());
+    assert_eq!(reason(&store, &World::new().value(0)), Reason::TokenRotated);
 }
 
 #[test]
