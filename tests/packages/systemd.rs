@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod code;
 pub(crate) mod container;
 
 use std::path::{Path, PathBuf};
@@ -325,6 +326,8 @@ fn a_host_from_installation_to_purge_with_an_outage_in_between() {
     host.a_stall_is_ended_by_the_watchdog();
     host.a_reload_takes_what_it_can_and_nothing_that_is_wrong();
     host.its_operators_are_served();
+    host.it_takes_code_of_the_control_plane_in_its_sandbox();
+    host.it_writes_variables_that_a_unit_is_started_with();
     host.the_control_plane_goes();
     host.under_load("systemctl restart halligand");
     let before = host.container.sh("dpkg-query -W -f '${Version}' halligand");
@@ -333,6 +336,7 @@ fn a_host_from_installation_to_purge_with_an_outage_in_between() {
     host.under_load("dpkg -i /root/halligand.deb");
     assert_eq!(host.container.sh("dpkg-query -W -f '${Version}' halligand"), before, "it goes back as well");
     host.it_boots_in_the_outage();
+    host.it_takes_code_of_a_client_in_an_outage();
     host.removal_keeps_the_node_and_purging_nothing_of_it();
 }
 

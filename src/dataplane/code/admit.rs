@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic;
 
 use thiserror::Error;
@@ -29,8 +30,10 @@ enum Refusal {
     Older { got: u64, held: u64 },
     #[error("version {0} is another deploy than the one that this host holds as that version")]
     Fork(u64),
-    #[error("it can't be written: {0}; free space on the disk of code.directory and check its owner")]
-    File(std::io::Error),
+    #[error(
+        "{path} can't be written: {source}; free space on its disk, check its owner, and let the unit write there (ReadWritePaths=)"
+    )]
+    File { path: PathBuf, source: std::io::Error },
 }
 
 impl Refusal {
@@ -39,7 +42,7 @@ impl Refusal {
             Self::Invalid(_) => AlarmKind::Refused,
             Self::Older { .. } => AlarmKind::Rollback,
             Self::Fork(_) => AlarmKind::Fork,
-            Self::File(_) => AlarmKind::Damaged,
+            Self::File { .. } => AlarmKind::Damaged,
         }
     }
 }
@@ -66,7 +69,7 @@ impl Code {
 
     fn refuse(&self, what: &str, refusal: &Refusal, now: Time) -> Effect {
         self.live.alarms.raise(refusal.kind(), &format!("{what} is not taken: {refusal}"), now);
-        if matches!(refusal, Refusal::File(_)) { Effect::Later } else { Effect::Refused }
+        if matches!(refusal, Refusal::File { .. }) { Effect::Later } else { Effect::Refused }
     }
 
     fn put(&self, deployment: &DeploymentId, signed: SignedDeploy) -> Result<(), Refusal> {
@@ -82,7 +85,8 @@ impl Code {
                 return Err(Refusal::Fork(got));
             }
         }
-        place.write(&place.signed(), signed.as_str()).map_err(Refusal::File)?;
+        let path = place.signed();
+        place.write(&path, signed.as_str()).map_err(|source| Refusal::File { path, source })?;
         held.signed = Some(signed);
         Ok(())
     }

@@ -42,7 +42,9 @@ enum Refusal {
     Older { got: u64, held: u64 },
     #[error("version {0} has other variables than the ones that this host holds as that version")]
     Fork(u64),
-    #[error("{path} can't be written: {source}; free space on its disk and check its owner")]
+    #[error(
+        "{path} can't be written: {source}; free space on its disk, check its owner, and let the unit write there (ReadWritePaths=)"
+    )]
     File { path: PathBuf, source: std::io::Error },
 }
 
