@@ -213,6 +213,8 @@ fn a_later_deploy_of_the_control_plane_stands_and_the_hosts_is_named() {
     above.deploy(&pack(&rig, "one", "1"));
     arrives(&rig, "node", "1");
     rig.kill_control();
+    // An outage is reported if the host has noted it.
+    until("the outage is noted", || rig.json(&["outage", "list"])[0]["state"] == "open");
     let pushed = push(&rig, rig.daemon_port, &token, &pack(&rig, "two", "2")).json();
     assert_eq!(runs(&rig, "node"), "2");
     // Operators reach the control plane before the host does.
@@ -234,6 +236,19 @@ fn a_later_deploy_of_the_control_plane_stands_and_the_hosts_is_named() {
     assert_eq!(of_host.unwrap()["supersededById"], standing.as_str());
     let said = String::from_utf8(rig.cli(&["status"]).stdout).unwrap();
     assert!(said.contains("was not taken; the control plane keeps"), "{said}");
+    // The report of the outage names both.
+    until("the outage is reported", || {
+        rig.json(&["outage", "list", "--control-plane"])[0]["state"] == "closed"
+    });
+    let report = rig.json(&["outage", "show", "--control-plane"]);
+    let told = &report["deploys"][0];
+    assert_eq!(
+        (&told["deployId"], &told["state"], &told["supersededById"]),
+        (&pushed["deploy"], &json!("superseded"), &json!(standing)),
+        "{report}"
+    );
+    let said = String::from_utf8(rig.cli(&["outage", "show", "--control-plane"]).stdout).unwrap();
+    assert!(said.contains(&standing) && said.contains(pushed["deploy"].as_str().unwrap()), "{said}");
 }
 
 #[test]
