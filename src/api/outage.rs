@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::instant::Instant;
+use super::page::Extent;
 use crate::protocol::outage::{OutageState, Report};
-use crate::protocol::time::Time;
 
 /// Outage in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,9 +23,9 @@ pub struct Outage {
     /// Progress of its reconciliation.
     pub state: OutageState,
     /// Time at which the control plane first failed to answer.
-    pub began_at: Time,
+    pub began_at: Instant,
     /// Time at which it answered again, or none while it does not.
-    pub ended_at: Option<Time>,
+    pub ended_at: Option<Instant>,
     /// Number of allowed requests.
     pub uses: u64,
     /// Number of uses of tokens after their revocation or rotation.
@@ -33,6 +34,17 @@ pub struct Outage {
     pub revocations: u64,
     /// Number of faults of the node's log.
     pub log_faults: u64,
+}
+
+/// Page of outages.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
+pub struct OutagePage {
+    /// Outages of the page, the newest first.
+    pub outages: Vec<Outage>,
+    /// Extent of the page.
+    #[serde(flatten)]
+    pub extent: Extent,
 }
 
 impl From<Report> for Outage {
@@ -46,8 +58,8 @@ impl From<Report> for Outage {
             node_name: report.node_name.unwrap_or_default(),
             data_plane_id: report.data_plane_id,
             state: report.state,
-            began_at: report.began_at,
-            ended_at: report.ended_at,
+            began_at: report.began_at.into(),
+            ended_at: report.ended_at.map(Into::into),
             uses: report.uses,
             late_uses: report.late_use_count,
         }

@@ -13,7 +13,7 @@ use super::Global;
 use super::failure::Failure;
 use super::output::{Column, Output, line};
 use crate::api::id::OutageId;
-use crate::api::outage::Outage;
+use crate::api::outage::{Outage, OutagePage};
 use crate::protocol::outage::{OutageState, Report};
 
 /// Last part of both verbs' help.
@@ -65,10 +65,14 @@ async fn ask<T: DeserializeOwned>(global: &Global, control_plane: bool, path: &s
     }
 }
 
+/// Maximum number of outages that are asked of the control plane, which makes the report of each.
+const MAX_LISTED: usize = 200;
+
 /// Lists the outages, newest first. The daemon returns each in full.
 async fn list(global: &Global, control_plane: bool) -> Result<Vec<Outage>, Failure> {
     if control_plane {
-        return ask(global, true, "/outages").await;
+        let query = [("limit", Some(MAX_LISTED.to_string()))];
+        return Ok(global.control()?.list::<OutagePage>("/outages", &query).await?.outages);
     }
     let reports: Vec<Report> = ask(global, false, "/outages").await?;
     Ok(reports.into_iter().map(Outage::from).collect())

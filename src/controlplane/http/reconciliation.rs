@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::caller::bearer;
 use super::problem::problem;
 use super::{Control, answer, off_reactor};
-use crate::api::outage::Outage;
+use crate::api::outage::OutagePage;
+use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::error::Error;
@@ -164,13 +165,14 @@ pub(super) async fn outage(State(control): Control, Path(id): Path<String>, requ
 }
 
 /// Lists the outages of nodes, newest first.
-#[utoipa::path(get, path = "/outages", responses((status = 200, body = Vec<Outage>)))]
+#[utoipa::path(get, path = "/outages", params(Page), responses((status = 200, body = OutagePage)))]
 pub(super) async fn list_outages(
     State(control): Control,
     actor: Actor,
     Path(organization): Path<String>,
+    super::query::Query(page): super::query::Query<Page>,
 ) -> Response {
-    answer(&control, move |c| c.list_outages(&actor, &organization)).await
+    answer(&control, move |c| c.list_outages(&actor, &organization, page)).await
 }
 
 /// Shows the report of an outage.

@@ -120,7 +120,12 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    use crate::api::page::Page;
     use crate::controlplane::test_world::World;
+
+    fn page() -> Page {
+        Page { offset: 0, limit: 20, cursor: None }
+    }
 
     #[test]
     fn who_asks_for_ends_or_outages_waits_for_no_writer() {
@@ -131,7 +136,7 @@ mod tests {
             let write = control.store.write(|_| {
                 scope.spawn(move || {
                     control.due_ends().unwrap();
-                    control.list_outages(owner, &owner.organization).unwrap();
+                    control.list_outages(owner, &owner.organization, page()).unwrap();
                     assert!(control.show_outage(owner, &owner.organization, "out_none").is_err());
                     answer.send(()).unwrap();
                 });

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, named_params, params};
 
 use super::recorded::{Recorded, end_of, use_of};
-use crate::api::outage::Outage;
+use crate::api::outage::OutagePage;
+use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::calls::page::check;
 use crate::controlplane::error::Error;
 use crate::protocol::deploy::exchange::{HostDeployState, OutageDeploy};
 use crate::protocol::id::TokenId;
@@ -21,9 +23,6 @@ use crate::protocol::time::Time;
 /// Maximum length of a node's free text that is stored, in characters.
 const MAX_WORDS: usize = 500;
 
-/// Maximum number of outages in a list, newest first.
-const MAX_LISTED: usize = 200;
-
 struct Stated {
     node: String,
     node_name: String,
@@ -35,7 +34,7 @@ struct Stated {
 const STATED: &str =
     "SELECT outage.node, node.name, outage.data_plane, outage.statement, outage.closed_at IS NOT NULL
     FROM outage JOIN node ON node.id = outage.node JOIN data_plane ON data_plane.id = outage.data_plane
-    WHERE data_plane.organization = ?1";
+    WHERE data_plane.organization = :organization";
 
 /// Selects the allowed events of node `?1` from time `?2` to `?3`, and those with the numbers `?4` to `?5` of its log.
 /// Each half has an index; one condition that joins both by OR would read every event of the node.
@@ -143,15 +142,29 @@ impl ControlPlane {
     }
 
     /// Lists the outages of the organization's nodes, newest first.
-    pub fn list_outages(&self, actor: &Actor, organization: &str) -> Result<Vec<Outage>, Error> {
+    pub fn list_outages(&self, actor: &Actor, organization: &str, page: Page) -> Result<OutagePage, Error> {
         actor.may(Operation::Administer, organization)?;
+        let range = check(page, "outages")?;
         self.store.read_at_leisure(|connection| {
-            let query = format!("{STATED} ORDER BY outage.began_at DESC LIMIT ?2");
-            let stated: Vec<Stated> = connection
+            let sorted = range.sorted("outage.began_at", "outage.id", true);
+            let query = format!("{STATED} {sorted} LIMIT :rows OFFSET :offset");
+            let (after, rows, offset) = (range.after(), range.rows(), range.offset);
+            let mut stated: Vec<Stated> = connection
                 .prepare_cached(&query)?
-                .query_map(params![organization, MAX_LISTED], read_row)?
+                .query_map(
+                    named_params! {
+                        ":organization": organization, ":after": after, ":rows": rows, ":offset": offset,
+                    },
+                    read_row,
+                )?
                 .collect::<Result<_, _>>()?;
-            stated.into_iter().map(|stated| Ok(report(connection, stated)?.into())).collect()
+            let count = "SELECT count(*) FROM outage JOIN data_plane ON data_plane.id = outage.data_plane WHERE organization = ?1";
+            let total = connection.prepare_cached(count)?.query_row([organization], |row| row.get(0))?;
+            let extent = range.extent(total, &mut stated, |Stated { statement, .. }| {
+                (statement.began_at.unix().into(), statement.id.clone())
+            });
+            let outages = stated.into_iter().map(|stated| Ok(report(connection, stated)?.into()));
+            Ok(OutagePage { outages: outages.collect::<Result<_, Error>>()?, extent })
         })
     }
 
@@ -159,9 +172,9 @@ impl ControlPlane {
     pub fn show_outage(&self, actor: &Actor, organization: &str, id: &str) -> Result<Report, Error> {
         actor.may(Operation::Administer, organization)?;
         self.store.read_at_leisure(|connection| {
-            let query = format!("{STATED} AND outage.id = ?2");
+            let query = format!("{STATED} AND outage.id = :id");
             let stated = connection
-                .query_row(&query, [organization, id], read_row)
+                .query_row(&query, named_params! { ":organization": organization, ":id": id }, read_row)
                 .optional()?
                 .ok_or(Error::NotFound("outage"))?;
             report(connection, stated)
@@ -327,8 +340,44 @@ fn faults(connection: &Connection, node: &str, statement: &OutageStatement) -> R
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::controlplane::store::Store;
+    use crate::controlplane::test_world::World;
+
+    #[test]
+    fn a_list_of_outages_is_read_in_pages_the_newest_first() {
+        let world = World::new();
+        let now = world.control.now();
+        for (id, ago) in [("out_b", 300), ("out_c", 100), ("out_a", 300)] {
+            let statement = json!({ "id": id, "beganAt": now.plus(-ago), "endedAt": now.plus(-ago + 10), "cause": "",
+                "firstSequence": 1, "lastSequence": 0, "alarms": [] });
+            world.control.take_outage("dpl_a", "nod_a", serde_json::from_value(statement).unwrap()).unwrap();
+        }
+        let owner = &world.owner;
+        let list = |page: &Value| {
+            let page = serde_json::from_value(page.clone()).unwrap();
+            world.control.list_outages(owner, &owner.organization, page)
+        };
+        let ids = |page: &OutagePage| -> Vec<String> {
+            page.outages.iter().map(|outage| outage.id.clone()).collect()
+        };
+        let all = list(&json!({})).unwrap();
+        assert_eq!(
+            (ids(&all), all.extent.total_count),
+            (["out_c", "out_b", "out_a"].map(String::from).to_vec(), 3)
+        );
+        let shown = serde_json::to_value(&all).unwrap();
+        assert_eq!(shown["outages"][0]["beganAt"], now.plus(-100).rfc3339());
+        let first = list(&json!({ "limit": 2 })).unwrap();
+        let cursor = first.extent.next_cursor.clone().unwrap();
+        let second = list(&json!({ "limit": 2, "cursor": cursor })).unwrap();
+        assert_eq!((ids(&first), ids(&second)), (ids(&all)[..2].to_vec(), ids(&all)[2..].to_vec()));
+        assert_eq!(ids(&list(&json!({ "offset": 1, "limit": 1 })).unwrap()), ["out_b"]);
+        assert!(list(&json!({ "limit": 0 })).unwrap().outages.is_empty());
+        assert_eq!(list(&json!({ "cursor": "x" })).unwrap_err().status(), 422);
+    }
 
     #[test]
     fn a_report_reads_the_events_of_its_outage_and_no_others() {
