@@ -80,17 +80,27 @@ impl Story {
                 (memory.latest, memory.ran_ahead) = (latest.unwrap_or_default(), ran_ahead);
             }
         }
+        let [plane, another_plane] = both.map(|host| self.hosts[host].data_plane().to_owned());
+        let same_plane = plane == another_plane;
+        if file == "replica.db" && same_plane {
+            let mut memory = std::mem::take(&mut self.memories[host]);
+            memory.swap_replica(&mut self.memories[other]);
+            self.memories[host] = memory;
+        }
         for host in both {
             match file {
                 // Another data plane's replica is none of this one's.
-                "replica.db" => self.memories[host].forget_replica(),
+                "replica.db" if !same_plane => self.memories[host].forget_replica(),
                 "node.json" | "node.pem" => {
                     // What stands in its log is of the one node or the other, or is set aside.
                     let uses = self.memories[host].uses.clone();
                     self.lose_uses_of(host, &nodes[0]);
                     self.memories[host].uses = uses;
                     self.lose_uses_of(host, &nodes[1]);
-                    self.memories[host].forget_replica();
+                    // The replica stays, and what it has proved, as long as the host is on its data plane.
+                    if !same_plane {
+                        self.memories[host].forget_replica();
+                    }
                     self.forked.extend(nodes.iter().cloned());
                 }
                 _ => {}

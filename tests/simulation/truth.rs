@@ -212,6 +212,17 @@ impl Memory {
         soon.for_each(|broken| broken.sure = false);
     }
 
+    /// The replica's databases of two hosts of one data plane are swapped: each remembers what the other had proved.
+    pub fn swap_replica(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.version, &mut other.version);
+        std::mem::swap(&mut self.head_key, &mut other.head_key);
+        std::mem::swap(&mut self.held, &mut other.held);
+        std::mem::swap(&mut self.proved, &mut other.proved);
+        // A value may have been called dead for what stays: what was revoked on the host.
+        self.dead.clear();
+        other.dead.clear();
+    }
+
     /// The replica's database is lost.
     pub fn forget_replica(&mut self) {
         (self.version, self.held) = (0, None);
