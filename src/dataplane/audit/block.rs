@@ -4,6 +4,7 @@
 //! than it would take to write the difference. The hash chain covers the lines, so its proof does not depend on the packing.
 
 use lz4_flex::block::{compress_into, decompress, get_maximum_output_size, uncompressed_size};
+use rusqlite::Row;
 
 use super::AuditError;
 
@@ -33,6 +34,26 @@ impl Packer {
         head.copy_from_slice(&length.to_le_bytes());
         let packed = compress_into(lines.as_bytes(), body).map_err(|_| AuditError::TooLong)?;
         Ok(&self.packed[..LENGTH + packed])
+    }
+}
+
+/// Row of the table `block`, as it is stored.
+pub(super) struct Stored<'r> {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) packed: &'r [u8],
+}
+
+impl<'r> Stored<'r> {
+    /// Reads the columns `first`, `last` and `lines`. Returns `None` if one of them is not of its type: SQLite reads a page of
+    /// which the end is missing as if zeros stood there, and finds rows without content in it.
+    pub(super) fn read(row: &'r Row<'_>) -> rusqlite::Result<Option<Self>> {
+        let number = |index| -> rusqlite::Result<Option<u64>> {
+            Ok(row.get_ref(index)?.as_i64().ok().and_then(|number| u64::try_from(number).ok()))
+        };
+        let (first, last, packed) = (number(0)?, number(1)?, row.get_ref(2)?.as_blob().ok());
+        let stored = first.zip(last).zip(packed);
+        Ok(stored.map(|((first, last), packed)| Self { first, last, packed }))
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{AuditError, events, extent};
+use super::{AuditError, extent, readable};
 use crate::protocol::time::Time;
 
 /// Interval between two reads. Events are sent every two seconds while the control plane answers.
@@ -46,8 +46,7 @@ impl UploadLag {
         if !behind {
             self.since.store(NONE, Ordering::Relaxed);
         } else if !known {
-            let after = i64::try_from(log.uploaded).unwrap_or(i64::MAX);
-            let first = events(&self.path, after, 1)?;
+            let first = readable(&self.path, log.uploaded, 1)?.lines;
             let first = first.first().and_then(|line| serde_json::from_str::<Dated>(line).ok());
             self.since.store(first.map_or(NONE, |first| first.time.unix()), Ordering::Relaxed);
         }

@@ -39,7 +39,7 @@ use crate::protocol::time::Time;
 
 pub use lag::UploadLag;
 pub use observe::AuditMetrics;
-pub use read::{arrived_checkpoint, events, hash_at};
+pub use read::{Stretch, arrived_checkpoint, events, hash_at, readable};
 pub use retention::Retention;
 pub use uploaded::{Extent, extent, set_uploaded, uploaded};
 pub use verify::{Fault, Report, verify};

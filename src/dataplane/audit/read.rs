@@ -2,28 +2,27 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
+use super::AuditError;
+use super::block::{self, Stored};
 use super::uploaded::{last, uploaded};
-use super::{AuditError, block};
 use crate::protocol::event::{line_hash, split_lines};
+
+/// Selects the blocks from the one that holds event `?1` on, so that earlier blocks are not read.
+const FROM: &str = "SELECT first, last, lines FROM block
+     WHERE first >= coalesce((SELECT max(first) FROM block WHERE first <= ?1), 0) ORDER BY first";
 
 /// Returns at most `limit` lines of the log at `path` after event `after`. A negative `after` counts from the end.
 pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, AuditError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let after =
         if after < 0 { i64::try_from(last(&connection)?).unwrap_or(i64::MAX) + after } else { after }.max(0);
-    // Begins at the block that holds the next event, so that earlier blocks are not read.
-    let mut statement = connection.prepare(
-        "SELECT first, lines FROM block
-         WHERE first >= coalesce((SELECT max(first) FROM block WHERE first <= ?1 + 1), 0) ORDER BY first",
-    )?;
-    let mut rows = statement.query([after])?;
+    let mut statement = connection.prepare(FROM)?;
+    let mut rows = statement.query([after.saturating_add(1)])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let first: u64 = row.get(0)?;
-        let lines = block::unpack(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?);
-        let lines = lines.ok_or(AuditError::Block(first))?;
+        let (first, lines) = lines_of(row)?;
         let skip = u64::try_from(after).unwrap_or(0).saturating_add(1).saturating_sub(first);
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         for line in split_lines(&lines).skip(skip) {
@@ -36,21 +35,64 @@ pub fn events(path: &Path, after: i64, limit: usize) -> Result<Vec<String>, Audi
     Ok(found)
 }
 
+/// Lines of consecutive events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// Sequence number of the event before the first line.
+    pub after: u64,
+    /// The lines.
+    pub lines: Vec<String>,
+}
+
+/// Returns the next lines of the log at `path` after event `after` that can be read, at most `limit`. Events whose block is
+/// missing or not valid are passed over, and the lines end in front of the next such block.
+pub fn readable(path: &Path, after: u64, limit: usize) -> Result<Stretch, AuditError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut statement = connection.prepare(FROM)?;
+    let mut rows = statement.query([after.saturating_add(1)])?;
+    let mut found = Stretch { after, lines: Vec::new() };
+    while let Some(row) = rows.next()? {
+        let (first, lines) = match lines_of(row) {
+            Err(AuditError::Block(_)) if found.lines.is_empty() => continue,
+            Err(AuditError::Block(_)) => break,
+            read => read?,
+        };
+        let next = found.after + found.lines.len() as u64 + 1;
+        if first > next && !found.lines.is_empty() {
+            break;
+        }
+        let skip = usize::try_from(next.saturating_sub(first)).unwrap_or(usize::MAX);
+        for line in split_lines(&lines).skip(skip) {
+            if found.lines.is_empty() {
+                found.after = first.max(next) - 1;
+            }
+            if found.lines.len() == limit {
+                return Ok(found);
+            }
+            found.lines.push(line.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the number of the first event of a row, and its lines.
+fn lines_of(row: &Row<'_>) -> Result<(u64, String), AuditError> {
+    let Some(stored) = Stored::read(row)? else {
+        return Err(AuditError::Block(row.get_ref(0)?.as_i64().unwrap_or(0).unsigned_abs()));
+    };
+    let lines = block::unpack(stored.packed).ok_or(AuditError::Block(stored.first))?;
+    Ok((stored.first, lines))
+}
+
 /// Returns the hash of event `sequence` of the log at `path`, or `None` if the log does not hold it.
 pub fn hash_at(path: &Path, sequence: u64) -> Result<Option<String>, AuditError> {
     hash_of(&Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?, sequence)
 }
 
 pub(super) fn hash_of(connection: &Connection, sequence: u64) -> Result<Option<String>, AuditError> {
-    let found: Option<(u64, Vec<u8>)> = connection
-        .query_row(
-            "SELECT first, lines FROM block WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
-            [sequence],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
-        .optional()?;
-    let Some((first, packed)) = found else { return Ok(None) };
-    let lines = block::unpack(&packed).ok_or(AuditError::Block(first))?;
+    let found = "SELECT first, last, lines FROM block WHERE first <= ?1 ORDER BY first DESC LIMIT 1";
+    let found = connection.query_row(found, [sequence], |row| Ok(lines_of(row))).optional()?;
+    let Some((first, lines)) = found.transpose()? else { return Ok(None) };
     let skip = usize::try_from(sequence - first).unwrap_or(usize::MAX);
     Ok(split_lines(&lines).nth(skip).map(line_hash))
 }

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::{
-    AuditError, AuditLog, AuditUnavailable, Fault, Retention, block, events, hash_at, set_uploaded, verify,
+    AuditError, AuditLog, AuditUnavailable, Fault, Retention, block, events, hash_at, readable, set_uploaded,
+    verify,
 };
 use crate::platform::clock::Clock;
 use crate::protocol::event::{Checkpoint, Connectivity, Draft, Event, EventKind};
@@ -259,6 +260,60 @@ fn a_start_finds_at_the_end_of_a_log_what_its_verification_finds() {
             assert!(matches!(error, AuditError::Tampered(_)), "{what}: {error}");
         }
     }
+}
+
+#[test]
+fn what_cannot_be_read_is_passed_over_and_what_follows_is_not() {
+    for damage in ["UPDATE block SET lines = x'00' WHERE", "DELETE FROM block WHERE"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, lines) = long(&directory);
+        let holds = "first <= 7 AND last >= 7";
+        let ends = format!("SELECT first, last FROM block WHERE {holds}");
+        let (first, last): (usize, usize) = Connection::open(&path)
+            .unwrap()
+            .query_row(&ends, [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
+        run(&path, &format!("{damage} {holds}"));
+        let read = |after: usize, limit| {
+            let read = readable(&path, after as u64, limit).unwrap();
+            (usize::try_from(read.after).unwrap(), read.lines)
+        };
+        assert_eq!(read(2, 100), (2, lines[2..first - 1].to_vec()), "{damage}");
+        assert_eq!(read(first - 1, 100), (last, lines[last..].to_vec()), "{damage}");
+        assert_eq!(read(first - 1, 2), (last, lines[last..last + 2].to_vec()), "{damage}");
+        assert_eq!(read(last + 1, 100), (last + 1, lines[last + 1..].to_vec()), "{damage}");
+        assert_eq!(read(18, 100), (18, vec![]), "{damage}");
+    }
+}
+
+/// SQLite opens a file whose last page is cut short, and reads zeros in place of what is missing: rows without content.
+#[test]
+fn a_page_that_lost_its_end_is_a_fault_and_hides_nothing_that_is_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, lines) = long(&directory);
+    let hash = hash_at(&path, 12).unwrap().unwrap();
+    set_uploaded(&path, &Position { sequence: 12, hash }).unwrap();
+    let page = {
+        let connection = Connection::open(&path).unwrap();
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'block'";
+        connection.query_row(root, [], |row| row.get::<_, usize>(0)).unwrap()
+    };
+    // The rows of a page stand from its end towards its beginning.
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[page * 16_384 - 600..page * 16_384].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    let left = readable(&path, 0, 100).unwrap();
+    assert!((1..12).contains(&left.after), "{}", left.after);
+    assert_eq!(left.lines, lines[usize::try_from(left.after).unwrap()..]);
+    assert!(matches!(events(&path, 0, 100), Err(AuditError::Block(_))));
+    assert!(matches!(hash_at(&path, 1), Err(AuditError::Block(_))));
+    assert_eq!(faults(&path).unwrap().sequence, 1);
+    // The end of the log is whole: it goes on.
+    let log = open(&path);
+    record(&log).unwrap();
+    log.close();
+    assert_eq!(readable(&path, 18, 100).unwrap().lines.len(), 1);
 }
 
 #[test]

@@ -9,10 +9,11 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use serde::Serialize;
 
+use super::AuditError;
+use super::block::{self, Stored};
 use super::read::hash_of;
 use super::uploaded::uploaded;
 use super::writer::{CHECKPOINT_EVENTS, CHECKPOINT_SECONDS};
-use super::{AuditError, block};
 use crate::protocol::event::{Checkpoint, Event, GENESIS, line_hash, split_lines};
 use crate::protocol::id::NodeId;
 use crate::protocol::json::object;
@@ -106,8 +107,10 @@ pub(super) fn tail(
     let mut rows = statement.query([signed.as_ref().map_or(1, |signed| signed.sequence.max(1))])?;
     let mut before: Option<(u64, String)> = None;
     while let Some(row) = rows.next()? {
-        let (first, end): (u64, u64) = (row.get(0)?, row.get(1)?);
-        let lines = match whole_lines(first, row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?) {
+        let Some(Stored { first, last: end, packed }) = Stored::read(row)? else {
+            return Ok(fault(before.map_or(1, |(last, _)| last + 1), UNREADABLE));
+        };
+        let lines = match whole_lines(first, packed) {
             Ok(lines) => lines,
             Err(fault) => return Ok(Err(fault)),
         };
@@ -161,6 +164,8 @@ struct Proof<'n> {
     covering: Option<Checkpoint>,
 }
 
+const UNREADABLE: &str = "its block can't be unpacked: it is not what the node wrote";
+
 fn fault<T>(sequence: u64, what: impl Into<String>) -> Result<T, Fault> {
     Err(Fault { sequence, what: what.into() })
 }
@@ -168,7 +173,7 @@ fn fault<T>(sequence: u64, what: impl Into<String>) -> Result<T, Fault> {
 /// Returns the lines of a block, each with its line feed.
 fn whole_lines(first: u64, packed: &[u8]) -> Result<String, Fault> {
     let Some(lines) = block::unpack(packed) else {
-        return fault(first, "its block can't be unpacked: it is not what the node wrote");
+        return fault(first, UNREADABLE);
     };
     if lines.ends_with('\n') { Ok(lines) } else { fault(first, "its block breaks off within a line") }
 }
@@ -205,8 +210,9 @@ impl<'n> Proof<'n> {
         let mut statement = connection.prepare("SELECT first, last, lines FROM block ORDER BY first")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let (first, last): (u64, u64) = (row.get(0)?, row.get(1)?);
-            let packed = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+            let Some(Stored { first, last, packed }) = Stored::read(row)? else {
+                return Ok(fault(self.report.events + 1, UNREADABLE));
+            };
             if let Err(fault) = self.block(first, last, packed) {
                 return Ok(Err(fault));
             }

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::client::{Upstream, UpstreamError};
 use super::outage::{OutageError, Outages};
-use crate::dataplane::audit::{AuditError, events, extent, hash_at, set_uploaded};
+use crate::dataplane::audit::{AuditError, events, extent, hash_at, readable, set_uploaded};
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::inventory::{AUDIT, Inventory, REVOCATIONS};
@@ -74,8 +74,9 @@ enum Sent {
     Revocations(u64),
     /// Statement of an outage.
     Outage(OutageStatement),
-    /// Events after the first place, up to the second, with the hash of the last one.
-    Events(u64, Position),
+    /// Events after the first place, up to the second, with the hash of the last one. Events before the first place that can't be
+    /// read are lost: the first and the last of them.
+    Events(u64, Position, Option<(u64, u64)>),
 }
 
 /// Call to the control plane.
@@ -138,11 +139,16 @@ impl Round {
         if log.uploaded >= log.last {
             return Ok(None);
         }
-        let after = i64::try_from(log.uploaded).unwrap_or(i64::MAX);
         let mut body = String::new();
         let mut last = None;
-        let from = log.uploaded.max(log.oldest.saturating_sub(1));
-        for (sequence, line) in (from + 1..).zip(events(&reconciler.audit_path, after, MAX_LINES)?) {
+        let expected = log.uploaded.max(log.oldest.saturating_sub(1));
+        let stretch = readable(&reconciler.audit_path, expected, MAX_LINES)?;
+        let from = stretch.after;
+        // One unreadable block must not keep later events from the control plane. It notes the gap, and does not ask for
+        // events that the node says it no longer has.
+        let missing = (from > expected).then_some((expected + 1, from));
+        let oldest = if missing.is_some() { from + 1 } else { log.oldest };
+        for (sequence, line) in (from + 1..).zip(stretch.lines) {
             if last.is_some() && body.len() + line.len() >= MAX_BYTES {
                 break;
             }
@@ -150,8 +156,8 @@ impl Round {
             body.push_str(&line);
             body.push('\n');
         }
-        let path = path(&format!("events?oldest={}", log.oldest));
-        Ok(last.map(|last| Call { path, body: body.into_bytes(), sent: Sent::Events(from, last) }))
+        let path = path(&format!("events?oldest={oldest}"));
+        Ok(last.map(|last| Call { path, body: body.into_bytes(), sent: Sent::Events(from, last, missing) }))
     }
 
     /// Processes the answer to a call.
@@ -169,14 +175,24 @@ impl Round {
                 self.revocations_after = *last;
             }
             Sent::Outage(statement) => reconciler.outages.reported(statement, now)?,
-            Sent::Events(from, last) => {
+            Sent::Events(from, last, missing) => {
                 let above: Position = object(answer)?;
                 // The usual answer names the last event of this call, whose hash is known.
                 let own = if above.sequence == last.sequence {
                     Some(last.hash.clone())
                 } else {
-                    hash_at(&reconciler.audit_path, above.sequence)?
+                    match hash_at(&reconciler.audit_path, above.sequence) {
+                        Err(AuditError::Block(_)) => None,
+                        found => found?,
+                    }
                 };
+                if let Some((first, through)) = missing {
+                    let what = format!(
+                        "events {first} to {through} of the audit log can't be read, and were not told to the control plane; run \
+                         halligan audit verify, and keep a copy of audit.db"
+                    );
+                    reconciler.live.alarms.raise(AlarmKind::Damaged, &what, now);
+                }
                 if let Some(own) = own.as_ref().filter(|own| **own != above.hash) {
                     let what = format!(
                         "the control plane holds another event {} of this host's log than this host: {} there, {own} here; one of \
@@ -367,5 +383,94 @@ pub(in crate::dataplane) fn revocations_told(path: &Path) -> Result<Vec<Event>, 
         after += i64::try_from(lines.len()).unwrap_or(i64::MAX);
         let revoked = lines.iter().filter(|line| line.contains(r#""kind":"revocation""#));
         told.extend(revoked.filter_map(|line| serde_json::from_str::<Event>(line).ok()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::dataplane::audit::AuditLog;
+    use crate::dataplane::decide::snapshot::Snapshot;
+    use crate::dataplane::node::credential::Nonces;
+    use crate::dataplane::node::identity::Identity;
+    use crate::protocol::event::{Draft, EventKind};
+    use crate::protocol::key::SigningKey;
+
+    const T: Time = Time::from_unix(1_800_000_000);
+
+    /// Returns the state of a node whose log holds `events` events, each a block of its own.
+    fn node(directory: &Path, events: usize) -> Arc<Reconciler> {
+        let clock: Clock = Arc::new(|| T);
+        let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), T));
+        let key = Arc::new(SigningKey::from_seed(&[1; 32]));
+        let identity = Identity {
+            node_id: "nod_a".parse().unwrap(),
+            data_plane_id: "dpl_a".parse().unwrap(),
+            issuer: "https://control.example".into(),
+        };
+        let node = identity.node_id.clone();
+        let path = directory.join(AUDIT);
+        let audit = AuditLog::open(&path, node.clone(), Arc::clone(&key), Arc::clone(&clock), 100).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for _ in 0..events {
+            let id = audit.next_id();
+            let draft = Draft::new(EventKind::Decision, &id, T, &node, Connectivity::Online);
+            runtime.block_on(audit.record_durably(&draft)).unwrap();
+        }
+        audit.close();
+        let nonces = Nonces::new(&mut rand_core::UnwrapErr(getrandom::SysRng));
+        Reconciler::open(directory, Arc::new(Prover { identity, key, nonces }), &live, &clock).unwrap()
+    }
+
+    /// Plays a round with a control plane that takes all in. Returns the path of each call, without what all have in common, and
+    /// the numbers of its events.
+    fn told(reconciler: &Reconciler) -> Vec<(String, Vec<u64>)> {
+        let (mut round, mut calls) = (Round::default(), Vec::new());
+        while let Some(call) = round.next(reconciler, T).unwrap() {
+            let body = String::from_utf8(call.body.clone()).unwrap();
+            let events = body.lines().map(|line| serde_json::from_str::<Event>(line).unwrap().sequence);
+            calls.push((call.path.rsplit('/').next().unwrap().to_owned(), events.collect::<Vec<_>>()));
+            let last = body.lines().last().unwrap();
+            let sequence = *calls.last().unwrap().1.last().unwrap();
+            let answer = serde_json::to_vec(&Position { sequence, hash: line_hash(last) }).unwrap();
+            round.answered(reconciler, &call, &answer, T).unwrap();
+        }
+        calls
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_read_keeps_no_later_use_from_the_control_plane() {
+        let directory = tempfile::tempdir().unwrap();
+        let reconciler = node(directory.path(), 6);
+        let damaged = "UPDATE block SET lines = x'00' WHERE first IN (3, 4)";
+        assert_eq!(Connection::open(&reconciler.audit_path).unwrap().execute(damaged, []).unwrap(), 2);
+        let told = told(&reconciler);
+        assert_eq!(
+            told,
+            [("events?oldest=1".to_owned(), vec![1, 2]), ("events?oldest=5".to_owned(), vec![5, 6])],
+            "it says that it no longer has what is missing"
+        );
+        let alarms = reconciler.live.alarms.latest();
+        assert_eq!(alarms.len(), 1, "the loss is named");
+        assert!(alarms[0].what.contains("events 3 to 4 "), "{}", alarms[0].what);
+    }
+
+    #[test]
+    fn a_control_plane_may_send_a_node_back_to_an_event_that_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let reconciler = node(directory.path(), 6);
+        let connection = Connection::open(&reconciler.audit_path).unwrap();
+        connection.execute("UPDATE block SET lines = x'00' WHERE first = 3", []).unwrap();
+        let hash = hash_at(&reconciler.audit_path, 5).unwrap().unwrap();
+        set_uploaded(&reconciler.audit_path, &Position { sequence: 5, hash }).unwrap();
+        let mut round = Round::default();
+        let call = round.next(&reconciler, T).unwrap().unwrap();
+        let back = Position { sequence: 3, hash: "of a backup".into() };
+        round.answered(&reconciler, &call, &serde_json::to_vec(&back).unwrap(), T).unwrap();
+        assert_eq!(told(&reconciler), [("events?oldest=1".to_owned(), vec![4, 5, 6])]);
     }
 }
