@@ -9,7 +9,7 @@ use rand::RngExt as _;
 use crate::attack;
 use crate::files;
 use crate::network::{Line, Message, Millis};
-use crate::story::{Backup, Story};
+use crate::story::{Backup, LIMIT, Story};
 use crate::truth::{Memory, Standing, Token, Value};
 
 const HOUR: Millis = 3_600_000;
@@ -299,6 +299,9 @@ impl Story {
         let started = self.hosts[host].start(self.now, wall);
         self.seen[host].clear();
         self.forget_contacts(host);
+        // A clock that is later than the replica may be used raises the floor up to there only.
+        let signed = self.hosts[host].serves().map(|(_, _, signed)| signed);
+        self.memories[host].steady = signed.is_none_or(|signed| wall.since(signed) <= LIMIT);
         match started {
             Ok(()) => self.note(format!("host {host} is started")),
             Err(why) => self.note(format!("host {host} does not start: {why}")),

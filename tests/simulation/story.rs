@@ -299,6 +299,7 @@ impl Story {
                 self.hosts[host].look(self.now, wall);
                 let (time, settled) = (self.true_time(), self.settled(host));
                 self.memories[host].named(wall, time, settled);
+                self.memories[host].looks(wall);
                 self.memories[host].glass_stands(wall, passed);
                 self.note_reach(host);
             }
@@ -320,6 +321,7 @@ impl Story {
 
     pub fn set_clock(&mut self, host: usize, offset: i64) {
         self.look();
+        self.memories[host].steady &= offset <= self.hosts[host].offset;
         self.hosts[host].offset = offset;
         self.memories[host].broken.values_mut().for_each(|broken| broken.sure = false);
         self.forget_contacts(host);
@@ -574,6 +576,7 @@ impl Story {
         (memory.version, memory.head_key) = (version, self.hosts[host].head_key());
         self.seen[host].entry(version).or_insert(digest);
         memory.named(signed.max(wall), time, settled);
+        memory.proves_time(signed, wall);
         memory.prove(replica);
         Ok(())
     }

@@ -12,6 +12,8 @@ use crate::reach::Reached;
 
 /// How far the time floor may be written ahead of the time, in seconds, with some to spare.
 const AHEAD: i64 = 120;
+/// How far a clock may be from a head that was signed just now and agrees with it, in seconds, with some to spare.
+const AGREES: i64 = 240;
 /// How far the seconds that broken glass has left may be counted wrong.
 const SPARE: i64 = 10;
 
@@ -169,6 +171,10 @@ pub struct Memory {
     carried: Option<Time>,
     /// Whether one ever named a time that had not come.
     pub ran_ahead: bool,
+    /// A time that its floor has reached for sure: it is proved to have passed.
+    pub floor: Time,
+    /// Whether its clock went as time does since its process began, or since a head agreed with it: then it raises the floor.
+    pub steady: bool,
 }
 
 impl Memory {
@@ -199,6 +205,24 @@ impl Memory {
         self.ran_ahead |= named > time;
     }
 
+    /// The host looks at its clock.
+    pub fn looks(&mut self, wall: Time) {
+        if self.steady {
+            self.floor = self.floor.max(wall);
+        }
+    }
+
+    /// The host holds a head that was signed at this time.
+    pub fn proves_time(&mut self, signed: Time, wall: Time) {
+        if wall.plus(AGREES) < self.floor {
+            // A head that agrees with the clock takes the floor back.
+            self.floor = wall.min(signed);
+        }
+        self.floor = self.floor.max(signed);
+        self.steady |= wall.since(signed).abs() <= AGREES;
+        self.looks(wall);
+    }
+
     /// Broken glass, at a time of the host's clock, after it ran for so many seconds.
     pub fn glass_stands(&mut self, wall: Time, passed: i64) {
         self.broken.values_mut().for_each(|broken| broken.left -= passed);
@@ -218,6 +242,7 @@ impl Memory {
         std::mem::swap(&mut self.head_key, &mut other.head_key);
         std::mem::swap(&mut self.held, &mut other.held);
         std::mem::swap(&mut self.proved, &mut other.proved);
+        std::mem::swap(&mut self.floor, &mut other.floor);
         // A value may have been called dead for what stays: what was revoked on the host.
         self.dead.clear();
         other.dead.clear();
@@ -225,7 +250,7 @@ impl Memory {
 
     /// The replica's database is lost.
     pub fn forget_replica(&mut self) {
-        (self.version, self.held) = (0, None);
+        (self.version, self.held, self.floor) = (0, None, Time::default());
         self.proved.clear();
         self.dead.clear();
     }
@@ -328,17 +353,19 @@ pub fn judge(request: &Request<'_>, memory: &mut Memory, answer: Reason) -> Resu
     if answer == Reason::Ok {
         return problems.first().map_or(Ok(()), |why| Err(format!("allowed, though {why}")));
     }
-    // A clock that ran ahead may have called a token expired that was not: that is no death.
+    // A clock that ran ahead may have called a token expired that was not: that is no death. Nor is it one while nothing but a
+    // clock that was moved ahead says so: such a clock proves nothing, and it may be moved back.
+    let end = token.end_of(value.generation);
+    let over = answer == Reason::TokenExpired && request.time >= end;
     let dead = match answer {
         Reason::TokenRevoked | Reason::TokenRotated => true,
-        Reason::TokenExpired => request.time >= token.end_of(value.generation),
-        _ => false,
+        _ => over && memory.floor >= end,
     };
     if dead {
         memory.dead.insert(value.text.clone(), answer);
     }
     // A restored control plane may give one generation another end. The earlier end counts.
-    if dead && answer == Reason::TokenExpired {
+    if over {
         return Ok(());
     }
     // Offline is enough: nothing known speaks against it, so it must have been let in. What is really over may be denied
@@ -408,6 +435,30 @@ mod tests {
             healed: true,
         };
         judge(&request, &mut memory, reason).is_err()
+    }
+
+    #[test]
+    fn only_what_is_proved_to_have_passed_is_over_for_good() {
+        // The host's clock, and what it proves when it says so.
+        let floor = |steps: &[(i64, Option<i64>)]| {
+            let mut memory = Memory { steady: true, ..Memory::default() };
+            for (wall, signed) in steps {
+                let wall = T.plus(*wall);
+                if wall.since(memory.floor) > AHEAD && memory.floor > Time::default() {
+                    memory.steady = false;
+                }
+                match signed {
+                    Some(signed) => memory.proves_time(T.plus(*signed), wall),
+                    None => memory.looks(wall),
+                }
+            }
+            memory.floor.since(T)
+        };
+        assert_eq!(floor(&[(0, None), (60, None)]), 60, "a clock that goes as time does");
+        assert_eq!(floor(&[(0, None), (900, None)]), 0, "a clock that was moved ahead");
+        assert_eq!(floor(&[(0, None), (900, Some(890))]), 900, "and a head agrees with it");
+        assert_eq!(floor(&[(0, None), (900, Some(100))]), 100);
+        assert_eq!(floor(&[(900, None), (0, Some(5))]), 5, "the floor was taken back");
     }
 
     #[test]
