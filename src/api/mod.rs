@@ -22,6 +22,7 @@ pub mod number;
 pub mod operation;
 pub mod organization;
 pub mod outage;
+pub mod outage_report;
 pub mod page;
 pub mod problem;
 pub mod role;

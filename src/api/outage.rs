@@ -1,5 +1,5 @@
-//! Outages of the control plane, as nodes and the control plane list them. The report of one is
-//! [`Report`].
+//! Outages of the control plane, as `halligan` and the control plane list them. The answer about one is a
+//! [`OutageReport`](super::outage_report::OutageReport).
 
 use serde::{Deserialize, Serialize};
 

@@ -28,7 +28,6 @@ pub enum OutageState {
 
 /// One use of a token: a request that was allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Use {
     /// Time of the request.
@@ -36,7 +35,6 @@ pub struct Use {
     /// Identifier of the audit event.
     pub event_id: String,
     /// Identifier of the token.
-    #[cfg_attr(feature = "control", schema(value_type = String))]
     pub token_id: TokenId,
     /// Generation of the token.
     pub generation: u32,
@@ -76,7 +74,6 @@ pub struct End {
 
 /// Use of a token after its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LateUse {
     /// The use itself.
@@ -100,11 +97,9 @@ impl LateUse {
 
 /// Summary of a token's uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TokenUses {
     /// Identifier of the token.
-    #[cfg_attr(feature = "control", schema(value_type = String))]
     pub token_id: TokenId,
     /// Name of the token, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,11 +114,9 @@ pub struct TokenUses {
 
 /// Revocation that an operator made on a host during the outage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MergedRevocation {
     /// Identifier of the revoked token.
-    #[cfg_attr(feature = "control", schema(value_type = String))]
     pub token_id: TokenId,
     /// Node on which it was made.
     pub node_id: String,
@@ -139,7 +132,6 @@ pub struct MergedRevocation {
 
 /// Fault in the log that a node sent: a gap, a fork or a new beginning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LogFault {
     /// Number of the event at which the fault shows.
@@ -154,7 +146,6 @@ pub struct LogFault {
 
 /// One entry of the timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Moment {
     /// Time of the entry.
@@ -167,7 +158,6 @@ pub struct Moment {
 
 /// Report of one outage of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Identifier of the outage (`out_…`).

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use reqwest::Method;
-use serde::de::DeserializeOwned;
 
 use super::Global;
 use super::failure::Failure;
 use super::output::{Column, Output, line};
 use crate::api::id::OutageId;
 use crate::api::outage::{Outage, OutagePage};
+use crate::api::outage_report::OutageReport;
 use crate::protocol::outage::{OutageState, Report};
 
 /// Last part of both verbs' help.
@@ -56,15 +56,6 @@ const LIST: [Column; 8] = [
     ("REVOKED", "revocations"),
 ];
 
-/// Requests outages from the daemon, or with `control_plane` from the control plane.
-async fn ask<T: DeserializeOwned>(global: &Global, control_plane: bool, path: &str) -> Result<T, Failure> {
-    if control_plane {
-        global.control()?.get(path).await
-    } else {
-        global.host()?.call(Method::GET, &format!("/v1{path}")).await
-    }
-}
-
 /// Maximum number of outages that are asked of the control plane, which makes the report of each.
 const MAX_LISTED: usize = 200;
 
@@ -74,8 +65,18 @@ async fn list(global: &Global, control_plane: bool) -> Result<Vec<Outage>, Failu
         let query = [("limit", Some(MAX_LISTED.to_string()))];
         return Ok(global.control()?.list::<OutagePage>("/outages", &query).await?.outages);
     }
-    let reports: Vec<Report> = ask(global, false, "/outages").await?;
+    let reports: Vec<Report> = global.host()?.call(Method::GET, "/v1/outages").await?;
     Ok(reports.into_iter().map(Outage::from).collect())
+}
+
+/// Returns the report of an outage, from the daemon, or with `control_plane` from the control plane. The daemon's has seconds
+/// in place of instants.
+async fn report(global: &Global, control_plane: bool, id: &str) -> Result<OutageReport, Failure> {
+    if control_plane {
+        return global.control()?.get(&format!("/outages/{id}")).await;
+    }
+    let report: Report = global.host()?.call(Method::GET, &format!("/v1/outages/{id}")).await?;
+    Ok(report.into())
 }
 
 pub(super) async fn run(verb: Verb, global: &Global, output: Output) -> Result<(), Failure> {
@@ -86,7 +87,7 @@ pub(super) async fn run(verb: Verb, global: &Global, output: Output) -> Result<(
                 Some(id) => id.to_string(),
                 None => latest(list(global, control_plane).await?)?,
             };
-            let report: Report = ask(global, control_plane, &format!("/outages/{id}")).await?;
+            let report = report(global, control_plane, &id).await?;
             if let Some(path) = html {
                 std::fs::write(&path, page::page(&report))
                     .map_err(|source| Failure::File { path: path.clone(), source })?;
@@ -117,10 +118,10 @@ fn duration(seconds: i64) -> String {
 }
 
 /// Returns the facts of a report, in the order of display.
-fn facts(report: &Report) -> Vec<(&'static str, String)> {
+fn facts(report: &OutageReport) -> Vec<(&'static str, String)> {
     let ended = report.ended_at.map_or_else(
         || "it lasts".to_owned(),
-        |ended| format!("{ended} ({})", duration(ended.since(report.began_at))),
+        |ended| format!("{ended} ({})", duration(ended.time().since(report.began_at.time()))),
     );
     let node = report
         .node_name
@@ -149,7 +150,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn log(report: &Report) -> String {
+fn log(report: &OutageReport) -> String {
     match report.log_faults.as_slice() {
         [] => format!("no gap or fork, through event {}", report.log_through),
         faults => format!("{} faults, through event {}", faults.len(), report.log_through),
@@ -157,7 +158,7 @@ fn log(report: &Report) -> String {
 }
 
 /// Formats a report for a terminal.
-fn text(report: &Report) -> String {
+fn text(report: &OutageReport) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     for (name, value) in facts(report) {

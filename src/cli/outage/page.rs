@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::facts;
+use crate::api::outage_report::OutageReport;
 use crate::platform::text::escape_html;
-use crate::protocol::outage::Report;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}\
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse}\
@@ -15,7 +15,7 @@ td,th{text-align:left;vertical-align:top;padding:.2rem 1rem .2rem 0}th{font-weig
 @media(prefers-color-scheme:dark){body{background:#161616;color:#eee}time{color:#aaa}}";
 
 /// Returns the HTML page of a report. Its values are escaped: many were written by others, such as a path or a reason.
-pub(super) fn page(report: &Report) -> String {
+pub(super) fn page(report: &OutageReport) -> String {
     let title = format!("Outage {} on {}", report.id, report.node_name.as_ref().unwrap_or(&report.node_id));
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -59,7 +59,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::protocol::outage::{Opening, OutageState};
+    use crate::protocol::outage::{Opening, OutageState, Report};
     use crate::protocol::reconciliation::OutageStatement;
     use crate::protocol::time::Time;
 
@@ -83,7 +83,7 @@ mod tests {
             statement: &statement,
             log_through: 0,
         });
-        let page = page(&report);
+        let page = page(&report.into());
         assert!(!page.contains("<script") && page.contains("&lt;script&gt;"), "{page}");
         assert!(page.contains("a&quot;b") && page.contains("1 min 30 s"), "{page}");
     }

@@ -13,6 +13,7 @@ use super::caller::bearer;
 use super::problem::problem;
 use super::{Control, answer, off_reactor};
 use crate::api::outage::OutagePage;
+use crate::api::outage_report::OutageReport;
 use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
@@ -22,7 +23,6 @@ use crate::protocol::environment::EnvironmentAnswer;
 use crate::protocol::event::split_lines;
 use crate::protocol::json::object;
 use crate::protocol::membership::{NodeStanding, NodeStatement};
-use crate::protocol::outage::Report;
 use crate::protocol::reconciliation::{MAX_BYTES, MAX_LINES, OutageStatement, Position, RevocationAnswer};
 use crate::protocol::version::HeldVersions;
 
@@ -176,7 +176,7 @@ pub(super) async fn list_outages(
 }
 
 /// Shows the report of an outage.
-#[utoipa::path(get, path = "/outages/{id}", responses((status = 200, body = Report)))]
+#[utoipa::path(get, path = "/outages/{id}", responses((status = 200, body = OutageReport)))]
 pub(super) async fn show_outage(
     State(control): Control,
     actor: Actor,

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, named_param
 
 use super::recorded::{Recorded, end_of, use_of};
 use crate::api::outage::OutagePage;
+use crate::api::outage_report::OutageReport;
 use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
@@ -169,7 +170,7 @@ impl ControlPlane {
     }
 
     /// Returns the report of an outage, from the events that have arrived so far.
-    pub fn show_outage(&self, actor: &Actor, organization: &str, id: &str) -> Result<Report, Error> {
+    pub fn show_outage(&self, actor: &Actor, organization: &str, id: &str) -> Result<OutageReport, Error> {
         actor.may(Operation::Administer, organization)?;
         self.store.read_at_leisure(|connection| {
             let query = format!("{STATED} AND outage.id = :id");
@@ -177,7 +178,7 @@ impl ControlPlane {
                 .query_row(&query, named_params! { ":organization": organization, ":id": id }, read_row)
                 .optional()?
                 .ok_or(Error::NotFound("outage"))?;
-            report(connection, stated)
+            Ok(report(connection, stated)?.into())
         })
     }
 }

@@ -67,7 +67,6 @@ pub struct StandingDeploy {
 
 /// Deploy that a host took, in the report of an outage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct OutageDeploy {
     /// Id of the deploy.

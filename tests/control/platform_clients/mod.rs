@@ -11,7 +11,9 @@ mod errors;
 mod estate;
 mod expected;
 mod flags;
+mod instants;
 mod logs;
+mod outages;
 mod preconditions;
 mod query;
 mod tokens;
@@ -25,6 +27,11 @@ use crate::rig::{Answer, curl};
 
 /// Base paths of the calls: that of today's clients, and those of older ones.
 const BASES: [&str; 3] = ["/v1", "/iam/v1beta1", "/platform/v1beta1"];
+
+/// Returns true if a route below the base path is called by people and their programs, and not by nodes or other services.
+fn of_people(route: &str) -> bool {
+    ["/organizations", "/users/self", "/authorization/"].iter().any(|start| route.starts_with(start))
+}
 
 /// Calls `path` under a base path with a token.
 fn call(control: &Control, token: &str, method: &str, path: &str, body: Option<&Value>) -> Answer {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{BASES, call};
+use super::{BASES, call, of_people};
 use crate::rig::control::Control;
 use crate::rig::curl;
 use crate::rig::estate::Estate;
@@ -22,8 +22,7 @@ fn calls(control: &Control) -> Vec<(String, String, BTreeSet<String>)> {
     let mut calls = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         let Some(route) = path.strip_prefix("/v1") else { continue };
-        let of_people = ["/organizations", "/users/self", "/authorization/"];
-        if !of_people.iter().any(|start| route.starts_with(start)) {
+        if !of_people(route) {
             continue;
         }
         for (method, operation) in item.as_object().unwrap() {
