@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use halligan::api::data_plane::NewNode;
+use halligan::api::node::NewNode;
 use halligan::controlplane::ControlPlane;
 use halligan::controlplane::replica::feed::Held;
 use halligan::controlplane::signing::Signing;
@@ -161,7 +161,7 @@ fn enrol(control: &Control, plane: &str, hosts: usize) -> (Vec<(String, SigningK
             let key = SigningKey::from_seed(&seed);
             let new = NewNode { name: format!("host-{number}"), key: key.public().jwk() };
             let node = opened.create_node(&owner, &control.organization, plane, &new).unwrap();
-            (node.node_id, key)
+            (node.node_id.to_string(), key)
         })
         .collect();
     let tag = opened.feed(plane, Held { version: 0, keyset: 1 }).unwrap().tag();

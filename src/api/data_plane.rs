@@ -1,14 +1,13 @@
-//! Data planes and their nodes, as people manage them.
+//! Data planes, and the tokens with which hosts enrol as their nodes.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::id::{DataPlaneId, NodeId};
+use super::id::DataPlaneId;
 use super::instant::Instant;
 #[cfg(feature = "control")]
 use super::name::Name;
 use super::page::Extent;
-use crate::protocol::key::Jwk;
 
 /// Properties of a new data plane.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,34 +50,6 @@ pub struct DataPlanePage {
     pub extent: Extent,
 }
 
-/// Node of a data plane.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct Node {
-    /// Id of the node.
-    pub id: NodeId,
-    /// Name of the node.
-    pub name: String,
-    /// Time of enrolment.
-    pub created_at: Instant,
-    /// Time at which the node was retired. A retired node receives nothing, and its signatures no longer count.
-    pub retired_at: Option<Instant>,
-    /// The node's fault in one sentence, or none.
-    pub remark: Option<String>,
-}
-
-/// Page of nodes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
-pub struct NodePage {
-    /// Nodes of the page, the oldest first.
-    pub nodes: Vec<Node>,
-    /// Extent of the page.
-    #[serde(flatten)]
-    pub extent: Extent,
-}
-
 /// Properties of a new enrolment token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
@@ -104,29 +75,4 @@ pub struct EnrolmentToken {
     pub enrolment_token: Zeroizing<String>,
     /// Time at which the token expires.
     pub expires_at: Instant,
-}
-
-/// Node to create for a host that cannot reach the control plane, from a public key that was carried here.
-#[derive(Debug, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NewNode {
-    /// Name of the node.
-    #[cfg_attr(feature = "control", schema(value_type = Name))]
-    pub name: String,
-    /// Public key of the node.
-    pub key: Jwk,
-}
-
-/// Identity of an enrolled node.
-#[derive(Debug, Serialize, Deserialize)]
-#[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct Enrolled {
-    /// Id of the node.
-    pub node_id: String,
-    /// Id of its data plane.
-    pub data_plane_id: String,
-    /// Audience of the node's JWTs.
-    pub issuer: String,
 }

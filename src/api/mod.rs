@@ -18,6 +18,7 @@ pub mod id;
 pub mod instant;
 pub mod logs;
 pub mod name;
+pub mod node;
 pub mod number;
 pub mod operation;
 pub mod organization;

@@ -7,8 +7,8 @@ use clap::Subcommand;
 use super::control::Control;
 use super::failure::Failure;
 use super::output::{Column, Output, confirm, line};
-use crate::api::data_plane::{Enrolled, NewNode, NodePage};
 use crate::api::id::{DataPlaneId, NodeId};
+use crate::api::node::{Enrolled, NewNode, NodePage};
 use crate::protocol::key::PublicKey;
 
 const NODE: [Column; 5] = [

@@ -8,10 +8,9 @@ use axum::response::Response;
 use super::query::Query;
 use super::{Body, Control, answer, done, made, off_reactor, tagged};
 use crate::api::caller::{Caller, CallerPlace};
-use crate::api::data_plane::{
-    DataPlane, DataPlanePage, Enrolled, EnrolmentToken, NewDataPlane, NewEnrolmentToken, NewNode, NodePage,
-};
+use crate::api::data_plane::{DataPlane, DataPlanePage, EnrolmentToken, NewDataPlane, NewEnrolmentToken};
 use crate::api::deployment::{Deployment, DeploymentFilter, DeploymentPage, DeploymentUpdate, NewDeployment};
+use crate::api::node::{Enrolled, NewNode, NodePage};
 use crate::api::organization::{Organization, OrganizationFilter, OrganizationPage};
 use crate::api::page::Page;
 use crate::api::problem::Problem;

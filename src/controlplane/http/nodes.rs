@@ -13,11 +13,10 @@ use serde::Deserialize;
 
 use super::caller::bearer;
 use super::{Control, answer, off_reactor, written};
-use crate::api::data_plane::Enrolled;
+use crate::api::node::{Enrolled, Enrolment};
 use crate::api::problem::Problem;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
-use crate::controlplane::nodes::enrolment::Enrolment;
 use crate::controlplane::replica::feed::{Answer, Held, Transfer, check_nonce};
 use crate::controlplane::tokens::introspection::{self, Question};
 use crate::platform::net::bearer::{client, is_basic};

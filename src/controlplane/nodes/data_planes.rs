@@ -3,8 +3,9 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::membership;
-use crate::api::data_plane::{DataPlane, DataPlanePage, Node, NodePage};
+use crate::api::data_plane::{DataPlane, DataPlanePage};
 use crate::api::id::{DataPlaneId, NodeId};
+use crate::api::node::{Node, NodePage};
 use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};

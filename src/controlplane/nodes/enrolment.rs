@@ -9,35 +9,20 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::holders::Holder;
-use crate::api::data_plane::{Enrolled, EnrolmentToken, NewNode};
-use crate::api::name::Name;
+use crate::api::data_plane::EnrolmentToken;
+use crate::api::node::{Enrolled, Enrolment, NewNode};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::audit_log;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::{Error, ProofFault};
 use crate::controlplane::names::check_name;
 use crate::controlplane::replica::publish;
+use crate::protocol::id::{DataPlaneId, NodeId};
 use crate::protocol::jws::{Typ, Unverified};
-use crate::protocol::key::{Jwk, PublicKey};
+use crate::protocol::key::PublicKey;
 use crate::protocol::proof::{Instance, MAX_PROOF, Seen, Untimely, check_times};
 use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::time::Time;
-
-/// Request of a host to become a node.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Enrolment {
-    /// Value of the one-time token.
-    #[schema(value_type = String)]
-    pub enrolment_token: Zeroizing<String>,
-    /// Name of the node.
-    #[schema(value_type = Name)]
-    pub name: String,
-    /// Public key of the node.
-    pub key: Jwk,
-    /// A `node-auth+jwt` signed with that key, which proves that the host possesses the private key.
-    pub proof: String,
-}
 
 const NOT_A_NODE: Error = Error::Unauthenticated("the node's proof does not hold");
 
@@ -119,11 +104,7 @@ impl ControlPlane {
                 .optional()?;
             let (data_plane, expires_at, used_by) =
                 row.ok_or(Error::Unauthenticated("the enrolment token is unknown"))?;
-            let answer = |node_id| Enrolled {
-                node_id,
-                data_plane_id: data_plane.clone(),
-                issuer: self.issuer.clone(),
-            };
+            let answer = |node: &str| self.enrolled(node, &data_plane);
             let written = serde_json::to_string(&key.jwk()).map_err(std::io::Error::from)?;
             if let Some(node) = used_by {
                 let (known, retired): (String, Option<i64>) = transaction.query_row(
@@ -132,7 +113,7 @@ impl ControlPlane {
                     |row| Ok((row.get(0)?, row.get(1)?)),
                 )?;
                 if known == written {
-                    return retired.map_or(Ok(answer(node.clone())), |at| Err(was_retired(&node, at)));
+                    return retired.map_or_else(|| answer(&node), |at| Err(was_retired(&node, at)));
                 }
                 return Err(Error::Conflict {
                     code: "enrolment_used",
@@ -149,7 +130,7 @@ impl ControlPlane {
             let organization: String = transaction.query_row(query, [&data_plane], |row| row.get(0))?;
             let who = (id.as_str(), enrolment.name.as_str());
             audit_log::done(transaction, &organization, who, "POST /v1/enrol", &id, now)?;
-            Ok(answer(id))
+            answer(&id)
         })
     }
 
@@ -165,9 +146,18 @@ impl ControlPlane {
         self.show_data_plane(actor, organization, data_plane)?;
         check_name("name", &new.name)?;
         let key = PublicKey::from_jwk(&new.key).map_err(|error| Error::invalid("key", error.to_string()))?;
-        let node_id =
+        let node =
             self.store.write(|transaction| self.insert_node(transaction, data_plane, &new.name, &key))?;
-        Ok(Enrolled { node_id, data_plane_id: data_plane.to_owned(), issuer: self.issuer.clone() })
+        self.enrolled(&node, data_plane)
+    }
+
+    /// Returns the identity of a node of this control plane.
+    fn enrolled(&self, node: &str, data_plane: &str) -> Result<Enrolled, Error> {
+        Ok(Enrolled {
+            node_id: NodeId::new(node).map_err(|_| Error::NotFound("node"))?,
+            data_plane_id: DataPlaneId::new(data_plane).map_err(|_| Error::NotFound("data plane"))?,
+            issuer: self.issuer.clone(),
+        })
     }
 
     /// Inserts a new node and publishes its record.

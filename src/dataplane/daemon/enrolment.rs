@@ -7,27 +7,19 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::StartError;
+use crate::api::node::{Enrolled, Enrolment};
 use crate::dataplane::config::Config;
 use crate::dataplane::node::credential::{Nonces, Prover};
 use crate::dataplane::node::identity::{Identity, IdentityError, make_node_key, read_node_key};
 use crate::dataplane::uplink::client::Upstream;
 use crate::protocol::id::random_id;
 use crate::protocol::jws::{Typ, sign};
-use crate::protocol::key::{Jwk, SigningKey};
+use crate::protocol::key::SigningKey;
 use crate::protocol::time::Time;
 
+/// Claims of the `node-auth+jwt` that proves possession of the node's key. The node has no id yet, so it names none.
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Enrolment<'a> {
-    #[serde(rename = "enrolmentToken")]
-    token: &'a str,
-    name: &'a str,
-    key: Jwk,
-    proof: String,
-}
-
-#[derive(Serialize)]
-struct Proof {
+struct ProofClaims {
     aud: &'static str,
     iat: Time,
     exp: Time,
@@ -67,16 +59,17 @@ async fn enrol(
     let token =
         std::fs::read_to_string(file).map_err(|source| IdentityError::File { path: file.clone(), source })?;
     let token = Zeroizing::new(token);
-    let proof = Proof { aud: "halligan-control", iat: now, exp: now.plus(300), jti: random_id("", rng) };
-    let host = host_name();
+    let claims =
+        ProofClaims { aud: "halligan-control", iat: now, exp: now.plus(300), jti: random_id("", rng) };
     let body = Enrolment {
-        token: token.trim(),
-        name: config.node.name.as_deref().unwrap_or(&host),
+        enrolment_token: Zeroizing::new(token.trim().to_owned()),
+        name: config.node.name.clone().unwrap_or_else(host_name),
         key: key.public().jwk(),
-        proof: sign(Typ::NodeAuth, &serde_json::to_vec(&proof).map_err(StartError::Answer)?, key),
+        proof: sign(Typ::NodeAuth, &serde_json::to_vec(&claims).map_err(StartError::Answer)?, key),
     };
     let answer = upstream.post("/v1/enrol", serde_json::to_vec(&body).map_err(StartError::Answer)?).await?;
-    serde_json::from_slice(&answer).map_err(StartError::Answer)
+    let enrolled: Enrolled = serde_json::from_slice(&answer).map_err(StartError::Answer)?;
+    Ok(enrolled.into())
 }
 
 /// Returns the name of this host. A sandbox may hide the kernel's value.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::api::node::Enrolled;
 use crate::platform::private_file::write_private;
 use crate::platform::systemd;
 use crate::protocol::environment::key::{DecryptionKey, EncryptionKeyError};
@@ -83,6 +84,13 @@ pub struct Identity {
     pub data_plane_id: DataPlaneId,
     /// Issuer name of the control plane, which is the audience of the node's JWTs.
     pub issuer: String,
+}
+
+impl From<Enrolled> for Identity {
+    fn from(enrolled: Enrolled) -> Self {
+        let Enrolled { node_id, data_plane_id, issuer } = enrolled;
+        Self { node_id, data_plane_id, issuer }
+    }
 }
 
 impl Identity {
