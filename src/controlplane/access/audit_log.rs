@@ -82,7 +82,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
 }
 
 /// Writes a line for an act of neither a user nor a token, in the transaction of that act.
-pub(in crate::controlplane) fn done(
+pub(in crate::controlplane) fn record_done(
     transaction: &Transaction<'_>,
     organization: &str,
     who: (&str, &str),

@@ -129,7 +129,7 @@ pub(in crate::controlplane) fn permissions_of(
     let mut permissions: BTreeMap<String, PermissionSet> = BTreeMap::new();
     for row in rows.query_map([user], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))? {
         let (deployment, role) = row?;
-        let more = RoleVersion::at(connection, &role, None)?.body.permissions;
+        let more = RoleVersion::find_version(connection, &role, None)?.body.permissions;
         let all = permissions.entry(deployment).or_default();
         *all = all.union(more);
     }
@@ -169,7 +169,7 @@ impl DeploymentGrant {
 
     /// Returns the name of the role.
     pub(in crate::controlplane) fn name(&self, connection: &Connection) -> Result<String, Error> {
-        Ok(RoleVersion::at(connection, &self.role, None)?.name)
+        Ok(RoleVersion::find_version(connection, &self.role, None)?.name)
     }
 
     fn scope<'a>(&'a self, organization: &'a str) -> Scope<'a> {
@@ -191,7 +191,7 @@ impl DeploymentGrant {
 
     /// Fails if the caller's own roles on the deployment allow less.
     fn within(&self, connection: &Connection, actor: &Actor, organization: &str) -> Result<(), Error> {
-        let permissions = RoleVersion::at(connection, &self.role, None)?.body.permissions;
+        let permissions = RoleVersion::find_version(connection, &self.role, None)?.body.permissions;
         if permissions.is_subset(actor.permissions_on(self.scope(organization))) {
             return Ok(());
         }

@@ -15,7 +15,7 @@ use crate::controlplane::calls::precondition::{IfMatch, entity_tag};
 use crate::controlplane::calls::subjects::{PROGRAM, subject, unnamed};
 use crate::controlplane::code::garbage;
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{check_description, check_name, compare, taken};
+use crate::controlplane::names::{check_description, check_name, compare, name_conflict};
 use crate::controlplane::replica::publish;
 use crate::controlplane::store::columns::json;
 use crate::protocol::bundle::Change;
@@ -265,7 +265,7 @@ impl ControlPlane {
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?7, ?11)",
                     row,
                 )
-                .map_err(taken)?;
+                .map_err(name_conflict)?;
             let deployment = find(transaction, organization, &id)?;
             publish::put(transaction, &deployment.data_plane_id, &[deployment.record()?])?;
             deployment.shown(self, transaction, actor)
@@ -388,7 +388,7 @@ impl ControlPlane {
                         settings
                     ],
                 )
-                .map_err(taken)?;
+                .map_err(name_conflict)?;
             publish::put(transaction, &found.data_plane_id, &[found.record()?])?;
             find(transaction, organization, id)?.shown(self, transaction, actor)
         })

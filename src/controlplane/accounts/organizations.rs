@@ -50,7 +50,7 @@ impl ControlPlane {
             let user = self.insert_user(transaction, &organization_id, &owner)?;
             // The actor is whoever has the keys, since there is no user yet.
             let who = ("halligan-control", "halligan-control init");
-            audit_log::done(transaction, &organization_id, who, "init", &organization_id, now)?;
+            audit_log::record_done(transaction, &organization_id, who, "init", &organization_id, now)?;
             Ok(user)
         })?;
         Ok(Bootstrap { organization_id, user_id: user.user.id.into(), token: user.token })

@@ -16,7 +16,7 @@ use crate::controlplane::access::deployment_grants;
 use crate::controlplane::access::workspace_grants::{self, Holder};
 use crate::controlplane::calls::page::listed;
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{check_name, taken};
+use crate::controlplane::names::{check_name, name_conflict};
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::time::Time;
 use crate::protocol::token::Claims;
@@ -90,7 +90,7 @@ impl ControlPlane {
         check_name("email", &user.email)?;
         let id = self.new_id();
         let row = params![id, organization, user.email, user.organization_role.as_str(), self.now().unix()];
-        transaction.execute("INSERT INTO user (id, organization, email, role, generation, created_at) VALUES (?1, ?2, ?3, ?4, 1, ?5)", row).map_err(taken)?;
+        transaction.execute("INSERT INTO user (id, organization, email, role, generation, created_at) VALUES (?1, ?2, ?3, ?4, 1, ?5)", row).map_err(name_conflict)?;
         workspace_grants::set(transaction, organization, Holder::User(&id), &user.workspace_roles)?;
         let token = self.mint_user(transaction, &id, 1)?;
         Ok(UserToken { user: find(transaction, organization, &id)?.0, token })

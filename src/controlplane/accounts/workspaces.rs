@@ -10,7 +10,7 @@ use crate::controlplane::access::authorization::{Actor, Operation, Scope};
 use crate::controlplane::calls::page::listed;
 use crate::controlplane::calls::subjects::{PROGRAM, subject};
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{check_description, check_name, compare, taken};
+use crate::controlplane::names::{check_description, check_name, compare, name_conflict};
 use crate::protocol::time::Time;
 
 /// Workspace as it is stored.
@@ -94,7 +94,7 @@ impl ControlPlane {
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?5, ?6)",
                     row,
                 )
-                .map_err(taken)?;
+                .map_err(name_conflict)?;
             shown(transaction, organization, &id)
         })
     }
@@ -123,7 +123,7 @@ impl ControlPlane {
                          updated_at = ?4, updated_by = ?5 WHERE id = ?1",
                     row,
                 )
-                .map_err(taken)?;
+                .map_err(name_conflict)?;
             shown(transaction, organization, id)
         })
     }

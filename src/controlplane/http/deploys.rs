@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
 use super::query::Query;
-use super::{Body, Control, answer, made, off_reactor, written};
+use super::{Body, Control, answer, answer_created, off_reactor, written};
 use crate::api::deploy::{Deploy, DeployPage, DeployUpdate, FinalizeDeploy, NewDeploy};
 use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
@@ -21,7 +21,7 @@ pub(super) async fn create_deploy(
     Path((organization, id)): Path<(String, String)>,
     Body(new): Body<NewDeploy>,
 ) -> Response {
-    made(&control, move |c| c.create_deploy(&actor, &organization, &id, &new)).await
+    answer_created(&control, move |c| c.create_deploy(&actor, &organization, &id, &new)).await
 }
 
 /// Lists the deploys of a deployment, the newest first.
@@ -97,5 +97,5 @@ pub(super) async fn roll_back(
     Path((organization, id, deploy)): Path<(String, String, String)>,
     Body(update): Body<DeployUpdate>,
 ) -> Response {
-    made(&control, move |c| c.roll_back(&actor, &organization, &id, &deploy, &update)).await
+    answer_created(&control, move |c| c.roll_back(&actor, &organization, &id, &deploy, &update)).await
 }

@@ -3,14 +3,15 @@
 //! A call of a person or token passes `caller` (address, authentication) and `recording` (audit log) before its
 //! handler, which parses it and calls the control plane on a blocking thread.
 
+mod accounts;
 mod audit_log;
 mod body;
 mod caller;
 mod code;
 mod dag_tags;
+mod data_planes;
 mod deploys;
 mod dual_control;
-mod estate;
 mod fields;
 mod jwks;
 mod limits;
@@ -151,27 +152,27 @@ pub fn router(edge: Edge) -> Router {
 /// Routes for people and their automation.
 fn people() -> OpenApiRouter<Arc<ControlPlane>> {
     let organization = OpenApiRouter::new()
-        .routes(routes!(estate::show_organization))
+        .routes(routes!(accounts::show_organization))
         .routes(routes!(tokens::list_tokens, tokens::create_token))
         .routes(routes!(tokens::show_token, tokens::update_token, tokens::delete_token))
         .routes(routes!(tokens::rotate_token))
         .routes(routes!(tokens::replace_roles))
-        .routes(routes!(estate::list_workspaces, estate::create_workspace))
-        .routes(routes!(estate::show_workspace, estate::update_workspace, estate::delete_workspace))
-        .routes(routes!(estate::list_deployments, estate::create_deployment))
-        .routes(routes!(estate::show_deployment, estate::update_deployment, estate::delete_deployment))
-        .routes(routes!(estate::deployment_options))
-        .routes(routes!(estate::list_users, estate::create_user))
-        .routes(routes!(estate::show_user, estate::delete_user))
-        .routes(routes!(estate::set_user_roles))
-        .routes(routes!(estate::rotate_user_token))
-        .routes(routes!(estate::list_data_planes, estate::create_data_plane))
-        .routes(routes!(estate::show_data_plane))
-        .routes(routes!(estate::create_enrolment_token))
+        .routes(routes!(accounts::list_workspaces, accounts::create_workspace))
+        .routes(routes!(accounts::show_workspace, accounts::update_workspace, accounts::delete_workspace))
+        .routes(routes!(accounts::list_deployments, accounts::create_deployment))
+        .routes(routes!(accounts::show_deployment, accounts::update_deployment, accounts::delete_deployment))
+        .routes(routes!(accounts::deployment_options))
+        .routes(routes!(accounts::list_users, accounts::create_user))
+        .routes(routes!(accounts::show_user, accounts::delete_user))
+        .routes(routes!(accounts::set_user_roles))
+        .routes(routes!(accounts::rotate_user_token))
+        .routes(routes!(data_planes::list_data_planes, data_planes::create_data_plane))
+        .routes(routes!(data_planes::show_data_plane))
+        .routes(routes!(data_planes::create_enrolment_token))
         .routes(routes!(reconciliation::list_outages))
         .routes(routes!(reconciliation::show_outage))
-        .routes(routes!(estate::list_nodes, estate::create_node))
-        .routes(routes!(estate::retire_node))
+        .routes(routes!(data_planes::list_nodes, data_planes::create_node))
+        .routes(routes!(data_planes::retire_node))
         .routes(routes!(dag_tags::show_dag_tags, dag_tags::publish_dag_tags))
         .routes(routes!(deploys::list_deploys, deploys::create_deploy))
         .routes(routes!(deploys::show_deploy, deploys::update_deploy))
@@ -199,8 +200,8 @@ fn people() -> OpenApiRouter<Arc<ControlPlane>> {
         .routes(routes!(dual_control::reject_request))
         .routes(routes!(dual_control::collect_request));
     OpenApiRouter::new()
-        .routes(routes!(estate::list_organizations))
-        .routes(routes!(estate::show_caller))
+        .routes(routes!(accounts::list_organizations))
+        .routes(routes!(accounts::show_caller))
         .nest("/organizations/{organization}", organization)
         .routes(routes!(roles::permission_groups))
 }
@@ -255,7 +256,7 @@ fn tagged<T: Serialize>(answer: Result<(String, T), Error>) -> Response {
 
 /// Answers a call that creates an object. The status is 200: the platform's clients take 201 for a failure, and would lose
 /// the value of a new token.
-async fn made<T: Serialize + Send + 'static>(
+async fn answer_created<T: Serialize + Send + 'static>(
     control: &Arc<ControlPlane>,
     work: impl FnOnce(&ControlPlane) -> Result<T, Error> + Send + 'static,
 ) -> Response {
@@ -300,7 +301,7 @@ fn json(status: StatusCode, body: Vec<u8>) -> Response {
 }
 
 /// Answers a call that returns no body.
-async fn done(
+async fn answer_no_content(
     control: &Arc<ControlPlane>,
     work: impl FnOnce(&ControlPlane) -> Result<(), Error> + Send + 'static,
 ) -> Response {

@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 
 use super::query::Query;
-use super::{Body, Control, answer, done, made};
+use super::{Body, Control, answer, answer_created, answer_no_content};
 use crate::api::page::Page;
 use crate::api::role::{
     GroupFilter, NewRole, PermissionGroup, Role, RoleFilter, RoleHistory, RolePage, RoleTemplate, RoleUpdate,
@@ -32,7 +32,7 @@ pub(super) async fn create_role(
     Path(organization): Path<String>,
     Body(new): Body<NewRole>,
 ) -> Response {
-    made(&control, move |c| c.create_role(&actor, &organization, new)).await
+    answer_created(&control, move |c| c.create_role(&actor, &organization, new)).await
 }
 
 /// Shows a role, by id or name.
@@ -65,7 +65,7 @@ pub(super) async fn delete_role(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    done(&control, move |c| c.delete_role(&actor, &organization, &id)).await
+    answer_no_content(&control, move |c| c.delete_role(&actor, &organization, &id)).await
 }
 
 /// Lists every version of a role, newest first.

@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::query::Query;
-use super::{Body, Control, answer, done, made};
+use super::{Body, Control, answer, answer_created, answer_no_content};
 use crate::api::page::Page;
 use crate::api::team::{NewMembers, NewTeam, Team, TeamFilter, TeamMemberPage, TeamPage, TeamUpdate};
 use crate::api::user::UserRoles;
@@ -30,7 +30,7 @@ pub(super) async fn create_team(
     Path(organization): Path<String>,
     Body(new): Body<NewTeam>,
 ) -> Response {
-    made(&control, move |c| c.create_team(&actor, &organization, &new)).await
+    answer_created(&control, move |c| c.create_team(&actor, &organization, &new)).await
 }
 
 /// Shows a team.
@@ -61,7 +61,7 @@ pub(super) async fn delete_team(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    done(&control, move |c| c.delete_team(&actor, &organization, &id)).await
+    answer_no_content(&control, move |c| c.delete_team(&actor, &organization, &id)).await
 }
 
 /// Sets a team's roles. Absent members keep their values.
@@ -104,5 +104,5 @@ pub(super) async fn remove_team_member(
     actor: Actor,
     Path((organization, id, user)): Path<(String, String, String)>,
 ) -> Response {
-    done(&control, move |c| c.remove_team_member(&actor, &organization, &id, &user)).await
+    answer_no_content(&control, move |c| c.remove_team_member(&actor, &organization, &id, &user)).await
 }

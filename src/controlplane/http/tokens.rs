@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::fields::Repeatable;
 use super::query::Query;
-use super::{Body, Control, answer, done, noted, off_reactor, tagged, written};
+use super::{Body, Control, answer, answer_no_content, noted, off_reactor, tagged, written};
 use crate::api::dual_control::Request;
 use crate::api::page::Page;
 use crate::api::token::{
@@ -26,7 +26,7 @@ async fn shown(
     control: &Arc<ControlPlane>,
     work: impl FnOnce(&ControlPlane) -> Result<Token, Error> + Send + 'static,
 ) -> Response {
-    told(off_reactor(control, work).await)
+    with_etag(off_reactor(control, work).await)
 }
 
 /// Response with a new token.
@@ -34,19 +34,19 @@ pub(super) async fn new(
     control: &Arc<ControlPlane>,
     work: impl FnOnce(&ControlPlane) -> Result<Token, Error> + Send + 'static,
 ) -> Response {
-    told_new(off_reactor(control, work).await)
+    created_with_etag(off_reactor(control, work).await)
 }
 
-fn told_new(token: Result<Token, Error>) -> Response {
+fn created_with_etag(token: Result<Token, Error>) -> Response {
     let id = token.as_ref().ok().map(|token| token.id.to_string());
-    let response = told(token);
+    let response = with_etag(token);
     match id {
         Some(id) => noted(response, id),
         None => response,
     }
 }
 
-fn told(token: Result<Token, Error>) -> Response {
+fn with_etag(token: Result<Token, Error>) -> Response {
     tagged(token.and_then(|token| Ok((etag(&token)?, token))))
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn create_token(
         Err(Error::ApprovalNeeded) => {
             requested(off_reactor(&control, move |c| c.request_token(&asking, &asked, &wanted)).await)
         }
-        made => told_new(made),
+        made => created_with_etag(made),
     }
 }
 
@@ -113,7 +113,7 @@ pub(super) async fn delete_token(
     Path((organization, id)): Path<(String, String)>,
     seen: IfMatch,
 ) -> Response {
-    done(&control, move |c| c.delete_token(&actor, &organization, &id, &seen)).await
+    answer_no_content(&control, move |c| c.delete_token(&actor, &organization, &id, &seen)).await
 }
 
 /// Gives a token a new value, shown once, whose lifetime begins now. The old one becomes invalid.
@@ -134,7 +134,7 @@ pub(super) async fn rotate_token(
         Err(Error::ApprovalNeeded) => {
             requested(off_reactor(&control, move |c| c.request_rotation(&asking, &asked, &wanted)).await)
         }
-        rotated => told(rotated),
+        rotated => with_etag(rotated),
     }
 }
 
@@ -205,7 +205,7 @@ pub(super) async fn remove_assignment(
     Path((organization, id, token)): Path<(String, String, String)>,
     seen: IfMatch,
 ) -> Response {
-    done(&control, move |c| c.remove_assignment(&actor, &organization, &id, &token, &seen)).await
+    answer_no_content(&control, move |c| c.remove_assignment(&actor, &organization, &id, &token, &seen)).await
 }
 
 /// Shows a token's permissions on a deployment, from all its roles together.

@@ -11,7 +11,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::page::unsorted;
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{check_name, taken};
+use crate::controlplane::names::{check_name, name_conflict};
 use crate::controlplane::replica::publish;
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::record::{NodeRecord, Record, RecordKind};
@@ -46,7 +46,7 @@ impl ControlPlane {
                      VALUES (?1, ?2, ?3, ?4, 0, 0, ?5)",
                     row,
                 )
-                .map_err(taken)?;
+                .map_err(name_conflict)?;
             publish::put(transaction, &id, &roles)
         })?;
         self.show_data_plane(actor, organization, &id)

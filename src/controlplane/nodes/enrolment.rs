@@ -129,7 +129,7 @@ impl ControlPlane {
             let query = "SELECT organization FROM data_plane WHERE id = ?1";
             let organization: String = transaction.query_row(query, [&data_plane], |row| row.get(0))?;
             let who = (id.as_str(), enrolment.name.as_str());
-            audit_log::done(transaction, &organization, who, "POST /v1/enrol", &id, now)?;
+            audit_log::record_done(transaction, &organization, who, "POST /v1/enrol", &id, now)?;
             answer(&id)
         })
     }

@@ -48,7 +48,7 @@ impl ControlPlane {
             let (organization, name): (String, String) =
                 transaction.query_row(query, [&caller.node], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let call = "POST /v1/data-planes/{id}/statement";
-            audit_log::done(transaction, &organization, (&caller.node, &name), call, &caller.node, now)
+            audit_log::record_done(transaction, &organization, (&caller.node, &name), call, &caller.node, now)
         })
     }
 

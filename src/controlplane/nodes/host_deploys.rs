@@ -234,7 +234,7 @@ impl ControlPlane {
         let query = "SELECT organization, node.name FROM data_plane JOIN node ON data_plane = data_plane.id WHERE node.id = ?1";
         let (organization, name): (String, String) =
             transaction.query_row(query, [&caller.node], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        audit_log::done(transaction, &organization, (&caller.node, &name), REPORT, id, self.now())
+        audit_log::record_done(transaction, &organization, (&caller.node, &name), REPORT, id, self.now())
     }
 }
 

@@ -104,7 +104,7 @@ impl ControlPlane {
                 transaction.query_row(query, [&caller.data_plane], |row| row.get(0))?;
             let (who, call) =
                 ((caller.node.as_str(), before.as_str()), "POST /v1/data-planes/{id}/statement");
-            audit_log::done(transaction, &organization, who, call, &caller.node, now)
+            audit_log::record_done(transaction, &organization, who, call, &caller.node, now)
         })
     }
 }

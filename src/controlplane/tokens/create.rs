@@ -120,7 +120,7 @@ impl ControlPlane {
         key: Option<&IdempotencyKey>,
     ) -> Result<Token, Error> {
         self.store.write(|transaction| {
-            if let Some(made) = self.repeated(transaction, actor, organization, key)? {
+            if let Some(made) = self.find_repeated(transaction, actor, organization, key)? {
                 return Ok(made);
             }
             let token = self.draft(transaction, actor, organization, new)?;
@@ -234,7 +234,7 @@ impl ControlPlane {
             grant.insert(transaction, &token.id, actor, now)?;
         }
         publish_token(transaction, organization, &token, None)?;
-        self.repeatable(transaction, actor, &token, key)?;
+        self.keep_for_repeats(transaction, actor, &token, key)?;
         token.shown(transaction, |_| true)
     }
 }

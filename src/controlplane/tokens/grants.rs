@@ -203,7 +203,7 @@ impl Grant {
 
     /// Returns the version of the role that is in force.
     pub(super) fn role_version(&self, connection: &Connection) -> Result<RoleVersion, Error> {
-        RoleVersion::at(connection, &self.role, self.version)
+        RoleVersion::find_version(connection, &self.role, self.version)
     }
 
     /// Returns the Dags that it is on, if it is on Dags.
@@ -228,7 +228,7 @@ impl Grant {
         };
         if self.deployment.is_some() {
             let (counts, newest) =
-                (self.role_version(connection)?, RoleVersion::at(connection, &self.role, None)?);
+                (self.role_version(connection)?, RoleVersion::find_version(connection, &self.role, None)?);
             if newest.body.version != counts.body.version {
                 shown.newest = Some(NewerRole {
                     version: newest.body.version,

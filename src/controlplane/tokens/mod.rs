@@ -11,7 +11,7 @@ mod grants;
 pub mod introspection;
 mod issue;
 mod list;
-mod repeat;
+mod repeated_calls;
 mod revoke;
 mod roles;
 mod rotate;

@@ -28,7 +28,7 @@ impl ControlPlane {
     ) -> Result<Token, Error> {
         self.store.write(|transaction| {
             actor.may(Operation::SeeOrganization, organization)?;
-            if let Some(rotated) = self.repeated(transaction, actor, organization, key)? {
+            if let Some(rotated) = self.find_repeated(transaction, actor, organization, key)? {
                 return Ok(rotated);
             }
             let token = self.rotatable(transaction, actor, organization, id)?;
@@ -85,7 +85,7 @@ impl ControlPlane {
             ],
         )?;
         publish_token(transaction, organization, &token, None)?;
-        self.repeatable(transaction, actor, &token, key)?;
+        self.keep_for_repeats(transaction, actor, &token, key)?;
         token.shown(transaction, |_| true)
     }
 }

@@ -3,7 +3,7 @@
 //! decides when they are repeated.
 
 pub mod announcements;
-mod pace;
+mod retry;
 mod secret;
 mod sender;
 

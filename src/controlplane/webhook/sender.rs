@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::announcements::{Announcement, Attempt, Outcome};
-use super::{Fault, Webhook, pace};
+use super::{Fault, Webhook, retry};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 
@@ -89,12 +89,12 @@ async fn run(control: Arc<ControlPlane>, mut webhook: watch::Receiver<Arc<Webhoo
             Ok(Round::Nothing(until)) => (until, true),
             Ok(Round::Failed(asked)) => {
                 failures = failures.saturating_add(1);
-                (pace::pause(failures, control.luck(), asked), false)
+                (retry::pause(failures, control.luck(), asked), false)
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
                 tracing::error!(%error, "announcements can't be read, or what became of them not be written");
-                (pace::pause(failures, control.luck(), None), false)
+                (retry::pause(failures, control.luck(), None), false)
             }
         };
         eager = false;
@@ -125,7 +125,7 @@ async fn round(
 ) -> Result<Round, Error> {
     let now = control.now();
     let most = if failures == 0 { AT_ONCE } else { 1 };
-    let latest = now.plus(seconds(pace::LONGEST));
+    let latest = now.plus(seconds(retry::LONGEST));
     let due = control.due_announcements(most, if eager { latest } else { now }, latest)?;
     if due.is_empty() {
         let next = control.next_announcement_at()?;
@@ -163,12 +163,12 @@ fn judge(
     let failed = announcement.attempts.saturating_add(1);
     let outcome = match result {
         Ok(()) => Outcome::Delivered,
-        Err(fault) if pace::gives_up(failed, now.since(announcement.made_at)) => {
+        Err(fault) if retry::gives_up(failed, now.since(announcement.made_at)) => {
             tracing::error!(id, to, attempts = failed, error = %fault, "an announcement is given up");
             Outcome::GivenUp { error: fault.to_string() }
         }
         Err(fault) => {
-            let pause = pace::pause(failed, control.luck(), fault.retry_after());
+            let pause = retry::pause(failed, control.luck(), fault.retry_after());
             tracing::warn!(id, to, attempts = failed, error = %fault, "an announcement was not taken; it is told again");
             Outcome::Again { at: now.plus(seconds(pause)), error: fault.to_string() }
         }

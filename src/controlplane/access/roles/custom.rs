@@ -9,7 +9,7 @@ use crate::api::role::{NewRole, Role, RoleUpdate};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{check_description, taken};
+use crate::controlplane::names::{check_description, name_conflict};
 use crate::controlplane::replica::publish;
 use crate::protocol::id::is_id;
 use crate::protocol::permission::{PermissionSet, held_on_dags, retired};
@@ -201,7 +201,7 @@ impl ControlPlane {
                         actor.id
                     ],
                 )
-                .map_err(taken)?;
+                .map_err(name_conflict)?;
             check_workspaces(transaction, organization, &role, now.unix())?;
             insert_version(transaction, organization, &mut role, actor, now.unix())?;
             find(transaction, organization, &role.id)
@@ -243,7 +243,7 @@ impl ControlPlane {
                     "UPDATE role SET name = ?2, description = ?3, workspaces = ?4, updated_at = ?5, updated_by = ?6 WHERE id = ?1",
                     row,
                 )
-                .map_err(taken)?;
+                .map_err(name_conflict)?;
             check_workspaces(transaction, organization, &role, now.unix())?;
             if (&role.name, role.permissions) != (&before.name, before.permissions) {
                 insert_version(transaction, organization, &mut role, actor, now.unix())?;

@@ -63,7 +63,7 @@ impl RoleVersion {
 
     /// Returns a version of the role stored as `key`; without a number the newest. Versions of deleted roles are found
     /// as well.
-    pub(in crate::controlplane) fn at(
+    pub(in crate::controlplane) fn find_version(
         connection: &Connection,
         key: &str,
         version: Option<u32>,

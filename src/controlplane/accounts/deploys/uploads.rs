@@ -106,7 +106,7 @@ impl ControlPlane {
                     transaction.query_row(query, [deploy], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 // The URL stands for whoever was given it.
                 let name = subject(transaction, &by)?.name().to_owned();
-                audit_log::done(transaction, &organization, (&by, &name), call, deploy, now)?;
+                audit_log::record_done(transaction, &organization, (&by, &name), call, deploy, now)?;
                 Ok(true)
             })?
             .then_some(())

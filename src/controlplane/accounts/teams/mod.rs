@@ -18,7 +18,7 @@ use crate::controlplane::access::workspace_grants::{self, Holder};
 use crate::controlplane::calls::page::check_sorted;
 use crate::controlplane::calls::subjects::subject;
 use crate::controlplane::error::Error;
-use crate::controlplane::names::{check_description, check_name, taken};
+use crate::controlplane::names::{check_description, check_name, name_conflict};
 use crate::protocol::time::Time;
 
 /// Team as it is stored, without its roles in workspaces.
@@ -129,7 +129,7 @@ impl ControlPlane {
             transaction
                 .execute("INSERT INTO team (id, organization, name, description, role, created_at, created_by, updated_at, updated_by)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6, ?7)", row)
-                .map_err(taken)?;
+                .map_err(name_conflict)?;
             workspace_grants::set(transaction, organization, Holder::Team(&id), &new.workspace_roles)?;
             members::add(transaction, organization, &id, &new.member_ids)?;
             find(transaction, organization, &id)
@@ -196,7 +196,7 @@ impl ControlPlane {
                     "UPDATE team SET name = ?2, description = ?3, updated_at = ?4, updated_by = ?5 WHERE id = ?1",
                     params![id, name, description, self.now().unix(), actor.id],
                 )
-                .map_err(taken)?;
+                .map_err(name_conflict)?;
             find(transaction, organization, id)
         })
     }

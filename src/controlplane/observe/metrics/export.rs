@@ -24,21 +24,21 @@ impl ControlPlane {
     pub(in crate::controlplane) fn metrics_text(&self) -> Result<String, Error> {
         let metrics = &self.metrics;
         // Cleared first: a deleted data plane must not keep its last value.
-        let (estate, nodes, webhook, tables) =
-            (&metrics.estate, &metrics.nodes, &metrics.webhook, &metrics.tables);
-        for family in [&estate.versions, &nodes.living, &nodes.ahead, &nodes.shared, &nodes.forks] {
+        let (replicas, nodes, webhook, tables) =
+            (&metrics.replicas, &metrics.nodes, &metrics.webhook, &metrics.tables);
+        for family in [&replicas.versions, &nodes.living, &nodes.ahead, &nodes.shared, &nodes.forks] {
             family.clear();
         }
-        estate.tokens.clear();
+        replicas.tokens.clear();
         metrics.writable.set(self.writable().is_ok().into());
         metrics.environment_key.set(self.environment_key_fault()?.is_none().into());
-        estate.ends.clear();
+        replicas.ends.clear();
         // The list is sorted, so the first of each kind is the soonest. Expiry dates of keyset and certificate are
         // exported even when they are not due.
         for end in self.due_ends()?.into_iter().chain(self.own_ends()) {
             let kind = Kind { kind: end.kind.as_str().into() };
-            if estate.ends.get(&kind).is_none() {
-                estate.ends.get_or_create_owned(&kind).set(end.left(self.now()));
+            if replicas.ends.get(&kind).is_none() {
+                replicas.ends.get_or_create_owned(&kind).set(end.left(self.now()));
             }
         }
         self.store.read(|connection| {
@@ -47,7 +47,7 @@ impl ControlPlane {
             let mut rows = rows.query([])?;
             while let Some(row) = rows.next()? {
                 let kind: String = row.get(0)?;
-                estate.tokens.get_or_create_owned(&Kind { kind }).set(row.get(1)?);
+                replicas.tokens.get_or_create_owned(&Kind { kind }).set(row.get(1)?);
             }
             let mut rows = connection.prepare_cached(
                 "SELECT id, version, (SELECT count(*) FROM node WHERE data_plane = data_plane.id AND retired_at IS NULL),
@@ -59,7 +59,7 @@ impl ControlPlane {
             let mut rows = rows.query([self.now().plus(-SHOWN).unix()])?;
             while let Some(row) = rows.next()? {
                 let data_plane = DataPlane { data_plane: row.get(0)? };
-                estate.versions.get_or_create_owned(&data_plane).set(row.get(1)?);
+                replicas.versions.get_or_create_owned(&data_plane).set(row.get(1)?);
                 nodes.living.get_or_create_owned(&data_plane).set(row.get(2)?);
                 nodes.shared.get_or_create_owned(&data_plane).set(row.get(3)?);
                 nodes.forks.get_or_create_owned(&data_plane).set(row.get(4)?);

@@ -101,7 +101,7 @@ pub(in crate::controlplane) struct Metrics {
     calls: Family<Call, Counter>,
     seconds: Histogram,
     waiting: Gauge,
-    estate: Estate,
+    replicas: ReplicaMetrics,
     nodes: Nodes,
     webhook: Webhook,
     tables: Tables,
@@ -112,13 +112,13 @@ pub(in crate::controlplane) struct Metrics {
 
 /// Metrics of tokens and replicas.
 #[derive(Debug)]
-struct Estate {
+struct ReplicaMetrics {
     tokens: Family<Kind, Gauge>,
     versions: Family<DataPlane, Gauge>,
     ends: Family<Kind, Gauge>,
 }
 
-impl Estate {
+impl ReplicaMetrics {
     fn registered(of: &mut Registry) -> Self {
         Self {
             tokens: registered(of, "tokens", "Tokens that were not deleted, by kind"),
@@ -263,7 +263,7 @@ impl Metrics {
             calls,
             seconds,
             waiting: registered(of, "feeds_waiting", "Nodes that wait for something to change"),
-            estate: Estate::registered(of),
+            replicas: ReplicaMetrics::registered(of),
             nodes: Nodes::registered(of),
             webhook: Webhook::registered(of),
             tables: Tables::registered(of),

@@ -99,7 +99,7 @@ impl ControlPlane {
         let keysets = signing.keysets_above(held.keyset);
         let signed = self.head(data_plane, &delta.published, &signing, nonce, now)?;
         let bytes = small_bundle(keysets, &signed, delta.base, lines)?;
-        let what = what(data_plane, delta.base, &delta.published, keysets.len(), &signing);
+        let what = answer_key(data_plane, delta.base, &delta.published, keysets.len(), &signing);
         Ok(Arc::new(Answer::small(
             nonce.map_or_else(|| what.clone(), |nonce| format!("{what}-{nonce}")),
             now,
@@ -115,9 +115,9 @@ impl ControlPlane {
         // Everything in the answer is of one state of the database.
         self.store.read_at_leisure(|reader| {
             let Delta { published, base, .. } = Delta::read(reader, data_plane, held.version)?;
-            let what = what(data_plane, base, &published, keysets.len(), &signing);
+            let what = answer_key(data_plane, base, &published, keysets.len(), &signing);
             let what = nonce.map_or_else(|| what.clone(), |nonce| format!("{what}-{nonce}"));
-            if let Some(answer) = self.spool.recent(&what, now) {
+            if let Some(answer) = self.spool.find_recent(&what, now) {
                 return Ok(answer);
             }
             let signed = self.head(data_plane, &published, &signing, nonce, now)?;
@@ -162,7 +162,13 @@ impl ControlPlane {
 }
 
 /// Names what an answer contains: the data plane, the versions that it leads from and to, and which keysets.
-fn what(data_plane: &str, base: u64, published: &Published, keysets: usize, signing: &Signing) -> String {
+fn answer_key(
+    data_plane: &str,
+    base: u64,
+    published: &Published,
+    keysets: usize,
+    signing: &Signing,
+) -> String {
     let known = signing.chain.len() - keysets;
     format!("{data_plane}-{base}-{}-{known}-{}", published.version, signing.keyset.version())
 }

@@ -145,7 +145,7 @@ impl Spool {
     }
 
     /// Returns a kept answer to the same request, at most [`RECENT`] seconds old.
-    pub(super) fn recent(&self, what: &str, now: Time) -> Option<Arc<Answer>> {
+    pub(super) fn find_recent(&self, what: &str, now: Time) -> Option<Arc<Answer>> {
         let kept = self.living(now);
         let found = kept.iter().rev().find(|answer| answer.what == what && now.since(answer.made) <= RECENT);
         found.cloned()

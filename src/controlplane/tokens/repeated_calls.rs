@@ -11,7 +11,7 @@ use crate::controlplane::error::Error;
 
 impl ControlPlane {
     /// Returns the result of the first call with this key, with the token's value, or none if this call is the first.
-    pub(super) fn repeated(
+    pub(super) fn find_repeated(
         &self,
         transaction: &Transaction<'_>,
         actor: &Actor,
@@ -36,7 +36,7 @@ impl ControlPlane {
     }
 
     /// Stores the result of a call with this key.
-    pub(super) fn repeatable(
+    pub(super) fn keep_for_repeats(
         &self,
         transaction: &Transaction<'_>,
         actor: &Actor,

@@ -1,4 +1,4 @@
-//! Handlers of an organization's workspaces, deployments, users, data planes and nodes.
+//! Handlers of organizations, workspaces, deployments and users.
 
 use std::sync::Arc;
 
@@ -6,11 +6,9 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::query::Query;
-use super::{Body, Control, answer, done, made, off_reactor, tagged};
+use super::{Body, Control, answer, answer_created, answer_no_content, off_reactor, tagged};
 use crate::api::caller::{Caller, CallerPlace};
-use crate::api::data_plane::{DataPlane, DataPlanePage, EnrolmentToken, NewDataPlane, NewEnrolmentToken};
 use crate::api::deployment::{Deployment, DeploymentFilter, DeploymentPage, DeploymentUpdate, NewDeployment};
-use crate::api::node::{Enrolled, NewNode, NodePage};
 use crate::api::organization::{Organization, OrganizationFilter, OrganizationPage};
 use crate::api::page::Page;
 use crate::api::problem::Problem;
@@ -76,7 +74,7 @@ pub(super) async fn create_workspace(
     Path(organization): Path<String>,
     Body(new): Body<NewWorkspace>,
 ) -> Response {
-    made(&control, move |c| c.create_workspace(&actor, &organization, &new)).await
+    answer_created(&control, move |c| c.create_workspace(&actor, &organization, &new)).await
 }
 
 /// Shows a workspace.
@@ -100,38 +98,6 @@ pub(super) async fn update_workspace(
     answer(&control, move |c| c.update_workspace(&actor, &organization, &id, &update)).await
 }
 
-/// Lists data planes.
-#[utoipa::path(get, path = "/data-planes", params(Page), responses((status = 200, body = DataPlanePage)))]
-pub(super) async fn list_data_planes(
-    State(control): Control,
-    actor: Actor,
-    Path(organization): Path<String>,
-    Query(page): Query<Page>,
-) -> Response {
-    answer(&control, move |c| c.list_data_planes(&actor, &organization, page)).await
-}
-
-/// Creates a data plane.
-#[utoipa::path(post, path = "/data-planes", request_body = NewDataPlane, responses((status = 200, body = DataPlane)))]
-pub(super) async fn create_data_plane(
-    State(control): Control,
-    actor: Actor,
-    Path(organization): Path<String>,
-    Body(new): Body<NewDataPlane>,
-) -> Response {
-    made(&control, move |c| c.create_data_plane(&actor, &organization, &new.name)).await
-}
-
-/// Shows a data plane, with the version and size of its replica.
-#[utoipa::path(get, path = "/data-planes/{id}", responses((status = 200, body = DataPlane)))]
-pub(super) async fn show_data_plane(
-    State(control): Control,
-    actor: Actor,
-    Path((organization, id)): Path<(String, String)>,
-) -> Response {
-    answer(&control, move |c| c.show_data_plane(&actor, &organization, &id)).await
-}
-
 /// Lists the deployments that the caller may see.
 #[utoipa::path(get, path = "/deployments", params(DeploymentFilter, Page), responses((status = 200, body = DeploymentPage)))]
 pub(super) async fn list_deployments(
@@ -152,7 +118,7 @@ pub(super) async fn create_deployment(
     Path(organization): Path<String>,
     Body(new): Body<NewDeployment>,
 ) -> Response {
-    made(&control, move |c| c.create_deployment(&actor, &organization, new)).await
+    answer_created(&control, move |c| c.create_deployment(&actor, &organization, new)).await
 }
 
 /// Answers a call with a deployment and its entity tag.
@@ -230,7 +196,7 @@ pub(super) async fn create_user(
     Path(organization): Path<String>,
     Body(new): Body<NewUser>,
 ) -> Response {
-    made(&control, move |c| c.create_user(&actor, &organization, &new)).await
+    answer_created(&control, move |c| c.create_user(&actor, &organization, &new)).await
 }
 
 /// Changes a user's roles. Absent members keep their values.
@@ -254,28 +220,6 @@ pub(super) async fn rotate_user_token(
     answer(&control, move |c| c.rotate_user_token(&actor, &organization, &id)).await
 }
 
-/// Lists the nodes of a data plane, including retired ones.
-#[utoipa::path(get, path = "/data-planes/{id}/nodes", params(Page), responses((status = 200, body = NodePage)))]
-pub(super) async fn list_nodes(
-    State(control): Control,
-    actor: Actor,
-    Path((organization, id)): Path<(String, String)>,
-    Query(page): Query<Page>,
-) -> Response {
-    answer(&control, move |c| c.list_nodes(&actor, &organization, &id, page)).await
-}
-
-/// Creates a node for a host that never reaches the control plane. The answer is its identity, to be carried there.
-#[utoipa::path(post, path = "/data-planes/{id}/nodes", request_body = NewNode, responses((status = 200, body = Enrolled)))]
-pub(super) async fn create_node(
-    State(control): Control,
-    actor: Actor,
-    Path((organization, id)): Path<(String, String)>,
-    Body(new): Body<NewNode>,
-) -> Response {
-    made(&control, move |c| c.create_node(&actor, &organization, &id, &new)).await
-}
-
 /// Deletes an empty workspace.
 #[utoipa::path(delete, path = "/workspaces/{id}", responses((status = 204)))]
 pub(super) async fn delete_workspace(
@@ -283,7 +227,7 @@ pub(super) async fn delete_workspace(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    done(&control, move |c| c.delete_workspace(&actor, &organization, &id)).await
+    answer_no_content(&control, move |c| c.delete_workspace(&actor, &organization, &id)).await
 }
 
 /// Deletes a deployment and all of its tokens.
@@ -294,7 +238,7 @@ pub(super) async fn delete_deployment(
     Path((organization, id)): Path<(String, String)>,
     seen: IfMatch,
 ) -> Response {
-    done(&control, move |c| c.delete_deployment(&actor, &organization, &id, &seen)).await
+    answer_no_content(&control, move |c| c.delete_deployment(&actor, &organization, &id, &seen)).await
 }
 
 /// Deletes a user. The user's token becomes invalid.
@@ -304,27 +248,5 @@ pub(super) async fn delete_user(
     actor: Actor,
     Path((organization, id)): Path<(String, String)>,
 ) -> Response {
-    done(&control, move |c| c.delete_user(&actor, &organization, &id)).await
-}
-
-/// Retires a node: it receives nothing more, and its signatures no longer count.
-#[utoipa::path(delete, path = "/data-planes/{id}/nodes/{node}", responses((status = 204)))]
-pub(super) async fn retire_node(
-    State(control): Control,
-    actor: Actor,
-    Path((organization, id, node)): Path<(String, String, String)>,
-) -> Response {
-    done(&control, move |c| c.retire_node(&actor, &organization, &id, &node)).await
-}
-
-/// Creates a token with which one host can enrol, once. The answer shows it once.
-#[utoipa::path(post, path = "/data-planes/{id}/enrolment-tokens", request_body = NewEnrolmentToken, responses((status = 200, body = EnrolmentToken)))]
-pub(super) async fn create_enrolment_token(
-    State(control): Control,
-    actor: Actor,
-    Path((organization, id)): Path<(String, String)>,
-    Body(new): Body<NewEnrolmentToken>,
-) -> Response {
-    let seconds = new.expires_in_seconds;
-    made(&control, move |c| c.create_enrolment_token(&actor, &organization, &id, seconds)).await
+    answer_no_content(&control, move |c| c.delete_user(&actor, &organization, &id)).await
 }
