@@ -24,7 +24,7 @@ const DEPLOYMENT: [Column; 7] = [
 
 /// The deployment.
 #[derive(Args, Debug)]
-pub(super) struct On {
+pub(super) struct DeploymentChoice {
     /// The deployment's id.
     #[arg(
         long,
@@ -39,7 +39,7 @@ pub(super) struct On {
     deployment_name: Option<String>,
 }
 
-impl On {
+impl DeploymentChoice {
     /// Returns the deployment.
     pub(super) async fn find(&self, control: &Control) -> Result<Deployment, Failure> {
         match &self.deployment_id {

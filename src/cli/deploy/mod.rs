@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use self::pack::{Packed, pack};
 use super::Global;
 use super::control::Control;
-use super::deployment::On;
+use super::deployment::DeploymentChoice;
 use super::failure::Failure;
 use super::output::{Column, Output, note};
 use super::upload::Upload;
@@ -40,7 +40,7 @@ const HOST_DEPLOY: [Column; 4] = [("ID", "deploy"), ("BASE", "base"), ("NUMBER",
   halligan deploy --deployment-id dep_… --host https://airflow-1.example.com:8443 dags/    in an outage")]
 pub(super) struct Arguments {
     #[command(flatten)]
-    on: On,
+    on: DeploymentChoice,
     /// The folder of Dags. `.git` and `__pycache__` are left out; links are an error.
     #[arg(value_name = "PATH", default_value = "dags")]
     path: PathBuf,
@@ -106,19 +106,19 @@ pub(super) enum Verb {
     /// List the deploys of a deployment, the newest first.
     List {
         #[command(flatten)]
-        on: On,
+        on: DeploymentChoice,
     },
     /// Show a deploy.
     Show {
         #[command(flatten)]
-        on: On,
+        on: DeploymentChoice,
         /// The deploy's id.
         id: DeployId,
     },
     /// Put the code of an earlier deploy in force again.
     Rollback {
         #[command(flatten)]
-        on: On,
+        on: DeploymentChoice,
         /// The id of the deploy to go back to.
         id: DeployId,
         /// A description of the rollback.

@@ -16,7 +16,7 @@ use crate::cli::output::{Column, Output};
 #[derive(Subcommand, Debug)]
 pub(in crate::cli) enum Verb {
     /// List the tokens that have a role on the deployment.
-    List(On),
+    List(DeploymentOption),
     /// Create a token of the deployment and show its value, once.
     #[command(after_help = "Examples:
   TOKEN=$(halligan deployment token create --deployment-id dep_… -n ci -e 90 -c)
@@ -71,19 +71,19 @@ pub(in crate::cli) enum Assigned {
         #[command(flatten)]
         token: Elsewhere,
         #[command(flatten)]
-        on: On,
+        on: DeploymentOption,
         /// Its role on the deployment.
         #[arg(long, short, default_value = "DEPLOYMENT_ADMIN")]
         role: String,
     },
     /// List those assigned to the deployment.
-    List(On),
+    List(DeploymentOption),
     /// Give an assigned token another role on the deployment.
     Update {
         #[command(flatten)]
         token: Elsewhere,
         #[command(flatten)]
-        on: On,
+        on: DeploymentOption,
         /// Its role on the deployment from now on.
         #[arg(long, short)]
         role: String,
@@ -93,13 +93,13 @@ pub(in crate::cli) enum Assigned {
         #[command(flatten)]
         token: Elsewhere,
         #[command(flatten)]
-        on: On,
+        on: DeploymentOption,
     },
 }
 
 /// The deployment.
 #[derive(Args, Debug)]
-pub(in crate::cli) struct On {
+pub(in crate::cli) struct DeploymentOption {
     /// The deployment's id.
     #[arg(long, value_name = "ID")]
     deployment_id: DeploymentId,
@@ -179,7 +179,7 @@ async fn assigned(
     control: &Control,
     output: Output,
 ) -> Result<(), Failure> {
-    let path = |on: &On| format!("/deployments/{}/tokens", on.deployment_id);
+    let path = |on: &DeploymentOption| format!("/deployments/{}/tokens", on.deployment_id);
     match verb {
         Assigned::Add { token, on, role } => {
             let new = NewAssignment { token_id: id_of(control, token.as_str(), scope).await?.into(), role };
@@ -199,7 +199,12 @@ async fn assigned(
     Ok(())
 }
 
-async fn list(control: &Control, on: &On, scope: Option<TokenScope>, output: Output) -> Result<(), Failure> {
+async fn list(
+    control: &Control,
+    on: &DeploymentOption,
+    scope: Option<TokenScope>,
+    output: Output,
+) -> Result<(), Failure> {
     let deployment = &*on.deployment_id;
     let path = format!("/deployments/{deployment}/tokens");
     let mut page: TokenPage = control.list(&path, &[("limit", Some("1000".into()))]).await?;

@@ -12,7 +12,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::control::Control;
-use super::deployment::On;
+use super::deployment::DeploymentChoice;
 use super::failure::Failure;
 use super::output::{Column, Output, note};
 use crate::api::deployment::{Deployment, DeploymentUpdate};
@@ -31,7 +31,7 @@ pub(super) enum Verb {
     /// List the environment variables. Secret values are shown to nobody.
     List {
         #[command(flatten)]
-        on: On,
+        on: DeploymentChoice,
         /// List this variable only.
         #[arg(long, short, value_name = "KEY")]
         key: Option<String>,
@@ -53,7 +53,7 @@ pub(super) enum Verb {
     /// Delete environment variables.
     Delete {
         #[command(flatten)]
-        on: On,
+        on: DeploymentChoice,
         /// The variables' names.
         #[arg(value_name = "KEY", required_unless_present = "key")]
         names: Vec<String>,
@@ -67,7 +67,7 @@ pub(super) enum Verb {
 #[derive(Args, Debug)]
 pub(super) struct Given {
     #[command(flatten)]
-    on: On,
+    on: DeploymentChoice,
     /// Variables. Every user of this machine can read a command line: give secrets in a file.
     #[arg(value_name = "KEY=VALUE", value_parser = assignment)]
     variables: Vec<Assignment>,
@@ -226,7 +226,7 @@ async fn set(given: Given, replaces: bool, control: &Control, output: Output) ->
 /// Changes the variables that there are and sends them. If another change came first, both are done again, so that neither
 /// change is lost.
 async fn edit(
-    on: &On,
+    on: &DeploymentChoice,
     control: &Control,
     output: Output,
     change: impl Fn(&mut Vec<NewEnvironmentVariable>) -> Result<(), Failure>,
