@@ -1,8 +1,8 @@
 //! `halligan dev`: runs a control plane, a daemon and a sample deployment in one process, for trials and tests.
 
 mod airflow;
-mod outage;
 mod sample;
+mod switch;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -18,8 +18,8 @@ use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use self::airflow::Airflow;
-use self::outage::Switch;
 use self::sample::Sample;
+use self::switch::Switch;
 use super::failure::Failure;
 use super::output::{Output, line};
 use crate::controlplane::ControlPlane;
@@ -73,7 +73,7 @@ enum Command {
     /// Cut or restore the control plane of the running `halligan dev`.
     Outage {
         /// What to do.
-        state: outage::State,
+        state: switch::State,
         /// Which one, where several run.
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
@@ -110,7 +110,7 @@ fn make_directory(path: &Path) -> Result<(), Failure> {
 
 pub(super) async fn run(mut arguments: Arguments, output: Output) -> Result<(), Failure> {
     if let Some(Command::Outage { state, dir }) = arguments.command {
-        return outage::ask(state, dir.or(arguments.dir), output).await;
+        return switch::ask(state, dir.or(arguments.dir), output).await;
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -182,7 +182,7 @@ pub(super) async fn run(mut arguments: Arguments, output: Output) -> Result<(), 
     let (mut terminate, mut interrupt) = signal(SignalKind::terminate())
         .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)))
         .map_err(|error| failed("signals can't be waited for", error))?;
-    let socket = outage::listen(&state, switch)?;
+    let socket = switch::listen(&state, switch)?;
     let ready = Ready {
         authorize_url: format!("{daemon_url}/v1/authorize/{}", sample.deployment_id),
         control_url,
