@@ -67,7 +67,7 @@ fn same(question: &Question<'_, '_>, request: &Parts) {
     assert!(
         !request.headers.contains_key("content-length") && !request.headers.contains_key("transfer-encoding")
     );
-    assert_eq!(bearer::of(question.fields), bearer::of(&request.headers));
+    assert_eq!(bearer::token_of(question.fields), bearer::token_of(&request.headers));
     assert_eq!(question.fields.only("traceparent"), request.headers.only("traceparent"));
     for peer in [PROXY, STRANGER] {
         let read = Original::read(question.fields, peer, &*TRUSTED);
@@ -136,7 +136,8 @@ fn behind(request: &Parts) -> Option<Original<'_>> {
 
 fn decided(headers: &HeaderMap, original: &Original<'_>, deployment: Target<'_>) -> bool {
     // The token is five hundred bytes that no mutation survives: a word stands for it.
-    let token = bearer::of(headers).map(|token| if token == b"TOKEN" { TOKEN.as_bytes() } else { token });
+    let token =
+        bearer::token_of(headers).map(|token| if token == b"TOKEN" { TOKEN.as_bytes() } else { token });
     let facts = RequestFacts {
         deployment,
         method: original.method,

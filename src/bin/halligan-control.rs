@@ -326,7 +326,7 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
     let ends = tokio::spawn(Arc::clone(&control).tell_of_ends());
     tracing::info!(address = %server.address(), issuer = config.issuer, "listening");
     let status = format!("{} on {}", config.issuer, server.address());
-    systemd::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    systemd::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -336,7 +336,7 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
     }
     tracing::info!("stopping");
     ends.abort();
-    systemd::tell(&[NotifyState::Stopping]);
+    systemd::notify(&[NotifyState::Stopping]);
     if let Some(sender) = sender {
         sender.shutdown().await;
     }

@@ -273,8 +273,8 @@ async fn run(config: Config, sockets: Sockets) -> Result<(), StartError> {
     for address in &daemon.addresses {
         tracing::info!(%address, "listening");
     }
-    let watchdog = systemd::listens().then(|| tokio::spawn(daemon.watchdog().tell(systemd::watchdog())));
-    systemd::tell(&[NotifyState::Ready]);
+    let watchdog = systemd::listens().then(|| tokio::spawn(daemon.watchdog().report(systemd::watchdog())));
+    systemd::notify(&[NotifyState::Ready]);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -287,7 +287,7 @@ async fn run(config: Config, sockets: Sockets) -> Result<(), StartError> {
         }
     }
     tracing::info!("stopping");
-    systemd::tell(&[NotifyState::Stopping]);
+    systemd::notify(&[NotifyState::Stopping]);
     if let Some(watchdog) = watchdog {
         watchdog.abort();
         // The task was aborted, so it has no result.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::host::Host;
 use super::output::{Column, Output, confirm, line};
-use crate::api::host::replica::{Content, ForkedHead, Proof, Record, Reset};
+use crate::api::host::replica::{Content, ForkedHead, Record, Reset, VerifiedReplica};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -61,7 +61,8 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), F
         }
         Verb::Verify => {
             let progress = output.progress("proving every record");
-            let proof: Result<Option<Proof>, _> = host.call(Method::POST, "/v1/replica/verify").await;
+            let proof: Result<Option<VerifiedReplica>, _> =
+                host.call(Method::POST, "/v1/replica/verify").await;
             progress.finish_and_clear();
             show(proof?.as_ref(), output);
         }
@@ -93,7 +94,7 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), F
             let bundle =
                 std::fs::read(&file).map_err(|source| Failure::File { path: file.clone(), source })?;
             let progress = output.progress("proving and taking in");
-            let proof: Result<Option<Proof>, _> =
+            let proof: Result<Option<VerifiedReplica>, _> =
                 host.exchange(Method::POST, "/v1/replica/import", bundle).await;
             progress.finish_and_clear();
             show(proof?.as_ref(), output);
@@ -102,7 +103,7 @@ pub(super) async fn run(verb: Verb, host: &Host, output: Output) -> Result<(), F
     Ok(())
 }
 
-fn show(proof: Option<&Proof>, output: Output) {
+fn show(proof: Option<&VerifiedReplica>, output: Output) {
     if proof.is_none() && !output.json {
         line("This node has no replica yet.");
     } else {

@@ -76,7 +76,7 @@ pub fn is_credential(path: &Path) -> bool {
 }
 
 /// Sends a notification to the service manager (sd_notify(3)).
-pub fn tell(what: &[NotifyState<'_>]) {
+pub fn notify(what: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(what) {
         tracing::warn!(%error, "the service manager can't be told how this service stands");
     }
@@ -85,7 +85,7 @@ pub fn tell(what: &[NotifyState<'_>]) {
 /// Notifies that a reload has started. [`NotifyState::Ready`] ends it.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(since) => tell(&[NotifyState::Reloading, since]),
+        Ok(since) => notify(&[NotifyState::Reloading, since]),
         Err(error) => tracing::warn!(%error, "there is no monotonic clock"),
     }
 }

@@ -132,11 +132,11 @@ pub fn due(mut ends: Vec<End>, now: Time) -> Vec<End> {
 
 /// Remembers which warnings were given, so that each is repeated once a day and not at every check.
 #[derive(Debug, Default)]
-pub struct Told(Vec<(End, Time)>);
+pub struct GivenWarnings(Vec<(End, Time)>);
 
-impl Told {
+impl GivenWarnings {
     /// Returns the ends of `due` for which no warning was given within the last day, and notes them as given at `now`.
-    pub fn tell(&mut self, due: &[End], now: Time) -> Vec<End> {
+    pub fn not_yet_given(&mut self, due: &[End], now: Time) -> Vec<End> {
         self.0.retain(|(end, _)| due.contains(end));
         let mut tell = Vec::new();
         for end in due {
@@ -172,11 +172,11 @@ mod tests {
         assert!(!end(NOTICE + 1).is_due(T) && end(NOTICE).is_due(T) && end(-1).is_due(T));
         let ends = due(vec![end(NOTICE + 1), end(9), end(5)], T);
         assert_eq!(ends, [end(5), end(9)]);
-        let mut told = Told::default();
-        assert_eq!(told.tell(&ends, T), ends);
-        assert_eq!(told.tell(&ends, T.plus(DAY - 1)), []);
-        assert_eq!(told.tell(&ends, T.plus(DAY)), ends);
-        assert_eq!(told.tell(&[end(9), end(12)], T.plus(DAY + 1)), [end(12)]);
+        let mut given = GivenWarnings::default();
+        assert_eq!(given.not_yet_given(&ends, T), ends);
+        assert_eq!(given.not_yet_given(&ends, T.plus(DAY - 1)), []);
+        assert_eq!(given.not_yet_given(&ends, T.plus(DAY)), ends);
+        assert_eq!(given.not_yet_given(&[end(9), end(12)], T.plus(DAY + 1)), [end(12)]);
     }
 
     #[test]

@@ -97,7 +97,7 @@ struct Answered<'a> {
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct NonceClaim {
     #[serde(default)]
     nonce: Option<String>,
 }
@@ -139,7 +139,7 @@ impl SignedHead {
         if head.aud != *audience {
             return Err(HeadError::Audience(head.aud));
         }
-        let Asked { nonce } = verified.claims()?;
+        let NonceClaim { nonce } = verified.claims()?;
         Ok(Self { head, nonce, text: text.into() })
     }
 

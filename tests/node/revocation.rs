@@ -14,7 +14,7 @@ use halligan::dataplane::decide::Reason;
 use halligan::dataplane::decide::snapshot::{Replica, Snapshot, Staleness};
 use halligan::dataplane::node::alarm::AlarmKind;
 use halligan::dataplane::node::state::Live;
-use halligan::dataplane::revocations::{Revocations, Taken};
+use halligan::dataplane::revocations::{ReceivedCounts, Revocations};
 use halligan::dataplane::uplink::reconcile::{Reconciler, Round};
 use halligan::platform::clock::Clock;
 use halligan::protocol::head::SignedHead;
@@ -121,12 +121,14 @@ fn what_another_node_signed_counts_and_nothing_else_does() {
         String::new(),
     ];
     let taken = revocations.take(hostile.iter().map(String::as_str), T0).unwrap();
-    assert_eq!(taken, Taken { new: 0, known: 0, refused: hostile.len() as u64 });
+    assert_eq!(taken, ReceivedCounts { new: 0, known: 0, refused: hostile.len() as u64 });
     assert_eq!(reason(&live, 0), Reason::Ok);
     assert_eq!(live.alarms.count(AlarmKind::Refused), 1);
 
     let good = [signed("nod_b", 52, 0, T0), signed("nod_c", 53, 1, T0.plus(-1))];
-    for expected in [Taken { new: 2, known: 0, refused: 0 }, Taken { new: 0, known: 2, refused: 0 }] {
+    for expected in
+        [ReceivedCounts { new: 2, known: 0, refused: 0 }, ReceivedCounts { new: 0, known: 2, refused: 0 }]
+    {
         assert_eq!(revocations.take(good.iter().map(String::as_str), T0).unwrap(), expected);
         assert_eq!((reason(&live, 0), reason(&live, 1)), (Reason::TokenRevoked, Reason::TokenRevoked));
     }
@@ -341,7 +343,7 @@ fn no_node_fills_the_others_disks() {
         )
         .unwrap();
     let taken = revocations.take([signed("nod_b", 52, 0, T0).as_str()], T0).unwrap();
-    assert_eq!(taken, Taken { new: 0, known: 0, refused: 1 });
+    assert_eq!(taken, ReceivedCounts { new: 0, known: 0, refused: 1 });
     // The node's own operator is not kept from anything by that.
     assert!(revocations.revoke(&order(0), T0).unwrap().1);
 }

@@ -7,7 +7,7 @@ use crate::protocol::time::Time;
 /// Facts of a verified replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Proof {
+pub struct VerifiedReplica {
     /// Version of the head.
     pub version: u64,
     /// Time at which the head was signed.
@@ -24,7 +24,7 @@ pub struct Proof {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// Facts of the replica, or `None` if the host has none.
-    pub head: Option<Proof>,
+    pub head: Option<VerifiedReplica>,
     /// All records.
     pub records: Vec<Record>,
 }

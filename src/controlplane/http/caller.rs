@@ -20,7 +20,7 @@ pub(super) struct Address(pub(super) Option<IpAddr>);
 
 /// Returns the bearer token of a call (RFC 6750).
 pub(super) fn bearer(headers: &HeaderMap) -> Result<Vec<u8>, Error> {
-    let token = crate::platform::net::bearer::of(headers);
+    let token = crate::platform::net::bearer::token_of(headers);
     token
         .map(<[u8]>::to_vec)
         .ok_or(Error::Unauthenticated("a bearer token is needed, in one Authorization field"))

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
-use crate::protocol::ends::{End, EndKind, NOTICE, Told, due};
+use crate::protocol::ends::{End, EndKind, GivenWarnings, NOTICE, due};
 use crate::protocol::time::Time;
 
 /// Time between two checks.
@@ -78,13 +78,13 @@ impl ControlPlane {
     /// Logs each due expiry once a day, until the task is dropped. An expired keyset is logged at every check, because
     /// nodes then reject everything signed under it.
     pub async fn tell_of_ends(self: Arc<Self>) {
-        let mut told = Told::default();
+        let mut given = GivenWarnings::default();
         loop {
             let control = Arc::clone(&self);
             match tokio::task::spawn_blocking(move || control.due_ends()).await {
                 Ok(Ok(ends)) => {
                     let now = self.now();
-                    for end in told.tell(&ends, now) {
+                    for end in given.not_yet_given(&ends, now) {
                         tracing::warn!(
                             kind = end.kind.as_str(),
                             left = end.left(now),

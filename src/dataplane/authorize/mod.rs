@@ -3,7 +3,7 @@
 pub mod introspection;
 pub mod rate;
 pub mod sessions;
-mod turns;
+mod verification_permits;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use tokio::sync::oneshot::Receiver;
 use self::introspection::Introspector;
 use self::rate::RateLimits;
 use self::sessions::Sessions;
-pub use self::turns::{Turn, Turns};
+pub use self::verification_permits::{VerificationPermit, VerificationPermits};
 use super::audit::{AuditLog, AuditUnavailable};
 use super::decide::introspection::Introspection;
 use super::decide::session::Session;
@@ -51,7 +51,7 @@ pub struct Authorizer {
     /// Recent uses of tokens with a rate limit.
     pub rates: RateLimits,
     /// Bounds the signatures that are verified at a time.
-    pub turns: Arc<Turns>,
+    pub permits: Arc<VerificationPermits>,
     /// Asks the control plane about standard tokens. If it is `None`, they are denied.
     pub introspector: Option<Arc<Introspector>>,
     /// Sessions of browsers. If it is `None`, cookies are ignored and nobody can sign in.
@@ -130,7 +130,7 @@ impl Authorizer {
     ) -> (Decision, Option<Session>) {
         let wanted = || (id.clone(), sessions.durations());
         let (decision, session) = {
-            let _turn = self.turns.next().await;
+            let _permit = self.permits.next().await;
             let (snapshot, now) = (self.live.snapshot(), self.live.now(wall));
             sign_in(token, None, wanted(), facts, &snapshot, now)
         };
@@ -196,7 +196,7 @@ impl Authorizer {
         let decision = if let Some(decision) = known {
             decision
         } else {
-            let _turn = self.turns.next().await;
+            let _permit = self.permits.next().await;
             // The snapshot may have changed while this request waited.
             decide_introspected(credential, None, facts, &self.live.snapshot(), self.live.now(wall))
         };

@@ -7,7 +7,7 @@ use std::sync::atomic;
 
 use thiserror::Error;
 
-use super::held::{Above, Held, Known, name_of_host};
+use super::deployment_code::{Above, DeploymentCode, VerifiedHostDeploy, name_of_host};
 use super::place::{Name, Place, remove, text};
 use super::{Code, Effect, MAX_HOST_DEPLOYS};
 use crate::dataplane::decide::snapshot::Snapshot;
@@ -137,12 +137,12 @@ impl Code {
         place.write(&place.host(&name), signed.as_str())?;
         let node = &signed.deploy().iss;
         tracing::info!(%deployment, deploy = %name.deploy, %node, "a peer reports code that a host took");
-        held.hosts.insert(name, Known { signed, above: Above::Waiting });
+        held.hosts.insert(name, VerifiedHostDeploy { signed, above: Above::Waiting });
         Ok(true)
     }
 
     /// Removes a host deploy. Its archive is pruned later.
-    pub(super) fn forget(&self, deployment: &DeploymentId, held: &mut Held, name: &Name) {
+    pub(super) fn forget(&self, deployment: &DeploymentId, held: &mut DeploymentCode, name: &Name) {
         if let Err(error) = remove(&self.place(deployment).host(name)) {
             tracing::warn!(%error, %deployment, deploy = %name.deploy, "a host deploy can't be removed");
         }
@@ -198,7 +198,7 @@ impl Code {
             Read::Absent => {}
         }
         for (name, signed) in hosts {
-            held.hosts.entry(name).or_insert(Known { signed, above: Above::Waiting });
+            held.hosts.entry(name).or_insert(VerifiedHostDeploy { signed, above: Above::Waiting });
         }
         for name in held.spent() {
             self.forget(deployment, held, &name);

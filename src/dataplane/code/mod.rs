@@ -7,7 +7,7 @@
 //! Without the control plane everything stays. It is removed only when the verified replica no longer has the deployment.
 
 mod admit;
-mod held;
+mod deployment_code;
 mod incoming;
 mod observe;
 mod outgoing;
@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use self::held::Held;
+use self::deployment_code::DeploymentCode;
 pub use self::incoming::{Incoming, ReceiveError};
 pub use self::observe::{CodeMetrics, CodeState};
 pub use self::outgoing::body_of;
@@ -70,7 +70,7 @@ pub struct Code {
     /// Random bits and a counter, from which the ids of deploys are made.
     seed: [u8; 16],
     pushes: AtomicU64,
-    held: Mutex<BTreeMap<DeploymentId, Held>>,
+    held: Mutex<BTreeMap<DeploymentId, DeploymentCode>>,
     busy: Arc<Mutex<BTreeSet<DeploymentId>>>,
     /// True once the objects on the disk were read.
     checked: AtomicBool,
@@ -146,7 +146,7 @@ impl Code {
         let held = self.held();
         // One whose object is gone is asked for anew, and its version still counts against an older one.
         let there = held.iter().filter(|(deployment, _)| self.place(deployment).signed().exists());
-        let version = |held: &Held| held.signed.as_ref().map(|signed| signed.deploy().version);
+        let version = |held: &DeploymentCode| held.signed.as_ref().map(|signed| signed.deploy().version);
         there.filter_map(|(deployment, held)| Some((deployment.to_string(), version(held)?))).collect()
     }
 
@@ -173,7 +173,7 @@ impl Code {
         Place::new(&self.directory, deployment)
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<DeploymentId, Held>> {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<DeploymentId, DeploymentCode>> {
         // Each change is one insertion or removal, complete even after a panic.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 
 use super::Code;
-use super::held::{Above, Held};
+use super::deployment_code::{Above, DeploymentCode};
 use crate::platform::metric::gauge;
 use crate::protocol::deploy::exchange::StandingDeploy;
 use crate::protocol::deploy::host::HostDeploy;
@@ -38,7 +38,7 @@ pub struct CodeState {
 }
 
 impl CodeState {
-    fn of(deployment: &DeploymentId, held: &Held) -> Self {
+    fn of(deployment: &DeploymentId, held: &DeploymentCode) -> Self {
         let in_force = held.in_force();
         let target = held.target();
         let behind = target.as_ref().is_some_and(|target| held.current.as_ref() != Some(&target.name));

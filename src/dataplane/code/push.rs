@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::held::{Above, Known, Target, name_of_host};
+use super::deployment_code::{Above, Target, VerifiedHostDeploy, name_of_host};
 use super::incoming::{Incoming, ReceiveError, Received};
 use super::place::{Name, remove};
 use super::settle::install;
@@ -144,7 +144,7 @@ impl Code {
             })?;
             place.write(&place.host(&name_of_host(&signed)), &text).map_err(disk)?;
             held.proved.insert(name.clone());
-            held.hosts.insert(name.clone(), Known { signed, above: Above::Waiting });
+            held.hosts.insert(name.clone(), VerifiedHostDeploy { signed, above: Above::Waiting });
             while held.hosts.len() > MAX_HOST_DEPLOYS
                 && let Some(least) = held.least().map(|(least, _)| least.clone())
             {

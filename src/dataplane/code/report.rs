@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use sha2::Digest as _;
 
 use super::Code;
-use super::held::{Above, Known};
+use super::deployment_code::{Above, VerifiedHostDeploy};
 use super::incoming::hash;
 use super::place::{Name, remove};
 use crate::dataplane::node::alarm::AlarmKind;
@@ -47,7 +47,7 @@ impl Code {
         for (deployment, held) in all.iter() {
             let mut waiting: Vec<_> =
                 held.hosts.iter().filter(|(_, known)| known.above == Above::Waiting).collect();
-            let order = |(_, a): &(&Name, &Known), (_, b): &(&Name, &Known)| {
+            let order = |(_, a): &(&Name, &VerifiedHostDeploy), (_, b): &(&Name, &VerifiedHostDeploy)| {
                 let (a, b) = (a.signed.deploy(), b.signed.deploy());
                 b.base.cmp(&a.base).then_with(|| compare(b, a))
             };

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::Digest as _;
 
-use super::held::{Setback, Target};
+use super::deployment_code::{Setback, Target};
 use super::incoming::{Incoming, ReceiveError, Received, hash};
 use super::place::{Name, Place, remove, tree_of};
 use super::tree::{TreeError, compare, unpack};

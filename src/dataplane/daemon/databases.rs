@@ -9,7 +9,7 @@ use crate::dataplane::authorize::Authorizer;
 use crate::dataplane::config::Config;
 use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::decide::staleness::Staleness;
-use crate::dataplane::glass::{Glass, GlassError, Keeper};
+use crate::dataplane::glass::{Glass, GlassError, GlassTask};
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::identity::Identity;
@@ -152,11 +152,11 @@ fn unreadable_revocations(error: &LedgerError) -> bool {
 }
 
 /// Opens the broken glass and puts it in force. If its database is lost, all glass is whole again.
-pub(super) fn open_keeper(
+pub(super) fn open_glass_task(
     path: &Path,
     config: &Config,
     authorizer: &Authorizer,
-) -> Result<Keeper, StartError> {
+) -> Result<GlassTask, StartError> {
     let Authorizer { live, audit, node, clock, .. } = authorizer;
     let (now, longest) = (clock(), i64::from(config.glass.max_break_seconds));
     let open = || Glass::open(path, Arc::clone(live), longest, live.now(now));
@@ -165,7 +165,7 @@ pub(super) fn open_keeper(
         GlassError::Unfit(unfit) => gone(unfit),
         _ => false,
     };
-    Ok(Keeper {
+    Ok(GlassTask {
         glass: Arc::new(or_begin_anew(path, live, now, "glass", open, lost)?),
         live: Arc::clone(live),
         audit: Arc::clone(audit),

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use databases::{open_audit, open_keeper, open_reconciler, open_replica};
+use databases::{open_audit, open_glass_task, open_reconciler, open_replica};
 use enrolment::identify;
 pub use error::StartError;
 pub use loss::{LossError, accept_loss};
@@ -32,7 +32,7 @@ use self::admin::allowed::Allowed;
 use self::reload::Reload;
 use self::watchdog::Watchdog;
 use super::audit::{AuditLog, AuditMetrics, UploadLag};
-use super::authorize::{Authorizer, Turns};
+use super::authorize::{Authorizer, VerificationPermits};
 use super::config::{Config, Trust};
 use super::peers::{self, Parts};
 use crate::dataplane::authorize::introspection::Introspector;
@@ -81,7 +81,7 @@ pub struct Daemon {
     stop: watch::Sender<()>,
     serving: Vec<JoinHandle<()>>,
     sync: JoinHandle<()>,
-    keeper: JoinHandle<()>,
+    glass_task: JoinHandle<()>,
     /// Tasks that watch the clocks and keys, and that reconcile.
     background: Vec<JoinHandle<()>>,
     /// Released last: another daemon must not open databases that this one still writes.
@@ -132,7 +132,7 @@ impl Daemon {
         let authorizer =
             Arc::new(authorizer(&config, &live, (&audit, &lag), prover, &clock, (&traces, sessions, &code))?);
         // Opened before the listeners, so that glass whose time is over is open to no request.
-        let keeper = Arc::new(open_keeper(&state.join("glass.db"), &config, &authorizer)?);
+        let glass_task = Arc::new(open_glass_task(&state.join("glass.db"), &config, &authorizer)?);
         let answers = Answers {
             pass_status: config.proxies.pass_status,
             identity: upstream_identity(&config, &clock, &mut rng)?,
@@ -173,7 +173,7 @@ impl Daemon {
             replication: Arc::clone(&replication),
             revocations: Arc::clone(&reconciler.revocations),
             outages: Arc::clone(&reconciler.outages),
-            keeper: Arc::clone(&keeper),
+            glass_task: Arc::clone(&glass_task),
             audit: Arc::clone(&audit),
             audit_path,
             identity: identity.clone(),
@@ -219,7 +219,7 @@ impl Daemon {
             nonce: None,
         };
         let sync = tokio::spawn(follower.run());
-        let keeper = tokio::spawn(async move { keeper.run().await });
+        let glass_task = tokio::spawn(async move { glass_task.run().await });
         let socket = own.then_some(socket);
         Ok(Self {
             addresses,
@@ -234,7 +234,7 @@ impl Daemon {
             stop,
             serving,
             sync,
-            keeper,
+            glass_task,
             background,
             directory,
         })
@@ -266,7 +266,7 @@ impl Daemon {
     /// Stops the daemon: finishes requests in progress, and writes waiting events.
     pub async fn shutdown(self) {
         self.sync.abort();
-        self.keeper.abort();
+        self.glass_task.abort();
         self.background.iter().for_each(JoinHandle::abort);
         let _ = self.stop.send(());
         for serving in self.serving {
@@ -305,15 +305,15 @@ fn authorizer(
     let introspector =
         Introspector::new(Arc::clone(&live), upstream, prover, Arc::clone(&clock), lifetime, within);
     let told = AuditMetrics { log: Arc::clone(audit), lag: Arc::clone(lag), clock: Arc::clone(&clock) };
-    let turns = Arc::new(Turns::new(config.listen.workers().get().into()));
-    let waiting = Arc::clone(&turns);
+    let permits = Arc::new(VerificationPermits::new(config.listen.workers().get().into()));
+    let waiting = Arc::clone(&permits);
     Ok(Authorizer {
         metrics: Metrics::new(Arc::clone(&live), Arc::clone(&clock))
             .with_audit(told)
             .with_code(Arc::clone(code))
             .with_signatures_waiting(move || waiting.waiting()),
         rates: RateLimits::default(),
-        turns,
+        permits,
         introspector: Some(Arc::new(introspector)),
         sessions,
         audit: Arc::clone(audit),

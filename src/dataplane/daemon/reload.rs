@@ -65,7 +65,7 @@ impl Reload {
     /// Reads the file again and applies it. Reports to the log and to the service manager.
     pub fn run(&self) -> Result<Reloaded, ReloadError> {
         systemd::reloading();
-        let outcome = self.take();
+        let outcome = self.apply_file();
         match &outcome {
             Ok(Reloaded { taken, restart }) => {
                 tracing::info!(?taken, ?restart, "the configuration was read again");
@@ -74,11 +74,11 @@ impl Reload {
                 tracing::error!(%error, "the configuration is refused; the one before stays in force");
             }
         }
-        systemd::tell(&[NotifyState::Ready]);
+        systemd::notify(&[NotifyState::Ready]);
         outcome
     }
 
-    fn take(&self) -> Result<Reloaded, ReloadError> {
+    fn apply_file(&self) -> Result<Reloaded, ReloadError> {
         let file = self.file.as_deref().ok_or(ReloadError::NoFile)?;
         let (config, table) = (Config::read(file)?, Config::table(file)?);
         // Everything that can fail comes before the first change.

@@ -12,7 +12,7 @@ use crate::dataplane::node::connection::State;
 use crate::dataplane::node::state::Standing;
 use crate::dataplane::replica::replication::Replication;
 use crate::platform::clock::Clock;
-use crate::platform::systemd::{NotifyState, tell};
+use crate::platform::systemd::{NotifyState, notify};
 use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
@@ -67,7 +67,7 @@ impl Watchdog {
 
     /// Sends the status to the service manager, and feeds its `watchdog`, if there is one, only after a successful check.
     /// Runs until the task is dropped.
-    pub async fn tell(self, watchdog: Option<Duration>) {
+    pub async fn report(self, watchdog: Option<Duration>) {
         let report = async {
             let (mut last, mut waited) = (None, TELL);
             loop {
@@ -76,7 +76,7 @@ impl Watchdog {
                 let head = live.snapshot().head().map(|head| (head.head().version, head.head().iat));
                 let what = (standing.connectivity, standing.state, head);
                 if last.replace(what) != Some(what) || waited >= TELL {
-                    tell(&[NotifyState::Status(&status(&standing, head, (self.clock)()))]);
+                    notify(&[NotifyState::Status(&status(&standing, head, (self.clock)()))]);
                     waited = Duration::ZERO;
                 }
                 tokio::time::sleep(LOOK).await;
@@ -87,7 +87,7 @@ impl Watchdog {
             let Some(interval) = watchdog.map(|watchdog| watchdog / 3) else { return };
             loop {
                 match self.prove(interval).await {
-                    Ok(()) => tell(&[NotifyState::Watchdog]),
+                    Ok(()) => notify(&[NotifyState::Watchdog]),
                     Err(stalled) => tracing::error!(%stalled, "the watchdog is not fed"),
                 }
                 tokio::time::sleep(interval).await;
@@ -192,7 +192,7 @@ mod tests {
             clock,
             metrics,
             rates: RateLimits::default(),
-            turns: Arc::default(),
+            permits: Arc::default(),
             introspector: None,
             sessions: None,
             traces: Traces::default(),

@@ -114,7 +114,7 @@ impl Environments {
     }
 
     /// Puts an environment in force that the control plane sent, or raises an alarm.
-    pub fn take(&self, text: &str, snapshot: &Snapshot, now: Time) -> Effect {
+    pub fn apply_signed(&self, text: &str, snapshot: &Snapshot, now: Time) -> Effect {
         let Some(keyset) = snapshot.keyset() else { return Effect::Later };
         let Identity { node_id, data_plane_id, .. } = &self.identity;
         let signed = match SignedEnvironment::verify(text, keyset, data_plane_id, node_id) {

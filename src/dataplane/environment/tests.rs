@@ -62,7 +62,7 @@ impl Host {
     }
 
     fn take(&self, text: &str) -> Effect {
-        self.environments.take(text, &snapshot(&["dep_a"], 3), NOW)
+        self.environments.apply_signed(text, &snapshot(&["dep_a"], 3), NOW)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -117,14 +117,14 @@ fn what_is_not_for_this_node_or_was_changed_is_refused_and_writes_nothing() {
     flipped[middle] = if flipped[middle] == b'A' { b'B' } else { b'A' };
     assert_eq!(host.take(&String::from_utf8(flipped).unwrap()), Effect::Refused);
     assert_eq!(
-        host.environments.take(&own, &snapshot(&["dep_a"], 4), NOW),
+        host.environments.apply_signed(&own, &snapshot(&["dep_a"], 4), NOW),
         Effect::Refused,
         "an unknown key"
     );
     assert_eq!(host.alarms(), [AlarmKind::Refused; 3]);
     // A host that can put an environment in force later reports no fault.
-    assert_eq!(host.environments.take(&own, &snapshot(&["dep_b"], 3), NOW), Effect::Later);
-    assert_eq!(host.environments.take(&own, &Snapshot::absent(), NOW), Effect::Later);
+    assert_eq!(host.environments.apply_signed(&own, &snapshot(&["dep_b"], 3), NOW), Effect::Later);
+    assert_eq!(host.environments.apply_signed(&own, &Snapshot::absent(), NOW), Effect::Later);
     assert!(!host.path("").exists());
     assert!(!format!("{:?}", host.live.alarms.latest()).contains("s3cret"));
 }

@@ -33,7 +33,7 @@ pub struct Answers {
 impl Answers {
     /// Returns the response for a verdict: the caller's identity for the upstream, or the reason of a denial.
     #[must_use]
-    pub fn tell(&self, verdict: &Verdict, extras: &Extras) -> Answer {
+    pub fn for_verdict(&self, verdict: &Verdict, extras: &Extras) -> Answer {
         let allowed = match &verdict.decision {
             Decision::Allowed(allowed) => allowed,
             Decision::Denied(denied) => return self.deny(denied, &verdict.event, extras).map(Full::from),

@@ -1,11 +1,11 @@
 //! Breaking glass: an operator opens direct access to a deployment on this host, with a reason, until a fixed time.
 //!
 //! The state is on the disk before it is in force, so that a restart neither closes nor prolongs it. It ends at a time that
-//! a clock set back does not move ([`Now::effective`]). The [`Keeper`] writes the end into the audit log, and tries again
+//! a clock set back does not move ([`Now::effective`]). The [`GlassTask`] writes the end into the audit log, and tries again
 //! if the log could not take it.
 
-mod keeper;
-mod outage;
+mod reachability;
+mod task;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use thiserror::Error;
 
-pub use keeper::Keeper;
-pub use outage::{Hysteresis, Reach};
+pub use reachability::{Hysteresis, Reach};
+pub use task::GlassTask;
 
 use super::decide::Now;
 use crate::api::host::glass::{Breaking, Pane};

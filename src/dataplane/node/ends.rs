@@ -10,7 +10,7 @@ use crate::dataplane::decide::index::Revoked;
 use crate::dataplane::decide::snapshot::Snapshot;
 use crate::platform::certificate;
 use crate::platform::clock::Clock;
-use crate::protocol::ends::{End, EndKind, NOTICE, Told, due};
+use crate::protocol::ends::{End, EndKind, GivenWarnings, NOTICE, due};
 use crate::protocol::time::Time;
 
 /// Interval at which tokens and certificates are checked.
@@ -43,7 +43,7 @@ impl Snapshot {
 
 /// Collects the expiries, stores them for `status` and metrics, and logs them once a day, until the task is dropped.
 pub async fn watch(live: Arc<Live>, clock: Clock, certificate: Option<PathBuf>) {
-    let mut told = Told::default();
+    let mut given = GivenWarnings::default();
     loop {
         let (now, looking, path) = (clock(), Arc::clone(&live), certificate.clone());
         let looked = tokio::task::spawn_blocking(move || {
@@ -54,7 +54,7 @@ pub async fn watch(live: Arc<Live>, clock: Clock, certificate: Option<PathBuf>) 
         });
         let Ok(ends) = looked.await else { return };
         live.set_ends(ends);
-        for end in told.tell(&due(live.ends(), now), now) {
+        for end in given.not_yet_given(&due(live.ends(), now), now) {
             tracing::warn!(kind = end.kind.as_str(), left = end.left(now), "{}", end.sentence(now));
         }
         tokio::time::sleep(INTERVAL).await;

@@ -64,7 +64,7 @@ impl Metrics {
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version that runs", version);
         let started = clock();
-        registry.register_collector(Box::new(Standing { live, clock, started }));
+        registry.register_collector(Box::new(NodeGauges { live, clock, started }));
         let connections = Connections::registered(&mut registry);
         Self { registry, decisions, seconds, connections }
     }
@@ -129,28 +129,28 @@ impl Collector for SignaturesWaiting {
 }
 
 /// Gauges that are read when the metrics are requested.
-struct Standing {
+struct NodeGauges {
     live: std::sync::Arc<Live>,
     clock: Clock,
     started: Time,
 }
 
-impl std::fmt::Debug for Standing {
+impl std::fmt::Debug for NodeGauges {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Standing")
+        formatter.write_str("NodeGauges")
     }
 }
 
-impl Collector for Standing {
+impl Collector for NodeGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.held(&mut encoder)?;
-        self.synced(&mut encoder)
+        self.encode_replica(&mut encoder)?;
+        self.encode_sync(&mut encoder)
     }
 }
 
-impl Standing {
+impl NodeGauges {
     /// Encodes the facts of the replica, and the time of the start.
-    fn held(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    fn encode_replica(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let snapshot = self.live.snapshot();
         let online = i64::from(self.live.connectivity() == Connectivity::Online);
         gauge(encoder, "control_plane_reachable", "Whether the control plane answers", None, online)?;
@@ -207,7 +207,7 @@ impl Standing {
     }
 
     /// Encodes the state of the connection, the age of the replica, and the counts of alarms.
-    fn synced(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    fn encode_sync(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let (snapshot, now) = (self.live.snapshot(), self.live.now((self.clock)()));
         let standing = self.live.standing();
         let mut family = encoder.encode_descriptor(

@@ -35,7 +35,7 @@ pub use start::{Parts, PeersError, start};
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataplane::revocations::Taken;
+use crate::dataplane::revocations::ReceivedCounts;
 use crate::protocol::id::NodeId;
 use crate::protocol::proof::Instance;
 
@@ -93,5 +93,5 @@ pub struct Received {
     /// Identifier of the receiver's list. It changes when the list was lost.
     pub list: String,
     /// Number of new, known and rejected revocations.
-    pub taken: Taken,
+    pub taken: ReceivedCounts,
 }

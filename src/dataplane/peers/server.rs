@@ -83,7 +83,7 @@ async fn answer(face: Arc<PeerFace>, archives: Arc<Semaphore>, request: Request<
     if (parts.method.as_str(), parts.uri.path()) == ("GET", NAME_PATH) {
         return response(face.name());
     }
-    let peer = match face.admit(bearer::of(&parts.headers)) {
+    let peer = match face.admit(bearer::token_of(&parts.headers)) {
         Ok(peer) => peer,
         Err(reply) => return response(reply),
     };

@@ -17,13 +17,13 @@ const MAX_HEADS: usize = 256;
 
 /// Applied bundles by the version that they begin at, and the first head of each version.
 #[derive(Debug, Default)]
-pub(in crate::dataplane) struct Recent {
+pub(in crate::dataplane) struct RecentDeltas {
     heads: VecDeque<SignedHead>,
     bundles: VecDeque<(u64, Arc<[u8]>)>,
     bytes: usize,
 }
 
-impl Recent {
+impl RecentDeltas {
     /// Keeps a bundle that begins at version `from`.
     pub(in crate::dataplane) fn keep(&mut self, from: u64, bundle: Vec<u8>) {
         self.bytes += bundle.len();

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 
-use super::recent_deltas::{Keeping, Recent};
+use super::recent_deltas::{Keeping, RecentDeltas};
 use super::store::AHEAD;
 use super::store::{Ended, Origin, ReplicaStore, Scrub, StoreError};
-use crate::api::host::replica::{ForkedHead, Proof};
+use crate::api::host::replica::{ForkedHead, VerifiedReplica};
 use crate::dataplane::decide::CLOCK_TOLERANCE;
 use crate::dataplane::decide::HeadAge;
 use crate::dataplane::decide::index::Delta;
@@ -41,7 +41,7 @@ pub struct Replication {
     store: Mutex<ReplicaStore>,
     live: Arc<Live>,
     staleness: Mutex<Staleness>,
-    recent: Mutex<Recent>,
+    recent_deltas: Mutex<RecentDeltas>,
     /// True if the control plane's last changes did not follow the version held. The next request asks for a snapshot,
     /// which follows any version.
     another_history: AtomicBool,
@@ -51,12 +51,13 @@ impl Replication {
     /// Joins a store with the state that request handlers read.
     #[must_use]
     pub fn new(store: ReplicaStore, live: Arc<Live>, staleness: Staleness) -> Self {
-        let mut recent = Recent::default();
+        let mut recent_deltas = RecentDeltas::default();
         if let Some(head) = live.snapshot().head() {
-            recent.keep_head(head);
+            recent_deltas.keep_head(head);
         }
-        let (store, staleness, recent) = (Mutex::new(store), Mutex::new(staleness), Mutex::new(recent));
-        Self { store, live, staleness, recent, another_history: AtomicBool::new(false) }
+        let (store, staleness, recent_deltas) =
+            (Mutex::new(store), Mutex::new(staleness), Mutex::new(recent_deltas));
+        Self { store, live, staleness, recent_deltas, another_history: AtomicBool::new(false) }
     }
 
     /// Returns the state that request handlers read.
@@ -126,7 +127,7 @@ impl Replication {
             && store.position()?.0 > before
             && let Some(bundle) = bundle.kept()
         {
-            self.recent().keep(before, bundle);
+            self.recent_deltas().keep(before, bundle);
         }
         match &outcome {
             Ok(_) if origin == Origin::Feed => self.another_history.store(false, Ordering::Relaxed),
@@ -279,7 +280,7 @@ impl Replication {
             let Ok(theirs) = SignedHead::verify(text, &proved.keyset, &proved.head.head().aud) else {
                 continue;
             };
-            let Some(ours) = self.recent().head_of(theirs.head().version).cloned() else { continue };
+            let Some(ours) = self.recent_deltas().head_of(theirs.head().version).cloned() else { continue };
             if !own.iter().any(|known| known == ours.as_str()) {
                 own.push(ours.as_str().to_owned());
             }
@@ -321,7 +322,7 @@ impl Replication {
         if !followed {
             return self.read_again(store, now);
         }
-        self.recent().keep_head(&head);
+        self.recent_deltas().keep_head(&head);
         self.live.written(head.head().version);
         self.live.alarm_unreadable(before.as_deref(), now);
         Ok(())
@@ -333,7 +334,7 @@ impl Replication {
             Ok(Some(verified)) => {
                 let version = verified.head.head().version;
                 let before = self.live.snapshot().unreadable();
-                self.recent().keep_head(&verified.head);
+                self.recent_deltas().keep_head(&verified.head);
                 self.live.replace(|previous| Snapshot::of(verified, self.staleness(), Some(previous)));
                 self.live.persisted(version, now);
                 self.live.alarm_unreadable(before.as_deref(), now);
@@ -378,7 +379,7 @@ impl Replication {
 
     /// Verifies the content of the disk anew. Returns `None` if it holds no replica yet. Damage is alarmed, and repaired by
     /// the control plane's next answer.
-    pub fn prove(&self, now: Time) -> Result<Option<Proof>, StoreError> {
+    pub fn prove(&self, now: Time) -> Result<Option<VerifiedReplica>, StoreError> {
         let store = self.store();
         let found = match store.prove() {
             Err(damaged) if damaged.may_be_of_the_disk() => {
@@ -387,7 +388,7 @@ impl Replication {
             }
             found => found?,
         };
-        Ok(found.map(|(keyset, head)| Proof {
+        Ok(found.map(|(keyset, head)| VerifiedReplica {
             version: head.head().version,
             signed_at: head.head().iat,
             keyset: keyset.version(),
@@ -401,15 +402,15 @@ impl Replication {
         Ok(self.store().load()?.map_or_else(Vec::new, |replica| replica.records))
     }
 
-    fn recent(&self) -> MutexGuard<'_, Recent> {
+    fn recent_deltas(&self) -> MutexGuard<'_, RecentDeltas> {
         // It holds only copies, which a panic cannot damage.
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recent_deltas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the changes since version `since`, as the bundle in which they came, or `None` if they are no longer held.
     #[must_use]
     pub fn changes_since(&self, since: u64) -> Option<Arc<[u8]>> {
-        self.recent().since(since)
+        self.recent_deltas().since(since)
     }
 
     /// Returns the replica as a bundle.

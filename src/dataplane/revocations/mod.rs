@@ -77,7 +77,7 @@ fn held(revocation: Revocation, answer: Option<Outcome>) -> Held {
 
 /// Counts of the revocations that another node passed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
-pub struct Taken {
+pub struct ReceivedCounts {
     /// Number of new revocations, now in force.
     pub new: u64,
     /// Number of revocations that were held already.
@@ -274,9 +274,9 @@ impl Revocations {
         &self,
         texts: impl IntoIterator<Item = &'t str>,
         now: Time,
-    ) -> Result<Taken, LedgerError> {
+    ) -> Result<ReceivedCounts, LedgerError> {
         let signers = self.live.snapshot().signers();
-        let mut taken = Taken::default();
+        let mut taken = ReceivedCounts::default();
         let mut ledger = self.lock();
         let transaction = ledger.connection.transaction()?;
         let mut new = Vec::new();

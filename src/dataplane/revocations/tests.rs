@@ -46,8 +46,8 @@ fn a_second_revocation_of_a_token_by_its_node_says_nothing_new() {
     let (directory, live) = (tempfile::tempdir().unwrap(), live(&nodes()));
     let revocations = open(directory.path(), &live);
     let take = |text: &str| revocations.take([text], T0).unwrap();
-    assert_eq!(take(&signed(0, T0)), Taken { new: 1, known: 0, refused: 0 });
-    assert_eq!(take(&signed(0, T0.plus(5))), Taken { new: 0, known: 1, refused: 0 });
+    assert_eq!(take(&signed(0, T0)), ReceivedCounts { new: 1, known: 0, refused: 0 });
+    assert_eq!(take(&signed(0, T0.plus(5))), ReceivedCounts { new: 0, known: 1, refused: 0 });
     let (held, new) = revocations.revoke(&order(1), T0).unwrap();
     let (again, second) = revocations.revoke(&order(1), T0.plus(9)).unwrap();
     assert_eq!((new, second, &held.id, held.revoked_at), (true, false, &again.id, again.revoked_at));

@@ -80,7 +80,7 @@ impl Follower {
             let texts = answer.environments;
             let take = move || {
                 let effects: Vec<_> =
-                    texts.iter().map(|text| environments.take(text, &snapshot, now)).collect();
+                    texts.iter().map(|text| environments.apply_signed(text, &snapshot, now)).collect();
                 !effects.contains(&Effect::Later)
             };
             all &= within(tokio::task::spawn_blocking(take)).await?;

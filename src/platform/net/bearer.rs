@@ -12,7 +12,7 @@ const BASIC: &[u8] = b"basic";
 
 /// Returns the token of a request with these fields. Two `Authorization` fields are none: it is unknown which was meant.
 #[must_use]
-pub fn of(fields: &(impl Fields + ?Sized)) -> Option<&[u8]> {
+pub fn token_of(fields: &(impl Fields + ?Sized)) -> Option<&[u8]> {
     within(fields.only("authorization")?)
 }
 
@@ -113,13 +113,13 @@ mod tests {
     #[test]
     fn two_fields_are_none_even_if_they_agree() {
         let mut headers = HeaderMap::new();
-        assert_eq!(of(&headers), None);
+        assert_eq!(token_of(&headers), None);
         headers.append(AUTHORIZATION, "Bearer a.b.c".parse().unwrap());
-        assert_eq!(of(&headers), Some(&b"a.b.c"[..]));
+        assert_eq!(token_of(&headers), Some(&b"a.b.c"[..]));
         for second in ["Bearer a.b.c", "Basic x", ""] {
             let mut two = headers.clone();
             two.append(AUTHORIZATION, second.parse().unwrap());
-            assert_eq!(of(&two), None, "{second:?}");
+            assert_eq!(token_of(&two), None, "{second:?}");
         }
     }
 }

@@ -37,44 +37,47 @@ where
     if !within(trusted, peer) {
         return Some(peer);
     }
-    let (mut real, mut hops, mut forwarded) = (Told::Nothing, Told::Nothing, Told::Nothing);
+    let (mut real, mut hops, mut forwarded) =
+        (NamedClient::Nothing, NamedClient::Nothing, NamedClient::Nothing);
     for (name, value) in fields.fields() {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         match name.len() {
             // One address, once.
             9 if is("x-real-ip") => {
-                let first = matches!(real, Told::Nothing);
-                real = text(value).and_then(address).filter(|_| first).map_or(Told::Nobody, Told::Client);
+                let first = matches!(real, NamedClient::Nothing);
+                real = text(value)
+                    .and_then(address)
+                    .filter(|_| first)
+                    .map_or(NamedClient::Nobody, NamedClient::Client);
             }
             9 if is("forwarded") => forwarded = forwarded.then(value, trusted, forwarded_for),
             15 if is("x-forwarded-for") => hops = hops.then(value, trusted, Some),
             _ => {}
         }
     }
-    let mut client = Told::Nothing;
+    let mut client = NamedClient::Nothing;
     for told in [real, hops, forwarded] {
         client = match (client, told) {
-            (client, Told::Nothing) => client,
-            (Told::Nothing, told) => told,
-            (Told::Client(one) | Told::Proxy(one), Told::Client(other) | Told::Proxy(other))
-                if one == other =>
-            {
-                client
-            }
-            _ => Told::Nobody,
+            (client, NamedClient::Nothing) => client,
+            (NamedClient::Nothing, told) => told,
+            (
+                NamedClient::Client(one) | NamedClient::Proxy(one),
+                NamedClient::Client(other) | NamedClient::Proxy(other),
+            ) if one == other => client,
+            _ => NamedClient::Nobody,
         };
     }
     match client {
-        Told::Nothing => Some(peer),
-        Told::Client(client) | Told::Proxy(client) => Some(client),
-        Told::Nobody => None,
+        NamedClient::Nothing => Some(peer),
+        NamedClient::Client(client) | NamedClient::Proxy(client) => Some(client),
+        NamedClient::Nobody => None,
     }
 }
 
 /// The client that a chain of hops names, read from the left. Each proxy appends the address it was called from, so an address
 /// counts only if every hop to its right is a trusted proxy.
 #[derive(Clone, Copy)]
-enum Told {
+enum NamedClient {
     /// No field.
     Nothing,
     /// Every hop so far is a trusted proxy; this is the first of them.
@@ -85,7 +88,7 @@ enum Told {
     Nobody,
 }
 
-impl Told {
+impl NamedClient {
     /// Takes in the next field line; `node` finds the address in an element of its list.
     fn then<'v>(self, value: &'v [u8], trusted: &[IpNet], node: impl Fn(&'v str) -> Option<&'v str>) -> Self {
         let Some(value) = text(value) else { return Self::Nobody };

@@ -31,7 +31,7 @@ pub(super) async fn shatter(
         problem(StatusCode::BAD_REQUEST, "invalid", &format!("the request is not understood: {error}"))
     })?;
     let live = administration.replication.live();
-    let (wall, glass) = ((administration.clock)(), Arc::clone(&administration.keeper.glass));
+    let (wall, glass) = ((administration.clock)(), Arc::clone(&administration.glass_task.glass));
     let now = live.now(wall);
     let deployment = glass.check(&deployment, &reason, seconds, now).map_err(|error| refused(&error))?;
     let broken = Broken {
@@ -67,11 +67,11 @@ pub(super) async fn seal(
 ) -> Result<Json<Changed>, Response> {
     let deployment =
         DeploymentId::new(&deployment).map_err(|_| refused(&GlassError::Unknown(deployment.clone())))?;
-    let (glass, id) = (Arc::clone(&administration.keeper.glass), deployment.clone());
+    let (glass, id) = (Arc::clone(&administration.glass_task.glass), deployment.clone());
     let sealing = tokio::task::spawn_blocking(move || glass.seal(&id, &operator.to_string())).await;
     let failed = |detail: String| problem(StatusCode::INTERNAL_SERVER_ERROR, "failed", &detail);
     let broken = sealing.map_err(|ended| failed(ended.to_string()))?.map_err(|error| refused(&error))?;
-    administration.keeper.settle(0).await;
+    administration.glass_task.settle(0).await;
     Ok(Json(Changed { deployment_id: deployment, breaking: broken.into() }))
 }
 

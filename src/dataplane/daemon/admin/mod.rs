@@ -34,7 +34,7 @@ use crate::api::host::problem::Problem;
 use crate::dataplane::audit::AuditLog;
 use crate::dataplane::authorize::Authorizer;
 use crate::dataplane::code::Code;
-use crate::dataplane::glass::Keeper;
+use crate::dataplane::glass::GlassTask;
 use crate::dataplane::node::identity::Identity;
 use crate::dataplane::replica::replication::Replication;
 use crate::dataplane::revocations::Revocations;
@@ -56,7 +56,7 @@ pub struct Administration {
     /// Local revocations of the data plane's hosts.
     pub revocations: Arc<Revocations>,
     /// Broken glass, and the task that records its changes.
-    pub keeper: Arc<Keeper>,
+    pub glass_task: Arc<GlassTask>,
     /// Outages of this node.
     pub outages: Arc<Outages>,
     /// Audit log of the node.

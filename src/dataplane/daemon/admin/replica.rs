@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::{Administration, off_reactor, problem};
-use crate::api::host::replica::{Content, ForkedHead, Proof, Record, Reset};
+use crate::api::host::replica::{Content, ForkedHead, Record, Reset, VerifiedReplica};
 use crate::dataplane::replica::store::{Origin, StoreError};
 use crate::protocol::bundle::MEDIA_TYPE;
 
@@ -29,7 +29,7 @@ pub(super) async fn show(
 
 pub(super) async fn prove(
     State(administration): State<Arc<Administration>>,
-) -> Result<Json<Option<Proof>>, Response> {
+) -> Result<Json<Option<VerifiedReplica>>, Response> {
     let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
     let proved = off_reactor(move || replication.prove(now)).await;
     if administration.replication.live().on_disk().is_none() {
@@ -51,7 +51,7 @@ pub(super) async fn export(State(administration): State<Arc<Administration>>) ->
 pub(super) async fn import(
     State(administration): State<Arc<Administration>>,
     bundle: Bytes,
-) -> Result<Json<Option<Proof>>, Response> {
+) -> Result<Json<Option<VerifiedReplica>>, Response> {
     let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
     off_reactor(move || {
         replication.take(&*bundle, Origin::File, now)?;

@@ -51,7 +51,7 @@ impl<'h> Caller<'h> {
     where
         F: Fields + ?Sized,
     {
-        let token = bearer::of(fields);
+        let token = bearer::token_of(fields);
         let mut caller = Self { token, session: None, opens_page: false };
         if let Some(sessions) = sessions
             && token.is_none()

@@ -42,13 +42,13 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 
 /// State of the host, at the foot of each page.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Standing {
+pub(super) struct HostState {
     connectivity: Connectivity,
     /// Age of the replica in seconds, or `None` without a replica.
     age: Option<i64>,
 }
 
-impl Standing {
+impl HostState {
     /// Returns the state at `wall`.
     #[must_use]
     pub(super) fn of(live: &Live, wall: Time) -> Self {
@@ -87,7 +87,7 @@ fn duration(seconds: i64) -> String {
 }
 
 /// Returns a page with this content.
-fn page(status: StatusCode, title: &str, content: &str, standing: Standing) -> Answer {
+fn page(status: StatusCode, title: &str, content: &str, standing: HostState) -> Answer {
     let text = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title} - Halligan</title>\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><meta name=\"robots\" content=\"noindex\">\
@@ -217,7 +217,7 @@ fn advice(reason: Reason) -> &'static str {
 
 /// Content of the sign-in page besides its form.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Note<'n> {
+pub(super) enum Notice<'n> {
     /// Nothing.
     None,
     /// A session has ended.
@@ -229,14 +229,14 @@ pub(super) enum Note<'n> {
 }
 
 /// Returns the sign-in page. Afterwards it leads to `to`.
-pub(super) fn sign_in(status: StatusCode, to: &str, note: Note<'_>, standing: Standing) -> Answer {
+pub(super) fn sign_in(status: StatusCode, to: &str, note: Notice<'_>, standing: HostState) -> Answer {
     let note = match note {
-        Note::None => String::new(),
-        Note::Ended => "<p class=\"warn\" role=\"status\"><strong>Your session has ended.</strong> Sessions end some time after \
+        Notice::None => String::new(),
+        Notice::Ended => "<p class=\"warn\" role=\"status\"><strong>Your session has ended.</strong> Sessions end some time after \
                         the last click, and some hours after sign-in. Sign in again.</p>"
             .to_owned(),
-        Note::Denied(denial) => denial.html(),
-        Note::Empty => "<p class=\"warn\" role=\"alert\"><strong>There was no token in the form.</strong> Paste one, or choose \
+        Notice::Denied(denial) => denial.html(),
+        Notice::Empty => "<p class=\"warn\" role=\"alert\"><strong>There was no token in the form.</strong> Paste one, or choose \
                         a file that holds one.</p>"
             .to_owned(),
     };
@@ -255,7 +255,7 @@ pub(super) fn sign_in(status: StatusCode, to: &str, note: Note<'_>, standing: St
 }
 
 /// Returns the page that asks whether to sign out.
-pub(super) fn sign_out(standing: Standing) -> Answer {
+pub(super) fn sign_out(standing: HostState) -> Answer {
     let content = format!(
         "<p>Signing out ends this browser’s session on this host.</p>\
          <form method=\"post\" action=\"{PAGES}{SIGN_OUT}\"><button type=\"submit\">Sign out</button></form>\
@@ -265,7 +265,7 @@ pub(super) fn sign_out(standing: Standing) -> Answer {
 }
 
 /// Returns the page after signing out.
-pub(super) fn signed_out(standing: Standing) -> Answer {
+pub(super) fn signed_out(standing: HostState) -> Answer {
     let content = format!(
         "<p role=\"status\">The session is over.</p><p><a href=\"{PAGES}{SIGN_IN}\">Sign in again</a></p>"
     );
@@ -273,7 +273,7 @@ pub(super) fn signed_out(standing: Standing) -> Answer {
 }
 
 /// Returns the page that explains a denial. `to` is where the person wanted to go.
-pub(super) fn refused(status: StatusCode, denial: Denial<'_>, to: &str, standing: Standing) -> Answer {
+pub(super) fn refused(status: StatusCode, denial: Denial<'_>, to: &str, standing: HostState) -> Answer {
     let again = if to.is_empty() {
         String::new()
     } else {
@@ -294,7 +294,7 @@ mod tests {
 
     use super::*;
 
-    const STANDING: Standing = Standing { connectivity: Connectivity::Offline, age: Some(7_290) };
+    const HOST_STATE: HostState = HostState { connectivity: Connectivity::Offline, age: Some(7_290) };
 
     async fn text(answer: Answer) -> String {
         String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().into()).unwrap()
@@ -309,7 +309,7 @@ mod tests {
                 detail: None,
                 event: "evt_1-2",
             };
-            let page = text(refused(StatusCode::FORBIDDEN, denial, "/dags", STANDING)).await;
+            let page = text(refused(StatusCode::FORBIDDEN, denial, "/dags", HOST_STATE)).await;
             assert!(page.contains(reason.code()) && page.contains(advice(reason)), "{page}");
             assert!(page.contains("deployment.airflow.dag.get") && page.contains("evt_1-2"), "{page}");
             assert!(
@@ -323,7 +323,7 @@ mod tests {
     #[tokio::test]
     async fn a_page_runs_nothing_and_loads_nothing() {
         let hostile = "/\"><script>alert('1')</script>";
-        let answer = sign_in(StatusCode::OK, hostile, Note::Ended, STANDING);
+        let answer = sign_in(StatusCode::OK, hostile, Notice::Ended, HOST_STATE);
         let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
         assert!(
             policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),

@@ -10,7 +10,7 @@ use super::cookies;
 use super::destination::{self, PAGES, REFUSED, SIGN_IN, SIGN_OUT};
 use super::form::Form;
 use super::initiator::Stated;
-use super::page::{self, Denial, Note, Standing};
+use super::page::{self, Denial, HostState, Notice};
 use crate::dataplane::authorize::sessions::{Ender, Sessions, seen};
 use crate::dataplane::authorize::{Authorizer, Verdict};
 use crate::dataplane::decide::session::Initiator;
@@ -49,7 +49,7 @@ pub async fn answer(
     body: &[u8],
 ) -> Answer {
     let (path, query) = request.target.split_once('?').unwrap_or((request.target, ""));
-    let standing = Standing::of(&authorizer.live, (authorizer.clock)());
+    let standing = HostState::of(&authorizer.live, (authorizer.clock)());
     let site = Site { authorizer, sessions, request, query, standing };
     match (path.strip_prefix(PAGES).unwrap_or_default(), request.method) {
         (SIGN_IN, "GET" | "HEAD") => site.form(),
@@ -64,7 +64,7 @@ pub async fn answer(
             answer
         }
         ("", "GET" | "HEAD") => see_other(&format!("{PAGES}{SIGN_IN}")),
-        _ => page::sign_in(StatusCode::NOT_FOUND, "", Note::None, standing),
+        _ => page::sign_in(StatusCode::NOT_FOUND, "", Notice::None, standing),
     }
 }
 
@@ -73,7 +73,7 @@ struct Site<'s> {
     sessions: &'s Arc<Sessions>,
     request: &'s PageRequest<'s>,
     query: &'s str,
-    standing: Standing,
+    standing: HostState,
 }
 
 impl Site<'_> {
@@ -85,7 +85,7 @@ impl Site<'_> {
 
     fn form(&self) -> Answer {
         let to = self.parameter("to");
-        let note = if self.parameter("ended").is_empty() { Note::None } else { Note::Ended };
+        let note = if self.parameter("ended").is_empty() { Notice::None } else { Notice::Ended };
         page::sign_in(StatusCode::OK, destination::return_path(&to).unwrap_or_default(), note, self.standing)
     }
 
@@ -115,7 +115,7 @@ impl Site<'_> {
         let form = Form::read(self.request.headers, body).unwrap_or_default();
         let to = destination::return_path(&form.to).unwrap_or_default();
         if form.token.is_empty() {
-            return page::sign_in(StatusCode::BAD_REQUEST, to, Note::Empty, self.standing);
+            return page::sign_in(StatusCode::BAD_REQUEST, to, Notice::Empty, self.standing);
         }
         let (authorizer, sessions) = (self.authorizer, self.sessions);
         let trace = authorizer.traces.request(|_| None);
@@ -176,7 +176,7 @@ impl Site<'_> {
         let (reason, detail) = (denied.reason(), denied.detail());
         let denial = Denial { reason, permission: None, detail: detail.as_deref(), event };
         let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::FORBIDDEN);
-        let mut answer = page::sign_in(status, to, Note::Denied(denial), self.standing);
+        let mut answer = page::sign_in(status, to, Notice::Denied(denial), self.standing);
         let code = HeaderValue::from_static(reason.code());
         answer.headers_mut().insert(HeaderName::from_static("x-halligan-reason"), code);
         answer

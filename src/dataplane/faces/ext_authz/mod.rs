@@ -123,7 +123,7 @@ impl ExtAuthz {
         let mut extras = caller.extras(fields, &verdict, &request.path, sessions);
         extras.hands_on_lead = true;
         let sent = request.headers.keys().map(String::as_str);
-        Ok(translated(self.0.answers.tell(&verdict, &extras), sent).await)
+        Ok(translated(self.0.answers.for_verdict(&verdict, &extras), sent).await)
     }
 }
 

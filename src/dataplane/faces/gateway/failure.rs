@@ -5,8 +5,8 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 use thiserror::Error;
 
-use super::pace::{BoxError, ClientBroke, Stalled};
-use super::{Body, headers, onward};
+use super::idle_limit::{BoxError, ClientBroke, Stalled};
+use super::{Body, deployment_client, headers};
 use crate::platform::cause::causes;
 
 /// Reasons why an allowed request fails.
@@ -52,10 +52,10 @@ impl Failure {
                 return Self::ClientBroke;
             }
         }
-        match onward::progress(&*error) {
-            onward::Sent::Nothing => Self::Unreachable(error),
-            onward::Sent::Request => Self::Unanswered(error),
-            onward::Sent::Answered => Self::NotHttp(error),
+        match deployment_client::progress(&*error) {
+            deployment_client::Sent::Nothing => Self::Unreachable(error),
+            deployment_client::Sent::Request => Self::Unanswered(error),
+            deployment_client::Sent::Answered => Self::NotHttp(error),
         }
     }
 

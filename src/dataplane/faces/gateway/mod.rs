@@ -1,13 +1,13 @@
 //! Gateway: the daemon as a reverse proxy in front of its deployments. It decides on every request, and streams the allowed
 //! ones to the deployment, with the caller's identity in place of the caller's token.
 
-mod asked;
 pub mod config;
+mod connection;
+mod deployment_client;
 mod failure;
 mod headers;
-mod lost;
-mod onward;
-mod pace;
+mod idle_limit;
+mod request_target;
 mod tls;
 mod websocket;
 
@@ -32,11 +32,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use self::asked::Asked;
 use self::config::{GatewayConfig, Limits, Upstream};
+use self::deployment_client::DeploymentClient;
 use self::failure::Failure;
-use self::onward::Onward;
-use self::pace::{BoxError, ClientBroke, Idler, Paced, Progress};
+use self::idle_limit::{BoxError, ClientBroke, IdleLimited, IdleParty, Progress};
+use self::request_target::RequestTarget;
 use self::tls::Certificate;
 use super::answer::{Answer, Answers};
 use super::browser::{Caller, MAX_FORM, site};
@@ -91,7 +91,7 @@ pub struct Gateway {
     upstreams: HashMap<DeploymentId, Upstream>,
     hosts: HashMap<String, DeploymentId>,
     limits: Limits,
-    onward: Onward,
+    deployments: DeploymentClient,
     certificate: Option<Certificate>,
     websockets: Arc<Semaphore>,
     shares: Arc<Shares>,
@@ -116,7 +116,7 @@ impl Gateway {
             answers: Answers { pass_status: true, identity },
             upstreams,
             hosts,
-            onward: Onward::new(client(ca_file.as_deref())?, &limits),
+            deployments: DeploymentClient::new(client(ca_file.as_deref())?, &limits),
             certificate: tls.map(Certificate::new).transpose()?,
             websockets: Arc::new(Semaphore::new(limits.connections as usize)),
             shares: Arc::default(),
@@ -241,7 +241,7 @@ impl Gateway {
             return self.refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Some(peer));
         }
         // An ambiguous request has no target. It is denied for that, unless its token is denied first.
-        let asked = Asked::read(&parts).filter(|_| fault.is_none());
+        let asked = RequestTarget::read(&parts).filter(|_| fault.is_none());
         let host = asked.as_ref().map_or("", |asked| asked.host).to_owned();
         let target = asked.as_ref().map_or("", |asked| asked.target);
         let name = host_name(&host);
@@ -269,7 +269,7 @@ impl Gateway {
         let caller = Caller::read(&parts.headers, facts.method, &host, sessions.map(Arc::as_ref));
         let verdict = self.authorizer.authorize(caller.credential(), &facts, trace).await;
         let extras = caller.extras(&parts.headers, &verdict, target, sessions.map(Arc::as_ref));
-        let told = self.answers.tell(&verdict, &extras);
+        let told = self.answers.for_verdict(&verdict, &extras);
         let Decision::Allowed(allowed) = &verdict.decision else {
             if fault.is_some() {
                 // The guard passes no bytes after a fault.
@@ -349,12 +349,12 @@ impl Gateway {
         parts.version = Version::HTTP_11;
         let progress = Progress::new();
         let body = bounded(body, self.limits.body_bytes, idle, progress.clone());
-        let sent = self.onward.send(Request::from_parts(parts, body));
+        let sent = self.deployments.send(Request::from_parts(parts, body));
         let mut answer = tokio::select! {
             answer = sent => answer.map_err(|error| Failure::of(error.into()))?,
             idler = progress.stalls(idle) => return Err(match idler {
-                Idler::Sender => Failure::ClientStalled,
-                Idler::Reader => Failure::DeploymentStalled,
+                IdleParty::Sender => Failure::ClientStalled,
+                IdleParty::Reader => Failure::DeploymentStalled,
             }),
         };
         if !headers::one_length(answer.headers()) {
@@ -373,7 +373,7 @@ impl Gateway {
                 tokio::spawn(websocket::tunnel(client, deployment, longest, place));
             }
         }
-        Ok(answer.map(|body| Paced::new(body, idle, Progress::new()).boxed_unsync()))
+        Ok(answer.map(|body| IdleLimited::new(body, idle, Progress::new()).boxed_unsync()))
     }
 }
 
@@ -390,7 +390,7 @@ fn last(mut answer: Response<Body>) -> Response<Body> {
 
 /// Limits the size of a request's body, and the time that it may stand still.
 fn bounded(body: Lingering<Incoming>, most: usize, idle: Duration, progress: Progress) -> Body {
-    Paced::new(Limited::new(body.map_err(ClientBroke), most), idle, progress).boxed_unsync()
+    IdleLimited::new(Limited::new(body.map_err(ClientBroke), most), idle, progress).boxed_unsync()
 }
 
 /// Origin of a request, and the header fields for its deployment.

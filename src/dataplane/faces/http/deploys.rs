@@ -86,7 +86,7 @@ impl Face {
             uri: request.uri.path_and_query().map_or("", PathAndQuery::as_str),
             client: forwarded::client(headers, peer, &trusted),
         };
-        let credential = bearer::of(headers).map(Credential::Token);
+        let credential = bearer::token_of(headers).map(Credential::Token);
         let trace = || {
             self.authorizer.traces.request(|name| {
                 let told = || headers.only(name).and_then(fields::text);

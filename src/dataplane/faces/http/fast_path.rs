@@ -129,7 +129,7 @@ pub(super) async fn serve(
             stop.progressed();
             answered = true;
             let (verdict, extras) =
-                face.told(question.deployment, Question::METHOD, question.fields, peer).await;
+                face.decide_on_original(question.deployment, Question::METHOD, question.fields, peer).await;
             write(stream, answer.write(&face.answers, &verdict, &extras)).await?;
             let length = question.length;
             bytes.drain(..length);

@@ -111,7 +111,7 @@ impl Face {
         let original = Original::unknown(request.method.as_str());
         let verdict = self.verdict(Target::Unknown, &original, client, peer, &request.headers);
         let (verdict, extras) = verdict.await;
-        self.answers.tell(&verdict, &extras)
+        self.answers.for_verdict(&verdict, &extras)
     }
 
     /// Returns the JWK set for upstreams (RFC 7517), or 404 if no identity is configured.
@@ -158,9 +158,9 @@ impl Face {
 
     /// Authorizes a request that the proxy describes in headers.
     async fn authorize(&self, deployment: Option<&str>, peer: IpAddr, request: &Parts) -> Answer {
-        let told = self.told(deployment, request.method.as_str(), &request.headers, peer);
+        let told = self.decide_on_original(deployment, request.method.as_str(), &request.headers, peer);
         let (verdict, extras) = told.await;
-        self.answers.tell(&verdict, &extras)
+        self.answers.for_verdict(&verdict, &extras)
     }
 
     /// Answers a request for one of the daemon's pages, which the proxy hands on with a prefix before its path.
@@ -197,7 +197,7 @@ impl Face {
     }
 
     /// Decides on the request that the header fields of `peer` describe. `method` is the method of the proxy's own request.
-    async fn told<F>(
+    async fn decide_on_original<F>(
         &self,
         deployment: Option<&str>,
         method: &str,
@@ -235,7 +235,7 @@ impl Face {
         let (verdict, mut extras) = self.verdict(target, &original, client, peer, &request.headers).await;
         // Envoy takes a 5xx for a failure of the daemon, but no other status.
         extras.hands_on_lead = true;
-        self.answers.tell(&verdict, &extras)
+        self.answers.for_verdict(&verdict, &extras)
     }
 
     /// Ambiguous proxy headers leave the path unknown. Such a request is denied with `path_invalid`, unless its token is

@@ -184,7 +184,7 @@ impl Trace {
         told.extend(found.deployment.map(|id| KeyValue::new("halligan.deployment", id.to_string())));
         told.extend(found.route.map(|route| KeyValue::new("http.route", Arc::clone(route))));
         told.extend(found.permission.map(|needed| KeyValue::new("halligan.permission", needed.as_str())));
-        followed.told(told, Status::Unset);
+        followed.end(told, Status::Unset);
     }
 
     /// Records a span for a round of sync.
@@ -192,7 +192,7 @@ impl Trace {
         let Some(followed) = self.0 else { return };
         let status =
             if outcome == Outcome::Renewed { Status::Unset } else { Status::error(outcome.as_str()) };
-        followed.told(vec![KeyValue::new("halligan.outcome", outcome.as_str())], status);
+        followed.end(vec![KeyValue::new("halligan.outcome", outcome.as_str())], status);
     }
 
     /// Records a span for a round of reconciliation. `calls` is the number of calls, or `None` if it failed.
@@ -200,13 +200,13 @@ impl Trace {
         let Some(followed) = self.0 else { return };
         let status = if calls.is_some() { Status::Unset } else { Status::error("waits") };
         let calls = i64::try_from(calls.unwrap_or_default()).unwrap_or(i64::MAX);
-        followed.told(vec![KeyValue::new("halligan.calls", calls)], status);
+        followed.end(vec![KeyValue::new("halligan.calls", calls)], status);
     }
 }
 
 impl Followed {
     /// Makes the span, which ends now.
-    fn told(self, attributes: Vec<KeyValue>, status: Status) {
+    fn end(self, attributes: Vec<KeyValue>, status: Status) {
         let Self { collector, name, kind, parent, started } = self;
         let tracer = &collector.tracer;
         let builder = tracer.span_builder(name).with_kind(kind).with_start_time(started);

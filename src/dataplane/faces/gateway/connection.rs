@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tower_service::Service;
 
-use super::pace::BoxError;
+use super::idle_limit::BoxError;
 
 /// Time that the client has to report the end of a connection, as an answer or an error.
 const GRACE: Duration = Duration::from_secs(1);
@@ -104,7 +104,7 @@ impl Write for Living {
 
 /// Waits until the connection of a request is gone, and the client had the time to report that. A request that the client sends
 /// again by itself, on another connection, is followed to that one.
-pub(super) async fn lost(mut captured: CaptureConnection) {
+pub(super) async fn until_lost(mut captured: CaptureConnection) {
     drop(captured.wait_for_connection_metadata().await);
     loop {
         let Some(Life(mut life)) = life(&captured) else { return pending().await };
@@ -164,7 +164,7 @@ mod tests {
         let captured = capture_connection(&mut request);
         assert_eq!(client.request(request).await.unwrap().status(), 200);
         let began = Instant::now();
-        let ended = timeout(3 * GRACE, lost(captured)).await;
+        let ended = timeout(3 * GRACE, until_lost(captured)).await;
         server.abort();
         ended.ok().map(|()| began.elapsed())
     }

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::Body;
 use super::config::Limits;
-use super::lost::{Connector, lost};
+use super::connection::{Connector, until_lost};
 use crate::platform::cause::causes;
 
 /// Time for which an unused connection to a deployment is kept. uvicorn closes it after 5 seconds.
@@ -22,14 +22,14 @@ const POOL_IDLE: Duration = Duration::from_secs(4);
 type Sender = Client<Connector, Body>;
 
 /// Sends requests to deployments.
-pub(super) struct Onward {
+pub(super) struct DeploymentClient {
     /// Client for requests that may be repeated.
     kept: Sender,
     /// Client that opens a new connection for each request.
     fresh: Sender,
 }
 
-impl Onward {
+impl DeploymentClient {
     pub(super) fn new(tls: rustls::ClientConfig, limits: &Limits) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
@@ -85,7 +85,7 @@ async fn send(client: &Sender, mut request: Request<Body>) -> Result<Response<In
     tokio::select! {
         biased;
         answer = client.request(request) => Ok(answer?),
-        () = lost(captured) => Err(SendError::Lost),
+        () = until_lost(captured) => Err(SendError::Lost),
     }
 }
 

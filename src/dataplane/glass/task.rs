@@ -17,7 +17,7 @@ use crate::protocol::id::NodeId;
 const TICK: Duration = Duration::from_millis(250);
 
 /// Parts that the task works with.
-pub struct Keeper {
+pub struct GlassTask {
     /// Broken glass of this host.
     pub glass: Arc<Glass>,
     /// Snapshot in force and state of the node.
@@ -32,7 +32,7 @@ pub struct Keeper {
     pub limits: Hysteresis,
 }
 
-impl Keeper {
+impl GlassTask {
     /// Runs until the task is dropped.
     pub async fn run(&self) {
         let (started, mut written) = (Instant::now(), 0);

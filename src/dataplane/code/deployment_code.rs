@@ -21,7 +21,7 @@ pub(super) enum Above {
 
 /// Host deploy that was verified.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(super) struct VerifiedHostDeploy {
     pub(super) signed: SignedHostDeploy,
     pub(super) above: Above,
 }
@@ -46,9 +46,9 @@ pub(super) struct Target {
 
 /// State of one deployment's code.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Held {
+pub(super) struct DeploymentCode {
     pub(super) signed: Option<SignedDeploy>,
-    pub(super) hosts: BTreeMap<Name, Known>,
+    pub(super) hosts: BTreeMap<Name, VerifiedHostDeploy>,
     /// Code that the link points to. It was compared with its archive in this run.
     pub(super) current: Option<Name>,
     /// Archives whose digest was verified in this run.
@@ -58,7 +58,7 @@ pub(super) struct Held {
     pub(super) superseded: Option<(DeployId, Option<StandingDeploy>)>,
 }
 
-impl Held {
+impl DeploymentCode {
     pub(super) fn version(&self) -> u64 {
         self.signed.as_ref().map_or(0, |signed| signed.deploy().version)
     }
@@ -76,7 +76,7 @@ impl Held {
     }
 
     /// Returns the host deploys that the signed deploy held has not ended.
-    pub(super) fn open_hosts(&self) -> impl Iterator<Item = &Known> {
+    pub(super) fn open_hosts(&self) -> impl Iterator<Item = &VerifiedHostDeploy> {
         let version = self.version();
         self.hosts.values().filter(move |known| known.signed.deploy().base >= version)
     }
@@ -104,7 +104,9 @@ impl Held {
     /// ended them.
     pub(super) fn spent(&self) -> Vec<Name> {
         let version = self.version();
-        let spent = |known: &Known| known.above == Above::Answered && known.signed.deploy().base < version;
+        let spent = |known: &VerifiedHostDeploy| {
+            known.above == Above::Answered && known.signed.deploy().base < version
+        };
         self.hosts.iter().filter(|(_, known)| spent(known)).map(|(name, _)| name.clone()).collect()
     }
 }

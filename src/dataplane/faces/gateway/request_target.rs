@@ -7,14 +7,14 @@ use hyper::{Method, Version};
 
 /// Unambiguous host and target of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Asked<'r> {
+pub(super) struct RequestTarget<'r> {
     /// Host as sent, with its port if there is one.
     pub(super) host: &'r str,
     /// Path and query, as sent.
     pub(super) target: &'r str,
 }
 
-impl<'r> Asked<'r> {
+impl<'r> RequestTarget<'r> {
     /// Parses a request's line and host (RFC 9112 section 3.2, RFC 9113 section 8.3.1). Two hosts, or none, are ambiguous;
     /// so is a host in the target that differs from the header, since two parties could route by different ones.
     pub(super) fn read(request: &'r Parts) -> Option<Self> {
@@ -59,7 +59,7 @@ mod tests {
             request = request.header(header::HOST, *host);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        Asked::read(&parts).map(|asked| (asked.host.to_owned(), asked.target.to_owned()))
+        RequestTarget::read(&parts).map(|asked| (asked.host.to_owned(), asked.target.to_owned()))
     }
 
     #[test]

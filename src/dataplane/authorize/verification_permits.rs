@@ -1,4 +1,4 @@
-//! Turns: bounds the signatures that are verified at a time. A verification takes a hundred times as long as the rest of a
+//! Bounds the signatures that are verified at a time. A verification takes a hundred times as long as the rest of a
 //! decision, and a forged token needs one each time, since only valid ones are remembered. Without a bound, tokens that are
 //! known already would wait behind all forged ones that have arrived.
 
@@ -8,13 +8,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Permits for verifications, given in the order in which they were asked for.
 #[derive(Debug)]
-pub struct Turns {
+pub struct VerificationPermits {
     permits: Semaphore,
     waiting: AtomicUsize,
 }
 
 /// Right to verify one signature.
-pub struct Turn<'t> {
+pub struct VerificationPermit<'t> {
     _permit: Option<SemaphorePermit<'t>>,
 }
 
@@ -26,7 +26,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Turns {
+impl VerificationPermits {
     /// Allows `most` verifications at a time.
     #[must_use]
     pub fn new(most: usize) -> Self {
@@ -34,14 +34,14 @@ impl Turns {
     }
 
     /// Waits for a turn, and lets this thread first serve requests that have arrived in the meantime.
-    pub async fn next(&self) -> Turn<'_> {
+    pub async fn next(&self) -> VerificationPermit<'_> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
         // The semaphore is never closed. If it were, verifying without a bound would be right.
         let permit = self.permits.acquire().await.ok();
         // The thread looks for new requests before it comes back here. Otherwise it would take all turns in a row.
         tokio::task::yield_now().await;
-        Turn { _permit: permit }
+        VerificationPermit { _permit: permit }
     }
 
     /// Returns the number of requests that wait for a turn.
@@ -51,7 +51,7 @@ impl Turns {
     }
 }
 
-impl Default for Turns {
+impl Default for VerificationPermits {
     /// Allows one verification at a time.
     fn default() -> Self {
         Self::new(1)
@@ -71,7 +71,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_as_many_have_a_turn_as_are_allowed_and_the_rest_is_counted() {
-        let turns = Turns::new(2);
+        let turns = VerificationPermits::new(2);
         let (first, _second) = (turns.next().await, turns.next().await);
         let mut third = Box::pin(turns.next());
         assert!(poll_once(&mut third).await.is_none());
@@ -102,7 +102,7 @@ mod tests {
     #[tokio::test]
     async fn other_requests_are_served_between_two_turns() {
         let order = Rc::new(RefCell::new(String::new()));
-        let turns = Rc::new(Turns::default());
+        let turns = Rc::new(VerificationPermits::default());
         let local = LocalSet::new();
         for _ in 0..64 {
             let (order, turns) = (Rc::clone(&order), Rc::clone(&turns));

@@ -35,7 +35,7 @@ struct Moved {
 
 /// Party that did not act in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Idler {
+pub(super) enum IdleParty {
     /// The sender of the body.
     Sender,
     /// The reader of the body, which has to answer after it.
@@ -60,14 +60,14 @@ impl Progress {
     }
 
     /// Returns after `idle` without progress.
-    pub(super) async fn stalls(&self, idle: Duration) -> Idler {
+    pub(super) async fn stalls(&self, idle: Duration) -> IdleParty {
         loop {
             let (last, awaited) = {
                 let moved = self.lock();
                 (moved.last, moved.awaited)
             };
             if last.elapsed() >= idle {
-                return if awaited { Idler::Sender } else { Idler::Reader };
+                return if awaited { IdleParty::Sender } else { IdleParty::Reader };
             }
             tokio::time::sleep_until(last + idle).await;
         }
@@ -75,20 +75,20 @@ impl Progress {
 }
 
 /// Body that ends with [`Stalled`] if nothing arrives for `idle`. The time counts only while the body is read.
-pub(super) struct Paced<B> {
+pub(super) struct IdleLimited<B> {
     body: B,
     idle: Duration,
     progress: Progress,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B> Paced<B> {
+impl<B> IdleLimited<B> {
     pub(super) fn new(body: B, idle: Duration, progress: Progress) -> Self {
         Self { body, idle, progress, waiting: None }
     }
 }
 
-impl<B> Body for Paced<B>
+impl<B> Body for IdleLimited<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -140,13 +140,13 @@ mod tests {
     #[tokio::test]
     async fn a_body_may_be_long_but_not_still() {
         let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
-        let mut paced = Paced::new(body, IDLE, Progress::new());
+        let mut limited = IdleLimited::new(body, IDLE, Progress::new());
         for _ in 0..4 {
             sender.send_data(Bytes::from_static(b"a")).await.unwrap();
-            assert!(paced.frame().await.unwrap().is_ok());
+            assert!(limited.frame().await.unwrap().is_ok());
             tokio::time::sleep(IDLE * 2).await;
         }
-        let error = paced.frame().await.unwrap().unwrap_err();
+        let error = limited.frame().await.unwrap().unwrap_err();
         assert!(error.is::<Stalled>());
     }
 
@@ -158,7 +158,7 @@ mod tests {
         let trailers = [(name, HeaderValue::from_static("spoofed"))].into_iter().collect();
         sender.send_trailers(trailers).await.unwrap();
         drop(sender);
-        let read = Paced::new(body, IDLE, Progress::new()).collect().await.unwrap();
+        let read = IdleLimited::new(body, IDLE, Progress::new()).collect().await.unwrap();
         assert!(read.trailers().is_none());
         assert_eq!(read.to_bytes(), "a");
     }
@@ -167,9 +167,9 @@ mod tests {
     async fn who_is_waited_for_is_known() {
         let (_sender, body) = Channel::<Bytes, BoxError>::new(1);
         let progress = Progress::new();
-        assert_eq!(progress.stalls(IDLE).await, Idler::Reader, "nobody read it");
-        let mut paced = Paced::new(body, IDLE * 9, progress.clone());
-        assert!(tokio::time::timeout(IDLE, paced.frame()).await.is_err());
-        assert_eq!(progress.stalls(IDLE).await, Idler::Sender);
+        assert_eq!(progress.stalls(IDLE).await, IdleParty::Reader, "nobody read it");
+        let mut limited = IdleLimited::new(body, IDLE * 9, progress.clone());
+        assert!(tokio::time::timeout(IDLE, limited.frame()).await.is_err());
+        assert_eq!(progress.stalls(IDLE).await, IdleParty::Sender);
     }
 }
