@@ -5,6 +5,7 @@
 //! denies the request.
 
 mod decision;
+mod genuine;
 pub mod glass;
 mod head_age;
 pub mod index;
@@ -29,10 +30,10 @@ pub use head_age::HeadAge;
 pub use now::{CLOCK_TOLERANCE, Now};
 pub use reason::Reason;
 
+use self::genuine::{find_verified_token, verify_token};
 use self::introspection::Introspection;
 use self::session::{Durations, Initiator, Session};
 use self::snapshot::{Proved, Snapshot};
-use self::steps::{known, verified};
 use crate::protocol::id::SessionId;
 
 /// Deployment to which a request is directed.
@@ -99,7 +100,7 @@ pub fn decide_introspected(
     snapshot: &Snapshot,
     now: Now,
 ) -> Decision {
-    let verify = |bytes: &[u8], proved: &Proved| Ok(verified(bytes, proved));
+    let verify = |bytes: &[u8], proved: &Proved| Ok(verify_token(bytes, proved));
     let Ok::<_, Infallible>(decision) =
         steps::request(facts, now, verify, credential, introspection, snapshot);
     decision
@@ -114,7 +115,7 @@ pub fn decide_known(
     snapshot: &Snapshot,
     now: Now,
 ) -> Option<Decision> {
-    let verify = |bytes: &[u8], proved: &Proved| known(bytes, proved).map(Ok);
+    let verify = |bytes: &[u8], proved: &Proved| find_verified_token(bytes, proved).map(Ok);
     steps::request(facts, now, verify, credential, None, snapshot).ok()
 }
 

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::decision::Rest;
+use super::genuine::{GenuineCredential, verify_token};
 use super::index::{Deployment, Grant, Revoked};
 use super::introspection::Introspection;
 use super::routes::{CanonicalPath, Match, RouteMap};
-use super::session::{Durations, Initiator, Session};
+use super::session::{Durations, Session};
 use super::snapshot::{Granted, Local, Proved, Snapshot};
 use super::staleness::AtLimit;
 use super::{Allowed, Authority, Credential, Decision, Denied, Now, Reason, RequestFacts, Target};
@@ -15,16 +16,7 @@ use crate::protocol::glass::GlassState;
 use crate::protocol::host::host_name;
 use crate::protocol::id::{DeploymentId, SessionId};
 use crate::protocol::permission::PermissionSet;
-use crate::protocol::token::{Claims, TokenError, TokenKind, VerifiedToken};
-
-/// The token's signature was not verified before, and no signature is to be verified.
-pub(super) struct SignatureUnverified;
-
-/// Credential whose claims can be read: the token's signature holds, or the session is sealed by a host of the data plane.
-enum Proof<'c> {
-    Token(&'c VerifiedToken),
-    Session(&'c Session, Initiator),
-}
+use crate::protocol::token::{Claims, TokenKind, VerifiedToken};
 
 /// Decision in progress.
 struct Step<'s> {
@@ -58,18 +50,18 @@ pub(super) fn request<U>(
     };
     let Some(proved) = snapshot.proved.as_deref() else { return denied(Reason::ReplicaMissing) };
     let token;
-    let proof = match credential {
+    let credential = match credential {
         Credential::Token(bytes) => match verify(bytes, proved)? {
             Ok(verified) => {
                 token = verified;
-                Proof::Token(&token)
+                GenuineCredential::Token(&token)
             }
             Err(reason) => return denied(reason),
         },
-        Credential::Session(session, initiator) => Proof::Session(session, initiator),
+        Credential::Session(session, initiator) => GenuineCredential::Session(session, initiator),
     };
-    let mut step = Step::new(facts, now, proof.claims());
-    let admission = step.request(&proof, introspection, proved, &snapshot.local);
+    let mut step = Step::new(facts, now, credential.claims());
+    let admission = step.request(&credential, introspection, proved, &snapshot.local);
     Ok(step.end(admission))
 }
 
@@ -88,7 +80,7 @@ pub(super) fn sign_in(
         return denied(Reason::TokenMissing);
     }
     let Some(proved) = snapshot.proved.as_deref() else { return denied(Reason::ReplicaMissing) };
-    let token = match verified(bytes, proved) {
+    let token = match verify_token(bytes, proved) {
         Ok(token) => token,
         Err(reason) => return denied(reason),
     };
@@ -97,22 +89,6 @@ pub(super) fn sign_in(
     match step.sign_in(&token, introspection, (proved, &snapshot.local), wanted) {
         Ok((session, admission)) => (step.end(Ok(admission)), Some(session)),
         Err(reason) => (step.end(Err(reason)), None),
-    }
-}
-
-impl Proof<'_> {
-    fn claims(&self) -> &Claims {
-        match self {
-            Self::Token(token) => token.claims(),
-            Self::Session(session, _) => session.claims(),
-        }
-    }
-
-    fn is_standard(&self) -> bool {
-        match self {
-            Self::Token(token) => token.kind() == TokenKind::Standard,
-            Self::Session(session, _) => session.standard_on().is_some(),
-        }
     }
 }
 
@@ -149,17 +125,17 @@ impl<'s> Step<'s> {
     /// Calls the steps of a request in order, and stops at the first one that denies.
     fn request(
         &mut self,
-        proof: &Proof<'s>,
+        credential: &GenuineCredential<'s>,
         introspection: Option<&'s Introspection>,
         proved: &'s Proved,
         local: &Local,
     ) -> Result<Admission, Reason> {
-        self.session(proof, proved, local)?;
-        if proof.is_standard() {
-            self.same_site(proof)?;
+        self.session(credential, proved, local)?;
+        if credential.is_standard() {
+            self.same_site(credential)?;
             let (said, deployment) = self.standard(introspection, proved, local)?;
             // A session is for the deployment where it began. A standard token may open others too.
-            if let Proof::Session(session, _) = proof
+            if let GenuineCredential::Session(session, _) = credential
                 && session.standard_on() != Some(&deployment.id)
             {
                 return Err(Reason::WrongDeployment);
@@ -168,7 +144,7 @@ impl<'s> Step<'s> {
             return Ok(Admission { deployment: deployment.id.clone(), granted, rate_limit: None });
         }
         let (grant, deployment) = self.access(proved, local)?;
-        self.same_site(proof)?;
+        self.same_site(credential)?;
         self.conditions(grant, proved, local)?;
         let granted = self.permission(grant, deployment)?;
         let rate_limit = grant.profile.rate_limit_per_minute;
@@ -204,9 +180,9 @@ impl<'s> Step<'s> {
     }
 
     /// Checks that a session is used by a page of the deployment's own origin, or by a person who opens one.
-    fn same_site(&mut self, proof: &Proof<'_>) -> Result<(), Reason> {
-        match proof {
-            Proof::Session(_, initiator) if !initiator.may_use_session(self.facts.method) => {
+    fn same_site(&mut self, credential: &GenuineCredential<'_>) -> Result<(), Reason> {
+        match credential {
+            GenuineCredential::Session(_, initiator) if !initiator.may_use_session(self.facts.method) => {
                 // Whoever looks into it needs to know what another site tried.
                 self.found.name_path(self.facts);
                 Err(Reason::CrossSite)
@@ -216,8 +192,13 @@ impl<'s> Step<'s> {
     }
 
     /// Checks that a session lasts, and that the key of its token is still in force.
-    fn session(&mut self, proof: &Proof<'_>, proved: &Proved, local: &Local) -> Result<(), Reason> {
-        let Proof::Session(session, _) = proof else { return Ok(()) };
+    fn session(
+        &mut self,
+        credential: &GenuineCredential<'_>,
+        proved: &Proved,
+        local: &Local,
+    ) -> Result<(), Reason> {
+        let GenuineCredential::Session(session, _) = credential else { return Ok(()) };
         self.found.session = Some(session.id().clone());
         session.check(self.now, local.ended_sessions.holds(session.id(), session.begun()))?;
         proved.keyset.token_key(session.kid()).map(drop).ok_or(Reason::KeyUnknown)
@@ -414,21 +395,6 @@ impl<'s> Step<'s> {
         self.found.mutating = found.route.mutating;
         Ok(found)
     }
-}
-
-/// Returns the token of some bytes. Verifies its signature, if that was not done before.
-pub(super) fn verified(bytes: &[u8], proved: &Proved) -> Result<Arc<VerifiedToken>, Reason> {
-    proved.signatures.verify(bytes, &proved.keyset).map_err(|error| match error {
-        TokenError::Malformed => Reason::TokenMalformed,
-        TokenError::TooLarge => Reason::TokenTooLarge,
-        TokenError::KeyUnknown => Reason::KeyUnknown,
-        TokenError::SignatureInvalid => Reason::SignatureInvalid,
-    })
-}
-
-/// Returns the token of some bytes, if its signature was verified before.
-pub(super) fn known(bytes: &[u8], proved: &Proved) -> Result<Arc<VerifiedToken>, SignatureUnverified> {
-    proved.signatures.known(bytes).ok_or(SignatureUnverified)
 }
 
 fn allow(permissions: PermissionSet, found: &Match<'_, '_>) -> Result<(), Reason> {
