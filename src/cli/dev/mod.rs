@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use self::airflow::Airflow;
-use self::sample::Sample;
+use self::sample::{Sample, Tokens};
 use self::switch::Switch;
 use super::failure::Failure;
 use super::output::{Output, line};
@@ -115,53 +115,12 @@ pub(super) async fn run(mut arguments: Arguments, output: Output) -> Result<(), 
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     // Dropped at the end, which deletes the temporary directory.
-    let forgotten = match &arguments.dir {
-        Some(_) => None,
-        None => Some(
-            tempfile::Builder::new()
-                .prefix("halligan-dev-")
-                .tempdir()
-                .map_err(|error| failed("a temporary directory can't be made", error))?,
-        ),
-    };
-    let state = forgotten.as_ref().map(tempfile::TempDir::path).or(arguments.dir.as_deref());
-    let state = state.unwrap_or(Path::new(".")).to_owned();
-    make_directory(&state)?;
-    let state = state.canonicalize().map_err(|source| Failure::File { path: state.clone(), source })?;
-
-    let (control_dir, node_dir) = (state.join("control"), state.join("node"));
-    make_directory(&control_dir)?;
+    let (state, _forgotten) = state_directory(arguments.dir.as_deref())?;
+    let node_dir = state.join("node");
     make_directory(&node_dir)?;
-    let known = Sample::read(&state)?;
-    // The address is part of the signed issuer, so a kept state is valid only at the same address.
-    let address = known.as_ref().map_or(arguments.control_listen, |known| known.control_address);
-    let listener = TcpListener::bind(address)
-        .map_err(|error| failed(&format!("the control plane can't listen on {address}"), error))?;
-    let address =
-        listener.local_addr().map_err(|error| failed("the control plane's address is not known", error))?;
+    let Prepared { control, address, listener, sample, tokens } =
+        prepare_control_plane(&state, &node_dir, arguments.control_listen)?;
     let control_url = format!("http://{address}");
-    if !control_dir.join("keysets.ndjson").exists() {
-        Signing::create(&control_dir, wall(), &mut UnwrapErr(SysRng))
-            .map_err(|error| failed("the control plane's keys can't be made", error))?;
-    }
-    let signing = Signing::load(&control_dir)
-        .map_err(|error| failed("the control plane's keys can't be used", error))?;
-    let roots = node_dir.join("roots");
-    make_directory(&roots)?;
-    std::fs::copy(control_dir.join("root.pub.pem"), roots.join("root.pem"))
-        .map_err(|source| Failure::File { path: roots, source })?;
-    let store = Store::open(&control_dir.join("control.db"))
-        .map_err(|error| failed("the control plane's database can't be used", error))?;
-    let rng = Box::new(UnwrapErr(SysRng));
-    let control = Arc::new(ControlPlane::new(store, signing, control_url.clone(), Arc::new(wall), rng));
-    let (sample, tokens) = match known {
-        Some(sample) => {
-            let tokens = sample.renew(&control)?;
-            (sample, tokens)
-        }
-        None => Sample::make(&control, address, &node_dir)?,
-    };
-    sample.write(&state)?;
     let switch = Switch::start(control, address, listener)?;
 
     let airflow =
@@ -205,6 +164,71 @@ pub(super) async fn run(mut arguments: Arguments, output: Output) -> Result<(), 
     socket.close();
     daemon.shutdown().await;
     Ok(())
+}
+
+/// Returns the state directory, and the handle that deletes it if it is temporary.
+fn state_directory(wanted: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), Failure> {
+    let forgotten = match wanted {
+        Some(_) => None,
+        None => Some(
+            tempfile::Builder::new()
+                .prefix("halligan-dev-")
+                .tempdir()
+                .map_err(|error| failed("a temporary directory can't be made", error))?,
+        ),
+    };
+    let state = forgotten.as_ref().map(tempfile::TempDir::path).or(wanted);
+    let state = state.unwrap_or(Path::new(".")).to_owned();
+    make_directory(&state)?;
+    let state = state.canonicalize().map_err(|source| Failure::File { path: state.clone(), source })?;
+    Ok((state, forgotten))
+}
+
+/// Control plane that is ready to be served, with its sample deployment.
+struct Prepared {
+    control: Arc<ControlPlane>,
+    address: SocketAddr,
+    listener: TcpListener,
+    sample: Sample,
+    tokens: Tokens,
+}
+
+/// Binds the control plane's address, and opens its keys and its database. Creates what is missing, the sample deployment
+/// included, and puts the root key where the node pins it.
+fn prepare_control_plane(state: &Path, node_dir: &Path, listen: SocketAddr) -> Result<Prepared, Failure> {
+    let control_dir = state.join("control");
+    make_directory(&control_dir)?;
+    let known = Sample::read(state)?;
+    // The address is part of the signed issuer, so a kept state is valid only at the same address.
+    let address = known.as_ref().map_or(listen, |known| known.control_address);
+    let listener = TcpListener::bind(address)
+        .map_err(|error| failed(&format!("the control plane can't listen on {address}"), error))?;
+    let address =
+        listener.local_addr().map_err(|error| failed("the control plane's address is not known", error))?;
+    if !control_dir.join("keysets.ndjson").exists() {
+        Signing::create(&control_dir, wall(), &mut UnwrapErr(SysRng))
+            .map_err(|error| failed("the control plane's keys can't be made", error))?;
+    }
+    let signing = Signing::load(&control_dir)
+        .map_err(|error| failed("the control plane's keys can't be used", error))?;
+    let roots = node_dir.join("roots");
+    make_directory(&roots)?;
+    std::fs::copy(control_dir.join("root.pub.pem"), roots.join("root.pem"))
+        .map_err(|source| Failure::File { path: roots, source })?;
+    let store = Store::open(&control_dir.join("control.db"))
+        .map_err(|error| failed("the control plane's database can't be used", error))?;
+    let rng = Box::new(UnwrapErr(SysRng));
+    let control_url = format!("http://{address}");
+    let control = Arc::new(ControlPlane::new(store, signing, control_url, Arc::new(wall), rng));
+    let (sample, tokens) = match known {
+        Some(sample) => {
+            let tokens = sample.renew(&control)?;
+            (sample, tokens)
+        }
+        None => Sample::make(&control, address, node_dir)?,
+    };
+    sample.write(state)?;
+    Ok(Prepared { control, address, listener, sample, tokens })
 }
 
 /// Puts the gateway before Airflow. Returns the URL to open in a browser.
