@@ -144,7 +144,10 @@ impl std::fmt::Debug for NodeGauges {
 impl Collector for NodeGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         self.encode_replica(&mut encoder)?;
-        self.encode_sync(&mut encoder)
+        self.encode_sync(&mut encoder)?;
+        self.encode_host(&mut encoder)?;
+        self.encode_ends(&mut encoder)?;
+        self.encode_counters(&mut encoder)
     }
 }
 
@@ -206,9 +209,8 @@ impl NodeGauges {
         Ok(())
     }
 
-    /// Encodes the state of the connection, the age of the replica, and the counts of alarms.
+    /// Encodes the state of the connection to the control plane.
     fn encode_sync(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let (snapshot, now) = (self.live.snapshot(), self.live.now((self.clock)()));
         let standing = self.live.standing();
         let mut family = encoder.encode_descriptor(
             "sync_state",
@@ -236,7 +238,11 @@ impl NodeGauges {
             "Time since the state of sync last changed",
             Some(&Unit::Seconds),
             since,
-        )?;
+        )
+    }
+
+    /// Encodes the facts of the disk, the clock and the membership.
+    fn encode_host(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let proved = i64::from(self.live.on_disk().is_some());
         gauge(
             encoder,
@@ -250,7 +256,7 @@ impl NodeGauges {
             let help = "Time since all of the replica was last read from the disk and proved";
             gauge(encoder, "replica_disk_proof_age", help, Some(&Unit::Seconds), age)?;
         }
-        let trusted = i64::from(now.trusted());
+        let trusted = i64::from(self.live.now((self.clock)()).trusted());
         gauge(
             encoder,
             "clock_trusted",
@@ -261,14 +267,19 @@ impl NodeGauges {
         let retired = i64::from(self.live.membership.retired().is_some());
         gauge(encoder, "node_retired", "Whether this node was retired", None, retired)?;
         let shared = i64::from(self.live.membership.shared((self.clock)()));
-        gauge(encoder, "node_shared", "Whether another host has the identity of this one", None, shared)?;
+        gauge(encoder, "node_shared", "Whether another host has the identity of this one", None, shared)
+    }
+
+    /// Encodes the age limits of the replica, and the times until something expires.
+    fn encode_ends(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let now = self.live.now((self.clock)());
         let mut family = encoder.encode_descriptor(
             "replica_age_limit",
             "How old the replica may be, by role",
             Some(&Unit::Seconds),
             MetricType::Gauge,
         )?;
-        for (role, freshness) in snapshot.freshness(now.effective()) {
+        for (role, freshness) in self.live.snapshot().freshness(now.effective()) {
             ConstGauge::new(freshness.limit).encode(family.encode_family(&[("role", &*role)])?)?;
         }
         let mut family = encoder.encode_descriptor(
@@ -284,10 +295,15 @@ impl NodeGauges {
                 ConstGauge::new(left).encode(family.encode_family(&[("kind", kind.as_str())])?)?;
             }
         }
+        Ok(())
+    }
+
+    /// Encodes the counters of signatures and alarms.
+    fn encode_counters(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let help = "Tokens whose signature was known already (hit), or had to be verified (miss)";
         let mut family =
             encoder.encode_descriptor("signature_cache_lookups", help, None, MetricType::Counter)?;
-        for (result, total) in snapshot.signature_lookups() {
+        for (result, total) in self.live.snapshot().signature_lookups() {
             ConstCounter::new(total).encode(family.encode_family(&[("result", result)])?)?;
         }
         let mut family = encoder.encode_descriptor("alarms", "Alarms, by kind", None, MetricType::Counter)?;

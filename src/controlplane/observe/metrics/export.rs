@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::get;
 use prometheus_client::encoding::text::encode;
+use rusqlite::Connection;
 
 use super::{DataPlane, Kind, Table};
 use crate::controlplane::ControlPlane;
@@ -24,80 +25,20 @@ impl ControlPlane {
     pub(in crate::controlplane) fn metrics_text(&self) -> Result<String, Error> {
         let metrics = &self.metrics;
         // Cleared first: a deleted data plane must not keep its last value.
-        let (replicas, nodes, webhook, tables) =
-            (&metrics.replicas, &metrics.nodes, &metrics.webhook, &metrics.tables);
+        let (replicas, nodes) = (&metrics.replicas, &metrics.nodes);
         for family in [&replicas.versions, &nodes.living, &nodes.ahead, &nodes.shared, &nodes.forks] {
             family.clear();
         }
         replicas.tokens.clear();
         metrics.writable.set(self.writable().is_ok().into());
         metrics.environment_key.set(self.environment_key_fault()?.is_none().into());
-        replicas.ends.clear();
-        // The list is sorted, so the first of each kind is the soonest. Expiry dates of keyset and certificate are
-        // exported even when they are not due.
-        for end in self.due_ends()?.into_iter().chain(self.own_ends()) {
-            let kind = Kind { kind: end.kind.as_str().into() };
-            if replicas.ends.get(&kind).is_none() {
-                replicas.ends.get_or_create_owned(&kind).set(end.left(self.now()));
-            }
-        }
+        self.set_ends()?;
         self.store.read(|connection| {
-            let mut rows = connection
-                .prepare_cached("SELECT kind, count(*) FROM token WHERE deleted_at IS NULL GROUP BY kind")?;
-            let mut rows = rows.query([])?;
-            while let Some(row) = rows.next()? {
-                let kind: String = row.get(0)?;
-                replicas.tokens.get_or_create_owned(&Kind { kind }).set(row.get(1)?);
-            }
-            let mut rows = connection.prepare_cached(
-                "SELECT id, version, (SELECT count(*) FROM node WHERE data_plane = data_plane.id AND retired_at IS NULL),
-                     (SELECT count(*) FROM node
-                      WHERE data_plane = data_plane.id AND retired_at IS NULL AND shared_at > ?1),
-                     (SELECT count(*) FROM replica_fork WHERE data_plane = data_plane.id)
-                 FROM data_plane",
-            )?;
-            let mut rows = rows.query([self.now().plus(-SHOWN).unix()])?;
-            while let Some(row) = rows.next()? {
-                let data_plane = DataPlane { data_plane: row.get(0)? };
-                replicas.versions.get_or_create_owned(&data_plane).set(row.get(1)?);
-                nodes.living.get_or_create_owned(&data_plane).set(row.get(2)?);
-                nodes.shared.get_or_create_owned(&data_plane).set(row.get(3)?);
-                nodes.forks.get_or_create_owned(&data_plane).set(row.get(4)?);
-                // Initialised to 0, so that the first fault is visible.
-                nodes.log_faults.get_or_create_owned(&data_plane);
-                nodes.ahead.get_or_create_owned(&data_plane).set(0);
-            }
-            let mut rows = connection.prepare_cached("SELECT name, rows, bytes FROM table_size")?;
-            let mut rows = rows.query([])?;
-            while let Some(row) = rows.next()? {
-                let table = Table { table: row.get(0)? };
-                tables.rows.get_or_create_owned(&table).set(row.get(1)?);
-                tables.bytes.get_or_create_owned(&table).set(row.get(2)?);
-            }
-            let mut rows = connection.prepare_cached(
-                "SELECT data_plane.id, count(late_use.event), max(late_use.noted_at)
-                 FROM data_plane LEFT JOIN late_use ON late_use.data_plane = data_plane.id GROUP BY data_plane.id",
-            )?;
-            let mut rows = rows.query([])?;
-            while let Some(row) = rows.next()? {
-                let data_plane = DataPlane { data_plane: row.get(0)? };
-                // The count comes from the database: it survives restarts, and counts each use once.
-                let counter = nodes.late_uses.get_or_create_owned(&data_plane);
-                counter.inner().store(row.get(1)?, Ordering::Relaxed);
-                if let Some(at) = row.get::<_, Option<i64>>(2)? {
-                    nodes.late_use_noted.get_or_create_owned(&data_plane).set(at);
-                }
-            }
-            // Without a webhook, announcements queued for an earlier one are not exported.
-            if self.announces {
-                let (waiting, oldest) = connection
-                    .prepare_cached("SELECT count(*), min(made_at) FROM announcement WHERE done_at IS NULL")?
-                    .query_row([], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
-                webhook.waiting.set(waiting);
-                let age = oldest.map_or(0, |made| self.now().since(Time::from_unix(made)).max(0));
-                webhook.age.set(age);
-            }
-            Ok(())
+            self.set_tokens(connection)?;
+            self.set_data_planes(connection)?;
+            self.set_tables(connection)?;
+            self.set_late_uses(connection)?;
+            self.set_announcements(connection)
         })?;
         for plane in self.nodes_ahead()? {
             let data_plane = DataPlane { data_plane: plane.data_plane };
@@ -108,6 +49,105 @@ impl ControlPlane {
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &metrics.registry);
         Ok(text)
+    }
+
+    /// Sets the time until the first end of each kind.
+    fn set_ends(&self) -> Result<(), Error> {
+        let ends = &self.metrics.replicas.ends;
+        ends.clear();
+        // The list is sorted, so the first of each kind is the soonest. Expiry dates of keyset and certificate are
+        // exported even when they are not due.
+        for end in self.due_ends()?.into_iter().chain(self.own_ends()) {
+            let kind = Kind { kind: end.kind.as_str().into() };
+            if ends.get(&kind).is_none() {
+                ends.get_or_create_owned(&kind).set(end.left(self.now()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the number of tokens of each kind.
+    fn set_tokens(&self, connection: &Connection) -> Result<(), Error> {
+        let mut rows = connection
+            .prepare_cached("SELECT kind, count(*) FROM token WHERE deleted_at IS NULL GROUP BY kind")?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let kind: String = row.get(0)?;
+            self.metrics.replicas.tokens.get_or_create_owned(&Kind { kind }).set(row.get(1)?);
+        }
+        Ok(())
+    }
+
+    /// Sets the version of each data plane's replica, and the numbers of its nodes.
+    fn set_data_planes(&self, connection: &Connection) -> Result<(), Error> {
+        let (replicas, nodes) = (&self.metrics.replicas, &self.metrics.nodes);
+        let mut rows = connection.prepare_cached(
+            "SELECT id, version, (SELECT count(*) FROM node WHERE data_plane = data_plane.id AND retired_at IS NULL),
+                 (SELECT count(*) FROM node
+                  WHERE data_plane = data_plane.id AND retired_at IS NULL AND shared_at > ?1),
+                 (SELECT count(*) FROM replica_fork WHERE data_plane = data_plane.id)
+             FROM data_plane",
+        )?;
+        let mut rows = rows.query([self.now().plus(-SHOWN).unix()])?;
+        while let Some(row) = rows.next()? {
+            let data_plane = DataPlane { data_plane: row.get(0)? };
+            replicas.versions.get_or_create_owned(&data_plane).set(row.get(1)?);
+            nodes.living.get_or_create_owned(&data_plane).set(row.get(2)?);
+            nodes.shared.get_or_create_owned(&data_plane).set(row.get(3)?);
+            nodes.forks.get_or_create_owned(&data_plane).set(row.get(4)?);
+            // Initialised to 0, so that the first fault is visible.
+            nodes.log_faults.get_or_create_owned(&data_plane);
+            nodes.ahead.get_or_create_owned(&data_plane).set(0);
+        }
+        Ok(())
+    }
+
+    /// Sets the sizes of the database's tables, as they were last measured.
+    fn set_tables(&self, connection: &Connection) -> Result<(), Error> {
+        let tables = &self.metrics.tables;
+        let mut rows = connection.prepare_cached("SELECT name, rows, bytes FROM table_size")?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let table = Table { table: row.get(0)? };
+            tables.rows.get_or_create_owned(&table).set(row.get(1)?);
+            tables.bytes.get_or_create_owned(&table).set(row.get(2)?);
+        }
+        Ok(())
+    }
+
+    /// Sets the numbers of uses that became known too late.
+    fn set_late_uses(&self, connection: &Connection) -> Result<(), Error> {
+        let nodes = &self.metrics.nodes;
+        let mut rows = connection.prepare_cached(
+            "SELECT data_plane.id, count(late_use.event), max(late_use.noted_at)
+             FROM data_plane LEFT JOIN late_use ON late_use.data_plane = data_plane.id GROUP BY data_plane.id",
+        )?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let data_plane = DataPlane { data_plane: row.get(0)? };
+            // The count comes from the database: it survives restarts, and counts each use once.
+            let counter = nodes.late_uses.get_or_create_owned(&data_plane);
+            counter.inner().store(row.get(1)?, Ordering::Relaxed);
+            if let Some(at) = row.get::<_, Option<i64>>(2)? {
+                nodes.late_use_noted.get_or_create_owned(&data_plane).set(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the length of the webhook's queue, and the age of its first announcement.
+    fn set_announcements(&self, connection: &Connection) -> Result<(), Error> {
+        let webhook = &self.metrics.webhook;
+        // Without a webhook, announcements queued for an earlier one are not exported.
+        if self.announces {
+            let (waiting, oldest) = connection
+                .prepare_cached("SELECT count(*), min(made_at) FROM announcement WHERE done_at IS NULL")?
+                .query_row([], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
+            webhook.waiting.set(waiting);
+            let age = oldest.map_or(0, |made| self.now().since(Time::from_unix(made)).max(0));
+            webhook.age.set(age);
+        }
+        Ok(())
     }
 }
 
