@@ -21,7 +21,7 @@ const PAGE: usize = 1000;
 pub(super) enum Verb {
     /// Show the latest events.
     Tail {
-        /// How many.
+        /// Number of events to print.
         #[arg(long, short = 'n', default_value_t = 20)]
         lines: u32,
         /// Go on showing what comes.

@@ -8,7 +8,7 @@ use super::output::{Column, Output};
 use crate::api::audit_log::EntryPage;
 use crate::protocol::time::Time;
 
-/// What to show.
+/// Filters of the audit log.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   halligan organization audit-log --call 'POST /tokens'
@@ -32,13 +32,13 @@ pub(super) struct Arguments {
     /// Before this time (RFC 3339).
     #[arg(long, value_name = "TIME", value_parser = instant)]
     until: Option<Time>,
-    /// How many to skip.
+    /// Number of lines to skip.
     #[arg(long, default_value_t = 0)]
     offset: u64,
     /// Go on behind the page before, also while others call.
     #[arg(long, value_name = "CURSOR", conflicts_with = "offset")]
     cursor: Option<String>,
-    /// How many to show, up to 1000.
+    /// Number of lines to show, up to 1000.
     #[arg(long, default_value_t = 50)]
     limit: u64,
 }

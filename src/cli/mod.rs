@@ -80,7 +80,7 @@ pub struct Arguments {
     noun: Noun,
 }
 
-/// What holds for every noun.
+/// Options of every command.
 #[derive(Args, Debug)]
 struct Global {
     /// Print JSON for programs instead of tables for people.
@@ -143,7 +143,7 @@ enum Noun {
     /// Make, sign, explain and prove keys and keysets, offline.
     #[command(subcommand)]
     Key(key::Verb),
-    /// How this host's daemon stands.
+    /// Show the state of this host's daemon.
     Status,
     /// Would this token be allowed to do this, and why. Nothing is done and nothing recorded.
     Check(check::Arguments),
@@ -158,7 +158,7 @@ enum Noun {
     /// List and end the sessions of people who signed in to this host's deployments in a browser.
     #[command(subcommand)]
     Session(session::Verb),
-    /// What happened while the control plane could not be reached.
+    /// Show the events of outages of the control plane.
     #[command(subcommand)]
     Outage(outage::Verb),
     /// Show, verify, export and import this host's replica.

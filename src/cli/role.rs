@@ -92,10 +92,10 @@ impl Scope {
 pub(super) struct Create {
     /// Its name: 1 to 64 letters, digits, '_' or '-', with single spaces between words.
     name: String,
-    /// What it is held on: deployment or dag.
+    /// Objects on which the role is held: deployment or dag.
     #[arg(long)]
     scope: Scope,
-    /// What it is for.
+    /// Purpose of the role.
     #[arg(long, short, default_value = "")]
     description: String,
     /// A permission it has; can be repeated.

@@ -98,7 +98,7 @@ pub enum Error {
     Forbidden {
         /// Stable code for programs.
         code: &'static str,
-        /// Explanation for people.
+        /// Sentence for the caller: what is forbidden, and why.
         detail: String,
     },
     /// No object has this id.
@@ -125,7 +125,7 @@ pub enum Error {
     Conflict {
         /// Stable code for programs.
         code: &'static str,
-        /// Explanation for people.
+        /// Sentence for the caller: what conflicts, and what to do.
         detail: String,
     },
     /// Dual control is enabled, and the call would create a direct-access token without a second owner.

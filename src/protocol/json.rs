@@ -4,8 +4,8 @@
 use serde::Deserialize;
 use serde::de::Error as _;
 
-/// How many objects and arrays may be open at once in one text, the outermost object included. Parsers differ in how deep they
-/// read, so RFC 8259 section 9 lets a receiver set a limit; one that is in the protocol is the same for all.
+/// Maximum depth of nested objects and arrays in one text, including the outermost object. RFC 8259 section 9 lets each
+/// receiver set a limit. The protocol sets one, so that all receivers accept the same texts.
 pub const MAX_NESTING: usize = 64;
 
 /// Parses `text` as a JSON object. All of `text` must be UTF-8 (RFC 8259 section 8.1), and it must nest at most [`MAX_NESTING`]

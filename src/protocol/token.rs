@@ -67,8 +67,8 @@ pub struct Claims {
     /// Role of the token. A direct-access token always has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleClaim>,
-    /// What a standard token belongs to, such as `organizationId:…`. Clients read it. Nothing is decided by it, and a
-    /// verifier ignores it.
+    /// Objects that a standard token belongs to, such as `organizationId:…`. Clients of the platform read this claim. Verifiers
+    /// ignore it.
     #[serde(skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<String>,
 }

@@ -72,7 +72,7 @@ pub struct Arguments {
 enum Command {
     /// Cut or restore the control plane of the running `halligan dev`.
     Outage {
-        /// What to do.
+        /// `on` cuts the control plane off, `off` restores it.
         state: switch::State,
         /// Which one, where several run.
         #[arg(long, value_name = "DIR")]

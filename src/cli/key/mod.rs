@@ -104,7 +104,7 @@ pub(super) enum Verb {
         /// A pinned root's public key.
         #[arg(long = "root", value_name = "FILE")]
         root: Vec<PathBuf>,
-        /// How many of them must have signed the first keyset.
+        /// Number of them that must have signed the first keyset.
         #[arg(long, default_value_t = 1)]
         threshold: u32,
         /// Files with one keyset or a chain of them.
@@ -119,7 +119,7 @@ pub(super) struct Roots {
     /// A root's public key.
     #[arg(long = "root", required = true, value_name = "FILE")]
     root: Vec<PathBuf>,
-    /// How many roots must sign the next keyset.
+    /// Number of roots that must sign the next keyset.
     #[arg(long, default_value_t = 1)]
     threshold: u32,
 }
@@ -143,7 +143,7 @@ pub(super) struct Before {
     keyset: PathBuf,
 }
 
-/// How the keyset is written.
+/// Lifetime and destination of the new keyset.
 #[derive(Args, Debug)]
 pub(super) struct Written {
     /// For how many days nodes take new heads under it.

@@ -49,7 +49,8 @@ pub(super) enum Verb {
         #[arg(long, value_name = "PATH")]
         prefix: Option<String>,
     },
-    /// Say what a map makes of a request: its route, what it needs, and who may. Exits with 1 when there is no route.
+    /// Explain how a map reads a request: its route, the permissions that the route needs, and the roles that have them. Exits
+    /// with 1 if no route matches.
     Explain {
         /// The request's method.
         method: String,

@@ -39,7 +39,7 @@ pub(in crate::cli) struct Create {
     /// A network the direct-access token may be used from, such as 10.0.0.0/8; can be repeated, and never be changed.
     #[arg(long, value_name = "CIDR", requires = "direct_access")]
     pub(super) source: Vec<String>,
-    /// How often the direct-access token may be used in a minute on each host. It can never be changed.
+    /// Maximum number of uses of the direct-access token in a minute on each host. It can never be changed.
     #[arg(long, value_name = "USES", requires = "direct_access")]
     pub(super) rate_limit: Option<u32>,
     /// Print the value alone, for scripts.
@@ -116,7 +116,7 @@ pub(in crate::cli) struct Update {
     /// The new name.
     #[arg(long, value_name = "NAME")]
     pub(super) new_name: Option<String>,
-    /// The new description.
+    /// The token's new description.
     #[arg(long, short)]
     pub(super) description: Option<String>,
 }

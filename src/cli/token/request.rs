@@ -16,13 +16,13 @@ pub(in crate::cli) enum Verb {
         /// In this state.
         #[arg(long, value_parser = ["pending", "approved", "done", "rejected", "expired"])]
         state: Option<String>,
-        /// How many to skip.
+        /// Number of requests to skip.
         #[arg(long, default_value_t = 0)]
         offset: u64,
         /// Go on behind the page before.
         #[arg(long, value_name = "CURSOR", conflicts_with = "offset")]
         cursor: Option<String>,
-        /// How many to show, up to 1000.
+        /// Number of requests to show, up to 1000.
         #[arg(long, default_value_t = 50)]
         limit: u64,
     },

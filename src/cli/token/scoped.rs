@@ -53,7 +53,7 @@ pub(in crate::cli) struct Create {
     /// Its name.
     #[arg(long, short)]
     name: String,
-    /// What it is for.
+    /// Purpose of the token.
     #[arg(long, short, default_value = "")]
     description: String,
     /// Its role there.

@@ -18,7 +18,7 @@ const AWAITED: i64 = 24 * 3600;
 /// Maximum number of deploys of a deployment that wait to be finalized. The oldest fail.
 const MAX_AWAITED: usize = 10;
 
-/// Writes down an archive that is about to be written.
+/// Records an archive before its upload starts, so that the archive is deleted if the upload never ends.
 pub(in crate::controlplane) fn expect(
     transaction: &Transaction<'_>,
     archive: &str,
@@ -29,13 +29,13 @@ pub(in crate::controlplane) fn expect(
     Ok(())
 }
 
-/// Takes an archive into use.
+/// Removes an archive from those to delete, because a deploy uses it now.
 pub(in crate::controlplane) fn keep(transaction: &Transaction<'_>, archive: &str) -> Result<(), Error> {
     transaction.execute("DELETE FROM archive_garbage WHERE archive = ?1", [archive])?;
     Ok(())
 }
 
-/// Lets a deploy go of its archive.
+/// Marks the archive of a deploy for deletion, unless another deploy uses it.
 pub(in crate::controlplane) fn discard_of(transaction: &Transaction<'_>, deploy: &str) -> Result<(), Error> {
     transaction.execute(
         "INSERT OR REPLACE INTO archive_garbage (archive, after)

@@ -133,7 +133,8 @@ impl Local {
     }
 }
 
-/// Replica indexed for decisions, and the node's own state. Both are shared, so that changing one copies neither.
+/// Replica indexed for decisions, and the node's own state. Each is behind an `Arc`, so that a change of one does not copy the
+/// other.
 #[derive(Clone)]
 pub struct Snapshot {
     pub(in crate::dataplane) proved: Option<Arc<Proved>>,

@@ -27,9 +27,9 @@ pub enum AtLimit {
 /// Limits of the replica's age, in seconds since its head was signed.
 #[derive(Clone, Debug)]
 pub struct Staleness {
-    /// Limit for roles that are not named.
+    /// Maximum age of the replica for roles that are not in `roles`, in seconds.
     pub default: i64,
-    /// Limits by role name. They replace the built-in ones.
+    /// Maximum age of the replica by role name, in seconds. An entry replaces the built-in limit of its role.
     pub roles: BTreeMap<String, i64>,
     /// Handling of requests beyond the limit.
     pub at_limit: AtLimit,

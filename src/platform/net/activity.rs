@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::heads::Heads;
 use super::listener::{FIRST, IDLE};
 
-/// Number of checks of a connection within the shorter of its limits. With checks, a request needs no timer of its own.
+/// Number of times that a connection is checked within the shorter of its limits. One timer for each connection serves all of
+/// its requests, so that a request does not arm one.
 const TICKS: u32 = 4;
 /// Interval between two checks of a connection with the limits of every listener. Both limits are multiples of it.
 pub const TICK: Duration = Duration::from_secs(FIRST.as_secs() / TICKS as u64);

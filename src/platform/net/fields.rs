@@ -38,7 +38,7 @@ impl<S: std::hash::BuildHasher + Sync> Fields for std::collections::HashMap<Stri
     }
 }
 
-/// How many bytes the head of a request takes in HTTP/1.1 (RFC 9112 section 2.1), whichever version it came in.
+/// Returns the size of a request's head as HTTP/1.1 writes it (RFC 9112 section 2.1), in bytes, for a request of any version.
 #[must_use]
 pub fn head_bytes(request: &Parts) -> usize {
     let field = |name: usize, value: usize| name + ": ".len() + value + "\r\n".len();

@@ -88,12 +88,12 @@ impl Answer {
 /// Answers that are kept for other nodes and resumed downloads.
 pub struct Spool {
     kept: Mutex<Vec<Arc<Answer>>>,
-    /// One writes a large answer at a time, for each data plane.
+    /// Locks by data plane. The holder writes a large answer; those who waited find it in the spool.
     turns: Mutex<HashMap<String, Turn>>,
     transfers: Arc<Semaphore>,
 }
 
-/// Turn to write a large answer.
+/// Lock that is held while a large answer is written.
 pub(super) type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// Right to send an answer from a file.
@@ -109,7 +109,7 @@ impl Default for Spool {
 }
 
 impl Spool {
-    /// Returns the turns of those who write a data plane's large answers.
+    /// Returns the lock for the large answers of a data plane.
     pub(super) fn turn(&self, data_plane: &str) -> Turn {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(turns.entry(data_plane.to_owned()).or_default())

@@ -44,7 +44,7 @@ impl Ended {
         }
     }
 
-    /// Adds every session that began at or before `time`: it is unknown which of them were ended.
+    /// Counts every session that began at or before `time` as ended. The host does not know which of them were.
     pub fn add_all_until(&mut self, time: Time) {
         self.before = self.before.max(Some(time));
         self.listed.retain(|_, begun| Some(*begun) > self.before);
