@@ -123,6 +123,15 @@ impl End {
 }
 
 /// Returns the ends for which a warning is due, sorted by time.
+///
+/// ```
+/// use halligan::protocol::ends::{End, EndKind, NOTICE, due};
+/// use halligan::protocol::time::Time;
+///
+/// let now = Time::from_unix(1_800_000_000);
+/// let end = |left| End { kind: EndKind::Keyset, name: "3".into(), at: now.plus(left) };
+/// assert_eq!(due(vec![end(NOTICE + 1), end(9), end(5)], now), [end(5), end(9)]);
+/// ```
 #[must_use]
 pub fn due(mut ends: Vec<End>, now: Time) -> Vec<End> {
     ends.retain(|end| end.is_due(now));

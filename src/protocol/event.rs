@@ -30,12 +30,24 @@ pub enum Connectivity {
 }
 
 /// Returns the SHA-256 of an event's line in base64url (43 characters). The next event of the log carries it as `prev`.
+///
+/// ```
+/// use halligan::protocol::event::line_hash;
+///
+/// assert_eq!(line_hash(""), "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU");
+/// ```
 #[must_use]
 pub fn line_hash(line: &str) -> String {
     BASE64URL.encode(Sha256::digest(line))
 }
 
 /// Splits a log into lines at LF only. A CR before the LF stays part of the line, because its hash covers it.
+///
+/// ```
+/// use halligan::protocol::event::split_lines;
+///
+/// assert_eq!(split_lines("a\r\nb\n").collect::<Vec<_>>(), ["a\r", "b"]);
+/// ```
 pub fn split_lines(text: &str) -> impl Iterator<Item = &str> {
     text.split_terminator('\n')
 }
@@ -334,6 +346,14 @@ fn plain(text: &str) -> bool {
 }
 
 /// Appends the line of an event to `line`: the JSON of a [`Draft`] with `sequence` and `prev` prepended.
+///
+/// ```
+/// use halligan::protocol::event::place;
+///
+/// let mut line = String::new();
+/// place(7, "47DEQ", r#"{"kind":"decision"}"#, &mut line);
+/// assert_eq!(line, r#"{"sequence":7,"prev":"47DEQ","kind":"decision"}"#);
+/// ```
 pub fn place(sequence: u64, prev: &str, draft: &str, line: &mut String) {
     line.push_str("{\"sequence\":");
     line.push_str(itoa::Buffer::new().format(sequence));

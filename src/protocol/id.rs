@@ -20,6 +20,13 @@ pub const MAX_ID: usize = 64;
 pub struct IdError(&'static str);
 
 /// Returns true if `text` is a valid identifier. Such a text is safe in a path, a header, a log line and a file name.
+///
+/// ```
+/// use halligan::protocol::id::is_id;
+///
+/// assert!(is_id("dep_a-1"));
+/// assert!(!is_id("") && !is_id("dep/a") && !is_id("é"));
+/// ```
 #[must_use]
 pub fn is_id(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len())
@@ -122,6 +129,12 @@ pub fn random_id(prefix: &str, rng: &mut dyn CryptoRng) -> String {
 }
 
 /// Returns the identifier of these 128 bits, as [`random_id`] writes them.
+///
+/// ```
+/// use halligan::protocol::id::id_of_bits;
+///
+/// assert_eq!(id_of_bits("tok_", [0; 16]), "tok_aaaaaaaaaaaaaaaaaaaaaaaaaa");
+/// ```
 #[must_use]
 pub fn id_of_bits(prefix: &str, bytes: [u8; 16]) -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";

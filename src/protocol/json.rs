@@ -10,6 +10,21 @@ pub const MAX_NESTING: usize = 64;
 
 /// Parses `text` as a JSON object. All of `text` must be UTF-8 (RFC 8259 section 8.1), and it must nest at most [`MAX_NESTING`]
 /// deep: serde checks neither in the values that it skips.
+///
+/// ```
+/// use halligan::protocol::json::object;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct Head {
+///     version: u64,
+/// }
+///
+/// assert_eq!(object::<Head>(br#"{"version":7}"#)?.version, 7);
+/// // serde would read the array as the members in their order.
+/// assert!(object::<Head>(b"[7]").is_err());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 pub fn object<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, serde_json::Error> {
     let text = std::str::from_utf8(text).map_err(serde_json::Error::custom)?;
     if !text.trim_ascii_start().starts_with('{') {
@@ -25,6 +40,13 @@ pub fn object<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, serde_json::E
 pub const TOO_DEEP: &str = "its objects and arrays nest more than 64 deep";
 
 /// Returns whether more than [`MAX_NESTING`] objects and arrays are open at once. Of text that is no JSON it may say either.
+///
+/// ```
+/// use halligan::protocol::json::nests_too_deep;
+///
+/// assert!(!nests_too_deep("[".repeat(64).as_bytes()));
+/// assert!(nests_too_deep("[".repeat(65).as_bytes()));
+/// ```
 #[must_use]
 pub fn nests_too_deep(text: &[u8]) -> bool {
     // Tokens are parsed at each decision: nearly all texts have too few brackets, and counting those needs no regard to strings.

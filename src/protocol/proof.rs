@@ -74,6 +74,17 @@ pub enum Untimely {
 }
 
 /// Checks the times of a proof that was signed at `iat` and ends at `exp`, at the receiver's time `now`.
+///
+/// ```
+/// use halligan::protocol::proof::{LIFETIME, Untimely, check_times};
+/// use halligan::protocol::time::Time;
+///
+/// let signed = Time::from_unix(1_800_000_000);
+/// let end = signed.plus(LIFETIME);
+/// assert_eq!(check_times(signed, end, signed), Ok(()));
+/// assert_eq!(check_times(signed, end, end.plus(2)), Err(Untimely::Late { by: 2 }));
+/// assert_eq!(check_times(signed, end.plus(1), signed), Err(Untimely::Long));
+/// ```
 pub fn check_times(iat: Time, exp: Time, now: Time) -> Result<(), Untimely> {
     if exp <= iat {
         return Err(Untimely::Backwards);

@@ -109,6 +109,13 @@ pub const DEFAULT_ROUTES: &str = "airflow-v2";
 
 /// Returns true if `name` is a valid name of a route map: 1 to 64 lower-case letters, digits, `-` and `_`. The map's file
 /// on a host has this name.
+///
+/// ```
+/// use halligan::protocol::record::is_routes_name;
+///
+/// assert!(is_routes_name("airflow-v2"));
+/// assert!(!is_routes_name("../airflow") && !is_routes_name("Airflow"));
+/// ```
 #[must_use]
 pub fn is_routes_name(name: &str) -> bool {
     (1..=64).contains(&name.len())

@@ -65,6 +65,13 @@ impl Revocation {
 }
 
 /// Checks a reason: one line of 1 to [`MAX_REASON`] characters that are not all white space, without control characters.
+///
+/// ```
+/// use halligan::protocol::revocation::check_reason;
+///
+/// assert!(check_reason("laptop stolen").is_ok());
+/// assert!(check_reason(" ").is_err() && check_reason("two\nlines").is_err());
+/// ```
 pub fn check_reason(reason: &str) -> Result<(), RevocationError> {
     let readable = !reason.trim().is_empty()
         && reason.chars().count() <= MAX_REASON

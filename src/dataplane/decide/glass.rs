@@ -17,6 +17,16 @@ pub struct Broken {
 }
 
 /// Returns the state of a deployment's glass at `now`.
+///
+/// ```
+/// use halligan::dataplane::decide::glass::state;
+/// use halligan::protocol::glass::{GlassMode, GlassState};
+/// use halligan::protocol::time::Time;
+///
+/// let now = Time::from_unix(1_800_000_000);
+/// assert_eq!(state(GlassMode::Outage, None, false, now), GlassState::Sealed);
+/// assert_eq!(state(GlassMode::Outage, None, true, now), GlassState::Outage);
+/// ```
 #[must_use]
 pub fn state(mode: GlassMode, broken: Option<&Broken>, outage: bool, now: Time) -> GlassState {
     match mode {

@@ -36,6 +36,12 @@ pub const MAX_NAME: usize = 255;
 pub const MAX_DEPTH: usize = 32;
 
 /// Returns a digest as calls and answers write it: base64url, 43 characters.
+///
+/// ```
+/// use halligan::protocol::deploy::digest_text;
+///
+/// assert_eq!(digest_text(&[0; 32]), "A".repeat(43));
+/// ```
 #[must_use]
 pub fn digest_text(digest: &[u8; 32]) -> String {
     BASE64URL.encode(digest)

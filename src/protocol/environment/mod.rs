@@ -100,6 +100,13 @@ pub enum VariableFault {
 }
 
 /// Checks the name of a variable.
+///
+/// ```
+/// use halligan::protocol::environment::{VariableFault, check_variable_name};
+///
+/// assert!(check_variable_name("AIRFLOW_CONN_DB").is_ok());
+/// assert!(matches!(check_variable_name("1ST"), Err(VariableFault::Name)));
+/// ```
 pub fn check_variable_name(name: &str) -> Result<(), VariableFault> {
     let well_formed = (1..=MAX_NAME).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
@@ -113,6 +120,13 @@ pub fn check_variable_name(name: &str) -> Result<(), VariableFault> {
 }
 
 /// Checks the value of a variable.
+///
+/// ```
+/// use halligan::protocol::environment::{VariableFault, check_variable_value};
+///
+/// assert!(check_variable_value("two\nlines").is_ok());
+/// assert!(matches!(check_variable_value("a\0b"), Err(VariableFault::Value)));
+/// ```
 pub fn check_variable_value(value: &str) -> Result<(), VariableFault> {
     if value.len() > MAX_VALUE {
         return Err(VariableFault::Long);

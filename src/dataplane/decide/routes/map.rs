@@ -28,6 +28,13 @@ const PATH: &str = ":path}";
 pub const MAX_PARAMETERS: usize = 25;
 
 /// Returns true if a template has more than [`MAX_PARAMETERS`] parameters.
+///
+/// ```
+/// use halligan::dataplane::decide::routes::has_too_many_parameters;
+///
+/// assert!(!has_too_many_parameters("/api/v2/dags/{dag_id}"));
+/// assert!(has_too_many_parameters(&"/{a}".repeat(26)));
+/// ```
 #[must_use]
 pub fn has_too_many_parameters(template: &str) -> bool {
     template.replace("{{", "").matches('{').count() > MAX_PARAMETERS

@@ -40,6 +40,13 @@ pub enum PathError {
 }
 
 /// Returns true if every byte is permitted unencoded in a request's target.
+///
+/// ```
+/// use halligan::dataplane::decide::routes::is_target;
+///
+/// assert!(is_target(b"/api/v2/dags?limit=1"));
+/// assert!(!is_target(b"/two words"));
+/// ```
 #[must_use]
 pub fn is_target(bytes: &[u8]) -> bool {
     !any(bytes, |byte| !byte.is_ascii_graphic() | is_unsafe(byte))
