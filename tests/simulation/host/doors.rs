@@ -44,7 +44,7 @@ pub(super) fn open_sessions(
     Ok(Sessions::new(keys, DURATIONS, live, (directory, wall), random))
 }
 
-/// As `open_keeper` of `dataplane/daemon/databases.rs` does: lost glass is whole again.
+/// As `open_glass_task` of `dataplane/daemon/databases.rs` does: lost glass is whole again.
 pub(super) fn open_glass(directory: &Path, live: &Arc<Live>, wall: Time) -> Result<Glass, String> {
     let path = directory.join("glass.db");
     let open = || Glass::open(&path, Arc::clone(live), LONGEST_BREAK, live.now(wall));
