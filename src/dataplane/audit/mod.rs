@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -85,6 +85,18 @@ pub enum AuditError {
     /// The writer thread cannot be started.
     #[error("the audit writer can't be started: {0}")]
     Thread(std::io::Error),
+}
+
+impl AuditError {
+    /// Returns true if what is stored can't be read: a block, or a part of the database.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Block(_) => true,
+            Self::Database(error) => error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt),
+            _ => false,
+        }
+    }
 }
 
 /// Callback that raises the alarm that events cannot be recorded or dropped. Its arguments are a sentence and the time.

@@ -45,13 +45,48 @@ pub struct Stretch {
 }
 
 /// Returns the next lines of the log at `path` after event `after` that can be read, at most `limit`. Events whose block is
-/// missing or not valid are passed over, and the lines end in front of the next such block.
+/// missing, not valid, or on a damaged page of the database are passed over, and the lines end in front of the next such block.
 pub fn readable(path: &Path, after: u64, limit: usize) -> Result<Stretch, AuditError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    match stretch(&connection, after, limit) {
+        Err(error) if error.is_damage() => {
+            let Some(first) = behind_damage(&connection, after)? else { return Err(error) };
+            stretch(&connection, first - 1, limit)
+        }
+        found => found,
+    }
+}
+
+/// Returns the first event after `after` whose block SQLite finds, if there is one: the pages of a log are in the order of its
+/// events, so it lies behind the damaged ones.
+fn behind_damage(connection: &Connection, after: u64) -> Result<Option<u64>, AuditError> {
+    let find = |after: u64| -> Result<Option<u64>, AuditError> {
+        let next = "SELECT first FROM block WHERE first > ?1 AND length(lines) > 0 ORDER BY first LIMIT 1";
+        Ok(connection.query_row(next, [after], |row| row.get(0)).optional()?)
+    };
+    let (mut damaged, mut whole) = (after, last(connection)?);
+    while whole > damaged + 1 {
+        let middle = damaged + (whole - damaged) / 2;
+        match find(middle) {
+            Ok(_) => whole = middle,
+            Err(error) if error.is_damage() => damaged = middle,
+            Err(error) => return Err(error),
+        }
+    }
+    find(whole)
+}
+
+fn stretch(connection: &Connection, after: u64, limit: usize) -> Result<Stretch, AuditError> {
     let mut statement = connection.prepare(FROM)?;
     let mut rows = statement.query([after.saturating_add(1)])?;
     let mut found = Stretch { after, lines: Vec::new() };
-    while let Some(row) = rows.next()? {
+    loop {
+        let row = match rows.next().map_err(AuditError::from) {
+            Ok(Some(row)) => row,
+            Ok(None) => break,
+            Err(error) if error.is_damage() && !found.lines.is_empty() => break,
+            Err(error) => return Err(error),
+        };
         let (first, lines) = match lines_of(row) {
             Err(AuditError::Block(_)) if found.lines.is_empty() => continue,
             Err(AuditError::Block(_)) => break,

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
+use super::block::{Packer, unpack};
 use super::{
-    AuditError, AuditLog, AuditUnavailable, Fault, Retention, block, events, hash_at, readable, set_uploaded,
-    verify,
+    AuditError, AuditLog, AuditUnavailable, Fault, Retention, events, hash_at, readable, set_uploaded, verify,
 };
 use crate::platform::clock::Clock;
-use crate::protocol::event::{Checkpoint, Connectivity, Draft, Event, EventKind};
+use crate::protocol::event::{Checkpoint, Connectivity, Draft, Event, EventKind, line_hash};
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::SigningKey;
@@ -203,8 +203,8 @@ fn rewrite_last(path: &Path, change: impl FnOnce(String) -> String) {
     let connection = Connection::open(path).unwrap();
     let packed: Vec<u8> =
         connection.query_row("SELECT lines FROM block WHERE last = 18", [], |row| row.get(0)).unwrap();
-    let lines = change(block::unpack(&packed).unwrap());
-    let packed = block::Packer::default().pack(&lines).unwrap().to_vec();
+    let lines = change(unpack(&packed).unwrap());
+    let packed = Packer::default().pack(&lines).unwrap().to_vec();
     connection.execute("UPDATE block SET lines = ?1 WHERE last = 18", [packed]).unwrap();
 }
 
@@ -317,6 +317,47 @@ fn a_page_that_lost_its_end_is_a_fault_and_hides_nothing_that_is_left() {
 }
 
 #[test]
+fn a_damaged_page_hides_the_events_on_it_and_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.db");
+    open(&path).close();
+    // Blocks of a size that fills several pages, and that no compression makes small.
+    let mut packer = Packer::default();
+    let connection = Connection::open(&path).unwrap();
+    for number in 1..=120_u64 {
+        let noise: String = (0..40).map(|part| line_hash(&format!("{number} {part}"))).collect();
+        let row = params![number, number, packer.pack(&format!("{number} {noise}\n")).unwrap()];
+        connection.execute("INSERT INTO block (first, last, lines) VALUES (?1, ?2, ?3)", row).unwrap();
+    }
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let roots: Vec<usize> = connection
+        .prepare("SELECT rootpage FROM sqlite_schema WHERE rootpage > 0")
+        .and_then(|mut roots| roots.query_map([], |row| row.get(0))?.collect())
+        .unwrap();
+    drop(connection);
+    let (whole, mut damaged) = (std::fs::read(&path).unwrap(), 0);
+    for page in (1..whole.len() / 16_384).filter(|page| !roots.contains(&(page + 1))) {
+        let mut bytes = whole.clone();
+        bytes[page * 16_384..page * 16_384 + 64].fill(0xff);
+        std::fs::write(&path, bytes).unwrap();
+        let (mut after, mut found) = (0, Vec::new());
+        while let Ok(read) = readable(&path, after, 50)
+            && !read.lines.is_empty()
+        {
+            found.extend(read.after + 1..=read.after + read.lines.len() as u64);
+            after = read.after + read.lines.len() as u64;
+        }
+        let hidden: Vec<u64> = (1..=120).filter(|number| !found.contains(number)).collect();
+        // A page of SQLite's own, without rows.
+        let (Some(first), Some(last)) = (hidden.first(), hidden.last()) else { continue };
+        assert_eq!(hidden, (*first..=*last).collect::<Vec<_>>(), "page {page}");
+        assert!(hidden.len() < 20, "page {page} hides {hidden:?}");
+        damaged += 1;
+    }
+    assert!(damaged > 5, "{damaged}");
+}
+
+#[test]
 fn what_was_taken_in_above_is_dropped_and_the_rest_is_proved_all_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let (path, lines) = long(&directory);
@@ -357,7 +398,7 @@ fn tamper(path: &Path, way: u8, a: usize, b: usize) {
     let mut blocks: Vec<(u64, String)> = connection
         .prepare("SELECT first, lines FROM block ORDER BY first")
         .unwrap()
-        .query_map([], |row| Ok((row.get(0)?, block::unpack(&row.get::<_, Vec<u8>>(1)?).unwrap())))
+        .query_map([], |row| Ok((row.get(0)?, unpack(&row.get::<_, Vec<u8>>(1)?).unwrap())))
         .unwrap()
         .collect::<Result<_, _>>()
         .unwrap();
@@ -424,7 +465,7 @@ fn tamper(path: &Path, way: u8, a: usize, b: usize) {
         connection
             .execute(
                 "INSERT OR IGNORE INTO block VALUES (?1, ?2, ?3)",
-                (first, last, block::Packer::default().pack(&lines).unwrap()),
+                (first, last, Packer::default().pack(&lines).unwrap()),
             )
             .unwrap();
     }
@@ -467,12 +508,12 @@ proptest! {
         let connection = Connection::open(&path).unwrap();
         let mut lines: Vec<u8> = connection
             .query_row("SELECT lines FROM block WHERE first = 5", [], |row| row.get::<_, Vec<u8>>(0))
-            .map(|packed| block::unpack(&packed).unwrap().into_bytes())
+            .map(|packed| unpack(&packed).unwrap().into_bytes())
             .unwrap();
         let at = at % lines.len();
         lines[at] ^= 1 << bit;
         let text = String::from_utf8(lines).unwrap();
-        connection.execute("UPDATE block SET lines = ?1 WHERE first = 5", [block::Packer::default().pack(&text).unwrap()]).unwrap();
+        connection.execute("UPDATE block SET lines = ?1 WHERE first = 5", [Packer::default().pack(&text).unwrap()]).unwrap();
         let fault = verify(&path, &node(), key().public()).unwrap().fault;
         prop_assert!(fault.is_some_and(|fault| (5..=8).contains(&fault.sequence)));
     }

@@ -142,7 +142,20 @@ impl Round {
         let mut body = String::new();
         let mut last = None;
         let expected = log.uploaded.max(log.oldest.saturating_sub(1));
-        let stretch = readable(&reconciler.audit_path, expected, MAX_LINES)?;
+        let stretch = readable(&reconciler.audit_path, expected, MAX_LINES);
+        let nothing_left = match &stretch {
+            Ok(stretch) => stretch.lines.is_empty(),
+            Err(error) => error.is_damage(),
+        };
+        if nothing_left {
+            let what = format!(
+                "no event of the audit log from {} on can be read, and none is told to the control plane; run halligan audit verify, \
+                 and keep a copy of audit.db",
+                expected + 1
+            );
+            reconciler.live.alarms.raise(AlarmKind::Damaged, &what, now);
+        }
+        let stretch = stretch?;
         let from = stretch.after;
         // One unreadable block must not keep later events from the control plane. It notes the gap, and does not ask for
         // events that the node says it no longer has.
@@ -182,7 +195,7 @@ impl Round {
                     Some(last.hash.clone())
                 } else {
                     match hash_at(&reconciler.audit_path, above.sequence) {
-                        Err(AuditError::Block(_)) => None,
+                        Err(error) if error.is_damage() => None,
                         found => found?,
                     }
                 };
@@ -457,6 +470,20 @@ mod tests {
         let alarms = reconciler.live.alarms.latest();
         assert_eq!(alarms.len(), 1, "the loss is named");
         assert!(alarms[0].what.contains("events 3 to 4 "), "{}", alarms[0].what);
+    }
+
+    #[test]
+    fn a_log_of_which_nothing_more_can_be_read_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let reconciler = node(directory.path(), 6);
+        Connection::open(&reconciler.audit_path)
+            .unwrap()
+            .execute("UPDATE block SET lines = x'00' WHERE first > 2", [])
+            .unwrap();
+        assert_eq!(told(&reconciler), [("events?oldest=1".to_owned(), vec![1, 2])]);
+        let alarms = reconciler.live.alarms.latest();
+        assert_eq!(alarms.len(), 1);
+        assert!(alarms[0].what.contains(" from 3 on "), "{}", alarms[0].what);
     }
 
     #[test]
