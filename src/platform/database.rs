@@ -17,6 +17,19 @@ pub fn open(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open(path)
 }
 
+/// Returns true if what a database holds can't be read, as opposed to a disk that is full or out of reach.
+#[must_use]
+pub fn is_damaged(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+        || matches!(
+            error,
+            rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::Utf8Error(..)
+        )
+}
+
 /// The database has more migrations than this program knows: a newer program wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("it is of version {found}, and this program knows versions up to {known}")]

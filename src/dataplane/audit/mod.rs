@@ -25,13 +25,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::dataplane::node::schema::{self, Unfit};
 use crate::platform::clock::Clock;
+use crate::platform::database::is_damaged;
 use crate::protocol::event::{Draft, EventId};
 use crate::protocol::id::NodeId;
 use crate::protocol::key::SigningKey;
@@ -93,7 +94,7 @@ impl AuditError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Block(_) => true,
-            Self::Database(error) => error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt),
+            Self::Database(error) => is_damaged(error),
             _ => false,
         }
     }

@@ -8,6 +8,7 @@ use super::AuditError;
 use super::block::{self, Stored};
 use super::uploaded::{last, uploaded};
 use crate::protocol::event::{line_hash, split_lines};
+use crate::protocol::version::MAX_VERSION;
 
 /// Selects the blocks from the one that holds event `?1` on, so that earlier blocks are not read.
 const FROM: &str = "SELECT first, last, lines FROM block
@@ -57,23 +58,38 @@ pub fn readable(path: &Path, after: u64, limit: usize) -> Result<Stretch, AuditE
     }
 }
 
-/// Returns the first event after `after` whose block SQLite finds, if there is one: the pages of a log are in the order of its
-/// events, so it lies behind the damaged ones.
+/// Returns the first event of the first block after event `after` that can be read, if there is one.
+///
+/// SQLite does not step over a damaged page, but finds a row behind it by its key. The distance between two probes grows with
+/// the distance from `after`: a search through a long log stays short, and it passes over readable events between two damaged
+/// pages only if these pages are 16 times as far from `after` as from each other.
 fn behind_damage(connection: &Connection, after: u64) -> Result<Option<u64>, AuditError> {
-    let find = |after: u64| -> Result<Option<u64>, AuditError> {
-        let next = "SELECT first FROM block WHERE first > ?1 AND length(lines) > 0 ORDER BY first LIMIT 1";
-        Ok(connection.query_row(next, [after], |row| row.get(0)).optional()?)
+    let mut next =
+        connection.prepare("SELECT first, last, lines FROM block WHERE first > ?1 ORDER BY first LIMIT 1")?;
+    let mut find = |after: u64| -> Result<Option<u64>, AuditError> {
+        let found = next.query_row([after], |row| Ok(lines_of(row))).optional()?.transpose()?;
+        Ok(found.map(|(first, _)| first))
     };
-    let (mut damaged, mut whole) = (after, last(connection)?);
-    while whole > damaged + 1 {
-        let middle = damaged + (whole - damaged) / 2;
+    let (mut damaged, mut probe) = (after, after);
+    let mut found = loop {
+        match find(probe) {
+            Err(error) if !error.is_damage() => return Err(error),
+            Err(_) if probe >= MAX_VERSION => return Ok(None),
+            Err(_) => damaged = probe,
+            Ok(found) => break found,
+        }
+        probe += 1 + (probe - after) / 16;
+    };
+    // The boundary lies between the last probe that failed and the one that did not.
+    while probe > damaged + 1 {
+        let middle = damaged + (probe - damaged) / 2;
         match find(middle) {
-            Ok(_) => whole = middle,
+            Ok(nearer) => (probe, found) = (middle, nearer),
             Err(error) if error.is_damage() => damaged = middle,
             Err(error) => return Err(error),
         }
     }
-    find(whole)
+    Ok(found)
 }
 
 fn stretch(connection: &Connection, after: u64, limit: usize) -> Result<Stretch, AuditError> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::AuditError;
+use crate::platform::database::is_damaged;
 use crate::protocol::event::GENESIS;
 use crate::protocol::reconciliation::Position;
 
@@ -21,7 +22,8 @@ pub fn uploaded(connection: &Connection) -> Result<Position, AuditError> {
 /// First, last and last uploaded event of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Sequence number of the first event that the log still holds; 0 in an empty log.
+    /// Sequence number of the first event that the log still holds; 0 in an empty log. If the page with that event is damaged,
+    /// it is the number of the first event that was not uploaded.
     pub oldest: u64,
     /// Sequence number of the last event.
     pub last: u64,
@@ -32,12 +34,14 @@ pub struct Extent {
 /// Reads the extent of the log at `path`.
 pub fn extent(path: &Path) -> Result<Extent, AuditError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let oldest = connection
-        .query_row("SELECT first FROM block ORDER BY first LIMIT 1", [], |row| row.get(0))
-        .optional()?
-        .unwrap_or(0);
-    let last = last(&connection)?;
-    Ok(Extent { oldest, last, uploaded: uploaded(&connection)?.sequence })
+    let uploaded = uploaded(&connection)?.sequence;
+    let first = "SELECT first FROM block ORDER BY first LIMIT 1";
+    let oldest = match connection.query_row(first, [], |row| row.get(0)).optional() {
+        // Retention drops uploaded events only, so this event was in the log.
+        Err(error) if is_damaged(&error) => uploaded + 1,
+        found => found?.unwrap_or(0),
+    };
+    Ok(Extent { oldest, last: last(&connection)?, uploaded })
 }
 
 /// Stores the position up to which the log at `path` was uploaded.

@@ -21,6 +21,7 @@ use crate::dataplane::revocations::LedgerError;
 use crate::dataplane::uplink::outage::OutageError;
 use crate::dataplane::uplink::reconcile::Reconciler;
 use crate::platform::clock::Clock;
+use crate::platform::database::is_damaged;
 use crate::protocol::key::SigningKey;
 use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
@@ -60,7 +61,7 @@ pub(super) fn open_replica(
             Ok(store)
         }
         // A full or unreachable disk is no reason to replace the database.
-        Err(StoreError::Database(error)) if !damaged(&error) => Err(StoreError::Database(error).into()),
+        Err(StoreError::Database(error)) if !is_damaged(&error) => Err(StoreError::Database(error).into()),
         Err(StoreError::Unfit(unfit)) if !gone(&unfit) => Err(StoreError::Unfit(unfit).into()),
         Err(error) => {
             give_up(path, live, now, "replica", &error)?;
@@ -72,17 +73,6 @@ pub(super) fn open_replica(
 /// Returns true if a database was lost, as opposed to written by a newer build.
 fn gone(unfit: &Unfit) -> bool {
     matches!(unfit, Unfit::Gone(InventoryError::Missing | InventoryError::Empty))
-}
-
-fn damaged(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
-        || matches!(
-            error,
-            rusqlite::Error::FromSqlConversionFailure(..)
-                | rusqlite::Error::InvalidColumnType(..)
-                | rusqlite::Error::Utf8Error(..)
-        )
 }
 
 /// Opens the audit log. One that cannot be read is moved aside, never deleted, and replaced by a new one.
@@ -120,7 +110,7 @@ pub(super) async fn open_reconciler(
     let open = || {
         let open = || Reconciler::open(state, Arc::clone(prover), live, clock);
         let lost = |error: &OutageError| match error {
-            OutageError::Database(error) => damaged(error),
+            OutageError::Database(error) => is_damaged(error),
             OutageError::Unfit(unfit) => gone(unfit),
             _ => false,
         };
@@ -144,7 +134,7 @@ pub(super) async fn open_reconciler(
 /// Returns true if revocations are lost, as opposed to temporarily unreadable.
 fn unreadable_revocations(error: &LedgerError) -> bool {
     match error {
-        LedgerError::Database(error) => damaged(error),
+        LedgerError::Database(error) => is_damaged(error),
         LedgerError::Unfit(unfit) => gone(unfit),
         LedgerError::Unreadable(_) | LedgerError::Lost { .. } | LedgerError::Untold(_) => true,
         _ => false,
@@ -161,7 +151,7 @@ pub(super) fn open_glass_task(
     let (now, longest) = (clock(), i64::from(config.glass.max_break_seconds));
     let open = || Glass::open(path, Arc::clone(live), longest, live.now(now));
     let lost = |error: &GlassError| match error {
-        GlassError::Database(error) => damaged(error),
+        GlassError::Database(error) => is_damaged(error),
         GlassError::Unfit(unfit) => gone(unfit),
         _ => false,
     };
@@ -216,9 +206,9 @@ fn give_up(
 /// Returns true if the log cannot be continued, as opposed to temporarily unwritable.
 fn unreadable(error: &AuditError) -> bool {
     match error {
-        AuditError::Database(error) => damaged(error),
+        AuditError::Database(_) | AuditError::Block(_) => error.is_damage(),
         AuditError::Unfit(unfit) => gone(unfit),
-        AuditError::Block(_) | AuditError::Tampered(_) => true,
+        AuditError::Tampered(_) => true,
         AuditError::TooLong | AuditError::Checkpoint(_) | AuditError::Thread(_) => false,
     }
 }

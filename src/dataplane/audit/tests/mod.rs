@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod read;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -260,101 +262,6 @@ fn a_start_finds_at_the_end_of_a_log_what_its_verification_finds() {
             assert!(matches!(error, AuditError::Tampered(_)), "{what}: {error}");
         }
     }
-}
-
-#[test]
-fn what_cannot_be_read_is_passed_over_and_what_follows_is_not() {
-    for damage in ["UPDATE block SET lines = x'00' WHERE", "DELETE FROM block WHERE"] {
-        let directory = tempfile::tempdir().unwrap();
-        let (path, lines) = long(&directory);
-        let holds = "first <= 7 AND last >= 7";
-        let ends = format!("SELECT first, last FROM block WHERE {holds}");
-        let (first, last): (usize, usize) = Connection::open(&path)
-            .unwrap()
-            .query_row(&ends, [], |row| Ok((row.get(0)?, row.get(1)?)))
-            .unwrap();
-        run(&path, &format!("{damage} {holds}"));
-        let read = |after: usize, limit| {
-            let read = readable(&path, after as u64, limit).unwrap();
-            (usize::try_from(read.after).unwrap(), read.lines)
-        };
-        assert_eq!(read(2, 100), (2, lines[2..first - 1].to_vec()), "{damage}");
-        assert_eq!(read(first - 1, 100), (last, lines[last..].to_vec()), "{damage}");
-        assert_eq!(read(first - 1, 2), (last, lines[last..last + 2].to_vec()), "{damage}");
-        assert_eq!(read(last + 1, 100), (last + 1, lines[last + 1..].to_vec()), "{damage}");
-        assert_eq!(read(18, 100), (18, vec![]), "{damage}");
-    }
-}
-
-/// SQLite opens a file whose last page is cut short, and reads zeros in place of what is missing: rows without content.
-#[test]
-fn a_page_that_lost_its_end_is_a_fault_and_hides_nothing_that_is_left() {
-    let directory = tempfile::tempdir().unwrap();
-    let (path, lines) = long(&directory);
-    let hash = hash_at(&path, 12).unwrap().unwrap();
-    set_uploaded(&path, &Position { sequence: 12, hash }).unwrap();
-    let page = {
-        let connection = Connection::open(&path).unwrap();
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
-        let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'block'";
-        connection.query_row(root, [], |row| row.get::<_, usize>(0)).unwrap()
-    };
-    // The rows of a page stand from its end towards its beginning.
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[page * 16_384 - 600..page * 16_384].fill(0);
-    std::fs::write(&path, bytes).unwrap();
-    let left = readable(&path, 0, 100).unwrap();
-    assert!((1..12).contains(&left.after), "{}", left.after);
-    assert_eq!(left.lines, lines[usize::try_from(left.after).unwrap()..]);
-    assert!(matches!(events(&path, 0, 100), Err(AuditError::Block(_))));
-    assert!(matches!(hash_at(&path, 1), Err(AuditError::Block(_))));
-    assert_eq!(faults(&path).unwrap().sequence, 1);
-    // The end of the log is whole: it goes on.
-    let log = open(&path);
-    record(&log).unwrap();
-    log.close();
-    assert_eq!(readable(&path, 18, 100).unwrap().lines.len(), 1);
-}
-
-#[test]
-fn a_damaged_page_hides_the_events_on_it_and_no_others() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("audit.db");
-    open(&path).close();
-    // Blocks of a size that fills several pages, and that no compression makes small.
-    let mut packer = Packer::default();
-    let connection = Connection::open(&path).unwrap();
-    for number in 1..=120_u64 {
-        let noise: String = (0..40).map(|part| line_hash(&format!("{number} {part}"))).collect();
-        let row = params![number, number, packer.pack(&format!("{number} {noise}\n")).unwrap()];
-        connection.execute("INSERT INTO block (first, last, lines) VALUES (?1, ?2, ?3)", row).unwrap();
-    }
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
-    let roots: Vec<usize> = connection
-        .prepare("SELECT rootpage FROM sqlite_schema WHERE rootpage > 0")
-        .and_then(|mut roots| roots.query_map([], |row| row.get(0))?.collect())
-        .unwrap();
-    drop(connection);
-    let (whole, mut damaged) = (std::fs::read(&path).unwrap(), 0);
-    for page in (1..whole.len() / 16_384).filter(|page| !roots.contains(&(page + 1))) {
-        let mut bytes = whole.clone();
-        bytes[page * 16_384..page * 16_384 + 64].fill(0xff);
-        std::fs::write(&path, bytes).unwrap();
-        let (mut after, mut found) = (0, Vec::new());
-        while let Ok(read) = readable(&path, after, 50)
-            && !read.lines.is_empty()
-        {
-            found.extend(read.after + 1..=read.after + read.lines.len() as u64);
-            after = read.after + read.lines.len() as u64;
-        }
-        let hidden: Vec<u64> = (1..=120).filter(|number| !found.contains(number)).collect();
-        // A page of SQLite's own, without rows.
-        let (Some(first), Some(last)) = (hidden.first(), hidden.last()) else { continue };
-        assert_eq!(hidden, (*first..=*last).collect::<Vec<_>>(), "page {page}");
-        assert!(hidden.len() < 20, "page {page} hides {hidden:?}");
-        damaged += 1;
-    }
-    assert!(damaged > 5, "{damaged}");
 }
 
 #[test]

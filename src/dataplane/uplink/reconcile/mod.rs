@@ -4,6 +4,9 @@
 //! The choice of calls and the handling of answers need no network: a [`Round`] returns a [`Call`] and takes its answer.
 //! [`Reconciler::send`] does the I/O.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +15,7 @@ use std::time::Duration;
 use hyper::Method;
 use thiserror::Error;
 
-use super::client::{Upstream, UpstreamError};
-use super::outage::{OutageError, Outages};
-use crate::dataplane::audit::{AuditError, events, extent, hash_at, readable, set_uploaded};
+use crate::dataplane::audit::{AuditError, extent, hash_at, readable, set_uploaded};
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::inventory::{AUDIT, Inventory, REVOCATIONS};
@@ -22,6 +23,8 @@ use crate::dataplane::node::schema::Unfit;
 use crate::dataplane::node::state::Live;
 use crate::dataplane::observe::traces::Traces;
 use crate::dataplane::revocations::{LedgerError, Revocations};
+use crate::dataplane::uplink::client::{Upstream, UpstreamError};
+use crate::dataplane::uplink::outage::{OutageError, Outages};
 use crate::platform::clock::Clock;
 use crate::protocol::event::{Connectivity, Event, line_hash};
 use crate::protocol::json::object;
@@ -74,9 +77,15 @@ enum Sent {
     Revocations(u64),
     /// Statement of an outage.
     Outage(OutageStatement),
-    /// Events after the first place, up to the second, with the hash of the last one. Events before the first place that can't be
-    /// read are lost: the first and the last of them.
-    Events(u64, Position, Option<(u64, u64)>),
+    /// Events of the audit log.
+    Events {
+        /// Sequence number of the event before the first one that was sent.
+        from: u64,
+        /// Position of the last one.
+        last: Position,
+        /// Sequence numbers of the first and the last event before them that can't be read, if there are such events.
+        missing: Option<(u64, u64)>,
+    },
 }
 
 /// Call to the control plane.
@@ -170,7 +179,11 @@ impl Round {
             body.push('\n');
         }
         let path = path(&format!("events?oldest={oldest}"));
-        Ok(last.map(|last| Call { path, body: body.into_bytes(), sent: Sent::Events(from, last, missing) }))
+        Ok(last.map(|last| Call {
+            path,
+            body: body.into_bytes(),
+            sent: Sent::Events { from, last, missing },
+        }))
     }
 
     /// Processes the answer to a call.
@@ -188,7 +201,7 @@ impl Round {
                 self.revocations_after = *last;
             }
             Sent::Outage(statement) => reconciler.outages.reported(statement, now)?,
-            Sent::Events(from, last, missing) => {
+            Sent::Events { from, last, missing } => {
                 let above: Position = object(answer)?;
                 // The usual answer names the last event of this call, whose hash is known.
                 let own = if above.sequence == last.sequence {
@@ -382,122 +395,19 @@ impl Reconciler {
     }
 }
 
-/// Returns the events of the audit log at `path` that record a revocation on this host.
+/// Returns the events of the audit log at `path` that record a revocation on this host. Events that can't be read are passed
+/// over: verifying the log reports them.
 pub(in crate::dataplane) fn revocations_told(path: &Path) -> Result<Vec<Event>, AuditError> {
     let (mut after, mut told) = (0, Vec::new());
     loop {
-        let lines = match events(path, after, MAX_LINES) {
-            Ok(lines) if lines.is_empty() => return Ok(told),
-            Ok(lines) => lines,
-            // An unreadable block is no witness. Verifying the log reports it.
-            Err(AuditError::Block(_)) => return Ok(told),
+        let stretch = match readable(path, after, MAX_LINES) {
+            Ok(stretch) if stretch.lines.is_empty() => return Ok(told),
+            Ok(stretch) => stretch,
+            Err(error) if error.is_damage() => return Ok(told),
             Err(error) => return Err(error),
         };
-        after += i64::try_from(lines.len()).unwrap_or(i64::MAX);
-        let revoked = lines.iter().filter(|line| line.contains(r#""kind":"revocation""#));
+        after = stretch.after + stretch.lines.len() as u64;
+        let revoked = stretch.lines.iter().filter(|line| line.contains(r#""kind":"revocation""#));
         told.extend(revoked.filter_map(|line| serde_json::from_str::<Event>(line).ok()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use rusqlite::Connection;
-
-    use super::*;
-    use crate::dataplane::audit::AuditLog;
-    use crate::dataplane::decide::snapshot::Snapshot;
-    use crate::dataplane::node::credential::Nonces;
-    use crate::dataplane::node::identity::Identity;
-    use crate::protocol::event::{Draft, EventKind};
-    use crate::protocol::key::SigningKey;
-
-    const T: Time = Time::from_unix(1_800_000_000);
-
-    /// Returns the state of a node whose log holds `events` events, each a block of its own.
-    fn node(directory: &Path, events: usize) -> Arc<Reconciler> {
-        let clock: Clock = Arc::new(|| T);
-        let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), T));
-        let key = Arc::new(SigningKey::from_seed(&[1; 32]));
-        let identity = Identity {
-            node_id: "nod_a".parse().unwrap(),
-            data_plane_id: "dpl_a".parse().unwrap(),
-            issuer: "https://control.example".into(),
-        };
-        let node = identity.node_id.clone();
-        let path = directory.join(AUDIT);
-        let audit = AuditLog::open(&path, node.clone(), Arc::clone(&key), Arc::clone(&clock), 100).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        for _ in 0..events {
-            let id = audit.next_id();
-            let draft = Draft::new(EventKind::Decision, &id, T, &node, Connectivity::Online);
-            runtime.block_on(audit.record_durably(&draft)).unwrap();
-        }
-        audit.close();
-        let nonces = Nonces::new(&mut rand_core::UnwrapErr(getrandom::SysRng));
-        Reconciler::open(directory, Arc::new(Prover { identity, key, nonces }), &live, &clock).unwrap()
-    }
-
-    /// Plays a round with a control plane that takes all in. Returns the path of each call, without what all have in common, and
-    /// the numbers of its events.
-    fn told(reconciler: &Reconciler) -> Vec<(String, Vec<u64>)> {
-        let (mut round, mut calls) = (Round::default(), Vec::new());
-        while let Some(call) = round.next(reconciler, T).unwrap() {
-            let body = String::from_utf8(call.body.clone()).unwrap();
-            let events = body.lines().map(|line| serde_json::from_str::<Event>(line).unwrap().sequence);
-            calls.push((call.path.rsplit('/').next().unwrap().to_owned(), events.collect::<Vec<_>>()));
-            let last = body.lines().last().unwrap();
-            let sequence = *calls.last().unwrap().1.last().unwrap();
-            let answer = serde_json::to_vec(&Position { sequence, hash: line_hash(last) }).unwrap();
-            round.answered(reconciler, &call, &answer, T).unwrap();
-        }
-        calls
-    }
-
-    #[test]
-    fn a_block_that_cannot_be_read_keeps_no_later_use_from_the_control_plane() {
-        let directory = tempfile::tempdir().unwrap();
-        let reconciler = node(directory.path(), 6);
-        let damaged = "UPDATE block SET lines = x'00' WHERE first IN (3, 4)";
-        assert_eq!(Connection::open(&reconciler.audit_path).unwrap().execute(damaged, []).unwrap(), 2);
-        let told = told(&reconciler);
-        assert_eq!(
-            told,
-            [("events?oldest=1".to_owned(), vec![1, 2]), ("events?oldest=5".to_owned(), vec![5, 6])],
-            "it says that it no longer has what is missing"
-        );
-        let alarms = reconciler.live.alarms.latest();
-        assert_eq!(alarms.len(), 1, "the loss is named");
-        assert!(alarms[0].what.contains("events 3 to 4 "), "{}", alarms[0].what);
-    }
-
-    #[test]
-    fn a_log_of_which_nothing_more_can_be_read_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let reconciler = node(directory.path(), 6);
-        Connection::open(&reconciler.audit_path)
-            .unwrap()
-            .execute("UPDATE block SET lines = x'00' WHERE first > 2", [])
-            .unwrap();
-        assert_eq!(told(&reconciler), [("events?oldest=1".to_owned(), vec![1, 2])]);
-        let alarms = reconciler.live.alarms.latest();
-        assert_eq!(alarms.len(), 1);
-        assert!(alarms[0].what.contains(" from 3 on "), "{}", alarms[0].what);
-    }
-
-    #[test]
-    fn a_control_plane_may_send_a_node_back_to_an_event_that_cannot_be_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let reconciler = node(directory.path(), 6);
-        let connection = Connection::open(&reconciler.audit_path).unwrap();
-        connection.execute("UPDATE block SET lines = x'00' WHERE first = 3", []).unwrap();
-        let hash = hash_at(&reconciler.audit_path, 5).unwrap().unwrap();
-        set_uploaded(&reconciler.audit_path, &Position { sequence: 5, hash }).unwrap();
-        let mut round = Round::default();
-        let call = round.next(&reconciler, T).unwrap().unwrap();
-        let back = Position { sequence: 3, hash: "of a backup".into() };
-        round.answered(&reconciler, &call, &serde_json::to_vec(&back).unwrap(), T).unwrap();
-        assert_eq!(told(&reconciler), [("events?oldest=1".to_owned(), vec![4, 5, 6])]);
     }
 }
