@@ -8,6 +8,9 @@ use serde::de::Error as _;
 /// receiver set a limit. The protocol sets one, so that all receivers accept the same texts.
 pub const MAX_NESTING: usize = 64;
 
+/// Error about a text that nests deeper than [`MAX_NESTING`].
+pub const TOO_DEEP: &str = "its objects and arrays nest more than 64 deep";
+
 /// Parses `text` as a JSON object. All of `text` must be UTF-8 (RFC 8259 section 8.1), and it must nest at most [`MAX_NESTING`]
 /// deep: serde checks neither in the values that it skips.
 ///
@@ -36,10 +39,7 @@ pub fn object<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, serde_json::E
     serde_json::from_str(text)
 }
 
-/// The refusal of a text that nests deeper than [`MAX_NESTING`].
-pub const TOO_DEEP: &str = "its objects and arrays nest more than 64 deep";
-
-/// Returns whether more than [`MAX_NESTING`] objects and arrays are open at once. Of text that is no JSON it may say either.
+/// Returns true if more than [`MAX_NESTING`] objects and arrays are open at once. The result for a text that is not JSON is unspecified.
 ///
 /// ```
 /// use halligan::protocol::json::nests_too_deep;

@@ -1,4 +1,4 @@
-//! Defines the upper bound of versions, and how a node says which ones it holds. Every JSON parser reads integers below 2^53
+//! Defines the upper bound of versions, and the message by which a node names the ones it holds. Every JSON parser reads integers below 2^53
 //! exactly (RFC 8259 section 6), and so does every database; a version above the bound is rejected everywhere.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// Highest version of a replica or a keyset: 2^53 - 1.
 pub const MAX_VERSION: u64 = (1 << 53) - 1;
 
-/// Question of a node for what its data plane's deployments are handed beside the replica: their environments, or their code.
+/// Request of a node for the environments, or for the code, of its data plane's deployments.
 /// The receiver ignores members that it does not know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]

@@ -10,7 +10,7 @@ use crate::api::environment::{EnvironmentVariable, NewEnvironmentVariable};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::{EnvironmentKeyError, Error};
-use crate::controlplane::replica::versions::Handed;
+use crate::controlplane::replica::versions::DeploymentPart;
 use crate::controlplane::signing::environment_key::{Place, SEALING, SealingKey};
 use crate::protocol::environment::{MAX_TOTAL, MAX_VARIABLES, check_variable_name, check_variable_value};
 use crate::protocol::time::Time;
@@ -239,7 +239,7 @@ impl ControlPlane {
                     .execute(params![deployment.id, variable.key, variable.is_secret, sealed, now])?;
             }
         }
-        Handed::Environment.raise(transaction, (&deployment.id, &deployment.data_plane_id), now)?;
+        DeploymentPart::Environment.raise(transaction, (&deployment.id, &deployment.data_plane_id), now)?;
         Ok(())
     }
 }

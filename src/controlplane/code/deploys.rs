@@ -6,7 +6,7 @@ use crate::api::deploy::{Deploy, DeployGit, DeployStatus, DeployType};
 use crate::api::id::{DeployId, DeploymentId, NodeId};
 use crate::controlplane::calls::subjects::subject;
 use crate::controlplane::error::Error;
-use crate::controlplane::replica::versions::Handed;
+use crate::controlplane::replica::versions::DeploymentPart;
 use crate::protocol::deploy::digest_text;
 use crate::protocol::time::Time;
 
@@ -173,7 +173,7 @@ pub(in crate::controlplane) fn put_in_force(
     deploy: &str,
     now: i64,
 ) -> Result<u64, Error> {
-    let version = Handed::Code.raise(transaction, (deployment, data_plane), now)?;
+    let version = DeploymentPart::Code.raise(transaction, (deployment, data_plane), now)?;
     transaction.execute("UPDATE deployment SET deploy = ?2 WHERE id = ?1", [deployment, deploy])?;
     transaction.execute("UPDATE deploy SET version = ?2 WHERE id = ?1", params![deploy, version])?;
     Ok(version)

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::error::Error;
-use crate::controlplane::replica::versions::Handed;
+use crate::controlplane::replica::versions::DeploymentPart;
 use crate::controlplane::replica::{publish, states};
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::version::MAX_VERSION;
@@ -53,8 +53,8 @@ impl ControlPlane {
                 // contradiction.
                 let digest = ReplicaDigest::from_bytes(&lanes).ok_or(rusqlite::Error::InvalidQuery)?;
                 states::note_state(transaction, &id, to, &digest.checksum(), count)?;
-                for handed in [Handed::Environment, Handed::Code] {
-                    handed.raise_all(transaction, &id, self.now().unix())?;
+                for part in [DeploymentPart::Environment, DeploymentPart::Code] {
+                    part.raise_all(transaction, &id, self.now().unix())?;
                 }
                 raised.push(Raised { id, from, to });
             }

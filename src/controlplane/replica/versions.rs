@@ -1,19 +1,20 @@
-//! Versions of what hosts are handed beside the replica, by which they tell a new state from an old one.
+//! Versions of the parts of a deployment that hosts fetch beside the replica. A host fetches a part again if its version rose.
 
 use rusqlite::{Transaction, params};
 
 use crate::controlplane::error::Error;
 
-/// Kind of state that hosts are handed. It has a version for each deployment, and a count of changes for each data plane.
+/// Part of a deployment that hosts fetch beside the replica. Each has a version of its own, and each data plane counts the
+/// changes of all its deployments.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::controlplane) enum Handed {
+pub(in crate::controlplane) enum DeploymentPart {
     /// Environment variables.
     Environment,
     /// Code.
     Code,
 }
 
-impl Handed {
+impl DeploymentPart {
     /// Returns the column of `deployment` that has the version.
     const fn version(self) -> &'static str {
         match self {
@@ -47,7 +48,7 @@ impl Handed {
         Ok(version)
     }
 
-    /// Does the same for each deployment of a data plane that has had a version.
+    /// Raises the versions of all deployments of a data plane that have one.
     pub(in crate::controlplane) fn raise_all(
         self,
         transaction: &Transaction<'_>,

@@ -19,7 +19,7 @@ use super::decide::introspection::Introspection;
 use super::decide::session::Session;
 use super::decide::snapshot::Snapshot;
 use super::decide::{
-    Credential, Decision, Denied, Now, Reason, RequestFacts, Target, decide, decide_introspected,
+    Credential, Decision, Denied, Facts, Now, Reason, RequestFacts, Target, decide, decide_introspected,
     decide_known, sign_in,
 };
 use crate::dataplane::node::state::Live;
@@ -153,7 +153,7 @@ impl Authorizer {
     ) -> Verdict {
         let Begun { started, event, wall } = begun;
         let decision = self.bound(decision);
-        let recorded = match self.record(&event, &decision, facts, wall) {
+        let recorded = match self.record(&event, decision.reason(), decision.facts(), facts, wall) {
             Ok(Some(written)) => written.await.is_ok(),
             Ok(None) => true,
             Err(AuditUnavailable) => false,
@@ -167,9 +167,9 @@ impl Authorizer {
     /// Records the denial of a request that could not be parsed far enough for a decision.
     pub fn refuse(&self, reason: Reason, facts: &RequestFacts<'_>) -> Verdict<Denied> {
         let (started, event, wall) = (Instant::now(), self.audit.next_id(), (self.clock)());
-        let denied = Denied::of_path(reason, facts);
+        let denied = Denied::with_path(reason, facts);
         // A denial does not wait for its event.
-        let recorded = self.record(&event, &Decision::Denied(denied.clone()), facts, wall).is_ok();
+        let recorded = self.record(&event, reason, denied.facts(), facts, wall).is_ok();
         let decision = if recorded { denied } else { denied.instead(Reason::AuditUnavailable) };
         self.metrics.decided(decision.reason(), started.elapsed());
         Verdict { decision, event, time: wall }
@@ -259,14 +259,15 @@ impl Authorizer {
     fn record(
         &self,
         event: &str,
-        decision: &Decision,
+        reason: Reason,
+        found: Facts<'_>,
         facts: &RequestFacts<'_>,
         wall: Time,
     ) -> Result<Option<Receiver<()>>, AuditUnavailable> {
-        let found = decision.facts();
+        let allowed = reason == Reason::Ok;
         let draft = Draft {
-            decision: Some(if decision.allowed() { "allow" } else { "deny" }),
-            reason: Some(decision.reason().code()),
+            decision: Some(if allowed { "allow" } else { "deny" }),
+            reason: Some(reason.code()),
             token: found.token,
             generation: found.generation,
             session: found.session,
@@ -281,7 +282,7 @@ impl Authorizer {
             ..Draft::new(EventKind::Decision, event, wall, &self.node, self.live.connectivity())
         };
         // A denial changes nothing upstream, so it need not wait for the disk.
-        self.audit.record(&draft, decision.allowed() && found.mutating)
+        self.audit.record(&draft, allowed && found.mutating)
     }
 }
 

@@ -44,7 +44,7 @@ pub struct Allowed {
     pub granted: Granted,
     /// Maximum number of uses of the token in a minute.
     pub rate_limit: Option<u32>,
-    pub(super) rest: Rest,
+    pub(super) findings: Findings,
 }
 
 /// Denied request.
@@ -61,12 +61,12 @@ pub struct Denied {
     pub(super) role: Option<RoleRef>,
     /// Deployment of the request, if the replica holds it.
     pub(super) deployment: Option<DeploymentId>,
-    pub(super) rest: Rest,
+    pub(super) findings: Findings,
 }
 
 /// Facts that the steps found, whatever the result. A step that was not reached leaves its members empty.
 #[derive(Clone, Debug)]
-pub(super) struct Rest {
+pub(super) struct Findings {
     pub(super) session: Option<SessionId>,
     pub(super) glass: Option<GlassState>,
     pub(super) route: Option<Arc<str>>,
@@ -76,7 +76,7 @@ pub(super) struct Rest {
     pub(super) mutating: bool,
 }
 
-impl Rest {
+impl Findings {
     /// Returns what is known before the first step. Without a route, every method but GET and HEAD counts as mutating.
     pub(super) fn of(facts: &RequestFacts<'_>) -> Self {
         Self {
@@ -180,7 +180,7 @@ impl Allowed {
             generation: Some(self.generation),
             role,
             deployment: Some(&self.deployment),
-            ..Facts::of(&self.rest)
+            ..Facts::of(&self.findings)
         }
     }
 
@@ -197,7 +197,7 @@ impl Allowed {
             generation: Some(self.generation),
             role,
             deployment: Some(self.deployment),
-            rest: self.rest,
+            findings: self.findings,
         }
     }
 
@@ -209,11 +209,19 @@ impl Allowed {
 
     /// Returns an allowed read for tests of what follows a decision.
     #[cfg(test)]
-    pub(in crate::dataplane) fn of(token: TokenId, deployment: DeploymentId, granted: Granted) -> Self {
+    pub(in crate::dataplane) fn sample(token: TokenId, deployment: DeploymentId, granted: Granted) -> Self {
         let facts =
             RequestFacts { deployment: super::Target::Unknown, method: "GET", uri: "/", client: None };
         let (generation, authority) = (1, Authority::ControlPlane);
-        Self { token, generation, authority, deployment, granted, rate_limit: None, rest: Rest::of(&facts) }
+        Self {
+            token,
+            generation,
+            authority,
+            deployment,
+            granted,
+            rate_limit: None,
+            findings: Findings::of(&facts),
+        }
     }
 }
 
@@ -221,15 +229,23 @@ impl Denied {
     /// Returns a denial before any step, with no other facts.
     #[must_use]
     pub fn new(reason: Reason, facts: &RequestFacts<'_>) -> Self {
-        let rest = Rest::of(facts);
-        Self { reason, retry_after: None, token: None, generation: None, role: None, deployment: None, rest }
+        let findings = Findings::of(facts);
+        Self {
+            reason,
+            retry_after: None,
+            token: None,
+            generation: None,
+            role: None,
+            deployment: None,
+            findings,
+        }
     }
 
     /// Returns a denial before any step that names the path of the request.
     #[must_use]
-    pub fn of_path(reason: Reason, facts: &RequestFacts<'_>) -> Self {
+    pub fn with_path(reason: Reason, facts: &RequestFacts<'_>) -> Self {
         let mut denied = Self::new(reason, facts);
-        denied.rest.name_path(facts);
+        denied.findings.name_path(facts);
         denied
     }
 
@@ -253,7 +269,7 @@ impl Denied {
             generation: self.generation,
             role: self.role.as_ref(),
             deployment: self.deployment.as_ref(),
-            ..Facts::of(&self.rest)
+            ..Facts::of(&self.findings)
         }
     }
 
@@ -262,7 +278,7 @@ impl Denied {
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         let Freshness { age, limit, setting } =
-            self.rest.freshness.filter(|_| self.reason == Reason::ReplicaStale)?;
+            self.findings.freshness.filter(|_| self.reason == Reason::ReplicaStale)?;
         let key = setting.key(self.role.as_ref().map_or("", RoleRef::name));
         Some(format!(
             "the replica was signed {age} s ago; {key} allows {limit} s in this host's configuration"
@@ -276,24 +292,24 @@ impl Denied {
         session: Option<SessionId>,
         permission: Option<Permission>,
     ) -> Self {
-        Self { rest: Rest { session, permission, ..self.rest }, ..self }
+        Self { findings: Findings { session, permission, ..self.findings }, ..self }
     }
 }
 
 impl<'d> Facts<'d> {
-    fn of(rest: &'d Rest) -> Self {
+    fn of(findings: &'d Findings) -> Self {
         Self {
-            session: rest.session.as_ref(),
+            session: findings.session.as_ref(),
             token: None,
             generation: None,
             role: None,
             deployment: None,
-            glass: rest.glass,
-            route: rest.route.as_ref(),
-            path: rest.path.as_deref(),
-            permission: rest.permission,
-            freshness: rest.freshness,
-            mutating: rest.mutating,
+            glass: findings.glass,
+            route: findings.route.as_ref(),
+            path: findings.path.as_deref(),
+            permission: findings.permission,
+            freshness: findings.freshness,
+            mutating: findings.mutating,
         }
     }
 }

@@ -29,12 +29,12 @@ pub use decision::{Allowed, Authority, Decision, Denied, Facts};
 pub use head_age::HeadAge;
 pub use now::{CLOCK_TOLERANCE, Now};
 pub use reason::Reason;
+pub use steps::sign_in;
 
 use self::genuine::{find_verified_token, verify_token};
 use self::introspection::Introspection;
-use self::session::{Durations, Initiator, Session};
+use self::session::{Initiator, Session};
 use self::snapshot::{Proved, Snapshot};
-use crate::protocol::id::SessionId;
 
 /// Deployment to which a request is directed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,17 +117,4 @@ pub fn decide_known(
 ) -> Option<Decision> {
     let verify = |bytes: &[u8], proved: &Proved| find_verified_token(bytes, proved).map(Ok);
     steps::request(facts, now, verify, credential, None, snapshot).ok()
-}
-
-/// Decides on a sign-in: all but the route is decided as for a request. Returns the session if the sign-in is allowed.
-#[must_use]
-pub fn sign_in(
-    token: &[u8],
-    introspection: Option<&Introspection>,
-    wanted: (SessionId, Durations),
-    facts: &RequestFacts<'_>,
-    snapshot: &Snapshot,
-    now: Now,
-) -> (Decision, Option<Session>) {
-    steps::sign_in(token, introspection, wanted, facts, snapshot, now)
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::decision::Rest;
+use super::decision::Findings;
 use super::genuine::{GenuineCredential, verify_token};
 use super::index::{Deployment, Grant, Revoked};
 use super::introspection::Introspection;
@@ -24,7 +24,7 @@ struct Step<'s> {
     now: Now,
     claims: &'s Claims,
     deployment: Option<&'s Deployment>,
-    found: Rest,
+    found: Findings,
 }
 
 /// Conditions under which a request is allowed, all of which hold.
@@ -65,8 +65,9 @@ pub(super) fn request<U>(
     Ok(step.end(admission))
 }
 
-/// Decides on a sign-in: everything but the route and its permission.
-pub(super) fn sign_in(
+/// Decides on a sign-in: all but the route is decided as for a request. Returns the session if the sign-in is allowed.
+#[must_use]
+pub fn sign_in(
     bytes: &[u8],
     introspection: Option<&Introspection>,
     wanted: (SessionId, Durations),
@@ -74,8 +75,8 @@ pub(super) fn sign_in(
     snapshot: &Snapshot,
     now: Now,
 ) -> (Decision, Option<Session>) {
-    // The page's own path is named, which no route map holds.
-    let denied = |reason| (Decision::Denied(Denied::of_path(reason, facts)), None);
+    // A sign-in has no route, so its event names the path.
+    let denied = |reason| (Decision::Denied(Denied::with_path(reason, facts)), None);
     if bytes.is_empty() {
         return denied(Reason::TokenMissing);
     }
@@ -94,7 +95,7 @@ pub(super) fn sign_in(
 
 impl<'s> Step<'s> {
     fn new(facts: &'s RequestFacts<'s>, now: Now, claims: &'s Claims) -> Self {
-        Self { facts, now, claims, deployment: None, found: Rest::of(facts) }
+        Self { facts, now, claims, deployment: None, found: Findings::of(facts) }
     }
 
     /// Ends the decision.
@@ -109,14 +110,14 @@ impl<'s> Step<'s> {
                 deployment,
                 granted,
                 rate_limit,
-                rest: self.found,
+                findings: self.found,
             }),
             Err(reason) => Decision::Denied(Denied {
                 token: Some(token),
                 generation: Some(generation),
                 role,
                 deployment: self.deployment.map(|deployment| deployment.id.clone()),
-                rest: self.found,
+                findings: self.found,
                 ..Denied::new(reason, self.facts)
             }),
         }

@@ -12,6 +12,7 @@ mod standard;
 use proptest::prelude::*;
 
 use super::glass::Broken;
+use super::session::{Durations, Session};
 use super::snapshot::{Granted, Local, Replica, Staleness, Takeaway};
 use super::*;
 use crate::protocol::digest::ReplicaDigest;

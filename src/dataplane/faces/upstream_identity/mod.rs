@@ -204,7 +204,7 @@ mod tests {
 
     fn allowed(deployment: &str) -> Allowed {
         let granted = Granted { deployment: PermissionSet::empty(), dags: dag_author() };
-        Allowed::of("tok_a".parse().unwrap(), deployment.parse().unwrap(), granted)
+        Allowed::sample("tok_a".parse().unwrap(), deployment.parse().unwrap(), granted)
     }
 
     fn identity(text: &str) -> (UpstreamIdentity, Arc<AtomicI64>) {

@@ -28,10 +28,11 @@ impl Attempts<'_> {
         Some(format!("{url}{}", self.path))
     }
 
-    /// Notes what became of the call at the address that was asked. Returns the result of the call, if that is known.
-    pub(super) fn settle<T>(&mut self, came: Result<T, UpstreamError>) -> Option<Result<T, UpstreamError>> {
+    /// Notes the result of the call at the address that was asked. Returns it if it ends the call, and `None` if the next
+    /// address is to be asked.
+    pub(super) fn settle<T>(&mut self, result: Result<T, UpstreamError>) -> Option<Result<T, UpstreamError>> {
         let (addresses, asked) = (&self.upstream.addresses, self.asked.take());
-        match came {
+        match result {
             Ok(answer) => {
                 if let Some(place) = asked {
                     addresses.prefer(place);
