@@ -9,6 +9,7 @@ import forms
 import jose
 from records import Node
 from refusal import Malformed, Refusal, refuse_malformed
+from signed import verify_signed
 from text import Value
 
 PROOF_BOUND = 2048
@@ -90,19 +91,8 @@ def verify_signed_by_node(
     content: str, typ: str, bound: int, table: dict[str, forms.Member], members: Members, *, closed: bool = False
 ) -> tuple[jose.Signed, dict[str, Any]]:
     """Verifies a compact JWS under the key of some node, and reads its claims. Whose key it is, the caller judges."""
-    if jose.is_longer_than(content, bound):
-        raise Refusal("malformed", f"longer than {bound} bytes")
-    try:
-        signed = jose.read_compact(content, (typ,))
-    except Malformed as error:
-        raise refuse_malformed("malformed", error) from None
-    failed = jose.verify(signed, members.keys())
-    if failed is not None:
-        raise Refusal(failed, "the key is found by kid among the node records")
-    try:
-        return signed, forms.read_object(signed.claims(), table, closed=closed)
-    except Malformed as error:
-        raise refuse_malformed("malformed", error) from None
+    rule = "the key is found by kid among the node records"
+    return verify_signed(content, typ, bound, table, members.keys(), rule, closed=closed)
 
 
 def verify_proof(content: str, audience: str, now: int, members: Members) -> str:

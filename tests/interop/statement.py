@@ -7,7 +7,8 @@ from typing import Any, Mapping
 import forms
 import jose
 from keyset import Keyset
-from refusal import Malformed, Refusal, refuse_malformed
+from refusal import Refusal
+from signed import verify_signed
 
 
 def verify_statement(
@@ -21,19 +22,9 @@ def verify_statement(
     closed: bool,
 ) -> tuple[jose.Signed, dict[str, Any]]:
     """Verifies length, form, `typ`, key, signature, claims, `iss` and `aud`, in this order."""
-    if jose.is_longer_than(content, bound):
-        raise Refusal("malformed", f"longer than {bound} bytes")
-    try:
-        signed = jose.read_compact(content, (typ,))
-    except Malformed as error:
-        raise refuse_malformed("malformed", error) from None
-    failed = jose.verify(signed, keyset.replica_keys)
-    if failed is not None:
-        raise Refusal(failed, "signature under a replica key")
-    try:
-        claims = forms.read_object(signed.claims(), table, closed=closed)
-    except Malformed as error:
-        raise refuse_malformed("malformed", error) from None
+    signed, claims = verify_signed(
+        content, typ, bound, table, keyset.replica_keys, "signature under a replica key", closed=closed
+    )
     if keyset.issuer is not None and claims["iss"] != keyset.issuer:
         raise Refusal("issuer", "iss is the iss of the newest keyset, where that names one")
     if claims["aud"] != data_plane:
