@@ -320,7 +320,7 @@ fn what_has_changed_since_it_was_seen_is_left_as_it_is() {
     assert_eq!((second.status, &second.json()["code"]), (412, &json!("stale")));
     assert_eq!(control.get(&path)["name"], "mine");
     assert_eq!(update("yours", first.header("etag").unwrap()).status, 200);
-    // Nobody has to say what they saw.
+    // The header If-Match is optional.
     assert_eq!(control.call("POST", &path, Some(&json!({ "name": "hers" }))).status, 200);
     let used = control.call_as(made["token"].as_str().unwrap(), "GET", "/workspaces", None, &[]);
     assert_eq!(used.status, 200, "{used:?}");

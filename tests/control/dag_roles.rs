@@ -133,7 +133,7 @@ fn a_standard_tokens_dag_roles_are_edited_as_a_whole() {
     let home_role =
         json!({ "entityType": "DEPLOYMENT", "entityId": deployment, "role": "DEPLOYMENT_ACCESSOR" });
     let by_tag = json!({ "entityType": "DAG_TAG", "entityId": "a b=c", "deploymentId": deployment, "role": "DAG_AUTHOR" });
-    // What was read can be sent back as it is.
+    // A client may send back the roles that it read.
     assert_eq!(replace(token["roles"].clone()).json()["roles"], token["roles"]);
     let replaced = replace(json!([home_role, by_tag])).json();
     assert_eq!(places(&replaced), owned(&[home, ("DAG_TAG", "a b=c", "DAG_AUTHOR")]));

@@ -169,11 +169,11 @@ pub struct Memory {
     pub latest: Time,
     /// The true time up to which it was carried on.
     carried: Option<Time>,
-    /// Whether one ever named a time that had not come.
+    /// True if its clock or such a head ever named a time that had not come.
     pub ran_ahead: bool,
     /// A time that its floor has reached for sure: it is proved to have passed.
     pub floor: Time,
-    /// Whether its clock went as time does since its process began, or since a head agreed with it: then it raises the floor.
+    /// True if its clock was not set ahead since its process began, or since a head agreed with it. Such a clock raises the floor.
     pub steady: bool,
 }
 

@@ -48,7 +48,7 @@ fn a_deployment_that_has_changed_since_it_was_seen_is_left_as_it_is() {
     assert_eq!(control.get(&one)["workspaceName"], "renamed");
     let fourth = send("POST", Some(&json!({ "description": "changed" })), &third);
     assert_eq!(fourth.status, 200, "{fourth:?}");
-    // Nobody has to say what they saw.
+    // The header If-Match is optional.
     assert_eq!(control.call("POST", &one, Some(&json!({ "description": "again" }))).status, 200);
     assert_eq!(send("DELETE", None, &tag(&fourth)).status, 412);
     assert_eq!(send("DELETE", None, &tag(&control.call("GET", &one, None))).status, 204);

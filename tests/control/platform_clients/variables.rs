@@ -296,7 +296,7 @@ fn a_lost_key_of_the_variables_is_named_and_stops_nothing_else() {
     );
     let listed = self::variable(&control, &["list", "-d", &estate.deployment], "");
     assert!(String::from_utf8_lossy(&listed.stdout).contains("(unreadable)"), "{listed:?}");
-    // What was read can be sent back with another change. The variable keeps its value.
+    // A client sends back the variable as it read it, without its value, and changes the description. The value stays.
     let update =
         json!({ "description": "without", "environmentVariables": [{ "key": "A", "isSecret": false }] });
     let renamed = control.call("POST", &one, Some(&update));
