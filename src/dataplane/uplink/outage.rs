@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use thiserror::Error;
 
-use crate::dataplane::audit::{AuditError, events, extent};
+use crate::dataplane::audit::{AuditError, Stretch, extent, readable};
 use crate::dataplane::node::alarm::Alarm;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::schema::{self, Unfit};
 use crate::dataplane::node::state::Live;
 use crate::dataplane::revocations::{LedgerError, Revocations};
 use crate::protocol::event::{Connectivity, Event, EventKind};
-use crate::protocol::outage::{End, Ended, MergedRevocation, Opening, OutageState, Report, Use};
+use crate::protocol::outage::{End, Ended, LogFault, MergedRevocation, Opening, OutageState, Report, Use};
 use crate::protocol::reconciliation::{AlarmNote, MAX_LINES, OutageStatement};
 use crate::protocol::time::Time;
 
@@ -270,7 +270,11 @@ impl Outages {
         });
         let snapshot = self.live.snapshot();
         let end = |token: &_, _| snapshot.ended(token).map(|at| End { at, how: Ended::Revoked });
-        report.add_uses(self.uses(&statement)?, |_| None, end);
+        let read = self.uses(&statement, now)?;
+        report.add_uses(read.uses, |_| None, end);
+        for fault in read.faults {
+            report.add_fault(fault);
+        }
         let from = statement.last_contact_at.unwrap_or(statement.began_at).min(statement.began_at);
         for held in self.revocations.list()? {
             if (from..=statement.ended_at).contains(&held.revoked_at) {
@@ -287,20 +291,42 @@ impl Outages {
         Ok(report.finish())
     }
 
-    /// Returns the requests that were allowed in the outage, from this node's log.
-    fn uses(&self, statement: &OutageStatement) -> Result<Vec<Use>, OutageError> {
-        let mut uses = Vec::new();
+    /// Returns the requests that were allowed in the outage, from this node's log. Events that cannot be read are named, and
+    /// hide no others.
+    fn uses(&self, statement: &OutageStatement, now: Time) -> Result<Recorded, OutageError> {
+        let mut recorded = Recorded::default();
         let mut after = statement.first_sequence.saturating_sub(1);
         while after < statement.last_sequence {
-            let lines = events(&self.audit_path, i64::try_from(after).unwrap_or(i64::MAX), MAX_LINES)?;
-            if lines.is_empty() {
-                break;
+            let stretch = match readable(&self.audit_path, after, MAX_LINES) {
+                Err(error) if error.is_damage() => {
+                    Stretch { after: statement.last_sequence, lines: Vec::new() }
+                }
+                read => read?,
+            };
+            // Without a line, the rest of the log is unreadable, or not there.
+            let lines = stretch.lines.len() as u64;
+            let next = if lines == 0 { statement.last_sequence } else { stretch.after };
+            if next > after {
+                recorded.faults.push(unreadable(after + 1, next.min(statement.last_sequence), now));
             }
-            after += lines.len() as u64;
-            uses.extend(lines.iter().filter_map(|line| use_of(line)));
+            after = next + lines;
+            recorded.uses.extend(stretch.lines.iter().filter_map(|line| use_of(line)));
         }
-        Ok(uses)
+        Ok(recorded)
     }
+}
+
+/// What the log tells of an outage.
+#[derive(Default)]
+struct Recorded {
+    uses: Vec<Use>,
+    faults: Vec<LogFault>,
+}
+
+/// Returns the fault of events that cannot be read.
+fn unreadable(first: u64, last: u64, now: Time) -> LogFault {
+    let what = format!("events {first} to {last} cannot be read; what they record is not in this report");
+    LogFault { sequence: first, kind: "unreadable".into(), what, noted_at: now }
 }
 
 /// Parses the use in a line of the log. The place in the log assigns it to the outage, since its time may be that of a wrong clock.
@@ -343,58 +369,119 @@ mod tests {
     use crate::dataplane::uplink::reconcile::Reconciler;
     use crate::platform::clock::Clock;
     use crate::protocol::event::Draft;
+    use crate::protocol::id::NodeId;
     use crate::protocol::key::SigningKey;
 
     const FRESH: Option<Time> = Some(Time::from_unix(i64::MAX));
+
+    /// Host with its log and its outages.
+    struct Host {
+        directory: tempfile::TempDir,
+        node: NodeId,
+        live: Arc<Live>,
+        audit: AuditLog,
+        outages: Arc<Outages>,
+        runtime: tokio::runtime::Runtime,
+        progress: Progress,
+    }
+
+    impl Host {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let clock: Clock = Arc::new(|| Time::from_unix(1));
+            let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
+            let key = Arc::new(SigningKey::from_seed(&[1; 32]));
+            let identity = Identity {
+                node_id: "nod_a".parse().unwrap(),
+                data_plane_id: "dpl_a".parse().unwrap(),
+                issuer: "https://control.example".into(),
+            };
+            let path = directory.path().join("audit.db");
+            let node = identity.node_id.clone();
+            let audit =
+                AuditLog::open(&path, node.clone(), Arc::clone(&key), Arc::clone(&clock), 100).unwrap();
+            let nonces = Nonces::new(&mut rand_core::UnwrapErr(getrandom::SysRng));
+            let prover = Arc::new(Prover { identity, key, nonces });
+            let outages =
+                Arc::clone(&Reconciler::open(directory.path(), prover, &live, &clock).unwrap().outages);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let progress = Progress::new(Time::from_unix(1));
+            Self { directory, node, live, audit, outages, runtime, progress }
+        }
+
+        /// Records an allowed request.
+        fn record(&self, connectivity: Connectivity) {
+            let (id, token) = (self.audit.next_id(), "tok_aaaaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap());
+            let mut draft =
+                Draft::new(EventKind::Decision, &id, Time::from_unix(1), &self.node, connectivity);
+            (draft.decision, draft.token) = (Some("allow"), Some(&token));
+            self.runtime.block_on(self.audit.record_durably(&draft)).unwrap();
+        }
+
+        fn comes(&mut self, outcome: Outcome, at: i64) {
+            let now = Time::from_unix(at);
+            self.progress = self.progress.after(outcome, now, FRESH).0;
+            let error = (outcome != Outcome::Renewed).then(|| "silent".to_owned());
+            self.live.stand(self.progress, error, now, Duration::ZERO);
+            self.outages.observe(now).unwrap();
+        }
+    }
 
     /// A silent control plane is noticed up to a minute later. Requests allowed in that minute may rest on an old state, so
     /// they belong to the outage.
     #[test]
     fn an_outage_begins_in_the_log_where_the_last_answer_arrived() {
-        let directory = tempfile::tempdir().unwrap();
-        let clock: Clock = Arc::new(|| Time::from_unix(1));
-        let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
-        let key = Arc::new(SigningKey::from_seed(&[1; 32]));
-        let identity = Identity {
-            node_id: "nod_a".parse().unwrap(),
-            data_plane_id: "dpl_a".parse().unwrap(),
-            issuer: "https://control.example".into(),
-        };
-        let path = directory.path().join("audit.db");
-        let node = identity.node_id.clone();
-        let audit = AuditLog::open(&path, node.clone(), Arc::clone(&key), Arc::clone(&clock), 100).unwrap();
-        let nonces = Nonces::new(&mut rand_core::UnwrapErr(getrandom::SysRng));
-        let prover = Arc::new(Prover { identity, key, nonces });
-        let outages = Arc::clone(&Reconciler::open(directory.path(), prover, &live, &clock).unwrap().outages);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let record = || {
-            let id = audit.next_id();
-            let draft = Draft::new(EventKind::Decision, &id, Time::from_unix(1), &node, Connectivity::Online);
-            runtime.block_on(audit.record_durably(&draft)).unwrap();
-        };
-        let mut progress = Progress::new(Time::from_unix(1));
-        let mut comes = |outcome, at| {
-            let now = Time::from_unix(at);
-            progress = progress.after(outcome, now, FRESH).0;
-            let error = (outcome != Outcome::Renewed).then(|| "silent".to_owned());
-            live.stand(progress, error, now, Duration::ZERO);
-            outages.observe(now).unwrap();
-        };
-        record();
-        comes(Outcome::Renewed, 5);
-        comes(Outcome::Renewed, 10);
+        let mut host = Host::new();
+        host.record(Connectivity::Online);
+        host.comes(Outcome::Renewed, 5);
+        host.comes(Outcome::Renewed, 10);
         for at in 11..70 {
             if at % 20 == 0 {
-                record();
+                host.record(Connectivity::Online);
             }
-            outages.observe(Time::from_unix(at)).unwrap();
+            host.outages.observe(Time::from_unix(at)).unwrap();
         }
-        comes(Outcome::Unreachable, 70);
-        record();
-        comes(Outcome::Unreachable, 71);
-        let statement = outages.to_report(Time::from_unix(80)).unwrap().unwrap();
+        host.comes(Outcome::Unreachable, 70);
+        host.record(Connectivity::Offline);
+        host.comes(Outcome::Unreachable, 71);
+        let statement = host.outages.to_report(Time::from_unix(80)).unwrap().unwrap();
         assert_eq!(statement.last_contact_at, Some(Time::from_unix(10)));
         assert_eq!(statement.began_at, Time::from_unix(71));
         assert_eq!((statement.first_sequence, statement.last_sequence), (2, 5), "all but what came before");
+    }
+
+    /// An operator reads the report while the control plane is away, on a disk that may be failing.
+    #[test]
+    fn a_report_names_the_events_that_cannot_be_read_and_tells_of_all_others() {
+        let mut host = Host::new();
+        host.comes(Outcome::Renewed, 5);
+        for at in 6..70 {
+            host.outages.observe(Time::from_unix(at)).unwrap();
+        }
+        host.comes(Outcome::Unreachable, 70);
+        for _ in 0..6 {
+            host.record(Connectivity::Offline);
+        }
+        host.comes(Outcome::Unreachable, 71);
+        let report = || {
+            let report = host.outages.list(1, Time::from_unix(80)).unwrap().remove(0);
+            let faults: Vec<String> = report.log_faults.into_iter().map(|fault| fault.what).collect();
+            (report.tokens.iter().map(|token| token.count).sum::<u64>(), faults)
+        };
+        assert_eq!(report(), (6, vec![]));
+        let log = Connection::open(host.directory.path().join("audit.db")).unwrap();
+        let damage = |first: i64| {
+            log.execute("UPDATE block SET lines = x'00' WHERE first = ?1", [first]).unwrap();
+        };
+        let told = |first: u64, last: u64| {
+            format!("events {first} to {last} cannot be read; what they record is not in this report")
+        };
+        damage(3);
+        assert_eq!(report(), (5, vec![told(3, 3)]));
+        damage(1);
+        damage(2);
+        assert_eq!(report(), (3, vec![told(1, 3)]));
+        damage(6);
+        assert_eq!(report(), (2, vec![told(1, 3), told(6, 6)]), "the end of the log, too");
     }
 }
