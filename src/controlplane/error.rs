@@ -145,8 +145,8 @@ pub enum Error {
     /// The caller has made too many calls; the number of seconds to wait.
     #[error("too many calls; try again in {0} seconds")]
     RateLimited(u64),
-    /// Too many large answers are being sent; the number of seconds to wait.
-    #[error("too many nodes are being sent a snapshot; try again in {0} seconds")]
+    /// Too many nodes are being sent snapshots, or send events; the number of seconds to wait.
+    #[error("too many nodes call at once; try again in {0} seconds")]
     Busy(u64),
     /// Too many archives are being received; the number of seconds to wait.
     #[error("too many archives are being received; try again in {0} seconds")]

@@ -57,6 +57,7 @@ use self::observe::bookkeeping::Bookkeeping;
 use self::observe::metrics::Metrics;
 pub use self::observe::readiness::Finding;
 use self::observe::readiness::Probe;
+use self::reconciliation::uploads::Uploads;
 use self::replica::feed::{Deltas, Spool};
 use self::signing::environment_key::EnvironmentKey;
 use self::signing::{Signing, SigningError};
@@ -79,6 +80,7 @@ pub struct ControlPlane {
     archives: Archives,
     /// Limits the archives that are read at a time.
     inspecting: Semaphore,
+    uploads: Uploads,
     spool: Spool,
     deltas: Deltas,
     issuer: String,
@@ -122,6 +124,7 @@ impl ControlPlane {
             environment_key,
             archives,
             inspecting: Semaphore::new(INSPECTED),
+            uploads: Uploads::default(),
             spool,
             deltas: Deltas::default(),
             issuer,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::body::HttpBody as _;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -19,6 +20,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::error::Error;
 use crate::controlplane::nodes::enrolment::Caller;
+use crate::controlplane::reconciliation::uploads::Room;
 use crate::protocol::environment::EnvironmentAnswer;
 use crate::protocol::event::split_lines;
 use crate::protocol::json::object;
@@ -36,6 +38,8 @@ pub(super) const MAX_QUESTION: usize = 1 << 20;
 pub(super) struct Sent {
     pub(super) caller: Caller,
     body: String,
+    /// Held until the call is answered.
+    _room: Room,
 }
 
 impl Sent {
@@ -58,6 +62,8 @@ async fn sent(
         off_reactor(control, move |control| control.node_in(&bearer, &data_plane)).await
     };
     let caller = authenticated.await.map_err(Error::into_response)?;
+    let length = body.size_hint().upper().and_then(|length| usize::try_from(length).ok());
+    let room = control.room_for(length.unwrap_or(max).min(max)).await.map_err(Error::into_response)?;
     let too_large = |detail: &str| problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail);
     let bytes = axum::body::to_bytes(body, max)
         .await
@@ -67,7 +73,7 @@ async fn sent(
     if split_lines(&body).count() > MAX_LINES {
         return Err(too_large("send fewer lines at once"));
     }
-    Ok(Sent { caller, body })
+    Ok(Sent { caller, body, _room: room })
 }
 
 /// Answers a call of a node with what `take` makes of its body.
@@ -131,8 +137,14 @@ pub(super) async fn events(
     Query(Oldest { oldest }): Query<Oldest>,
     request: Request,
 ) -> Response {
-    taken(&control, id, request, MAX_BYTES, move |c, Sent { caller, body }| {
-        c.take_events(&caller.data_plane, &caller.node, oldest, split_lines(body))
+    let sent = match sent(&control, id, request, MAX_BYTES).await {
+        Ok(sent) => sent,
+        Err(problem) => return problem,
+    };
+    let _turn = control.turn_to_store().await;
+    answer(&control, move |c| {
+        let Caller { data_plane, node, .. } = &sent.caller;
+        c.take_events(data_plane, node, oldest, split_lines(&sent.body))
     })
     .await
 }
@@ -148,7 +160,7 @@ pub(super) async fn revocations(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    taken(&control, id, request, MAX_BYTES, |c, Sent { caller, body }| {
+    taken(&control, id, request, MAX_BYTES, |c, Sent { caller, body, .. }| {
         c.take_revocations(&caller.data_plane, &caller.node, split_lines(body))
     })
     .await

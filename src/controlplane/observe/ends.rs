@@ -61,7 +61,7 @@ impl ControlPlane {
         let now = self.now();
         let mut ends = self.own_ends();
         // The query has no index and runs at every scrape, so it must not block writers.
-        self.store.read_at_leisure(|connection| {
+        self.store.read(|connection| {
             for (kind, query) in TOKENS {
                 ends.extend(read(connection, kind, query, now)?);
             }

@@ -6,23 +6,33 @@
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::last_uses;
 use super::outages;
-use super::recorded::{Line, Recorded, end_of, use_of};
+use super::recorded::Line;
+use super::uses::Uses;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::controlplane::nodes::log_faults::Fault;
-use crate::controlplane::webhook::announcements;
+use crate::controlplane::retention;
 use crate::protocol::event::{GENESIS, line_hash};
 use crate::protocol::id::TokenId;
 use crate::protocol::json::object;
 use crate::protocol::reconciliation::Position;
+
+/// Lines stored in one transaction. Other writers wait for it.
+const LINES_AT_ONCE: usize = 64;
 
 /// Last stored position of a node's log.
 struct Log {
     branch: u64,
     sequence: u64,
     hash: String,
+}
+
+impl Log {
+    /// Returns true if the event comes right after the last stored one and is chained to it.
+    fn is_followed_by(&self, event: &Line) -> bool {
+        event.sequence == self.sequence + 1 && event.prev == self.hash
+    }
 }
 
 /// Relation of an event to the events stored before it.
@@ -49,6 +59,32 @@ struct Arrival<'a> {
     oldest: u64,
 }
 
+/// Line of a call, read outside of the transaction.
+struct Read<'l> {
+    line: &'l str,
+    hash: String,
+    /// None if the line is no event of the node.
+    event: Option<Line>,
+}
+
+impl<'l> Read<'l> {
+    fn new(line: &'l str, node: &str) -> Self {
+        let event = object::<Line>(line.as_bytes()).ok();
+        let event = event.filter(|event| event.node.as_str() == node && event.sequence > 0);
+        Self { line, hash: line_hash(line), event }
+    }
+}
+
+/// Result of a transaction.
+struct Stored {
+    position: Position,
+    /// True if the node must send the events after `position` first.
+    rewound: bool,
+    faults: u64,
+    /// True if an announcement may have been queued.
+    announced: bool,
+}
+
 impl ControlPlane {
     /// Stores events of a node and returns the new position of its log. `oldest` is the first event that the node still
     /// has.
@@ -59,24 +95,60 @@ impl ControlPlane {
         oldest: u64,
         lines: impl IntoIterator<Item = &'l str>,
     ) -> Result<Position, Error> {
+        let lines: Vec<Read<'l>> = lines.into_iter().map(|line| Read::new(line, node)).collect();
+        let _alone = self.uploads.alone();
+        let mut parts = lines.chunks(LINES_AT_ONCE);
+        // Without a line, the node learns its position.
+        let mut part = parts.next().unwrap_or_default();
+        let mut first = true;
+        loop {
+            let stored = self.store_events(data_plane, node, oldest, part, first)?;
+            // Counted after the commit: the node sends the events of a failed transaction again.
+            self.metrics.count_log_faults(data_plane, stored.faults);
+            if stored.announced {
+                self.store.notify();
+            }
+            first = false;
+            match parts.next() {
+                Some(next) if !stored.rewound => part = next,
+                _ => return Ok(stored.position),
+            }
+        }
+    }
+
+    /// Stores some lines of a call in one transaction. `first` is true for the beginning of the call.
+    fn store_events(
+        &self,
+        data_plane: &str,
+        node: &str,
+        oldest: u64,
+        lines: &[Read<'_>],
+        first: bool,
+    ) -> Result<Stored, Error> {
         let now = self.now();
-        let mut faults = 0;
-        let position = self.store.write(|transaction| {
+        self.store.note(|transaction| {
             let mut log = log_of(transaction, node)?;
-            let mut from = None;
-            for (number, line) in lines.into_iter().enumerate() {
-                let hash = line_hash(line);
-                let known = transaction
-                    .prepare_cached("SELECT 1 FROM event WHERE node = ?1 AND hash = ?2")?
-                    .exists([node, &hash])?;
-                if known {
+            let (mut rewind, mut faults) = (None, 0);
+            let (mut rows, mut bytes) = (0_usize, 0_usize);
+            // The log may begin anew among these lines, and be at an earlier event after them.
+            let mut reached = log.sequence;
+            let mut uses = Uses::new(self, transaction, data_plane, node);
+            let mut known = transaction.prepare_cached("SELECT 1 FROM event WHERE node = ?1 AND hash = ?2")?;
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO event
+                     (node, branch, sequence, hash, time, kind, decision, token, line, received_at, deployment)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                 ON CONFLICT (node, hash) DO NOTHING",
+            )?;
+            for (number, Read { line, hash, event }) in lines.iter().enumerate() {
+                // The next event of the log is nearly always new, and the insertion finds out.
+                let follows = event.as_ref().is_some_and(|event| log.is_followed_by(event));
+                if !follows && known.exists([node, hash])? {
                     continue;
                 }
-                let read = object::<Line>(line.as_bytes()).ok();
-                let read = read.filter(|read| read.node.as_str() == node && read.sequence > 0);
-                let (sequence, place) = match &read {
+                let (sequence, place) = match event {
                     Some(event) => {
-                        let arrival = Arrival { event, first: number == 0, oldest };
+                        let arrival = Arrival { event, first: first && number == 0, oldest };
                         (event.sequence, place(transaction, node, &log, &arrival)?)
                     }
                     None => {
@@ -86,7 +158,7 @@ impl ControlPlane {
                 // Branch of the event, whether it is now the last event of the log, and its fault.
                 let (branch, last, fault) = match place {
                     Place::Rewind(position) => {
-                        from = Some(position);
+                        rewind = Some(position);
                         break;
                     }
                     Place::Next => (log.branch, true, None),
@@ -99,77 +171,42 @@ impl ControlPlane {
                     let fault = Fault { node, branch, sequence, kind, what: &what };
                     faults += u64::from(fault.note(transaction, now)?);
                 }
-                let row = params![
+                let inserted = insert.execute(params![
                     node,
                     branch,
                     sequence,
                     hash,
-                    read.as_ref().map_or(now, |read| read.time).unix(),
-                    read.as_ref().map_or("unreadable", |read| &read.kind),
-                    read.as_ref().and_then(|read| read.decision.as_deref()),
-                    read.as_ref().and_then(|read| read.token.as_ref()).map(TokenId::as_str),
+                    event.as_ref().map_or(now, |event| event.time).unix(),
+                    event.as_ref().map_or("unreadable", |event| &event.kind),
+                    event.as_ref().and_then(|event| event.decision.as_deref()),
+                    event.as_ref().and_then(|event| event.token.as_ref()).map(TokenId::as_str),
                     line,
                     now.unix(),
-                    read.as_ref().and_then(|read| read.deployment.as_deref())
-                ];
-                transaction
-                    .prepare_cached(
-                        "INSERT INTO event
-                             (node, branch, sequence, hash, time, kind, decision, token, line, received_at, deployment)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-                    )?
-                    .execute(row)?;
-                if last {
-                    log = Log { branch, sequence, hash };
+                    event.as_ref().and_then(|event| event.deployment.as_deref())
+                ])?;
+                if inserted == 0 {
+                    continue;
                 }
-                if let Some(recorded) = use_of(line).filter(|_| read.is_some()) {
-                    self.used_on_node(transaction, data_plane, node, &recorded)?;
+                (rows, bytes) = (rows + 1, bytes + line.len());
+                if last {
+                    log = Log { branch, sequence, hash: hash.clone() };
+                    reached = reached.max(sequence);
+                }
+                if let Some(event) = event {
+                    uses.add(event)?;
                 }
             }
+            let announced = uses.store()?;
+            retention::count_events(transaction, rows, bytes)?;
             let row = params![node, log.branch, log.sequence, log.hash];
             let insert =
                 "INSERT OR REPLACE INTO node_log (node, branch, sequence, hash) VALUES (?1, ?2, ?3, ?4)";
-            transaction.execute(insert, row)?;
-            outages::close(transaction, node, log.sequence, now)?;
-            Ok(from.unwrap_or(Position { sequence: log.sequence, hash: log.hash }))
-        })?;
-        // Counted after the commit: the node sends the events of a failed transaction again.
-        self.metrics.count_log_faults(data_plane, faults);
-        Ok(position)
-    }
-
-    /// Records the use of a token, announces the first one, and records a use that came after the token's end.
-    fn used_on_node(
-        &self,
-        transaction: &Transaction<'_>,
-        data_plane: &str,
-        node: &str,
-        Recorded { used, online }: &Recorded,
-    ) -> Result<(), Error> {
-        let token = used.token_id.as_str();
-        // A node's word counts only for tokens of its own data plane.
-        let ours = transaction
-            .prepare_cached(
-                "SELECT 1 FROM token, record WHERE token.id = ?1 AND record.data_plane = ?2 AND record.kind = 'token' AND record.key = ?1",
-            )?
-            .exists([token, data_plane])?;
-        if !ours {
-            return Ok(());
-        }
-        let first = transaction
-            .prepare_cached(
-                "INSERT INTO token_use (token, first_at, last_at, uses) VALUES (?1, ?2, ?2, 1) ON CONFLICT DO UPDATE SET
-                     first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at), uses = uses + 1
-                 RETURNING uses",
-            )?
-            .query_row(params![token, used.time.unix()], |row| row.get::<_, u64>(0))?
-            == 1;
-        let on = used.deployment_id.as_deref().unwrap_or(data_plane);
-        last_uses::note(transaction, token, used.time, on)?;
-        let outage = if *online { None } else { outages::at(transaction, node, used.time)? };
-        let place = announcements::Place { data_plane, node, outage: outage.as_deref() };
-        self.announce_first_use(transaction, place, used, first)?;
-        self.note_late_use(transaction, place, used, end_of(transaction, used)?)
+            transaction.prepare_cached(insert)?.execute(row)?;
+            outages::close(transaction, node, reached, now)?;
+            let rewound = rewind.is_some();
+            let position = rewind.unwrap_or(Position { sequence: log.sequence, hash: log.hash });
+            Ok(Stored { position, rewound, faults, announced })
+        })
     }
 }
 
@@ -197,10 +234,10 @@ fn place(
     log: &Log,
     Arrival { event, first, oldest }: &Arrival<'_>,
 ) -> Result<Place, Error> {
-    let next = log.sequence + 1;
-    if event.sequence == next && event.prev == log.hash {
+    if log.is_followed_by(event) {
         return Ok(Place::Next);
     }
+    let next = log.sequence + 1;
     let parent: Option<(u64, u64, bool)> = transaction
         .prepare_cached(
             "SELECT branch,

@@ -118,7 +118,7 @@ impl ControlPlane {
         filter: &LogFilter,
     ) -> Result<LogPage, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
-        self.store.read_at_leisure(|connection| {
+        self.store.read(|connection| {
             let found = deployments::find(connection, organization, deployment)?;
             actor.may(Operation::ReadLogs, found.scope(organization))?;
             check(filter)?;

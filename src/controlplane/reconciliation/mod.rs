@@ -7,3 +7,7 @@ mod logs;
 pub mod outages;
 pub mod recorded;
 pub mod revocations;
+#[cfg(test)]
+mod tests;
+pub(in crate::controlplane) mod uploads;
+mod uses;

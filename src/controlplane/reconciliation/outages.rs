@@ -146,7 +146,7 @@ impl ControlPlane {
     pub fn list_outages(&self, actor: &Actor, organization: &str, page: Page) -> Result<OutagePage, Error> {
         actor.may(Operation::Administer, organization)?;
         let range = check(page, "outages")?;
-        self.store.read_at_leisure(|connection| {
+        self.store.read(|connection| {
             let sorted = range.sorted("outage.began_at", "outage.id", true);
             let query = format!("{STATED} {sorted} LIMIT :rows OFFSET :offset");
             let (after, rows, offset) = (range.after(), range.rows(), range.offset);
@@ -172,7 +172,7 @@ impl ControlPlane {
     /// Returns the report of an outage, from the events that have arrived so far.
     pub fn show_outage(&self, actor: &Actor, organization: &str, id: &str) -> Result<OutageReport, Error> {
         actor.may(Operation::Administer, organization)?;
-        self.store.read_at_leisure(|connection| {
+        self.store.read(|connection| {
             let query = format!("{STATED} AND outage.id = :id");
             let stated = connection
                 .query_row(&query, named_params! { ":organization": organization, ":id": id }, read_row)

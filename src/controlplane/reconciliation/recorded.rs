@@ -2,7 +2,7 @@
 //! that token had ended.
 
 use base64::Engine as _;
-use rusqlite::OptionalExtension as _;
+use rusqlite::{Connection, OptionalExtension as _};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
@@ -49,36 +49,72 @@ pub(super) struct Recorded {
     pub(super) online: bool,
 }
 
+impl Line {
+    /// Returns the token if the line records an allowed decision about one.
+    pub(super) fn used_token(&self) -> Option<&TokenId> {
+        let allowed = self.kind == "decision" && self.decision.as_deref() == Some("allow");
+        self.token.as_ref().filter(|_| allowed)
+    }
+
+    /// Returns true if the node was in contact with a control plane.
+    pub(super) fn online(&self) -> bool {
+        self.connectivity == "online"
+    }
+
+    /// Returns the use of a token that the line records.
+    pub(super) fn recorded_use(&self) -> Option<Use> {
+        Some(Use {
+            time: self.time,
+            event_id: self.id.clone(),
+            token_id: self.used_token()?.clone(),
+            generation: self.generation.unwrap_or(0),
+            deployment_id: self.deployment.clone(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+            client: self.client.clone(),
+        })
+    }
+}
+
 /// Parses the use of a token from the line of an allowed decision.
 pub(super) fn use_of(line: &str) -> Option<Recorded> {
     let line: Line = object(line.as_bytes()).ok()?;
-    let allowed = line.kind == "decision" && line.decision.as_deref() == Some("allow");
-    let (token_id, true) = (line.token?, allowed) else { return None };
-    let used = Use {
-        time: line.time,
-        event_id: line.id,
-        token_id,
-        generation: line.generation.unwrap_or(0),
-        deployment_id: line.deployment,
-        method: line.method,
-        path: line.path,
-        client: line.client,
-    };
-    Some(Recorded { used, online: line.connectivity == "online" })
+    Some(Recorded { used: line.recorded_use()?, online: line.online() })
+}
+
+/// Ends of a token's generations, as far as this control plane knows them.
+pub(super) struct Ends {
+    generation: u32,
+    revoked: Option<End>,
+    /// End of every generation before the current one. Only the time of the last rotation is stored: an older value ended
+    /// then at the latest.
+    rotated: Option<End>,
+}
+
+impl Ends {
+    pub(super) fn read(connection: &Connection, token: &TokenId) -> Result<Option<Self>, Error> {
+        let end = |how| move |at| End { at: Time::from_unix(at), how };
+        let found = connection
+            .prepare_cached("SELECT generation, deleted_at, last_rotated_at FROM token WHERE id = ?1")?
+            .query_row([token.as_str()], |row| {
+                Ok(Self {
+                    generation: row.get(0)?,
+                    revoked: row.get::<_, Option<i64>>(1)?.map(end(Ended::Revoked)),
+                    rotated: row.get::<_, Option<i64>>(2)?.map(end(Ended::Rotated)),
+                })
+            })
+            .optional()?;
+        Ok(found)
+    }
+
+    /// Returns the end of a generation.
+    pub(super) fn of_generation(&self, generation: u32) -> Option<End> {
+        let rotated = self.rotated.filter(|_| generation < self.generation);
+        self.revoked.into_iter().chain(rotated).min_by_key(|end| end.at)
+    }
 }
 
 /// Returns the end of the used generation of a token, as far as this control plane knows it.
-pub(super) fn end_of(connection: &rusqlite::Connection, used: &Use) -> Result<Option<End>, Error> {
-    let found = connection
-        .prepare_cached("SELECT generation, deleted_at, last_rotated_at FROM token WHERE id = ?1")?
-        .query_row([used.token_id.as_str()], |row| {
-            Ok((row.get::<_, u32>(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, Option<i64>>(2)?))
-        })
-        .optional()?;
-    let Some((generation, deleted_at, rotated_at)) = found else { return Ok(None) };
-    let end = |how| move |at| End { at: Time::from_unix(at), how };
-    let revoked = deleted_at.map(end(Ended::Revoked));
-    // Only the time of the last rotation is stored. An older value ended then at the latest.
-    let rotated = rotated_at.filter(|_| used.generation < generation).map(end(Ended::Rotated));
-    Ok(revoked.into_iter().chain(rotated).min_by_key(|end| end.at))
+pub(super) fn end_of(connection: &Connection, used: &Use) -> Result<Option<End>, Error> {
+    Ok(Ends::read(connection, &used.token_id)?.and_then(|ends| ends.of_generation(used.generation)))
 }

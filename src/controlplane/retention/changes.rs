@@ -42,7 +42,7 @@ impl ControlPlane {
             let by_age = self.store.note(|transaction| mark(transaction, plane, now, then))?;
             // Compaction goes down to half of the limit, so that the next removal does not cause the next compaction.
             let (limit, aim) = (retention.change_max_bytes, retention.change_max_bytes / 2);
-            let by_bytes = self.store.read_at_leisure(|connection| surplus(connection, plane, limit, aim))?;
+            let by_bytes = self.store.read(|connection| surplus(connection, plane, limit, aim))?;
             for (cause, version) in [(Cause::Age, by_age), (Cause::Bytes, by_bytes)] {
                 if let Some(version) = version {
                     let forgotten = self.forget_removals(plane, version, stop)?;
@@ -53,7 +53,7 @@ impl ControlPlane {
         if due.is_empty() || stop() {
             return Ok(());
         }
-        let (rows, bytes): (i64, i64) = self.store.read_at_leisure(|connection| {
+        let (rows, bytes): (i64, i64) = self.store.read(|connection| {
             let query = format!(
                 "SELECT count(*), coalesce(sum(octet_length(key) + {ROW}), 0)
                  FROM change LEFT JOIN record USING (data_plane, kind, key) WHERE record.body IS NULL"
@@ -70,7 +70,7 @@ impl ControlPlane {
     /// Deletes the removals up to `version` until `stop` returns true, and returns how many it deleted.
     fn forget_removals(&self, plane: &str, version: u64, stop: &dyn Fn() -> bool) -> Result<usize, Error> {
         // Found without the writer's lock, because most rows are of present records.
-        let removed: Vec<(String, String)> = self.store.read_at_leisure(|connection| {
+        let removed: Vec<(String, String)> = self.store.read(|connection| {
             let query = format!("SELECT kind, key {REMOVALS} AND version <= ?2");
             let mut rows = connection.prepare_cached(&query)?;
             let rows = rows.query_map(params![plane, version], |row| Ok((row.get(0)?, row.get(1)?)))?;

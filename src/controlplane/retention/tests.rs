@@ -23,6 +23,9 @@ impl World {
                  printf('%.*c', 200, 'x'), {now} FROM n;
              INSERT OR REPLACE INTO node_log VALUES ('nod_a', 0, {first} + {count} - 1, 'h')",
         ));
+        let rows = usize::try_from(count).unwrap();
+        let counted = self.control.store.note(|transaction| Ok(count_events(transaction, rows, 200 * rows)?));
+        counted.unwrap();
     }
 
     fn refuse(&self, address: &str, target: &str, body: &str) {

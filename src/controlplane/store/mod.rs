@@ -6,8 +6,8 @@ mod published;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
@@ -48,6 +48,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0025_token_lists.sql"),
     include_str!("0026_environment.sql"),
     include_str!("0027_deploys.sql"),
+    include_str!("0028_events_counted.sql"),
 ];
 
 /// Returns the thumbprint of a stored key, for migrations that index keys by it.
@@ -58,6 +59,8 @@ fn key_id(jwk: &str) -> Option<String> {
 
 /// Database of the control plane.
 pub struct Store {
+    /// A mutex of `parking_lot`: whoever holds it for long hands it to the one that waits longest. With std's, a thread that
+    /// writes again and again keeps others out for seconds.
     connection: Mutex<Connection>,
     /// Path of the file, or none for a database in memory.
     path: Option<PathBuf>,
@@ -66,6 +69,12 @@ pub struct Store {
     changed: watch::Sender<()>,
     replicas: Replicas,
 }
+
+/// Pages that the writer keeps in memory, in KiB: most pages that the events of many nodes are inserted into.
+const CACHE: i64 = 32 << 10;
+/// Pages in the write-ahead log after which they are copied into the database. A page that changes often is copied once for all
+/// its changes before.
+const CHECKPOINT: u32 = 4000;
 
 /// Maximum number of idle connections kept.
 const READERS: usize = 8;
@@ -110,6 +119,11 @@ impl Store {
     fn prepare(connection: Connection, path: Option<PathBuf>) -> Result<Self, Error> {
         let mut connection = connect(connection)?;
         migrate(&mut connection, MIGRATIONS)?;
+        // Statements that may fail halfway keep copies of the pages that they change: in memory, not in files. Only now, since a
+        // migration may sort a large table.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        connection.pragma_update(None, "cache_size", -CACHE)?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
         let replicas = Replicas::default();
         replicas.follow(&mut connection)?;
         let (connection, readers) = (Mutex::new(connection), Mutex::default());
@@ -119,13 +133,18 @@ impl Store {
     /// Runs `work` in one transaction, commits it only if `work` succeeds, and wakes the waiters of [`Self::changes`].
     pub fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let result = self.note(work)?;
-        self.changed.send_replace(());
+        self.notify();
         Ok(result)
+    }
+
+    /// Wakes the waiters of [`Self::changes`].
+    pub(super) fn notify(&self) {
+        self.changed.send_replace(());
     }
 
     /// Does the same without waking anybody, for changes that no node has to receive.
     pub fn note<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self.connection.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         self.replicas.begin();
         let result = work(&transaction)?;
@@ -134,15 +153,11 @@ impl Store {
         Ok(result)
     }
 
-    /// Runs `work`, which only reads, on the writer's connection.
+    /// Runs `work`, which only reads, on a connection of its own: it sees one state of the database, waits for no writer, and
+    /// blocks none.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
-        work(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Runs `work`, which only reads and may take long, on a connection of its own: it sees one state of the database
-    /// and blocks no writer.
-    pub fn read_at_leisure<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
-        let Some(path) = &self.path else { return self.read(work) };
+        // Each connection to a database in memory would have one of its own.
+        let Some(path) = &self.path else { return work(&self.connection.lock()) };
         let kept = self.readers().pop();
         let mut connection = if let Some(connection) = kept {
             connection
@@ -160,7 +175,7 @@ impl Store {
     }
 
     fn readers(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.readers.lock()
     }
 
     /// Writes and syncs a few pages, to find out whether the database can be written.
@@ -175,19 +190,19 @@ impl Store {
     /// Makes every write fail, like a read-only disk.
     #[cfg(test)]
     pub(super) fn refuse_writes(&self, refuse: bool) {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self.connection.lock();
         let _ = connection.pragma_update(None, "query_only", refuse);
     }
 
     /// Wakes all waiters although nothing in the database has changed.
     pub fn wake(&self) {
-        self.changed.send_replace(());
+        self.notify();
         self.replicas.wake();
     }
 
     /// Takes over what another process has written (`halligan-control recover`). Cheap if there is nothing.
     pub(super) fn refresh(&self) -> Result<(), Error> {
-        self.read(|writer| Ok(self.replicas.refresh(writer)?))
+        Ok(self.replicas.refresh(&self.connection.lock())?)
     }
 
     /// Returns the state of a data plane's replica as of the last commit. Reads no database.

@@ -242,7 +242,7 @@ impl ControlPlane {
         if !sees_all {
             conditions.add_visible(actor, organization);
         }
-        self.store.read_at_leisure(|connection| {
+        self.store.read(|connection| {
             let total_count = conditions.count(connection)?;
             let mut bound = conditions.bound();
             let after = range.after();

@@ -79,7 +79,7 @@ impl ControlPlane {
         if held.version > 0 && held.version == published.version {
             return self.small_answer(data_plane, held, nonce, &Delta::none(published), &[]);
         }
-        let delta = self.store.read_at_leisure(|reader| Delta::read(reader, data_plane, held.version))?;
+        let delta = self.store.read(|reader| Delta::read(reader, data_plane, held.version))?;
         match &delta.lines {
             Some(lines) => self.small_answer(data_plane, held, nonce, &delta, lines),
             None => self.large_answer(data_plane, held, nonce),
@@ -113,7 +113,7 @@ impl ControlPlane {
         let (signing, now) = (self.signing(), self.now());
         let keysets = signing.keysets_above(held.keyset);
         // Everything in the answer is of one state of the database.
-        self.store.read_at_leisure(|reader| {
+        self.store.read(|reader| {
             let Delta { published, base, .. } = Delta::read(reader, data_plane, held.version)?;
             let what = answer_key(data_plane, base, &published, keysets.len(), &signing);
             let what = nonce.map_or_else(|| what.clone(), |nonce| format!("{what}-{nonce}"));

@@ -1,16 +1,12 @@
 //! Serving of the feed to many nodes at once: what needs the database is done on blocking threads, once for all who wait
 //! for it, and everything else on the thread of the request.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::delta::Delta;
 use super::{Answer, Held, Transfer, check_nonce};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
-
-/// Bounds of the time after which a node is to try again, in seconds.
-const RETRY: RangeInclusive<u64> = 5..=30;
 
 impl ControlPlane {
     /// Returns the same answer as [`Self::feed_for`].
@@ -29,10 +25,7 @@ impl ControlPlane {
         let read = || {
             let plane = data_plane.to_owned();
             self.off_reactor(move |control| {
-                control
-                    .store
-                    .read_at_leisure(|reader| Delta::read(reader, &plane, held.version))
-                    .map(Arc::new)
+                control.store.read(|reader| Delta::read(reader, &plane, held.version)).map(Arc::new)
             })
         };
         let delta = Arc::clone(cell.get_or_try_init(read).await?);
@@ -50,7 +43,7 @@ impl ControlPlane {
     /// at another time, so that they do not come all at once again.
     pub(in crate::controlplane) async fn transfer(&self) -> Result<Transfer, Error> {
         let transfer = self.spool.transfer().await;
-        transfer.ok_or_else(|| Error::Busy(RETRY.start() + u64::from(self.luck()) % RETRY.end()))
+        transfer.ok_or_else(|| self.busy())
     }
 
     /// Runs `work` on a blocking thread.
