@@ -6,6 +6,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+#[path = "load/hosts.rs"]
+mod hosts;
 #[path = "../tests/rig/mod.rs"]
 mod rig;
 
@@ -14,17 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use halligan::api::node::NewNode;
-use halligan::controlplane::ControlPlane;
-use halligan::controlplane::replica::feed::Held;
-use halligan::controlplane::signing::Signing;
-use halligan::controlplane::store::Store;
-use halligan::platform::clock::wall;
-use halligan::protocol::jws::{Typ, sign};
-use halligan::protocol::key::SigningKey;
-use rand_core::UnwrapErr;
+use hosts::{Host, OPEN_FILES, enrol, processor, serve, version};
 use rig::control::Control;
-use rig::{Running, curl, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,8 +26,6 @@ use tokio::sync::{Barrier, mpsc};
 const HOSTS: [usize; 3] = [100, 1000, 10_000];
 /// Number of changes for each number of hosts. The median counts.
 const ROUNDS: usize = 5;
-/// Programs are started with this limit of open files, as systemd starts them, or with the most that is allowed here.
-const OPEN_FILES: &str = "ulimit -n 65536 2>/dev/null || ulimit -n $(ulimit -H -n); exec \"$0\" \"$@\"";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -68,15 +59,15 @@ fn measure(hosts: usize) -> String {
     let workspace =
         control.make("/workspaces", &json!({ "name": "data" }))["id"].as_str().unwrap().to_owned();
     control.kill();
-    let (keys, version) = enrol(&control, &plane, hosts);
+    let (enrolled, version) = enrol(&control, &plane, hosts);
     let serving = serve(&control);
     let address = control.url.strip_prefix("http://").unwrap().to_owned();
     let idle = memory(serving.id());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (begin, done) = (Arc::new(Barrier::new(hosts + 1)), Arc::new(AtomicUsize::new(0)));
     let (told, mut arrivals) = mpsc::unbounded_channel();
-    for (id, key) in keys {
-        let host = Host { id, key, plane: plane.clone(), issuer: control.url.clone(), version };
+    for host in enrolled {
+        let host = Follower { host, version };
         let (address, begin, done, told) =
             (address.clone(), Arc::clone(&begin), Arc::clone(&done), told.clone());
         runtime.spawn(async move { host.follow(&address, &begin, &done, &told).await });
@@ -143,51 +134,13 @@ struct Row {
     processor: f64,
 }
 
-/// Makes nodes in the database of a control plane that does not run. Returns the version of the replica, too.
-fn enrol(control: &Control, plane: &str, hosts: usize) -> (Vec<(String, SigningKey)>, u64) {
-    let state = control.directory.path().join("control");
-    let opened = ControlPlane::new(
-        Store::open(&state.join("control.db")).unwrap(),
-        Signing::load(&state).unwrap(),
-        control.url.clone(),
-        Arc::new(wall),
-        Box::new(UnwrapErr(getrandom::SysRng)),
-    );
-    let owner = opened.authenticate(control.owner.as_bytes()).unwrap();
-    let keys = (0..hosts)
-        .map(|number| {
-            let mut seed = [7; 32];
-            seed[..8].copy_from_slice(&number.to_be_bytes());
-            let key = SigningKey::from_seed(&seed);
-            let new = NewNode { name: format!("host-{number}"), key: key.public().jwk() };
-            let node = opened.create_node(&owner, &control.organization, plane, &new).unwrap();
-            (node.node_id.to_string(), key)
-        })
-        .collect();
-    let tag = opened.feed(plane, Held { version: 0, keyset: 1 }).unwrap().tag();
-    (keys, version(&tag))
-}
-
-fn serve(control: &Control) -> Running {
-    let program = control.program();
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", OPEN_FILES]).arg(program.get_program()).args(program.get_args()).arg("serve");
-    let log = std::fs::File::create(control.log()).unwrap();
-    let running = Running::start(command.stderr(log));
-    let health = format!("{}/healthz", control.url);
-    until("the control plane answers", || curl(&[&health]).status == 200);
-    running
-}
-
-struct Host {
-    id: String,
-    key: SigningKey,
-    plane: String,
-    issuer: String,
+/// Host that follows the feed.
+struct Follower {
+    host: Host,
     version: u64,
 }
 
-impl Host {
+impl Follower {
     /// Asks, waits until all have asked, and asks again after each answer.
     async fn follow(
         mut self,
@@ -211,13 +164,8 @@ impl Host {
     }
 
     fn request(&self, round: u64) -> Vec<u8> {
-        let now = wall();
-        let (id, plane, version) = (&self.id, &self.plane, self.version);
-        let claims = json!({
-            "iss": id, "sub": id, "aud": self.issuer, "iat": now, "exp": now.plus(299),
-            "jti": format!("{id}-{round}"), "instance": id,
-        });
-        let proof = sign(Typ::NodeAuth, claims.to_string().as_bytes(), &self.key);
+        let proof = self.host.proof(round);
+        let (plane, version) = (&self.host.plane, self.version);
         let target = format!("/v1/data-planes/{plane}/feed?since={version}&keyset=1&wait=55&nonce=n{round}");
         format!("GET {target} HTTP/1.1\r\nHost: control\r\nAuthorization: Bearer {proof}\r\n\r\n")
             .into_bytes()
@@ -243,23 +191,9 @@ async fn answer(stream: &mut TcpStream) -> u64 {
     version(field(text, "etag"))
 }
 
-/// Reads the version that an answer leads to from its entity tag: `PLANE-BASE-VERSION-…`.
-fn version(tag: &str) -> u64 {
-    tag.split('-').nth(2).unwrap().parse().unwrap()
-}
-
 fn field<'t>(head: &'t str, name: &str) -> &'t str {
     let mut lines = head.lines().filter_map(|line| line.split_once(": "));
     lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).unwrap().1
-}
-
-/// Seconds of processor that a process has used.
-fn processor(process: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    let ticks: f64 =
-        stat.rsplit_once(')').unwrap().1.split(' ').skip(12).take(2).map(|n| n.parse::<f64>().unwrap()).sum();
-    // The kernel counts in hundredths of a second.
-    ticks / 100.0
 }
 
 /// Memory of a process in KiB: now, and at most.

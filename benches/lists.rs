@@ -5,14 +5,15 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+#[path = "load/client.rs"]
+mod client;
 #[path = "../tests/rig/mod.rs"]
 mod rig;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use client::Client;
 use rig::control::Control;
 use serde_json::json;
 
@@ -42,7 +43,8 @@ fn main() {
 
 /// Returns the row of a number of tokens.
 fn measure(tokens: u64) -> String {
-    let mut control = Control::start("[limits]\nconnections_per_client = 1000\n");
+    let mut control =
+        Control::start("[limits]\nconnections_per_client = 1000\ncalls_per_minute = 10000000\n");
     let plane = control.make("/data-planes", &json!({ "name": "cloud" }))["id"].as_str().unwrap().to_owned();
     let workspace =
         control.make("/workspaces", &json!({ "name": "data" }))["id"].as_str().unwrap().to_owned();
@@ -60,8 +62,8 @@ fn measure(tokens: u64) -> String {
     control.kill();
     copy(&control, &one, tokens.saturating_sub(51));
     control.serve();
-    let mut client = Client::of(&control);
-    let mut page = |query: &str| client.median(query);
+    let mut client = Client::connect(&control);
+    let mut page = |query: &str| median(&mut client, &format!("/tokens?{query}"));
     let row = [
         page("limit=100"),
         page("limit=100&sorts=createdAt:desc"),
@@ -71,6 +73,13 @@ fn measure(tokens: u64) -> String {
     ];
     let times: Vec<String> = row.iter().map(|time| format!("{:.1}", time.as_secs_f64() * 1e3)).collect();
     format!("| {tokens} | {} | {:.0} |", times.join(" | "), created(&control, &deployments[1]))
+}
+
+/// Returns the median of what some calls took.
+fn median(client: &mut Client, target: &str) -> Duration {
+    let mut times: Vec<Duration> = (0..CALLS).map(|_| client.call("GET", target, "")).collect();
+    times.sort();
+    times[CALLS / 2]
 }
 
 /// Copies a token in the database of a control plane that does not run.
@@ -97,7 +106,7 @@ fn created(control: &Control, deployment: &str) -> f64 {
         for client in 0..CLIENTS {
             let done = &done;
             scope.spawn(move || {
-                let mut calling = Client::of(control);
+                let mut calling = Client::connect(control);
                 for number in 0.. {
                     if began.elapsed() > CREATING {
                         return;
@@ -106,7 +115,7 @@ fn created(control: &Control, deployment: &str) -> f64 {
                         "name": format!("new {client} {number}"), "type": "DEPLOYMENT", "entityId": deployment,
                         "role": "DEPLOYMENT_ADMIN", "kind": "STANDARD",
                     });
-                    calling.call("POST", "", &body.to_string());
+                    calling.call("POST", "/tokens", &body.to_string());
                     done.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -114,63 +123,4 @@ fn created(control: &Control, deployment: &str) -> f64 {
     });
     let number = f64::from(u32::try_from(done.into_inner()).unwrap());
     number / began.elapsed().as_secs_f64()
-}
-
-/// Connection that is used again and again.
-struct Client {
-    stream: BufReader<TcpStream>,
-    path: String,
-    owner: String,
-}
-
-impl Client {
-    fn of(control: &Control) -> Self {
-        let stream = TcpStream::connect(control.url.strip_prefix("http://").unwrap()).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self {
-            stream: BufReader::new(stream),
-            path: format!("/v1/organizations/{}/tokens", control.organization),
-            owner: control.owner.clone(),
-        }
-    }
-
-    fn median(&mut self, query: &str) -> Duration {
-        let mut times: Vec<Duration> = (0..CALLS)
-            .map(|_| {
-                let began = Instant::now();
-                self.call("GET", &format!("?{query}"), "");
-                began.elapsed()
-            })
-            .collect();
-        times.sort();
-        times[CALLS / 2]
-    }
-
-    fn call(&mut self, method: &str, query: &str, body: &str) {
-        let Self { path, owner, .. } = self;
-        let length = body.len();
-        let request = format!(
-            "{method} {path}{query} HTTP/1.1\r\nHost: control\r\nAuthorization: Bearer {owner}\r\n\
-             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
-        self.stream.get_mut().write_all(request.as_bytes()).unwrap();
-        let (mut status, mut length) = (String::new(), 0);
-        self.stream.read_line(&mut status).unwrap();
-        loop {
-            let mut line = String::new();
-            self.stream.read_line(&mut line).unwrap();
-            let line = line.trim_end();
-            if line.is_empty() {
-                break;
-            }
-            if let Some((name, value)) = line.split_once(": ")
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.parse().unwrap();
-            }
-        }
-        let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer).unwrap();
-        assert!(status.starts_with("HTTP/1.1 200"), "{status}{}", String::from_utf8_lossy(&answer));
-    }
 }

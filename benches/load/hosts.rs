@@ -1,0 +1,95 @@
+//! Hosts that call a control plane, for benches: enrolled in its database, and played by one process.
+
+use std::process::Command;
+use std::sync::Arc;
+
+use halligan::api::node::NewNode;
+use halligan::controlplane::ControlPlane;
+use halligan::controlplane::replica::feed::Held;
+use halligan::controlplane::signing::Signing;
+use halligan::controlplane::store::Store;
+use halligan::platform::clock::wall;
+use halligan::protocol::jws::{Typ, sign};
+use halligan::protocol::key::SigningKey;
+use rand_core::UnwrapErr;
+use serde_json::json;
+
+use crate::rig::control::Control;
+use crate::rig::{Running, curl, until};
+
+/// Programs are started with this limit of open files, as systemd starts them, or with the most that is allowed here.
+pub(crate) const OPEN_FILES: &str =
+    "ulimit -n 65536 2>/dev/null || ulimit -n $(ulimit -H -n); exec \"$0\" \"$@\"";
+
+/// Host of a data plane.
+pub(crate) struct Host {
+    pub(crate) id: String,
+    pub(crate) key: SigningKey,
+    pub(crate) plane: String,
+    /// URL of the control plane.
+    pub(crate) issuer: String,
+}
+
+impl Host {
+    /// Returns the proof of who calls that a host sends with each call. `number` must differ from call to call.
+    pub(crate) fn proof(&self, number: u64) -> String {
+        let now = wall();
+        let id = &self.id;
+        let claims = json!({
+            "iss": id, "sub": id, "aud": self.issuer, "iat": now, "exp": now.plus(299),
+            "jti": format!("{id}-{number}"), "instance": id,
+        });
+        sign(Typ::NodeAuth, claims.to_string().as_bytes(), &self.key)
+    }
+}
+
+/// Makes hosts in the database of a control plane that does not run. Returns the version of the replica, too.
+pub(crate) fn enrol(control: &Control, plane: &str, hosts: usize) -> (Vec<Host>, u64) {
+    let state = control.directory.path().join("control");
+    let opened = ControlPlane::new(
+        Store::open(&state.join("control.db")).unwrap(),
+        Signing::load(&state).unwrap(),
+        control.url.clone(),
+        Arc::new(wall),
+        Box::new(UnwrapErr(getrandom::SysRng)),
+    );
+    let owner = opened.authenticate(control.owner.as_bytes()).unwrap();
+    let made = (0..hosts)
+        .map(|number| {
+            let mut seed = [7; 32];
+            seed[..8].copy_from_slice(&number.to_be_bytes());
+            let key = SigningKey::from_seed(&seed);
+            let new = NewNode { name: format!("host-{number}"), key: key.public().jwk() };
+            let node = opened.create_node(&owner, &control.organization, plane, &new).unwrap();
+            Host { id: node.node_id.to_string(), key, plane: plane.to_owned(), issuer: control.url.clone() }
+        })
+        .collect();
+    let tag = opened.feed(plane, Held { version: 0, keyset: 1 }).unwrap().tag();
+    (made, version(&tag))
+}
+
+/// Starts the program of a control plane with room for many connections.
+pub(crate) fn serve(control: &Control) -> Running {
+    let program = control.program();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", OPEN_FILES]).arg(program.get_program()).args(program.get_args()).arg("serve");
+    let log = std::fs::File::create(control.log()).unwrap();
+    let running = Running::start(command.stderr(log));
+    let health = format!("{}/healthz", control.url);
+    until("the control plane answers", || curl(&[&health]).status == 200);
+    running
+}
+
+/// Reads the version that an answer leads to from its entity tag: `PLANE-BASE-VERSION-…`.
+pub(crate) fn version(tag: &str) -> u64 {
+    tag.split('-').nth(2).unwrap().parse().unwrap()
+}
+
+/// Seconds of processor that a process has used.
+pub(crate) fn processor(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let ticks: f64 =
+        stat.rsplit_once(')').unwrap().1.split(' ').skip(12).take(2).map(|n| n.parse::<f64>().unwrap()).sum();
+    // The kernel counts in hundredths of a second.
+    ticks / 100.0
+}
