@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::api::problem::Explanation;
 use crate::platform::cause::innermost;
 use crate::platform::exit;
 
@@ -109,24 +109,14 @@ pub(super) fn read<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, Fa
     })
 }
 
-/// Members of a problem document that an error shows.
-#[derive(Default, Deserialize)]
-struct Problem {
-    title: Option<String>,
-    code: Option<String>,
-    detail: Option<String>,
-}
-
 /// Turns a problem document (RFC 9457) into an error.
 pub(super) fn refused(what: &str, status: u16, body: &[u8]) -> Failure {
-    // Something between the server and this program may have answered in another form.
-    let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
-    let detail = problem.detail.or(problem.title);
+    let Explanation { title, code, detail } = Explanation::read(body);
     Failure::Refused {
         what: what.to_owned(),
         status,
-        code: problem.code.unwrap_or_else(|| format!("HTTP {status}")),
-        detail: detail.unwrap_or_else(|| "no reason given".into()),
+        code: code.unwrap_or_else(|| format!("HTTP {status}")),
+        detail: detail.or(title).unwrap_or_else(|| "no reason given".into()),
     }
 }
 

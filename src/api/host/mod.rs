@@ -7,7 +7,6 @@ pub mod audit;
 pub mod check;
 pub mod clock;
 pub mod glass;
-pub mod problem;
 pub mod reload;
 pub mod replica;
 pub mod revocation;

@@ -11,7 +11,7 @@ use crate::api::caller::{Caller, CallerPlace};
 use crate::api::deployment::{Deployment, DeploymentFilter, DeploymentPage, DeploymentUpdate, NewDeployment};
 use crate::api::organization::{Organization, OrganizationFilter, OrganizationPage};
 use crate::api::page::Page;
-use crate::api::problem::Problem;
+use crate::api::problem::{self, Problem};
 use crate::api::settings::DeploymentOptions;
 use crate::api::user::{NewUser, User, UserFilter, UserPage, UserRoles, UserToken};
 use crate::api::workspace::{NewWorkspace, Workspace, WorkspaceFilter, WorkspacePage, WorkspaceUpdate};
@@ -45,7 +45,7 @@ pub(super) async fn show_organization(
 /// Shows the caller: who they are, their roles, and what these allow.
 #[utoipa::path(get, path = "/users/self", params(CallerPlace),
     responses((status = 200, body = Caller), (status = 404, description = "no workspace or deployment of this id",
-        body = Problem, content_type = "application/problem+json")))]
+        body = Problem, content_type = problem::MEDIA_TYPE)))]
 pub(super) async fn show_caller(
     State(control): Control,
     actor: Actor,

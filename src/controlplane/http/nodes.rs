@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::caller::bearer;
 use super::{Control, answer, off_reactor, written};
 use crate::api::node::{Enrolled, Enrolment};
-use crate::api::problem::Problem;
+use crate::api::problem::{self, Problem};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::controlplane::replica::feed::{Answer, Held, Transfer, check_nonce};
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Enrols a host as a node of a data plane.
 #[utoipa::path(post, path = "/v1/enrol", security(()), request_body = Enrolment,
     responses((status = 200, body = Enrolled), (status = 401, description = "the enrolment token or the proof does not hold",
-        body = Problem, content_type = "application/problem+json")))]
+        body = Problem, content_type = problem::MEDIA_TYPE)))]
 pub(super) async fn enrol(
     State(control): Control,
     super::Body(enrolment): super::Body<Enrolment>,

@@ -13,7 +13,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, ResponseBui
 
 use super::fields::CONDITIONAL;
 use super::{Control, off_reactor};
-use crate::api::problem::Problem;
+use crate::api::problem::{self, Problem};
 
 /// Title, licence and metadata of the document.
 #[derive(utoipa::OpenApi)]
@@ -186,9 +186,8 @@ fn refusals(path: &str, mutating: bool, operation: &mut Operation) {
 
 /// Describes one error.
 fn refuse(operation: &mut Operation, status: &str, description: &str) {
-    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    let response =
-        ResponseBuilder::new().description(description).content("application/problem+json", problem);
+    let body = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let response = ResponseBuilder::new().description(description).content(problem::MEDIA_TYPE, body);
     let responses = &mut operation.responses.responses;
     responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(response.build()));
 }

@@ -8,11 +8,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::api::problem::{FieldError, Problem};
+use crate::api::problem::{FieldError, MEDIA_TYPE, Problem};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
-
-const MEDIA_TYPE: &str = "application/problem+json";
 
 /// Internal cause of an error, which goes to the log and not to the caller.
 #[derive(Clone)]
@@ -42,15 +40,12 @@ pub(super) fn of_fields(
 /// Problem document without the id of its call, which [`complete`] adds.
 fn document(status: StatusCode, code: &str, detail: &str, field_errors: Vec<FieldError>) -> Problem {
     Problem {
-        kind: "about:blank".into(),
-        title: status.canonical_reason().unwrap_or("error").into(),
-        status: status.as_u16(),
-        code: code.to_owned(),
-        detail: detail.to_owned(),
-        message: detail.to_owned(),
-        request_id: String::new(),
-        status_code: status.as_u16(),
-        field_errors,
+        code: Some(code.to_owned().into()),
+        detail: Some(detail.to_owned()),
+        message: Some(detail.to_owned()),
+        status_code: Some(status.as_u16()),
+        field_errors: Some(field_errors),
+        ..Problem::new(status)
     }
 }
 
@@ -61,9 +56,7 @@ pub(super) fn of_field(status: StatusCode, code: &str, field: &str, detail: &str
 }
 
 fn rendered(status: StatusCode, problem: &Problem) -> Response {
-    // Numbers and strings always serialize.
-    let body = serde_json::to_vec(problem).unwrap_or_default();
-    (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response()
+    (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], problem.to_json()).into_response()
 }
 
 impl IntoResponse for Error {
@@ -124,10 +117,11 @@ pub(super) async fn complete(
             document(status, code, said, Vec::new())
         }
     };
-    problem.request_id = control.new_id();
+    let request_id = control.new_id();
     if let Some(Cause(error)) = parts.extensions.get() {
-        tracing::error!(error, request_id = problem.request_id, "a call failed");
+        tracing::error!(error, request_id, "a call failed");
     }
+    problem.request_id = Some(request_id);
     let mut response = rendered(status, &problem);
     for name in [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
         if let Some(value) = parts.headers.get(&name) {

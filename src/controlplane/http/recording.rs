@@ -97,7 +97,7 @@ pub(super) async fn record(
     let carried_out = tokio::spawn(async move {
         let response = next.run(Request::from_parts(parts, Body::from(sent))).await;
         let status = response.status().as_u16();
-        let code = response.extensions().get::<Problem>().map(|problem| problem.code.clone());
+        let code = response.extensions().get::<Problem>().and_then(|problem| problem.code.clone());
         let made = response.extensions().get::<Made>().map(|made| made.0.clone());
         let written = off_reactor(&control, move |control| {
             control.finish(line, status, code.as_deref(), made.as_deref())

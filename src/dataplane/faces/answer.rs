@@ -9,6 +9,7 @@ use hyper::{Response, StatusCode};
 
 use super::browser::Extras;
 use super::upstream_identity::UpstreamIdentity;
+use crate::api::problem::{MEDIA_TYPE, Problem};
 use crate::dataplane::authorize::Verdict;
 use crate::dataplane::decide::{Allowed, Authority, Decision, Denied, Reason};
 
@@ -70,8 +71,9 @@ impl Answers {
     #[must_use]
     pub fn denied(&self, denied: &Denied, event: &str, status: u16) -> Response<Bytes> {
         let reason = denied.reason();
-        let mut answer = Response::new(problem(denied, status, event));
-        *answer.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+        let code = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+        let mut answer = Response::new(Bytes::from(problem(denied, code, event).to_json()));
+        *answer.status_mut() = code;
         let headers = answer.headers_mut();
         headers.insert(&REASON, HeaderValue::from_static(reason.code()));
         let mut set = |name: HeaderName, value: &str| {
@@ -80,7 +82,7 @@ impl Answers {
             }
         };
         set(EVENT_ID.clone(), event);
-        set(header::CONTENT_TYPE, "application/problem+json");
+        set(header::CONTENT_TYPE, MEDIA_TYPE);
         if let Some(seconds) = denied.retry_after {
             set(header::RETRY_AFTER, &seconds.to_string());
         }
@@ -139,14 +141,14 @@ impl Answers {
 }
 
 /// Returns the problem document of a denial (RFC 9457).
-fn problem(denied: &Denied, status: u16, event: &str) -> Bytes {
+fn problem(denied: &Denied, status: StatusCode, event: &str) -> Problem {
     let reason = denied.reason();
-    let mut problem = serde_json::json!({
-        "type": format!("urn:halligan:reason:{}", reason.code()),
-        "title": reason.title(), "status": status, "code": reason.code(), "event": event,
-    });
-    if let (Some(detail), Some(problem)) = (denied.detail(), problem.as_object_mut()) {
-        problem.insert("detail".into(), detail.into());
+    Problem {
+        kind: format!("urn:halligan:reason:{}", reason.code()).into(),
+        title: reason.title().into(),
+        code: Some(reason.code().into()),
+        detail: denied.detail(),
+        event: Some(event.to_owned()),
+        ..Problem::new(status)
     }
-    Bytes::from(problem.to_string())
 }

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hyper::StatusCode;
 use serde::Serialize;
 
 use super::answer::prove_answer;
 use super::authentication::{Peer, PeerRefusal, authenticate};
 use super::question::Asked;
 use super::{Deployed, Heads, MAX_DEPLOYS, MAX_REVOCATIONS, Name, Received, Revoked};
+use crate::api::problem::{self, Problem};
 use crate::dataplane::code::Code;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::state::Live;
@@ -45,10 +47,24 @@ impl Reply {
         Self { status: 200, kind: "application/json", body: body.into(), proof: None }
     }
 
-    pub(super) fn problem(status: u16, detail: &str) -> Self {
-        let body = serde_json::json!({ "type": "about:blank", "status": status, "detail": detail });
-        let body = body.to_string().into_bytes().into();
-        Self { status, kind: "application/problem+json", body, proof: None }
+    /// Returns the answer to a call whose message is not understood.
+    fn not_understood(error: &dyn std::fmt::Display) -> Self {
+        Self::problem(StatusCode::BAD_REQUEST, &format!("the message is not understood: {error}"))
+    }
+
+    /// Returns the answer to a call that fails on this node.
+    pub(super) fn failed(error: &dyn std::fmt::Display) -> Self {
+        Self::problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+    }
+
+    pub(super) fn problem(status: StatusCode, detail: &str) -> Self {
+        let problem = Problem { detail: Some(detail.to_owned()), ..Problem::new(status) };
+        Self {
+            status: problem.status,
+            kind: problem::MEDIA_TYPE,
+            body: problem.to_json().into(),
+            proof: None,
+        }
     }
 }
 
@@ -120,7 +136,7 @@ impl PeerFace {
     pub fn admit(&self, bearer: Option<&[u8]>) -> Result<Peer, Reply> {
         let (now, snapshot) = ((self.clock)(), self.live.snapshot());
         let audience = self.prover.identity.node_id.as_str();
-        let refused = |refusal: &PeerRefusal| Reply::problem(401, &refusal.to_string());
+        let refused = |refusal: &PeerRefusal| Reply::problem(StatusCode::UNAUTHORIZED, &refusal.to_string());
         let proof = bearer.unwrap_or_default();
         let peer =
             authenticate(proof, &snapshot.signers(), audience, now).map_err(|refusal| refused(&refusal))?;
@@ -131,7 +147,7 @@ impl PeerFace {
         }
         used.calls += 1;
         if used.calls > MAX_CALLS {
-            return Err(Reply::problem(429, "this node asks too often"));
+            return Err(Reply::problem(StatusCode::TOO_MANY_REQUESTS, "this node asks too often"));
         }
         if !used.seen.note(&peer.call, peer.until, now) {
             return Err(refused(&PeerRefusal::Again));
@@ -152,7 +168,7 @@ impl PeerFace {
             ("POST", "/v2/peer/heads") => self.heads(asked.body),
             ("POST", "/v2/peer/deploys") => self.deploys(asked.body),
             ("GET", "/v2/peer/bundle") => self.bundle(peer, asked.query),
-            _ => Reply::problem(404, "there is no such call"),
+            _ => Reply::problem(StatusCode::NOT_FOUND, "there is no such call"),
         };
         let proof = prove_answer(&self.prover, peer, asked, (reply.status, &reply.body), (self.clock)());
         Reply { proof: Some(proof), ..reply }
@@ -162,27 +178,29 @@ impl PeerFace {
     fn heads(&self, body: &[u8]) -> Reply {
         let sent: Heads = match object(body) {
             Ok(sent) => sent,
-            Err(error) => return Reply::problem(400, &format!("the message is not understood: {error}")),
+            Err(error) => return Reply::not_understood(&error),
         };
         match self.replication.compare_heads(&sent.heads, (self.clock)()) {
             Ok(own) => Reply::json(&Heads { heads: own }),
-            Err(error) => Reply::problem(500, &error.to_string()),
+            Err(error) => Reply::failed(&error),
         }
     }
 
     /// Takes the host deploys that a peer knows, and returns those of this node.
     fn deploys(&self, body: &[u8]) -> Reply {
-        let Some(code) = &self.code else { return Reply::problem(404, "there is no such call") };
+        let Some(code) = &self.code else {
+            return Reply::problem(StatusCode::NOT_FOUND, "there is no such call");
+        };
         let told: Deployed = match object(body) {
             Ok(told) => told,
-            Err(error) => return Reply::problem(400, &format!("the message is not understood: {error}")),
+            Err(error) => return Reply::not_understood(&error),
         };
         if told.deploys.len() > MAX_DEPLOYS {
-            return Reply::problem(413, "send fewer host deploys at once");
+            return Reply::problem(StatusCode::PAYLOAD_TOO_LARGE, "send fewer host deploys at once");
         }
         match code.take_hosts(told.deploys.iter().map(String::as_str)) {
             Ok(_) => Reply::json(&Deployed { deploys: code.host_deploys(MAX_DEPLOYS) }),
-            Err(error) => Reply::problem(500, &error.to_string()),
+            Err(error) => Reply::failed(&error),
         }
     }
 
@@ -194,21 +212,21 @@ impl PeerFace {
                 next: held.last().map_or(after, |last| last.number),
                 revocations: held.into_iter().map(|held| held.text).collect(),
             }),
-            Err(error) => Reply::problem(500, &error.to_string()),
+            Err(error) => Reply::failed(&error),
         }
     }
 
     fn received(&self, body: &[u8]) -> Reply {
         let sent: Revoked = match object(body) {
             Ok(sent) => sent,
-            Err(error) => return Reply::problem(400, &format!("the message is not understood: {error}")),
+            Err(error) => return Reply::not_understood(&error),
         };
         if sent.revocations.len() > MAX_REVOCATIONS {
-            return Reply::problem(413, "send fewer revocations at once");
+            return Reply::problem(StatusCode::PAYLOAD_TOO_LARGE, "send fewer revocations at once");
         }
         match self.revocations.take(sent.revocations.iter().map(String::as_str), (self.clock)()) {
             Ok(taken) => Reply::json(&Received { list: self.revocations.id().to_owned(), taken }),
-            Err(error) => Reply::problem(500, &error.to_string()),
+            Err(error) => Reply::failed(&error),
         }
     }
 
@@ -216,7 +234,9 @@ impl PeerFace {
     fn bundle(&self, peer: &Peer, query: &str) -> Reply {
         let (since, signed) = (parameter(query, "since"), parameter(query, "signed"));
         let snapshot = self.live.snapshot();
-        let Some(head) = snapshot.head() else { return Reply::problem(404, "this node has no replica") };
+        let Some(head) = snapshot.head() else {
+            return Reply::problem(StatusCode::NOT_FOUND, "this node has no replica");
+        };
         let (version, at) = (head.head().version, u64::try_from(head.head().iat.unix()).unwrap_or(0));
         if (version, at) <= (since, signed) {
             return Reply { status: 204, kind: MEDIA_TYPE, body: Arc::default(), proof: None };
@@ -229,7 +249,10 @@ impl PeerFace {
         let mut memory = self.memory();
         let used = memory.uses.entry(peer.node.clone()).or_default();
         if used.replica.is_some_and(|before| now.since(before) < REPLICA_INTERVAL) {
-            return Reply::problem(429, "this node asks for whole replicas too often");
+            return Reply::problem(
+                StatusCode::TOO_MANY_REQUESTS,
+                "this node asks for whole replicas too often",
+            );
         }
         used.replica = Some(now);
         if let Some((of, whole)) = &memory.replica
@@ -244,8 +267,8 @@ impl PeerFace {
                 self.memory().replica = Some((head.as_str().to_owned(), Arc::clone(&whole)));
                 bundle(whole)
             }
-            Ok(None) => Reply::problem(404, "this node has no replica"),
-            Err(error) => Reply::problem(500, &error.to_string()),
+            Ok(None) => Reply::problem(StatusCode::NOT_FOUND, "this node has no replica"),
+            Err(error) => Reply::failed(&error),
         }
     }
 }

@@ -92,28 +92,34 @@ async fn answer(face: Arc<PeerFace>, archives: Arc<Semaphore>, request: Request<
     }
     let read = timeout(PATIENCE.1, Limited::new(body, MAX_MESSAGE).collect());
     let Ok(Ok(body)) = read.await else {
-        return response(Reply::problem(413, "the message is too large, or comes too slowly"));
+        return response(Reply::problem(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the message is too large, or comes too slowly",
+        ));
     };
     let body = body.to_bytes();
     let answering = tokio::task::spawn_blocking(move || {
         let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
         face.answer(&peer, Asked { method: parts.method.as_str(), path, query, body: &body })
     });
-    response(answering.await.unwrap_or_else(|error| Reply::problem(500, &error.to_string())))
+    response(answering.await.unwrap_or_else(|error| Reply::failed(&error)))
 }
 
 /// Sends an archive of code. Its digest stands in a signed deploy, so the answer needs no proof.
 async fn archive(face: &PeerFace, archives: Arc<Semaphore>, parts: Parts) -> Response<Body> {
     let Ok(permit) = archives.try_acquire_owned() else {
-        return response(Reply::problem(429, "this node sends other archives; ask again"));
+        return response(Reply::problem(
+            StatusCode::TOO_MANY_REQUESTS,
+            "this node sends other archives; ask again",
+        ));
     };
     let Some(code) = face.code().map(Arc::clone) else {
-        return response(Reply::problem(404, "there is no such call"));
+        return response(Reply::problem(StatusCode::NOT_FOUND, "there is no such call"));
     };
     let found =
         tokio::task::spawn_blocking(move || Part::find(&code, parts.uri.path(), &parts.headers)).await;
     let Ok(Some(part)) = found else {
-        return response(Reply::problem(404, "this node does not have the archive"));
+        return response(Reply::problem(StatusCode::NOT_FOUND, "this node does not have the archive"));
     };
     let mut answer = Response::new(());
     let (mut status, mut headers) = (StatusCode::OK, HeaderMap::new());

@@ -16,12 +16,12 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post, put};
-use axum::{Json, Router};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -30,7 +30,7 @@ pub use reload::{AskError, ask_for_reload};
 
 use self::allowed::Allowed;
 use super::reload::Reload;
-use crate::api::host::problem::Problem;
+use crate::api::problem::{MEDIA_TYPE, Problem};
 use crate::dataplane::audit::AuditLog;
 use crate::dataplane::authorize::Authorizer;
 use crate::dataplane::code::Code;
@@ -186,14 +186,9 @@ async fn guard(
 }
 
 fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
-    let problem = Problem {
-        kind: "about:blank".to_owned(),
-        title: status.canonical_reason().unwrap_or("error").to_owned(),
-        status: status.as_u16(),
-        code: code.to_owned(),
-        detail: detail.to_owned(),
-    };
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(problem)).into_response()
+    let (code, detail) = (Some(code.to_owned().into()), Some(detail.to_owned()));
+    let problem = Problem { code, detail, ..Problem::new(status) };
+    (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], problem.to_json()).into_response()
 }
 
 /// Runs work that touches the disk on a blocking thread.

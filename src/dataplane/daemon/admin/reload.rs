@@ -14,8 +14,8 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::{Administration, off_reactor};
-use crate::api::host::problem::Problem;
 use crate::api::host::reload::Reloaded;
+use crate::api::problem::Explanation;
 
 /// Maximum size of an answer, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
@@ -59,6 +59,5 @@ pub async fn ask_for_reload(socket: &Path) -> Result<Reloaded, AskError> {
     if status.is_success() {
         return serde_json::from_slice(&body).map_err(|error| silent(error.to_string()));
     }
-    let problem = serde_json::from_slice(&body).map(|problem: Problem| problem.detail);
-    Err(AskError::Refused(problem.unwrap_or_else(|_| status.to_string())))
+    Err(AskError::Refused(Explanation::read(&body).detail.unwrap_or_else(|| status.to_string())))
 }

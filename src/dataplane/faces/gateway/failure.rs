@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::idle_limit::{BoxError, ClientBroke, Stalled};
 use super::{Body, deployment_client, headers};
+use crate::api::problem::{MEDIA_TYPE, Problem};
 use crate::platform::cause::causes;
 
 /// Reasons why an allowed request fails.
@@ -105,15 +106,13 @@ impl Failure {
     /// Returns the problem document (RFC 9457).
     pub(super) fn answer(&self, told: &HeaderMap) -> Response<Body> {
         let status = self.status();
-        let problem = serde_json::json!({
-            "type": "about:blank", "title": self.to_string(), "status": status.as_u16(), "code": self.code(),
-        });
-        let body = Full::from(problem.to_string());
+        let (title, code) = (self.to_string().into(), Some(self.code().into()));
+        let problem = Problem { title, code, ..Problem::new(status) };
+        let body = Full::from(problem.to_json());
         let mut answer = Response::new(body.map_err(|never| match never {}).boxed_unsync());
         *answer.status_mut() = status;
         headers::towards_client(answer.headers_mut(), told);
-        let kind = HeaderValue::from_static("application/problem+json");
-        answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         answer
     }
 }

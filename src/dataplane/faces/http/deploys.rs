@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Face, plain};
 use crate::api::deploy::HostDeployed;
+use crate::api::problem::{self, Problem};
 use crate::dataplane::authorize::Verdict;
 use crate::dataplane::code::{Claim, Code, Incoming, PushError, Pushed, Source};
 use crate::dataplane::decide::{Credential, Decision, Denied, RequestFacts, Target};
@@ -164,15 +165,13 @@ impl Face {
                 (StatusCode::SERVICE_UNAVAILABLE, "daemon_ending", detail.to_owned())
             }
         };
-        let problem = serde_json::json!({
-            "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or("error"),
-            "status": status.as_u16(),
-            "code": code,
-            "detail": detail,
-            "event": &*verdict.event,
-        });
-        self.answers.own(&verdict.event, status, "application/problem+json", problem.to_string())
+        let problem = Problem {
+            code: Some(code.into()),
+            detail: Some(detail),
+            event: Some(verdict.event.to_string()),
+            ..Problem::new(status)
+        };
+        self.answers.own(&verdict.event, status, problem::MEDIA_TYPE, problem.to_json())
     }
 }
 

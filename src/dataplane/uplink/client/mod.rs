@@ -27,6 +27,7 @@ pub use self::archives::{receive_archive, rest};
 use self::connector::Connector;
 use self::download::Download;
 pub use self::download::Fault;
+use crate::api::problem::Explanation;
 use crate::dataplane::node::connection::Outcome;
 use crate::platform::cause::innermost;
 use crate::platform::net::tls::{self, TlsError};
@@ -400,14 +401,12 @@ fn no_address() -> UpstreamError {
 }
 
 fn refusal(url: &str, status: StatusCode, body: &[u8]) -> UpstreamError {
-    let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    let member = |name: &str| problem.as_ref().and_then(|problem| problem[name].as_str().map(str::as_bytes));
-    let code = printable(member("code").unwrap_or_default());
+    let Explanation { code, detail, .. } = Explanation::read(body);
     UpstreamError::Answer {
         url: url.into(),
         status,
-        code,
-        detail: printable(member("detail").unwrap_or(body)),
+        code: printable(code.unwrap_or_default().as_bytes()),
+        detail: printable(detail.as_ref().map_or(body, String::as_bytes)),
     }
 }
 
