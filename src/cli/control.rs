@@ -15,6 +15,7 @@ use crate::api::dual_control::Request;
 use crate::api::id::OrganizationId;
 use crate::api::organization::OrganizationPage;
 use crate::platform::net::origin::keeps_secrets;
+use crate::platform::net::provider;
 
 /// Name of the control plane in errors.
 const CONTROL_PLANE: &str = "the control plane";
@@ -76,8 +77,7 @@ pub(super) fn client(token: Option<&str>, ca_file: Option<&Path>) -> Result<Clie
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
-    // Another client of this process may have installed the same provider already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    provider::install();
     let mut builder = Client::builder()
         .default_headers(headers)
         .redirect(reqwest::redirect::Policy::none())

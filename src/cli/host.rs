@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::failure::{Failure, cause, read, refused};
 use super::id::check_path;
+use crate::platform::net::provider;
 
 /// Client of the daemon on this host.
 pub(super) struct Host {
@@ -17,8 +18,7 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new(socket: &Path) -> Result<Self, Failure> {
-        // Another client of this process may have installed the same provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        provider::install();
         let client = Client::builder()
             .unix_socket(socket)
             .no_proxy()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::failed;
 use crate::cli::failure::Failure;
+use crate::platform::net::provider;
 
 /// Where `.ci/setup` installs Airflow.
 pub(super) const INSTALLED: &str = "/opt/halligan-ci/airflow";
@@ -57,8 +58,7 @@ impl Airflow {
         let log = self.home.join("api-server.log");
         let starting = tokio::task::spawn_blocking(move || self.spawn(&jwks));
         let mut running = starting.await.map_err(|error| failed("Airflow can't start", error))??;
-        // Another client of this process may have installed the same provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        provider::install();
         let client = reqwest::Client::builder().no_proxy().build();
         let client = client.map_err(|error| failed("Airflow can't be asked", error))?;
         let stopped = || failed("Airflow stopped", format!("{} says why", log.display()));

@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::controlplane::error::Error;
+use crate::platform::net::provider;
 use crate::protocol::deploy::MAX_ARCHIVE;
 
 /// Size of the pieces in which an archive is written and read, in bytes. S3 takes none below 5 MiB.
@@ -136,8 +137,7 @@ impl Archives {
         let (false, Ok(prefix)) = (bucket.is_empty(), prefix) else {
             return Err(ArchivesError::Place(place.into()));
         };
-        // The listener of this process may have installed the same provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        provider::install();
         let store = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
             .build()

@@ -22,6 +22,7 @@ use self::secret::Secrets;
 pub use self::sender::Sender;
 use super::config;
 use crate::platform::cause;
+use crate::platform::net::provider;
 use crate::platform::systemd;
 use crate::protocol::time::Time;
 
@@ -88,8 +89,7 @@ impl Webhook {
         let path = config.secret_file.as_deref().ok_or(WebhookError::NoSecret)?;
         let secrets = Secrets::read(path, systemd::is_credential(path))?;
         let patience = config.patience();
-        // The listener of this process may have installed the same provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        provider::install();
         let mut builder = Client::builder()
             .redirect(Policy::none())
             .connect_timeout(patience.min(Duration::from_secs(5)))

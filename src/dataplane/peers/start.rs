@@ -4,10 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -25,6 +21,7 @@ use crate::dataplane::replica::replication::Replication;
 use crate::dataplane::revocations::Revocations;
 use crate::dataplane::uplink::reconcile::Reconciler;
 use crate::platform::clock::Clock;
+use crate::platform::net::http_client;
 use crate::platform::net::listener::Connections;
 use crate::platform::net::share::Each;
 use crate::platform::net::tls::{self, TlsError};
@@ -111,16 +108,8 @@ pub async fn start(
         return Ok(tasks);
     }
     // No proxy: peers are in the same network, or they are of no use in an outage.
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_connect_timeout(Some(PATIENCE));
-    tcp.set_nodelay(true);
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls::client(ca_file)?)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(tcp);
-    let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(POOL_IDLE).build(connector);
+    let connector = http_client::over_tls(http_client::tcp(Some(PATIENCE)), tls::client(ca_file)?);
+    let client = http_client::client(connector, Some(POOL_IDLE));
     for (phase, url) in (0..).zip(&config.urls) {
         let dialogue = Dialogue::new(
             Arc::clone(&revocations),

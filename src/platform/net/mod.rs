@@ -14,6 +14,8 @@ pub mod fields;
 pub mod forwarded;
 #[cfg(any(feature = "daemon", feature = "control"))]
 mod heads;
+#[cfg(feature = "daemon")]
+pub mod http_client;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod linger;
 #[cfg(any(feature = "daemon", feature = "control"))]
@@ -21,6 +23,8 @@ pub mod listener;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod network;
 pub mod origin;
+#[cfg(any(feature = "control", feature = "cli"))]
+pub mod provider;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod serve;
 #[cfg(any(feature = "daemon", feature = "control"))]

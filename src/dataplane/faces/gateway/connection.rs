@@ -129,14 +129,12 @@ mod tests {
     use http_body_util::Empty;
     use hyper::Request;
     use hyper::body::Bytes;
-    use hyper_rustls::HttpsConnectorBuilder;
-    use hyper_util::client::legacy::Client;
     use hyper_util::client::legacy::connect::capture_connection;
-    use hyper_util::rt::TokioExecutor;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::{Instant, timeout};
 
     use super::*;
+    use crate::platform::net::{http_client, tls};
 
     /// Asks a server that answers one request of a connection, and closes it after the answer if `closes`. Returns how long the
     /// request counted as not lost, unless that was for longer than three times the grace.
@@ -152,15 +150,9 @@ mod tests {
                 pending::<()>().await;
             }
         });
-        let tls =
-            rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth();
-        let http = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(Connector(http));
-        let mut request = Request::get(to).body(Empty::new()).unwrap();
+        let https = http_client::over_tls(http_client::tcp(None), tls::client(None).unwrap());
+        let client = http_client::client(Connector(https), Some(Duration::from_mins(1)));
+        let mut request = Request::get(to).body(Empty::<Bytes>::new()).unwrap();
         let captured = capture_connection(&mut request);
         assert_eq!(client.request(request).await.unwrap().status(), 200);
         let began = Instant::now();

@@ -5,16 +5,15 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{self, Client};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use thiserror::Error;
 
 use super::Body;
 use super::config::Limits;
 use super::connection::{Connector, until_lost};
 use crate::platform::cause::causes;
+use crate::platform::net::http_client;
 
 /// Time for which an unused connection to a deployment is kept. uvicorn closes it after 5 seconds.
 const POOL_IDLE: Duration = Duration::from_secs(4);
@@ -31,21 +30,11 @@ pub(super) struct DeploymentClient {
 
 impl DeploymentClient {
     pub(super) fn new(tls: rustls::ClientConfig, limits: &Limits) -> Self {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(Duration::from_secs(limits.connect_seconds)));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let connector = Connector(connector);
-        let mut client = Client::builder(TokioExecutor::new());
-        client.pool_timer(TokioTimer::new());
+        let tcp = http_client::tcp(Some(Duration::from_secs(limits.connect_seconds)));
+        let connector = Connector(http_client::over_tls(tcp, tls));
         Self {
-            kept: client.pool_idle_timeout(limits.idle().min(POOL_IDLE)).build(connector.clone()),
-            fresh: client.pool_max_idle_per_host(0).build(connector),
+            kept: http_client::client(connector.clone(), Some(limits.idle().min(POOL_IDLE))),
+            fresh: http_client::client(connector, None),
         }
     }
 

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use tokio::runtime::Handle;
 
 use crate::platform::cause::innermost;
+use crate::platform::net::http_client;
 use crate::platform::net::tls::{self, TlsError};
 
 /// Time limit for an answer of the collector. Spans that it did not accept by then are lost.
@@ -30,14 +31,8 @@ pub(super) struct Carrier {
 impl Carrier {
     /// Returns a client on `runtime` that trusts the authorities in `ca_file`, or the system's.
     pub(super) fn new(ca_file: Option<&Path>, runtime: Handle) -> Result<Self, TlsError> {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client(ca_file)?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
+        let connector = http_client::over_tls(http_client::tcp(None), tls::client(ca_file)?);
+        // The exporter's own client keeps the connections.
         Ok(Self { client: HyperClient::new(connector, PATIENCE, None), runtime, failing: Arc::default() })
     }
 

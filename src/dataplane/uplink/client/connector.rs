@@ -17,6 +17,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use crate::platform::net::http_client;
+
 /// TCP keepalive: idle time, interval and probes. A node that waits for an answer detects a dead peer within about six seconds.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(3), Duration::from_secs(1), 3);
 
@@ -30,10 +32,7 @@ pub(super) struct Connector {
 impl Connector {
     /// Returns a connector that gives up on an address after `patience`.
     pub(super) fn new(patience: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(patience));
-        tcp.set_nodelay(true);
+        let mut tcp = http_client::tcp(Some(patience));
         let (idle, interval, retries) = KEEPALIVE;
         tcp.set_keepalive(Some(idle));
         tcp.set_keepalive_interval(Some(interval));

@@ -15,9 +15,8 @@ use http_body_util::{BodyExt as _, Either, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{self, Client};
-use hyper_util::rt::TokioExecutor;
 use tempfile::SpooledTempFile;
 use thiserror::Error;
 use tokio::time::timeout;
@@ -30,6 +29,7 @@ pub use self::download::Fault;
 use crate::api::problem::Explanation;
 use crate::dataplane::node::connection::Outcome;
 use crate::platform::cause::innermost;
+use crate::platform::net::http_client;
 use crate::platform::net::tls::{self, TlsError};
 use crate::protocol::bundle;
 
@@ -201,13 +201,8 @@ impl Upstream {
         spool: PathBuf,
         patience: Patience,
     ) -> Result<Self, UpstreamError> {
-        let tls = tls::client(ca_file)?;
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(Connector::new(patience.connect));
-        let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(POOL_IDLE).build(connector);
+        let connector = http_client::over_tls(Connector::new(patience.connect), tls::client(ca_file)?);
+        let client = http_client::client(connector, Some(POOL_IDLE));
         Ok(Self { client, addresses: Addresses::new(urls), patience, spool, partial: Mutex::default() })
     }
 
