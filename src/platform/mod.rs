@@ -1,5 +1,7 @@
 //! Parts that any program needs, whatever it decides: nothing here knows tokens or replicas.
 
+#[cfg(any(feature = "daemon", feature = "control"))]
+pub mod backoff;
 pub mod cause;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod certificate;

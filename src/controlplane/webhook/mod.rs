@@ -1,5 +1,5 @@
 //! Webhook: sends announcements to an operator's endpoint, in the format of Standard Webhooks
-//! (<https://www.standardwebhooks.com>). The queue is in `announcements`, the attempts are made here, and `pace`
+//! (<https://www.standardwebhooks.com>). The queue is in `announcements`, the attempts are made here, and `retry`
 //! decides when they are repeated.
 
 pub mod announcements;

@@ -5,26 +5,22 @@
 
 use std::time::Duration;
 
-/// Pause after the first failure, and maximum pause, in milliseconds.
-const PAUSES: (u64, u64) = (1_000, 600_000);
+use crate::platform::backoff::Backoff;
+
+/// Maximum pause between attempts.
+pub(super) const LONGEST: Duration = Duration::from_mins(10);
+/// Pauses between attempts.
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(1), LONGEST);
 /// Minimum time for which a message is retried, in seconds. A week covers a weekend and the repairs after it.
 const TRIED_FOR: i64 = 7 * 86_400;
 /// Minimum number of attempts. A message that waited long behind others, or while the control plane was down, still
 /// gets them.
 const TRIED_AT_LEAST: u32 = 10;
 
-/// Maximum pause between attempts.
-pub(super) const LONGEST: Duration = Duration::from_millis(PAUSES.1);
-
-/// Returns the pause after `failures` failures in a row. It is chosen by `luck` between half of a doubling, bounded
-/// pause and all of it, because other senders may have lost the same endpoint at the same time. A longer pause that the
-/// endpoint requested (`Retry-After`) is respected up to the same bound.
+/// Returns the pause after `failures` failures in a row, with `luck` as in [`Backoff::pause`]. A longer pause that the
+/// endpoint requested (`Retry-After`) is respected up to the same maximum.
 pub(super) fn pause(failures: u32, luck: u32, asked: Option<Duration>) -> Duration {
-    let (first, longest) = PAUSES;
-    let whole = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
-    let half = whole / 2;
-    let spread = (half * u64::from(luck)) >> 32;
-    Duration::from_millis(whole - half + spread).max(asked.unwrap_or_default().min(LONGEST))
+    PAUSES.pause(failures, luck).max(asked.unwrap_or_default().min(LONGEST))
 }
 
 /// Returns true if a message is given up that has failed `attempts` times and was made `age` seconds ago.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::platform::backoff::Backoff;
 use crate::protocol::event::Connectivity;
 use crate::protocol::time::Time;
 
@@ -103,12 +104,11 @@ pub struct Progress {
     pub answered: Option<Time>,
 }
 
-/// Pause after the first failure, and the longest pause, in milliseconds, while the control plane cannot be reached. They
-/// are short, because a revocation made in an outage must be known here within a second of its end.
-const UNREACHABLE: (u64, u64) = (50, 400);
-/// The same pauses while the control plane's answers are rejected. Each attempt costs both sides work, and a retry alone
-/// rarely helps.
-const REFUSED: (u64, u64) = (250, 5_000);
+/// Pauses while the control plane cannot be reached. They are short, because a revocation made in an outage must be known
+/// here within a second of its end.
+const UNREACHABLE: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(400));
+/// Pauses while the control plane's answers are rejected. Each attempt costs both sides work, and a retry alone rarely helps.
+const REFUSED: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
 impl Progress {
     /// Returns the state at the start.
@@ -147,19 +147,14 @@ impl Progress {
             if connectivity == self.connectivity { self.connectivity_since } else { now };
         let pause = match outcome {
             Outcome::Renewed => Duration::ZERO,
-            Outcome::Refused => backoff(REFUSED, failures),
-            Outcome::Unreachable => backoff(UNREACHABLE, failures),
+            Outcome::Refused => REFUSED.bound(failures),
+            Outcome::Unreachable => UNREACHABLE.bound(failures),
         };
         // A control plane that still counts as reachable has not necessarily answered.
         let answered = if outcome == Outcome::Unreachable { self.answered } else { Some(now) };
         let next = Next { pause, hold: outcome == Outcome::Renewed };
         (Self { state, since, connectivity, connectivity_since, failures, answered }, next)
     }
-}
-
-fn backoff((first, longest): (u64, u64), failures: u32) -> Duration {
-    let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    Duration::from_millis(doubled.min(longest))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Sync: follows the control plane's replica. It never delays a decision.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand_core::CryptoRng;
 use thiserror::Error;
@@ -13,6 +12,7 @@ use crate::dataplane::node::connection::{Outcome, Progress};
 use crate::dataplane::observe::traces::Traces;
 use crate::dataplane::replica::replication::Replication;
 use crate::dataplane::replica::store::{Origin, StoreError};
+use crate::platform::backoff::spread;
 use crate::platform::clock::Clock;
 use crate::protocol::event::Connectivity;
 
@@ -96,7 +96,7 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
             if after.failures <= 1 {
                 trace.synced(of);
             }
-            let pause = self.jitter(next.pause);
+            let pause = spread(next.pause, self.rng.next_u32());
             self.replication.live().stand(after, outcome.err().map(|error| error.to_string()), now, pause);
             (progress, hold) = (after, next.hold);
             tokio::select! {
@@ -104,14 +104,6 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
                 () = wake.notified() => hold = false,
             }
         }
-    }
-
-    /// Returns a random duration between half of `pause` and all of it, so that nodes that lost the same control plane do
-    /// not return at the same moment.
-    fn jitter(&mut self, pause: Duration) -> Duration {
-        let half = pause / 2;
-        let spread = u64::try_from(half.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-        half + Duration::from_millis(self.rng.next_u64() % spread)
     }
 
     /// Runs one exchange: the node first reports to the control plane, then downloads from it.
