@@ -8,9 +8,9 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use getrandom::SysRng;
 use halligan::controlplane::ControlPlane;
-use halligan::controlplane::code::archives::{Archives, ArchivesError};
 use halligan::controlplane::config::{Config, ConfigError};
 use halligan::controlplane::error::Error as CallError;
+use halligan::controlplane::files::{Files, FilesError, read_webhook};
 use halligan::controlplane::http::Edge;
 use halligan::controlplane::open::OpenError;
 use halligan::controlplane::retention::Housekeeper;
@@ -18,13 +18,13 @@ use halligan::controlplane::server::Server;
 use halligan::controlplane::signing::issuer::IssuerError;
 use halligan::controlplane::signing::{Signing, SigningError};
 use halligan::controlplane::store::Store;
-use halligan::controlplane::webhook::{Sender, Webhook, WebhookError};
+use halligan::controlplane::webhook::Sender;
 use halligan::platform::clock::wall;
-use halligan::platform::net::tls::{TlsError, read_pair};
+use halligan::platform::net::tls::TlsError;
 use halligan::platform::state_directory::{self, StateError};
 use halligan::platform::systemd::{self, NotifyState};
 use halligan::platform::{exit, logging};
-use halligan::protocol::ends::{End, due};
+use halligan::protocol::ends::due;
 use rand_core::UnwrapErr;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
@@ -95,13 +95,11 @@ enum Failure {
     #[error(transparent)]
     Issuer(#[from] IssuerError),
     #[error(transparent)]
-    Webhook(#[from] WebhookError),
-    #[error(transparent)]
-    Archives(#[from] ArchivesError),
+    Files(#[from] FilesError),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Certificate(TlsError),
     #[error("{what} can't be used: {source}")]
     Listen { what: String, source: std::io::Error },
     #[error("{0}")]
@@ -122,12 +120,11 @@ impl Failure {
             Self::Config(_)
             | Self::Signing(_)
             | Self::Issuer(_)
-            | Self::Webhook(_)
-            | Self::Archives(_)
-            | Self::Tls(_)
+            | Self::Files(_)
             | Self::Ended(_)
             | Self::Directory(_) => exit::CONFIG,
-            Self::Listen { .. } => exit::UNAVAILABLE,
+            // Whatever renews the certificate may be about to finish, so the service manager starts it again.
+            Self::Certificate(_) | Self::Listen { .. } => exit::UNAVAILABLE,
             Self::Call(_) => exit::DATAERR,
             Self::Initialized(_) => exit::USAGE,
         }
@@ -181,17 +178,10 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(())
         }
         Command::CheckConfig => {
-            let signing = Signing::load(&config.state_dir)?;
-            signing.check_issuer(&config.issuer)?;
-            let mut ends = vec![signing.keyset_end()];
-            if let Some(tls) = &config.tls {
-                read_pair(&tls.certificate, &tls.key)?;
-            }
-            ends.extend(certificate(&config));
-            webhook(&config)?;
-            archives(&config)?;
+            let Files { signing, certificate, .. } = Files::read(&config)?;
+            let ends = [Some(signing.keyset_end()), certificate];
             let now = wall();
-            for end in due(ends, now) {
+            for end in due(ends.into_iter().flatten().collect(), now) {
                 if end.voids_all(now) {
                     return Err(Failure::Ended(end.sentence(now)));
                 }
@@ -211,9 +201,12 @@ fn open(config: &Config) -> Result<ControlPlane, Failure> {
     Ok(ControlPlane::new(store, signing, config.issuer.clone(), Arc::new(wall), Box::new(random())))
 }
 
+/// Opens the database for a command. A fault of the keys is reported before one of the database.
 fn open_initialized(config: &Config) -> Result<ControlPlane, Failure> {
-    // Checked first, so that a fault of the keys is reported before one of the database.
-    let signing = Signing::load(&config.state_dir)?;
+    open_with(config, Signing::load(&config.state_dir)?)
+}
+
+fn open_with(config: &Config, signing: Signing) -> Result<ControlPlane, Failure> {
     state_directory::prepare(&config.state_dir)?;
     let path = config.database();
     Ok(ControlPlane::open_existing(
@@ -227,27 +220,6 @@ fn open_initialized(config: &Config) -> Result<ControlPlane, Failure> {
 
 fn random() -> UnwrapErr<SysRng> {
     UnwrapErr(SysRng)
-}
-
-/// Returns the expiry of the listener's certificate. An unknown expiry is only logged: rustls decides whether the file
-/// can be served, when the listener starts.
-fn certificate(config: &Config) -> Option<End> {
-    let path = &config.tls.as_ref()?.certificate;
-    match halligan::platform::certificate::end(path) {
-        Ok(end) => Some(end),
-        Err(error) => {
-            tracing::warn!(%error, "when the certificate ends is not known");
-            None
-        }
-    }
-}
-
-fn webhook(config: &Config) -> Result<Option<Webhook>, WebhookError> {
-    config.webhook.as_ref().map(Webhook::load).transpose()
-}
-
-fn archives(config: &Config) -> Result<Option<Archives>, ArchivesError> {
-    config.deploys.store.as_deref().map(Archives::at).transpose()
 }
 
 fn init(config: &Config, organization: &str, owner_email: &str, json: bool) -> Result<(), Failure> {
@@ -292,9 +264,12 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("the signal handler"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("the signal handler"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed("the signal handler"))?;
-    let webhook = webhook(config)?;
-    let archives = archives(config)?;
-    let control = open_initialized(config)?;
+    let Files { signing, tls, certificate, webhook, archives } =
+        Files::read(config).map_err(|error| match error {
+            FilesError::Tls(error) => Failure::Certificate(error),
+            error => error.into(),
+        })?;
+    let control = open_with(config, signing)?;
     control.claim_issuer(accept_new_issuer)?;
     // Tokens and data planes do not depend on this key, so the rest is served without it.
     if let Some(fault) = control.environment_key_fault()? {
@@ -305,20 +280,19 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
         Some(archives) => control.keeping_code_in(archives),
         None => control,
     });
-    control.serves_until(certificate(config));
+    control.serves_until(certificate);
     let listener = TcpListener::bind(config.listen).map_err(failed(&config.listen.to_string()))?;
     let metrics =
         config.metrics_listen.map(|address| TcpListener::bind(address).map_err(failed(&address.to_string())));
     let metrics = metrics.transpose()?;
     let edge =
         Edge::new(Arc::clone(&control)).trusting(config.trusted_proxies.clone()).limited(config.limits);
-    let tls = config.tls.clone();
     // The server has a runtime of its own, so it must be started on a blocking thread.
-    let server = tokio::task::spawn_blocking(move || Server::start(edge, listener, tls.as_ref(), metrics))
+    let server = tokio::task::spawn_blocking(move || Server::start(edge, listener, tls, metrics))
         .await
         .map_err(|error| std::io::Error::other(error.to_string()))
         .flatten()
-        .map_err(failed("the listener, or its certificate and key,"))?;
+        .map_err(failed("the listener"))?;
     let sender = webhook.map(|webhook| Sender::start(Arc::clone(&control), webhook));
     let sender = sender.transpose().map_err(failed("the webhook's thread"))?;
     let housekeeper = Housekeeper::start(Arc::clone(&control), config.retention)
@@ -353,7 +327,7 @@ fn reload(config: &Config, control: &ControlPlane, sender: Option<&Sender>) {
         Err(error) => tracing::error!(%error, "the keys are not taken; those that were in force stay"),
     }
     if let Some(sender) = sender {
-        match webhook(config) {
+        match read_webhook(config) {
             Ok(Some(webhook)) => sender.replace(webhook),
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "the webhook stays as it was"),

@@ -10,13 +10,8 @@ use halligan::api::host::reload::Reloaded;
 use halligan::dataplane::config::Config;
 use halligan::dataplane::daemon::admin::{AskError, ask_for_reload};
 use halligan::dataplane::daemon::new_identity::{NewIdentityError, set_identity_aside};
-use halligan::dataplane::daemon::{Daemon, LossError, StartError, accept_loss};
-use halligan::dataplane::faces::gateway;
-use halligan::dataplane::node::identity::{
-    Absent, Identity, IdentityError, make_node_key, pinned_roots, read_node_key, read_public_key,
-};
-use halligan::dataplane::node::session_key::read_session_keys;
-use halligan::dataplane::observe::traces;
+use halligan::dataplane::daemon::{Daemon, LossError, StartError, accept_loss, check_files};
+use halligan::dataplane::node::identity::{Identity, IdentityError, make_node_key, read_node_key};
 use halligan::platform::certificate;
 use halligan::platform::clock::wall;
 use halligan::platform::state_directory::{self, StateError};
@@ -89,33 +84,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads everything that a start would read, without binding a socket.
+/// Reads everything that a start would read, and prints the first fault, or what ends soon.
 fn check_config(config: &Config, path: &Path) -> ExitCode {
-    let checked = pinned_roots(&config.trust.root_keys, config.trust.threshold)
-        .and_then(|_| Identity::read(&config.state_dir.join("node.json")))
-        .and_then(|known| read_node_key(&config.key_file(), config.absent_key(known.is_some())))
-        .and_then(|_| {
-            let own = config.upstream_key_file();
-            own.map_or(Ok(None), |file| read_node_key(&file, Absent::Make))
-        })
-        .and_then(|_| {
-            let identity = config.upstream_identity.iter();
-            identity
-                .flat_map(|identity| &identity.airflow_keys)
-                .try_for_each(|path| read_public_key(path).map(drop))
-        })
-        .and_then(|()| {
-            let sessions = config.session_key_file();
-            sessions.map_or(Ok(None), |(file, absent)| read_session_keys(&file, absent))
-        })
-        .map_err(StartError::from)
-        .and_then(|_| {
-            config.gateway.as_ref().map_or(Ok(()), gateway::check)?;
-            config.tracing.as_ref().map_or(Ok(()), traces::check)?;
-            Ok(config.route_maps()?)
-        });
-    match checked {
-        Ok(_) => {
+    match check_files(config) {
+        Ok(()) => {
             let gateway = config.gateway.as_ref().and_then(|gateway| gateway.tls.as_ref());
             let end = gateway.map(|tls| certificate::end(&tls.certificate_file)).transpose();
             let now = wall();
@@ -246,8 +218,7 @@ fn exit_code(error: &StartError) -> u8 {
 }
 
 fn node_key(config: &Config) -> Result<SigningKey, IdentityError> {
-    let (path, enrolled) =
-        (config.key_file(), Identity::read(&config.state_dir.join("node.json"))?.is_some());
+    let (path, enrolled) = (config.key_file(), Identity::read(&config.identity_file())?.is_some());
     match read_node_key(&path, config.absent_key(enrolled))? {
         Some(key) => Ok(key),
         None => make_node_key(&path, &mut UnwrapErr(SysRng)),

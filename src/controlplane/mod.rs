@@ -8,7 +8,7 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | [`server`], [`open`] | the listeners: start and stop; the start on a database that exists |
+//! | [`server`], [`files`], [`open`] | the listeners: start and stop; the files that a start reads; the start on a database that exists |
 //! | [`http`] | the HTTP API and its OpenAPI document |
 //! | [`reconciliation`] | what nodes tell of an outage: events, uses of tokens, revocations, reports |
 //! | [`webhook`] | announcements of uses to an operator's endpoint |
@@ -27,6 +27,7 @@ pub mod calls;
 pub mod code;
 pub mod config;
 pub mod error;
+pub mod files;
 pub mod http;
 pub mod names;
 pub mod nodes;

@@ -13,12 +13,10 @@ use tokio::time::{MissedTickBehavior, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::ControlPlane;
-use super::config::Tls;
 use super::http::{Edge, router};
 use crate::platform::net::listener::{Bounds, FIRST, accept};
 use crate::platform::net::serve::serve_router;
 use crate::platform::net::share::{Each, Share};
-use crate::platform::net::tls::acceptor_of;
 
 /// Maximum number of connections: of the API, and of the metrics listener.
 const MAX_CONNECTIONS: (u32, u32) = (32_768, 64);
@@ -41,7 +39,7 @@ impl Server {
     pub fn start(
         edge: Edge,
         listener: TcpListener,
-        tls: Option<&Tls>,
+        tls: Option<TlsAcceptor>,
         metrics: Option<TcpListener>,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
@@ -51,8 +49,6 @@ impl Server {
             .thread_name("control")
             .enable_all()
             .build()?;
-        let tls =
-            tls.map(|tls| acceptor_of(&tls.certificate, &tls.key)).transpose().map_err(io::Error::other)?;
         let (stop, stopped) = watch::channel(());
         let (counted, told, each) = (edge.connections(), edge.metrics(), edge.each());
         runtime.spawn(take_over_commands(edge.control()));

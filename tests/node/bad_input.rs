@@ -103,11 +103,11 @@ fn a_configuration_that_is_wrong_is_named_and_nothing_is_written() {
     changed("[node]", "[node]\nkey_file = '/nowhere/node.pem'");
     refused(&rig, exit::CONFIG, &["/nowhere/node.pem", "not there"]);
     changed("[control_plane]", "[control_plane]\nca_file = '/nowhere/ca.pem'");
-    let before = files(&rig.path("node"));
-    let output = rig.daemon_command().output().unwrap();
-    assert_eq!(output.status.code(), Some(i32::from(exit::CONFIG)), "{output:?}");
-    assert!(sentence(&output).contains("/nowhere/ca.pem"));
-    assert_eq!(files(&rig.path("node")), before);
+    refused(&rig, exit::CONFIG, &["/nowhere/ca.pem"]);
+    with(format!(
+        "{good}[gateway]\nlisten = ['127.0.0.1:0']\nca_file = '/nowhere/upstreams.pem'\n[gateway.deployments]\n"
+    ));
+    refused(&rig, exit::CONFIG, &["/nowhere/upstreams.pem"]);
     std::fs::remove_file(rig.path("halligand.toml")).unwrap();
     refused(&rig, exit::CONFIG, &["halligand.toml", "can't be read"]);
 
@@ -153,6 +153,12 @@ fn a_key_that_is_missing_exposed_or_none_is_named_and_no_other_takes_its_place()
     std::fs::write(&identity, b"{").unwrap();
     refused(&rig, exit::CONFIG, &["node.json"]);
     std::fs::write(&identity, &kept).unwrap();
+
+    let environment = rig.path("node/environment.pem");
+    let kept = std::fs::read(&environment).unwrap();
+    std::fs::write(&environment, b"").unwrap();
+    refused(&rig, exit::CONFIG, &["environment.pem", "remove it"]);
+    std::fs::write(&environment, &kept).unwrap();
 
     let mut rig = rig;
     rig.start_daemon();
@@ -211,10 +217,12 @@ fn a_control_plane_with_a_missing_or_exposed_key_says_so_and_makes_no_other() {
     rig.kill_control();
     let run = |code: u8, words: &[&str]| {
         let before = files(&rig.path("control"));
-        let output = rig.control_command("serve").output().unwrap();
-        let said = sentence(&output);
-        assert_eq!(output.status.code(), Some(i32::from(code)), "{said}");
-        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+        for verb in ["serve", "check-config"] {
+            let output = rig.control_command(verb).output().unwrap();
+            let said = sentence(&output);
+            assert_eq!(output.status.code(), Some(i32::from(code)), "{verb}: {said}");
+            assert!(words.iter().all(|word| said.contains(word)), "{verb}: {said}");
+        }
         assert_eq!(files(&rig.path("control")), before, "something was written");
     };
     let key = rig.path("control/token.pem");

@@ -43,6 +43,12 @@ impl Config {
         self.state_dir.join("environment.pem")
     }
 
+    /// Returns the path of the node's identity.
+    #[must_use]
+    pub fn identity_file(&self) -> PathBuf {
+        self.state_dir.join("node.json")
+    }
+
     /// Returns the path of the node's key file.
     #[must_use]
     pub fn key_file(&self) -> PathBuf {

@@ -10,7 +10,7 @@ use super::StartError;
 use crate::api::node::{Enrolled, Enrolment};
 use crate::dataplane::config::Config;
 use crate::dataplane::node::credential::{Nonces, Prover};
-use crate::dataplane::node::identity::{Identity, IdentityError, make_node_key, read_node_key};
+use crate::dataplane::node::identity::{Identity, IdentityError, make_node_key};
 use crate::dataplane::uplink::client::Upstream;
 use crate::protocol::id::random_id;
 use crate::protocol::jws::{Typ, sign};
@@ -29,20 +29,17 @@ struct ProofClaims {
 /// Returns the node's identity and key. Creates a key and enrols the node if it has no identity yet.
 pub(super) async fn identify(
     config: &Config,
+    (known, key): (Option<Identity>, Option<SigningKey>),
     upstream: &Upstream,
     now: Time,
     rng: &mut (dyn CryptoRng + Send),
 ) -> Result<Prover, StartError> {
-    let (state, key_file) = (&config.state_dir, config.key_file());
-    let path = state.join("node.json");
-    let known = Identity::read(&path)?;
-    let key = read_node_key(&key_file, config.absent_key(known.is_some()))?;
-    let key = if let Some(key) = key { key } else { make_node_key(&key_file, rng)? };
+    let key = if let Some(key) = key { key } else { make_node_key(&config.key_file(), rng)? };
     let identity = if let Some(identity) = known {
         identity
     } else {
         let identity = enrol(config, upstream, &key, now, rng).await?;
-        identity.write(&path)?;
+        identity.write(&config.identity_file())?;
         identity
     };
     Ok(Prover { identity, key: Arc::new(key), nonces: Nonces::new(rng) })

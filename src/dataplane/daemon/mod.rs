@@ -4,6 +4,7 @@ pub mod admin;
 mod databases;
 mod enrolment;
 mod error;
+mod files;
 mod loss;
 pub mod new_identity;
 mod open_parts;
@@ -23,6 +24,8 @@ use tokio::task::JoinHandle;
 
 use enrolment::identify;
 pub use error::StartError;
+pub use files::check_files;
+use files::{ConfiguredFiles, NodeFiles};
 pub use loss::{LossError, accept_loss};
 use open_parts::OpenParts;
 
@@ -37,13 +40,11 @@ use crate::dataplane::faces::ext_authz::ExtAuthz;
 use crate::dataplane::faces::gateway::{Gateway, GatewayError};
 use crate::dataplane::faces::http::{Face, Workers};
 use crate::dataplane::node::ends;
-use crate::dataplane::node::identity::readable_roots;
 use crate::dataplane::node::state::Live;
-use crate::dataplane::observe::traces::{self, Traces};
+use crate::dataplane::observe::traces::Traces;
 use crate::dataplane::replica::replication::Replication;
 use crate::dataplane::replica::trust::TrustDirectory;
 use crate::dataplane::replica::{scrub, timekeeper};
-use crate::dataplane::uplink::client::{Patience, Upstream};
 use crate::platform::clock::Clock;
 use crate::platform::state_directory::{self, HeldDirectory};
 use crate::platform::systemd::Sockets;
@@ -81,14 +82,13 @@ impl Daemon {
         mut rng: R,
     ) -> Result<Self, StartError> {
         // All reads come before the first write, so that an invalid configuration leaves nothing behind.
-        let roots = readable_roots(&config.trust.root_keys, config.trust.threshold)?;
-        let routes = config.route_maps()?;
-        let table = config.file.as_deref().map(Config::table).transpose()?.unwrap_or_default();
-        config.tracing.as_ref().map_or(Ok(()), traces::check)?;
-        let upstream = way_up(&config)?;
+        let files = ConfiguredFiles::read(&config)?;
+        let (table, upstream) = (files.table.clone(), Arc::clone(&files.upstream));
         let directory = state_directory::hold(&config.state_dir)?;
-        let prover = Arc::new(identify(&config, &upstream, clock(), &mut rng).await?);
-        let parts = OpenParts::open(&config, prover, roots, routes, &clock, &mut rng).await?;
+        let mut node = NodeFiles::read(&config)?;
+        let known = (node.identity.take(), node.key.take());
+        let prover = Arc::new(identify(&config, known, &upstream, clock(), &mut rng).await?);
+        let parts = OpenParts::open(&config, prover, files, node, &clock, &mut rng).await?;
         let (stop, stopped) = watch::channel(());
         let workers = Workers::start(config.listen.workers(), &parts.face, &stopped)
             .map_err(|source| StartError::Listen { address: "worker threads".into(), source })?;
@@ -280,11 +280,4 @@ async fn listen_for_admin(
     let listener = admin::listen(socket).await.map_err(failed)?;
     allowed.guard_own(socket).map_err(failed)?;
     Ok((listener, true))
-}
-
-/// Creates the client of the control plane.
-fn way_up(config: &Config) -> Result<Arc<Upstream>, StartError> {
-    let (urls, ca_file) = (config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref());
-    let upstream = Upstream::new(urls, ca_file, config.state_dir.clone(), Patience::default());
-    upstream.map(Arc::new).map_err(StartError::Upstream)
 }

@@ -12,6 +12,7 @@ use super::StartError;
 use super::admin::Administration;
 use super::admin::allowed::Allowed;
 use super::databases::{open_audit, open_glass_task, open_reconciler, open_replica};
+use super::files::{ConfiguredFiles, NodeFiles};
 use super::parts::{code_of, decryption_key, sessions, upstream_identity};
 use super::reload::Reload;
 use crate::dataplane::audit::{AuditLog, AuditMetrics, UploadLag};
@@ -21,7 +22,6 @@ use crate::dataplane::authorize::sessions::Sessions;
 use crate::dataplane::authorize::{Authorizer, VerificationPermits};
 use crate::dataplane::code::Code;
 use crate::dataplane::config::Config;
-use crate::dataplane::decide::routes::RouteMaps;
 use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::environment::Environments;
 use crate::dataplane::faces::answer::Answers;
@@ -40,7 +40,6 @@ use crate::dataplane::uplink::membership::Statements;
 use crate::dataplane::uplink::reconcile::Reconciler;
 use crate::dataplane::uplink::sync::Follower;
 use crate::platform::clock::Clock;
-use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
 
 /// Parts that were opened from the configuration and the state directory.
@@ -59,42 +58,43 @@ pub(super) struct OpenParts {
 }
 
 impl OpenParts {
-    /// Opens the parts, in the order in which they need each other. `roots` are the pinned root keys, and the faults of
-    /// those that cannot be read.
+    /// Opens the parts, in the order in which they need each other.
     pub(super) async fn open(
         config: &Config,
         prover: Arc<Prover>,
-        (pinned, faults): (RootSet, Vec<IdentityError>),
-        routes: RouteMaps,
+        files: ConfiguredFiles,
+        node: NodeFiles,
         clock: &Clock,
         rng: &mut (dyn CryptoRng + Send),
     ) -> Result<Self, StartError> {
         let state = &config.state_dir;
         let (identity, key) = (prover.identity.clone(), Arc::clone(&prover.key));
-        let decryption_key = decryption_key(config, rng)?;
+        let decryption_key = decryption_key(config, node.decryption_key, rng)?;
         let traces = Traces::start(config.tracing.as_ref(), &identity)?;
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
         let variables = config.environment_directory();
         let environments = Environments::new(variables, identity.clone(), decryption_key, Arc::clone(&live));
         let code = Arc::new(code_of(config, &prover, &live, rng));
-        live.change_local(|local| local.routes = routes);
-        left_out(&live, &faults, clock());
+        live.change_local(|local| local.routes = files.routes);
+        left_out(&live, &files.unreadable_roots, clock());
         let staleness = config.staleness();
-        let store = open_replica(&state.join("replica.db"), &identity, &pinned, &staleness, &live, clock())?;
+        let replica = state.join("replica.db");
+        let store = open_replica(&replica, &identity, &files.roots, &staleness, &live, clock())?;
         let audit_path = state.join("audit.db");
         let audit = Arc::new(open_audit(&audit_path, config, &identity, &key, clock, &live)?);
         let lag = Arc::new(UploadLag::new(audit_path));
         let reconciler = open_reconciler(state, &audit, &prover, &live, clock).await?;
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), staleness));
-        let sessions = sessions(config, &live, clock(), rng)?;
+        let sessions = sessions(config, node.session_keys, &live, clock(), rng)?;
         let authorizer =
             Arc::new(authorizer(config, &live, (&audit, &lag), prover, clock, (&traces, sessions, &code))?);
         // Opened before the listeners, so that glass whose time is over is open to no request.
         let glass_task = Arc::new(open_glass_task(&state.join("glass.db"), config, &authorizer)?);
-        let answers = Answers {
-            pass_status: config.proxies.pass_status,
-            identity: upstream_identity(config, clock, rng)?,
-        };
+        for fault in &files.unreadable_airflow_keys {
+            tracing::error!(error = %fault, "an Airflow's key is missing in the JWK set");
+        }
+        let identity = upstream_identity(config, node.upstream_key, files.airflow_keys, clock, rng)?;
+        let answers = Answers { pass_status: config.proxies.pass_status, identity };
         let face = Arc::new(Face {
             authorizer: Arc::clone(&authorizer),
             trusted: ArcSwap::from_pointee(config.proxies.trusted.clone()),
