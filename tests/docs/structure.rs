@@ -10,11 +10,16 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// The names after `{prefix}` in a file's code, without its comments and unit tests.
-fn named(file: &Path, prefix: &str) -> Vec<String> {
+/// Returns a file's code, without its comments and unit tests.
+fn code(file: &Path) -> String {
     let text = std::fs::read_to_string(file).unwrap();
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-    let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect()
+}
+
+/// The names after `{prefix}` in a file's code.
+fn named(file: &Path, prefix: &str) -> Vec<String> {
+    let code = code(file);
     let word = |rest: &str| rest.chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect();
     code.split(prefix).skip(1).map(word).collect()
 }
@@ -81,5 +86,23 @@ fn no_plane_imports_the_other_and_what_they_share_imports_neither() {
             let wrong = imports.iter().find(|import| never.contains(&import.as_str()));
             assert_eq!(wrong, None, "{}", file.display());
         }
+    }
+}
+
+/// Each policy is known by a text that any code of it needs.
+#[test]
+fn each_policy_stands_in_one_file() {
+    for (text, place) in [
+        ("application/problem+json", "api/problem.rs"),
+        ("about:blank", "api/problem.rs"),
+        (".source()", "platform/cause.rs"),
+        ("HttpsConnectorBuilder::new()", "platform/net/http_client.rs"),
+        ("HttpConnector::new()", "platform/net/http_client.rs"),
+        ("install_default()", "platform/net/provider.rs"),
+        ("pub struct Backoff", "platform/backoff.rs"),
+    ] {
+        let holders: Vec<_> =
+            code_files(&source()).into_iter().filter(|file| code(file).contains(text)).collect();
+        assert_eq!(holders, [source().join(place)], "{text}");
     }
 }
