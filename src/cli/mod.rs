@@ -14,6 +14,7 @@ mod data_plane;
 mod deletion;
 mod deploy;
 mod deployment;
+mod deployment_choice;
 #[cfg(all(feature = "control", feature = "daemon"))]
 pub mod dev;
 mod failure;

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use self::pack::{Packed, pack};
 use super::Global;
 use super::control::Control;
-use super::deployment::DeploymentChoice;
+use super::deployment_choice::DeploymentChoice;
 use super::failure::Failure;
 use super::output::{Column, Output, note};
 use super::upload::Upload;

@@ -12,7 +12,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::control::Control;
-use super::deployment::DeploymentChoice;
+use super::deployment_choice::DeploymentChoice;
 use super::failure::Failure;
 use super::output::{Column, Output, note};
 use crate::api::deployment::{Deployment, DeploymentUpdate};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::deployments;
+use super::stored_deployments;
 use crate::api::deployment::{DagTags, NewDagTags};
 use crate::api::id::DeploymentId;
 use crate::controlplane::ControlPlane;
@@ -56,7 +56,7 @@ impl ControlPlane {
     ) -> Result<DagTags, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
         self.store.read(|connection| {
-            let found = deployments::find(connection, organization, deployment)?;
+            let found = stored_deployments::find(connection, organization, deployment)?;
             actor.may(Operation::ReadDagTags, found.scope(organization))?;
             find(connection, deployment)
         })
@@ -72,7 +72,7 @@ impl ControlPlane {
     ) -> Result<DagTags, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
         self.store.write(|transaction| {
-            let found = deployments::find(transaction, organization, deployment)?;
+            let found = stored_deployments::find(transaction, organization, deployment)?;
             actor.may(Operation::PublishDagTags, found.scope(organization))?;
             check(&new.tags)?;
             let text = serde_json::to_string(&new.tags).map_err(std::io::Error::from)?;

@@ -1,12 +1,13 @@
 //! Deployments: the Airflow instances that tokens give access to.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::environment;
+use super::stored_deployments::{SELECT, Stored, find, read_row};
 use crate::api::deployment::{Deployment, DeploymentFilter, DeploymentPage, DeploymentUpdate, NewDeployment};
 use crate::api::id::{DataPlaneId, DeploymentId, OrganizationId, WorkspaceId};
 use crate::api::page::Page;
-use crate::api::settings::{DeploymentOptions, Settings};
+use crate::api::settings::DeploymentOptions;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, Scope};
 use crate::controlplane::access::deployment_grants;
@@ -17,73 +18,13 @@ use crate::controlplane::code::garbage;
 use crate::controlplane::error::Error;
 use crate::controlplane::names::{check_description, check_name, compare, name_conflict};
 use crate::controlplane::replica::publish;
-use crate::controlplane::store::columns::json;
 use crate::protocol::bundle::Change;
-use crate::protocol::glass::GlassMode;
 use crate::protocol::host::host_name;
 use crate::protocol::record::{DEFAULT_ROUTES, DeploymentRecord, Record, RecordKind, is_routes_name};
 use crate::protocol::time::Time;
 
-/// Deployment as it is stored.
-#[derive(Clone, Debug)]
-pub(in crate::controlplane) struct Stored {
-    pub(in crate::controlplane) id: String,
-    name: String,
-    description: String,
-    organization: String,
-    pub(in crate::controlplane) workspace_id: String,
-    workspace_name: String,
-    pub(in crate::controlplane) data_plane_id: String,
-    hosts: Vec<String>,
-    routes: String,
-    glass: GlassMode,
-    settings: Settings,
-    environment_version: u64,
-    created_at: i64,
-    created_by: Option<String>,
-    updated_at: Option<i64>,
-    updated_by: Option<String>,
-}
-
 /// Type of every deployment, as the platform names it.
 const TYPE: &str = "STANDARD";
-
-const SELECT: &str = "SELECT deployment.id, deployment.name, workspace, data_plane, hosts, deployment.created_at, routes, glass,
-        deployment.description, deployment.organization, workspace.name, deployment.created_by, deployment.updated_at,
-        deployment.updated_by, settings, environment_version
-    FROM deployment JOIN workspace ON workspace.id = deployment.workspace
-    WHERE deployment.organization = ?1 AND (?2 IS NULL OR deployment.id = ?2)";
-
-fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    Ok(Stored {
-        id: row.get(0)?,
-        name: row.get(1)?,
-        workspace_id: row.get(2)?,
-        data_plane_id: row.get(3)?,
-        hosts: json(row, 4)?,
-        created_at: row.get(5)?,
-        routes: row.get(6)?,
-        glass: GlassMode::parse(&row.get::<_, String>(7)?).ok_or(rusqlite::Error::InvalidQuery)?,
-        description: row.get(8)?,
-        organization: row.get(9)?,
-        workspace_name: row.get(10)?,
-        created_by: row.get(11)?,
-        updated_at: row.get(12)?,
-        updated_by: row.get(13)?,
-        settings: json(row, 14)?,
-        environment_version: row.get(15)?,
-    })
-}
-
-/// Finds a deployment, without a check of the caller's permissions.
-pub(in crate::controlplane) fn find(
-    connection: &Connection,
-    organization: &str,
-    id: &str,
-) -> Result<Stored, Error> {
-    let found = connection.prepare_cached(SELECT)?.query_row([organization, id], read_row).optional()?;
-    found.ok_or(Error::NotFound("deployment"))
-}
 
 /// Normalizes host names for comparison. Fails if another deployment of the data plane has one of them.
 fn check_hosts(
@@ -144,11 +85,6 @@ fn check_fixed(update: &DeploymentUpdate, found: &Stored) -> Result<(), Error> {
 }
 
 impl Stored {
-    /// Returns true if Dags can be deployed to it.
-    pub(in crate::controlplane) fn takes_dags(&self) -> bool {
-        self.settings.is_dag_deploy_enabled
-    }
-
     fn record(&self) -> Result<Record, Error> {
         let record = DeploymentRecord {
             id: self.id.parse().map_err(|_| Error::NotFound("deployment"))?,
@@ -201,11 +137,6 @@ impl Stored {
             updated_at: Time::from_unix(self.updated_at.unwrap_or(self.created_at)).into(),
             updated_by: by(self.updated_by)?,
         })
-    }
-
-    /// Returns the scope for [`Actor::may`].
-    pub(in crate::controlplane) fn scope<'a>(&'a self, organization: &'a str) -> Scope<'a> {
-        Scope { organization, workspace: Some(&self.workspace_id), deployment: Some(&self.id) }
     }
 }
 

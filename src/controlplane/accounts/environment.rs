@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Transaction, params};
 use zeroize::Zeroizing;
 
-use super::deployments::Stored as Deployment;
+use super::stored_deployments::Stored as Deployment;
 use crate::api::environment::{EnvironmentVariable, NewEnvironmentVariable};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};

@@ -5,6 +5,7 @@ pub mod deployments;
 pub mod deploys;
 pub mod environment;
 pub mod organizations;
+pub(in crate::controlplane) mod stored_deployments;
 pub mod teams;
 pub mod users;
 pub mod workspaces;

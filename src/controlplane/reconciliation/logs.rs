@@ -7,7 +7,7 @@ use super::recorded::Line;
 use crate::api::logs::{LogEntry, LogFilter, LogPage, LogSource};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
-use crate::controlplane::accounts::deployments;
+use crate::controlplane::accounts::stored_deployments;
 use crate::controlplane::error::Error;
 use crate::protocol::json::object;
 use crate::protocol::jws::BASE64URL;
@@ -119,7 +119,7 @@ impl ControlPlane {
     ) -> Result<LogPage, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
         self.store.read(|connection| {
-            let found = deployments::find(connection, organization, deployment)?;
+            let found = stored_deployments::find(connection, organization, deployment)?;
             actor.may(Operation::ReadLogs, found.scope(organization))?;
             check(filter)?;
             let window = Window::of(filter, deployment, self.now().unix())?;

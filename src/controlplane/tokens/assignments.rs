@@ -11,7 +11,7 @@ use crate::api::token::{
 };
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
-use crate::controlplane::accounts::deployments;
+use crate::controlplane::accounts::stored_deployments;
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
 
@@ -25,7 +25,8 @@ impl ControlPlane {
         page: Page,
     ) -> Result<TokenPage, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
-        let found = self.store.read(|connection| deployments::find(connection, organization, deployment))?;
+        let found =
+            self.store.read(|connection| stored_deployments::find(connection, organization, deployment))?;
         actor.may(Operation::ReadDeploymentTokens, found.scope(organization))?;
         let filter = TokenFilter { deployment_id: Some(deployment.to_owned()), ..TokenFilter::default() };
         self.list_tokens(actor, organization, &filter, page)
@@ -127,7 +128,7 @@ fn assignable(
     token: &str,
 ) -> Result<(Stored, Option<Grant>), Error> {
     actor.may(Operation::SeeOrganization, organization)?;
-    let found = deployments::find(transaction, organization, deployment)?;
+    let found = stored_deployments::find(transaction, organization, deployment)?;
     actor.may(Operation::AssignTokens, found.scope(organization))?;
     let token = find(transaction, organization, token)?;
     if token.scope == TokenScope::Deployment {

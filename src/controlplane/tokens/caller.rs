@@ -10,7 +10,7 @@ use crate::api::token::EntityType;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, Scope};
 use crate::controlplane::access::deployment_grants;
-use crate::controlplane::accounts::deployments;
+use crate::controlplane::accounts::stored_deployments;
 use crate::controlplane::error::Error;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::time::Time;
@@ -100,7 +100,7 @@ impl ControlPlane {
                     return Err(Error::invalid("workspaceId", "name either a workspace or a deployment"));
                 }
                 (Some(id), None) => {
-                    let found = deployments::find(connection, &actor.organization, id)
+                    let found = stored_deployments::find(connection, &actor.organization, id)
                         .map_err(|error| error.in_field("deploymentId"))?;
                     let scope = found.scope(&actor.organization);
                     (actor.operations(scope), actor.permissions_on(scope))

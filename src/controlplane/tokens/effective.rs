@@ -8,7 +8,7 @@ use super::find;
 use crate::api::token::{Effective, EntityType, OnDags};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
-use crate::controlplane::accounts::deployments;
+use crate::controlplane::accounts::stored_deployments;
 use crate::controlplane::error::Error;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::token::DagTarget;
@@ -24,7 +24,7 @@ impl ControlPlane {
     ) -> Result<Effective, Error> {
         actor.may(Operation::SeeOrganization, organization)?;
         self.store.read(|connection| {
-            let found = deployments::find(connection, organization, deployment)?;
+            let found = stored_deployments::find(connection, organization, deployment)?;
             actor.may(Operation::ReadDeploymentTokens, found.scope(organization))?;
             let (permissions, dags) = effective(connection, organization, token, deployment)?;
             let dags = dags.into_iter().map(|(target, permissions)| OnDags { target, permissions }).collect();
@@ -43,7 +43,7 @@ pub(in crate::controlplane) fn effective(
     deployment: &str,
 ) -> Result<(PermissionSet, Vec<(DagTarget, PermissionSet)>), Error> {
     let token = find(connection, organization, token)?;
-    let deployment = deployments::find(connection, organization, deployment)?;
+    let deployment = stored_deployments::find(connection, organization, deployment)?;
     let mut whole = PermissionSet::empty();
     let mut dags = Vec::new();
     for grant in &token.grants {

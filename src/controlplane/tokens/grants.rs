@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use crate::api::token::{EntityType, NewTokenRole, NewerRole, TokenRole};
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
 use crate::controlplane::access::roles::RoleVersion;
-use crate::controlplane::accounts::deployments;
+use crate::controlplane::accounts::stored_deployments;
 use crate::controlplane::error::Error;
 use crate::controlplane::names::is_dag_name;
 use crate::controlplane::store::columns::word;
@@ -96,8 +96,8 @@ impl Grant {
                     EntityType::Deployment => (RoleScope::Deployment, "a deployment", "entityId"),
                     _ => (RoleScope::Dag, "Dags", "deploymentId"),
                 };
-                let deployment =
-                    deployments::find(connection, organization, on).map_err(|error| error.in_field(field))?;
+                let deployment = stored_deployments::find(connection, organization, on)
+                    .map_err(|error| error.in_field(field))?;
                 let inside = match home.entity_type {
                     EntityType::Organization => true,
                     EntityType::Workspace => deployment.workspace_id == home.entity,

@@ -13,7 +13,7 @@ use crate::api::id::OrganizationId;
 use crate::api::token::OnDags;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
-use crate::controlplane::accounts::deployments;
+use crate::controlplane::accounts::stored_deployments;
 use crate::controlplane::error::Error;
 use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::permission::PermissionSet;
@@ -109,7 +109,7 @@ impl ControlPlane {
         let deployment = question.deployment.as_deref();
         let alive = self.store.read(|connection| {
             if let Some(id) = deployment {
-                deployments::find(connection, organization, id)?;
+                stored_deployments::find(connection, organization, id)?;
             }
             let Some(claims) = claims else { return Ok(None) };
             let id = claims.sub.to_string();

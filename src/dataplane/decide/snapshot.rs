@@ -21,6 +21,7 @@ use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 use crate::protocol::token::DagTarget;
 
+pub use super::index::{Granted, Takeaway};
 pub use super::staleness::Staleness;
 
 /// Replica whose signatures and digest are verified.
@@ -34,31 +35,6 @@ pub struct Replica {
     pub records: Vec<Record>,
     /// Losses that this node knows beyond the records.
     pub takeaways: Vec<Takeaway>,
-}
-
-/// Loss of access that a node knows of, though its records do not state it. It can end a token, never revive one.
-#[derive(Clone, Debug)]
-pub struct Takeaway {
-    /// Token that loses access.
-    pub token: TokenId,
-    /// First generation that was not rotated away. Earlier ones are dead.
-    pub generation: u32,
-    /// True if the token is revoked.
-    pub revoked: bool,
-    /// Last generation that had expired under a time floor that was lowered since.
-    pub expired: u32,
-    /// Start of `generation`, if its record states an earlier one.
-    pub not_before: Option<Time>,
-    /// End of `generation`, if its record states a later one.
-    pub expires_at: Option<Time>,
-}
-
-impl Takeaway {
-    /// Returns the loss of nothing.
-    #[must_use]
-    pub fn none(token: TokenId) -> Self {
-        Self { token, generation: 0, revoked: false, expired: 0, not_before: None, expires_at: None }
-    }
 }
 
 /// Replica whose signatures and digest are verified, indexed. The bodies of its records stay on the disk.
@@ -95,15 +71,6 @@ impl Verified {
 pub(in crate::dataplane) struct Permissions {
     pub(in crate::dataplane) deployment: PermissionSet,
     pub(in crate::dataplane) dags: Vec<(DagTarget, PermissionSet)>,
-}
-
-/// All permissions of a token, on any resource, not only those that one request needs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Granted {
-    /// Permissions on the deployment.
-    pub deployment: PermissionSet,
-    /// Permissions on some of its Dags.
-    pub dags: PermissionSet,
 }
 
 /// State of this node beyond what its control plane signed.

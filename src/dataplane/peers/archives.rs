@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
+use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::link::HttpClient;
 use crate::dataplane::code::{Code, ReceiveError, Wanted};
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::uplink::client::{Fault, Patience, receive_archive, rest};
 use crate::platform::clock::Clock;
+use crate::platform::net::http_client::HttpClient;
 use crate::protocol::id::NodeId;
 
 /// Path of archives. The ids of the deployment and of the deploy follow.
@@ -73,7 +74,7 @@ pub(super) struct Archives {
     pub(super) code: Arc<Code>,
     pub(super) prover: Arc<Prover>,
     pub(super) clock: Clock,
-    pub(super) client: HttpClient,
+    pub(super) client: HttpClient<Full<Bytes>>,
     pub(super) url: String,
     /// Node that answered at the address.
     pub(super) peer: NodeId,

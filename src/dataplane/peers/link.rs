@@ -6,9 +6,6 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, header};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,6 +19,7 @@ use super::{MAX_MESSAGE, PROOF};
 use crate::dataplane::code::Code;
 use crate::dataplane::node::credential::Prover;
 use crate::platform::clock::Clock;
+use crate::platform::net::http_client::HttpClient;
 
 /// Time limits for an answer, and for an answer that is a complete replica.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
@@ -32,9 +30,6 @@ const GATHER: Duration = Duration::from_millis(30);
 const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// Maximum size of a compressed replica, in bytes.
 const MAX_REPLICA: usize = 256 << 20;
-
-/// HTTP client for peers.
-pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 #[derive(Debug, Error)]
 enum LinkError {
@@ -51,7 +46,7 @@ enum LinkError {
 /// Connection to one peer.
 pub struct PeerLink {
     url: String,
-    client: HttpClient,
+    client: HttpClient<Full<Bytes>>,
     dialogue: Option<Dialogue>,
     changes: watch::Receiver<()>,
     interval: Duration,
@@ -73,7 +68,7 @@ impl PeerLink {
     #[must_use]
     pub(super) fn new(
         url: &str,
-        client: HttpClient,
+        client: HttpClient<Full<Bytes>>,
         dialogue: Dialogue,
         changes: watch::Receiver<()>,
         interval: Duration,

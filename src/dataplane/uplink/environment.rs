@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::Method;
 
 use super::client::Upstream;
-use super::membership::StatementError;
+use super::error::StatementError;
 use crate::dataplane::environment::{Effect, Environments};
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::state::Live;

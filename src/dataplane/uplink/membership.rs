@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Method;
-use thiserror::Error;
 use tokio::sync::watch;
 
-use super::client::{Upstream, UpstreamError};
+use super::client::Upstream;
 use super::environment::Follower;
+use super::error::StatementError;
 use super::reconcile::Reconciler;
 use crate::dataplane::audit::arrived_checkpoint;
 use crate::dataplane::environment::Environments;
@@ -32,19 +32,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const MAX_FAULTS: usize = 16;
 /// Seconds between two statements while there is nothing new. The answer carries messages for the node.
 const INTERVAL: i64 = 15;
-
-/// Reasons why a statement, or a question that follows from its answer, failed.
-#[derive(Debug, Error)]
-pub(super) enum StatementError {
-    #[error(transparent)]
-    Upstream(#[from] UpstreamError),
-    #[error("the control plane's answer is not understood: {0}")]
-    Answer(#[from] serde_json::Error),
-    #[error("the thread of the databases ended: {0}")]
-    Thread(#[from] tokio::task::JoinError),
-    #[error("the disk does not answer")]
-    Disk,
-}
 
 /// Last statement of the node.
 #[derive(Default)]

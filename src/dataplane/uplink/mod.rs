@@ -3,6 +3,7 @@
 pub mod client;
 pub mod deploys;
 mod environment;
+mod error;
 pub mod membership;
 pub mod outage;
 pub mod reconcile;

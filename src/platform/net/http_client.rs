@@ -12,6 +12,9 @@ use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 
+/// Client of servers that are reached over TCP or TLS alone, for requests with bodies `B`.
+pub type HttpClient<B> = Client<HttpsConnector<HttpConnector>, B>;
+
 /// Returns a connector for TCP. It gives up on an address after `patience`, or when the operating system does.
 #[must_use]
 pub fn tcp(patience: Option<Duration>) -> HttpConnector {

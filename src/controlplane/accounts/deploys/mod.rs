@@ -9,7 +9,7 @@ pub use self::uploads::Upload;
 
 use rusqlite::{Connection, params};
 
-use super::deployments::{self, Stored as Deployment};
+use super::stored_deployments::{self, Stored as Deployment};
 use crate::api::deploy::{Deploy, DeployGit, DeployPage, DeployStatus, DeployUpdate, NewDeploy};
 use crate::api::page::Page;
 use crate::controlplane::ControlPlane;
@@ -55,7 +55,7 @@ fn allowed(
     operation: Operation,
 ) -> Result<Deployment, Error> {
     actor.may(Operation::SeeOrganization, organization)?;
-    let found = deployments::find(connection, organization, deployment)?;
+    let found = stored_deployments::find(connection, organization, deployment)?;
     actor.may(operation, found.scope(organization))?;
     Ok(found)
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use foldhash::quality::RandomState;
 
 use super::profile::Profile;
-use crate::dataplane::decide::snapshot::Takeaway;
+use super::takeaway::Takeaway;
 use crate::protocol::id::TokenId;
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenRecord;

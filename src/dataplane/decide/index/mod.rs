@@ -7,20 +7,22 @@ mod directory;
 mod grants;
 mod profile;
 mod record;
+mod takeaway;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(in crate::dataplane) use directory::{Deployment, Directory, Tags};
 pub(in crate::dataplane) use grants::{Grant, Grants, Revoked};
+pub use profile::Granted;
 pub(in crate::dataplane) use profile::includes;
+pub use takeaway::Takeaway;
 
 use self::directory::Listed;
 use self::grants::Builder;
 use self::profile::Pool;
 use self::record::{Read, Unreadable};
 use super::routes::RouteMaps;
-use super::snapshot::Takeaway;
 use crate::protocol::bundle::Change;
 use crate::protocol::id::{DeploymentId, NodeId};
 use crate::protocol::permission::PermissionSet;

@@ -8,7 +8,6 @@ use foldhash::quality::RandomState;
 use ipnet::IpNet;
 
 use super::{Roles, Tags};
-use crate::dataplane::decide::snapshot::Granted;
 use crate::platform::net::{forwarded, network};
 use crate::protocol::id::DeploymentId;
 use crate::protocol::permission::PermissionSet;
@@ -17,6 +16,15 @@ use crate::protocol::token::{DagTarget, RoleClaim, TokenRecord};
 
 /// Minimum number of entries that a pool collects before it looks for unused ones.
 const SWEEP: usize = 1024;
+
+/// All permissions of a token, on any resource, not only those that one request needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// Permissions on the deployment.
+    pub deployment: PermissionSet,
+    /// Permissions on some of its Dags.
+    pub dags: PermissionSet,
+}
 
 /// Part of a grant that never changes, with the permissions of its roles.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
