@@ -159,9 +159,9 @@ impl Process {
     fn judge(&mut self, now: Millis) {
         let limits = Hysteresis { down: Duration::from_millis(DOWN), up: Duration::from_millis(UP) };
         let (ran, standing) = (Duration::from_millis(now - self.started), self.live.standing());
-        let again = std::mem::replace(&mut self.reached_since, standing.connectivity_since)
-            != standing.connectivity_since;
-        self.reach = self.reach.seen(standing.connectivity, again, ran, limits);
+        let again = std::mem::replace(&mut self.reached_since, standing.progress.connectivity_since)
+            != standing.progress.connectivity_since;
+        self.reach = self.reach.seen(standing.progress.connectivity, again, ran, limits);
         let outage = self.reach.outage(ran, limits);
         if outage != self.live.snapshot().local().outage {
             // As the daemon does: what can't be written is in force.
@@ -286,7 +286,7 @@ impl Host {
         let age = replication.head_age().unwrap_or_default();
         let watch = Watch::new(&live, age, wall, Duration::ZERO);
         let (reach, reached_since) =
-            (Reach::new(live.snapshot().local().outage), live.standing().connectivity_since);
+            (Reach::new(live.snapshot().local().outage), live.standing().progress.connectivity_since);
         let mut process = Process {
             replication,
             changes: reconciler.revocations.changes(),

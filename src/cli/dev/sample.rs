@@ -161,7 +161,7 @@ impl Sample {
 /// Waits until the daemon has synchronized its replica since this start, so that the announced values work.
 pub(super) async fn until_synced(daemon: &Daemon) -> Result<(), Failure> {
     let synced = async {
-        while daemon.live().standing().last_contact.is_none() {
+        while daemon.live().standing().progress.answered.is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

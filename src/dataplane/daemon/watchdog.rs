@@ -8,8 +8,7 @@ use thiserror::Error;
 
 use crate::dataplane::audit::AuditLog;
 use crate::dataplane::faces::http::Prober;
-use crate::dataplane::node::connection::State;
-use crate::dataplane::node::state::Standing;
+use crate::dataplane::node::connection::{Progress, State};
 use crate::dataplane::replica::replication::Replication;
 use crate::platform::clock::Clock;
 use crate::platform::systemd::{NotifyState, notify};
@@ -72,11 +71,11 @@ impl Watchdog {
             let (mut last, mut waited) = (None, TELL);
             loop {
                 let live = self.replication.live();
-                let standing = live.standing();
+                let progress = live.standing().progress;
                 let head = live.snapshot().head().map(|head| (head.head().version, head.head().iat));
-                let what = (standing.connectivity, standing.state, head);
+                let what = (progress.connectivity, progress.state, head);
                 if last.replace(what) != Some(what) || waited >= TELL {
-                    notify(&[NotifyState::Status(&status(&standing, head, (self.clock)()))]);
+                    notify(&[NotifyState::Status(&status(progress, head, (self.clock)()))]);
                     waited = Duration::ZERO;
                 }
                 tokio::time::sleep(LOOK).await;
@@ -98,21 +97,21 @@ impl Watchdog {
 }
 
 /// Returns the status in one line.
-fn status(standing: &Standing, head: Option<(u64, Time)>, now: Time) -> String {
-    let reach = match standing.connectivity {
+fn status(progress: Progress, head: Option<(u64, Time)>, now: Time) -> String {
+    let reach = match progress.connectivity {
         Connectivity::Connecting => "connecting",
         Connectivity::Online => "connected",
         Connectivity::Offline => "offline",
     };
-    let doubt = match standing.state {
-        State::Degraded | State::Stale => format!(" ({})", standing.state.as_str()),
+    let doubt = match progress.state {
+        State::Degraded | State::Stale => format!(" ({})", progress.state.as_str()),
         State::Connecting | State::Live | State::Offline => String::new(),
     };
     let replica = head.map_or_else(
         || "no replica: every request is denied".to_owned(),
         |(version, signed)| format!("replica {version}, signed {} ago", span(now.since(signed))),
     );
-    format!("{reach} since {}{doubt}; {replica}", standing.connectivity_since)
+    format!("{reach} since {}{doubt}; {replica}", progress.connectivity_since)
 }
 
 /// Returns a duration in the largest unit that leaves two digits.
@@ -251,19 +250,19 @@ mod tests {
 
     #[test]
     fn the_status_line_says_since_when_and_what_is_held() {
-        let mut standing = Live::new(Snapshot::absent(), Time::default(), NOW).standing();
+        let mut progress = Live::new(Snapshot::absent(), Time::default(), NOW).standing().progress;
         let now = NOW.plus(100);
         assert_eq!(
-            status(&standing, None, now),
+            status(progress, None, now),
             format!("connecting since {NOW}; no replica: every request is denied")
         );
-        (standing.connectivity, standing.state) = (Connectivity::Online, State::Live);
+        (progress.connectivity, progress.state) = (Connectivity::Online, State::Live);
         assert_eq!(
-            status(&standing, Some((7, NOW)), now),
+            status(progress, Some((7, NOW)), now),
             format!("connected since {NOW}; replica 7, signed 100 s ago")
         );
-        (standing.connectivity, standing.state) = (Connectivity::Offline, State::Stale);
-        let told = status(&standing, Some((7, NOW)), NOW.plus(200_000));
+        (progress.connectivity, progress.state) = (Connectivity::Offline, State::Stale);
+        let told = status(progress, Some((7, NOW)), NOW.plus(200_000));
         assert_eq!(told, format!("offline since {NOW} (stale); replica 7, signed 2 days ago"));
     }
 

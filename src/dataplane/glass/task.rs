@@ -38,13 +38,13 @@ impl GlassTask {
         let (started, mut written) = (Instant::now(), 0);
         let mut recorded = self.live.snapshot().local().outage;
         let mut reach = Reach::new(recorded);
-        let mut since = self.live.standing().connectivity_since;
+        let mut since = self.live.standing().progress.connectivity_since;
         loop {
             tokio::time::sleep(TICK).await;
             let (now, standing) = (started.elapsed(), self.live.standing());
-            let again =
-                std::mem::replace(&mut since, standing.connectivity_since) != standing.connectivity_since;
-            reach = reach.seen(standing.connectivity, again, now, self.limits);
+            let again = std::mem::replace(&mut since, standing.progress.connectivity_since)
+                != standing.progress.connectivity_since;
+            reach = reach.seen(standing.progress.connectivity, again, now, self.limits);
             let outage = reach.outage(now, self.limits);
             if outage != self.live.snapshot().local().outage {
                 self.on_disk(move |glass| glass.judge(outage)).await;

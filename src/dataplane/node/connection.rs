@@ -259,7 +259,11 @@ mod tests {
             let (after, next) = progress.after(outcome, Time::from_unix(at), FRESH);
             let error = (outcome != Renewed).then(String::new);
             live.stand(after, error, Time::from_unix(at), next.pause);
-            assert_eq!(live.standing().last_contact, expected.map(Time::from_unix), "{outcome:?} at {at}");
+            assert_eq!(
+                live.standing().progress.answered,
+                expected.map(Time::from_unix),
+                "{outcome:?} at {at}"
+            );
             progress = after;
         }
     }

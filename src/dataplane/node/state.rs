@@ -21,22 +21,12 @@ use crate::protocol::time::Time;
 /// State of the connection to the control plane.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    /// State of sync.
-    pub state: State,
-    /// Time at which this state began.
-    pub since: Time,
-    /// Connectivity to the control plane, as events record it.
-    pub connectivity: Connectivity,
-    /// Time at which this connectivity began.
-    pub connectivity_since: Time,
-    /// Time at which the last answer arrived.
-    pub last_contact: Option<Time>,
+    /// State of sync, with its history.
+    pub progress: Progress,
     /// Time at which the last answer was verified and put in force.
     pub last_renewal: Option<Time>,
     /// Last error, as a sentence.
     pub last_error: Option<String>,
-    /// Number of consecutive failures.
-    pub failures: u32,
     /// Time of the next attempt, or `None` while an answer is awaited.
     pub next_attempt: Option<Time>,
 }
@@ -87,17 +77,9 @@ impl Live {
     /// Returns the state at the start, with the snapshot loaded from the disk.
     #[must_use]
     pub fn new(snapshot: Snapshot, floor: Time, now: Time) -> Self {
-        let standing = Standing {
-            state: State::Connecting,
-            since: now,
-            connectivity: Connectivity::Connecting,
-            connectivity_since: now,
-            last_contact: None,
-            last_renewal: None,
-            last_error: None,
-            failures: 0,
-            next_attempt: None,
-        };
+        let progress = Progress::new(now);
+        let online = AtomicU8::new(progress.connectivity as u8);
+        let standing = Standing { progress, last_renewal: None, last_error: None, next_attempt: None };
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             standing: Mutex::new(standing),
@@ -105,7 +87,7 @@ impl Live {
             taken_back: Mutex::default(),
             counted: Mutex::default(),
             replacing: Mutex::default(),
-            online: AtomicU8::new(Connectivity::Connecting as u8),
+            online,
             persisted: Mutex::default(),
             ends: Mutex::default(),
             membership: Membership::default(),
@@ -158,9 +140,9 @@ impl Live {
     /// Records the result of an attempt to reach the control plane: the state of sync, the error, and the pause before the
     /// next attempt.
     pub fn stand(&self, progress: Progress, error: Option<String>, now: Time, pause: Duration) {
-        let Progress { state, since, connectivity, connectivity_since, failures, answered } = progress;
+        let state = progress.state;
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        if state != standing.state {
+        if state != standing.progress.state {
             match (&error, state) {
                 (None, _) => tracing::info!("the control plane answers; the replica is live"),
                 (Some(error), State::Offline) => {
@@ -171,18 +153,13 @@ impl Live {
                 }
             }
         }
-        self.online.store(connectivity as u8, Ordering::Relaxed);
+        self.online.store(progress.connectivity as u8, Ordering::Relaxed);
         let pause = i64::try_from(pause.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
         *standing = Standing {
-            state,
-            since,
-            connectivity,
-            connectivity_since,
-            last_contact: answered,
+            progress,
             last_renewal: if error.is_none() { Some(now) } else { standing.last_renewal },
             next_attempt: error.is_some().then(|| now.plus(pause)),
             last_error: error,
-            failures,
         };
     }
 

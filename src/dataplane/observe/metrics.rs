@@ -211,7 +211,7 @@ impl NodeGauges {
 
     /// Encodes the state of the connection to the control plane.
     fn encode_sync(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let standing = self.live.standing();
+        let progress = self.live.standing().progress;
         let mut family = encoder.encode_descriptor(
             "sync_state",
             "How the node stands with its control plane: 1 for the state it is in",
@@ -220,10 +220,10 @@ impl NodeGauges {
         )?;
         for state in State::ALL {
             let labels = [("state", state.as_str())];
-            let value = i64::from(state == standing.state);
+            let value = i64::from(state == progress.state);
             ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
         }
-        let failures = i64::from(standing.failures);
+        let failures = i64::from(progress.failures);
         gauge(
             encoder,
             "sync_failures_in_a_row",
@@ -231,7 +231,7 @@ impl NodeGauges {
             None,
             failures,
         )?;
-        let since = (self.clock)().since(standing.since);
+        let since = (self.clock)().since(progress.since);
         gauge(
             encoder,
             "sync_state_age",

@@ -128,18 +128,18 @@ impl Outages {
         let standing = self.live.standing();
         let connection = self.lock();
         let open = open_one(&connection)?;
-        match (standing.connectivity, open) {
+        match (standing.progress.connectivity, open) {
             (Connectivity::Offline, None) => {
                 let ended: Option<i64> =
                     connection.query_row("SELECT max(ended_at) FROM outage", [], |row| row.get(0))?;
                 // An older state must not reopen an outage that has just been stated to have ended.
                 let ended = ended.map_or(Time::default(), Time::from_unix);
-                if standing.connectivity_since <= ended && now.since(ended) < 5 {
+                if standing.progress.connectivity_since <= ended && now.since(ended) < 5 {
                     return Ok(());
                 }
-                let began_at = standing.connectivity_since.max(ended);
+                let began_at = standing.progress.connectivity_since.max(ended);
                 let head = self.live.snapshot().head().map(|head| head.head().iat);
-                let last_contact = standing.last_contact.or(head).map(|time| time.min(began_at));
+                let last_contact = standing.progress.answered.or(head).map(|time| time.min(began_at));
                 let first = {
                     let mut before = self.before();
                     before.alarms = self.live.alarms.raised();
@@ -164,15 +164,15 @@ impl Outages {
                 )?;
             }
             (Connectivity::Online, Some(open)) => {
-                self.end(&connection, &self.ending(open.statement, standing.connectivity_since)?)?;
+                self.end(&connection, &self.ending(open.statement, standing.progress.connectivity_since)?)?;
             }
             (Connectivity::Online, None) => {
                 let last = extent(&self.audit_path)?.last;
                 let mut before = self.before();
                 // A control plane counts as reachable for a while after its last answer. Events in that time belong to the
                 // outage, if there is one, as do events between the look before the answer and the answer.
-                if standing.last_contact != before.answered {
-                    (before.answered, before.sequence) = (standing.last_contact, before.seen);
+                if standing.progress.answered != before.answered {
+                    (before.answered, before.sequence) = (standing.progress.answered, before.seen);
                 }
                 before.seen = last;
             }

@@ -20,16 +20,17 @@ fn ending(end: End, now: Time) -> Ending {
 }
 
 fn control_plane(standing: Standing) -> ControlPlane {
+    let Standing { progress, last_renewal, last_error, next_attempt } = standing;
     ControlPlane {
-        state: standing.state.as_str().to_owned(),
-        since: standing.since,
-        connectivity: standing.connectivity,
-        connectivity_since: standing.connectivity_since,
-        last_contact: standing.last_contact,
-        last_renewal: standing.last_renewal,
-        last_error: standing.last_error,
-        failures: standing.failures,
-        next_attempt: standing.next_attempt,
+        state: progress.state.as_str().to_owned(),
+        since: progress.since,
+        connectivity: progress.connectivity,
+        connectivity_since: progress.connectivity_since,
+        last_contact: progress.answered,
+        last_renewal,
+        last_error,
+        failures: progress.failures,
+        next_attempt,
     }
 }
 

@@ -139,7 +139,7 @@ impl Face {
             plain(StatusCode::SERVICE_UNAVAILABLE, "the replica is older than any role may rest on\n")
         } else {
             let damage = self.authorizer.live.damage();
-            let ready = self.authorizer.live.standing().state.ready();
+            let ready = self.authorizer.live.standing().progress.state.ready();
             // Ready despite damage: the node decides from all that it can read, so a proxy must not turn away from it.
             let lines = damage
                 .iter()
