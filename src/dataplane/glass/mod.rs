@@ -4,6 +4,7 @@
 //! a clock set back does not move ([`Now::effective`]). The [`GlassTask`] writes the end into the audit log, and tries again
 //! if the log could not take it.
 
+mod operator;
 mod reachability;
 mod task;
 
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use thiserror::Error;
 
+pub use operator::{BreakOrder, OrderError};
 pub use reachability::{Hysteresis, Reach};
 pub use task::GlassTask;
 

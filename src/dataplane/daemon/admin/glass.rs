@@ -8,11 +8,9 @@ use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::{Administration, Peer, off_reactor, problem};
+use super::{Administration, Peer, problem};
 use crate::api::host::glass::{Break, Changed, Pane};
-use crate::dataplane::decide::glass::Broken;
-use crate::dataplane::glass::GlassError;
-use crate::protocol::event::{Draft, EventKind};
+use crate::dataplane::glass::{BreakOrder, GlassError, OrderError};
 use crate::protocol::id::DeploymentId;
 
 pub(super) async fn list(State(administration): State<Arc<Administration>>) -> Json<Vec<Pane>> {
@@ -20,7 +18,7 @@ pub(super) async fn list(State(administration): State<Arc<Administration>>) -> J
     Json(live.snapshot().panes(live.now((administration.clock)()).effective()))
 }
 
-/// Breaks glass. The event is recorded first: if the log cannot take it, the glass stays whole.
+/// Breaks glass, if the audit log takes the event.
 pub(super) async fn shatter(
     State(administration): State<Arc<Administration>>,
     ConnectInfo(operator): ConnectInfo<Peer>,
@@ -30,49 +28,33 @@ pub(super) async fn shatter(
     let Break { reason, seconds } = serde_json::from_slice(&body).map_err(|error| {
         problem(StatusCode::BAD_REQUEST, "invalid", &format!("the request is not understood: {error}"))
     })?;
-    let live = administration.replication.live();
-    let (wall, glass) = ((administration.clock)(), Arc::clone(&administration.glass_task.glass));
-    let now = live.now(wall);
-    let deployment = glass.check(&deployment, &reason, seconds, now).map_err(|error| refused(&error))?;
-    let broken = Broken {
-        operator: operator.to_string(),
-        reason,
-        broken_at: now.effective(),
-        until: now.effective().plus(seconds),
-    };
-    let id = administration.audit.next_id();
-    let draft = Draft {
-        deployment: Some(&deployment),
-        glass: Some("broken"),
-        operator: Some(&broken.operator),
-        because: Some(&broken.reason),
-        until: Some(broken.until),
-        ..Draft::new(EventKind::GlassBroken, &id, wall, &administration.identity.node_id, live.connectivity())
-    };
-    if administration.audit.record_durably(&draft).await.is_err() {
-        let detail = "the audit log can't take the event; the glass was not broken";
-        return Err(problem(StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable", detail));
-    }
-    let (id, kept) = (deployment.clone(), broken.clone());
-    off_reactor(move || glass.shatter(&id, &kept)).await?;
-    tracing::warn!(%deployment, operator = broken.operator, reason = broken.reason, until = %broken.until, "the glass was broken");
-    Ok(Json(Changed { deployment_id: deployment, breaking: broken.into() }))
+    let order = BreakOrder { deployment, operator: operator.to_string(), reason, seconds };
+    let breaking = administration.glass_task.break_glass(order).await;
+    let (deployment_id, broken) = breaking.map_err(|error| not_done(&error))?;
+    Ok(Json(Changed { deployment_id, breaking: broken.into() }))
 }
 
-/// Seals glass. Access ends before the event is recorded, so that a full log cannot delay it.
+/// Seals glass.
 pub(super) async fn seal(
     State(administration): State<Arc<Administration>>,
     ConnectInfo(operator): ConnectInfo<Peer>,
     Path(deployment): Path<String>,
 ) -> Result<Json<Changed>, Response> {
-    let deployment =
+    let deployment_id =
         DeploymentId::new(&deployment).map_err(|_| refused(&GlassError::Unknown(deployment.clone())))?;
-    let (glass, id) = (Arc::clone(&administration.glass_task.glass), deployment.clone());
-    let sealing = tokio::task::spawn_blocking(move || glass.seal(&id, &operator.to_string())).await;
-    let failed = |detail: String| problem(StatusCode::INTERNAL_SERVER_ERROR, "failed", &detail);
-    let broken = sealing.map_err(|ended| failed(ended.to_string()))?.map_err(|error| refused(&error))?;
-    administration.glass_task.settle(0).await;
-    Ok(Json(Changed { deployment_id: deployment, breaking: broken.into() }))
+    let sealing = administration.glass_task.seal(&deployment_id, operator.to_string()).await;
+    let broken = sealing.map_err(|error| not_done(&error))?;
+    Ok(Json(Changed { deployment_id, breaking: broken.into() }))
+}
+
+fn not_done(error: &OrderError) -> Response {
+    let (status, code) = match error {
+        OrderError::Refused(error) => return refused(error),
+        OrderError::Unrecorded(_) => (StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable"),
+        OrderError::NotStored(_) => (StatusCode::UNPROCESSABLE_ENTITY, "failed"),
+        OrderError::Ended(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
+    };
+    problem(status, code, &error.to_string())
 }
 
 fn refused(error: &GlassError) -> Response {
