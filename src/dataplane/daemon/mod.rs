@@ -1,6 +1,7 @@
 //! Assembles the parts of the daemon, starts and stops them.
 
 pub mod admin;
+mod clock_acceptance;
 mod databases;
 mod enrolment;
 mod error;
@@ -8,6 +9,7 @@ mod files;
 mod loss;
 pub mod new_identity;
 mod open_parts;
+mod operator_revocation;
 mod parts;
 pub mod reload;
 pub mod watchdog;

@@ -10,8 +10,8 @@ use axum::response::Response;
 
 use super::{Administration, Peer, off_reactor, problem};
 use crate::api::host::revocation::{Held, Revoke, Revoked};
+use crate::dataplane::daemon::operator_revocation::{RevokeError, RevokedToken, revoke_token};
 use crate::dataplane::revocations::Order;
-use crate::protocol::event::{Draft, EventKind};
 use crate::protocol::id::TokenId;
 
 pub(super) async fn revoke(
@@ -20,37 +20,22 @@ pub(super) async fn revoke(
     body: Bytes,
 ) -> Result<Json<Revoked>, Response> {
     let invalid = |detail: String| problem(StatusCode::BAD_REQUEST, "invalid", &detail);
-    let asked: Revoke = serde_json::from_slice(&body)
+    let request: Revoke = serde_json::from_slice(&body)
         .map_err(|error| invalid(format!("the request is not understood: {error}")))?;
-    let token = TokenId::new(&asked.token_id).map_err(|error| invalid(format!("tokenId: {error}")))?;
-    let (live, now) = (administration.replication.live(), (administration.clock)());
+    let token = TokenId::new(&request.token_id).map_err(|error| invalid(format!("tokenId: {error}")))?;
+    let live = administration.replication.live();
     let known = live.snapshot().knows(&token);
-    let order = Order { token: token.clone(), reason: asked.reason, operator: operator.to_string() };
-    let (revocations, reason) = (Arc::clone(&administration.revocations), order.reason.clone());
-    let (held, new) = off_reactor(move || revocations.revoke(&order, now)).await?;
-    let event =
-        if new { record(&administration, &token, &operator.to_string(), &reason).await } else { None };
+    let order = Order { token, reason: request.reason, operator: operator.to_string() };
+    let log = (&*administration.audit, &administration.identity.node_id, &administration.clock);
+    let revoked = revoke_token(&administration.revocations, order, live, log).await;
+    let RevokedToken { held, new, event } = revoked.map_err(|error| {
+        let status = match error {
+            RevokeError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            RevokeError::Ended(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        problem(status, "failed", &error.to_string())
+    })?;
     Ok(Json(Revoked { held, new, known, event }))
-}
-
-/// Records a revocation in the log. The revocation stays in force if the log cannot take the event: its signed claims name
-/// the operator, the time and the reason.
-async fn record(
-    administration: &Administration,
-    token: &TokenId,
-    operator: &str,
-    reason: &str,
-) -> Option<String> {
-    let (id, now) = (administration.audit.next_id(), (administration.clock)());
-    let connectivity = administration.replication.live().connectivity();
-    let draft = Draft {
-        token: Some(token),
-        operator: Some(operator),
-        because: Some(reason),
-        ..Draft::new(EventKind::Revocation, &id, now, &administration.identity.node_id, connectivity)
-    };
-    let written = administration.audit.record(&draft, true).ok()??;
-    written.await.is_ok().then(|| id.to_string())
 }
 
 pub(super) async fn list(
