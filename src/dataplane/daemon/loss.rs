@@ -133,3 +133,29 @@ pub(super) fn withdraw(state: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::nodes::{key, prover};
+    use crate::world::{T0, World};
+
+    #[tokio::test]
+    async fn no_loss_is_accepted_if_the_event_cant_be_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path();
+        accept_loss(state, REVOCATIONS, "disk replaced", T0).unwrap();
+        let live = Arc::new(Live::new(World::new().snapshot(World::records(1)), T0, T0));
+        let (prover, clock): (_, Clock) = (prover("nod_a", 51), Arc::new(|| T0));
+        let (node, key) = (prover.identity.node_id.clone(), Arc::new(key(51)));
+        let audit = AuditLog::open(&state.join(AUDIT), node, key, Arc::clone(&clock), 100).unwrap();
+        audit.close();
+        let lost = LedgerError::Lost { held: 0, noted: 1 };
+        let refused = go_on_after(lost, state, &audit, (&prover, &live, &clock)).await;
+        assert!(matches!(refused, Err(StartError::Loss(LossError::Unrecorded(_)))), "{refused:?}");
+        assert!(state.join(ACCEPTED_LOSS).exists(), "it holds for the next start");
+        assert!(!state.join(REVOCATIONS).exists());
+    }
+}
