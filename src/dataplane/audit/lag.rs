@@ -1,6 +1,6 @@
 //! Measures how far the uploaded part is behind the log: the events that would be lost with this host.
 //!
-//! The disk is read at intervals, not when metrics are requested, because the thread that serves metrics also decides.
+//! The disk is read at intervals, not when metrics are requested, so that metrics are answered while the disk hangs.
 
 use std::path::PathBuf;
 use std::sync::Arc;

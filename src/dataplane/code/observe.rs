@@ -69,7 +69,7 @@ impl CodeState {
 
 impl Code {
     /// Returns the state of each deployment that has code on this host. It waits for no lock that is held while the disk is
-    /// written: metrics are answered by the threads that authorize.
+    /// written, so that metrics are answered while the disk hangs.
     #[must_use]
     pub fn states(&self) -> Arc<Vec<CodeState>> {
         self.states.load_full()

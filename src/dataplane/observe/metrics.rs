@@ -1,5 +1,6 @@
 //! Prometheus metrics, in the OpenMetrics text format.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::dataplane::audit::AuditMetrics;
 use crate::dataplane::code::{Code, CodeMetrics};
@@ -38,12 +40,13 @@ pub struct Metrics {
     decisions: Vec<Counter>,
     seconds: Histogram,
     connections: Connections,
+    encoding: Arc<Mutex<()>>,
 }
 
 impl Metrics {
     /// Returns the metrics of a node. Gauges are read from `live` when the metrics are requested.
     #[must_use]
-    pub fn new(live: std::sync::Arc<Live>, clock: Clock) -> Self {
+    pub fn new(live: Arc<Live>, clock: Clock) -> Self {
         let mut registry = Registry::with_prefix("halligan");
         let family: Family<[(&str, &str); 2], Counter> =
             registered(&mut registry, "decisions", "Decisions, by reason code");
@@ -66,7 +69,7 @@ impl Metrics {
         let started = clock();
         registry.register_collector(Box::new(NodeGauges { live, clock, started }));
         let connections = Connections::registered(&mut registry);
-        Self { registry, decisions, seconds, connections }
+        Self { registry, decisions, seconds, connections, encoding: Arc::default() }
     }
 
     /// Adds the metrics of an audit log.
@@ -78,7 +81,7 @@ impl Metrics {
 
     /// Adds the metrics of the code of deployments.
     #[must_use]
-    pub fn with_code(mut self, code: std::sync::Arc<Code>) -> Self {
+    pub fn with_code(mut self, code: Arc<Code>) -> Self {
         self.registry.register_collector(Box::new(CodeMetrics(code)));
         self
     }
@@ -102,7 +105,12 @@ impl Metrics {
         self.seconds.observe(took.as_secs_f64());
     }
 
-    /// Encodes all metrics as text.
+    /// Waits until no other caller encodes the metrics, and keeps the others waiting until the guard is dropped.
+    pub async fn encoding_turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.encoding).lock_owned().await
+    }
+
+    /// Encodes all metrics as text. A thread that decides must not call it: its requests would wait.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -130,7 +138,7 @@ impl Collector for SignaturesWaiting {
 
 /// Gauges that are read when the metrics are requested.
 struct NodeGauges {
-    live: std::sync::Arc<Live>,
+    live: Arc<Live>,
     clock: Clock,
     started: Time,
 }

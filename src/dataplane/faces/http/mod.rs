@@ -3,6 +3,7 @@
 mod deploys;
 mod fast_path;
 mod original;
+mod scrape;
 mod workers;
 
 use std::borrow::Cow;
@@ -27,7 +28,6 @@ use super::guard::Fault;
 use crate::dataplane::authorize::{Authorizer, Verdict};
 use crate::dataplane::code::Code;
 use crate::dataplane::decide::{Reason, RequestFacts, Target};
-use crate::dataplane::observe::metrics;
 use crate::platform::net::fields::{self, Fields};
 use crate::platform::net::forwarded;
 use crate::platform::net::linger::Lingering;
@@ -88,12 +88,7 @@ impl Face {
         match path {
             "/healthz" => plain(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(),
-            "/metrics" => {
-                let mut answer = Response::new(Full::from(self.authorizer.metrics.text()));
-                let kind = HeaderValue::from_static(metrics::MEDIA_TYPE);
-                answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-                answer
-            }
+            "/metrics" => self.scrape().await,
             "/.well-known/jwks.json" => self.jwks(),
             _ => plain(StatusCode::NOT_FOUND, "not found\n"),
         }
