@@ -114,7 +114,7 @@ impl Process {
         let (progress, next) = self.progress.after(outcome, wall, self.live.expires());
         let error = (outcome != Outcome::Renewed).then(|| error.unwrap_or_else(|| "no answer".to_owned()));
         self.error.clone_from(&error);
-        self.live.stand(progress, error, wall, next.pause);
+        self.live.record_attempt(progress, error, wall, next.pause);
         // As the daemon does: the record of outages is of the past only.
         let _ = self.reconciler.outages.observe(wall);
         if progress.connectivity == Connectivity::Online && self.progress.connectivity != Connectivity::Online

@@ -258,7 +258,7 @@ mod tests {
         ] {
             let (after, next) = progress.after(outcome, Time::from_unix(at), FRESH);
             let error = (outcome != Renewed).then(String::new);
-            live.stand(after, error, Time::from_unix(at), next.pause);
+            live.record_attempt(after, error, Time::from_unix(at), next.pause);
             assert_eq!(
                 live.standing().progress.answered,
                 expected.map(Time::from_unix),

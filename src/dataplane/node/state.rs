@@ -139,7 +139,7 @@ impl Live {
 
     /// Records the result of an attempt to reach the control plane: the state of sync, the error, and the pause before the
     /// next attempt.
-    pub fn stand(&self, progress: Progress, error: Option<String>, now: Time, pause: Duration) {
+    pub fn record_attempt(&self, progress: Progress, error: Option<String>, now: Time, pause: Duration) {
         let state = progress.state;
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         if state != standing.progress.state {

@@ -422,7 +422,7 @@ mod tests {
             let now = Time::from_unix(at);
             self.progress = self.progress.after(outcome, now, FRESH).0;
             let error = (outcome != Outcome::Renewed).then(|| "silent".to_owned());
-            self.live.stand(self.progress, error, now, Duration::ZERO);
+            self.live.record_attempt(self.progress, error, now, Duration::ZERO);
             self.outages.observe(now).unwrap();
         }
     }

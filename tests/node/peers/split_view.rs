@@ -29,7 +29,7 @@ fn take(node: &Still, version: u64, records: &[Record], at: Time) {
 
 fn go_online(node: &Still) {
     let progress = Progress::new(T0).after(Outcome::Renewed, T0, None).0;
-    node.live.stand(progress, None, T0, std::time::Duration::ZERO);
+    node.live.record_attempt(progress, None, T0, std::time::Duration::ZERO);
 }
 
 #[test]

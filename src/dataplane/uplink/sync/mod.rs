@@ -90,14 +90,19 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
                 }
                 Err(_) => {}
             }
-            let of = outcome.as_ref().map_or_else(SyncError::outcome, |()| Outcome::Renewed);
-            let (after, next) = progress.after(of, now, live.expires());
+            let result = outcome.as_ref().map_or_else(SyncError::outcome, |()| Outcome::Renewed);
+            let (after, next) = progress.after(result, now, live.expires());
             // Only the first failure is logged: in an outage there are several a second.
             if after.failures <= 1 {
-                trace.synced(of);
+                trace.synced(result);
             }
             let pause = spread(next.pause, self.rng.next_u32());
-            self.replication.live().stand(after, outcome.err().map(|error| error.to_string()), now, pause);
+            self.replication.live().record_attempt(
+                after,
+                outcome.err().map(|error| error.to_string()),
+                now,
+                pause,
+            );
             (progress, hold) = (after, next.hold);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
