@@ -200,7 +200,7 @@ fn follow(tokens: usize, directory: &Path) -> Measured {
     let host = Host::start(directory);
     let empty = resident();
     let bundle = BufReader::new(File::open(directory.join("bundle")).unwrap());
-    host.replication.take(bundle, Origin::Feed, T0).unwrap();
+    host.replication.apply_bundle(bundle, Origin::Feed, T0).unwrap();
     assert_eq!(host.live.snapshot().token_count(), tokens);
     Measured::from([("emptyMb".into(), empty), ("followedMb".into(), resident())])
 }
@@ -235,7 +235,7 @@ fn start(tokens: usize, directory: &Path) -> Measured {
         let delta = bundle(version, version + 1, &digest, vec![Change::Put(gone)], now);
         version += 1;
         let (before, began) = (processor(), Instant::now());
-        host.replication.take(&*delta, Origin::Feed, now).unwrap();
+        host.replication.apply_bundle(&*delta, Origin::Feed, now).unwrap();
         assert_eq!(host.decides(&value, now), Reason::TokenRevoked);
         denials.push(ms(began.elapsed()));
         spent += processor() - before;
@@ -252,7 +252,7 @@ fn start(tokens: usize, directory: &Path) -> Measured {
         let now = T0.plus(100 + i64::from(beats));
         let beat = bundle(version, version, &digest, Vec::new(), now);
         let before = processor();
-        host.replication.take(&*beat, Origin::Feed, now).unwrap();
+        host.replication.apply_bundle(&*beat, Origin::Feed, now).unwrap();
         spent += processor() - before;
     }
     measured.insert("heartbeatCpuMs".into(), spent / f64::from(beats));

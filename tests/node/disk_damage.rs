@@ -52,7 +52,7 @@ impl Host {
     }
 
     fn take(&self, bundle: &[u8], now: Time) {
-        self.replication.take(bundle, Origin::Feed, now).unwrap();
+        self.replication.apply_bundle(bundle, Origin::Feed, now).unwrap();
     }
 
     fn checkpoint(&self) {
@@ -147,7 +147,7 @@ async fn damage_of_a_record_that_a_change_replaces_refuses_the_change_and_is_wri
     let host = Host::new(&records);
     rot(&host.path(), &format!("\"id\":\"{}", World::token_record(700).id));
     let (records, delta) = revocation(&records, 700, 1, 2, T0.plus(2));
-    host.replication.take(&*delta, Origin::Feed, T0.plus(2)).unwrap_err();
+    host.replication.apply_bundle(&*delta, Origin::Feed, T0.plus(2)).unwrap_err();
     assert_eq!(host.live.alarms.count(AlarmKind::ReplicaDamaged), 1);
     assert_eq!(host.replication.position().unwrap().0, 0, "a snapshot is asked for");
     host.take(&World::new().bundle(2, &records, T0.plus(3)), T0.plus(3));
@@ -163,7 +163,7 @@ fn what_another_program_writes_to_the_database_is_found_with_the_next_change() {
     let key = World::token_record(700).id.to_string();
     connection.execute("UPDATE record SET body = '{}' WHERE key = ?1", [key]).unwrap();
     let (_, delta) = revocation(&records, 3, 1, 2, T0.plus(2));
-    host.replication.take(&*delta, Origin::Feed, T0.plus(2)).unwrap_err();
+    host.replication.apply_bundle(&*delta, Origin::Feed, T0.plus(2)).unwrap_err();
     assert_eq!(host.live.alarms.count(AlarmKind::ReplicaDamaged), 1);
     assert_eq!(host.reason(700), Reason::Ok, "what was proved stays in force");
 }

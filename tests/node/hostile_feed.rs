@@ -237,7 +237,7 @@ fn what_is_no_bundle_is_refused_and_alarmed_and_what_was_proved_stays() {
     let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), T0));
     let replication = Replication::new(store.unwrap(), Arc::clone(&live), Staleness::default());
     let records = World::records(2);
-    replication.take(&*world.bundle(1, &records, T0), Origin::Feed, T0).unwrap();
+    replication.apply_bundle(&*world.bundle(1, &records, T0), Origin::Feed, T0).unwrap();
     assert_eq!(live.on_disk().unwrap().version, 1);
     let zeros = |count: u64| zstd::encode_all(std::io::repeat(0).take(count), 1).unwrap();
     let mut junk = zstd::decode_all(&*world.bundle(2, &records, T0.plus(1))).unwrap();
@@ -253,12 +253,12 @@ fn what_is_no_bundle_is_refused_and_alarmed_and_what_was_proved_stays() {
         world.bundle(2, &records, T0.plus(1))[..200].to_vec(),
     ];
     for (number, bundle) in (1..).zip(refused) {
-        let error = replication.take(&*bundle, Origin::Feed, T0.plus(1)).unwrap_err();
+        let error = replication.apply_bundle(&*bundle, Origin::Feed, T0.plus(1)).unwrap_err();
         assert!(matches!(error, StoreError::Bundle(_) | StoreError::TooMany(2)), "{number}: {error}");
         assert_eq!(live.alarms.count(AlarmKind::Refused), number);
         assert_eq!(live.snapshot().head().unwrap().head().version, 1);
     }
-    replication.take(&*world.bundle(2, &records, T0.plus(1)), Origin::Feed, T0.plus(1)).unwrap();
+    replication.apply_bundle(&*world.bundle(2, &records, T0.plus(1)), Origin::Feed, T0.plus(1)).unwrap();
     assert_eq!(live.on_disk().unwrap().version, 2);
 }
 

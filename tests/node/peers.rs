@@ -269,7 +269,7 @@ impl Still {
             ReplicaStore::open(&path.join("replica.db"), World::data_plane(), World::new().pinned()).unwrap();
         let live = Arc::new(Live::new(Snapshot::absent(), T0, T0));
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), Staleness::default()));
-        replication.take(&*World::new().bundle(1, &records(), T0), Origin::Feed, T0).unwrap();
+        replication.apply_bundle(&*World::new().bundle(1, &records(), T0), Origin::Feed, T0).unwrap();
         let prover = prover(id, seed);
         let revocations =
             Revocations::open(&path.join("revocations.db"), Arc::clone(&live), Arc::clone(&prover)).unwrap();
@@ -373,7 +373,7 @@ fn a_node_takes_changes_from_a_peer_and_is_never_led_back() {
         vec![halligan::protocol::bundle::Change::Put(World::record(&World::token_record(7)))],
         T0.plus(10),
     );
-    b.replication.take(&*delta, Origin::Feed, T0.plus(10)).unwrap();
+    b.replication.apply_bundle(&*delta, Origin::Feed, T0.plus(10)).unwrap();
     assert!(b.replication.changes_since(1).is_some_and(|kept| *kept == *delta), "passed on as it came");
     a.round(&b);
     assert_eq!((version(&a), version(&b)), (2, 2));
@@ -383,7 +383,7 @@ fn a_node_takes_changes_from_a_peer_and_is_never_led_back() {
     assert_eq!((version(&a), version(&b)), (2, 2));
     // Offered all the same, it is refused.
     let old = World::new().bundle(1, &records(), T0.plus(20));
-    assert!(a.replication.take(&*old, Origin::Peer, T0.plus(20)).is_err());
+    assert!(a.replication.apply_bundle(&*old, Origin::Peer, T0.plus(20)).is_err());
     assert_eq!(version(&a), 2);
 }
 

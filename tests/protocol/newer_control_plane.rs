@@ -34,12 +34,12 @@ impl Node {
         let store = ReplicaStore::open(&path, World::data_plane(), world.pinned()).unwrap();
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), T0));
         let replication = Replication::new(store, Arc::clone(&live), Staleness::default());
-        replication.take(&*world.bundle(1, &World::records(2), T0), Origin::Feed, T0).unwrap();
+        replication.apply_bundle(&*world.bundle(1, &World::records(2), T0), Origin::Feed, T0).unwrap();
         Self { _directory: directory, live, replication }
     }
 
     fn take(&self, bundle: &[u8]) -> Result<(), StoreError> {
-        self.replication.take(bundle, Origin::Feed, T0.plus(1))
+        self.replication.apply_bundle(bundle, Origin::Feed, T0.plus(1))
     }
 
     fn reason(&self, token: usize) -> Reason {

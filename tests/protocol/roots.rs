@@ -231,7 +231,10 @@ fn two_rightly_signed_keysets_of_one_version_are_kept_as_evidence() {
             matches!(replication.follow(std::slice::from_ref(&text), T0), Err(StoreError::KeysetFork(of)) if of == version)
         );
         let bundle = write_bundle(&[text], "a.b.c", 0, Vec::new()).unwrap();
-        assert!(matches!(replication.take(&*bundle, Origin::Feed, T0), Err(StoreError::KeysetFork(_))));
+        assert!(matches!(
+            replication.apply_bundle(&*bundle, Origin::Feed, T0),
+            Err(StoreError::KeysetFork(_))
+        ));
         assert_eq!(live.alarms.count(AlarmKind::Fork), number);
     }
     let forks = replication.forks().unwrap();

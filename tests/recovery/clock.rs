@@ -209,13 +209,13 @@ fn a_head_that_has_just_come_is_not_as_old_as_the_one_before_it_when_a_clock_is_
     let store = ReplicaStore::open(&path, World::data_plane(), world.pinned()).unwrap();
     let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), T0));
     let replication = Replication::new(store, Arc::clone(&live), Staleness::default());
-    replication.take(&*world.bundle(1, &World::records(1), T0), Origin::Feed, T0).unwrap();
+    replication.apply_bundle(&*world.bundle(1, &World::records(1), T0), Origin::Feed, T0).unwrap();
     let mut watch = Watch::new(&live, None, T0, Duration::ZERO);
     watch.look(&live, T0, Duration::ZERO);
     let now = T0.plus(ten_days);
     watch.look(&live, now, Duration::from_secs(ten_days.unsigned_abs()));
     // A head comes, and the clock is accepted before the next look at it.
-    replication.take(&*world.bundle(2, &World::records(2), now), Origin::Feed, now).unwrap();
+    replication.apply_bundle(&*world.bundle(2, &World::records(2), now), Origin::Feed, now).unwrap();
     replication.accept_clock(now).unwrap();
     assert_eq!(live.snapshot().signed_at(), Some(now), "it was signed just now");
     // Once it has been held for a while, an accepted clock makes it no younger than that.
@@ -236,14 +236,14 @@ fn a_host_without_a_replica_whose_clock_was_ahead_calls_no_token_of_its_first_on
     assert!(!live.now(T0).trusted());
     let opens = |number| reason(&live, number) == Reason::Ok;
     replication
-        .take_answer(&*world.answer(1, &World::records(1), T0, "n1"), Origin::Feed, Some("n1"), T0)
+        .apply_answer(&*world.answer(1, &World::records(1), T0, "n1"), Origin::Feed, Some("n1"), T0)
         .unwrap();
     assert!(live.now(T0).trusted());
     assert!(opens(0));
     // Once more, with one token that it knew then, and one that it did not.
     live.raise_floor(T0.plus(year));
     replication
-        .take_answer(&*world.answer(2, &World::records(2), T0, "n2"), Origin::Feed, Some("n2"), T0)
+        .apply_answer(&*world.answer(2, &World::records(2), T0, "n2"), Origin::Feed, Some("n2"), T0)
         .unwrap();
     assert!(live.now(T0).trusted());
     assert_eq!((reason(&live, 0), opens(1)), (Reason::TokenExpired, true));

@@ -85,7 +85,7 @@ impl Estate {
         let (version, keyset) = host.position()?;
         let answer = self.plane.feed(&self.data_plane, Held { version, keyset }).unwrap();
         let bytes = answer.read(0, usize::try_from(answer.length()).unwrap()).unwrap();
-        host.take(&*bytes, Origin::Feed, NOW)?;
+        host.apply_bundle(&*bytes, Origin::Feed, NOW)?;
         Ok(held(host))
     }
 
@@ -266,7 +266,7 @@ fn an_answer_played_back_is_frozen_at_once() {
         let answer = estate.plane.feed_for(&estate.data_plane, Held { version, keyset: 1 }, nonce).unwrap();
         answer.read(0, usize::try_from(answer.length()).unwrap()).unwrap()
     };
-    let take = |bytes: &[u8], nonce: &str| host.take_answer(bytes, Origin::Feed, Some(nonce), NOW);
+    let take = |bytes: &[u8], nonce: &str| host.apply_answer(bytes, Origin::Feed, Some(nonce), NOW);
     let captured = answer(Some("one"));
     take(&captured, "one").unwrap();
     // The clock stands still: a second answer within one second is fresh all the same, an earlier one is not.

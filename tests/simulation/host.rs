@@ -538,7 +538,7 @@ impl Host {
             Answer::Body(bundle) | Answer::Stale(bundle) => {
                 let nonce = process.nonce.take();
                 let taken =
-                    process.replication.take_answer(bundle.as_slice(), Origin::Feed, nonce.as_deref(), wall);
+                    process.replication.apply_answer(bundle.as_slice(), Origin::Feed, nonce.as_deref(), wall);
                 taken.map_err(|error| error.to_string())
             }
             Answer::Refused(why) => Err(why.clone()),
@@ -551,8 +551,10 @@ impl Host {
     }
 
     /// Takes a bundle that somebody put in its way.
-    pub fn take(&mut self, bundle: &[u8], origin: Origin, wall: Time) -> bool {
-        self.process.as_mut().is_some_and(|process| process.replication.take(bundle, origin, wall).is_ok())
+    pub fn apply_bundle(&mut self, bundle: &[u8], origin: Origin, wall: Time) -> bool {
+        self.process
+            .as_mut()
+            .is_some_and(|process| process.replication.apply_bundle(bundle, origin, wall).is_ok())
     }
 
     /// The replica as a file, for another host.

@@ -557,7 +557,7 @@ impl Story {
         replica.tokens.remove(&hidden);
         self.publish_to_one(attack::digest_of(&face), replica);
         let wall = self.wall(host);
-        let taken = self.hosts[host].take(&face, Origin::Feed, wall);
+        let taken = self.hosts[host].apply_bundle(&face, Origin::Feed, wall);
         self.note(format!("host {host} is shown version {} without token {hidden}: {taken}", versions.1));
         self.proved(host)?;
         if online && taken {
@@ -590,7 +590,7 @@ impl Story {
             return Ok(());
         };
         let (Some(bundle), wall) = (bundle, self.wall(host)) else { return Ok(()) };
-        let taken = self.hosts[host].take(&bundle, Origin::File, wall);
+        let taken = self.hosts[host].apply_bundle(&bundle, Origin::File, wall);
         self.note(format!("a bundle of {whence} is carried to host {host}: {taken}"));
         self.proved(host)
     }

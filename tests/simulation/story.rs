@@ -389,7 +389,7 @@ impl Story {
                         self.memories[host].heard.extend(revoked);
                     }
                     let before = self.hosts[host].serves();
-                    if self.hosts[host].take(&bundle, Origin::Feed, wall)
+                    if self.hosts[host].apply_bundle(&bundle, Origin::Feed, wall)
                         && self.hosts[host].serves() != before
                     {
                         // A recorded answer is no forgery: it may be newer than what the host holds.

@@ -323,7 +323,7 @@ impl Dialogue {
             }
             Topic::Bundle => {
                 let before = self.position();
-                let taken = self.replication.take(body, Origin::Peer, now);
+                let taken = self.replication.apply_bundle(body, Origin::Peer, now);
                 // Changes that do not apply to this node's replica are no attack: the node may have missed a keyset.
                 let failed = taken.is_err() && !self.whole;
                 self.whole = failed;

@@ -91,13 +91,13 @@ impl Replication {
     }
 
     /// Applies a bundle and replaces the snapshot. A rejected bundle raises an alarm.
-    pub fn take(&self, bundle: impl Read, origin: Origin, now: Time) -> Result<(), StoreError> {
-        self.take_answer(bundle, origin, None, now)
+    pub fn apply_bundle(&self, bundle: impl Read, origin: Origin, now: Time) -> Result<(), StoreError> {
+        self.apply_answer(bundle, origin, None, now)
     }
 
     /// Applies the answer to a request that carried `nonce`. A head with that nonce was signed just now: if it agrees with
     /// the clock, a time floor ahead of both is lowered.
-    pub fn take_answer(
+    pub fn apply_answer(
         &self,
         bundle: impl Read,
         origin: Origin,

@@ -24,7 +24,7 @@ fn with(number: usize) -> Vec<Record> {
 }
 
 fn take(node: &Still, version: u64, records: &[Record], at: Time) {
-    node.replication.take(&*World::new().bundle(version, records, at), Origin::Feed, at).unwrap();
+    node.replication.apply_bundle(&*World::new().bundle(version, records, at), Origin::Feed, at).unwrap();
 }
 
 fn go_online(node: &Still) {

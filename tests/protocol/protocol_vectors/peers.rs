@@ -86,7 +86,7 @@ impl Asking {
         let store = ReplicaStore::open(&path, World::data_plane(), World::new().pinned()).unwrap();
         let live = Arc::new(Live::new(Snapshot::absent(), T0, T0));
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), Staleness::default()));
-        replication.take(&*World::new().bundle(7, &records(2), T0), Origin::Feed, T0).unwrap();
+        replication.apply_bundle(&*World::new().bundle(7, &records(2), T0), Origin::Feed, T0).unwrap();
         let identity = Identity {
             node_id: "nod_a".parse().unwrap(),
             data_plane_id: DATA_PLANE.parse().unwrap(),

@@ -54,7 +54,7 @@ pub(super) async fn import(
 ) -> Result<Json<Option<VerifiedReplica>>, Response> {
     let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
     off_reactor(move || {
-        replication.take(&*bundle, Origin::File, now)?;
+        replication.apply_bundle(&*bundle, Origin::File, now)?;
         replication.prove(now)
     })
     .await

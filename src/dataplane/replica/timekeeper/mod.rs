@@ -1,7 +1,7 @@
 //! Time floor: a lower bound of the true time. It survives restarts, so that a clock that was set back revives no token.
 //!
 //! It rises with time. It falls in two cases only, because the clocks that raised it may have been wrong: a head that was
-//! signed in answer to this node's own request agrees with the clock ([`Replication::take_answer`]), or an administrator of
+//! signed in answer to this node's own request agrees with the clock ([`Replication::apply_answer`]), or an administrator of
 //! this host accepts the clock ([`Replication::accept_clock`]). Tokens that had expired by the floor stay expired.
 //!
 //! The wall clock raises the floor within limits: between two looks it may move as far as the monotonic clock, within a tolerance. A

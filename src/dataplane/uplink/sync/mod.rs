@@ -143,7 +143,7 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
         let (replication, now) = (Arc::clone(&self.replication), (self.clock)().plus(-took));
         let (source, nonce) = (bundle.source, self.nonce.take());
         let taken = tokio::task::spawn_blocking(move || {
-            replication.take_answer(bundle.bytes, Origin::Feed, nonce.as_deref(), now)
+            replication.apply_answer(bundle.bytes, Origin::Feed, nonce.as_deref(), now)
         });
         let taken = taken.await?;
         if taken.is_err() {
