@@ -184,7 +184,7 @@ impl Host {
         let live = Arc::new(Live::new(Snapshot::absent(), T0, T0));
         if let Some(verified) = store.index().unwrap() {
             live.persisted(verified.head.head().version, T0);
-            live.replace(|absent| Snapshot::of(verified, Staleness::default(), Some(absent)));
+            live.replace(|absent| Snapshot::from_verified(verified, Staleness::default(), Some(absent)));
         }
         let replication = Replication::new(store, Arc::clone(&live), Staleness::default());
         Self { replication, live }

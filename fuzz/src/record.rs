@@ -105,7 +105,7 @@ fn passes(records: &[Record]) -> bool {
         assert!(token.not_before <= now && now < token.expires_at, "a token passes out of its time");
         assert_eq!(token.role, own.role, "a role has changed");
         let role = body(RecordKind::Role, &own.role.id.to_string());
-        assert_eq!(RoleDigest::of(role), own.role.digest, "a role's permissions have changed");
+        assert_eq!(RoleDigest::compute(role), own.role.digest, "a role's permissions have changed");
         let deployment: DeploymentRecord =
             serde_json::from_str(body(RecordKind::Deployment, DEPLOYMENT)).unwrap();
         assert_eq!((deployment.id.as_str(), deployment.glass), (DEPLOYMENT, GlassMode::Always));

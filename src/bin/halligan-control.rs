@@ -134,7 +134,7 @@ impl Failure {
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return exit::usage(&error),
+        Err(error) => return exit::report_usage(&error),
     };
     logging::start("halligan-control");
     match run(arguments) {

@@ -10,7 +10,7 @@ use halligan::platform::exit;
 async fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return exit::usage(&error),
+        Err(error) => return exit::report_usage(&error),
     };
     match run(arguments).await {
         Ok(code) => ExitCode::from(code),

@@ -67,7 +67,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return exit::usage(&error),
+        Err(error) => return exit::report_usage(&error),
     };
     logging::start("halligand");
     let config = match Config::read(&arguments.config) {

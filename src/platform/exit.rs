@@ -36,7 +36,7 @@ pub fn fail(program: &str, code: u8, error: &dyn Display) -> ExitCode {
 /// Prints the argument parser's message. Help and version are not errors.
 #[cfg(any(feature = "daemon", feature = "control", feature = "cli"))]
 #[must_use]
-pub fn usage(error: &clap::Error) -> ExitCode {
+pub fn report_usage(error: &clap::Error) -> ExitCode {
     // If the terminal is closed, nobody can read the message.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }

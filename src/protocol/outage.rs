@@ -89,7 +89,7 @@ impl LateUse {
     /// Returns a late use if `used` happened after `end`. Times are whole seconds, so a use in the second of the end is
     /// not late: its order is unknown.
     #[must_use]
-    pub fn of(used: Use, end: Option<End>) -> Option<Self> {
+    pub fn detect(used: Use, end: Option<End>) -> Option<Self> {
         let end = end.filter(|end| used.time > end.at)?;
         Some(Self { used, ended_at: end.at, ended: end.how })
     }
@@ -301,7 +301,7 @@ impl Report {
     ) {
         for used in uses {
             let ended = end(&used.token_id, used.generation);
-            let Some(late) = LateUse::of(used, ended) else { continue };
+            let Some(late) = LateUse::detect(used, ended) else { continue };
             self.late_use_count += 1;
             if self.late_uses.len() >= MAX_NAMED {
                 continue;

@@ -116,7 +116,7 @@ pub struct Permission(u8);
 impl Permission {
     /// Returns every permission, in the catalogue's order.
     pub fn all() -> impl Iterator<Item = Self> {
-        (0..CATALOGUE.len()).map(Self::at)
+        (0..CATALOGUE.len()).map(Self::from_index)
     }
 
     /// Returns the name, such as `deployment.airflow.dag.get`.
@@ -126,7 +126,7 @@ impl Permission {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the catalogue has at most 128 entries")]
-    fn at(index: usize) -> Self {
+    fn from_index(index: usize) -> Self {
         Self(index as u8)
     }
 }
@@ -135,7 +135,7 @@ impl FromStr for Permission {
     type Err = UnknownPermission;
 
     fn from_str(text: &str) -> Result<Self, UnknownPermission> {
-        CATALOGUE.binary_search(&text).map(Self::at).map_err(|_| UnknownPermission(text.into()))
+        CATALOGUE.binary_search(&text).map(Self::from_index).map_err(|_| UnknownPermission(text.into()))
     }
 }
 

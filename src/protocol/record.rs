@@ -99,7 +99,7 @@ impl Record {
     /// Serializes `value` as the body of a new record.
     #[must_use]
     #[expect(clippy::expect_used, reason = "record bodies are structs of strings, numbers and lists")]
-    pub fn of<T: Serialize>(kind: RecordKind, key: impl Into<Arc<str>>, value: &T) -> Self {
+    pub fn from_value<T: Serialize>(kind: RecordKind, key: impl Into<Arc<str>>, value: &T) -> Self {
         Self::new(kind, key, serde_json::to_string(value).expect("a record body serializes"))
     }
 }

@@ -119,7 +119,7 @@ pub struct RoleDigest([u8; 32]);
 impl RoleDigest {
     /// Computes the digest of a body.
     #[must_use]
-    pub fn of(body: &str) -> Self {
+    pub fn compute(body: &str) -> Self {
         Self(Sha256::digest(body).into())
     }
 }
@@ -253,7 +253,7 @@ mod tests {
         // Tokens carry these digests. What a built-in role allows changes by a new version beside the old one only.
         let digests: Vec<String> = built_in()
             .iter()
-            .map(|role| format!("{} {}", role.reference().unwrap(), RoleDigest::of(&role.to_body())))
+            .map(|role| format!("{} {}", role.reference().unwrap(), RoleDigest::compute(&role.to_body())))
             .collect();
         assert_eq!(
             digests,
@@ -271,7 +271,7 @@ mod tests {
         for role in built_in() {
             let body = role.to_body();
             assert_eq!(RoleBody::parse(&body).unwrap(), role);
-            assert_eq!(RoleDigest::of(&body), RoleDigest::of(&body).to_string().parse().unwrap());
+            assert_eq!(RoleDigest::compute(&body), RoleDigest::compute(&body).to_string().parse().unwrap());
         }
         let widened =
             r#"{"name":"X","version":1,"scope":"DAG","permissions":[],"inherits":"DEPLOYMENT_ADMIN"}"#;

@@ -269,7 +269,7 @@ mod tests {
     use crate::protocol::role::RoleBody;
 
     fn record() -> TokenRecord {
-        let role = RoleClaim { id: "DAG_VIEWER@1".parse().unwrap(), digest: RoleDigest::of("x") };
+        let role = RoleClaim { id: "DAG_VIEWER@1".parse().unwrap(), digest: RoleDigest::compute("x") };
         TokenRecord {
             id: "tok_a".parse().unwrap(),
             deployment: "dep_a".parse().unwrap(),

@@ -184,7 +184,7 @@ fn losses_of_a_token_outlive_the_record_that_a_delta_brings() {
     assert_eq!(host.reason(3), Reason::TokenRevoked);
     let path = host.path();
     let store = ReplicaStore::open(&path, World::data_plane(), World::new().pinned()).unwrap();
-    let snapshot = Snapshot::of(store.index().unwrap().unwrap(), Staleness::default(), None);
+    let snapshot = Snapshot::from_verified(store.index().unwrap().unwrap(), Staleness::default(), None);
     host.live.replace(|_| snapshot);
     assert_eq!(host.reason(3), Reason::TokenRevoked);
 }

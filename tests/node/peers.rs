@@ -23,7 +23,7 @@ use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
 use halligan::dataplane::node::credential::Prover;
 use halligan::dataplane::node::state::Live;
 use halligan::dataplane::peers::{
-    Asked, Dialogue, MAX_REVOCATIONS, PeerFace, Question, Reply, Revoked, serve,
+    Dialogue, MAX_REVOCATIONS, PeerFace, PeerRequest, Question, Reply, Revoked, serve,
 };
 use halligan::dataplane::replica::replication::Replication;
 use halligan::dataplane::replica::store::{Origin, ReplicaStore};
@@ -297,7 +297,7 @@ impl Still {
     fn reply(&self, question: &Question) -> Reply {
         let Some(bearer) = question.bearer.as_deref() else { return self.face.name() };
         let (path, query) = question.path.split_once('?').unwrap_or((&question.path, ""));
-        let asked = Asked { method: question.method, path, query, body: &question.body };
+        let asked = PeerRequest { method: question.method, path, query, body: &question.body };
         match self.face.admit(Some(bearer.as_bytes())) {
             Ok(peer) => self.face.answer(&peer, asked),
             Err(refused) => refused,
@@ -416,7 +416,7 @@ fn only_living_nodes_are_answered_and_each_call_once() {
     assert_eq!(a.face.admit(Some(good.as_bytes())).unwrap_err().status, 401, "used before");
     // What it answers is no call of its own: with it nobody can ask another node in its name.
     let peer = a.face.admit(Some(prover("nod_b", 52).jwt("nod_a", "call-2", T0).as_bytes())).unwrap();
-    let asked = Asked { method: "GET", path: "/v2/peer/revocations", query: "", body: b"" };
+    let asked = PeerRequest { method: "GET", path: "/v2/peer/revocations", query: "", body: b"" };
     let proof = a.face.answer(&peer, asked).proof.unwrap();
     let b = Still::new(directory.path(), "nod_b", 52);
     assert_eq!(b.face.admit(Some(proof.as_bytes())).unwrap_err().status, 401);
@@ -469,7 +469,7 @@ fn a_peer_gets_and_gives_no_more_than_its_share() {
     let ask = |method: &str, path: &str, query: &str, body: &[u8]| {
         let proof = b.prover.jwt("nod_a", &b.prover.nonces.next(), T0);
         match a.face.admit(Some(proof.as_bytes())) {
-            Ok(peer) => a.face.answer(&peer, Asked { method, path, query, body }).status,
+            Ok(peer) => a.face.answer(&peer, PeerRequest { method, path, query, body }).status,
             Err(refused) => refused.status,
         }
     };

@@ -120,7 +120,7 @@ fn what_another_node_signed_counts_and_nothing_else_does() {
         "x".repeat(100_000),
         String::new(),
     ];
-    let taken = revocations.take(hostile.iter().map(String::as_str), T0).unwrap();
+    let taken = revocations.receive(hostile.iter().map(String::as_str), T0).unwrap();
     assert_eq!(taken, ReceivedCounts { new: 0, known: 0, refused: hostile.len() as u64 });
     assert_eq!(reason(&live, 0), Reason::Ok);
     assert_eq!(live.alarms.count(AlarmKind::Refused), 1);
@@ -129,7 +129,7 @@ fn what_another_node_signed_counts_and_nothing_else_does() {
     for expected in
         [ReceivedCounts { new: 2, known: 0, refused: 0 }, ReceivedCounts { new: 0, known: 2, refused: 0 }]
     {
-        assert_eq!(revocations.take(good.iter().map(String::as_str), T0).unwrap(), expected);
+        assert_eq!(revocations.receive(good.iter().map(String::as_str), T0).unwrap(), expected);
         assert_eq!((reason(&live, 0), reason(&live, 1)), (Reason::TokenRevoked, Reason::TokenRevoked));
     }
 }
@@ -144,7 +144,7 @@ fn a_revocation_that_was_proved_once_is_never_judged_again() {
     let nodes = [record("nod_b", 52, None)];
     let revocations = open(directory.path(), &live(&nodes));
     revocations.revoke(&order(0), T0).unwrap();
-    revocations.take([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
+    revocations.receive([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
     drop(revocations);
     // The node that signed is named by the replica, is retired, is not named, has another key, or there is no replica. An
     // older build kept no key, which changes nothing.
@@ -181,7 +181,7 @@ fn what_nobody_else_can_prove_any_more_is_signed_anew_by_a_node_that_holds_it() 
     let directory = tempfile::tempdir().unwrap();
     let nodes = [record("nod_a", 51, None), record("nod_b", 52, None)];
     let revocations = open(directory.path(), &live(&nodes));
-    revocations.take([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
+    revocations.receive([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
     revocations.vouch(T0).unwrap();
     assert_eq!(revocations.after(0, 10).unwrap().len(), 1, "the replica names who signed");
     drop(revocations);
@@ -198,7 +198,7 @@ fn what_nobody_else_can_prove_any_more_is_signed_anew_by_a_node_that_holds_it() 
     let path = elsewhere.path().join("revocations.db");
     let theirs = Revocations::open(&path, Arc::clone(&other), prover("nod_c", 53)).unwrap();
     let told = revocations.after(0, 10).unwrap();
-    let taken = theirs.take(told.iter().map(|held| held.text.as_str()), T0).unwrap();
+    let taken = theirs.receive(told.iter().map(|held| held.text.as_str()), T0).unwrap();
     assert_eq!((taken.new, taken.refused), (1, 1));
     assert_eq!(reason(&other, 1), Reason::TokenRevoked);
 }
@@ -228,7 +228,7 @@ fn changed(change: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let revocations = open(directory.path(), &live(&[record("nod_b", 52, None)]));
     revocations.revoke(&order(0), T0).unwrap();
-    revocations.take([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
+    revocations.receive([signed("nod_b", 52, 1, T0).as_str()], T0).unwrap();
     drop(revocations);
     database(directory.path()).execute_batch(change).unwrap();
     directory
@@ -317,7 +317,7 @@ fn a_node_retired_later_does_not_take_back_what_it_took_away() {
     let directory = tempfile::tempdir().unwrap();
     let live = live(&[record("nod_b", 52, None)]);
     let revocations = open(directory.path(), &live);
-    revocations.take([signed("nod_b", 52, 1, T0.plus(20)).as_str()], T0).unwrap();
+    revocations.receive([signed("nod_b", 52, 1, T0.plus(20)).as_str()], T0).unwrap();
     drop(revocations);
     let retired = [record("nod_b", 52, Some(T0.plus(10)))];
     live.replace(|previous| Snapshot::build(replica(&retired), Staleness::default(), Some(previous)));
@@ -325,7 +325,7 @@ fn a_node_retired_later_does_not_take_back_what_it_took_away() {
     let again = self::live(&retired);
     let revocations = open(directory.path(), &again);
     assert_eq!(reason(&again, 1), Reason::TokenRevoked);
-    let taken = revocations.take([signed("nod_b", 52, 0, T0.plus(20)).as_str()], T0).unwrap();
+    let taken = revocations.receive([signed("nod_b", 52, 0, T0.plus(20)).as_str()], T0).unwrap();
     assert_eq!(taken.refused, 1, "but it takes nothing more away");
 }
 
@@ -342,7 +342,7 @@ fn no_node_fills_the_others_disks() {
             [halligan::dataplane::revocations::MAX_OF_NODE],
         )
         .unwrap();
-    let taken = revocations.take([signed("nod_b", 52, 0, T0).as_str()], T0).unwrap();
+    let taken = revocations.receive([signed("nod_b", 52, 0, T0).as_str()], T0).unwrap();
     assert_eq!(taken, ReceivedCounts { new: 0, known: 0, refused: 1 });
     // The node's own operator is not kept from anything by that.
     assert!(revocations.revoke(&order(0), T0).unwrap().1);

@@ -37,9 +37,9 @@ fn records() -> String {
         retired_at: Some(T0),
     };
     let more = [
-        Record::of(RecordKind::DagTags, "dep_a", &tags),
-        Record::of(RecordKind::Node, "nod_a", &node),
-        Record::of(RecordKind::StandardTokens, "dpl_a", &StandardTokensRecord { changes: 1 }),
+        Record::from_value(RecordKind::DagTags, "dep_a", &tags),
+        Record::from_value(RecordKind::Node, "nod_a", &node),
+        Record::from_value(RecordKind::StandardTokens, "dpl_a", &StandardTokensRecord { changes: 1 }),
     ];
     let line = |record: Record| format!("{} {} {}", record.kind, record.key, record.body);
     World::records(1).into_iter().chain(more).map(line).collect::<Vec<_>>().join("\n")

@@ -9,7 +9,7 @@ use crate::world::{DEPLOYMENT, T0, World, frame};
 use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
 use halligan::dataplane::decide::{Now, Reason, RequestFacts, Target, decide};
 use halligan::dataplane::node::alarm::AlarmKind;
-use halligan::dataplane::replica::store::{Origin, ReplicaStore, StoreError, Taken};
+use halligan::dataplane::replica::store::{AppliedBundle, Origin, ReplicaStore, StoreError};
 use halligan::protocol::bundle::Change;
 use halligan::protocol::head::SignedHead;
 use halligan::protocol::keyset::Keyset;
@@ -174,7 +174,7 @@ proptest! {
 }
 
 /// Offers version 2, in which token 0 is `token`, to a store that holds version 1.
-fn offered(store: &mut ReplicaStore, token: &TokenRecord) -> Result<Taken, StoreError> {
+fn offered(store: &mut ReplicaStore, token: &TokenRecord) -> Result<AppliedBundle, StoreError> {
     let changed = World::record(token);
     let mut records = World::records(2);
     records.retain(|record| record.key != changed.key);

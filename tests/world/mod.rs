@@ -66,7 +66,7 @@ impl World {
 
     pub fn role() -> (Record, RoleClaim) {
         let role = built_in().into_iter().find(|role| role.name == "DEPLOYMENT_ADMIN").unwrap();
-        let claim = RoleClaim { id: role.reference().unwrap(), digest: RoleDigest::of(&role.to_body()) };
+        let claim = RoleClaim { id: role.reference().unwrap(), digest: RoleDigest::compute(&role.to_body()) };
         (Record::new(RecordKind::Role, claim.id.to_string(), role.to_body()), claim)
     }
 
@@ -86,7 +86,7 @@ impl World {
     }
 
     pub fn record(token: &TokenRecord) -> Record {
-        Record::of(RecordKind::Token, token.id.as_str(), token)
+        Record::from_value(RecordKind::Token, token.id.as_str(), token)
     }
 
     /// The value of a token whose record is [`World::token_record`].
@@ -121,7 +121,7 @@ impl World {
             routes: "airflow-v2".into(),
             glass: GlassMode::Always,
         };
-        let fixed = [Self::role().0, Record::of(RecordKind::Deployment, DEPLOYMENT, &deployment)];
+        let fixed = [Self::role().0, Record::from_value(RecordKind::Deployment, DEPLOYMENT, &deployment)];
         let role = Self::token_record(0);
         let tokens = (0..tokens).map(|number| {
             let id = format!("tok_{number:026}").parse().unwrap();

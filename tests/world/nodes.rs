@@ -34,7 +34,7 @@ pub fn prover(id: &str, seed: u8) -> Arc<Prover> {
 pub fn record(id: &str, seed: u8, retired_at: Option<Time>) -> Record {
     let record =
         NodeRecord { id: id.parse().unwrap(), name: id.into(), key: key(seed).public().jwk(), retired_at };
-    Record::of(RecordKind::Node, id, &record)
+    Record::from_value(RecordKind::Node, id, &record)
 }
 
 /// What a node decides about a token of the world, a minute after it began.

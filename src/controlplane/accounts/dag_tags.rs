@@ -80,7 +80,7 @@ impl ControlPlane {
                 deployment: deployment.parse().map_err(|_| Error::NotFound("deployment"))?,
                 tags: new.tags,
             };
-            let record = Record::of(RecordKind::DagTags, deployment, &record);
+            let record = Record::from_value(RecordKind::DagTags, deployment, &record);
             let escaped = serde_json::to_string(&*record.body).map_err(std::io::Error::from)?;
             if escaped.len() > MAX_BYTES {
                 let detail =

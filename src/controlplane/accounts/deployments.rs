@@ -94,7 +94,7 @@ impl Stored {
             routes: self.routes.clone(),
             glass: self.glass,
         };
-        Ok(Record::of(RecordKind::Deployment, self.id.as_str(), &record))
+        Ok(Record::from_value(RecordKind::Deployment, self.id.as_str(), &record))
     }
 
     /// Returns its representation in the API.

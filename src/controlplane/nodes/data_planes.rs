@@ -156,7 +156,7 @@ impl ControlPlane {
                 key: serde_json::from_str(&key).map_err(std::io::Error::from)?,
                 retired_at: Some(now),
             };
-            publish::put(transaction, data_plane, &[Record::of(RecordKind::Node, id, &node)])
+            publish::put(transaction, data_plane, &[Record::from_value(RecordKind::Node, id, &node)])
         })?;
         // A retired node no longer polls, so nothing else would remove it from the nodes that are ahead.
         self.ahead.forget(data_plane, id);

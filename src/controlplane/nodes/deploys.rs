@@ -125,7 +125,7 @@ mod tests {
                 key: self.key.public().jwk(),
                 retired_at: None,
             };
-            let record = Record::of(RecordKind::Node, "nod_a", &node);
+            let record = Record::from_value(RecordKind::Node, "nod_a", &node);
             let publish = crate::controlplane::replica::publish::put;
             self.control
                 .store

@@ -198,7 +198,7 @@ impl ControlPlane {
             key: key.jwk(),
             retired_at: None,
         };
-        publish::put(transaction, data_plane, &[Record::of(RecordKind::Node, id.as_str(), &node)])?;
+        publish::put(transaction, data_plane, &[Record::from_value(RecordKind::Node, id.as_str(), &node)])?;
         Ok(id)
     }
 

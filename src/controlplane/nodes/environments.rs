@@ -10,7 +10,7 @@ use crate::controlplane::error::Error;
 use crate::controlplane::signing::environment_key::Place;
 use crate::protocol::environment::EnvironmentAnswer;
 use crate::protocol::environment::key::{EncryptionKey, verify_encryption_key};
-use crate::protocol::environment::signed::{EnvironmentOf, Variable, sign_environment};
+use crate::protocol::environment::signed::{EnvironmentClaims, Variable, sign_environment};
 use crate::protocol::key::{Jwk, PublicKey};
 use crate::protocol::time::Time;
 use crate::protocol::version::HeldVersions;
@@ -91,7 +91,7 @@ impl ControlPlane {
                     answer.next = last;
                     break;
                 }
-                let of = EnvironmentOf {
+                let of = EnvironmentClaims {
                     issuer: self.issuer.clone(),
                     data_plane: caller.data_plane.parse().map_err(|_| Error::NotFound("data plane"))?,
                     deployment: deployment.parse().map_err(|_| Error::NotFound("deployment"))?,
@@ -115,7 +115,7 @@ impl ControlPlane {
     fn variables(
         &self,
         connection: &Connection,
-        of: &EnvironmentOf,
+        of: &EnvironmentClaims,
     ) -> Result<(Vec<Variable>, [u8; 32]), Error> {
         let sealing = self.environment_key.stored_under(connection)?;
         let deployment = of.deployment.as_str();
@@ -226,8 +226,11 @@ mod tests {
         let pairs: Vec<_> =
             signed.open(&key).unwrap().iter().map(|(name, value)| format!("{name}={}", **value)).collect();
         assert_eq!((pairs, answer.next), (vec!["A=1".to_owned(), "B=s3cret".to_owned()], None));
-        assert_eq!((signed.of().deployment.as_str(), &*signed.of().issuer), (&*id, world.control.issuer()));
-        let version = signed.of().version;
+        assert_eq!(
+            (signed.claims().deployment.as_str(), &*signed.claims().issuer),
+            (&*id, world.control.issuer())
+        );
+        let version = signed.claims().version;
         let held = |version| HeldVersions { held: [(id.clone(), version)].into(), after: None };
         assert_eq!(world.ask(&held(version)), EnvironmentAnswer::default());
         // Another version is given anew, also to a node that is ahead: only the node can tell that history was lost.
@@ -237,14 +240,14 @@ mod tests {
         // After the last variable the version goes on.
         world.set_variables(&id, &json!([]));
         let empty = world.verify(&world.ask(&held(version)).environments[0]);
-        assert!(empty.of().version > version && empty.open(&key).unwrap().is_empty());
+        assert!(empty.claims().version > version && empty.open(&key).unwrap().is_empty());
         assert_eq!(world.state(&stated).environment_changes, Some(2));
         // After a restore the versions go on above those that hosts may hold.
         world.later(1000);
         world.control.recover(7, None).unwrap();
-        let raised = world.verify(&world.ask(&held(empty.of().version)).environments[0]);
+        let raised = world.verify(&world.ask(&held(empty.claims().version)).environments[0]);
         assert_eq!(
-            (raised.of().version, world.state(&stated).environment_changes),
+            (raised.claims().version, world.state(&stated).environment_changes),
             (world.control.now().unix().unsigned_abs(), Some(3))
         );
     }

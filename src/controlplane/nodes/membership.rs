@@ -97,7 +97,7 @@ impl ControlPlane {
                 key: serde_json::from_str(&key).map_err(std::io::Error::from)?,
                 retired_at: None,
             };
-            let record = Record::of(RecordKind::Node, caller.node.as_str(), &node);
+            let record = Record::from_value(RecordKind::Node, caller.node.as_str(), &node);
             publish::put(transaction, &caller.data_plane, &[record])?;
             let query = "SELECT organization FROM data_plane WHERE id = ?1";
             let organization: String =

@@ -17,7 +17,7 @@ impl ControlPlane {
         used: &Use,
         end: Option<End>,
     ) -> Result<(), Error> {
-        let Some(late) = LateUse::of(used.clone(), end) else { return Ok(()) };
+        let Some(late) = LateUse::detect(used.clone(), end) else { return Ok(()) };
         let row =
             params![place.node, used.event_id, place.data_plane, used.token_id.as_str(), self.now().unix()];
         let noted = transaction

@@ -98,7 +98,7 @@ pub(in crate::controlplane) fn standard_tokens_changed(
         let mut record: StandardTokensRecord =
             before.and_then(|body| serde_json::from_str(&body).ok()).unwrap_or_default();
         record.changes += 1;
-        put(transaction, &plane, &[Record::of(RecordKind::StandardTokens, plane.as_str(), &record)])?;
+        put(transaction, &plane, &[Record::from_value(RecordKind::StandardTokens, plane.as_str(), &record)])?;
     }
     Ok(())
 }

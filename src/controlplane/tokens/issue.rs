@@ -90,6 +90,6 @@ pub(super) fn publish_token(
         rate_limit_per_minute: token.rate_limit_per_minute,
         revoked_at,
     };
-    records.push(Record::of(RecordKind::Token, token.id.as_str(), &record));
+    records.push(Record::from_value(RecordKind::Token, token.id.as_str(), &record));
     publish::put(transaction, &data_plane, &records)
 }

@@ -247,7 +247,7 @@ impl Authorizer {
     /// Denies a request that exceeds the token's rate limit.
     fn bound(&self, decision: Decision) -> Decision {
         let Decision::Allowed(allowed) = decision else { return decision };
-        let within = |limit| self.rates.take(&allowed.token, limit, Instant::now());
+        let within = |limit| self.rates.take_use(&allowed.token, limit, Instant::now());
         match allowed.rate_limit.map_or(Ok(()), within) {
             Ok(()) => Decision::Allowed(allowed),
             // Rounded up to whole seconds, so that a retry is not too early.

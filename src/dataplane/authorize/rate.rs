@@ -39,7 +39,7 @@ impl<K: Clone + Eq + Hash> RateLimits<K> {
     }
 
     /// Takes one use of `token` at `now`, with a limit of `per_minute`. Returns the time to wait if the bucket is empty.
-    pub fn take(&self, token: &K, per_minute: u32, now: Instant) -> Result<(), Duration> {
+    pub fn take_use(&self, token: &K, per_minute: u32, now: Instant) -> Result<(), Duration> {
         // A limit of zero allows no use.
         let one = BURST.checked_div(per_minute).ok_or(BURST)?;
         // No code panics while it holds the lock.
@@ -78,14 +78,14 @@ mod tests {
     fn a_minutes_worth_passes_at_once_and_then_one_at_a_time() {
         let (limits, now, a) = (RateLimits::default(), Instant::now(), token("tok_a"));
         for _ in 0..6 {
-            assert_eq!(limits.take(&a, 6, now), Ok(()));
+            assert_eq!(limits.take_use(&a, 6, now), Ok(()));
         }
-        assert_eq!(limits.take(&a, 6, now), Err(Duration::from_secs(10)));
-        assert_eq!(limits.take(&token("tok_b"), 6, now), Ok(()), "another token has its own");
+        assert_eq!(limits.take_use(&a, 6, now), Err(Duration::from_secs(10)));
+        assert_eq!(limits.take_use(&token("tok_b"), 6, now), Ok(()), "another token has its own");
         let later = now + Duration::from_secs(10);
-        assert_eq!(limits.take(&a, 6, later), Ok(()));
-        assert!(limits.take(&a, 6, later).is_err());
-        assert_eq!(limits.take(&a, 0, later), Err(BURST));
+        assert_eq!(limits.take_use(&a, 6, later), Ok(()));
+        assert!(limits.take_use(&a, 6, later).is_err());
+        assert_eq!(limits.take_use(&a, 0, later), Err(BURST));
         // A check takes nothing.
         let b = token("tok_b");
         for _ in 0..10 {
@@ -104,7 +104,7 @@ mod tests {
             let mut passed: Vec<Instant> = Vec::new();
             for pause in pauses {
                 now += Duration::from_millis(pause);
-                if limits.take(&a, per_minute, now).is_ok() {
+                if limits.take_use(&a, per_minute, now).is_ok() {
                     passed.push(now);
                 }
                 let recent = passed.iter().filter(|at| now.duration_since(**at) < BURST).count();

@@ -38,7 +38,7 @@ pub struct CodeState {
 }
 
 impl CodeState {
-    fn of(deployment: &DeploymentId, held: &DeploymentCode) -> Self {
+    fn observe(deployment: &DeploymentId, held: &DeploymentCode) -> Self {
         let in_force = held.in_force();
         let target = held.target();
         let behind = target.as_ref().is_some_and(|target| held.current.as_ref() != Some(&target.name));
@@ -78,7 +78,7 @@ impl Code {
     /// Makes the present state visible to [`Self::states`].
     pub(super) fn publish(&self) {
         let held = self.held();
-        let states = held.iter().map(|(deployment, held)| CodeState::of(deployment, held));
+        let states = held.iter().map(|(deployment, held)| CodeState::observe(deployment, held));
         let states = states.filter(|state| state.deploy.is_some() || state.current.is_some()).collect();
         self.states.store(Arc::new(states));
     }

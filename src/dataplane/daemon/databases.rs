@@ -55,7 +55,7 @@ pub(super) fn open_replica(
             live.change_local(|local| local.accepted = age);
             if let Some(replica) = replica {
                 live.persisted(replica.head.head().version, now);
-                live.replace(|absent| Snapshot::of(replica, staleness.clone(), Some(absent)));
+                live.replace(|absent| Snapshot::from_verified(replica, staleness.clone(), Some(absent)));
                 live.alarm_unreadable(None, now);
             }
             Ok(store)

@@ -107,7 +107,8 @@ impl Daemon {
         let administration = parts.administration(&config, &allowed, &reload, &wake, &clock);
         let counted = parts.authorizer.metrics.connections();
         let (listener, own) = listen_for_admin(inherited, &socket, &allowed).await?;
-        let for_peers = Parts::of(&parts.reconciler, &parts.replication, Some(Arc::clone(&parts.code)));
+        let for_peers =
+            Parts::from_reconciler(&parts.reconciler, &parts.replication, Some(Arc::clone(&parts.code)));
         let ca_file = config.control_plane.ca_file.as_deref();
         background.extend(peers::start(&config.peers, ca_file, for_peers, &counted, &stopped).await?);
         serving.push(admin::serve(listener, administration, counted, stopped));

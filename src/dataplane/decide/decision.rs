@@ -78,7 +78,7 @@ pub(super) struct Findings {
 
 impl Findings {
     /// Returns what is known before the first step. Without a route, every method but GET and HEAD counts as mutating.
-    pub(super) fn of(facts: &RequestFacts<'_>) -> Self {
+    pub(super) fn initial(facts: &RequestFacts<'_>) -> Self {
         Self {
             session: None,
             glass: None,
@@ -180,7 +180,7 @@ impl Allowed {
             generation: Some(self.generation),
             role,
             deployment: Some(&self.deployment),
-            ..Facts::of(&self.findings)
+            ..Facts::from_findings(&self.findings)
         }
     }
 
@@ -220,7 +220,7 @@ impl Allowed {
             deployment,
             granted,
             rate_limit: None,
-            findings: Findings::of(&facts),
+            findings: Findings::initial(&facts),
         }
     }
 }
@@ -229,7 +229,7 @@ impl Denied {
     /// Returns a denial before any step, with no other facts.
     #[must_use]
     pub fn new(reason: Reason, facts: &RequestFacts<'_>) -> Self {
-        let findings = Findings::of(facts);
+        let findings = Findings::initial(facts);
         Self {
             reason,
             retry_after: None,
@@ -269,7 +269,7 @@ impl Denied {
             generation: self.generation,
             role: self.role.as_ref(),
             deployment: self.deployment.as_ref(),
-            ..Facts::of(&self.findings)
+            ..Facts::from_findings(&self.findings)
         }
     }
 
@@ -297,7 +297,7 @@ impl Denied {
 }
 
 impl<'d> Facts<'d> {
-    fn of(findings: &'d Findings) -> Self {
+    fn from_findings(findings: &'d Findings) -> Self {
         Self {
             session: findings.session.as_ref(),
             token: None,

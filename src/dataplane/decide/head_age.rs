@@ -19,13 +19,13 @@ pub struct HeadAge {
 impl HeadAge {
     /// Returns the age of a head that has just arrived.
     #[must_use]
-    pub fn of(head: &Head) -> Self {
+    pub fn just_arrived(head: &Head) -> Self {
         Self { version: head.version, iat: head.iat, held: 0, signed: head.iat }
     }
 
     /// Returns true if this is the age of `head`.
     #[must_use]
-    pub fn is_of(&self, head: &Head) -> bool {
+    pub fn belongs_to(&self, head: &Head) -> bool {
         (self.version, self.iat) == (head.version, head.iat)
     }
 

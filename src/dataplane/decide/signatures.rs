@@ -47,14 +47,14 @@ impl Signatures {
     /// Returns the token of bytes that were verified before. Their signature was valid under the keyset of this cache.
     #[must_use]
     pub fn known(&self, bytes: &[u8]) -> Option<Arc<VerifiedToken>> {
-        let token = self.tokens.of(bytes).get(bytes)?;
+        let token = self.tokens.slot_for(bytes).get(bytes)?;
         self.lookups.hits.fetch_add(1, Ordering::Relaxed);
         Some(token)
     }
 
     /// Verifies `bytes` under `keys`. Returns the cached result for bytes that were verified before.
     pub fn verify(&self, bytes: &[u8], keys: &Keyset) -> Result<Arc<VerifiedToken>, TokenError> {
-        let slot = self.tokens.of(bytes);
+        let slot = self.tokens.slot_for(bytes);
         if let Some(token) = slot.get(bytes) {
             self.lookups.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(token);

@@ -29,7 +29,7 @@ impl<T> Slots<T> {
     }
 
     /// Returns the slot of `bytes`. A caller looks it up once for a read and a write.
-    pub(in crate::dataplane) fn of(&self, bytes: &[u8]) -> Slot<'_, T> {
+    pub(in crate::dataplane) fn slot_for(&self, bytes: &[u8]) -> Slot<'_, T> {
         #[expect(clippy::cast_possible_truncation, reason = "the low bits choose the slot")]
         let hash = self.hasher.hash_one(bytes) as usize;
         Slot(&self.slots[hash % self.slots.len()])

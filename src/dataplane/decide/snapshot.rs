@@ -51,7 +51,7 @@ pub struct Verified {
 impl Verified {
     /// Indexes a replica whose records are in memory.
     #[must_use]
-    pub fn of(replica: Replica) -> Self {
+    pub fn index(replica: Replica) -> Self {
         let Replica { keyset, head, records, takeaways } = replica;
         let (tokens, others): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| record.kind == RecordKind::Token);
@@ -127,12 +127,12 @@ impl Snapshot {
     /// Indexes a replica. The local state of `previous` is kept, and its cache of verified signatures too if the keyset is the same.
     #[must_use]
     pub fn build(replica: Replica, staleness: Staleness, previous: Option<&Self>) -> Self {
-        Self::of(Verified::of(replica), staleness, previous)
+        Self::from_verified(Verified::index(replica), staleness, previous)
     }
 
     /// Returns a snapshot of an indexed replica; see [`Self::build`].
     #[must_use]
-    pub fn of(verified: Verified, staleness: Staleness, previous: Option<&Self>) -> Self {
+    pub fn from_verified(verified: Verified, staleness: Staleness, previous: Option<&Self>) -> Self {
         let Verified { keyset, head, index } = verified;
         let before = previous.and_then(|snapshot| snapshot.proved.as_ref());
         let signatures = before.map_or_else(Arc::default, |proved| {
@@ -182,7 +182,7 @@ impl Snapshot {
             None => proved.index.clone(),
         };
         let verified = Verified { keyset: keyset.clone(), head: head.clone(), index };
-        Some(Self::of(verified, staleness.clone(), Some(self)))
+        Some(Self::from_verified(verified, staleness.clone(), Some(self)))
     }
 
     /// Returns a snapshot of the same replica with another local state.
@@ -322,7 +322,7 @@ impl Snapshot {
 impl Local {
     /// Returns the time from which the age of a head is computed: its `iat`, or earlier after a clock was accepted.
     pub(in crate::dataplane) fn signed_at(&self, head: &Head) -> Time {
-        self.accepted.filter(|age| age.is_of(head)).map_or(head.iat, |age| age.signed)
+        self.accepted.filter(|age| age.belongs_to(head)).map_or(head.iat, |age| age.signed)
     }
 }
 

@@ -95,7 +95,7 @@ pub fn sign_in(
 
 impl<'s> Step<'s> {
     fn new(facts: &'s RequestFacts<'s>, now: Now, claims: &'s Claims) -> Self {
-        Self { facts, now, claims, deployment: None, found: Findings::of(facts) }
+        Self { facts, now, claims, deployment: None, found: Findings::initial(facts) }
     }
 
     /// Ends the decision.

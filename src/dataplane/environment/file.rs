@@ -5,13 +5,13 @@
 
 use zeroize::Zeroizing;
 
-use crate::protocol::environment::signed::{EnvironmentOf, Variable};
+use crate::protocol::environment::signed::{EnvironmentClaims, Variable};
 
 /// Characters that a backslash must go before.
 const ESCAPED: [char; 4] = ['"', '\\', '`', '$'];
 
 /// Returns the file of a deployment's variables. The text is wiped from memory.
-pub(super) fn format(of: &EnvironmentOf, variables: &[Variable]) -> Zeroizing<String> {
+pub(super) fn format(of: &EnvironmentClaims, variables: &[Variable]) -> Zeroizing<String> {
     let length: usize = variables.iter().map(|(name, value)| name.len() + 2 * value.len() + 4).sum();
     // Enough for the longest text, so that no copy of a part of it stays behind in memory.
     let mut text = Zeroizing::new(String::with_capacity(length + 256));
@@ -43,8 +43,8 @@ mod tests {
     use super::*;
     use crate::protocol::time::Time;
 
-    fn of() -> EnvironmentOf {
-        EnvironmentOf {
+    fn of() -> EnvironmentClaims {
+        EnvironmentClaims {
             issuer: "https://control.example".into(),
             data_plane: "dpl_a".parse().unwrap(),
             deployment: "dep_a".parse().unwrap(),

@@ -121,7 +121,7 @@ impl Environments {
             Ok(signed) => signed,
             Err(error) => return self.refuse("an environment", &error.into(), now),
         };
-        let deployment = signed.of().deployment.clone();
+        let deployment = signed.claims().deployment.clone();
         // The replica arrives by another call, and may still be on its way.
         if !snapshot.has_deployment(&deployment) {
             return Effect::Later;
@@ -138,7 +138,7 @@ impl Environments {
     }
 
     fn put(&self, signed: &SignedEnvironment) -> Result<(), Refusal> {
-        let of = signed.of();
+        let of = signed.claims();
         let new = Held { version: of.version, digest: *signed.digest() };
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = held.get(&of.deployment) {
@@ -191,10 +191,10 @@ impl Environments {
                     Ok((signed, variables))
                 });
             match signed {
-                Ok((signed, variables)) if signed.of().deployment == deployment => {
-                    let held = Held { version: signed.of().version, digest: *signed.digest() };
+                Ok((signed, variables)) if signed.claims().deployment == deployment => {
+                    let held = Held { version: signed.claims().version, digest: *signed.digest() };
                     verified.insert(deployment.clone(), held);
-                    self.restore(&deployment, &file::format(signed.of(), &variables), now);
+                    self.restore(&deployment, &file::format(signed.claims(), &variables), now);
                 }
                 Ok(_) => self.unproved(&deployment, "it is of another deployment", now),
                 // The key that signed the object was dropped, or the object is for a key or an identity that this host no longer

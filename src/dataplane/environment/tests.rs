@@ -7,7 +7,7 @@ use rand_core::UnwrapErr;
 
 use super::*;
 use crate::dataplane::decide::tests::replica::{self, ISSUER, NOW, seed};
-use crate::protocol::environment::signed::{EnvironmentOf, sign_environment};
+use crate::protocol::environment::signed::{EnvironmentClaims, sign_environment};
 
 /// Returns a verified replica with these deployments, whose keyset names the replica key of this seed.
 fn snapshot(deployments: &[&str], replica: u8) -> Snapshot {
@@ -48,7 +48,7 @@ impl Host {
 
     /// Returns an environment with one variable, as the control plane signs it for a node.
     fn signed(&self, node: &str, version: u64, value: &str) -> String {
-        let of = EnvironmentOf {
+        let of = EnvironmentClaims {
             issuer: ISSUER.into(),
             data_plane: "dpl_a".parse().unwrap(),
             deployment: "dep_a".parse().unwrap(),

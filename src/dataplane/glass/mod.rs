@@ -57,7 +57,7 @@ pub enum GlassError {
     Always(DeploymentId),
     /// The glass is not broken.
     #[error("the glass of {0} is not broken")]
-    Whole(DeploymentId),
+    NotBroken(DeploymentId),
     /// The duration is too short, or longer than this host's configuration allows.
     #[error("glass can be broken for 1 to {0} seconds (glass.max_break_seconds)")]
     Duration(i64),
@@ -207,7 +207,7 @@ impl Glass {
     pub fn seal(&self, deployment: &DeploymentId, operator: &str) -> Result<Broken, GlassError> {
         let connection = self.lock();
         let broken = self.live.snapshot().local().broken.get(deployment).cloned();
-        let broken = broken.ok_or_else(|| GlassError::Whole(deployment.clone()))?;
+        let broken = broken.ok_or_else(|| GlassError::NotBroken(deployment.clone()))?;
         // In memory first: the end of access takes effect even if the disk fails.
         self.live.change_local(|local| {
             local.broken.remove(deployment);
@@ -381,7 +381,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let live = live();
         let glass = Glass::open(&directory.path().join("glass.db"), Arc::clone(&live), 3600, at(0)).unwrap();
-        assert!(matches!(glass.seal(&id(), "uid 7"), Err(GlassError::Whole(_))));
+        assert!(matches!(glass.seal(&id(), "uid 7"), Err(GlassError::NotBroken(_))));
         glass.shatter(&id(), &broken(100)).unwrap();
         glass.seal(&id(), "uid 7").unwrap();
         assert!(live.snapshot().local().broken.is_empty());

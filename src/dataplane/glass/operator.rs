@@ -123,7 +123,7 @@ mod tests {
                 routes: "airflow-v2".into(),
                 glass: GlassMode::Sealed,
             };
-            let record = Record::of(RecordKind::Deployment, DEPLOYMENT, &deployment);
+            let record = Record::from_value(RecordKind::Deployment, DEPLOYMENT, &deployment);
             let live = Arc::new(Live::new(World::new().snapshot(vec![record]), T0, T0));
             let clock: Clock = Arc::new(|| T0);
             let glass =

@@ -59,7 +59,7 @@ pub struct Extent {
 
 impl Extent {
     /// Returns the extent of `tokens`, which must be distinct.
-    pub(in crate::dataplane) fn of<'t>(tokens: impl IntoIterator<Item = &'t TokenId>) -> Self {
+    pub(in crate::dataplane) fn from_tokens<'t>(tokens: impl IntoIterator<Item = &'t TokenId>) -> Self {
         let mut extent = Self::default();
         tokens.into_iter().for_each(|token| extent.add(token));
         extent
@@ -313,11 +313,14 @@ mod tests {
     #[test]
     fn revocations_cover_what_was_noted_of_them_in_any_order_and_none_else_do() {
         let tokens: Vec<TokenId> = ["tok_a", "tok_b", "tok_c"].map(|id| id.parse().unwrap()).into();
-        let noted = Extent::of(&tokens[..2]);
-        assert!(Extent::of([&tokens[1], &tokens[0]]).covers(&noted));
-        assert!(Extent::of(&tokens).covers(&noted));
-        assert!(!Extent::of(&tokens[1..]).covers(&noted), "another token stands for one that was lost");
-        assert!(!Extent::of(&tokens[..1]).covers(&noted));
+        let noted = Extent::from_tokens(&tokens[..2]);
+        assert!(Extent::from_tokens([&tokens[1], &tokens[0]]).covers(&noted));
+        assert!(Extent::from_tokens(&tokens).covers(&noted));
+        assert!(
+            !Extent::from_tokens(&tokens[1..]).covers(&noted),
+            "another token stands for one that was lost"
+        );
+        assert!(!Extent::from_tokens(&tokens[..1]).covers(&noted));
         assert!(!Extent::default().covers(&noted));
     }
 

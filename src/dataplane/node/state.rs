@@ -290,8 +290,9 @@ impl Live {
         let snapshot = self.snapshot.load();
         let head = snapshot.head()?.head();
         let counted = *self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = [counted, snapshot.local().accepted].into_iter().flatten().find(|age| age.is_of(head));
+        let known =
+            [counted, snapshot.local().accepted].into_iter().flatten().find(|age| age.belongs_to(head));
         let signed = snapshot.local().signed_at(head);
-        Some(HeadAge { signed, ..known.unwrap_or_else(|| HeadAge::of(head)) })
+        Some(HeadAge { signed, ..known.unwrap_or_else(|| HeadAge::just_arrived(head)) })
     }
 }

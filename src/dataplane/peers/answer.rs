@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::authentication::{Peer, PeerRefusal, prove_issuer};
-use super::question::{Asked, Question};
+use super::question::{PeerRequest, Question};
 use crate::dataplane::node::credential::Prover;
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{BASE64URL, Typ, sign};
@@ -49,7 +49,7 @@ fn answer_hash(body: &[u8]) -> String {
 pub(super) fn prove_answer(
     prover: &Prover,
     peer: &Peer,
-    asked: Asked<'_>,
+    asked: PeerRequest<'_>,
     (status, body): (u16, &[u8]),
     now: Time,
 ) -> String {

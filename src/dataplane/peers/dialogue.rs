@@ -224,7 +224,7 @@ impl Dialogue {
         body: &[u8],
         now: Time,
     ) -> Result<(), DialogueError> {
-        let outcome = self.take(question, status, proof, body, now);
+        let outcome = self.apply_answer(question, status, proof, body, now);
         if let Err(error) = &outcome {
             // Another node may answer at this address next time.
             (self.stage, self.peer) = (Stage::Done, None);
@@ -235,7 +235,7 @@ impl Dialogue {
         outcome
     }
 
-    fn take(
+    fn apply_answer(
         &mut self,
         question: &Question,
         status: u16,
@@ -279,7 +279,7 @@ impl Dialogue {
                         return Ok(());
                     }
                 }
-                let taken = self.revocations.take(sent.revocations.iter().map(String::as_str), now)?;
+                let taken = self.revocations.receive(sent.revocations.iter().map(String::as_str), now)?;
                 if taken.refused > 0 {
                     self.refused_with = Some(self.position());
                 }

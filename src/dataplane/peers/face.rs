@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::answer::prove_answer;
 use super::authentication::{Peer, PeerRefusal, authenticate};
-use super::question::Asked;
+use super::question::PeerRequest;
 use super::{Deployed, Heads, MAX_DEPLOYS, MAX_REVOCATIONS, Name, Received, Revoked};
 use crate::api::problem::{self, Problem};
 use crate::dataplane::code::Code;
@@ -161,7 +161,7 @@ impl PeerFace {
     }
 
     /// Answers a peer, and signs the answer. The call reads databases, so it must not run on a reactor thread.
-    pub fn answer(&self, peer: &Peer, asked: Asked<'_>) -> Reply {
+    pub fn answer(&self, peer: &Peer, asked: PeerRequest<'_>) -> Reply {
         let reply = match (asked.method, asked.path) {
             ("GET", "/v2/peer/revocations") => self.revoked(asked.query),
             ("POST", "/v2/peer/revocations") => self.received(asked.body),
@@ -224,7 +224,7 @@ impl PeerFace {
         if sent.revocations.len() > MAX_REVOCATIONS {
             return Reply::problem(StatusCode::PAYLOAD_TOO_LARGE, "send fewer revocations at once");
         }
-        match self.revocations.take(sent.revocations.iter().map(String::as_str), (self.clock)()) {
+        match self.revocations.receive(sent.revocations.iter().map(String::as_str), (self.clock)()) {
             Ok(taken) => Reply::json(&Received { list: self.revocations.id().to_owned(), taken }),
             Err(error) => Reply::failed(&error),
         }

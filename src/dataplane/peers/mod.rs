@@ -29,7 +29,7 @@ pub use dialogue::Dialogue;
 pub use error::DialogueError;
 pub use face::{PeerFace, Reply};
 pub use link::PeerLink;
-pub use question::{Asked, Question};
+pub use question::{PeerRequest, Question};
 pub use server::serve;
 pub use start::{Parts, PeersError, start};
 

@@ -38,7 +38,7 @@ pub struct Question {
 
 /// Request of an authenticated peer.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct PeerRequest<'a> {
     /// Method of the request.
     pub method: &'a str,
     /// Path of the request, without the query.

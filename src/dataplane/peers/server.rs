@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::archives::{ARCHIVES, IDLE, Part};
 use super::face::{PeerFace, Reply};
-use super::question::Asked;
+use super::question::PeerRequest;
 use super::{MAX_MESSAGE, NAME_PATH, PROOF};
 use crate::dataplane::code::body_of;
 use crate::platform::net::bearer;
@@ -100,7 +100,7 @@ async fn answer(face: Arc<PeerFace>, archives: Arc<Semaphore>, request: Request<
     let body = body.to_bytes();
     let answering = tokio::task::spawn_blocking(move || {
         let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
-        face.answer(&peer, Asked { method: parts.method.as_str(), path, query, body: &body })
+        face.answer(&peer, PeerRequest { method: parts.method.as_str(), path, query, body: &body })
     });
     response(answering.await.unwrap_or_else(|error| Reply::failed(&error)))
 }

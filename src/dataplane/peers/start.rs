@@ -67,7 +67,11 @@ pub struct Parts {
 impl Parts {
     /// Returns the parts of a node that reconciles.
     #[must_use]
-    pub fn of(reconciler: &Reconciler, replication: &Arc<Replication>, code: Option<Arc<Code>>) -> Self {
+    pub fn from_reconciler(
+        reconciler: &Reconciler,
+        replication: &Arc<Replication>,
+        code: Option<Arc<Code>>,
+    ) -> Self {
         Self {
             revocations: Arc::clone(&reconciler.revocations),
             replication: Arc::clone(replication),

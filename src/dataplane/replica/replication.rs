@@ -335,7 +335,8 @@ impl Replication {
                 let version = verified.head.head().version;
                 let before = self.live.snapshot().unreadable();
                 self.recent_deltas().keep_head(&verified.head);
-                self.live.replace(|previous| Snapshot::of(verified, self.staleness(), Some(previous)));
+                self.live
+                    .replace(|previous| Snapshot::from_verified(verified, self.staleness(), Some(previous)));
                 self.live.persisted(version, now);
                 self.live.alarm_unreadable(before.as_deref(), now);
                 Ok(())

@@ -270,7 +270,7 @@ impl Revocations {
     }
 
     /// Takes revocations that another node passed on. Each is verified, or rejected.
-    pub fn take<'t>(
+    pub fn receive<'t>(
         &self,
         texts: impl IntoIterator<Item = &'t str>,
         now: Time,

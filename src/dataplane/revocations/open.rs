@@ -79,7 +79,7 @@ impl Revocations {
         };
         let own: Signers = [&own].into_iter().collect();
         let kept = Kept::read(&connection, &own, &live.snapshot().signers())?;
-        let (inventory, extent) = (Inventory::beside(path), Extent::of(kept.ended.keys()));
+        let (inventory, extent) = (Inventory::beside(path), Extent::from_tokens(kept.ended.keys()));
         match *lost {
             Lost::Refused(told) => {
                 if let Some(&number) = kept.unreadable.first() {

@@ -45,7 +45,7 @@ fn numbers(listed: &[Numbered]) -> Vec<u64> {
 fn a_second_revocation_of_a_token_by_its_node_says_nothing_new() {
     let (directory, live) = (tempfile::tempdir().unwrap(), live(&nodes()));
     let revocations = open(directory.path(), &live);
-    let take = |text: &str| revocations.take([text], T0).unwrap();
+    let take = |text: &str| revocations.receive([text], T0).unwrap();
     assert_eq!(take(&signed(0, T0)), ReceivedCounts { new: 1, known: 0, refused: 0 });
     assert_eq!(take(&signed(0, T0.plus(5))), ReceivedCounts { new: 0, known: 1, refused: 0 });
     let (held, new) = revocations.revoke(&order(1), T0).unwrap();
@@ -65,7 +65,7 @@ fn of_two_nodes_that_revoked_a_token_the_earlier_one_says_when() {
         if iat == T0.plus(10) {
             revocations.revoke(&order(0), iat).unwrap();
         } else {
-            revocations.take([signed(0, iat).as_str()], T0).unwrap();
+            revocations.receive([signed(0, iat).as_str()], T0).unwrap();
         }
         assert_eq!(live.snapshot().ended(&token), Some(T0.plus(earliest)));
     }
@@ -88,16 +88,16 @@ fn each_new_revocation_wakes_who_passes_it_on_and_a_known_one_does_not() {
     assert!(!woken());
     revocations.revoke(&order(0), T0).unwrap();
     assert!(woken());
-    revocations.take([signed(1, T0).as_str()], T0).unwrap();
+    revocations.receive([signed(1, T0).as_str()], T0).unwrap();
     assert!(woken());
-    revocations.take([signed(1, T0).as_str(), "x"], T0).unwrap();
+    revocations.receive([signed(1, T0).as_str(), "x"], T0).unwrap();
     assert!(!woken(), "nothing new");
 }
 
 #[test]
 fn a_node_vouches_for_what_no_node_of_the_replica_signed_if_it_is_named_itself() {
     let directory = tempfile::tempdir().unwrap();
-    open(directory.path(), &live(&nodes())).take([signed(1, T0).as_str()], T0).unwrap();
+    open(directory.path(), &live(&nodes())).receive([signed(1, T0).as_str()], T0).unwrap();
     let [own, other] = nodes();
     let rows = [(vec![own.clone(), other], false, 1), (vec![], false, 1), (vec![own], true, 2)];
     for (number, (named, woken, held)) in rows.into_iter().enumerate() {
@@ -160,7 +160,7 @@ fn lost(change: impl FnOnce(&Path)) -> (tempfile::TempDir, std::path::PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let revocations = open(directory.path(), &live(&nodes()));
     revocations.revoke(&order(0), T0).unwrap();
-    revocations.take([signed(1, T0).as_str()], T0).unwrap();
+    revocations.receive([signed(1, T0).as_str()], T0).unwrap();
     drop(revocations);
     let path = directory.path().join("revocations.db");
     change(&path);

@@ -193,7 +193,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         let bytes = &buffer.filled()[before..];
         if !bytes.is_empty() {
-            let within = self.heads.take(bytes);
+            let within = self.heads.feed(bytes);
             if self.heads.http2() {
                 self.activity.set_within_head(within);
             } else if self.activity.open.load(Ordering::Relaxed) == 0 {

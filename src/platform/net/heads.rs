@@ -41,7 +41,7 @@ pub(super) struct Frames {
 impl Heads {
     /// Takes the next bytes. Returns true if they end within a head. HTTP/1.1 is not followed: between two requests any
     /// bytes begin a head, so the result is true.
-    pub(super) fn take(&mut self, mut bytes: &[u8]) -> bool {
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> bool {
         if let Self::First(equal) = self {
             let rest = &PREFACE[*equal..];
             let length = rest.len().min(bytes.len());
@@ -56,7 +56,7 @@ impl Heads {
         }
         match self {
             Self::First(_) | Self::Http1 => true,
-            Self::Http2(frames) => frames.take(bytes),
+            Self::Http2(frames) => frames.feed(bytes),
         }
     }
 
@@ -68,7 +68,7 @@ impl Heads {
 
 impl Frames {
     /// Takes the next bytes. Returns true if they end within a head: in a frame of it, or between two.
-    fn take(&mut self, mut bytes: &[u8]) -> bool {
+    fn feed(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             if self.have < FRAME_HEADER {
                 let length = bytes.len().min(FRAME_HEADER - self.have);
@@ -131,7 +131,7 @@ mod tests {
             let bytes = bytes.concat();
             for piece in 1..=bytes.len() {
                 let mut heads = Heads::default();
-                let told = bytes.chunks(piece).map(|bytes| heads.take(bytes)).last();
+                let told = bytes.chunks(piece).map(|bytes| heads.feed(bytes)).last();
                 assert_eq!((told, heads.http2()), (Some(within), true), "{frames:?} in pieces of {piece}");
             }
         }
@@ -140,8 +140,8 @@ mod tests {
             [(&head[..3], false), (&head[..4], true), (&head[..11], true), (&ping[..11], false)]
         {
             let mut heads = Heads::default();
-            heads.take(PREFACE);
-            assert_eq!(heads.take(frame), within, "{frame:?}");
+            heads.feed(PREFACE);
+            assert_eq!(heads.feed(frame), within, "{frame:?}");
         }
     }
 
@@ -149,7 +149,7 @@ mod tests {
     fn other_first_bytes_are_not_http2() {
         for bytes in ["", "P", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/1.1\r\n\r\n"] {
             let mut heads = Heads::default();
-            assert!(heads.take(bytes.as_bytes()) && !heads.http2(), "{bytes}");
+            assert!(heads.feed(bytes.as_bytes()) && !heads.http2(), "{bytes}");
         }
     }
 }

@@ -201,10 +201,10 @@ where
             match accepted {
                 Ok((stream, peer, permit)) => {
                     let client = L::client(&peer);
-                    let share = client.and_then(|client| Some((client, each.as_ref()?.of(client)?)));
+                    let share = client.and_then(|client| Some((client, each.as_ref()?.share_of(client)?)));
                     let held = share.map(|(client, share)| {
                         let free = permits.available_permits() + 1;
-                        shares.take(client, share, free).ok_or(client)
+                        shares.take_place(client, share, free).ok_or(client)
                     });
                     let held = match held.transpose() {
                         Ok(held) => held,

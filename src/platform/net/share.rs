@@ -67,7 +67,7 @@ impl Each {
     }
 
     /// Returns the share of `client`, or `None` if it is exempt.
-    pub(super) fn of(&self, client: IpAddr) -> Option<Share> {
+    pub(super) fn share_of(&self, client: IpAddr) -> Option<Share> {
         (!(self.exempt)(client.to_canonical())).then_some(self.share)
     }
 }
@@ -88,7 +88,7 @@ pub struct Held {
 impl Shares {
     /// Takes one of `free` places for `client`. Returns `None` if the client holds its share.
     #[must_use]
-    pub fn take(self: &Arc<Self>, client: IpAddr, share: Share, free: usize) -> Option<Held> {
+    pub fn take_place(self: &Arc<Self>, client: IpAddr, share: Share, free: usize) -> Option<Held> {
         let client = counted(client);
         let mut taken = self.lock();
         let held = taken.get(&client).copied().unwrap_or_default();
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_client_has_its_share_and_no_more_and_the_others_have_theirs() {
         let shares = Arc::<Shares>::default();
-        let take = |client: &str| shares.take(client.parse().unwrap(), Share::Fixed(2), 9);
+        let take = |client: &str| shares.take_place(client.parse().unwrap(), Share::Fixed(2), 9);
         let (first, second) = (take("192.0.2.1").unwrap(), take("::ffff:192.0.2.1").unwrap());
         assert!(take("192.0.2.1").is_none());
         let other = take("192.0.2.2").unwrap();
@@ -154,7 +154,7 @@ mod tests {
             ]);
             let before = places.len();
             while places.len() < total
-                && let Some(place) = shares.take(client, Share::Quarter, total - places.len())
+                && let Some(place) = shares.take_place(client, Share::Quarter, total - places.len())
             {
                 places.push(place);
             }
@@ -173,7 +173,7 @@ mod tests {
         for (client, share) in
             [("10.0.0.1", None), ("::ffff:10.0.0.1", None), ("10.0.0.2", Some(Share::Fixed(3)))]
         {
-            assert_eq!(each.of(client.parse().unwrap()), share, "{client}");
+            assert_eq!(each.share_of(client.parse().unwrap()), share, "{client}");
         }
         let each = Each::other_hosts(Share::from(None));
         for (client, share) in [
@@ -182,7 +182,7 @@ mod tests {
             ("::ffff:127.0.0.1", None),
             ("192.0.2.1", Some(Share::Quarter)),
         ] {
-            assert_eq!(each.of(client.parse().unwrap()), share, "{client}");
+            assert_eq!(each.share_of(client.parse().unwrap()), share, "{client}");
         }
     }
 }

@@ -57,7 +57,7 @@ struct Claims {
 
 /// Place and version of an environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnvironmentOf {
+pub struct EnvironmentClaims {
     /// URL of the control plane.
     pub issuer: String,
     /// Data plane.
@@ -72,7 +72,7 @@ pub struct EnvironmentOf {
     pub iat: Time,
 }
 
-impl EnvironmentOf {
+impl EnvironmentClaims {
     /// Returns the associated data. No id has a line break.
     fn aad(&self) -> Vec<u8> {
         format!("{}\n{}\n{}\n{}", self.data_plane, self.deployment, self.node, self.version).into_bytes()
@@ -157,7 +157,7 @@ fn decode(text: &[u8]) -> Result<Vec<Variable>, EnvironmentError> {
 #[must_use]
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn sign_environment(
-    of: &EnvironmentOf,
+    of: &EnvironmentClaims,
     variables: &[Variable],
     blinding: &[u8; BLINDING],
     (to, signer): (&EncryptionKey, &SigningKey),
@@ -182,7 +182,7 @@ pub fn sign_environment(
 /// Environment whose signature was verified, still encrypted, together with the signed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedEnvironment {
-    of: EnvironmentOf,
+    of: EnvironmentClaims,
     digest: [u8; 32],
     enc: [u8; 32],
     sealed: Vec<u8>,
@@ -212,7 +212,7 @@ impl SignedEnvironment {
         if sealed.len() > MAX_TEXT + TAG {
             return Err(EnvironmentError::Text);
         }
-        let of = EnvironmentOf {
+        let of = EnvironmentClaims {
             issuer: claims.iss,
             data_plane: claims.aud,
             deployment: claims.sub,
@@ -234,7 +234,7 @@ impl SignedEnvironment {
 
     /// Returns the place and version.
     #[must_use]
-    pub fn of(&self) -> &EnvironmentOf {
+    pub fn claims(&self) -> &EnvironmentClaims {
         &self.of
     }
 
@@ -284,8 +284,8 @@ mod tests {
         Keyset::verify_first(&sign_keyset(&body, &[&root]), &pinned).unwrap()
     }
 
-    fn of(node: &str) -> EnvironmentOf {
-        EnvironmentOf {
+    fn of(node: &str) -> EnvironmentClaims {
+        EnvironmentClaims {
             issuer: "https://control.example".into(),
             data_plane: "dpl_a".parse().unwrap(),
             deployment: "dep_a".parse().unwrap(),
@@ -303,7 +303,12 @@ mod tests {
         DecryptionKey::generate(&mut UnwrapErr(SysRng))
     }
 
-    fn signed(of: &EnvironmentOf, variables: &[Variable], to: &DecryptionKey, signer: &SigningKey) -> String {
+    fn signed(
+        of: &EnvironmentClaims,
+        variables: &[Variable],
+        to: &DecryptionKey,
+        signer: &SigningKey,
+    ) -> String {
         sign_environment(of, variables, &[5; 32], (to.public(), signer), &mut UnwrapErr(SysRng)).unwrap()
     }
 
@@ -317,7 +322,7 @@ mod tests {
             (key(), key(), variables(&[("A", "1=2"), ("B", ""), ("C", "s3cret\n\"")]));
         let text = signed(&of("nod_a"), &wanted, &key, &seed(3));
         let read = verify(&text).unwrap();
-        assert_eq!((read.of(), read.as_str()), (&of("nod_a"), &*text));
+        assert_eq!((read.claims(), read.as_str()), (&of("nod_a"), &*text));
         assert_eq!(read.open(&key).unwrap(), wanted);
         assert_eq!(read.open(&stranger).unwrap_err(), EnvironmentError::Sealed);
         assert!(!format!("{read:?}").contains("s3cret"));
@@ -329,12 +334,12 @@ mod tests {
             verify(&signed(&of("nod_b"), &wanted, &key, &seed(3))).unwrap_err(),
             EnvironmentError::Node("nod_b".parse().unwrap())
         );
-        let elsewhere = EnvironmentOf { data_plane: "dpl_b".parse().unwrap(), ..of("nod_a") };
+        let elsewhere = EnvironmentClaims { data_plane: "dpl_b".parse().unwrap(), ..of("nod_a") };
         assert!(matches!(
             verify(&signed(&elsewhere, &wanted, &key, &seed(3))),
             Err(EnvironmentError::Audience(_))
         ));
-        let impostor = EnvironmentOf { issuer: "https://other.example".into(), ..of("nod_a") };
+        let impostor = EnvironmentClaims { issuer: "https://other.example".into(), ..of("nod_a") };
         assert!(matches!(
             verify(&signed(&impostor, &wanted, &key, &seed(3))),
             Err(EnvironmentError::Issuer(_))

@@ -89,7 +89,7 @@ fn a_peer_brings_no_code_that_its_key_may_not_sign_and_no_flood_of_it() {
     };
     let tell = |deploys: Vec<String>| {
         let body = serde_json::to_vec(&serde_json::json!({ "deploys": deploys })).unwrap();
-        let asked = Asked { method: "POST", path: "/v2/peer/deploys", query: "", body: &body };
+        let asked = PeerRequest { method: "POST", path: "/v2/peer/deploys", query: "", body: &body };
         a.face.answer(&peer, asked).status
     };
     // Of a stranger, of another node, and of one that was retired.

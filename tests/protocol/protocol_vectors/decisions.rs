@@ -311,7 +311,7 @@ fn decisions() {
         "a role that does not allow it",
         &|asked| {
             let body = r#"{"name":"DEPLOYMENT_ADMIN","version":1,"scope":"DEPLOYMENT","permissions":["deployment.get"]}"#;
-            let digest = halligan::protocol::role::RoleDigest::of(body).to_string();
+            let digest = halligan::protocol::role::RoleDigest::compute(body).to_string();
             let known = World::role().1.digest.to_string();
             asked.records[0] = Record::new(RecordKind::Role, "DEPLOYMENT_ADMIN@1", body);
             asked.record(&known, &digest);

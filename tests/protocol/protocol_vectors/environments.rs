@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use halligan::protocol::environment::key::{DecryptionKey, sign_encryption_key, verify_encryption_key};
 use halligan::protocol::environment::signed::{
-    EnvironmentError, EnvironmentOf, SignedEnvironment, sign_environment,
+    EnvironmentClaims, EnvironmentError, SignedEnvironment, sign_environment,
 };
 use halligan::protocol::id::NodeId;
 use halligan::protocol::jws::{JwsError, Typ, sign};
@@ -88,7 +88,7 @@ fn environments() {
     .with("data_plane", json!(DATA_PLANE))
     .with("node", json!("nod_a"))
     .with("private", json!(base64(seed)));
-    let of = EnvironmentOf {
+    let of = EnvironmentClaims {
         issuer: ISSUER.into(),
         data_plane: DATA_PLANE.parse().unwrap(),
         deployment: DEPLOYMENT.parse().unwrap(),
@@ -96,7 +96,7 @@ fn environments() {
         version: 7,
         iat: T0,
     };
-    let signed = |of: &EnvironmentOf, pairs: &[(&str, &str)], to: &DecryptionKey, signer: &SigningKey| {
+    let signed = |of: &EnvironmentClaims, pairs: &[(&str, &str)], to: &DecryptionKey, signer: &SigningKey| {
         let variables: Vec<_> = pairs
             .iter()
             .map(|(name, value)| ((*name).to_owned(), Zeroizing::new((*value).to_owned())))
@@ -113,7 +113,7 @@ fn environments() {
     let resigned = |claims: &str| sign(Typ::Environment, claims.as_bytes(), replica);
     case("as it was made", good.clone(), all.clone(), "ok", "");
     case("of a deployment without variables", signed(&of, &[], &key, replica), json!([]), "ok", "");
-    let last = EnvironmentOf { version: (1 << 53) - 1, ..of.clone() };
+    let last = EnvironmentClaims { version: (1 << 53) - 1, ..of.clone() };
     case("the last version there is", signed(&last, &some, &key, replica), all.clone(), "ok", "");
     case(
         "another encapsulated key and ciphertext of the same variables",
@@ -129,7 +129,7 @@ fn environments() {
         "ok",
         "encryption is randomized",
     );
-    let other = EnvironmentOf { node: "nod_b".parse().unwrap(), ..of.clone() };
+    let other = EnvironmentClaims { node: "nod_b".parse().unwrap(), ..of.clone() };
     case(
         "for another node",
         signed(&other, &some, &key, replica),
@@ -137,7 +137,7 @@ fn environments() {
         "node",
         "node is not the node",
     );
-    let other = EnvironmentOf { data_plane: "dpl_b".parse().unwrap(), ..of.clone() };
+    let other = EnvironmentClaims { data_plane: "dpl_b".parse().unwrap(), ..of.clone() };
     case(
         "for another data plane",
         signed(&other, &some, &key, replica),

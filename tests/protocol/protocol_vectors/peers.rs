@@ -49,7 +49,7 @@ fn nodes() -> Vec<NodeRecord> {
 
 fn records(tokens: usize) -> Vec<Record> {
     let nodes = nodes();
-    let nodes = nodes.iter().map(|node| Record::of(RecordKind::Node, node.id.as_str(), node));
+    let nodes = nodes.iter().map(|node| Record::from_value(RecordKind::Node, node.id.as_str(), node));
     World::records(tokens).into_iter().chain(nodes).collect()
 }
 

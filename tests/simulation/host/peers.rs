@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use halligan::dataplane::node::alarm::AlarmKind;
-use halligan::dataplane::peers::{Asked, Dialogue, Question};
+use halligan::dataplane::peers::{Dialogue, PeerRequest, Question};
 use halligan::protocol::head::{Head, MAX_HEAD};
 use halligan::protocol::jws::Unverified;
 use halligan::protocol::time::Time;
@@ -229,7 +229,7 @@ impl Host {
         self.clock.store(wall.unix(), Ordering::Relaxed);
         let process = self.process.as_mut()?;
         let (path, query) = sent.path.split_once('?').unwrap_or((&sent.path, ""));
-        let asked = Asked { method: sent.method, path, query, body: &sent.body };
+        let asked = PeerRequest { method: sent.method, path, query, body: &sent.body };
         let reply = match &sent.bearer {
             None => process.face.name(),
             Some(bearer) => match process.face.admit(Some(bearer.as_bytes())) {

@@ -119,7 +119,7 @@ fn insert_version(
         permissions: role.permissions,
     };
     let text = body.to_body();
-    role.digest = RoleDigest::of(&text);
+    role.digest = RoleDigest::compute(&text);
     transaction.execute(
         "INSERT INTO role_version (role, organization, name, version, body, created_at, created_by)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -175,7 +175,7 @@ impl ControlPlane {
             permissions: new.permissions,
             restricted_workspace_ids: new.restricted_workspace_ids,
             version: 0,
-            digest: RoleDigest::of(""),
+            digest: RoleDigest::compute(""),
             built_in: false,
             created_at: None,
             created_by: None,

@@ -25,7 +25,7 @@ use crate::protocol::time::Time;
 fn built_in_role(body: RoleBody, description: &str) -> Role {
     Role {
         id: RoleId::known(body.name.clone()),
-        digest: RoleDigest::of(&body.to_body()),
+        digest: RoleDigest::compute(&body.to_body()),
         name: body.name,
         description: description.into(),
         scope_type: body.scope,
@@ -85,7 +85,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<(Role, String, String)> {
         permissions: body.permissions,
         restricted_workspace_ids: json(row, 5)?,
         version: row.get(6)?,
-        digest: RoleDigest::of(&row.get::<_, String>(4)?),
+        digest: RoleDigest::compute(&row.get::<_, String>(4)?),
         built_in: false,
         created_at: Some(Time::from_unix(row.get(7)?).into()),
         created_by: None,
@@ -182,7 +182,7 @@ impl ControlPlane {
                     version: row.get(0)?,
                     name: row.get(1)?,
                     permissions: body.permissions,
-                    digest: RoleDigest::of(&row.get::<_, String>(2)?),
+                    digest: RoleDigest::compute(&row.get::<_, String>(2)?),
                     created_at: Some(Time::from_unix(row.get(3)?).into()),
                     created_by: None,
                 };

@@ -89,7 +89,7 @@ impl RoleVersion {
 
     /// Returns the digest of its bytes.
     pub(in crate::controlplane) fn digest(&self) -> RoleDigest {
-        RoleDigest::of(&self.text)
+        RoleDigest::compute(&self.text)
     }
 
     /// Returns the record that data planes receive.

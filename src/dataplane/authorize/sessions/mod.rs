@@ -119,7 +119,7 @@ impl Sessions {
     /// Opens a cookie. The session may have ended: the decision checks that.
     #[must_use]
     pub fn open(&self, sealed: &[u8]) -> Option<Arc<Session>> {
-        let slot = self.opened.of(sealed);
+        let slot = self.opened.slot_for(sealed);
         if let Some(session) = slot.get(sealed) {
             return Some(session);
         }
@@ -140,7 +140,7 @@ impl Sessions {
     /// Returns the sessions that this host has seen since its start and that have not ended at `now`.
     #[must_use]
     pub fn list(&self, now: Time) -> Vec<SeenSession> {
-        let mut seen = self.register.at(now);
+        let mut seen = self.register.unended(now);
         seen.retain(|session| !self.has_been_ended(&session.id, session.begun_at));
         seen
     }
@@ -193,7 +193,7 @@ impl Sessions {
     /// Counts a failed sign-in.
     pub fn failed(&self, client: Option<IpAddr>) {
         // A client that is over the limit fails no more: it may not try.
-        let _ = self.failures.take(&by(client), FAILURES_PER_MINUTE, Instant::now());
+        let _ = self.failures.take_use(&by(client), FAILURES_PER_MINUTE, Instant::now());
     }
 }
 

@@ -51,7 +51,7 @@ impl Register {
     }
 
     /// Returns the sessions that have not ended by `now`, and forgets the others.
-    pub(super) fn at(&self, now: Time) -> Vec<SeenSession> {
+    pub(super) fn unended(&self, now: Time) -> Vec<SeenSession> {
         let mut register = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         register.retain(|_, seen| seen.until > now);
         register.values().cloned().collect()

@@ -62,7 +62,7 @@ fn refused(error: &GlassError) -> Response {
         GlassError::Database(_) | GlassError::Unfit(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
         GlassError::Unknown(_) => (StatusCode::NOT_FOUND, "not_found"),
         GlassError::Always(_) => (StatusCode::CONFLICT, "glass_always"),
-        GlassError::Whole(_) => (StatusCode::CONFLICT, "glass_whole"),
+        GlassError::NotBroken(_) => (StatusCode::CONFLICT, "glass_whole"),
         GlassError::Duration(_) | GlassError::Reason(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
         GlassError::Clock => (StatusCode::CONFLICT, "clock_untrusted"),
     };

@@ -118,7 +118,7 @@ impl std::fmt::Display for Peer {
 }
 
 impl Peer {
-    fn of(stream: &UnixStream) -> Self {
+    fn from_stream(stream: &UnixStream) -> Self {
         Self(stream.peer_cred().ok().map(|credentials| credentials.uid()))
     }
 }
@@ -136,7 +136,7 @@ pub fn serve(
     let (router, stop) = (router(administration), stopped.clone());
     let bounds = Bounds { name: "admin", connections: MAX_CONNECTIONS, each: None, counted };
     accept(listener, bounds, stopped, move |stream, (), place| {
-        let peer = Peer::of(&stream);
+        let peer = Peer::from_stream(&stream);
         place.hold(serve_router(stream, router.clone(), peer, stop.clone()))
     })
 }

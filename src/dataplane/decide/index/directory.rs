@@ -81,7 +81,7 @@ impl Directory {
     }
 
     /// Returns true if it was made from these records and route maps.
-    pub(super) fn is_of(&self, listed: &Arc<Listed>, maps: &RouteMaps) -> bool {
+    pub(super) fn is_made_from(&self, listed: &Arc<Listed>, maps: &RouteMaps) -> bool {
         Arc::ptr_eq(&self.listed, listed) && self.maps.is_same(maps)
     }
 }

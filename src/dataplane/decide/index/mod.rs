@@ -88,7 +88,7 @@ impl Index {
         maps: &RouteMaps,
         before: Option<&Arc<Directory>>,
     ) -> Arc<Directory> {
-        match before.filter(|before| before.is_of(&self.listed, maps)) {
+        match before.filter(|before| before.is_made_from(&self.listed, maps)) {
             Some(same) => Arc::clone(same),
             None => Arc::new(Directory::new(&self.listed, maps)),
         }

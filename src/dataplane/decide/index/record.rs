@@ -39,7 +39,7 @@ pub(super) fn read(record: &Record) -> Result<Read, String> {
             let role = RoleBody::parse(&record.body).map_err(|error| error.to_string())?;
             let reference = role.reference().map_err(|error| error.to_string())?;
             let own = *reference.text() == *record.key;
-            (Read::Role(reference, (RoleDigest::of(&record.body), role.scope, role.permissions)), own)
+            (Read::Role(reference, (RoleDigest::compute(&record.body), role.scope, role.permissions)), own)
         }
         RecordKind::Deployment => {
             let deployment: DeploymentRecord = parse(record)?;

@@ -24,7 +24,7 @@ fn role(number: u8) -> RoleBody {
 
 fn claim(number: u8) -> RoleClaim {
     let role = role(number);
-    RoleClaim { id: role.reference().unwrap(), digest: RoleDigest::of(&role.to_body()) }
+    RoleClaim { id: role.reference().unwrap(), digest: RoleDigest::compute(&role.to_body()) }
 }
 
 /// One change of a small world: which kind, which of its kind, and in which variant. Of the variants the last one is removal,
@@ -205,7 +205,7 @@ fn a_table_of_many_tokens_holds_each_once() {
         let Change::Put(record) = change((4, 0, 0)) else { unreachable!() };
         let token: TokenRecord = record.read().unwrap();
         let id = format!("tok_{number}").parse().unwrap();
-        Change::Put(Record::of(
+        Change::Put(Record::from_value(
             RecordKind::Token,
             format!("tok_{number}"),
             &TokenRecord { id, generation, ..token },

@@ -135,7 +135,7 @@ struct Entry {
 impl Entry {
     /// Returns the entry of a path, and its parameters. An encoded slash outside a parameter that may hold one leaves the
     /// segments ambiguous: such a path has no entry.
-    fn of<'m, 'p>(
+    fn find<'m, 'p>(
         map: &'m RouteMap,
         path: &'p CanonicalPath<'_>,
     ) -> Option<matchit::Match<'m, 'p, &'m Self>> {
@@ -241,7 +241,7 @@ impl RouteMap {
     #[must_use]
     pub fn find<'m, 'p>(&'m self, method: &str, path: &'p CanonicalPath<'_>) -> Option<Match<'m, 'p>> {
         let method = if method == "HEAD" { "GET" } else { method };
-        let found = Entry::of(self, path)?;
+        let found = Entry::find(self, path)?;
         let route = found.value.routes.iter().find(|route| route.method == method)?;
         let dag = found.params.get(DAG_PARAMETER).filter(|&dag| dag != EVERY_DAG);
         Some(Match { route, dag })
@@ -250,13 +250,13 @@ impl RouteMap {
     /// Returns the template that matches a path with any method, as written in the map.
     #[must_use]
     pub fn template(&self, path: &CanonicalPath<'_>) -> Option<&str> {
-        Some(&Entry::of(self, path)?.value.written)
+        Some(&Entry::find(self, path)?.value.written)
     }
 
     /// Returns the parameters of a path, by name.
     #[must_use]
     pub fn parameters<'p>(&self, path: &'p CanonicalPath<'_>) -> Vec<(String, &'p str)> {
-        let found = Entry::of(self, path);
+        let found = Entry::find(self, path);
         found.map_or_else(Vec::new, |found| {
             found.params.iter().map(|(name, value)| (name.to_owned(), value)).collect()
         })

@@ -79,7 +79,7 @@ mod tests {
     const T0: Time = Time::from_unix(1_800_000_000);
 
     fn session() -> Session {
-        let role = RoleClaim { id: "DAG_VIEWER@1".parse().unwrap(), digest: RoleDigest::of("x") };
+        let role = RoleClaim { id: "DAG_VIEWER@1".parse().unwrap(), digest: RoleDigest::compute("x") };
         let claims = Claims {
             iss: "https://control.example".into(),
             sub: "tok_a".parse().unwrap(),

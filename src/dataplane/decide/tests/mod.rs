@@ -35,7 +35,7 @@ fn key(seed: u8) -> SigningKey {
 
 fn role(name: &str) -> (Record, RoleClaim) {
     let role: RoleBody = built_in().into_iter().find(|role| role.name == name).unwrap();
-    let claim = RoleClaim { id: role.reference().unwrap(), digest: RoleDigest::of(&role.to_body()) };
+    let claim = RoleClaim { id: role.reference().unwrap(), digest: RoleDigest::compute(&role.to_body()) };
     (Record::new(RecordKind::Role, claim.id.to_string(), role.to_body()), claim)
 }
 
@@ -68,7 +68,7 @@ impl World {
                 routes: "airflow-v2".into(),
                 glass: GlassMode::Always,
             };
-            Record::of(RecordKind::Deployment, id, &body)
+            Record::from_value(RecordKind::Deployment, id, &body)
         };
         Self {
             claims: Claims {
@@ -135,7 +135,7 @@ impl World {
     fn snapshot(&self) -> Snapshot {
         let keyset = Self::keyset(&key(2));
         let mut records = self.records.clone();
-        records.push(Record::of(RecordKind::Token, "tok_a", &self.record));
+        records.push(Record::from_value(RecordKind::Token, "tok_a", &self.record));
         let head = Head {
             iss: ISSUER.into(),
             aud: "dpl_a".parse().unwrap(),
@@ -155,7 +155,7 @@ impl World {
     fn keep(&mut self, glass: GlassMode) {
         let record = self.records.iter_mut().find(|record| &*record.key == "dep_a").unwrap();
         let body: DeploymentRecord = serde_json::from_str(&record.body).unwrap();
-        *record = Record::of(RecordKind::Deployment, "dep_a", &DeploymentRecord { glass, ..body });
+        *record = Record::from_value(RecordKind::Deployment, "dep_a", &DeploymentRecord { glass, ..body });
     }
 
     fn break_until(&mut self, second: i64) {
@@ -403,7 +403,7 @@ fn a_dag_role_opens_its_dags_and_no_other() {
         deployment: "dep_a".parse().unwrap(),
         tags: [("report".to_owned(), vec!["team".to_owned()])].into(),
     };
-    world.records.push(Record::of(RecordKind::DagTags, "dep_a", &tags));
+    world.records.push(Record::from_value(RecordKind::DagTags, "dep_a", &tags));
     world.method = "POST";
     for (uri, reason) in [
         ("/api/v2/dags/etl/dagRuns", Reason::Ok),
@@ -448,7 +448,7 @@ fn dag_roles_alone_open_their_dags_and_nothing_beside_them() {
         scope: RoleScope::Dag,
         permissions: ["deployment.airflow.dagRun.create".parse().unwrap()].into_iter().collect(),
     };
-    let claim = RoleClaim { id: custom.reference().unwrap(), digest: RoleDigest::of(&custom.to_body()) };
+    let claim = RoleClaim { id: custom.reference().unwrap(), digest: RoleDigest::compute(&custom.to_body()) };
     world.records.push(Record::new(RecordKind::Role, claim.id.to_string(), custom.to_body()));
     world.record.dag_roles = vec![
         DagRole { role: role("DAG_VIEWER").1, target: DagTarget::Tag("team".into()) },
@@ -459,7 +459,7 @@ fn dag_roles_alone_open_their_dags_and_nothing_beside_them() {
             deployment: deployment.parse().unwrap(),
             tags: [(dag.to_owned(), vec!["team".to_owned()])].into(),
         };
-        Record::of(RecordKind::DagTags, deployment, &deployment_tags)
+        Record::from_value(RecordKind::DagTags, deployment, &deployment_tags)
     };
     // What another deployment says of its Dags says nothing of this one's.
     world.records.extend([tags("dep_a", "etl"), tags("dep_b", "other")]);

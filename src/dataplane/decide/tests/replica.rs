@@ -47,7 +47,7 @@ pub(in crate::dataplane) fn snapshot(
             routes: "airflow-v2".into(),
             glass: GlassMode::Always,
         };
-        Record::of(RecordKind::Deployment, *id, &body)
+        Record::from_value(RecordKind::Deployment, *id, &body)
     };
     let node = |&(id, key, retired): &(&str, u8, Option<i64>)| {
         let body = NodeRecord {
@@ -56,7 +56,7 @@ pub(in crate::dataplane) fn snapshot(
             key: seed(key).public().jwk(),
             retired_at: retired.map(Time::from_unix),
         };
-        Record::of(RecordKind::Node, id, &body)
+        Record::from_value(RecordKind::Node, id, &body)
     };
     let records: Vec<Record> = deployments.iter().map(deployment).chain(nodes.iter().map(node)).collect();
     let head = Head {

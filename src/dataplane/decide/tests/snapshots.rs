@@ -44,7 +44,7 @@ fn operators_are_told_what_the_replica_holds() {
         key: key(7).public().jwk(),
         retired_at: None,
     };
-    world.records.push(Record::of(RecordKind::Node, "nod_a", &node));
+    world.records.push(Record::from_value(RecordKind::Node, "nod_a", &node));
     let snapshot = world.snapshot();
     assert_eq!((snapshot.token_count(), snapshot.deployment_count(), snapshot.keyset_version()), (1, 2, 1));
     assert!(snapshot.knows(&token()) && !snapshot.knows(&"tok_b".parse().unwrap()));

@@ -51,7 +51,7 @@ pub(super) struct HostState {
 impl HostState {
     /// Returns the state at `wall`.
     #[must_use]
-    pub(super) fn of(live: &Live, wall: Time) -> Self {
+    pub(super) fn observe(live: &Live, wall: Time) -> Self {
         let signed = Snapshot::signed_at(&live.snapshot());
         let age = signed.map(|signed| live.now(wall).effective().since(signed).max(0));
         Self { connectivity: live.connectivity(), age }

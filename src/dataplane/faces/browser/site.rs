@@ -49,7 +49,7 @@ pub async fn answer(
     body: &[u8],
 ) -> Answer {
     let (path, query) = request.target.split_once('?').unwrap_or((request.target, ""));
-    let standing = HostState::of(&authorizer.live, (authorizer.clock)());
+    let standing = HostState::observe(&authorizer.live, (authorizer.clock)());
     let site = Site { authorizer, sessions, request, query, standing };
     match (path.strip_prefix(PAGES).unwrap_or_default(), request.method) {
         (SIGN_IN, "GET" | "HEAD") => site.form(),

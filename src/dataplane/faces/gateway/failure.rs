@@ -41,7 +41,7 @@ pub(super) enum Failure {
 
 impl Failure {
     /// Returns the failure that an error of the client, of a body or of the deployment stands for.
-    pub(super) fn of(error: BoxError) -> Self {
+    pub(super) fn from_error(error: BoxError) -> Self {
         for cause in causes(&*error) {
             if cause.is::<LengthLimitError>() {
                 return Self::TooLarge;

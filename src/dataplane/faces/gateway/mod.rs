@@ -331,7 +331,7 @@ impl Gateway {
         let place = if websocket::wanted(&parts) {
             let place = Arc::clone(&self.websockets).try_acquire_owned().map_err(|_| Failure::TooMany)?;
             let free = self.websockets.available_permits() + 1;
-            let held = self.shares.take(way.client, self.limits.share(), free);
+            let held = self.shares.take_place(way.client, self.limits.share(), free);
             Some((place, held.ok_or(Failure::TooMany)?))
         } else {
             None
@@ -351,7 +351,7 @@ impl Gateway {
         let body = bounded(body, self.limits.body_bytes, idle, progress.clone());
         let sent = self.deployments.send(Request::from_parts(parts, body));
         let mut answer = tokio::select! {
-            answer = sent => answer.map_err(|error| Failure::of(error.into()))?,
+            answer = sent => answer.map_err(|error| Failure::from_error(error.into()))?,
             idler = progress.stalls(idle) => return Err(match idler {
                 IdleParty::Sender => Failure::ClientStalled,
                 IdleParty::Reader => Failure::DeploymentStalled,

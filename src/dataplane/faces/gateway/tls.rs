@@ -37,7 +37,7 @@ pub(super) struct Certificate {
 impl Certificate {
     /// Reads the files, and starts to check them.
     pub(super) fn new(config: TlsConfig) -> Result<Self, TlsError> {
-        let seen = State::of(&config);
+        let seen = State::read(&config);
         let current = Arc::new(Current(ArcSwap::from_pointee(read(&config)?)));
         let acceptor = acceptor(Arc::clone(&current) as Arc<dyn ResolvesServerCert>)?;
         let mut looks = JoinSet::new();
@@ -60,7 +60,7 @@ fn read(config: &TlsConfig) -> Result<CertifiedKey, TlsError> {
 struct State([Option<[i64; 7]>; 2]);
 
 impl State {
-    fn of(config: &TlsConfig) -> Self {
+    fn read(config: &TlsConfig) -> Self {
         let of = |file: Metadata| {
             let [device, inode, size] = [file.dev(), file.ino(), file.size()].map(u64::cast_signed);
             [device, inode, size, file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()]
@@ -82,7 +82,7 @@ struct Watched {
 impl Watched {
     /// Reads the files again if they differ from those of the last check. It blocks: a network file system may take long.
     fn check(&mut self) {
-        let state = State::of(&self.config);
+        let state = State::read(&self.config);
         let changed = state != self.seen;
         if !changed && self.settled {
             return;

@@ -27,7 +27,7 @@ const SKEW: i64 = 300;
 
 /// Facts that an applied bundle states, except its records.
 #[derive(Debug)]
-pub struct Taken {
+pub struct AppliedBundle {
     /// Tokens that the bundle calls active or valid for longer, although this node has proof that they are revoked, rotated
     /// or end earlier. The proof counts.
     pub overruled: Vec<TokenId>,
@@ -49,7 +49,12 @@ impl ReplicaStore {
     /// The keysets of the bundle are kept as soon as they are verified, even if the rest of the bundle is rejected, so that
     /// a removed key loses its force at once. If a correctly signed bundle breaks an invariant, only its revocations and
     /// rotations are kept, and nothing that grants access.
-    pub fn apply(&mut self, bundle: impl Read, origin: Origin, now: Time) -> Result<Taken, StoreError> {
+    pub fn apply(
+        &mut self,
+        bundle: impl Read,
+        origin: Origin,
+        now: Time,
+    ) -> Result<AppliedBundle, StoreError> {
         let mut reader = BundleReader::new(bundle, Limits::default())?;
         let keyset = self.follow(reader.keysets(), now)?;
         let (have, _) = self.held()?;
@@ -61,7 +66,7 @@ impl ReplicaStore {
                 // The bundle is still verified, so that the sender of a truncated or altered file gets an error.
                 Compared::Nothing => {
                     same::prove(&self.connection, &mut reader, have.head())?;
-                    return Ok(Taken { overruled: Vec::new(), head: signed, delta: None });
+                    return Ok(AppliedBundle { overruled: Vec::new(), head: signed, delta: None });
                 }
                 Compared::News => {}
             }
@@ -75,7 +80,8 @@ impl ReplicaStore {
 
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let data_version = data_version(&transaction)?;
-        let known = self.sum.borrow().as_ref().zip(have).and_then(|(sum, have)| sum.of(have, data_version));
+        let known =
+            self.sum.borrow().as_ref().zip(have).and_then(|(sum, have)| sum.proved_for(have, data_version));
         // An honest bundle stores at most as many records as its head counts, and removes at most as many as there were. A
         // bundle that exceeds the sum is rejected before it fills the disk.
         let room = head.count.saturating_add(count);
@@ -92,7 +98,7 @@ impl ReplicaStore {
             Some(sum) => sum,
             None => summing::sum(&transaction, Which::All, |_| {}, |_| {})?,
         };
-        if !sum.is_of(&head) {
+        if !sum.matches(&head) {
             // A delta fits one history only. A control plane that was restored from a backup writes another history, in
             // which the version held here belongs to different records.
             return Err(match base {
@@ -113,7 +119,7 @@ impl ReplicaStore {
         self.chain.keep(signed.clone(), &keyset);
         *self.sum.borrow_mut() = Some(ProvedSum::new(sum, data_version));
         let delta = have.cloned().zip(delta);
-        Ok(Taken { overruled: entries.overruled, head: signed, delta })
+        Ok(AppliedBundle { overruled: entries.overruled, head: signed, delta })
     }
 
     /// Compares an offered head with the one held.

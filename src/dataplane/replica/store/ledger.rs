@@ -104,7 +104,7 @@ impl Entries {
         };
         let (proved, generation, revoked) = match &token {
             Some(token) => (token.grant_digest().to_vec(), counted(token), token.revoked_at.is_some()),
-            None => (RoleDigest::of(&record.body).to_string().into_bytes(), 0, false),
+            None => (RoleDigest::compute(&record.body).to_string().into_bytes(), 0, false),
         };
         let kind = record.kind.as_str();
         let known = ledger

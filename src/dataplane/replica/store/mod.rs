@@ -27,7 +27,7 @@ use crate::protocol::time::Time;
 
 use chain::Chain;
 
-pub use apply::Taken;
+pub use apply::AppliedBundle;
 pub use error::StoreError;
 pub use floor::{AHEAD, Ended};
 use prove::ProvedSum;

@@ -27,8 +27,8 @@ impl ProvedSum {
     }
 
     /// Returns the sum, if `head` was signed for it and only the store has written since.
-    pub(super) fn of(&self, head: &Head, data_version: i64) -> Option<Sum> {
-        let holds = self.data_version == data_version && self.sum.is_of(head);
+    pub(super) fn proved_for(&self, head: &Head, data_version: i64) -> Option<Sum> {
+        let holds = self.data_version == data_version && self.sum.matches(head);
         holds.then(|| self.sum.clone())
     }
 }
@@ -106,7 +106,7 @@ impl ReplicaStore {
 
     /// Compares the sum of the stored records with the head, and keeps it.
     fn proved(&self, sum: Sum, head: &Head, data_version: i64) -> Result<(), StoreError> {
-        let holds = sum.is_of(head);
+        let holds = sum.matches(head);
         *self.sum.borrow_mut() = holds.then(|| ProvedSum::new(sum, data_version));
         if holds { Ok(()) } else { Err(StoreError::Digest(head.version)) }
     }
@@ -143,6 +143,6 @@ impl Scrub {
     /// Returns true if the records that were read are those that the head was signed for.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.sum.is_of(&self.head)
+        self.sum.matches(&self.head)
     }
 }

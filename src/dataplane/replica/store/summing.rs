@@ -47,7 +47,7 @@ impl Sum {
     }
 
     /// Returns true if `head` was signed for these records.
-    pub(super) fn is_of(&self, head: &Head) -> bool {
+    pub(super) fn matches(&self, head: &Head) -> bool {
         self.count == head.count && self.digest.checksum() == head.digest
     }
 }
@@ -94,7 +94,7 @@ where
             }
         });
         drop(sender);
-        let mut total = of(&share, visit);
+        let mut total = sum_of_share(&share, visit);
         // The reading thread helps to sum when it has read everything.
         total.combine(&all(&shares, visit));
         for sum in summing {
@@ -112,12 +112,12 @@ fn all(shares: &Mutex<Receiver<Vec<Record>>>, visit: &impl Fn(&Record)) -> Sum {
     let next = || shares.lock().unwrap_or_else(PoisonError::into_inner).recv();
     let mut sum = Sum::default();
     while let Ok(share) = next() {
-        sum.combine(&of(&share, visit));
+        sum.combine(&sum_of_share(&share, visit));
     }
     sum
 }
 
-fn of(share: &[Record], visit: &impl Fn(&Record)) -> Sum {
+fn sum_of_share(share: &[Record], visit: &impl Fn(&Record)) -> Sum {
     let mut sum = Sum::default();
     for record in share {
         sum.add(record);

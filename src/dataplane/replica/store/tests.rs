@@ -33,7 +33,7 @@ fn records(tokens: &[TokenRecord]) -> Vec<Record> {
 }
 
 /// Takes a snapshot of these tokens from the feed.
-fn take(store: &mut ReplicaStore, version: u64, tokens: &[TokenRecord]) -> Result<Taken, StoreError> {
+fn take(store: &mut ReplicaStore, version: u64, tokens: &[TokenRecord]) -> Result<AppliedBundle, StoreError> {
     store.apply(&*World::new().bundle(version, &records(tokens), T0), Origin::Feed, T0)
 }
 
@@ -44,7 +44,7 @@ fn reason(store: &ReplicaStore, token: &TokenRecord, wall: Time) -> Reason {
         roles: [("DEPLOYMENT_ADMIN".into(), i64::MAX)].into(),
         ..Staleness::default()
     };
-    let snapshot = Snapshot::of(store.index().unwrap().unwrap(), staleness, None);
+    let snapshot = Snapshot::from_verified(store.index().unwrap().unwrap(), staleness, None);
     let facts =
         RequestFacts { deployment: Target::Id(DEPLOYMENT), method: "GET", uri: "/api/v2/dags", client: None };
     decide(Some(World::new().value_of(token).as_bytes()), &facts, &snapshot, Now { wall, floor: wall })

@@ -176,15 +176,15 @@ impl Watch {
     /// Adds the passed time to the age of the head in force.
     fn grow_older(&mut self, live: &Live, snapshot: &Snapshot, monotonic: Duration) {
         let Some(head) = snapshot.head().map(SignedHead::head) else { return };
-        if !self.age.is_some_and(|age| age.is_of(head)) {
-            self.age = Some(HeadAge::of(head));
+        if !self.age.is_some_and(|age| age.belongs_to(head)) {
+            self.age = Some(HeadAge::just_arrived(head));
             self.counted = (monotonic, 0);
         }
         let (since, counted) = self.counted;
         let passed = i64::try_from(monotonic.saturating_sub(since).as_secs()).unwrap_or(i64::MAX);
         let seconds = counted.saturating_add(passed);
         let signed = snapshot.local().signed_at(head);
-        let age = HeadAge { held: seconds, signed, ..HeadAge::of(head) };
+        let age = HeadAge { held: seconds, signed, ..HeadAge::just_arrived(head) };
         live.note_age(age);
         self.age = Some(age);
     }
