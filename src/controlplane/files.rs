@@ -50,7 +50,7 @@ impl Files {
         let tls = config.tls.as_ref().map(|tls| acceptor_of(&tls.certificate, &tls.key)).transpose()?;
         let certificate = certificate_end(config);
         let webhook = read_webhook(config)?;
-        let archives = config.deploys.store.as_deref().map(Archives::at).transpose()?;
+        let archives = config.deploys.store.as_deref().map(Archives::open).transpose()?;
         Ok(Self { signing, tls, certificate, webhook, archives })
     }
 }

@@ -35,7 +35,7 @@ pub struct Attempt<'a> {
 }
 
 impl Outcome {
-    fn of(status: Option<u16>) -> Self {
+    fn from_status(status: Option<u16>) -> Self {
         match status {
             None => Self::Unknown,
             Some(..400) => Self::Done,
@@ -73,7 +73,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
         target: row.get(6)?,
         // A body that is not JSON was rejected; the status of the line shows it.
         request: request.and_then(|text| RawValue::from_string(text).ok()),
-        outcome: Outcome::of(status),
+        outcome: Outcome::from_status(status),
         status,
         code: row.get(9)?,
         repeated: row.get(10)?,

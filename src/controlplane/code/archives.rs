@@ -122,7 +122,7 @@ impl Archives {
 
     /// Keeps archives where the configuration says: in a directory, or with `s3://BUCKET/PREFIX` in a bucket, to which the
     /// `AWS_` variables of the environment lead.
-    pub fn at(place: &str) -> Result<Self, ArchivesError> {
+    pub fn open(place: &str) -> Result<Self, ArchivesError> {
         let Some(bucket) = place.strip_prefix("s3://") else {
             let directory = PathBuf::from(place);
             let usable = directory.is_absolute() && Path::from_absolute_path(&directory).is_ok();

@@ -123,7 +123,7 @@ fn below_base(route: &str) -> &str {
 pub fn router(edge: Edge) -> Router {
     let edge = Arc::new(edge);
     let (calls, described) = people().split_for_parts();
-    let known = Arc::new(query::Known::of(&described));
+    let known = Arc::new(query::Known::from_document(&described));
     let calls = calls
         .route_layer(from_fn_with_state(known, query::refuse_unknown))
         .route_layer(from_fn(fields::unconditional))

@@ -24,7 +24,7 @@ pub(super) struct Known(HashMap<(Method, String), BTreeSet<String>>);
 
 impl Known {
     /// Reads them from the description of the calls.
-    pub(super) fn of(document: &OpenApi) -> Self {
+    pub(super) fn from_document(document: &OpenApi) -> Self {
         let mut known = HashMap::new();
         for (path, item) in &document.paths.paths {
             let operations = [

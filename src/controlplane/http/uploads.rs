@@ -64,7 +64,7 @@ pub(super) async fn upload(
     Query(query): Query<UploadQuery>,
     request: Request,
 ) -> Response {
-    match take(&control, id, query, request).await {
+    match receive_upload(&control, id, query, request).await {
         Ok(headers) => (StatusCode::CREATED, headers).into_response(),
         Err(refused) => refused,
     }
@@ -72,7 +72,7 @@ pub(super) async fn upload(
 
 /// Takes what an upload brings, and returns the fields of the answer. The clients that upload to such a URL take no other
 /// status than 201 for success.
-async fn take(
+async fn receive_upload(
     control: &Arc<ControlPlane>,
     id: String,
     query: UploadQuery,

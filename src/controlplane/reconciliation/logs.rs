@@ -30,7 +30,7 @@ struct Window {
 }
 
 impl Window {
-    fn of(filter: &LogFilter, deployment: &str, now: i64) -> Result<Self, Error> {
+    fn from_filter(filter: &LogFilter, deployment: &str, now: i64) -> Result<Self, Error> {
         if let Some(id) = &filter.search_id {
             return Self::read(id, deployment).ok_or_else(|| {
                 Error::invalid("searchId", "is not one of this deployment; take that of the page before")
@@ -122,7 +122,7 @@ impl ControlPlane {
             let found = stored_deployments::find(connection, organization, deployment)?;
             actor.may(Operation::ReadLogs, found.scope(organization))?;
             check(filter)?;
-            let window = Window::of(filter, deployment, self.now().unix())?;
+            let window = Window::from_filter(filter, deployment, self.now().unix())?;
             let mut results = Vec::new();
             if let Some(source) = source(&filter.sources) {
                 let wanted = filter.search_text.as_ref().map(|text| text.to_lowercase());

@@ -62,7 +62,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Stated> {
 }
 
 /// Returns the id of the node's outage that contains `time`.
-pub(in crate::controlplane) fn at(
+pub(in crate::controlplane) fn id_at(
     connection: &Connection,
     node: &str,
     time: Time,

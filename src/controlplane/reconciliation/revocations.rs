@@ -105,7 +105,7 @@ impl ControlPlane {
             .collect::<Result<_, _>>()?;
         for (node, line) in &late {
             let Some(recorded) = recorded::use_of(line) else { continue };
-            let outage = outages::at(transaction, node, recorded.used.time)?;
+            let outage = outages::id_at(transaction, node, recorded.used.time)?;
             let place = announcements::Place { data_plane, node, outage: outage.as_deref() };
             let end = recorded::end_of(transaction, &recorded.used)?;
             self.note_late_use(transaction, place, &recorded.used, end)?;

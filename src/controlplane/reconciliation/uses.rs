@@ -124,7 +124,7 @@ impl<'t> Uses<'t> {
         {
             return Ok(outage.clone());
         }
-        let outage = outages::at(self.transaction, self.node, time)?;
+        let outage = outages::id_at(self.transaction, self.node, time)?;
         self.outage = Some((time, outage.clone()));
         Ok(outage)
     }

@@ -88,7 +88,7 @@ impl ControlPlane {
             token.check_unchanged(transaction, actor, organization, seen)?;
             for grant in &token.grants[1..] {
                 if grant.deployment.as_deref() == Some(deployment) {
-                    self.take(transaction, actor, organization, &token, grant)?;
+                    self.withdraw_role(transaction, actor, organization, &token, grant)?;
                 }
             }
             Ok(())
@@ -111,7 +111,7 @@ impl ControlPlane {
             role: role.to_owned(),
         };
         let grant = Grant::new(transaction, &token.home_of(organization), &role)?;
-        self.give(transaction, actor, organization, token, &grant)?;
+        self.grant_role(transaction, actor, organization, token, &grant)?;
         find(transaction, organization, &token.id)?.shown(transaction, |grant| {
             grant.deployment.as_deref() == Some(deployment) || grant.seen_by(actor, organization).is_ok()
         })

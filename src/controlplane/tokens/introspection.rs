@@ -117,9 +117,10 @@ impl ControlPlane {
             if token.generation != claims.generation || token.kind != TokenKind::Standard {
                 return Ok(None);
             }
-            let mut alive = Alive::of(claims);
+            let mut alive = Alive::from_claims(claims);
             if let Some(deployment) = deployment {
-                alive = alive.on(deployment, effective(connection, organization, &id, deployment)?);
+                alive =
+                    alive.with_permissions(deployment, effective(connection, organization, &id, deployment)?);
             }
             alive.roles = Some(roles_of(connection, &token)?);
             alive.organization_id = Some(OrganizationId::known(organization.to_owned()));
@@ -162,11 +163,11 @@ fn alive(
     let organization: Option<String> = connection.query_row(query, row, |row| row.get(0)).optional()?;
     let Some(organization) = organization else { return Ok(None) };
     let permissions = effective(connection, &organization, claims.sub.as_str(), deployment)?;
-    Ok(Some(Alive::of(claims).on(deployment, permissions)))
+    Ok(Some(Alive::from_claims(claims).with_permissions(deployment, permissions)))
 }
 
 impl Alive {
-    fn of(claims: Claims) -> Self {
+    fn from_claims(claims: Claims) -> Self {
         Self {
             token_type: "Bearer",
             iss: claims.iss,
@@ -186,7 +187,7 @@ impl Alive {
     }
 
     /// Adds the permissions on a deployment: those on all of it, and those on some of its Dags.
-    fn on(
+    fn with_permissions(
         self,
         deployment: &str,
         (permissions, dags): (PermissionSet, Vec<(DagTarget, PermissionSet)>),

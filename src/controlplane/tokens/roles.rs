@@ -64,11 +64,11 @@ impl ControlPlane {
             let visible = |grant: &&Grant| grant.seen_by(actor, organization).is_ok();
             for gone in before[1..].iter().filter(visible) {
                 if !wanted.iter().any(|grant| grant.same_place(gone)) {
-                    self.take(transaction, actor, organization, &token, gone)?;
+                    self.withdraw_role(transaction, actor, organization, &token, gone)?;
                 }
             }
             for grant in wanted.iter().filter(|grant| !before.contains(grant)) {
-                self.give(transaction, actor, organization, &token, grant)?;
+                self.grant_role(transaction, actor, organization, &token, grant)?;
             }
             // The caller saw the token before, also if the roles seen then were the ones that are gone now.
             let token = find(transaction, organization, id)?;
@@ -77,7 +77,7 @@ impl ControlPlane {
     }
 
     /// Gives a standard token a role, in place of the one that it has on the same object.
-    pub(super) fn give(
+    pub(super) fn grant_role(
         &self,
         transaction: &Transaction<'_>,
         actor: &Actor,
@@ -100,7 +100,7 @@ impl ControlPlane {
     }
 
     /// Removes a role that is not in the token's own scope.
-    pub(super) fn take(
+    pub(super) fn withdraw_role(
         &self,
         transaction: &Transaction<'_>,
         actor: &Actor,
