@@ -10,7 +10,7 @@ use super::path::CanonicalPath;
 use crate::protocol::permission::{Permission, PermissionSet};
 
 /// Source of the built-in map for Airflow 3: its REST API v2 and its web interface.
-pub const AIRFLOW_V2: &str = include_str!("airflow-v2.toml");
+pub const AIRFLOW_V2: &str = include_str!("../airflow-v2.toml");
 
 /// Source of the map of the daemon's own calls about a deployment.
 const DAEMON: &str = "[routes.\"/v1/deploys/{deployment_id}\"]\nPUT = [\"deployment.deploys.create\"]\n";
