@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used)]
+
 use super::*;
 
 fn key(seed: u8) -> SigningKey {
