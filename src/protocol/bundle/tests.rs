@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::io::{self, Read};
+
 use super::*;
 
 fn changes() -> Vec<Change> {
