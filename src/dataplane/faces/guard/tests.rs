@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::framing::FEW_FIELDS;
 use super::*;
 
 const DRAIN: Drain = Drain { bytes: 10_000, time: Duration::from_millis(400) };
