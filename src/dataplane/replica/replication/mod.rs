@@ -1,5 +1,7 @@
 //! Replication: applies bundles of any origin, and puts the verified result in force.
 
+mod clock;
+
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,11 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use base64::Engine as _;
 
 use super::recent_deltas::{Keeping, RecentDeltas};
-use super::store::AHEAD;
-use super::store::{Ended, Origin, ReplicaStore, Scrub, StoreError};
+use super::store::{Origin, ReplicaStore, Scrub, StoreError};
 use crate::api::host::replica::{ForkedHead, VerifiedReplica};
-use crate::dataplane::decide::CLOCK_TOLERANCE;
-use crate::dataplane::decide::HeadAge;
 use crate::dataplane::decide::index::Delta;
 use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::decide::staleness::Staleness;
@@ -163,62 +162,6 @@ impl Replication {
         Ok(())
     }
 
-    /// Lowers a time floor that a head signed just now, at `signed`, and the clock both contradict. `ended` are the tokens
-    /// that the floor had expired.
-    fn settle_doubt(
-        &self,
-        store: &mut ReplicaStore,
-        ended: &[Ended],
-        signed: Time,
-        now: Time,
-    ) -> Result<(), StoreError> {
-        let time = self.live.now(now);
-        if time.trusted() || signed.since(now).abs() > CLOCK_TOLERANCE {
-            return Ok(());
-        }
-        let to = signed.min(now);
-        let stay = self.take_back(store, ended, to, None, now)?;
-        let what = format!(
-            "the time this node had taken for proved was {} s ahead: the control plane's clock and this host's agree on {to} \
-             by now; {stay} tokens that had expired by it stay expired",
-            time.floor.since(to)
-        );
-        self.live.alarms.raise(AlarmKind::Clock, &what, now);
-        Ok(())
-    }
-
-    /// Accepts `now` as the time, by order of an administrator of this host, if the time floor is ahead of it. Returns the
-    /// number of seconds by which the floor was ahead, and the number of expired tokens that stay expired.
-    pub fn accept_clock(&self, now: Time) -> Result<(i64, usize), StoreError> {
-        let mut store = self.store();
-        let floor = self.live.now(now).floor;
-        let ahead = floor.since(now);
-        let ended = store.ended_by(floor, now)?;
-        let age = self.live.head_age().map(|age| age.accepted(now));
-        let stay = self.take_back(&mut store, &ended, now, age, now)?;
-        Ok((ahead, stay))
-    }
-
-    /// Lowers the time floor to `to`. The tokens `ended`, which it had expired, are marked dead, on disk and in memory,
-    /// before the floor falls.
-    fn take_back(
-        &self,
-        store: &mut ReplicaStore,
-        ended: &[Ended],
-        to: Time,
-        age: Option<HeadAge>,
-        now: Time,
-    ) -> Result<usize, StoreError> {
-        self.live.take_back_floor(to, || {
-            let stay = store.take_back_floor(ended, to, age)?;
-            if age.is_some() {
-                self.live.change_local(|local| local.accepted = age);
-            }
-            self.read_again(store, now)?;
-            Ok(stay)
-        })
-    }
-
     /// Follows keysets from files on this host. They are verified like those of a bundle.
     pub fn follow(&self, keysets: &[String], now: Time) -> Result<u64, StoreError> {
         let mut store = self.store();
@@ -242,25 +185,6 @@ impl Replication {
         store.forget()?;
         self.live.replace(Snapshot::withdrawn);
         self.enforce(&store, None, now)
-    }
-
-    /// Stores the time floor. A value that was computed before the floor was lowered is not stored.
-    pub fn write_floor(&self, floor: Time) -> Result<(), StoreError> {
-        let store = self.store();
-        if floor > self.live.now(floor).floor.plus(AHEAD) {
-            return Ok(());
-        }
-        store.raise_floor(floor)
-    }
-
-    /// Returns the stored age of a head.
-    pub fn head_age(&self) -> Result<Option<HeadAge>, StoreError> {
-        self.store().head_age()
-    }
-
-    /// Stores the age of the head in force.
-    pub fn write_head_age(&self, age: HeadAge) -> Result<(), StoreError> {
-        self.store().keep_head_age(age)
     }
 
     /// Returns the stored heads and keysets that contradict each other.
