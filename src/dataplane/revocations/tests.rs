@@ -8,6 +8,7 @@ use super::*;
 use crate::dataplane::decide::Reason;
 use crate::dataplane::node::schema::Unfit;
 use crate::nodes::{key, order, prover, reason, record};
+use crate::protocol::reconciliation::RevocationAnswer;
 use crate::protocol::record::Record;
 use crate::world::{T0, World};
 
