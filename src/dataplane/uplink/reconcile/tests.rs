@@ -5,12 +5,15 @@
 use rusqlite::Connection;
 
 use super::*;
-use crate::dataplane::audit::AuditLog;
+use crate::dataplane::audit::{AuditLog, hash_at, set_uploaded};
 use crate::dataplane::decide::snapshot::Snapshot;
+use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Nonces;
 use crate::dataplane::node::identity::Identity;
-use crate::protocol::event::{Draft, EventKind};
+use crate::protocol::event::{Draft, EventKind, line_hash};
 use crate::protocol::key::SigningKey;
+use crate::protocol::reconciliation::Position;
+use crate::protocol::time::Time;
 
 const T: Time = Time::from_unix(1_800_000_000);
 
