@@ -5,6 +5,7 @@ pub mod config;
 mod connection;
 mod deployment_client;
 mod failure;
+mod forward;
 mod headers;
 mod idle_limit;
 mod request_target;
@@ -20,10 +21,10 @@ use std::time::Duration;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, Uri, Version};
+use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -35,7 +36,8 @@ use zeroize::Zeroizing;
 use self::config::{GatewayConfig, Limits, Upstream};
 use self::deployment_client::DeploymentClient;
 use self::failure::Failure;
-use self::idle_limit::{BoxError, ClientBroke, IdleLimited, IdleParty, Progress};
+use self::forward::Way;
+use self::idle_limit::BoxError;
 use self::request_target::RequestTarget;
 use self::tls::Certificate;
 use super::answer::{Answer, Answers};
@@ -314,67 +316,6 @@ impl Gateway {
         let form = Zeroizing::new(form.to_bytes().to_vec());
         own(site::answer(&self.authorizer, sessions, asked, &form).await)
     }
-
-    /// Sends a request to the deployment, and streams its answer.
-    async fn pass(
-        &self,
-        mut request: Request<Lingering<Incoming>>,
-        upstream: &Upstream,
-        way: &Way<'_>,
-    ) -> Result<Response<Body>, Failure> {
-        let idle = self.limits.idle();
-        if request.body().size_hint().lower() > self.limits.body_bytes as u64 {
-            return Err(Failure::TooLarge);
-        }
-        let client = hyper::upgrade::on(&mut request);
-        let (mut parts, body) = request.into_parts();
-        let place = if websocket::wanted(&parts) {
-            let place = Arc::clone(&self.websockets).try_acquire_owned().map_err(|_| Failure::TooMany)?;
-            let free = self.websockets.available_permits() + 1;
-            let held = self.shares.take_place(way.client, self.limits.share(), free);
-            Some((place, held.ok_or(Failure::TooMany)?))
-        } else {
-            None
-        };
-        headers::towards_deployment(&mut parts.headers, way.told, way.host, way.client, way.secure);
-        if place.is_some() {
-            websocket::mark(&mut parts.headers);
-        }
-        parts.uri = Uri::builder()
-            .scheme(upstream.scheme.clone())
-            .authority(upstream.authority.clone())
-            .path_and_query(parts.uri.path_and_query().cloned().ok_or(Failure::NoUpstream)?)
-            .build()
-            .map_err(|error| Failure::Unreachable(error.into()))?;
-        parts.version = Version::HTTP_11;
-        let progress = Progress::new();
-        let body = bounded(body, self.limits.body_bytes, idle, progress.clone());
-        let sent = self.deployments.send(Request::from_parts(parts, body));
-        let mut answer = tokio::select! {
-            answer = sent => answer.map_err(|error| Failure::from_error(error.into()))?,
-            idler = progress.stalls(idle) => return Err(match idler {
-                IdleParty::Sender => Failure::ClientStalled,
-                IdleParty::Reader => Failure::DeploymentStalled,
-            }),
-        };
-        if !headers::one_length(answer.headers()) {
-            return Err(Failure::TwoLengths);
-        }
-        let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let deployment = switched.then(|| hyper::upgrade::on(&mut answer));
-        headers::towards_client(answer.headers_mut(), way.told);
-        *answer.version_mut() = Version::HTTP_11;
-        match (deployment, place) {
-            (None, _) => {}
-            (Some(_), None) => return Err(Failure::Unasked),
-            (Some(deployment), Some(place)) => {
-                websocket::mark(answer.headers_mut());
-                let longest = Duration::from_secs(self.limits.websocket_seconds);
-                tokio::spawn(websocket::tunnel(client, deployment, longest, place));
-            }
-        }
-        Ok(answer.map(|body| IdleLimited::new(body, idle, Progress::new()).boxed_unsync()))
-    }
 }
 
 /// Returns the daemon's own answer with the gateway's kind of body.
@@ -386,17 +327,4 @@ fn own(answer: Answer) -> Response<Body> {
 fn last(mut answer: Response<Body>) -> Response<Body> {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
-}
-
-/// Limits the size of a request's body, and the time that it may stand still.
-fn bounded(body: Lingering<Incoming>, most: usize, idle: Duration, progress: Progress) -> Body {
-    IdleLimited::new(Limited::new(body.map_err(ClientBroke), most), idle, progress).boxed_unsync()
-}
-
-/// Origin of a request, and the header fields for its deployment.
-struct Way<'w> {
-    host: &'w str,
-    client: IpAddr,
-    secure: bool,
-    told: &'w HeaderMap,
 }
