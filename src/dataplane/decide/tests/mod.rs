@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod broken_glass;
 mod daemon;
+mod dag_roles;
 mod known;
 pub(in crate::dataplane) mod replica;
 mod sessions;
@@ -333,51 +335,6 @@ fn each_reason_has_its_own_cause() {
 }
 
 #[test]
-fn sealed_glass_lets_nobody_in_and_broken_glass_only_those_who_may() {
-    check(&[
-        (Reason::GlassSealed, |w| w.keep(GlassMode::Sealed)),
-        (Reason::GlassSealed, |w| w.keep(GlassMode::Outage)),
-        (Reason::GlassSealed, |w| {
-            w.keep(GlassMode::Sealed);
-            w.local.outage = true;
-        }),
-        (Reason::GlassSealed, |w| {
-            w.keep(GlassMode::Sealed);
-            w.break_until(60);
-        }),
-        (Reason::GlassSealed, |w| {
-            // By the clock it would last still; by what is known to have passed it does not.
-            w.keep(GlassMode::Sealed);
-            w.break_until(61);
-            w.now = Now { wall: T0.plus(60), floor: T0.plus(61) };
-        }),
-        (Reason::Ok, |w| {
-            w.keep(GlassMode::Sealed);
-            w.break_until(61);
-        }),
-        (Reason::Ok, |w| {
-            w.keep(GlassMode::Outage);
-            w.break_until(61);
-        }),
-        (Reason::Ok, |w| {
-            w.keep(GlassMode::Outage);
-            w.local.outage = true;
-        }),
-        // Breaking glass opens nothing to a token that is dead, or may not.
-        (Reason::TokenRevoked, |w| {
-            w.keep(GlassMode::Sealed);
-            w.break_until(61);
-            w.record.revoked_at = Some(T0);
-        }),
-        (Reason::WrongDeployment, |w| {
-            w.keep(GlassMode::Sealed);
-            w.break_until(61);
-            w.target = Target::Id("dep_b");
-        }),
-    ]);
-}
-
-#[test]
 fn without_a_token_or_a_replica_nothing_passes() {
     let world = World::new();
     assert_eq!(world.decide_with(None).reason(), Reason::TokenMissing);
@@ -387,105 +344,6 @@ fn without_a_token_or_a_replica_nothing_passes() {
     let facts = RequestFacts { deployment: world.target, method: "GET", uri: "/", client: None };
     let decision = decide(Some(world.token().as_bytes()), &facts, &Snapshot::absent(), world.now);
     assert_eq!(decision.reason(), Reason::ReplicaMissing);
-}
-
-#[test]
-fn a_dag_role_opens_its_dags_and_no_other() {
-    let mut world = World::new();
-    let (record, accessor) = role("DEPLOYMENT_ACCESSOR");
-    world.records.push(record);
-    world.claims.role = Some(accessor.clone());
-    world.record.role = accessor;
-    let author = |target| DagRole { role: role("DAG_AUTHOR").1, target };
-    world.record.dag_roles =
-        vec![author(DagTarget::Dag("etl".into())), author(DagTarget::Tag("team".into()))];
-    let tags = DagTagsRecord {
-        deployment: "dep_a".parse().unwrap(),
-        tags: [("report".to_owned(), vec!["team".to_owned()])].into(),
-    };
-    world.records.push(Record::from_value(RecordKind::DagTags, "dep_a", &tags));
-    world.method = "POST";
-    for (uri, reason) in [
-        ("/api/v2/dags/etl/dagRuns", Reason::Ok),
-        ("/api/v2/dags/report/dagRuns", Reason::Ok),
-        ("/api/v2/dags/other/dagRuns", Reason::PermissionDenied),
-        ("/api/v2/dags/team/dagRuns", Reason::PermissionDenied),
-        ("/api/v2/dags/~/dagRuns", Reason::PermissionDenied),
-        ("/api/v2/connections", Reason::PermissionDenied),
-    ] {
-        world.uri = uri;
-        assert_eq!(world.reason(), reason, "{uri}");
-    }
-}
-
-#[test]
-fn a_role_works_on_what_it_is_held_on_and_on_nothing_else() {
-    // A Dag role in the place of the deployment role would open every Dag.
-    let mut world = World::new();
-    let (record, claim) = role("DAG_AUTHOR");
-    world.records.push(record);
-    (world.claims.role, world.record.role) = (Some(claim.clone()), claim);
-    world.uri = "/api/v2/dags/etl";
-    assert_eq!(world.reason(), Reason::RoleMismatch);
-    // And a deployment role on one Dag would allow more there than any Dag role can.
-    let mut world = World::new();
-    world.record.dag_roles =
-        vec![DagRole { role: role("DEPLOYMENT_ADMIN").1, target: DagTarget::Dag("etl".into()) }];
-    world.records.push(role("DEPLOYMENT_ADMIN").0);
-    assert_eq!(world.reason(), Reason::RoleMismatch);
-}
-
-#[test]
-fn dag_roles_alone_open_their_dags_and_nothing_beside_them() {
-    let mut world = World::new();
-    let (record, accessor) = role("DEPLOYMENT_ACCESSOR");
-    world.records.push(record);
-    world.claims.role = Some(accessor.clone());
-    world.record.role = accessor;
-    let custom = RoleBody {
-        name: "runner".into(),
-        version: 3,
-        scope: RoleScope::Dag,
-        permissions: ["deployment.airflow.dagRun.create".parse().unwrap()].into_iter().collect(),
-    };
-    let claim = RoleClaim { id: custom.reference().unwrap(), digest: RoleDigest::compute(&custom.to_body()) };
-    world.records.push(Record::new(RecordKind::Role, claim.id.to_string(), custom.to_body()));
-    world.record.dag_roles = vec![
-        DagRole { role: role("DAG_VIEWER").1, target: DagTarget::Tag("team".into()) },
-        DagRole { role: claim, target: DagTarget::Dag("etl".into()) },
-    ];
-    let tags = |deployment: &str, dag: &str| {
-        let deployment_tags = DagTagsRecord {
-            deployment: deployment.parse().unwrap(),
-            tags: [(dag.to_owned(), vec!["team".to_owned()])].into(),
-        };
-        Record::from_value(RecordKind::DagTags, deployment, &deployment_tags)
-    };
-    // What another deployment says of its Dags says nothing of this one's.
-    world.records.extend([tags("dep_a", "etl"), tags("dep_b", "other")]);
-    let rows = [
-        ("POST", "/api/v2/dags/etl/dagRuns", Reason::Ok),
-        ("GET", "/api/v2/dags/etl", Reason::Ok),
-        ("PATCH", "/api/v2/dags/etl", Reason::PermissionDenied),
-        ("GET", "/api/v2/dags/other", Reason::PermissionDenied),
-        ("GET", "/api/v2/dags/Etl", Reason::PermissionDenied),
-        ("GET", "/api/v2/dags", Reason::PermissionDenied),
-        ("GET", "/api/v2/pools", Reason::PermissionDenied),
-    ];
-    for (method, uri, reason) in rows {
-        (world.method, world.uri) = (method, uri);
-        assert_eq!(world.reason(), reason, "{method} {uri}");
-    }
-    // Without the record of one of its roles, or with another under its name, nothing at all is granted.
-    (world.method, world.uri) = ("GET", "/api/v2/dags/etl");
-    let whole = world.records.clone();
-    world.records.retain(|record| &*record.key != "runner@3");
-    assert_eq!(world.reason(), Reason::RoleMismatch);
-    world.records = whole;
-    for record in world.records.iter_mut().filter(|record| &*record.key == "runner@3") {
-        record.body = record.body.replace("dagRun.create", "dagRun.delete").into();
-    }
-    assert_eq!(world.reason(), Reason::RoleMismatch);
 }
 
 #[test]

@@ -1,14 +1,16 @@
-//! Unit tests of the store: what outlives a restart, an operator's order to forget, and a time floor that was wrong.
+//! Unit tests of the store: what bundles, restarts and an operator's order to forget leave of it.
 
 #![allow(clippy::unwrap_used)]
+
+mod refusals;
+mod time_floor;
 
 use std::path::Path;
 
 use super::ledger::Entries;
 use super::*;
 use crate::dataplane::decide::snapshot::{Snapshot, Staleness};
-use crate::dataplane::decide::{CLOCK_TOLERANCE, HeadAge, Now, Reason, RequestFacts, Target, decide};
-use crate::dataplane::node::alarm::AlarmKind;
+use crate::dataplane::decide::{Now, Reason, RequestFacts, Target, decide};
 use crate::protocol::key::SigningKey;
 use crate::protocol::keyset::{KeyUse, KeysetBody, KeysetKey, sign_keyset};
 use crate::protocol::record::RecordKind;
@@ -24,7 +26,7 @@ fn open(directory: &Path) -> ReplicaStore {
 /// A store that holds version 1 of these tokens.
 fn filled(directory: &Path, tokens: &[TokenRecord]) -> ReplicaStore {
     let mut store = open(directory);
-    take(&mut store, 1, tokens).unwrap();
+    apply_snapshot(&mut store, 1, tokens).unwrap();
     store
 }
 
@@ -32,8 +34,12 @@ fn records(tokens: &[TokenRecord]) -> Vec<Record> {
     World::records(0).into_iter().chain(tokens.iter().map(World::record)).collect()
 }
 
-/// Takes a snapshot of these tokens from the feed.
-fn take(store: &mut ReplicaStore, version: u64, tokens: &[TokenRecord]) -> Result<AppliedBundle, StoreError> {
+/// Applies a snapshot of these tokens from the feed.
+fn apply_snapshot(
+    store: &mut ReplicaStore,
+    version: u64,
+    tokens: &[TokenRecord],
+) -> Result<AppliedBundle, StoreError> {
     store.apply(&*World::new().bundle(version, &records(tokens), T0), Origin::Feed, T0)
 }
 
@@ -69,74 +75,6 @@ fn next_keyset() -> String {
 }
 
 #[test]
-fn a_stored_floor_only_rises_and_outlives_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
-    assert_eq!(open(directory.path()).floor().unwrap(), Time::from_unix(0));
-    for (raised, floor) in [(0, 0), (-5, 0), (7, 7)] {
-        open(directory.path()).raise_floor(T0.plus(raised)).unwrap();
-        assert_eq!(open(directory.path()).floor().unwrap(), T0.plus(floor));
-    }
-}
-
-#[test]
-fn what_had_expired_by_a_floor_stays_expired_when_the_floor_is_lowered() {
-    let directory = tempfile::tempdir().unwrap();
-    let ending = |number, at| TokenRecord { expires_at: T0.plus(at), ..World::token_record(number) };
-    // By a clock that ran 40 days ahead; the right time is one day after the start.
-    let (floor, wall) = (T0.plus(40 * DAY), T0.plus(DAY));
-    let tokens = [
-        ending(0, 30 * DAY),
-        ending(1, 40 * DAY),
-        ending(2, 40 * DAY + 1),
-        ending(3, DAY),
-        ending(4, DAY - CLOCK_TOLERANCE),
-        ending(5, DAY - CLOCK_TOLERANCE + 1),
-    ];
-    let mut store = filled(directory.path(), &tokens);
-    let ended = store.ended_by(floor, wall).unwrap();
-    assert_eq!(ended.len(), 4, "the floor may fall to a time before `wall`, within the tolerance: {ended:?}");
-    let age = HeadAge { version: 1, iat: T0, held: 5, signed: T0 };
-    assert_eq!(
-        store.take_back_floor(&ended, wall, Some(age)).unwrap(),
-        2,
-        "the others are dead by the time itself"
-    );
-    drop(store);
-    let mut store = open(directory.path());
-    assert_eq!((store.floor().unwrap(), store.head_age().unwrap()), (wall, Some(age)));
-    let reasons = |store: &ReplicaStore| [0, 1, 2].map(|token| reason(store, &tokens[token], wall));
-    let expected = [Reason::TokenExpired, Reason::TokenExpired, Reason::Ok];
-    assert_eq!(reasons(&store), expected);
-    assert!(store.ended_by(floor, wall).unwrap().len() == 2, "those two are known to be dead");
-    // The record that comes again does not revive them, a rotation does.
-    take(&mut store, 2, &tokens).unwrap();
-    assert_eq!(reasons(&store), expected);
-    let rotated = TokenRecord { generation: 2, ..tokens[0].clone() };
-    take(&mut store, 3, &[std::slice::from_ref(&rotated), &tokens[1..]].concat()).unwrap();
-    assert_eq!(reason(&store, &rotated, wall), Reason::Ok);
-    // A token whose end no build has stored is taken for one that ended.
-    Connection::open(directory.path().join("replica.db"))
-        .unwrap()
-        .execute_batch("UPDATE ledger SET expires = NULL WHERE key LIKE '%2'")
-        .unwrap();
-    let ended = store.ended_by(wall, wall).unwrap();
-    store.take_back_floor(&ended, wall, None).unwrap();
-    assert_eq!(reasons(&store), [Reason::TokenRotated, Reason::TokenExpired, Reason::TokenExpired]);
-    assert_eq!(store.head_age().unwrap(), Some(age), "it is kept");
-}
-
-#[test]
-fn the_age_of_a_head_outlives_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
-    assert_eq!(open(directory.path()).head_age().unwrap(), None);
-    for held in [60, 30] {
-        let age = HeadAge { version: 4, iat: T0, held, signed: T0.plus(-held) };
-        open(directory.path()).keep_head_age(age).unwrap();
-        assert_eq!(open(directory.path()).head_age().unwrap(), Some(age));
-    }
-}
-
-#[test]
 fn an_exported_replica_is_the_replica_of_the_node_that_takes_it() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     assert_eq!(open(one.path()).export().unwrap(), None);
@@ -164,7 +102,7 @@ fn a_replica_that_is_forgotten_leaves_what_was_taken_away_and_pins_nothing_else(
     // An older history is taken now, and another role and another end of a token with it.
     let mut changed = TokenRecord { expires_at: T0.plus(90 * DAY), ..other.clone() };
     changed.sources = vec!["10.0.0.0/8".into()];
-    let taken = take(&mut store, 1, &[revoked.clone(), rotated.clone(), changed.clone()]).unwrap();
+    let taken = apply_snapshot(&mut store, 1, &[revoked.clone(), rotated.clone(), changed.clone()]).unwrap();
     assert_eq!(taken.overruled, [revoked.id.clone(), rotated.id.clone()]);
     assert_eq!(reason(&store, &revoked, T0), Reason::TokenRevoked);
     assert_eq!(reason(&store, &rotated, T0), Reason::TokenRotated);
@@ -199,7 +137,7 @@ fn a_record_about_another_token_than_its_key_names_pins_nothing() {
     store.apply(&*World::new().bundle(1, &all, T0), Origin::Feed, T0).unwrap();
     assert_eq!(reason(&store, &token, T0), Reason::TokenUnknown);
     // The control plane is mended.
-    assert!(take(&mut store, 2, std::slice::from_ref(&token)).unwrap().overruled.is_empty());
+    assert!(apply_snapshot(&mut store, 2, std::slice::from_ref(&token)).unwrap().overruled.is_empty());
     assert_eq!(reason(&store, &token, T0), Reason::Ok);
 }
 
@@ -219,7 +157,7 @@ fn of_a_bundle_that_breaks_an_invariant_what_it_takes_away_is_kept_and_nothing_e
     let directory = tempfile::tempdir().unwrap();
     let held = [0, 1, 2, 3, 4].map(World::token_record);
     let mut store = filled(directory.path(), &held[..4]);
-    let refused = take(&mut store, 2, &news()).unwrap_err();
+    let refused = apply_snapshot(&mut store, 2, &news()).unwrap_err();
     assert!(matches!(refused, StoreError::Invariant { .. }), "{refused}");
     for store in [&store, &open(directory.path())] {
         assert_eq!(store.position().unwrap().0, 1);
@@ -268,7 +206,7 @@ fn a_record_that_stands_twice_is_refused_and_a_full_disk_is_not_taken_for_one() 
     let directory = tempfile::tempdir().unwrap();
     let token = World::token_record(0);
     let mut store = open(directory.path());
-    let refused = take(&mut store, 1, &[token.clone(), token.clone()]).unwrap_err();
+    let refused = apply_snapshot(&mut store, 1, &[token.clone(), token.clone()]).unwrap_err();
     assert!(
         matches!(&refused, StoreError::Twice(RecordKind::Token, key) if *key == token.id.as_str()),
         "{refused}"
@@ -276,7 +214,7 @@ fn a_record_that_stands_twice_is_refused_and_a_full_disk_is_not_taken_for_one() 
     let pages: i64 = store.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
     store.connection.pragma_update(None, "max_page_count", pages + 8).unwrap();
     let many: Vec<_> = (0..600).map(World::token_record).collect();
-    let refused = take(&mut store, 1, &many).unwrap_err();
+    let refused = apply_snapshot(&mut store, 1, &many).unwrap_err();
     assert!(matches!(refused, StoreError::Database(_)), "{refused}");
 }
 
@@ -353,58 +291,4 @@ fn each_history_that_a_control_plane_signed_is_evidence_once() {
     let told: Vec<_> =
         store.forks().unwrap().into_iter().map(|fork| (fork.version, fork.seen_at, fork.head)).collect();
     assert_eq!(told, [0, 1, 2].map(|number| (1, T0.plus(9), signed(number, T0).as_str().to_owned())));
-}
-
-#[test]
-fn the_disk_is_read_again_after_what_damage_of_it_can_cause() {
-    let history = StoreError::History { have: 1, got: 2 };
-    let invariant = StoreError::Invariant { kind: RecordKind::Token, key: "tok_a".into(), what: "" };
-    let database = StoreError::Database(rusqlite::Error::InvalidQuery);
-    for damage in [history, invariant, database, StoreError::Digest(1), StoreError::Kind] {
-        assert!(damage.may_be_of_the_disk(), "{damage}");
-    }
-    for other in [
-        StoreError::Rollback { have: 2, got: 1 },
-        StoreError::Fork(1),
-        StoreError::Frozen(T0),
-        StoreError::Base { have: 2, got: 1 },
-        StoreError::TooMany(1),
-    ] {
-        assert!(!other.may_be_of_the_disk(), "{other}");
-    }
-}
-
-#[test]
-fn what_may_be_tampering_is_an_alarm_and_a_wrong_file_at_a_prompt_is_none() {
-    let invariant = StoreError::Invariant { kind: RecordKind::Token, key: "tok_a".into(), what: "" };
-    for (evidence, kind) in [
-        (invariant, AlarmKind::Invariant),
-        (StoreError::Fork(1), AlarmKind::Fork),
-        (StoreError::KeysetFork(1), AlarmKind::Fork),
-    ] {
-        for origin in [Origin::Feed, Origin::Peer, Origin::File] {
-            assert_eq!(evidence.alarm_by(origin), Some(kind), "{evidence}");
-        }
-    }
-    for (refused, kind) in [
-        (StoreError::Digest(1), AlarmKind::Refused),
-        (StoreError::KeyDropped(1), AlarmKind::Refused),
-        (StoreError::Rollback { have: 2, got: 1 }, AlarmKind::Rollback),
-        (StoreError::History { have: 1, got: 2 }, AlarmKind::History),
-        (StoreError::Frozen(T0), AlarmKind::Frozen),
-        (StoreError::Replayed(T0), AlarmKind::Frozen),
-        (StoreError::Future(T0), AlarmKind::Clock),
-    ] {
-        assert_eq!(refused.alarm_by(Origin::Feed), Some(kind), "{refused}");
-        assert_eq!(refused.alarm_by(Origin::Peer), Some(kind), "{refused}");
-        assert_eq!(refused.alarm_by(Origin::File), None, "{refused}");
-    }
-    // Two changes that crossed, and a disk that fails, are nobody's attack.
-    for fault in [
-        StoreError::Base { have: 2, got: 1 },
-        StoreError::Write(std::io::Error::other("full")),
-        StoreError::Database(rusqlite::Error::InvalidQuery),
-    ] {
-        assert_eq!(fault.alarm_by(Origin::Feed), None, "{fault}");
-    }
 }
