@@ -66,6 +66,29 @@ pub enum HeadError {
 }
 
 /// Signs a head without a nonce, as a compact JWS.
+///
+/// ```
+/// use halligan::protocol::head::{Head, MAX_HEAD, sign_head};
+/// use halligan::protocol::jws::{Typ, Unverified};
+/// use halligan::protocol::key::SigningKey;
+/// use halligan::protocol::time::Time;
+///
+/// let head = Head {
+///     iss: "https://control.example".into(),
+///     aud: "dpl_a".parse().unwrap(),
+///     version: 1,
+///     digest: [0; 32],
+///     count: 0,
+///     iat: Time::from_unix(1_800_000_000),
+///     exp: Time::from_unix(1_800_000_900),
+///     keyset: 1,
+/// };
+/// let key = SigningKey::from_seed(&[1; 32]);
+/// let text = sign_head(&head, &key);
+/// let unverified = Unverified::parse(text.as_bytes(), MAX_HEAD).unwrap();
+/// let verified = unverified.verify(Typ::ReplicaHead, key.public()).unwrap();
+/// assert_eq!(verified.claims::<Head>().unwrap(), head);
+/// ```
 #[must_use]
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn sign_head(head: &Head, key: &SigningKey) -> String {
@@ -103,6 +126,29 @@ struct NonceClaim {
 }
 
 /// Signs a head in answer to a request with `nonce`. The nonce proves that the head is not a recorded answer played back.
+///
+/// ```
+/// use halligan::protocol::head::{Head, MAX_HEAD, sign_head_for};
+/// use halligan::protocol::jws::{Typ, Unverified};
+/// use halligan::protocol::key::SigningKey;
+/// use halligan::protocol::time::Time;
+///
+/// let head = Head {
+///     iss: "https://control.example".into(),
+///     aud: "dpl_a".parse().unwrap(),
+///     version: 1,
+///     digest: [0; 32],
+///     count: 0,
+///     iat: Time::from_unix(1_800_000_000),
+///     exp: Time::from_unix(1_800_000_900),
+///     keyset: 1,
+/// };
+/// let key = SigningKey::from_seed(&[1; 32]);
+/// let text = sign_head_for(&head, "3q2-7w_1", &key);
+/// let unverified = Unverified::parse(text.as_bytes(), MAX_HEAD).unwrap();
+/// let verified = unverified.verify(Typ::ReplicaHead, key.public()).unwrap();
+/// assert_eq!(verified.claims::<serde_json::Value>().unwrap()["nonce"], "3q2-7w_1");
+/// ```
 #[must_use]
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn sign_head_for(head: &Head, nonce: &str, key: &SigningKey) -> String {

@@ -121,6 +121,13 @@ identifier!(/// Identifier of a node (`nod_…`): the claim `iss` of the objects
 
 /// Returns a new identifier: `prefix` (such as `tok_`), then 128 random bits as 26 lower-case base32 characters (RFC
 /// 4648).
+///
+/// ```
+/// use halligan::protocol::id::{is_id, random_id};
+///
+/// let id = random_id("tok_", &mut rand_core::UnwrapErr(getrandom::SysRng));
+/// assert!(id.starts_with("tok_") && id.len() == 30 && is_id(&id));
+/// ```
 #[must_use]
 pub fn random_id(prefix: &str, rng: &mut dyn CryptoRng) -> String {
     let mut bytes = [0; 16];
@@ -149,6 +156,13 @@ pub fn id_of_bits(prefix: &str, bytes: [u8; 16]) -> String {
 }
 
 /// Returns a new identifier in the platform's form: `c`, then 24 random lower-case letters or digits (124 bits).
+///
+/// ```
+/// use halligan::protocol::id::random_plain_id;
+///
+/// let id = random_plain_id(&mut rand_core::UnwrapErr(getrandom::SysRng));
+/// assert!(id.starts_with('c') && id.len() == 25);
+/// ```
 #[must_use]
 pub fn random_plain_id(rng: &mut dyn CryptoRng) -> String {
     const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";

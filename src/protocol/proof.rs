@@ -102,6 +102,15 @@ pub fn check_times(iat: Time, exp: Time, now: Time) -> Result<(), Untimely> {
 }
 
 /// Returns true if [`check_times`] accepts the times.
+///
+/// ```
+/// use halligan::protocol::proof::{LIFETIME, timely};
+/// use halligan::protocol::time::Time;
+///
+/// let signed = Time::from_unix(1_800_000_000);
+/// let end = signed.plus(LIFETIME);
+/// assert!(timely(signed, end, signed) && !timely(signed, end, end));
+/// ```
 #[must_use]
 pub fn timely(iat: Time, exp: Time, now: Time) -> bool {
     check_times(iat, exp, now).is_ok()

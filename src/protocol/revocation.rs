@@ -80,6 +80,29 @@ pub fn check_reason(reason: &str) -> Result<(), RevocationError> {
 }
 
 /// Signs a revocation, as a compact JWS.
+///
+/// ```
+/// use halligan::protocol::key::SigningKey;
+/// use halligan::protocol::record::NodeRecord;
+/// use halligan::protocol::revocation::{Revocation, SignedRevocation, sign_revocation};
+/// use halligan::protocol::signer::Signers;
+/// use halligan::protocol::time::Time;
+///
+/// let revocation = Revocation {
+///     iss: "nod_a".parse().unwrap(),
+///     sub: "tok_a".parse().unwrap(),
+///     iat: Time::from_unix(1_800_000_000),
+///     jti: "1".into(),
+///     operator: "uid 0".into(),
+///     reason: "laptop stolen".into(),
+/// };
+/// let key = SigningKey::from_seed(&[1; 32]);
+/// let jwk = key.public().jwk();
+/// let node = NodeRecord { id: "nod_a".parse().unwrap(), name: "a".into(), key: jwk, retired_at: None };
+/// let signers: Signers = [&node].into_iter().collect();
+/// let signed = SignedRevocation::verify(&sign_revocation(&revocation, &key), &signers).unwrap();
+/// assert_eq!(signed.revocation(), &revocation);
+/// ```
 #[must_use]
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn sign_revocation(revocation: &Revocation, key: &SigningKey) -> String {

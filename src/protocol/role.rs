@@ -211,6 +211,13 @@ impl RoleBody {
 pub const RESERVED: [&str; 4] = ["ORGANIZATION_", "WORKSPACE_", "DEPLOYMENT_", "DAG_"];
 
 /// Returns true if `name` begins with a reserved prefix, in upper or lower case.
+///
+/// ```
+/// use halligan::protocol::role::is_reserved;
+///
+/// assert!(is_reserved("DAG_RUNNER") && is_reserved("dag_runner"));
+/// assert!(!is_reserved("runner"));
+/// ```
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
@@ -219,6 +226,14 @@ pub fn is_reserved(name: &str) -> bool {
 
 /// Returns the built-in roles for deployments and Dags. `DEPLOYMENT_ACCESSOR` grants nothing: it is for tokens whose
 /// access consists of their Dag roles.
+///
+/// ```
+/// use halligan::protocol::role::built_in;
+///
+/// let roles = built_in();
+/// let accessor = roles.iter().find(|role| role.name == "DEPLOYMENT_ACCESSOR").unwrap();
+/// assert_eq!(accessor.permissions.iter().count(), 0);
+/// ```
 #[must_use]
 pub fn built_in() -> Vec<RoleBody> {
     let role =

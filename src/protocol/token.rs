@@ -105,6 +105,32 @@ impl From<JwsError> for TokenError {
 }
 
 /// Mints a token. The returned value is a secret: show it once and store it nowhere.
+///
+/// ```
+/// use halligan::protocol::jws::{Typ, Unverified};
+/// use halligan::protocol::key::SigningKey;
+/// use halligan::protocol::role::{RoleDigest, built_in};
+/// use halligan::protocol::time::Time;
+/// use halligan::protocol::token::{Claims, MAX_TOKEN, RoleClaim, TokenKind, mint};
+///
+/// let role = built_in().remove(0);
+/// let claims = Claims {
+///     iss: "https://control.example".into(),
+///     sub: "tok_a".parse().unwrap(),
+///     aud: "dep_a".into(),
+///     iat: Time::from_unix(1_800_000_000),
+///     nbf: Time::from_unix(1_800_000_000),
+///     exp: Some(Time::from_unix(1_800_086_400)),
+///     generation: 1,
+///     role: Some(RoleClaim {
+///         id: role.reference().unwrap(),
+///         digest: RoleDigest::compute(&role.to_body()),
+///     }),
+///     permissions: Vec::new(),
+/// };
+/// let token = mint(TokenKind::DirectAccess, &claims, &SigningKey::from_seed(&[1; 32]));
+/// assert_eq!(Unverified::parse(token.as_bytes(), MAX_TOKEN).unwrap().typ(), Typ::DirectAccess);
+/// ```
 #[must_use]
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn mint(kind: TokenKind, claims: &Claims, key: &SigningKey) -> Zeroizing<String> {
@@ -141,6 +167,46 @@ impl VerifiedToken {
 }
 
 /// Verifies that a token key of `keys` signed `bytes` as a token of either kind. Checks neither times nor the replica.
+///
+/// ```
+/// # use halligan::protocol::key::SigningKey;
+/// # use halligan::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetKey, RootSet, sign_keyset};
+/// # use halligan::protocol::role::{RoleDigest, built_in};
+/// # use halligan::protocol::time::Time;
+/// use halligan::protocol::token::{Claims, RoleClaim, TokenError, TokenKind, mint, verify};
+///
+/// # let role = built_in().remove(0);
+/// # let claims = Claims {
+/// #     iss: "https://control.example".into(),
+/// #     sub: "tok_a".parse().unwrap(),
+/// #     aud: "dep_a".into(),
+/// #     iat: Time::from_unix(1_800_000_000),
+/// #     nbf: Time::from_unix(1_800_000_000),
+/// #     exp: Some(Time::from_unix(1_800_086_400)),
+/// #     generation: 1,
+/// #     role: Some(RoleClaim {
+/// #         id: role.reference().unwrap(),
+/// #         digest: RoleDigest::compute(&role.to_body()),
+/// #     }),
+/// #     permissions: Vec::new(),
+/// # };
+/// # let (root, key) = (SigningKey::from_seed(&[1; 32]), SigningKey::from_seed(&[2; 32]));
+/// # let body = KeysetBody {
+/// #     iss: None,
+/// #     version: 1,
+/// #     iat: Time::from_unix(1_800_000_000),
+/// #     exp: Time::from_unix(1_900_000_000),
+/// #     keys: vec![KeysetKey { key_use: KeyUse::Token, jwk: key.public().jwk() }],
+/// #     roots: vec![root.public().jwk()],
+/// #     threshold: 1,
+/// # };
+/// # let pinned = RootSet::new(vec![root.public().clone()], 1).unwrap();
+/// let keyset = Keyset::verify_first(&sign_keyset(&body, &[&root]), &pinned).unwrap();
+/// let token = mint(TokenKind::DirectAccess, &claims, &key);
+/// assert_eq!(verify(token.as_bytes(), &keyset).unwrap().claims(), &claims);
+/// let other = mint(TokenKind::DirectAccess, &claims, &root);
+/// assert_eq!(verify(other.as_bytes(), &keyset).err(), Some(TokenError::KeyUnknown));
+/// ```
 pub fn verify(bytes: &[u8], keys: &Keyset) -> Result<VerifiedToken, TokenError> {
     let unverified = Unverified::parse(bytes, MAX_TOKEN)?;
     let kind = match unverified.typ() {

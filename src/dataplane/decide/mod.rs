@@ -92,6 +92,19 @@ pub fn decide(token: Option<&[u8]>, facts: &RequestFacts<'_>, snapshot: &Snapsho
 
 /// Decides like [`decide`], also on a session, and with the control plane's answer about a standard token. A direct-access
 /// token is decided from the replica, and the answer is ignored.
+///
+/// ```
+/// use halligan::dataplane::decide::snapshot::Snapshot;
+/// use halligan::dataplane::decide::{Credential, Now, Reason, RequestFacts, Target, decide_introspected};
+/// use halligan::protocol::time::Time;
+///
+/// let facts = RequestFacts { deployment: Target::Id("dep_a"), method: "GET", uri: "/", client: None };
+/// let wall = Time::from_unix(1_800_000_000);
+/// let now = Now { wall, floor: wall };
+/// let token = Some(Credential::Token(b"token"));
+/// let decision = decide_introspected(token, None, &facts, &Snapshot::absent(), now);
+/// assert_eq!(decision.reason(), Reason::ReplicaMissing);
+/// ```
 #[must_use]
 pub fn decide_introspected(
     credential: Option<Credential<'_>>,
@@ -108,6 +121,18 @@ pub fn decide_introspected(
 
 /// Decides like [`decide_introspected`] without an answer of the control plane, unless that takes the verification of a
 /// signature: then it returns `None` at once. A verification takes a hundred times as long as the rest of a decision.
+///
+/// ```
+/// use halligan::dataplane::decide::snapshot::Snapshot;
+/// use halligan::dataplane::decide::{Now, Reason, RequestFacts, Target, decide_known};
+/// use halligan::protocol::time::Time;
+///
+/// let facts = RequestFacts { deployment: Target::Id("dep_a"), method: "GET", uri: "/", client: None };
+/// let wall = Time::from_unix(1_800_000_000);
+/// let now = Now { wall, floor: wall };
+/// let decision = decide_known(None, &facts, &Snapshot::absent(), now).unwrap();
+/// assert_eq!(decision.reason(), Reason::TokenMissing);
+/// ```
 #[must_use]
 pub fn decide_known(
     credential: Option<Credential<'_>>,

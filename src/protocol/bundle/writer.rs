@@ -50,6 +50,16 @@ fn write_start<S: AsRef<str>>(out: &mut impl Write, keysets: &[S], head: &str, b
 }
 
 /// Writes a change as a line, uncompressed, for [`small_bundle`].
+///
+/// ```
+/// use halligan::protocol::bundle::{Change, write_change};
+/// use halligan::protocol::record::RecordKind;
+///
+/// let mut lines = Vec::new();
+/// let change = Change::Remove { kind: RecordKind::Token, key: "tok_a".into() };
+/// write_change(&mut lines, change).unwrap();
+/// assert_eq!(lines, b"{\"op\":\"remove\",\"kind\":\"token\",\"key\":\"tok_a\"}\n");
+/// ```
 pub fn write_change(out: &mut impl Write, change: Change) -> io::Result<()> {
     let line = match change {
         Change::Put(record) => {
@@ -62,6 +72,19 @@ pub fn write_change(out: &mut impl Write, change: Change) -> io::Result<()> {
 
 /// Makes a bundle of a few changes that are lines already, in one step: the encoder takes only as much memory as these
 /// need, where [`BundleWriter`] makes room for a stream.
+///
+/// ```
+/// use halligan::protocol::bundle::{BundleReader, Change, Limits, small_bundle, write_change};
+/// use halligan::protocol::record::RecordKind;
+///
+/// let change = Change::Remove { kind: RecordKind::Token, key: "tok_a".into() };
+/// let mut lines = Vec::new();
+/// write_change(&mut lines, change.clone()).unwrap();
+/// let keysets = [r#"{"payload":"a","signatures":[]}"#];
+/// let bundle = small_bundle(&keysets, "a.b.c", 7, &lines).unwrap();
+/// let mut changes = BundleReader::new(&*bundle, Limits::default()).unwrap();
+/// assert_eq!(changes.next().unwrap().unwrap(), change);
+/// ```
 pub fn small_bundle<S: AsRef<str>>(
     keysets: &[S],
     head: &str,
@@ -77,6 +100,18 @@ pub fn small_bundle<S: AsRef<str>>(
 }
 
 /// Writes a bundle into memory: the keyset chain, the head, and the changes from version `base` on.
+///
+/// ```
+/// use halligan::protocol::bundle::{BundleReader, Change, Limits, write_bundle};
+/// use halligan::protocol::record::RecordKind;
+///
+/// let changes = [Change::Remove { kind: RecordKind::Token, key: "tok_a".into() }];
+/// let keysets = [r#"{"payload":"a","signatures":[]}"#];
+/// let bundle = write_bundle(&keysets, "a.b.c", 7, changes.clone()).unwrap();
+/// let reader = BundleReader::new(&*bundle, Limits::default()).unwrap();
+/// assert_eq!((reader.head(), reader.base()), ("a.b.c", 7));
+/// assert_eq!(reader.collect::<Result<Vec<_>, _>>().unwrap(), changes);
+/// ```
 pub fn write_bundle<S: AsRef<str>>(
     keysets: &[S],
     head: &str,

@@ -80,6 +80,34 @@ pub enum HostDeployError {
 }
 
 /// Signs a host's deploy, as a compact JWS.
+///
+/// ```
+/// use halligan::protocol::deploy::host::{HostDeploy, SignedHostDeploy, sign_host_deploy};
+/// use halligan::protocol::key::SigningKey;
+/// use halligan::protocol::record::NodeRecord;
+/// use halligan::protocol::signer::Signers;
+/// use halligan::protocol::time::Time;
+///
+/// let deploy = HostDeploy {
+///     iss: "nod_a".parse().unwrap(),
+///     aud: "dpl_a".parse().unwrap(),
+///     sub: "dep_a".parse().unwrap(),
+///     deploy: "one".parse().unwrap(),
+///     base: 0,
+///     seq: 1,
+///     iat: Time::from_unix(1_800_000_000),
+///     digest: [0; 32],
+///     size: 1,
+///     token: "tok_a".parse().unwrap(),
+///     event: "evt_1-1".into(),
+/// };
+/// let key = SigningKey::from_seed(&[1; 32]);
+/// let jwk = key.public().jwk();
+/// let node = NodeRecord { id: "nod_a".parse().unwrap(), name: "a".into(), key: jwk, retired_at: None };
+/// let signers: Signers = [&node].into_iter().collect();
+/// let text = sign_host_deploy(&deploy, &key);
+/// assert_eq!(SignedHostDeploy::verify(&text, &signers, &deploy.aud).unwrap().deploy(), &deploy);
+/// ```
 #[must_use]
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn sign_host_deploy(deploy: &HostDeploy, key: &SigningKey) -> String {

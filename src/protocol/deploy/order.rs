@@ -49,12 +49,58 @@ impl InForce<'_> {
 
 /// Compares two host deploys of one deployment and `base`. The greater one is in force. Nodes that took an archive each
 /// while they did not reach each other come to the same one.
+///
+/// ```
+/// use halligan::protocol::deploy::host::HostDeploy;
+/// use halligan::protocol::deploy::order::compare;
+/// # use halligan::protocol::time::Time;
+///
+/// # let deploy = HostDeploy {
+/// #     iss: "nod_a".parse().unwrap(),
+/// #     aud: "dpl_a".parse().unwrap(),
+/// #     sub: "dep_a".parse().unwrap(),
+/// #     deploy: "one".parse().unwrap(),
+/// #     base: 0,
+/// #     seq: 1,
+/// #     iat: Time::from_unix(1_800_000_000),
+/// #     digest: [0; 32],
+/// #     size: 1,
+/// #     token: "tok_a".parse().unwrap(),
+/// #     event: "evt_1-1".into(),
+/// # };
+/// let next = HostDeploy { seq: 2, deploy: "two".parse().unwrap(), ..deploy.clone() };
+/// assert!(compare(&deploy, &next).is_lt());
+/// ```
 #[must_use]
 pub fn compare(a: &HostDeploy, b: &HostDeploy) -> Ordering {
     (a.seq, a.iat, &a.deploy).cmp(&(b.seq, b.iat, &b.deploy))
 }
 
 /// Returns the deploy in force, of the signed deploy held and the host deploys known. All are of one deployment.
+///
+/// ```
+/// use halligan::protocol::deploy::host::HostDeploy;
+/// use halligan::protocol::deploy::order::{InForce, in_force};
+/// # use halligan::protocol::time::Time;
+///
+/// # let deploy = HostDeploy {
+/// #     iss: "nod_a".parse().unwrap(),
+/// #     aud: "dpl_a".parse().unwrap(),
+/// #     sub: "dep_a".parse().unwrap(),
+/// #     deploy: "one".parse().unwrap(),
+/// #     base: 0,
+/// #     seq: 1,
+/// #     iat: Time::from_unix(1_800_000_000),
+/// #     digest: [0; 32],
+/// #     size: 1,
+/// #     token: "tok_a".parse().unwrap(),
+/// #     event: "evt_1-1".into(),
+/// # };
+/// // No signed deploy is held: a host's deploy counts if its node held none either.
+/// assert_eq!(in_force(None, [&deploy]), Some(InForce::Host(&deploy)));
+/// let on_another = HostDeploy { base: 7, ..deploy.clone() };
+/// assert_eq!(in_force(None, [&on_another]), None);
+/// ```
 #[must_use]
 pub fn in_force<'a>(
     signed: Option<&'a Deploy>,
@@ -66,6 +112,28 @@ pub fn in_force<'a>(
 }
 
 /// Returns `base` and `seq` of the next host deploy on top of these.
+///
+/// ```
+/// use halligan::protocol::deploy::host::HostDeploy;
+/// use halligan::protocol::deploy::order::next_place;
+/// # use halligan::protocol::time::Time;
+///
+/// # let deploy = HostDeploy {
+/// #     iss: "nod_a".parse().unwrap(),
+/// #     aud: "dpl_a".parse().unwrap(),
+/// #     sub: "dep_a".parse().unwrap(),
+/// #     deploy: "one".parse().unwrap(),
+/// #     base: 0,
+/// #     seq: 1,
+/// #     iat: Time::from_unix(1_800_000_000),
+/// #     digest: [0; 32],
+/// #     size: 1,
+/// #     token: "tok_a".parse().unwrap(),
+/// #     event: "evt_1-1".into(),
+/// # };
+/// assert_eq!(next_place(None, []), (0, 1));
+/// assert_eq!(next_place(None, [&deploy]), (0, 2));
+/// ```
 #[must_use]
 pub fn next_place<'a>(
     signed: Option<&'a Deploy>,

@@ -58,6 +58,28 @@ pub enum DeployError {
 }
 
 /// Signs a deploy, as a compact JWS.
+///
+/// ```
+/// use halligan::protocol::deploy::signed::{Deploy, MAX_DEPLOY, sign_deploy};
+/// use halligan::protocol::jws::{Typ, Unverified};
+/// use halligan::protocol::key::SigningKey;
+/// use halligan::protocol::time::Time;
+///
+/// let deploy = Deploy {
+///     iss: "https://control.example".into(),
+///     aud: "dpl_a".parse().unwrap(),
+///     sub: "dep_a".parse().unwrap(),
+///     deploy: "one".parse().unwrap(),
+///     version: 1,
+///     iat: Time::from_unix(1_800_000_000),
+///     digest: [0; 32],
+///     size: 1,
+/// };
+/// let key = SigningKey::from_seed(&[1; 32]);
+/// let text = sign_deploy(&deploy, &key);
+/// let verified = Unverified::parse(text.as_bytes(), MAX_DEPLOY).unwrap().verify(Typ::Deploy, key.public());
+/// assert_eq!(verified.unwrap().claims::<Deploy>().unwrap(), deploy);
+/// ```
 #[must_use]
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn sign_deploy(deploy: &Deploy, key: &SigningKey) -> String {

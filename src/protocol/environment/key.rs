@@ -183,6 +183,17 @@ struct KeyStatement {
 }
 
 /// Signs the statement that environments of `node` are to be encrypted to `key`.
+///
+/// ```
+/// use halligan::protocol::environment::key::{DecryptionKey, sign_encryption_key, verify_encryption_key};
+/// use halligan::protocol::key::SigningKey;
+/// use halligan::protocol::time::Time;
+///
+/// let key = DecryptionKey::generate(&mut rand_core::UnwrapErr(getrandom::SysRng));
+/// let (node, signer) = ("nod_a".parse().unwrap(), SigningKey::from_seed(&[1; 32]));
+/// let text = sign_encryption_key(&node, key.public(), Time::from_unix(1_800_000_000), &signer);
+/// assert!(verify_encryption_key(&text, &node, signer.public()).unwrap() == *key.public());
+/// ```
 #[must_use]
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn sign_encryption_key(node: &NodeId, key: &EncryptionKey, iat: Time, signer: &SigningKey) -> String {
@@ -191,6 +202,19 @@ pub fn sign_encryption_key(node: &NodeId, key: &EncryptionKey, iat: Time, signer
 }
 
 /// Verifies that `node`, whose key is `signer`, signed `text`. Returns the key that it names.
+///
+/// ```
+/// use halligan::protocol::environment::key::{DecryptionKey, sign_encryption_key, verify_encryption_key};
+/// use halligan::protocol::key::SigningKey;
+/// use halligan::protocol::time::Time;
+///
+/// let key = DecryptionKey::generate(&mut rand_core::UnwrapErr(getrandom::SysRng));
+/// let (node, signer) = ("nod_a".parse().unwrap(), SigningKey::from_seed(&[1; 32]));
+/// let text = sign_encryption_key(&node, key.public(), Time::from_unix(1_800_000_000), &signer);
+/// assert!(verify_encryption_key(&text, &node, signer.public()).is_ok());
+/// let other = "nod_b".parse().unwrap();
+/// assert!(verify_encryption_key(&text, &other, signer.public()).is_err());
+/// ```
 pub fn verify_encryption_key(
     text: &str,
     node: &NodeId,

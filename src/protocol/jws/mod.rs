@@ -180,6 +180,18 @@ pub(super) fn read_signature(encoded: &[u8]) -> Result<[u8; 64], JwsError> {
 }
 
 /// Signs `payload` as an object of kind `typ` and returns the compact JWS.
+///
+/// ```
+/// use halligan::protocol::jws::{Typ, Unverified, sign};
+/// use halligan::protocol::key::SigningKey;
+///
+/// let key = SigningKey::from_seed(&[1; 32]);
+/// let text = sign(Typ::NodeAuth, b"{}", &key);
+/// let parse = || Unverified::parse(text.as_bytes(), 1024).unwrap();
+/// assert_eq!(parse().verify(Typ::NodeAuth, key.public()).unwrap().payload(), b"{}");
+/// // An object of one kind never passes for another.
+/// assert!(parse().verify(Typ::PeerAnswer, key.public()).is_err());
+/// ```
 #[must_use]
 pub fn sign(typ: Typ, payload: &[u8], key: &SigningKey) -> String {
     let mut text = protected_header(typ, key);

@@ -187,6 +187,26 @@ impl GeneralSignature {
 }
 
 /// Signs a keyset with root keys. Returns a JWS in general JSON serialization, on one line.
+///
+/// ```
+/// use halligan::protocol::key::SigningKey;
+/// use halligan::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetKey, RootSet, sign_keyset};
+/// use halligan::protocol::time::Time;
+///
+/// let (root, key) = (SigningKey::from_seed(&[1; 32]), SigningKey::from_seed(&[2; 32]));
+/// let body = KeysetBody {
+///     iss: None,
+///     version: 1,
+///     iat: Time::from_unix(1_800_000_000),
+///     exp: Time::from_unix(1_900_000_000),
+///     keys: vec![KeysetKey { key_use: KeyUse::Token, jwk: key.public().jwk() }],
+///     roots: vec![root.public().jwk()],
+///     threshold: 1,
+/// };
+/// let pinned = RootSet::new(vec![root.public().clone()], 1).unwrap();
+/// assert!(Keyset::verify_first(&sign_keyset(&body, &[&root]), &pinned).is_ok());
+/// assert!(Keyset::verify_first(&sign_keyset(&body, &[&key]), &pinned).is_err());
+/// ```
 #[must_use]
 pub fn sign_keyset(body: &KeysetBody, roots: &[&SigningKey]) -> String {
     let mut keyset = UnverifiedKeyset::unsigned(body.clone());

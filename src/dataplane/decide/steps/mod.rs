@@ -66,6 +66,21 @@ pub(super) fn request<U>(
 }
 
 /// Decides on a sign-in: all but the route is decided as for a request. Returns the session if the sign-in is allowed.
+///
+/// ```
+/// use halligan::dataplane::decide::session::Durations;
+/// use halligan::dataplane::decide::snapshot::Snapshot;
+/// use halligan::dataplane::decide::{Now, Reason, RequestFacts, Target, sign_in};
+/// use halligan::protocol::time::Time;
+///
+/// let facts = RequestFacts { deployment: Target::Id("dep_a"), method: "GET", uri: "/", client: None };
+/// let wall = Time::from_unix(1_800_000_000);
+/// let now = Now { wall, floor: wall };
+/// let wanted = ("ses_a".parse().unwrap(), Durations { max: 28_800, idle: 3_600 });
+/// let (decision, session) = sign_in(b"token", None, wanted, &facts, &Snapshot::absent(), now);
+/// assert_eq!(decision.reason(), Reason::ReplicaMissing);
+/// assert!(session.is_none());
+/// ```
 #[must_use]
 pub fn sign_in(
     bytes: &[u8],

@@ -90,6 +90,27 @@ pub struct Extent {
 
 /// Reads an archive to its end and calls `visit` for each entry, in order. An error can come after entries that were
 /// visited: the caller then discards what it made of them.
+///
+/// ```
+/// use flate2::{Compression, write::GzEncoder};
+/// use halligan::protocol::deploy::archive::{Entry, read_archive};
+///
+/// let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+/// let mut header = tar::Header::new_ustar();
+/// header.set_size(6);
+/// header.set_mode(0o644);
+/// tar.append_data(&mut header, "packages.txt", &b"gcc-12"[..]).unwrap();
+/// let archive = tar.into_inner().unwrap().finish().unwrap();
+/// let mut paths = Vec::new();
+/// let extent = read_archive(&*archive, |entry| {
+///     if let Entry::File { path, .. } = entry {
+///         paths.push(path.to_owned());
+///     }
+///     Ok(())
+/// });
+/// assert_eq!(extent.unwrap().bytes, 6);
+/// assert_eq!(paths, ["packages.txt"]);
+/// ```
 pub fn read_archive(
     source: impl BufRead,
     mut visit: impl FnMut(Entry<'_>) -> io::Result<()>,

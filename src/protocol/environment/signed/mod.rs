@@ -154,6 +154,30 @@ fn decode(text: &[u8]) -> Result<Vec<Variable>, EnvironmentError> {
 
 /// Encrypts variables, which are in the order of their names, to a node's key, and signs them. `blinding` is the same for
 /// every node, and is known to nobody who does not know the variables. Returns `None` if the key can't be encrypted to.
+///
+/// ```
+/// use halligan::protocol::environment::key::DecryptionKey;
+/// use halligan::protocol::environment::signed::{EnvironmentClaims, MAX_ENVIRONMENT, sign_environment};
+/// use halligan::protocol::jws::{Typ, Unverified};
+/// use halligan::protocol::key::SigningKey;
+/// use halligan::protocol::time::Time;
+///
+/// let claims = EnvironmentClaims {
+///     issuer: "https://control.example".into(),
+///     data_plane: "dpl_a".parse().unwrap(),
+///     deployment: "dep_a".parse().unwrap(),
+///     node: "nod_a".parse().unwrap(),
+///     version: 1,
+///     iat: Time::from_unix(1_800_000_000),
+/// };
+/// let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
+/// let (to, signer) = (DecryptionKey::generate(&mut rng), SigningKey::from_seed(&[1; 32]));
+/// let variables = [("PASSWORD".to_owned(), "hunter2".to_owned().into())];
+/// let keys = (to.public(), &signer);
+/// let text = sign_environment(&claims, &variables, &[7; 32], keys, &mut rng).unwrap();
+/// let unverified = Unverified::parse(text.as_bytes(), MAX_ENVIRONMENT).unwrap();
+/// assert_eq!(unverified.typ(), Typ::Environment);
+/// ```
 #[must_use]
 #[expect(clippy::expect_used, reason = "strings and numbers always serialize")]
 pub fn sign_environment(
