@@ -36,8 +36,9 @@ const EVENTS: usize = 400_000;
 const BATCHES: [usize; 2] = [100, 400];
 /// Direct-access tokens that are used.
 const TOKENS: usize = 16;
-/// Creations that are measured while nothing else happens.
-const CREATIONS: usize = 300;
+/// Creations that are measured while nothing else happens, and the time from the beginning of one to that of the next.
+const CREATIONS: usize = 100;
+const EVERY: Duration = Duration::from_millis(50);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -84,7 +85,9 @@ fn measure(hosts: usize, batch: usize) -> String {
     let mut created = 0;
     let mut create = || {
         created += 1;
-        client.call("POST", "/tokens", &new(&format!("new {created}"), "STANDARD").to_string())
+        let took = client.call("POST", "/tokens", &new(&format!("new {created}"), "STANDARD").to_string());
+        std::thread::sleep(EVERY.saturating_sub(took));
+        took
     };
     let idle: Vec<Duration> = (0..CREATIONS).map(|_| create()).collect();
 

@@ -18,8 +18,8 @@ use crate::protocol::id::TokenId;
 use crate::protocol::json::object;
 use crate::protocol::reconciliation::Position;
 
-/// Lines stored in one transaction. Other writers wait for it.
-const LINES_AT_ONCE: usize = 64;
+/// Lines after which a transaction ends if other writers wait for it.
+const LINES_AT_LEAST: usize = 32;
 
 /// Last stored position of a node's log.
 struct Log {
@@ -77,6 +77,8 @@ impl<'l> Read<'l> {
 
 /// Result of a transaction.
 struct Stored {
+    /// Number of lines that were stored, or had been before.
+    lines: usize,
     position: Position,
     /// True if the node must send the events after `position` first.
     rewound: bool,
@@ -97,26 +99,24 @@ impl ControlPlane {
     ) -> Result<Position, Error> {
         let lines: Vec<Read<'l>> = lines.into_iter().map(|line| Read::new(line, node)).collect();
         let _alone = self.uploads.alone();
-        let mut parts = lines.chunks(LINES_AT_ONCE);
-        // Without a line, the node learns its position.
-        let mut part = parts.next().unwrap_or_default();
-        let mut first = true;
+        let mut rest = lines.as_slice();
         loop {
-            let stored = self.store_events(data_plane, node, oldest, part, first)?;
+            // Without a line, the node learns its position.
+            let stored = self.store_events(data_plane, node, oldest, rest, rest.len() == lines.len())?;
             // Counted after the commit: the node sends the events of a failed transaction again.
             self.metrics.count_log_faults(data_plane, stored.faults);
             if stored.announced {
                 self.store.notify();
             }
-            first = false;
-            match parts.next() {
-                Some(next) if !stored.rewound => part = next,
-                _ => return Ok(stored.position),
+            rest = rest.get(stored.lines..).unwrap_or_default();
+            if stored.rewound || rest.is_empty() {
+                return Ok(stored.position);
             }
         }
     }
 
-    /// Stores some lines of a call in one transaction. `first` is true for the beginning of the call.
+    /// Stores lines of a call in one transaction: all of them, or fewer if other writers wait. `first` is true for the beginning
+    /// of the call.
     fn store_events(
         &self,
         data_plane: &str,
@@ -140,7 +140,12 @@ impl ControlPlane {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
                  ON CONFLICT (node, hash) DO NOTHING",
             )?;
+            let mut taken = 0;
             for (number, Read { line, hash, event }) in lines.iter().enumerate() {
+                if number > 0 && number.is_multiple_of(LINES_AT_LEAST) && self.store.is_awaited() {
+                    break;
+                }
+                taken = number + 1;
                 // The next event of the log is nearly always new, and the insertion finds out.
                 let follows = event.as_ref().is_some_and(|event| log.is_followed_by(event));
                 if !follows && known.exists([node, hash])? {
@@ -205,7 +210,7 @@ impl ControlPlane {
             outages::close(transaction, node, reached, now)?;
             let rewound = rewind.is_some();
             let position = rewind.unwrap_or(Position { sequence: log.sequence, hash: log.hash });
-            Ok(Stored { position, rewound, faults, announced })
+            Ok(Stored { lines: taken, position, rewound, faults, announced })
         })
     }
 }

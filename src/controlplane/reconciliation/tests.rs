@@ -71,9 +71,13 @@ fn log() -> Vec<String> {
     lines
 }
 
-/// Returns what a control plane holds after calls of so many lines each.
-fn held_after(calls: impl IntoIterator<Item = usize>) -> Vec<Vec<String>> {
+/// Returns what a control plane holds after calls of so many lines each. If others wait for its database, it stores a call in
+/// several transactions.
+fn held_after(awaited: bool, calls: impl IntoIterator<Item = usize>) -> Vec<Vec<String>> {
     let mut world = World::new();
+    if awaited {
+        world.control.store.keep_awaited();
+    }
     world.write(TOKENS);
     world.control.announces = true;
     let log = log();
@@ -99,7 +103,7 @@ fn held_after(calls: impl IntoIterator<Item = usize>) -> Vec<Vec<String>> {
 
 #[test]
 fn events_leave_the_same_behind_however_they_are_divided_into_calls() {
-    let one_by_one = held_after(std::iter::repeat(1));
+    let one_by_one = held_after(false, std::iter::repeat(1));
     let lengths: Vec<usize> = one_by_one.iter().map(Vec::len).collect();
     assert_eq!(lengths[0], 320, "each event is stored");
     // Without any of these the test would show nothing.
@@ -112,14 +116,15 @@ fn events_leave_the_same_behind_however_they_are_divided_into_calls() {
     );
     assert_eq!(one_by_one[6].iter().filter(|row| row.starts_with("first-use/")).count(), 6);
     for calls in [vec![320], vec![1000], vec![100; 4], vec![63, 1, 64, 65, 127], vec![7; 50]] {
-        for (table, (held, expected)) in held_after(calls.clone()).iter().zip(&one_by_one).enumerate() {
-            let missing: Vec<_> = expected.iter().filter(|row| !held.contains(row)).collect();
-            let more: Vec<_> = held.iter().filter(|row| !expected.contains(row)).collect();
-            assert!(
-                missing.is_empty() && more.is_empty(),
-                "{calls:?}: {}: {missing:?} {more:?}",
-                WRITTEN[table]
-            );
+        for awaited in [false, true] {
+            for (table, (held, expected)) in
+                held_after(awaited, calls.clone()).iter().zip(&one_by_one).enumerate()
+            {
+                let missing: Vec<_> = expected.iter().filter(|row| !held.contains(row)).collect();
+                let more: Vec<_> = held.iter().filter(|row| !expected.contains(row)).collect();
+                let what = format!("{calls:?} {awaited}: {}", WRITTEN[table]);
+                assert!(missing.is_empty() && more.is_empty(), "{what}: {missing:?} {more:?}");
+            }
         }
     }
 }
@@ -174,4 +179,22 @@ async fn a_call_waits_for_room_and_is_told_to_come_back_if_there_is_none() {
     assert!(room(1000, none).await.is_some(), "a body of any length finds room once there are no others");
     let Error::Busy(seconds) = World::new().control.busy() else { unreachable!() };
     assert!((5..=30).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn who_waits_to_write_waits_for_few_lines_of_an_upload() {
+    let transactions = |awaited: bool| {
+        let world = World::new();
+        world.write(TOKENS);
+        if awaited {
+            world.control.store.keep_awaited();
+        }
+        world.write(
+            "CREATE TABLE moved (sequence INTEGER);
+             CREATE TRIGGER moved AFTER INSERT ON node_log BEGIN INSERT INTO moved VALUES (new.sequence); END",
+        );
+        world.control.take_events("dpl_a", "nod_a", 1, log()[..100].iter().map(String::as_str)).unwrap();
+        world.count("SELECT count(*) FROM moved")
+    };
+    assert_eq!((transactions(false), transactions(true)), (1, 4));
 }

@@ -1,11 +1,13 @@
 //! Database of the control plane: SQLite with one writer, and numbered migrations.
 
+mod checkpoints;
 pub(in crate::controlplane) mod columns;
 mod published;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::config::DbConfig;
@@ -13,6 +15,7 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::watch;
 
+use self::checkpoints::Checkpoints;
 pub use self::published::Published;
 use self::published::Replicas;
 use super::error::Error;
@@ -62,6 +65,10 @@ pub struct Store {
     /// A mutex of `parking_lot`: whoever holds it for long hands it to the one that waits longest. With std's, a thread that
     /// writes again and again keeps others out for seconds.
     connection: Mutex<Connection>,
+    /// Number of threads that wait for the connection.
+    waiting: AtomicUsize,
+    /// None for a database in memory. Dropped after the connection, whose end stops the thread.
+    _checkpoints: Option<Checkpoints>,
     /// Path of the file, or none for a database in memory.
     path: Option<PathBuf>,
     /// Idle connections for reads that run beside the writer.
@@ -72,9 +79,6 @@ pub struct Store {
 
 /// Pages that the writer keeps in memory, in KiB: most pages that the events of many nodes are inserted into.
 const CACHE: i64 = 32 << 10;
-/// Pages in the write-ahead log after which they are copied into the database. A page that changes often is copied once for all
-/// its changes before.
-const CHECKPOINT: u32 = 4000;
 
 /// Maximum number of idle connections kept.
 const READERS: usize = 8;
@@ -123,11 +127,19 @@ impl Store {
         // migration may sort a large table.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.pragma_update(None, "cache_size", -CACHE)?;
-        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
         let replicas = Replicas::default();
         replicas.follow(&mut connection)?;
-        let (connection, readers) = (Mutex::new(connection), Mutex::default());
-        Ok(Self { connection, path, readers, changed: watch::Sender::new(()), replicas })
+        let checkpoints =
+            path.as_deref().map(|path| Checkpoints::start(&mut connection, path)).transpose()?;
+        Ok(Self {
+            connection: Mutex::new(connection),
+            waiting: AtomicUsize::new(0),
+            _checkpoints: checkpoints,
+            path,
+            readers: Mutex::default(),
+            changed: watch::Sender::new(()),
+            replicas,
+        })
     }
 
     /// Runs `work` in one transaction, commits it only if `work` succeeds, and wakes the waiters of [`Self::changes`].
@@ -144,13 +156,20 @@ impl Store {
 
     /// Does the same without waking anybody, for changes that no node has to receive.
     pub fn note<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         let mut connection = self.connection.lock();
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         self.replicas.begin();
         let result = work(&transaction)?;
         transaction.commit()?;
         self.replicas.committed(&connection);
         Ok(result)
+    }
+
+    /// Returns true if others wait until a transaction ends, so that a long one had better end soon.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Runs `work`, which only reads, on a connection of its own: it sees one state of the database, waits for no writer, and
@@ -185,6 +204,12 @@ impl Store {
             transaction.execute("INSERT OR REPLACE INTO writable VALUES (1, zeroblob(16384))", [])?;
             Ok(())
         })
+    }
+
+    /// Makes [`Self::is_awaited`] return true from now on, as if others always waited.
+    #[cfg(test)]
+    pub(super) fn keep_awaited(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Makes every write fail, like a read-only disk.

@@ -1,0 +1,125 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use super::*;
+use crate::dataplane::audit::AuditLog;
+use crate::dataplane::decide::snapshot::Snapshot;
+use crate::dataplane::node::connection::{Outcome, Progress};
+use crate::dataplane::node::credential::Nonces;
+use crate::dataplane::node::identity::Identity;
+use crate::dataplane::uplink::reconcile::Reconciler;
+use crate::platform::clock::Clock;
+use crate::protocol::event::Draft;
+use crate::protocol::id::NodeId;
+use crate::protocol::key::SigningKey;
+
+const FRESH: Option<Time> = Some(Time::from_unix(i64::MAX));
+
+/// Host with its log and its outages.
+struct Host {
+    directory: tempfile::TempDir,
+    node: NodeId,
+    live: Arc<Live>,
+    audit: AuditLog,
+    outages: Arc<Outages>,
+    runtime: tokio::runtime::Runtime,
+    progress: Progress,
+}
+
+impl Host {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock: Clock = Arc::new(|| Time::from_unix(1));
+        let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), clock()));
+        let key = Arc::new(SigningKey::from_seed(&[1; 32]));
+        let identity = Identity {
+            node_id: "nod_a".parse().unwrap(),
+            data_plane_id: "dpl_a".parse().unwrap(),
+            issuer: "https://control.example".into(),
+        };
+        let path = directory.path().join("audit.db");
+        let node = identity.node_id.clone();
+        let audit = AuditLog::open(&path, node.clone(), Arc::clone(&key), Arc::clone(&clock), 100).unwrap();
+        let nonces = Nonces::new(&mut rand_core::UnwrapErr(getrandom::SysRng));
+        let prover = Arc::new(Prover { identity, key, nonces });
+        let outages = Arc::clone(&Reconciler::open(directory.path(), prover, &live, &clock).unwrap().outages);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let progress = Progress::new(Time::from_unix(1));
+        Self { directory, node, live, audit, outages, runtime, progress }
+    }
+
+    /// Records an allowed request.
+    fn record(&self, connectivity: Connectivity) {
+        let (id, token) = (self.audit.next_id(), "tok_aaaaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap());
+        let mut draft = Draft::new(EventKind::Decision, &id, Time::from_unix(1), &self.node, connectivity);
+        (draft.decision, draft.token) = (Some("allow"), Some(&token));
+        self.runtime.block_on(self.audit.record_durably(&draft)).unwrap();
+    }
+
+    fn comes(&mut self, outcome: Outcome, at: i64) {
+        let now = Time::from_unix(at);
+        self.progress = self.progress.after(outcome, now, FRESH).0;
+        let error = (outcome != Outcome::Renewed).then(|| "silent".to_owned());
+        self.live.record_attempt(self.progress, error, now, Duration::ZERO);
+        self.outages.observe(now).unwrap();
+    }
+}
+
+/// A silent control plane is noticed up to a minute later. Requests allowed in that minute may rest on an old state, so
+/// they belong to the outage.
+#[test]
+fn an_outage_begins_in_the_log_where_the_last_answer_arrived() {
+    let mut host = Host::new();
+    host.record(Connectivity::Online);
+    host.comes(Outcome::Renewed, 5);
+    host.comes(Outcome::Renewed, 10);
+    for at in 11..70 {
+        if at % 20 == 0 {
+            host.record(Connectivity::Online);
+        }
+        host.outages.observe(Time::from_unix(at)).unwrap();
+    }
+    host.comes(Outcome::Unreachable, 70);
+    host.record(Connectivity::Offline);
+    host.comes(Outcome::Unreachable, 71);
+    let statement = host.outages.to_report(Time::from_unix(80)).unwrap().unwrap();
+    assert_eq!(statement.last_contact_at, Some(Time::from_unix(10)));
+    assert_eq!(statement.began_at, Time::from_unix(71));
+    assert_eq!((statement.first_sequence, statement.last_sequence), (2, 5), "all but what came before");
+}
+
+/// An operator reads the report while the control plane is away, on a disk that may be failing.
+#[test]
+fn a_report_names_the_events_that_cannot_be_read_and_tells_of_all_others() {
+    let mut host = Host::new();
+    host.comes(Outcome::Renewed, 5);
+    for at in 6..70 {
+        host.outages.observe(Time::from_unix(at)).unwrap();
+    }
+    host.comes(Outcome::Unreachable, 70);
+    for _ in 0..6 {
+        host.record(Connectivity::Offline);
+    }
+    host.comes(Outcome::Unreachable, 71);
+    let report = || {
+        let report = host.outages.list(1, Time::from_unix(80)).unwrap().remove(0);
+        let faults: Vec<String> = report.log_faults.into_iter().map(|fault| fault.what).collect();
+        (report.tokens.iter().map(|token| token.count).sum::<u64>(), faults)
+    };
+    assert_eq!(report(), (6, vec![]));
+    let log = Connection::open(host.directory.path().join("audit.db")).unwrap();
+    let damage = |first: i64| {
+        log.execute("UPDATE block SET lines = x'00' WHERE first = ?1", [first]).unwrap();
+    };
+    let told = |first: u64, last: u64| {
+        format!("events {first} to {last} cannot be read; what they record is not in this report")
+    };
+    damage(3);
+    assert_eq!(report(), (5, vec![told(3, 3)]));
+    damage(1);
+    damage(2);
+    assert_eq!(report(), (3, vec![told(1, 3)]));
+    damage(6);
+    assert_eq!(report(), (2, vec![told(1, 3), told(6, 6)]), "the end of the log, too");
+}
