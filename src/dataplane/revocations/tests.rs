@@ -77,6 +77,16 @@ fn of_two_nodes_that_revoked_a_token_the_earlier_one_says_when() {
 }
 
 #[test]
+fn what_another_node_passes_on_is_counted_and_alarmed_once_a_call() {
+    let (directory, live) = (tempfile::tempdir().unwrap(), live(&nodes()));
+    let revocations = open(directory.path(), &live);
+    let texts = [signed(0, T0), "x".into(), signed(1, T0), "y".into(), signed(0, T0), "z".into()];
+    let taken = revocations.receive(texts.iter().map(String::as_str), T0).unwrap();
+    assert_eq!(taken, ReceivedCounts { new: 2, known: 1, refused: 3 });
+    assert_eq!(live.alarms.count(AlarmKind::Refused), 1);
+}
+
+#[test]
 fn each_new_revocation_wakes_who_passes_it_on_and_a_known_one_does_not() {
     let (directory, live) = (tempfile::tempdir().unwrap(), live(&nodes()));
     let revocations = open(directory.path(), &live);
@@ -222,6 +232,7 @@ fn a_row_of_a_build_that_kept_no_key_is_in_force_and_is_damaged_only_if_it_contr
     let [own, other] = nodes();
     let elsewhere = World::token_record(2).id;
     let moved = format!("UPDATE revocation SET key = NULL, token = '{elsewhere}' WHERE number = 2");
+    let renamed = format!("UPDATE revocation SET token = '{elsewhere}' WHERE number = 2");
     let rows = [
         ("UPDATE revocation SET key = NULL", vec![own.clone(), other], 0),
         // The replica has lost the node since.
@@ -231,12 +242,16 @@ fn a_row_of_a_build_that_kept_no_key_is_in_force_and_is_damaged_only_if_it_contr
         // It has a key, and that one does not prove it.
         ("UPDATE revocation SET key = '{}' WHERE number = 2", vec![own.clone()], 1),
         // The node is known, and did not sign it.
-        ("UPDATE revocation SET key = NULL", vec![own, record("nod_b", 53, None)], 1),
+        ("UPDATE revocation SET key = NULL", vec![own.clone(), record("nod_b", 53, None)], 1),
+        // It is signed rightly, about another token than its column names.
+        (&renamed, vec![own], 1),
     ];
     for (number, (text, named, damaged)) in rows.into_iter().enumerate() {
         let (directory, path) = lost(|path| sql(path, text));
         let live = live(&named);
         open(directory.path(), &live).alarm(T0);
+        let also = if text.contains("token =") { Reason::TokenRevoked } else { Reason::Ok };
+        assert_eq!(reason(&live, 2), also, "row {number}: what it says in any place is denied");
         assert_eq!(live.alarms.count(AlarmKind::Damaged), damaged, "row {number}");
         assert_eq!([0, 1].map(|token| reason(&live, token)), [Reason::TokenRevoked; 2], "row {number}");
         let unkeyed: u64 = Connection::open(&path)
@@ -245,10 +260,38 @@ fn a_row_of_a_build_that_kept_no_key_is_in_force_and_is_damaged_only_if_it_contr
             .unwrap();
         assert_eq!(
             unkeyed,
-            u64::from(number > 0 && number != 3),
+            u64::from(matches!(number, 1 | 2 | 4)),
             "row {number}: the key that proved it is kept"
         );
     }
+}
+
+#[test]
+fn in_the_place_of_a_damaged_row_each_token_that_it_denies_is_revoked_anew() {
+    let elsewhere = World::token_record(2).id;
+    let (directory, path) =
+        lost(|path| sql(path, &format!("UPDATE revocation SET token = '{elsewhere}' WHERE number = 2")));
+    let live = live(&nodes());
+    let revocations = open(directory.path(), &live);
+    let (held, new) = revocations.revoke(&order(2), T0.plus(5)).unwrap();
+    assert_eq!((held.token_id, new), (elsewhere, true));
+    revocations.alarm(T0);
+    assert_eq!(live.alarms.count(AlarmKind::Damaged), 0, "it is mended");
+    drop(revocations);
+    let again = self::live(&nodes());
+    let revocations = open(directory.path(), &again);
+    let listed = revocations.list().unwrap();
+    let mut own: Vec<_> = listed.iter().map(|held| (held.token_id.clone(), held.node_id.as_str())).collect();
+    own.sort();
+    assert_eq!(own, [0, 1, 2].map(|token| (World::token_record(token).id, "nod_a")));
+    assert_eq!([0, 1, 2].map(|token| reason(&again, token)), [Reason::TokenRevoked; 3]);
+    revocations.alarm(T0);
+    assert_eq!(again.alarms.count(AlarmKind::Damaged), 0, "and after another start");
+    let aside: u64 = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT number FROM damaged", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(aside, 2, "and kept");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod broken_glass;
 mod daemon;
 mod dag_roles;
+mod denials;
 mod known;
 pub(in crate::dataplane) mod replica;
 mod sessions;
@@ -204,6 +205,7 @@ fn a_living_token_passes_and_says_what_it_was() {
     assert_eq!(found.role.unwrap().to_string(), "DEPLOYMENT_ADMIN@1");
     assert_eq!(&**found.route.unwrap(), "/api/v2/dags/{dag_id}");
     assert_eq!(found.permission.unwrap().as_str(), "deployment.airflow.dag.get");
+    assert_eq!((found.generation, found.deployment.unwrap().as_str()), (Some(2), "dep_a"));
     assert!(!found.mutating);
 }
 

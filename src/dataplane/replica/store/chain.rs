@@ -131,5 +131,11 @@ mod tests {
             assert!(chain.head(&forged, &keyset, &own).is_err());
             assert!(chain.head(&text[1..], &keyset, &own).is_err());
         }
+        // A head that is handed in as proved is not verified again, under the keyset that proved it and no other.
+        let proved = SignedHead::verify(&forged, &other, &own).unwrap();
+        chain.keep(proved.clone(), &other);
+        assert!(chain.head(&forged, &keyset, &own).is_err());
+        chain.keep(proved, &keyset);
+        assert!(chain.head(&forged, &keyset, &own).is_ok());
     }
 }

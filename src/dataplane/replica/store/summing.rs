@@ -131,6 +131,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use super::*;
     use crate::protocol::record::RecordKind;
@@ -166,6 +167,38 @@ mod tests {
         for records in [2, 3, 20].map(|number| records(number, &long)) {
             assert_eq!(summed(&records), expected(&records));
         }
+    }
+
+    #[test]
+    fn few_records_are_summed_by_the_thread_that_reads_them() {
+        let own = std::thread::current().id();
+        let records = records(SHARE.0 - 1, "{}");
+        let read = |take: &mut dyn FnMut(Record)| {
+            records.iter().cloned().for_each(take);
+            Ok(())
+        };
+        let elsewhere = AtomicUsize::new(0);
+        let visit = |_: &Record| {
+            elsewhere.fetch_add(usize::from(std::thread::current().id() != own), Ordering::Relaxed);
+        };
+        assert_eq!(sum_read(read, &visit).unwrap(), expected(&records));
+        assert_eq!(elsewhere.into_inner(), 0);
+    }
+
+    #[test]
+    fn long_records_are_handed_on_before_all_are_read() {
+        let records = records(3, &"x".repeat(SHARE.1 / 3 + 1));
+        let (seen, visited) = std::sync::mpsc::channel();
+        let read = |take: &mut dyn FnMut(Record)| {
+            records.iter().cloned().for_each(take);
+            // All three are out of this thread's hands while it still reads.
+            for _ in &records {
+                visited.recv_timeout(Duration::from_secs(30)).unwrap();
+            }
+            Ok(())
+        };
+        let sum = sum_read(read, &|_: &Record| seen.send(()).unwrap()).unwrap();
+        assert_eq!(sum, expected(&records));
     }
 
     #[test]

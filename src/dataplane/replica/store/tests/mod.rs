@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bundles;
 mod refusals;
 mod time_floor;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::ledger::Entries;
@@ -199,6 +201,9 @@ fn a_head_that_is_held_already_is_no_news_and_an_earlier_one_is_if_the_held_one_
         assert_eq!(store.apply(&*again, origin, T0).unwrap().delta.is_some(), news, "{signed} {origin:?}");
     }
     assert_eq!(store.standing().unwrap().unwrap().1.head().iat, T0.plus(50));
+    // The held one is of this very second, so it is not ahead.
+    let again = world.delta(1, 1, &all, vec![], T0.plus(40));
+    assert!(store.apply(&*again, Origin::Feed, T0.plus(50)).unwrap().delta.is_none());
 }
 
 #[test]
@@ -250,6 +255,19 @@ fn a_file_of_the_keysets_seen_that_lacks_the_newest_gets_it_at_the_next_start() 
     std::fs::write(&file, first).unwrap();
     drop(open(directory.path()));
     assert_eq!(seen(), both);
+    // One that lacks nothing is not written again.
+    let before = std::fs::metadata(&file).unwrap().ino();
+    drop(open(directory.path()));
+    assert_eq!(std::fs::metadata(&file).unwrap().ino(), before);
+}
+
+#[test]
+fn a_host_that_has_seen_no_keyset_writes_no_file_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        drop(open(directory.path()));
+        assert!(!directory.path().join("replica.keysets").exists());
+    }
 }
 
 #[test]
