@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::dataplane::decide::Now;
 use crate::dataplane::decide::staleness::{AtLimit, Staleness};
-use crate::dataplane::replica::store::ReplicaStore;
+use crate::dataplane::replica::store::{Origin, ReplicaStore};
 use crate::world::World;
 
 const T: Time = Time::from_unix(1_800_000_000);
@@ -288,7 +288,7 @@ async fn while_the_clocks_are_watched_the_floor_is_stored_and_a_doubt_wakes_sync
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("replica.db");
     let store = ReplicaStore::open(&path, World::data_plane(), World::new().pinned()).unwrap();
-    let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), T));
+    let live = Arc::new(Live::new(renewed(T, &Staleness::default()), Time::default(), T));
     let replication = Arc::new(Replication::new(store, live, Staleness::default()));
     let (wake, readings) = (Arc::new(Notify::new()), AtomicUsize::new(0));
     // The clock is set back after the first look.
@@ -298,6 +298,40 @@ async fn while_the_clocks_are_watched_the_floor_is_stored_and_a_doubt_wakes_sync
         () = wake.notified() => {}
     }
     assert_eq!(replication.store().floor().unwrap(), T.plus(AHEAD));
+    let age = HeadAge { version: 1, iat: T, held: 0, signed: T };
+    assert_eq!(replication.store().head_age().unwrap(), Some(age), "and the age of the head with it");
+}
+
+#[test]
+fn a_doubt_is_ended_by_a_head_that_was_signed_just_now_and_agrees_with_the_clock_and_by_no_other() {
+    let (world, records) = (World::new(), World::records(1));
+    let floor = T.plus(9_000);
+    for (signed, asked, after) in [
+        (0, Some("n"), T),
+        (-CLOCK_TOLERANCE, Some("n"), T.plus(-CLOCK_TOLERANCE)),
+        (CLOCK_TOLERANCE, Some("n"), T),
+        // The control plane's clock is another one.
+        (-CLOCK_TOLERANCE - 1, Some("n"), floor),
+        // Nobody knows when it was signed.
+        (0, None, floor),
+        (0, Some("other"), floor),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("replica.db");
+        let store = ReplicaStore::open(&path, World::data_plane(), world.pinned()).unwrap();
+        store.raise_floor(floor).unwrap();
+        let live = Arc::new(Live::new(Snapshot::absent(), floor, T));
+        let replication = Replication::new(store, Arc::clone(&live), Staleness::default());
+        let answer = world.answer(1, &records, T.plus(signed), "n");
+        let taken = replication.apply_answer(&*answer, Origin::Feed, asked, T);
+        assert_eq!(taken.is_ok(), asked != Some("other"), "{signed} {asked:?}");
+        assert_eq!(
+            (live.now(T).floor, replication.store().floor().unwrap()),
+            (after, after),
+            "{signed} {asked:?}"
+        );
+        assert_eq!(live.alarms.count(AlarmKind::Clock), u64::from(after < floor));
+    }
 }
 
 #[test]
