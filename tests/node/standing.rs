@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -91,6 +92,29 @@ fn what_a_node_tries_in_vain_it_shows_with_the_reason_and_the_next_attempt() {
     drop(listener);
     rig.start_control(rig.control_port);
     until("it is live again", || sync(&rig)["state"] == "live");
+}
+
+/// After an outage all hosts call at once, and a control plane that has no room for one says when to come again.
+#[test]
+fn a_node_that_is_told_to_come_back_later_does_not_come_before() {
+    let (mut rig, token) = with_a_token();
+    rig.kill_control();
+    let listener = TcpListener::bind(("127.0.0.1", rig.control_port)).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            crate::rig::head_of_request(&mut stream);
+            let busy = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 45\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = stream.write_all(busy.as_bytes());
+        }
+    });
+    let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    // Its own pauses are of at most five seconds.
+    until("it waits as long as it was told to", || {
+        sync(&rig)["nextAttempt"].as_u64().is_some_and(|next| next > now() + 35)
+    });
+    assert!(sync(&rig)["lastError"].as_str().unwrap().contains("503"));
+    assert_eq!(ask(&rig, &token), 200);
 }
 
 /// opa#2097: what was downloaded was not kept, so that a restart without its server left nothing to decide by.

@@ -108,7 +108,7 @@ impl Upstream {
             self.request(Method::GET, url, Some(bearer), headers, none, self.patience.headers).await?;
         let (parts, body) = answer.into_parts();
         if !matches!(parts.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
-            return Err(refusal(url, parts.status, &self.short(url, body).await?));
+            return Err(refusal(url, parts.status, &parts.headers, &self.short(url, body).await?));
         }
         let received = receive_archive(parts.status, &parts.headers, body, &self.patience, incoming).await;
         received.map_err(|fault| UpstreamError::Body { url: url.into(), fault })
@@ -149,7 +149,11 @@ impl Upstream {
         feeding.abort();
         let (parts, body) = answer?.into_parts();
         let body = self.short(url, body).await?;
-        if parts.status.is_success() { Ok(body) } else { Err(refusal(url, parts.status, &body)) }
+        if parts.status.is_success() {
+            Ok(body)
+        } else {
+            Err(refusal(url, parts.status, &parts.headers, &body))
+        }
     }
 }
 

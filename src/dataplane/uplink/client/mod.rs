@@ -5,8 +5,10 @@ mod archives;
 mod attempts;
 mod connector;
 mod download;
+mod error;
 mod patience;
 
+pub use self::error::UpstreamError;
 pub use self::patience::Patience;
 
 use std::path::{Path, PathBuf};
@@ -19,9 +21,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::{self, Client};
+use hyper_util::client::legacy::Client;
 use tempfile::SpooledTempFile;
-use thiserror::Error;
 use tokio::time::timeout;
 
 use self::addresses::Addresses;
@@ -29,11 +30,9 @@ pub use self::archives::{receive_archive, rest};
 use self::connector::Connector;
 use self::download::Download;
 pub use self::download::Fault;
-use crate::api::problem::Explanation;
-use crate::dataplane::node::connection::Outcome;
-use crate::platform::cause::innermost;
+use self::error::{printable, refusal};
 use crate::platform::net::http_client;
-use crate::platform::net::tls::{self, TlsError};
+use crate::platform::net::tls;
 use crate::protocol::bundle;
 
 /// Maximum size of an answer other than a bundle, in bytes.
@@ -44,96 +43,6 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 /// Media type of requests.
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
-
-/// Reasons why a call to the control plane failed.
-#[derive(Debug, Error)]
-pub enum UpstreamError {
-    /// The certificate authorities cannot be read.
-    #[error(transparent)]
-    Authorities(#[from] TlsError),
-    /// No answer arrived in time.
-    #[error("{url} did not answer within {} seconds", .after.as_secs_f32())]
-    Timeout {
-        /// URL of the call.
-        url: String,
-        /// Time that was waited.
-        after: Duration,
-    },
-    /// There is no connection, or it broke.
-    #[error("{url} can't be reached: {}", innermost(&**source))]
-    Transport {
-        /// URL of the call.
-        url: String,
-        /// Cause of the error.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The body broke off, was too slow, or too large.
-    #[error("the answer of {url} was given up: {fault}")]
-    Body {
-        /// URL of the call.
-        url: String,
-        /// Fault of the body.
-        fault: Fault,
-    },
-    /// The status is not the expected one.
-    #[error("{url} answered {status}: {detail}")]
-    Answer {
-        /// URL of the call.
-        url: String,
-        /// Status of the answer.
-        status: StatusCode,
-        /// Stable code of a refusal, or empty if there is none.
-        code: String,
-        /// Beginning of the answer's body.
-        detail: String,
-    },
-    /// The media type is not that of a bundle.
-    #[error(
-        "{url} answered with {kind}, which is no bundle: something else answers in the control plane's place"
-    )]
-    Kind {
-        /// URL of the call.
-        url: String,
-        /// Media type of the answer.
-        kind: String,
-    },
-}
-
-impl UpstreamError {
-    /// Returns the outcome for the state of sync. A refusal is an answer of the control plane itself; an error page of a
-    /// gateway, or a login page, is not.
-    #[must_use]
-    pub fn outcome(&self) -> Outcome {
-        match self {
-            Self::Answer { status, .. } if status.is_client_error() => Outcome::Refused,
-            Self::Body { fault: Fault::Disk(_) | Fault::TooLarge(_), .. } => Outcome::Refused,
-            _ => Outcome::Unreachable,
-        }
-    }
-
-    /// Returns the control plane's statement that this node was retired, if the error is one. It is unsigned, so it raises
-    /// an alarm and has no other effect.
-    #[must_use]
-    pub fn retired(&self) -> Option<&str> {
-        match self {
-            Self::Answer { code, detail, .. } if code == "node_retired" => Some(detail),
-            _ => None,
-        }
-    }
-
-    /// Returns true if a retry is useless: the state of this host contradicts that of the control plane.
-    #[must_use]
-    pub fn contradicts(&self) -> bool {
-        matches!(self, Self::Answer { status, code, .. } if *status == StatusCode::CONFLICT && !code.is_empty())
-    }
-
-    /// Returns true if the control plane could not be reached, as opposed to a call that broke off.
-    #[must_use]
-    pub fn nobody_there(&self) -> bool {
-        let Self::Transport { source, .. } = self else { return false };
-        source.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect)
-    }
-}
 
 /// Bundle as received, and the address that sent it.
 pub struct Received {
@@ -256,9 +165,13 @@ impl Upstream {
         let answer = self
             .request(method, url, bearer, headers, Either::Left(Full::new(body)), self.patience.headers)
             .await?;
-        let status = answer.status();
-        let body = self.short(url, answer.into_body()).await?;
-        if status.is_success() { Ok(body) } else { Err(refusal(url, status, &body)) }
+        let (parts, body) = answer.into_parts();
+        let body = self.short(url, body).await?;
+        if parts.status.is_success() {
+            Ok(body)
+        } else {
+            Err(refusal(url, parts.status, &parts.headers, &body))
+        }
     }
 
     async fn feed_from(
@@ -288,7 +201,8 @@ impl Upstream {
         };
         let status = answer.status();
         if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
-            return Err(refusal(url, status, &self.short(url, answer.into_body()).await?));
+            let (parts, body) = answer.into_parts();
+            return Err(refusal(url, status, &parts.headers, &self.short(url, body).await?));
         }
         let kind = answer.headers().get(header::CONTENT_TYPE);
         if kind.is_none_or(|kind| kind != bundle::MEDIA_TYPE) {
@@ -363,20 +277,4 @@ impl Upstream {
 
 fn no_address() -> UpstreamError {
     UpstreamError::Transport { url: "nothing".into(), source: "no address is configured".into() }
-}
-
-fn refusal(url: &str, status: StatusCode, body: &[u8]) -> UpstreamError {
-    let Explanation { code, detail, .. } = Explanation::read(body);
-    UpstreamError::Answer {
-        url: url.into(),
-        status,
-        code: printable(code.unwrap_or_default().as_bytes()),
-        detail: printable(detail.as_ref().map_or(body, String::as_bytes)),
-    }
-}
-
-/// Returns the beginning of unverified text, without characters that could harm a log or a terminal.
-fn printable(bytes: &[u8]) -> String {
-    let shown = |byte: &u8| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '.' };
-    bytes[..bytes.len().min(300)].iter().map(shown).collect()
 }

@@ -68,6 +68,16 @@ pub enum ReconcileError {
     Thread(#[from] tokio::task::JoinError),
 }
 
+impl ReconcileError {
+    /// Returns the time after which the control plane asks to be called again.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Upstream(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+}
+
 /// State that reconciliation works with.
 pub struct Reconciler {
     /// Local revocations.
@@ -213,20 +223,25 @@ impl Reconciler {
                 continue;
             }
             let trace = traces.round("reconcile");
+            let mut pause = INTERVAL;
             match self.send(&upstream, usize::MAX).await {
                 Ok(0) => waiting = false,
                 Ok(calls) => {
                     trace.reconciled(Some(calls));
                     waiting = false;
                 }
-                Err(error) if !waiting => {
-                    tracing::warn!(%error, "reconciliation waits");
-                    trace.reconciled(None);
-                    waiting = true;
+                Err(error) => {
+                    pause = pause.max(error.retry_after().unwrap_or_default());
+                    if waiting {
+                        tracing::debug!(%error, "reconciliation waits");
+                    } else {
+                        tracing::warn!(%error, "reconciliation waits");
+                        trace.reconciled(None);
+                        waiting = true;
+                    }
                 }
-                Err(error) => tracing::debug!(%error, "reconciliation waits"),
             }
-            due = tokio::time::Instant::now() + INTERVAL;
+            due = tokio::time::Instant::now() + pause;
         }
     }
 }

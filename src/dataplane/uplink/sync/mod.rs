@@ -1,6 +1,7 @@
 //! Sync: follows the control plane's replica. It never delays a decision.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand_core::CryptoRng;
 use thiserror::Error;
@@ -40,6 +41,14 @@ impl SyncError {
         match self {
             Self::Upstream(error) => error.outcome(),
             Self::Store(_) | Self::Thread(_) => Outcome::Refused,
+        }
+    }
+
+    /// Returns the time after which the control plane asks to be called again.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Upstream(error) => error.retry_after(),
+            Self::Store(_) | Self::Thread(_) => None,
         }
     }
 }
@@ -96,7 +105,8 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
             if after.failures <= 1 {
                 trace.synced(result);
             }
-            let pause = spread(next.pause, self.rng.next_u32());
+            let asked = outcome.as_ref().err().and_then(SyncError::retry_after).unwrap_or_default();
+            let pause = spread(next.pause, self.rng.next_u32()).max(asked);
             self.replication.live().record_attempt(
                 after,
                 outcome.err().map(|error| error.to_string()),
