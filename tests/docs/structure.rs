@@ -100,6 +100,7 @@ fn each_policy_stands_in_one_file() {
         ("HttpConnector::new()", "platform/net/http_client.rs"),
         ("install_default()", "platform/net/provider.rs"),
         ("pub struct Backoff", "platform/backoff.rs"),
+        ("get(header::RETRY_AFTER)", "platform/net/fields.rs"),
     ] {
         let holders: Vec<_> =
             code_files(&source()).into_iter().filter(|file| code(file).contains(text)).collect();

@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, StatusCode, Url};
 use thiserror::Error;
@@ -22,6 +22,7 @@ use self::secret::Secrets;
 pub use self::sender::Sender;
 use super::config;
 use crate::platform::cause;
+use crate::platform::net::fields::retry_after;
 use crate::platform::net::provider;
 use crate::platform::systemd;
 use crate::protocol::time::Time;
@@ -134,8 +135,7 @@ impl Webhook {
         if status.is_success() {
             return Ok(());
         }
-        let seconds = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        Err(Fault::Refused { status, retry_after: seconds.map(Duration::from_secs) })
+        Err(Fault::Refused { status, retry_after: retry_after(answer.headers()) })
     }
 }
 

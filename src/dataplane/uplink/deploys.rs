@@ -53,6 +53,10 @@ impl CodeError {
             {
                 AGAIN.1
             }
+            Self::Upstream(error) => {
+                let asked = error.retry_after().map_or(0, |wait| wait.as_secs());
+                AGAIN.0.max(i64::try_from(asked).unwrap_or(AGAIN.1))
+            }
             _ => AGAIN.0,
         }
     }

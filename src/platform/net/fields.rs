@@ -1,7 +1,16 @@
 //! Header fields (RFC 9110 section 5), whoever took the message apart: a name, in whatever case, and a value.
 
-use hyper::header::HeaderMap;
+use std::time::Duration;
+
+use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
+
+/// Returns the time after which the sender of an answer asks to be called again (RFC 9110 section 10.2.3), if it is in seconds. A
+/// date is passed over.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
 
 /// The fields of a message.
 pub trait Fields: Sync {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hyper::{HeaderMap, StatusCode, header};
+use hyper::{HeaderMap, StatusCode};
 use hyper_util::client::legacy;
 use thiserror::Error;
 
@@ -10,6 +10,7 @@ use super::download::Fault;
 use crate::api::problem::Explanation;
 use crate::dataplane::node::connection::Outcome;
 use crate::platform::cause::innermost;
+use crate::platform::net::fields::retry_after;
 use crate::platform::net::tls::TlsError;
 
 /// Maximum wait that an answer can ask for: whatever answers in the control plane's place must not silence a host for long.
@@ -124,13 +125,8 @@ pub(super) fn refusal(url: &str, status: StatusCode, headers: &HeaderMap, body: 
         status,
         code: printable(code.unwrap_or_default().as_bytes()),
         detail: printable(detail.as_ref().map_or(body, String::as_bytes)),
-        retry_after: seconds(headers).map(Duration::from_secs),
+        retry_after: retry_after(headers),
     }
-}
-
-/// Reads `Retry-After`. The control plane gives seconds; a date, which RFC 9110 allows too, is passed over.
-fn seconds(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()
 }
 
 /// Returns the beginning of unverified text, without characters that could harm a log or a terminal.
@@ -141,6 +137,8 @@ pub(super) fn printable(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header;
+
     use super::*;
 
     #[test]
