@@ -4,7 +4,7 @@
 //! their hash and skipped. An event that does not follow is stored all the same, since it may show a use that nothing
 //! else shows, and a fault is stored with it: no gap is filled silently, and no stored event is overwritten.
 
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{OptionalExtension as _, Statement, Transaction, params};
 
 use super::outages;
 use super::recorded::Line;
@@ -12,14 +12,21 @@ use super::uses::Uses;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::controlplane::nodes::log_faults::Fault;
-use crate::controlplane::retention;
+use crate::controlplane::store::table_size::count_events;
 use crate::protocol::event::{GENESIS, line_hash};
 use crate::protocol::id::TokenId;
 use crate::protocol::json::object;
 use crate::protocol::reconciliation::Position;
+use crate::protocol::time::Time;
 
 /// Lines after which a transaction ends if other writers wait for it.
 const LINES_AT_LEAST: usize = 32;
+
+/// Inserts an event that is not stored yet.
+const INSERT: &str =
+    "INSERT INTO event (node, branch, sequence, hash, time, kind, decision, token, line, received_at, deployment)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+    ON CONFLICT (node, hash) DO NOTHING";
 
 /// Last stored position of a node's log.
 struct Log {
@@ -60,18 +67,43 @@ struct Arrival<'a> {
 }
 
 /// Line of a call, read outside of the transaction.
-struct Read<'l> {
+struct ReceivedLine<'l> {
     line: &'l str,
     hash: String,
-    /// None if the line is no event of the node.
+    /// Event of the node, if the line is one.
     event: Option<Line>,
 }
 
-impl<'l> Read<'l> {
+impl<'l> ReceivedLine<'l> {
     fn new(line: &'l str, node: &str) -> Self {
         let event = object::<Line>(line.as_bytes()).ok();
         let event = event.filter(|event| event.node.as_str() == node && event.sequence > 0);
         Self { line, hash: line_hash(line), event }
+    }
+
+    /// Inserts the line at a branch and a sequence number with [`INSERT`]. Returns false if it was stored before.
+    fn insert(
+        &self,
+        statement: &mut Statement<'_>,
+        node: &str,
+        (branch, sequence): (u64, u64),
+        now: Time,
+    ) -> Result<bool, Error> {
+        let event = self.event.as_ref();
+        let row = params![
+            node,
+            branch,
+            sequence,
+            self.hash,
+            event.map_or(now, |event| event.time).unix(),
+            event.map_or("unreadable", |event| &event.kind),
+            event.and_then(|event| event.decision.as_deref()),
+            event.and_then(|event| event.token.as_ref()).map(TokenId::as_str),
+            self.line,
+            now.unix(),
+            event.and_then(|event| event.deployment.as_deref())
+        ];
+        Ok(statement.execute(row)? > 0)
     }
 }
 
@@ -97,7 +129,8 @@ impl ControlPlane {
         oldest: u64,
         lines: impl IntoIterator<Item = &'l str>,
     ) -> Result<Position, Error> {
-        let lines: Vec<Read<'l>> = lines.into_iter().map(|line| Read::new(line, node)).collect();
+        let lines: Vec<ReceivedLine<'l>> =
+            lines.into_iter().map(|line| ReceivedLine::new(line, node)).collect();
         let _alone = self.uploads.alone();
         let mut rest = lines.as_slice();
         loop {
@@ -122,7 +155,7 @@ impl ControlPlane {
         data_plane: &str,
         node: &str,
         oldest: u64,
-        lines: &[Read<'_>],
+        lines: &[ReceivedLine<'_>],
         first: bool,
     ) -> Result<Stored, Error> {
         let now = self.now();
@@ -133,19 +166,16 @@ impl ControlPlane {
             // The log may begin anew among these lines, and be at an earlier event after them.
             let mut reached = log.sequence;
             let mut uses = Uses::new(self, transaction, data_plane, node);
-            let mut known = transaction.prepare_cached("SELECT 1 FROM event WHERE node = ?1 AND hash = ?2")?;
-            let mut insert = transaction.prepare_cached(
-                "INSERT INTO event
-                     (node, branch, sequence, hash, time, kind, decision, token, line, received_at, deployment)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-                 ON CONFLICT (node, hash) DO NOTHING",
-            )?;
+            let mut known =
+                transaction.prepare_cached("SELECT 1 FROM event WHERE node = ?1 AND hash = ?2")?;
+            let mut insert = transaction.prepare_cached(INSERT)?;
             let mut taken = 0;
-            for (number, Read { line, hash, event }) in lines.iter().enumerate() {
+            for (number, received) in lines.iter().enumerate() {
                 if number > 0 && number.is_multiple_of(LINES_AT_LEAST) && self.store.is_awaited() {
                     break;
                 }
                 taken = number + 1;
+                let ReceivedLine { line, hash, event } = received;
                 // The next event of the log is nearly always new, and the insertion finds out.
                 let follows = event.as_ref().is_some_and(|event| log.is_followed_by(event));
                 if !follows && known.exists([node, hash])? {
@@ -176,20 +206,8 @@ impl ControlPlane {
                     let fault = Fault { node, branch, sequence, kind, what: &what };
                     faults += u64::from(fault.note(transaction, now)?);
                 }
-                let inserted = insert.execute(params![
-                    node,
-                    branch,
-                    sequence,
-                    hash,
-                    event.as_ref().map_or(now, |event| event.time).unix(),
-                    event.as_ref().map_or("unreadable", |event| &event.kind),
-                    event.as_ref().and_then(|event| event.decision.as_deref()),
-                    event.as_ref().and_then(|event| event.token.as_ref()).map(TokenId::as_str),
-                    line,
-                    now.unix(),
-                    event.as_ref().and_then(|event| event.deployment.as_deref())
-                ])?;
-                if inserted == 0 {
+                let inserted = received.insert(&mut insert, node, (branch, sequence), now)?;
+                if !inserted {
                     continue;
                 }
                 (rows, bytes) = (rows + 1, bytes + line.len());
@@ -202,7 +220,7 @@ impl ControlPlane {
                 }
             }
             let announced = uses.store()?;
-            retention::count_events(transaction, rows, bytes)?;
+            count_events(transaction, rows, bytes)?;
             let row = params![node, log.branch, log.sequence, log.hash];
             let insert =
                 "INSERT OR REPLACE INTO node_log (node, branch, sequence, hash) VALUES (?1, ?2, ?3, ?4)";

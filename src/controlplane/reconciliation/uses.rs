@@ -69,9 +69,8 @@ impl<'t> Uses<'t> {
             Entry::Vacant(new) => new.insert(begin(self.transaction, self.data_plane, line, token)?),
         };
         let Some(uses) = uses else { return Ok(()) };
-        let on = || line.deployment.as_deref().unwrap_or(self.data_plane).to_owned();
-        if uses.count == 0 || line.time > uses.last_at {
-            (uses.last_at, uses.last_on) = (line.time, on());
+        if line.time > uses.last_at {
+            (uses.last_at, uses.last_on) = (line.time, place_of(line, self.data_plane));
         }
         uses.first_at = uses.first_at.min(line.time);
         uses.count += 1;
@@ -130,6 +129,11 @@ impl<'t> Uses<'t> {
     }
 }
 
+/// Returns the deployment of a use, or the data plane.
+fn place_of(line: &Line, data_plane: &str) -> String {
+    line.deployment.as_deref().unwrap_or(data_plane).to_owned()
+}
+
 /// Begins to count the uses of a token, if it is one of the data plane.
 fn begin(
     transaction: &Transaction<'_>,
@@ -151,7 +155,7 @@ fn begin(
         count: 0,
         first_at: line.time,
         last_at: line.time,
-        last_on: String::new(),
+        last_on: place_of(line, data_plane),
         first: Vec::new(),
     }))
 }

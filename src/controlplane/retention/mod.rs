@@ -16,7 +16,7 @@ mod housekeeper;
 #[cfg(test)]
 mod tests;
 
-use rusqlite::{Transaction, params};
+use rusqlite::params;
 use serde::Deserialize;
 
 use super::ControlPlane;
@@ -33,10 +33,6 @@ const BATCHES: usize = 400;
 /// Number of newest events of each node that are kept regardless of age. A call brings at most a thousand, and is
 /// repeated if its answer is lost.
 const RECENT_EVENTS: i64 = 4000;
-
-/// Bytes of an event besides its line, for the rest of its row and its place in indexes: a round number, as in
-/// `0017_retention.sql`.
-const EVENT_OVERHEAD: usize = 500;
 
 /// Limits of retention.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -125,17 +121,6 @@ const AUDIT_LOG: Table = Table {
         "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log ORDER BY at LIMIT ?1) AND ?3 > 0",
     ],
 };
-
-/// Adds inserted events to the size of their table. `bytes` is that of their lines. Triggers count deletions.
-pub(super) fn count_events(
-    transaction: &Transaction<'_>,
-    rows: usize,
-    bytes: usize,
-) -> Result<(), rusqlite::Error> {
-    let count = "UPDATE table_size SET rows = rows + ?1, bytes = bytes + ?2 WHERE name = 'event'";
-    transaction.prepare_cached(count)?.execute([rows, bytes + rows * EVENT_OVERHEAD])?;
-    Ok(())
-}
 
 impl ControlPlane {
     /// Deletes rows beyond the age or size that `retention` allows. The work per call is bounded: a large surplus takes

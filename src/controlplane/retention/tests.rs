@@ -8,6 +8,7 @@ use crate::api::page::Page;
 use crate::controlplane::access::audit_log::Attempt;
 use crate::controlplane::replica::feed::Held;
 use crate::controlplane::replica::publish;
+use crate::controlplane::store::table_size::count_events;
 use crate::controlplane::test_world::World;
 use crate::protocol::bundle::Change;
 use crate::protocol::record::{Record, RecordKind};

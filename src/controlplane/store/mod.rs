@@ -3,6 +3,7 @@
 mod checkpoints;
 pub(in crate::controlplane) mod columns;
 mod published;
+pub(in crate::controlplane) mod table_size;
 #[cfg(test)]
 mod tests;
 
@@ -67,7 +68,8 @@ pub struct Store {
     connection: Mutex<Connection>,
     /// Number of threads that wait for the connection.
     waiting: AtomicUsize,
-    /// None for a database in memory. Dropped after the connection, whose end stops the thread.
+    /// Thread that copies the write-ahead log; a database in memory has none. It stands after the connection, and so is dropped
+    /// after it: the end of the connection stops the thread.
     _checkpoints: Option<Checkpoints>,
     /// Path of the file, or none for a database in memory.
     path: Option<PathBuf>,
