@@ -84,6 +84,20 @@ impl Begun {
     }
 }
 
+#[cfg(test)]
+impl Authorizer {
+    /// Returns one without sessions and without standard tokens.
+    pub(in crate::dataplane) fn plain(
+        (live, audit): (Arc<Live>, Arc<AuditLog>),
+        node: NodeId,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Self {
+        let (rates, permits, traces) = (RateLimits::default(), Arc::default(), Traces::default());
+        Self { live, audit, node, clock, metrics, rates, permits, introspector: None, sessions: None, traces }
+    }
+}
+
 impl Authorizer {
     /// Decides on a request. Returns once its event is in the log's queue, or, for a mutating request that is allowed, on
     /// the disk. `trace` gets the result.

@@ -137,13 +137,11 @@ mod tests {
 
     use super::*;
     use crate::dataplane::authorize::Authorizer;
-    use crate::dataplane::authorize::rate::RateLimits;
     use crate::dataplane::decide::snapshot::{Snapshot, Staleness};
     use crate::dataplane::faces::answer::Answers;
     use crate::dataplane::faces::http::{Face, Workers};
     use crate::dataplane::node::state::Live;
     use crate::dataplane::observe::metrics::Metrics;
-    use crate::dataplane::observe::traces::Traces;
     use crate::dataplane::replica::store::ReplicaStore;
     use crate::protocol::id::{DataPlaneId, NodeId};
     use crate::protocol::key::SigningKey;
@@ -184,18 +182,7 @@ mod tests {
         let audit = Arc::new(audit);
         let replication = Arc::new(Replication::new(store, Arc::clone(&live), Staleness::default()));
         let metrics = Metrics::new(Arc::clone(&live), Arc::clone(&still));
-        let authorizer = Arc::new(Authorizer {
-            live,
-            audit: Arc::clone(&audit),
-            node,
-            clock,
-            metrics,
-            rates: RateLimits::default(),
-            permits: Arc::default(),
-            introspector: None,
-            sessions: None,
-            traces: Traces::default(),
-        });
+        let authorizer = Arc::new(Authorizer::plain((live, Arc::clone(&audit)), node, clock, metrics));
         let answers = Answers { pass_status: false, identity: None };
         let face = Face { authorizer, trusted: ArcSwap::default(), answers, code: None };
         let (stop, stopped) = watch::channel(());

@@ -48,13 +48,11 @@ mod tests {
     use super::*;
     use crate::dataplane::audit::AuditLog;
     use crate::dataplane::authorize::Authorizer;
-    use crate::dataplane::authorize::rate::RateLimits;
     use crate::dataplane::decide::snapshot::Snapshot;
     use crate::dataplane::faces::answer::Answers;
     use crate::dataplane::faces::http::Workers;
     use crate::dataplane::node::state::Live;
     use crate::dataplane::observe::metrics::Metrics;
-    use crate::dataplane::observe::traces::Traces;
     use crate::platform::clock::Clock;
     use crate::platform::net::share::Share;
     use crate::protocol::id::NodeId;
@@ -86,18 +84,7 @@ mod tests {
                 0
             });
         let counted = metrics.connections();
-        let authorizer = Arc::new(Authorizer {
-            live,
-            audit,
-            node,
-            clock,
-            metrics,
-            rates: RateLimits::default(),
-            permits: Arc::default(),
-            introspector: None,
-            sessions: None,
-            traces: Traces::default(),
-        });
+        let authorizer = Arc::new(Authorizer::plain((live, audit), node, clock, metrics));
         let answers = Answers { pass_status: false, identity: None };
         let face = Arc::new(Face { authorizer, trusted: ArcSwap::default(), answers, code: None });
         let (stop, stopped) = watch::channel(());
