@@ -78,7 +78,7 @@ fn good(wrk: &Path, url: &str, token: &str) -> Measured {
     measured
 }
 
-/// What wrk prints: times in milliseconds, requests a second, and how many were not answered with 2xx.
+/// Figures that wrk prints: times in milliseconds, requests a second, and the number of answers other than 2xx.
 struct Measured {
     half: f64,
     most: f64,

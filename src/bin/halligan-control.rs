@@ -123,7 +123,7 @@ impl Failure {
             | Self::Files(_)
             | Self::Ended(_)
             | Self::Directory(_) => exit::CONFIG,
-            // Whatever renews the certificate may be about to finish, so the service manager starts it again.
+            // The certificate may be renewed at any moment, so the service manager starts the program again.
             Self::Certificate(_) | Self::Listen { .. } => exit::UNAVAILABLE,
             Self::Call(_) => exit::DATAERR,
             Self::Initialized(_) => exit::USAGE,

@@ -74,7 +74,7 @@ fn dag_roles_alone_open_their_dags_and_nothing_beside_them() {
         };
         Record::from_value(RecordKind::DagTags, deployment, &deployment_tags)
     };
-    // What another deployment says of its Dags says nothing of this one's.
+    // The tags of another deployment's Dags do not count here.
     world.records.extend([tags("dep_a", "etl"), tags("dep_b", "other")]);
     let rows = [
         ("POST", "/api/v2/dags/etl/dagRuns", Reason::Ok),

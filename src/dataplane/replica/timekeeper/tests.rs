@@ -312,7 +312,7 @@ fn a_doubt_is_ended_by_a_head_that_was_signed_just_now_and_agrees_with_the_clock
         (CLOCK_TOLERANCE, Some("n"), T),
         // The control plane's clock is another one.
         (-CLOCK_TOLERANCE - 1, Some("n"), floor),
-        // Nobody knows when it was signed.
+        // The answer is not one to this node's request, so it may have been signed at any time.
         (0, None, floor),
         (0, Some("other"), floor),
     ] {

@@ -301,9 +301,7 @@ impl Outages {
         let mut after = statement.first_sequence.saturating_sub(1);
         while after < statement.last_sequence {
             let stretch = match readable(&self.audit_path, after, MAX_LINES) {
-                Err(error) if error.is_damage() => {
-                    Stretch { after: statement.last_sequence, lines: Vec::new() }
-                }
+                Err(error) if error.is_damage() => Stretch::default(),
                 read => read?,
             };
             // Without a line, the rest of the log is unreadable, or not there.
@@ -319,7 +317,7 @@ impl Outages {
     }
 }
 
-/// What the log tells of an outage.
+/// Uses in an outage, and faults of the log that records them.
 #[derive(Default)]
 struct Recorded {
     uses: Vec<Use>,

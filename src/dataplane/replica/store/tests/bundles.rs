@@ -63,7 +63,7 @@ fn a_delta_is_proved_by_what_is_on_the_disk_if_another_process_has_written_to_it
 fn a_delta_is_proved_without_the_records_that_it_leaves_alone() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = filled(directory.path(), &[0, 1].map(World::token_record));
-    // Nothing but the store's connection has written, so what the store proved before still stands.
+    // The store's own connection writes this, so the store still takes its last proof for valid.
     store
         .connection
         .execute("UPDATE record SET body = '{}' WHERE kind = 'token' AND key LIKE '%1'", [])
