@@ -94,7 +94,7 @@ impl UpstreamError {
         }
     }
 
-    /// Returns the time after which the control plane asks to be called again, at most [`LONGEST_WAIT`].
+    /// Returns the time after which the control plane asks to be called again, at most a minute.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
