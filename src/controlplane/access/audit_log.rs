@@ -9,7 +9,7 @@
 
 use std::net::IpAddr;
 
-use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{OptionalExtension as _, Row, params};
 use serde_json::value::RawValue;
 
 use crate::api::audit_log::{Entry, EntryFilter, EntryPage, Outcome};
@@ -19,6 +19,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::page::check;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::protocol::time::Time;
 
 /// Call that may change something, before it is carried out.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::authorization::{Actor, Operation, Scope};
 use super::roles::RoleVersion;
@@ -13,6 +13,7 @@ use crate::api::token::EntityType;
 use crate::api::user::UserRoles;
 use crate::controlplane::error::Error;
 use crate::controlplane::names::is_dag_name;
+use crate::controlplane::store::Transaction;
 use crate::controlplane::store::columns::word;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::role::RoleScope;

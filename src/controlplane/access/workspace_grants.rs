@@ -1,10 +1,11 @@
 //! Roles of users and teams in workspaces.
 
-use rusqlite::{Transaction, params};
+use rusqlite::params;
 
 use super::authorization::{Actor, Operation, OrganizationRole, Scope};
 use crate::api::user::{UserRoles, WorkspaceGrant};
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 
 impl UserRoles {
     /// Checks that `actor` may set these roles for a user who has `role` and `workspaces`, and returns the role in the

@@ -1,6 +1,6 @@
 //! Users with their roles, and the token that each calls with.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, params};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -17,6 +17,7 @@ use crate::controlplane::access::workspace_grants::{self, Holder};
 use crate::controlplane::calls::page::listed;
 use crate::controlplane::error::Error;
 use crate::controlplane::names::{check_name, name_conflict};
+use crate::controlplane::store::Transaction;
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::time::Time;
 use crate::protocol::token::Claims;

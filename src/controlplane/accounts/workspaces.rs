@@ -1,6 +1,6 @@
 //! Workspaces, which group deployments.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::api::id::{OrganizationId, WorkspaceId};
 use crate::api::page::Page;
@@ -11,6 +11,7 @@ use crate::controlplane::calls::page::listed;
 use crate::controlplane::calls::subjects::{PROGRAM, subject};
 use crate::controlplane::error::Error;
 use crate::controlplane::names::{check_description, check_name, compare, name_conflict};
+use crate::controlplane::store::Transaction;
 use crate::protocol::time::Time;
 
 /// Workspace as it is stored.

@@ -4,9 +4,10 @@
 //! Token values are never stored, so a repeat mints the value again: Ed25519 is deterministic, and everything that is
 //! signed is stored. A repeat shows the value for some minutes only, and only while it is the token's newest.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, params};
 
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::protocol::time::Time;
 
 /// Time for which a repeat shows the value again, in seconds.

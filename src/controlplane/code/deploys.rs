@@ -1,12 +1,13 @@
 //! Deploys as the database has them.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::api::deploy::{Deploy, DeployGit, DeployStatus, DeployType};
 use crate::api::id::{DeployId, DeploymentId, NodeId};
 use crate::controlplane::calls::subjects::subject;
 use crate::controlplane::error::Error;
 use crate::controlplane::replica::versions::DeploymentPart;
+use crate::controlplane::store::Transaction;
 use crate::protocol::deploy::digest_text;
 use crate::protocol::time::Time;
 

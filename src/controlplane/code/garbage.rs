@@ -1,10 +1,11 @@
 //! Archives to be deleted. Each is written down before the object store has it or after the last deploy let go of it, so
 //! that a stop at any moment leaves none behind.
 
-use rusqlite::{Transaction, params};
+use rusqlite::params;
 
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::protocol::time::Time;
 
 /// Time after which an archive that was being written counts as abandoned, in seconds.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, params};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -17,6 +17,7 @@ use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::{Error, ProofFault};
 use crate::controlplane::names::check_name;
 use crate::controlplane::replica::publish;
+use crate::controlplane::store::Transaction;
 use crate::protocol::id::{DataPlaneId, NodeId};
 use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::key::PublicKey;

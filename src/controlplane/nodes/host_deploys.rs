@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::enrolment::Caller;
 use crate::api::deploy::DeployStatus;
@@ -13,6 +13,7 @@ use crate::controlplane::code::archives::Received;
 use crate::controlplane::code::deploys::{self, Archive, New, Stored};
 use crate::controlplane::code::garbage;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::protocol::deploy::exchange::{HostDeployAnswer, HostDeployState, StandingDeploy};
 use crate::protocol::deploy::host::{HostDeploy, SignedHostDeploy};
 use crate::protocol::deploy::order::compare;

@@ -1,9 +1,10 @@
 //! Faults of the nodes' audit logs: events that do not follow from the stored ones, or contradict what the node signed.
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::protocol::time::Time;
 
 /// Time for which a node is told of a fault of its log, in seconds.

@@ -1,7 +1,7 @@
 //! Nodes' statements of themselves: their names and the heads they hold. Two different heads of one version prove that
 //! the replica key has signed two histories, which show different hosts different replicas.
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 
 use super::enrolment::Caller;
 use super::instances::SHOWN;
@@ -11,6 +11,7 @@ use crate::controlplane::error::Error;
 use crate::controlplane::names::check_name;
 use crate::controlplane::replica::publish;
 use crate::controlplane::replica::states::{REMEMBERED, note_state, stated};
+use crate::controlplane::store::Transaction;
 use crate::protocol::head::{Head, SignedHead};
 use crate::protocol::membership::{MAX_HEADS, NodeStanding, NodeStatement};
 use crate::protocol::record::{NodeRecord, Record, RecordKind};

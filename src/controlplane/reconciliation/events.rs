@@ -4,7 +4,7 @@
 //! their hash and skipped. An event that does not follow is stored all the same, since it may show a use that nothing
 //! else shows, and a fault is stored with it: no gap is filled silently, and no stored event is overwritten.
 
-use rusqlite::{OptionalExtension as _, Statement, Transaction, params};
+use rusqlite::{OptionalExtension as _, Statement, params};
 
 use super::outages;
 use super::recorded::Line;
@@ -12,6 +12,7 @@ use super::uses::Uses;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::controlplane::nodes::log_faults::Fault;
+use crate::controlplane::store::Transaction;
 use crate::controlplane::store::table_size::count_events;
 use crate::protocol::event::{GENESIS, line_hash};
 use crate::protocol::id::TokenId;

@@ -1,10 +1,11 @@
 //! Last uses of tokens, written at most once a minute for each token. They show people which tokens are still needed,
 //! and are no record of every use.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, params};
 
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::protocol::time::Time;
 
 /// Minimum time between two stored uses, in seconds.

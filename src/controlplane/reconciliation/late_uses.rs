@@ -1,10 +1,11 @@
 //! Uses of a token after its end. Each is recorded once, when both the use and the end are known, in either order.
 //! Metrics count it and the webhook announces it.
 
-use rusqlite::{Transaction, params};
+use rusqlite::params;
 
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::controlplane::webhook::announcements::Place;
 use crate::protocol::outage::{End, LateUse, Use};
 

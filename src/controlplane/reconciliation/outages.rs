@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, named_params, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
 use super::recorded::{Recorded, end_of, use_of};
 use crate::api::outage::OutagePage;
@@ -13,6 +13,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::page::check;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::protocol::deploy::exchange::{HostDeployState, OutageDeploy};
 use crate::protocol::id::TokenId;
 use crate::protocol::outage::{

@@ -5,6 +5,7 @@ use rusqlite::params;
 use super::{outages, recorded};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::controlplane::webhook::announcements;
 use crate::protocol::reconciliation::{Outcome, RevocationAnswer};
 use crate::protocol::record::NodeRecord;
@@ -92,7 +93,7 @@ impl ControlPlane {
     /// Records late uses among the events that arrived before the revocation: those after the time it was made.
     fn note_uses_after(
         &self,
-        transaction: &rusqlite::Transaction<'_>,
+        transaction: &Transaction<'_>,
         data_plane: &str,
         token: &str,
         at: Time,

@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use rusqlite::{Transaction, params};
+use rusqlite::params;
 
 use super::last_uses;
 use super::outages;
 use super::recorded::{Ends, Line};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::controlplane::webhook::announcements::Place;
 use crate::protocol::id::TokenId;
 use crate::protocol::outage::Use;

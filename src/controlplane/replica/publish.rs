@@ -1,9 +1,10 @@
 //! Publishing: changes a replica in the transaction of the change that causes it.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, params};
 
 use super::states;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::protocol::bundle::Change;
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::record::{Record, RecordKind, StandardTokensRecord};

@@ -1,9 +1,10 @@
 //! States of a replica: digest and number of records of each recent version, by which heads that contradict each other
 //! are found.
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 
 /// Number of latest versions whose replica state is stored.
 pub(in crate::controlplane) const REMEMBERED: u64 = 10_000;

@@ -1,8 +1,9 @@
 //! Versions of the parts of a deployment that hosts fetch beside the replica. A host fetches a part again if its version rose.
 
-use rusqlite::{Transaction, params};
+use rusqlite::params;
 
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 
 /// Part of a deployment that hosts fetch beside the replica. Each has a version of its own, and each data plane counts the
 /// changes of all its deployments.

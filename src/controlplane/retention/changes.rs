@@ -4,11 +4,12 @@
 //! grow in number. After those up to a version are deleted, no delta can begin before that version: a node that holds
 //! an older one receives a snapshot, which contains the present records.
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{BATCH, Cause, DAY, Retention};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::protocol::time::Time;
 
 /// Time between two marks of a replica's version, at which its removals are also checked, in seconds.

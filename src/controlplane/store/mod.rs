@@ -6,19 +6,24 @@ mod published;
 pub(in crate::controlplane) mod table_size;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::path::{Path, PathBuf};
+#[cfg(test)]
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
 
 use self::checkpoints::Checkpoints;
 pub use self::published::Published;
 use self::published::Replicas;
+pub use self::writer::Transaction;
+use self::writer::{Turn, Writer};
 use super::error::Error;
 use crate::platform::database;
 use crate::protocol::key::PublicKey;
@@ -65,11 +70,13 @@ fn key_id(jwk: &str) -> Option<String> {
 pub struct Store {
     /// A mutex of `parking_lot`: whoever holds it for long hands it to the one that waits longest. With std's, a thread that
     /// writes again and again keeps others out for seconds.
-    connection: Mutex<Connection>,
-    /// Number of threads that wait for the connection.
+    writer: Mutex<Writer>,
+    /// Number of threads that wait for their turn to write.
     waiting: AtomicUsize,
-    /// Thread that copies the write-ahead log; a database in memory has none. It stands after the connection, and so is dropped
-    /// after it: the end of the connection stops the thread.
+    #[cfg(test)]
+    always_awaited: AtomicBool,
+    /// Thread that copies the write-ahead log; a database in memory has none. It stands after the writer, and so is dropped
+    /// after it: the end of the writer's connection stops the thread.
     _checkpoints: Option<Checkpoints>,
     /// Path of the file, or none for a database in memory.
     path: Option<PathBuf>,
@@ -134,8 +141,10 @@ impl Store {
         let checkpoints =
             path.as_deref().map(|path| Checkpoints::start(&mut connection, path)).transpose()?;
         Ok(Self {
-            connection: Mutex::new(connection),
+            writer: Mutex::new(Writer::new(connection)),
             waiting: AtomicUsize::new(0),
+            #[cfg(test)]
+            always_awaited: AtomicBool::new(false),
             _checkpoints: checkpoints,
             path,
             readers: Mutex::default(),
@@ -144,7 +153,8 @@ impl Store {
         })
     }
 
-    /// Runs `work` in one transaction, commits it only if `work` succeeds, and wakes the waiters of [`Self::changes`].
+    /// Runs `work` in a transaction, takes back what it did if it fails, returns after the commit, and wakes the waiters of
+    /// [`Self::changes`].
     pub fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let result = self.note(work)?;
         self.notify();
@@ -159,18 +169,17 @@ impl Store {
     /// Does the same without waking anybody, for changes that no node has to receive.
     pub fn note<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let mut connection = self.connection.lock();
+        let turn = Turn::new(self.writer.lock(), &self.replicas);
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        self.replicas.begin();
-        let result = work(&transaction)?;
-        transaction.commit()?;
-        self.replicas.committed(&connection);
-        Ok(result)
+        turn.run(work, || self.waiting.load(Ordering::Relaxed) > 0)
     }
 
-    /// Returns true if others wait until a transaction ends, so that a long one had better end soon.
+    /// Returns true if others wait for their turn to write, so that a long one had better end soon.
     pub(super) fn is_awaited(&self) -> bool {
+        #[cfg(test)]
+        if self.always_awaited.load(Ordering::Relaxed) {
+            return true;
+        }
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
@@ -178,7 +187,9 @@ impl Store {
     /// blocks none.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
         // Each connection to a database in memory would have one of its own.
-        let Some(path) = &self.path else { return work(&self.connection.lock()) };
+        let Some(path) = &self.path else {
+            return work(self.writer.lock().connection(&self.replicas));
+        };
         let kept = self.readers().pop();
         let mut connection = if let Some(connection) = kept {
             connection
@@ -211,14 +222,14 @@ impl Store {
     /// Makes [`Self::is_awaited`] return true from now on, as if others always waited.
     #[cfg(test)]
     pub(super) fn keep_awaited(&self) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.always_awaited.store(true, Ordering::Relaxed);
     }
 
     /// Makes every write fail, like a read-only disk.
     #[cfg(test)]
     pub(super) fn refuse_writes(&self, refuse: bool) {
-        let connection = self.connection.lock();
-        let _ = connection.pragma_update(None, "query_only", refuse);
+        let mut writer = self.writer.lock();
+        let _ = writer.connection(&self.replicas).pragma_update(None, "query_only", refuse);
     }
 
     /// Wakes all waiters although nothing in the database has changed.
@@ -229,7 +240,7 @@ impl Store {
 
     /// Takes over what another process has written (`halligan-control recover`). Cheap if there is nothing.
     pub(super) fn refresh(&self) -> Result<(), Error> {
-        Ok(self.replicas.refresh(&self.connection.lock())?)
+        Ok(self.replicas.refresh(self.writer.lock().connection(&self.replicas))?)
     }
 
     /// Returns the state of a data plane's replica as of the last commit. Reads no database.

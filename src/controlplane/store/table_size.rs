@@ -1,7 +1,7 @@
 //! Sizes of the tables that grow with use (`0017_retention.sql`). Triggers count all changes but the insertion of events: counting
 //! each row of an upload would cost more than inserting it.
 
-use rusqlite::Transaction;
+use super::Transaction;
 
 /// Bytes of an event besides its line, for the rest of its row and its place in indexes: a round number, as in the triggers.
 const EVENT_OVERHEAD: usize = 500;

@@ -1,8 +1,6 @@
 //! Assigns a token of the organization or a workspace to a deployment. It stays the same token and is managed where it
 //! belongs.
 
-use rusqlite::Transaction;
-
 use super::grants::Grant;
 use super::{Stored, find};
 use crate::api::page::Page;
@@ -14,6 +12,7 @@ use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::accounts::stored_deployments;
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 
 impl ControlPlane {
     /// Lists the tokens that have a role on a deployment: its own, and those assigned to it.

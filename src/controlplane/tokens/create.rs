@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 
 use super::dual_control;
 use super::grants::{Grant, Home, MAX_ROLES};
@@ -15,6 +15,7 @@ use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::idempotency::IdempotencyKey;
 use crate::controlplane::error::Error;
 use crate::controlplane::names::{check_description, check_name};
+use crate::controlplane::store::Transaction;
 use crate::platform::net::{forwarded, network};
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;

@@ -1,6 +1,6 @@
 //! Deletes tokens permanently.
 
-use rusqlite::{Transaction, params};
+use rusqlite::params;
 
 use super::issue::publish_token;
 use super::{Deed, Stored, find};
@@ -8,6 +8,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::protocol::time::Time;
 
 impl ControlPlane {

@@ -1,6 +1,6 @@
 //! Roles of a token: the one in its own scope, those on deployments that it is assigned to, and those on Dags.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::api::token::{EntityType, NewTokenRole, NewerRole, TokenRole};
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, Scope, WorkspaceRole};
@@ -8,6 +8,7 @@ use crate::controlplane::access::roles::RoleVersion;
 use crate::controlplane::accounts::stored_deployments;
 use crate::controlplane::error::Error;
 use crate::controlplane::names::is_dag_name;
+use crate::controlplane::store::Transaction;
 use crate::controlplane::store::columns::word;
 use crate::protocol::permission::PermissionSet;
 use crate::protocol::role::RoleScope;

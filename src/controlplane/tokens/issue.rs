@@ -1,11 +1,12 @@
 //! Issuing: mints the value of a token, and publishes its record to the data plane.
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::Connection;
 
 use super::Stored;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::controlplane::replica::publish;
+use crate::controlplane::store::Transaction;
 use crate::protocol::record::{Record, RecordKind};
 use crate::protocol::time::Time;
 use crate::protocol::token::{Claims, DagRole, TokenKind, TokenRecord, mint};

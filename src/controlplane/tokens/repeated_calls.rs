@@ -1,13 +1,12 @@
 //! Repeats of calls that created a token value: the same value is minted again.
 
-use rusqlite::Transaction;
-
 use super::{Deed, Stored, find};
 use crate::api::token::Token;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
 use crate::controlplane::calls::idempotency::{IdempotencyKey, Made};
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 
 impl ControlPlane {
     /// Returns the result of the first call with this key, with the token's value, or none if this call is the first.

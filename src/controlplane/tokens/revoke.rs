@@ -1,11 +1,12 @@
 //! Revokes a token that was revoked on a host.
 
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{OptionalExtension as _, params};
 
 use super::issue::publish_token;
 use super::{COLUMNS, read_row};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::protocol::reconciliation::Outcome;
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;

@@ -1,6 +1,6 @@
 //! Changes the roles of a standard token. Those of a direct-access token cannot be changed.
 
-use rusqlite::{Transaction, params};
+use rusqlite::params;
 
 use super::grants::{Grant, Home, MAX_ROLES};
 use super::{Deed, Stored, etag, find};
@@ -10,6 +10,7 @@ use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
 use crate::controlplane::replica::publish;
+use crate::controlplane::store::Transaction;
 
 impl Stored {
     /// Returns the properties that decide which roles the token can have.

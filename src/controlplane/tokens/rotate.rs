@@ -1,6 +1,6 @@
 //! Rotates a token: it gets a new value and a new lifetime, and the old value becomes invalid.
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 
 use super::issue::publish_token;
 use super::{Deed, Stored, dual_control, find};
@@ -10,6 +10,7 @@ use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::idempotency::IdempotencyKey;
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenKind;
 

@@ -1,7 +1,7 @@
 //! Custom roles: creates, changes and deletes them. A version never changes once it is made; a change makes the next
 //! version.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, params};
 
 use super::{built_in_roles, find, is_built_in};
 use crate::api::id::RoleId;
@@ -11,6 +11,7 @@ use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
 use crate::controlplane::names::{check_description, name_conflict};
 use crate::controlplane::replica::publish;
+use crate::controlplane::store::Transaction;
 use crate::protocol::id::is_id;
 use crate::protocol::permission::{PermissionSet, held_on_dags, retired};
 use crate::protocol::role::{RESERVED, RoleBody, RoleDigest, RoleScope, is_reserved};

@@ -1,7 +1,7 @@
 //! Upload URLs of deploys. The secret in a URL is good for one deploy and one hour; the database has its hash.
 
 use base64::Engine as _;
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 
 use crate::api::deploy::DeployStatus;
@@ -12,6 +12,7 @@ use crate::controlplane::code::archives::Received;
 use crate::controlplane::code::deploys::{self, Archive};
 use crate::controlplane::code::garbage;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::protocol::deploy::MAX_ARCHIVE;
 use crate::protocol::jws::BASE64URL;
 use crate::protocol::time::Time;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 use zeroize::Zeroizing;
 
 use super::stored_deployments::Stored as Deployment;
@@ -12,6 +12,7 @@ use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::{EnvironmentKeyError, Error};
 use crate::controlplane::replica::versions::DeploymentPart;
 use crate::controlplane::signing::environment_key::{Place, SEALING, SealingKey};
+use crate::controlplane::store::Transaction;
 use crate::protocol::environment::{MAX_TOTAL, MAX_VARIABLES, check_variable_name, check_variable_value};
 use crate::protocol::time::Time;
 

@@ -1,6 +1,6 @@
 //! Members of teams, and the roles that they get from them.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::find;
 use crate::api::id::UserId;
@@ -10,6 +10,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
 use crate::controlplane::calls::page::unsorted;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<TeamMember> {
     let email: String = row.get(1)?;

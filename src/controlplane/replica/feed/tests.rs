@@ -10,6 +10,7 @@ use super::*;
 use crate::controlplane::replica::publish;
 use crate::controlplane::signing::Signing;
 use crate::controlplane::store::Store;
+use crate::controlplane::store::Transaction;
 use crate::protocol::bundle::{BundleReader, Limits};
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::jws::BASE64URL;
@@ -124,7 +125,7 @@ fn control_of_two(directory: &std::path::Path) -> Arc<ControlPlane> {
     Arc::new(ControlPlane::new(store, signing, issuer, Arc::new(|| NOW), rng()))
 }
 
-fn put(transaction: &rusqlite::Transaction<'_>, plane: &str, number: u32) -> Result<(), Error> {
+fn put(transaction: &Transaction<'_>, plane: &str, number: u32) -> Result<(), Error> {
     publish::put(transaction, plane, &[Record::new(RecordKind::DagTags, "dep_a", number.to_string())])
 }
 

@@ -6,12 +6,13 @@
 
 mod requests;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 
 use crate::api::dual_control::{DualControl, Request, RequestKind};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 
 /// Time limit of an approval if none is set, in hours.
 const DEFAULT_HOURS: i64 = 24;

@@ -1,6 +1,6 @@
 //! Requests of dual control: what an owner requested, and the decision of another owner.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use serde_json::value::RawValue;
 
 use super::set;
@@ -12,6 +12,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::calls::page::check;
 use crate::controlplane::error::Error;
+use crate::controlplane::store::Transaction;
 use crate::controlplane::store::columns::word;
 use crate::protocol::time::Time;
 

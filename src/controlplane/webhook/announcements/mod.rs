@@ -3,13 +3,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{OptionalExtension as _, params};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::controlplane::observe::metrics::{Attempted, Loss};
+use crate::controlplane::store::Transaction;
 use crate::protocol::outage::{LateUse, Use};
 use crate::protocol::time::Time;
 
