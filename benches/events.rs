@@ -110,7 +110,8 @@ fn measure(hosts: usize, batch: usize) -> String {
         Instant::now()
     });
     let mut busy = Vec::new();
-    while !done.load(Ordering::Relaxed) {
+    // An upload that failed ends the wait, too.
+    while !done.load(Ordering::Relaxed) && !waiting.is_finished() {
         busy.push(create());
     }
     let took = runtime.block_on(waiting).unwrap().duration_since(start).as_secs_f64();
@@ -203,7 +204,9 @@ async fn send(host: &Host, stream: &mut TcpStream, number: u64, body: &str) -> O
     let mut answer = Vec::new();
     // The answer is an object, and ends with it.
     while !answer.ends_with(b"}") {
-        assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "closed");
+        let read = stream.read_buf(&mut answer).await;
+        let whole = matches!(read, Ok(1..));
+        assert!(whole, "the connection ended ({read:?}) after {:?}", String::from_utf8_lossy(&answer));
     }
     let text = String::from_utf8(answer).unwrap();
     if text.starts_with("HTTP/1.1 200") {
