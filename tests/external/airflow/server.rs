@@ -74,10 +74,10 @@ impl Airflow {
         Self { tap, url, venv: venv.into(), home: home.into(), settings, _running: running }
     }
 
-    /// Starts a scheduler with workers of its own (Airflow's `LocalExecutor`).
+    /// Starts a scheduler with workers of its own (Airflow's `LocalExecutor`), and without a server of logs, which would outlive it.
     pub(super) fn scheduler(&self) -> Running {
         let log = std::fs::File::create(self.home.join("scheduler.log")).unwrap();
-        let mut command = airflow(&self.venv, &self.settings, &["scheduler"]);
+        let mut command = airflow(&self.venv, &self.settings, &["scheduler", "--skip-serve-logs"]);
         Running::start(command.stdout(log.try_clone().unwrap()).stderr(log))
     }
 
