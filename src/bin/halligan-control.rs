@@ -1,6 +1,6 @@
 //! Program `halligan-control`: parses arguments and returns an exit code.
 
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use halligan::controlplane::signing::{Signing, SigningError};
 use halligan::controlplane::store::Store;
 use halligan::controlplane::webhook::Sender;
 use halligan::platform::clock::wall;
+use halligan::platform::net::listener::listen;
 use halligan::platform::net::tls::TlsError;
 use halligan::platform::state_directory::{self, StateError};
 use halligan::platform::systemd::{self, NotifyState};
@@ -281,10 +282,11 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
         None => control,
     });
     control.serves_until(certificate);
-    let listener = TcpListener::bind(config.listen).map_err(failed(&config.listen.to_string()))?;
-    let metrics =
-        config.metrics_listen.map(|address| TcpListener::bind(address).map_err(failed(&address.to_string())));
-    let metrics = metrics.transpose()?;
+    let bind = |address: SocketAddr| {
+        listen(address).and_then(tokio::net::TcpListener::into_std).map_err(failed(&address.to_string()))
+    };
+    let listener = bind(config.listen)?;
+    let metrics = config.metrics_listen.map(bind).transpose()?;
     let edge =
         Edge::new(Arc::clone(&control)).trusting(config.trusted_proxies.clone()).limited(config.limits);
     // The server has a runtime of its own, so it must be started on a blocking thread.

@@ -312,6 +312,21 @@ fn a_connection_that_asks_nothing_is_closed_at_every_listener() {
     });
 }
 
+/// After an outage all hosts connect at once. What the kernel can't keep until it is accepted, it resets.
+#[test]
+fn every_listener_has_room_for_all_hosts_that_connect_at_once() {
+    let Some(ss) = component("ss") else { return };
+    let listeners = Listeners::start();
+    let most: u32 = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    for row in &listeners.rows {
+        let Place::Port(port) = row.place else { continue };
+        let output = Command::new(&ss).args(["-Hltn", &format!("sport = :{port}")]).output().unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        let room: u32 = told.split_whitespace().nth(2).unwrap_or_else(|| panic!("{told:?}")).parse().unwrap();
+        assert_eq!(room, most.min(4096), "{}", row.listener);
+    }
+}
+
 /// Every `Bounds` that the source makes names a listener that has a row, and there is one accept loop.
 #[test]
 fn no_listener_is_without_a_row() {

@@ -188,7 +188,7 @@ impl Drop for Turn<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::path::Path;

@@ -95,7 +95,7 @@ impl Daemon {
         let workers = Workers::start(config.listen.workers(), &parts.face, &stopped)
             .map_err(|source| StartError::Listen { address: "worker threads".into(), source })?;
         let faces = serve_faces(&config, &parts.face, &workers, &mut sockets, &stopped);
-        let (addresses, mut serving) = faces.await?;
+        let (addresses, mut serving) = faces?;
         let socket = config.listen.admin_socket.clone();
         let inherited = sockets.take_unix("admin");
         sockets.warn_of_the_rest();
@@ -182,7 +182,7 @@ impl Daemon {
 }
 
 /// Starts the listeners for requests. Returns their addresses and tasks.
-async fn serve_faces(
+fn serve_faces(
     config: &Config,
     face: &Arc<Face>,
     workers: &Workers,
@@ -191,7 +191,7 @@ async fn serve_faces(
 ) -> Result<(Vec<SocketAddr>, Vec<JoinHandle<()>>), StartError> {
     let (mut addresses, mut serving) = (Vec::new(), Vec::new());
     let each = face.each(config.listen.connections_per_client.into());
-    let listeners = listen("http", &config.listen.http, sockets).await?;
+    let listeners = listen("http", &config.listen.http, sockets)?;
     if listeners.is_empty() {
         return Err(StartError::Nowhere);
     }
@@ -200,7 +200,7 @@ async fn serve_faces(
         let counted = face.authorizer.metrics.connections();
         serving.push(workers.accept(listener, each.clone(), counted, stopped.clone()));
     }
-    let listeners = listen("grpc", &config.listen.grpc, sockets).await?;
+    let listeners = listen("grpc", &config.listen.grpc, sockets)?;
     #[cfg(not(feature = "grpc"))]
     if !listeners.is_empty() {
         return Err(StartError::NoGrpc);
@@ -212,7 +212,7 @@ async fn serve_faces(
         serving.push(ExtAuthz::new(face).serve(listener, each.clone(), counted, stopped.clone()));
     }
     if let Some(gateway) = &config.gateway {
-        let listeners = listen("gateway", &gateway.listen, sockets).await?;
+        let listeners = listen("gateway", &gateway.listen, sockets)?;
         if listeners.is_empty() {
             return Err(GatewayError::Nowhere.into());
         }
@@ -227,7 +227,7 @@ async fn serve_faces(
 }
 
 /// Returns the sockets passed under a name, and binds those of `addresses` that are not among them.
-async fn listen(
+fn listen(
     name: &str,
     addresses: &[SocketAddr],
     sockets: &mut Sockets,
@@ -241,7 +241,7 @@ async fn listen(
     for &address in addresses {
         if listeners.iter().all(|(inherited, _)| *inherited != address) {
             let failed = |source| StartError::Listen { address: address.to_string(), source };
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            let listener = crate::platform::net::listener::listen(address).map_err(failed)?;
             listeners.push((listener.local_addr().map_err(failed)?, listener));
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::TcpListener;
+
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -22,7 +22,7 @@ use crate::dataplane::revocations::Revocations;
 use crate::dataplane::uplink::reconcile::Reconciler;
 use crate::platform::clock::Clock;
 use crate::platform::net::http_client;
-use crate::platform::net::listener::Connections;
+use crate::platform::net::listener::{Connections, listen};
 use crate::platform::net::share::Each;
 use crate::platform::net::tls::{self, TlsError};
 
@@ -103,7 +103,7 @@ pub async fn start(
     let face = Arc::new(face.with_code(code.clone()));
     for address in &config.listen {
         let failed = |source| PeersError::Listen { address: address.to_string(), source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = listen(*address).map_err(failed)?;
         tracing::info!(%address, "listening to peers");
         let each = Each::other_hosts(config.connections_per_client.into());
         tasks.push(serve(listener, Arc::clone(&face), each, counted.clone(), stopped.clone()));

@@ -4,7 +4,7 @@
 //! request, is closed after [`FIRST`], and an answered one without another request after [`IDLE`], so that no client can
 //! hold a place. If all places are taken, it is logged, and a metric counts it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -26,10 +26,23 @@ pub const FIRST: Duration = Duration::from_secs(20);
 /// Time limit between requests of a connection.
 pub const IDLE: Duration = Duration::from_secs(75);
 
+/// Number of connections that the kernel keeps until they are accepted, unless `net.core.somaxconn` is lower. After an outage all
+/// hosts connect at once, and the kernel resets those for which it has no room.
+const BACKLOG: u32 = 4096;
+
 /// Minimum time between two equal lines in the log.
 const SAY_AGAIN: Duration = Duration::from_mins(1);
 /// Descriptors that are reserved for files and for outgoing connections.
 const OWN_DESCRIPTORS: u32 = 128;
+
+/// Listens on `address`, with room for all hosts that connect at once. It must be called within a tokio runtime.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A program that was restarted takes its port again, although connections of before are not closed for good.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -305,7 +318,7 @@ mod tests {
         for (host, wanted, served) in [(2, 9, 5), (3, 9, 4), (9, 9, 9), (4, 9, 1), (5, 1, 1)] {
             let before = (held.lock().unwrap().len(), over());
             for _ in 0..wanted {
-                let socket = tokio::net::TcpSocket::new_v4().unwrap();
+                let socket = TcpSocket::new_v4().unwrap();
                 socket.bind((Ipv4Addr::new(127, 0, 0, host), 0).into()).unwrap();
                 clients.push(socket.connect(address).await.unwrap());
             }
