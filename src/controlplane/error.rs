@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::protocol::deploy::archive::ArchiveError;
-use crate::protocol::proof::LIFETIME;
+use crate::protocol::node_proof::LIFETIME;
 
 /// Reasons to reject a node's proof that has a valid signature. Each has its own remedy.
 #[derive(Debug, Error)]

@@ -7,7 +7,7 @@
 //! | [`token`], [`role`], [`permission`] | tokens, and the permissions that their roles grant |
 //! | [`record`], [`digest`], [`head`], [`bundle`], [`version`] | the replica and its way to a data plane |
 //! | [`event`], [`revocation`], [`signer`], [`reconciliation`], [`outage`] | the reports of a data plane to its control plane |
-//! | [`proof`], [`membership`] | the node's proof of its identity, and its state at the control plane |
+//! | [`node_proof`], [`membership`] | the node's proof of its identity, and its state at the control plane |
 //! | [`environment`] | the environment variables of deployments |
 //! | [`deploy`] | the code of deployments |
 //! | [`glass`], [`ends`] | the barrier before direct access, and warnings before an expiry |
@@ -30,9 +30,9 @@ pub mod jws;
 pub mod key;
 pub mod keyset;
 pub mod membership;
+pub mod node_proof;
 pub mod outage;
 pub mod permission;
-pub mod proof;
 pub mod reconciliation;
 pub mod record;
 pub mod revocation;

@@ -21,7 +21,7 @@ use crate::controlplane::store::Transaction;
 use crate::protocol::id::{DataPlaneId, NodeId};
 use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::key::PublicKey;
-use crate::protocol::proof::{Instance, MAX_PROOF, Seen, Untimely, check_times};
+use crate::protocol::node_proof::{Instance, MAX_PROOF, Seen, Untimely, check_times};
 use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::time::Time;
 

@@ -21,7 +21,7 @@ use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 use crate::protocol::token::DagTarget;
 
-pub use super::index::{Granted, Takeaway};
+pub use super::index::{AccessLoss, Granted};
 pub use super::staleness::Staleness;
 
 /// Replica whose signatures and digest are verified.
@@ -34,7 +34,7 @@ pub struct Replica {
     /// Records of the replica.
     pub records: Vec<Record>,
     /// Losses that this node knows beyond the records.
-    pub takeaways: Vec<Takeaway>,
+    pub losses: Vec<AccessLoss>,
 }
 
 /// Replica whose signatures and digest are verified, indexed. The bodies of its records stay on the disk.
@@ -52,7 +52,7 @@ impl Verified {
     /// Indexes a replica whose records are in memory.
     #[must_use]
     pub fn index(replica: Replica) -> Self {
-        let Replica { keyset, head, records, takeaways } = replica;
+        let Replica { keyset, head, records, losses } = replica;
         let (tokens, others): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| record.kind == RecordKind::Token);
         let indexer = Indexer::new(others);
@@ -60,8 +60,8 @@ impl Verified {
             indexer.add(token);
         }
         let mut index = indexer.finish();
-        for takeaway in &takeaways {
-            index.lose(takeaway, head.head().iat);
+        for loss in &losses {
+            index.apply_loss(loss, head.head().iat);
         }
         Self { keyset, head, index }
     }

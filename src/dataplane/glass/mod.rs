@@ -182,7 +182,7 @@ impl Glass {
     }
 
     /// Breaks the glass of a deployment, or replaces its end. The change is durable and in force on return.
-    pub fn shatter(&self, deployment: &DeploymentId, broken: &Broken) -> Result<(), GlassError> {
+    pub fn break_glass(&self, deployment: &DeploymentId, broken: &Broken) -> Result<(), GlassError> {
         let connection = self.lock();
         let row = params![
             deployment.as_str(),

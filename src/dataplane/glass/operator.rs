@@ -69,7 +69,7 @@ impl GlassTask {
         };
         self.audit.record_durably(&draft).await?;
         let (glass, id, stored) = (Arc::clone(&self.glass), deployment.clone(), broken.clone());
-        spawn_blocking(move || glass.shatter(&id, &stored)).await?.map_err(OrderError::NotStored)?;
+        spawn_blocking(move || glass.break_glass(&id, &stored)).await?.map_err(OrderError::NotStored)?;
         tracing::warn!(%deployment, operator = broken.operator, reason = broken.reason, until = %broken.until, "the glass was broken");
         Ok((deployment, broken))
     }

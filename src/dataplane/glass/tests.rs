@@ -27,7 +27,7 @@ fn id() -> DeploymentId {
 fn what_is_broken_outlives_a_restart_and_ends_when_it_would_have() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("glass.db");
-    Glass::open(&path, live(), 3600, at(0)).unwrap().shatter(&id(), &broken(100)).unwrap();
+    Glass::open(&path, live(), 3600, at(0)).unwrap().break_glass(&id(), &broken(100)).unwrap();
     let again = live();
     let glass = Glass::open(&path, Arc::clone(&again), 3600, at(50)).unwrap();
     assert_eq!(again.snapshot().local().broken[&id()], broken(100));
@@ -58,7 +58,7 @@ fn a_clock_set_back_prolongs_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("glass.db");
     let glass = Glass::open(&path, live(), 3600, at(0)).unwrap();
-    glass.shatter(&id(), &broken(100)).unwrap();
+    glass.break_glass(&id(), &broken(100)).unwrap();
     // 60 seconds pass while the clock shows a time before the beginning.
     let back = |seconds: i64| Now { wall: T0.plus(seconds), floor: T0.plus(-1000) };
     assert_eq!(glass.ended(back(-200), 60).unwrap(), []);
@@ -75,7 +75,7 @@ fn what_ended_by_a_time_that_was_taken_back_since_stays_ended() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("glass.db");
     let glass = Glass::open(&path, live(), 3600, at(0)).unwrap();
-    glass.shatter(&id(), &broken(100)).unwrap();
+    glass.break_glass(&id(), &broken(100)).unwrap();
     let ahead = Now { wall: T0, floor: T0.plus(5_000) };
     assert_eq!(glass.ended(ahead, 1).unwrap().len(), 1);
     // The end could not be recorded; then the floor is lowered and the daemon restarts.
@@ -92,13 +92,13 @@ fn what_is_sealed_is_shut_at_once_and_told_who_did_it() {
     let live = live();
     let glass = Glass::open(&directory.path().join("glass.db"), Arc::clone(&live), 3600, at(0)).unwrap();
     assert!(matches!(glass.seal(&id(), "uid 7"), Err(GlassError::NotBroken(_))));
-    glass.shatter(&id(), &broken(100)).unwrap();
+    glass.break_glass(&id(), &broken(100)).unwrap();
     glass.seal(&id(), "uid 7").unwrap();
     assert!(live.snapshot().local().broken.is_empty());
     assert_eq!(glass.ended(at(1), 0).unwrap()[0].sealed_by.as_deref(), Some("uid 7"));
     // Broken anew before the first end was recorded: it stays broken.
     let first = glass.ended(at(1), 0).unwrap().remove(0);
-    glass.shatter(&id(), &Broken { until: T0.plus(200), ..broken(0) }).unwrap();
+    glass.break_glass(&id(), &Broken { until: T0.plus(200), ..broken(0) }).unwrap();
     glass.forget(&first).unwrap();
     assert_eq!(glass.ended(at(1), 0).unwrap(), []);
     assert_eq!(live.snapshot().local().broken.len(), 1);

@@ -10,7 +10,7 @@ use super::identity::Identity;
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{Typ, sign};
 use crate::protocol::key::SigningKey;
-use crate::protocol::proof::{Instance, LIFETIME};
+use crate::protocol::node_proof::{Instance, LIFETIME};
 use crate::protocol::time::Time;
 
 /// Source of unique identifiers: random bits of this start, and a counter. It needs no randomness later.

@@ -12,7 +12,7 @@ use super::question::{PeerRequest, Question};
 use crate::dataplane::node::credential::Prover;
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{BASE64URL, Typ, sign};
-use crate::protocol::proof::{Instance, LIFETIME, timely};
+use crate::protocol::node_proof::{Instance, LIFETIME, timely};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::protocol::id::NodeId;
 use crate::protocol::jws::{JwsError, Typ, Unverified};
-use crate::protocol::proof::{Instance, MAX_PROOF, timely};
+use crate::protocol::node_proof::{Instance, MAX_PROOF, timely};
 use crate::protocol::signer::Signers;
 use crate::protocol::time::Time;
 

@@ -18,7 +18,7 @@ use crate::protocol::event::Connectivity;
 use crate::protocol::head::SignedHead;
 use crate::protocol::id::NodeId;
 use crate::protocol::json::object;
-use crate::protocol::proof::Instance;
+use crate::protocol::node_proof::Instance;
 use crate::protocol::time::Time;
 
 /// Maximum number of pages of revocations that are read in a round.

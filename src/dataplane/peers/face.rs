@@ -20,7 +20,7 @@ use crate::platform::clock::Clock;
 use crate::protocol::bundle::MEDIA_TYPE;
 use crate::protocol::id::NodeId;
 use crate::protocol::json::object;
-use crate::protocol::proof::Seen;
+use crate::protocol::node_proof::Seen;
 use crate::protocol::time::Time;
 
 /// Maximum number of calls of one peer in a second.

@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataplane::revocations::ReceivedCounts;
 use crate::protocol::id::NodeId;
-use crate::protocol::proof::Instance;
+use crate::protocol::node_proof::Instance;
 
 /// Header that carries the answering node's proof.
 pub const PROOF: &str = "halligan-node";

@@ -117,7 +117,7 @@ impl Host {
             broken_at: wall,
             until: wall.plus(seconds),
         };
-        process.glass.shatter(&deployment, &broken).is_ok()
+        process.glass.break_glass(&deployment, &broken).is_ok()
     }
 
     /// An operator seals the glass of a deployment; whether it was broken.

@@ -19,7 +19,7 @@ pub(super) async fn list(State(administration): State<Arc<Administration>>) -> J
 }
 
 /// Breaks glass, if the audit log takes the event.
-pub(super) async fn shatter(
+pub(super) async fn break_glass(
     State(administration): State<Arc<Administration>>,
     ConnectInfo(operator): ConnectInfo<Peer>,
     Path(deployment): Path<String>,

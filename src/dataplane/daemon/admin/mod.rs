@@ -155,7 +155,7 @@ pub fn router(administration: Arc<Administration>) -> Router {
         .route("/v1/revocations", get(revocation::list).post(revocation::revoke))
         .route("/v1/clock/accept", post(clock::accept))
         .route("/v1/glass", get(glass::list))
-        .route("/v1/glass/{deployment}", put(glass::shatter).delete(glass::seal))
+        .route("/v1/glass/{deployment}", put(glass::break_glass).delete(glass::seal))
         .route("/v1/sessions", get(session::list))
         .route("/v1/sessions/{id}", delete(session::end))
         .route("/v1/outages", get(outage::list))

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::quality::RandomState;
 
+use super::access_loss::AccessLoss;
 use super::profile::Profile;
-use super::takeaway::Takeaway;
 use crate::protocol::id::TokenId;
 use crate::protocol::time::Time;
 use crate::protocol::token::TokenRecord;
@@ -78,16 +78,16 @@ impl Grant {
     }
 
     /// Applies a loss that the record does not state. `at` is the time of the head in force.
-    pub(super) fn lose(&mut self, takeaway: &Takeaway, at: Time) {
-        self.superseded = takeaway.generation;
-        if takeaway.revoked && self.revoked == Revoked::No {
+    pub(super) fn apply_loss(&mut self, loss: &AccessLoss, at: Time) {
+        self.superseded = loss.generation;
+        if loss.revoked && self.revoked == Revoked::No {
             self.revoked = Revoked::Contradicted(at);
         }
-        if self.generation == takeaway.generation.max(1) {
-            self.not_before = takeaway.not_before.map_or(self.not_before, |start| start.max(self.not_before));
-            self.expires_at = takeaway.expires_at.map_or(self.expires_at, |end| end.min(self.expires_at));
+        if self.generation == loss.generation.max(1) {
+            self.not_before = loss.not_before.map_or(self.not_before, |start| start.max(self.not_before));
+            self.expires_at = loss.expires_at.map_or(self.expires_at, |end| end.min(self.expires_at));
         }
-        if self.generation <= takeaway.expired {
+        if self.generation <= loss.expired {
             self.expires_at = Time::from_unix(i64::MIN);
         }
     }
@@ -189,9 +189,9 @@ impl Grants {
     }
 
     /// Applies a loss to the grant of its token, if there is one.
-    pub(super) fn lose(&mut self, takeaway: &Takeaway, at: Time) {
-        if let Some(mut grant) = self.get(&takeaway.token).cloned() {
-            grant.lose(takeaway, at);
+    pub(super) fn apply_loss(&mut self, loss: &AccessLoss, at: Time) {
+        if let Some(mut grant) = self.get(&loss.token).cloned() {
+            grant.apply_loss(loss, at);
             self.insert(grant);
         }
     }

@@ -3,20 +3,20 @@
 //! An index never changes. [`Index::with`] returns the next one, which shares everything that a delta does not touch; its
 //! cost does not depend on the number of tokens. [`Indexer`] makes one from a whole replica.
 
+mod access_loss;
 mod directory;
 mod grants;
 mod profile;
 mod record;
-mod takeaway;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use access_loss::AccessLoss;
 pub(in crate::dataplane) use directory::{Deployment, Directory, Tags};
 pub(in crate::dataplane) use grants::{Grant, Grants, Revoked};
 pub use profile::Granted;
 pub(in crate::dataplane) use profile::includes;
-pub use takeaway::Takeaway;
 
 use self::directory::Listed;
 use self::grants::Builder;
@@ -40,7 +40,7 @@ pub struct Delta {
     /// Records that were stored or removed, each at most once.
     pub changes: Vec<Change>,
     /// Losses of the tokens among them that this node knows beyond the records.
-    pub takeaways: Vec<Takeaway>,
+    pub losses: Vec<AccessLoss>,
 }
 
 /// Records of a verified replica, indexed for decisions.
@@ -66,15 +66,15 @@ impl Index {
         for change in tokens {
             next.change(change);
         }
-        for takeaway in &delta.takeaways {
-            next.grants.lose(takeaway, at);
+        for loss in &delta.losses {
+            next.grants.apply_loss(loss, at);
         }
         next
     }
 
     /// Applies a loss that the records do not state. `at` is the time of the head in force.
-    pub(in crate::dataplane) fn lose(&mut self, takeaway: &Takeaway, at: Time) {
-        self.grants.lose(takeaway, at);
+    pub(in crate::dataplane) fn apply_loss(&mut self, loss: &AccessLoss, at: Time) {
+        self.grants.apply_loss(loss, at);
     }
 
     /// Returns the nodes of the data plane.

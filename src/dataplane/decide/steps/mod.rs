@@ -250,7 +250,7 @@ impl<'s> Step<'s> {
         if claims.generation < grant.generation.max(grant.superseded) {
             return Err(Reason::TokenRotated);
         }
-        // A takeaway ends older generations. It does not make a generation valid that the replica does not hold.
+        // A loss of access ends older generations. It does not make a generation valid that the replica does not hold.
         if claims.generation > grant.generation {
             return Err(Reason::TokenUnknown);
         }

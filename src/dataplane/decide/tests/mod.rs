@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 use super::glass::Broken;
 use super::session::{Durations, Session};
-use super::snapshot::{Granted, Local, Replica, Staleness, Takeaway};
+use super::snapshot::{AccessLoss, Granted, Local, Replica, Staleness};
 use super::*;
 use crate::protocol::digest::ReplicaDigest;
 use crate::protocol::glass::GlassMode;
@@ -49,7 +49,7 @@ struct World {
     signer: SigningKey,
     record: TokenRecord,
     records: Vec<Record>,
-    takeaways: Vec<Takeaway>,
+    losses: Vec<AccessLoss>,
     local: Local,
     staleness: Staleness,
     now: Now,
@@ -106,7 +106,7 @@ impl World {
                 deployment("dep_a", "a.example"),
                 deployment("dep_b", "b.example"),
             ],
-            takeaways: vec![],
+            losses: vec![],
             local: Local::default(),
             staleness: Staleness::default(),
             now: Now { wall: T0.plus(60), floor: T0 },
@@ -150,7 +150,7 @@ impl World {
             keyset: 1,
         };
         let head = SignedHead::verify(&sign_head(&head, &key(3)), &keyset, &head.aud).unwrap();
-        let replica = Replica { keyset, head, records, takeaways: self.takeaways.clone() };
+        let replica = Replica { keyset, head, records, losses: self.losses.clone() };
         Snapshot::build(replica, self.staleness.clone(), None).with_local(self.local.clone())
     }
 
@@ -251,33 +251,36 @@ const CAUSES: &[(Reason, Bend)] = &[
     (Reason::TokenMalformed, |w| (w.claims.generation, w.record.generation) = (0, 0)),
     (Reason::Ok, |w| (w.claims.generation, w.record.generation) = (1, 0)),
     (Reason::TokenRotated, |w| {
-        w.takeaways = vec![Takeaway { generation: 3, ..Takeaway::none("tok_a".parse().unwrap()) }];
+        w.losses = vec![AccessLoss { generation: 3, ..AccessLoss::none("tok_a".parse().unwrap()) }];
     }),
-    // A takeaway gives nothing: neither the value it ended nor one that the replica does not hold.
+    // A loss gives nothing: neither the value it ended nor one that the replica does not hold.
     (Reason::TokenUnknown, |w| {
         w.claims.generation = 3;
-        w.takeaways = vec![Takeaway { generation: 3, ..Takeaway::none("tok_a".parse().unwrap()) }];
+        w.losses = vec![AccessLoss { generation: 3, ..AccessLoss::none("tok_a".parse().unwrap()) }];
     }),
     (Reason::TokenRevoked, |w| w.record.revoked_at = Some(T0)),
     (Reason::TokenRevoked, |w| {
-        w.takeaways =
-            vec![Takeaway { generation: 1, revoked: true, ..Takeaway::none("tok_a".parse().unwrap()) }];
+        w.losses =
+            vec![AccessLoss { generation: 1, revoked: true, ..AccessLoss::none("tok_a".parse().unwrap()) }];
     }),
     // If records contradict each other, the latest start and the earliest end of the generation count.
     (Reason::TokenExpired, |w| {
         let end = Some(T0.plus(1));
-        w.takeaways =
-            vec![Takeaway { generation: 2, expires_at: end, ..Takeaway::none("tok_a".parse().unwrap()) }];
+        w.losses =
+            vec![AccessLoss { generation: 2, expires_at: end, ..AccessLoss::none("tok_a".parse().unwrap()) }];
     }),
     (Reason::TokenNotYetValid, |w| {
         let start = Some(T0.plus(61));
-        w.takeaways =
-            vec![Takeaway { generation: 2, not_before: start, ..Takeaway::none("tok_a".parse().unwrap()) }];
+        w.losses = vec![AccessLoss {
+            generation: 2,
+            not_before: start,
+            ..AccessLoss::none("tok_a".parse().unwrap())
+        }];
     }),
     (Reason::Ok, |w| {
         let end = Some(T0.plus(1));
-        w.takeaways =
-            vec![Takeaway { generation: 1, expires_at: end, ..Takeaway::none("tok_a".parse().unwrap()) }];
+        w.losses =
+            vec![AccessLoss { generation: 1, expires_at: end, ..AccessLoss::none("tok_a".parse().unwrap()) }];
     }),
     (Reason::TokenExpired, |w| w.now.wall = T0.plus(86_400)),
     (Reason::TokenExpired, |w| w.claims.exp = Some(T0.plus(1))),

@@ -78,7 +78,7 @@ fn a_revocation_of_this_host_is_told_until_the_records_above_state_it() {
     let told = |world: &World| world.snapshot().alive_above().cloned().collect::<Vec<_>>();
     assert_eq!(told(&world), [token()]);
     // Proof that it was revoked above once does not change what the record says now.
-    world.takeaways = vec![Takeaway { generation: 2, revoked: true, ..Takeaway::none(token()) }];
+    world.losses = vec![AccessLoss { generation: 2, revoked: true, ..AccessLoss::none(token()) }];
     assert_eq!(told(&world), [token()]);
     world.record.revoked_at = Some(T0);
     assert_eq!(told(&world), []);
@@ -156,7 +156,7 @@ fn a_snapshot_is_followed_by_one_of_the_same_records_or_by_a_delta_that_begins_a
     let snapshot = world.snapshot();
     let proved = snapshot.proved.as_ref().unwrap();
     let gone = Change::Remove { kind: RecordKind::Token, key: "tok_a".into() };
-    let delta = Delta { changes: vec![gone], takeaways: vec![] };
+    let delta = Delta { changes: vec![gone], losses: vec![] };
     let after = |snapshot: &Snapshot, base: Head| {
         snapshot.after(&(base, delta.clone()), &proved.keyset, &proved.head, &Staleness::default())
     };

@@ -276,7 +276,7 @@ fn enter(
         }
         let Some(delta) = &mut delta else { continue };
         if *kind == RecordKind::Token {
-            delta.takeaways.extend(ledger::takeaway(transaction, key)?);
+            delta.losses.extend(ledger::loss(transaction, key)?);
         }
         delta
             .changes

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::StoreError;
-use crate::dataplane::decide::snapshot::Takeaway;
+use crate::dataplane::decide::snapshot::AccessLoss;
 use crate::protocol::id::TokenId;
 use crate::protocol::record::{Record, RecordKind};
 use crate::protocol::role::RoleDigest;
@@ -16,7 +16,7 @@ pub(super) struct Entries {
     /// First change of a member that must never change. If there is one, only the losses of the bundle are kept.
     pub(super) broken: Option<StoreError>,
     /// Revocations and rotations in the records that were not known before.
-    pub(super) losses: Vec<Takeaway>,
+    pub(super) losses: Vec<AccessLoss>,
     /// Tokens that the records call active, of a lower generation, or valid for longer, although this node has proof of the
     /// contrary. The proof counts.
     pub(super) overruled: Vec<TokenId>,
@@ -122,7 +122,7 @@ impl Entries {
             }
             // Losses are kept in rows that are there. A snapshot of new tokens would otherwise collect all of them for nothing.
             if listed && (generation > known.generation || (revoked && !known.revoked)) {
-                self.losses.push(Takeaway { generation, revoked, ..Takeaway::none(token.id) });
+                self.losses.push(AccessLoss { generation, revoked, ..AccessLoss::none(token.id) });
             }
         }
         // Only records already in the ledger are pinned. A record that an operator released on this host is pinned again
@@ -159,7 +159,7 @@ impl Entries {
 }
 
 /// Stores the losses of a rejected bundle.
-pub(super) fn keep(ledger: &Transaction<'_>, losses: &[Takeaway]) -> Result<(), StoreError> {
+pub(super) fn keep(ledger: &Transaction<'_>, losses: &[AccessLoss]) -> Result<(), StoreError> {
     for loss in losses {
         ledger.execute(
             "UPDATE ledger SET generation = max(generation, ?2), revoked = max(revoked, ?3) WHERE kind = 'token' AND key = ?1",
@@ -170,39 +170,36 @@ pub(super) fn keep(ledger: &Transaction<'_>, losses: &[Takeaway]) -> Result<(), 
 }
 
 /// Selects the tokens with a known loss.
-const TAKEAWAY: &str =
+const LOSS: &str =
     "SELECT key, generation, revoked, expired, iif(narrowed, starts, NULL), iif(narrowed, expires, NULL)
     FROM ledger WHERE kind = 'token' AND (generation > 1 OR revoked OR expired > 0 OR narrowed)";
 
 /// Calls `take` for each token with a known loss. Most tokens are of the first generation and were never revoked; they have
 /// none.
-pub(super) fn each_takeaway(
-    connection: &Connection,
-    mut take: impl FnMut(Takeaway),
-) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(TAKEAWAY)?;
+pub(super) fn each_loss(connection: &Connection, mut take: impl FnMut(AccessLoss)) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(LOSS)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if let Some(takeaway) = read_takeaway(row)? {
-            take(takeaway);
+        if let Some(loss) = read_loss(row)? {
+            take(loss);
         }
     }
     Ok(())
 }
 
 /// Returns the known loss of one token.
-pub(super) fn takeaway(ledger: &Connection, token: &str) -> Result<Option<Takeaway>, StoreError> {
-    let mut statement = ledger.prepare_cached(&format!("{TAKEAWAY} AND key = ?1"))?;
+pub(super) fn loss(ledger: &Connection, token: &str) -> Result<Option<AccessLoss>, StoreError> {
+    let mut statement = ledger.prepare_cached(&format!("{LOSS} AND key = ?1"))?;
     let mut rows = statement.query([token])?;
     match rows.next()? {
-        Some(row) => Ok(read_takeaway(row)?),
+        Some(row) => Ok(read_loss(row)?),
         None => Ok(None),
     }
 }
 
-fn read_takeaway(row: &Row<'_>) -> rusqlite::Result<Option<Takeaway>> {
+fn read_loss(row: &Row<'_>) -> rusqlite::Result<Option<AccessLoss>> {
     let Ok(token) = TokenId::new(row.get_ref(0)?.as_str()?) else { return Ok(None) };
     let time = |index| row.get::<_, Option<i64>>(index).map(|time| time.map(Time::from_unix));
     let (generation, revoked, expired) = (row.get(1)?, row.get(2)?, row.get(3)?);
-    Ok(Some(Takeaway { token, generation, revoked, expired, not_before: time(4)?, expires_at: time(5)? }))
+    Ok(Some(AccessLoss { token, generation, revoked, expired, not_before: time(4)?, expires_at: time(5)? }))
 }

@@ -46,9 +46,9 @@ impl ReplicaStore {
         let mut records = Vec::new();
         let sum = summing::sum(&connection, Which::All, |record| records.push(record.clone()), |_| {})?;
         self.proved(sum, head.head(), data_version)?;
-        let mut takeaways = Vec::new();
-        ledger::each_takeaway(&connection, |takeaway| takeaways.push(takeaway))?;
-        Ok(Some(Replica { keyset, head, records, takeaways }))
+        let mut losses = Vec::new();
+        ledger::each_loss(&connection, |loss| losses.push(loss))?;
+        Ok(Some(Replica { keyset, head, records, losses }))
     }
 
     /// Verifies the database and returns the index of the replica. The bodies of the records do not stay in memory.
@@ -62,7 +62,7 @@ impl ReplicaStore {
         sum.combine(&summing::sum(&connection, Which::Tokens, |_| {}, |record| indexer.add(record))?);
         self.proved(sum, head.head(), data_version)?;
         let mut index = indexer.finish();
-        ledger::each_takeaway(&connection, |takeaway| index.lose(&takeaway, head.head().iat))?;
+        ledger::each_loss(&connection, |loss| index.apply_loss(&loss, head.head().iat))?;
         Ok(Some(Verified { keyset, head, index }))
     }
 

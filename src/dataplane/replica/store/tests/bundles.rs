@@ -43,7 +43,7 @@ fn a_delta_tells_the_index_what_this_node_knows_of_its_tokens_beyond_their_recor
     let delta = World::new().delta(1, 2, &after, put.to_vec(), T0);
     let (_, delta) = store.apply(&*delta, Origin::Feed, T0).unwrap().delta.unwrap();
     let known: Vec<_> =
-        delta.takeaways.iter().map(|known| (&known.token, known.generation, known.revoked)).collect();
+        delta.losses.iter().map(|known| (&known.token, known.generation, known.revoked)).collect();
     assert_eq!(known, [(&first.id, 2, true)]);
 }
 

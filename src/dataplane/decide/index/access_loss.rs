@@ -5,7 +5,7 @@ use crate::protocol::time::Time;
 
 /// Loss of access that a node knows of, though its records do not state it. It can end a token, never revive one.
 #[derive(Clone, Debug)]
-pub struct Takeaway {
+pub struct AccessLoss {
     /// Token that loses access.
     pub token: TokenId,
     /// First generation that was not rotated away. Earlier ones are dead.
@@ -20,7 +20,7 @@ pub struct Takeaway {
     pub expires_at: Option<Time>,
 }
 
-impl Takeaway {
+impl AccessLoss {
     /// Returns the loss of nothing.
     #[must_use]
     pub fn none(token: TokenId) -> Self {

@@ -76,7 +76,7 @@ pub enum Untimely {
 /// Checks the times of a proof that was signed at `iat` and ends at `exp`, at the receiver's time `now`.
 ///
 /// ```
-/// use halligan::protocol::proof::{LIFETIME, Untimely, check_times};
+/// use halligan::protocol::node_proof::{LIFETIME, Untimely, check_times};
 /// use halligan::protocol::time::Time;
 ///
 /// let signed = Time::from_unix(1_800_000_000);
@@ -104,7 +104,7 @@ pub fn check_times(iat: Time, exp: Time, now: Time) -> Result<(), Untimely> {
 /// Returns true if [`check_times`] accepts the times.
 ///
 /// ```
-/// use halligan::protocol::proof::{LIFETIME, timely};
+/// use halligan::protocol::node_proof::{LIFETIME, timely};
 /// use halligan::protocol::time::Time;
 ///
 /// let signed = Time::from_unix(1_800_000_000);
