@@ -1,5 +1,6 @@
 //! Program `halligan-control`: parses arguments and returns an exit code.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -118,6 +119,13 @@ impl Failure {
         match self {
             Self::Issuer(IssuerError::Store(_)) | Self::Open(_) => exit::IOERR,
             Self::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
+            // A disk that is full has room again without a change of the configuration.
+            Self::Signing(SigningError::File { source, .. })
+            | Self::Files(FilesError::Signing(SigningError::File { source, .. }))
+                if source.kind() != ErrorKind::NotFound =>
+            {
+                exit::IOERR
+            }
             Self::Config(_)
             | Self::Signing(_)
             | Self::Issuer(_)

@@ -1,5 +1,6 @@
 //! Program `halligand`: parses arguments and returns an exit code.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -196,6 +197,10 @@ fn exit_code(error: &StartError) -> u8 {
         StartError::Enrol(refused) if refused.contradicts() => exit::CONFIG,
         StartError::Directory(StateError::Held { .. }) => exit::TEMPFAIL,
         StartError::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
+        // A disk that is full has room again without a change of the configuration.
+        StartError::Identity(IdentityError::File { source, .. }) if source.kind() != ErrorKind::NotFound => {
+            exit::IOERR
+        }
         StartError::Config(_)
         | StartError::Directory(_)
         | StartError::Identity(_)

@@ -22,6 +22,16 @@ pub enum OpenError {
         /// Error of the database.
         source: CallError,
     },
+    /// The database is damaged. A control plane that went on would fail at some calls and serve others.
+    #[error(
+        "the database {path} is damaged ({what}); put it back from a backup, and run halligan-control recover before it serves again"
+    )]
+    Damaged {
+        /// File of the database.
+        path: PathBuf,
+        /// First fault that SQLite names.
+        what: String,
+    },
     /// There are signing keys, but no database of theirs.
     #[error(
         "the database {path} {what}, though there are keys beside it; put it back from a backup and run halligan-control \
@@ -42,7 +52,8 @@ impl ControlPlane {
     /// # Errors
     ///
     /// [`OpenError::Lost`] if the file is missing, empty, or holds no organization; [`OpenError::Unusable`] if SQLite can't
-    /// read it, or a newer program wrote it. A file that is missing or empty is left as it is.
+    /// read it, or a newer program wrote it; [`OpenError::Damaged`] if a page or a table of it is not as SQLite left it. A file that
+    /// is missing or empty is left as it is.
     pub fn open_existing(
         path: &Path,
         signing: Signing,
@@ -58,6 +69,9 @@ impl ControlPlane {
         }
         let unusable = |source| OpenError::Unusable { path: path.into(), source };
         let store = Store::open(path).map_err(unusable)?;
+        if let Some(what) = store.find_damage().map_err(unusable)? {
+            return Err(OpenError::Damaged { path: path.into(), what });
+        }
         let control = Self::new(store, signing, issuer, clock, rng);
         if control.bootstrapped().map_err(unusable)? {
             Ok(control)
@@ -105,5 +119,44 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         drop(Store::open(&path).unwrap());
         assert!(matches!(open(directory.path()), Err(OpenError::Lost { what: "holds no organization", .. })));
+    }
+
+    #[test]
+    fn a_database_that_is_damaged_in_its_middle_is_not_served() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.db");
+        Signing::create(directory.path(), Time::from_unix(1_800_000_000), &mut random()).unwrap();
+        let (signing, clock): (_, Clock) =
+            (Signing::load(directory.path()).unwrap(), Arc::new(|| Time::from_unix(1_800_000_000)));
+        let store = Store::open(&path).unwrap();
+        let issuer = "https://control.example".to_owned();
+        let made = ControlPlane::new(store, signing, issuer, clock, Box::new(random()));
+        made.bootstrap("Acme", "owner@acme.example").unwrap();
+        drop(made);
+        open(directory.path()).unwrap();
+        let whole = rusqlite::Connection::open(&path).unwrap();
+        whole.pragma_update(None, "journal_mode", "DELETE").unwrap();
+        drop(whole);
+        let bytes = std::fs::read(&path).unwrap();
+
+        let mut random_pages = bytes.clone();
+        for (number, byte) in random_pages[3 * 4096..9 * 4096].iter_mut().enumerate() {
+            *byte = u8::try_from(number * 31 % 251).unwrap();
+        }
+        std::fs::write(&path, random_pages).unwrap();
+        let refused = open(directory.path());
+        assert!(
+            matches!(refused, Err(OpenError::Damaged { .. } | OpenError::Unusable { .. })),
+            "{:?}",
+            refused.err()
+        );
+
+        std::fs::write(&path, bytes).unwrap();
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        connection.execute_batch("DROP TABLE token").unwrap();
+        drop(connection);
+        let refused = open(directory.path());
+        assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{:?}", refused.err());
     }
 }

@@ -99,17 +99,19 @@ pub fn check_hosts(hosts: &[String], key: &str, seen: &mut BTreeMap<String, Stri
     for host in hosts {
         let bare = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let address = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let address = address.is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
+        let address = address.and_then(|inner| inner.parse::<std::net::Ipv6Addr>().ok());
         let label = |label: &str| {
             is_id(label) && !label.starts_with('-') && !label.ends_with('-') && label.len() <= 63
         };
         let name = bare.len() <= 253 && bare.split('.').all(label);
-        if !(address || name) {
+        if address.is_none() && !name {
             let what = format!(
                 "{host:?} is no host name; leave scheme, port and path out, and name each host in full"
             );
             return Err(Wrong { key: key.into(), what });
         }
+        // An address has several spellings (RFC 5952).
+        let bare = address.map_or(bare, |address| format!("[{address}]"));
         if let Some(before) = seen.insert(bare, key.into()) {
             let place = if before == key { "here".into() } else { format!("in {before}") };
             return Err(Wrong {

@@ -45,6 +45,15 @@ const UNSEEN: [(u32, u32); 36] = [
     (0xE0000, 0x0010_FFFF),
 ];
 
+/// Returns true if people can give `name` to an object: one line of 1 to 100 visible characters, without a space at either end.
+/// Invisible characters would make two names look alike, and a character that reverses the direction of text would mislead
+/// readers.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let spaced = name.starts_with(' ') || name.ends_with(' ');
+    !spaced && (1..=100).contains(&name.chars().count()) && !name.contains(is_unseen)
+}
+
 /// Returns whether a character is a command to a terminal (C0, DEL, C1), or one of those that are not seen.
 #[must_use]
 pub fn is_unseen(character: char) -> bool {

@@ -186,7 +186,7 @@ fn the_examples_values_are_the_defaults() {
     let example = Config::read(&root().join("docs/examples/halligand.toml")).unwrap();
     let least = tempfile::tempdir().unwrap();
     let path = least.path().join("least.toml");
-    let text = "state_dir = '/var/lib/halligan'\n[trust]\nroot_keys = '/etc/halligan/roots'\n[control_plane]\nurls = []\n[listen]\nhttp = []\n";
+    let text = "state_dir = '/var/lib/halligan'\n[trust]\nroot_keys = '/etc/halligan/roots'\n[control_plane]\nurls = ['https://control.example']\n[listen]\nhttp = []\n";
     std::fs::write(&path, text).unwrap();
     let least = Config::read(Path::new(&path)).unwrap();
     let said = |value: &dyn std::fmt::Debug| format!("{value:?}");
@@ -214,7 +214,7 @@ fn as_many_threads_answer_as_is_said_and_else_half_as_many_as_there_are_cores() 
     let path = directory.path().join("halligand.toml");
     let read = |workers: &str| {
         let text = format!(
-            "state_dir = '/var/lib/halligan'\n[trust]\nroot_keys = '/etc/halligan/roots'\n[control_plane]\nurls = []\n\
+            "state_dir = '/var/lib/halligan'\n[trust]\nroot_keys = '/etc/halligan/roots'\n[control_plane]\nurls = ['https://control.example']\n\
              [listen]\nhttp = []\n{workers}\n"
         );
         std::fs::write(&path, text).unwrap();
@@ -324,7 +324,7 @@ fn a_value_that_limits_nothing_or_everything_is_refused_by_both_programs() {
         let output = command.arg("--config").arg(&path).args([verb]).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let daemon = "state_dir = '/nowhere'\n[trust]\nroot_keys = '/nowhere'\n[control_plane]\nurls = []\n";
+    let daemon = "state_dir = '/nowhere'\n[trust]\nroot_keys = '/nowhere'\n[control_plane]\nurls = ['https://control.example']\n";
     let gateway = |a: &str, b: &str| {
         format!(
             "[gateway]\nlisten = []\n[gateway.deployments.dep_a]\nupstream = 'http://127.0.0.1:1'\nhosts = {a}\n\
@@ -345,6 +345,12 @@ fn a_value_that_limits_nothing_or_everything_is_refused_by_both_programs() {
         ("[glass]\nmax_break_seconds = 0\n".to_owned(), "glass.max_break_seconds"),
         ("[peers]\ninterval_seconds = 0\n".to_owned(), "peers.interval_seconds"),
         ("[upstream_identity]\nlifetime_seconds = 60\n".to_owned(), "upstream_identity.lifetime_seconds"),
+        ("[node]\nname = ''\n".to_owned(), "node.name"),
+        ("[node]\nname = ' a'\n".to_owned(), "node.name"),
+        ("[peers]\nurls = ['http://a:65536']\n".to_owned(), "urls"),
+        ("[peers]\nurls = ['https://u:p@a']\n".to_owned(), "urls"),
+        ("[peers]\nurls = ['https://a/b']\n".to_owned(), "urls"),
+        (gateway("['[2001:DB8::1]']", "['[2001:db8:0:0::1]']"), "gateway.deployments.dep_b.hosts"),
         (gateway("['a.example']", "['A.example.']"), "gateway.deployments.dep_b.hosts"),
         (gateway("['a.example', 'a.example']", "[]"), "gateway.deployments.dep_a.hosts"),
         (gateway("['a.example:443']", "[]"), "gateway.deployments.dep_a.hosts"),
@@ -358,6 +364,20 @@ fn a_value_that_limits_nothing_or_everything_is_refused_by_both_programs() {
             let (code, said) = run(env!("CARGO_BIN_EXE_halligand"), &format!("{daemon}{more}"), verb);
             assert_eq!(code, Some(78), "{more}: {said}");
             assert!(said.contains(&format!("{key}: ")) && said.contains("line "), "{more}: {said}");
+        }
+    }
+    for urls in [
+        "[]",
+        "['http://127.0.0.1:99999']",
+        "['https://a:0']",
+        "['https://a', 'https://a/?b']",
+        "['https://a#b']",
+    ] {
+        let text = daemon.replace("['https://control.example']", urls);
+        for verb in ["check-config", "run"] {
+            let (code, said) = run(env!("CARGO_BIN_EXE_halligand"), &text, verb);
+            assert_eq!(code, Some(78), "{urls}: {said}");
+            assert!(said.contains("control_plane.urls: "), "{urls}: {said}");
         }
     }
     let control = "state_dir = '/nowhere'\nissuer = 'https://control.example'\nlisten = '127.0.0.1:0'\n";

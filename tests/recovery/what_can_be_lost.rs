@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -385,6 +385,16 @@ fn nothing_but_a_socket_is_replaced_where_the_admin_socket_goes() {
     let (code, said) = start(&mut rig).unwrap_err();
     assert!(code == 69 && said.contains("something else than a socket stands there"), "{code} {said}");
     assert_eq!(std::fs::read_to_string(&socket).unwrap(), "somebody's");
+    // A program that speaks in datagrams accepts no connection, and lives.
+    std::fs::remove_file(&socket).unwrap();
+    let living = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    let inode = || std::fs::metadata(&socket).unwrap().ino();
+    let before = inode();
+    let (code, said) = start(&mut rig).unwrap_err();
+    assert!(code == 69 && said.contains("another program's socket stands there"), "{code} {said}");
+    assert_eq!(inode(), before);
+    drop(living);
+    start(&mut rig).unwrap();
 }
 
 /// Where a planted tampering shows.

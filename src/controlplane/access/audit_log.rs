@@ -29,7 +29,7 @@ pub struct Attempt<'a> {
     pub address: Option<IpAddr>,
     /// Method and route, such as `POST /tokens/{id}/rotate`.
     pub call: &'a str,
-    /// Id of the object that the call is about, if it already exists.
+    /// Id of the object that the call is about, if it already exists. One that no object can have is not kept.
     pub target: Option<&'a str>,
     /// Body as sent, or none if the call was rejected. The bodies of people's calls contain no secrets.
     pub request: Option<&'a str>,
@@ -55,6 +55,10 @@ impl Outcome {
         }
     }
 }
+
+/// Maximum length of a target, in bytes. No object has a longer id: a longer one is refused, and a log that kept it could be
+/// filled by a token without permissions.
+const MAX_TARGET: usize = 128;
 
 const WHERE: &str = "FROM audit_log WHERE organization = ?1 AND (?2 IS NULL OR actor = ?2)
     AND (?3 IS NULL OR target = ?3) AND (?4 IS NULL OR call = ?4)
@@ -139,6 +143,7 @@ impl ControlPlane {
     /// Writes the line of an attempt, in the caller's organization. Returns its number.
     pub fn begin(&self, actor: &Actor, attempt: &Attempt<'_>) -> Result<i64, Error> {
         let request = attempt.request.filter(|text| serde_json::from_str::<&RawValue>(text).is_ok());
+        let target = attempt.target.filter(|id| id.len() <= MAX_TARGET);
         self.store.note(|transaction| {
             transaction.execute(
                 "INSERT INTO audit_log (organization, at, actor, actor_name, address, call, target, request)
@@ -150,7 +155,7 @@ impl ControlPlane {
                     actor.id,
                     attempt.address.map(|address| address.to_string()),
                     attempt.call,
-                    attempt.target,
+                    target,
                     request,
                 ],
             )?;
@@ -234,5 +239,22 @@ mod tests {
         let line = world.control.begin(&world.owner, &attempt).unwrap();
         world.control.finish(line, 403, Some("forbidden"), None).unwrap();
         assert_eq!(world.count(kept), 1, "a refused call keeps no body");
+    }
+    #[test]
+    fn a_refused_call_takes_the_same_room_however_long_its_path_is() {
+        let world = World::new();
+        for length in [128, 129, 60_000] {
+            let id = "x".repeat(length);
+            let attempt =
+                Attempt { address: None, call: "DELETE /tokens/{id}", target: Some(&id), request: None };
+            let line = world.control.begin(&world.owner, &attempt).unwrap();
+            world.control.finish(line, 404, Some("not_found"), None).unwrap();
+        }
+        assert_eq!(world.count("SELECT max(length(target)) FROM audit_log"), 128);
+        assert_eq!(
+            world.count("SELECT max(repeated) FROM audit_log WHERE target IS NULL"),
+            1,
+            "counted as one"
+        );
     }
 }

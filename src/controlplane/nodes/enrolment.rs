@@ -26,6 +26,11 @@ use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::time::Time;
 
 const NOT_A_NODE: Error = Error::Unauthenticated("the node's proof does not hold");
+/// No node has the key of a proof.
+const UNKNOWN_NODE: Error = Error::Unauthenticated(
+    "the node's proof does not hold: no node here has its key. If this control plane was restored from a backup that is older than the \
+     host's enrolment, or the host was enrolled at another one, enrol the host anew (halligand new-identity --force)",
+);
 
 /// Node whose proof was verified.
 #[derive(Debug)]
@@ -217,7 +222,7 @@ impl ControlPlane {
     /// Verifies a node's bearer token and finds the active node by the key that signed it.
     pub(in crate::controlplane) fn node_of(&self, bearer: &[u8]) -> Result<Caller, Error> {
         let proof = Unverified::parse(bearer, MAX_PROOF).map_err(|_| NOT_A_NODE)?;
-        let holder = self.holder(proof.kid())?.ok_or(NOT_A_NODE)?;
+        let holder = self.holder(proof.kid())?.ok_or(UNKNOWN_NODE)?;
         let (caller, instance) = self.prove_node(proof, &holder)?;
         if let Some(instance) = instance {
             self.note_instance(&caller.node, instance.as_str());

@@ -3,7 +3,7 @@
 pub mod environment_key;
 pub mod issuer;
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,12 @@ pub enum SigningError {
         /// Cause of the failure.
         source: std::io::Error,
     },
+    /// A file is there that is to be created.
+    #[error(
+        "{0} is there already, without keysets.ndjson: put that file back if it was lost, or move *.pem away if an earlier attempt \
+         broke off here, and try again"
+    )]
+    BrokenOff(PathBuf),
     /// The private key's file can be read by others than its owner.
     #[error("the key file {0} can be read by others than its owner; run chmod 600 on it")]
     Exposed(PathBuf),
@@ -116,12 +122,26 @@ impl Signing {
             roots: vec![root.public().jwk()],
             threshold: 1,
         };
-        for (name, key) in [("root.pem", &root), ("token.pem", &token), ("replica.pem", &replica)] {
-            write_new(&directory.join(name), key.to_pkcs8_pem().as_bytes(), 0o600)?;
+        let [root_pem, token, replica] = [&root, &token, &replica].map(SigningKey::to_pkcs8_pem);
+        let (public, keysets) = (root.public().to_pem(), format!("{}\n", sign_keyset(&body, &[&root])));
+        // The keysets come last: where they are, everything is.
+        let files = [
+            ("root.pem", root_pem.as_bytes(), 0o600),
+            ("token.pem", token.as_bytes(), 0o600),
+            ("replica.pem", replica.as_bytes(), 0o600),
+            ("root.pub.pem", public.as_bytes(), 0o644),
+            ("keysets.ndjson", keysets.as_bytes(), 0o644),
+        ];
+        for (number, (name, bytes, mode)) in files.iter().enumerate() {
+            if let Err(error) = write_new(&directory.join(name), bytes, *mode) {
+                // All of these were made just now, and nothing is signed with them.
+                for (made, ..) in &files[..number] {
+                    let _ = std::fs::remove_file(directory.join(made));
+                }
+                return Err(error);
+            }
         }
-        write_new(&directory.join("root.pub.pem"), root.public().to_pem().as_bytes(), 0o644)?;
-        let keysets = format!("{}\n", sign_keyset(&body, &[&root]));
-        write_new(&directory.join("keysets.ndjson"), keysets.as_bytes(), 0o644)
+        Ok(())
     }
 
     /// Returns the expiry of the keyset.
@@ -188,16 +208,23 @@ fn roots(directory: &Path) -> Result<Vec<PublicKey>, SigningError> {
         }
     }
     if roots.is_empty() {
-        return Err(failed(&directory.join("root.pub.pem"), std::io::ErrorKind::NotFound.into()));
+        return Err(failed(&directory.join("root.pub.pem"), ErrorKind::NotFound.into()));
     }
     Ok(roots)
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SigningError> {
     let failed = |source| SigningError::File { path: path.into(), source };
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
+    let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let mut file = opened.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => SigningError::BrokenOff(path.into()),
+        _ => failed(error),
+    })?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| {
+        // A half-written key is of no use, and would keep the next attempt from writing it.
+        let _ = std::fs::remove_file(path);
+        failed(error)
+    })
 }
 
 fn read_key(path: &Path) -> Result<SigningKey, SigningError> {
@@ -207,4 +234,31 @@ fn read_key(path: &Path) -> Result<SigningKey, SigningError> {
     }
     let pem = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
     SigningKey::from_pkcs8_pem(&pem).map_err(|source| SigningError::Key { path: path.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn keys_whose_creation_fails_are_taken_back_and_made_at_the_next_attempt() {
+        for stands in ["root.pem", "token.pem", "replica.pem", "root.pub.pem", "keysets.ndjson"] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(stands);
+            std::fs::write(&path, "").unwrap();
+            let make =
+                || Signing::create(directory.path(), Time::from_unix(1), &mut StdRng::seed_from_u64(1));
+            let error = make().unwrap_err().to_string();
+            assert!(error.contains(stands) && error.contains("is there already"), "{error}");
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "{stands} alone is left");
+            std::fs::remove_file(path).unwrap();
+            make().unwrap();
+            Signing::load(directory.path()).unwrap();
+        }
+    }
 }

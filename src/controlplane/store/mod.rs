@@ -210,6 +210,28 @@ impl Store {
         self.readers.lock()
     }
 
+    /// Returns the first fault of the database: a page that is not as SQLite left it, or a table of the schema that is missing.
+    /// It reads the whole file.
+    pub(super) fn find_damage(&self) -> Result<Option<String>, Error> {
+        let mut whole = Connection::open_in_memory()?;
+        let mut writer = self.writer.lock();
+        let connection = writer.connection(&self.replicas);
+        let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if found != "ok" {
+            return Ok(Some(found));
+        }
+        let tables = |of: &Connection| -> Result<Vec<String>, Error> {
+            let mut query =
+                of.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")?;
+            Ok(query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+        };
+        let present = tables(connection)?;
+        whole = connect(whole)?;
+        migrate(&mut whole, MIGRATIONS)?;
+        let missing = tables(&whole)?.into_iter().find(|table| !present.contains(table));
+        Ok(missing.map(|table| format!("it has no table {table}")))
+    }
+
     /// Writes and syncs a few pages, to find out whether the database can be written.
     pub(super) fn probe(&self) -> Result<(), Error> {
         self.note(|transaction| {

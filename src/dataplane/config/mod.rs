@@ -25,6 +25,7 @@ use crate::dataplane::faces::upstream_identity::UpstreamIdentityConfig;
 use crate::dataplane::observe::traces::config::TracingConfig;
 use crate::platform::configuration::{self, Bound, ConfigError, Configuration, Wrong, check_hosts};
 use crate::platform::net::origin::keeps_secrets;
+use crate::platform::text::is_name;
 
 /// The complete configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -271,11 +272,27 @@ impl Configuration for Config {
     fn check(&self) -> Result<(), Wrong> {
         self.staleness.check()?;
         // The node sends its proofs, and tokens for introspection, to these URLs.
-        if let Some(url) = self.control_plane.urls.iter().find(|url| !keeps_secrets(url)) {
+        let wrong = |key: &str, what: String| Wrong { key: key.into(), what };
+        let urls = &self.control_plane.urls;
+        if urls.is_empty() {
+            let what = "no URL: this host could neither enrol nor follow its replica";
+            return Err(wrong("control_plane.urls", what.into()));
+        }
+        // Paths are appended to these URLs.
+        if let Some(url) = urls.iter().find(|url| !keeps_secrets(url) || url.contains(['?', '#'])) {
             let what = format!(
-                "{url:?} is not https:// (or http:// on loopback): tokens would go there in the clear"
+                "{url:?} is not https://HOST:PORT (or http:// on loopback), with a port from 1 to 65535 and without a query: \
+                 tokens would go elsewhere, or in the clear"
             );
-            return Err(Wrong { key: "control_plane.urls".into(), what });
+            return Err(wrong("control_plane.urls", what));
+        }
+        if let Some(name) = &self.node.name
+            && !is_name(name)
+        {
+            return Err(wrong(
+                "node.name",
+                format!("{name:?}: use 1 to 100 visible characters without spaces around them"),
+            ));
         }
         let mut seen = BTreeMap::new();
         let behind = self.gateway.iter().flat_map(|gateway| &gateway.deployments);

@@ -9,6 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::platform::net::network;
+use crate::platform::net::origin::is_authority;
 
 /// Addresses to listen on.
 #[derive(Clone, Debug, Deserialize)]
@@ -95,7 +96,13 @@ fn peer_urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, 
     if urls.len() > 64 {
         return Err(D::Error::custom("name at most 64 peers; revocations pass on from one to the next"));
     }
-    let odd = urls.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://"));
-    odd.map_or(Ok(()), |url| Err(D::Error::custom(format!("{url:?} is no http:// or https:// URL"))))?;
+    let bare = |url: &String| {
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        rest.is_some_and(|rest| is_authority(rest.strip_suffix('/').unwrap_or(rest)))
+    };
+    if let Some(odd) = urls.iter().find(|url| !bare(url)) {
+        let what = "is no http:// or https:// URL of a host with a port from 1 to 65535, without a path";
+        return Err(D::Error::custom(format!("{odd:?} {what}")));
+    }
     Ok(urls)
 }

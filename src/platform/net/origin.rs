@@ -11,10 +11,32 @@ pub fn keeps_secrets(url: &str) -> bool {
     }
     let Some((scheme, rest)) = url.split_once("://") else { return false };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.is_empty() || authority.contains('@') {
+    if !is_authority(authority) {
         return false;
     }
     scheme.eq_ignore_ascii_case("https") || (scheme.eq_ignore_ascii_case("http") && is_loopback(authority))
+}
+
+/// Returns true if `authority` is a host and, if anything follows it, a port from 1 to 65535 (RFC 3986 section 3.2, without
+/// user information). Parsers that keep a port of any size connect to the scheme's own port instead of one they can't use.
+#[must_use]
+pub fn is_authority(authority: &str) -> bool {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let number = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    let label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let named = match address {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.strip_suffix('.').unwrap_or(host).split('.').all(label),
+    };
+    named && port.is_none_or(number)
 }
 
 fn is_loopback(authority: &str) -> bool {
@@ -65,6 +87,18 @@ mod tests {
             "http://[::1].example",
             "http://lo\tcalhost",
             "https://user@control.example",
+            "https://control.example:",
+            "https://control.example:0",
+            "https://control.example:65536",
+            "https://control.example:84430",
+            "https://control.example:+1",
+            "https://control..example",
+            "https://.example",
+            "https://*.example",
+            "https://:443",
+            "http://127.0.0.1:99999",
+            "http://[::1]:99999",
+            "http://[::1]x",
             "https://",
             "ftp://localhost",
             "control.example",

@@ -12,6 +12,7 @@ mod revocation;
 mod session;
 mod status;
 
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,23 +80,30 @@ pub struct Administration {
     pub code: Arc<Code>,
 }
 
-/// Binds the socket at `path`. A socket that a dead daemon left behind is replaced. A socket that answers, or a file of
-/// another kind, is not.
+/// Binds the socket at `path`. A socket that a dead daemon left behind is replaced. The socket of a program that lives, or a file
+/// of another kind, is not.
 pub async fn listen(path: &Path) -> std::io::Result<UnixListener> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
-    if UnixStream::connect(path).await.is_ok() {
-        return Err(std::io::Error::new(std::io::ErrorKind::AddrInUse, "another daemon answers there"));
-    }
+    let dead = match UnixStream::connect(path).await {
+        Ok(_) => return Err(std::io::Error::new(ErrorKind::AddrInUse, "another daemon answers there")),
+        // Only this says that nobody listens. A program whose queue is full, or that speaks in datagrams, lives.
+        Err(error) => error.kind() == ErrorKind::ConnectionRefused,
+    };
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             let what = "something else than a socket stands there; move it away, or name another path in \
                         listen.admin_socket";
-            return Err(std::io::Error::new(std::io::ErrorKind::AlreadyExists, what));
+            return Err(std::io::Error::new(ErrorKind::AlreadyExists, what));
+        }
+        Ok(_) if !dead => {
+            let what = "another program's socket stands there; stop that program, or name another path in \
+                        listen.admin_socket";
+            return Err(std::io::Error::new(ErrorKind::AddrInUse, what));
         }
         Ok(_) => std::fs::remove_file(path)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
     let listener = UnixListener::bind(path)?;

@@ -10,6 +10,7 @@ use hyper::http::uri::{Authority, Scheme};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::platform::net::origin::is_authority;
 use crate::platform::net::share::Share;
 use crate::protocol::id::DeploymentId;
 
@@ -64,15 +65,18 @@ pub struct Upstream {
 impl<'de> Deserialize<'de> for Upstream {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let refused =
-            || D::Error::custom(format!("{text:?} is no upstream: write http://HOST:PORT, without a path"));
+        let refused = || {
+            let what = "write http://HOST:PORT with a port from 1 to 65535, and without a path";
+            D::Error::custom(format!("{text:?} is no upstream: {what}"))
+        };
         let parts = text.parse::<Uri>().map_err(|_| refused())?.into_parts();
         let bare = parts.path_and_query.as_ref().is_none_or(|path| path == "/");
         match (parts.scheme, parts.authority) {
             (Some(scheme), Some(authority))
                 if bare
+                    && !text.contains('#')
                     && (scheme == Scheme::HTTP || scheme == Scheme::HTTPS)
-                    && !authority.as_str().contains('@') =>
+                    && is_authority(authority.as_str()) =>
             {
                 Ok(Self { scheme, authority })
             }
@@ -149,7 +153,23 @@ mod tests {
         let upstream = &config.deployments.values().next().unwrap().upstream;
         assert_eq!((upstream.scheme.as_str(), upstream.authority.as_str()), ("http", "127.0.0.1:8080"));
         assert!(read("https://airflow.internal/").is_ok());
-        for refused in ["127.0.0.1:8080", "http://a/b", "http://a?b", "ftp://a", "http://u:p@a", "/a", ""] {
+        for refused in [
+            "127.0.0.1:8080",
+            "http://a/b",
+            "http://a?b",
+            "http://a#b",
+            "http://a:0",
+            "http://a:65536",
+            "http://a:",
+            "http://:80",
+            "http://a..:80",
+            "http://*.a:80",
+            "http://[::1]:99999",
+            "ftp://a",
+            "http://u:p@a",
+            "/a",
+            "",
+        ] {
             let error = read(refused).unwrap_err().to_string();
             assert!(error.contains("is no upstream"), "{refused}: {error}");
         }

@@ -136,7 +136,8 @@ impl Outages {
                 let ended: Option<i64> =
                     connection.query_row("SELECT max(ended_at) FROM outage", [], |row| row.get(0))?;
                 // An older state must not reopen an outage that has just been stated to have ended.
-                let ended = ended.map_or(Time::default(), Time::from_unix);
+                // One that ended in the future ended by a clock that was wrong.
+                let ended = ended.map(Time::from_unix).filter(|ended| *ended <= now).unwrap_or_default();
                 if standing.progress.connectivity_since <= ended && now.since(ended) < 5 {
                     return Ok(());
                 }
