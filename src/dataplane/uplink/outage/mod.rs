@@ -133,15 +133,16 @@ impl Outages {
         let open = open_one(&connection)?;
         match (standing.progress.connectivity, open) {
             (Connectivity::Offline, None) => {
-                let ended: Option<i64> =
-                    connection.query_row("SELECT max(ended_at) FROM outage", [], |row| row.get(0))?;
-                // An older state must not reopen an outage that has just been stated to have ended.
-                // One that ended in the future ended by a clock that was wrong.
+                let last =
+                    "SELECT ended_at FROM outage WHERE ended_at IS NOT NULL ORDER BY number DESC LIMIT 1";
+                let ended: Option<i64> = connection.query_row(last, [], |row| row.get(0)).optional()?;
+                // An older state must not reopen an outage that has just been stated to have ended. A future end is that of a
+                // wrong clock, and says nothing about what follows it.
                 let ended = ended.map(Time::from_unix).filter(|ended| *ended <= now).unwrap_or_default();
                 if standing.progress.connectivity_since <= ended && now.since(ended) < 5 {
                     return Ok(());
                 }
-                let began_at = standing.progress.connectivity_since.max(ended);
+                let began_at = standing.progress.connectivity_since.max(ended).min(now);
                 let head = self.live.snapshot().head().map(|head| head.head().iat);
                 let last_contact = standing.progress.answered.or(head).map(|time| time.min(began_at));
                 let first = {

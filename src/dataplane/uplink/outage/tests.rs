@@ -123,3 +123,33 @@ fn a_report_names_the_events_that_cannot_be_read_and_tells_of_all_others() {
     damage(6);
     assert_eq!(report(), (2, vec![told(1, 3), told(6, 6)]), "the end of the log, too");
 }
+
+#[test]
+fn an_outage_that_ended_by_a_clock_ahead_hides_no_later_one() {
+    for ahead in [3, 1_200, 365 * 86_400] {
+        let mut host = Host::new();
+        let silent = |host: &mut Host, at: i64| {
+            host.comes(Outcome::Unreachable, at);
+            host.comes(Outcome::Unreachable, at + 1);
+        };
+        let noted = |host: &Host, now: i64| -> Vec<i64> {
+            let reports = host.outages.list(9, Time::from_unix(now)).unwrap();
+            reports.into_iter().map(|report| report.began_at.unix()).collect()
+        };
+        host.comes(Outcome::Renewed, 1_000 + ahead);
+        silent(&mut host, 1_001 + ahead);
+        host.comes(Outcome::Renewed, 1_010);
+        silent(&mut host, 1_020);
+        assert_eq!(noted(&host, 1_022), [1_021, 1_002 + ahead], "{ahead}");
+        host.comes(Outcome::Renewed, 1_030);
+        silent(&mut host, 1_040);
+        assert_eq!(noted(&host, 1_042), [1_041, 1_021, 1_002 + ahead], "{ahead}");
+        // The end that was stated last is one that an older state must not reopen.
+        for now in [1_045, 1_046, 1_047].map(Time::from_unix) {
+            let statement = host.outages.to_report(now).unwrap().unwrap();
+            host.outages.reported(&statement, now).unwrap();
+        }
+        host.outages.observe(Time::from_unix(1_048)).unwrap();
+        assert_eq!(noted(&host, 1_048).len(), 3, "{ahead}");
+    }
+}
