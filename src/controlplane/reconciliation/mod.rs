@@ -4,6 +4,7 @@ pub mod events;
 pub mod last_uses;
 pub mod late_uses;
 mod logs;
+mod outage_report;
 pub mod outages;
 pub mod recorded;
 pub mod revocations;
