@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::retention::Retention;
 use crate::platform::configuration::{self, Bound, Configuration, Wrong, bound, check_hosts};
 use crate::platform::net::network;
-use crate::platform::net::origin::keeps_secrets;
+use crate::platform::net::origin::{host_of, keeps_secrets};
 
 /// Reasons to reject a configuration.
 #[derive(Debug, Error)]
@@ -206,12 +206,7 @@ fn check_issuer(issuer: &str) -> Result<(), ConfigError> {
 
 /// Returns whether `text` is a host name or an IP address, with or without a port.
 fn is_address(text: &str) -> bool {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (text, None),
-    };
-    let port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    port && check_hosts(&[host.to_owned()], "issuer", &mut BTreeMap::new()).is_ok()
+    host_of(text).is_some_and(|host| check_hosts(&[host.to_owned()], "issuer", &mut BTreeMap::new()).is_ok())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::platform::net::network;
-use crate::platform::net::origin::is_authority;
+use crate::platform::net::origin::host_of;
 
 /// Addresses to listen on.
 #[derive(Clone, Debug, Deserialize)]
@@ -98,7 +98,7 @@ fn peer_urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, 
     }
     let bare = |url: &String| {
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-        rest.is_some_and(|rest| is_authority(rest.strip_suffix('/').unwrap_or(rest)))
+        rest.is_some_and(|rest| host_of(rest.strip_suffix('/').unwrap_or(rest)).is_some())
     };
     if let Some(odd) = urls.iter().find(|url| !bare(url)) {
         let what = "is no http:// or https:// URL of a host with a port from 1 to 65535, without a path";

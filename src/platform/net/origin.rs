@@ -10,17 +10,15 @@ pub fn keeps_secrets(url: &str) -> bool {
         return false;
     }
     let Some((scheme, rest)) = url.split_once("://") else { return false };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if !is_authority(authority) {
-        return false;
-    }
-    scheme.eq_ignore_ascii_case("https") || (scheme.eq_ignore_ascii_case("http") && is_loopback(authority))
+    let Some(host) = host_of(rest.split(['/', '?', '#']).next().unwrap_or_default()) else { return false };
+    scheme.eq_ignore_ascii_case("https") || (scheme.eq_ignore_ascii_case("http") && is_loopback(host))
 }
 
-/// Returns true if `authority` is a host and, if anything follows it, a port from 1 to 65535 (RFC 3986 section 3.2, without
-/// user information). Parsers that keep a port of any size connect to the scheme's own port instead of one they can't use.
+/// Returns the host of an authority that is a host and, if anything follows it, a port from 1 to 65535 (RFC 3986 section 3.2,
+/// without user information); an IPv6 address in its brackets. Some HTTP clients ignore a port that is too large, and connect to the
+/// scheme's own port.
 #[must_use]
-pub fn is_authority(authority: &str) -> bool {
+pub fn host_of(authority: &str) -> Option<&str> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
@@ -31,21 +29,18 @@ pub fn is_authority(authority: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
-    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let named = match address {
+    let valid = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => host.strip_suffix('.').unwrap_or(host).split('.').all(label),
     };
-    named && port.is_none_or(number)
+    (valid && port.is_none_or(number)).then_some(host)
 }
 
-fn is_loopback(authority: &str) -> bool {
-    if let Some(rest) = authority.strip_prefix('[') {
-        let Some((inner, port)) = rest.split_once(']') else { return false };
-        let loopback = inner.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback());
-        return loopback && (port.is_empty() || port.starts_with(':'));
+fn is_loopback(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback());
     }
-    let host = authority.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    let host = host.to_ascii_lowercase();
     let host = host.strip_suffix('.').unwrap_or(&host);
     host == "localhost"
         || host.ends_with(".localhost")

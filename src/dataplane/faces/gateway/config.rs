@@ -10,7 +10,7 @@ use hyper::http::uri::{Authority, Scheme};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use crate::platform::net::origin::is_authority;
+use crate::platform::net::origin::host_of;
 use crate::platform::net::share::Share;
 use crate::protocol::id::DeploymentId;
 
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Upstream {
                 if bare
                     && !text.contains('#')
                     && (scheme == Scheme::HTTP || scheme == Scheme::HTTPS)
-                    && is_authority(authority.as_str()) =>
+                    && host_of(authority.as_str()).is_some() =>
             {
                 Ok(Self { scheme, authority })
             }
