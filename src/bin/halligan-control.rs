@@ -1,6 +1,5 @@
 //! Program `halligan-control`: parses arguments and returns an exit code.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +19,7 @@ use halligan::controlplane::signing::issuer::IssuerError;
 use halligan::controlplane::signing::{Signing, SigningError};
 use halligan::controlplane::store::Store;
 use halligan::controlplane::webhook::Sender;
+use halligan::platform::cause::has_no_room;
 use halligan::platform::clock::wall;
 use halligan::platform::net::listener::listen;
 use halligan::platform::net::tls::TlsError;
@@ -119,10 +119,9 @@ impl Failure {
         match self {
             Self::Issuer(IssuerError::Store(_)) | Self::Open(_) => exit::IOERR,
             Self::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
-            // A disk that is full has room again without a change of the configuration.
             Self::Signing(SigningError::File { source, .. })
             | Self::Files(FilesError::Signing(SigningError::File { source, .. }))
-                if source.kind() != ErrorKind::NotFound =>
+                if has_no_room(source) =>
             {
                 exit::IOERR
             }

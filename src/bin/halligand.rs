@@ -1,6 +1,5 @@
 //! Program `halligand`: parses arguments and returns an exit code.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use halligan::dataplane::daemon::admin::{AskError, ask_for_reload};
 use halligan::dataplane::daemon::new_identity::{NewIdentityError, set_identity_aside};
 use halligan::dataplane::daemon::{Daemon, LossError, StartError, accept_loss, check_files};
 use halligan::dataplane::node::identity::{Identity, IdentityError, make_node_key, read_node_key};
+use halligan::platform::cause::has_no_room;
 use halligan::platform::certificate;
 use halligan::platform::clock::wall;
 use halligan::platform::state_directory::{self, StateError};
@@ -197,10 +197,7 @@ fn exit_code(error: &StartError) -> u8 {
         StartError::Enrol(refused) if refused.contradicts() => exit::CONFIG,
         StartError::Directory(StateError::Held { .. }) => exit::TEMPFAIL,
         StartError::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
-        // A disk that is full has room again without a change of the configuration.
-        StartError::Identity(IdentityError::File { source, .. }) if source.kind() != ErrorKind::NotFound => {
-            exit::IOERR
-        }
+        StartError::Identity(IdentityError::File { source, .. }) if has_no_room(source) => exit::IOERR,
         StartError::Config(_)
         | StartError::Directory(_)
         | StartError::Identity(_)

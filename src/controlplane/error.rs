@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::platform::cause::has_no_room;
 use crate::protocol::deploy::archive::ArchiveError;
 use crate::protocol::node_proof::LIFETIME;
 
@@ -202,7 +203,7 @@ impl Error {
             Self::RateLimited(_) => 429,
             Self::Busy(_) | Self::Receiving(_) | Self::EnvironmentKey(_) | Self::Archives(_) => 503,
             Self::Store(error) if unavailable(error) => 503,
-            Self::Io(error) if no_room(error) => 503,
+            Self::Io(error) if has_no_room(error) => 503,
             Self::Store(_) | Self::Io(_) => 500,
         }
     }
@@ -214,7 +215,7 @@ impl Error {
             Self::Store(error) if unavailable(error) => {
                 "the control plane cannot use its database; nothing was changed: free space on the disk of its state directory, check its permissions, and try again"
             }
-            Self::Io(error) if no_room(error) => {
+            Self::Io(error) if has_no_room(error) => {
                 "the control plane cannot write a temporary file; nothing was changed: free space on the disk of its temporary directory, and try again"
             }
             Self::Archives(_) => {
@@ -250,7 +251,7 @@ impl Error {
             Self::Archives(_) => "deploys_unavailable",
             Self::EnvironmentKey(_) => "environment_key_unusable",
             Self::Store(error) if unavailable(error) => "store_unavailable",
-            Self::Io(error) if no_room(error) => "store_unavailable",
+            Self::Io(error) if has_no_room(error) => "store_unavailable",
             Self::Store(_) | Self::Io(_) | Self::Archive(_) => "internal",
         }
     }
@@ -262,11 +263,6 @@ fn unavailable(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
     let code = error.sqlite_error_code();
     matches!(code, Some(DiskFull | ReadOnly | SystemIoFailure | CannotOpen | PermissionDenied))
-}
-
-fn no_room(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
 }
 
 #[cfg(test)]

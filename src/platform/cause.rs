@@ -1,4 +1,4 @@
-//! Walks from an error to its causes.
+//! Causes of errors.
 
 use std::error::Error;
 
@@ -12,6 +12,13 @@ pub fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e 
 #[must_use]
 pub fn innermost<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
     causes(error).last().unwrap_or(error)
+}
+
+/// Returns true if a file system takes no more data. It ends without a change of the configuration.
+#[must_use]
+pub fn has_no_room(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
 }
 
 #[cfg(test)]
