@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::error::Error;
 use crate::api::instant::Instant;
 use crate::api::page::NamedField;
-use crate::platform::text::{is_name, is_unseen};
+use crate::platform::text::{NAME_RULE, is_name, is_unseen};
 
 /// Compares two objects by a field that every list of objects with a name can be sorted by. Each object is given by its
 /// name, its time of creation and the time of its last change.
@@ -23,10 +23,7 @@ pub(in crate::controlplane) fn compare(
 
 /// Checks a name ([`is_name`]).
 pub(in crate::controlplane) fn check_name(field: &'static str, name: &str) -> Result<(), Error> {
-    if is_name(name) {
-        return Ok(());
-    }
-    Err(Error::invalid(field, "use 1 to 100 visible characters without spaces around them"))
+    if is_name(name) { Ok(()) } else { Err(Error::invalid(field, NAME_RULE)) }
 }
 
 /// Returns true if a Dag's id or tag can have this text: 1 to 250 visible characters.

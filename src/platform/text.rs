@@ -45,6 +45,9 @@ const UNSEEN: [(u32, u32); 36] = [
     (0xE0000, 0x0010_FFFF),
 ];
 
+/// Rule of [`is_name`], for the sentence that refuses a name.
+pub const NAME_RULE: &str = "use 1 to 100 visible characters without spaces around them";
+
 /// Returns true if people can give `name` to an object: one line of 1 to 100 visible characters, without a space at either end.
 /// Invisible characters would make two names look alike, and a character that reverses the direction of text would mislead
 /// readers.

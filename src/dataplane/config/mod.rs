@@ -25,7 +25,7 @@ use crate::dataplane::faces::upstream_identity::UpstreamIdentityConfig;
 use crate::dataplane::observe::traces::config::TracingConfig;
 use crate::platform::configuration::{self, Bound, ConfigError, Configuration, Wrong, check_hosts};
 use crate::platform::net::origin::keeps_secrets;
-use crate::platform::text::is_name;
+use crate::platform::text::{NAME_RULE, is_name};
 
 /// The complete configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -271,28 +271,22 @@ impl Configuration for Config {
 
     fn check(&self) -> Result<(), Wrong> {
         self.staleness.check()?;
-        // The node sends its proofs, and tokens for introspection, to these URLs.
-        let wrong = |key: &str, what: String| Wrong { key: key.into(), what };
+        let wrong = |key: &str, what: String| Err(Wrong { key: key.into(), what });
         let urls = &self.control_plane.urls;
         if urls.is_empty() {
-            let what = "no URL: this host could neither enrol nor follow its replica";
-            return Err(wrong("control_plane.urls", what.into()));
-        }
-        // Paths are appended to these URLs.
-        if let Some(url) = urls.iter().find(|url| !keeps_secrets(url) || url.contains(['?', '#'])) {
-            let what = format!(
-                "{url:?} is not https://HOST:PORT (or http:// on loopback), with a port from 1 to 65535 and without a query: \
-                 tokens would go elsewhere, or in the clear"
+            return wrong(
+                "control_plane.urls",
+                "name at least one; this host could neither enrol nor follow its replica".into(),
             );
-            return Err(wrong("control_plane.urls", what));
         }
-        if let Some(name) = &self.node.name
-            && !is_name(name)
-        {
-            return Err(wrong(
-                "node.name",
-                format!("{name:?}: use 1 to 100 visible characters without spaces around them"),
-            ));
+        // The node sends its proofs, and tokens for introspection, to these URLs, and appends paths to them.
+        if let Some(url) = urls.iter().find(|url| !keeps_secrets(url) || url.contains(['?', '#'])) {
+            let what = "write https://HOST:PORT, or http:// on loopback, with a port from 1 to 65535 and without a query; tokens would \
+                        go elsewhere, or in the clear";
+            return wrong("control_plane.urls", format!("{url:?}: {what}"));
+        }
+        if let Some(name) = self.node.name.as_ref().filter(|name| !is_name(name)) {
+            return wrong("node.name", format!("{name:?}: {NAME_RULE}"));
         }
         let mut seen = BTreeMap::new();
         let behind = self.gateway.iter().flat_map(|gateway| &gateway.deployments);
