@@ -240,6 +240,7 @@ mod tests {
         world.control.finish(line, 403, Some("forbidden"), None).unwrap();
         assert_eq!(world.count(kept), 1, "a refused call keeps no body");
     }
+
     #[test]
     fn a_refused_call_takes_the_same_room_however_long_its_path_is() {
         let world = World::new();

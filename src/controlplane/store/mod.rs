@@ -213,7 +213,6 @@ impl Store {
     /// Returns the first fault of the database: a page that is not as SQLite left it, or a table of the schema that is missing.
     /// It reads the whole file.
     pub(super) fn find_damage(&self) -> Result<Option<String>, Error> {
-        let mut whole = Connection::open_in_memory()?;
         let mut writer = self.writer.lock();
         let connection = writer.connection(&self.replicas);
         let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -226,7 +225,7 @@ impl Store {
             Ok(query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
         };
         let present = tables(connection)?;
-        whole = connect(whole)?;
+        let mut whole = connect(Connection::open_in_memory()?)?;
         migrate(&mut whole, MIGRATIONS)?;
         let missing = tables(&whole)?.into_iter().find(|table| !present.contains(table));
         Ok(missing.map(|table| format!("it has no table {table}")))

@@ -198,16 +198,21 @@ mod tests {
     use super::*;
     use crate::controlplane::store::Store;
 
-    /// Opens a store whose transactions stay open as long as others wait.
-    fn patient(directory: &Path) -> Store {
+    /// Opens a store with a table of parts, whose transactions stay open for `longest` while others wait.
+    fn open(directory: &Path, longest: Duration) -> Store {
         let store = Store::open(&directory.join("control.db")).unwrap();
-        store.writer.lock().longest = Duration::from_hours(1);
+        store.writer.lock().longest = longest;
         store
             .note(|transaction| {
                 Ok(transaction.execute_batch("CREATE TABLE part (number INTEGER PRIMARY KEY) STRICT")?)
             })
             .unwrap();
         store
+    }
+
+    /// Opens a store whose transactions stay open as long as others wait.
+    fn patient(directory: &Path) -> Store {
+        open(directory, Duration::from_hours(1))
     }
 
     fn insert(transaction: &Transaction<'_>, number: u32) -> Result<(), Error> {
@@ -273,49 +278,45 @@ mod tests {
         assert_eq!(commits.load(Ordering::Relaxed), 1);
     }
 
-    #[test]
-    fn a_commit_that_fails_fails_each_part_and_the_next_transaction_works() {
+    /// Makes a part that fails the transaction as a whole, and returns the error of another part of it. Nothing of either must be
+    /// stored, and the next transaction must work.
+    fn error_of_the_other_part(
+        last: impl Fn(&Transaction<'_>) -> Result<(), Error> + Send,
+    ) -> rusqlite::Error {
         let directory = tempfile::tempdir().unwrap();
         let store = patient(directory.path());
-        let broken = || {
-            let part = store.note(|transaction| {
-                // A violation that is found at the commit.
-                transaction.execute_batch(
-                    "CREATE TABLE child (part INTEGER REFERENCES part DEFERRABLE INITIALLY DEFERRED) STRICT;
-                     INSERT INTO child VALUES (4)",
-                )?;
-                insert(transaction, 2)
-            });
+        let failing = || {
+            let part = store.note(last);
             assert!(matches!(part, Err(Error::Store(_))), "{part:?}");
         };
-        let first = together(&store, |transaction| insert(transaction, 1), vec![Box::new(broken)]);
-        assert!(matches!(first, Err(Error::Store(_))), "{first:?}");
+        let first = together(&store, |transaction| insert(transaction, 1), vec![Box::new(failing)]);
         assert!(stored(&store).is_empty());
         store.note(|transaction| insert(transaction, 3)).unwrap();
         assert_eq!(stored(&store), [3]);
+        let Err(Error::Store(error)) = first else { panic!("{first:?}") };
+        error
+    }
+
+    #[test]
+    fn a_commit_that_fails_fails_each_part_and_the_next_transaction_works() {
+        error_of_the_other_part(|transaction| {
+            // A violation that is found at the commit.
+            transaction.execute_batch(
+                "CREATE TABLE child (part INTEGER REFERENCES part DEFERRABLE INITIALLY DEFERRED) STRICT;
+                 INSERT INTO child VALUES (4)",
+            )?;
+            insert(transaction, 2)
+        });
     }
 
     #[test]
     fn what_sqlite_rolls_back_as_a_whole_fails_each_part() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = patient(directory.path());
-        let whole = || {
-            let part = store.note(|transaction| {
-                Ok(transaction
-                    .execute_batch("INSERT INTO part VALUES (2); INSERT OR ROLLBACK INTO part VALUES (2)")?)
-            });
-            assert!(matches!(part, Err(Error::Store(_))), "{part:?}");
-        };
-        let first = together(&store, |transaction| insert(transaction, 1), vec![Box::new(whole)]);
-        let Err(Error::Store(error)) = first else { panic!("{first:?}") };
-        assert_eq!(
-            error.sqlite_error_code(),
-            Some(rusqlite::ErrorCode::ConstraintViolation),
-            "the reason is told"
-        );
-        assert!(stored(&store).is_empty());
-        store.note(|transaction| insert(transaction, 3)).unwrap();
-        assert_eq!(stored(&store), [3]);
+        let error = error_of_the_other_part(|transaction| {
+            Ok(transaction
+                .execute_batch("INSERT INTO part VALUES (2); INSERT OR ROLLBACK INTO part VALUES (2)")?)
+        });
+        let code = error.sqlite_error_code();
+        assert_eq!(code, Some(rusqlite::ErrorCode::ConstraintViolation), "the reason is told");
     }
 
     #[test]
@@ -338,27 +339,18 @@ mod tests {
     #[test]
     fn a_transaction_is_committed_in_time_however_many_wait() {
         let directory = tempfile::tempdir().unwrap();
-        let store = patient(directory.path());
-        store.writer.lock().longest = Duration::ZERO;
-        let second = || {
-            assert_eq!(stored(&store), [1], "committed before the second part");
-            store.note(|transaction| insert(transaction, 2)).unwrap();
+        let store = open(directory.path(), Duration::ZERO);
+        let next = || {
+            let seen = store.note(|_| Ok(stored(&store))).unwrap();
+            assert_eq!(seen, [1], "committed before the next part");
         };
-        let held = || _ = store.note(|_| Ok(()));
-        together(&store, |transaction| insert(transaction, 1), vec![Box::new(held)]).unwrap();
-        second();
-        assert_eq!(stored(&store), [1, 2]);
+        together(&store, |transaction| insert(transaction, 1), vec![Box::new(next)]).unwrap();
     }
 
     #[test]
     fn threads_that_write_at_once_lose_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("control.db")).unwrap();
-        store
-            .note(|transaction| {
-                Ok(transaction.execute_batch("CREATE TABLE part (number INTEGER PRIMARY KEY) STRICT")?)
-            })
-            .unwrap();
+        let store = open(directory.path(), LONGEST);
         thread::scope(|scope| {
             for thread in 0..8 {
                 let store = &store;
