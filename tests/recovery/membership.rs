@@ -292,15 +292,21 @@ fn a_name_that_changed_after_enrolment_takes_effect() {
     }
     rename(&mut rig, "name = \"rack 7, left\"");
     until("the new name is known", || name(&rig) == "rack 7, left");
-    // One that can't be taken is said, and changes nothing. One that is not configured says nothing.
-    let said = |rig: &Rig| rig.read_log("halligand.log").matches("does not take this node's name").count();
+    // The host refuses to start with a malformed name.
+    rig.kill_daemon();
     for bad in [" ", "a\\u001b[31m", "a\\u202eb", &"n".repeat(300)] {
-        let before = said(&rig);
-        rename(&mut rig, &format!("name = \"{bad}\""));
-        until("it is said", || said(&rig) > before);
+        let config = rig.daemon_config().replace("name = \"host-1\"", &format!("name = \"{bad}\""));
+        std::fs::write(rig.path("halligand.toml"), config).unwrap();
+        let refused = run_to_its_end(&rig);
+        assert_eq!(refused.status.code(), Some(78), "{bad:?}: {refused:?}");
+        assert!(said(&refused).contains("node.name"), "{bad:?}: {}", said(&refused));
     }
+    std::fs::write(rig.path("halligand.toml"), rig.daemon_config()).unwrap();
+    rig.start_daemon();
+    until("the configured name is known", || name(&rig) == "host-1");
+    // A host without a configured name keeps the one it has.
     rename(&mut rig, "");
     rig.direct_access_token("something new", &rig.deployment);
     rig.synced();
-    assert_eq!(name(&rig), "rack 7, left");
+    assert_eq!(name(&rig), "host-1");
 }
