@@ -2,8 +2,8 @@
 //! control plane is reachable.
 //!
 //! What thousands of nodes have in common is made once: the state of the replica lies in memory ([`Published`]), the
-//! changes are read once (`delta`), and a large answer is written to a file (`spool`), once for all nodes that start from
-//! nothing; a slow node is served from it without a lock, and an interrupted download is resumed. A node that holds a
+//! changes are read once (`delta`), and a snapshot is written once for all nodes that start from nothing (`spool`), to a
+//! file if it is large; a slow node is served from it without a lock, and an interrupted download is resumed. A node that holds a
 //! version sends a nonce, and its head is signed for this request alone, so that nobody can play it back.
 
 mod delta;
@@ -126,7 +126,7 @@ impl ControlPlane {
                 writer.change(change)?;
                 Ok(true)
             })?;
-            Ok(self.spool.keep(what, now, writer.finish()?)?)
+            Ok(self.spool.keep(what, now, writer.finish()?, nonce.is_none())?)
         })
     }
 

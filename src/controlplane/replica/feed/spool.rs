@@ -1,4 +1,4 @@
-//! Spool of the feed's answers. Large ones are kept for a while, for other nodes with the same request and for
+//! Spool of the feed's answers. Those that several nodes may share are kept for a while, and so are large ones, for
 //! downloads to be resumed.
 
 use std::collections::HashMap;
@@ -15,9 +15,10 @@ use tokio::time::timeout;
 
 use crate::protocol::time::Time;
 
-/// Maximum size of an answer in memory, in bytes. Answers up to this size are not kept.
+/// Maximum size of an answer in memory, in bytes.
 const IN_MEMORY: usize = 1 << 20;
-/// Number of answers kept, and the time for which each is kept, in seconds. Their heads are valid longer.
+/// Number of answers kept, of those in memory and of those in files, and the time for which each is kept, in seconds. Their
+/// heads are valid longer.
 const KEPT: (usize, i64) = (16, 600);
 /// Number of answers from files that are sent at a time. Each holds some pieces in memory.
 const TRANSFERS: usize = 64;
@@ -126,19 +127,30 @@ impl Spool {
         spooled_tempfile(IN_MEMORY)
     }
 
-    /// Turns a written buffer into an answer, and keeps it if it is large.
-    pub(super) fn keep(&self, what: String, now: Time, mut page: SpooledTempFile) -> io::Result<Arc<Answer>> {
+    /// Turns a written buffer into an answer. Keeps it if it is large, or if other nodes may share it.
+    pub(super) fn keep(
+        &self,
+        what: String,
+        now: Time,
+        mut page: SpooledTempFile,
+        shared: bool,
+    ) -> io::Result<Arc<Answer>> {
         let length = page.stream_position()?;
-        let (content, large) = match page.into_inner() {
-            SpooledData::InMemory(bytes) => (Content::Memory(bytes.into_inner().into()), false),
-            SpooledData::OnDisk(file) => (Content::File(file), true),
+        let content = match page.into_inner() {
+            SpooledData::InMemory(bytes) => Content::Memory(bytes.into_inner().into()),
+            SpooledData::OnDisk(file) => Content::File(file),
         };
         let answer = Arc::new(Answer { what, made: now, length, content });
-        if large {
+        let large = answer.in_memory().is_none();
+        if large || shared {
             let mut kept = self.living(now);
             kept.push(Arc::clone(&answer));
-            if kept.len() > KEPT.0 {
-                kept.remove(0);
+            // Small answers do not displace downloads that can be resumed.
+            let alike = |kept: &Arc<Answer>| kept.in_memory().is_none() == large;
+            if kept.iter().filter(|answer| alike(answer)).count() > KEPT.0
+                && let Some(oldest) = kept.iter().position(alike)
+            {
+                kept.remove(oldest);
             }
         }
         Ok(answer)

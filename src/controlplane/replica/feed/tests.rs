@@ -1,9 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 
 use rand_core::CryptoRng;
 use rusqlite::params;
+use tempfile::SpooledTempFile;
 use tokio::time::timeout;
 
 use super::*;
@@ -74,7 +75,7 @@ fn a_large_answer_is_written_once_and_found_again_by_its_tag() {
     assert_eq!(again.read(500_000, 1000).unwrap(), bytes[500_000..501_000]);
     assert!(control.feed_again("dpl_a-0-2-0-1-1800000000").is_none());
     assert_eq!(BundleReader::new(&*bytes, Limits::default()).unwrap().count(), 60);
-    // Small answers are not kept: they are cheap to make again.
+    // Heartbeats are not kept: they are cheap to make again.
     let heartbeat = control.feed(ID, Held { version: 1, keyset: 1 }).unwrap();
     assert!(heartbeat.length() < 10_000 && control.feed_again(&heartbeat.tag()).is_none());
 }
@@ -198,6 +199,38 @@ async fn a_delta_is_read_once_for_all_who_wait_and_each_head_is_signed_for_its_r
     let heartbeat = control.serve_feed(ID, Held { version: 2, keyset: 1 }, Some("c")).await.unwrap();
     assert_eq!(text(&heartbeat).lines().count(), 1);
     assert!(text(&heartbeat).contains("\"base\":2"));
+}
+
+#[tokio::test]
+async fn nodes_that_start_from_nothing_share_one_answer_however_small() {
+    let directory = tempfile::tempdir().unwrap();
+    let control = control_of_two(directory.path());
+    let nothing = Held { version: 0, keyset: 0 };
+    let first = control.serve_feed(ID, nothing, None).await.unwrap();
+    assert!(first.in_memory().is_some());
+    assert!(Arc::ptr_eq(&first, &control.serve_feed(ID, nothing, None).await.unwrap()));
+    // One that was signed for its request is for nobody else.
+    let own = control.serve_feed(ID, nothing, Some("a")).await.unwrap();
+    assert!(!Arc::ptr_eq(&own, &control.serve_feed(ID, nothing, Some("a")).await.unwrap()));
+    control.store.write(|transaction| put(transaction, ID, 2)).unwrap();
+    let newer = control.serve_feed(ID, nothing, None).await.unwrap();
+    assert_ne!(newer.tag(), first.tag(), "a change is in the next answer");
+    // However many there are, the memory for them is bounded, and large ones stay.
+    let large = control.spool.keep("dpl_c".to_owned(), NOW, page_of(2 << 20), true).unwrap();
+    for number in 0..40 {
+        control.spool.keep(format!("dpl_{number}"), NOW, page_of(10), true).unwrap();
+    }
+    assert!(control.feed_again(&large.tag()).is_some());
+    let small =
+        (0..40).filter(|number| control.feed_again(&format!("dpl_{number}-{}", NOW.unix())).is_some());
+    assert_eq!(small.collect::<Vec<_>>(), (24..40).collect::<Vec<_>>());
+}
+
+/// Returns a written buffer of `length` bytes.
+fn page_of(length: usize) -> SpooledTempFile {
+    let mut page = Spool::page();
+    page.write_all(&vec![7; length]).unwrap();
+    page
 }
 
 #[tokio::test]
