@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use hosts::{Host, OPEN_FILES, enrol, processor, serve, version};
+use hosts::{Host, OPEN_FILES, enrol, memory, processor, serve, version};
 use rig::control::Control;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -194,14 +194,4 @@ async fn answer(stream: &mut TcpStream) -> u64 {
 fn field<'t>(head: &'t str, name: &str) -> &'t str {
     let mut lines = head.lines().filter_map(|line| line.split_once(": "));
     lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).unwrap().1
-}
-
-/// Memory of a process in KiB: now, and at most.
-fn memory(process: u32) -> (f64, f64) {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let of = |name: &str| -> f64 {
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    (of("VmRSS:"), of("VmHWM:"))
 }

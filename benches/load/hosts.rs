@@ -43,16 +43,21 @@ impl Host {
     }
 }
 
-/// Makes hosts in the database of a control plane that does not run. Returns the version of the replica, too.
-pub(crate) fn enrol(control: &Control, plane: &str, hosts: usize) -> (Vec<Host>, u64) {
+/// Opens the database and the keys of a control plane that does not run.
+pub(crate) fn open(control: &Control) -> ControlPlane {
     let state = control.directory.path().join("control");
-    let opened = ControlPlane::new(
+    ControlPlane::new(
         Store::open(&state.join("control.db")).unwrap(),
         Signing::load(&state).unwrap(),
         control.url.clone(),
         Arc::new(wall),
         Box::new(UnwrapErr(getrandom::SysRng)),
-    );
+    )
+}
+
+/// Makes hosts in the database of a control plane that does not run. Returns the version of the replica, too.
+pub(crate) fn enrol(control: &Control, plane: &str, hosts: usize) -> (Vec<Host>, u64) {
+    let opened = open(control);
     let owner = opened.authenticate(control.owner.as_bytes()).unwrap();
     let made = (0..hosts)
         .map(|number| {
@@ -92,4 +97,15 @@ pub(crate) fn processor(process: u32) -> f64 {
         stat.rsplit_once(')').unwrap().1.split(' ').skip(12).take(2).map(|n| n.parse::<f64>().unwrap()).sum();
     // The kernel counts in hundredths of a second.
     ticks / 100.0
+}
+
+/// Memory of a process in KiB: what it holds now, and the most it has held.
+#[allow(dead_code, reason = "the benchmark of events does not measure memory")]
+pub(crate) fn memory(process: u32) -> (f64, f64) {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let of = |name: &str| -> f64 {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    (of("VmRSS:"), of("VmHWM:"))
 }
