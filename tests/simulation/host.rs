@@ -27,6 +27,7 @@ use halligan::dataplane::replica::timekeeper::Watch;
 use halligan::dataplane::revocations::Order;
 use halligan::dataplane::uplink::outage::OutageError;
 use halligan::dataplane::uplink::reconcile::{Call as Telling, Reconciler, Round};
+use halligan::dataplane::uplink::sync::may_wait;
 use halligan::platform::private_file::write_private;
 use halligan::protocol::event::{Connectivity, Draft, EventKind};
 use halligan::protocol::head::MAX_HEAD;
@@ -86,6 +87,8 @@ struct Process {
     started: Millis,
     /// What the answer must hold.
     nonce: Option<String>,
+    /// The version that the last request stated.
+    stated: u64,
     /// The call that is under way, and until when it is waited for.
     call: Option<(u64, Millis)>,
     next: Millis,
@@ -297,6 +300,7 @@ impl Host {
             watch,
             started: now,
             nonce: None,
+            stated: 0,
             call: None,
             next: now,
             hold: false,
@@ -450,7 +454,9 @@ impl Host {
             }
         };
         self.calls += 1;
-        let hold = process.hold && since > 0;
+        let trusted = process.live.now(wall).trusted();
+        let hold = process.hold && may_wait(process.stated, since, trusted);
+        process.stated = since;
         let patience = if slow && hold {
             2 * SLOW
         } else if hold {
@@ -460,7 +466,7 @@ impl Host {
         };
         process.call = Some((self.calls, now + patience));
         let bearer = process.reconciler.prover.upstream(wall);
-        if since > 0 || !process.live.now(wall).trusted() {
+        if since > 0 || !trusted {
             process.nonce.get_or_insert_with(|| process.reconciler.prover.nonces.next());
         } else {
             process.nonce = None;

@@ -204,6 +204,7 @@ impl OpenParts {
             wake,
             traces: self.traces.clone(),
             nonce: None,
+            stated: 0,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, params};
 use tokio::sync::OnceCell;
 
+use super::Held;
 use crate::controlplane::error::Error;
 use crate::controlplane::store::Published;
 use crate::protocol::bundle::{Change, write_change};
@@ -48,6 +49,13 @@ impl Delta {
         // A snapshot is written to a file in any case, for downloads to be resumed.
         let lines = if base == 0 { None } else { small(connection, data_plane, base)? };
         Ok(Self { published, base, lines })
+    }
+
+    /// Returns the nonce that the head of an answer with these changes holds. Nodes which state a version share a snapshot, as
+    /// after a restore, and its head holds no nonce: its version is above the one held, so it is no answer played back. A node
+    /// without a replica sends a nonce only while its clock is in doubt, and has nothing else to tell an old answer by.
+    pub(super) fn nonce<'n>(&self, held: Held, nonce: Option<&'n str>) -> Option<&'n str> {
+        nonce.filter(|_| self.base > 0 || held.version == 0)
     }
 }
 

@@ -82,7 +82,7 @@ impl ControlPlane {
         let delta = self.store.read(|reader| Delta::read(reader, data_plane, held.version))?;
         match &delta.lines {
             Some(lines) => self.small_answer(data_plane, held, nonce, &delta, lines),
-            None => self.large_answer(data_plane, held, nonce),
+            None => self.large_answer(data_plane, held, delta.nonce(held, nonce)),
         }
     }
 

@@ -32,6 +32,7 @@ impl ControlPlane {
         if let Some(lines) = &delta.lines {
             return self.small_answer(data_plane, held, nonce, &delta, lines);
         }
+        let nonce = delta.nonce(held, nonce);
         // One writes an answer without a nonce, and the others find it in the spool.
         let turn = self.spool.turn(data_plane);
         let _turn = if nonce.is_none() { Some(turn.lock().await) } else { None };

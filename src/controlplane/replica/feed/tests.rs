@@ -212,6 +212,14 @@ async fn nodes_that_start_from_nothing_share_one_answer_however_small() {
     // One that was signed for its request is for nobody else.
     let own = control.serve_feed(ID, nothing, Some("a")).await.unwrap();
     assert!(!Arc::ptr_eq(&own, &control.serve_feed(ID, nothing, Some("a")).await.unwrap()));
+    // Nodes that hold what no change follows from, as after a restore, share it too.
+    let lost = |version, nonce| {
+        let control = Arc::clone(&control);
+        async move { control.serve_feed(ID, Held { version, keyset: 0 }, Some(nonce)).await.unwrap() }
+    };
+    assert!(Arc::ptr_eq(&first, &lost(8, "b").await) && Arc::ptr_eq(&first, &lost(9, "c").await));
+    let whole = control.feed_for(ID, Held { version: 9, keyset: 0 }, Some("d")).unwrap();
+    assert!(Arc::ptr_eq(&first, &whole));
     control.store.write(|transaction| put(transaction, ID, 2)).unwrap();
     let newer = control.serve_feed(ID, nothing, None).await.unwrap();
     assert_ne!(newer.tag(), first.tag(), "a change is in the next answer");

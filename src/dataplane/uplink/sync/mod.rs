@@ -71,6 +71,8 @@ pub struct Follower<R> {
     pub traces: Traces,
     /// Nonce that the awaited answer must hold, or `None` if the request carried none.
     pub nonce: Option<String>,
+    /// Version that the last request stated.
+    pub stated: u64,
 }
 
 impl<R: CryptoRng + Send + 'static> Follower<R> {
@@ -140,14 +142,17 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
         );
         // Without a nonce, a captured answer would pass for a new one until its head expires. A node without a replica
         // sends none, so that the control plane can serve one large answer to all of them.
-        let wanted = version > 0 || !self.replication.live().now(now).trusted();
+        let trusted = self.replication.live().now(now).trusted();
+        let hold = hold && may_wait(self.stated, version, trusted);
+        self.stated = version;
+        let wanted = version > 0 || !trusted;
         if let Some(nonce) = next_nonce(&mut self.nonce, wanted, || self.reconciler.prover.nonces.next()) {
             path.push_str("&nonce=");
             path.push_str(nonce);
         }
         let (prover, clock) = (&self.reconciler.prover, &self.clock);
         let proof = || prover.upstream(clock());
-        let bundle = self.upstream.feed(&path, &proof, if hold && version > 0 { HOLD } else { 0 }).await?;
+        let bundle = self.upstream.feed(&path, &proof, if hold { HOLD } else { 0 }).await?;
         // Freshness is judged at the beginning of the answer: a large answer over a slow connection is no frozen feed.
         let took = i64::try_from(bundle.took.as_secs()).unwrap_or(i64::MAX);
         let (replication, now) = (Arc::clone(&self.replication), (self.clock)().plus(-took));
@@ -164,6 +169,14 @@ impl<R: CryptoRng + Send + 'static> Follower<R> {
     }
 }
 
+/// Returns true if the control plane may hold back its answer to a node that holds `version`, while nothing changes; `before`
+/// is the version that the node's last request stated. A node whose clock is in doubt does not wait after a new version: that
+/// answer may have been a snapshot, which is shared and holds no nonce, and only an answer with the nonce ends the doubt.
+#[must_use]
+pub const fn may_wait(before: u64, version: u64, clock_trusted: bool) -> bool {
+    version > 0 && (clock_trusted || version == before)
+}
+
 /// Returns the nonce of the next request, and keeps it until the request is answered, so that an interrupted large answer
 /// can be resumed. A request without a nonce deletes the kept one, since no answer can hold it.
 fn next_nonce(kept: &mut Option<String>, wanted: bool, make: impl FnOnce() -> String) -> Option<&str> {
@@ -178,6 +191,13 @@ fn next_nonce(kept: &mut Option<String>, wanted: bool, make: impl FnOnce() -> St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_whose_clock_is_in_doubt_asks_again_at_once_after_a_new_version() {
+        assert!(!may_wait(0, 0, true), "nothing is held");
+        assert!(may_wait(7, 8, true) && may_wait(0, 8, true));
+        assert!(!may_wait(7, 8, false) && may_wait(8, 8, false));
+    }
 
     #[test]
     fn the_nonce_of_a_request_that_failed_is_asked_for_again_or_forgotten() {
