@@ -1,5 +1,5 @@
-//! Measures what happens when all hosts of a data plane start from nothing at once: the real program, one connection for each host,
-//! and a replica of many tokens.
+//! Measures what happens when all hosts of a data plane need the whole replica at once, because they start from nothing, or
+//! because the control plane was restored from a backup: the real program, one connection for each host, and many tokens.
 //!
 //! The hosts are tasks of this process; they share the machine's cores with the control plane. `cargo bench --bench herd -- 100
 //! 10000` measures 100 hosts and 10,000 tokens.
@@ -27,6 +27,8 @@ use tokio::sync::Barrier;
 
 /// Number of hosts and of tokens.
 const HERDS: [(usize, usize); 3] = [(100, 100_000), (1000, 10_000), (1000, 100_000)];
+/// What hosts hold.
+const HELD: [&str; 2] = ["nothing", "a lost history"];
 /// Threads that create the tokens.
 const MAKERS: usize = 8;
 
@@ -39,25 +41,27 @@ fn main() {
     let asked: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
     // Each herd is measured in a process of its own, which may open enough files.
     if arguments.iter().any(|argument| argument == "--one") {
-        println!("{}", measure(asked[0], asked[1]));
+        println!("{}", measure(asked[0], asked[1], HELD[asked[2]]));
         return;
     }
     let herds = if let [hosts, tokens] = *asked { vec![(hosts, tokens)] } else { HERDS.to_vec() };
     println!(
-        "| hosts | tokens | MB of the replica | first host s | last host s | asked to come later | CPU of a host ms | MB before | MB at most |"
+        "| hosts | hold | tokens | MB of the replica | first host s | last host s | asked to come later | CPU of a host ms | MB before | MB at most |"
     );
-    println!("|{}", " --- |".repeat(9));
+    println!("|{}", " --- |".repeat(10));
     for (hosts, tokens) in herds {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", OPEN_FILES]).arg(std::env::current_exe().unwrap());
-        let status =
-            command.args(["--bench", "--one", &hosts.to_string(), &tokens.to_string()]).status().unwrap();
-        assert!(status.success());
+        for held in 0..HELD.len() {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", OPEN_FILES]).arg(std::env::current_exe().unwrap()).args(["--bench", "--one"]);
+            let status =
+                command.args([hosts, tokens, held].map(|number| number.to_string())).status().unwrap();
+            assert!(status.success());
+        }
     }
 }
 
 /// Returns the row of a herd.
-fn measure(hosts: usize, tokens: usize) -> String {
+fn measure(hosts: usize, tokens: usize, hold: &str) -> String {
     let mut control = Control::start("[limits]\nconnections_per_client = 1000000\n");
     let plane = control.make("/data-planes", &json!({ "name": "cloud" }))["id"].as_str().unwrap().to_owned();
     let workspace =
@@ -66,7 +70,13 @@ fn measure(hosts: usize, tokens: usize) -> String {
     let deployment = control.make("/deployments", &body)["id"].as_str().unwrap().to_owned();
     control.kill();
     create(&control, &deployment, tokens);
-    let (enrolled, _) = enrol(&control, &plane, hosts);
+    let (enrolled, version) = enrol(&control, &plane, hosts);
+    let query = if hold == HELD[0] {
+        "since=0&keyset=1".to_owned()
+    } else {
+        open(&control).recover(version, None).unwrap();
+        format!("since={version}&keyset=1")
+    };
     let serving = serve(&control);
     let address = control.url.strip_prefix("http://").unwrap().to_owned();
     let (idle, before) = (memory(serving.id()).0, processor(serving.id()));
@@ -74,7 +84,9 @@ fn measure(hosts: usize, tokens: usize) -> String {
     let (gate, later) = (Arc::new(Barrier::new(hosts + 1)), Arc::new(AtomicUsize::new(0)));
     let starting: Vec<_> = enrolled
         .into_iter()
-        .map(|host| runtime.spawn(start(host, address.clone(), Arc::clone(&gate), Arc::clone(&later))))
+        .map(|host| {
+            runtime.spawn(start(host, address.clone(), query.clone(), Arc::clone(&gate), Arc::clone(&later)))
+        })
         .collect();
     runtime.block_on(gate.wait());
     let began = Instant::now();
@@ -90,7 +102,7 @@ fn measure(hosts: usize, tokens: usize) -> String {
     let number = f64::from(u32::try_from(hosts).unwrap());
     let megabytes = f64::from(u32::try_from(ends[0].1).unwrap()) / 1e6;
     format!(
-        "| {hosts} | {tokens} | {megabytes:.1} | {:.1} | {:.1} | {} | {:.1} | {:.0} | {:.0} |",
+        "| {hosts} | {hold} | {tokens} | {megabytes:.1} | {:.1} | {:.1} | {} | {:.1} | {:.0} | {:.0} |",
         ends[0].0.as_secs_f64(),
         ends[hosts - 1].0.as_secs_f64(),
         later.load(Ordering::Relaxed),
@@ -119,13 +131,21 @@ fn create(control: &Control, deployment: &str, tokens: usize) {
 }
 
 /// Asks for the whole replica, and again when the control plane says so. Returns when it was there, and its length in bytes.
-async fn start(host: Host, address: String, gate: Arc<Barrier>, later: Arc<AtomicUsize>) -> (Instant, usize) {
+async fn start(
+    host: Host,
+    address: String,
+    query: String,
+    gate: Arc<Barrier>,
+    later: Arc<AtomicUsize>,
+) -> (Instant, usize) {
     gate.wait().await;
     let mut stream = TcpStream::connect(&address).await.unwrap();
     for number in 0.. {
         let (plane, proof) = (&host.plane, host.proof(number));
+        // A host that holds a replica names its request.
+        let nonce = if query.starts_with("since=0") { String::new() } else { format!("&nonce={}", host.id) };
         let request = format!(
-            "GET /v1/data-planes/{plane}/feed?since=0&keyset=1 HTTP/1.1\r\nHost: control\r\nAuthorization: Bearer {proof}\r\n\r\n"
+            "GET /v1/data-planes/{plane}/feed?{query}{nonce} HTTP/1.1\r\nHost: control\r\nAuthorization: Bearer {proof}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let (head, mut length) = read_head(&mut stream).await;
