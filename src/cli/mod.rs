@@ -19,6 +19,7 @@ mod deployment_choice;
 pub mod dev;
 mod failure;
 mod glass;
+mod global;
 mod grants;
 mod host;
 mod id;
@@ -45,15 +46,12 @@ mod workspace;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 pub use failure::Failure;
 
-use control::Control;
-use host::Host;
+use global::Global;
 use output::Output;
-
-use crate::api::id::OrganizationId;
 
 /// Break-glass access to Airflow deployments while their control plane is down.
 #[derive(Parser, Debug)]
@@ -79,35 +77,6 @@ pub struct Arguments {
     global: Global,
     #[command(subcommand)]
     noun: Noun,
-}
-
-/// Options of every command.
-#[derive(Args, Debug)]
-struct Global {
-    /// Print JSON for programs instead of tables for people.
-    #[arg(long, global = true)]
-    json: bool,
-    /// The control plane.
-    #[arg(long, global = true, env = "HALLIGAN_URL", value_name = "URL")]
-    url: Option<String>,
-    /// A file that holds the token to call with, instead of HALLIGAN_API_TOKEN.
-    #[arg(long, global = true, value_name = "FILE")]
-    api_token_file: Option<PathBuf>,
-    /// Certificate authorities (PEM) for the control plane, besides the system's.
-    #[arg(long, global = true, env = "HALLIGAN_CA_FILE", value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// The organization; needed by those who belong to none or several.
-    #[arg(long, global = true, env = "HALLIGAN_ORGANIZATION", value_name = "ID")]
-    organization: Option<OrganizationId>,
-    /// The socket of this host's daemon.
-    #[arg(
-        long,
-        global = true,
-        env = "HALLIGAN_SOCKET",
-        value_name = "PATH",
-        default_value = "/run/halligan/admin.sock"
-    )]
-    socket: PathBuf,
 }
 
 #[derive(Subcommand, Debug)]
@@ -188,21 +157,6 @@ enum Noun {
     /// Run a control plane, a daemon and a sample deployment on this machine, to try and to test.
     #[cfg(all(feature = "control", feature = "daemon"))]
     Dev(dev::Arguments),
-}
-
-impl Global {
-    fn control(&self) -> Result<Control, Failure> {
-        Control::new(
-            self.url.as_deref(),
-            self.api_token_file.as_deref(),
-            self.ca_file.as_deref(),
-            self.organization.clone(),
-        )
-    }
-
-    fn host(&self) -> Result<Host, Failure> {
-        Host::new(&self.socket)
-    }
 }
 
 /// Runs the command. Returns the exit code of an answer that is not a failure, such as 1 for a denied `check`.

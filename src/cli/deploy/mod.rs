@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use self::pack::{Packed, pack};
-use super::Global;
 use super::control::Control;
 use super::deployment_choice::DeploymentChoice;
 use super::failure::Failure;
+use super::global::Global;
 use super::output::{Column, Output, note};
 use super::upload::Upload;
 use crate::api::deploy::{

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use reqwest::Method;
 
-use super::Global;
 use super::failure::Failure;
+use super::global::Global;
 use super::output::{Column, Output, line};
 use crate::api::id::OutageId;
 use crate::api::outage::{Outage, OutagePage};
