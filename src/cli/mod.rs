@@ -46,7 +46,7 @@ mod workspace;
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub use failure::Failure;
 
@@ -185,12 +185,31 @@ pub async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Noun::Replica(verb) => replica::run(verb, &global.host()?, output).await?,
         Noun::Audit(verb) => return audit::run(verb, &global.host()?, output).await,
         Noun::SupportBundle(arguments) => support_bundle::run(arguments, &global.host()?, output).await?,
-        Noun::Completions { shell } => manual::completions(shell),
-        Noun::Manual { directory } => manual::pages(&directory)?,
+        Noun::Completions { shell } => manual::completions(shell, Arguments::command()),
+        Noun::Manual { directory } => manual::pages(Arguments::command(), &directory)?,
         #[cfg(feature = "daemon")]
         Noun::Routes(verb) => return routes::run(verb, output),
         #[cfg(all(feature = "control", feature = "daemon"))]
         Noun::Dev(arguments) => dev::run(arguments, output).await?,
     }
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_page_and_hidden_ones_have_none() {
+        let directory = tempfile::tempdir().unwrap();
+        manual::pages(Arguments::command(), directory.path()).unwrap();
+        let page = |name: &str| std::fs::read_to_string(directory.path().join(name));
+        for name in ["halligan.1", "halligan-token-create.1", "halligan-audit-verify.1", "halligan-status.1"]
+        {
+            assert!(page(name).unwrap().contains(".SH SYNOPSIS"), "{name}");
+        }
+        assert!(page("halligan-manual.1").is_err());
+    }
 }
