@@ -18,6 +18,7 @@
 //! | [`retention`] | what is deleted and when |
 //! | [`code`] | archives of deployments' code, and which one is in force |
 //! | [`calls`], [`names`], [`replica`], [`signing`] | what calls have in common; names; versions of each replica and their feed; signing keys |
+//! | [`memory`] | what a control plane holds in memory, beside its database |
 //! | [`store`] | the database |
 //! | [`error`] | errors of calls |
 
@@ -29,6 +30,7 @@ pub mod config;
 pub mod error;
 pub mod files;
 pub mod http;
+pub mod memory;
 pub mod names;
 pub mod nodes;
 pub mod observe;
@@ -50,10 +52,10 @@ use rand_core::CryptoRng;
 use tokio::sync::Semaphore;
 
 use self::code::archives::Archives;
-use self::nodes::ahead::Ahead;
-use self::nodes::enrolment::Calls;
-use self::nodes::holders::Holders;
-use self::nodes::instances::Instances;
+use self::memory::ahead::Ahead;
+use self::memory::holders::Holders;
+use self::memory::instances::Instances;
+use self::memory::used_proofs::UsedProofs;
 use self::observe::bookkeeping::Bookkeeping;
 use self::observe::metrics::Metrics;
 pub use self::observe::readiness::Finding;
@@ -67,8 +69,6 @@ use crate::platform::clock::Clock;
 use crate::protocol::ends::End;
 use crate::protocol::id::{random_id, random_plain_id};
 use crate::protocol::time::Time;
-
-pub use self::nodes::ahead::NodesAhead;
 
 /// Archives that are read at a time. Each keeps one processor busy.
 const INSPECTED: usize = 2;
@@ -94,7 +94,7 @@ pub struct ControlPlane {
     ahead: Ahead,
     bookkeeping: Bookkeeping,
     probe: Probe,
-    calls: Calls,
+    used_proofs: UsedProofs,
     holders: Holders,
     /// Expiry of the listener's certificate.
     certificate: Mutex<Option<End>>,
@@ -118,7 +118,6 @@ impl ControlPlane {
         let (metrics, instances, ahead) =
             (Metrics::new(&bookkeeping), Instances::default(), Ahead::default());
         let rng = Mutex::new(rng);
-        let calls = Calls::default();
         Self {
             store,
             signing,
@@ -137,7 +136,7 @@ impl ControlPlane {
             ahead,
             bookkeeping,
             probe,
-            calls,
+            used_proofs: UsedProofs::default(),
             holders: Holders::default(),
             certificate: Mutex::default(),
         }

@@ -2,9 +2,6 @@
 //! backup. Such nodes reject every head it signs until `halligan-control recover` raises the version, so the first poll
 //! of such a node is logged.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-
 use rusqlite::OptionalExtension as _;
 
 use crate::controlplane::ControlPlane;
@@ -21,30 +18,6 @@ pub struct NodesAhead {
     pub highest: u64,
     /// Version published by this control plane.
     pub version: u64,
-}
-
-/// Versions held by the nodes that are ahead, as of their last poll; by data plane, then by node.
-#[derive(Debug, Default)]
-pub(in crate::controlplane) struct Ahead(Mutex<BTreeMap<String, BTreeMap<String, u64>>>);
-
-impl Ahead {
-    /// Records that a node is ahead. Returns true if no version as high was recorded for it.
-    fn remember(&self, data_plane: &str, node: &str, held: u64) -> bool {
-        let mut planes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let nodes = planes.entry(data_plane.to_owned()).or_default();
-        nodes.insert(node.to_owned(), held).is_none_or(|before| before < held)
-    }
-
-    /// Removes a node that is no longer ahead, or that is retired and no longer polls.
-    pub(in crate::controlplane) fn forget(&self, data_plane: &str, node: &str) {
-        let mut planes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(nodes) = planes.get_mut(data_plane) {
-            nodes.remove(node);
-            if nodes.is_empty() {
-                planes.remove(data_plane);
-            }
-        }
-    }
 }
 
 impl ControlPlane {
@@ -69,7 +42,7 @@ impl ControlPlane {
 
     /// Lists the data planes that have nodes ahead at present.
     pub fn nodes_ahead(&self) -> Result<Vec<NodesAhead>, Error> {
-        let ahead = self.ahead.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ahead = self.ahead.all();
         if ahead.is_empty() {
             return Ok(Vec::new());
         }

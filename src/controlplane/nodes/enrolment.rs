@@ -1,27 +1,24 @@
 //! Enrolment: registers a host as a node of a data plane, once, and verifies its proofs from then on (RFC 7523).
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use rusqlite::{OptionalExtension, params};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::holders::Holder;
 use crate::api::data_plane::EnrolmentToken;
 use crate::api::node::{Enrolled, Enrolment, NewNode};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::audit_log;
 use crate::controlplane::access::authorization::{Actor, Operation};
 use crate::controlplane::error::{Error, ProofFault};
+use crate::controlplane::memory::holders::Holder;
 use crate::controlplane::names::check_name;
 use crate::controlplane::replica::publish;
 use crate::controlplane::store::Transaction;
 use crate::protocol::id::{DataPlaneId, NodeId};
 use crate::protocol::jws::{Typ, Unverified};
 use crate::protocol::key::PublicKey;
-use crate::protocol::node_proof::{Instance, MAX_PROOF, Seen, Untimely, check_times};
+use crate::protocol::node_proof::{Instance, MAX_PROOF, Untimely, check_times};
 use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::time::Time;
 
@@ -53,10 +50,6 @@ struct ProofClaims {
     #[serde(default)]
     jti: String,
 }
-
-/// Proofs that nodes have used recently.
-#[derive(Debug, Default)]
-pub(in crate::controlplane) struct Calls(Mutex<HashMap<String, Seen>>);
 
 impl ControlPlane {
     /// Creates a one-time enrolment token. Only its hash is stored.
@@ -274,10 +267,7 @@ impl ControlPlane {
         if claims.jti.is_empty() {
             return Err(Error::Unauthenticated("the node's proof has no jti; make one for each call"));
         }
-        // A poisoned lock is safe to use: a panic loses at most a recent entry.
-        let mut calls = self.calls.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = calls.entry(caller.node.clone()).or_default();
-        if seen.note(&claims.jti, claims.exp, self.now()) {
+        if self.used_proofs.note(&caller.node, &claims.jti, claims.exp, self.now()) {
             return Ok(());
         }
         Err(Error::Unauthenticated("the node's proof was used before; make one for each call"))

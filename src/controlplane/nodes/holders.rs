@@ -1,59 +1,12 @@
-//! Holders of node keys, in memory. Thousands of nodes prove themselves each minute, and their keys hardly ever change.
+//! Finds the holder of a node key: in memory, or else in the database.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::controlplane::memory::holders::{Holder, Known};
 use crate::protocol::key::{Jwk, PublicKey};
 use crate::protocol::time::Time;
-
-/// Maximum number of keys in memory. All are forgotten when there are more.
-const KEPT: usize = 100_000;
-
-/// Host that holds a node key. A host that enrolled twice is two nodes with the same key.
-#[derive(Debug)]
-pub(super) struct Holder {
-    pub(super) key: PublicKey,
-    pub(super) nodes: Vec<Known>,
-}
-
-/// Node of a holder.
-#[derive(Debug)]
-pub(super) struct Known {
-    pub(super) id: String,
-    pub(super) data_plane: String,
-    pub(super) retired_at: Option<Time>,
-}
-
-/// Holders by the identifiers of their keys, as of one state of the table of nodes.
-#[derive(Debug, Default)]
-struct Kept {
-    as_of: u64,
-    holders: HashMap<String, Arc<Holder>>,
-}
-
-/// Holders that have called.
-#[derive(Debug, Default)]
-pub(in crate::controlplane) struct Holders(Mutex<Kept>);
-
-impl Holders {
-    fn get(&self, kid: &str, as_of: u64) -> Option<Arc<Holder>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.holders.get(kid).filter(|_| kept.as_of == as_of).cloned()
-    }
-
-    fn keep(&self, kid: &str, holder: &Arc<Holder>, as_of: u64) {
-        // A poisoned lock is safe to use: an entry is whole or absent.
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.as_of < as_of || kept.holders.len() >= KEPT {
-            *kept = Kept { as_of, holders: HashMap::new() };
-        }
-        if kept.as_of == as_of {
-            kept.holders.insert(kid.to_owned(), Arc::clone(holder));
-        }
-    }
-}
 
 impl ControlPlane {
     /// Returns the holder of a key, if that takes no database.

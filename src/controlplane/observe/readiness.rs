@@ -4,8 +4,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::controlplane::ControlPlane;
-use crate::controlplane::NodesAhead;
 use crate::controlplane::error::Error;
+use crate::controlplane::nodes::ahead::NodesAhead;
 use crate::protocol::ends::due;
 
 /// Time for which the result of a probe is reused. Anybody may request `/readyz`, and a request must not cost a write

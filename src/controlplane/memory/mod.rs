@@ -1,0 +1,7 @@
+//! State that a control plane holds in memory, beside its database. A restart loses it; calls and reads of the database
+//! restore it.
+
+pub(in crate::controlplane) mod ahead;
+pub(in crate::controlplane) mod holders;
+pub(in crate::controlplane) mod instances;
+pub(in crate::controlplane) mod used_proofs;
