@@ -53,14 +53,13 @@ use tokio::sync::Semaphore;
 
 use self::code::archives::Archives;
 use self::memory::ahead::Ahead;
+use self::memory::bookkeeping::Bookkeeping;
 use self::memory::holders::Holders;
 use self::memory::instances::Instances;
+use self::memory::probe::Probe;
+use self::memory::uploads::Uploads;
 use self::memory::used_proofs::UsedProofs;
-use self::observe::bookkeeping::Bookkeeping;
 use self::observe::metrics::Metrics;
-pub use self::observe::readiness::Finding;
-use self::observe::readiness::Probe;
-use self::reconciliation::uploads::Uploads;
 use self::replica::feed::{Deltas, Spool};
 use self::signing::environment_key::EnvironmentKey;
 use self::signing::{Signing, SigningError};

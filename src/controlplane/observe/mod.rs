@@ -1,6 +1,5 @@
-//! Observation of this control plane by its operators: metrics, readiness, expiry dates, lost bookkeeping.
+//! Observation of this control plane by its operators: metrics, readiness and expiry dates.
 
-pub mod bookkeeping;
 pub mod ends;
 pub mod metrics;
 pub mod readiness;

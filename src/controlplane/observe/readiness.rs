@@ -1,16 +1,9 @@
 //! Readiness: the faults that keep this control plane from its work. `/readyz` and the metrics report the same.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::controlplane::nodes::ahead::NodesAhead;
 use crate::protocol::ends::due;
-
-/// Time for which the result of a probe is reused. Anybody may request `/readyz`, and a request must not cost a write
-/// each time.
-const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Fault that an operator must know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +13,6 @@ pub struct Finding {
     /// Fault and remedy in one sentence. It names no object of an organization, since anybody may read it.
     pub detail: String,
 }
-
-/// Result of the last probe.
-#[derive(Debug, Default)]
-pub(in crate::controlplane) struct Probe(Mutex<Option<(Instant, Result<(), String>)>>);
 
 impl ControlPlane {
     /// Lists the present faults; empty if all is well.
@@ -65,15 +54,7 @@ impl ControlPlane {
 
     /// Tries to write to the database, or returns the result of the last try if that is recent.
     pub(in crate::controlplane) fn writable(&self) -> Result<(), String> {
-        let mut last = self.probe.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, outcome)) = &*last
-            && at.elapsed() < PROBE_INTERVAL
-        {
-            return outcome.clone();
-        }
-        let outcome = self.store.probe().map_err(|error: Error| error.to_string());
-        *last = Some((Instant::now(), outcome.clone()));
-        outcome
+        self.probe.result(|| self.store.probe().map_err(|error: Error| error.to_string()))
     }
 }
 
@@ -108,7 +89,7 @@ mod tests {
         assert_eq!(control.findings(), []);
 
         control.store.refuse_writes(true);
-        *control.probe.0.lock().unwrap() = None;
+        control.probe.forget();
         let findings = control.findings();
         assert!(findings.len() == 1 && findings[0].blocks, "{findings:?}");
         let reader = control.authenticate(token.as_bytes()).unwrap();
@@ -122,7 +103,7 @@ mod tests {
         assert_eq!((refused.status(), refused.code()), (503, "store_unavailable"));
 
         control.store.refuse_writes(false);
-        *control.probe.0.lock().unwrap() = None;
+        control.probe.forget();
         assert_eq!(control.findings(), []);
     }
 }

@@ -10,5 +10,5 @@ pub mod recorded;
 pub mod revocations;
 #[cfg(test)]
 mod tests;
-pub(in crate::controlplane) mod uploads;
+mod uploads;
 mod uses;

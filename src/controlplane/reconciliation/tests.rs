@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::uploads::Uploads;
 use crate::controlplane::error::Error;
+use crate::controlplane::memory::uploads::Uploads;
 use crate::controlplane::test_world::World;
 use crate::protocol::event::{GENESIS, line_hash};
 

@@ -18,7 +18,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::controlplane::ControlPlane;
-use crate::controlplane::observe::bookkeeping::Bookkeeping;
+use crate::controlplane::memory::bookkeeping::Bookkeeping;
 use crate::controlplane::retention::Cause;
 use crate::platform::metric::{registered, registered_in};
 use crate::platform::net::listener::Connections;
