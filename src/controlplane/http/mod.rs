@@ -49,7 +49,7 @@ use self::recording::Made;
 use super::ControlPlane;
 use super::config;
 use super::error::Error;
-use crate::controlplane::observe::metrics;
+use crate::controlplane::observe::{calls, export};
 use crate::platform::net::forwarded;
 use crate::platform::net::listener::Connections;
 use crate::platform::net::share::{Each, Share};
@@ -89,7 +89,7 @@ impl Edge {
 impl Edge {
     /// Returns the router of `/metrics`, to be served on another listener.
     pub(super) fn metrics(&self) -> Router {
-        metrics::router(Arc::clone(&self.control))
+        export::router(Arc::clone(&self.control))
     }
 
     /// Returns the share of one client in its connections. A trusted proxy, or one on this host, has no share: it brings
@@ -145,7 +145,7 @@ pub fn router(edge: Edge) -> Router {
         .layer(axum::Extension(openapi::Document::new(whole)))
         .layer(from_fn_with_state(Arc::clone(&edge), caller::locate))
         .layer(from_fn_with_state(Arc::clone(&edge.control), problem::complete))
-        .layer(from_fn_with_state(Arc::clone(&edge.control), metrics::count))
+        .layer(from_fn_with_state(Arc::clone(&edge.control), calls::count))
         .with_state(Arc::clone(&edge.control))
 }
 

@@ -1,5 +1,6 @@
 //! Observation of this control plane by its operators: metrics, readiness and expiry dates.
 
+pub(in crate::controlplane) mod calls;
 pub mod ends;
-pub mod metrics;
+pub(in crate::controlplane) mod export;
 pub mod readiness;

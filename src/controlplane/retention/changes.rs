@@ -6,9 +6,10 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{BATCH, Cause, DAY, Retention};
+use super::{BATCH, DAY, Retention};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::controlplane::memory::metrics::Cause;
 use crate::controlplane::store::Transaction;
 use crate::protocol::time::Time;
 

@@ -21,6 +21,7 @@ use serde::Deserialize;
 
 use super::ControlPlane;
 use super::error::Error;
+use super::memory::metrics::Cause;
 use crate::protocol::time::Time;
 
 pub use housekeeper::Housekeeper;
@@ -61,24 +62,6 @@ impl Default for Retention {
             audit_log_max_bytes: 1 << 30,
             change_days: 30,
             change_max_bytes: 64 << 20,
-        }
-    }
-}
-
-/// Cause of a deletion, which is a label of the metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
-    Age,
-    Bytes,
-}
-
-impl Cause {
-    pub(super) const ALL: [Self; 2] = [Self::Age, Self::Bytes];
-
-    pub(super) const fn label(self) -> &'static str {
-        match self {
-            Self::Age => "age",
-            Self::Bytes => "bytes",
         }
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
-use crate::controlplane::observe::metrics::{Attempted, Loss};
+use crate::controlplane::memory::metrics::{Attempted, Loss};
 use crate::controlplane::store::Transaction;
 use crate::protocol::outage::{LateUse, Use};
 use crate::protocol::time::Time;

@@ -1,14 +1,6 @@
 //! Metrics of the control plane: its calls and the objects it holds. They have a listener of their own, because they
 //! name data planes to every reader.
 
-mod export;
-
-use std::sync::Arc;
-use std::time::Instant;
-
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,29 +9,25 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::controlplane::ControlPlane;
-use crate::controlplane::memory::bookkeeping::Bookkeeping;
-use crate::controlplane::retention::Cause;
+use super::bookkeeping::Bookkeeping;
 use crate::platform::metric::{registered, registered_in};
 use crate::platform::net::listener::Connections;
 
-pub(in crate::controlplane) use export::router;
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Call {
-    method: String,
-    route: String,
-    status: u16,
+pub(in crate::controlplane) struct Call {
+    pub(in crate::controlplane) method: String,
+    pub(in crate::controlplane) route: String,
+    pub(in crate::controlplane) status: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DataPlane {
-    data_plane: String,
+pub(in crate::controlplane) struct DataPlane {
+    pub(in crate::controlplane) data_plane: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    kind: String,
+pub(in crate::controlplane) struct Kind {
+    pub(in crate::controlplane) kind: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,8 +41,8 @@ struct Lost {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Table {
-    table: String,
+pub(in crate::controlplane) struct Table {
+    pub(in crate::controlplane) table: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -83,6 +71,26 @@ impl Loss {
     }
 }
 
+/// Cause for which retention deletes a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::controlplane) enum Cause {
+    /// It is older than it may be.
+    Age,
+    /// Its table takes more bytes than it may.
+    Bytes,
+}
+
+impl Cause {
+    const ALL: [Self; 2] = [Self::Age, Self::Bytes];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
 /// Attempt to deliver an announcement, as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::controlplane) enum Attempted {
@@ -97,25 +105,25 @@ pub(in crate::controlplane) enum Attempted {
 /// Metrics: counters that are updated at once, and gauges that are read from the database at each scrape.
 #[derive(Debug)]
 pub(in crate::controlplane) struct Metrics {
-    registry: Registry,
-    calls: Family<Call, Counter>,
-    seconds: Histogram,
-    waiting: Gauge,
-    replicas: ReplicaMetrics,
-    nodes: Nodes,
-    webhook: Webhook,
-    tables: Tables,
-    writable: Gauge,
-    environment_key: Gauge,
+    pub(in crate::controlplane) registry: Registry,
+    pub(in crate::controlplane) calls: Family<Call, Counter>,
+    pub(in crate::controlplane) seconds: Histogram,
+    pub(in crate::controlplane) waiting: Gauge,
+    pub(in crate::controlplane) replicas: ReplicaMetrics,
+    pub(in crate::controlplane) nodes: Nodes,
+    pub(in crate::controlplane) webhook: Webhook,
+    pub(in crate::controlplane) tables: Tables,
+    pub(in crate::controlplane) writable: Gauge,
+    pub(in crate::controlplane) environment_key: Gauge,
     pub(in crate::controlplane) connections: Connections,
 }
 
 /// Metrics of tokens and replicas.
 #[derive(Debug)]
-struct ReplicaMetrics {
-    tokens: Family<Kind, Gauge>,
-    versions: Family<DataPlane, Gauge>,
-    ends: Family<Kind, Gauge>,
+pub(in crate::controlplane) struct ReplicaMetrics {
+    pub(in crate::controlplane) tokens: Family<Kind, Gauge>,
+    pub(in crate::controlplane) versions: Family<DataPlane, Gauge>,
+    pub(in crate::controlplane) ends: Family<Kind, Gauge>,
 }
 
 impl ReplicaMetrics {
@@ -135,14 +143,14 @@ impl ReplicaMetrics {
 
 /// Metrics of nodes and the faults found of them.
 #[derive(Debug)]
-struct Nodes {
-    living: Family<DataPlane, Gauge>,
-    shared: Family<DataPlane, Gauge>,
-    forks: Family<DataPlane, Gauge>,
-    ahead: Family<DataPlane, Gauge>,
-    log_faults: Family<DataPlane, Counter>,
-    late_uses: Family<DataPlane, Counter>,
-    late_use_noted: Family<DataPlane, Gauge>,
+pub(in crate::controlplane) struct Nodes {
+    pub(in crate::controlplane) living: Family<DataPlane, Gauge>,
+    pub(in crate::controlplane) shared: Family<DataPlane, Gauge>,
+    pub(in crate::controlplane) forks: Family<DataPlane, Gauge>,
+    pub(in crate::controlplane) ahead: Family<DataPlane, Gauge>,
+    pub(in crate::controlplane) log_faults: Family<DataPlane, Counter>,
+    pub(in crate::controlplane) late_uses: Family<DataPlane, Counter>,
+    pub(in crate::controlplane) late_use_noted: Family<DataPlane, Gauge>,
 }
 
 impl Nodes {
@@ -186,9 +194,9 @@ impl Nodes {
 
 /// Metrics of the webhook.
 #[derive(Debug)]
-struct Webhook {
-    waiting: Gauge,
-    age: Gauge,
+pub(in crate::controlplane) struct Webhook {
+    pub(in crate::controlplane) waiting: Gauge,
+    pub(in crate::controlplane) age: Gauge,
     deliveries: Family<Delivery, Counter>,
     lost: Family<Lost, Counter>,
 }
@@ -223,9 +231,9 @@ impl Webhook {
 
 /// Metrics of the tables that grow with use.
 #[derive(Debug)]
-struct Tables {
-    rows: Family<Table, Gauge>,
-    bytes: Family<Table, Gauge>,
+pub(in crate::controlplane) struct Tables {
+    pub(in crate::controlplane) rows: Family<Table, Gauge>,
+    pub(in crate::controlplane) bytes: Family<Table, Gauge>,
     pruned: Family<Pruned, Counter>,
 }
 
@@ -323,47 +331,5 @@ impl Metrics {
     /// Counts an announcement that will never be delivered.
     pub(in crate::controlplane) fn announcement_lost(&self, loss: Loss) {
         self.webhook.lost.get_or_create_owned(&loss.label()).inc();
-    }
-}
-
-/// Counts a call by its route. Unknown paths share one series, so that a client cannot create series.
-pub(in crate::controlplane) async fn count(
-    State(control): State<Arc<ControlPlane>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let started = Instant::now();
-    let path = request.extensions().get::<MatchedPath>();
-    let route = path.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    let method = match request.method().as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE") => known.to_owned(),
-        _ => "other".to_owned(),
-    };
-    let waits = route.ends_with("/feed");
-    let metrics = &control.metrics;
-    // Dropped also when the client disconnects.
-    let waiting = waits.then(|| Waiting::begin(metrics.waiting.clone()));
-    let response = next.run(request).await;
-    drop(waiting);
-    if !waits {
-        metrics.seconds.observe(started.elapsed().as_secs_f64());
-    }
-    let status = response.status().as_u16();
-    metrics.calls.get_or_create_owned(&Call { method, route, status }).inc();
-    response
-}
-
-struct Waiting(Gauge);
-
-impl Waiting {
-    fn begin(gauge: Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

@@ -11,9 +11,9 @@ use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use rusqlite::Connection;
 
-use super::{DataPlane, Kind, Table};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::controlplane::memory::metrics::{DataPlane, Kind, Table};
 use crate::controlplane::nodes::instances::SHOWN;
 use crate::protocol::time::Time;
 
