@@ -3,7 +3,7 @@
 use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 
-use super::code::archives::{Archives, ArchivesError};
+use super::archives::{Archives, ArchivesError};
 use super::config::Config;
 use super::signing::{Signing, SigningError};
 use super::webhook::{Webhook, WebhookError};

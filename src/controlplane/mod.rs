@@ -16,14 +16,15 @@
 //! | [`accounts`], [`nodes`] | organizations, workspaces, deployments, users, teams; data planes and their nodes |
 //! | [`access`], [`config`] | roles, the operations that they allow, the audit log; the configuration file |
 //! | [`retention`] | what is deleted and when |
-//! | [`code`] | archives of deployments' code, and which one is in force |
+//! | [`code`] | deploys of deployments' code: which one is in force, which archives are deleted |
 //! | [`calls`], [`names`], [`replica`], [`signing`] | what calls have in common; names; versions of each replica and their feed; signing keys |
-//! | [`memory`] | what a control plane holds in memory, beside its database |
+//! | [`memory`], [`archives`] | what a control plane holds in memory, beside its database; the object store of deployments' code |
 //! | [`store`] | the database |
 //! | [`error`] | errors of calls |
 
 pub mod access;
 pub mod accounts;
+pub mod archives;
 pub mod calls;
 pub mod code;
 pub mod config;
@@ -51,7 +52,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use rand_core::CryptoRng;
 use tokio::sync::Semaphore;
 
-use self::code::archives::Archives;
+use self::archives::Archives;
 use self::memory::ahead::Ahead;
 use self::memory::bookkeeping::Bookkeeping;
 use self::memory::holders::Holders;

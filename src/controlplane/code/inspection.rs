@@ -6,8 +6,8 @@ use axum::body::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc::{Receiver, channel};
 
-use super::archives::{Archives, pieces};
 use crate::controlplane::ControlPlane;
+use crate::controlplane::archives::{Archives, pieces};
 use crate::controlplane::error::Error;
 use crate::protocol::deploy::archive::{ArchiveError, Extent, read_archive};
 

@@ -1,6 +1,5 @@
-//! Code of deployments: where its archives are kept, what the database has of each deploy, and which one is in force.
+//! Code of deployments: what the database has of each deploy, which one is in force, and which archives are deleted.
 
-pub mod archives;
 pub(in crate::controlplane) mod deploys;
 pub(in crate::controlplane) mod garbage;
 pub(in crate::controlplane) mod inspection;

@@ -13,7 +13,7 @@ use super::reconciliation::{MAX_QUESTION, taken};
 use super::uploads::receive;
 use super::{Control, off_reactor, written};
 use crate::controlplane::ControlPlane;
-use crate::controlplane::code::archives::{Received, pieces};
+use crate::controlplane::archives::{Received, pieces};
 use crate::controlplane::error::Error;
 use crate::protocol::deploy::MEDIA_TYPE;
 use crate::protocol::deploy::exchange::{DeployAnswer, HostDeployAnswer, HostDeployReport};
@@ -265,7 +265,7 @@ mod tests {
     fn a_host_deploy_is_sent_once_and_fetched_whole_or_from_a_byte_on() {
         let mut api = Api::new();
         let bytes = archive(20 << 20);
-        assert!(bytes.len() > 2 * crate::controlplane::code::archives::PIECE);
+        assert!(bytes.len() > 2 * crate::controlplane::archives::PIECE);
         let report = api.host_deploy("h1", &bytes);
         let place = format!("/host-deploys/{}/h1", api.deployment);
         assert_eq!(api.call(Method::PUT, &place, "", bytes.clone()).0, 404, "it is reported first");

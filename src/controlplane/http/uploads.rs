@@ -14,7 +14,7 @@ use super::query::Query;
 use super::{Control, off_reactor};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::accounts::deploys::Upload;
-use crate::controlplane::code::archives::{NotReceived, Received};
+use crate::controlplane::archives::{NotReceived, Received};
 use crate::controlplane::error::Error;
 use crate::platform::net::serve::BodyTime;
 use crate::protocol::deploy::{MAX_ARCHIVE, digest_text};

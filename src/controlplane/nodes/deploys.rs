@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use crate::api::deploy::{Deploy as Shown, DeployStatus, DeployUpdate, NewDeploy};
     use crate::api::page::Page;
-    use crate::controlplane::code::archives::Received;
+    use crate::controlplane::archives::Received;
     use crate::controlplane::test_world::World;
     use crate::protocol::deploy::exchange::{HostDeployAnswer, HostDeployState};
     use crate::protocol::deploy::host::{HostDeploy, sign_host_deploy};

@@ -9,7 +9,7 @@ use super::enrolment::Caller;
 use crate::api::deploy::DeployStatus;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::audit_log;
-use crate::controlplane::code::archives::Received;
+use crate::controlplane::archives::Received;
 use crate::controlplane::code::deploys::{self, Archive, New, Stored};
 use crate::controlplane::code::garbage;
 use crate::controlplane::error::Error;
