@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use halligan::api::node::NewNode;
 use halligan::controlplane::ControlPlane;
-use halligan::controlplane::replica::feed::Held;
+use halligan::controlplane::feed::Held;
 use halligan::controlplane::signing::Signing;
 use halligan::controlplane::store::Store;
 use halligan::platform::clock::wall;

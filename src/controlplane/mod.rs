@@ -3,8 +3,8 @@
 //! Its methods are synchronous. Each is one SQLite transaction, which commits a change together with the replica's new
 //! version and digest. The HTTP layer calls them on blocking threads.
 //!
-//! A module imports only modules further down in this table. [`ControlPlane`] itself is known to all: each module adds
-//! the methods of its subject.
+//! A module imports only modules further down in this table. The modules above [`ControlPlane`] add the methods of their
+//! subjects to it; it holds types of those below it.
 //!
 //! | module | contents |
 //! | --- | --- |
@@ -17,7 +17,9 @@
 //! | [`access`], [`config`] | roles, the operations that they allow, the audit log; the configuration file |
 //! | [`retention`] | what is deleted and when |
 //! | [`code`] | deploys of deployments' code: which one is in force, which archives are deleted |
-//! | [`calls`], [`names`], [`replica`], [`signing`] | what calls have in common; names; versions of each replica and their feed; signing keys |
+//! | [`calls`], [`names`], [`feed`] | what calls have in common; names; the feed by which nodes follow their replica |
+//! | [`ControlPlane`] | what the modules above add methods to, and what it holds |
+//! | [`replica`], [`signing`] | versions of each replica, and what the feed keeps of them; signing keys |
 //! | [`memory`], [`archives`] | what a control plane holds in memory, beside its database; the object store of deployments' code |
 //! | [`store`] | the database |
 //! | [`error`] | errors of calls |
@@ -29,6 +31,7 @@ pub mod calls;
 pub mod code;
 pub mod config;
 pub mod error;
+pub mod feed;
 pub mod files;
 pub mod http;
 pub mod memory;
@@ -61,7 +64,8 @@ use self::memory::metrics::Metrics;
 use self::memory::probe::Probe;
 use self::memory::uploads::Uploads;
 use self::memory::used_proofs::UsedProofs;
-use self::replica::feed::{Deltas, Spool};
+use self::replica::delta::Deltas;
+use self::replica::spool::Spool;
 use self::signing::environment_key::EnvironmentKey;
 use self::signing::{Signing, SigningError};
 use self::store::Store;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use halligan::controlplane::ControlPlane;
 use halligan::controlplane::access::authorization::Actor;
-use halligan::controlplane::replica::feed::Held;
+use halligan::controlplane::feed::Held;
 use halligan::controlplane::signing::Signing;
 use halligan::controlplane::store::Store;
 use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};

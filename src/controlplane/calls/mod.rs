@@ -1,6 +1,7 @@
-//! Parts that calls of the API share: pages of lists, preconditions (`If-Match`), idempotency keys, the subjects of changes, and
-//! the answer when too many nodes call.
+//! Parts that calls of the API share: pages of lists, preconditions (`If-Match`), idempotency keys, the subjects of changes, the
+//! threads that calls run on, and the answer when too many nodes call.
 
+mod blocking;
 mod busy;
 pub mod idempotency;
 pub mod page;

@@ -6,7 +6,7 @@ use super::*;
 use crate::api::audit_log::EntryFilter;
 use crate::api::page::Page;
 use crate::controlplane::access::audit_log::Attempt;
-use crate::controlplane::replica::feed::Held;
+use crate::controlplane::feed::Held;
 use crate::controlplane::replica::publish;
 use crate::controlplane::store::table_size::count_events;
 use crate::controlplane::test_world::World;

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use super::delta::Delta;
-use super::{Answer, Held, Transfer, check_nonce};
+use super::{Held, check_nonce};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::controlplane::replica::delta::Delta;
+use crate::controlplane::replica::spool::{Answer, Transfer};
 
 impl ControlPlane {
     /// Returns the same answer as [`Self::feed_for`].
@@ -32,7 +33,7 @@ impl ControlPlane {
         if let Some(lines) = &delta.lines {
             return self.small_answer(data_plane, held, nonce, &delta, lines);
         }
-        let nonce = delta.nonce(held, nonce);
+        let nonce = delta.nonce(held.version, nonce);
         // One writes an answer without a nonce, and the others find it in the spool.
         let turn = self.spool.turn(data_plane);
         let _turn = if nonce.is_none() { Some(turn.lock().await) } else { None };
@@ -45,17 +46,5 @@ impl ControlPlane {
     pub(in crate::controlplane) async fn transfer(&self) -> Result<Transfer, Error> {
         let transfer = self.spool.transfer().await;
         transfer.ok_or_else(|| self.busy())
-    }
-
-    /// Runs `work` on a blocking thread.
-    pub(in crate::controlplane) async fn off_reactor<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let control = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || work(&control)).await {
-            Ok(result) => result,
-            Err(ended) => Err(Error::Io(std::io::Error::other(ended))),
-        }
     }
 }

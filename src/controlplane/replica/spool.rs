@@ -44,7 +44,7 @@ enum Content {
 
 impl Answer {
     /// Returns an answer that lies in memory, and is not kept.
-    pub(super) fn small(what: String, made: Time, bytes: Vec<u8>) -> Self {
+    pub(in crate::controlplane) fn small(what: String, made: Time, bytes: Vec<u8>) -> Self {
         Self { what, made, length: bytes.len() as u64, content: Content::Memory(bytes.into()) }
     }
 
@@ -95,7 +95,7 @@ pub struct Spool {
 }
 
 /// Lock that is held while a large answer is written.
-pub(super) type Turn = Arc<tokio::sync::Mutex<()>>;
+pub(in crate::controlplane) type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// Right to send an answer from a file.
 pub(in crate::controlplane) struct Transfer {
@@ -111,24 +111,24 @@ impl Default for Spool {
 
 impl Spool {
     /// Returns the lock for the large answers of a data plane.
-    pub(super) fn turn(&self, data_plane: &str) -> Turn {
+    pub(in crate::controlplane) fn turn(&self, data_plane: &str) -> Turn {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(turns.entry(data_plane.to_owned()).or_default())
     }
 
     /// Waits for the right to send an answer from a file. Returns none if too many are sent for too long.
-    pub(super) async fn transfer(&self) -> Option<Transfer> {
+    pub(in crate::controlplane) async fn transfer(&self) -> Option<Transfer> {
         let permit = timeout(QUEUED, Arc::clone(&self.transfers).acquire_owned()).await.ok()?.ok()?;
         Some(Transfer { _permit: permit })
     }
 
     /// Creates the buffer that the next answer is written to.
-    pub(super) fn page() -> SpooledTempFile {
+    pub(in crate::controlplane) fn page() -> SpooledTempFile {
         spooled_tempfile(IN_MEMORY)
     }
 
     /// Turns a written buffer into an answer. Keeps it if it is large, or if other nodes may share it.
-    pub(super) fn keep(
+    pub(in crate::controlplane) fn keep(
         &self,
         what: String,
         now: Time,
@@ -157,14 +157,14 @@ impl Spool {
     }
 
     /// Returns a kept answer to the same request, at most [`RECENT`] seconds old.
-    pub(super) fn find_recent(&self, what: &str, now: Time) -> Option<Arc<Answer>> {
+    pub(in crate::controlplane) fn find_recent(&self, what: &str, now: Time) -> Option<Arc<Answer>> {
         let kept = self.living(now);
         let found = kept.iter().rev().find(|answer| answer.what == what && now.since(answer.made) <= RECENT);
         found.cloned()
     }
 
     /// Returns the kept answer with this entity tag.
-    pub(super) fn find(&self, tag: &str, now: Time) -> Option<Arc<Answer>> {
+    pub(in crate::controlplane) fn find(&self, tag: &str, now: Time) -> Option<Arc<Answer>> {
         self.living(now).iter().find(|answer| answer.tag() == tag).cloned()
     }
 

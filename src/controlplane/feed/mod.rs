@@ -2,31 +2,26 @@
 //! control plane is reachable.
 //!
 //! What thousands of nodes have in common is made once: the state of the replica lies in memory ([`Published`]), the
-//! changes are read once (`delta`), and a snapshot is written once for all nodes that start from nothing (`spool`), to a
-//! file if it is large; a slow node is served from it without a lock, and an interrupted download is resumed. A node that holds a
+//! changes are read once ([`Delta`]), and a snapshot is written once for all nodes that start from nothing ([`Spool`]), to
+//! a file if it is large; a slow node is served from it without a lock, and an interrupted download is resumed. A node that holds a
 //! version sends a nonce, and its head is signed for this request alone, so that nobody can play it back.
 
-mod delta;
 mod serving;
-mod spool;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::delta::{Delta, each_change};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::controlplane::replica::delta::{Delta, each_change};
+use crate::controlplane::replica::spool::{Answer, Spool};
 use crate::controlplane::signing::Signing;
 use crate::controlplane::store::Published;
 use crate::protocol::bundle::{BundleWriter, small_bundle};
 use crate::protocol::head::{Head, is_nonce, sign_head, sign_head_for};
 use crate::protocol::time::Time;
-
-pub(in crate::controlplane) use delta::Deltas;
-pub(in crate::controlplane) use spool::Transfer;
-pub use spool::{Answer, Spool};
 
 /// Time for which a node may accept a head from the feed, in seconds.
 const HEAD_LIFETIME: i64 = 900;
@@ -82,7 +77,7 @@ impl ControlPlane {
         let delta = self.store.read(|reader| Delta::read(reader, data_plane, held.version))?;
         match &delta.lines {
             Some(lines) => self.small_answer(data_plane, held, nonce, &delta, lines),
-            None => self.large_answer(data_plane, held, delta.nonce(held, nonce)),
+            None => self.large_answer(data_plane, held, delta.nonce(held.version, nonce)),
         }
     }
 

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, params};
 use tokio::sync::OnceCell;
 
-use super::Held;
 use crate::controlplane::error::Error;
 use crate::controlplane::store::Published;
 use crate::protocol::bundle::{Change, write_change};
@@ -20,23 +19,27 @@ const SMALL: usize = 256 << 10;
 const KEPT: usize = 64;
 
 /// State of a replica, and how a node gets there.
-pub(super) struct Delta {
+pub(in crate::controlplane) struct Delta {
     /// State that the changes lead to.
-    pub(super) published: Published,
+    pub(in crate::controlplane) published: Published,
     /// Version that they start from, or 0 for a snapshot.
-    pub(super) base: u64,
+    pub(in crate::controlplane) base: u64,
     /// The changes as lines, or none if they are many.
-    pub(super) lines: Option<Vec<u8>>,
+    pub(in crate::controlplane) lines: Option<Vec<u8>>,
 }
 
 impl Delta {
     /// Returns that of a node which holds the newest version.
-    pub(super) fn none(published: Published) -> Self {
+    pub(in crate::controlplane) fn none(published: Published) -> Self {
         Self { published, base: published.version, lines: Some(Vec::new()) }
     }
 
     /// Reads the changes since version `since`.
-    pub(super) fn read(connection: &Connection, data_plane: &str, since: u64) -> Result<Self, Error> {
+    pub(in crate::controlplane) fn read(
+        connection: &Connection,
+        data_plane: &str,
+        since: u64,
+    ) -> Result<Self, Error> {
         let (version, count, digest, oldest): (u64, u64, Vec<u8>, u64) = connection
             .prepare_cached(
                 "SELECT version, count, digest, coalesce((SELECT version FROM oldest_delta WHERE data_plane = id), 0)
@@ -54,8 +57,8 @@ impl Delta {
     /// Returns the nonce that the head of an answer with these changes holds. Nodes which state a version share a snapshot, as
     /// after a restore, and its head holds no nonce: its version is above the one held, so it is no answer played back. A node
     /// without a replica sends a nonce only while its clock is in doubt, and has nothing else to tell an old answer by.
-    pub(super) fn nonce<'n>(&self, held: Held, nonce: Option<&'n str>) -> Option<&'n str> {
-        nonce.filter(|_| self.base > 0 || held.version == 0)
+    pub(in crate::controlplane) fn nonce<'n>(&self, held: u64, nonce: Option<&'n str>) -> Option<&'n str> {
+        nonce.filter(|_| self.base > 0 || held == 0)
     }
 }
 
@@ -71,7 +74,7 @@ fn small(connection: &Connection, data_plane: &str, base: u64) -> Result<Option<
 
 /// Calls `with` for all present records if `base` is 0, otherwise for the changes since version `base`. Stops when it
 /// returns false, and then returns false.
-pub(super) fn each_change(
+pub(in crate::controlplane) fn each_change(
     connection: &Connection,
     data_plane: &str,
     base: u64,
@@ -102,7 +105,7 @@ pub(super) fn each_change(
 }
 
 /// A delta that is being read, or was.
-pub(super) type Cell = Arc<OnceCell<Arc<Delta>>>;
+pub(in crate::controlplane) type Cell = Arc<OnceCell<Arc<Delta>>>;
 
 struct Entry {
     data_plane: String,
@@ -117,7 +120,7 @@ pub(in crate::controlplane) struct Deltas(Mutex<VecDeque<Entry>>);
 
 impl Deltas {
     /// Returns the place of the delta from version `since` to `version`. The first who finds it empty fills it.
-    pub(super) fn cell(&self, data_plane: &str, since: u64, version: u64) -> Cell {
+    pub(in crate::controlplane) fn cell(&self, data_plane: &str, since: u64, version: u64) -> Cell {
         let mut entries = self.entries();
         let same = |entry: &&Entry| {
             entry.version == version && entry.since == since && entry.data_plane == data_plane
