@@ -109,7 +109,8 @@ impl End {
         self.kind == EndKind::Keyset && self.left(now) <= 0
     }
 
-    /// Returns the warning: object, time and remedy in one sentence. Of the estate it contains only [`Self::name`].
+    /// Returns the warning: object, time and remedy in one sentence. It names nothing else of the organization than
+    /// [`Self::name`].
     #[must_use]
     pub fn sentence(&self, now: Time) -> String {
         let (words, name, remedy) = (self.kind.words(), &self.name, self.kind.remedy());

@@ -49,7 +49,7 @@ pub fn object<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, serde_json::E
 /// ```
 #[must_use]
 pub fn nests_too_deep(text: &[u8]) -> bool {
-    // Tokens are parsed at each decision: nearly all texts have too few brackets, and counting those needs no regard to strings.
+    // Tokens are parsed at each decision: nearly all texts have too few brackets, and counting them needs no parser.
     if text.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= MAX_NESTING {
         return false;
     }

@@ -113,7 +113,7 @@ pub enum StatementFault {
 }
 
 impl OutageStatement {
-    /// Checks what its types do not say.
+    /// Checks the rules that the types do not express: the form of `id`, and that `endedAt` is not before `beganAt`.
     pub fn check(&self) -> Result<(), StatementFault> {
         if !(self.id.starts_with("out_") && is_id(&self.id)) {
             return Err(StatementFault::Id);

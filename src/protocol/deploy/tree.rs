@@ -78,8 +78,8 @@ impl Tree {
         Ok((path, parents))
     }
 
-    /// Adds a directory, whose name may end with `/`, and returns the directories that are to be made: it and those
-    /// that it lies in, outermost first, without those that were named before. The root is none of them.
+    /// Adds a directory, whose name may end with `/`, and returns the directories that are to be made: it and those that it
+    /// lies in, outermost first, without those that were named before. The root is not among them.
     pub fn directory<'n>(&mut self, name: &'n [u8]) -> Result<Vec<&'n str>, TreeFault> {
         let path = path(name.strip_suffix(b"/").unwrap_or(name))?;
         let mut made = if path.is_empty() { Vec::new() } else { self.parents(path)? };
@@ -98,20 +98,21 @@ impl Tree {
         Ok(made)
     }
 
-    /// Counts bytes that an archive holds, also those of no file.
+    /// Counts bytes that an archive holds, also those of headers, which belong to no file. Fails with [`TreeFault::Large`]
+    /// if there are too many.
     pub fn content(&mut self, size: u64) -> Result<(), TreeFault> {
         self.bytes =
             self.bytes.checked_add(size).filter(|all| *all <= MAX_UNPACKED).ok_or(TreeFault::Large)?;
         Ok(())
     }
 
-    /// Returns the number of entries, with the directories that only longer names named.
+    /// Returns the number of entries, including directories that occur only as a part of longer names.
     #[must_use]
     pub fn entries(&self) -> usize {
         self.places.len()
     }
 
-    /// Returns the number of bytes of the files.
+    /// Returns the number of bytes that were counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -52,7 +52,7 @@ const RESERVED: [&str; 27] = [
 ];
 
 /// Beginnings of names that no variable of a deployment may have: those of the dynamic linker, of systemd and of this
-/// system, and Airflow's settings of who may sign in, of its keys and of its database. Those belong to the host.
+/// system, and Airflow's settings for sign-in, keys and database, which belong to the host.
 const RESERVED_PREFIXES: [&str; 13] = [
     "AIRFLOW__API_AUTH__",
     "AIRFLOW__API__SECRET_KEY",

@@ -222,8 +222,8 @@ fn signature_of(payload: &str, root: &SigningKey) -> GeneralSignature {
     GeneralSignature { protected, signature }
 }
 
-/// Parses a keyset and its payload. The form is judged before the signatures, and of every keyset of a chain: a keyset that no
-/// program can read is no matter of who signed it. The keys in it are judged later.
+/// Parses a keyset and its payload. Every keyset of a chain is parsed before its signatures are verified, so that an
+/// unreadable keyset is reported as malformed, whoever signed it. The keys in it are validated later.
 fn parse(text: &str) -> Result<(General, KeysetBody), KeysetError> {
     if text.len() > MAX_KEYSET {
         return Err(KeysetError::TooLarge);

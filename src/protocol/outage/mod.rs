@@ -1,5 +1,6 @@
-//! Builds the report of an outage: the events on a node while it could not reach its control plane. The node reports what
-//! it knows itself; the control plane reports what it received, and adds what it knew meanwhile. Both use the same form.
+//! Builds the report of an outage: the events on a node while it could not reach its control plane. The node makes it from
+//! its own log. The control plane makes it from the events that it received, and adds what only it knew at the time, such
+//! as revocations. Both use the same form.
 
 use std::collections::BTreeMap;
 

@@ -6,8 +6,8 @@ fn chosen(choose: impl Fn(&str) -> bool) -> PermissionSet {
     Permission::all().filter(|permission| choose(permission.as_str())).collect()
 }
 
-/// Returns the permissions that no new role can contain: the platform's catalogue does not have them. They are read, because
-/// versions of roles that were made before never change.
+/// Returns the permissions that no new role can contain: the platform's catalogue does not have them. Readers accept them,
+/// because existing versions of roles never change.
 ///
 /// ```
 /// use halligan::protocol::permission::retired;

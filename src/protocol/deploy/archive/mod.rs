@@ -2,8 +2,8 @@
 //! directories.
 //!
 //! The control plane reads an archive to its end before it takes it, and a host unpacks with the same reader. The reader
-//! refuses more than a usual `tar` does: what has no end, what goes on behind its end, and every entry that another reader
-//! could take for something else.
+//! refuses more than `tar` does: padding without an end, bytes behind the end, and every entry that another reader could
+//! interpret differently.
 
 use std::io::{self, BufRead, Read};
 
@@ -209,8 +209,8 @@ impl<R: BufRead> Reader<R> {
         Ok(Some(header))
     }
 
-    /// Reads the content of a header that extends the next one. Returns nothing for any other, and the name of the next
-    /// entry if it has one.
+    /// Reads the content of a header that extends the next header (pax, or GNU long name). Returns `None` for any other
+    /// kind, and otherwise the name that it gives to the next entry, if it gives one.
     #[expect(clippy::option_option, reason = "no extension, and one without a name, differ")]
     fn extension(&mut self, kind: EntryType, size: u64) -> Result<Option<Option<Vec<u8>>>, ArchiveError> {
         let pax = matches!(kind, EntryType::XHeader | EntryType::XGlobalHeader);
@@ -237,7 +237,7 @@ impl<R: BufRead> Reader<R> {
             let Some((key, value, after)) = pax_record(rest) else { return Err(malformed) };
             match key {
                 b"path" if kind == EntryType::XHeader && name.is_none() => name = Some(value.to_vec()),
-                // A size of its own would move the next header, and a name for all entries would make them one.
+                // A size in a pax header would move the next header, and a global path would give all entries one name.
                 b"path" | b"size" | b"linkpath" => return Err(malformed),
                 sparse if sparse.starts_with(b"GNU.sparse.") => return Err(malformed),
                 _ => {}
@@ -252,7 +252,7 @@ impl<R: BufRead> Reader<R> {
         if skipped == size { Ok(()) } else { Err(ArchiveError::Truncated) }
     }
 
-    /// Skips what fills up the last block of a content.
+    /// Skips the zeros that fill up the last block of a content of `size` bytes.
     fn fill_up(&mut self, size: u64) -> Result<(), ArchiveError> {
         self.skip(size.next_multiple_of(BLOCK as u64) - size)
     }
@@ -286,7 +286,7 @@ fn pax_record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((&record[..equals], &record[equals + 1..], &bytes[length..]))
 }
 
-/// Content of a file. It keeps the error of the archive, so that a visitor's own error is told from it.
+/// Content of a file. It stores the archive's error, so that the caller can tell it from an error of the visitor.
 struct Content<'a, R> {
     reader: &'a mut R,
     left: u64,

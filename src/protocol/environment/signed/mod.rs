@@ -23,7 +23,7 @@ use crate::protocol::version::version;
 
 /// Maximum length of the JWS, in bytes. The longest environment that is allowed fits.
 pub const MAX_ENVIRONMENT: usize = 512 << 10;
-/// Length of what blinds the digest, in bytes.
+/// Number of random bytes that blind the digest.
 const BLINDING: usize = 32;
 /// Maximum length of the text that is encrypted, in bytes.
 const MAX_TEXT: usize = BLINDING + MAX_TOTAL + 2 * MAX_VARIABLES;
@@ -100,7 +100,7 @@ pub enum EnvironmentError {
     /// Its digest is not that of its text.
     #[error("the environment's digest is not that of its variables")]
     Digest,
-    /// Its text is not one of variables.
+    /// Its text does not have the form that this module describes.
     #[error("the environment's text is malformed")]
     Text,
     /// It has a variable that none may have.
@@ -129,7 +129,7 @@ fn encode(variables: &[Variable], blinding: &[u8; BLINDING]) -> Zeroizing<Vec<u8
     text
 }
 
-/// Decodes what [`encode`] returns, and checks each variable.
+/// Decodes the text that [`encode`] returns, and checks each variable.
 fn decode(text: &[u8]) -> Result<Vec<Variable>, EnvironmentError> {
     let entries = text.get(BLINDING..).filter(|_| text.len() <= MAX_TEXT).ok_or(EnvironmentError::Text)?;
     let mut variables: Vec<Variable> = Vec::new();
