@@ -1,4 +1,4 @@
-//! The caller of a call, as `GET /users/self` shows them: a user, or an API token.
+//! Caller of the API, as `GET /users/self` shows them: a user, or an API token.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +28,8 @@ pub struct Caller {
     pub status: String,
     /// Id of the organization that the caller belongs to.
     pub organization_id: OrganizationId,
-    /// Roles in force: those of a user's teams are among them. Of two in the organization or in one workspace the higher one
-    /// stands here.
+    /// Roles in force, including those of a user's teams. Of two roles in the organization, or in one workspace, only the
+    /// higher one is listed.
     pub roles: Vec<CallerRole>,
     /// Operations that the caller may do in the organization as a whole, or on the object that the query names.
     pub operations: Vec<Operation>,

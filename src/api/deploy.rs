@@ -21,15 +21,15 @@ pub enum DeployType {
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum DeployStatus {
-    /// Its archive is awaited, or is not finalized yet.
+    /// Its archive has not arrived, or is not finalized yet.
     Initialized,
-    /// It was put in force, now or before others.
+    /// It was put in force, and may have been replaced since.
     Deployed,
     /// It never came into force: it was abandoned, or another one stands in its place.
     Failed,
 }
 
-/// Place of the code in a repository. The control plane keeps it and goes by none of it.
+/// Place of the code in a repository. The control plane stores and shows it, and decides nothing by it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -109,7 +109,7 @@ pub struct NewDeploy {
     pub git: Option<DeployGit>,
 }
 
-/// Description of a deploy, to be changed or to be given to a rollback.
+/// New description of a deploy, or the description of a rollback.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -147,7 +147,7 @@ pub struct Deploy {
     pub status: DeployStatus,
     /// Description.
     pub description: String,
-    /// Place of the code in a repository, if it was told.
+    /// Place of the code in a repository, if the request named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<DeployGit>,
     /// True: Dags are always deployed without an image.
@@ -186,13 +186,13 @@ pub struct Deploy {
     pub created_at: Instant,
     /// User or token that created it.
     pub created_by: Subject,
-    /// The same.
+    /// The same as `createdBy`, for clients that read this member.
     pub created_by_subject: Subject,
     /// Time of the last change.
     pub updated_at: Instant,
     /// User or token that changed it last.
     pub updated_by: Subject,
-    /// The same.
+    /// The same as `updatedBy`, for clients that read this member.
     pub updated_by_subject: Subject,
 }
 

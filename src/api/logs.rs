@@ -1,26 +1,26 @@
-//! Logs of deployments, from the decisions that hosts told.
+//! Logs of deployments, made of the decisions that hosts report.
 
 use serde::{Deserialize, Serialize};
 
 use super::instant::Instant;
 
-/// Component of Airflow that a log is of. Hosts tell of requests, which are those of the web server, and in Airflow 3 of the
-/// API server.
+/// Component of Airflow that writes a log. Hosts report only requests, which belong to the web server, and in Airflow 3 to
+/// the API server. The logs of the other components are empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "control", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LogSource {
-    /// Scheduler. Nothing is known of it.
+    /// Scheduler; its log is empty.
     Scheduler,
     /// Web server.
     Webserver,
     /// API server.
     Apiserver,
-    /// Triggerer. Nothing is known of it.
+    /// Triggerer; its log is empty.
     Triggerer,
-    /// Workers. Nothing is known of them.
+    /// Workers; their log is empty.
     Worker,
-    /// Processor of Dags. Nothing is known of it.
+    /// Processor of Dags; its log is empty.
     DagProcessor,
 }
 
@@ -49,7 +49,7 @@ pub struct LogFilter {
     #[serde(default)]
     #[cfg_attr(feature = "control", param(minimum = 1, maximum = 34_560_000))]
     pub range: Option<i64>,
-    /// Begin of the log (RFC 3339), together with `endDate` and in place of `range`.
+    /// Beginning of the log (RFC 3339), together with `endDate` and in place of `range`.
     #[serde(default)]
     #[cfg_attr(feature = "control", param(value_type = Option<Instant>))]
     pub start_date: Option<Instant>,
@@ -57,7 +57,7 @@ pub struct LogFilter {
     #[serde(default)]
     #[cfg_attr(feature = "control", param(value_type = Option<Instant>))]
     pub end_date: Option<Instant>,
-    /// Text that each entry has, in any case.
+    /// Text that each entry contains, in upper or lower case.
     #[serde(default)]
     #[cfg_attr(feature = "control", param(max_length = 500))]
     pub search_text: Option<String>,

@@ -49,7 +49,7 @@ pub enum Operation {
     CreateDeploys,
     /// Change the description of a deploy.
     UpdateDeploys,
-    /// Read what hosts told of the requests to a deployment.
+    /// Read the requests to a deployment that hosts report.
     ReadLogs,
     /// Read the Dag tags of a deployment.
     ReadDagTags,

@@ -1,4 +1,4 @@
-//! Users and tokens as those who did something.
+//! Users and tokens as the authors of changes.
 
 use serde::{Deserialize, Serialize};
 

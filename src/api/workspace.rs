@@ -26,7 +26,7 @@ pub struct Workspace {
     pub organization_id: OrganizationId,
     /// Name of its organization.
     pub organization_name: String,
-    /// Always false: code is not deployed from here.
+    /// Always false: deploys need no pipeline.
     pub cicd_enforced_default: bool,
     /// Time of creation.
     pub created_at: Instant,

@@ -40,7 +40,7 @@ pub struct Status {
     pub retired: Option<String>,
     /// True if another host has this identity.
     pub shared_identity: bool,
-    /// Code of the deployments. A daemon of an older version tells none.
+    /// Code of the deployments. Empty from a daemon of an older version.
     #[serde(default)]
     pub code: Vec<Code>,
     /// Latest alarms, oldest first.
