@@ -14,7 +14,8 @@ pub fn innermost<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'stat
     causes(error).last().unwrap_or(error)
 }
 
-/// Returns true if a file system takes no more data. It ends without a change of the configuration.
+/// Returns true if a file system takes no more data: it is full, a quota is exceeded, or it is mounted read-only. Such a
+/// failure can end without a change of the configuration.
 #[must_use]
 pub fn has_no_room(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};

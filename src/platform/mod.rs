@@ -1,4 +1,4 @@
-//! Parts that any program needs, whatever it decides: nothing here knows tokens or replicas.
+//! Parts that every program needs. Nothing here depends on tokens or replicas.
 
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod backoff;

@@ -1,11 +1,11 @@
-//! Text that people read, some of it written by strangers: which characters change what a reader sees around them, and how
-//! they are shown instead.
+//! Text that people read, some of it written by strangers: finds the characters that change how a reader sees the text
+//! around them, and replaces them.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Characters that are not seen, or change how others are: format characters (Unicode category Cf), line and paragraph
-/// separators (Zl, Zp), and the rest of those a font may ignore (`Default_Ignorable_Code_Point`).
+/// Characters that are invisible, or change how others are shown: format characters (Unicode category Cf), line and
+/// paragraph separators (Zl, Zp), and the rest of those a font may ignore (`Default_Ignorable_Code_Point`).
 const UNSEEN: [(u32, u32); 36] = [
     (0x00AD, 0x00AD),
     (0x034F, 0x034F),
@@ -57,11 +57,11 @@ pub fn is_name(name: &str) -> bool {
     !spaced && (1..=100).contains(&name.chars().count()) && !name.contains(is_unseen)
 }
 
-/// Returns whether a character is a command to a terminal (C0, DEL, C1), or one of those that are not seen.
+/// Returns true if a character is a command to a terminal (C0, DEL, C1) or invisible.
 #[must_use]
 pub fn is_unseen(character: char) -> bool {
     let code = u32::from(character);
-    // All of ASCII but its control characters is seen.
+    // Every ASCII character but a control character is visible.
     if code < 0x80 {
         return character.is_ascii_control();
     }

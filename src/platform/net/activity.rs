@@ -137,8 +137,8 @@ impl Activity {
         Busy(Arc::clone(self))
     }
 
-    /// Records whether the bytes that arrived end within a head. Without this call, part of a head that arrives in HTTP/1.1
-    /// together with the request before it has the time between requests.
+    /// Records whether the bytes that arrived end within a head. Without this call, part of a head that arrives together
+    /// with the request before it, in HTTP/1.1, gets the longer limit between requests.
     pub fn set_within_head(&self, within: bool) {
         self.within.store(within, Ordering::Relaxed);
     }
@@ -165,7 +165,7 @@ impl Activity {
                 (seen, silence, begun) = (changes, Silence::default(), false);
                 continue;
             }
-            // What has begun stays begun until a request is complete: a client must not win time by taking turns.
+            // `begun` is not reset before a request is complete: a client must not gain time by alternating.
             begun |= self.begun.load(Ordering::Relaxed) || self.within.load(Ordering::Relaxed);
             let limit = silence.limit(begun, patience);
             if silence.tick(limit) {

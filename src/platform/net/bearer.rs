@@ -10,14 +10,15 @@ use super::fields::Fields;
 const SCHEME: &[u8] = b"bearer";
 const BASIC: &[u8] = b"basic";
 
-/// Returns the token of a request with these fields. Two `Authorization` fields are none: it is unknown which was meant.
+/// Returns the token of a request with these fields. Returns `None` for two `Authorization` fields, because it is unknown
+/// which one was meant.
 #[must_use]
 pub fn token_of(fields: &(impl Fields + ?Sized)) -> Option<&[u8]> {
     within(fields.only("authorization")?)
 }
 
 /// Returns the token in the value of an `Authorization` field: `Bearer` in any case, one or more spaces, the token. A comma
-/// joins the values of two fields (RFC 9110 section 5.2), which are none.
+/// joins the values of two fields (RFC 9110 section 5.2), so that a value with one has no token.
 #[must_use]
 pub fn within(value: &[u8]) -> Option<&[u8]> {
     of_scheme(value, SCHEME)
@@ -70,7 +71,7 @@ mod tests {
         for value in ["Bearer a.b.c", "bearer a.b.c", "BEARER a.b.c", "bEaReR  a.b.c", "Bearer     a.b.c"] {
             assert_eq!(within(value.as_bytes()), Some(&b"a.b.c"[..]), "{value}");
         }
-        // What follows the spaces is judged as a token, by whoever takes tokens.
+        // The text after the spaces counts as the token, and is rejected where tokens are parsed.
         assert_eq!(within(b"Bearer a b"), Some(&b"a b"[..]));
         for value in [
             "",

@@ -1,23 +1,24 @@
-//! Header fields (RFC 9110 section 5), whoever took the message apart: a name, in whatever case, and a value.
+//! Header fields (RFC 9110 section 5) of a message, whichever parser has read it.
 
 use std::time::Duration;
 
 use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
 
-/// Returns the time after which the sender of an answer asks to be called again (RFC 9110 section 10.2.3), if it is in seconds. A
-/// date is passed over.
+/// Returns the time after which the sender of an answer asks to be called again (RFC 9110 section 10.2.3), in seconds.
+/// Returns `None` for a date.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
-/// The fields of a message.
+/// Fields of a message.
 pub trait Fields: Sync {
-    /// Each field's name and value. Names are compared without regard to case (RFC 9110 section 5.1).
+    /// Returns each field's name and value. Names are compared without regard to case (RFC 9110 section 5.1).
     fn fields(&self) -> impl Iterator<Item = (&str, &[u8])>;
 
-    /// The value of a field that stands once. Two are none: nobody knows which was meant.
+    /// Returns the value of the field `name` if it occurs exactly once. Returns `None` for a repeated field, because it is
+    /// unknown which value was meant.
     fn only(&self, name: &str) -> Option<&[u8]> {
         let mut fields = self.fields().filter(|(found, _)| found.eq_ignore_ascii_case(name));
         let (Some((_, value)), None) = (fields.next(), fields.next()) else { return None };
@@ -31,7 +32,7 @@ impl Fields for HeaderMap {
     }
 }
 
-/// The fast path of the daemon reads fields where their bytes lie.
+/// Fields as the daemon's fast path parses them, in place.
 #[cfg(feature = "daemon")]
 impl Fields for [httparse::Header<'_>] {
     fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
@@ -39,7 +40,8 @@ impl Fields for [httparse::Header<'_>] {
     }
 }
 
-/// Envoy hands fields on as a map over gRPC. A name stands once in it: Envoy joins the values of a repeated one.
+/// Fields as Envoy sends them over gRPC: a map in which a name occurs once, because Envoy joins the values of a repeated
+/// field.
 #[cfg(feature = "grpc")]
 impl<S: std::hash::BuildHasher + Sync> Fields for std::collections::HashMap<String, String, S> {
     fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
@@ -58,12 +60,12 @@ pub fn head_bytes(request: &Parts) -> usize {
     line + host + fields.sum::<usize>() + "\r\n".len()
 }
 
-/// A value as text: visible ASCII, spaces and tabs.
+/// Returns the value as text, or `None` unless all of it is visible ASCII, spaces and tabs.
 #[must_use]
 pub fn text(value: &[u8]) -> Option<&str> {
-    // All at once, and not up to the first that is not: the compiler looks at many bytes together.
+    // The fold visits every byte: without an early exit the compiler vectorizes the loop.
     let visible = value.iter().fold(true, |so_far, byte| so_far & matches!(byte, b'\t' | b' '..=b'~'));
-    // What has only such bytes is UTF-8.
+    // Such bytes are valid UTF-8.
     std::str::from_utf8(value).ok().filter(|_| visible)
 }
 

@@ -1,8 +1,9 @@
 //! The client of a request behind proxies. Both planes read it here, so that a source bound to a token and an address in an
 //! audit log mean the same.
 //!
-//! A proxy names the client in `X-Real-IP`, in `X-Forwarded-For` or in `Forwarded` (RFC 7239). An address that was named and
-//! can't be read is nobody's, never the proxy's own: a proxy on loopback would otherwise lend a client its address.
+//! A proxy names the client in `X-Real-IP`, in `X-Forwarded-For` or in `Forwarded` (RFC 7239). If a named address can't be
+//! read, the client is unknown. It is never taken to be the proxy: a proxy on loopback would otherwise lend a client its
+//! address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,7 +11,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::fields::{Fields, text};
 
-/// Returns whether `address` lies in one of these networks. An IPv4 address mapped into IPv6 is the IPv4 address.
+/// Returns true if `address` lies in one of these networks. An IPv4 address mapped into IPv6 is the IPv4 address.
 #[must_use]
 pub fn within(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
@@ -26,8 +27,8 @@ pub fn canonical(network: IpNet) -> IpNet {
     plain.and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok()).map_or(network, IpNet::V4)
 }
 
-/// Returns the client of a request that `peer` sent: the peer itself, unless it is a trusted proxy that names another. None:
-/// a trusted proxy names it in a way that can't be read, or in two ways that disagree.
+/// Returns the client of a request that `peer` sent: the peer itself, unless it is a trusted proxy that names another.
+/// Returns `None` if a trusted proxy names it in a form that can't be read, or in two fields that disagree.
 #[must_use]
 pub fn client<F>(fields: &F, peer: IpAddr, trusted: &[IpNet]) -> Option<IpAddr>
 where
@@ -42,7 +43,7 @@ where
     for (name, value) in fields.fields() {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         match name.len() {
-            // One address, once.
+            // The field has one address, and may occur only once.
             9 if is("x-real-ip") => {
                 let first = matches!(real, NamedClient::Nothing);
                 real = text(value)
@@ -74,7 +75,7 @@ where
     }
 }
 
-/// The client that a chain of hops names, read from the left. Each proxy appends the address it was called from, so an address
+/// Client that a chain of hops names, read from the left. Each proxy appends the address it was called from, so an address
 /// counts only if every hop to its right is a trusted proxy.
 #[derive(Clone, Copy)]
 enum NamedClient {
@@ -89,7 +90,7 @@ enum NamedClient {
 }
 
 impl NamedClient {
-    /// Takes in the next field line; `node` finds the address in an element of its list.
+    /// Adds the next field line; `node` finds the address in an element of its list.
     fn then<'v>(self, value: &'v [u8], trusted: &[IpNet], node: impl Fn(&'v str) -> Option<&'v str>) -> Self {
         let Some(value) = text(value) else { return Self::Nobody };
         value.split(',').fold(self, |so_far, hop| match node(hop).and_then(address) {

@@ -27,7 +27,7 @@ pub fn tcp(patience: Option<Duration>) -> HttpConnector {
     tcp
 }
 
-/// Returns a connector that speaks TLS to https:// URLs, and nothing in between to http:// URLs. Both carry HTTP/1.1.
+/// Returns a connector that speaks TLS to https:// URLs, and plain TCP to http:// URLs. Both carry HTTP/1.1.
 #[must_use]
 pub fn over_tls<C>(tcp: C, tls: ClientConfig) -> HttpsConnector<C> {
     HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp)

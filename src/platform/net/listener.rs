@@ -38,7 +38,7 @@ const OWN_DESCRIPTORS: u32 = 128;
 /// Listens on `address`, with room for all hosts that connect at once. It must be called within a tokio runtime.
 pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A program that was restarted takes its port again, although connections of before are not closed for good.
+    // Without this, a restarted program could not take its port again while old connections are in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
