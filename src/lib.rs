@@ -12,8 +12,8 @@
 //! | [`dataplane`] | `halligand` | `daemon` | keeps the replica up to date; decides on requests; records; reconciles |
 //!
 //! The third program, `halligan` ([`cli`]), administers both over the API and a host's admin socket. The planes share only
-//! [`protocol`] and [`platform`], and never import each other: a `halligand` that is built alone contains no code of the
-//! control plane.
+//! [`protocol`], [`api`] and [`platform`], and never import each other: a `halligand` that is built alone contains no code
+//! of the control plane.
 //!
 //! # The way of a request
 //!
@@ -41,12 +41,12 @@
 //! | module | contents |
 //! | --- | --- |
 //! | [`protocol`] | formats that both planes share; no I/O and no clock |
-//! | [`api`] | types of the control plane's HTTP API, for the server and the command line |
+//! | [`api`] | types of the control plane's HTTP API and of the hosts' admin socket, for servers and clients |
 //! | [`controlplane`], [`dataplane`], [`cli`] | the three programs, without their `main` functions |
 //! | [`platform`] | configuration files, state directories, clock, logs, systemd, exit codes, text that is safe to print |
 //! | [`platform::net`] | accept loop and limits of listeners, TLS, clients, bearers, client addresses |
 //!
-//! Arrows point down: a program imports [`platform`] and [`protocol`], and neither of these imports a program.
+//! Arrows point down: a program imports [`platform`], [`api`] and [`protocol`], and none of these imports a program.
 //! docs/code-structure.md names every folder, docs/protocol.md specifies the formats, docs/threat-model.md the invariants.
 
 // Unit tests share their keys, records and bundles with the test programs, which name the library from outside.
