@@ -96,7 +96,7 @@ impl Findings {
     }
 }
 
-/// Facts of a decision, as its event tells them. A step that was not reached leaves its members empty.
+/// Facts of a decision, as its event records them. A step that was not reached leaves its members empty.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'d> {
     /// Identifier of the session by which the token is used, or that a sign-in began.
@@ -201,7 +201,7 @@ impl Allowed {
         }
     }
 
-    /// Denies a use beyond the token's rate limit. A retry can succeed after so many seconds.
+    /// Denies a use beyond the token's rate limit. A retry can succeed after `retry_after` seconds.
     #[must_use]
     pub(in crate::dataplane) fn limited(self, retry_after: u64) -> Denied {
         Denied { retry_after: Some(retry_after), ..self.denied(Reason::RateLimited) }

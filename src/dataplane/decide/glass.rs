@@ -1,4 +1,4 @@
-//! The glass of a deployment: whether direct access is open.
+//! Computes the state of a deployment's glass, which decides if direct access is open.
 
 use crate::protocol::glass::{GlassMode, GlassState};
 use crate::protocol::time::Time;

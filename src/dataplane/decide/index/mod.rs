@@ -144,7 +144,7 @@ impl Index {
         }
     }
 
-    /// Removes what a readable record of this kind and key has put here.
+    /// Removes the entries that a readable record of this kind and key has added.
     fn remove(&mut self, kind: RecordKind, key: &str) {
         match kind {
             RecordKind::Token => self.grants.remove(key),

@@ -57,8 +57,8 @@ impl Profile {
         &self.role.claim
     }
 
-    /// Returns all permissions, on any resource, or `None` if a role grants nothing for a fault. The token has no permissions
-    /// then.
+    /// Returns all permissions, on any resource. Returns `None` if a role of the token is missing or faulty: the token has
+    /// no permissions then.
     pub(in crate::dataplane) fn granted(&self) -> Option<Granted> {
         let mut granted = Granted { deployment: self.role.permissions?, dags: PermissionSet::empty() };
         for dag in &self.dag_roles {

@@ -117,7 +117,7 @@ impl<'a> CanonicalPath<'a> {
 #[expect(clippy::needless_bitwise_bool, reason = "without branches, many bytes are compared at once")]
 fn check_segments(path: &[u8]) -> Result<(), PathError> {
     let pairs = path.iter().zip(path.iter().skip(1));
-    // Few paths have a segment that begins with a dot. Only theirs are looked at one by one.
+    // Few paths have a segment that begins with a dot. Only in those each segment is compared.
     let (dot, empty) = pairs.fold((false, false), |(dot, empty), (&one, &next)| {
         (dot | ((one == b'/') & (next == b'.')), empty | ((one == b'/') & (next == b'/')))
     });

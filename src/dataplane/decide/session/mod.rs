@@ -53,7 +53,7 @@ impl Session {
         durations: Durations,
     ) -> Self {
         let mut claims = token.claims().clone();
-        // Nobody decides by these, and a cookie has little room.
+        // No decision reads these, and a cookie has little room.
         claims.permissions = Vec::new();
         let ends = claims.exp.unwrap_or(token_ends).min(token_ends).min(now.plus(durations.max));
         let until = ends.min(now.plus(durations.idle));
@@ -134,8 +134,8 @@ pub enum Initiator {
 }
 
 impl Initiator {
-    /// Returns true if a request with this method may use a session. A method that may change something takes a page of the
-    /// same origin. Other sites can only make a browser open a page, which shows them nothing.
+    /// Returns true if a request with this method may use a session. A method that may change something requires a page of
+    /// the same origin. Other sites can only make a browser open a page, which shows them nothing.
     #[must_use]
     pub fn may_use_session(self, method: &str) -> bool {
         match self {

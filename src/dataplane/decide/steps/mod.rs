@@ -199,7 +199,7 @@ impl<'s> Step<'s> {
     fn same_site(&mut self, credential: &GenuineCredential<'_>) -> Result<(), Reason> {
         match credential {
             GenuineCredential::Session(_, initiator) if !initiator.may_use_session(self.facts.method) => {
-                // Whoever looks into it needs to know what another site tried.
+                // The event names the path, so that operators see what the other site requested.
                 self.found.name_path(self.facts);
                 Err(Reason::CrossSite)
             }

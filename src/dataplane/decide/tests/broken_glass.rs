@@ -16,7 +16,7 @@ fn sealed_glass_lets_nobody_in_and_broken_glass_only_those_who_may() {
             w.break_until(60);
         }),
         (Reason::GlassSealed, |w| {
-            // By the clock it would last still; by what is known to have passed it does not.
+            // By the clock it still lasts; by the time floor it has ended.
             w.keep(GlassMode::Sealed);
             w.break_until(61);
             w.now = Now { wall: T0.plus(60), floor: T0.plus(61) };
@@ -33,7 +33,7 @@ fn sealed_glass_lets_nobody_in_and_broken_glass_only_those_who_may() {
             w.keep(GlassMode::Outage);
             w.local.outage = true;
         }),
-        // Breaking glass opens nothing to a token that is dead, or may not.
+        // Broken glass gives nothing to a token that is dead or lacks the permission.
         (Reason::TokenRevoked, |w| {
             w.keep(GlassMode::Sealed);
             w.break_until(61);

@@ -1,4 +1,4 @@
-//! Unit tests of the facts that a denial tells.
+//! Unit tests of the facts that a denial states.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn a_denied_token_says_what_it_was_as_far_as_it_was_looked_at() {
     assert_eq!((found.token.unwrap().as_str(), found.generation), ("tok_a", Some(2)));
     assert_eq!(found.role.unwrap().to_string(), "DEPLOYMENT_ADMIN@1");
     assert_eq!(found.deployment.unwrap().as_str(), "dep_a");
-    // The method of a request without a token is all that its denial tells.
+    // The method of a request without a token is the only fact that its denial states.
     for (method, mutating) in [("GET", false), ("HEAD", false), ("POST", true), ("BREW", true)] {
         world.method = method;
         let decision = world.decide_with(None);

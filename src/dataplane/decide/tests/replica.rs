@@ -1,4 +1,4 @@
-//! A verified replica for tests of what a host is handed beside it: deployments, and nodes whose keys count.
+//! Verified replica for tests of objects that a host receives beside it: deployments, and nodes whose keys count.
 
 #![allow(clippy::unwrap_used)]
 

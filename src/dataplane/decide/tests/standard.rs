@@ -1,4 +1,4 @@
-//! Standard tokens: what is known here counts first, then what the control plane says, and about nothing else.
+//! Standard tokens: the replica's facts count first, then the control plane's answer, and no other answer.
 
 #![allow(clippy::unwrap_used)]
 

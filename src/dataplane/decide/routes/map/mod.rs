@@ -110,8 +110,8 @@ pub struct Match<'m, 'p> {
 /// Routes of one kind of upstream.
 #[derive(Debug, Default)]
 pub struct RouteMap {
-    /// Routers by the first segment of their templates, the largest first. A router compares a path with each branch on its
-    /// way; what an API's paths have in common with a web interface's would be compared for each request.
+    /// Routers by the first segment of their templates, the largest first. One router for all templates would compare the
+    /// paths of an API with those of a web interface too, at every request.
     branches: Vec<(String, usize, matchit::Router<Entry>)>,
     /// Templates whose first segment has a parameter.
     rest: matchit::Router<Entry>,
