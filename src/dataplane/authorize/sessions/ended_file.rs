@@ -25,8 +25,8 @@ impl EndedFile {
         Self { path: state_dir.join(FILE), inventory: Inventory::new(state_dir) }
     }
 
-    /// Reads the file. Without the very file that this host wrote last it is unknown which sessions were ended, so every
-    /// session that began until now has ended.
+    /// Reads the file. If it is not the very file that this host wrote last, it is unknown which sessions were ended, so
+    /// every session that began until now counts as ended.
     pub(super) fn read(&self, live: &Live, now: Now) -> Ended {
         let noted = self.inventory.ended_sessions();
         let found = std::fs::read(&self.path);
@@ -49,15 +49,15 @@ impl EndedFile {
             live.alarms.raise(AlarmKind::Damaged, &what, now.wall);
         }
         let mut ended = Ended::default();
-        // The time floor is written ahead of the time: the start before this one may have seen the same, and a session that
-        // began after it is a second later.
+        // A session begins a second after every time until which all have ended. So a session of the start before this one
+        // may have begun a second after the floor, which is stored ahead of the time.
         ended.add_all_until(now.effective().plus(1));
-        // The clock may have run ahead when a session began, or be behind now.
+        // A session may have begun while the clock was ahead, or the clock may be behind now.
         let left = found.ok().and_then(|text| serde_json::from_slice::<Ended>(&text).ok());
         let noted = noted.ok().flatten().and_then(|noted| noted.latest);
         noted.into_iter().chain(left.and_then(|left| left.latest())).for_each(|at| ended.add_all_until(at));
         if let Err(error) = self.write(&ended) {
-            // In force all the same. The next start finds no file that it may believe, either.
+            // The ends are in force nevertheless. The next start will find no file that it can trust either.
             tracing::warn!(%error, path = %self.path.display(), "ended sessions can't be written down");
         }
         ended

@@ -28,8 +28,8 @@ pub struct Ending {
 }
 
 impl Authorizer {
-    /// Ends a session on this host, and records it with what is `seen` of it. Access ends before the event is recorded, so that
-    /// a full log cannot delay it. A session that this host has not seen is ended too: its cookie may come yet.
+    /// Ends a session on this host, and records it with what is `seen` of it. Access ends before the event is recorded, so
+    /// that a full log cannot delay it. A session that this host has not seen is ended too: its cookie may still arrive.
     pub async fn end_session(
         &self,
         sessions: &Arc<Sessions>,

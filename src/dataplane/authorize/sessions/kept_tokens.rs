@@ -1,5 +1,5 @@
-//! Standard tokens of sessions. A cookie holds no token, and the control plane answers about nothing else, so the host that a
-//! person signed in to keeps the token in its memory, and nowhere else: a restart ends such a session.
+//! Standard tokens of sessions. A cookie holds no token, and the control plane answers only about tokens. So the host that
+//! a person signed in to keeps the token, in its memory only: a restart ends such a session.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

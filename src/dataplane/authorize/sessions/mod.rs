@@ -1,8 +1,8 @@
 //! Sessions on this host: seals and opens cookies, ends sessions, and counts failed sign-ins.
 //!
-//! No list of sessions decides: what a cookie says and the replica are enough. Sessions that were ended before their time are
-//! kept, in memory and in a file (`ended_file.rs` beside this). The register of those that this host has seen is for operators only, and in
-//! memory only.
+//! Decisions read no list of sessions: the cookie and the replica suffice. Sessions that were ended before their time are
+//! kept, in memory and in a file (`ended_file.rs` beside this). The register of those that this host has seen is for
+//! operators only, and in memory only.
 
 mod ended_file;
 mod ending;
