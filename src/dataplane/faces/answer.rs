@@ -49,8 +49,9 @@ impl Answers {
         answer
     }
 
-    /// Returns a denial as a problem document (RFC 9457). A person who opens a page is led to another. Where a proxy would
-    /// turn that status into an error, the proxy's own configuration leads by the same `Location`.
+    /// Returns a denial as a problem document (RFC 9457). If a person opens a page, the answer redirects the browser to a
+    /// page of the daemon. Where a proxy would turn the redirect's status into an error, the proxy's own configuration
+    /// redirects to the same `Location`.
     #[must_use]
     pub fn deny(&self, denied: &Denied, event: &str, extras: &Extras) -> Response<Bytes> {
         let status = match (denied.reason().status(), &extras.lead) {
@@ -94,7 +95,8 @@ impl Answers {
         answer
     }
 
-    /// Returns the answer to a call of the daemon itself, which was allowed: the reason is `ok`, whatever became of the call.
+    /// Returns the answer to a call of the daemon itself, which was allowed: the reason is `ok`, even if the call itself
+    /// failed.
     #[must_use]
     pub fn own(&self, event: &str, status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
         let mut answer = Response::new(Full::new(body.into()));

@@ -9,7 +9,7 @@ pub const SESSION: &str = "__Host-halligan-session";
 
 /// Prefix of the daemon's cookies.
 const OURS: &[u8] = b"__Host-halligan-";
-/// Cookie in which Airflow reads a token. A caller must not choose whom Airflow takes it for.
+/// Cookie in which Airflow reads a token. The daemon removes it, so that a caller can't choose their identity in Airflow.
 const AIRFLOW_TOKEN: &[u8] = b"_token";
 
 /// Returns the cookies of a request: the name of each, and the pair as sent. A request may have several fields (RFC 9113
@@ -43,7 +43,7 @@ fn trimmed(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Returns the value of the session's cookie. Two of them are none: it is unknown which was meant.
+/// Returns the value of the session's cookie. Returns `None` if there are two, because it is unknown which one was meant.
 pub fn session<F: Fields + ?Sized>(fields: &F) -> Option<&[u8]> {
     let mut found = pairs(fields).filter(|(name, _)| *name == SESSION.as_bytes());
     let (Some((_, pair)), None) = (found.next(), found.next()) else { return None };
@@ -58,7 +58,7 @@ pub fn for_deployment<F: Fields + ?Sized>(fields: &F) -> Option<HeaderValue> {
     let ours = |pair: &[u8]| pair.windows(OURS.len()).any(|part| part == OURS);
     let kept = pairs(fields).filter(|(name, pair)| !pair.is_empty() && *name != AIRFLOW_TOKEN && !ours(pair));
     let kept: Vec<&[u8]> = kept.map(|(_, pair)| pair).collect();
-    // What came in a header field can stand in one.
+    // These bytes were part of a header field, so they are valid in one.
     Some(HeaderValue::from_bytes(&kept.join(&b"; "[..])).unwrap_or_else(|_| HeaderValue::from_static("")))
 }
 

@@ -1,4 +1,4 @@
-//! Where a browser is led: to the daemon's pages, and from there back to where it wanted to go.
+//! Targets of redirects: the daemon's pages, and the page that the person wanted to open.
 
 use form_urlencoded::Serializer;
 
@@ -15,11 +15,12 @@ pub const SIGN_OUT: &str = "sign-out";
 /// Page that explains a denial.
 pub const REFUSED: &str = "refused";
 
-/// Maximum length of a path to which a browser is led back.
+/// Maximum length of a path to which a browser is redirected after a sign-in.
 const MAX_RETURN_PATH: usize = 2048;
 
-/// Returns `to` if it is a path on the same host that a browser may be led to. Anything that a browser could read as another
-/// host is none: two slashes, or what it strips or turns into slashes before it looks.
+/// Returns `to` if it is a path on the same host that a browser may be redirected to. Returns `None` for text that a
+/// browser could read as another host: two slashes, or characters that it strips or turns into slashes before it parses the
+/// address.
 #[must_use]
 pub fn return_path(to: &str) -> Option<&str> {
     let rest = to.strip_prefix('/')?;
@@ -28,13 +29,13 @@ pub fn return_path(to: &str) -> Option<&str> {
         && !to.contains('\\')
         && to.len() <= MAX_RETURN_PATH
         && is_target(to.as_bytes())
-        // Nobody is led in a circle.
+        // Prevents a redirect loop.
         && !path.starts_with(PAGES)
         && own_page(path).is_none();
     leads.then_some(to)
 }
 
-/// Pages of Airflow in whose place the daemon has its own.
+/// Pages of Airflow that the daemon replaces by its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OwnPage {
     SignIn,
@@ -56,7 +57,7 @@ fn page(name: &str, parameters: &[(&str, &str)]) -> String {
     if query.is_empty() { format!("{PAGES}{name}") } else { format!("{PAGES}{name}?{query}") }
 }
 
-/// Returns the page to which a person is led who was denied `uri`.
+/// Returns the address to which a person is redirected after a denial of `uri`.
 #[must_use]
 pub fn lead(denied: &Denied, event: &str, uri: &str) -> String {
     let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
@@ -64,7 +65,7 @@ pub fn lead(denied: &Denied, event: &str, uri: &str) -> String {
     let (reason, found) = (denied.reason(), denied.facts());
     match own_page(path) {
         Some(OwnPage::SignOut) => return page(SIGN_OUT, &[]),
-        // A session that is refused for more than its path is told why.
+        // For any other reason the person sees the page that explains the denial.
         Some(OwnPage::SignIn) if matches!(reason, Reason::TokenMissing | Reason::RouteUnknown) => {
             let next = next().map(|(_, to)| to.into_owned()).unwrap_or_default();
             // Airflow names the whole address of the page.
@@ -77,7 +78,7 @@ pub fn lead(denied: &Denied, event: &str, uri: &str) -> String {
     }
     let to = return_path(uri).unwrap_or_default();
     if reason == Reason::TokenMissing {
-        // A session that was named has ended.
+        // The request named a session, which has ended.
         let ended = if found.session.is_some() { "1" } else { "" };
         return page(SIGN_IN, &[("to", to), ("ended", ended)]);
     }

@@ -71,7 +71,7 @@ impl<'h> Stated<'h> {
             Value::Once(_) | Value::Repeated => Initiator::Elsewhere,
             Value::Absent => match self.origin {
                 Value::Once(origin) if same_origin(origin, host) => Initiator::SameOrigin,
-                // Without both it may be a navigation, which is allowed no more than to read.
+                // Without either field it may be a navigation, which may only read.
                 Value::Absent if !self.upgrade => Initiator::Navigation,
                 _ => Initiator::Elsewhere,
             },
@@ -98,8 +98,8 @@ fn takes_html(accept: &[u8]) -> bool {
     })
 }
 
-/// Returns true if an origin is that of a page of `host`: by its scheme one that nobody on the way can change, and with the
-/// same name and port.
+/// Returns true if an origin is that of a page of `host`: it has the same name and port, and a scheme whose pages nobody on
+/// the way can change.
 fn same_origin(origin: &[u8], host: &str) -> bool {
     let Some(origin) = text(origin).filter(|origin| keeps_secrets(origin)) else { return false };
     let Some((scheme, named)) = origin.split_once("://") else { return false };

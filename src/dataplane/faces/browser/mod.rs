@@ -1,7 +1,6 @@
-//! Browsers: the session of a request, where a denied person is led, and the daemon's own pages under `/.halligan/`.
+//! Browsers: the session of a request, the redirects after a denial, and the daemon's own pages under `/.halligan/`.
 //!
-//! A request with an `Authorization` field comes from a program and is answered as ever. Only without one does a cookie
-//! count.
+//! A request with an `Authorization` field comes from a program, so its cookies are ignored.
 
 pub mod cookies;
 pub mod destination;
@@ -39,7 +38,7 @@ pub struct Extras {
     pub cookies: Option<HeaderValue>,
     /// Value of `Set-Cookie`: the session, with its idle time counted anew.
     pub renewed: Option<HeaderValue>,
-    /// Value of `Location`: the page to which a person is led after a denial.
+    /// Value of `Location`: the page to which a person is redirected after a denial.
     pub lead: Option<HeaderValue>,
     /// True if the proxy hands on 303, whatever `proxies.pass_status` says of other statuses.
     pub hands_on_lead: bool,

@@ -1,4 +1,4 @@
-//! The daemon's own site on each deployment's host: sign-in, sign-out, and why something was refused.
+//! The daemon's own site on each deployment's host: sign-in, sign-out, and the explanation of a denial.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -131,7 +131,7 @@ impl Site<'_> {
                 sessions.failed(self.request.client);
                 let denied = match decision {
                     Decision::Denied(denied) => denied,
-                    // A cookie holds the claims: these are too long for one.
+                    // The claims are too long for a cookie.
                     Decision::Allowed(_) => Denied::new(Reason::TokenTooLarge, &facts),
                 };
                 return self.denied(&denied, &verdict.event, to);
@@ -149,7 +149,7 @@ impl Site<'_> {
         let session = cookies::session(self.request.headers).and_then(|sealed| self.sessions.open(sealed));
         let now = (self.authorizer.clock)();
         if let Some(session) = session.filter(|session| !self.sessions.is_over(session, now)) {
-            // A copy of the cookie is worth nothing afterwards.
+            // The session is ended on the host as well, so that a copy of the cookie is worthless.
             let person = Ender::Person(self.request.client);
             let seen = seen(&session);
             self.authorizer.end_session(self.sessions, session.id(), Some(&seen), person).await;
@@ -159,7 +159,7 @@ impl Site<'_> {
         if let Some(gone) = cookies::set("", 0) {
             headers.insert(header::SET_COOKIE, gone);
         }
-        // What the deployment showed is not to be shown by the back button.
+        // Without this, the back button would show the deployment's pages again.
         let site_data = HeaderName::from_static("clear-site-data");
         headers.insert(site_data, HeaderValue::from_static("\"cache\""));
         answer

@@ -1,5 +1,6 @@
-//! Bodies with an idle limit: they are streamed, and end with an error if nothing arrives for too long. Trailers end at the
-//! gateway: their fields would pass by what it removes from a head, and a recipient may merge them into it (RFC 9110 section 6.5.1).
+//! Bodies with an idle limit: they are streamed, and end with an error if nothing arrives for too long. Trailers are
+//! dropped: their fields would escape the removal of reserved fields, and a recipient may merge them into the head (RFC
+//! 9110 section 6.5.1).
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

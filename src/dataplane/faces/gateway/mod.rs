@@ -310,7 +310,7 @@ impl Gateway {
     ) -> Response<Body> {
         let form = tokio::time::timeout(self.limits.header(), Limited::new(body, MAX_FORM).collect());
         let Ok(Ok(form)) = form.await else {
-            // What is left of the form would be read as the next request.
+            // The unread rest of the form would be parsed as the next request.
             return last(self.refuse(StatusCode::BAD_REQUEST, asked.client));
         };
         let form = Zeroizing::new(form.to_bytes().to_vec());

@@ -252,8 +252,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             let mut space = [0; 8192];
             let mut read = ReadBuf::new(&mut space);
             let polled = Pin::new(&mut this.stream).poll_read(context, &mut read);
-            // Part of a head may have arrived together with the request before it. Its rest is awaited only if the connection
-            // asks for it in vain: one whose client takes no answer asks for nothing.
+            // Part of a head may have arrived together with the request before it. The limit for a head begins only when
+            // the connection waits for more bytes: while a client takes no answer, the connection does not read.
             this.activity
                 .set_within_head(polled.is_pending() && this.place == Place::Head && !this.held.is_empty());
             ready!(polled)?;

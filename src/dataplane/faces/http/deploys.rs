@@ -112,7 +112,7 @@ impl Face {
         if !self.authorizer.consider(credential, &facts, wall).await.allowed() {
             code.discard_push(incoming);
             let verdict = self.authorizer.authorize(credential, &facts, trace()).await;
-            // A denial that ended just now is none to build on.
+            // If the second decision allows it, the cause of the first denial ended in between. The client may try again.
             return match &verdict.decision {
                 Decision::Allowed(_) => self.failed(&verdict, deployment, &Failure::Busy),
                 Decision::Denied(denied) => self.denied(denied, &verdict.event),
@@ -130,7 +130,7 @@ impl Face {
         }
     }
 
-    /// Returns a denial with the status of its reason: no proxy turns that of this call into another.
+    /// Returns a denial with the status of its reason, since no proxy translates the status of this call.
     fn denied(&self, denied: &Denied, event: &str) -> Answer {
         self.answers.denied(denied, event, denied.reason().status()).map(http_body_util::Full::from)
     }

@@ -19,8 +19,8 @@ pub struct UpstreamIdentityConfig {
     pub key_file: Option<PathBuf>,
     /// File to which the JWK set is written for the upstream. The default is `jwks.json` in the state directory.
     pub jwks_file: Option<PathBuf>,
-    /// Public keys (SPKI PEM) with which Airflows sign for their own workers. They join the JWK set: an Airflow believes keys
-    /// of that set alone, also from its workers.
+    /// Public keys (SPKI PEM) with which Airflows sign for their own workers. They join the JWK set: an Airflow accepts
+    /// only keys of that set, also from its own workers.
     pub airflow_keys: Vec<PathBuf>,
     /// Deployments that get an identity; all if it is empty.
     pub deployments: BTreeMap<DeploymentId, DeploymentIdentity>,
