@@ -33,7 +33,8 @@ impl Reach {
         Self { up: None, since: Duration::ZERO, outage }
     }
 
-    /// Returns the state after an observation at `now`. With `again` it equals the one before, but was interrupted for a moment.
+    /// Returns the state after an observation at `now`. `again` is true if the observation equals the one before, and was
+    /// interrupted in between.
     #[must_use]
     pub fn seen(self, connectivity: Connectivity, again: bool, now: Duration, limits: Hysteresis) -> Self {
         let up = match connectivity {
