@@ -55,7 +55,7 @@ pub struct PeerLink {
     code: Option<News>,
 }
 
-/// Code of deployments: what came of it is told at once, and its archives are fetched beside the rounds.
+/// Code of the deployments. Its news are pushed at once, and its archives are fetched beside the rounds.
 struct News {
     code: Arc<Code>,
     prover: Arc<Prover>,
@@ -127,7 +127,7 @@ impl PeerLink {
                 }
                 Err(error) => tracing::debug!(peer = self.url, %error, "the peer is of no help"),
             }
-            // After news of code too, so that they are told at most as often.
+            // This pause follows news of code too, so that a peer gets them no more often.
             sleep(GATHER).await;
         }
     }
@@ -205,7 +205,7 @@ impl PeerLink {
     }
 }
 
-/// Waits until a host deploy comes that is new here.
+/// Waits until this host learns of a host deploy that it did not know.
 async fn told_of_code(code: &mut Option<News>) {
     if let Some(news) = code
         && news.changes.changed().await.is_ok()

@@ -4,7 +4,7 @@
 //! directions, so that a missed one arrives later by any path. Nodes compare heads as well: two different heads of one
 //! version are evidence, and raise an alarm. A node without an uplink takes newer heads and changes from a peer. A
 //! statement of a peer is never trusted because of its sender: a revocation is verified with the key of the node that made
-//! it, a head and its changes with the keyset. A hostile peer can only stay silent.
+//! it, a head and its changes with the keyset. A hostile peer can only withhold information.
 //!
 //! Nodes tell each other the deploys that hosts took as well, and fetch their archives from each other.
 //!

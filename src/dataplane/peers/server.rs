@@ -128,7 +128,7 @@ async fn archive(face: &PeerFace, archives: Arc<Semaphore>, parts: Parts) -> Res
     (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
     let (body, feeding) = body_of(part.file, IDLE);
     drop(tokio::spawn(async move {
-        // Whatever its end, the next archive may begin.
+        // The next archive may begin, however this one ended.
         drop(feeding.await);
         drop(permit);
     }));
