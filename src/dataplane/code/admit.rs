@@ -1,4 +1,4 @@
-//! Takes signed deploys in: from the control plane, from peers, and from this host's own disk.
+//! Accepts signed deploys: from the control plane, from peers, and from this host's own disk.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

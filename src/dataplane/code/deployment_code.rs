@@ -94,7 +94,7 @@ impl DeploymentCode {
         [signed, target, self.current.clone()].into_iter().flatten().collect()
     }
 
-    /// Returns the host deploy that all others of the deployment come before, seen from the end: the first to be dropped.
+    /// Returns the least host deploy in the order of the deployment, which is dropped first.
     pub(super) fn least(&self) -> Option<(&Name, &HostDeploy)> {
         let all = self.hosts.iter().map(|(name, known)| (name, known.signed.deploy()));
         all.min_by(|(_, a), (_, b)| a.base.cmp(&b.base).then_with(|| compare(a, b)))

@@ -101,8 +101,8 @@ impl Claim {
 }
 
 impl Code {
-    /// Returns the code in `directory`, of which nothing is believed before [`Self::check`]. `keep` archives are kept for each
-    /// deployment. `seed` is random.
+    /// Returns the code in `directory`, which is not trusted before [`Self::check`] has verified it. `keep` archives are
+    /// kept for each deployment. `seed` is random.
     #[must_use]
     pub fn new(
         directory: PathBuf,
@@ -144,7 +144,7 @@ impl Code {
     #[must_use]
     pub fn versions(&self) -> BTreeMap<String, u64> {
         let held = self.held();
-        // One whose object is gone is asked for anew, and its version still counts against an older one.
+        // A deploy whose object is gone is requested anew. Its version still rejects an older deploy.
         let there = held.iter().filter(|(deployment, _)| self.place(deployment).signed().exists());
         let version = |held: &DeploymentCode| held.signed.as_ref().map(|signed| signed.deploy().version);
         there.filter_map(|(deployment, held)| Some((deployment.to_string(), version(held)?))).collect()

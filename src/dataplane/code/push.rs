@@ -90,14 +90,14 @@ impl Code {
         source: &Source,
         now: Time,
     ) -> Result<Pushed, PushError> {
-        // A push just after the start goes on from what is on the disk, and not from nothing.
+        // A push just after the start must not overlook the deploys on the disk.
         if !self.checked.load(Ordering::Acquire) {
             self.check(now);
         }
         let place = self.place(claim.deployment());
         let pushed = self.unpack_push(claim, incoming, source, now);
         if pushed.is_err() {
-            // The error that led here is the one to tell.
+            // The earlier error is the one to report.
             let _ = remove(&place.pushed());
         }
         pushed
@@ -152,7 +152,7 @@ impl Code {
             }
             deploy
         };
-        // From here on the deploy holds: a crash before the switch is made up for at the start.
+        // The deploy is in force from here on: after a crash before the switch, the next start switches to it.
         place.switch(&tree).map_err(disk)?;
         self.switched(deployment, &place, &Target { name, size, signed: false }, true);
         self.changes.send_replace(());

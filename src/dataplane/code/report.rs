@@ -89,7 +89,7 @@ impl Code {
         true
     }
 
-    /// Takes the control plane's word that it will never take a host deploy. The hosts run it until the next deploy.
+    /// Records that the control plane will never take a host deploy. The hosts run it until the next deploy.
     pub fn rejected(&self, report: &Report, why: &str, now: Time) {
         let (deployment, deploy) = (&report.deployment, &report.name.deploy);
         let mut all = self.held();

@@ -1,4 +1,4 @@
-//! Brings the deploy in force to the disk: what is missing, what is unpacked, where the link points, what is pruned.
+//! Brings the deploy in force to the disk: finds missing archives, unpacks, moves the link, and prunes.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -38,7 +38,7 @@ pub(super) fn unpack(archive: &Path, into: &Path) -> Result<(), TreeError> {
     remove(into).map_err(disk(into))?;
     let unpacked = write(archive, into);
     if unpacked.is_err() {
-        // The error that led here is the one to tell.
+        // The earlier error is the one to report.
         let _ = remove(into);
     }
     unpacked
