@@ -1,9 +1,9 @@
 //! Environments of deployments on this host: for each deployment a file that systemd reads as an `EnvironmentFile`, and
 //! beside it the signed object that it was made from.
 //!
-//! The signed object decides. At the start and every minute it is verified again, and a file that does not say what it says
-//! is written anew. An object that is older than the one held is refused. Without the control plane both files stay. They
-//! are removed only when the verified replica no longer has the deployment.
+//! The signed object decides. At the start and every minute it is verified again, and a file that differs from it is
+//! written anew. An object that is older than the one held is refused. Without the control plane both files stay. They are
+//! removed only when the verified replica no longer has the deployment.
 
 mod file;
 
@@ -87,7 +87,7 @@ pub struct Environments {
 }
 
 impl Environments {
-    /// Returns those in `directory`, of which nothing is believed before [`Self::check`].
+    /// Returns the environments in `directory`, which are not trusted before [`Self::check`] has verified them.
     #[must_use]
     pub fn new(directory: PathBuf, identity: Identity, key: Arc<DecryptionKey>, live: Arc<Live>) -> Self {
         Self { directory, identity, key, live, held: Mutex::default() }
@@ -103,7 +103,7 @@ impl Environments {
     #[must_use]
     pub fn versions(&self) -> BTreeMap<String, u64> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        // One whose object is gone is asked for anew, and its version still counts against an older one.
+        // An environment whose object is gone is requested anew. Its version still rejects an older environment.
         let there = held.iter().filter(|(deployment, _)| self.path(deployment, SIGNED).exists());
         there.map(|(deployment, held)| (deployment.to_string(), held.version)).collect()
     }
@@ -162,8 +162,8 @@ impl Environments {
         written.map_err(|source| Refusal::File { path: path.into(), source })
     }
 
-    /// Verifies what is on the disk, writes files anew that do not say what their objects say, and removes those of
-    /// deployments that the replica does not have. Without a verified replica nothing is changed.
+    /// Verifies what is on the disk, writes files anew that differ from their objects, and removes those of deployments
+    /// that the replica does not have. Without a verified replica nothing is changed.
     pub fn check(&self, snapshot: &Snapshot, now: Time) {
         let Some(keyset) = snapshot.keyset() else { return };
         let found = match self.find() {
