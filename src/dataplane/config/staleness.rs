@@ -1,4 +1,4 @@
-//! Settings of how old the replica may be.
+//! Settings for the maximum age of the replica.
 
 use std::collections::BTreeMap;
 
