@@ -26,7 +26,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const CHECK: i64 = 60;
 /// Seconds between two comparisons of the code that runs with its archive.
 const COMPARE: i64 = 3600;
-/// Seconds after which the node asks although it was told of no change. What it refused may have been repaired above.
+/// Seconds after which the node asks although it was told of no change. A deploy that it refused may have been repaired at
+/// the control plane.
 const ASK: i64 = 600;
 /// Seconds after a failed call until the next one, and after one that the control plane refuses.
 const AGAIN: (i64, i64) = (10, 600);
@@ -127,7 +128,7 @@ impl Deploys {
         }
     }
 
-    /// Checks the disk if it is time, and brings to it what came meanwhile.
+    /// Checks the disk if it is time, and brings the deploys that arrived since the last check to it.
     async fn look_at_the_disk(&mut self) -> Result<(), CodeError> {
         let now = (self.clock)();
         let (held, count) = {

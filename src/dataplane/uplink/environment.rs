@@ -17,7 +17,8 @@ use crate::protocol::version::HeldVersions;
 
 /// Seconds between two checks of the files on the disk.
 const CHECK: i64 = 60;
-/// Seconds after which the node asks although it was told of no change. What it refused may have been repaired above.
+/// Seconds after which the node asks although it was told of no change. An environment that it refused may have been
+/// repaired at the control plane.
 const ASK: i64 = 600;
 /// Time limit of one check, and of taking one answer.
 const PATIENCE: Duration = Duration::from_mins(1);
