@@ -29,7 +29,7 @@ pub struct Attempt<'a> {
     pub address: Option<IpAddr>,
     /// Method and route, such as `POST /tokens/{id}/rotate`.
     pub call: &'a str,
-    /// Id of the object that the call is about, if it already exists. One that no object can have is not kept.
+    /// Id of the object that the call is about, if it already exists. An id that no object can have is not stored.
     pub target: Option<&'a str>,
     /// Body as sent, or none if the call was rejected. The bodies of people's calls contain no secrets.
     pub request: Option<&'a str>,

@@ -91,7 +91,7 @@ pub struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    /// Scope of a workspace.
+    /// Returns the scope of a workspace.
     #[must_use]
     pub fn workspace(organization: &'a str, workspace: &'a str) -> Self {
         Self { organization, workspace: Some(workspace), deployment: None }

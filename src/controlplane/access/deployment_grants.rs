@@ -1,5 +1,5 @@
-//! Roles of users and teams on deployments and on their Dags. The first decide what a user may request of the control plane;
-//! those on Dags are kept and shown.
+//! Roles of users and teams on deployments and on their Dags. Roles on deployments decide which calls of the control plane
+//! a user may make; roles on Dags are only stored and shown.
 
 use std::collections::BTreeMap;
 

@@ -13,7 +13,7 @@ use crate::protocol::token::RoleClaim;
 pub(in crate::controlplane) struct RoleVersion {
     /// Key under which grants store it: a built-in role's name, or a custom role's id.
     pub(in crate::controlplane) key: String,
-    /// Name for people. That of the body has no spaces.
+    /// Name for people. The name in the body has `_` in place of spaces.
     pub(in crate::controlplane) name: String,
     pub(in crate::controlplane) body: RoleBody,
     /// Workspaces in which it can be held; empty for all.
