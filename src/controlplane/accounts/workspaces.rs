@@ -171,7 +171,7 @@ impl ControlPlane {
         actor.may(Operation::SeeOrganization, organization)?;
         self.store.read(|connection| {
             let found = find(connection, organization, id)?;
-            // A workspace that the caller may not see is not told from one that is not there.
+            // A workspace that the caller may not see looks like one that does not exist.
             actor
                 .may(Operation::SeeWorkspace, Scope::workspace(organization, &found.id))
                 .map_err(|_| Error::NotFound("workspace"))?;

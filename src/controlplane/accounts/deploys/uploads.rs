@@ -105,7 +105,7 @@ impl ControlPlane {
                  JOIN deployment ON deployment.id = deployment WHERE deploy.id = ?1";
                 let (organization, by): (String, String) =
                     transaction.query_row(query, [deploy], |row| Ok((row.get(0)?, row.get(1)?)))?;
-                // The URL stands for whoever was given it.
+                // An upload has no caller of its own: it counts as an act of the deploy's creator, who was given the URL.
                 let name = subject(transaction, &by)?.name().to_owned();
                 audit_log::record_done(transaction, &organization, (&by, &name), call, deploy, now)?;
                 Ok(true)

@@ -1,4 +1,5 @@
-//! Environment variables of deployments. An update names all of them; what each change needs is one permission.
+//! Environment variables of deployments. An update names all of them; adding, changing and deleting a variable each need a
+//! permission of their own.
 
 use std::collections::BTreeMap;
 
