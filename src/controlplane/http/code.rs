@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Returns the deploys in force of the data plane's deployments, signed.
 ///
-/// Those are left out of which the node holds the present version.
+/// Deploys of which the node holds the present version are left out.
 #[utoipa::path(post, path = "/v1/data-planes/{id}/deploys", request_body = HeldVersions,
     responses((status = 200, body = DeployAnswer)))]
 pub(super) async fn deploys(State(control): Control, Path(id): Path<String>, request: Request) -> Response {
@@ -36,7 +36,7 @@ pub(super) async fn deploys(State(control): Control, Path(id): Path<String>, req
 }
 
 /// Returns the first byte that a request for a part asks for (RFC 9110 section 14.2). Of the forms of a range, this server
-/// knows one: from a byte to the end. Any other request is answered with the whole.
+/// knows one: from a byte to the end. Any other request is answered with the whole archive.
 fn first_byte(headers: &HeaderMap) -> Option<u64> {
     let range = headers.get(header::RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()

@@ -8,7 +8,7 @@ use super::{Control, answer};
 use crate::api::logs::{LogFilter, LogPage};
 use crate::controlplane::access::authorization::Actor;
 
-/// Shows the log of a deployment: the requests that its hosts decided, as far as they have told of them.
+/// Shows the log of a deployment: the requests that its hosts decided, as far as they have reported them.
 #[utoipa::path(get, path = "/deployments/{id}/logs", params(LogFilter), responses((status = 200, body = LogPage)))]
 pub(super) async fn deployment_logs(
     State(control): Control,

@@ -65,7 +65,7 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Settings for `control` without trusted proxies and with default limits.
+    /// Returns the settings for `control` without trusted proxies and with default limits.
     #[must_use]
     pub fn new(control: Arc<ControlPlane>) -> Self {
         let limits = Limits::new(config::Limits::default());

@@ -175,7 +175,7 @@ fn wanted(data_plane: &str, headers: &HeaderMap) -> Option<(String, u64)> {
     tag.strip_prefix(data_plane)?.starts_with('-').then(|| (tag.to_owned(), start))
 }
 
-/// Response with the bytes of an answer from `start` on.
+/// Returns the response with the bytes of an answer from `start` on.
 fn bundle(start: u64, answer: &Answer, body: Body) -> Response {
     let length = answer.length();
     let mut headers = HeaderMap::new();

@@ -16,12 +16,12 @@ use crate::controlplane::error::Error;
 #[derive(Clone)]
 struct Cause(String);
 
-/// Response of a failed call.
+/// Returns the response of a failed call.
 pub(super) fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
     of_fields(status, code, detail, Vec::new())
 }
 
-/// Response of a failed call with the faults of its fields.
+/// Returns the response of a failed call with the faults of its fields.
 pub(super) fn of_fields(
     status: StatusCode,
     code: &str,
@@ -37,7 +37,7 @@ pub(super) fn of_fields(
     response
 }
 
-/// Problem document without the id of its call, which [`complete`] adds.
+/// Returns a problem document without the id of its call, which [`complete`] adds.
 fn document(status: StatusCode, code: &str, detail: &str, field_errors: Vec<FieldError>) -> Problem {
     Problem {
         code: Some(code.to_owned().into()),
@@ -49,7 +49,7 @@ fn document(status: StatusCode, code: &str, detail: &str, field_errors: Vec<Fiel
     }
 }
 
-/// Response of a call with a fault of one field or query parameter.
+/// Returns the response of a call with a fault of one field or query parameter.
 pub(super) fn of_field(status: StatusCode, code: &str, field: &str, detail: &str) -> Response {
     let fault = FieldError { field: field.to_owned(), code: code.to_owned(), message: detail.to_owned() };
     of_fields(status, code, &format!("{field}: {detail}"), vec![fault])

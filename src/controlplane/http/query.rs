@@ -23,7 +23,7 @@ use crate::controlplane::error::Error;
 pub(super) struct Known(HashMap<(Method, String), BTreeSet<String>>);
 
 impl Known {
-    /// Reads them from the description of the calls.
+    /// Reads the names from the description of the calls.
     pub(super) fn from_document(document: &OpenApi) -> Self {
         let mut known = HashMap::new();
         for (path, item) in &document.paths.paths {

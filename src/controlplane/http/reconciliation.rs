@@ -104,7 +104,7 @@ pub(super) async fn statement(State(control): Control, Path(id): Path<String>, r
 
 /// Returns the environment variables of the data plane's deployments, encrypted to the key that the node has stated.
 ///
-/// Those are left out of which the node holds the present version.
+/// Environments of which the node holds the present version are left out.
 #[utoipa::path(post, path = "/v1/data-planes/{id}/environments", request_body = HeldVersions,
     responses((status = 200, body = EnvironmentAnswer)))]
 pub(super) async fn environments(

@@ -44,7 +44,7 @@ fn without_values<'t>(call: &str, text: &'t str) -> Option<Cow<'t, str>> {
     let update: DeploymentUpdate = serde_json::from_str(text).ok()?;
     let Some(Value::Object(mut members)) = parsed else { return None };
     let Some(variables) = update.environment_variables else { return Some(Cow::Borrowed(text)) };
-    // A name that none can have may be a value in the wrong place.
+    // A name that no variable can have may be a value in the wrong place.
     if variables.iter().any(|variable| check_variable_name(&variable.key).is_err()) {
         return None;
     }

@@ -21,7 +21,7 @@ use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
 use crate::controlplane::tokens::etag;
 
-/// Response with a token and its entity tag, which `If-Match` is compared with.
+/// Returns the response with a token and its entity tag, which `If-Match` is compared with.
 async fn shown(
     control: &Arc<ControlPlane>,
     work: impl FnOnce(&ControlPlane) -> Result<Token, Error> + Send + 'static,
@@ -29,7 +29,7 @@ async fn shown(
     with_etag(off_reactor(control, work).await)
 }
 
-/// Response with a new token.
+/// Returns the response with a new token.
 pub(super) async fn new(
     control: &Arc<ControlPlane>,
     work: impl FnOnce(&ControlPlane) -> Result<Token, Error> + Send + 'static,
@@ -138,7 +138,7 @@ pub(super) async fn rotate_token(
     }
 }
 
-/// Response with a request that another owner has to approve.
+/// Returns the response with a request that another owner has to approve.
 fn requested(request: Result<Request, Error>) -> Response {
     match request {
         Ok(request) => written(StatusCode::ACCEPTED, &request),

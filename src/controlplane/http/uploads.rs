@@ -1,5 +1,5 @@
-//! Handler of upload URLs. It takes an archive whole, or in blocks as the platform's command line sends what has more than a
-//! megabyte: `comp=block` keeps one, and `comp=blocklist` names those that make up the archive.
+//! Handler of upload URLs. It takes an archive as a whole, or in blocks, as the platform's command line sends an archive of
+//! more than a megabyte: `comp=block` keeps one, and `comp=blocklist` names those that make up the archive.
 
 use std::sync::Arc;
 
@@ -70,8 +70,8 @@ pub(super) async fn upload(
     }
 }
 
-/// Takes what an upload brings, and returns the fields of the answer. The clients that upload to such a URL take no other
-/// status than 201 for success.
+/// Receives an upload, and returns the fields of the answer. The clients of such URLs take no other status than 201 for
+/// success.
 async fn receive_upload(
     control: &Arc<ControlPlane>,
     id: String,
