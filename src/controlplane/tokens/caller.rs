@@ -79,7 +79,7 @@ fn token(connection: &Connection, actor: &Actor) -> Result<Account, Error> {
     Ok(Account { subject_type: SubjectType::ServiceKey, name: token.name, created_at, updated_at, roles })
 }
 
-/// Fails if the workspace is not there, or the caller may not see it.
+/// Fails if the workspace does not exist, or the caller may not see it.
 fn see_workspace(connection: &Connection, actor: &Actor, id: &str) -> Result<(), Error> {
     let query = "SELECT 1 FROM workspace WHERE id = ?1 AND organization = ?2";
     let found = connection.query_row(query, params![id, actor.organization], |_| Ok(())).optional()?;

@@ -41,8 +41,8 @@ impl ControlPlane {
 }
 
 impl Stored {
-    /// Returns what the token belongs to, for the claim `permissions` of a standard token. Clients read it to know which
-    /// organization and workspace the token is for; nobody decides by it.
+    /// Returns the objects that the token belongs to, for the claim `permissions` of a standard token. Clients read it to
+    /// know which organization and workspace the token is for; nobody decides by it.
     fn places(&self, organization: &str) -> Vec<String> {
         let home = self.home();
         let mut places = vec![format!("apiTokenId:{}", self.id), format!("organizationId:{organization}")];
