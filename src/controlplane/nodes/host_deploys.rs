@@ -1,5 +1,5 @@
-//! Deploys that hosts took while they did not reach this control plane: each becomes the deployment's deploy, or is kept in
-//! the list as one that another deploy stands in place of.
+//! Deploys that hosts took while they did not reach this control plane. Each becomes the deployment's deploy, or is listed
+//! as superseded by another one.
 
 use std::cmp::Ordering;
 

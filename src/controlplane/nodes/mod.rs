@@ -1,4 +1,4 @@
-//! Data planes and the nodes that hold their replicas: enrolment, proofs, what each node says of itself.
+//! Data planes and the nodes that hold their replicas: enrolment, proofs, and the nodes' statements.
 
 pub mod ahead;
 pub mod checkpoints;
