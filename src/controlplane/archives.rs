@@ -149,7 +149,7 @@ impl Archives {
         archive.split('/').fold(self.prefix.clone(), Path::join)
     }
 
-    /// Makes the directory, and deletes what a stop in the middle of an archive left there.
+    /// Makes the directory, and deletes the files of archives whose writing was interrupted.
     pub(in crate::controlplane) fn prepare(&self) -> std::io::Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
         if !directory.exists() {
@@ -242,7 +242,7 @@ impl Archives {
         self.store.get_range(&self.path(archive), range).await.map_err(Error::Archives)
     }
 
-    /// Deletes an archive. One that is not there is deleted.
+    /// Deletes an archive. A missing archive is no error.
     pub(in crate::controlplane) async fn delete(&self, archive: &str) -> Result<(), Error> {
         match self.store.delete(&self.path(archive)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),

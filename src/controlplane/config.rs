@@ -121,7 +121,7 @@ impl fmt::Debug for Webhook {
 }
 
 impl Webhook {
-    /// Time limit of an attempt.
+    /// Returns the time limit of an attempt.
     #[must_use]
     pub const fn patience(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds)
@@ -189,7 +189,7 @@ impl Config {
         self
     }
 
-    /// Path of the database file.
+    /// Returns the path of the database file.
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.state_dir.join("control.db")
@@ -204,7 +204,7 @@ fn check_issuer(issuer: &str) -> Result<(), ConfigError> {
     Err(ConfigError::Issuer(issuer.to_owned()))
 }
 
-/// Returns whether `text` is a host name or an IP address, with or without a port.
+/// Returns true if `text` is a host name or an IP address, with or without a port.
 fn is_address(text: &str) -> bool {
     host_of(text).is_some_and(|host| check_hosts(&[host.to_owned()], "issuer", &mut BTreeMap::new()).is_ok())
 }

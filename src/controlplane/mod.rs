@@ -10,17 +10,17 @@
 //! | --- | --- |
 //! | [`server`], [`files`], [`open`] | the listeners: start and stop; the files that a start reads; the start on a database that exists |
 //! | [`http`] | the HTTP API and its OpenAPI document |
-//! | [`reconciliation`] | what nodes tell of an outage: events, uses of tokens, revocations, reports |
+//! | [`reconciliation`] | reports of nodes about an outage: events, uses of tokens, revocations |
 //! | [`webhook`] | announcements of uses to an operator's endpoint |
 //! | [`observe`], [`tokens`] | metrics, readiness, expiry dates; the life of a token |
 //! | [`accounts`], [`nodes`] | organizations, workspaces, deployments, users, teams; data planes and their nodes |
 //! | [`access`], [`config`] | roles, the operations that they allow, the audit log; the configuration file |
-//! | [`retention`] | what is deleted and when |
+//! | [`retention`] | deletion of old rows |
 //! | [`code`] | deploys of deployments' code: which one is in force, which archives are deleted |
-//! | [`calls`], [`names`], [`feed`] | what calls have in common; names; the feed by which nodes follow their replica |
-//! | [`ControlPlane`] | what the modules above add methods to, and what it holds |
-//! | [`replica`], [`signing`] | versions of each replica, and what the feed keeps of them; signing keys |
-//! | [`memory`], [`archives`] | what a control plane holds in memory, beside its database; the object store of deployments' code |
+//! | [`calls`], [`names`], [`feed`] | parts that calls share; names; the feed by which nodes follow their replica |
+//! | [`ControlPlane`] | the control plane itself: its database, keys, clock and state in memory |
+//! | [`replica`], [`signing`] | versions of each replica, and the answers that the feed keeps; signing keys |
+//! | [`memory`], [`archives`] | state in memory, which a restart loses; the object store of deployments' code |
 //! | [`store`] | the database |
 //! | [`error`] | errors of calls |
 

@@ -86,7 +86,7 @@ impl Server {
     }
 }
 
-/// Takes over what commands on this host have written into the database (`halligan-control recover`).
+/// Takes over the changes that commands on this host made in the database (`halligan-control recover`).
 async fn take_over_commands(control: Arc<ControlPlane>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);

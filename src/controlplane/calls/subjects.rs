@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::api::subject::Subject;
 use crate::controlplane::error::Error;
 
-/// Id under which the control plane itself created something, and of what was created before this was stored.
+/// Id of the control plane itself as the creator of an object. Objects that are older than this member have it too.
 pub(in crate::controlplane) const PROGRAM: &str = "halligan-control";
 
 /// Returns a subject without the names that can change.

@@ -1,4 +1,4 @@
-//! Deploys as the database has them.
+//! Deploys as they are stored.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 

@@ -1,4 +1,4 @@
-//! Code of deployments: what the database has of each deploy, which one is in force, and which archives are deleted.
+//! Code of deployments: the stored deploys, which one is in force, and which archives are deleted.
 
 pub(in crate::controlplane) mod deploys;
 pub(in crate::controlplane) mod garbage;

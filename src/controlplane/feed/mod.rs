@@ -1,10 +1,10 @@
 //! Feed of a data plane: the changes since a version, under a freshly signed head. Each answer also proves that the
 //! control plane is reachable.
 //!
-//! What thousands of nodes have in common is made once: the state of the replica lies in memory ([`Published`]), the
+//! Work that thousands of nodes have in common is done once: the state of the replica lies in memory ([`Published`]), the
 //! changes are read once ([`Delta`]), and a snapshot is written once for all nodes that start from nothing ([`Spool`]), to
-//! a file if it is large; a slow node is served from it without a lock, and an interrupted download is resumed. A node that holds a
-//! version sends a nonce, and its head is signed for this request alone, so that nobody can play it back.
+//! a file if it is large; a slow node is served from it without a lock, and an interrupted download is resumed. A node that
+//! holds a version sends a nonce, and its head is signed for this request alone, so that nobody can play it back.
 
 mod serving;
 #[cfg(test)]
@@ -156,7 +156,7 @@ impl ControlPlane {
     }
 }
 
-/// Names what an answer contains: the data plane, the versions that it leads from and to, and which keysets.
+/// Returns the key of an answer: the data plane, the versions that it leads from and to, and the keysets in it.
 fn answer_key(
     data_plane: &str,
     base: u64,

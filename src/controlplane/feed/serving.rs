@@ -1,5 +1,5 @@
-//! Serving of the feed to many nodes at once: what needs the database is done on blocking threads, once for all who wait
-//! for it, and everything else on the thread of the request.
+//! Serves the feed to many nodes at once. Work that needs the database is done on a blocking thread, once for all nodes
+//! that wait for it; everything else is done on the thread of the request.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl ControlPlane {
             return self.small_answer(data_plane, held, nonce, &delta, lines);
         }
         let nonce = delta.nonce(held.version, nonce);
-        // One writes an answer without a nonce, and the others find it in the spool.
+        // One call writes an answer without a nonce, and the others find it in the spool.
         let turn = self.spool.turn(data_plane);
         let _turn = if nonce.is_none() { Some(turn.lock().await) } else { None };
         let (plane, nonce) = (data_plane.to_owned(), nonce.map(str::to_owned));

@@ -21,7 +21,8 @@ pub(in crate::controlplane) struct Uploads {
 }
 
 impl Uploads {
-    /// Waits `patience` at most for memory for a body of `bytes`. A body that is larger than all of it waits for all of it.
+    /// Waits `patience` at most for memory for a body of `bytes`. A body that exceeds the maximum of all bodies waits for
+    /// all of it.
     pub(in crate::controlplane) async fn room_for(&self, bytes: usize, patience: Duration) -> Option<Room> {
         let kib = u32::try_from(bytes.div_ceil(1024).clamp(1, ROOM)).ok()?;
         let permit = timeout(patience, Arc::clone(&self.room).acquire_many_owned(kib)).await.ok()?.ok()?;

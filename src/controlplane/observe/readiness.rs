@@ -31,7 +31,7 @@ impl ControlPlane {
             blocks: end.voids_all(now),
             detail: end.sentence(now),
         }));
-        // A database that cannot be read is told below.
+        // A database that cannot be read is reported below.
         if let Ok(Some(fault)) = self.environment_key_fault() {
             findings.push(Finding { blocks: false, detail: fault.to_string() });
         }

@@ -29,7 +29,7 @@ pub(in crate::controlplane) struct Delta {
 }
 
 impl Delta {
-    /// Returns that of a node which holds the newest version.
+    /// Returns the empty delta of a node that holds the newest version.
     pub(in crate::controlplane) fn none(published: Published) -> Self {
         Self { published, base: published.version, lines: Some(Vec::new()) }
     }
@@ -49,14 +49,16 @@ impl Delta {
         let digest = ReplicaDigest::from_bytes(&digest).ok_or(rusqlite::Error::InvalidQuery)?.checksum();
         let base = if (oldest..=version).contains(&since) { since } else { 0 };
         let published = Published { version, count, digest };
-        // A snapshot is written to a file in any case, for downloads to be resumed.
+        // A snapshot goes through the spool in any case, so that nodes share it and downloads can be resumed.
         let lines = if base == 0 { None } else { small(connection, data_plane, base)? };
         Ok(Self { published, base, lines })
     }
 
-    /// Returns the nonce that the head of an answer with these changes holds. Nodes which state a version share a snapshot, as
-    /// after a restore, and its head holds no nonce: its version is above the one held, so it is no answer played back. A node
-    /// without a replica sends a nonce only while its clock is in doubt, and has nothing else to tell an old answer by.
+    /// Returns the nonce for the head of an answer with these changes, to a node that holds version `held`.
+    ///
+    /// A snapshot for nodes that hold a version, as after a restore, is shared, so its head has no nonce: its version is
+    /// above the one held, which shows that it is no earlier answer. A node without a replica sends a nonce only while its
+    /// clock is in doubt, and nothing else shows it that an answer is new.
     pub(in crate::controlplane) fn nonce<'n>(&self, held: u64, nonce: Option<&'n str>) -> Option<&'n str> {
         nonce.filter(|_| self.base > 0 || held == 0)
     }
@@ -119,7 +121,7 @@ struct Entry {
 pub(in crate::controlplane) struct Deltas(Mutex<VecDeque<Entry>>);
 
 impl Deltas {
-    /// Returns the place of the delta from version `since` to `version`. The first who finds it empty fills it.
+    /// Returns the place of the delta from version `since` to `version`. The first caller that finds it empty fills it.
     pub(in crate::controlplane) fn cell(&self, data_plane: &str, since: u64, version: u64) -> Cell {
         let mut entries = self.entries();
         let same = |entry: &&Entry| {

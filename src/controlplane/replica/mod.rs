@@ -1,4 +1,4 @@
-//! The replica of each data plane: its versions, and what the feed has of each in memory and in files.
+//! The replica of each data plane: its versions, and the changes and answers that the feed keeps.
 
 pub mod delta;
 pub mod publish;
