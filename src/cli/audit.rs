@@ -24,11 +24,11 @@ pub(super) enum Verb {
         /// Number of events to print.
         #[arg(long, short = 'n', default_value_t = 20)]
         lines: u32,
-        /// Go on showing what comes.
+        /// Continue with new events as they are recorded.
         #[arg(long, short)]
         follow: bool,
     },
-    /// Verify the whole log: order, chain, and the node's signed checkpoints; tell of what else on this host is damaged.
+    /// Verify the whole log: order, chain, and the node's signed checkpoints. Reports other damaged files of this host too.
     Verify,
 }
 

@@ -14,28 +14,28 @@ use crate::protocol::time::Time;
   halligan organization audit-log --call 'POST /tokens'
   halligan organization audit-log --target tok_… --since 2026-11-01T00:00:00Z")]
 pub(super) struct Arguments {
-    /// Of this user or token.
+    /// Only calls of this user or token.
     #[arg(long, value_name = "ID")]
     actor: Option<String>,
-    /// About this token, deployment, user or other thing.
+    /// Only calls about this token, deployment, user or other object.
     #[arg(long, value_name = "ID")]
     target: Option<String>,
-    /// Of this method and route.
+    /// Only calls of this method and route.
     #[arg(long, value_name = "CALL")]
     call: Option<String>,
-    /// With this outcome.
+    /// Only calls with this outcome.
     #[arg(long, value_parser = ["done", "refused", "failed", "unknown"])]
     outcome: Option<String>,
-    /// From this time on (RFC 3339).
+    /// Only calls from this time on (RFC 3339).
     #[arg(long, value_name = "TIME", value_parser = instant)]
     since: Option<Time>,
-    /// Before this time (RFC 3339).
+    /// Only calls before this time (RFC 3339).
     #[arg(long, value_name = "TIME", value_parser = instant)]
     until: Option<Time>,
     /// Number of lines to skip.
     #[arg(long, default_value_t = 0)]
     offset: u64,
-    /// Go on behind the page before, also while others call.
+    /// The cursor of the page before. The next page begins after it, also while others call.
     #[arg(long, value_name = "CURSOR", conflicts_with = "offset")]
     cursor: Option<String>,
     /// Number of lines to show, up to 1000.

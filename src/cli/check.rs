@@ -13,23 +13,23 @@ use super::output::{Output, line};
 use crate::api::host::check::{Answer, Question};
 use crate::protocol::glass::GlassState;
 
-/// Asks this host's daemon what it would decide.
+/// Asks this host's daemon for its decision on a request.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   HALLIGAN_TOKEN=… halligan check --deployment dep_… GET /api/v2/dags
   halligan check --token-file - --host airflow.example.com PATCH '/api/v2/dags/etl?update_mask=is_paused'")]
 pub(super) struct Arguments {
-    /// The request's method.
+    /// The method of the request.
     method: String,
-    /// Its path and query, as a client would send them.
+    /// The path and query of the request, as a client would send them.
     uri: String,
-    /// The deployment it is for.
+    /// The deployment of the request.
     #[arg(long, value_name = "ID", conflicts_with = "host", required_unless_present = "host")]
     deployment: Option<String>,
-    /// The host name it is for.
+    /// The host name of the request.
     #[arg(long)]
     host: Option<String>,
-    /// The address it comes from.
+    /// The address of the client.
     #[arg(long, value_name = "ADDRESS")]
     client: Option<std::net::IpAddr>,
     /// A file that holds the token, or - for standard input; without it, HALLIGAN_TOKEN.

@@ -10,8 +10,8 @@ use crate::api::host::clock::{Accept, Accepted};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
-    /// Accept this host's clock although it is behind the time its daemon has taken for proved (`clock_untrusted`). Look at
-    /// the clock first, and set it right. Tokens that had expired by the later time stay expired. The act is recorded, with
+    /// Accept this host's clock although it is behind a time of which its daemon has proof (`clock_untrusted`). Check the
+    /// clock first, and set it right. Tokens that had expired by the later time stay expired. The act is recorded, with
     /// your user id and the reason.
     #[command(
         after_help = "With the control plane in reach there is no need for it: a head that is signed just then, and agrees
@@ -21,7 +21,7 @@ Example:
   halligan clock accept --reason 'time server was 6 min ahead until 14:05, INC-1234'"
     )]
     Accept {
-        /// Why: one line for whoever reads the log later.
+        /// The reason, in one line, for people who read the audit log later.
         #[arg(long, short, value_name = "TEXT")]
         reason: String,
     },

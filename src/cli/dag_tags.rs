@@ -14,7 +14,7 @@ use crate::api::id::DeploymentId;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
-    /// Publish the tags of all Dags, in place of those that stood.
+    /// Publish the tags of all Dags, in place of the earlier ones.
     #[command(after_help = "Examples:
   halligan deployment dag-tags set dep_… --file tags.json        {\"etl\": [\"finance\"], \"report\": [\"finance\", \"daily\"]}
   halligan deployment dag-tags set dep_… --dag etl=finance --dag report=finance,daily")]
@@ -28,7 +28,7 @@ pub(super) enum Verb {
         #[arg(long, value_name = "DAG=TAGS", value_parser = dag)]
         dag: Vec<(String, Vec<String>)>,
     },
-    /// Show the tags as they are published.
+    /// Show the published tags.
     Show {
         /// The deployment's id.
         id: DeploymentId,

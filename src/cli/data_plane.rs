@@ -15,7 +15,7 @@ const DATA_PLANE: [Column; 5] =
 pub(super) enum Verb {
     /// Create a data plane.
     Create {
-        /// Its name.
+        /// The name of the data plane.
         name: String,
     },
     /// List data planes.
@@ -25,7 +25,7 @@ pub(super) enum Verb {
         /// The data plane's id.
         id: DataPlaneId,
     },
-    /// Make a one-time token with which one host can enrol, and show it, once.
+    /// Create a one-time token with which one host can enrol. Its value is shown only once.
     EnrolmentToken {
         /// The data plane's id.
         id: DataPlaneId,

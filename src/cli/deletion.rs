@@ -1,10 +1,10 @@
-//! Deletes an object of the control plane, after the person was asked.
+//! Deletes an object of the control plane, after a confirmation.
 
 use super::control::Control;
 use super::failure::Failure;
 use super::output::{Output, confirm};
 
-/// Asks, unless `force` is true, and deletes the object `id` at `path`.
+/// Asks for a confirmation, unless `force` is true, and deletes the object `id` at `path`.
 pub(super) async fn delete(
     control: &Control,
     output: Output,

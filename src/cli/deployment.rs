@@ -27,24 +27,25 @@ const DEPLOYMENT: [Column; 7] = [
 pub(super) enum Verb {
     /// Create a deployment.
     Create {
-        /// Its name.
+        /// The name of the deployment.
         name: String,
-        /// Its description.
+        /// The description of the deployment.
         #[arg(long, short, default_value = "")]
         description: String,
-        /// Its workspace.
+        /// The workspace of the deployment.
         #[arg(long, value_name = "ID")]
         workspace_id: WorkspaceId,
-        /// The data plane it lives on.
+        /// The data plane whose hosts guard the deployment.
         #[arg(long, value_name = "ID")]
         data_plane_id: DataPlaneId,
-        /// A host name it is reached by; can be repeated.
+        /// A host name of the deployment; can be repeated.
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
-        /// The route map of its hosts that turns its requests into permissions.
+        /// The name of the route map, which turns requests into permissions. The hosts have the map.
         #[arg(long, value_name = "NAME", default_value = "airflow-v2")]
         routes: String,
-        /// When direct-access tokens open it: always, in an outage only, or only once its glass was broken on the host.
+        /// Condition under which direct-access tokens open it: always, only in an outage, or only after its glass was
+        /// broken on the host.
         #[arg(long, value_name = "MODE", default_value = "always", value_parser = glass)]
         glass: GlassMode,
     },
@@ -80,8 +81,8 @@ pub(super) enum Verb {
         /// The name of another route map.
         #[arg(long, value_name = "NAME")]
         routes: Option<String>,
-        /// When direct-access tokens open it from now on: always, in an outage only, or only once its glass was broken on
-        /// the host.
+        /// New condition under which direct-access tokens open it: always, only in an outage, or only after its glass was
+        /// broken on the host.
         #[arg(long, value_name = "MODE", value_parser = glass)]
         glass: Option<GlassMode>,
     },
@@ -93,7 +94,7 @@ pub(super) enum Verb {
         #[arg(long, short)]
         force: bool,
     },
-    /// The tokens of a deployment, and those assigned to it.
+    /// Manage the tokens of a deployment, and those assigned to it.
     #[command(subcommand)]
     Token(tokens::Verb),
     /// List, add, change and delete the environment variables of a deployment.
@@ -102,7 +103,7 @@ pub(super) enum Verb {
     /// List and show the deploys of a deployment, and roll back to one.
     #[command(subcommand)]
     Deploy(deploy::Verb),
-    /// Publish and show which tags a deployment's Dags have: what Dag roles by tag are compared with.
+    /// Publish and show the tags of a deployment's Dags, with which Dag roles by tag are compared.
     #[command(subcommand)]
     DagTags(dag_tags::Verb),
 }

@@ -19,10 +19,10 @@ pub(super) enum Verb {
     Break {
         /// The deployment's id.
         deployment: DeploymentId,
-        /// Why: one line for whoever reads the log later.
+        /// The reason, in one line, for people who read the audit log later.
         #[arg(long, short, value_name = "TEXT")]
         reason: String,
-        /// For how long, such as 30m or 2h; then it is sealed by itself.
+        /// The duration, such as 30m or 2h. After it the glass is sealed again.
         #[arg(long = "for", value_name = "DURATION", value_parser = seconds)]
         seconds: i64,
     },
@@ -31,7 +31,7 @@ pub(super) enum Verb {
         /// The deployment's id.
         deployment: DeploymentId,
     },
-    /// Show how the glass of every deployment on this host stands.
+    /// Show the state of the glass of every deployment on this host.
     Status,
 }
 

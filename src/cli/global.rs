@@ -15,7 +15,7 @@ pub(super) struct Global {
     /// Print JSON for programs instead of tables for people.
     #[arg(long, global = true)]
     pub(super) json: bool,
-    /// The control plane.
+    /// The URL of the control plane.
     #[arg(long, global = true, env = "HALLIGAN_URL", value_name = "URL")]
     url: Option<String>,
     /// A file that holds the token to call with, instead of HALLIGAN_API_TOKEN.
@@ -24,7 +24,7 @@ pub(super) struct Global {
     /// Certificate authorities (PEM) for the control plane, besides the system's.
     #[arg(long, global = true, env = "HALLIGAN_CA_FILE", value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
-    /// The organization; needed by those who belong to none or several.
+    /// The organization's id; needed if you belong to none or several.
     #[arg(long, global = true, env = "HALLIGAN_ORGANIZATION", value_name = "ID")]
     organization: Option<OrganizationId>,
     /// The socket of this host's daemon.

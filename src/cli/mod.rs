@@ -81,7 +81,7 @@ pub struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Noun {
-    /// Create, list, show, update, rotate and delete API tokens; see and change what they may do.
+    /// Create, list, show, update, rotate and delete API tokens; show and change their roles.
     #[command(subcommand)]
     Token(token::Verb),
     /// List and show roles; create, change and delete custom ones.
@@ -98,31 +98,31 @@ enum Noun {
     Deployment(deployment::Verb),
     /// Deploy a folder of Dags to a deployment; in an outage to a host.
     Deploy(deploy::Arguments),
-    /// Create, list, show data planes; let nodes enrol.
+    /// Create, list and show data planes; create enrolment tokens.
     #[command(subcommand)]
     DataPlane(data_plane::Verb),
     /// Create, list and retire the nodes of a data plane.
     #[command(subcommand)]
     Node(node::Verb),
-    /// Create, list and delete users, set their roles, give them a new token.
+    /// Create, list and delete users, set their roles, rotate their tokens.
     #[command(subcommand)]
     User(user::Verb),
-    /// Create, list, show and delete teams, set their roles, say who is in them.
+    /// Create, list, show and delete teams, set their roles and members.
     #[command(subcommand)]
     Team(team::Verb),
-    /// Make, sign, explain and prove keys and keysets, offline.
+    /// Create, sign, explain and verify keys and keysets, offline.
     #[command(subcommand)]
     Key(key::Verb),
     /// Show the state of this host's daemon.
     Status,
-    /// Would this token be allowed to do this, and why. Nothing is done and nothing recorded.
+    /// Show whether a token would be allowed to make a request, and why. Nothing is changed or recorded.
     Check(check::Arguments),
-    /// Revoke a token on this host, without the control plane; it is told when it can be reached.
+    /// Revoke a token on this host, without the control plane, which learns of it once it is reachable.
     Revoke(revoke::Arguments),
-    /// Accept this host's clock where it is right and its daemon does not trust it.
+    /// Accept this host's clock if it is right and the daemon does not trust it.
     #[command(subcommand)]
     Clock(clock::Verb),
-    /// Break and seal the glass of this host's deployments, and show how it stands.
+    /// Break and seal the glass of this host's deployments, and show its state.
     #[command(subcommand)]
     Glass(glass::Verb),
     /// List and end the sessions of people who signed in to this host's deployments in a browser.
@@ -137,9 +137,9 @@ enum Noun {
     /// Read and verify this host's audit log.
     #[command(subcommand)]
     Audit(audit::Verb),
-    /// Gather what someone who helps from afar needs to know of this host, without secrets, into one file.
+    /// Collect the state of this host for remote support into one file, without secrets.
     SupportBundle(support_bundle::Arguments),
-    /// Print what a shell needs to complete this command: `halligan completions bash > /etc/bash_completion.d/halligan`.
+    /// Print the completions of this command for a shell: `halligan completions bash > /etc/bash_completion.d/halligan`.
     Completions {
         /// The shell.
         shell: manual::For,
@@ -150,11 +150,11 @@ enum Noun {
         /// The directory.
         directory: PathBuf,
     },
-    /// Check, explain and begin route maps.
+    /// Check, explain and generate route maps.
     #[cfg(feature = "daemon")]
     #[command(subcommand)]
     Routes(routes::Verb),
-    /// Run a control plane, a daemon and a sample deployment on this machine, to try and to test.
+    /// Run a control plane, a daemon and a sample deployment on this machine, for trials and tests.
     #[cfg(all(feature = "control", feature = "daemon"))]
     Dev(dev::Arguments),
 }

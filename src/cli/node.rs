@@ -27,23 +27,23 @@ pub(super) enum Verb {
         #[arg(long, value_name = "ID")]
         data_plane_id: DataPlaneId,
     },
-    /// Make a node of a host that never reaches the control plane; print its identity, to be carried there.
+    /// Create a node for a host that never reaches the control plane. Prints its identity, to be carried there.
     #[command(after_help = "Examples:
   halligand public-key > island.pem                              on the host, which makes its key
   halligan node create island --data-plane-id dpl_… --key island.pem > node.json
   install -m 600 node.json /var/lib/halligan/node.json           on the host again, before it starts
   halligan replica import replica.bundle                         and what `replica export` wrote elsewhere")]
     Create {
-        /// Its name.
+        /// The name of the node.
         name: String,
         /// The data plane's id.
         #[arg(long, value_name = "ID")]
         data_plane_id: DataPlaneId,
-        /// Its public key (PEM).
+        /// The public key of the node (PEM).
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
     },
-    /// Retire a node: it gets nothing more, and what it signs no longer counts.
+    /// Retire a node: it receives nothing more, and its signatures no longer count.
     Retire {
         /// The node's id.
         id: NodeId,

@@ -22,12 +22,12 @@ pub(super) enum Verb {
         /// The organization's id.
         id: OrganizationId,
     },
-    /// Show who changed, or tried to change, what in the organization, and from where; newest first.
+    /// List the calls that changed, or tried to change, something in the organization; newest first.
     AuditLog(audit_log::Arguments),
     /// Create, list, update, rotate and delete the organization's own tokens.
     #[command(subcommand)]
     Token(scoped::Verb),
-    /// Show or say whether a direct-access token needs two owners. To end it, another owner has to approve.
+    /// Show or set whether a direct-access token needs two owners. Disabling it needs another owner's approval.
     DualControl {
         /// The new setting. Without it, the present one is shown.
         #[arg(value_parser = ["on", "off"])]

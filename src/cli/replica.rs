@@ -15,23 +15,23 @@ use crate::api::host::replica::{Content, ForkedHead, Record, Reset, VerifiedRepl
 pub(super) enum Verb {
     /// Show the records of the replica.
     Show,
-    /// Prove the replica on the disk anew: keyset chain, head, digest over every record.
+    /// Verify the replica on the disk: keyset chain, head, and the digest of every record.
     Verify,
-    /// Write the replica to a file that another node of this data plane can take in.
+    /// Write the replica to a file that another node of this data plane can import.
     Export {
         /// The file, or - for standard output.
         file: PathBuf,
     },
-    /// Show heads that contradict one this host had proved: evidence that someone with a key has signed both.
+    /// Show heads that contradict a verified one: evidence that somebody with the key has signed both.
     Forks,
-    /// Let the replica go, and all that its records had fixed, as after a stolen key; what was revoked stays revoked. Until
-    /// the control plane, or an import, gives a new one, every request is denied.
+    /// Remove the replica, with all facts that its records had fixed, for example after a key was stolen. Revocations stay.
+    /// Every request is denied until the control plane or an import provides a new replica.
     Reset {
         /// Don't ask.
         #[arg(long)]
         force: bool,
     },
-    /// Take in a bundle that was carried here, as far as its signatures prove it.
+    /// Import a bundle that was carried here, if its signatures are valid.
     Import {
         /// The file.
         file: PathBuf,

@@ -8,8 +8,8 @@ use super::host::Host;
 use super::output::{Column, Output, note};
 use crate::api::host::revocation::{Held, Revoke, Revoked};
 
-/// Revokes a token on this host. It is refused here from when the command returns, on the other nodes of the data plane
-/// as soon as they can be reached, and everywhere once the control plane knows. It can't be taken back.
+/// Revokes a token on this host. This host rejects it as soon as the command returns, the other nodes of the data plane as
+/// soon as they can be reached, and every host once the control plane has received the revocation. It can't be undone.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   halligan revoke tok_… --reason 'laptop lost, INC-1234'
@@ -18,10 +18,10 @@ pub(super) struct Arguments {
     /// The token's id.
     #[arg(required_unless_present = "list", requires = "reason")]
     id: Option<String>,
-    /// Why: one line for whoever reads the log later.
+    /// The reason, in one line, for people who read the audit log later.
     #[arg(long, short, value_name = "TEXT")]
     reason: Option<String>,
-    /// List the tokens that were revoked on hosts of this data plane, as far as this one knows.
+    /// List the tokens that were revoked on hosts of this data plane, as far as this host knows.
     #[arg(long, conflicts_with_all = ["id", "reason"])]
     list: bool,
 }

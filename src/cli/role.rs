@@ -16,7 +16,7 @@ use crate::protocol::role::RoleScope;
 pub(super) enum Verb {
     /// List roles, the built-in ones first.
     List {
-        /// Those held on this only.
+        /// Only roles that are held on this kind of object.
         #[arg(long)]
         scope: Option<Scope>,
     },
@@ -26,7 +26,7 @@ pub(super) enum Verb {
         #[arg(value_parser = role)]
         role: String,
     },
-    /// List every version of a role, newest first. Direct-access tokens stay with the one they were made with.
+    /// List every version of a role, newest first. A direct-access token keeps the version that it was created with.
     Versions {
         /// The role's name or id.
         #[arg(value_parser = role)]
@@ -37,8 +37,8 @@ pub(super) enum Verb {
   halligan role create night-shift --scope deployment --from DEPLOYMENT_VIEWER -p deployment.airflow.dagRun.create
   halligan role create etl-runner --scope dag --from DAG_RUNNER")]
     Create(Create),
-    /// Change a custom role. Other permissions or another name make a new version: standard tokens follow it,
-    /// direct-access tokens stay with theirs.
+    /// Change a custom role. Other permissions or another name make a new version: standard tokens get it, direct-access
+    /// tokens keep theirs.
     Update(Update),
     /// Delete a custom role that no token has.
     Delete {
@@ -49,11 +49,11 @@ pub(super) enum Verb {
         #[arg(long, short, visible_alias = "yes")]
         force: bool,
     },
-    /// List roles to start a custom one from.
+    /// List templates for custom roles.
     Templates,
-    /// List every permission a custom role can have, in groups.
+    /// List every permission that a custom role can have, in groups.
     Permissions {
-        /// Those that can be held on this only.
+        /// Only permissions that can be held on this kind of object.
         #[arg(long)]
         scope: Option<Scope>,
     },
@@ -90,7 +90,7 @@ impl Scope {
 
 #[derive(Args, Debug)]
 pub(super) struct Create {
-    /// Its name: 1 to 64 letters, digits, '_' or '-', with single spaces between words.
+    /// The name of the role: 1 to 64 letters, digits, '_' or '-', with single spaces between words.
     name: String,
     /// Objects on which the role is held: deployment or dag.
     #[arg(long)]
@@ -98,13 +98,13 @@ pub(super) struct Create {
     /// Purpose of the role.
     #[arg(long, short, default_value = "")]
     description: String,
-    /// A permission it has; can be repeated.
+    /// A permission of the role; can be repeated.
     #[arg(long = "permission", short, value_name = "PERMISSION", required_unless_present = "from")]
     permissions: Vec<Permission>,
-    /// A template or role whose permissions it has, too.
+    /// A template or role whose permissions the role has as well.
     #[arg(long, value_name = "ROLE", value_parser = role)]
     from: Option<String>,
-    /// A workspace it can be held in; can be repeated. Without one, in every one.
+    /// A workspace in which the role can be held; can be repeated. Without one, the role can be held in all.
     #[arg(long = "workspace-id", value_name = "ID")]
     workspaces: Vec<WorkspaceId>,
 }
@@ -120,19 +120,19 @@ pub(super) struct Update {
     /// The new description.
     #[arg(long, short)]
     description: Option<String>,
-    /// A permission it gets; can be repeated.
+    /// A permission to add; can be repeated.
     #[arg(long = "add", value_name = "PERMISSION")]
     add: Vec<Permission>,
-    /// A permission it loses; can be repeated.
+    /// A permission to remove; can be repeated.
     #[arg(long = "remove", value_name = "PERMISSION")]
     remove: Vec<Permission>,
-    /// A permission of all it has from now on; can be repeated.
+    /// A permission of the new, complete set; can be repeated.
     #[arg(long = "permission", short, value_name = "PERMISSION", conflicts_with_all = ["add", "remove"])]
     permissions: Vec<Permission>,
-    /// A workspace of all it can be held in from now on; can be repeated.
+    /// A workspace of the new, complete list in which it can be held; can be repeated.
     #[arg(long = "workspace-id", value_name = "ID")]
     workspaces: Vec<WorkspaceId>,
-    /// Let it be held in every workspace.
+    /// Let the role be held in every workspace.
     #[arg(long, conflicts_with = "workspaces")]
     any_workspace: bool,
 }

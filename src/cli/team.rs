@@ -16,24 +16,24 @@ use crate::api::user::{UserRoles, WorkspaceGrant};
 pub(super) enum Verb {
     /// Create a team.
     Create {
-        /// Its name.
+        /// The name of the team.
         name: String,
-        /// Its description.
+        /// The description of the team.
         #[arg(long, short, default_value = "")]
         description: String,
-        /// The id of a user who is in it; can be repeated.
+        /// The id of a member; can be repeated.
         #[arg(long, value_name = "ID")]
         member: Vec<UserId>,
-        /// Its role in the organization.
+        /// The role in the organization.
         #[arg(long, default_value = "ORGANIZATION_MEMBER", value_parser = organization_role)]
         organization_role: OrganizationRole,
         /// A role in a workspace, as ID=ROLE; can be repeated.
         #[arg(long, value_name = "ID=ROLE", value_parser = grant)]
         workspace_role: Vec<WorkspaceGrant>,
     },
-    /// List teams, a thousand at a time.
+    /// List teams, a thousand per page.
     List {
-        /// Go on behind the page before.
+        /// The cursor of the page before. The next page begins after it.
         #[arg(long, value_name = "CURSOR")]
         cursor: Option<String>,
     },
@@ -79,14 +79,14 @@ pub(super) enum Verb {
         #[arg(required = true)]
         users: Vec<UserId>,
     },
-    /// Take a user out of a team.
+    /// Remove a user from a team.
     Remove {
         /// The team's id.
         id: TeamId,
         /// The user's id.
         user: UserId,
     },
-    /// Delete a team. Its members lose what they had by it, and stay.
+    /// Delete a team. Its members keep their accounts and lose the team's roles.
     Delete {
         /// The team's id.
         id: TeamId,

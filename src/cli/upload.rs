@@ -41,13 +41,14 @@ fn check(url: &str) -> Result<(), Failure> {
 }
 
 impl Upload {
-    /// Returns one to an upload URL, which authenticates by itself. It may be anywhere, so it is not given the caller's token.
+    /// Returns a client of an upload URL, which authenticates by itself. It may be anywhere, so it is not given the
+    /// caller's token.
     pub(super) fn to_url(url: String, ca_file: Option<&Path>) -> Result<Self, Failure> {
         check(&url)?;
         Ok(Self { client: client(None, ca_file)?, url, what: "the control plane".into() })
     }
 
-    /// Returns one to a path of the daemon at `host`, with the caller's token.
+    /// Returns a client of a path of the daemon at `host`, with the caller's token.
     pub(super) fn to_host(
         host: &str,
         path: &str,

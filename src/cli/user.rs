@@ -33,9 +33,9 @@ const CALLER: [Column; 6] = [
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
-    /// Create a user and show the token, once.
+    /// Create a user. The user's token is shown only once.
     Create {
-        /// Their email address.
+        /// The email address of the user.
         email: String,
         /// The role in the organization.
         #[arg(long, default_value = "ORGANIZATION_MEMBER", value_parser = organization_role)]
@@ -46,7 +46,7 @@ pub(super) enum Verb {
     },
     /// List users.
     List,
-    /// Show who you are to the control plane, your roles, and what they allow: in the organization, or on one object.
+    /// Show your account at the control plane, your roles, and what they allow: in the organization, or on one object.
     #[command(name = "self")]
     Caller {
         /// Show what your roles allow in this workspace.
@@ -69,7 +69,7 @@ pub(super) enum Verb {
         #[command(flatten)]
         on: OnDeployments,
     },
-    /// Give a user a new token, shown once. The old one stops.
+    /// Give a user a new token, shown only once. The old one becomes invalid.
     RotateToken {
         /// The user's id.
         id: UserId,

@@ -17,9 +17,9 @@ const WORKSPACE: [Column; 4] =
 pub(super) enum Verb {
     /// Create a workspace.
     Create {
-        /// Its name.
+        /// The name of the workspace.
         name: String,
-        /// Its description.
+        /// The description of the workspace.
         #[arg(long, short, default_value = "")]
         description: String,
     },

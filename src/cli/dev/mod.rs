@@ -39,29 +39,29 @@ use crate::platform::systemd::Sockets;
   halligan dev --airflow       the real Airflow behind it, for a browser
   halligan dev outage on       in another terminal: cut the control plane")]
 pub struct Arguments {
-    /// Keep the state here. Without it, it is forgotten when the command ends.
+    /// Directory for the state. Without it, the state is deleted when the command ends.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Where the control plane listens.
+    /// Address of the control plane.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     control_listen: SocketAddr,
-    /// Where the daemon listens.
+    /// Address of the daemon.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     daemon_listen: SocketAddr,
-    /// Where the daemon listens for Envoy's ext_authz over gRPC. Without it, it does not.
+    /// Address for Envoy's ext_authz over gRPC. Without it, gRPC is off.
     #[arg(long, value_name = "ADDRESS")]
     grpc_listen: Option<SocketAddr>,
-    /// Where the daemon is the reverse proxy itself, over plain HTTP. Without it, it is none.
+    /// Address of the daemon's own reverse proxy, over plain HTTP. Without it, the reverse proxy is off.
     #[arg(long, value_name = "ADDRESS")]
     gateway_listen: Option<SocketAddr>,
-    /// Where the gateway finds the deployment.
+    /// URL of the deployment behind the reverse proxy.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", requires = "gateway_listen")]
     gateway_upstream: String,
-    /// Vouch towards the deployment for who came, in place of the caller's token.
+    /// Send the deployment a signed identity of the caller, in place of the caller's token.
     #[arg(long)]
     upstream_identity: bool,
-    /// Run the real Airflow behind the gateway, for people to sign in with a browser. DIR is the Python virtual environment
-    /// that has it.
+    /// Run the real Airflow behind the gateway, so that people can sign in with a browser. DIR is the Python virtual
+    /// environment that has it.
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = airflow::INSTALLED, conflicts_with = "gateway_upstream")]
     airflow: Option<PathBuf>,
     #[command(subcommand)]
@@ -74,7 +74,7 @@ enum Command {
     Outage {
         /// `on` cuts the control plane off, `off` restores it.
         state: switch::State,
-        /// Which one, where several run.
+        /// State directory of the instance, if several run.
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },

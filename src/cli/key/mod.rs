@@ -1,4 +1,4 @@
-//! `halligan key`: key ceremonies. All of it is offline: it reads and writes files, and makes no connections.
+//! `halligan key`: key ceremonies. They are offline: the command reads and writes files, and makes no connections.
 
 mod explain;
 mod files;
@@ -26,14 +26,14 @@ use crate::protocol::time::Time;
   halligan key remove --keyset keysets.ndjson --kid KID keyset-2.json
   halligan key verify --roots /etc/halligan/roots keysets.ndjson")]
 pub(super) enum Verb {
-    /// Make a key: a private one that only its owner can read, and beside it the public one.
+    /// Create a key: a private one that only its owner can read, and beside it the public one.
     Generate {
         /// The private key's file; the public key's is NAME.pub.pem.
         file: PathBuf,
     },
     /// Write the first keyset, for the roots to sign.
     Init {
-        /// The control plane's `issuer`: nodes then take no head under this keyset that another one has signed.
+        /// The control plane's `issuer`. Nodes then accept no head of another issuer under this keyset.
         #[arg(long, value_name = "URL")]
         issuer: Option<String>,
         #[command(flatten)]
@@ -43,7 +43,7 @@ pub(super) enum Verb {
         #[command(flatten)]
         written: Written,
     },
-    /// Write the next keyset, with more keys in it.
+    /// Write the next keyset, with additional keys.
     Add {
         #[command(flatten)]
         before: Before,
@@ -52,7 +52,7 @@ pub(super) enum Verb {
         #[command(flatten)]
         written: Written,
     },
-    /// Write the next keyset, without some keys: all that they have signed is dead where it is followed.
+    /// Write the next keyset, without some keys. Nodes that follow it reject everything that these keys have signed.
     Remove {
         #[command(flatten)]
         before: Before,
@@ -72,7 +72,7 @@ pub(super) enum Verb {
         #[command(flatten)]
         written: Written,
     },
-    /// Write the next keyset, with the same keys and a later end.
+    /// Write the next keyset, with the same keys and a later expiry.
     Renew {
         /// Name another issuer of the heads from now on: the control plane's `issuer`.
         #[arg(long, value_name = "URL")]
@@ -96,7 +96,7 @@ pub(super) enum Verb {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Prove a chain of keysets from pinned roots, as a node does.
+    /// Verify a chain of keysets from pinned roots, as a node does.
     Verify {
         /// A directory of pinned root keys, as a node has it.
         #[arg(long, value_name = "DIR")]
@@ -104,7 +104,7 @@ pub(super) enum Verb {
         /// A pinned root's public key.
         #[arg(long = "root", value_name = "FILE")]
         root: Vec<PathBuf>,
-        /// Number of them that must have signed the first keyset.
+        /// Number of these roots that must have signed the first keyset.
         #[arg(long, default_value_t = 1)]
         threshold: u32,
         /// Files with one keyset or a chain of them.
@@ -138,7 +138,7 @@ pub(super) struct Keys {
 /// The keyset that is followed.
 #[derive(Args, Debug)]
 pub(super) struct Before {
-    /// The file with the keyset to follow: of a chain, its newest.
+    /// The file with the keyset to follow. Of a chain, its newest keyset is followed.
     #[arg(long, value_name = "FILE")]
     keyset: PathBuf,
 }
@@ -146,13 +146,13 @@ pub(super) struct Before {
 /// Lifetime and destination of the new keyset.
 #[derive(Args, Debug)]
 pub(super) struct Written {
-    /// For how many days nodes take new heads under it.
+    /// Days for which nodes accept new heads under it.
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
     days: u16,
     /// Sign with this root's private key at once.
     #[arg(long, value_name = "FILE")]
     sign: Vec<PathBuf>,
-    /// The keyset's file. One that is there is not written over.
+    /// The keyset's file. An existing file is not overwritten.
     file: PathBuf,
 }
 

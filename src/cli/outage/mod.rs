@@ -25,21 +25,21 @@ pub(super) enum Verb {
     /// List outages, newest first.
     #[command(after_help = WHOM)]
     List {
-        /// Ask the control plane about all nodes, instead of this host's daemon.
+        /// Ask the control plane, about all nodes, instead of this host's daemon.
         #[arg(long)]
         control_plane: bool,
     },
-    /// Show an outage: its window, uses, late uses, revocations, alarms, and a timeline of it all.
+    /// Show an outage: its beginning and end, uses, late uses, revocations, alarms, and a timeline.
     #[command(after_help = "Examples:
   halligan outage show out_…                         what this host knows
   halligan outage show out_… --control-plane --html outage.html")]
     Show {
-        /// The outage's id; the latest one, if none is named.
+        /// The outage's id; the latest outage if none is given.
         id: Option<OutageId>,
         /// Ask the control plane, instead of this host's daemon.
         #[arg(long)]
         control_plane: bool,
-        /// Write a page for a browser into this file; it needs nothing beside it.
+        /// Write the report to this file as an HTML page, which needs no other file.
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },

@@ -23,10 +23,10 @@ use crate::platform::exit;
   halligan routes from-openapi mlflow.yaml > mlflow.toml
   halligan routes check mlflow.toml --openapi mlflow.yaml")]
 pub(super) enum Verb {
-    /// Say what is wrong with a route map, and what its author may not have meant: templates that take paths from others,
-    /// methods that are denied, parameters no Dag role binds to. Exits with 65 when a daemon would not take it.
+    /// Report the faults of a route map, and what its author may not have meant: templates that take paths from others,
+    /// denied methods, parameters that no Dag role binds to. Exits with 65 if a daemon would reject the map.
     Check {
-        /// The map; without it, the one that is built in.
+        /// The map; by default the built-in one.
         file: Option<PathBuf>,
         /// An OpenAPI document (JSON or YAML) to compare it with: operations without a route, routes without an operation.
         #[arg(long, value_name = "FILE")]
@@ -34,14 +34,14 @@ pub(super) enum Verb {
         /// The path below which the document's operations are found, instead of its server's.
         #[arg(long, value_name = "PATH", requires = "openapi")]
         prefix: Option<String>,
-        /// Exit with 65 on a warning, too.
+        /// Exit with 65 on a warning as well.
         #[arg(long)]
         strict: bool,
-        /// Leave the notes out.
+        /// Do not print notes.
         #[arg(long, short)]
         quiet: bool,
     },
-    /// Turn an OpenAPI document (JSON or YAML) into a starting map, on standard output. Review every line of it.
+    /// Generate a first map from an OpenAPI document (JSON or YAML), on standard output. Review every line of it.
     FromOpenapi {
         /// The document.
         file: PathBuf,
@@ -52,15 +52,15 @@ pub(super) enum Verb {
     /// Explain how a map reads a request: its route, the permissions that the route needs, and the roles that have them. Exits
     /// with 1 if no route matches.
     Explain {
-        /// The request's method.
+        /// The method of the request.
         method: String,
-        /// Its path and query, as a client would send them.
+        /// The path and query of the request, as a client would send them.
         path: String,
-        /// The map; without it, the one that is built in.
+        /// The map; by default the built-in one.
         #[arg(long, value_name = "FILE")]
         map: Option<PathBuf>,
     },
-    /// Print the map that is built in (airflow-v2), as an example or a beginning.
+    /// Print the built-in map (airflow-v2), as an example or a start.
     Show,
 }
 

@@ -37,7 +37,7 @@ const UNITS: [&str; 4] =
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
-    /// Where to write it; by default halligan-support-TIME.tar.zst in this directory.
+    /// The file to write; by default halligan-support-TIME.tar.zst in this directory.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// The daemon's configuration file.
@@ -99,7 +99,7 @@ pub(super) async fn run(arguments: Arguments, host: &Host, output: Output) -> Re
         ("replica.json", Method::POST, "/v1/replica/verify"),
         ("audit.json", Method::POST, "/v1/audit/verify"),
     ] {
-        // As it is: the daemon may be of another version than this program.
+        // The answer is not parsed: the daemon may be of another version than this program.
         let answer = host.call::<serde_json::Value>(method, call).await;
         bundle.add(name, answer.map(|answer| format!("{answer:#}\n")).map_err(|error| error.to_string()))?;
     }

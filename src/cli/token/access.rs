@@ -17,11 +17,11 @@ use crate::protocol::token::{DagTarget, TokenKind};
 
 #[derive(Subcommand, Debug)]
 pub(in crate::cli) enum Verb {
-    /// Show a token's roles, and with --deployment-id all that they allow there.
+    /// Show a token's roles, and with --deployment-id all permissions that they give there.
     Show {
         /// The token's id or name.
         token: String,
-        /// Show what the token may do on this deployment.
+        /// Show the token's permissions on this deployment.
         #[arg(long, value_name = "ID")]
         deployment_id: Option<DeploymentId>,
     },
@@ -40,7 +40,7 @@ pub(in crate::cli) enum Verb {
         #[arg(long, value_name = "ID")]
         workspace_id: Option<WorkspaceId>,
     },
-    /// Take the role in a workspace away from a token of the organization.
+    /// Remove the role in a workspace from a token of the organization.
     RemoveWorkspaceRole {
         /// The token's id or name.
         token: String,
@@ -58,7 +58,7 @@ pub(in crate::cli) enum Verb {
         #[arg(long, short)]
         role: String,
     },
-    /// Take a role on a Dag or a tag away from a standard token.
+    /// Remove a role on a Dag or a tag from a standard token.
     RemoveDagRole {
         /// The token's id or name.
         token: String,
@@ -67,7 +67,7 @@ pub(in crate::cli) enum Verb {
     },
 }
 
-/// Which Dags.
+/// Dags that a role is on.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct OnDags {
     /// The Dag with this id.
@@ -76,7 +76,7 @@ pub(in crate::cli) struct OnDags {
     /// Every Dag with this tag.
     #[arg(long, value_name = "TAG")]
     dag_tag: Option<String>,
-    /// The deployment; a deployment's token has Dag roles on its own.
+    /// The deployment. It may be omitted for a deployment's own token.
     #[arg(long, value_name = "ID")]
     deployment_id: Option<DeploymentId>,
 }

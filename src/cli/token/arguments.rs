@@ -9,19 +9,19 @@ use crate::protocol::token::TokenKind;
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Create {
-    /// Its name.
+    /// The name of the token.
     #[arg(long, short)]
     pub(super) name: String,
-    /// Its description.
+    /// The description of the token.
     #[arg(long, short, default_value = "")]
     pub(super) description: String,
-    /// A token for this deployment.
+    /// The deployment that the token is for.
     #[arg(long, value_name = "ID", conflicts_with = "workspace_id")]
     pub(super) deployment_id: Option<DeploymentId>,
-    /// A token for this workspace. Without this and --deployment-id, it is one for the organization.
+    /// The workspace that the token is for. Without this and --deployment-id, the token is for the organization.
     #[arg(long, value_name = "ID")]
     pub(super) workspace_id: Option<WorkspaceId>,
-    /// Its role there; a deployment token's is DEPLOYMENT_ADMIN unless another is named.
+    /// The role of the token there; by default DEPLOYMENT_ADMIN for a deployment's token.
     #[arg(long, short)]
     pub(super) role: Option<String>,
     /// A role on a Dag of the deployment, as ID=ROLE; can be repeated.
@@ -33,10 +33,11 @@ pub(in crate::cli) struct Create {
     /// Days until it expires, 1 to 3650. A direct-access token must expire.
     #[arg(long, short, value_name = "DAYS")]
     pub(super) expiration: Option<i64>,
-    /// Let it open the deployment also while the control plane is down. Its roles can never be changed.
+    /// Let the token open the deployment while the control plane is down as well. Its roles can never be changed.
     #[arg(long)]
     pub(super) direct_access: bool,
-    /// A network the direct-access token may be used from, such as 10.0.0.0/8; can be repeated, and never be changed.
+    /// A network from which the direct-access token may be used, such as 10.0.0.0/8; can be repeated. It can never be
+    /// changed.
     #[arg(long, value_name = "CIDR", requires = "direct_access")]
     pub(super) source: Vec<String>,
     /// Maximum number of uses of the direct-access token in a minute on each host. It can never be changed.
@@ -152,7 +153,7 @@ impl Changed {
     }
 }
 
-/// Which tokens to list.
+/// Conditions and order of the list.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct List {
     /// Only tokens of this scope.
@@ -167,7 +168,7 @@ pub(in crate::cli) struct List {
     /// Only tokens of this workspace and of its deployments.
     #[arg(long, value_name = "ID")]
     pub(super) workspace_id: Option<WorkspaceId>,
-    /// Only tokens that this user or token made.
+    /// Only tokens that this user or token created.
     #[arg(long, value_name = "ID")]
     pub(super) created_by: Option<String>,
     /// Only tokens with this text in their name or description.
@@ -179,7 +180,7 @@ pub(in crate::cli) struct List {
     /// The number of tokens to skip.
     #[arg(long, default_value_t = 0)]
     pub(super) offset: u64,
-    /// The cursor of the page before. The next page begins behind it, also while others create tokens.
+    /// The cursor of the page before. The next page begins after it, also while others create tokens.
     #[arg(long, value_name = "CURSOR", conflicts_with = "offset")]
     pub(super) cursor: Option<String>,
     /// The number of tokens to show, up to 1000.

@@ -17,22 +17,22 @@ use crate::cli::output::{Column, Output};
 pub(in crate::cli) enum Verb {
     /// List the tokens that have a role on the deployment.
     List(DeploymentOption),
-    /// Create a token of the deployment and show its value, once.
+    /// Create a token of the deployment. Its value is shown only once.
     #[command(after_help = "Examples:
   TOKEN=$(halligan deployment token create --deployment-id dep_… -n ci -e 90 -c)
   halligan deployment token create --deployment-id dep_… -n oncall --direct-access -e 30")]
     Create(Create),
-    /// Change a token of the deployment: its name, its description, its role.
+    /// Change the name, description or role of a token of the deployment.
     Update {
         #[command(flatten)]
         update: Update,
         #[command(flatten)]
         on: MaybeOn,
-        /// Its role on the deployment from now on.
+        /// The new role on the deployment.
         #[arg(long, short)]
         role: Option<String>,
     },
-    /// Give a token of the deployment a new value, shown once. The old value stops.
+    /// Give a token of the deployment a new value, shown only once. The old value becomes invalid.
     Rotate {
         #[command(flatten)]
         token: Which,
@@ -45,7 +45,7 @@ pub(in crate::cli) enum Verb {
         #[arg(long, short)]
         clean_output: bool,
     },
-    /// Delete a token of the deployment for good.
+    /// Delete a token of the deployment permanently.
     Delete {
         #[command(flatten)]
         token: Which,
@@ -55,10 +55,10 @@ pub(in crate::cli) enum Verb {
         #[arg(long, short, visible_alias = "yes")]
         force: bool,
     },
-    /// Let tokens of the organization work on the deployment.
+    /// Manage the organization's tokens that are assigned to the deployment.
     #[command(subcommand)]
     OrganizationToken(Assigned),
-    /// Let tokens of the workspace work on the deployment.
+    /// Manage the workspace's tokens that are assigned to the deployment.
     #[command(subcommand)]
     WorkspaceToken(Assigned),
 }
@@ -72,11 +72,11 @@ pub(in crate::cli) enum Assigned {
         token: Elsewhere,
         #[command(flatten)]
         on: DeploymentOption,
-        /// Its role on the deployment.
+        /// The role of the token on the deployment.
         #[arg(long, short, default_value = "DEPLOYMENT_ADMIN")]
         role: String,
     },
-    /// List those assigned to the deployment.
+    /// List the tokens that are assigned to the deployment.
     List(DeploymentOption),
     /// Give an assigned token another role on the deployment.
     Update {
@@ -84,11 +84,11 @@ pub(in crate::cli) enum Assigned {
         token: Elsewhere,
         #[command(flatten)]
         on: DeploymentOption,
-        /// Its role on the deployment from now on.
+        /// The new role on the deployment.
         #[arg(long, short)]
         role: String,
     },
-    /// Take a token off the deployment. Elsewhere it goes on living.
+    /// Remove a token's assignment to the deployment. The token stays valid elsewhere.
     Remove {
         #[command(flatten)]
         token: Elsewhere,
@@ -126,7 +126,7 @@ impl Elsewhere {
 /// Deployment in which a token's name is looked up.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct MaybeOn {
-    /// The deployment's id; needed when the token is named by its name and another deployment has one of that name.
+    /// The deployment's id; needed if several deployments have a token of this name.
     #[arg(long, value_name = "ID")]
     deployment_id: Option<DeploymentId>,
 }

@@ -19,7 +19,7 @@ use crate::protocol::permission::PermissionSet;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
-    /// Create a token and show its value, once.
+    /// Create a token. Its value is shown only once.
     #[command(after_help = "Examples:
   halligan token create -n oncall --deployment-id dep_… --direct-access -e 30
   halligan token create -n etl --deployment-id dep_… --direct-access -e 30 -r DEPLOYMENT_ACCESSOR --dag-tag finance=DAG_AUTHOR
@@ -31,7 +31,7 @@ pub(super) enum Verb {
     Show(Which),
     /// Change a token's name or description.
     Update(Update),
-    /// Give a token a new value, shown once. The old value stops.
+    /// Give a token a new value, shown only once. The old value becomes invalid.
     Rotate {
         #[command(flatten)]
         token: Which,
@@ -42,7 +42,7 @@ pub(super) enum Verb {
         #[arg(long, short)]
         clean_output: bool,
     },
-    /// Delete a token for good.
+    /// Delete a token permanently.
     Delete {
         #[command(flatten)]
         token: Which,
@@ -50,7 +50,7 @@ pub(super) enum Verb {
         #[arg(long, short, visible_alias = "yes")]
         force: bool,
     },
-    /// Show and change which roles a token has.
+    /// Show and change the roles of a token.
     #[command(subcommand)]
     Access(access::Verb),
     /// Approve, reject and collect tokens that need a second owner.

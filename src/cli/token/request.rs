@@ -13,13 +13,13 @@ use crate::cli::output::{Column, Output};
 pub(in crate::cli) enum Verb {
     /// List requests, newest first.
     List {
-        /// In this state.
+        /// Only requests in this state.
         #[arg(long, value_parser = ["pending", "approved", "done", "rejected", "expired"])]
         state: Option<String>,
         /// Number of requests to skip.
         #[arg(long, default_value_t = 0)]
         offset: u64,
-        /// Go on behind the page before.
+        /// The cursor of the page before. The next page begins after it.
         #[arg(long, value_name = "CURSOR", conflicts_with = "offset")]
         cursor: Option<String>,
         /// Number of requests to show, up to 1000.
@@ -31,7 +31,7 @@ pub(in crate::cli) enum Verb {
         /// The request's id.
         id: RequestId,
     },
-    /// Approve what another owner asked for.
+    /// Approve another owner's request.
     Approve {
         /// The request's id.
         id: RequestId,
@@ -40,11 +40,11 @@ pub(in crate::cli) enum Verb {
     Reject {
         /// The request's id.
         id: RequestId,
-        /// Why.
+        /// The reason.
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Make or rotate the token you asked for, once that is approved, and show its value, once.
+    /// Create or rotate the token of your approved request. Its value is shown only once.
     Collect {
         /// The request's id.
         id: RequestId,

@@ -14,19 +14,19 @@ use crate::protocol::token::TokenKind;
 
 #[derive(Subcommand, Debug)]
 pub(in crate::cli) enum Verb {
-    /// Create a token and show its value, once.
+    /// Create a token. Its value is shown only once.
     Create(Create),
     /// List the tokens.
     List,
-    /// Change a token: its name, its description, its role.
+    /// Change the name, description or role of a token.
     Update {
         #[command(flatten)]
         update: Update,
-        /// Its role from now on.
+        /// The new role.
         #[arg(long, short)]
         role: Option<String>,
     },
-    /// Give a token a new value, shown once. The old value stops.
+    /// Give a token a new value, shown only once. The old value becomes invalid.
     Rotate {
         #[command(flatten)]
         token: Which,
@@ -37,7 +37,7 @@ pub(in crate::cli) enum Verb {
         #[arg(long, short)]
         clean_output: bool,
     },
-    /// Delete a token for good.
+    /// Delete a token permanently.
     Delete {
         #[command(flatten)]
         token: Which,
@@ -50,13 +50,13 @@ pub(in crate::cli) enum Verb {
 /// New token of the organization or workspace.
 #[derive(Args, Debug)]
 pub(in crate::cli) struct Create {
-    /// Its name.
+    /// The name of the token.
     #[arg(long, short)]
     name: String,
     /// Purpose of the token.
     #[arg(long, short, default_value = "")]
     description: String,
-    /// Its role there.
+    /// The role of the token there.
     #[arg(long, short)]
     role: String,
     /// Days until it expires, 1 to 3650.

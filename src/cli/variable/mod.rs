@@ -28,14 +28,14 @@ const UNREADABLE: &str = "(unreadable)";
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
-    /// List the environment variables. Secret values are shown to nobody.
+    /// List the environment variables. Secret values are never shown.
     List {
         #[command(flatten)]
         on: DeploymentChoice,
         /// List this variable only.
         #[arg(long, short, value_name = "KEY")]
         key: Option<String>,
-        /// Also write them to the file that --env names. It must not exist yet.
+        /// Write them to the file of --env as well, which must not exist yet.
         #[arg(long, short)]
         save: bool,
         /// The file to write.
@@ -80,10 +80,10 @@ pub(super) struct Given {
     /// A file that holds the value of --key, or - for standard input. One line break at its end is left out.
     #[arg(long, value_name = "FILE", requires = "key")]
     value_file: Option<PathBuf>,
-    /// Show the values to nobody from now on.
+    /// Never show the values from now on.
     #[arg(long, short)]
     secret: bool,
-    /// Also take the variables of the file that --env names.
+    /// Take the variables of the file of --env as well.
     #[arg(long, short)]
     load: bool,
     /// The file to read, or - for standard input: a line KEY=VALUE for each variable.
@@ -183,7 +183,7 @@ impl Given {
         }
         for (number, one) in given.iter().enumerate() {
             let fault = check_variable_name(&one.key).and_then(|()| check_variable_value(&one.value));
-            // A name that none can have may be a value in the wrong place.
+            // A name that no variable can have may be a value in the wrong place.
             fault.map_err(|fault| Failure::Usage(format!("variable {}: {fault}", number + 1)))?;
             if given[..number].iter().any(|other| other.key == one.key) {
                 return Err(Failure::Usage(format!("{} is given twice", one.key)));
