@@ -23,7 +23,7 @@ use halligan::protocol::key::SigningKey;
 use rand_core::UnwrapErr;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Decides on a data-plane host who gets in, also while the control plane is down.
+/// Decides on a data-plane host which requests may pass, also while the control plane is down.
 #[derive(Parser)]
 #[command(
     version,
@@ -41,25 +41,25 @@ struct Arguments {
 enum Command {
     /// Run the daemon (the default).
     Run,
-    /// Read the configuration and the files it names, say what is wrong with them, and start nothing.
+    /// Read the configuration and the files that it names, report their faults, and start nothing.
     CheckConfig,
-    /// Print this node's public key; make the key where there is none. For a host that can't enrol by itself.
+    /// Print this node's public key, and create the key if it is missing. For a host that can't enrol by itself.
     PublicKey,
-    /// Ask the running daemon to read its configuration again; say what it took.
+    /// Ask the running daemon to read its configuration again, and print the settings that it applied.
     Reload,
     /// Set this host's identity aside, so that the next start enrols it anew. For a copy of another host, and for a host that
     /// was retired. The daemon must be stopped; nothing is deleted.
     NewIdentity {
-        /// Also where events of the log have not arrived at the control plane.
+        /// Continue although events of the log have not arrived at the control plane.
         #[arg(long)]
         force: bool,
     },
-    /// Accept that the revocations of this host are lost, so that the daemon starts again; it is recorded. First try to put the
-    /// file back from a backup: what is lost lets in who had been locked out.
+    /// Accept that the revocations of this host are lost, so that the daemon starts again; it is recorded. First try to put
+    /// the file back from a backup: a token whose revocation is lost is accepted again.
     AcceptLoss {
         /// The database: revocations.db.
         database: String,
-        /// Why: one line for whoever reads the log later.
+        /// The reason, in one line, for people who read the audit log later.
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
