@@ -52,9 +52,7 @@ pub(super) fn api_token(file: Option<&Path>) -> Result<Zeroizing<String>, Failur
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
         .map(Zeroizing::new)
-        .ok_or_else(|| {
-            Failure::Usage("no token to call with; set HALLIGAN_API_TOKEN, or use --api-token-file".into())
-        })
+        .ok_or_else(|| Failure::Usage("no API token; set HALLIGAN_API_TOKEN, or use --api-token-file".into()))
 }
 
 /// Reads a secret from a file, or from standard input for `-`.
@@ -72,8 +70,9 @@ pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
 pub(super) fn client(token: Option<&str>, ca_file: Option<&Path>) -> Result<Client, Failure> {
     let mut headers = HeaderMap::new();
     if let Some(token) = token {
-        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_| Failure::Usage("the token to call with holds characters no token has".into()))?;
+        let invalid = "the API token has characters that no token has; check HALLIGAN_API_TOKEN or the file of --api-token-file";
+        let mut value =
+            HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Failure::Usage(invalid.into()))?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
@@ -99,12 +98,11 @@ impl Control {
         ca_file: Option<&Path>,
         organization: Option<OrganizationId>,
     ) -> Result<Self, Failure> {
-        let url = url.ok_or_else(|| {
-            Failure::Usage("no control plane to call; set HALLIGAN_URL, or use --url".into())
-        })?;
+        let url =
+            url.ok_or_else(|| Failure::Usage("no control plane; set HALLIGAN_URL, or use --url".into()))?;
         if !keeps_secrets(url) {
             return Err(Failure::Usage(format!(
-                "{url:?} is not https:// (or http:// on loopback), and the token to call with would go there in the clear; use https://"
+                "{url:?} is not https:// (or http:// on loopback), and the API token would be sent there in the clear; use https://"
             )));
         }
         let client = client(Some(&api_token(token_file)?), ca_file)?;

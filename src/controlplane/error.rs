@@ -39,7 +39,7 @@ pub enum ProofFault {
         by: i64,
     },
     /// The lifetime of the proof is too long.
-    #[error("the node's proof is good for more than {LIFETIME} s; no proof may be")]
+    #[error("the node's proof is valid for more than {LIFETIME} s, the maximum")]
     Lifetime,
     /// The end of the proof's lifetime is before its start.
     #[error("the node's proof ends before it was made")]
@@ -138,7 +138,7 @@ pub enum Error {
     #[error("{0}")]
     Malformed(String),
     /// The object has changed since the caller read it (`If-Match`).
-    #[error("this has changed since you saw it; look at it again, and send the new ETag in If-Match")]
+    #[error("the object has changed since you read it; read it again, and send its new ETag in If-Match")]
     Stale,
     /// The idempotency key was used for a different call.
     #[error("this idempotency key was used for another call; use each for one call and its repeats")]

@@ -64,5 +64,5 @@ pub fn read_webhook(config: &Config) -> Result<Option<Webhook>, WebhookError> {
 /// can be served.
 fn certificate_end(config: &Config) -> Option<End> {
     let end = certificate::end(&config.tls.as_ref()?.certificate);
-    end.inspect_err(|error| tracing::warn!(%error, "when the certificate ends is not known")).ok()
+    end.inspect_err(|error| tracing::warn!(%error, "the expiry of the certificate can't be read")).ok()
 }

@@ -42,9 +42,10 @@ pub(in crate::controlplane) fn check_description(description: &str) -> Result<()
 /// Turns a violated UNIQUE constraint into a conflict, because the caller chose a name that is in use.
 pub(in crate::controlplane) fn name_conflict(error: rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::ConstraintViolation) => {
-            Error::Conflict { code: "name_taken", detail: "something of this name is there already".into() }
-        }
+        Some(rusqlite::ErrorCode::ConstraintViolation) => Error::Conflict {
+            code: "name_taken",
+            detail: "this name is in use already; choose another".into(),
+        },
         _ => error.into(),
     }
 }

@@ -102,7 +102,7 @@ async fn take_over_commands(control: Arc<ControlPlane>) {
 async fn delete_archives(control: Arc<ControlPlane>) {
     let prepared = control.off_reactor(|control| Ok(control.archives.prepare()?)).await;
     if let Err(error) = prepared {
-        tracing::warn!(%error, "the directory of deploys can't be cleared of archives that were cut off");
+        tracing::warn!(%error, "the parts of interrupted archives can't be deleted from the directory of deploys");
     }
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);

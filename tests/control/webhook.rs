@@ -322,7 +322,8 @@ fn everything_is_told_though_the_endpoint_fails_in_every_way_and_the_control_pla
     }
     let log = rig.read_log("control.log");
     assert!(
-        log.contains("an announcement was not taken") && log.contains("redirects are not followed"),
+        log.contains("the webhook did not accept an announcement")
+            && log.contains("redirects are not followed"),
         "{log}"
     );
     for secret in [&SECRET[6..], PATH, &good, &late] {

@@ -92,6 +92,8 @@ fn ends_of_keysets_and_of_every_kind_of_token_are_told_thirty_days_before_by_bot
     assert_eq!(ended.status.code(), Some(78), "{ended:?}");
     assert!(String::from_utf8_lossy(&ended.stderr).contains("the keyset 1 ended at"), "{ended:?}");
     rig.start_control_in(&after_a_year);
-    until("its log says so", || rig.read_log("control.log").contains("no node believes what is signed"));
+    until("its log says so", || {
+        rig.read_log("control.log").contains("nodes reject everything that is signed")
+    });
     assert!(metric(metrics, "halligan_control_end_left_seconds{kind=\"keyset\"}").unwrap() < 0);
 }

@@ -118,7 +118,7 @@ pub(super) fn verify(pinned: &RootSet, files: &[PathBuf], output: Output) -> Res
     }
     let lines: Vec<_> = chain.iter().map(UnverifiedKeyset::to_line).collect();
     let (_, start) = Keyset::verify_earliest(&lines, pinned)
-        .map_err(|error| Failure::Data(format!("no keyset holds: {error}")))?;
+        .map_err(|error| Failure::Data(format!("no keyset is valid: {error}")))?;
     for before in &chain[..start] {
         let version = before.body().version;
         if output.json {
@@ -136,7 +136,7 @@ pub(super) fn verify(pinned: &RootSet, files: &[PathBuf], output: Output) -> Res
         };
         let by = last.as_ref().map_or(pinned, Keyset::roots);
         let verified =
-            verified.map_err(|error| Failure::Data(format!("keyset {version} does not hold: {error}")))?;
+            verified.map_err(|error| Failure::Data(format!("keyset {version} is invalid: {error}")))?;
         let signers = by.keys().iter().filter(|root| keyset.signed_by(root)).count();
         let whose = if last.is_none() { "pinned roots" } else { "roots of the keyset before" };
         if output.json {

@@ -104,7 +104,7 @@ pub(super) async fn record(
         });
         if let Err(error) = written.await {
             // The attempt is logged and its effect is committed, so an error to the caller would be wrong.
-            tracing::error!(%error, line, "the outcome of a call could not be written down");
+            tracing::error!(%error, line, "the result of a call could not be written to the audit log");
         }
         response
     });

@@ -30,7 +30,7 @@ impl ControlPlane {
         let Some(checkpoint) =
             signed(text, &key).filter(|signed| signed.iss.as_str() == node && !signed.dropped)
         else {
-            tracing::warn!(node, "a checkpoint is not believed");
+            tracing::warn!(node, "a node's checkpoint is invalid, and was ignored");
             return Ok(());
         };
         let now = self.now();

@@ -94,10 +94,10 @@ impl ControlPlane {
                     }
                     if self.keyset_end().voids_all(now) {
                         let sentence = self.keyset_end().sentence(now);
-                        tracing::error!("no node believes what is signed: {sentence}");
+                        tracing::error!("nodes reject everything that is signed: {sentence}");
                     }
                 }
-                Ok(Err(error)) => tracing::error!(%error, "what ends soon can't be read"),
+                Ok(Err(error)) => tracing::error!(%error, "the expiry dates can't be read from the database"),
                 Err(_) => return,
             }
             tokio::time::sleep(INTERVAL).await;

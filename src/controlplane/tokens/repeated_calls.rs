@@ -21,7 +21,7 @@ impl ControlPlane {
         let Some(made) = made else { return Ok(None) };
         let gone = || Error::Conflict {
             code: "idempotency_key_superseded",
-            detail: "what this call made has been rotated or deleted since; its value is not shown again"
+            detail: "the token of this call has been rotated or deleted since; its value is not shown again"
                 .into(),
         };
         let mut token = find(transaction, organization, &made.token).map_err(|_| gone())?;

@@ -80,7 +80,7 @@ async fn run(control: Arc<ControlPlane>, mut webhook: watch::Receiver<Arc<Webhoo
         let (pause, wakes) = match round(&control, &current, failures, eager).await {
             Ok(Round::Delivered { all }) => {
                 if failures > 0 {
-                    tracing::info!(to = current.origin(), "the webhook takes announcements again");
+                    tracing::info!(to = current.origin(), "the webhook accepts announcements again");
                 }
                 eager = all && (eager || failures > 0);
                 failures = 0;
@@ -93,7 +93,7 @@ async fn run(control: Arc<ControlPlane>, mut webhook: watch::Receiver<Arc<Webhoo
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
-                tracing::error!(%error, "announcements can't be read, or what became of them not be written");
+                tracing::error!(%error, "announcements can't be read, or the results of their delivery can't be written");
                 (retry::pause(failures, control.luck(), None), false)
             }
         };
@@ -164,12 +164,24 @@ fn judge(
     let outcome = match result {
         Ok(()) => Outcome::Delivered,
         Err(fault) if retry::gives_up(failed, now.since(announcement.made_at)) => {
-            tracing::error!(id, to, attempts = failed, error = %fault, "an announcement is given up");
+            tracing::error!(
+                id,
+                to,
+                attempts = failed,
+                error = %fault,
+                "the webhook did not accept an announcement, and it is sent no more"
+            );
             Outcome::GivenUp { error: fault.to_string() }
         }
         Err(fault) => {
             let pause = retry::pause(failed, control.luck(), fault.retry_after());
-            tracing::warn!(id, to, attempts = failed, error = %fault, "an announcement was not taken; it is told again");
+            tracing::warn!(
+                id,
+                to,
+                attempts = failed,
+                error = %fault,
+                "the webhook did not accept an announcement; it is sent again"
+            );
             Outcome::Again { at: now.plus(seconds(pause)), error: fault.to_string() }
         }
     };

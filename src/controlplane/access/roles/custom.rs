@@ -148,7 +148,7 @@ fn check_workspaces(
     while let Some(row) = uses.next()? {
         let (holder, workspace): (String, String) = (row.get(0)?, row.get(1)?);
         if !allowed.is_empty() && !allowed.contains(&workspace) {
-            let detail = format!("{holder} has this role in workspace {workspace}; take it away there first");
+            let detail = format!("{holder} has this role in workspace {workspace}; remove it there first");
             return Err(Error::Conflict { code: "role_in_use", detail });
         }
     }

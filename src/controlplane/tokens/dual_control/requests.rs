@@ -52,7 +52,7 @@ fn person(connection: &Connection, actor: &Actor) -> Result<(), Error> {
     if connection.query_row(query, [&actor.id], |row| row.get(0))? {
         return Ok(());
     }
-    let detail = "where two owners are needed, people ask and approve, not API tokens".into();
+    let detail = "under dual control only users can request and approve, not API tokens".into();
     Err(Error::Forbidden { code: "people_only", detail })
 }
 
@@ -204,7 +204,7 @@ impl ControlPlane {
         self.store.write(|transaction| {
             let request = find(transaction, organization, id, now)?;
             if request.requested_by != actor.id {
-                let detail = "only the one who asked for this token can collect it".into();
+                let detail = "only the owner who requested this token can collect it".into();
                 return Err(Error::Forbidden { code: "not_your_request", detail });
             }
             check_state(&request, RequestState::Approved)?;
@@ -213,7 +213,7 @@ impl ControlPlane {
                 let rotation: Rotation = serde_json::from_str(body).map_err(std::io::Error::from)?;
                 let token = self.rotatable(transaction, actor, organization, &rotation.token_id)?;
                 if token.generation != rotation.generation {
-                    let detail = "the token has been rotated since; ask again".into();
+                    let detail = "the token has been rotated since; request it again".into();
                     return Err(Error::Conflict { code: "request_state", detail });
                 }
                 self.renew(transaction, actor, organization, token, None)?
