@@ -55,7 +55,10 @@ impl Sockets {
     pub fn warn_of_the_rest(&self) {
         let tcp = self.tcp.iter().map(|(name, _)| name);
         for name in tcp.chain(self.unix.iter().map(|(name, _)| name)) {
-            tracing::warn!(name, "a socket was handed over that nothing here serves");
+            tracing::warn!(
+                name,
+                "the service manager passed a socket that this program does not use; check FileDescriptorName= in its unit"
+            );
         }
     }
 }
@@ -78,7 +81,7 @@ pub fn is_credential(path: &Path) -> bool {
 /// Sends a notification to the service manager (sd_notify(3)).
 pub fn notify(what: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(what) {
-        tracing::warn!(%error, "the service manager can't be told how this service stands");
+        tracing::warn!(%error, "the service manager can't be notified");
     }
 }
 

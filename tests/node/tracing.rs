@@ -294,7 +294,7 @@ fn a_collector_that_is_down_or_hangs_changes_no_answer() {
         assert!(began.elapsed() < Duration::from_secs(10), "it took {:?} to end", began.elapsed());
     }
     let log = rig.read_log("halligand.log");
-    let told = log.lines().filter(|line| line.contains("the collector does not take spans"));
+    let told = log.lines().filter(|line| line.contains("the collector does not accept spans"));
     let told = told.count();
     assert!((1..=2).contains(&told), "told once of each, not {told} times: {log}");
 }
@@ -327,7 +327,7 @@ fn over_https_only_the_named_authority_counts_and_a_key_for_the_collector_comes_
     with_tracing(&mut rig, &tracing);
     rig.synced();
     assert_eq!(ask(&rig, &token, "/api/v2/dags", &[]).status, 200);
-    let refused = "the collector does not take spans";
+    let refused = "the collector does not accept spans";
     until("it does not trust the collector", || rig.read_log("halligand.log").contains(refused));
     assert!(collector.arrived.lock().unwrap().is_empty());
 

@@ -61,7 +61,7 @@ impl UploadLag {
             // The thread pool ends only with the daemon.
             let Ok(looked) = tokio::task::spawn_blocking(move || own.look()).await else { return };
             if let Err(error) = looked {
-                tracing::warn!(%error, "it can't be seen how far the audit log was taken in above");
+                tracing::warn!(%error, "the audit log can't be read to find how much of it was uploaded");
             }
             tokio::time::sleep(INTERVAL).await;
         }

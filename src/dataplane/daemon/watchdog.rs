@@ -87,7 +87,12 @@ impl Watchdog {
             loop {
                 match self.prove(interval).await {
                     Ok(()) => notify(&[NotifyState::Watchdog]),
-                    Err(stalled) => tracing::error!(%stalled, "the watchdog is not fed"),
+                    Err(stalled) => {
+                        tracing::error!(
+                            %stalled,
+                            "a part of the daemon does not answer; the watchdog of the service manager is not fed"
+                        );
+                    }
                 }
                 tokio::time::sleep(interval).await;
             }

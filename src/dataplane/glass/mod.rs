@@ -65,7 +65,7 @@ pub enum GlassError {
     #[error(transparent)]
     Reason(#[from] RevocationError),
     /// The clock is not trusted, so no end can be computed.
-    #[error("this node's clock is behind a time it knows to have passed; set it right first")]
+    #[error("this node's clock is behind a time that has passed; set it right first")]
     Clock,
 }
 

@@ -116,7 +116,7 @@ impl GlassTask {
         match tokio::task::spawn_blocking(move || work(&glass)).await {
             Ok(Ok(value)) => Some(value),
             Ok(Err(error)) => {
-                tracing::error!(%error, "the glass can't be kept as it should be");
+                tracing::error!(%error, "the state of the glass can't be stored");
                 None
             }
             Err(_) => None,

@@ -35,13 +35,13 @@ pub enum PeerRefusal {
     #[error("{0} answered, and another node was asked")]
     Another(NodeId),
     /// The answer differs from the signed one, or belongs to another question.
-    #[error("what came is not what {0} answered to this question: it was changed on its way")]
+    #[error("the answer of {0} was changed on its way, or belongs to another question")]
     Altered(NodeId),
     /// The replica holds no record of the node.
-    #[error("the peer says to be {0}, which is no node of the replica held here")]
+    #[error("the peer claims to be {0}, which is no node of the replica held here")]
     Unknown(NodeId),
     /// The issuer is another node than the one with the key.
-    #[error("the peer says to be {0}, which has another key")]
+    #[error("the peer claims to be {0}, which has another key")]
     Issuer(NodeId),
 }
 

@@ -122,10 +122,10 @@ impl PeerLink {
                 }
                 Ok(()) => {}
                 Err(error) if !self.failing => {
-                    tracing::warn!(peer = self.url, %error, "the peer is of no help");
+                    tracing::warn!(peer = self.url, %error, "the exchange with the peer failed");
                     self.failing = true;
                 }
-                Err(error) => tracing::debug!(peer = self.url, %error, "the peer is of no help"),
+                Err(error) => tracing::debug!(peer = self.url, %error, "the exchange with the peer failed"),
             }
             // This pause follows news of code too, so that a peer gets them no more often.
             sleep(GATHER).await;

@@ -142,7 +142,7 @@ impl TrustDirectory {
         let mut watcher = match watcher {
             Ok(watcher) => Some(watcher),
             Err(error) => {
-                tracing::warn!(%error, "the keys can't be watched; they are looked at every minute");
+                tracing::warn!(%error, "the trust directory can't be watched; it is read every minute");
                 None
             }
         };
@@ -151,7 +151,7 @@ impl TrustDirectory {
             if let Some(watcher) = &mut watcher
                 && let Err(error) = watcher.watch(&self.path, RecursiveMode::NonRecursive)
             {
-                tracing::warn!(%error, path = %self.path.display(), "the keys can't be watched");
+                tracing::warn!(%error, path = %self.path.display(), "the trust directory can't be watched");
             }
             tokio::select! {
                 _ = heard.recv(), if watcher.is_some() => {}

@@ -54,7 +54,7 @@ pub enum LedgerError {
     )]
     Untold(TokenId),
     /// The node has made the maximum number of revocations.
-    #[error("node {0} has made {MAX_OF_NODE} revocations, which is as many as are taken")]
+    #[error("node {0} has made {MAX_OF_NODE} revocations, the maximum; further ones are rejected")]
     TooMany(NodeId),
 }
 

@@ -118,11 +118,11 @@ impl Statements {
             match self.state(&upstream).await {
                 Ok(()) => failing = false,
                 Err(error) if !failing => {
-                    tracing::warn!(%error, "the control plane could not be told how this node stands");
+                    tracing::warn!(%error, "the node's statement could not be sent to the control plane");
                     failing = true;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the control plane could not be told how this node stands");
+                    tracing::debug!(%error, "the node's statement could not be sent to the control plane");
                 }
             }
         }

@@ -58,7 +58,7 @@ impl EndedFile {
         noted.into_iter().chain(left.and_then(|left| left.latest())).for_each(|at| ended.add_all_until(at));
         if let Err(error) = self.write(&ended) {
             // The ends are in force nevertheless. The next start will find no file that it can trust either.
-            tracing::warn!(%error, path = %self.path.display(), "ended sessions can't be written down");
+            tracing::warn!(%error, path = %self.path.display(), "the file of ended sessions can't be written");
         }
         ended
     }

@@ -17,9 +17,9 @@ pub(super) enum Failure {
     NoUpstream,
     #[error("the request's body is too large")]
     TooLarge,
-    #[error("the request's body did not come")]
+    #[error("the request's body did not arrive in time")]
     ClientStalled,
-    #[error("the request's body broke off, or is framed in no way that HTTP knows")]
+    #[error("the request's body broke off, or its framing is invalid")]
     ClientBroke,
     /// No byte of the request was written, so the client may repeat it.
     #[error("the deployment can't be reached")]
@@ -31,9 +31,9 @@ pub(super) enum Failure {
     DeploymentStalled,
     #[error("the deployment's answer is not HTTP/1.1")]
     NotHttp(#[source] BoxError),
-    #[error("the deployment's answer has no one length")]
+    #[error("the deployment's answer states no unambiguous length")]
     TwoLengths,
-    #[error("the deployment changed the protocol unasked")]
+    #[error("the deployment changed the protocol without a request for it")]
     Unasked,
     #[error("too many WebSockets are open")]
     TooMany,

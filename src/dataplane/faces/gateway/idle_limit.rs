@@ -16,7 +16,7 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Error of a body of which no byte arrived within the time limit.
 #[derive(Debug, Error)]
-#[error("nothing came for too long")]
+#[error("no byte arrived within the time limit")]
 pub(super) struct Stalled;
 
 /// The client's body broke off, or its framing is invalid. The deployment is not at fault.

@@ -95,7 +95,9 @@ impl Watched {
                 tracing::info!(%certificate, "a new certificate is in force");
             }
             // One of the two files may not be in place yet. The old certificate stays until they match.
-            Err(error) if changed => tracing::warn!(%error, "the certificate stays as it was"),
+            Err(error) if changed => {
+                tracing::warn!(%error, "the new certificate can't be used; the previous one stays in force")
+            }
             Ok(_) | Err(_) => {}
         }
     }

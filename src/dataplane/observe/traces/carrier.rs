@@ -40,10 +40,10 @@ impl Carrier {
     fn note(&self, failure: Option<String>) {
         match failure {
             Some(error) if !self.failing.swap(true, Ordering::Relaxed) => {
-                tracing::warn!(%error, "the collector does not take spans; they are lost while that lasts");
+                tracing::warn!(%error, "the collector does not accept spans; they are lost until it does");
             }
             None if self.failing.swap(false, Ordering::Relaxed) => {
-                tracing::info!("the collector takes spans again");
+                tracing::info!("the collector accepts spans again");
             }
             _ => {}
         }

@@ -168,7 +168,7 @@ impl Replication {
         let (_, before) = store.position()?;
         let version = store.follow(keysets, now)?.version();
         if version > before {
-            tracing::info!(keyset = version, "follows a keyset");
+            tracing::info!(keyset = version, "a new keyset is in force");
             self.enforce(&store, None, now)?;
         }
         Ok(version)

@@ -31,11 +31,11 @@ pub enum StoreError {
     Head(#[from] HeadError),
     /// The newest keyset no longer holds the key that signed the head.
     #[error(
-        "the key that signed the replica is not in keyset {0}; the replica is dead until a new head comes"
+        "the key that signed the replica is not in keyset {0}; the replica is unusable until a new head arrives"
     )]
     KeyDropped(u64),
     /// The head was signed under a keyset that this node does not hold.
-    #[error("the head goes by keyset {head}, the newest known is {keyset}")]
+    #[error("the head was signed under keyset {head}, and this node's newest keyset is {keyset}")]
     KeysetVersion {
         /// Version of the keyset that the head names.
         head: u64,
