@@ -175,6 +175,34 @@ impl SignedHead {
 
     /// Verifies that a replica key of `keys` signed `text` as a head for `audience`, under the issuer that the keyset
     /// names.
+    ///
+    /// ```
+    /// use halligan::protocol::head::{Head, HeadError, SignedHead, sign_head};
+    /// use halligan::protocol::key::SigningKey;
+    /// use halligan::protocol::keyset::{KeyUse, Keyset, KeysetBody, KeysetKey, RootSet, sign_keyset};
+    /// use halligan::protocol::time::Time;
+    ///
+    /// let (root, key) = (SigningKey::from_seed(&[1; 32]), SigningKey::from_seed(&[2; 32]));
+    /// let (iat, exp) = (Time::from_unix(1_800_000_000), Time::from_unix(1_900_000_000));
+    /// let body = KeysetBody {
+    ///     iss: None,
+    ///     version: 1,
+    ///     iat,
+    ///     exp,
+    ///     keys: vec![KeysetKey { key_use: KeyUse::Replica, jwk: key.public().jwk() }],
+    ///     roots: vec![root.public().jwk()],
+    ///     threshold: 1,
+    /// };
+    /// let pinned = RootSet::new(vec![root.public().clone()], 1).unwrap();
+    /// let keys = Keyset::verify_first(&sign_keyset(&body, &[&root]), &pinned).unwrap();
+    ///
+    /// let (iss, plane) = ("https://control.example".to_owned(), "dpl_a".parse().unwrap());
+    /// let head = Head { iss, aud: plane, version: 7, digest: [0; 32], count: 0, iat, exp, keyset: 1 };
+    /// let text = sign_head(&head, &key);
+    /// assert_eq!(SignedHead::verify(&text, &keys, &head.aud).unwrap().head(), &head);
+    /// let other = "dpl_b".parse().unwrap();
+    /// assert_eq!(SignedHead::verify(&text, &keys, &other), Err(HeadError::Audience(head.aud)));
+    /// ```
     pub fn verify(text: &str, keys: &Keyset, audience: &DataPlaneId) -> Result<Self, HeadError> {
         let verified = keys.verify_by_replica_key(text, MAX_HEAD, Typ::ReplicaHead)?;
         let head: Head = verified.claims()?;

@@ -119,6 +119,15 @@ pub fn timely(iat: Time, exp: Time, now: Time) -> bool {
 /// Calls that one node has proved. Each is stored as a digest of its `jti` until its proof ends, to detect replays.
 ///
 /// The calls are in memory only: after a restart of the receiver, a proof that has not ended is accepted once more.
+///
+/// ```
+/// use halligan::protocol::node_proof::Seen;
+/// use halligan::protocol::time::Time;
+///
+/// let (now, mut seen) = (Time::from_unix(1_800_000_000), Seen::default());
+/// assert!(seen.note("call 1", now.plus(300), now));
+/// assert!(!seen.note("call 1", now.plus(300), now.plus(1)), "a replay");
+/// ```
 #[derive(Debug, Default)]
 pub struct Seen {
     until: HashMap<[u8; 16], Time>,

@@ -240,6 +240,14 @@ pub enum DagTarget {
 impl DagTarget {
     /// Returns the target that the JSON members `dag` and `tag` name. Returns `None` unless exactly one of them is
     /// present: with both, two implementations could choose differently.
+    ///
+    /// ```
+    /// use halligan::protocol::token::DagTarget;
+    ///
+    /// let name = || Some("sales".to_owned());
+    /// assert_eq!(DagTarget::from_members(name(), None), Some(DagTarget::Dag("sales".into())));
+    /// assert_eq!(DagTarget::from_members(name(), name()), None);
+    /// ```
     #[must_use]
     pub fn from_members(dag: Option<String>, tag: Option<String>) -> Option<Self> {
         match (dag, tag) {

@@ -4,6 +4,16 @@ use crate::protocol::head::Head;
 use crate::protocol::time::Time;
 
 /// Age of the head in force, as far as this node can tell it without trusting a clock.
+///
+/// ```
+/// use halligan::dataplane::decide::HeadAge;
+/// use halligan::protocol::time::Time;
+///
+/// let iat = Time::from_unix(1_800_000_000);
+/// let age = HeadAge { version: 1, iat, held: 3600, signed: iat };
+/// // A clock that is accepted half an hour after `iat` does not hide that the head was held for an hour.
+/// assert_eq!(age.accepted(iat.plus(1800)).signed, iat.plus(-1800));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadAge {
     /// Version of the head.

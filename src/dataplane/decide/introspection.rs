@@ -50,6 +50,13 @@ struct OnDags {
 
 impl Introspection {
     /// Parses an answer. Returns `None` if it is invalid.
+    ///
+    /// ```
+    /// use halligan::dataplane::decide::introspection::Introspection;
+    ///
+    /// assert!(Introspection::read(br#"{"active":false}"#).is_some());
+    /// assert!(Introspection::read(br#"{"active":"yes"}"#).is_none());
+    /// ```
     #[must_use]
     pub fn read(answer: &[u8]) -> Option<Self> {
         let answer: Answer = object(answer).ok()?;

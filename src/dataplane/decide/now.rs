@@ -6,6 +6,16 @@ use crate::protocol::time::Time;
 pub const CLOCK_TOLERANCE: i64 = 300;
 
 /// Two readings of the time: the clock, and a lower bound of the true time.
+///
+/// ```
+/// use halligan::dataplane::decide::Now;
+/// use halligan::protocol::time::Time;
+///
+/// let floor = Time::from_unix(1_800_000_000);
+/// let now = Now { wall: floor.plus(-3600), floor };
+/// assert_eq!(now.effective(), floor);
+/// assert!(!now.trusted());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// Time of the node's clock.

@@ -2,6 +2,12 @@
 //! them.
 
 /// Reason for which a request was allowed or denied.
+///
+/// ```
+/// use halligan::dataplane::decide::Reason;
+///
+/// assert_eq!((Reason::TokenMissing.code(), Reason::TokenMissing.status()), ("token_missing", 401));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// The request is allowed.

@@ -25,6 +25,15 @@ pub enum AtLimit {
 }
 
 /// Limits of the replica's age, in seconds since its head was signed.
+///
+/// ```
+/// use halligan::dataplane::decide::staleness::Staleness;
+///
+/// let policy = Staleness::default();
+/// let two_days = 2 * 24 * 3600;
+/// assert!(policy.judge("DEPLOYMENT_ADMIN", two_days).over());
+/// assert!(!policy.judge("DAG_VIEWER", two_days).over());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Staleness {
     /// Maximum age of the replica for roles that are not in `roles`, in seconds.

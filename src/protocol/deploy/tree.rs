@@ -53,6 +53,15 @@ enum Place {
 }
 
 /// Entries of an archive up to now.
+///
+/// ```
+/// use halligan::protocol::deploy::tree::{Tree, TreeFault};
+///
+/// let mut tree = Tree::default();
+/// assert_eq!(tree.file(b"./dags/sales.py", 120), Ok(("dags/sales.py", vec!["dags"])));
+/// assert_eq!(tree.file(b"dags/sales.py", 120), Err(TreeFault::Duplicate));
+/// assert_eq!(tree.file(b"../sales.py", 120), Err(TreeFault::Dots));
+/// ```
 #[derive(Default)]
 pub struct Tree {
     /// Places by the hash of their path: the paths of an archive can have 100 MB together.

@@ -78,6 +78,18 @@ impl<'a> Draft<'a> {
     ///
     /// This runs for every decision, so the code is written by hand. Identifiers, codes and roles contain no character
     /// that JSON escapes and are copied; only text from outside is scanned.
+    ///
+    /// ```
+    /// use halligan::protocol::event::{Connectivity, Draft, EventKind};
+    /// use halligan::protocol::time::Time;
+    ///
+    /// let (node, time) = ("nod_a".parse().unwrap(), Time::from_unix(1_800_000_000));
+    /// let draft = Draft::new(EventKind::Decision, "evt_a", time, &node, Connectivity::Online);
+    /// let mut json = Vec::new();
+    /// draft.write(&mut json);
+    /// let event: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    /// assert_eq!(event["node"], "nod_a");
+    /// ```
     pub fn write(&self, json: &mut Vec<u8>) {
         let mut members = Members(json);
         members.word("{\"id\":", self.id);

@@ -268,6 +268,31 @@ impl Keyset {
 
     /// Verifies a chain, oldest first, and returns its last keyset. Verification begins at the earliest keyset that the
     /// pinned roots signed; the keysets before it are ignored, because their roots precede the pinned ones.
+    ///
+    /// ```
+    /// use halligan::protocol::key::SigningKey;
+    /// use halligan::protocol::keyset::{Keyset, KeysetBody, RootSet, sign_keyset};
+    /// use halligan::protocol::time::Time;
+    ///
+    /// let (old, new) = (SigningKey::from_seed(&[1; 32]), SigningKey::from_seed(&[2; 32]));
+    /// let body = |version, root: &SigningKey| KeysetBody {
+    ///     iss: None,
+    ///     version,
+    ///     iat: Time::from_unix(1_800_000_000),
+    ///     exp: Time::from_unix(1_900_000_000),
+    ///     keys: Vec::new(),
+    ///     roots: vec![root.public().jwk()],
+    ///     threshold: 1,
+    /// };
+    /// let first = sign_keyset(&body(1, &old), &[&old]);
+    /// let second = sign_keyset(&body(2, &new), &[&old, &new]);
+    /// let pinned = RootSet::new(vec![old.public().clone()], 1).unwrap();
+    /// assert_eq!(Keyset::verify_chain(&[&first, &second], &pinned).unwrap().version(), 2);
+    ///
+    /// // The old root has not signed this one.
+    /// let foreign = sign_keyset(&body(2, &new), &[&new]);
+    /// assert!(Keyset::verify_chain(&[&first, &foreign], &pinned).is_err());
+    /// ```
     pub fn verify_chain<S: AsRef<str>>(chain: &[S], pinned: &RootSet) -> Result<Self, KeysetError> {
         let (first, start) = Self::verify_earliest(chain, pinned)?;
         chain[start + 1..].iter().try_fold(first, |keyset, next| keyset.verify_next(next.as_ref()))

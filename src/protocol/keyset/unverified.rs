@@ -8,6 +8,28 @@ use super::{Typ, signature_of};
 use base64::Engine as _;
 
 /// Keyset before the verification of its signatures.
+///
+/// ```
+/// use halligan::protocol::key::SigningKey;
+/// use halligan::protocol::keyset::{KeysetBody, UnverifiedKeyset};
+/// use halligan::protocol::time::Time;
+///
+/// let root = SigningKey::from_seed(&[1; 32]);
+/// let body = KeysetBody {
+///     iss: None,
+///     version: 1,
+///     iat: Time::from_unix(1_800_000_000),
+///     exp: Time::from_unix(1_900_000_000),
+///     keys: Vec::new(),
+///     roots: vec![root.public().jwk()],
+///     threshold: 1,
+/// };
+/// let mut keyset = UnverifiedKeyset::unsigned(body);
+/// assert!(!keyset.signed_by(root.public()));
+/// keyset.sign(&root);
+/// let read = UnverifiedKeyset::parse(&keyset.to_line()).unwrap();
+/// assert!(read.signed_by(root.public()));
+/// ```
 pub struct UnverifiedKeyset {
     general: General,
     body: KeysetBody,

@@ -89,6 +89,26 @@ pub struct LateUse {
 impl LateUse {
     /// Returns a late use if `used` happened after `end`. Times are whole seconds, so a use in the second of the end is
     /// not late: its order is unknown.
+    ///
+    /// ```
+    /// use halligan::protocol::outage::{End, Ended, LateUse, Use};
+    /// use halligan::protocol::time::Time;
+    ///
+    /// let time = Time::from_unix(1_800_000_000);
+    /// let used = Use {
+    ///     time,
+    ///     event_id: "evt_a".into(),
+    ///     token_id: "tok_a".parse().unwrap(),
+    ///     generation: 1,
+    ///     deployment_id: None,
+    ///     method: None,
+    ///     path: None,
+    ///     client: None,
+    /// };
+    /// let end = |at| Some(End { at, how: Ended::Revoked });
+    /// assert!(LateUse::detect(used.clone(), end(time.plus(-1))).is_some());
+    /// assert!(LateUse::detect(used, end(time)).is_none());
+    /// ```
     #[must_use]
     pub fn detect(used: Use, end: Option<End>) -> Option<Self> {
         let end = end.filter(|end| used.time > end.at)?;

@@ -61,6 +61,14 @@ fn any(bytes: &[u8], fault: impl Fn(u8) -> bool) -> bool {
 ///
 /// An encoded slash (`%2F`) is decoded too. Only the route knows the parameters that may hold one:
 /// [`RouteMap::find`](super::RouteMap::find) rejects any other.
+///
+/// ```
+/// use halligan::dataplane::decide::routes::{CanonicalPath, PathError};
+///
+/// let path = CanonicalPath::parse("/api/v2/dags/a%20b?limit=1").unwrap();
+/// assert_eq!(path.as_str(), "/api/v2/dags/a b");
+/// assert_eq!(CanonicalPath::parse("/api/../secret"), Err(PathError::DotSegment));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CanonicalPath<'a> {
     decoded: Cow<'a, str>,

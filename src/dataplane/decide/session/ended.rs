@@ -13,6 +13,17 @@ const MAX_LISTED: usize = 10_000;
 const LONGEST: i64 = 86_400;
 
 /// Set of ended sessions: a list, and a time at or before which every session began that may be missing from the list.
+///
+/// ```
+/// use halligan::dataplane::decide::session::ended::Ended;
+/// use halligan::protocol::time::Time;
+///
+/// let (id, begun) = ("ses_a".parse().unwrap(), Time::from_unix(1_800_000_000));
+/// let mut ended = Ended::default();
+/// ended.add(&id, begun, begun);
+/// assert!(ended.holds(&id, begun));
+/// assert!(!ended.holds(&"ses_b".parse().unwrap(), begun));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ended {

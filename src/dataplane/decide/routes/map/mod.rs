@@ -108,6 +108,17 @@ pub struct Match<'m, 'p> {
 }
 
 /// Routes of one kind of upstream.
+///
+/// ```
+/// use halligan::dataplane::decide::routes::{CanonicalPath, RouteMap};
+///
+/// let text = "[routes.\"/dags/{dag_id}\"]\nGET = [\"deployment.airflow.dag.get\"]\n";
+/// let map = RouteMap::from_toml(text).unwrap();
+/// let path = CanonicalPath::parse("/dags/sales").unwrap();
+/// let found = map.find("GET", &path).unwrap();
+/// assert_eq!((&*found.route.template, found.dag), ("/dags/{dag_id}", Some("sales")));
+/// assert!(map.find("DELETE", &path).is_none());
+/// ```
 #[derive(Debug, Default)]
 pub struct RouteMap {
     /// Routers by the first segment of their templates, the largest first. One router for all templates would compare the
