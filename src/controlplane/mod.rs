@@ -17,7 +17,7 @@
 //! | [`access`], [`config`] | roles, the operations that they allow, the audit log; the configuration file |
 //! | [`retention`] | deletion of old rows |
 //! | [`code`] | deploys of deployments' code: which one is in force, which archives are deleted |
-//! | [`calls`], [`names`], [`feed`] | parts that calls share; names; the feed by which nodes follow their replica |
+//! | [`calls`], [`names`], [`feed`], [`claim`] | parts that calls share; names; the feed by which nodes follow their replica; the issuer and keys that it signs with |
 //! | [`ControlPlane`] | the control plane itself: its database, keys, clock and state in memory |
 //! | [`replica`], [`signing`] | versions of each replica, and the answers that the feed keeps; signing keys |
 //! | [`memory`], [`archives`] | state in memory, which a restart loses; the object store of deployments' code |
@@ -28,6 +28,7 @@ pub mod access;
 pub mod accounts;
 pub mod archives;
 pub mod calls;
+pub mod claim;
 pub mod code;
 pub mod config;
 pub mod error;
@@ -66,8 +67,8 @@ use self::memory::uploads::Uploads;
 use self::memory::used_proofs::UsedProofs;
 use self::replica::delta::Deltas;
 use self::replica::spool::Spool;
+use self::signing::Signing;
 use self::signing::environment_key::EnvironmentKey;
-use self::signing::{Signing, SigningError};
 use self::store::Store;
 use crate::platform::clock::Clock;
 use crate::protocol::ends::End;
@@ -169,21 +170,6 @@ impl ControlPlane {
     /// Returns the signing keys and the keysets that vouch for them.
     fn signing(&self) -> Arc<Signing> {
         Arc::clone(&self.signing.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Replaces the signing keys, and wakes every waiting node so that it receives the keysets that vouch for them.
-    pub fn sign_with(&self, signing: Signing) -> Result<(), SigningError> {
-        let mut held = self.signing.write().unwrap_or_else(PoisonError::into_inner);
-        let (have, got) = (held.keyset.version(), signing.keyset.version());
-        if got < have {
-            return Err(SigningError::Older { have, got });
-        }
-        signing.check_issuer(&self.issuer)?;
-        *held = Arc::new(signing);
-        drop(held);
-        self.environment_key.forget();
-        self.store.wake();
-        Ok(())
     }
 
     fn now(&self) -> Time {

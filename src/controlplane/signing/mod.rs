@@ -1,7 +1,6 @@
 //! Signing keys of the control plane. The root key is not among them: it signs keysets, and stays offline.
 
 pub mod environment_key;
-pub mod issuer;
 
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};

@@ -1,12 +1,14 @@
-//! Issuer of this control plane. Tokens, heads and nodes' proofs name it: a changed issuer invalidates every token and
-//! every node's identity, so an edit of the configuration alone must not change it.
+//! Issuer and keys that this control plane signs with. Tokens, heads and nodes' proofs name the issuer: a changed issuer
+//! invalidates every token and every node's identity, so an edit of the configuration alone must not change it.
+
+use std::sync::{Arc, PoisonError};
 
 use rusqlite::{OptionalExtension as _, params};
 use thiserror::Error;
 
-use super::SigningError;
-use crate::controlplane::ControlPlane;
-use crate::controlplane::error::Error;
+use super::ControlPlane;
+use super::error::Error;
+use super::signing::{Signing, SigningError};
 
 /// Reasons not to sign as the configured issuer.
 #[derive(Debug, Error)]
@@ -31,6 +33,21 @@ pub enum IssuerError {
 }
 
 impl ControlPlane {
+    /// Replaces the signing keys, and wakes every waiting node so that it receives the keysets that vouch for them.
+    pub fn sign_with(&self, signing: Signing) -> Result<(), SigningError> {
+        let mut held = self.signing.write().unwrap_or_else(PoisonError::into_inner);
+        let (have, got) = (held.keyset.version(), signing.keyset.version());
+        if got < have {
+            return Err(SigningError::Older { have, got });
+        }
+        signing.check_issuer(&self.issuer)?;
+        *held = Arc::new(signing);
+        drop(held);
+        self.environment_key.forget();
+        self.store.wake();
+        Ok(())
+    }
+
     /// Compares the issuer with the one last signed as, and stores it. A different issuer is rejected unless `accept`
     /// is true.
     pub fn claim_issuer(&self, accept: bool) -> Result<(), IssuerError> {
