@@ -3,12 +3,14 @@
 use clap::Subcommand;
 
 use super::control::Control;
+use super::dag_tags;
 use super::deletion::delete;
+use super::deploy;
 use super::deployment_choice::by_name;
 use super::failure::Failure;
 use super::output::{Column, Output};
 use super::token::deployment as tokens;
-use super::{dag_tags, deploy, variable};
+use super::variable;
 use crate::api::deployment::{Deployment, DeploymentPage, DeploymentUpdate, NewDeployment};
 use crate::api::id::{DataPlaneId, DeploymentId, WorkspaceId};
 use crate::protocol::glass::GlassMode;

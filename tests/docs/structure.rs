@@ -59,8 +59,7 @@ fn follows_its_table(plane: &str) {
             if file == entry || file == entry.join("mod.rs") {
                 imports.extend(named(&file, "super::"));
             }
-            // A name with a capital is a type of the plane's own page.
-            imports.retain(|import| *import != module && !import.starts_with(char::is_uppercase));
+            imports.retain(|import| *import != module);
             for import in imports {
                 assert!(
                     row_of(&import) > row,
@@ -69,6 +68,28 @@ fn follows_its_table(plane: &str) {
                 );
             }
         }
+    }
+    // The plane's own page imports what stands below its own types.
+    let page = source().join(plane).join("mod.rs");
+    let own = rows.iter().position(|row| row.iter().any(|name| name.starts_with(char::is_uppercase)));
+    for import in named(&page, "use self::") {
+        assert!(row_of(&import) > own, "{} imports {import}, which stands above its types", page.display());
+    }
+}
+
+#[test]
+fn no_command_needs_the_page_that_lists_the_commands() {
+    let files = files_of("cli");
+    let page = source().join("cli/mod.rs");
+    for file in files.iter().filter(|file| **file != page) {
+        let mut imports = named(file, "crate::cli::");
+        let top = file.parent() == page.parent() || file.ends_with("mod.rs");
+        if top {
+            imports.extend(named(file, " super::"));
+        }
+        // A list in braces has no name here: it could hide one.
+        let wrong = imports.iter().find(|import| import.is_empty() || import.starts_with(char::is_uppercase));
+        assert_eq!(wrong, None, "{}", file.display());
     }
 }
 
