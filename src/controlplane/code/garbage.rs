@@ -8,8 +8,9 @@ use crate::controlplane::error::Error;
 use crate::controlplane::store::Transaction;
 use crate::protocol::time::Time;
 
-/// Time after which an archive that was being written counts as abandoned, in seconds.
-const ABANDONED: i64 = 12 * 3600;
+/// Time after which an archive that was being written counts as abandoned, in seconds. It is longer than the jump of a clock that is
+/// believed at once, so that no archive is deleted while it is written.
+const ABANDONED: i64 = 36 * 3600;
 /// Archives deleted at a time.
 const BATCH: usize = 100;
 /// Newest archives of a deployment that are kept, besides that in force.
@@ -126,14 +127,14 @@ impl ControlPlane {
     }
 
     /// Lets deploys fail that nobody finalized, and lets go of archives that are neither in force nor among the newest of
-    /// their deployment.
-    pub(in crate::controlplane) fn prune_deploys(&self) -> Result<(), Error> {
+    /// their deployment. Ages count by `believed`.
+    pub(in crate::controlplane) fn prune_deploys(&self, believed: Time) -> Result<(), Error> {
         let now = self.now();
         self.store.note(|transaction| {
             // A host's deploy may be reported long after it was made.
             let query = "SELECT id FROM deploy
                  WHERE status = 'INITIALIZED' AND created_at <= ?1 AND host_deploy IS NULL";
-            fail(transaction, query, params![now.plus(-AWAITED).unix()], now)?;
+            fail(transaction, query, params![believed.plus(-AWAITED).unix()], now)?;
             let surplus: Vec<String> = transaction
                 .prepare_cached(
                     "SELECT deploy.id FROM deploy JOIN deployment ON deployment.id = deploy.deployment
@@ -152,7 +153,7 @@ impl ControlPlane {
     pub(in crate::controlplane) async fn delete_garbage(self: &std::sync::Arc<Self>) -> Result<(), Error> {
         let due: Vec<String> = self
             .off_reactor(|control| {
-                let now = control.now().unix();
+                let now = control.believed_time()?.unix();
                 control.store.read(|connection| {
                     let query = "SELECT archive FROM archive_garbage WHERE after <= ?1 LIMIT ?2";
                     let mut rows = connection.prepare_cached(query)?;

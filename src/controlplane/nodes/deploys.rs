@@ -345,7 +345,7 @@ mod tests {
         back(&first.id).unwrap();
         let new: NewDeploy = serde_json::from_value(json!({ "type": "DAG_ONLY" })).unwrap();
         let awaited = world.control.create_deploy(owner, organization, &deployment, &new).unwrap();
-        world.control.prune_deploys().unwrap();
+        world.control.prune_deploys(world.control.now()).unwrap();
         let kept = |world: &World| -> Vec<u8> {
             let mut kept: Vec<u8> = world
                 .listed(&deployment)
@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(back(&gone.unwrap().id).unwrap_err().code(), "archive_gone");
         // A deploy that nobody finalized fails after a day.
         world.later(25 * 3600);
-        world.control.prune_deploys().unwrap();
+        world.control.prune_deploys(world.control.now()).unwrap();
         let shown = world.control.show_deploy(owner, organization, &deployment, &awaited.id).unwrap();
         assert_eq!(shown.status, DeployStatus::Failed);
         for _ in 0..12 {

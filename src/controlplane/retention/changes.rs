@@ -22,13 +22,15 @@ const REMOVALS: &str = "FROM change LEFT JOIN record USING (data_plane, kind, ke
     WHERE data_plane = ?1 AND record.body IS NULL";
 
 impl ControlPlane {
-    /// Deletes removals beyond the age or size that `retention` allows, until `stop` returns true.
+    /// Deletes removals beyond the age or size that `retention` allows, until `stop` returns true. Ages count by `believed`.
+    /// Marks are set by the wall clock, so that removals are also checked while that is not believed.
     pub(super) fn compact_changes(
         &self,
         retention: &Retention,
-        now: Time,
+        believed: Time,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
+        let now = self.now();
         let due: Vec<String> = self.store.read(|connection| {
             let mut rows = connection.prepare_cached(
                 "SELECT id FROM data_plane WHERE NOT EXISTS (
@@ -40,7 +42,7 @@ impl ControlPlane {
             if stop() {
                 break;
             }
-            let then = now.plus(-retention.change_days * DAY);
+            let then = believed.plus(-retention.change_days * DAY);
             let by_age = self.store.note(|transaction| mark(transaction, plane, now, then))?;
             // Compaction goes down to half of the limit, so that the next removal does not cause the next compaction.
             let (limit, aim) = (retention.change_max_bytes, retention.change_max_bytes / 2);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Retention;
 use crate::controlplane::ControlPlane;
@@ -25,8 +25,11 @@ impl Housekeeper {
         let run = move || {
             let mut failing = false;
             let stopping = || !matches!(stopped.try_recv(), Err(TryRecvError::Empty));
+            let mut last = Instant::now();
             loop {
-                match control.prune(&retention, &stopping) {
+                let (before, started) = (last, Instant::now());
+                last = started;
+                match control.prune(&retention, started.duration_since(before), &stopping) {
                     Ok(()) => failing = false,
                     // Logged once: on a full disk every round fails, and readiness reports it as well.
                     Err(error) if !failing => {

@@ -10,11 +10,16 @@
 //!
 //! Denials are deleted first because anybody can cause them: noise must not displace the record of allowed requests.
 //! The newest events of each node are kept, so that a node that repeats its last call is recognised.
+//!
+//! Ages count by a clock of retention's own, which follows the wall clock unless that jumps ahead.
 
 mod changes;
+mod clock;
 mod housekeeper;
 #[cfg(test)]
 mod tests;
+
+use std::time::Duration;
 
 use rusqlite::params;
 use serde::Deserialize;
@@ -108,8 +113,11 @@ const AUDIT_LOG: Table = Table {
 impl ControlPlane {
     /// Deletes rows beyond the age or size that `retention` allows. The work per call is bounded: a large surplus takes
     /// several rounds. Returns before its next transaction once `stop` returns true; the next round continues.
-    pub fn prune(&self, retention: &Retention, stop: &dyn Fn() -> bool) -> Result<(), Error> {
-        let now = self.now();
+    ///
+    /// `ran` is the time since the last round by a monotonic clock. A wall clock that jumps ahead makes nothing old until so
+    /// much of it has added up that the jump is believed.
+    pub fn prune(&self, retention: &Retention, ran: Duration, stop: &dyn Fn() -> bool) -> Result<(), Error> {
+        let now = self.move_retention_clock(ran)?;
         self.prune_table(&EVENT, now.plus(-retention.event_days * DAY), retention.event_max_bytes, stop)?;
         let before = now.plus(-retention.audit_log_days * DAY);
         self.prune_table(&AUDIT_LOG, before, retention.audit_log_max_bytes, stop)?;
@@ -121,7 +129,7 @@ impl ControlPlane {
             transaction.execute("DELETE FROM log_fault WHERE noted_at < ?1", [before])?;
             Ok(())
         })?;
-        self.prune_deploys()?;
+        self.prune_deploys(now)?;
         self.compact_changes(retention, now, stop)
     }
 

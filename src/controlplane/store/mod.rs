@@ -58,6 +58,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0026_environment.sql"),
     include_str!("0027_deploys.sql"),
     include_str!("0028_events_counted.sql"),
+    include_str!("0029_retention_clock.sql"),
 ];
 
 /// Returns the thumbprint of a stored key, for migrations that index keys by it.

@@ -15,6 +15,7 @@ use super::announcements::{Announcement, Attempt, Outcome};
 use super::{Fault, Webhook, retry};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
+use crate::protocol::time::Time;
 
 /// Maximum number of concurrent attempts while the endpoint accepts messages. After a failure, one attempt tests it.
 const AT_ONCE: usize = 8;
@@ -144,26 +145,29 @@ async fn round(
     let delivered = attempts.iter().filter(|(_, result)| result.is_ok()).count();
     let all = delivered == attempts.len();
     let asked = attempts.iter().filter_map(|(_, result)| result.as_ref().err()?.retry_after()).max();
+    let (to, believed) = (webhook.origin(), control.believed_time()?);
     let attempts: Vec<Attempt> = attempts
         .into_iter()
-        .map(|(announcement, result)| judge(control, webhook, announcement, result))
+        .map(|(announcement, result)| judge(control, &to, believed, announcement, result))
         .collect();
     control.announced(&attempts)?;
     Ok(if delivered > 0 { Round::Delivered { all } } else { Round::Failed(asked) })
 }
 
-/// Decides what happens to an announcement after an attempt.
+/// Decides what happens to an announcement after an attempt. Its age counts by `believed`: a clock that is ahead for a moment must
+/// not lose it.
 fn judge(
     control: &ControlPlane,
-    webhook: &Webhook,
+    to: &str,
+    believed: Time,
     announcement: Announcement,
     result: Result<(), Fault>,
 ) -> Attempt {
-    let (now, id, to) = (control.now(), announcement.id, webhook.origin());
+    let (now, id) = (control.now(), announcement.id);
     let failed = announcement.attempts.saturating_add(1);
     let outcome = match result {
         Ok(()) => Outcome::Delivered,
-        Err(fault) if retry::gives_up(failed, now.since(announcement.made_at)) => {
+        Err(fault) if retry::gives_up(failed, believed.since(announcement.made_at)) => {
             tracing::error!(
                 id,
                 to,
@@ -191,4 +195,36 @@ fn judge(
 /// Rounds up to whole seconds.
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::controlplane::retention::Retention;
+    use crate::controlplane::test_world::World;
+
+    #[test]
+    fn a_clock_that_is_ahead_gives_up_no_announcement() {
+        let world = World::new();
+        let made_at = world.control.now();
+        let judged = || {
+            let announcement = Announcement { id: "a".into(), body: String::new(), made_at, attempts: 50 };
+            let silent = Err(Fault::Silent(Duration::from_secs(10)));
+            let believed = world.control.believed_time().unwrap();
+            judge(&world.control, "https://hook.example", believed, announcement, silent).outcome
+        };
+        let prune = || world.control.prune(&Retention::default(), Duration::ZERO, &|| false).unwrap();
+        prune();
+        world.later(365 * 86_400);
+        assert!(matches!(judged(), Outcome::Again { .. }));
+        world.later(-365 * 86_400);
+        for _ in 0..7 {
+            assert!(matches!(judged(), Outcome::Again { .. }));
+            world.later(86_400);
+            prune();
+        }
+        assert!(matches!(judged(), Outcome::GivenUp { .. }), "after a week");
+    }
 }

@@ -189,7 +189,7 @@ impl ControlPlane {
 
     /// Stores the results of attempts.
     pub(in crate::controlplane) fn announced(&self, attempts: &[Attempt]) -> Result<(), Error> {
-        let now = self.now();
+        let (now, believed) = (self.now(), self.believed_time()?);
         self.store.note(|transaction| {
             let mut done = transaction.prepare_cached(
                 "UPDATE announcement SET done_at = ?2, attempts = attempts + 1, last_error = ?3, body = '' WHERE id = ?1",
@@ -206,7 +206,7 @@ impl ControlPlane {
             }
             transaction
                 .prepare_cached("DELETE FROM announcement WHERE done_at < ?1")?
-                .execute([now.plus(-REMEMBERED).unix()])?;
+                .execute([believed.plus(-REMEMBERED).unix()])?;
             Ok(())
         })?;
         for attempt in attempts {

@@ -1,0 +1,90 @@
+//! Clock of retention, by which ages count. It follows the wall clock, but not at once where that jumps ahead.
+//!
+//! A wall clock that is years ahead for an instant makes every record look old, and what is deleted does not come back when the clock
+//! is right again. So a jump of more than a day counts only after the control plane has run for seven days: a control plane that
+//! was stopped for months waits as long before it deletes by age.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::DAY;
+use crate::controlplane::ControlPlane;
+use crate::controlplane::error::Error;
+use crate::protocol::time::Time;
+
+/// Running time after which a wall clock that has jumped ahead is believed, in seconds.
+const WAIT: i64 = 7 * DAY;
+
+/// Row of the table `retention_clock`, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RetentionClock {
+    at: i64,
+    /// Running time since the wall clock jumped ahead; 0 if it is believed.
+    waited: i64,
+}
+
+impl RetentionClock {
+    fn read(connection: &Connection) -> Result<Option<Self>, Error> {
+        Ok(connection
+            .prepare_cached("SELECT at, waited FROM retention_clock")?
+            .query_row([], |row| Ok(Self { at: row.get(0)?, waited: row.get(1)? }))
+            .optional()?)
+    }
+
+    /// Returns true if a wall clock that shows `now` has not jumped ahead.
+    const fn believes(self, now: i64) -> bool {
+        now <= self.at.saturating_add(DAY)
+    }
+
+    /// Returns the clock after `ran` more seconds, when the wall clock shows `now`.
+    fn moved(self, now: i64, ran: i64) -> Self {
+        // At least one second, so that 0 means a clock that is believed.
+        let waited = self.waited.saturating_add(ran.max(1));
+        if self.believes(now) || waited >= WAIT {
+            Self { at: now, waited: 0 }
+        } else {
+            Self { waited, ..self }
+        }
+    }
+}
+
+impl ControlPlane {
+    /// Moves the clock of retention on, and returns its time. `ran` is the time since the last call by a monotonic clock.
+    pub(super) fn move_retention_clock(&self, ran: Duration) -> Result<Time, Error> {
+        let now = self.now().unix();
+        let ran = i64::try_from(ran.as_secs()).unwrap_or(i64::MAX);
+        let (before, after) = self.store.note(|transaction| {
+            let before = if let Some(clock) = RetentionClock::read(transaction)? {
+                clock
+            } else {
+                // The first round of a new database. Its oldest line is older than any that a wrong clock wrote just now.
+                let oldest: Option<i64> =
+                    transaction.query_row("SELECT min(at) FROM audit_log", [], |row| row.get(0))?;
+                RetentionClock { at: oldest.unwrap_or(now), waited: 0 }
+            };
+            let after = before.moved(now, ran);
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO retention_clock (id, at, waited) VALUES (1, ?1, ?2)")?
+                .execute([after.at, after.waited])?;
+            Ok((before, after))
+        })?;
+        match (before.waited, after.waited) {
+            (0, 1..) => tracing::warn!(
+                days = now.saturating_sub(after.at) / DAY,
+                "the clock is ahead of the last round of retention by more than a day, so nothing becomes old enough to be \
+                 deleted until this control plane has run for seven days; if the clock is wrong, set it right"
+            ),
+            (1.., 0) => tracing::info!("retention counts ages by the clock again"),
+            _ => {}
+        }
+        Ok(Time::from_unix(after.at))
+    }
+
+    /// Returns the time by which ages count: the wall clock's, or that of the last round if the wall clock has jumped ahead since.
+    pub(in crate::controlplane) fn believed_time(&self) -> Result<Time, Error> {
+        let now = self.now();
+        let clock = self.store.read(RetentionClock::read)?;
+        Ok(clock.filter(|clock| !clock.believes(now.unix())).map_or(now, |clock| Time::from_unix(clock.at)))
+    }
+}
