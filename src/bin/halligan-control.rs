@@ -319,12 +319,23 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
     }
     tracing::info!("stopping");
     ends.abort();
+    // Its end is awaited, as it holds the control plane.
+    let _ = ends.await;
     systemd::notify(&[NotifyState::Stopping]);
     if let Some(sender) = sender {
         sender.shutdown().await;
     }
-    server.shutdown();
+    tokio::task::spawn_blocking(move || server.shutdown()).await.map_err(|error| Failure::Listen {
+        what: "the listener".into(),
+        source: std::io::Error::other(error),
+    })?;
     drop(housekeeper);
+    // The last one that holds the control plane closes the database, which copies the write-ahead log into it.
+    if Arc::into_inner(control).is_none() {
+        tracing::warn!(
+            "a call is still under way, so a copy of control.db is not complete without control.db-wal"
+        );
+    }
     Ok(())
 }
 

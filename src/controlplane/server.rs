@@ -76,12 +76,18 @@ impl Server {
         self.address
     }
 
-    /// Stops the server. Requests in progress are answered first, for at most two seconds; long polls are cut.
-    pub fn shutdown(self) {
+    /// Stops the server. Requests in progress are answered first, for at most two seconds; long polls are cut. Then it waits as long
+    /// for calls of the database, so that nothing holds the control plane any more, which closes the database.
+    ///
+    /// It blocks, and panics within another runtime unless on one of its blocking threads.
+    pub fn shutdown(mut self) {
         let _ = self.stop.send(());
         let deadline = Instant::now() + GRACE;
         while self.serving.iter().any(|serving| !serving.is_finished()) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
+        }
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(GRACE);
         }
     }
 }

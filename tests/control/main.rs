@@ -2,6 +2,7 @@
 
 mod assignments;
 mod authorization;
+mod backup;
 mod bucket;
 mod control_plane;
 mod custom_roles;

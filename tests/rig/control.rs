@@ -79,6 +79,11 @@ impl Control {
         self.running.take().unwrap().kill();
     }
 
+    /// Stops it as a service manager does.
+    pub fn terminate(&mut self) -> std::process::ExitStatus {
+        self.running.take().unwrap().terminate()
+    }
+
     pub fn log(&self) -> std::path::PathBuf {
         self.directory.path().join("control.log")
     }

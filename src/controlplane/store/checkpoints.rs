@@ -16,8 +16,12 @@ const PAGES: i32 = 1000;
 /// copied, which the thread does not achieve while others write without a pause.
 const MOST: i32 = 16_000;
 
-/// Running thread. It ends when the connection that it was started for is closed; dropping this waits for it.
-pub(super) struct Checkpoints(Option<JoinHandle<()>>);
+/// Running thread. It ends when the connection that it was started for is closed; dropping this waits for it, and then closes
+/// its connection. If that is the last one, SQLite copies the rest of the log into the database and deletes the log.
+///
+/// The thread does not close it itself: SQLite copies nothing when two connections are closed at once, as each takes the other
+/// for one that stays open.
+pub(super) struct Checkpoints(Option<JoinHandle<Connection>>);
 
 impl Checkpoints {
     /// Starts the thread for a connection to the database at `path`.
@@ -40,6 +44,7 @@ impl Checkpoints {
                 // PASSIVE waits for nobody. What it cannot copy now it copies the next time.
                 let _ = own.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
             }
+            own
         };
         Ok(Self(Some(std::thread::Builder::new().name("checkpoints".into()).spawn(run)?)))
     }
@@ -49,7 +54,7 @@ impl Drop for Checkpoints {
     fn drop(&mut self) {
         if let Some(thread) = self.0.take() {
             // A panicked thread has already printed its panic.
-            let _ = thread.join();
+            drop(thread.join());
         }
     }
 }

@@ -69,6 +69,9 @@ fn key_id(jwk: &str) -> Option<String> {
 
 /// Database of the control plane.
 pub struct Store {
+    /// Idle connections for reads that run beside the writer. They are dropped before it: the last connection that is closed
+    /// copies the write-ahead log into the database, and one that only reads can't.
+    readers: Mutex<Vec<Connection>>,
     /// A mutex of `parking_lot`: whoever holds it for long hands it to the one that waits longest. With std's, a thread that
     /// writes again and again keeps others out for seconds.
     writer: Mutex<Writer>,
@@ -77,12 +80,10 @@ pub struct Store {
     #[cfg(test)]
     always_awaited: AtomicBool,
     /// Thread that copies the write-ahead log; a database in memory has none. It stands after the writer, and so is dropped
-    /// after it: the end of the writer's connection stops the thread.
+    /// after it: the end of the writer's connection stops the thread, whose own connection is then the last.
     _checkpoints: Option<Checkpoints>,
     /// Path of the file, or none for a database in memory.
     path: Option<PathBuf>,
-    /// Idle connections for reads that run beside the writer.
-    readers: Mutex<Vec<Connection>>,
     changed: watch::Sender<()>,
     replicas: Replicas,
 }
@@ -142,13 +143,13 @@ impl Store {
         let checkpoints =
             path.as_deref().map(|path| Checkpoints::start(&mut connection, path)).transpose()?;
         Ok(Self {
+            readers: Mutex::default(),
             writer: Mutex::new(Writer::new(connection)),
             waiting: AtomicUsize::new(0),
             #[cfg(test)]
             always_awaited: AtomicBool::new(false),
             _checkpoints: checkpoints,
             path,
-            readers: Mutex::default(),
             changed: watch::Sender::new(()),
             replicas,
         })

@@ -74,3 +74,37 @@ fn a_database_of_a_later_version_is_left_alone() {
     Connection::open(&path).unwrap().pragma_update(None, "user_version", MIGRATIONS.len() + 1).unwrap();
     assert!(matches!(Store::open(&path), Err(Error::Conflict { code: "database_too_new", .. })));
 }
+
+/// Writes `rows` rows of a page each, reads on two connections at once, and closes the database. Returns the files that are left.
+fn files_after(rows: u32) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("control.db");
+    let store = Store::open(&path).unwrap();
+    store.note(|transaction| Ok(transaction.execute_batch("CREATE TABLE part (body BLOB) STRICT")?)).unwrap();
+    let count = |connection: &Connection| -> Result<u32, Error> {
+        Ok(connection.query_row("SELECT count(*) FROM part", [], |row| row.get(0))?)
+    };
+    for _ in 0..rows {
+        let insert = "INSERT INTO part VALUES (zeroblob(4000))";
+        store.note(|transaction| Ok(transaction.execute_batch(insert)?)).unwrap();
+    }
+    store.read(|_| store.read(count)).unwrap();
+    drop(store);
+    let mut files: Vec<String> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    let copy = directory.path().join("copy.db");
+    std::fs::copy(&path, &copy).unwrap();
+    assert_eq!(count(&Connection::open(copy).unwrap()).unwrap(), rows, "a copy of the file is complete");
+    files
+}
+
+#[test]
+fn a_database_that_was_closed_is_one_file() {
+    // With fewer pages than make the thread copy the log, and with more.
+    for rows in [1, 1500] {
+        assert_eq!(files_after(rows), ["control.db"], "{rows}");
+    }
+}
