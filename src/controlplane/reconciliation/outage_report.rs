@@ -23,17 +23,24 @@ pub(super) struct Stated {
     pub(super) statement: OutageStatement,
     /// True if all of its events have arrived.
     pub(super) closed: bool,
+    /// Time at which the statement arrived, by the clock of the control plane.
+    pub(super) reported_at: Time,
 }
 
 /// Selects the allowed events of node `?1` from time `?2` to `?3`, and those with the numbers `?4` to `?5` of its log.
-/// Each half has an index; one condition that joins both by OR would read every event of the node.
+/// Each half has an index; one condition that joins both by OR would read every event of the node. Later events of the log are
+/// left out also where their time is in between: the end of an outage that a clock ahead told is in the future.
 const USES: &str = "SELECT time, sequence, line FROM event
         WHERE node = ?1 AND decision = 'allow' AND time BETWEEN ?2 AND ?3
+            AND (sequence <= ?5 OR branch IS NOT (SELECT branch FROM node_log WHERE node_log.node = ?1))
     UNION
     SELECT time, sequence, line FROM event
         WHERE node = ?1 AND decision = 'allow' AND sequence BETWEEN ?4 AND ?5
             AND branch = (SELECT branch FROM node_log WHERE node_log.node = ?1)
     ORDER BY time, sequence";
+
+/// Time before a statement in which its node sent what belongs to it, in seconds, if the outage is dated in the future altogether.
+const SENT_BEFORE: i64 = 3600;
 
 /// Returns the number of the last event of the node's log that has arrived.
 pub(super) fn log_through(connection: &Connection, node: &str) -> Result<u64, Error> {
@@ -44,7 +51,7 @@ pub(super) fn log_through(connection: &Connection, node: &str) -> Result<u64, Er
 
 /// Makes the report of an outage from the events that have arrived so far.
 pub(super) fn report(connection: &Connection, stated: Stated) -> Result<Report, Error> {
-    let Stated { node, node_name, data_plane, statement, closed } = stated;
+    let Stated { node, node_name, data_plane, statement, closed, reported_at } = stated;
     let opening = Opening {
         node_id: &node,
         node_name: Some(node_name),
@@ -92,13 +99,16 @@ pub(super) fn report(connection: &Connection, stated: Stated) -> Result<Report, 
         |recorded: Vec<Recorded>| recorded.into_iter().map(|recorded| recorded.used).collect::<Vec<Use>>();
     report.add_uses(uses(meanwhile), |token| names.get(token).cloned().flatten(), end);
     report.add_late_uses(uses(before), end);
-    for revocation in revocations(connection, &data_plane, &node, from, statement.ended_at)? {
+    // These are dated by this clock where the host's was ahead, and an outage was over when its node stated it.
+    let to = statement.ended_at.min(reported_at);
+    let from = if from > to { to.plus(-SENT_BEFORE) } else { from };
+    for revocation in revocations(connection, &data_plane, &node, from, to)? {
         report.add_revocation(revocation);
     }
-    for deploy in host_deploys(connection, &node, from, statement.ended_at)? {
+    for deploy in host_deploys(connection, &node, from, to)? {
         report.add_deploy(deploy);
     }
-    for fault in faults(connection, &node, &statement)? {
+    for fault in faults(connection, &node, &statement, to)? {
         report.add_fault(fault);
     }
     Ok(report.finish())
@@ -163,9 +173,14 @@ fn host_deploys(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Returns the faults of the log that concern the outage: those at its events, and those that break the order of
-/// events.
-fn faults(connection: &Connection, node: &str, statement: &OutageStatement) -> Result<Vec<LogFault>, Error> {
+/// Returns the faults of the log that concern the outage, which ended at `end`: those at its events, and those that break the
+/// order of events.
+fn faults(
+    connection: &Connection,
+    node: &str,
+    statement: &OutageStatement,
+    end: Time,
+) -> Result<Vec<LogFault>, Error> {
     let mut rows = connection.prepare_cached(
         "SELECT sequence, kind, what, noted_at FROM log_fault
          WHERE node = ?1 AND (sequence BETWEEN ?2 AND ?3 OR noted_at BETWEEN ?4 AND ?5) ORDER BY noted_at, sequence LIMIT 100",
@@ -176,8 +191,8 @@ fn faults(connection: &Connection, node: &str, statement: &OutageStatement) -> R
             node,
             statement.first_sequence,
             statement.last_sequence + 1,
-            statement.ended_at.unix(),
-            statement.ended_at.plus(3600).unix()
+            end.unix(),
+            end.plus(3600).unix()
         ],
         |row| {
             Ok(LogFault {
@@ -195,8 +210,13 @@ fn faults(connection: &Connection, node: &str, statement: &OutageStatement) -> R
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use serde_json::json;
+
     use super::*;
+    use crate::api::outage_report::OutageReport;
     use crate::controlplane::store::Store;
+    use crate::controlplane::test_world::World;
+    use crate::protocol::event::{GENESIS, line_hash};
 
     #[test]
     fn a_report_reads_the_events_of_its_outage_and_no_others() {
@@ -214,5 +234,109 @@ mod tests {
                 "{plan:?}"
             );
         }
+    }
+
+    const YEARS: i64 = 4 * 365 * 86_400;
+
+    impl World {
+        /// Sends the next events of the node's log, each a use at a time from now.
+        fn send_uses(&self, times: &[i64]) {
+            let (mut sequence, mut prev): (u64, String) = self
+                .control
+                .store
+                .read(|connection| {
+                    let query = "SELECT sequence, hash FROM node_log WHERE node = 'nod_a'";
+                    Ok(connection.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+                })
+                .unwrap()
+                .unwrap_or((0, GENESIS.to_owned()));
+            let mut lines = Vec::new();
+            for after in times {
+                sequence += 1;
+                let line = json!({ "sequence": sequence, "prev": prev, "id": format!("evt_{sequence}"), "node": "nod_a",
+                    "time": self.control.now().plus(*after), "kind": "decision", "decision": "allow", "reason": "ok",
+                    "token": "tok_a", "generation": 1, "connectivity": "offline" });
+                lines.push(line.to_string());
+                prev = line_hash(&lines[lines.len() - 1]);
+            }
+            self.control.take_events("dpl_a", "nod_a", 1, lines.iter().map(String::as_str)).unwrap();
+        }
+
+        /// Tells of the next revocation of the node, made and received now.
+        fn revoke_on_node(&self, token: &str) {
+            let now = self.control.now().unix();
+            self.write(&format!(
+                "INSERT INTO local_revocation (node, token, data_plane, revoked_at, operator, reason, text, outcome, received_from,
+                     received_at) VALUES ('nod_a', '{token}', 'dpl_a', {now}, 'o', 'r', '', 'revoked', 'nod_a', {now})"
+            ));
+        }
+
+        fn state_outage(&self, id: &str, (from, to): (i64, i64), (first, last): (u64, u64)) {
+            let now = self.control.now();
+            let statement = json!({ "id": id, "beganAt": now.plus(from), "endedAt": now.plus(to), "firstSequence": first,
+                "lastSequence": last });
+            self.control.take_outage("dpl_a", "nod_a", serde_json::from_value(statement).unwrap()).unwrap();
+        }
+
+        fn outage_report(&self, id: &str) -> OutageReport {
+            self.control.show_outage(&self.owner, &self.owner.organization, id).unwrap()
+        }
+    }
+
+    #[test]
+    fn an_outage_whose_end_is_in_the_future_holds_nothing_that_came_after_it() {
+        for (name, from) in [("while it lasted", -600), ("from its beginning", YEARS)] {
+            let world = World::new();
+            world.send_uses(&[-2000]);
+            world.later(1000);
+            world.revoke_on_node("tok_a");
+            // The host's clock was four years ahead.
+            world.state_outage("out_a", (from, YEARS + 600), (2, 4));
+            world.send_uses(&[from + 1, YEARS, YEARS + 100]);
+            let first = world.outage_report("out_a");
+            assert_eq!((first.uses, first.revocations.len()), (3, 1), "{name}");
+
+            // Its clock is right again, and there is another outage.
+            world.later(86_400);
+            world.revoke_on_node("tok_b");
+            world.state_outage("out_b", (-600, -10), (5, 6));
+            world.send_uses(&[-500, -400, -5]);
+            let (first, second) = (world.outage_report("out_a"), world.outage_report("out_b"));
+            assert_eq!((first.uses, first.revocations.len()), (3, 1), "{name}");
+            assert_eq!(second.uses, 2, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_use_belongs_to_the_outage_that_began_last() {
+        let world = World::new();
+        world.state_outage("out_a", (-600, YEARS), (1, 1));
+        world.later(86_400);
+        world.state_outage("out_b", (-60, 0), (2, 2));
+        let at = |after: i64| {
+            let time = world.control.now().plus(after);
+            let found = world
+                .control
+                .store
+                .read(|connection| super::super::outages::id_at(connection, "nod_a", time));
+            found.unwrap().unwrap()
+        };
+        assert_eq!([at(-70), at(-60), at(0), at(1)], ["out_a", "out_b", "out_b", "out_a"]);
+    }
+
+    #[test]
+    fn an_outage_that_is_stated_again_with_a_later_end_holds_what_came_until_then() {
+        let world = World::new();
+        world.state_outage("out_a", (-600, 0), (1, 1));
+        world.later(100);
+        world.revoke_on_node("tok_a");
+        assert_eq!(world.outage_report("out_a").revocations.len(), 0);
+        world.state_outage("out_a", (-700, 0), (1, 1));
+        assert_eq!(world.outage_report("out_a").revocations.len(), 1);
+        // Told twice, it ended no later.
+        world.later(100);
+        world.revoke_on_node("tok_b");
+        world.state_outage("out_a", (-800, -100), (1, 1));
+        assert_eq!(world.outage_report("out_a").revocations.len(), 1);
     }
 }

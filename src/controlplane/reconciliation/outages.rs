@@ -18,7 +18,7 @@ use crate::protocol::time::Time;
 const MAX_WORDS: usize = 500;
 
 const STATED: &str =
-    "SELECT outage.node, node.name, outage.data_plane, outage.statement, outage.closed_at IS NOT NULL
+    "SELECT outage.node, node.name, outage.data_plane, outage.statement, outage.closed_at IS NOT NULL, outage.reported_at
     FROM outage JOIN node ON node.id = outage.node JOIN data_plane ON data_plane.id = outage.data_plane
     WHERE data_plane.organization = :organization";
 
@@ -33,17 +33,22 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Stated> {
         data_plane: row.get(2)?,
         statement,
         closed: row.get(4)?,
+        reported_at: Time::from_unix(row.get(5)?),
     })
 }
 
-/// Returns the id of the node's outage that contains `time`.
+/// Returns the id of the node's outage that contains `time`. If several do, as one whose end a wrong clock told, it is the one that
+/// began last.
 pub(in crate::controlplane) fn id_at(
     connection: &Connection,
     node: &str,
     time: Time,
 ) -> Result<Option<String>, Error> {
     Ok(connection
-        .prepare_cached("SELECT id FROM outage WHERE node = ?1 AND began_at <= ?2 AND ended_at >= ?2")?
+        .prepare_cached(
+            "SELECT id FROM outage WHERE node = ?1 AND began_at <= ?2 AND ended_at >= ?2
+             ORDER BY began_at DESC, id LIMIT 1",
+        )?
         .query_row(params![node, time.unix()], |row| row.get(0))
         .optional()?)
 }
@@ -108,6 +113,7 @@ impl ControlPlane {
                      (node, id, data_plane, began_at, ended_at, statement, last_sequence, reported_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                  ON CONFLICT (node, id) DO UPDATE SET
+                     reported_at = iif(excluded.ended_at > ended_at, excluded.reported_at, reported_at),
                      ended_at = excluded.ended_at, statement = excluded.statement, last_sequence = excluded.last_sequence
                  WHERE excluded.ended_at >= ended_at",
                 row,
