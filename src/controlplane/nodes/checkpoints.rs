@@ -4,7 +4,7 @@
 use rusqlite::{OptionalExtension as _, params};
 
 use super::enrolment::Caller;
-use super::log_faults::Fault;
+use super::log_faults::{Fault, FoundFaults};
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::protocol::event::Checkpoint;
@@ -71,8 +71,12 @@ impl ControlPlane {
                 if self.store.read(|connection| fault.is_known(connection))? {
                     return Ok(());
                 }
-                let new = self.store.note(|transaction| fault.note(transaction, now))?;
-                self.metrics.count_log_faults(&caller.data_plane, new.into());
+                let found = self.store.note(|transaction| {
+                    let mut found = FoundFaults::default();
+                    found.note(transaction, &fault, now)?;
+                    Ok(found)
+                })?;
+                found.report(self, &caller.data_plane, node);
                 Ok(())
             }
             // The event has not arrived, as after a restore of this control plane, or it was pruned.

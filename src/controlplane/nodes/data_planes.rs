@@ -104,7 +104,7 @@ impl ControlPlane {
         let found: Vec<Node> = self.store.read(|connection| {
             let mut rows = connection.prepare_cached(
                 "SELECT id, name, created_at, retired_at, shared_at,
-                     (SELECT max(noted_at) FROM log_fault WHERE node = node.id AND kind = 'fork'),
+                     (SELECT max(coalesce(last_at, noted_at)) FROM log_fault WHERE node = node.id AND kind = 'fork'),
                      (SELECT max(version) FROM replica_fork WHERE node = node.id)
                  FROM node WHERE data_plane = ?1",
             )?;

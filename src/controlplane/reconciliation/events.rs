@@ -11,7 +11,7 @@ use super::recorded::Line;
 use super::uses::Uses;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
-use crate::controlplane::nodes::log_faults::Fault;
+use crate::controlplane::nodes::log_faults::{Fault, FoundFaults};
 use crate::controlplane::store::Transaction;
 use crate::controlplane::store::table_size::count_events;
 use crate::protocol::event::{GENESIS, line_hash};
@@ -115,7 +115,7 @@ struct Stored {
     position: Position,
     /// True if the node must send the events after `position` first.
     rewound: bool,
-    faults: u64,
+    faults: FoundFaults,
     /// True if an announcement may have been queued.
     announced: bool,
 }
@@ -133,12 +133,27 @@ impl ControlPlane {
         let lines: Vec<ReceivedLine<'l>> =
             lines.into_iter().map(|line| ReceivedLine::new(line, node)).collect();
         let _alone = self.uploads.alone();
-        let mut rest = lines.as_slice();
+        let mut faults = FoundFaults::default();
+        let taken = self.store_all(data_plane, node, oldest, &lines, &mut faults);
+        faults.report(self, data_plane, node);
+        taken
+    }
+
+    /// Stores the lines of a call, and adds the faults that were stored to `faults`.
+    fn store_all(
+        &self,
+        data_plane: &str,
+        node: &str,
+        oldest: u64,
+        lines: &[ReceivedLine<'_>],
+        faults: &mut FoundFaults,
+    ) -> Result<Position, Error> {
+        let mut rest = lines;
         loop {
             // Without a line, the node learns its position.
             let stored = self.store_events(data_plane, node, oldest, rest, rest.len() == lines.len())?;
-            // Counted after the commit: the node sends the events of a failed transaction again.
-            self.metrics.count_log_faults(data_plane, stored.faults);
+            // Added after the commit: the node sends the events of a failed transaction again.
+            faults.append(stored.faults);
             if stored.announced {
                 self.store.notify();
             }
@@ -162,7 +177,7 @@ impl ControlPlane {
         let now = self.now();
         self.store.note(|transaction| {
             let mut log = log_of(transaction, node)?;
-            let (mut rewind, mut faults) = (None, 0);
+            let (mut rewind, mut faults) = (None, FoundFaults::default());
             let (mut rows, mut bytes) = (0_usize, 0_usize);
             // The log may begin anew among these lines, and be at an earlier event after them.
             let mut reached = log.sequence;
@@ -205,7 +220,7 @@ impl ControlPlane {
                 };
                 if let Some((kind, what)) = fault {
                     let fault = Fault { node, branch, sequence, kind, what: &what };
-                    faults += u64::from(fault.note(transaction, now)?);
+                    faults.note(transaction, &fault, now)?;
                 }
                 let inserted = received.insert(&mut insert, node, (branch, sequence), now)?;
                 if !inserted {

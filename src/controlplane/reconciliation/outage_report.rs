@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::recorded::{Recorded, end_of, use_of};
 use crate::controlplane::error::Error;
+use crate::controlplane::nodes::log_faults::words;
 use crate::protocol::deploy::exchange::{HostDeployState, OutageDeploy};
 use crate::protocol::id::TokenId;
 use crate::protocol::outage::{
@@ -182,7 +183,7 @@ fn faults(
     end: Time,
 ) -> Result<Vec<LogFault>, Error> {
     let mut rows = connection.prepare_cached(
-        "SELECT sequence, kind, what, noted_at FROM log_fault
+        "SELECT sequence, kind, what, noted_at, repeated FROM log_fault
          WHERE node = ?1 AND (sequence BETWEEN ?2 AND ?3 OR noted_at BETWEEN ?4 AND ?5) ORDER BY noted_at, sequence LIMIT 100",
     )?;
     // Reconciliation takes a while: a fault found within an hour of the outage's end belongs to it.
@@ -198,7 +199,7 @@ fn faults(
             Ok(LogFault {
                 sequence: row.get(0)?,
                 kind: row.get(1)?,
-                what: row.get(2)?,
+                what: words(row.get(2)?, row.get(4)?),
                 noted_at: Time::from_unix(row.get(3)?),
             })
         },

@@ -23,18 +23,20 @@ impl ControlPlane {
         lines: impl IntoIterator<Item = &'l str>,
     ) -> Result<Vec<RevocationAnswer>, Error> {
         let now = self.now();
-        self.store.write(|transaction| {
+        let (answers, disbelieved) = self.store.write(|transaction| {
             let signers = signers_of(transaction, data_plane)?;
             let mut answers = Vec::new();
+            let mut disbelieved = Vec::new();
             for line in lines {
                 let (signed, refused) = match SignedRevocation::admit(line, &signers) {
                     Ok(signed) => (signed, false),
                     Err(error @ RevocationError::Retired { .. }) => {
-                        tracing::warn!(from, %error, "a revocation is refused");
-                        (SignedRevocation::verify(line, &signers).map_err(|error| unproved(&error))?, true)
+                        let signed = SignedRevocation::verify(line, &signers);
+                        disbelieved.push(error);
+                        (signed.map_err(|error| unproved(&error))?, true)
                     }
                     Err(error) => {
-                        tracing::warn!(from, %error, "a revocation is not believed");
+                        disbelieved.push(error);
                         continue;
                     }
                 };
@@ -86,8 +88,13 @@ impl ControlPlane {
                     outcome,
                 });
             }
-            Ok(answers)
-        })
+            Ok((answers, disbelieved))
+        })?;
+        // One line for all: a node may send as many as it likes, again and again.
+        if let Some(error) = disbelieved.first() {
+            tracing::warn!(from, %error, count = disbelieved.len(), "revocations are not believed, or refused");
+        }
+        Ok(answers)
     }
 
     /// Records late uses among the events that arrived before the revocation: those after the time it was made.

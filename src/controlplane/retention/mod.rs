@@ -80,22 +80,27 @@ struct Table {
     surplus: [&'static str; 2],
 }
 
+/// Makes a statement that deletes events for which the condition holds, the oldest first. The newest events of the log that a node
+/// goes on with are kept, except for lines beyond 16 KiB, which no node of this program writes: 4000 of them could be longer than
+/// all events may be.
+macro_rules! delete_events {
+    ($condition:literal) => {
+        concat!(
+            "DELETE FROM event WHERE (node, branch, sequence) IN (
+             SELECT node, branch, sequence FROM event WHERE ",
+            $condition,
+            " AND (octet_length(line) > 16384 OR NOT EXISTS (
+                 SELECT 1 FROM node_log WHERE node_log.node = event.node AND node_log.branch = event.branch
+                     AND event.sequence > node_log.sequence - ?3))
+             ORDER BY received_at LIMIT ?1)"
+        )
+    };
+}
+
 const EVENT: Table = Table {
     name: "event",
-    aged: "DELETE FROM event WHERE (node, branch, sequence) IN (
-        SELECT node, branch, sequence FROM event
-        WHERE received_at < ?2 AND sequence <= (SELECT sequence FROM node_log WHERE node_log.node = event.node) - ?3
-        ORDER BY received_at LIMIT ?1)",
-    surplus: [
-        "DELETE FROM event WHERE (node, branch, sequence) IN (
-        SELECT node, branch, sequence FROM event
-        WHERE decision = 'deny' AND sequence <= (SELECT sequence FROM node_log WHERE node_log.node = event.node) - ?3
-        ORDER BY received_at LIMIT ?1)",
-        "DELETE FROM event WHERE (node, branch, sequence) IN (
-        SELECT node, branch, sequence FROM event
-        WHERE sequence <= (SELECT sequence FROM node_log WHERE node_log.node = event.node) - ?3
-        ORDER BY received_at LIMIT ?1)",
-    ],
+    aged: delete_events!("received_at < ?2"),
+    surplus: [delete_events!("decision = 'deny'"), delete_events!("?2 IS NOT NULL")],
 };
 
 const AUDIT_LOG: Table = Table {
