@@ -24,6 +24,17 @@ struct RetentionClock {
     waited: i64,
 }
 
+/// Change of the wall clock that operators should know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// It jumped ahead, and is not believed.
+    Ahead,
+    /// It is believed again.
+    Believed,
+    /// It was set back by more than a day, or has been ahead before.
+    Behind,
+}
+
 impl RetentionClock {
     fn read(connection: &Connection) -> Result<Option<Self>, Error> {
         Ok(connection
@@ -45,6 +56,16 @@ impl RetentionClock {
             Self { at: now, waited: 0 }
         } else {
             Self { waited, ..self }
+        }
+    }
+
+    /// Returns the change that a round found, unless the round before found it.
+    const fn change_to(self, after: Self) -> Option<Change> {
+        match (self.waited, after.waited) {
+            (0, 1..) => Some(Change::Ahead),
+            (1.., 0) => Some(Change::Believed),
+            _ if after.at < self.at.saturating_sub(DAY) => Some(Change::Behind),
+            _ => None,
         }
     }
 }
@@ -69,14 +90,19 @@ impl ControlPlane {
                 .execute([after.at, after.waited])?;
             Ok((before, after))
         })?;
-        match (before.waited, after.waited) {
-            (0, 1..) => tracing::warn!(
+        match before.change_to(after) {
+            Some(Change::Ahead) => tracing::warn!(
                 days = now.saturating_sub(after.at) / DAY,
                 "the clock is ahead of the last round of retention by more than a day, so nothing becomes old enough to be \
                  deleted until this control plane has run for seven days; if the clock is wrong, set it right"
             ),
-            (1.., 0) => tracing::info!("retention counts ages by the clock again"),
-            _ => {}
+            Some(Change::Believed) => tracing::info!("retention counts ages by the clock again"),
+            Some(Change::Behind) => tracing::warn!(
+                days = before.at.saturating_sub(now) / DAY,
+                "the clock is behind the last round of retention by more than a day; if it is wrong now, set it right: nodes take \
+                 what it signs for old"
+            ),
+            None => {}
         }
         Ok(Time::from_unix(after.at))
     }
@@ -86,5 +112,26 @@ impl ControlPlane {
         let now = self.now();
         let clock = self.store.read(RetentionClock::read)?;
         Ok(clock.filter(|clock| !clock.believes(now.unix())).map_or(now, |clock| Time::from_unix(clock.at)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_is_told_once() {
+        let mut clock = RetentionClock { at: 1_800_000_000, waited: 0 };
+        let mut round = |days: i64| {
+            let before = clock;
+            clock = clock.moved(1_800_000_000 + days * DAY, DAY / 24);
+            before.change_to(clock)
+        };
+        let told: Vec<_> = [0, 1, 3, 3, 1000, 1, 2, 3, 1, 1, -1000, -1000, -999, 3].map(&mut round).into();
+        let (ahead, believed, behind) = (Some(Change::Ahead), Some(Change::Believed), Some(Change::Behind));
+        assert_eq!(
+            told,
+            [None, None, ahead, None, None, believed, None, None, behind, None, behind, None, None, ahead]
+        );
     }
 }
