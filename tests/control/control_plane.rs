@@ -373,6 +373,9 @@ fn no_call_ignores_a_condition_that_does_not_hold() {
     ] {
         let answer = call(method, &path, body.as_ref(), "\"AAAAAAAAAAAAAAAAAAAAAA\"");
         assert_eq!((answer.status, &answer.json()["code"]), (412, &json!("stale")), "{method} {path}");
+        let none = path == "/tokens" || path.starts_with("/workspaces") || path.starts_with("/users");
+        let said = answer.json()["detail"].as_str().unwrap().contains("has no ETag");
+        assert_eq!(said, none, "{method} {path}: {answer:?}");
     }
     assert_eq!(control.get(&path)["name"], "ci", "nothing has changed");
     assert_eq!(control.get("/workspaces")["totalCount"], 1);

@@ -2,10 +2,11 @@
 
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 
+use super::problem::problem;
 use crate::controlplane::calls::idempotency::IdempotencyKey;
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
@@ -76,7 +77,11 @@ pub(super) async fn unconditional(route: MatchedPath, request: Request, next: Ne
             .get_all(header::IF_MATCH)
             .iter()
             .any(|value| value.as_bytes().trim_ascii() != b"*");
-    if refused { Error::Stale.into_response() } else { next.run(request).await }
+    if refused {
+        let detail = "what this call changes has no ETag, so no value in If-Match matches; send the call without If-Match, or with *";
+        return problem(StatusCode::PRECONDITION_FAILED, Error::Stale.code(), detail);
+    }
+    next.run(request).await
 }
 
 /// Returns a route without its base path and the organization part that most routes begin with.
