@@ -1,23 +1,36 @@
 //! JSON bodies of calls.
 
+use std::error::Error;
+
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
+use http_body_util::LengthLimitError;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::problem::{of_fields, problem};
 use crate::api::problem::FieldError;
+use crate::platform::cause::causes;
+use crate::platform::net::serve::LateBody;
 use crate::protocol::json::{TOO_DEEP, nests_too_deep};
 
 /// Maximum size of most bodies, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
 
-/// Reads a whole body of at most `max` bytes.
+/// Reads a whole body of at most `max` bytes. A body that is larger, was cut off or did not come in time is answered with a problem
+/// that says which (RFC 9110 sections 15.5.14, 15.5.1 and 15.5.9).
 pub(super) async fn read(body: axum::body::Body, max: usize) -> Result<Bytes, Response> {
-    to_bytes(body, max).await.map_err(|_| {
-        let detail = format!("the body is larger than {} KiB, or was cut off", max / 1024);
-        problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail)
+    to_bytes(body, max).await.map_err(|error| {
+        if causes(&error).any(<dyn Error>::is::<LengthLimitError>) {
+            let detail = format!("the body is larger than {} KiB", max / 1024);
+            return problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail);
+        }
+        if causes(&error).any(<dyn Error>::is::<LateBody>) {
+            let detail = "the body did not come in time; send it again";
+            return problem(StatusCode::REQUEST_TIMEOUT, "body_stalled", detail);
+        }
+        problem(StatusCode::BAD_REQUEST, "body_broken", "the body was cut off; send it again")
     })
 }
 
@@ -82,4 +95,50 @@ fn says_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return true };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use axum::BoxError;
+    use axum::body::Body as Sent;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// Body that fails after its first bytes.
+    struct Failing(Vec<Result<Bytes, BoxError>>);
+
+    impl hyper::body::Body for Failing {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Ready(self.0.pop().map(|piece| piece.map(Frame::data)))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_whole_is_not_called_too_large() {
+        let failing =
+            |error: BoxError| Sent::new(Failing(vec![Err(error), Ok(Bytes::from_static(b"{\"name\""))]));
+        for (body, status, code) in [
+            (failing(LateBody.into()), 408, "body_stalled"),
+            (failing(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()), 400, "body_broken"),
+            (Sent::from("x".repeat(1025)), 413, "too_large"),
+        ] {
+            let refused = read(body, 1024).await.unwrap_err();
+            assert_eq!(refused.status().as_u16(), status);
+            let problem = refused.extensions().get::<crate::api::problem::Problem>().unwrap();
+            assert_eq!(problem.code.as_deref(), Some(code));
+        }
+        assert_eq!(&*read(Sent::from("{}"), 1024).await.unwrap(), b"{}");
+    }
 }

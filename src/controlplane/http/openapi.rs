@@ -174,7 +174,11 @@ fn refusals(path: &str, mutating: bool, operation: &mut Operation) {
         refusals.extend([("400", "not understood"), ("422", "a field that can't be taken")]);
     }
     if mutating {
-        refusals.extend([("409", "it contradicts what stands"), ("413", "the body is too large")]);
+        refusals.extend([
+            ("408", "the body did not come in time"),
+            ("409", "it contradicts what stands"),
+            ("413", "the body is too large"),
+        ]);
     }
     if bodied {
         refusals.push(("415", "the body is not of the right media type"));

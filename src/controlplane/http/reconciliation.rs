@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::body;
 use super::caller::bearer;
 use super::problem::problem;
 use super::{Control, answer, off_reactor};
@@ -64,14 +65,12 @@ async fn sent(
     let caller = authenticated.await.map_err(Error::into_response)?;
     let length = body.size_hint().upper().and_then(|length| usize::try_from(length).ok());
     let room = control.room_for(length.unwrap_or(max).min(max)).await.map_err(Error::into_response)?;
-    let too_large = |detail: &str| problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail);
-    let bytes = axum::body::to_bytes(body, max)
-        .await
-        .map_err(|_| too_large(&format!("send at most {max} bytes at once")))?;
+    let bytes = body::read(body, max).await?;
     let body = String::from_utf8(bytes.into())
         .map_err(|_| problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "the body is not UTF-8"))?;
     if split_lines(&body).count() > MAX_LINES {
-        return Err(too_large("send fewer lines at once"));
+        let detail = "send fewer lines at once";
+        return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail));
     }
     Ok(Sent { caller, body, _room: room })
 }

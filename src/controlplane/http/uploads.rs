@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
+use super::body;
 use super::problem::{of_field, problem};
 use super::query::Query;
 use super::{Control, off_reactor};
@@ -108,9 +109,9 @@ async fn receive_upload(
 
 /// Makes an archive of the blocks that a list names.
 async fn join(control: &Arc<ControlPlane>, upload: &Upload, request: Request) -> Result<Received, Response> {
-    let list = to_bytes(request.into_body(), MAX_LIST).await.ok();
-    let ids = list.and_then(|list| block_ids(std::str::from_utf8(&list).ok()?)).ok_or_else(|| {
-        let detail = "is no list of blocks (<BlockList><Latest>ID</Latest>…</BlockList>) of at most 512 KiB";
+    let list = body::read(request.into_body(), MAX_LIST).await?;
+    let ids = std::str::from_utf8(&list).ok().and_then(block_ids).ok_or_else(|| {
+        let detail = "is no list of blocks (<BlockList><Latest>ID</Latest>…</BlockList>)";
         of_field(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "blocklist", detail)
     })?;
     let blocks = {

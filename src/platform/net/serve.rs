@@ -90,6 +90,11 @@ impl BodyTime {
     }
 }
 
+/// Error of a request's body that did not come in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body did not come in time")]
+pub struct LateBody;
+
 /// Body of a request, with a time limit for the complete body or for each piece.
 struct Timely {
     body: Incoming,
@@ -117,7 +122,7 @@ impl hyper::body::Body for Timely {
         }
         if self.deadline.as_mut().poll(context).is_ready() {
             self.over = true;
-            return Poll::Ready(Some(Err("the body did not come in time".into())));
+            return Poll::Ready(Some(Err(LateBody.into())));
         }
         Poll::Pending
     }
