@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use getrandom::SysRng;
 use halligan::controlplane::ControlPlane;
-use halligan::controlplane::claim::IssuerError;
+use halligan::controlplane::claim::{Accepted, ClaimError};
 use halligan::controlplane::config::{Config, ConfigError};
 use halligan::controlplane::error::Error as CallError;
 use halligan::controlplane::files::{Files, FilesError, read_webhook};
@@ -65,6 +65,10 @@ enum Command {
         /// and every host has to be enrolled anew.
         #[arg(long)]
         accept_new_issuer: bool,
+        /// Sign with the keys that are there though this control plane has signed with others, and none of them is left: every
+        /// token is void then, and hosts follow only once their root keys are replaced.
+        #[arg(long)]
+        accept_new_keys: bool,
     },
     /// Print a new token for a user, after a token key was dropped and no old one opens anything.
     UserToken {
@@ -95,7 +99,7 @@ enum Failure {
     #[error(transparent)]
     Signing(#[from] SigningError),
     #[error(transparent)]
-    Issuer(#[from] IssuerError),
+    Claim(#[from] ClaimError),
     #[error(transparent)]
     Files(#[from] FilesError),
     #[error(transparent)]
@@ -117,7 +121,7 @@ enum Failure {
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Self::Issuer(IssuerError::Store(_)) | Self::Open(_) => exit::IOERR,
+            Self::Claim(ClaimError::Store(_)) | Self::Open(_) => exit::IOERR,
             Self::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
             Self::Signing(SigningError::File { source, .. })
             | Self::Files(FilesError::Signing(SigningError::File { source, .. }))
@@ -127,7 +131,7 @@ impl Failure {
             }
             Self::Config(_)
             | Self::Signing(_)
-            | Self::Issuer(_)
+            | Self::Claim(_)
             | Self::Files(_)
             | Self::Ended(_)
             | Self::Directory(_) => exit::CONFIG,
@@ -155,15 +159,19 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = Config::read(&arguments.config)?.with_credentials(systemd::credential);
     match arguments.command {
         Command::Init { organization, owner_email, json } => init(&config, &organization, &owner_email, json),
-        Command::Serve { accept_new_issuer } => serve(&config, accept_new_issuer),
+        Command::Serve { accept_new_issuer, accept_new_keys } => {
+            serve(&config, Accepted { issuer: accept_new_issuer, keys: accept_new_keys })
+        }
         Command::UserToken { email } => {
             let control = open_initialized(&config)?;
-            control.claim_issuer(false)?;
+            control.claim(Accepted::default())?;
             println!("{}", &*control.renew_user_token(&email)?);
             Ok(())
         }
         Command::Recover { above, data_plane } => {
-            let raised = open_initialized(&config)?.recover(above, data_plane.as_deref())?;
+            let control = open_initialized(&config)?;
+            control.check_own_keys()?;
+            let raised = control.recover(above, data_plane.as_deref())?;
             for plane in &raised {
                 let passed = if plane.from > above {
                     format!("; it had passed {above} already")
@@ -181,7 +189,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(())
         }
         Command::ForgetVariables => {
-            let count = open_initialized(&config)?.forget_variables()?;
+            let control = open_initialized(&config)?;
+            control.check_own_keys()?;
+            let count = control.forget_variables()?;
             println!("deleted {count} environment variables; set those of each deployment again");
             Ok(())
         }
@@ -240,7 +250,8 @@ fn init(config: &Config, organization: &str, owner_email: &str, json: bool) -> R
         Signing::create_for(directory, Some(&config.issuer), wall(), &mut UnwrapErr(SysRng))?;
     }
     let control = open(config)?;
-    control.claim_issuer(false)?;
+    // Nothing was signed for a database without an organization: it may be left of an attempt that failed.
+    control.claim(Accepted { issuer: true, keys: true })?;
     let made = control.bootstrap(organization, owner_email)?;
     let root = directory.join("root.pub.pem");
     if json {
@@ -263,7 +274,7 @@ fn init(config: &Config, organization: &str, owner_email: &str, json: bool) -> R
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> {
+async fn serve(config: &Config, accepted: Accepted) -> Result<(), Failure> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |source| Failure::Listen { what, source }
@@ -278,7 +289,7 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
             error => error.into(),
         })?;
     let control = open_with(config, signing)?;
-    control.claim_issuer(accept_new_issuer)?;
+    control.claim(accepted)?;
     // Tokens and data planes do not depend on this key, so the rest is served without it.
     if let Some(fault) = control.environment_key_fault()? {
         tracing::error!(error = %fault, "environment variables can't be read or changed");
@@ -342,7 +353,8 @@ async fn serve(config: &Config, accept_new_issuer: bool) -> Result<(), Failure> 
 /// Reads the keys, the keysets and the webhook's secret again. If one is invalid, its fault is logged and the earlier
 /// one stays in force.
 fn reload(config: &Config, control: &ControlPlane, sender: Option<&Sender>) {
-    match Signing::load(&config.state_dir).and_then(|signing| control.sign_with(signing)) {
+    let loaded = Signing::load(&config.state_dir).map_err(ClaimError::from);
+    match loaded.and_then(|signing| control.sign_with(signing)) {
         Ok(()) => tracing::info!("signs with the keys that are there now"),
         Err(error) => tracing::error!(%error, "the keys are not taken; those that were in force stay"),
     }

@@ -1,6 +1,8 @@
-//! Issuer and keys that this control plane signs with. Tokens, heads and nodes' proofs name the issuer: a changed issuer
-//! invalidates every token and every node's identity, so an edit of the configuration alone must not change it.
+//! Checks that the configuration, the keys and the database belong to one control plane. Tokens, heads and nodes' proofs
+//! name its issuer and are signed by its keys: under another issuer or other keys, all of them are void, so neither an edit
+//! of the configuration nor a file in the wrong place must change them.
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use rusqlite::{OptionalExtension as _, params};
@@ -8,56 +10,142 @@ use thiserror::Error;
 
 use super::ControlPlane;
 use super::error::Error;
-use super::signing::{Signing, SigningError};
+use super::signing::{Signing, SigningError, known_keysets};
 
-/// Reasons not to sign as the configured issuer.
+/// Reasons not to sign with the keys that are there as the configured issuer.
 #[derive(Debug, Error)]
-pub enum IssuerError {
+pub enum ClaimError {
     /// This control plane has signed as another issuer.
     #[error(
-        "`issuer` in the configuration is {is:?}, and this control plane has signed as {was:?}; under another issuer every token \
-         is void and every host has to be enrolled anew. Put the old issuer back, or run `serve --accept-new-issuer` once"
+        "`issuer` in the configuration is {is:?}, and the control plane of {database} has signed as {was:?}; under another issuer \
+         every token is void and every host has to be enrolled anew. If the database is another control plane's, put this one's \
+         back; if the configuration was changed by mistake, put the old issuer back; if the new issuer is meant, run \
+         `serve --accept-new-issuer` once"
     )]
-    Changed {
+    Issuer {
+        /// Path of the database.
+        database: PathBuf,
         /// Issuer that it last signed as.
         was: String,
         /// Issuer in the configuration.
         is: String,
     },
-    /// The newest keyset names another issuer.
+    /// The keys are of another control plane than the database.
+    #[error(
+        "{database} and the keys beside it are not of one control plane: it has signed under keyset {version} with the token key \
+         {was}, {keysets} knows neither, and token.pem is {is}; with these keys every token is refused. Put back the database of \
+         these keys, or the keys and keysets.ndjson of this database; if every key was replaced on purpose, run \
+         `serve --accept-new-keys` once"
+    )]
+    Keys {
+        /// Path of the database.
+        database: PathBuf,
+        /// Path of the keysets.
+        keysets: PathBuf,
+        /// Version of the newest keyset that it has signed under.
+        version: u64,
+        /// Thumbprint of the first token key in that keyset.
+        was: String,
+        /// Thumbprint of the token key that is there.
+        is: String,
+    },
+    /// The keys or keysets can't be used.
     #[error(transparent)]
-    Keyset(#[from] SigningError),
+    Signing(#[from] SigningError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] Error),
 }
 
+/// Changes that the operator accepts for this start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Accepted {
+    /// Another issuer than the one last signed as.
+    pub issuer: bool,
+    /// Keys that have nothing in common with those of the database.
+    pub keys: bool,
+}
+
 impl ControlPlane {
+    /// Compares the keys and the issuer with those that the database was last used with, and stores them.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError::Keys`] and [`ClaimError::Issuer`] for others, unless they are accepted.
+    pub fn claim(&self, accepted: Accepted) -> Result<(), ClaimError> {
+        let signing = self.signing();
+        signing.check_issuer(&self.issuer)?;
+        match self.check_keys(&signing) {
+            Err(error @ ClaimError::Keys { .. }) if accepted.keys => {
+                tracing::warn!(%error, "signs with the new keys from now on, as was accepted; tokens of the old ones are refused");
+            }
+            checked => checked?,
+        }
+        self.claim_issuer(accepted.issuer)?;
+        self.remember_keysets(&signing);
+        Ok(())
+    }
+
     /// Replaces the signing keys, and wakes every waiting node so that it receives the keysets that vouch for them.
-    pub fn sign_with(&self, signing: Signing) -> Result<(), SigningError> {
+    pub fn sign_with(&self, signing: Signing) -> Result<(), ClaimError> {
+        signing.check_issuer(&self.issuer)?;
+        self.check_keys(&signing)?;
+        let signing = Arc::new(signing);
         let mut held = self.signing.write().unwrap_or_else(PoisonError::into_inner);
         let (have, got) = (held.keyset.version(), signing.keyset.version());
         if got < have {
-            return Err(SigningError::Older { have, got });
+            return Err(SigningError::Older { have, got }.into());
         }
-        signing.check_issuer(&self.issuer)?;
-        *held = Arc::new(signing);
+        *held = Arc::clone(&signing);
         drop(held);
+        self.remember_keysets(&signing);
         self.environment_key.forget();
         self.store.wake();
         Ok(())
     }
 
-    /// Compares the issuer with the one last signed as, and stores it. A different issuer is rejected unless `accept`
-    /// is true.
-    pub fn claim_issuer(&self, accept: bool) -> Result<(), IssuerError> {
-        self.signing().check_issuer(&self.issuer)?;
+    /// Fails if the database was used with the keys of another control plane.
+    pub fn check_own_keys(&self) -> Result<(), ClaimError> {
+        self.check_keys(&self.signing())
+    }
+
+    /// Fails if `signing` has no key and no keyset in common with those that the database was used with.
+    fn check_keys(&self, signing: &Signing) -> Result<(), ClaimError> {
+        let Some(known) = self.store.read(|connection| known_keysets::other(connection, signing))? else {
+            return Ok(());
+        };
+        Err(ClaimError::Keys {
+            database: signing.directory().join("control.db"),
+            keysets: signing.keysets_path().to_owned(),
+            version: known.version,
+            was: known.token_key,
+            is: signing.token.public().kid().to_string(),
+        })
+    }
+
+    /// Stores the keysets that it signs under. A failure is only logged: a key that was stolen has to be dropped on a full
+    /// disk, too.
+    fn remember_keysets(&self, signing: &Signing) {
+        let remember = || {
+            if self.store.read(|connection| known_keysets::are_stored(connection, signing))? {
+                return Ok(false);
+            }
+            self.store.note(|transaction| known_keysets::store(transaction, signing))?;
+            Ok(true)
+        };
+        self.bookkeeping.settle("the keysets", remember());
+    }
+
+    fn claim_issuer(&self, accept: bool) -> Result<(), ClaimError> {
         let before: Option<String> = self.store.read(|connection| {
             Ok(connection.query_row("SELECT issuer FROM signed_as", [], |row| row.get(0)).optional()?)
         })?;
         match before {
             Some(was) if was == self.issuer => return Ok(()),
-            Some(was) if !accept => return Err(IssuerError::Changed { was, is: self.issuer.clone() }),
+            Some(was) if !accept => {
+                let database = self.signing().directory().join("control.db");
+                return Err(ClaimError::Issuer { database, was, is: self.issuer.clone() });
+            }
             Some(was) => {
                 tracing::warn!(
                     was,

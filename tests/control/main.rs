@@ -11,6 +11,7 @@ mod dual_control;
 mod ids;
 mod issuer;
 mod key_ceremony;
+mod other_plane;
 mod pipelines;
 mod platform_clients;
 #[path = "../rig/mod.rs"]

@@ -1,6 +1,7 @@
 //! Signing keys of the control plane. The root key is not among them: it signs keysets, and stays offline.
 
 pub mod environment_key;
+pub(in crate::controlplane) mod known_keysets;
 
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -176,6 +177,11 @@ impl Signing {
     pub(in crate::controlplane) fn keysets_above(&self, held: u64) -> &[String] {
         let known = self.versions.iter().take_while(|version| **version <= held).count();
         &self.chain[known..]
+    }
+
+    /// Returns the path of the keysets.
+    pub(in crate::controlplane) fn keysets_path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the directory that the keys were read from.
