@@ -63,6 +63,7 @@ use self::memory::holders::Holders;
 use self::memory::instances::Instances;
 use self::memory::metrics::Metrics;
 use self::memory::probe::Probe;
+use self::memory::renamings::Renamings;
 use self::memory::uploads::Uploads;
 use self::memory::used_proofs::UsedProofs;
 use self::replica::delta::Deltas;
@@ -96,6 +97,7 @@ pub struct ControlPlane {
     announces: bool,
     metrics: Metrics,
     instances: Instances,
+    renamings: Renamings,
     ahead: Ahead,
     bookkeeping: Bookkeeping,
     probe: Probe,
@@ -138,6 +140,7 @@ impl ControlPlane {
             announces: false,
             metrics,
             instances,
+            renamings: Renamings::default(),
             ahead,
             bookkeeping,
             probe,

@@ -7,5 +7,6 @@ pub(in crate::controlplane) mod holders;
 pub(in crate::controlplane) mod instances;
 pub(in crate::controlplane) mod metrics;
 pub(in crate::controlplane) mod probe;
+pub(in crate::controlplane) mod renamings;
 pub(in crate::controlplane) mod uploads;
 pub(in crate::controlplane) mod used_proofs;

@@ -6,15 +6,12 @@ use rusqlite::{Connection, params};
 use super::enrolment::Caller;
 use super::instances::SHOWN;
 use crate::controlplane::ControlPlane;
-use crate::controlplane::access::audit_log;
 use crate::controlplane::error::Error;
 use crate::controlplane::names::check_name;
-use crate::controlplane::replica::publish;
 use crate::controlplane::replica::states::{REMEMBERED, note_state, stated};
 use crate::controlplane::store::Transaction;
 use crate::protocol::head::{Head, SignedHead};
 use crate::protocol::membership::{MAX_HEADS, NodeStanding, NodeStatement};
-use crate::protocol::record::{NodeRecord, Record, RecordKind};
 use crate::protocol::time::Time;
 
 /// Maximum number of contradictions stored per data plane.
@@ -38,11 +35,19 @@ impl ControlPlane {
             .take(MAX_HEADS)
             .filter_map(|text| SignedHead::verify(text, &keyset, &audience).ok())
             .collect();
+        let shared_at: Option<i64> = self.store.read(|connection| {
+            let query = "SELECT shared_at FROM node WHERE id = ?1";
+            Ok(connection.query_row(query, [&caller.node], |row| row.get(0))?)
+        })?;
+        let shared_identity = shared_at.is_some_and(|at| now.since(Time::from_unix(at)) < SHOWN);
         let name_refused = match &statement.name {
             None => None,
             Some(name) => match check_name("name", name) {
                 Ok(()) => {
-                    self.rename_node(caller, name, now)?;
+                    // Two hosts with different names would rename each other for ever.
+                    if !shared_identity {
+                        self.rename_node(caller, name, now)?;
+                    }
                     None
                 }
                 Err(error) => Some(error.to_string()),
@@ -62,10 +67,6 @@ impl ControlPlane {
                 news.iter().try_for_each(|head| note_head(transaction, caller, head, now))
             })?;
         }
-        let shared_at: Option<i64> = self.store.read(|connection| {
-            let query = "SELECT shared_at FROM node WHERE id = ?1";
-            Ok(connection.query_row(query, [&caller.node], |row| row.get(0))?)
-        })?;
         if let Some(checkpoint) = &statement.checkpoint {
             self.take_checkpoint(caller, checkpoint)?;
         }
@@ -75,38 +76,7 @@ impl ControlPlane {
         let environment_changes = self.environment_changes(&caller.data_plane)?;
         let deploy_changes = self.deploy_changes(&caller.data_plane)?;
         let log_faults = self.recent_log_faults(&caller.node)?;
-        let shared_identity = shared_at.is_some_and(|at| now.since(Time::from_unix(at)) < SHOWN);
         Ok(NodeStanding { shared_identity, name_refused, log_faults, environment_changes, deploy_changes })
-    }
-
-    /// Sets the node's name to the one in its host's configuration.
-    fn rename_node(&self, caller: &Caller, name: &str, now: Time) -> Result<(), Error> {
-        let row = |connection: &Connection| {
-            connection.query_row("SELECT name, key FROM node WHERE id = ?1", [&caller.node], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-            })
-        };
-        if self.store.read(|connection| Ok(row(connection)?.0 == name))? {
-            return Ok(());
-        }
-        self.store.write(|transaction| {
-            let (before, key) = row(transaction)?;
-            transaction.execute("UPDATE node SET name = ?2 WHERE id = ?1", [caller.node.as_str(), name])?;
-            let node = NodeRecord {
-                id: caller.node.parse().map_err(|_| Error::NotFound("node"))?,
-                name: name.to_owned(),
-                key: serde_json::from_str(&key).map_err(std::io::Error::from)?,
-                retired_at: None,
-            };
-            let record = Record::from_value(RecordKind::Node, caller.node.as_str(), &node);
-            publish::put(transaction, &caller.data_plane, &[record])?;
-            let query = "SELECT organization FROM data_plane WHERE id = ?1";
-            let organization: String =
-                transaction.query_row(query, [&caller.data_plane], |row| row.get(0))?;
-            let (who, call) =
-                ((caller.node.as_str(), before.as_str()), "POST /v1/data-planes/{id}/statement");
-            audit_log::record_done(transaction, &organization, who, call, &caller.node, now)
-        })
     }
 }
 

@@ -12,3 +12,4 @@ pub mod instances;
 pub mod log_faults;
 pub mod membership;
 pub mod recover;
+pub(in crate::controlplane) mod renaming;
