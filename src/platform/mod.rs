@@ -12,6 +12,8 @@ pub mod configuration;
 pub mod database;
 pub mod exit;
 #[cfg(any(feature = "daemon", feature = "control"))]
+pub mod failing;
+#[cfg(any(feature = "daemon", feature = "control"))]
 pub mod logging;
 #[cfg(any(feature = "daemon", feature = "control"))]
 pub mod metric;

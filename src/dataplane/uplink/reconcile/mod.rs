@@ -9,8 +9,8 @@ mod round;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::Method;
@@ -19,6 +19,7 @@ use thiserror::Error;
 pub use round::{Call, Round};
 
 use crate::dataplane::audit::{AuditError, readable};
+use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::inventory::{AUDIT, Inventory, REVOCATIONS};
 use crate::dataplane::node::schema::Unfit;
@@ -28,8 +29,10 @@ use crate::dataplane::revocations::{LedgerError, Revocations};
 use crate::dataplane::uplink::client::{Upstream, UpstreamError};
 use crate::dataplane::uplink::outage::{OutageError, Outages};
 use crate::platform::clock::Clock;
+use crate::platform::failing::Failing;
 use crate::protocol::event::{Connectivity, Event};
 use crate::protocol::reconciliation::MAX_LINES;
+use crate::protocol::time::Time;
 
 /// Interval at which events are sent while the control plane answers.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -96,6 +99,14 @@ pub struct Reconciler {
     compared: AtomicU64,
     /// Ensures that one round runs at a time.
     sending: tokio::sync::Mutex<()>,
+    /// State of [`Self::send`], whoever calls it.
+    waiting: Failing,
+    /// State of the record of outages.
+    noting: Failing,
+    /// True while the control plane sends this node back to earlier events.
+    resending: Failing,
+    /// Last alarm about events that can't be read. Each round finds them again.
+    unreadable: Mutex<String>,
 }
 
 impl Reconciler {
@@ -133,6 +144,10 @@ impl Reconciler {
             clock: Arc::clone(clock),
             compared: AtomicU64::default(),
             sending: tokio::sync::Mutex::default(),
+            waiting: Failing::default(),
+            noting: Failing::default(),
+            resending: Failing::default(),
+            unreadable: Mutex::default(),
         }))
     }
 
@@ -170,7 +185,12 @@ impl Reconciler {
             })
             .await?;
             round = back;
-            let Some(call) = call? else { return Ok(sent) };
+            let Some(call) = call? else {
+                if sent > 0 && !round.was_sent_back() && self.resending.end() {
+                    tracing::info!("the control plane no longer asks for earlier events");
+                }
+                return Ok(sent);
+            };
             let proof = || self.prover.upstream((self.clock)());
             let received = upstream.send(Method::POST, &call.path, Some(&proof), call.body.clone()).await?;
             let (this, now) = (Arc::clone(self), (self.clock)());
@@ -187,19 +207,27 @@ impl Reconciler {
     pub async fn send_first(self: &Arc<Self>, upstream: &Upstream) -> Result<(), UpstreamError> {
         match tokio::time::timeout(FIRST, self.send(upstream, FIRST_CALLS)).await {
             Ok(Err(ReconcileError::Upstream(error))) if error.nobody_there() => return Err(error),
-            Ok(Err(error)) => tracing::warn!(%error, "reconciliation waits"),
+            Ok(sent) => drop(self.waiting.log(&sent, "reconciliation waits")),
             Err(_) => tracing::debug!("the control plane is slow to listen; reconciliation waits"),
-            Ok(Ok(_)) => {}
         }
         Ok(())
+    }
+
+    /// Raises an alarm about events that can't be read, unless it is the last one that was raised.
+    fn alarm_unreadable(&self, what: &str, now: Time) {
+        let mut last = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != what {
+            self.live.alarms.raise(AlarmKind::Damaged, what, now);
+            what.clone_into(&mut last);
+        }
     }
 
     /// Records the state of the connection.
     async fn observe(self: &Arc<Self>) {
         let (outages, now) = (Arc::clone(&self.outages), (self.clock)());
         let observed = tokio::task::spawn_blocking(move || outages.observe(now)).await;
-        if let Ok(Err(error)) = observed {
-            tracing::error!(%error, "the outage can't be noted");
+        if let Ok(observed) = observed {
+            self.noting.log(&observed, "the outage can't be noted");
         }
     }
 
@@ -207,7 +235,6 @@ impl Reconciler {
     pub async fn run(self: Arc<Self>, upstream: Arc<Upstream>, traces: Traces) {
         let mut changes = self.revocations.changes();
         let mut due = tokio::time::Instant::now();
-        let mut waiting = false;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
@@ -224,20 +251,15 @@ impl Reconciler {
             }
             let trace = traces.round("reconcile");
             let mut pause = INTERVAL;
-            match self.send(&upstream, usize::MAX).await {
-                Ok(0) => waiting = false,
-                Ok(calls) => {
-                    trace.reconciled(Some(calls));
-                    waiting = false;
-                }
+            let sent = self.send(&upstream, usize::MAX).await;
+            let fails = self.waiting.log(&sent, "reconciliation waits");
+            match sent {
+                Ok(0) => {}
+                Ok(calls) => trace.reconciled(Some(calls)),
                 Err(error) => {
                     pause = pause.max(error.retry_after().unwrap_or_default());
-                    if waiting {
-                        tracing::debug!(%error, "reconciliation waits");
-                    } else {
-                        tracing::warn!(%error, "reconciliation waits");
+                    if fails {
                         trace.reconciled(None);
-                        waiting = true;
                     }
                 }
             }

@@ -83,7 +83,7 @@ impl Round {
                  and keep a copy of audit.db",
                 expected + 1
             );
-            reconciler.live.alarms.raise(AlarmKind::Damaged, &what, now);
+            reconciler.alarm_unreadable(&what, now);
         }
         let stretch = stretch?;
         let from = stretch.after;
@@ -105,6 +105,11 @@ impl Round {
             body: body.into_bytes(),
             sent: Sent::Events { from, last, missing },
         }))
+    }
+
+    /// Returns true if the control plane asked for earlier events in this round.
+    pub(super) fn was_sent_back(&self) -> bool {
+        self.rewinds > 0
     }
 
     /// Processes the answer to a call.
@@ -160,11 +165,14 @@ impl Round {
                     if self.rewinds > MAX_REWINDS {
                         return Err(ReconcileError::Rewinds);
                     }
-                    tracing::warn!(
-                        from,
-                        to = reached.sequence,
-                        "the control plane lacks events; they are sent again"
-                    );
+                    // Two hosts with one identity are sent back in turn, without end.
+                    if reconciler.resending.begin() {
+                        tracing::warn!(
+                            from,
+                            to = reached.sequence,
+                            "the control plane lacks events; they are sent again"
+                        );
+                    }
                 }
                 set_uploaded(&reconciler.audit_path, &reached)?;
             }

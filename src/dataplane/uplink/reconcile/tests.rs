@@ -2,14 +2,19 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::io::{Read as _, Write as _};
+
 use rusqlite::Connection;
 
 use super::*;
 use crate::dataplane::audit::{AuditLog, hash_at, set_uploaded};
 use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::node::alarm::AlarmKind;
+use crate::dataplane::node::connection::{Outcome, Progress};
 use crate::dataplane::node::credential::Nonces;
 use crate::dataplane::node::identity::Identity;
+use crate::dataplane::uplink::client::Patience;
+use crate::platform::logging::captured;
 use crate::protocol::event::{Draft, EventKind, line_hash};
 use crate::protocol::key::SigningKey;
 use crate::protocol::reconciliation::Position;
@@ -92,6 +97,84 @@ fn told(reconciler: &Reconciler) -> Vec<(String, Vec<u64>)> {
     calls
 }
 
+/// Serves one answer to every request, the one that is held at its time.
+fn answering(answer: &Arc<Mutex<String>>) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (url, answer) = (format!("http://{}", listener.local_addr().unwrap()), Arc::clone(answer));
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            // A request that is answered before all of it was read would end in a reset.
+            let (mut read, mut part) = (Vec::new(), vec![0; 65_536]);
+            let length = loop {
+                let count = connection.read(&mut part).unwrap();
+                read.extend_from_slice(&part[..count]);
+                let text = String::from_utf8_lossy(&read).to_lowercase();
+                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                let length = head.split_once("content-length: ").unwrap().1;
+                let length: usize = length.split("\r\n").next().unwrap().parse().unwrap();
+                if count == 0 || body.len() >= length {
+                    break length;
+                }
+            };
+            assert!(length > 0);
+            connection.write_all(answer.lock().unwrap().as_bytes()).unwrap();
+        }
+    });
+    url
+}
+
+#[test]
+fn a_control_plane_that_takes_nothing_is_logged_once_whoever_asks_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let reconciler = node(directory.path(), 2);
+    let refused = "HTTP/1.1 500 Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let answer = Arc::new(Mutex::new(refused.to_owned()));
+    let urls = vec![answering(&answer)];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let log = captured(|| {
+        let upstream =
+            Arc::new(Upstream::new(urls, None, directory.path().into(), Patience::default()).unwrap());
+        runtime.block_on(async {
+            for _ in 0..5 {
+                reconciler.send_first(&upstream).await.unwrap();
+            }
+            // A node that is in sync sends by itself.
+            let renewed = Progress::new(T).after(Outcome::Renewed, T, None).0;
+            reconciler.live.record_attempt(renewed, None, T, Duration::ZERO);
+            assert_eq!(reconciler.live.connectivity(), Connectivity::Online);
+            let run = Arc::clone(&reconciler).run(Arc::clone(&upstream), Traces::default());
+            drop(tokio::time::timeout(LOOK * 3, run).await);
+            let hash = hash_at(&reconciler.audit_path, 2).unwrap().unwrap();
+            let body = serde_json::to_string(&Position { sequence: 2, hash }).unwrap();
+            *answer.lock().unwrap() = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            reconciler.send_first(&upstream).await.unwrap();
+        });
+    });
+    assert_eq!(log.matches("reconciliation waits").count(), 2, "its begin and its end: {log}");
+    assert!(log.contains("WARN reconciliation waits") && log.contains("no longer: reconciliation"), "{log}");
+}
+
+#[test]
+fn a_control_plane_that_sends_a_node_back_in_every_round_is_logged_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let reconciler = node(directory.path(), 6);
+    let back = || {
+        let hash = hash_at(&reconciler.audit_path, 6).unwrap().unwrap();
+        set_uploaded(&reconciler.audit_path, &Position { sequence: 5, hash }).unwrap();
+        let mut round = Round::default();
+        let call = round.next(&reconciler, T).unwrap().unwrap();
+        let hash = hash_at(&reconciler.audit_path, 3).unwrap().unwrap();
+        let position = serde_json::to_vec(&Position { sequence: 3, hash }).unwrap();
+        round.answered(&reconciler, &call, &position, T).unwrap();
+    };
+    let log = captured(|| (0..5).for_each(|_| back()));
+    assert_eq!(log.matches("they are sent again").count(), 1, "{log}");
+}
+
 #[test]
 fn a_block_that_cannot_be_read_keeps_no_later_use_from_the_control_plane() {
     let directory = tempfile::tempdir().unwrap();
@@ -120,6 +203,10 @@ fn a_log_of_which_nothing_more_can_be_read_is_named() {
     let alarms = reconciler.live.alarms.latest();
     assert_eq!(alarms.len(), 1);
     assert!(alarms[0].what.contains(" from 3 on "), "{}", alarms[0].what);
+    for _ in 0..5 {
+        assert!(told(&reconciler).is_empty());
+    }
+    assert_eq!(reconciler.live.alarms.count(AlarmKind::Damaged), 1, "it is not named in each round");
 }
 
 #[test]
