@@ -59,6 +59,7 @@ use tokio::sync::Semaphore;
 use self::archives::Archives;
 use self::memory::ahead::Ahead;
 use self::memory::bookkeeping::Bookkeeping;
+use self::memory::complaints::Complaints;
 use self::memory::holders::Holders;
 use self::memory::instances::Instances;
 use self::memory::metrics::Metrics;
@@ -98,6 +99,7 @@ pub struct ControlPlane {
     metrics: Metrics,
     instances: Instances,
     renamings: Renamings,
+    complaints: Complaints,
     ahead: Ahead,
     bookkeeping: Bookkeeping,
     probe: Probe,
@@ -141,6 +143,7 @@ impl ControlPlane {
             metrics,
             instances,
             renamings: Renamings::default(),
+            complaints: Complaints::default(),
             ahead,
             bookkeeping,
             probe,

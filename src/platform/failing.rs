@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the last attempt failed.
+/// Outcome of the last attempt: true if it failed.
 #[derive(Debug, Default)]
 pub struct Failing(AtomicBool);
 

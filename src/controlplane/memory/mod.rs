@@ -3,6 +3,7 @@
 
 pub(in crate::controlplane) mod ahead;
 pub(in crate::controlplane) mod bookkeeping;
+pub(in crate::controlplane) mod complaints;
 pub(in crate::controlplane) mod holders;
 pub(in crate::controlplane) mod instances;
 pub(in crate::controlplane) mod metrics;

@@ -22,17 +22,20 @@ pub struct NodesAhead {
 
 impl ControlPlane {
     /// Compares the version that a node holds with the published one. Logs a node that is ahead once, and again when
-    /// its version rises.
+    /// its version rises, at most every ten minutes.
     pub fn note_position(&self, data_plane: &str, node: &str, held: u64) -> Result<(), Error> {
         let version = self.version(data_plane)?;
         if held <= version {
             self.ahead.forget(data_plane, node);
-        } else if self.ahead.remember(data_plane, node, held) {
+        } else if self.ahead.remember(data_plane, node, held)
+            && let Some(left_out) = self.complaints.due(node, "ahead", self.now())
+        {
             tracing::error!(
                 data_plane,
                 node,
                 held,
                 version,
+                left_out,
                 "a node holds a later version of the replica than this control plane has published, and refuses what is \
                  published; if this database was restored from a backup, run `halligan-control recover --above {held}`"
             );

@@ -15,7 +15,7 @@ impl ControlPlane {
     /// for another event than the one that arrived is a fault of the log. A node sends its checkpoint repeatedly: one
     /// that is kept, or whose fault is known, writes nothing.
     pub(in crate::controlplane) fn take_checkpoint(&self, caller: &Caller, text: &str) -> Result<(), Error> {
-        let node = caller.node.as_str();
+        let (node, now) = (caller.node.as_str(), self.now());
         let (key, kept): (String, bool) = self.store.read(|connection| {
             let mut query = connection.prepare_cached(
                 "SELECT key, EXISTS (SELECT 1 FROM checkpoint WHERE checkpoint.node = ?1 AND text = ?2)
@@ -30,10 +30,11 @@ impl ControlPlane {
         let Some(checkpoint) =
             signed(text, &key).filter(|signed| signed.iss.as_str() == node && !signed.dropped)
         else {
-            tracing::warn!(node, "a node's checkpoint is invalid, and was ignored");
+            if let Some(left_out) = self.complaints.due(node, "checkpoint", now) {
+                tracing::warn!(node, left_out, "a node's checkpoint is invalid, and was ignored");
+            }
             return Ok(());
         };
-        let now = self.now();
         let (arrived, other) = self.store.read(|connection| {
             let arrived: Option<(u64, u64)> = connection
                 .prepare_cached("SELECT branch, sequence FROM event WHERE node = ?1 AND hash = ?2")?

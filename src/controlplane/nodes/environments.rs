@@ -34,10 +34,14 @@ impl ControlPlane {
             verify_encryption_key(text, &caller.node.parse().ok()?, &signer).ok()
         };
         let Some(key) = verified() else {
-            tracing::warn!(
-                node = caller.node,
-                "a node's statement of its encryption key is invalid, and was ignored"
-            );
+            if let Some(left_out) = self.complaints.due(&caller.node, "encryption key", now) {
+                let node = &caller.node;
+                tracing::warn!(
+                    node,
+                    left_out,
+                    "a node's statement of its encryption key is invalid, and was ignored"
+                );
+            }
             return Ok(());
         };
         let written = serde_json::to_string(&key.jwk()).map_err(std::io::Error::from)?;

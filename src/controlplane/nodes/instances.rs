@@ -14,10 +14,13 @@ impl ControlPlane {
         if !self.instances.note(node, instance, now) {
             return;
         }
-        tracing::error!(
-            node,
-            "two daemons call as this node: its state directory was copied; run `halligand new-identity` on the copy"
-        );
+        if let Some(left_out) = self.complaints.due(node, "shared identity", now) {
+            tracing::error!(
+                node,
+                left_out,
+                "two daemons call as this node: its state directory was copied; run `halligand new-identity` on the copy"
+            );
+        }
         let written = self.store.note(|transaction| {
             let update = "UPDATE node SET shared_at = ?2 WHERE id = ?1";
             transaction.execute(update, params![node, now.unix()])?;

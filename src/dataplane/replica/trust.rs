@@ -16,6 +16,7 @@ use super::store::StoreError;
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::identity::{IdentityError, pinned_roots};
 use crate::platform::clock::Clock;
+use crate::platform::failing::Failing;
 use crate::protocol::keyset::{KeysetError, UnverifiedKeyset};
 use crate::protocol::time::Time;
 
@@ -146,12 +147,12 @@ impl TrustDirectory {
                 None
             }
         };
+        let watching = Failing::default();
         loop {
             // Registered each time: a replaced directory is another one to the kernel.
-            if let Some(watcher) = &mut watcher
-                && let Err(error) = watcher.watch(&self.path, RecursiveMode::NonRecursive)
-            {
-                tracing::warn!(%error, path = %self.path.display(), "the trust directory can't be watched");
+            if let Some(watcher) = &mut watcher {
+                let registered = watcher.watch(&self.path, RecursiveMode::NonRecursive);
+                watching.log(&registered, "the trust directory can't be watched; it is read every minute");
             }
             tokio::select! {
                 _ = heard.recv(), if watcher.is_some() => {}

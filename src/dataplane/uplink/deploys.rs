@@ -14,6 +14,7 @@ use crate::dataplane::code::{Code, Effect, ReceiveError, Report, Wanted};
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::state::Live;
 use crate::platform::clock::Clock;
+use crate::platform::failing::Failing;
 use crate::protocol::deploy::exchange::{DeployAnswer, HostDeployAnswer, HostDeployReport, HostDeployState};
 use crate::protocol::event::Connectivity;
 use crate::protocol::json::object;
@@ -86,7 +87,8 @@ pub struct Deploys {
     taken: Option<(u64, Time)>,
     /// Time of the next attempt at each kind of call that failed.
     waits: [Time; 3],
-    failing: [bool; 3],
+    failing: [Failing; 3],
+    looking: Failing,
 }
 
 impl Deploys {
@@ -109,16 +111,16 @@ impl Deploys {
             compared: None,
             taken: None,
             waits: [Time::default(); 3],
-            failing: [false; 3],
+            failing: Default::default(),
+            looking: Failing::default(),
         }
     }
 
     /// Runs until the task is dropped.
     pub async fn run(mut self, upstream: Arc<Upstream>) {
         loop {
-            if let Err(error) = self.look_at_the_disk().await {
-                tracing::warn!(%error, "the code of deployments could not be checked");
-            }
+            let looked = self.look_at_the_disk().await;
+            self.looking.log(&looked, "the code of deployments could not be checked");
             if self.checked.is_some() && self.live.connectivity() == Connectivity::Online {
                 for task in [Task::Report, Task::Ask, Task::Fetch] {
                     self.attempt(task, &upstream).await;
@@ -170,16 +172,14 @@ impl Deploys {
             Task::Fetch => self.fetch(upstream, now).await,
             Task::Report => self.report(upstream, now).await,
         };
-        match outcome {
-            Ok(()) => self.failing[number] = false,
-            Err(error) => {
-                self.waits[number] = now.plus(error.pause());
-                if std::mem::replace(&mut self.failing[number], true) {
-                    tracing::debug!(%error, ?task, "code of deployments waits for the control plane");
-                } else {
-                    tracing::warn!(%error, ?task, "code of deployments waits for the control plane");
-                }
-            }
+        let message = match task {
+            Task::Ask => "code of deployments can't be asked for at the control plane",
+            Task::Fetch => "an archive of code can't be fetched from the control plane",
+            Task::Report => "a deploy that was made on a host can't be reported to the control plane",
+        };
+        self.failing[number].log(&outcome, message);
+        if let Err(error) = outcome {
+            self.waits[number] = now.plus(error.pause());
         }
     }
 

@@ -19,6 +19,7 @@ use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::state::{Damage, Live};
 use crate::dataplane::replica::replication::Replication;
 use crate::platform::clock::Clock;
+use crate::platform::failing::Failing;
 use crate::protocol::environment::key::sign_encryption_key;
 use crate::protocol::event::Connectivity;
 use crate::protocol::head::SignedHead;
@@ -72,6 +73,10 @@ pub struct Statements {
     faults: Vec<String>,
     /// Reason for which the control plane last rejected the name.
     name_refused: Option<String>,
+    checking: Failing,
+    stating: Failing,
+    evidence: Failing,
+    checkpoint: Failing,
 }
 
 impl Statements {
@@ -99,32 +104,25 @@ impl Statements {
             stated: Stated::default(),
             faults: Vec::new(),
             name_refused: None,
+            checking: Failing::default(),
+            stating: Failing::default(),
+            evidence: Failing::default(),
+            checkpoint: Failing::default(),
         }
     }
 
     /// Runs until the task is dropped.
     pub async fn run(mut self, upstream: Arc<Upstream>) {
-        let mut failing = false;
         loop {
             tokio::time::sleep(LOOK).await;
             self.observe();
             let checked = self.environment.check((self.clock)()).await;
-            if let Err(error) = checked {
-                tracing::warn!(%error, "the environments of deployments could not be checked");
-            }
+            self.checking.log(&checked, "the environments of deployments could not be checked");
             if self.live.connectivity() != Connectivity::Online {
                 continue;
             }
-            match self.state(&upstream).await {
-                Ok(()) => failing = false,
-                Err(error) if !failing => {
-                    tracing::warn!(%error, "the node's statement could not be sent to the control plane");
-                    failing = true;
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "the node's statement could not be sent to the control plane");
-                }
-            }
+            let stated = self.state(&upstream).await;
+            self.stating.log(&stated, "the node's statement could not be sent to the control plane");
         }
     }
 
@@ -169,20 +167,16 @@ impl Statements {
         }
         let replication = Arc::clone(&self.replication);
         let forks = tokio::task::spawn_blocking(move || replication.forks()).await?;
-        let forks = forks.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the evidence of forks can't be read; the statement goes without it");
-            Vec::new()
-        });
+        self.evidence.log(&forks, "the evidence of forks can't be read; the statement goes without it");
+        let forks = forks.unwrap_or_default();
         self.stated.alarms = alarms;
         if !self.stated.due(now) && version == self.stated.version && forks.len() == self.stated.forks {
             return Ok(());
         }
         let audit = self.audit_path.clone();
         let checkpoint = tokio::task::spawn_blocking(move || arrived_checkpoint(&audit)).await?;
-        let checkpoint = checkpoint.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the last checkpoint can't be read");
-            None
-        });
+        self.checkpoint.log(&checkpoint, "the last checkpoint can't be read");
+        let checkpoint = checkpoint.unwrap_or_default();
         let count = forks.len();
         let heads = forks.into_iter().rev().filter(|fork| fork.what == "head");
         let evidence = heads.take(MAX_HEADS - 1).map(|fork| fork.head);

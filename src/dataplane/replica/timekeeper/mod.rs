@@ -22,6 +22,7 @@ use crate::dataplane::decide::snapshot::Snapshot;
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::state::Live;
 use crate::platform::clock::Clock;
+use crate::platform::failing::Failing;
 use crate::protocol::head::SignedHead;
 use crate::protocol::time::Time;
 
@@ -196,6 +197,7 @@ pub async fn run(replication: Arc<Replication>, clock: Clock, wake: Arc<Notify>)
     // Row of the database, which was read when the replica was opened.
     let age = replication.live().snapshot().local().accepted;
     let mut watch = Watch::new(replication.live(), age, clock(), Duration::ZERO);
+    let writing = Failing::default();
     loop {
         let Found { write, age, doubt } = watch.look(replication.live(), clock(), started.elapsed());
         if let Some(floor) = write {
@@ -204,8 +206,8 @@ pub async fn run(replication: Arc<Replication>, clock: Clock, wake: Arc<Notify>)
                 store.write_floor(floor)?;
                 age.map_or(Ok(()), |age| store.write_head_age(age))
             });
-            if let Ok(Err(error)) = written.await {
-                tracing::error!(%error, "the time floor can't be written down");
+            if let Ok(written) = written.await {
+                writing.log(&written, "the time floor can't be written down");
             }
         }
         if doubt {
