@@ -144,13 +144,13 @@ pub fn parse<T: Configuration>(path: &Path, text: &str) -> Result<T, ConfigError
     if let Some((start, Wrong { key, what })) = outside {
         return Err(refused(start, &key, &what));
     }
-    let read: T = toml::from_str(text).map_err(|error| {
+    let read: T = deserialize(text).map_err(|(error, place)| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         // Joined to one line, without the excerpt that the parser appends.
         let what = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
-        // For an invalid value, the parser names the fault but not the key.
-        let what = match key(before) {
+        // The parser names the fault but not the key.
+        let what = match place.as_deref().or_else(|| key(before)) {
             Some(key) => format!("{key}: {what}"),
             None => what,
         };
@@ -163,6 +163,16 @@ pub fn parse<T: Configuration>(path: &Path, text: &str) -> Result<T, ConfigError
         refused(start.unwrap_or_default(), &key, &what)
     })?;
     Ok(read)
+}
+
+/// Parses `text`. An error comes with the key of the value or table that it is about, such as `control_plane.urls[0]`, unless
+/// that is the whole file.
+fn deserialize<T: DeserializeOwned>(text: &str) -> Result<T, (toml::de::Error, Option<String>)> {
+    let file = toml::Deserializer::parse(text).map_err(|error| (error, None))?;
+    serde_path_to_error::deserialize(file).map_err(|error| {
+        let place = Some(error.path().to_string()).filter(|place| place != ".");
+        (error.into_inner(), place)
+    })
 }
 
 /// Finds the first number outside its bounds. Returns its byte offset, its key and the accepted range.
@@ -243,6 +253,12 @@ mod tests {
             ("\na=-1", 2, "a: invalid value"),
             ("a = 1\n\nnonsense", 3, ""),
             ("b = { c = 1, a = -1 }", 1, "`b`"),
+            ("a = 1\nlist = [\"x\", 7]", 2, "list[1]: invalid type: integer `7`, expected a string"),
+            ("a = 1\nlist = [\n \"x\",\n [],\n]", 4, "list[1]: invalid type: sequence"),
+            ("a = 1\n[of.one]\nnumbers = [1, 2, -3]", 3, "of.one.numbers[2]: invalid value"),
+            ("a = 1\nof = { one = { numbers = \"n\" } }", 2, "of.one.numbers: invalid type"),
+            ("a = 1\n[of.one]\nnumbers = []\nnumber = 1", 4, "of.one.number: unknown field `number`"),
+            ("a = 1\n[of.one]\n", 2, "of.one: missing field `numbers`"),
             ("a = 1\n\"\\u001b[2J\\r\" = 2\n", 2, "`\u{fffd}[2J\u{fffd}`"),
         ] {
             #[derive(Debug, serde::Deserialize)]
@@ -250,6 +266,16 @@ mod tests {
             #[expect(dead_code, reason = "only what is wrong with it is looked at")]
             struct Shape {
                 a: u32,
+                #[serde(default)]
+                list: Vec<String>,
+                #[serde(default)]
+                of: BTreeMap<String, Inner>,
+            }
+            #[derive(Debug, serde::Deserialize)]
+            #[serde(deny_unknown_fields)]
+            #[expect(dead_code, reason = "only what is wrong with it is looked at")]
+            struct Inner {
+                numbers: Vec<u8>,
             }
             impl Configuration for Shape {
                 const BOUNDS: &'static [Bound] = &[];
