@@ -48,7 +48,7 @@ pub struct TlsConfig {
 pub struct DeploymentBehind {
     /// Base URL of the deployment, as in `http://127.0.0.1:8080`.
     pub upstream: Upstream,
-    /// Host names of the deployment. If empty, those of its record.
+    /// Host names of the deployment, besides those of its record. They come before the host names of any record.
     #[serde(default)]
     pub hosts: Vec<String>,
 }
