@@ -197,6 +197,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::CheckConfig => {
             let Files { signing, certificate, .. } = Files::read(&config)?;
+            state_directory::examine(&config.state_dir)?;
+            ControlPlane::examine(&config.database())?;
             let ends = [Some(signing.keyset_end()), certificate];
             let now = wall();
             for end in due(ends.into_iter().flatten().collect(), now) {

@@ -10,10 +10,9 @@ use halligan::api::host::reload::Reloaded;
 use halligan::dataplane::config::Config;
 use halligan::dataplane::daemon::admin::{AskError, ask_for_reload};
 use halligan::dataplane::daemon::new_identity::{NewIdentityError, set_identity_aside};
-use halligan::dataplane::daemon::{Daemon, LossError, StartError, accept_loss, check_files};
+use halligan::dataplane::daemon::{Daemon, LossError, ReadEnds, StartError, accept_loss, check_files};
 use halligan::dataplane::node::identity::{Identity, IdentityError, make_node_key, read_node_key};
 use halligan::platform::cause::has_no_room;
-use halligan::platform::certificate;
 use halligan::platform::clock::wall;
 use halligan::platform::state_directory::{self, StateError};
 use halligan::platform::systemd::{self, NotifyState, Sockets};
@@ -87,16 +86,14 @@ fn main() -> ExitCode {
 
 /// Reads everything that a start would read, and prints the first fault, or what ends soon.
 fn check_config(config: &Config, path: &Path) -> ExitCode {
-    match check_files(config) {
-        Ok(()) => {
-            let gateway = config.gateway.as_ref().and_then(|gateway| gateway.tls.as_ref());
-            let end = gateway.map(|tls| certificate::end(&tls.certificate_file)).transpose();
-            let now = wall();
-            match end {
-                Ok(end) => due(end.into_iter().collect(), now)
-                    .iter()
-                    .for_each(|end| eprintln!("warning: {}", end.sentence(now))),
-                Err(error) => eprintln!("warning: {error}"),
+    let now = wall();
+    match check_files(config, now) {
+        Ok(ReadEnds { ends, unknown }) => {
+            for error in unknown {
+                eprintln!("warning: {error}");
+            }
+            for end in due(ends, now) {
+                eprintln!("warning: {}", end.sentence(now));
             }
             println!("{}: ok", path.display());
             ExitCode::SUCCESS

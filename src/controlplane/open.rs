@@ -46,6 +46,16 @@ pub enum OpenError {
 }
 
 impl ControlPlane {
+    /// Fails if the database at `path` is missing or empty. Opens and creates nothing.
+    pub fn examine(path: &Path) -> Result<(), OpenError> {
+        let lost = |what| Err(OpenError::Lost { path: path.into(), what });
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => lost("is missing"),
+            Ok(found) if found.len() == 0 => lost("is empty"),
+            _ => Ok(()),
+        }
+    }
+
     /// Opens the control plane whose database is the file `path`. Keys without their database mean a loss, not a first
     /// start: an empty control plane would have no users, and would publish empty replicas to every node.
     ///
@@ -61,12 +71,8 @@ impl ControlPlane {
         clock: Clock,
         rng: Box<dyn CryptoRng + Send>,
     ) -> Result<Self, OpenError> {
+        Self::examine(path)?;
         let lost = |what| OpenError::Lost { path: path.into(), what };
-        match std::fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(lost("is missing")),
-            Ok(found) if found.len() == 0 => return Err(lost("is empty")),
-            _ => {}
-        }
         let unusable = |source| OpenError::Unusable { path: path.into(), source };
         let store = Store::open(path).map_err(unusable)?;
         if let Some(what) = store.find_damage().map_err(unusable)? {

@@ -30,13 +30,26 @@ pub enum CertificateError {
 
 /// Returns the expiry of the chain in the file at `path`, which is that of its first certificate to expire.
 pub fn end(path: &Path) -> Result<End, CertificateError> {
+    let at = ends(path)?.into_iter().min().ok_or_else(|| CertificateError::None(path.into()))?;
+    Ok(End { kind: EndKind::Certificate, name: path.display().to_string(), at })
+}
+
+/// Returns the next expiry of the certificate authorities in the file at `path`, of which some may have expired long ago:
+/// that of the first one to expire after `now`, or of the last one if all have expired.
+pub fn end_of_authorities(path: &Path, now: Time) -> Result<End, CertificateError> {
+    let ends = ends(path)?;
+    let next = ends.iter().filter(|end| **end > now).min().or_else(|| ends.iter().max());
+    let at = *next.ok_or_else(|| CertificateError::None(path.into()))?;
+    Ok(End { kind: EndKind::Certificate, name: path.display().to_string(), at })
+}
+
+/// Returns the expiry of each certificate in the file at `path`.
+fn ends(path: &Path) -> Result<Vec<Time>, CertificateError> {
     let failed = |source| CertificateError::File { path: path.into(), source };
     let chain: Vec<CertificateDer<'_>> =
         CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
-    let ends: Option<Vec<Time>> = chain.iter().map(|certificate| not_after(certificate)).collect();
-    let first = ends.and_then(|ends| ends.into_iter().min());
-    let at = first.ok_or_else(|| CertificateError::None(path.into()))?;
-    Ok(End { kind: EndKind::Certificate, name: path.display().to_string(), at })
+    let ends: Option<_> = chain.iter().map(|certificate| not_after(certificate)).collect();
+    ends.ok_or_else(|| CertificateError::None(path.into()))
 }
 
 /// Expiry of a certificate that never expires: the last second of the year 9999.
@@ -104,6 +117,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use base64::Engine as _;
     use proptest::prelude::*;
 
     use super::*;
@@ -149,6 +163,29 @@ mod tests {
                 assert_eq!(found.map(|time| time.to_string()).as_deref(), expected, "{after:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_next_authority_to_end_is_told_and_one_that_ended_long_ago_only_if_it_is_the_last() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let before = (UTC_TIME, "200101000000Z");
+        let text: String = ["220101000000Z", "280101000000Z", "270101000000Z"]
+            .map(|after| {
+                let der = certificate(true, [before, (UTC_TIME, after)]);
+                let text = base64::engine::general_purpose::STANDARD.encode(der);
+                format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+            })
+            .concat();
+        std::fs::write(&path, text).unwrap();
+        let told =
+            |now: &str| end_of_authorities(&path, Time::parse_rfc3339(now).unwrap()).unwrap().at.to_string();
+        assert_eq!(told("2021-01-01T00:00:00Z"), "2022-01-01T00:00:00Z");
+        assert_eq!(told("2026-01-01T00:00:00Z"), "2027-01-01T00:00:00Z");
+        assert_eq!(told("2030-01-01T00:00:00Z"), "2028-01-01T00:00:00Z");
+        assert_eq!(end(&path).unwrap().at.to_string(), "2022-01-01T00:00:00Z");
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(end_of_authorities(&path, Time::from_unix(0)), Err(CertificateError::None(_))));
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! State directory of a program: private to its user, and held by one process at a time.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,38 @@ pub struct HeldDirectory {
 pub fn prepare(path: &Path) -> Result<(), StateError> {
     let unusable = |source| StateError::Unusable { path: path.into(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-    let (directory, own) = (std::fs::metadata(path).map_err(unusable)?, own_uid().map_err(unusable)?);
+    check(path, own_uid().map_err(unusable)?)
+}
+
+/// Rejects a state directory that [`prepare`] would reject, and creates nothing. A directory that is missing is accepted
+/// where it could be created. Root is told nothing about the owner: the program is started as another user.
+pub fn examine(path: &Path) -> Result<(), StateError> {
+    let unusable = |source| StateError::Unusable { path: path.into(), source };
+    let own = own_uid().map_err(unusable)?;
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // Other errors than a missing entry, such as a file in place of a directory, are errors of `path`, too.
+            let parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+            match parents.map(std::fs::metadata).find(Result::is_ok) {
+                Some(Ok(parent)) if !parent.is_dir() => Err(unusable(ErrorKind::NotADirectory.into())),
+                _ => Ok(()),
+            }
+        }
+        Err(source) => Err(unusable(source)),
+        Ok(_) if !std::fs::metadata(path).map_err(unusable)?.is_dir() => {
+            Err(unusable(ErrorKind::NotADirectory.into()))
+        }
+        Ok(_) => match check(path, own) {
+            Err(StateError::Foreign { .. }) if own == 0 => Ok(()),
+            checked => checked,
+        },
+    }
+}
+
+/// Rejects a directory that another user than `own` may write to.
+fn check(path: &Path, own: u32) -> Result<(), StateError> {
+    let unusable = |source| StateError::Unusable { path: path.into(), source };
+    let directory = std::fs::metadata(path).map_err(unusable)?;
     let mode = directory.permissions().mode() & 0o7777;
     if mode & OTHERS_WRITE != 0 {
         return Err(StateError::Writable { path: path.into(), mode });
@@ -120,7 +151,7 @@ pub fn holder(path: &Path) -> Result<Option<String>, StateError> {
     let unusable = |source| StateError::Unusable { path: path.into(), source };
     let mut lock = match File::open(path.join(LOCK)) {
         Ok(lock) => lock,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(unusable(source)),
     };
     // A shared lock, so that two callers do not block each other.
@@ -173,6 +204,24 @@ mod tests {
     }
 
     #[test]
+    fn an_examination_refuses_what_a_start_refuses_and_creates_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(directory.path().join("nowhere"), &link).unwrap();
+        for bad in [file.clone(), file.join("below"), link] {
+            assert!(examine(&bad).is_err() && prepare(&bad).is_err(), "{}", bad.display());
+        }
+        let missing = directory.path().join("a/b");
+        examine(&missing).unwrap();
+        assert!(!directory.path().join("a").exists());
+        prepare(&missing).unwrap();
+        examine(&missing).unwrap();
+        let (owner, own) = (own_uid().unwrap(), own_uid().unwrap() + 1);
+        assert_eq!(check(&missing, own).is_err(), owner != 0, "a directory of root's is trusted");
+    }
+
+    #[test]
     fn a_directory_that_others_may_write_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         for (bits, good) in
@@ -181,6 +230,7 @@ mod tests {
             std::fs::set_permissions(directory.path(), Permissions::from_mode(bits)).unwrap();
             let prepared = prepare(directory.path());
             assert_eq!(prepared.is_ok(), good, "{bits:o}: {prepared:?}");
+            assert_eq!(examine(directory.path()).is_ok(), good, "{bits:o}");
         }
     }
 }

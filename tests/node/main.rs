@@ -1,6 +1,7 @@
 //! One daemon and its peers: who gets in, what is revoked, what bad input does.
 
 mod bad_input;
+mod check_config;
 mod configuration;
 mod connections;
 mod deploys;

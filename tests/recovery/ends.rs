@@ -28,6 +28,8 @@ fn ends_of_keysets_and_of_every_kind_of_token_are_told_thirty_days_before_by_bot
     until("the daemon is live", || curl(&[&ready]).body == "ready\n");
     let quiet = rig.control_command("check-config").output().unwrap();
     assert!(quiet.status.success() && quiet.stderr.is_empty(), "{quiet:?}");
+    let quiet = rig.daemon_command().arg("check-config").output().unwrap();
+    assert!(quiet.status.success() && quiet.stderr.is_empty(), "{quiet:?}");
     assert_eq!(rig.json(&["status"])["ends"].as_array().unwrap().len(), 0);
     assert!(metric(metrics, "halligan_control_end_left_seconds{kind=\"keyset\"}").unwrap() > 360 * 86_400);
     rig.kill_daemon();
@@ -83,6 +85,11 @@ fn ends_of_keysets_and_of_every_kind_of_token_are_told_thirty_days_before_by_bot
         .all(|told| log.contains(told))
     });
     let warned = rig.control_command("check-config").envs(most_of_a_year_later.clone()).output().unwrap();
+    assert!(warned.status.success(), "{warned:?}");
+    assert!(String::from_utf8_lossy(&warned.stderr).contains("the keyset 1 ends in 24 days"), "{warned:?}");
+
+    let warned =
+        rig.daemon_command().arg("check-config").envs(most_of_a_year_later.clone()).output().unwrap();
     assert!(warned.status.success(), "{warned:?}");
     assert!(String::from_utf8_lossy(&warned.stderr).contains("the keyset 1 ends in 24 days"), "{warned:?}");
 

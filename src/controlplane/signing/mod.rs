@@ -38,6 +38,11 @@ pub enum SigningError {
          broke off here, and try again"
     )]
     BrokenOff(PathBuf),
+    /// The directory has neither keys nor a database.
+    #[error(
+        "{0} holds no control plane; run `halligan-control init` to make one, or put the keys and the database back from a backup"
+    )]
+    NotInitialized(PathBuf),
     /// The private key's file can be read by others than its owner.
     #[error("the key file {0} can be read by others than its owner; run chmod 600 on it")]
     Exposed(PathBuf),
@@ -152,6 +157,12 @@ impl Signing {
 
     /// Reads the keys and verifies that the keyset vouches for them.
     pub fn load(directory: &Path) -> Result<Self, SigningError> {
+        let files = ["keysets.ndjson", "token.pem", "replica.pem", "root.pub.pem", "control.db"];
+        let missing =
+            |path: PathBuf| path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        if files.iter().all(|name| missing(directory.join(name))) {
+            return Err(SigningError::NotInitialized(directory.into()));
+        }
         let roots = roots(directory)?;
         let path = directory.join("keysets.ndjson");
         let text = std::fs::read_to_string(&path)

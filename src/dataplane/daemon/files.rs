@@ -11,10 +11,15 @@ use crate::dataplane::node::identity::{
 };
 use crate::dataplane::node::session_key::{SessionKey, read_session_keys};
 use crate::dataplane::observe::traces;
+use crate::dataplane::replica::store::seen::seen_file;
 use crate::dataplane::uplink::client::{Patience, Upstream};
+use crate::platform::certificate::{self, CertificateError};
+use crate::platform::state_directory;
+use crate::protocol::ends::{End, EndKind};
 use crate::protocol::environment::key::DecryptionKey;
 use crate::protocol::key::{PublicKey, SigningKey};
-use crate::protocol::keyset::RootSet;
+use crate::protocol::keyset::{Keyset, RootSet};
+use crate::protocol::time::Time;
 
 /// Files outside of the state directory, which are read before the first write.
 pub(super) struct ConfiguredFiles {
@@ -87,12 +92,56 @@ impl NodeFiles {
 }
 
 /// Reads everything that a start would read, and starts and writes nothing. It is stricter than a start, which may have to
-/// come in an outage: it also refuses what a start would leave out.
-pub fn check_files(config: &Config) -> Result<(), StartError> {
-    let ConfiguredFiles { unreadable_roots, unreadable_airflow_keys, .. } = ConfiguredFiles::read(config)?;
+/// come in an outage: it also refuses what a start would leave out. Returns the expiry dates of what it has read.
+pub fn check_files(config: &Config, now: Time) -> Result<ReadEnds, StartError> {
+    let ConfiguredFiles { roots, unreadable_roots, unreadable_airflow_keys, .. } =
+        ConfiguredFiles::read(config)?;
+    state_directory::examine(&config.state_dir)?;
     NodeFiles::read(config)?;
     let fault = unreadable_roots.into_iter().chain(unreadable_airflow_keys).next();
-    fault.map_or(Ok(()), |fault| Err(fault.into()))
+    fault.map_or_else(|| Ok(ReadEnds::read(config, &roots, now)), |fault| Err(fault.into()))
+}
+
+/// Expiry dates of files.
+#[derive(Debug, Default)]
+pub struct ReadEnds {
+    /// Expiry dates of certificates and of the newest keyset.
+    pub ends: Vec<End>,
+    /// Certificates whose expiry is unknown.
+    pub unknown: Vec<CertificateError>,
+}
+
+impl ReadEnds {
+    fn read(config: &Config, roots: &RootSet, now: Time) -> Self {
+        let gateway = config.gateway.as_ref();
+        let served = gateway.and_then(|gateway| gateway.tls.as_ref()).map(|tls| &tls.certificate_file);
+        let authorities = [
+            config.control_plane.ca_file.as_ref(),
+            gateway.and_then(|gateway| gateway.ca_file.as_ref()),
+            config.tracing.as_ref().and_then(|tracing| tracing.ca_file.as_ref()),
+        ];
+        let served = served.map(|path| certificate::end(path));
+        let authorities =
+            authorities.into_iter().flatten().map(|path| certificate::end_of_authorities(path, now));
+        let mut read = Self::default();
+        for end in served.into_iter().chain(authorities) {
+            match end {
+                Ok(end) => read.ends.push(end),
+                Err(error) => read.unknown.push(error),
+            }
+        }
+        // A host without a replica has no keysets yet. Those that the roots do not prove are moved aside by a start.
+        let seen =
+            std::fs::read_to_string(seen_file(&config.state_dir.join("replica.db"))).unwrap_or_default();
+        let chain: Vec<&str> = seen.lines().collect();
+        let keyset = Keyset::verify_chain(&chain, roots).ok();
+        read.ends.extend(keyset.map(|keyset| End {
+            kind: EndKind::Keyset,
+            name: keyset.version().to_string(),
+            at: keyset.body().exp,
+        }));
+        read
+    }
 }
 
 /// Creates the client of the control plane.

@@ -26,8 +26,8 @@ use tokio::task::JoinHandle;
 
 use enrolment::identify;
 pub use error::StartError;
-pub use files::check_files;
 use files::{ConfiguredFiles, NodeFiles};
+pub use files::{ReadEnds, check_files};
 pub use loss::{LossError, accept_loss};
 use open_parts::OpenParts;
 

@@ -8,7 +8,7 @@ mod forks;
 mod ledger;
 mod prove;
 mod same;
-mod seen;
+pub mod seen;
 mod summing;
 
 use std::cell::RefCell;

@@ -3,7 +3,7 @@
 //! accepts anything from the network.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{ReplicaStore, StoreError, keyset_chain};
 use crate::platform::private_file::write_private;
@@ -11,9 +11,15 @@ use crate::platform::private_file::write_private;
 /// Maximum number of damaged files that can be moved aside.
 const MAX_ASIDE: u32 = 1000;
 
+/// Returns the path of the file that is kept beside the replica's database at `replica`.
+#[must_use]
+pub fn seen_file(replica: &Path) -> PathBuf {
+    replica.with_extension("keysets")
+}
+
 impl ReplicaStore {
     fn seen_file(&self) -> PathBuf {
-        self.path.with_extension("keysets")
+        seen_file(&self.path)
     }
 
     /// Follows the keysets of the file, from the newest one of the database, or from the pinned roots if the database has
