@@ -96,7 +96,7 @@ impl Watched {
             }
             // One of the two files may not be in place yet. The old certificate stays until they match.
             Err(error) if changed => {
-                tracing::warn!(%error, "the new certificate can't be used; the previous one stays in force")
+                tracing::warn!(%error, "the new certificate can't be used; the previous one stays in force");
             }
             Ok(_) | Err(_) => {}
         }
