@@ -4,6 +4,7 @@ mod carry_in;
 mod clock;
 mod ends;
 mod full_disk;
+mod lost_databases;
 mod lost_sessions;
 mod membership;
 #[path = "../world/nodes.rs"]

@@ -77,7 +77,8 @@ fn host(file: &str, loss: Loss) -> Promise {
     }
 }
 
-const DATABASES: [&str; 5] = ["replica.db", "audit.db", "revocations.db", "outages.db", "glass.db"];
+pub(crate) const DATABASES: [&str; 5] =
+    ["replica.db", "audit.db", "revocations.db", "outages.db", "glass.db"];
 
 /// Writes into each database what SQLite keeps beside it, so that one file is all there is of it.
 fn settle(directory: &Path, databases: &[&str]) {
@@ -120,7 +121,7 @@ pub(crate) fn start(rig: &mut Rig) -> Result<(), (i32, String)> {
 }
 
 /// A host without its control plane, on which `id` was revoked, stopped; its state directory is copied to `kept`.
-fn host_that_revoked(rig: &mut Rig) -> (String, String) {
+pub(crate) fn host_that_revoked(rig: &mut Rig) -> (String, String) {
     let (id, value) = rig.direct_access_token("lost", &rig.deployment);
     rig.synced();
     rig.kill_control();

@@ -17,7 +17,7 @@ use halligan::dataplane::decide::{Decision, RequestFacts, Target, decide};
 use halligan::dataplane::glass::{Glass, Hysteresis, Reach};
 use halligan::dataplane::node::connection::{Outcome, Progress, State};
 use halligan::dataplane::node::credential::{Nonces, Prover};
-use halligan::dataplane::node::identity::{Absent, Identity, read_node_key};
+use halligan::dataplane::node::identity::{Absent, Identity, mark_databases_made, read_node_key};
 use halligan::dataplane::node::inventory::{Inventory, set_aside};
 use halligan::dataplane::node::state::Live;
 use halligan::dataplane::peers::PeerFace;
@@ -315,6 +315,8 @@ impl Host {
             telling: None,
             error: None,
         };
+        // As the daemon does: a mark that can't be written is written by the next start.
+        let _ = mark_databases_made(&self.directory.join("node.json"));
         process.look(now, wall);
         self.process = Some(process);
         Ok(())

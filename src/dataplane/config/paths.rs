@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Config;
-use crate::dataplane::node::identity::Absent;
+use crate::dataplane::node::identity::{Absent, IDENTITY_FILE};
 
 impl Config {
     /// Fills in the service manager's credentials where the file names no path.
@@ -46,7 +46,7 @@ impl Config {
     /// Returns the path of the node's identity.
     #[must_use]
     pub fn identity_file(&self) -> PathBuf {
-        self.state_dir.join("node.json")
+        self.state_dir.join(IDENTITY_FILE)
     }
 
     /// Returns the path of the node's key file.

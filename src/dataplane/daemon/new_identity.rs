@@ -107,14 +107,16 @@ pub fn set_identity_aside(config: &Config, force: bool, now: Time) -> Result<Set
             return Err(NewIdentityError::NotUploaded(extent.last - extent.uploaded));
         }
     }
-    let directory = make_directory(state, now)?;
     let moved = |path: &Path, source| NewIdentityError::File { path: path.into(), source };
+    // The identity file may be the last witness of lost revocations, and it is about to go.
+    let inventory = Inventory::new(state);
+    inventory.keep().map_err(|error| moved(state, std::io::Error::other(error)))?;
+    let directory = make_directory(state, now)?;
     for name in &present {
         let path = state.join(name);
         std::fs::rename(&path, directory.join(name)).map_err(|source| moved(&path, source))?;
     }
     // The files are not lost: the next start creates new ones without an alarm.
-    let inventory = Inventory::new(state);
     for name in
         present.iter().filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "db"))
     {

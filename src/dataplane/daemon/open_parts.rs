@@ -29,7 +29,7 @@ use crate::dataplane::faces::http::Face;
 use crate::dataplane::glass::GlassTask;
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
-use crate::dataplane::node::identity::IdentityError;
+use crate::dataplane::node::identity::{IdentityError, mark_databases_made};
 use crate::dataplane::node::state::Live;
 use crate::dataplane::observe::metrics::Metrics;
 use crate::dataplane::observe::traces::Traces;
@@ -102,6 +102,11 @@ impl OpenParts {
             code: Some(Arc::clone(&code)),
         });
         let environments = Arc::new(environments);
+        // Marked before the listeners open, so that a host that may have accepted a revocation is never taken for a new one.
+        // On a full disk the next start tries again; until then the inventory is the only record.
+        if let Err(error) = mark_databases_made(&config.identity_file()) {
+            tracing::warn!(%error, "the identity file can't say that this host has made its databases");
+        }
         Ok(Self {
             live,
             replication,

@@ -16,6 +16,9 @@ use crate::protocol::id::{DataPlaneId, NodeId};
 use crate::protocol::key::{KeyError, PublicKey, SigningKey};
 use crate::protocol::keyset::{KeysetError, RootSet};
 
+/// Name of the identity file in the state directory.
+pub const IDENTITY_FILE: &str = "node.json";
+
 /// Reasons why the node's files cannot be used.
 #[derive(Debug, Error)]
 pub enum IdentityError {
@@ -93,9 +96,19 @@ impl From<Enrolled> for Identity {
     }
 }
 
-impl Identity {
-    /// Reads the identity file. Returns `None` before enrolment.
-    pub fn read(path: &Path) -> Result<Option<Self>, IdentityError> {
+/// Content of the identity file.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IdentityFile {
+    #[serde(flatten)]
+    identity: Identity,
+    /// True once a start has created the databases. Files of earlier builds lack it.
+    #[serde(default)]
+    databases_made: bool,
+}
+
+impl IdentityFile {
+    fn read(path: &Path) -> Result<Option<Self>, IdentityError> {
         match std::fs::read(path) {
             Ok(bytes) => {
                 let parsed = serde_json::from_slice(&bytes);
@@ -106,12 +119,38 @@ impl Identity {
         }
     }
 
-    /// Writes the identity file.
-    pub fn write(&self, path: &Path) -> Result<(), IdentityError> {
+    fn write(&self, path: &Path) -> Result<(), IdentityError> {
         let failed = |source| IdentityError::File { path: path.into(), source };
         let text = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
         write_private(path, &text).map_err(failed)
     }
+}
+
+impl Identity {
+    /// Reads the identity file. Returns `None` before enrolment.
+    pub fn read(path: &Path) -> Result<Option<Self>, IdentityError> {
+        Ok(IdentityFile::read(path)?.map(|file| file.identity))
+    }
+
+    /// Writes the identity file of a host that has created no database under this identity yet.
+    pub fn write(&self, path: &Path) -> Result<(), IdentityError> {
+        IdentityFile { identity: self.clone(), databases_made: false }.write(path)
+    }
+}
+
+/// Records in the identity file at `path` that this host has created its databases. If all of them and their inventory are
+/// lost later, the identity shows that this is no first start. Does nothing if the file says so already, or is missing.
+pub fn mark_databases_made(path: &Path) -> Result<(), IdentityError> {
+    match IdentityFile::read(path)? {
+        Some(file) if !file.databases_made => IdentityFile { databases_made: true, ..file }.write(path),
+        _ => Ok(()),
+    }
+}
+
+/// Returns true if the identity file at `path` says that this host has created its databases. A file that is missing or
+/// cannot be read says nothing; the start reports it.
+pub(super) fn databases_made(path: &Path) -> bool {
+    matches!(IdentityFile::read(path), Ok(Some(IdentityFile { databases_made: true, .. })))
 }
 
 /// Handling of a missing node key.
@@ -206,5 +245,37 @@ pub fn readable_roots(
             Some(fault) => fault,
             None => IdentityError::Roots { path: directory.into(), source },
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_identity_stays_the_same_whether_or_not_its_file_says_that_databases_were_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node.json");
+        mark_databases_made(&path).unwrap();
+        assert!(!path.exists() && !databases_made(&path), "a mark enrols nobody");
+        // As a build without the mark wrote it.
+        let text = r#"{"nodeId":"nod_a","dataPlaneId":"dpl_a","issuer":"halligan.example"}"#;
+        std::fs::write(&path, text).unwrap();
+        let identity = Identity::read(&path).unwrap().unwrap();
+        assert!(!databases_made(&path));
+        for _ in 0..2 {
+            mark_databases_made(&path).unwrap();
+            assert!(databases_made(&path));
+            assert_eq!(Identity::read(&path).unwrap().as_ref(), Some(&identity));
+        }
+        // Another enrolment begins without databases.
+        identity.write(&path).unwrap();
+        assert!(!databases_made(&path));
+        std::fs::write(&path, "{").unwrap();
+        assert!(!databases_made(&path));
+        mark_databases_made(&path).unwrap_err();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{");
     }
 }

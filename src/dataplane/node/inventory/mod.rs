@@ -1,8 +1,12 @@
 //! Inventory of a host's state: which databases it created, the extent of its revocations, and its file of ended sessions.
 //! Without it, a lost database would look like one that was never created.
 //!
-//! It is a file beside the databases. If it is missing or unreadable, the databases replace it: a host with one of them has
-//! created every other, and must have all revocations that the audit log records.
+//! It is a file beside the databases. If it is missing or unreadable, the databases and the identity replace it: a host with
+//! one of the databases, or whose identity file says that they were made, has created every other, and must have all
+//! revocations that the audit log records.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,6 +16,7 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::identity::{IDENTITY_FILE, databases_made};
 use crate::platform::private_file::write_private;
 use crate::protocol::id::TokenId;
 use crate::protocol::jws::BASE64URL;
@@ -141,11 +146,13 @@ impl Inventory {
         }
     }
 
-    /// Returns the inventory that follows from the databases. One that has content shows that the host ran before.
+    /// Returns the inventory that follows from the other files. A database that has content shows that the host ran before,
+    /// and so does the mark in the identity file, which is left when all databases are lost.
     fn witnessed(&self) -> Noted {
         let has_content =
             |name: &str| std::fs::metadata(self.directory.join(name)).is_ok_and(|found| found.len() > 0);
-        let ran = DATABASES.into_iter().any(has_content);
+        let ran =
+            DATABASES.into_iter().any(has_content) || databases_made(&self.directory.join(IDENTITY_FILE));
         let databases = DATABASES.into_iter().filter(|_| ran).map(str::to_owned).collect();
         Noted { databases, ..Noted::default() }
     }
@@ -163,6 +170,11 @@ impl Inventory {
         let mut noted = found.clone().unwrap_or_else(|| self.witnessed());
         change(&mut noted);
         if found.as_ref() == Some(&noted) { Ok(()) } else { self.write(&noted) }
+    }
+
+    /// Writes the inventory if it is missing or unreadable, as long as the other files show which databases were made.
+    pub fn keep(&self) -> Result<(), InventoryError> {
+        self.change(|_| {})
     }
 
     /// Checks that the database `name` exists and is not empty, if this host ever created it.
@@ -261,86 +273,4 @@ pub fn set_aside(path: &Path, now: Time) -> std::io::Result<PathBuf> {
         }
     }
     Ok(aside)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-    use crate::protocol::time::Time;
-
-    #[test]
-    fn a_database_that_was_made_and_is_gone_or_empty_is_no_new_one() {
-        let directory = tempfile::tempdir().unwrap();
-        let inventory = Inventory::new(directory.path());
-        let path = directory.path().join("a.db");
-        inventory.check("a.db").unwrap();
-        std::fs::write(&path, "x").unwrap();
-        inventory.made("a.db").unwrap();
-        inventory.check("a.db").unwrap();
-        std::fs::write(&path, "").unwrap();
-        assert!(matches!(inventory.check("a.db"), Err(InventoryError::Empty)));
-        std::fs::remove_file(&path).unwrap();
-        assert!(matches!(inventory.check("a.db"), Err(InventoryError::Missing)));
-        inventory.forget("a.db").unwrap();
-        inventory.check("a.db").unwrap();
-    }
-
-    #[test]
-    fn without_an_inventory_the_audit_log_tells_that_the_others_were_there() {
-        let directory = tempfile::tempdir().unwrap();
-        let inventory = Inventory::new(directory.path());
-        std::fs::write(directory.path().join("audit.db"), "x").unwrap();
-        for text in [None, Some(""), Some("{")] {
-            if let Some(text) = text {
-                std::fs::write(directory.path().join(FILE), text).unwrap();
-            }
-            assert!(matches!(inventory.check("revocations.db"), Err(InventoryError::Missing)), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn an_audit_log_that_is_made_first_is_no_witness_of_others() {
-        let directory = tempfile::tempdir().unwrap();
-        let inventory = Inventory::new(directory.path());
-        inventory.check("audit.db").unwrap();
-        std::fs::write(directory.path().join("audit.db"), "x").unwrap();
-        inventory.made("audit.db").unwrap();
-        inventory.check("revocations.db").unwrap();
-    }
-
-    #[test]
-    fn revocations_cover_what_was_noted_of_them_in_any_order_and_none_else_do() {
-        let tokens: Vec<TokenId> = ["tok_a", "tok_b", "tok_c"].map(|id| id.parse().unwrap()).into();
-        let noted = Extent::from_tokens(&tokens[..2]);
-        assert!(Extent::from_tokens([&tokens[1], &tokens[0]]).covers(&noted));
-        assert!(Extent::from_tokens(&tokens).covers(&noted));
-        assert!(
-            !Extent::from_tokens(&tokens[1..]).covers(&noted),
-            "another token stands for one that was lost"
-        );
-        assert!(!Extent::from_tokens(&tokens[..1]).covers(&noted));
-        assert!(!Extent::default().covers(&noted));
-    }
-
-    #[test]
-    fn what_is_set_aside_overwrites_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let (path, now) = (directory.path().join("a.db"), Time::from_unix(7));
-        let asides: Vec<_> = (0..3)
-            .map(|number: u32| {
-                std::fs::write(&path, number.to_string()).unwrap();
-                std::fs::write(directory.path().join("a.db-wal"), number.to_string()).unwrap();
-                set_aside(&path, now).unwrap()
-            })
-            .collect();
-        for (number, aside) in asides.iter().enumerate() {
-            assert_eq!(std::fs::read_to_string(aside).unwrap(), number.to_string());
-            let beside =
-                aside.with_file_name(format!("{}-wal", aside.file_name().unwrap().to_str().unwrap()));
-            assert_eq!(std::fs::read_to_string(beside).unwrap(), number.to_string());
-        }
-        assert!(!path.exists());
-    }
 }
