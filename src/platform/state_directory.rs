@@ -9,6 +9,8 @@ use thiserror::Error;
 
 /// File whose lock covers the whole directory. It names the process that holds the lock.
 const LOCK: &str = "lock";
+/// Description of a process that is not known.
+const UNKNOWN: &str = "unknown";
 /// Permission bits that let the group or others write.
 const OTHERS_WRITE: u32 = 0o022;
 
@@ -58,9 +60,11 @@ pub enum StateError {
     },
 }
 
-/// State directory that this process holds. The kernel releases the lock at the end of the process, even after a crash.
+/// State directory that this process holds. The kernel releases the locks at the end of the process, even after a crash.
 #[derive(Debug)]
 pub struct HeldDirectory {
+    /// Locked as well as the file, which somebody could remove: the next process would lock another file.
+    _directory: File,
     _lock: File,
 }
 
@@ -116,6 +120,18 @@ fn check(path: &Path, own: u32) -> Result<(), StateError> {
 pub fn hold(path: &Path) -> Result<HeldDirectory, StateError> {
     prepare(path)?;
     let unusable = |source| StateError::Unusable { path: path.into(), source };
+    let directory = File::open(path).map_err(unusable)?;
+    match directory.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let holder = described_holder(path, &directory);
+            return Err(StateError::Held { path: path.into(), holder });
+        }
+        // A network file system may lock files only.
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(path = %path.display(), %error, "the state directory can't be locked; its lock file is");
+        }
+    }
     let file = path.join(LOCK);
     let mut options = OpenOptions::new();
     let mut lock = options
@@ -142,19 +158,24 @@ pub fn hold(path: &Path) -> Result<HeldDirectory, StateError> {
     if let Err(error) = written {
         tracing::warn!(%error, "the lock file of the state directory can't be written");
     }
-    Ok(HeldDirectory { _lock: lock })
+    Ok(HeldDirectory { _directory: directory, _lock: lock })
 }
 
 /// Returns the process that holds the state directory, as it described itself, or `None` if none does. Creates no file: a
 /// file of another user would keep the program that owns the directory out.
 pub fn holder(path: &Path) -> Result<Option<String>, StateError> {
     let unusable = |source| StateError::Unusable { path: path.into(), source };
-    let mut lock = match File::open(path.join(LOCK)) {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(unusable(source)),
+    let open = |path: &Path| match File::open(path) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(unusable(source)),
     };
-    // A shared lock, so that two callers do not block each other.
+    let Some(directory) = open(path)? else { return Ok(None) };
+    // Shared locks, so that two callers do not block each other.
+    if let Err(TryLockError::WouldBlock) = directory.try_lock_shared() {
+        return Ok(Some(described_holder(path, &directory)));
+    }
+    let Some(mut lock) = open(&path.join(LOCK))? else { return Ok(None) };
     match lock.try_lock_shared() {
         Ok(()) => Ok(None),
         Err(TryLockError::WouldBlock) => Ok(Some(written_holder(&mut lock))),
@@ -167,7 +188,42 @@ fn written_holder(lock: &mut File) -> String {
     // A holder that has not described itself yet is unknown, but it holds the lock.
     let _ = lock.read_to_string(&mut holder);
     let holder = holder.trim();
-    if holder.is_empty() { "unknown" } else { holder }.to_owned()
+    if holder.is_empty() { UNKNOWN } else { holder }.to_owned()
+}
+
+/// Describes the process that has locked `directory`, which is at `path`: as it described itself in the lock file, unless the
+/// kernel names another one. Somebody may have removed the file, or put another one in its place.
+fn described_holder(path: &Path, directory: &File) -> String {
+    let written =
+        File::open(path.join(LOCK)).map_or_else(|_| UNKNOWN.to_owned(), |mut lock| written_holder(&mut lock));
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let file = directory.metadata().map(|found| listed_file(found.dev(), found.ino())).unwrap_or_default();
+    match locking_process(&locks, &file) {
+        Some(process) if !written.starts_with(&format!("{process} (")) => {
+            let name = std::fs::read_to_string(format!("/proc/{process}/comm"));
+            format!("{process} ({})", name.as_deref().map_or("unknown program", str::trim))
+        }
+        _ => written,
+    }
+}
+
+/// Returns the name of a file in proc_locks(5): the major and the minor number of its device in base 16, and its inode.
+fn listed_file(device: u64, inode: u64) -> String {
+    // The numbers are encoded as in makedev(3).
+    let major = (device >> 8 & 0xfff) | (device >> 32 & !0xfff);
+    let minor = (device & 0xff) | (device >> 12 & 0xffff_ff00);
+    format!("{major:02x}:{minor:02x}:{inode}")
+}
+
+/// Returns the process that has locked `file` by flock(2), from the content of `/proc/locks`. Returns `None` if it is in
+/// another namespace of processes, or if the file system shows another device to stat(2) than to the kernel.
+fn locking_process(locks: &str, file: &str) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        // 1: FLOCK  ADVISORY  WRITE 4711 fe:00:131074 0 EOF
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let &[_, "FLOCK", _, "WRITE", process, locked, ..] = &*fields else { return None };
+        (locked == file).then(|| process.parse().ok().filter(|process| *process > 0)).flatten()
+    })
 }
 
 /// Returns the user id of this process.
@@ -177,7 +233,7 @@ pub fn own_uid() -> std::io::Result<u32> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use std::fs::Permissions;
 
@@ -219,6 +275,49 @@ mod tests {
         examine(&missing).unwrap();
         let (owner, own) = (own_uid().unwrap(), own_uid().unwrap() + 1);
         assert_eq!(check(&missing, own).is_err(), owner != 0, "a directory of root's is trusted");
+    }
+
+    #[test]
+    fn a_directory_whose_lock_file_is_removed_or_replaced_is_held_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let held = hold(&path).unwrap();
+        let process = format!("{} (", std::process::id());
+        for replaced in [false, true] {
+            std::fs::remove_file(path.join(LOCK)).unwrap();
+            if replaced {
+                std::fs::write(path.join(LOCK), "1 (somebody else)").unwrap();
+            }
+            let refused = hold(&path).unwrap_err();
+            let StateError::Held { holder: named, .. } = &refused else { panic!("{refused}") };
+            for named in [named, &holder(&path).unwrap().unwrap()] {
+                assert!(named.starts_with(&process), "{named}");
+            }
+            assert_eq!(path.join(LOCK).exists(), replaced, "who is refused makes nothing");
+            std::fs::write(path.join(LOCK), "").unwrap();
+        }
+        drop(held);
+        hold(&path).unwrap();
+    }
+
+    #[test]
+    fn the_kernel_names_who_has_locked_a_directory() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 fe:00:7 0 EOF\n\
+                     2: FLOCK  ADVISORY  READ 12 fe:00:7 0 EOF\n\
+                     3: -> FLOCK  ADVISORY  WRITE 13 fe:00:7 0 EOF\n\
+                     4: FLOCK  ADVISORY  WRITE 14 fe:00:77 0 EOF\n\
+                     5: FLOCK  ADVISORY  WRITE 15 00:2b:7 0 EOF\n\
+                     6: FLOCK  ADVISORY  WRITE -1 fe:00:8 0 EOF\n";
+        assert_eq!(locking_process(locks, &listed_file(0x2b, 7)), Some(15));
+        for other in [listed_file(0xfe00, 7), listed_file(0xfe00, 8), listed_file(0xfe01, 77)] {
+            assert_eq!(locking_process(locks, &other), None, "{other}");
+        }
+        assert_eq!(locking_process(locks, &listed_file(0xfe00, 77)), Some(14));
+        assert_eq!(
+            listed_file(0x0001_2000_0003_0845, 1),
+            "12308:45:1",
+            "as makedev(3) packs 0x12308 and 0x45"
+        );
     }
 
     #[test]
