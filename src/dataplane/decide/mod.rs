@@ -27,7 +27,7 @@ use std::net::IpAddr;
 
 pub use decision::{Allowed, Authority, Decision, Denied, Facts};
 pub use head_age::HeadAge;
-pub use now::{CLOCK_TOLERANCE, Now};
+pub use now::{CLOCK_TOLERANCE, Now, clocks_agree};
 pub use reason::Reason;
 pub use steps::sign_in;
 

@@ -5,6 +5,12 @@ use crate::protocol::time::Time;
 /// Maximum lag of the clock behind the time floor, in seconds. Beyond it the clock is not trusted.
 pub const CLOCK_TOLERANCE: i64 = 300;
 
+/// Returns true if a difference between two clocks, in seconds, is within [`CLOCK_TOLERANCE`].
+#[must_use]
+pub const fn clocks_agree(difference: i64) -> bool {
+    difference.unsigned_abs() <= CLOCK_TOLERANCE.unsigned_abs()
+}
+
 /// Two readings of the time: the clock, and a lower bound of the true time.
 ///
 /// ```

@@ -2,7 +2,7 @@
 //! clock contradict it, or if an administrator of this host accepts the clock.
 
 use super::Replication;
-use crate::dataplane::decide::{CLOCK_TOLERANCE, HeadAge};
+use crate::dataplane::decide::{HeadAge, clocks_agree};
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::replica::store::{AHEAD, Ended, ReplicaStore, StoreError};
 use crate::protocol::time::Time;
@@ -18,7 +18,7 @@ impl Replication {
         now: Time,
     ) -> Result<(), StoreError> {
         let time = self.live.now(now);
-        if time.trusted() || signed.since(now).abs() > CLOCK_TOLERANCE {
+        if time.trusted() || !clocks_agree(signed.since(now)) {
             return Ok(());
         }
         let to = signed.min(now);

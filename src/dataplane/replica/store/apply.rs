@@ -10,7 +10,7 @@ use super::ledger::{self, Entries};
 use super::prove::{ProvedSum, data_version};
 use super::summing::{self, Sum};
 use super::{Origin, ReplicaStore, StoreError, Which, each_record, same};
-use crate::dataplane::decide::CLOCK_TOLERANCE;
+use crate::dataplane::decide::clocks_agree;
 use crate::dataplane::decide::index::Delta;
 use crate::protocol::bundle::{BundleReader, Change, Limits};
 use crate::protocol::head::{Head, SignedHead};
@@ -144,7 +144,7 @@ impl ReplicaStore {
         // Two servers of one control plane can differ in their clocks: the earlier `iat` is neither new nor wrong. A held head whose
         // `iat` is in this node's future is another case: the signer's clock was ahead. When the feed's clock and this node's clock
         // now agree on that, the offered head replaces it, because a head with a future `iat` cannot tell the age of the replica.
-        let agreed = offered.iat.since(now).abs() <= CLOCK_TOLERANCE;
+        let agreed = clocks_agree(offered.iat.since(now));
         let ahead = origin == Origin::Feed && held.iat > now && agreed;
         Ok(if offered.iat > held.iat || (ahead && offered.iat < held.iat) {
             Compared::News

@@ -16,9 +16,8 @@ use tokio::sync::Notify;
 
 use super::replication::Replication;
 use super::store::AHEAD;
-use crate::dataplane::decide::CLOCK_TOLERANCE;
-use crate::dataplane::decide::HeadAge;
 use crate::dataplane::decide::snapshot::Snapshot;
+use crate::dataplane::decide::{CLOCK_TOLERANCE, HeadAge, clocks_agree};
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::state::Live;
 use crate::platform::clock::Clock;
@@ -43,7 +42,7 @@ pub struct Look {
     pub floor: Time,
     /// Value to store as the floor, if it must be raised.
     pub write: Option<Time>,
-    /// Jump of the wall clock. It is reported once, until the clock agrees again.
+    /// Jump of the wall clock. It is reported once in each direction, until the clock agrees again or goes to the other side.
     pub jump: Option<Jump>,
 }
 
@@ -56,7 +55,8 @@ pub struct Timekeeper {
     written: Time,
     /// Expected wall time, and the monotonic clock at that moment.
     anchor: (Time, Duration),
-    astray: bool,
+    /// Direction in which the wall clock is off by more than the tolerance: -1 behind, 1 ahead, 0 if it agrees.
+    astray: i64,
 }
 
 impl Timekeeper {
@@ -66,7 +66,7 @@ impl Timekeeper {
     pub fn new(written: Time, wall: Time, monotonic: Duration, horizon: Option<Time>) -> Self {
         let first = horizon.map_or(wall, |horizon| wall.min(horizon));
         let reached = first.max(written.plus(-AHEAD));
-        Self { floor: written.max(first), reached, written, anchor: (reached, monotonic), astray: false }
+        Self { floor: written.max(first), reached, written, anchor: (reached, monotonic), astray: 0 }
     }
 
     /// Updates the floor from both clocks.
@@ -75,10 +75,10 @@ impl Timekeeper {
         let passed = monotonic.saturating_sub(since);
         let expected = time.plus(i64::try_from(passed.as_secs()).unwrap_or(i64::MAX));
         let off = wall.since(expected);
-        let astray = off.abs() > CLOCK_TOLERANCE;
-        let jump = (astray && !self.astray).then_some(Jump { seconds: off });
+        let astray = if clocks_agree(off) { 0 } else { off.signum() };
+        let jump = (astray != 0 && astray != self.astray).then_some(Jump { seconds: off });
         self.astray = astray;
-        if astray {
+        if astray != 0 {
             // The monotonic clock still proves that time has passed.
             self.reached = self.reached.max(expected);
         } else {
@@ -96,14 +96,14 @@ impl Timekeeper {
 
     /// Lowers the floor to `to`, and trusts both clocks from this moment on.
     pub fn take_back(&mut self, to: Time, wall: Time, monotonic: Duration) {
-        *self = Self { floor: to, reached: to, written: to, anchor: (wall, monotonic), astray: false };
+        *self = Self { floor: to, reached: to, written: to, anchor: (wall, monotonic), astray: 0 };
     }
 
     /// Raises the floor to `signed`, the time of a head that was just verified. A wall clock that agrees with it is trusted.
     pub fn proved(&mut self, signed: Time, wall: Time, monotonic: Duration) {
         self.reached = self.reached.max(signed);
         self.floor = self.floor.max(signed);
-        if wall.since(signed).abs() <= CLOCK_TOLERANCE && wall >= self.floor.plus(-CLOCK_TOLERANCE) {
+        if clocks_agree(wall.since(signed)) && wall >= self.floor.plus(-CLOCK_TOLERANCE) {
             self.anchor = (wall, monotonic);
         }
     }
@@ -163,8 +163,10 @@ impl Watch {
         live.raise_floor_unless_taken_back(self.taken_back, look.floor);
         if let Some(Jump { seconds }) = look.jump {
             let way = if seconds < 0 { "behind" } else { "ahead of" };
-            let what =
-                format!("the clock went to {wall}, {} seconds {way} the time that passed", seconds.abs());
+            let what = format!(
+                "the clock went to {wall}, {} seconds {way} the time that passed",
+                seconds.unsigned_abs()
+            );
             live.alarms.raise(AlarmKind::Clock, &what, wall);
         }
         self.grow_older(live, &snapshot, monotonic);

@@ -45,6 +45,19 @@ fn the_floor_follows_a_clock_that_goes_as_time_does_and_is_written_ahead() {
 }
 
 #[test]
+fn a_clock_that_goes_from_one_side_to_the_other_is_told_of_anew() {
+    let mut keeper = Timekeeper::new(Time::default(), T, at(0), None);
+    for (second, off) in [(1, -7200), (2, 7200), (3, -7200)] {
+        let moved = i64::try_from(second).unwrap() + off;
+        assert_eq!(keeper.look(T.plus(moved), at(second)).jump, Some(Jump { seconds: off }));
+        assert_eq!(keeper.look(T.plus(moved), at(second)).jump, None, "once");
+        // On the same side it is the same jump, however far the clock goes.
+        assert_eq!(keeper.look(T.plus(moved + off), at(second)).jump, None);
+    }
+    assert!([CLOCK_TOLERANCE, -CLOCK_TOLERANCE].into_iter().all(clocks_agree) && !clocks_agree(i64::MIN));
+}
+
+#[test]
 fn a_jump_is_told_once_each_way_and_raises_nothing() {
     for off in [CLOCK_TOLERANCE + 10, 10 * 365 * 86_400, -CLOCK_TOLERANCE - 10, -10 * 365 * 86_400] {
         let mut keeper = Timekeeper::new(Time::default(), T, at(0), None);
