@@ -1,6 +1,7 @@
 //! SQLite databases: files that only their owner can read, and a schema that is migrated step by step. The number of the
 //! migrations that were applied is SQLite's `user_version`.
 
+use std::collections::BTreeSet;
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -63,6 +64,21 @@ pub fn migrate(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Re
         transaction.commit()?;
     }
     Ok(Ok(()))
+}
+
+/// Returns the names of the tables of a database, without SQLite's own.
+pub fn tables(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+    let named =
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
+    connection.prepare(named)?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Returns a table that `migrations` leave behind and that the database lacks, or `None` if it has all of them.
+pub fn missing_table(connection: &Connection, migrations: &[&str]) -> rusqlite::Result<Option<String>> {
+    let complete = Connection::open_in_memory()?;
+    migrations.iter().try_for_each(|migration| complete.execute_batch(migration))?;
+    let present = tables(connection)?;
+    Ok(tables(&complete)?.into_iter().find(|table| !present.contains(table)))
 }
 
 /// Makes the database at `path` and SQLite's files beside it readable only by their owner. SQLite creates files according

@@ -81,7 +81,7 @@ pub(crate) const DATABASES: [&str; 5] =
     ["replica.db", "audit.db", "revocations.db", "outages.db", "glass.db"];
 
 /// Writes into each database what SQLite keeps beside it, so that one file is all there is of it.
-fn settle(directory: &Path, databases: &[&str]) {
+pub(crate) fn settle(directory: &Path, databases: &[&str]) {
     for name in databases {
         let connection = Connection::open(directory.join(name)).unwrap();
         connection.pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap_or_default();
@@ -339,6 +339,17 @@ fn a_second_daemon_on_a_state_directory_is_told_who_holds_it() {
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     let holder = format!("is in use by process {} (halligand)", rig.daemon.as_ref().unwrap().id());
     assert!(ended.status.code() == Some(75) && said.contains(&holder), "{said}");
+    // Without the file that names it, too, and with another file in its place.
+    for other in [None, Some("1 (init)")] {
+        std::fs::remove_file(rig.path("node/lock")).unwrap();
+        if let Some(other) = other {
+            std::fs::write(rig.path("node/lock"), other).unwrap();
+        }
+        let ended = second.output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(ended.status.code() == Some(75) && said.contains(&holder), "{other:?}: {said}");
+        std::fs::write(rig.path("node/lock"), "").unwrap();
+    }
 }
 
 #[test]
@@ -448,7 +459,7 @@ fn bring_back(rig: &Rig, names: &[&str]) {
 #[test]
 fn each_planted_tampering_is_told_by_whom_the_documentation_names() {
     type Tampering = (&'static str, fn(&Rig), Told);
-    let table: [Tampering; 9] = [
+    let table: [Tampering; 10] = [
         (
             "the tail of the log rewritten",
             |rig| rewrite_tail(rig, false),
@@ -477,7 +488,16 @@ fn each_planted_tampering_is_told_by_whom_the_documentation_names() {
             Told::Verify("its block can't be unpacked"),
         ),
         ("both the tail and the position", |rig| rewrite_tail(rig, true), Told::Above("fork at event")),
-        ("the log set back as a whole", |rig| bring_back(rig, &["audit.db"]), Told::Above("fork at event")),
+        (
+            "the log set back as a whole",
+            |rig| bring_back(rig, &["audit.db"]),
+            Told::Start("this host noted that its log had"),
+        ),
+        (
+            "the log set back as a whole, and the inventory with it",
+            |rig| bring_back(rig, &["audit.db", "databases.json"]),
+            Told::Above("fork at event"),
+        ),
         (
             "a record of the replica altered",
             |rig| {

@@ -30,6 +30,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use crate::dataplane::node::inventory::Inventory;
 use crate::dataplane::node::schema::{self, Unfit};
 use crate::platform::clock::Clock;
 use crate::platform::database::is_damaged;
@@ -233,6 +234,12 @@ impl AuditLog {
         )?;
         let (sequence, prev) =
             verify::tail(&connection, &node, key.public())?.map_err(AuditError::Tampered)?;
+        // The database alone cannot show that it was emptied, or set back to an older copy.
+        let noted = Inventory::beside(path).events().map_err(Unfit::from)?;
+        if sequence < noted {
+            let what = format!("it is missing: this host noted that its log had {noted} events");
+            return Err(AuditError::Tampered(Fault { sequence: sequence + 1, what }));
+        }
         let queue = Arc::new(Queue {
             pending: Mutex::default(),
             wake: Condvar::new(),
@@ -242,7 +249,9 @@ impl AuditLog {
             sequence: AtomicU64::new(sequence),
             writing: AtomicUsize::new(0),
         });
-        let writer = Writer::new(connection, sequence, prev, node, key, clock, Arc::clone(&queue), options)?;
+        let inventory = Inventory::beside(path);
+        let (queued, place) = (Arc::clone(&queue), (sequence, prev));
+        let writer = Writer::new((connection, inventory), place, node, key, clock, queued, options)?;
         let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run());
         let thread = thread.map_err(AuditError::Thread)?;
         Ok(Self { queue, writer: Mutex::new(Some(thread)), boot, count: AtomicU64::new(0) })

@@ -9,6 +9,7 @@ use tokio::sync::oneshot::Sender;
 
 use super::block::{KEPT, Packer};
 use super::{AuditError, Batch, Options, Pending, Queue, WhenFull};
+use crate::dataplane::node::inventory::Inventory;
 use crate::platform::clock::Clock;
 use crate::protocol::event::{Checkpoint, line_hash, place};
 use crate::protocol::id::NodeId;
@@ -27,6 +28,9 @@ pub(super) const CHECKPOINT_SECONDS: i64 = 60;
 
 pub(super) struct Writer {
     connection: Connection,
+    inventory: Inventory,
+    /// Time at which the number of events was noted in the inventory last.
+    noted: Option<Time>,
     sequence: u64,
     prev: String,
     node: NodeId,
@@ -44,11 +48,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    #[expect(clippy::too_many_arguments, reason = "all that a log is made of, put together in one place")]
+    /// Returns the writer of a log whose last event has the number and the hash `place`.
     pub(super) fn new(
-        connection: Connection,
-        sequence: u64,
-        prev: String,
+        (connection, inventory): (Connection, Inventory),
+        place: (u64, String),
         node: NodeId,
         key: Arc<SigningKey>,
         clock: Clock,
@@ -59,9 +62,11 @@ impl Writer {
             .query_row("SELECT text FROM checkpoint ORDER BY sequence DESC LIMIT 1", [], |row| row.get(0))
             .optional()?;
         let checkpoint = checkpoint.and_then(|text| Checkpoint::verify(&text, key.public()).ok());
-        let (stuck, lines, packer) = (false, String::new(), Packer::default());
+        let (stuck, lines, packer, (sequence, prev)) = (false, String::new(), Packer::default(), place);
         Ok(Self {
             connection,
+            inventory,
+            noted: None,
             sequence,
             prev,
             node,
@@ -79,6 +84,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut batch = Batch::default();
         self.retain();
+        self.note_events(false);
         loop {
             let (closed, probes) = self.gather(&mut batch);
             self.queue.writing.store(batch.drafts.len(), Ordering::Relaxed);
@@ -97,6 +103,7 @@ impl Writer {
                     batch.latest = Time::default();
                     if checkpointed {
                         self.retain();
+                        self.note_events(closed);
                     }
                 }
                 Err(error) => {
@@ -136,6 +143,21 @@ impl Writer {
         let kept = batch.answered();
         self.queue.writing.store(kept.drafts.len(), Ordering::Relaxed);
         kept
+    }
+
+    /// Notes the number of events in the inventory of the host, so that the next start finds a log that was emptied or set
+    /// back. This happens after the commit, and a crash or a full disk leaves a smaller number, which the log exceeds. Each
+    /// note waits for the disk, so that there is one in [`CHECKPOINT_SECONDS`] at most, and one at the end.
+    fn note_events(&mut self, closed: bool) {
+        let now = (self.clock)();
+        let early = |noted: Time| (noted..noted.plus(CHECKPOINT_SECONDS)).contains(&now);
+        if !closed && self.noted.is_some_and(early) {
+            return;
+        }
+        match self.inventory.note_events(self.sequence) {
+            Ok(()) => self.noted = Some(now),
+            Err(error) => tracing::warn!(%error, "the inventory can't say how long the audit log is"),
+        }
     }
 
     /// Drops events that exceed the limits. If some cannot be dropped now, a later pass tries again.

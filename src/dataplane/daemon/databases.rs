@@ -57,6 +57,11 @@ pub(super) fn open_replica(
                 live.persisted(replica.head.head().version, now);
                 live.replace(|absent| Snapshot::from_verified(replica, staleness.clone(), Some(absent)));
                 live.alarm_unreadable(None, now);
+            } else if store.is_emptied()? {
+                // The database stays: it may still pin what this host has proved, such as the time floor.
+                let what = "the replica's database holds no replica, though this host had one: every request is denied until \
+                            the control plane or an import gives another";
+                live.alarms.raise(AlarmKind::Damaged, what, now);
             }
             Ok(store)
         }
@@ -72,7 +77,10 @@ pub(super) fn open_replica(
 
 /// Returns true if a database was lost, as opposed to written by a newer build.
 fn gone(unfit: &Unfit) -> bool {
-    matches!(unfit, Unfit::Gone(InventoryError::Missing | InventoryError::Empty))
+    matches!(
+        unfit,
+        Unfit::Gone(InventoryError::Missing | InventoryError::Empty | InventoryError::Incomplete(_))
+    )
 }
 
 /// Opens the audit log. One that cannot be read is moved aside, never deleted, and replaced by a new one.
@@ -112,6 +120,7 @@ pub(super) async fn open_reconciler(
         let lost = |error: &OutageError| match error {
             OutageError::Database(error) => is_damaged(error),
             OutageError::Unfit(unfit) => gone(unfit),
+            OutageError::Lost { .. } => true,
             _ => false,
         };
         or_begin_anew(&state.join("outages.db"), live, clock(), "record of outages", open, lost)

@@ -1,5 +1,5 @@
 //! Opens the databases of a host and migrates each to its newest schema. A database that the host's inventory lists, and
-//! that is missing or empty, is not created again.
+//! that is missing or empty, or lacks a table, is not created again.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use thiserror::Error;
 
 use super::inventory::{Inventory, InventoryError};
-use crate::platform::database::{self, Newer};
+use crate::platform::database::{self, Newer, missing_table, tables};
 
 /// Reasons why a database is not used, and left as it is.
 #[derive(Debug, Error)]
@@ -15,7 +15,7 @@ pub enum Unfit {
     /// A newer build wrote it, with this version of its schema, which this build cannot interpret.
     #[error("has schema {}, which this build does not know; start the newer build again", .0.found)]
     Newer(#[from] Newer),
-    /// It is missing. A new one in its place would be taken for the original.
+    /// It is missing or empty, or lacks a table. A new one in its place would be taken for the original.
     #[error("can't be believed: {0}")]
     Gone(#[from] InventoryError),
 }
@@ -39,12 +39,21 @@ pub(in crate::dataplane) fn open_with(
 ) -> rusqlite::Result<Result<Connection, Unfit>> {
     let inventory = Inventory::beside(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    if let Err(gone) = inventory.check(&name) {
-        return Ok(Err(gone.into()));
-    }
+    let made = match inventory.check(&name) {
+        Ok(made) => made,
+        Err(gone) => return Ok(Err(gone.into())),
+    };
     let mut connection = database::open(path)?;
-    if let Err(newer) = database::version(&connection, migrations)? {
-        return Ok(Err(newer.into()));
+    let version = match database::version(&connection, migrations)? {
+        Ok(version) => version,
+        Err(newer) => return Ok(Err(newer.into())),
+    };
+    // A database whose write-ahead log was lost before its first checkpoint is a valid file without any table.
+    if made && version == 0 && tables(&connection)?.is_empty() {
+        return Ok(Err(InventoryError::Empty.into()));
+    }
+    if let Some(table) = missing_table(&connection, &migrations[..version])? {
+        return Ok(Err(InventoryError::Incomplete(table).into()));
     }
     lay_out(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -57,7 +66,7 @@ pub(in crate::dataplane) fn open_with(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use super::*;
 
@@ -95,6 +104,32 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(open(&path, &[FIRST]).unwrap(), Err(Unfit::Gone(InventoryError::Missing))));
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_was_made_and_has_no_table_or_lacks_one_is_not_begun_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        drop(open(&path, &[FIRST, "CREATE TABLE b (x INTEGER) STRICT;"]).unwrap().unwrap());
+        let opened = |path: &Path| open(path, &[FIRST, "CREATE TABLE b (x INTEGER) STRICT;"]).unwrap();
+        Connection::open(&path).unwrap().execute_batch("DROP TABLE a").unwrap();
+        let Err(Unfit::Gone(InventoryError::Incomplete(table))) = opened(&path) else { panic!() };
+        assert_eq!(table, "a");
+        Connection::open(&path).unwrap().execute_batch("DROP TABLE b; PRAGMA user_version = 0").unwrap();
+        assert!(matches!(opened(&path), Err(Unfit::Gone(InventoryError::Empty))));
+        Inventory::beside(&path).forget("a.db").unwrap();
+        opened(&path).unwrap();
+    }
+
+    #[test]
+    fn a_database_that_was_copied_without_its_write_ahead_log_is_not_begun_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, aside) = (directory.path().join("a.db"), directory.path().join("b"));
+        let held = open(&path, &[FIRST]).unwrap().unwrap();
+        std::fs::copy(&path, &aside).unwrap();
+        drop(held);
+        std::fs::rename(&aside, &path).unwrap();
+        assert!(matches!(open(&path, &[FIRST]).unwrap(), Err(Unfit::Gone(InventoryError::Empty))));
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub enum LedgerError {
 fn way_on(unfit: &Unfit) -> &'static str {
     match unfit {
         Unfit::Newer(_) | Unfit::Gone(InventoryError::File { .. }) => "",
-        Unfit::Gone(InventoryError::Missing | InventoryError::Empty) => {
+        Unfit::Gone(InventoryError::Missing | InventoryError::Empty | InventoryError::Incomplete(_)) => {
             "; put the file back from a backup, or run halligand accept-loss revocations.db --reason TEXT"
         }
     }

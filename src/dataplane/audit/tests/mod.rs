@@ -14,6 +14,7 @@ use super::block::{Packer, unpack};
 use super::{
     AuditError, AuditLog, AuditUnavailable, Fault, Retention, events, hash_at, readable, set_uploaded, verify,
 };
+use crate::dataplane::node::inventory::Inventory;
 use crate::platform::clock::Clock;
 use crate::protocol::event::{Checkpoint, Connectivity, Draft, Event, EventKind, line_hash};
 use crate::protocol::id::NodeId;
@@ -78,6 +79,34 @@ fn a_log_cut_off_at_its_end_is_found_by_its_checkpoint() {
     Connection::open(&path).unwrap().execute("DELETE FROM block WHERE last = 12", []).unwrap();
     let fault = verify(&path, &node(), key().public()).unwrap().fault.unwrap();
     assert_eq!(fault.sequence, 9);
+}
+
+#[test]
+fn a_log_that_was_emptied_or_set_back_is_found_by_what_the_host_noted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = filled(&directory);
+    let inventory = Inventory::new(directory.path());
+    assert_eq!(inventory.events().unwrap(), 12, "noted when it was closed");
+    let copy = directory.path().join("copy");
+    std::fs::copy(&path, &copy).unwrap();
+    let log = open(&path);
+    record(&log).unwrap();
+    log.close();
+    std::fs::copy(&copy, &path).unwrap();
+    let clock: Clock = Arc::new(|| Time::from_unix(1_800_000_000));
+    let reopened = || AuditLog::open(&path, node(), key(), Arc::clone(&clock), 1000);
+    let lost = |sequence: u64| match reopened() {
+        Err(AuditError::Tampered(fault)) => {
+            fault.sequence == sequence && fault.what.contains("had 13 events")
+        }
+        _ => false,
+    };
+    assert!(lost(13));
+    run(&path, "DELETE FROM block; DELETE FROM checkpoint; DELETE FROM uploaded; DELETE FROM anchor");
+    assert!(lost(1));
+    // The next one is another log.
+    inventory.forget("audit.db").unwrap();
+    reopened().unwrap().close();
 }
 
 #[test]

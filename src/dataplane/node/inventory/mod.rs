@@ -24,6 +24,8 @@ use crate::protocol::time::Time;
 
 /// Name of the file in the state directory.
 const FILE: &str = "databases.json";
+/// Database of the replica.
+const REPLICA: &str = "replica.db";
 /// Database of the audit log.
 pub const AUDIT: &str = "audit.db";
 /// Database of the local revocations.
@@ -31,7 +33,7 @@ pub const REVOCATIONS: &str = "revocations.db";
 /// File with an operator's acceptance that revocations are lost. It stays until a start has handled the loss completely.
 pub(in crate::dataplane) const ACCEPTED_LOSS: &str = "accepted-loss.json";
 /// Databases of a host. The first start creates all of them.
-const DATABASES: [&str; 5] = ["replica.db", AUDIT, REVOCATIONS, "outages.db", "glass.db"];
+const DATABASES: [&str; 5] = [REPLICA, AUDIT, REVOCATIONS, "outages.db", "glass.db"];
 
 /// Held from reading the inventory until it is written: revocations and sessions change it from threads of their own.
 static CHANGE: Mutex<()> = Mutex::new(());
@@ -45,6 +47,9 @@ pub enum InventoryError {
     /// The database had content, and is empty.
     #[error("it is empty, though this host had one")]
     Empty,
+    /// The database lacks a table that it had.
+    #[error("it lacks the table {0}, though this host had one")]
+    Incomplete(String),
     /// The inventory cannot be read or written.
     #[error("{path} can't be used: {source}")]
     File {
@@ -98,6 +103,23 @@ struct Noted {
     revocations: Option<Extent>,
     /// File of ended sessions, or `None` if none was written.
     ended_sessions: Option<NotedSessions>,
+    /// Number of events that the audit log had at least.
+    #[serde(default)]
+    events: u64,
+    /// True if the replica's database holds a replica.
+    #[serde(default)]
+    replica: bool,
+}
+
+impl Noted {
+    /// Drops what was noted about the content of the database `name`, in whose place another one is created.
+    fn clear(&mut self, name: &str) {
+        match name {
+            AUDIT => self.events = 0,
+            REPLICA => self.replica = false,
+            _ => {}
+        }
+    }
 }
 
 /// Facts of the file of ended sessions that was written last.
@@ -177,8 +199,8 @@ impl Inventory {
         self.change(|_| {})
     }
 
-    /// Checks that the database `name` exists and is not empty, if this host ever created it.
-    pub fn check(&self, name: &str) -> Result<(), InventoryError> {
+    /// Checks that the database `name` exists and is not empty, if this host ever created it. Returns true if it did.
+    pub fn check(&self, name: &str) -> Result<bool, InventoryError> {
         let _change = CHANGE.lock().unwrap_or_else(PoisonError::into_inner);
         let noted = if let Some(noted) = self.find()? {
             noted
@@ -189,20 +211,22 @@ impl Inventory {
             noted
         };
         if !noted.databases.contains(name) {
-            return Ok(());
+            return Ok(false);
         }
         match std::fs::metadata(self.directory.join(name)) {
             Ok(found) if found.len() == 0 => Err(InventoryError::Empty),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(InventoryError::Missing),
             // Opening the database reports other errors.
-            _ => Ok(()),
+            _ => Ok(true),
         }
     }
 
     /// Records that the database `name` was created.
     pub fn made(&self, name: &str) -> Result<(), InventoryError> {
         self.change(|noted| {
-            noted.databases.insert(name.to_owned());
+            if noted.databases.insert(name.to_owned()) {
+                noted.clear(name);
+            }
         })
     }
 
@@ -210,6 +234,7 @@ impl Inventory {
     pub fn forget(&self, name: &str) -> Result<(), InventoryError> {
         self.change(|noted| {
             noted.databases.remove(name);
+            noted.clear(name);
             if name == REVOCATIONS {
                 noted.revocations = Some(Extent::default());
             }
@@ -240,6 +265,26 @@ impl Inventory {
         file: NotedSessions,
     ) -> Result<(), InventoryError> {
         self.change(|noted| noted.ended_sessions = Some(file))
+    }
+
+    /// Returns a number of events that the audit log had, or 0 if none was noted. It may have had more since.
+    pub(in crate::dataplane) fn events(&self) -> Result<u64, InventoryError> {
+        Ok(self.find()?.map_or(0, |noted| noted.events))
+    }
+
+    /// Stores the number of events that the audit log has.
+    pub(in crate::dataplane) fn note_events(&self, events: u64) -> Result<(), InventoryError> {
+        self.change(|noted| noted.events = events)
+    }
+
+    /// Returns true if the replica's database held a replica.
+    pub(in crate::dataplane) fn had_replica(&self) -> Result<bool, InventoryError> {
+        Ok(self.find()?.is_some_and(|noted| noted.replica))
+    }
+
+    /// Stores whether the replica's database holds a replica.
+    pub(in crate::dataplane) fn note_replica(&self, held: bool) -> Result<(), InventoryError> {
+        self.change(|noted| noted.replica = held)
     }
 
     /// Stores the extent of the revocations.

@@ -40,7 +40,7 @@ fn a_host_whose_identity_says_that_databases_were_made_has_had_all_of_them() {
     let (inventory, identity) = (Inventory::new(directory.path()), directory.path().join(IDENTITY_FILE));
     let unmarked = r#"{"nodeId":"nod_a","dataPlaneId":"dpl_a","issuer":"halligan.example"}"#;
     std::fs::write(&identity, unmarked).unwrap();
-    DATABASES.iter().for_each(|name| inventory.check(name).unwrap());
+    assert!(DATABASES.iter().all(|name| !inventory.check(name).unwrap()));
     std::fs::remove_file(directory.path().join(FILE)).unwrap();
     mark_databases_made(&identity).unwrap();
     for name in DATABASES {
@@ -59,6 +59,38 @@ fn an_audit_log_that_is_made_first_is_no_witness_of_others() {
     std::fs::write(directory.path().join("audit.db"), "x").unwrap();
     inventory.made("audit.db").unwrap();
     inventory.check("revocations.db").unwrap();
+}
+
+#[test]
+fn what_is_noted_of_a_database_says_nothing_about_the_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let inventory = Inventory::new(directory.path());
+    let note = || {
+        for name in DATABASES {
+            inventory.made(name).unwrap();
+        }
+        inventory.note_events(7).unwrap();
+        inventory.note_replica(true).unwrap();
+        inventory.made(AUDIT).unwrap();
+        assert_eq!((inventory.events().unwrap(), inventory.had_replica().unwrap()), (7, true));
+    };
+    note();
+    for name in [AUDIT, REPLICA] {
+        inventory.forget(name).unwrap();
+    }
+    assert_eq!((inventory.events().unwrap(), inventory.had_replica().unwrap()), (0, false));
+    // As an operator who took the names out of the file.
+    note();
+    inventory.change(|noted| noted.databases.clear()).unwrap();
+    for name in [AUDIT, REPLICA] {
+        inventory.made(name).unwrap();
+    }
+    assert_eq!((inventory.events().unwrap(), inventory.had_replica().unwrap()), (0, false));
+    // As a build wrote it that noted neither.
+    let text = r#"{"databases":["audit.db"],"revocations":null,"ended_sessions":null}"#;
+    std::fs::write(directory.path().join(FILE), text).unwrap();
+    assert_eq!((inventory.events().unwrap(), inventory.had_replica().unwrap()), (0, false));
+    inventory.check(AUDIT).unwrap_err();
 }
 
 #[test]

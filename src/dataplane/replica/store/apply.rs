@@ -116,6 +116,7 @@ impl ReplicaStore {
         }
         transaction.execute("INSERT OR REPLACE INTO head VALUES (1, ?1)", [signed.as_str()])?;
         transaction.commit()?;
+        self.note_held();
         self.chain.keep(signed.clone(), &keyset);
         *self.sum.borrow_mut() = Some(ProvedSum::new(sum, data_version));
         let delta = have.cloned().zip(delta);

@@ -11,12 +11,13 @@ mod same;
 pub mod seen;
 mod summing;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
-use crate::dataplane::node::schema;
+use crate::dataplane::node::inventory::Inventory;
+use crate::dataplane::node::schema::{self, Unfit};
 use crate::protocol::bundle::{BundleWriter, Change};
 use crate::protocol::head::{HeadError, SignedHead};
 use crate::protocol::id::DataPlaneId;
@@ -64,6 +65,8 @@ pub struct ReplicaStore {
     sum: RefCell<Option<ProvedSum>>,
     /// True if the file of seen keysets could be neither read nor moved aside. It is not overwritten then.
     keeps_seen_file: bool,
+    /// True if the host's inventory says that the database holds a replica.
+    noted_held: Cell<bool>,
 }
 
 impl ReplicaStore {
@@ -71,8 +74,20 @@ impl ReplicaStore {
     pub fn open(path: &Path, audience: DataPlaneId, pinned: RootSet) -> Result<Self, StoreError> {
         let connection = schema::open(path, &MIGRATIONS)??;
         let (path, chain, sum) = (path.into(), Chain::default(), RefCell::default());
-        let mut store = Self { connection, path, audience, pinned, chain, sum, keeps_seen_file: false };
+        let mut store = Self {
+            connection,
+            path,
+            audience,
+            pinned,
+            chain,
+            sum,
+            keeps_seen_file: false,
+            noted_held: Cell::default(),
+        };
         store.recall()?;
+        if head_text(&store.connection)?.is_some() {
+            store.note_held();
+        }
         Ok(store)
     }
 
@@ -175,9 +190,30 @@ impl ReplicaStore {
         Ok(Some(writer.finish()?))
     }
 
+    /// Returns true if the database holds no replica, though it held one that was not removed by [`Self::forget`].
+    pub fn is_emptied(&self) -> Result<bool, StoreError> {
+        let had = Inventory::beside(&self.path).had_replica().map_err(Unfit::from)?;
+        Ok(had && head_text(&self.connection)?.is_none())
+    }
+
+    /// Notes in the host's inventory that the database holds a replica. A failure is only logged: the next head, or the next
+    /// start, notes it again.
+    fn note_held(&self) {
+        if self.noted_held.get() {
+            return;
+        }
+        match Inventory::beside(&self.path).note_replica(true) {
+            Ok(()) => self.noted_held.set(true),
+            Err(error) => tracing::warn!(%error, "the inventory can't say that this host has a replica"),
+        }
+    }
+
     /// Removes the replica and the ledger entries that pin its records, as if this node had never had one. Revocations,
     /// rotations, keysets, the time floor and evidence stay.
     pub fn forget(&mut self) -> Result<(), StoreError> {
+        // Noted first: if the daemon ends in between, the replica that is still there is noted again.
+        Inventory::beside(&self.path).note_replica(false).map_err(Unfit::from)?;
+        self.noted_held.set(false);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(
             "DELETE FROM head; DELETE FROM record;

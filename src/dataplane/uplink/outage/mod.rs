@@ -40,6 +40,14 @@ pub enum OutageError {
     /// The schema is newer than this build, or the database is gone.
     #[error("the outages' database {0}")]
     Unfit(#[from] Unfit),
+    /// Outages are gone from the database, other than the oldest of many.
+    #[error("the outages' database can't be believed: it holds {held} of the last {made} outages")]
+    Lost {
+        /// Number of outages that are there.
+        held: u64,
+        /// Number of outages that should be there.
+        made: u64,
+    },
     /// The audit log cannot be read.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -78,6 +86,17 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Kept> {
     Ok(Kept { statement, ended: ended_at.is_some(), reported })
 }
 
+/// Checks that the last [`REMEMBERED`] outages are there. SQLite keeps the number of the last row of a table with
+/// `AUTOINCREMENT` in a table of its own, and older outages alone are ever deleted.
+fn check_complete(connection: &Connection) -> Result<(), OutageError> {
+    let last = "SELECT seq FROM sqlite_sequence WHERE name = 'outage'";
+    let last: u64 = connection.query_row(last, [], |row| row.get(0)).optional()?.unwrap_or(0);
+    let made = last.min(REMEMBERED);
+    let held = "SELECT count(*) FROM outage WHERE number > ?1";
+    let held = connection.query_row(held, [last - made], |row| row.get(0))?;
+    if held < made { Err(OutageError::Lost { held, made }) } else { Ok(()) }
+}
+
 /// Outages of this node.
 pub struct Outages {
     connection: Mutex<Connection>,
@@ -111,6 +130,7 @@ impl Outages {
         audit_path: PathBuf,
     ) -> Result<Self, OutageError> {
         let connection = schema::open(path, &MIGRATIONS)??;
+        check_complete(&connection)?;
         let last = extent(&audit_path)?.last;
         let before = Mutex::new(Before { seen: last, sequence: last, ..Before::default() });
         Ok(Self { connection: Mutex::new(connection), live, prover, revocations, audit_path, before })

@@ -153,3 +153,25 @@ fn an_outage_that_ended_by_a_clock_ahead_hides_no_later_one() {
         assert_eq!(noted(&host, 1_048).len(), 3, "{ahead}");
     }
 }
+
+#[test]
+fn outages_that_are_gone_from_the_database_are_missed() {
+    let connection = Connection::open_in_memory().unwrap();
+    connection.execute_batch(MIGRATIONS[0]).unwrap();
+    check_complete(&connection).unwrap();
+    let add = |number: u64| {
+        let row = "INSERT INTO outage (id, began_at, cause, first_sequence, last_sequence, alarms) VALUES (?1, 0, '', 1, 0, '[]')";
+        connection.execute(row, [format!("out_{number}")]).unwrap();
+    };
+    (0..3).for_each(add);
+    check_complete(&connection).unwrap();
+    connection.execute("DELETE FROM outage WHERE number = 2", []).unwrap();
+    assert!(matches!(check_complete(&connection), Err(OutageError::Lost { held: 2, made: 3 })));
+    connection.execute("DELETE FROM outage", []).unwrap();
+    assert!(matches!(check_complete(&connection), Err(OutageError::Lost { held: 0, made: 3 })));
+    // The oldest of many are not kept.
+    (3..REMEMBERED + 3).for_each(add);
+    check_complete(&connection).unwrap();
+    connection.execute("DELETE FROM outage WHERE number = 4", []).unwrap();
+    assert!(matches!(check_complete(&connection), Err(OutageError::Lost { .. })));
+}

@@ -112,6 +112,20 @@ fn a_replica_that_is_forgotten_leaves_what_was_taken_away_and_pins_nothing_else(
 }
 
 #[test]
+fn a_replica_whose_rows_are_gone_is_missed_and_one_that_was_forgotten_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(!open(directory.path()).is_emptied().unwrap(), "a first start");
+    let mut store = filled(directory.path(), &[World::token_record(0)]);
+    assert!(!store.is_emptied().unwrap());
+    store.forget().unwrap();
+    assert!(!store.is_emptied().unwrap() && !open(directory.path()).is_emptied().unwrap());
+    apply_snapshot(&mut store, 1, &[World::token_record(0)]).unwrap();
+    store.connection.execute_batch("DELETE FROM head; DELETE FROM record; DELETE FROM ledger").unwrap();
+    drop(store);
+    assert!(open(directory.path()).is_emptied().unwrap());
+}
+
+#[test]
 fn a_head_whose_key_was_removed_counts_no_more() {
     let directory = tempfile::tempdir().unwrap();
     let token = World::token_record(0);
