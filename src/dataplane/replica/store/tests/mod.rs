@@ -125,6 +125,33 @@ fn a_replica_whose_rows_are_gone_is_missed_and_one_that_was_forgotten_is_not() {
     assert!(open(directory.path()).is_emptied().unwrap());
 }
 
+/// The replica holds the number of a token's generation, not its history. `docs/threat-model.md` says what this means.
+#[test]
+fn a_value_of_a_lost_history_opens_again_once_the_new_history_has_a_generation_of_its_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = World::token_record(0);
+    let rotated = |days| {
+        let expires_at = first.expires_at.plus(days * DAY);
+        TokenRecord { generation: 2, expires_at, ..first.clone() }
+    };
+    let (lost, new) = (rotated(1), rotated(2));
+    let mut store = filled(directory.path(), std::slice::from_ref(&lost));
+    assert_eq!(reason(&store, &lost, T0), Reason::Ok);
+    // The control plane was restored from a backup of before the rotation, and has recovered.
+    apply_snapshot(&mut store, 2, std::slice::from_ref(&first)).unwrap();
+    assert_eq!(
+        (reason(&store, &first, T0), reason(&store, &lost, T0)),
+        (Reason::TokenRotated, Reason::TokenUnknown)
+    );
+    apply_snapshot(&mut store, 3, std::slice::from_ref(&new)).unwrap();
+    assert_eq!((reason(&store, &new, T0), reason(&store, &lost, T0)), (Reason::Ok, Reason::Ok));
+    // Neither outlives the earlier of the two ends. The second rotation ends both.
+    assert_eq!(reason(&store, &new, lost.expires_at), Reason::TokenExpired);
+    let next = TokenRecord { generation: 3, ..new.clone() };
+    apply_snapshot(&mut store, 4, std::slice::from_ref(&next)).unwrap();
+    assert_eq!((reason(&store, &next, T0), reason(&store, &lost, T0)), (Reason::Ok, Reason::TokenRotated));
+}
+
 #[test]
 fn a_head_whose_key_was_removed_counts_no_more() {
     let directory = tempfile::tempdir().unwrap();
