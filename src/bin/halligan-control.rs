@@ -121,7 +121,7 @@ enum Failure {
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Self::Claim(ClaimError::Store(_)) | Self::Open(_) => exit::IOERR,
+            Self::Claim(ClaimError::Store(_)) | Self::Open(_) | Self::Call(CallError::Io(_)) => exit::IOERR,
             Self::Directory(StateError::Unusable { .. }) => exit::CANTCREAT,
             Self::Signing(SigningError::File { source, .. })
             | Self::Files(FilesError::Signing(SigningError::File { source, .. }))
@@ -157,19 +157,29 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = Config::read(&arguments.config)?.with_credentials(systemd::credential);
+    run_command(arguments, &config).map_err(|failure| match failure {
+        // SQLite's error names no file.
+        Failure::Call(source @ CallError::Store(_)) => {
+            OpenError::Unusable { path: config.database(), source }.into()
+        }
+        failure => failure,
+    })
+}
+
+fn run_command(arguments: Arguments, config: &Config) -> Result<(), Failure> {
     match arguments.command {
-        Command::Init { organization, owner_email, json } => init(&config, &organization, &owner_email, json),
+        Command::Init { organization, owner_email, json } => init(config, &organization, &owner_email, json),
         Command::Serve { accept_new_issuer, accept_new_keys } => {
-            serve(&config, Accepted { issuer: accept_new_issuer, keys: accept_new_keys })
+            serve(config, Accepted { issuer: accept_new_issuer, keys: accept_new_keys })
         }
         Command::UserToken { email } => {
-            let control = open_initialized(&config)?;
+            let control = open_initialized(config)?;
             control.claim(Accepted::default())?;
             println!("{}", &*control.renew_user_token(&email)?);
             Ok(())
         }
         Command::Recover { above, data_plane } => {
-            let control = open_initialized(&config)?;
+            let control = open_initialized(config)?;
             control.check_own_keys()?;
             let raised = control.recover(above, data_plane.as_deref())?;
             for plane in &raised {
@@ -189,14 +199,14 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(())
         }
         Command::ForgetVariables => {
-            let control = open_initialized(&config)?;
+            let control = open_initialized(config)?;
             control.check_own_keys()?;
             let count = control.forget_variables()?;
             println!("deleted {count} environment variables; set those of each deployment again");
             Ok(())
         }
         Command::CheckConfig => {
-            let Files { signing, certificate, .. } = Files::read(&config)?;
+            let Files { signing, certificate, .. } = Files::read(config)?;
             state_directory::examine(&config.state_dir)?;
             ControlPlane::examine(&config.database())?;
             let ends = [Some(signing.keyset_end()), certificate];

@@ -208,6 +208,7 @@ fn exit_code(error: &StartError) -> u8 {
         StartError::Enrol(_) | StartError::Listen { .. } | StartError::Peers(_) => exit::UNAVAILABLE,
         StartError::Answer(_) => exit::DATAERR,
         StartError::State { .. }
+        | StartError::Disk { .. }
         | StartError::Store(_)
         | StartError::Audit(_)
         | StartError::Recovery(_)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::platform::cause::has_no_room;
+use crate::platform::database::is_disk_fault;
 use crate::protocol::deploy::archive::ArchiveError;
 use crate::protocol::node_proof::LIFETIME;
 
@@ -202,7 +203,7 @@ impl Error {
             Self::Stale => 412,
             Self::RateLimited(_) => 429,
             Self::Busy(_) | Self::Receiving(_) | Self::EnvironmentKey(_) | Self::Archives(_) => 503,
-            Self::Store(error) if unavailable(error) => 503,
+            Self::Store(error) if is_disk_fault(error) => 503,
             Self::Io(error) if has_no_room(error) => 503,
             Self::Store(_) | Self::Io(_) => 500,
         }
@@ -212,7 +213,7 @@ impl Error {
     #[must_use]
     pub(super) fn outcome(&self) -> &'static str {
         match self {
-            Self::Store(error) if unavailable(error) => {
+            Self::Store(error) if is_disk_fault(error) => {
                 "the control plane cannot use its database; nothing was changed: free space on the disk of its state directory, check its permissions, and try again"
             }
             Self::Io(error) if has_no_room(error) => {
@@ -250,19 +251,11 @@ impl Error {
             Self::Archive(error) if error.is_refusal() => "archive_refused",
             Self::Archives(_) => "deploys_unavailable",
             Self::EnvironmentKey(_) => "environment_key_unusable",
-            Self::Store(error) if unavailable(error) => "store_unavailable",
+            Self::Store(error) if is_disk_fault(error) => "store_unavailable",
             Self::Io(error) if has_no_room(error) => "store_unavailable",
             Self::Store(_) | Self::Io(_) | Self::Archive(_) => "internal",
         }
     }
-}
-
-/// Returns true for failures that end by themselves or after an operator's action, without a fault in the call: the
-/// disk is full, read-only or failing.
-fn unavailable(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
-    let code = error.sqlite_error_code();
-    matches!(code, Some(DiskFull | ReadOnly | SystemIoFailure | CannotOpen | PermissionDenied))
 }
 
 #[cfg(test)]

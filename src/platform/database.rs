@@ -9,6 +9,8 @@ use std::path::Path;
 use rusqlite::{Connection, TransactionBehavior};
 use thiserror::Error;
 
+use crate::platform::cause::causes;
+
 /// Opens or creates the database at `path`, so that only its owner can read it.
 pub fn open(path: &Path) -> rusqlite::Result<Connection> {
     make_private(path).map_err(|error| {
@@ -29,6 +31,21 @@ pub fn is_damaged(error: &rusqlite::Error) -> bool {
                 | rusqlite::Error::InvalidColumnType(..)
                 | rusqlite::Error::Utf8Error(..)
         )
+}
+
+/// Returns true if a disk takes or gives no data, as opposed to a fault of the database. It is over once there is room.
+#[must_use]
+pub fn is_disk_fault(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
+    matches!(
+        error.sqlite_error_code(),
+        Some(CannotOpen | DiskFull | PermissionDenied | ReadOnly | SystemIoFailure)
+    )
+}
+
+/// Returns SQLite's error among `error` and its causes.
+pub fn database_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rusqlite::Error> {
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// The database has more migrations than this program knows: a newer program wrote it.

@@ -150,6 +150,41 @@ fn where_it_is_configured_so_everything_is_denied_on_a_full_disk() {
 }
 
 #[test]
+fn what_an_operator_does_on_a_full_disk_says_what_to_do_and_so_does_a_start() {
+    let mut rig = Rig::start();
+    rig.synced();
+    let Some(small) = Small::mount(rig.path("small"), 4) else { return };
+    rig.daemon.take().unwrap().terminate();
+    let moved = Command::new("mv").arg(rig.path("node")).arg(rig.path("small/node")).status();
+    assert!(moved.unwrap().success());
+    std::os::unix::fs::symlink(rig.path("small/node"), rig.path("node")).unwrap();
+    rig.start_daemon();
+    small.fill();
+    // What the database has reserved for itself takes some still.
+    let mut revoked = Vec::new();
+    let refused = loop {
+        assert!(revoked.len() < 2000, "the disk never filled up");
+        let id = format!("tok_{:0>26}", revoked.len());
+        let ended = rig.cli_command().args(["revoke", &id, "--reason", "leaked"]).output().unwrap();
+        if !ended.status.success() {
+            break ended;
+        }
+        revoked.push(id);
+    };
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(75) && said.contains("make room on the disk"), "{said}");
+    rig.daemon.take().unwrap().terminate();
+    small.fill();
+    let (code, said) = crate::what_can_be_lost::start(&mut rig).unwrap_err();
+    assert!(code == 74 && said.contains(".db can't be read or written"), "{code} {said}");
+    assert!(said.contains("make room on its disk") && said.contains("node/"), "{said}");
+    small.make_room();
+    crate::what_can_be_lost::start(&mut rig).unwrap();
+    let listed = rig.json(&["revoke", "--list"]);
+    assert_eq!(listed.as_array().unwrap().len(), revoked.len(), "what was said to be revoked is");
+}
+
+#[test]
 fn a_control_plane_whose_disk_is_full_answers_reads_and_says_that_it_cannot_write() {
     let metrics_port = crate::rig::free_port();
     let mut control = Control::start(&format!("metrics_listen = \"127.0.0.1:{metrics_port}\""));
@@ -196,6 +231,9 @@ fn a_control_plane_whose_disk_is_full_answers_reads_and_says_that_it_cannot_writ
     until("it says that it can't write", || at("/readyz").status == 503);
     assert!(at("/readyz").body.contains("the database cannot be written"));
     metric("halligan_control_database_writable 0");
+    let ended = control.program().args(["user-token", "owner@acme.example"]).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.code() == Some(74) && said.contains("control.db can't be used"), "{said}");
     small.make_room();
     until("it can write again", || at("/readyz").status == 200);
     metric("halligan_control_database_writable 1");

@@ -13,7 +13,7 @@ use crate::dataplane::glass::{Glass, GlassError, GlassTask};
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::identity::Identity;
-use crate::dataplane::node::inventory::{Inventory, InventoryError, set_aside};
+use crate::dataplane::node::inventory::{AUDIT, Inventory, InventoryError, REVOCATIONS, set_aside};
 use crate::dataplane::node::schema::Unfit;
 use crate::dataplane::node::state::Live;
 use crate::dataplane::replica::store::{ReplicaStore, StoreError};
@@ -21,7 +21,7 @@ use crate::dataplane::revocations::LedgerError;
 use crate::dataplane::uplink::outage::OutageError;
 use crate::dataplane::uplink::reconcile::Reconciler;
 use crate::platform::clock::Clock;
-use crate::platform::database::is_damaged;
+use crate::platform::database::{database_error, is_damaged, is_disk_fault};
 use crate::protocol::key::SigningKey;
 use crate::protocol::keyset::RootSet;
 use crate::protocol::time::Time;
@@ -66,7 +66,9 @@ pub(super) fn open_replica(
             Ok(store)
         }
         // A full or unreachable disk is no reason to replace the database.
-        Err(StoreError::Database(error)) if !is_damaged(&error) => Err(StoreError::Database(error).into()),
+        Err(StoreError::Database(error)) if !is_damaged(&error) => {
+            Err(name_file(path, StoreError::Database(error).into()))
+        }
         Err(StoreError::Unfit(unfit)) if !gone(&unfit) => Err(StoreError::Unfit(unfit).into()),
         Err(error) => {
             give_up(path, live, now, "replica", &error)?;
@@ -186,9 +188,28 @@ fn or_begin_anew<T, E: std::fmt::Display + Into<StartError>>(
     match open() {
         Err(error) if lost(&error) => {
             give_up(path, live, now, what, &error)?;
-            open().map_err(Into::into)
+            open().map_err(|error| name_file(path, error.into()))
         }
-        opened => opened.map_err(Into::into),
+        opened => opened.map_err(|error| name_file(path, error.into())),
+    }
+}
+
+/// Names the database at `path` in an error of its disk, for which SQLite has a few words only.
+fn name_file(path: &Path, error: StartError) -> StartError {
+    // The revocations are opened together with the outages, and with a look at the audit log.
+    let path = match &error {
+        StartError::Recovery(OutageError::Revocations(_)) => path.with_file_name(REVOCATIONS),
+        StartError::Recovery(OutageError::Audit(_)) => path.with_file_name(AUDIT),
+        _ => path.to_owned(),
+    };
+    match database_error(&error) {
+        Some(rusqlite::Error::SqliteFailure(code, what))
+            if is_disk_fault(&rusqlite::Error::SqliteFailure(*code, None)) =>
+        {
+            let source = rusqlite::Error::SqliteFailure(*code, what.clone());
+            StartError::Disk { path, source }
+        }
+        _ => error,
     }
 }
 

@@ -29,6 +29,17 @@ pub enum StartError {
         /// Error of the file system.
         source: std::io::Error,
     },
+    /// The disk of a database takes or gives no data.
+    #[error(
+        "the database {path} can't be read or written: {source}; make room on its disk, or make the disk writable, then start the \
+         daemon again"
+    )]
+    Disk {
+        /// Path of the database.
+        path: PathBuf,
+        /// Error of SQLite.
+        source: rusqlite::Error,
+    },
     /// The state directory is accessible to others, or another daemon uses it.
     #[error(transparent)]
     Directory(#[from] StateError),

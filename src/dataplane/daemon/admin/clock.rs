@@ -8,7 +8,7 @@ use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::{Administration, Peer, problem};
+use super::{Administration, Peer, not_done, problem};
 use crate::api::host::clock::{Accept, Accepted};
 use crate::dataplane::daemon::clock_acceptance::{ClockError, accept_clock};
 
@@ -30,12 +30,12 @@ pub(super) async fn accept(
     Ok(Json(Accepted { time, ahead_seconds, stay_expired, event: accepted.event }))
 }
 
-fn not_accepted(error: &ClockError) -> Response {
+pub(super) fn not_accepted(error: &ClockError) -> Response {
     let (status, code) = match error {
         ClockError::Reason(_) => (StatusCode::BAD_REQUEST, "invalid"),
         ClockError::Trusted(_) => (StatusCode::CONFLICT, "clock_trusted"),
         ClockError::Unrecorded(_) => (StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable"),
-        ClockError::NotStored(_) => (StatusCode::UNPROCESSABLE_ENTITY, "failed"),
+        ClockError::NotStored(_) => return not_done(error),
         ClockError::Ended(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
     };
     problem(status, code, &error.to_string())

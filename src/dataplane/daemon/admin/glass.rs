@@ -8,7 +8,7 @@ use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::{Administration, Peer, problem};
+use super::{Administration, Peer, not_done, problem};
 use crate::api::host::glass::{Break, Changed, Pane};
 use crate::dataplane::glass::{BreakOrder, GlassError, OrderError};
 use crate::protocol::id::DeploymentId;
@@ -30,7 +30,7 @@ pub(super) async fn break_glass(
     })?;
     let order = BreakOrder { deployment, operator: operator.to_string(), reason, seconds };
     let breaking = administration.glass_task.break_glass(order).await;
-    let (deployment_id, broken) = breaking.map_err(|error| not_done(&error))?;
+    let (deployment_id, broken) = breaking.map_err(|error| not_changed(&error))?;
     Ok(Json(Changed { deployment_id, breaking: broken.into() }))
 }
 
@@ -43,15 +43,15 @@ pub(super) async fn seal(
     let deployment_id =
         DeploymentId::new(&deployment).map_err(|_| refused(&GlassError::Unknown(deployment.clone())))?;
     let sealing = administration.glass_task.seal(&deployment_id, operator.to_string()).await;
-    let broken = sealing.map_err(|error| not_done(&error))?;
+    let broken = sealing.map_err(|error| not_changed(&error))?;
     Ok(Json(Changed { deployment_id, breaking: broken.into() }))
 }
 
-fn not_done(error: &OrderError) -> Response {
+pub(super) fn not_changed(error: &OrderError) -> Response {
     let (status, code) = match error {
         OrderError::Refused(error) => return refused(error),
         OrderError::Unrecorded(_) => (StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable"),
-        OrderError::NotStored(_) => (StatusCode::UNPROCESSABLE_ENTITY, "failed"),
+        OrderError::NotStored(_) => return not_done(error),
         OrderError::Ended(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
     };
     problem(status, code, &error.to_string())
@@ -59,7 +59,7 @@ fn not_done(error: &OrderError) -> Response {
 
 fn refused(error: &GlassError) -> Response {
     let (status, code) = match error {
-        GlassError::Database(_) | GlassError::Unfit(_) => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
+        GlassError::Database(_) | GlassError::Unfit(_) => return not_done(error),
         GlassError::Unknown(_) => (StatusCode::NOT_FOUND, "not_found"),
         GlassError::Always(_) => (StatusCode::CONFLICT, "glass_always"),
         GlassError::NotBroken(_) => (StatusCode::CONFLICT, "glass_whole"),

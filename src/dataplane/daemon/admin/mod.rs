@@ -41,6 +41,7 @@ use crate::dataplane::replica::replication::Replication;
 use crate::dataplane::revocations::Revocations;
 use crate::dataplane::uplink::outage::Outages;
 use crate::platform::clock::Clock;
+use crate::platform::database::database_error;
 use crate::platform::net::listener::{Bounds, Connections, accept};
 use crate::platform::net::serve::serve_router;
 use crate::protocol::key::PublicKey;
@@ -199,14 +200,53 @@ fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
     (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], problem.to_json()).into_response()
 }
 
+/// Answers that work on a database was not done: with 503 if the database took or gave nothing, so that a later try may
+/// succeed, and with 422 if the work was refused.
+fn not_done(error: &(dyn std::error::Error + 'static)) -> Response {
+    if database_error(error).is_none() {
+        return problem(StatusCode::UNPROCESSABLE_ENTITY, "failed", &error.to_string());
+    }
+    let detail =
+        format!("{error}; make room on the disk of the state directory, or make it writable, and try again");
+    problem(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", &detail)
+}
+
 /// Runs work that touches the disk on a blocking thread.
-async fn off_reactor<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+async fn off_reactor<T: Send + 'static, E: std::error::Error + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, Response> {
-    let failed = |status, detail: String| problem(status, "failed", &detail);
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(failed(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
-        Err(ended) => Err(failed(StatusCode::INTERNAL_SERVER_ERROR, ended.to_string())),
+        Ok(Err(error)) => Err(not_done(&error)),
+        Err(ended) => Err(problem(StatusCode::INTERNAL_SERVER_ERROR, "failed", &ended.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataplane::daemon::clock_acceptance::ClockError;
+    use crate::dataplane::glass::{GlassError, OrderError};
+    use crate::dataplane::replica::store::StoreError;
+    use crate::dataplane::revocations::LedgerError;
+    use crate::protocol::revocation::RevocationError;
+
+    #[test]
+    fn a_database_that_takes_nothing_is_no_fault_of_the_call() {
+        let full = || {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+            rusqlite::Error::SqliteFailure(code, Some("database or disk is full".into()))
+        };
+        let answers = [
+            not_done(&LedgerError::Database(full())),
+            clock::not_accepted(&ClockError::NotStored(StoreError::Database(full()))),
+            glass::not_changed(&OrderError::NotStored(GlassError::Database(full()))),
+            glass::not_changed(&OrderError::Refused(GlassError::Database(full()))),
+        ];
+        for answer in answers {
+            assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        }
+        let refused = not_done(&LedgerError::Revocation(RevocationError::Reason));
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
     }
 }

@@ -8,7 +8,7 @@ use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::{Administration, Peer, off_reactor, problem};
+use super::{Administration, Peer, not_done, off_reactor, problem};
 use crate::api::host::revocation::{Held, Revoke, Revoked};
 use crate::dataplane::daemon::operator_revocation::{RevokeError, RevokedToken, revoke_token};
 use crate::dataplane::revocations::Order;
@@ -28,12 +28,9 @@ pub(super) async fn revoke(
     let order = Order { token, reason: request.reason, operator: operator.to_string() };
     let log = (&*administration.audit, &administration.identity.node_id, &administration.clock);
     let revoked = revoke_token(&administration.revocations, order, live, log).await;
-    let RevokedToken { held, new, event } = revoked.map_err(|error| {
-        let status = match error {
-            RevokeError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            RevokeError::Ended(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        problem(status, "failed", &error.to_string())
+    let RevokedToken { held, new, event } = revoked.map_err(|error| match error {
+        RevokeError::Refused(error) => not_done(&error),
+        RevokeError::Ended(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "failed", &error.to_string()),
     })?;
     Ok(Json(Revoked { held, new, known, event }))
 }
