@@ -65,6 +65,8 @@ pub(super) fn report(connection: &Connection, stated: Stated) -> Result<Report, 
     // The node knew nothing new after its last contact, so uses between that and the start of the outage may be late as
     // well.
     let from = statement.last_contact_at.unwrap_or(statement.began_at).min(statement.began_at);
+    // A host that was killed may not know that the control plane answered at the end of the outage before.
+    let from = from.max(end_before(connection, &node, &statement)?.unwrap_or(from));
     // Also selected by sequence number: after a correction of the clock, events of the outage may be dated before it.
     let lines: Vec<String> = connection
         .prepare_cached(USES)?
@@ -113,6 +115,18 @@ pub(super) fn report(connection: &Connection, stated: Stated) -> Result<Report, 
         report.add_fault(fault);
     }
     Ok(report.finish())
+}
+
+/// Returns the end of the node's last outage before this one.
+fn end_before(
+    connection: &Connection,
+    node: &str,
+    statement: &OutageStatement,
+) -> Result<Option<Time>, Error> {
+    let query = "SELECT max(ended_at) FROM outage WHERE node = ?1 AND id <> ?2 AND ended_at <= ?3";
+    let row = params![node, statement.id, statement.began_at.unix()];
+    let end: Option<i64> = connection.prepare_cached(query)?.query_row(row, |row| row.get(0))?;
+    Ok(end.map(Time::from_unix))
 }
 
 /// Returns the revocations of the outage that were made on this node or sent by it.
@@ -306,6 +320,26 @@ mod tests {
             assert_eq!((first.uses, first.revocations.len()), (3, 1), "{name}");
             assert_eq!(second.uses, 2, "{name}");
         }
+    }
+
+    #[test]
+    fn what_came_in_an_outage_is_not_told_again_by_the_next() {
+        let world = World::new();
+        world.state_outage("out_a", (-60, -10), (1, 2));
+        world.send_uses(&[-50, -40, -7]);
+        world.revoke_on_node("tok_a");
+        world.write("UPDATE local_revocation SET revoked_at = revoked_at - 30");
+        // The host was killed before it stored that it had an answer.
+        let statement = json!({ "id": "out_b", "beganAt": world.control.now().plus(-5), "endedAt": world.control.now(),
+            "lastContactAt": world.control.now().plus(-60), "firstSequence": 4, "lastSequence": 4 });
+        world.control.take_outage("dpl_a", "nod_a", serde_json::from_value(statement).unwrap()).unwrap();
+        world.send_uses(&[-3]);
+        let told = |id| {
+            let report = world.outage_report(id);
+            (report.uses, report.revocations.len())
+        };
+        // Between the two the host had no answer, as far as it says.
+        assert_eq!((told("out_a"), told("out_b")), ((2, 1), (2, 0)));
     }
 
     #[test]
