@@ -20,8 +20,8 @@ impl Planes {
         let planes = Self { directory, url: format!("http://127.0.0.1:{port}") };
         for name in ["a", "b"] {
             let config = format!(
-                "state_dir = {:?}\nissuer = {:?}\nlisten = \"127.0.0.1:{port}\"\n",
-                planes.path(name),
+                "state_dir = '{}'\nissuer = {:?}\nlisten = \"127.0.0.1:{port}\"\n",
+                planes.path(name).display(),
                 planes.url
             );
             std::fs::write(planes.path(&format!("{name}.toml")), config).unwrap();
