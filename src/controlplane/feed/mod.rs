@@ -2,7 +2,7 @@
 //! control plane is reachable.
 //!
 //! Work that thousands of nodes have in common is done once: the state of the replica lies in memory ([`Published`]), the
-//! changes are read once ([`Delta`]), and a snapshot is written once for all nodes that start from nothing ([`Spool`]), to
+//! changes are read once (`Delta`), and a snapshot is written once for all nodes that start from nothing ([`Spool`]), to
 //! a file if it is large; a slow node is served from it without a lock, and an interrupted download is resumed. A node that
 //! holds a version sends a nonce, and its head is signed for this request alone, so that nobody can play it back.
 

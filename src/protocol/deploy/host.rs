@@ -66,7 +66,7 @@ pub enum HostDeployError {
     /// It is for another data plane, whose id this is.
     #[error("the host's deploy is for data plane {0}")]
     Audience(DataPlaneId),
-    /// The archive is larger than [`MAX_ARCHIVE`](super::MAX_ARCHIVE). The value is its size, in bytes.
+    /// The archive is larger than [`MAX_ARCHIVE`]. The value is its size, in bytes.
     #[error("the archive of the host's deploy has {0} bytes; the maximum is {MAX_ARCHIVE}")]
     Size(u64),
     /// It was signed at or after the retirement of its node.

@@ -52,7 +52,7 @@ pub enum DeployError {
     /// It is for another data plane, whose id this is.
     #[error("the deploy is for data plane {0}")]
     Audience(DataPlaneId),
-    /// The archive is larger than [`MAX_ARCHIVE`](super::MAX_ARCHIVE). The value is its size, in bytes.
+    /// The archive is larger than [`MAX_ARCHIVE`]. The value is its size, in bytes.
     #[error("the deploy's archive has {0} bytes; the maximum is {MAX_ARCHIVE}")]
     Size(u64),
 }
