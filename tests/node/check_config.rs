@@ -63,7 +63,10 @@ fn a_state_directory_that_a_start_refuses_is_refused() {
 fn a_control_plane_that_was_not_made_is_told_of_init() {
     let directory = tempfile::tempdir().unwrap();
     let (config, state) = (directory.path().join("control.toml"), directory.path().join("control"));
-    let text = format!("state_dir = {state:?}\nissuer = 'https://control.example'\nlisten = '127.0.0.1:0'\n");
+    let text = format!(
+        "state_dir = '{}'\nissuer = 'https://control.example'\nlisten = '127.0.0.1:0'\n",
+        state.display()
+    );
     std::fs::write(&config, text).unwrap();
     let check = || {
         for verb in ["check-config", "serve"] {
@@ -118,9 +121,11 @@ fn ends_of_certificate_authorities_are_told_before() {
     let rig = Rig::start();
     let Some(()) = crate::rig::tls::authority(rig.directory.path()) else { return };
     until("the host is enrolled", || rig.path("node/node.json").exists());
-    let authorities = format!("[control_plane]\nca_file = {:?}", rig.path("ca.pem"));
-    let gateway =
-        format!("[gateway]\nlisten = []\nca_file = {:?}\n[gateway.deployments]\n", rig.path("tls.pem"));
+    let authorities = format!("[control_plane]\nca_file = '{}'", rig.path("ca.pem").display());
+    let gateway = format!(
+        "[gateway]\nlisten = []\nca_file = '{}'\n[gateway.deployments]\n",
+        rig.path("tls.pem").display()
+    );
     let text = rig.daemon_config().replace("[control_plane]", &authorities) + &gateway;
     std::fs::write(rig.path("halligand.toml"), text).unwrap();
     let (code, said) = run(env!("CARGO_BIN_EXE_halligand"), &rig.path("halligand.toml"), "check-config");
