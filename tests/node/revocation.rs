@@ -285,7 +285,10 @@ fn what_is_lost_of_them_stops_the_start() {
             "UPDATE revocation SET token = '/', text = 'x' WHERE node = 'nod_b'",
             "row 2 of the revocations' database",
         ),
-        ("DROP TABLE revocation", "no such table"),
+        (
+            "DROP TABLE revocation",
+            "it lacks the table revocation, though this host had one; put the file back",
+        ),
         ("DELETE FROM sqlite_sequence; DELETE FROM log; DELETE FROM revocation; VACUUM", "this host had 2"),
     ] {
         let directory = changed(change);
