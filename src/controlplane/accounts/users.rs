@@ -14,6 +14,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation, OrganizationRole, WorkspaceRole};
 use crate::controlplane::access::deployment_grants;
 use crate::controlplane::access::workspace_grants::{self, Holder};
+use crate::controlplane::calls::generation::Rotated;
 use crate::controlplane::calls::page::listed;
 use crate::controlplane::error::Error;
 use crate::controlplane::names::{check_name, name_conflict};
@@ -218,9 +219,9 @@ impl ControlPlane {
             actor.may(Operation::Administer, organization)?;
         }
         self.store.write(|transaction| {
-            let generation = find(transaction, organization, id)?.1 + 1;
+            find(transaction, organization, id)?;
+            let generation = Rotated::User.raise(transaction, id, self.now())?;
             let token = self.mint_user(transaction, id, generation)?;
-            transaction.execute("UPDATE user SET generation = ?2 WHERE id = ?1", params![id, generation])?;
             Ok(UserToken { user: find(transaction, organization, id)?.0, token })
         })
     }

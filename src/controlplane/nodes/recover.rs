@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::Actor;
+use crate::controlplane::calls::generation;
 use crate::controlplane::error::Error;
 use crate::controlplane::replica::versions::DeploymentPart;
 use crate::controlplane::replica::{publish, states};
@@ -28,7 +29,8 @@ pub struct Raised {
 impl ControlPlane {
     /// Raises the versions above `above`, of one data plane or of all. Every node is given a snapshot next, because no
     /// delta can start from a version of the lost history. A replica that has passed `above` since the restore rises by
-    /// one, since nodes may have verified another replica of its present version.
+    /// one, since nodes may have verified another replica of its present version. The next rotation of each token skips the
+    /// generations that the lost history may have given.
     pub fn recover(&self, above: u64, data_plane: Option<&str>) -> Result<Vec<Raised>, Error> {
         if above >= MAX_VERSION {
             return Err(Error::invalid("above", format!("versions end below {MAX_VERSION}")));
@@ -39,6 +41,7 @@ impl ControlPlane {
             let all = rows.query_map([], |row| {
                 Ok((row.get::<_, String>(0)?, row.get::<_, u64>(1)?, row.get(2)?, row.get::<_, Vec<u8>>(3)?))
             })?;
+            generation::mark_lost(transaction)?;
             let mut raised = Vec::new();
             for row in all {
                 let (id, from, count, lanes) = row?;

@@ -61,6 +61,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0029_retention_clock.sql"),
     include_str!("0030_log_faults_counted.sql"),
     include_str!("0031_signed_under.sql"),
+    include_str!("0032_lost_generations.sql"),
 ];
 
 /// Returns the thumbprint of a stored key, for migrations that index keys by it.

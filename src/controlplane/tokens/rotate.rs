@@ -7,6 +7,7 @@ use super::{Deed, Stored, dual_control, find};
 use crate::api::token::Token;
 use crate::controlplane::ControlPlane;
 use crate::controlplane::access::authorization::{Actor, Operation};
+use crate::controlplane::calls::generation::Rotated;
 use crate::controlplane::calls::idempotency::IdempotencyKey;
 use crate::controlplane::calls::precondition::IfMatch;
 use crate::controlplane::error::Error;
@@ -68,17 +69,15 @@ impl ControlPlane {
         key: Option<&IdempotencyKey>,
     ) -> Result<Token, Error> {
         let now = self.now();
-        token.generation += 1;
+        token.generation = Rotated::Token.raise(transaction, &token.id, now)?;
         token.last_rotated_at = Some(now);
         token.end_at = token.expiry_period_in_days.map(|days| now.plus(days * 86_400)).or(token.end_at);
         (token.updated_at, token.updated_by) = (now, actor.id.clone());
         self.issue(transaction, organization, &mut token)?;
         transaction.execute(
-            "UPDATE token SET generation = ?2, short = ?3, last_rotated_at = ?4, updated_at = ?4, updated_by = ?5, end_at = ?6
-             WHERE id = ?1",
+            "UPDATE token SET short = ?2, last_rotated_at = ?3, updated_at = ?3, updated_by = ?4, end_at = ?5 WHERE id = ?1",
             params![
                 token.id,
-                token.generation,
                 token.short_token,
                 now.unix(),
                 actor.id,
@@ -138,6 +137,45 @@ mod tests {
                 .unwrap();
             Record::new(RecordKind::Token, token, body.as_str()).read().unwrap()
         }
+    }
+
+    #[test]
+    fn no_rotation_after_a_recovery_gives_a_value_that_the_lost_history_gave() {
+        let world = World::new();
+        let deployment = world.deployment();
+        for kind in ["STANDARD", "DIRECT_ACCESS"] {
+            let made = world.token(&deployment, kind, Some(30), "DEPLOYMENT_ADMIN");
+            let generation = || {
+                world.rotate(&made.id).unwrap();
+                world.count(&format!("SELECT generation FROM token WHERE id = '{}'", made.id))
+            };
+            assert_eq!((generation(), generation()), (2, 3), "{kind}");
+            for _ in 0..2 {
+                world.later(60);
+                world.control.recover(0, None).unwrap();
+                let now = world.control.now().unix();
+                assert_eq!((generation(), generation()), (now, now + 1), "{kind}");
+            }
+            if kind == "DIRECT_ACCESS" {
+                let generation =
+                    world.count(&format!("SELECT generation FROM token WHERE id = '{}'", made.id));
+                assert_eq!(i64::from(world.record(&made.id).generation), generation);
+            }
+        }
+        let user = world.owner.id.clone();
+        let generation = || {
+            world.control.rotate_user_token(&world.owner, &world.organization(), &user).unwrap();
+            world.count(&format!("SELECT generation FROM user WHERE id = '{user}'"))
+        };
+        let now = world.control.now().unix();
+        assert_eq!((generation(), generation()), (now, now + 1), "the token of a user");
+        // A clock that was set back, or that no number holds, gives no number twice.
+        world.control.recover(0, None).unwrap();
+        world.later(-86_400);
+        assert_eq!(generation(), now + 2);
+        world.control.recover(0, None).unwrap();
+        world.later(1 << 33);
+        assert_eq!(generation(), now + 3);
     }
 
     #[test]
