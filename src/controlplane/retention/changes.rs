@@ -22,8 +22,8 @@ const REMOVALS: &str = "FROM change LEFT JOIN record USING (data_plane, kind, ke
     WHERE data_plane = ?1 AND record.body IS NULL";
 
 impl ControlPlane {
-    /// Deletes removals beyond the age or size that `retention` allows, until `stop` returns true. Ages count by `believed`.
-    /// Marks are set by the wall clock, so that removals are also checked while that is not believed.
+    /// Deletes removals beyond the age or size that `retention` allows, until `stop` returns true. Ages are computed at the
+    /// time `believed`. Marks are set by the wall clock, so that removals are also checked while retention does not trust it.
     pub(super) fn compact_changes(
         &self,
         retention: &Retention,
@@ -83,7 +83,7 @@ impl ControlPlane {
         if removed.is_empty() {
             return Ok(0);
         }
-        // Before any deletion: from here on no node is given a delta that would lack one of them.
+        // Committed before any deletion, so that no node receives a delta that lacks one of the deleted removals.
         self.store.note(|transaction| {
             transaction.execute(
                 "INSERT INTO oldest_delta VALUES (?1, ?2)
@@ -94,8 +94,7 @@ impl ControlPlane {
         })?;
         let mut forgotten = 0;
         for batch in removed.chunks(BATCH) {
-            // The remaining rows are below the oldest delta: no node is given them, and the next compaction deletes
-            // them.
+            // No delta contains the remaining rows, because they are below the oldest one. The next compaction deletes them.
             if stop() {
                 break;
             }
@@ -115,7 +114,7 @@ impl ControlPlane {
     }
 }
 
-/// Stores the present version of a replica, and returns the version that it had at `then`.
+/// Stores the present version of a replica with the time `now`, and returns the version that it had at `then`.
 fn mark(transaction: &Transaction<'_>, plane: &str, now: Time, then: Time) -> Result<Option<u64>, Error> {
     transaction.execute(
         "INSERT OR IGNORE INTO version_mark SELECT id, ?2, version FROM data_plane WHERE id = ?1",

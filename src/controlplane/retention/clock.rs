@@ -1,6 +1,6 @@
-//! Clock of retention, by which ages count. It follows the wall clock, but not at once where that jumps ahead.
+//! Clock of retention, which ages are computed with. It follows the wall clock, but a jump ahead only after a delay.
 //!
-//! A wall clock that is years ahead for an instant makes every record look old, and what is deleted does not come back when the clock
+//! A wall clock that is years ahead for an instant makes every record look old, and deleted records do not come back when the clock
 //! is right again. So a jump of more than a day counts only after the control plane has run for seven days: a control plane that
 //! was stopped for months waits as long before it deletes by age.
 
@@ -13,23 +13,23 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::protocol::time::Time;
 
-/// Running time after which a wall clock that has jumped ahead is believed, in seconds.
+/// Running time after which a wall clock that has jumped ahead is trusted, in seconds.
 const WAIT: i64 = 7 * DAY;
 
 /// Row of the table `retention_clock`, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct RetentionClock {
     at: i64,
-    /// Running time since the wall clock jumped ahead; 0 if it is believed.
+    /// Running time since the wall clock jumped ahead; 0 if the wall clock is trusted.
     waited: i64,
 }
 
 /// Change of the wall clock that operators should know of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
-    /// It jumped ahead, and is not believed.
+    /// It jumped ahead, and is not trusted.
     Ahead,
-    /// It is believed again.
+    /// It is trusted again.
     Believed,
     /// It was set back by more than a day, or has been ahead before.
     Behind,
@@ -50,7 +50,7 @@ impl RetentionClock {
 
     /// Returns the clock after `ran` more seconds, when the wall clock shows `now`.
     fn moved(self, now: i64, ran: i64) -> Self {
-        // At least one second, so that 0 means a clock that is believed.
+        // At least one second, because 0 means a trusted clock.
         let waited = self.waited.saturating_add(ran.max(1));
         if self.believes(now) || waited >= WAIT {
             Self { at: now, waited: 0 }
@@ -59,7 +59,7 @@ impl RetentionClock {
         }
     }
 
-    /// Returns the change that a round found, unless the round before found it.
+    /// Returns the change between this clock and the clock `after` the round, or `None` if the change is not new.
     const fn change_to(self, after: Self) -> Option<Change> {
         match (self.waited, after.waited) {
             (0, 1..) => Some(Change::Ahead),
@@ -71,7 +71,7 @@ impl RetentionClock {
 }
 
 impl ControlPlane {
-    /// Moves the clock of retention on, and returns its time. `ran` is the time since the last call by a monotonic clock.
+    /// Advances the clock of retention, and returns its time. `ran` is the time since the last call by a monotonic clock.
     pub(super) fn move_retention_clock(&self, ran: Duration) -> Result<Time, Error> {
         let now = self.now().unix();
         let ran = i64::try_from(ran.as_secs()).unwrap_or(i64::MAX);
@@ -79,7 +79,7 @@ impl ControlPlane {
             let before = if let Some(clock) = RetentionClock::read(transaction)? {
                 clock
             } else {
-                // The first round of a new database. Its oldest line is older than any that a wrong clock wrote just now.
+                // First round of a new database. The wall clock may be wrong already, so the clock of retention starts at the oldest line.
                 let oldest: Option<i64> =
                     transaction.query_row("SELECT min(at) FROM audit_log", [], |row| row.get(0))?;
                 RetentionClock { at: oldest.unwrap_or(now), waited: 0 }
@@ -96,18 +96,19 @@ impl ControlPlane {
                 "the clock is ahead of the last round of retention by more than a day, so nothing becomes old enough to be \
                  deleted until this control plane has run for seven days; if the clock is wrong, set it right"
             ),
-            Some(Change::Believed) => tracing::info!("retention counts ages by the clock again"),
+            Some(Change::Believed) => tracing::info!("retention computes ages with the wall clock again"),
             Some(Change::Behind) => tracing::warn!(
                 days = before.at.saturating_sub(now) / DAY,
-                "the clock is behind the last round of retention by more than a day; if it is wrong now, set it right: nodes take \
-                 what it signs for old"
+                "the clock is behind the last round of retention by more than a day; if it is wrong now, set it right: nodes treat \
+                 what it signs as old"
             ),
             None => {}
         }
         Ok(Time::from_unix(after.at))
     }
 
-    /// Returns the time by which ages count: the wall clock's, or that of the last round if the wall clock has jumped ahead since.
+    /// Returns the time that ages are computed at: the wall clock's, or that of the last round if the wall clock has jumped ahead
+    /// since.
     pub(in crate::controlplane) fn believed_time(&self) -> Result<Time, Error> {
         let now = self.now();
         let clock = self.store.read(RetentionClock::read)?;

@@ -1,4 +1,4 @@
-//! Thread that prunes tables. No call waits for it, and it takes the writer's lock like any call.
+//! Thread that prunes tables. Calls do not wait for its end; it takes the writer's lock like any call.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
@@ -31,7 +31,7 @@ impl Housekeeper {
                 last = started;
                 match control.prune(&retention, started.duration_since(before), &stopping) {
                     Ok(()) => failing = false,
-                    // Logged once: on a full disk every round fails, and readiness reports it as well.
+                    // Logged once, because on a full disk every round fails. `/readyz` reports the full disk as well.
                     Err(error) if !failing => {
                         failing = true;
                         tracing::error!(%error, "old events and lines of the audit log cannot be deleted");

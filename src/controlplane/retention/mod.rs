@@ -6,12 +6,12 @@
 //! | `audit_log` | the oldest | rejected calls, then the oldest |
 //! | `change` | removals | removals; nodes that are further behind receive a snapshot |
 //!
-//! Deploys are kept. Of their archives, those in force and the ten newest of each deployment are.
+//! Deploys are kept. Of their archives, those in force and the ten newest of each deployment are kept.
 //!
 //! Denials are deleted first because anybody can cause them: noise must not displace the record of allowed requests.
 //! The newest events of each node are kept, so that a node that repeats its last call is recognised.
 //!
-//! Ages count by a clock of retention's own, which follows the wall clock unless that jumps ahead.
+//! Ages are computed with a clock of retention's own, which follows the wall clock unless that jumps ahead.
 
 mod changes;
 mod clock;
@@ -34,7 +34,7 @@ pub use housekeeper::Housekeeper;
 const DAY: i64 = 86_400;
 /// Rows deleted per transaction. Other writers wait for it.
 const BATCH: usize = 500;
-/// Transactions per round. The rest waits for the next round.
+/// Transactions per round. Rows that remain are deleted in the next round.
 const BATCHES: usize = 400;
 /// Number of newest events of each node that are kept regardless of age. A call brings at most a thousand, and is
 /// repeated if its answer is lost.
@@ -80,9 +80,9 @@ struct Table {
     surplus: [&'static str; 2],
 }
 
-/// Makes a statement that deletes events for which the condition holds, the oldest first. The newest events of the log that a node
-/// goes on with are kept, except for lines beyond 16 KiB, which no node of this program writes: 4000 of them could be longer than
-/// all events may be.
+/// Makes a statement that deletes events that match the condition, the oldest first. The newest events of each node's current log
+/// are kept, except lines longer than 16 KiB, which no node of this program writes: 4000 of those could exceed the byte limit of
+/// all events.
 macro_rules! delete_events {
     ($condition:literal) => {
         concat!(
@@ -119,8 +119,8 @@ impl ControlPlane {
     /// Deletes rows beyond the age or size that `retention` allows. The work per call is bounded: a large surplus takes
     /// several rounds. Returns before its next transaction once `stop` returns true; the next round continues.
     ///
-    /// `ran` is the time since the last round by a monotonic clock. A wall clock that jumps ahead makes nothing old until so
-    /// much of it has added up that the jump is believed.
+    /// `ran` is the time since the last round by a monotonic clock. After the wall clock jumped ahead, nothing becomes older until
+    /// the sum of `ran` reaches seven days.
     pub fn prune(&self, retention: &Retention, ran: Duration, stop: &dyn Fn() -> bool) -> Result<(), Error> {
         let now = self.move_retention_clock(ran)?;
         self.prune_table(&EVENT, now.plus(-retention.event_days * DAY), retention.event_max_bytes, stop)?;
