@@ -1,5 +1,5 @@
-//! Copies the write-ahead log into the database on a thread of its own, while the writer goes on. SQLite would do it within the
-//! commit that passes a limit, and whoever writes next would wait for it.
+//! Copies the write-ahead log into the database on a thread of its own, while the writer continues. SQLite would copy it within the
+//! commit that exceeds a limit, and the next writer would wait for that.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -10,17 +10,17 @@ use rusqlite::hooks::Wal;
 
 use crate::controlplane::error::Error;
 
-/// Pages in the write-ahead log from which on it is copied.
+/// Number of pages in the write-ahead log from which on the thread copies it.
 const PAGES: i32 = 1000;
-/// Pages in the write-ahead log from which on the writer copies the rest itself: a log begins anew only when all of it is
-/// copied, which the thread does not achieve while others write without a pause.
+/// Number of pages in the write-ahead log from which on the writer copies the rest itself. SQLite reuses the log from its beginning
+/// only when all of it is copied, which the thread does not achieve while others write without a pause.
 const MOST: i32 = 16_000;
 
-/// Running thread. It ends when the connection that it was started for is closed; dropping this waits for it, and then closes
-/// its connection. If that is the last one, SQLite copies the rest of the log into the database and deletes the log.
+/// Running thread. It ends when the connection that it was started for is closed. Dropping this value waits for the thread, and then
+/// closes the thread's connection. If that is the last one, SQLite copies the rest of the log into the database and deletes the log.
 ///
-/// The thread does not close it itself: SQLite copies nothing when two connections are closed at once, as each takes the other
-/// for one that stays open.
+/// The thread does not close its connection itself: if two connections are closed at the same time, SQLite copies nothing, because
+/// each close sees the other connection as open.
 pub(super) struct Checkpoints(Option<JoinHandle<Connection>>);
 
 impl Checkpoints {
@@ -30,10 +30,10 @@ impl Checkpoints {
         let (wake, woken) = mpsc::sync_channel(1);
         let hook = move |wal: &mut Wal, pages| {
             if pages >= MOST {
-                // The transaction is committed, so that its caller has no use for the error; a full disk shows at the next one.
+                // The transaction is committed, so its caller must not get this error. A full disk fails the next transaction.
                 let _ = wal.checkpoint();
             } else if pages >= PAGES {
-                // A thread that has been woken and not begun yet copies these pages, too.
+                // If the channel is full, the thread has been woken already, and will copy these pages as well.
                 let _ = wake.try_send(());
             }
             Ok(())
@@ -41,7 +41,7 @@ impl Checkpoints {
         connection.wal_hook(Some(hook))?;
         let run = move || {
             while woken.recv().is_ok() {
-                // PASSIVE waits for nobody. What it cannot copy now it copies the next time.
+                // PASSIVE waits for no reader or writer. Pages that it cannot copy now are copied the next time.
                 let _ = own.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
             }
             own

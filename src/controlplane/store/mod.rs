@@ -72,32 +72,32 @@ fn key_id(jwk: &str) -> Option<String> {
 
 /// Database of the control plane.
 pub struct Store {
-    /// Idle connections for reads that run beside the writer. They are dropped before it: the last connection that is closed
-    /// copies the write-ahead log into the database, and one that only reads can't.
+    /// Idle connections for reads that run beside the writer. They are dropped before the writer: the connection that is closed
+    /// last copies the write-ahead log into the database, and a read-only connection can't.
     readers: Mutex<Vec<Connection>>,
-    /// A mutex of `parking_lot`: whoever holds it for long hands it to the one that waits longest. With std's, a thread that
-    /// writes again and again keeps others out for seconds.
+    /// A mutex of `parking_lot`, which is handed to the longest-waiting thread after it was held for long. With std's, a thread that
+    /// writes again and again blocks others for seconds.
     writer: Mutex<Writer>,
     /// Number of threads that wait for their turn to write.
     waiting: AtomicUsize,
     #[cfg(test)]
     always_awaited: AtomicBool,
-    /// Thread that copies the write-ahead log; a database in memory has none. It stands after the writer, and so is dropped
-    /// after it: the end of the writer's connection stops the thread, whose own connection is then the last.
+    /// Thread that copies the write-ahead log, or `None` for a database in memory. The field is declared after the writer, so that it
+    /// is dropped after it: closing the writer's connection stops the thread, whose own connection is then the last one.
     _checkpoints: Option<Checkpoints>,
-    /// Path of the file, or none for a database in memory.
+    /// Path of the file, or `None` for a database in memory.
     path: Option<PathBuf>,
     changed: watch::Sender<()>,
     replicas: Replicas,
 }
 
-/// Pages that the writer keeps in memory, in KiB: most pages that the events of many nodes are inserted into.
+/// Size of the writer's page cache, in KiB. It holds most of the pages into which the events of many nodes are inserted.
 const CACHE: i64 = 32 << 10;
 
 /// Maximum number of idle connections kept.
 const READERS: usize = 8;
 
-/// Configures a connection.
+/// Applies this database's settings to a connection.
 fn connect(connection: Connection) -> Result<Connection, Error> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -137,8 +137,8 @@ impl Store {
     fn prepare(connection: Connection, path: Option<PathBuf>) -> Result<Self, Error> {
         let mut connection = connect(connection)?;
         migrate(&mut connection, MIGRATIONS)?;
-        // Statements that may fail halfway keep copies of the pages that they change: in memory, not in files. Only now, since a
-        // migration may sort a large table.
+        // Statements that may fail halfway keep copies of the pages that they change. These are kept in memory, not in files, but only
+        // after the migrations, since one of those may sort a large table.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.pragma_update(None, "cache_size", -CACHE)?;
         let replicas = Replicas::default();
@@ -158,7 +158,7 @@ impl Store {
         })
     }
 
-    /// Runs `work` in a transaction, takes back what it did if it fails, returns after the commit, and wakes the waiters of
+    /// Runs `work` in a transaction, and rolls its changes back if it fails. Returns after the commit, and wakes the waiters of
     /// [`Self::changes`].
     pub fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let result = self.note(work)?;
@@ -171,7 +171,7 @@ impl Store {
         self.changed.send_replace(());
     }
 
-    /// Does the same without waking anybody, for changes that no node has to receive.
+    /// Runs `work` like [`Self::write`], but wakes nobody. For changes that no node has to receive.
     pub fn note<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let turn = Turn::new(self.writer.lock(), &self.replicas);
@@ -179,7 +179,7 @@ impl Store {
         turn.run(work, || self.waiting.load(Ordering::Relaxed) > 0)
     }
 
-    /// Returns true if others wait for their turn to write, so that a long one had better end soon.
+    /// Returns true if other threads wait to write, so that a long transaction should end soon.
     pub(super) fn is_awaited(&self) -> bool {
         #[cfg(test)]
         if self.always_awaited.load(Ordering::Relaxed) {
@@ -188,10 +188,10 @@ impl Store {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Runs `work`, which only reads, on a connection of its own: it sees one state of the database, waits for no writer, and
-    /// blocks none.
+    /// Runs `work`, which only reads, on a connection of its own. It sees one state of the database, does not wait for a writer, and
+    /// does not block one.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
-        // Each connection to a database in memory would have one of its own.
+        // Each further connection to a database in memory would open a new, empty database.
         let Some(path) = &self.path else {
             return work(self.writer.lock().connection(&self.replicas));
         };
@@ -245,7 +245,7 @@ impl Store {
         })
     }
 
-    /// Makes [`Self::is_awaited`] return true from now on, as if others always waited.
+    /// Makes [`Self::is_awaited`] return true from now on, as if other threads always waited.
     #[cfg(test)]
     pub(super) fn keep_awaited(&self) {
         self.always_awaited.store(true, Ordering::Relaxed);
@@ -264,7 +264,7 @@ impl Store {
         self.replicas.wake();
     }
 
-    /// Takes over what another process has written (`halligan-control recover`). Cheap if there is nothing.
+    /// Publishes changes that another process, such as `halligan-control recover`, has written. Cheap if there are none.
     pub(super) fn refresh(&self) -> Result<(), Error> {
         Ok(self.replicas.refresh(self.writer.lock().connection(&self.replicas))?)
     }

@@ -1,5 +1,5 @@
-//! Versions of all replicas as of the last commit, in memory. Thousands of nodes wait for the next version of theirs, and
-//! none of them reads the database to learn that there is none.
+//! Versions of all replicas as of the last commit, in memory. Thousands of nodes wait for the next version of their replica;
+//! waiting costs no read of the database.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,7 +59,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(i64, String, Option<Published>)> {
 }
 
 impl Replicas {
-    /// Notes from now on which rows the writer's connection touches, and reads all replicas.
+    /// Reads all replicas, and from now on records the rows that the writer's connection touches.
     pub(super) fn follow(&self, writer: &mut Connection) -> rusqlite::Result<()> {
         let rows = Arc::clone(&self.touched);
         writer.update_hook(Some(move |_, _: &str, table: &str, row| match table {
@@ -70,12 +70,12 @@ impl Replicas {
         self.refresh(writer)
     }
 
-    /// Forgets what a transaction has touched that was rolled back.
+    /// Clears the record of touched rows, which may be left of a transaction that was rolled back.
     pub(super) fn begin(&self) {
         std::mem::take(&mut *touched(&self.touched));
     }
 
-    /// Takes over what a transaction has changed, after its commit, and wakes those who wait for it.
+    /// Publishes the changes of a committed transaction, and wakes the nodes that wait for them.
     pub(super) fn committed(&self, writer: &Connection) {
         let Touched { planes, nodes } = std::mem::take(&mut *touched(&self.touched));
         if nodes {
@@ -88,7 +88,7 @@ impl Replicas {
             match found {
                 Ok(Some((row, id, published))) => self.publish(row, id, published),
                 Ok(None) => self.channels().retain(|_, (known, _)| *known != row),
-                // Read again at the next refresh: the change itself is committed.
+                // The change is committed, and the next refresh reads its version again.
                 Err(error) => {
                     tracing::error!(%error, "the version of a replica can't be read after a commit");
                     *self.seen() = None;
@@ -97,7 +97,7 @@ impl Replicas {
         }
     }
 
-    /// Reads all replicas again, if another process has written since the last time (`halligan-control recover`).
+    /// Reads all replicas again if another process, such as `halligan-control recover`, has written since the last time.
     pub(super) fn refresh(&self, writer: &Connection) -> rusqlite::Result<()> {
         let now: i64 = writer.query_row("PRAGMA data_version", [], |row| row.get(0))?;
         if *self.seen() == Some(now) {
@@ -115,7 +115,7 @@ impl Replicas {
     }
 
     fn publish(&self, row: i64, id: String, published: Option<Published>) {
-        // Nothing can be signed for it. The other data planes are served.
+        // No head can be signed for this data plane. The others are served.
         let Some(published) = published else {
             tracing::error!(data_plane = id, "the digest of this replica is damaged in the database");
             self.channels().remove(&id);
@@ -130,7 +130,7 @@ impl Replicas {
         self.channels().insert(id, (row, watch::Sender::new(published)));
     }
 
-    /// Wakes all who wait, although no replica has changed.
+    /// Wakes all waiting nodes, although no replica has changed.
     pub(super) fn wake(&self) {
         for (_, channel) in self.channels.read().unwrap_or_else(PoisonError::into_inner).values() {
             channel.send_modify(|_| {});

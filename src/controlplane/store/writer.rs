@@ -1,6 +1,6 @@
 //! Writer's connection, and the commits that calls share ("group commit", DeWitt et al., "Implementation Techniques for Main
-//! Memory Database Systems", SIGMOD 1984). A call that has done its part leaves the transaction open to those that wait. Each part
-//! is a savepoint, so that one that fails takes nothing of the others back. One of them commits, and all are answered then.
+//! Memory Database Systems", SIGMOD 1984). A call that has done its part leaves the transaction open to waiting calls. Each part is
+//! a savepoint, so that a part that fails rolls back only itself. The last call commits, and all calls are answered after that.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use crate::controlplane::error::Error;
 /// Part of the writer's transaction that one call makes.
 pub type Transaction<'c> = Savepoint<'c>;
 
-/// Time since its begin after which a transaction is committed although others wait.
+/// Time since the begin of a transaction after which it is committed although other calls wait.
 const LONGEST: Duration = Duration::from_millis(2);
 
-/// Reason why a transaction was not committed. Each of its parts fails for it.
+/// Reason why a transaction was not committed. All of its parts fail with it.
 #[derive(Clone)]
 struct Failure {
     error: ffi::Error,
@@ -39,7 +39,7 @@ impl From<Failure> for Error {
     }
 }
 
-/// Commit of one transaction: none until its end.
+/// Result of a transaction's commit; `None` until the transaction ends.
 #[derive(Default)]
 struct Commit {
     result: Mutex<Option<Result<(), Failure>>>,
@@ -63,11 +63,11 @@ impl Commit {
     }
 }
 
-/// Transaction that parts were made of and that is not committed yet.
+/// Open transaction that contains the parts of one or more calls.
 struct Open {
     since: Instant,
     commit: Arc<Commit>,
-    /// Error at which SQLite took all parts back, as it does when the disk is full.
+    /// Error at which SQLite rolled back all parts, as it does when the disk is full.
     rolled_back: Option<Failure>,
 }
 
@@ -101,7 +101,7 @@ impl Writer {
         Ok(commit)
     }
 
-    /// Makes one call's part of the transaction. Nothing of it remains if `work` fails.
+    /// Runs `work` as one call's part of the transaction. The part is rolled back if `work` fails.
     fn take_part<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let result = self.within_savepoint(work);
         if let (Err(Error::Store(error)), Some(open), true) =
@@ -129,7 +129,7 @@ impl Writer {
             .is_some_and(|open| open.rolled_back.is_none() && open.since.elapsed() < self.longest)
     }
 
-    /// Commits the transaction that is open, if there is one, and answers those that wait for it.
+    /// Commits the open transaction, if there is one, and answers the calls that wait for it.
     fn commit(&mut self, replicas: &Replicas) {
         let Some(open) = self.open.take() else { return };
         let result = match open.rolled_back {
@@ -139,15 +139,15 @@ impl Writer {
         if result.is_ok() {
             replicas.committed(&self.connection);
         } else if !self.connection.is_autocommit() {
-            // The commit's error is the one to tell. Without the rollback no transaction could begin any more.
+            // The commit's error is returned, not the rollback's. Without the rollback no further transaction could begin.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
         open.commit.end(result);
     }
 }
 
-/// Turn of one call at the writer's connection. Its end commits the transaction, also when the call panics, unless it is left
-/// open to the next call.
+/// Exclusive use of the writer's connection by one call. Dropping it commits the transaction, also when the call panics, unless the
+/// transaction is left open to the next call.
 pub(super) struct Turn<'s> {
     writer: MutexGuard<'s, Writer>,
     replicas: &'s Replicas,
@@ -159,8 +159,8 @@ impl<'s> Turn<'s> {
         Self { writer, replicas, stays_open: false }
     }
 
-    /// Runs `work` as a part of a transaction, and waits for the commit. `is_awaited` returns true if others wait for their
-    /// turn.
+    /// Runs `work` as a part of a transaction, and waits for the commit. `is_awaited` returns true if other calls wait for the
+    /// connection.
     pub(super) fn run<T>(
         mut self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>,
@@ -170,7 +170,8 @@ impl<'s> Turn<'s> {
         let result = self.writer.take_part(work);
         self.stays_open = self.writer.may_go_on() && is_awaited();
         drop(self);
-        // A part that failed waits, too: another's part may be the reason.
+        // A part that failed waits for the commit as well: the data that it was rejected for may be of another part of the transaction,
+        // and is not durable before the commit.
         let committed = commit.wait();
         let value = result?;
         committed?;
