@@ -1,8 +1,8 @@
 //! Ingestion of the nodes' audit logs: each event once, at its position, chained to the one before.
 //!
-//! A node sends the events after the position that it was last told. Events that arrived earlier are recognised by
-//! their hash and skipped. An event that does not follow is stored all the same, since it may show a use that nothing
-//! else shows, and a fault is stored with it: no gap is filled silently, and no stored event is overwritten.
+//! A node sends the events after the position in the control plane's last answer. Events that arrived earlier are
+//! recognised by their hash and skipped. An event that does not follow the stored ones is stored too, since it may be the
+//! only record of a use, and a fault is stored with it: no gap is filled silently, and no stored event is overwritten.
 
 use rusqlite::{OptionalExtension as _, Statement, params};
 
@@ -48,7 +48,7 @@ enum Place {
     Next,
     /// The event is chained to the last event of another branch, and continues that branch.
     Continues(u64),
-    /// The event fills a gap in a branch of which later events arrived before.
+    /// The event fills a gap in a branch whose later events arrived earlier.
     Fills(u64),
     /// Earlier events are missing and the node still has them, so it must send the events after this position.
     Rewind(Position),
@@ -58,7 +58,7 @@ enum Place {
     Branch(&'static str, String),
 }
 
-/// Event to be placed.
+/// Event whose place in the stored log is to be found.
 struct Arrival<'a> {
     event: &'a Line,
     /// True for the first line of a call: the node may have events before it that it did not send.
@@ -67,11 +67,11 @@ struct Arrival<'a> {
     oldest: u64,
 }
 
-/// Line of a call, read outside of the transaction.
+/// Line of a call, parsed outside of the transaction.
 struct ReceivedLine<'l> {
     line: &'l str,
     hash: String,
-    /// Event of the node, if the line is one.
+    /// Parsed line, or `None` if the line is not an event of the node.
     event: Option<Line>,
 }
 
@@ -150,7 +150,7 @@ impl ControlPlane {
     ) -> Result<Position, Error> {
         let mut rest = lines;
         loop {
-            // Without a line, the node learns its position.
+            // A call without lines is answered with the position of the node's log.
             let stored = self.store_events(data_plane, node, oldest, rest, rest.len() == lines.len())?;
             // Added after the commit: the node sends the events of a failed transaction again.
             faults.append(stored.faults);
@@ -179,7 +179,7 @@ impl ControlPlane {
             let mut log = log_of(transaction, node)?;
             let (mut rewind, mut faults) = (None, FoundFaults::default());
             let (mut rows, mut bytes) = (0_usize, 0_usize);
-            // The log may begin anew among these lines, and be at an earlier event after them.
+            // Highest position reached. A new log may begin among these lines, so that the last position is lower.
             let mut reached = log.sequence;
             let mut uses = Uses::new(self, transaction, data_plane, node);
             let mut known =
@@ -192,7 +192,7 @@ impl ControlPlane {
                 }
                 taken = number + 1;
                 let ReceivedLine { line, hash, event } = received;
-                // The next event of the log is nearly always new, and the insertion finds out.
+                // The next event of the log is nearly always new. If it is not, the insertion reports that.
                 let follows = event.as_ref().is_some_and(|event| log.is_followed_by(event));
                 if !follows && known.exists([node, hash])? {
                     continue;
@@ -202,11 +202,12 @@ impl ControlPlane {
                         let arrival = Arrival { event, first: first && number == 0, oldest };
                         (event.sequence, place(transaction, node, &log, &arrival)?)
                     }
-                    None => {
-                        (log.sequence + 1, Place::Fault("unreadable", "it is no event of this node".into()))
-                    }
+                    None => (
+                        log.sequence + 1,
+                        Place::Fault("unreadable", "the line is not an event of this node".into()),
+                    ),
                 };
-                // Branch of the event, whether it is now the last event of the log, and its fault.
+                // Branch of the event, true if the event becomes the last one of the log, and the fault.
                 let (branch, last, fault) = match place {
                     Place::Rewind(position) => {
                         rewind = Some(position);
@@ -292,8 +293,10 @@ fn place(
         Some((branch, last, false)) if last < event.sequence => return Ok(Place::Continues(branch)),
         Some((branch, _, false)) => return Ok(Place::Fills(branch)),
         Some((_, _, true)) => {
-            let what =
-                format!("another event than this stood in its place, and {} had arrived", log.sequence);
+            let what = format!(
+                "another event is stored at this position; {} events had arrived before",
+                log.sequence
+            );
             return Ok(Place::Branch("fork", what));
         }
         None => {}

@@ -1,5 +1,5 @@
-//! Uses of a token after its end. Each is recorded once, when both the use and the end are known, in either order.
-//! Metrics count it and the webhook announces it.
+//! Uses of a token after its end. Each is recorded once, as soon as both the use and the end are known. Metrics count it and
+//! the webhook announces it.
 
 use rusqlite::params;
 

@@ -1,4 +1,4 @@
-//! Logs of deployments: the decisions that hosts told, as the platform's clients read a log.
+//! Logs of deployments: the decisions in the hosts' audit logs, in the format in which the platform's clients read a log.
 
 use base64::Engine as _;
 use rusqlite::params;
@@ -15,13 +15,14 @@ use crate::protocol::jws::BASE64URL;
 /// Maximum number of entries of a page, and of all pages.
 const MAX_PAGE: u64 = 5000;
 const MAX_RESULTS: u64 = 100_000;
-/// Seconds that a log reaches back by default, and at most.
+/// Default and maximum age of the entries of a log, in seconds.
 const DAY: i64 = 86_400;
 const MAX_RANGE: i64 = 400 * DAY;
 /// Maximum length of a text to search for, in characters.
 const MAX_SEARCH: usize = 500;
 
-/// Times of a search: entries from the first to the second that had arrived before the third.
+/// Times of a search: it finds entries dated from `from` until `until` that had arrived before `arrived_before`, so that all
+/// pages of a search show the same entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Window {
     from: i64,
@@ -33,7 +34,10 @@ impl Window {
     fn from_filter(filter: &LogFilter, deployment: &str, now: i64) -> Result<Self, Error> {
         if let Some(id) = &filter.search_id {
             return Self::read(id, deployment).ok_or_else(|| {
-                Error::invalid("searchId", "is not one of this deployment; take that of the page before")
+                Error::invalid(
+                    "searchId",
+                    "is not an identifier of this deployment's searches; use the one from the previous page",
+                )
             });
         }
         let (from, until) = match (filter.start_date, filter.end_date, filter.range) {
@@ -84,13 +88,13 @@ fn check(filter: &LogFilter) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the component under which entries are shown: the one of web requests that was asked for, or none.
+/// Returns the component under which entries are shown, or `None` if no component of web requests was requested.
 fn source(sources: &[LogSource]) -> Option<LogSource> {
     let asked = |source| sources.is_empty() || sources.contains(&source);
     [LogSource::Apiserver, LogSource::Webserver].into_iter().find(|source| asked(*source))
 }
 
-/// Returns the text of an entry, or none of a line that is no decision.
+/// Returns the text of an entry, or `None` for a line that does not record a decision.
 fn text(line: &str) -> Option<String> {
     let line: Line = object(line.as_bytes()).ok()?;
     let decision = line.decision?;
@@ -109,7 +113,7 @@ fn text(line: &str) -> Option<String> {
 }
 
 impl ControlPlane {
-    /// Returns a part of the log of a deployment, the newest entry first. What no host told is not in it.
+    /// Returns a page of the log of a deployment, the newest entry first. The log contains only events that hosts have sent so far.
     pub fn deployment_logs(
         &self,
         actor: &Actor,

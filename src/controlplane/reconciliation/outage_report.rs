@@ -1,4 +1,4 @@
-//! Report of an outage that a node stated, from the events of its log that have arrived so far.
+//! Report of an outage that a node reported, made from the events of its log that have arrived so far.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -29,8 +29,8 @@ pub(super) struct Stated {
 }
 
 /// Selects the allowed events of node `?1` from time `?2` to `?3`, and those with the numbers `?4` to `?5` of its log.
-/// Each half has an index; one condition that joins both by OR would read every event of the node. Later events of the log are
-/// left out also where their time is in between: the end of an outage that a clock ahead told is in the future.
+/// Each half uses an index; one condition that joins both by OR would read every event of the node. Events of the log after number
+/// `?5` are left out although their time may be in the range: a clock that ran ahead dates the end of an outage in the future.
 const USES: &str = "SELECT time, sequence, line FROM event
         WHERE node = ?1 AND decision = 'allow' AND time BETWEEN ?2 AND ?3
             AND (sequence <= ?5 OR branch IS NOT (SELECT branch FROM node_log WHERE node_log.node = ?1))
@@ -40,7 +40,8 @@ const USES: &str = "SELECT time, sequence, line FROM event
             AND branch = (SELECT branch FROM node_log WHERE node_log.node = ?1)
     ORDER BY time, sequence";
 
-/// Time before a statement in which its node sent what belongs to it, in seconds, if the outage is dated in the future altogether.
+/// Period before the arrival of a statement in which revocations and deploys count as made in its outage, in seconds. It is used
+/// if the whole outage is dated in the future.
 const SENT_BEFORE: i64 = 3600;
 
 /// Returns the number of the last event of the node's log that has arrived.
@@ -62,10 +63,10 @@ pub(super) fn report(connection: &Connection, stated: Stated) -> Result<Report, 
         log_through: log_through(connection, &node)?,
     };
     let mut report = Report::open(opening);
-    // The node knew nothing new after its last contact, so uses between that and the start of the outage may be late as
-    // well.
+    // The node learned of no revocation after its last contact, so uses between that and the start of the outage may be
+    // late as well.
     let from = statement.last_contact_at.unwrap_or(statement.began_at).min(statement.began_at);
-    // A host that was killed may not know that the control plane answered at the end of the outage before.
+    // A host that was killed may have lost the time of its last contact, which is not before the end of the previous outage.
     let from = from.max(end_before(connection, &node, &statement)?.unwrap_or(from));
     // Also selected by sequence number: after a correction of the clock, events of the outage may be dated before it.
     let lines: Vec<String> = connection
@@ -102,7 +103,8 @@ pub(super) fn report(connection: &Connection, stated: Stated) -> Result<Report, 
         |recorded: Vec<Recorded>| recorded.into_iter().map(|recorded| recorded.used).collect::<Vec<Use>>();
     report.add_uses(uses(meanwhile), |token| names.get(token).cloned().flatten(), end);
     report.add_late_uses(uses(before), end);
-    // These are dated by this clock where the host's was ahead, and an outage was over when its node stated it.
+    // If the host's clock was ahead, revocations and deploys are dated by this control plane's clock. By that clock the outage
+    // was over when its statement arrived.
     let to = statement.ended_at.min(reported_at);
     let from = if from > to { to.plus(-SENT_BEFORE) } else { from };
     for revocation in revocations(connection, &data_plane, &node, from, to)? {
@@ -200,7 +202,7 @@ fn faults(
         "SELECT sequence, kind, what, noted_at, repeated FROM log_fault
          WHERE node = ?1 AND (sequence BETWEEN ?2 AND ?3 OR noted_at BETWEEN ?4 AND ?5) ORDER BY noted_at, sequence LIMIT 100",
     )?;
-    // Reconciliation takes a while: a fault found within an hour of the outage's end belongs to it.
+    // Events arrive some time after the outage: a fault found within an hour of the outage's end belongs to it.
     let rows = rows.query_map(
         params![
             node,

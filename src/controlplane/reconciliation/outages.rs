@@ -37,8 +37,8 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Stated> {
     })
 }
 
-/// Returns the id of the node's outage that contains `time`. If several do, as one whose end a wrong clock told, it is the one that
-/// began last.
+/// Returns the id of the node's outage that contains `time`. If several contain it, because a wrong clock dated the end of one, it
+/// is the outage that began last.
 pub(in crate::controlplane) fn id_at(
     connection: &Connection,
     node: &str,
@@ -86,7 +86,7 @@ impl ControlPlane {
         mut statement: OutageStatement,
     ) -> Result<(), Error> {
         statement.check().map_err(|fault| match fault {
-            StatementFault::Id => Error::invalid("id", "is no identifier of an outage (out_…)"),
+            StatementFault::Id => Error::invalid("id", "is not an identifier of an outage (out_…)"),
             StatementFault::Ends => Error::invalid("endedAt", "is before beganAt"),
         })?;
         cut(&mut statement.cause);

@@ -1,5 +1,5 @@
-//! Lines of the nodes' audit logs, as this control plane reads them: which use of a token a line records, and whether
-//! that token had ended.
+//! Lines of the nodes' audit logs, as this control plane reads them: the use of a token that a line records, and the end
+//! of that token.
 
 use base64::Engine as _;
 use rusqlite::{Connection, OptionalExtension as _};

@@ -90,9 +90,9 @@ impl ControlPlane {
             }
             Ok((answers, disbelieved))
         })?;
-        // One line for all: a node may send as many as it likes, again and again.
+        // One line for all rejected revocations, because a node may send any number of them again and again.
         if let Some(error) = disbelieved.first() {
-            tracing::warn!(from, %error, count = disbelieved.len(), "revocations are not believed, or refused");
+            tracing::warn!(from, %error, count = disbelieved.len(), "revocations from a node can't be verified, or are rejected");
         }
         Ok(answers)
     }

@@ -8,7 +8,7 @@ use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::controlplane::memory::uploads::Room;
 
-/// Time that a call waits for room. A node waits longer for its answer.
+/// Maximum time that a call waits for memory. It is shorter than the time that a node waits for the answer.
 const QUEUED: Duration = Duration::from_secs(10);
 
 impl ControlPlane {
@@ -17,8 +17,8 @@ impl ControlPlane {
         self.uploads.room_for(bytes, QUEUED).await.ok_or_else(|| self.busy())
     }
 
-    /// Waits for the turn to store events. Others wait here and not on a blocking thread, so that those stay free for
-    /// calls of people.
+    /// Waits for the turn to store events. Uploads wait here and not on a blocking thread, so that those threads stay free
+    /// for calls of people.
     pub(in crate::controlplane) async fn turn_to_store(&self) -> Option<SemaphorePermit<'_>> {
         self.uploads.turn().await
     }

@@ -23,9 +23,9 @@ pub(super) struct Uses<'t> {
     transaction: &'t Transaction<'t>,
     data_plane: &'t str,
     node: &'t str,
-    /// Uses of each token, or none for a token of another data plane: a node's word counts only for tokens of its own.
+    /// Uses of each token. `None` for a token of another data plane, whose uses a node cannot report.
     tokens: HashMap<TokenId, Option<TokenUses>>,
-    /// Outage at the time of the last offline use. Events of one second share it.
+    /// Time of the last offline use, and the outage at that time. Cached, because many events have the same second.
     outage: Option<(Time, Option<String>)>,
     /// True if an announcement may have been queued.
     announced: bool,
