@@ -1,6 +1,6 @@
 //! Checks that the configuration, the keys and the database belong to one control plane. Tokens, heads and nodes' proofs
-//! name its issuer and are signed by its keys: under another issuer or other keys, all of them are void, so neither an edit
-//! of the configuration nor a file in the wrong place must change them.
+//! name its issuer, and its keys sign tokens and heads. Under another issuer or other keys all of them are void, so an edit
+//! of the configuration or a file in the wrong place must not change the issuer or the keys.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -12,7 +12,7 @@ use super::ControlPlane;
 use super::error::Error;
 use super::signing::{Signing, SigningError, known_keysets};
 
-/// Reasons not to sign with the keys that are there as the configured issuer.
+/// Reasons not to sign with the present keys as the configured issuer.
 #[derive(Debug, Error)]
 pub enum ClaimError {
     /// This control plane has signed as another issuer.
@@ -46,7 +46,7 @@ pub enum ClaimError {
         version: u64,
         /// Thumbprint of the first token key in that keyset.
         was: String,
-        /// Thumbprint of the token key that is there.
+        /// Thumbprint of the present token key.
         is: String,
     },
     /// The keys or keysets can't be used.
@@ -77,7 +77,7 @@ impl ControlPlane {
         signing.check_issuer(&self.issuer)?;
         match self.check_keys(&signing) {
             Err(error @ ClaimError::Keys { .. }) if accepted.keys => {
-                tracing::warn!(%error, "signs with the new keys from now on, as was accepted; tokens of the old ones are refused");
+                tracing::warn!(%error, "signing with the new keys from now on (--accept-new-keys); tokens that the old keys signed are refused");
             }
             checked => checked?,
         }
@@ -123,8 +123,8 @@ impl ControlPlane {
         })
     }
 
-    /// Stores the keysets that it signs under. A failure is only logged: a key that was stolen has to be dropped on a full
-    /// disk, too.
+    /// Stores the keysets that the control plane signs under. A failure is only logged, so that a stolen key can be dropped
+    /// on a full disk, too.
     fn remember_keysets(&self, signing: &Signing) {
         let remember = || {
             if self.store.read(|connection| known_keysets::are_stored(connection, signing))? {
@@ -150,7 +150,7 @@ impl ControlPlane {
                 tracing::warn!(
                     was,
                     is = self.issuer,
-                    "signs as another issuer from now on; tokens and nodes of the old one are refused"
+                    "signing as another issuer from now on; tokens and nodes of the old issuer are refused"
                 );
             }
             None => {}

@@ -23,10 +23,10 @@ use crate::platform::private_file::write_private;
 const FILE: &str = "environment.key";
 /// Length of the key, in bytes.
 const LENGTH: usize = 32;
-/// Bytes by which a sealed value is longer than the value.
+/// Difference between the lengths of a sealed value and the value, in bytes.
 pub(in crate::controlplane) const SEALING: usize = NONCE_LEN + 16;
 
-/// Place of a stored value, which its seal is bound to.
+/// Place of a stored value, to which the sealed value is bound.
 #[derive(Clone, Copy)]
 pub(in crate::controlplane) struct Place<'a> {
     pub(in crate::controlplane) deployment: &'a str,
@@ -105,7 +105,7 @@ impl SealingKey {
     }
 }
 
-/// Place of the key, and the key once it was read.
+/// Path of the key file, and the key after its first use.
 pub(in crate::controlplane) struct EnvironmentKey {
     path: PathBuf,
     held: Mutex<Option<Arc<SealingKey>>>,
@@ -119,12 +119,12 @@ impl EnvironmentKey {
         Self { path: directory.join(FILE), held: Mutex::default(), reported: Mutex::default() }
     }
 
-    /// Forgets the key, so that the file is read again.
+    /// Drops the key from memory, so that the file is read again.
     pub(in crate::controlplane) fn forget(&self) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Returns the key that values are stored under. Fails if there is none: nothing was stored then.
+    /// Returns the key that values are stored under. Fails if no value was ever stored, since there is no key then.
     pub(in crate::controlplane) fn stored_under(
         &self,
         connection: &Connection,
@@ -143,7 +143,7 @@ impl EnvironmentKey {
         if let Some(wanted) = name_of_key(transaction)? {
             return self.named(&wanted);
         }
-        // A file without a name in the database is left of a transaction that failed.
+        // A file whose name is not in the database is left over from a transaction that failed.
         let key = match self.read() {
             Err(EnvironmentKeyError::Missing(_)) => self.create(rng)?,
             read => read?,
@@ -154,7 +154,7 @@ impl EnvironmentKey {
         Ok(key)
     }
 
-    /// Reads the file and returns its fault, or none if nothing is stored under a key.
+    /// Reads the file and returns its fault. Returns `None` if the key is usable, or if nothing is stored under a key.
     pub(in crate::controlplane) fn file_fault(
         &self,
         connection: &Connection,
@@ -167,7 +167,7 @@ impl EnvironmentKey {
         })
     }
 
-    /// Logs a fault, unless it is the one that was logged last: a list of deployments meets it once for each value.
+    /// Logs a fault, unless it is the one that was logged last: a list of deployments would log it once for each value.
     pub(in crate::controlplane) fn report(&self, fault: &EnvironmentKeyError) {
         let text = fault.to_string();
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
@@ -222,7 +222,7 @@ impl EnvironmentKey {
     }
 }
 
-/// Returns the name of the key that values are stored under, or none before the first value.
+/// Returns the name of the key that values are stored under, or `None` before the first value.
 fn name_of_key(connection: &Connection) -> Result<Option<Vec<u8>>, Error> {
     let mut query = connection.prepare_cached("SELECT name FROM environment_key WHERE id = 1")?;
     Ok(query.query_row([], |row| row.get(0)).optional()?)

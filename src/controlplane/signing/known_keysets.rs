@@ -35,7 +35,7 @@ pub(in crate::controlplane) fn other(
     }))
 }
 
-/// Returns true if the database has the keysets of `signing`, and no others.
+/// Returns true if the database holds exactly the keysets of `signing`.
 pub(in crate::controlplane) fn are_stored(connection: &Connection, signing: &Signing) -> Result<bool, Error> {
     let rows: Vec<_> = signing.versions.iter().copied().zip(signing.chain.iter().cloned()).collect();
     Ok(stored(connection)? == rows)
@@ -45,7 +45,7 @@ pub(in crate::controlplane) fn are_stored(connection: &Connection, signing: &Sig
 pub(in crate::controlplane) fn store(transaction: &Transaction<'_>, signing: &Signing) -> Result<(), Error> {
     transaction.execute("DELETE FROM signed_under", [])?;
     for (version, text) in signing.versions.iter().zip(&signing.chain) {
-        // A chain has each version once, but keysets before the first that is proved are not looked at.
+        // A verified chain has each version once, but keysets before the first verified one are not checked.
         let insert = "INSERT OR REPLACE INTO signed_under (version, keyset) VALUES (?1, ?2)";
         transaction.execute(insert, params![version, text])?;
     }
@@ -74,8 +74,8 @@ fn may_belong(known: &[UnverifiedKeyset], chain: &[UnverifiedKeyset]) -> bool {
     {
         return true;
     }
-    // A chain that begins later than the keysets of an old backup end has none of them, but may have their roots. Two control
-    // planes may have the same roots, too: then they have different keysets of one version.
+    // A chain whose first keyset is later than the last one of an old backup has no keyset in common with it, but may have a
+    // root in common. Two control planes may also have the same roots, but then they have different keysets of one version.
     let contradict = any(&|a, b| a.body().version == b.body().version);
     !contradict && any(&|a, b| share(a.body().roots.iter(), || b.body().roots.iter()))
 }

@@ -32,7 +32,7 @@ pub enum SigningError {
         /// Cause of the failure.
         source: std::io::Error,
     },
-    /// A file is there that is to be created.
+    /// A file that is to be created exists already.
     #[error(
         "{0} is there already, without keysets.ndjson: put that file back if it was lost, or move *.pem away if an earlier attempt \
          broke off here, and try again"
@@ -63,12 +63,15 @@ pub enum SigningError {
         source: KeysetError,
     },
     /// The keyset does not list a key that is to sign.
-    #[error("{0} is not in the keyset; nothing it signs would be believed")]
+    #[error(
+        "the key {0} is not in the newest keyset, so nodes would refuse its signatures; sign a keyset that lists the key, or put \
+         the listed key back"
+    )]
     NotListed(PathBuf),
     /// The keyset belongs to another control plane.
     #[error(
         "{path}: keyset {version} names the issuer {keyset:?}, and `issuer` in the configuration is {issuer:?}; nodes would refuse \
-         all that is signed. Put the old issuer back, or publish a keyset that names the new one (`halligan key renew --issuer`)"
+         everything that this control plane signs. Put the old issuer back, or publish a keyset that names the new one (`halligan key renew --issuer`)"
     )]
     Issuer {
         /// Path of the file.
@@ -82,7 +85,7 @@ pub enum SigningError {
     },
     /// The newest keyset in the file is older than the one in force.
     #[error(
-        "the newest keyset is version {got}, and version {have} is in force; keysets are only ever added"
+        "the newest keyset is version {got}, and version {have} is in force; add keysets to the file, and remove none"
     )]
     Older {
         /// Version in force.
@@ -109,7 +112,7 @@ impl Signing {
         Self::create_for(directory, None, now, rng)
     }
 
-    /// Does the same, with a keyset that names the issuer of the heads signed under it.
+    /// Creates the keys like [`Self::create`], with a keyset that names `issuer` as the issuer of the heads signed under it.
     pub fn create_for(
         directory: &Path,
         issuer: Option<&str>,
@@ -129,7 +132,7 @@ impl Signing {
         };
         let [root_pem, token, replica] = [&root, &token, &replica].map(SigningKey::to_pkcs8_pem);
         let (public, keysets) = (root.public().to_pem(), format!("{}\n", sign_keyset(&body, &[&root])));
-        // The keysets come last: where they are, everything is.
+        // The keysets are written last, so that their presence means that all files were written.
         let files = [
             ("root.pem", root_pem.as_bytes(), 0o600),
             ("token.pem", token.as_bytes(), 0o600),
@@ -139,7 +142,7 @@ impl Signing {
         ];
         for (number, (name, bytes, mode)) in files.iter().enumerate() {
             if let Err(error) = write_new(&directory.join(name), bytes, *mode) {
-                // All of these were made just now, and nothing is signed with them.
+                // This call created all of these files, and nothing is signed with the keys.
                 for (made, ..) in &files[..number] {
                     let _ = std::fs::remove_file(directory.join(made));
                 }
@@ -237,7 +240,7 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SigningError> {
         _ => failed(error),
     })?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| {
-        // A half-written key is of no use, and would keep the next attempt from writing it.
+        // A half-written key is useless, and would make the next attempt fail.
         let _ = std::fs::remove_file(path);
         failed(error)
     })
