@@ -1,5 +1,5 @@
-//! Archives to be deleted. Each is written down before the object store has it or after the last deploy let go of it, so
-//! that a stop at any moment leaves none behind.
+//! Archives to be deleted. Each is recorded before its upload to the object store, or when the last deploy stops using it,
+//! so that no archive is left over if the program stops at any moment.
 
 use rusqlite::params;
 
@@ -8,12 +8,12 @@ use crate::controlplane::error::Error;
 use crate::controlplane::store::Transaction;
 use crate::protocol::time::Time;
 
-/// Time after which an archive that was being written counts as abandoned, in seconds. It is longer than the jump of a clock that is
-/// believed at once, so that no archive is deleted while it is written.
+/// Time after which an unfinished upload of an archive counts as abandoned, in seconds. It is longer than the largest jump of the
+/// clock that is trusted at once, so that no archive is deleted during its upload.
 const ABANDONED: i64 = 36 * 3600;
-/// Archives deleted at a time.
+/// Maximum number of archives deleted in one call of `delete_garbage`.
 const BATCH: usize = 100;
-/// Newest archives of a deployment that are kept, besides that in force.
+/// Number of newest archives of a deployment that are kept, besides the one in force.
 const KEPT: usize = 10;
 /// Time after which a deploy that was not finalized fails, in seconds.
 const AWAITED: i64 = 24 * 3600;
@@ -31,7 +31,7 @@ pub(in crate::controlplane) fn expect(
     Ok(())
 }
 
-/// Removes an archive from those to delete, because a deploy uses it now.
+/// Removes an archive from the archives to delete, because a deploy uses it or it has been deleted.
 pub(in crate::controlplane) fn keep(transaction: &Transaction<'_>, archive: &str) -> Result<(), Error> {
     transaction.execute("DELETE FROM archive_garbage WHERE archive = ?1", [archive])?;
     Ok(())
@@ -49,7 +49,7 @@ pub(in crate::controlplane) fn discard_of(transaction: &Transaction<'_>, deploy:
     Ok(())
 }
 
-/// Discards the blocks of an archive that was uploaded in parts.
+/// Marks the blocks of an archive that was uploaded in parts for deletion.
 pub(in crate::controlplane) fn discard_blocks(
     transaction: &Transaction<'_>,
     deploy: &str,
@@ -63,7 +63,7 @@ pub(in crate::controlplane) fn discard_blocks(
     Ok(())
 }
 
-/// Discards an archive that no deploy has.
+/// Marks an archive that no deploy uses for deletion.
 pub(in crate::controlplane) fn discard(transaction: &Transaction<'_>, archive: &str) -> Result<(), Error> {
     transaction
         .execute("INSERT OR REPLACE INTO archive_garbage (archive, after) VALUES (?1, 0)", [archive])?;
@@ -89,7 +89,7 @@ pub(in crate::controlplane) fn remove_deployment(
     Ok(())
 }
 
-/// Lets the oldest deploys of a deployment fail that wait to be finalized, if too many do.
+/// Fails the oldest deploys of a deployment that wait to be finalized, if there are more than [`MAX_AWAITED`].
 pub(in crate::controlplane) fn fail_surplus(
     transaction: &Transaction<'_>,
     deployment: &str,
@@ -121,17 +121,17 @@ fn fail(
 }
 
 impl ControlPlane {
-    /// Discards an archive that no deploy has.
+    /// Marks an archive that no deploy uses for deletion.
     pub(in crate::controlplane) fn discard_archive(&self, archive: &str) -> Result<(), Error> {
         self.store.note(|transaction| discard(transaction, archive))
     }
 
-    /// Lets deploys fail that nobody finalized, and lets go of archives that are neither in force nor among the newest of
-    /// their deployment. Ages count by `believed`.
+    /// Fails deploys that nobody finalized, and discards archives that are neither in force nor among the newest of their
+    /// deployment. Ages are computed at the time `believed`.
     pub(in crate::controlplane) fn prune_deploys(&self, believed: Time) -> Result<(), Error> {
         let now = self.now();
         self.store.note(|transaction| {
-            // A host's deploy may be reported long after it was made.
+            // Deploys that a host took are excluded, because they may be reported long after they were made.
             let query = "SELECT id FROM deploy
                  WHERE status = 'INITIALIZED' AND created_at <= ?1 AND host_deploy IS NULL";
             fail(transaction, query, params![believed.plus(-AWAITED).unix()], now)?;
