@@ -16,7 +16,7 @@ use crate::protocol::time::Time;
 
 /// Maximum number of contradictions stored per data plane.
 const MAX_FORKS: u64 = 1000;
-/// Time for which the node list shows that a log was continued in two ways, in seconds.
+/// Time for which the node list shows that the log of a node was forked, in seconds.
 const LOG_FORK_SHOWN: i64 = 24 * 3600;
 
 impl ControlPlane {
@@ -28,7 +28,7 @@ impl ControlPlane {
     ) -> Result<NodeStanding, Error> {
         let (keyset, now) = (self.signing().keyset.clone(), self.now());
         let audience = caller.data_plane.parse().map_err(|_| Error::NotFound("data plane"))?;
-        // A head that this control plane's keys did not sign proves nothing.
+        // A head without a valid signature of this control plane is no evidence.
         let heads: Vec<SignedHead> = statement
             .heads
             .iter()
@@ -44,7 +44,7 @@ impl ControlPlane {
             None => None,
             Some(name) => match check_name("name", name) {
                 Ok(()) => {
-                    // Two hosts with different names would rename each other for ever.
+                    // Two hosts with one identity and different names would rename each other without end.
                     if !shared_identity {
                         self.rename_node(caller, name, now)?;
                     }
@@ -105,7 +105,7 @@ fn is_news(connection: &Connection, data_plane: &str, head: &Head) -> Result<boo
     Ok(newest.is_none_or(|newest| head.version.saturating_add(REMEMBERED) > newest))
 }
 
-/// Stores a head, unless it is no longer new.
+/// Stores a head, unless another call has stored it meanwhile.
 fn note_head(
     transaction: &Transaction<'_>,
     caller: &Caller,
@@ -138,14 +138,14 @@ fn note_head(
         node = caller.node,
         data_plane = caller.data_plane,
         version = head.version,
-        "a node holds a head that contradicts another one of this version: its replica key has signed two histories"
+        "a node holds a head that contradicts another head of the same version: the replica key has signed two histories, so it may be stolen"
     );
     Ok(())
 }
 
 /// Returns the fault of a node that operators must know of, in one sentence. `shared_at` is the time at which two hosts
 /// last called under its identity, `contradicted` the latest version of which it held another replica than other nodes,
-/// and `log_forked_at` the time at which its log was last continued in two ways.
+/// and `log_forked_at` the time at which a fork of its log was last found.
 pub(in crate::controlplane) fn remark(
     shared_at: Option<Time>,
     contradicted: Option<u64>,

@@ -1,5 +1,6 @@
-//! Names of nodes. A host states its name again and again, and a new one is a change of the replica that every host of the
-//! data plane fetches: hosts that share an identity, or one whose name changes without end, must not make changes without end.
+//! Names of nodes. A host states its name in every statement, and a new name changes the replica, which every host of the data
+//! plane fetches. So renamings are limited: hosts that share an identity, or a host whose name keeps changing, must not cause
+//! changes without end.
 
 use rusqlite::Connection;
 
