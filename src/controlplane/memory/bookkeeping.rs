@@ -23,13 +23,13 @@ impl Bookkeeping {
             Ok(false) => {}
             Ok(true) => {
                 if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
-                    tracing::info!(what, "bookkeeping works again");
+                    tracing::info!(what, "the control plane can write these notes again");
                 }
             }
             Err(error) => {
                 self.lost.inc();
                 if !self.failing.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, what, "bookkeeping fails; calls are answered without it");
+                    tracing::error!(%error, what, "the control plane can't write these notes; calls are answered without them");
                 }
             }
         }

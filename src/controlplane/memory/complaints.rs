@@ -1,4 +1,4 @@
-//! Log lines about nodes. A node calls as often as it likes, so that a fault of one must not be logged at each call.
+//! Log lines about nodes. A node may call at any rate, so its faults must not be logged at each call.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +19,8 @@ struct Logged {
 pub(in crate::controlplane) struct Complaints(Mutex<HashMap<(String, &'static str), Logged>>);
 
 impl Complaints {
-    /// Returns the number of lines that were left out since the last one, if a line about this fault of the node is due.
+    /// Returns the number of lines that were left out since the last one, or `None` if a line about this fault of the node is
+    /// not due yet.
     pub(in crate::controlplane) fn due(&self, node: &str, fault: &'static str, now: Time) -> Option<u64> {
         // A poisoned lock is safe to use: a panic loses at most one line.
         let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Holders of node keys, in memory. Thousands of nodes prove themselves each minute, and their keys hardly ever change.
+//! Holders of node keys, in memory. Thousands of nodes authenticate each minute, and their keys hardly ever change.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,7 @@ struct Kept {
     holders: HashMap<String, Arc<Holder>>,
 }
 
-/// Holders that have called.
+/// Cached holders of keys.
 #[derive(Debug, Default)]
 pub(in crate::controlplane) struct Holders(Mutex<Kept>);
 

@@ -11,7 +11,7 @@ use crate::protocol::time::Time;
 
 /// Number of former instances stored per node.
 const REMEMBERED: usize = 16;
-/// Minimum time between two writes of the same finding, in seconds.
+/// Minimum time between two writes of the same shared identity, in seconds.
 const WRITE_INTERVAL: i64 = 10;
 
 #[derive(Debug)]

@@ -74,9 +74,9 @@ impl Loss {
 /// Cause for which retention deletes a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::controlplane) enum Cause {
-    /// It is older than it may be.
+    /// The row is older than the limit.
     Age,
-    /// Its table takes more bytes than it may.
+    /// The table is larger than the limit.
     Bytes,
 }
 
@@ -96,9 +96,9 @@ impl Cause {
 pub(in crate::controlplane) enum Attempted {
     /// The endpoint accepted it.
     Delivered,
-    /// It failed, and is repeated.
+    /// The attempt failed, and is repeated.
     Failed,
-    /// It failed, and is not repeated.
+    /// The attempt failed, and is not repeated.
     GivenUp,
 }
 
@@ -130,18 +130,22 @@ impl ReplicaMetrics {
     fn registered(of: &mut Registry) -> Self {
         Self {
             tokens: registered(of, "tokens", "Tokens that were not deleted, by kind"),
-            versions: registered(of, "replica_version", "Version of what is published to a data plane"),
+            versions: registered(
+                of,
+                "replica_version",
+                "Version of the replica that is published to a data plane",
+            ),
             ends: registered_in(
                 of,
                 Unit::Seconds,
                 "end_left",
-                "Time until the first end of its kind that is known: the keyset's, the certificate's, a token's within thirty days",
+                "Time until the earliest known expiry of each kind: of the keyset, of the certificate, of a token within thirty days",
             ),
         }
     }
 }
 
-/// Metrics of nodes and the faults found of them.
+/// Metrics of nodes and of their faults.
 #[derive(Debug)]
 pub(in crate::controlplane) struct Nodes {
     pub(in crate::controlplane) living: Family<DataPlane, Gauge>,
@@ -157,20 +161,16 @@ impl Nodes {
     fn registered(of: &mut Registry) -> Self {
         Self {
             living: registered(of, "nodes", "Nodes that were not retired"),
-            shared: registered(
-                of,
-                "nodes_shared",
-                "Nodes whose identity two hosts were heard to use in the last hour",
-            ),
+            shared: registered(of, "nodes_shared", "Nodes whose identity two hosts used in the last hour"),
             forks: registered(
                 of,
                 "replica_forks",
-                "Heads that nodes hold and that contradict another one of their version",
+                "Heads that nodes hold and that contradict another head of the same version",
             ),
             ahead: registered(
                 of,
                 "nodes_ahead",
-                "Nodes that hold a later version than is published: the database was restored from a backup",
+                "Nodes that hold a later version than the published one: the database was restored from a backup",
             ),
             log_faults: registered(
                 of,
@@ -180,13 +180,13 @@ impl Nodes {
             late_uses: registered(
                 of,
                 "late_uses",
-                "Uses of direct-access tokens after they had ended, by data plane",
+                "Uses of direct-access tokens after their end, by data plane",
             ),
             late_use_noted: registered_in(
                 of,
                 Unit::Seconds,
                 "late_use_noted_time",
-                "When the last late use became known (Unix time)",
+                "Time at which the last late use became known (Unix time)",
             ),
         }
     }
@@ -207,23 +207,23 @@ impl Webhook {
             waiting: registered(
                 of,
                 "announcements_waiting",
-                "Announcements that the webhook has not taken yet",
+                "Announcements that the webhook has not accepted yet",
             ),
             age: registered_in(
                 of,
                 Unit::Seconds,
                 "announcement_age",
-                "Since when the oldest announcement waits; 0 while none does",
+                "Time for which the oldest announcement has been waiting; 0 while none waits",
             ),
             deliveries: registered(
                 of,
                 "deliveries",
-                "Attempts to tell the webhook an announcement, by outcome",
+                "Attempts to deliver an announcement to the webhook, by outcome",
             ),
             lost: registered(
                 of,
                 "announcements_lost",
-                "Announcements that the webhook was never told, by reason",
+                "Announcements that will never be delivered to the webhook, by reason",
             ),
         }
     }
@@ -245,7 +245,7 @@ impl Tables {
                 of,
                 Unit::Bytes,
                 "table",
-                "What a table that grows with use holds; [retention] bounds it",
+                "Size of the rows of a table that grows with use; [retention] limits it",
             ),
             pruned: registered(
                 of,
@@ -264,13 +264,13 @@ impl Metrics {
         let seconds = Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]);
         let help = "Time from a call's headers to its answer's; long polls are left out";
         of.register_with_unit("call", help, Unit::Seconds, seconds.clone());
-        let lost = "Notes (a token's last use, a shared identity) that could not be written; the calls were answered all the same";
+        let lost = "Notes (a token's last use, a shared identity) that could not be written; the calls were answered without them";
         of.register("bookkeeping_lost", lost, bookkeeping.lost.clone());
         of.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let metrics = Self {
             calls,
             seconds,
-            waiting: registered(of, "feeds_waiting", "Nodes that wait for something to change"),
+            waiting: registered(of, "feeds_waiting", "Nodes that wait for a change of their replica"),
             replicas: ReplicaMetrics::registered(of),
             nodes: Nodes::registered(of),
             webhook: Webhook::registered(of),
@@ -283,7 +283,7 @@ impl Metrics {
             environment_key: registered(
                 of,
                 "environment_key_usable",
-                "1 while the file of the key of the environment variables can be used, or none are stored",
+                "1 while the file of the key of the environment variables can be used, or no variables are stored",
             ),
             connections: Connections::registered(of),
             registry: Registry::default(),

@@ -12,7 +12,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 pub(in crate::controlplane) struct Probe(Mutex<Option<(Instant, Result<(), String>)>>);
 
 impl Probe {
-    /// Returns the result of the last probe if that is recent, or else of `probe`. Callers wait for one that is being made.
+    /// Returns the result of the last probe if that is recent, and otherwise the result of `probe`. Callers wait for a probe in
+    /// progress.
     pub(in crate::controlplane) fn result(
         &self,
         probe: impl FnOnce() -> Result<(), String>,
@@ -28,7 +29,7 @@ impl Probe {
         outcome
     }
 
-    /// Forgets the result, as if its time had passed.
+    /// Drops the result, as if its time had passed.
     #[cfg(test)]
     pub(in crate::controlplane) fn forget(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -16,11 +16,11 @@ pub(in crate::controlplane) const BURST: i64 = 10;
 pub(in crate::controlplane) struct Renamings(Mutex<HashMap<String, Time>>);
 
 impl Renamings {
-    /// Returns true if a node may be renamed now, and counts that.
+    /// Returns true if a node may be renamed now, and counts the renaming.
     pub(in crate::controlplane) fn begin(&self, node: &str, now: Time) -> bool {
         // A poisoned lock is safe to use: a panic loses at most one renaming.
         let mut full_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A clock that was set back must not end the renaming.
+        // A clock that was set back must not block renamings for years.
         full_at.retain(|_, at| (1..=BURST * INTERVAL).contains(&at.since(now)));
         let full = full_at.get(node).copied().unwrap_or(now).plus(INTERVAL);
         let may = full.since(now) <= BURST * INTERVAL;

@@ -10,10 +10,11 @@ use tokio::time::timeout;
 
 /// Maximum size of all bodies in memory, in KiB.
 const ROOM: usize = 64 << 10;
-/// Uploads of events that are read or stored at a time: while one is written to the database, another is parsed.
+/// Maximum number of uploads of events that are parsed or stored at a time: while one is written to the database, another is
+/// parsed.
 const TURNS: usize = 2;
 
-/// Memory and turns for uploads.
+/// Limits of memory and of concurrent uploads.
 pub(in crate::controlplane) struct Uploads {
     room: Arc<Semaphore>,
     turns: Semaphore,
@@ -34,8 +35,8 @@ impl Uploads {
         self.turns.acquire().await.ok()
     }
 
-    /// Waits until no other upload is stored. Whoever else writes to the database then waits for one transaction of an upload,
-    /// not for one of each.
+    /// Waits until no other upload is being stored. Other writers to the database then wait for one transaction of one upload, not
+    /// for one of each upload.
     pub(in crate::controlplane) fn alone(&self) -> MutexGuard<'_, ()> {
         self.storing.lock()
     }

@@ -1,4 +1,4 @@
-//! Proofs that nodes have used recently: a proof counts for one call.
+//! Proofs that nodes have used recently: a proof is valid for one call.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
