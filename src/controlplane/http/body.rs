@@ -27,7 +27,7 @@ pub(super) async fn read(body: axum::body::Body, max: usize) -> Result<Bytes, Re
             return problem(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail);
         }
         if causes(&error).any(<dyn Error>::is::<LateBody>) {
-            let detail = "the body did not come in time; send it again";
+            let detail = "the body did not arrive in time; send it again";
             return problem(StatusCode::REQUEST_TIMEOUT, "body_stalled", detail);
         }
         problem(StatusCode::BAD_REQUEST, "body_broken", "the body was cut off; send it again")
@@ -46,7 +46,7 @@ impl<S: Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, 
             return Err(problem(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "not_json",
-                "send JSON, and say Content-Type: application/json",
+                "send JSON with the header Content-Type: application/json",
             ));
         }
         let bytes = read(body, MAX).await?;
@@ -62,7 +62,7 @@ impl<S: Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, 
             return Err(problem(
                 StatusCode::BAD_REQUEST,
                 "malformed",
-                &format!("the body is not taken: {TOO_DEEP}"),
+                &format!("the body is refused: {TOO_DEEP}"),
             ));
         }
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
@@ -73,7 +73,7 @@ impl<S: Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, 
         let read = read.and_then(|read| reader.end().map(|()| read).map_err(|error| (".".into(), error)));
         read.map(Self).map_err(|(path, error)| {
             let detail = format!("the body is not understood: {error}");
-            // serde_json takes a null where there can be none for a fault of the text, and not of the member.
+            // serde_json reports a null where none is allowed as an error of the syntax, not of the member.
             let is_json = || serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
             if !error.is_data() && !is_json() {
                 return problem(StatusCode::BAD_REQUEST, "malformed", &detail);
@@ -85,7 +85,7 @@ impl<S: Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, 
     }
 }
 
-/// Returns the field that an error of the whole object names: one that is missing, or that there is none of.
+/// Returns the field that an error of the whole object names: a missing or an unknown field.
 fn named(error: &str) -> Option<String> {
     let (_, rest) = error.split_once(" field `")?;
     rest.split_once('`').map(|(field, _)| field.to_owned())
