@@ -1,5 +1,5 @@
-//! Reconciliation: the node sends what its control plane does not have yet, in this order: revocations, the statement of an
-//! outage that is over, events. Each can be sent twice, and is stored once.
+//! Reconciliation: the node sends the data that its control plane does not have yet, in this order: revocations, statements of
+//! outages that are over, events. Each can be sent twice, and is stored once.
 //!
 //! The choice of calls and the handling of answers need no network: a [`Round`] returns a [`Call`] and takes its answer.
 //! [`Reconciler::send`] does the I/O.
@@ -41,8 +41,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Number of calls before the first download after an outage: revocations, the outage, and the first events. The rest is
 /// sent once the node is in sync again, since a revocation made at the control plane must not wait for a long log.
 const FIRST_CALLS: usize = 3;
-/// Total time for which the first download waits for these calls. A control plane that returns is busy with the reports of
-/// every node, and a token revoked there must still end within a second on this node.
+/// Total time for which the first download waits for these calls. After an outage the control plane is busy with the calls of all
+/// nodes, and a token revoked there must still end within a second on this node.
 const FIRST: Duration = Duration::from_millis(500);
 
 /// Reasons why a round ended early. It is tried again.
@@ -63,8 +63,8 @@ pub enum ReconcileError {
     /// The answer cannot be parsed.
     #[error("the control plane's answer is not understood: {0}")]
     Answer(#[from] serde_json::Error),
-    /// The control plane sends the node back and forth.
-    #[error("the control plane asks for the same events again and again")]
+    /// The control plane asked for earlier events more often than a round permits.
+    #[error("the control plane asks for earlier events in every answer; reconciliation is tried again")]
     Rewinds,
     /// A blocking thread ended.
     #[error("the thread of the databases ended: {0}")]
@@ -99,13 +99,13 @@ pub struct Reconciler {
     compared: AtomicU64,
     /// Ensures that one round runs at a time.
     sending: tokio::sync::Mutex<()>,
-    /// State of [`Self::send`], whoever calls it.
+    /// Outcome of the last attempt to send, by [`Self::send_first`] or [`Self::run`].
     waiting: Failing,
-    /// State of the record of outages.
+    /// Outcome of the last attempt to record the state of the connection.
     noting: Failing,
     /// True while the control plane sends this node back to earlier events.
     resending: Failing,
-    /// Last alarm about events that can't be read. Each round finds them again.
+    /// Text of the last alarm about events that can't be read. It is kept because each round finds them again.
     unreadable: Mutex<String>,
 }
 
@@ -151,9 +151,9 @@ impl Reconciler {
         }))
     }
 
-    /// Deletes answers that the replica contradicts: the control plane acknowledged a revocation, and calls the token
-    /// active in a later head. This happens after a restore from a backup. The revocation is sent again, since the control
-    /// plane gives its replica to hosts without proof of the revocation.
+    /// Deletes answers that the replica contradicts: the control plane acknowledged a revocation, but a later head has the token
+    /// as active. This happens after the control plane was restored from a backup. The revocation is sent again, since hosts
+    /// that do not hold it would accept the token.
     fn doubt_answers(&self) -> Result<(), ReconcileError> {
         let snapshot = self.live.snapshot();
         let Some(version) = snapshot.head().map(|head| head.head().version) else { return Ok(()) };
@@ -167,13 +167,13 @@ impl Reconciler {
         if forgotten > 0 {
             tracing::info!(
                 revocations = forgotten,
-                "tells the control plane again of revocations that its records do not hold"
+                "the control plane's records lack revocations that it had acknowledged; sending them again"
             );
         }
         Ok(())
     }
 
-    /// Sends what waits, with at most `calls` calls. Returns the number of calls made.
+    /// Sends the waiting data, with at most `calls` calls. Returns the number of calls made.
     pub async fn send(self: &Arc<Self>, upstream: &Upstream, calls: usize) -> Result<usize, ReconcileError> {
         let _one = self.sending.lock().await;
         let mut round = Round::default();
@@ -207,8 +207,10 @@ impl Reconciler {
     pub async fn send_first(self: &Arc<Self>, upstream: &Upstream) -> Result<(), UpstreamError> {
         match tokio::time::timeout(FIRST, self.send(upstream, FIRST_CALLS)).await {
             Ok(Err(ReconcileError::Upstream(error))) if error.nobody_there() => return Err(error),
-            Ok(sent) => drop(self.waiting.log(&sent, "reconciliation waits")),
-            Err(_) => tracing::debug!("the control plane is slow to listen; reconciliation waits"),
+            Ok(sent) => drop(self.waiting.log(&sent, "reconciliation waits, and is tried again")),
+            Err(_) => tracing::debug!(
+                "the control plane answers slowly; reconciliation continues after the download"
+            ),
         }
         Ok(())
     }
@@ -227,7 +229,7 @@ impl Reconciler {
         let (outages, now) = (Arc::clone(&self.outages), (self.clock)());
         let observed = tokio::task::spawn_blocking(move || outages.observe(now)).await;
         if let Ok(observed) = observed {
-            self.noting.log(&observed, "the outage can't be noted");
+            self.noting.log(&observed, "the state of the connection can't be written to outages.db");
         }
     }
 
@@ -252,7 +254,7 @@ impl Reconciler {
             let trace = traces.round("reconcile");
             let mut pause = INTERVAL;
             let sent = self.send(&upstream, usize::MAX).await;
-            let fails = self.waiting.log(&sent, "reconciliation waits");
+            let fails = self.waiting.log(&sent, "reconciliation waits, and is tried again");
             match sent {
                 Ok(0) => {}
                 Ok(calls) => trace.reconciled(Some(calls)),
@@ -268,8 +270,8 @@ impl Reconciler {
     }
 }
 
-/// Returns the events of the audit log at `path` that record a revocation on this host. Events that can't be read are passed
-/// over: verifying the log reports them.
+/// Returns the events of the audit log at `path` that record a revocation on this host. Unreadable events are
+/// skipped: verification of the log reports them.
 pub(in crate::dataplane) fn revocations_told(path: &Path) -> Result<Vec<Event>, AuditError> {
     let (mut after, mut told) = (0, Vec::new());
     loop {

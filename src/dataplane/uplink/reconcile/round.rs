@@ -79,7 +79,7 @@ impl Round {
         };
         if nothing_left {
             let what = format!(
-                "no event of the audit log from {} on can be read, and none is told to the control plane; run halligan audit verify, \
+                "no event of the audit log from {} on can be read, and none is sent to the control plane; run halligan audit verify, \
                  and keep a copy of audit.db",
                 expected + 1
             );
@@ -87,8 +87,8 @@ impl Round {
         }
         let stretch = stretch?;
         let from = stretch.after;
-        // One unreadable block must not keep later events from the control plane. It notes the gap, and does not ask for
-        // events that the node says it no longer has.
+        // One unreadable block must not prevent that later events are sent. The control plane records the gap, and does not ask for
+        // events before `oldest`.
         let missing = (from > expected).then_some((expected + 1, from));
         let oldest = if missing.is_some() { from + 1 } else { log.oldest };
         for (sequence, line) in (from + 1..).zip(stretch.lines) {
@@ -140,7 +140,7 @@ impl Round {
                 };
                 if let Some((first, through)) = missing {
                     let what = format!(
-                        "events {first} to {through} of the audit log can't be read, and were not told to the control plane; run \
+                        "events {first} to {through} of the audit log can't be read, and were not sent to the control plane; run \
                          halligan audit verify, and keep a copy of audit.db"
                     );
                     reconciler.live.alarms.raise(AlarmKind::Damaged, &what, now);
@@ -154,7 +154,7 @@ impl Round {
                     );
                     reconciler.live.alarms.raise(AlarmKind::Damaged, &what, now);
                 }
-                // A later position at the control plane is not of this log: only the sent events are known to have arrived.
+                // A later position is not one of this log, so only the events of this call are known to have arrived.
                 let reached = if above.sequence >= last.sequence {
                     last.clone()
                 } else {
@@ -165,7 +165,7 @@ impl Round {
                     if self.rewinds > MAX_REWINDS {
                         return Err(ReconcileError::Rewinds);
                     }
-                    // Two hosts with one identity are sent back in turn, without end.
+                    // Logged once, because two hosts with one identity are asked for earlier events in turn, without end.
                     if reconciler.resending.begin() {
                         tracing::warn!(
                             from,
