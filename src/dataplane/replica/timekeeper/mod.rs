@@ -1,12 +1,12 @@
-//! Time floor: a lower bound of the true time. It survives restarts, so that a clock that was set back revives no token.
+//! Time floor: a lower bound of the true time. It survives restarts, so that a clock that was set back makes no expired token valid.
 //!
 //! It rises with time. It falls in two cases only, because the clocks that raised it may have been wrong: a head that was
 //! signed in answer to this node's own request agrees with the clock ([`Replication::apply_answer`]), or an administrator of
 //! this host accepts the clock ([`Replication::accept_clock`]). Tokens that had expired by the floor stay expired.
 //!
-//! The wall clock raises the floor within limits: between two looks it may move as far as the monotonic clock, within a tolerance. A
-//! jump in either direction raises an alarm; a jump ahead raises the floor only by the time that passed, since a floor in the future
-//! would deny everything until it is reached. The calculation does no I/O: each call gets both clocks.
+//! The wall clock raises the floor within limits: between two looks it must advance as far as the monotonic clock, within a tolerance.
+//! A jump in either direction raises an alarm. A jump ahead raises the floor only by the time that passed, since a floor in the future
+//! would deny every request until that time. The calculation does no I/O: each call gets both clocks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub struct Look {
 #[derive(Clone, Debug)]
 pub struct Timekeeper {
     floor: Time,
-    /// Time that was really reached. After a start it may be behind the floor, by the seconds stored ahead.
+    /// Time that has been reached, as far as known. After a start it may be behind the floor, because the stored floor is ahead.
     reached: Time,
     written: Time,
     /// Expected wall time, and the monotonic clock at that moment.
@@ -83,12 +83,12 @@ impl Timekeeper {
             self.reached = self.reached.max(expected);
         } else {
             self.reached = self.reached.max(wall);
-            // Small corrections by time synchronization are no jump.
+            // The anchor follows the wall clock, so that small corrections by time synchronization do not add up to a jump.
             self.anchor = (wall, monotonic);
         }
         self.floor = self.floor.max(self.reached);
-        // Ahead of the reached time, not of the floor: otherwise every start would raise the floor, and a daemon that
-        // starts often would end up denying everything.
+        // The stored value is ahead of the reached time, not of the floor: otherwise every start would raise the floor, and a
+        // daemon that starts often would deny every request in the end.
         let write = (self.reached.plus(AHEAD / 2) > self.written).then(|| self.reached.plus(AHEAD));
         self.written = write.unwrap_or(self.written);
         Look { floor: self.floor, write, jump }
@@ -109,14 +109,14 @@ impl Timekeeper {
     }
 }
 
-/// Checks once a second. Each look gets both clocks.
+/// State of the check that runs once a second. Each look gets both clocks.
 pub struct Watch {
     keeper: Timekeeper,
     /// Time from which the age of the newest head is computed.
     newest: Time,
     taken_back: u64,
     age: Option<HeadAge>,
-    /// Monotonic time at which the count of the age began, and the age at that time.
+    /// Monotonic time at which the count of the age began, and the age at that time in seconds.
     counted: (Duration, i64),
     doubt: bool,
     told: BTreeSet<(String, bool)>,
@@ -196,7 +196,7 @@ impl Watch {
 /// Looks at the clocks once a second, until the task is dropped. `wake` makes sync ask the control plane at once.
 pub async fn run(replication: Arc<Replication>, clock: Clock, wake: Arc<Notify>) {
     let started = Instant::now();
-    // Row of the database, which was read when the replica was opened.
+    // This is the stored age: it was read from the database when the replica was opened.
     let age = replication.live().snapshot().local().accepted;
     let mut watch = Watch::new(replication.live(), age, clock(), Duration::ZERO);
     let writing = Failing::default();
@@ -209,7 +209,7 @@ pub async fn run(replication: Arc<Replication>, clock: Clock, wake: Arc<Notify>)
                 age.map_or(Ok(()), |age| store.write_head_age(age))
             });
             if let Ok(written) = written.await {
-                writing.log(&written, "the time floor can't be written down");
+                writing.log(&written, "the time floor can't be stored in replica.db; make room on the disk");
             }
         }
         if doubt {
@@ -219,7 +219,7 @@ pub async fn run(replication: Arc<Replication>, clock: Clock, wake: Arc<Notify>)
     }
 }
 
-/// Warns once for each role that the replica is soon, or already, too old for it.
+/// Warns once for each role that the replica will soon be too old for it, and raises an alarm once it is.
 fn grow_old(live: &Live, wall: Time, told: &mut BTreeSet<(String, bool)>) {
     let snapshot = live.snapshot();
     for (role, freshness) in snapshot.freshness(live.now(wall).effective()) {
@@ -231,14 +231,14 @@ fn grow_old(live: &Live, wall: Time, told: &mut BTreeSet<(String, bool)>) {
                 let then = if snapshot.denies_when_stale() { "denied" } else { "decided all the same" };
                 let setting = freshness.setting.key(&role);
                 let what =
-                    format!("the replica is older than {role} may rest on ({setting}); requests are {then}");
+                    format!("the replica is older than {setting} permits for {role}; requests are {then}");
                 live.alarms.raise(AlarmKind::Frozen, &what, wall);
             } else {
                 let left = freshness.left();
                 tracing::warn!(
                     role,
                     seconds = left,
-                    "the replica will soon be older than this role may rest on"
+                    "the replica will soon be too old for this role; restore the connection to the control plane, or import a replica"
                 );
             }
         }
