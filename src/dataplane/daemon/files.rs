@@ -1,4 +1,5 @@
-//! Files that a start reads. `check-config` reads them with the same functions, so that it refuses what a start would refuse.
+//! Files that a start reads. `check-config` reads them with the same functions, so that it rejects every file that a start
+//! rejects.
 
 use std::sync::Arc;
 
@@ -21,21 +22,22 @@ use crate::protocol::key::{PublicKey, SigningKey};
 use crate::protocol::keyset::{Keyset, RootSet};
 use crate::protocol::time::Time;
 
-/// Files outside of the state directory, which are read before the first write.
+/// Content of the files outside of the state directory. They are read before the first write.
 pub(super) struct ConfiguredFiles {
-    /// Settings of the configuration file, with which those of a reload are compared.
+    /// Settings of the configuration file. A reload compares its settings with these.
     pub(super) table: toml::Table,
     /// Root keys that the node trusts.
     pub(super) roots: RootSet,
-    /// Faults of other root keys, without which a start goes on.
+    /// Faults of unreadable root keys. They do not prevent a start as long as enough other root keys are valid.
     pub(super) unreadable_roots: Vec<IdentityError>,
     /// Route maps of the host.
     pub(super) routes: RouteMaps,
     /// Client of the control plane, with its certificate authorities.
     pub(super) upstream: Arc<Upstream>,
-    /// Keys with which Airflow signs its own tokens.
+    /// Public keys that verify Airflow's own tokens.
     pub(super) airflow_keys: Vec<PublicKey>,
-    /// Faults of other keys of Airflow. Each concerns one Airflow's workers, and must not prevent a start in an outage.
+    /// Faults of unreadable keys of Airflow. Each concerns the workers of one Airflow, and must not prevent a start in an
+    /// outage.
     pub(super) unreadable_airflow_keys: Vec<IdentityError>,
 }
 
@@ -48,7 +50,7 @@ impl ConfiguredFiles {
         if cfg!(not(feature = "grpc")) && !config.listen.grpc.is_empty() {
             return Err(StartError::NoGrpc);
         }
-        // Both read their files again when they start, since these may have been replaced meanwhile.
+        // Only checks: the gateway and tracing read their files again when they start, since the files may be replaced until then.
         config.gateway.as_ref().map_or(Ok(()), gateway::check)?;
         config.tracing.as_ref().map_or(Ok(()), traces::check)?;
         let upstream = way_up(config)?;
@@ -63,7 +65,7 @@ impl ConfiguredFiles {
     }
 }
 
-/// Identity and keys of the node. A start makes those that are missing and may be made.
+/// Identity and keys of the node. A start creates missing keys where that is permitted.
 pub(super) struct NodeFiles {
     /// Identity from the enrolment.
     pub(super) identity: Option<Identity>,
@@ -71,14 +73,14 @@ pub(super) struct NodeFiles {
     pub(super) key: Option<SigningKey>,
     /// Key to which environment variables are encrypted.
     pub(super) decryption_key: Option<DecryptionKey>,
-    /// Key that signs identities for upstreams, if upstreams get one.
+    /// Key that signs identities for upstreams, if the configuration has upstream identities.
     pub(super) upstream_key: Option<SigningKey>,
-    /// Keys that seal sessions, if there are sessions.
+    /// Keys that seal sessions, if the configuration has sessions.
     pub(super) session_keys: Option<Vec<SessionKey>>,
 }
 
 impl NodeFiles {
-    /// Reads the files. A start holds the state directory by then: another daemon may be about to make them.
+    /// Reads the files. A start must hold the state directory before, since another daemon may be creating the files.
     pub(super) fn read(config: &Config) -> Result<Self, StartError> {
         let identity = Identity::read(&config.identity_file())?;
         let key = read_node_key(&config.key_file(), config.absent_key(identity.is_some()))?;
@@ -91,8 +93,8 @@ impl NodeFiles {
     }
 }
 
-/// Reads everything that a start would read, and starts and writes nothing. It is stricter than a start, which may have to
-/// come in an outage: it also refuses what a start would leave out. Returns the expiry dates of what it has read.
+/// Reads every file that a start would read, but starts and writes nothing. It is stricter than a start, which must also succeed
+/// in an outage: it also rejects files that a start would skip. Returns the expiry dates of the files.
 pub fn check_files(config: &Config, now: Time) -> Result<ReadEnds, StartError> {
     let ConfiguredFiles { roots, unreadable_roots, unreadable_airflow_keys, .. } =
         ConfiguredFiles::read(config)?;
@@ -130,7 +132,8 @@ impl ReadEnds {
                 Err(error) => read.unknown.push(error),
             }
         }
-        // A host without a replica has no keysets yet. Those that the roots do not prove are moved aside by a start.
+        // A host without a replica has no keysets yet. Keysets that the roots do not verify are not reported: a start moves them
+        // aside.
         let seen =
             std::fs::read_to_string(seen_file(&config.state_dir.join("replica.db"))).unwrap_or_default();
         let chain: Vec<&str> = seen.lines().collect();

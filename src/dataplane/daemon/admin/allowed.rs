@@ -1,4 +1,4 @@
-//! The users that may administer, and the mode of the socket that lets them connect.
+//! Users that may administer the daemon, and the mode of the socket that lets them connect.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -33,9 +33,9 @@ impl Allowed {
         }
     }
 
-    /// Sets the mode of this daemon's own socket, now and after each change of the users. The socket's group may connect.
-    /// If the configuration names a user, everybody may, since that user need not be in the group. In both cases the user
-    /// id decides about the answer.
+    /// Sets the mode of this daemon's own socket, now and after each change of the users. Members of the socket's group may
+    /// connect. If the configuration names a user, every user may connect, since the named user need not be in the group. In
+    /// both cases the answer depends on the user id.
     pub fn guard_own(&self, socket: &Path) -> std::io::Result<()> {
         self.admit(socket)?;
         let _ = self.socket.set(socket.to_owned());
@@ -53,7 +53,7 @@ impl Allowed {
         self.named.load().iter().copied().filter(|uid| *uid != 0 && *uid != self.own).collect()
     }
 
-    /// Warns of the configured users that cannot reach the socket, unless they are in a group that can.
+    /// Logs a warning about configured users that cannot connect to the socket unless they are in its group.
     pub fn warn_of_the_locked_out(&self, socket: &Path) {
         let others = self.others();
         if !others.is_empty()

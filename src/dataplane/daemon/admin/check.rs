@@ -27,7 +27,7 @@ pub(super) async fn check(State(administration): State<Arc<Administration>>, bod
     let deployment = match (&question.deployment, &question.host) {
         (Some(id), None) => Target::Id(id),
         (None, Some(host)) => Target::Host(host),
-        _ => return problem(StatusCode::BAD_REQUEST, "invalid", "name a deployment, or a host, not both"),
+        _ => return problem(StatusCode::BAD_REQUEST, "invalid", "name a deployment or a host, and not both"),
     };
     let facts =
         RequestFacts { deployment, method: &question.method, uri: &question.uri, client: question.client };

@@ -12,7 +12,7 @@ use super::{Administration, Peer, not_done, problem};
 use crate::api::host::clock::{Accept, Accepted};
 use crate::dataplane::daemon::clock_acceptance::{ClockError, accept_clock};
 
-/// Accepts the clock, if the audit log takes the event.
+/// Accepts the clock, provided that the event can be written to the audit log.
 pub(super) async fn accept(
     State(administration): State<Arc<Administration>>,
     ConnectInfo(operator): ConnectInfo<Peer>,

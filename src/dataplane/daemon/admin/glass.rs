@@ -18,7 +18,7 @@ pub(super) async fn list(State(administration): State<Arc<Administration>>) -> J
     Json(live.snapshot().panes(live.now((administration.clock)()).effective()))
 }
 
-/// Breaks glass, if the audit log takes the event.
+/// Breaks glass, provided that the event can be written to the audit log.
 pub(super) async fn break_glass(
     State(administration): State<Arc<Administration>>,
     ConnectInfo(operator): ConnectInfo<Peer>,

@@ -1,4 +1,4 @@
-//! Administration on the host: HTTP over a Unix socket, for the users that are allowed by the kernel's credentials.
+//! Administration on the host: HTTP over a Unix socket. The kernel's credentials of the peer decide whether it is allowed.
 
 pub mod allowed;
 mod audit;
@@ -81,15 +81,21 @@ pub struct Administration {
     pub code: Arc<Code>,
 }
 
-/// Binds the socket at `path`. A socket that a dead daemon left behind is replaced. The socket of a program that lives, or a file
-/// of another kind, is not.
+/// Binds the socket at `path`. A socket that no program listens on is replaced. The socket of a running program, or a file of
+/// another kind, is an error.
 pub async fn listen(path: &Path) -> std::io::Result<UnixListener> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
     let dead = match UnixStream::connect(path).await {
-        Ok(_) => return Err(std::io::Error::new(ErrorKind::AddrInUse, "another daemon answers there")),
-        // Only this says that nobody listens. A program whose queue is full, or that speaks in datagrams, lives.
+        Ok(_) => {
+            return Err(std::io::Error::new(
+                ErrorKind::AddrInUse,
+                "another daemon listens on this socket; stop it, or name another path in listen.admin_socket",
+            ));
+        }
+        // Only this error means that no program listens. A running program whose queue is full, or that uses datagrams, causes
+        // other errors.
         Err(error) => error.kind() == ErrorKind::ConnectionRefused,
     };
     match std::fs::symlink_metadata(path) {
@@ -108,7 +114,7 @@ pub async fn listen(path: &Path) -> std::io::Result<UnixListener> {
         Err(error) => return Err(error),
     }
     let listener = UnixListener::bind(path)?;
-    // Members of the socket's group may connect. Their user id decides about the answer.
+    // Members of the socket's group may connect. The answer depends on their user id.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     Ok(listener)
 }
@@ -200,8 +206,8 @@ fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
     (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], problem.to_json()).into_response()
 }
 
-/// Answers that work on a database was not done: with 503 if the database took or gave nothing, so that a later try may
-/// succeed, and with 422 if the work was refused.
+/// Returns the answer for work that failed: 503 if the database could not be read or written, so that a later attempt may
+/// succeed, and 422 if the work was refused.
 fn not_done(error: &(dyn std::error::Error + 'static)) -> Response {
     if database_error(error).is_none() {
         return problem(StatusCode::UNPROCESSABLE_ENTITY, "failed", &error.to_string());

@@ -33,7 +33,7 @@ pub(super) async fn prove(
     let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
     let proved = off_reactor(move || replication.prove(now)).await;
     if administration.replication.live().on_disk().is_none() {
-        // The control plane's answer repairs the disk.
+        // Sync asks the control plane, whose answer replaces the damaged records on the disk.
         administration.wake.notify_one();
     }
     proved.map(Json)
@@ -74,7 +74,9 @@ pub(super) async fn reset(
 ) -> Result<Json<Reset>, Response> {
     let (replication, now) = (Arc::clone(&administration.replication), (administration.clock)());
     off_reactor(move || replication.forget(now)).await?;
-    tracing::warn!("the replica was let go by an operator on this host");
+    tracing::warn!(
+        "an operator on this host removed the replica; the node asks its control plane for another"
+    );
     administration.wake.notify_one();
     Ok(Json(Reset { reset: true }))
 }

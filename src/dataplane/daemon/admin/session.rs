@@ -30,7 +30,7 @@ pub(super) async fn end(
     let operator = operator.to_string();
     let (session, ender) = (sessions.seen(&id), Ender::Operator(&operator));
     let ending = administration.authorizer.end_session(sessions, &id, session.as_ref(), ender).await;
-    tracing::warn!(session = %id, operator, "a session was ended");
+    tracing::warn!(session = %id, operator, "an operator ended a browser's session");
     let event = ending.event.map(|event| event.to_string());
     Ok(Json(EndedSession { id, session, written: ending.written, event }))
 }
@@ -38,7 +38,7 @@ pub(super) async fn end(
 #[expect(clippy::result_large_err, reason = "a handler returns it as it is")]
 fn sessions(administration: &Administration) -> Result<&Arc<Sessions>, Response> {
     administration.authorizer.sessions.as_ref().ok_or_else(|| {
-        let detail = "nobody can sign in on this host: its configuration has no [sessions]";
+        let detail = "this host has no sessions, because its configuration has no [sessions]; add it to let browsers sign in";
         problem(StatusCode::CONFLICT, "no_sessions", detail)
     })
 }
