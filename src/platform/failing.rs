@@ -1,5 +1,5 @@
-//! State of work that is tried again and again. A failure that lasts is logged when it begins and when it ends, not at each
-//! attempt: a peer that refuses every call must not fill the log.
+//! State of work that is attempted repeatedly. A lasting failure is logged when it begins and when it ends, not at each attempt:
+//! a peer that refuses every call must not fill the log.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ impl Failing {
 
     /// Records a successful attempt. Returns true if a failure ends with it.
     pub fn end(&self) -> bool {
-        // Most attempts succeed, and a read shares the cache line.
+        // Read first: most attempts succeed, and a read does not take the cache line from other cores as a write does.
         self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
     }
 

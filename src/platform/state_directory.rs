@@ -9,7 +9,7 @@ use thiserror::Error;
 
 /// File whose lock covers the whole directory. It names the process that holds the lock.
 const LOCK: &str = "lock";
-/// Description of a process that is not known.
+/// Description of an unknown process.
 const UNKNOWN: &str = "unknown";
 /// Permission bits that let the group or others write.
 const OTHERS_WRITE: u32 = 0o022;
@@ -50,7 +50,7 @@ pub enum StateError {
     },
     /// Another process holds the directory.
     #[error(
-        "the state directory {path} is in use by process {holder}; stop that one first, or give this one its own"
+        "the state directory {path} is in use by process {holder}; stop that process first, or name another state directory"
     )]
     Held {
         /// Path of the directory.
@@ -63,7 +63,8 @@ pub enum StateError {
 /// State directory that this process holds. The kernel releases the locks at the end of the process, even after a crash.
 #[derive(Debug)]
 pub struct HeldDirectory {
-    /// Locked as well as the file, which somebody could remove: the next process would lock another file.
+    /// The directory is locked as well as the file, because somebody could remove the file: the next process would then lock
+    /// another file.
     _directory: File,
     _lock: File,
 }
@@ -77,13 +78,13 @@ pub fn prepare(path: &Path) -> Result<(), StateError> {
 }
 
 /// Rejects a state directory that [`prepare`] would reject, and creates nothing. A directory that is missing is accepted
-/// where it could be created. Root is told nothing about the owner: the program is started as another user.
+/// where it could be created. For root the owner is not checked, because the program itself is started as another user.
 pub fn examine(path: &Path) -> Result<(), StateError> {
     let unusable = |source| StateError::Unusable { path: path.into(), source };
     let own = own_uid().map_err(unusable)?;
     match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            // Other errors than a missing entry, such as a file in place of a directory, are errors of `path`, too.
+            // An error other than a missing entry, such as a file in place of a directory, is an error of `path` as well.
             let parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
             match parents.map(std::fs::metadata).find(Result::is_ok) {
                 Some(Ok(parent)) if !parent.is_dir() => Err(unusable(ErrorKind::NotADirectory.into())),
@@ -127,9 +128,9 @@ pub fn hold(path: &Path) -> Result<HeldDirectory, StateError> {
             let holder = described_holder(path, &directory);
             return Err(StateError::Held { path: path.into(), holder });
         }
-        // A network file system may lock files only.
+        // Some network file systems can lock files but no directories.
         Err(TryLockError::Error(error)) => {
-            tracing::warn!(path = %path.display(), %error, "the state directory can't be locked; its lock file is");
+            tracing::warn!(path = %path.display(), %error, "the state directory can't be locked; only its lock file keeps other processes out");
         }
     }
     let file = path.join(LOCK);
@@ -151,18 +152,18 @@ pub fn hold(path: &Path) -> Result<HeldDirectory, StateError> {
     }
     let name = std::env::args_os().next().map(PathBuf::from);
     let name = name.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    // A full disk leaves the file empty. The lock holds without its content.
+    // On a full disk the file stays empty. The lock does not depend on its content.
     let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| {
         writeln!(lock, "{} ({})", std::process::id(), name.as_deref().unwrap_or("unknown program"))
     });
     if let Err(error) = written {
-        tracing::warn!(%error, "the lock file of the state directory can't be written");
+        tracing::warn!(%error, "the process id can't be written to the lock file of the state directory; the directory is locked all the same");
     }
     Ok(HeldDirectory { _directory: directory, _lock: lock })
 }
 
-/// Returns the process that holds the state directory, as it described itself, or `None` if none does. Creates no file: a
-/// file of another user would keep the program that owns the directory out.
+/// Returns the process that holds the state directory, as it described itself, or `None` if no process holds it. Creates no
+/// file, because the program that owns the directory could not open a file of another user.
 pub fn holder(path: &Path) -> Result<Option<String>, StateError> {
     let unusable = |source| StateError::Unusable { path: path.into(), source };
     let open = |path: &Path| match File::open(path) {
@@ -191,8 +192,8 @@ fn written_holder(lock: &mut File) -> String {
     if holder.is_empty() { UNKNOWN } else { holder }.to_owned()
 }
 
-/// Describes the process that has locked `directory`, which is at `path`: as it described itself in the lock file, unless the
-/// kernel names another one. Somebody may have removed the file, or put another one in its place.
+/// Describes the process that has locked `directory`, which is at `path`. Returns its own description from the lock file, unless
+/// the kernel names another process, since somebody may have removed or replaced the file.
 fn described_holder(path: &Path, directory: &File) -> String {
     let written =
         File::open(path.join(LOCK)).map_or_else(|_| UNKNOWN.to_owned(), |mut lock| written_holder(&mut lock));
