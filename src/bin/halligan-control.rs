@@ -31,7 +31,7 @@ use rand_core::UnwrapErr;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Issues tokens, is the source of truth for them, and publishes them to data planes.
+/// Issues tokens, holds their records, and publishes the records to data planes.
 #[derive(Parser)]
 #[command(
     version,
@@ -59,36 +59,36 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run the control plane. SIGHUP makes it read its keys and keysets, and the webhook's secret, anew.
+    /// Run the control plane. SIGHUP makes it read its keys, its keysets and the webhook's secret again.
     Serve {
-        /// Sign as the `issuer` of the configuration though this control plane has signed as another: every token is void then,
-        /// and every host has to be enrolled anew.
+        /// Sign as the `issuer` of the configuration although this control plane has signed as another one: every token becomes
+        /// void, and every host must be enrolled again.
         #[arg(long)]
         accept_new_issuer: bool,
-        /// Sign with the keys that are there though this control plane has signed with others, and none of them is left: every
-        /// token is void then, and hosts follow only once their root keys are replaced.
+        /// Sign with the present keys although this control plane has signed with others, none of which is left: every token
+        /// becomes void, and hosts accept the new keys only after their root keys are replaced.
         #[arg(long)]
         accept_new_keys: bool,
     },
-    /// Print a new token for a user, after a token key was dropped and no old one opens anything.
+    /// Print a new token for a user. For use after a token key was dropped, so that the user's old tokens are void.
     UserToken {
         /// The user's address.
         email: String,
     },
-    /// After a restore from a backup: let replicas go on above the version that nodes have proved, and give every node a
-    /// snapshot next.
+    /// After a restore from a backup: let replicas continue above the version that nodes hold, and send every node a snapshot
+    /// next.
     Recover {
-        /// The highest version a node shows in `halligan status`; `serve` logs it when such a node asks.
+        /// The highest version that a node shows in `halligan status`; `serve` logs it when such a node calls.
         #[arg(long, value_name = "VERSION")]
         above: u64,
-        /// Only this data plane; without it, all.
+        /// The data plane; without it, all data planes.
         #[arg(long, value_name = "ID")]
         data_plane: Option<String>,
     },
-    /// After environment.key was lost for good: delete the stored environment variables of all deployments, which nothing can
-    /// read any more. Hosts keep what they have until variables are set again.
+    /// After environment.key was lost for good: delete the stored environment variables of all deployments, which can't be
+    /// decrypted any more. Hosts keep the variables that they have until variables are set again.
     ForgetVariables,
-    /// Read the configuration and the files it names, say what is wrong with them, and start nothing.
+    /// Read the configuration and the files that it names, report their faults, and start nothing.
     CheckConfig,
 }
 
@@ -184,17 +184,17 @@ fn run_command(arguments: Arguments, config: &Config) -> Result<(), Failure> {
             let raised = control.recover(above, data_plane.as_deref())?;
             for plane in &raised {
                 let passed = if plane.from > above {
-                    format!("; it had passed {above} already")
+                    format!("; the version was above {above} already")
                 } else {
                     String::new()
                 };
                 println!(
-                    "{}: version {} -> {}; every node gets a snapshot next{passed}",
+                    "{}: version {} -> {}; every node receives a snapshot next{passed}",
                     plane.id, plane.from, plane.to
                 );
             }
             if raised.is_empty() {
-                println!("there is no data plane; nothing was changed");
+                println!("this control plane has no data plane; nothing was changed");
             }
             Ok(())
         }
@@ -262,7 +262,7 @@ fn init(config: &Config, organization: &str, owner_email: &str, json: bool) -> R
         Signing::create_for(directory, Some(&config.issuer), wall(), &mut UnwrapErr(SysRng))?;
     }
     let control = open(config)?;
-    // Nothing was signed for a database without an organization: it may be left of an attempt that failed.
+    // A database without an organization may be left over from an attempt that failed. Nothing was signed for it.
     control.claim(Accepted { issuer: true, keys: true })?;
     let made = control.bootstrap(organization, owner_email)?;
     let root = directory.join("root.pub.pem");
@@ -291,7 +291,7 @@ async fn serve(config: &Config, accepted: Accepted) -> Result<(), Failure> {
         let what = what.to_owned();
         move |source| Failure::Listen { what, source }
     };
-    // Before the first answer: whoever sees that it runs may stop it.
+    // Installed before the first answer, because a caller that sees an answer may stop the program.
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("the signal handler"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("the signal handler"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed("the signal handler"))?;
@@ -302,7 +302,7 @@ async fn serve(config: &Config, accepted: Accepted) -> Result<(), Failure> {
         })?;
     let control = open_with(config, signing)?;
     control.claim(accepted)?;
-    // Tokens and data planes do not depend on this key, so the rest is served without it.
+    // Tokens and data planes do not depend on this key, so the program serves all else without it.
     if let Some(fault) = control.environment_key_fault()? {
         tracing::error!(error = %fault, "environment variables can't be read or changed");
     }
@@ -328,7 +328,7 @@ async fn serve(config: &Config, accepted: Accepted) -> Result<(), Failure> {
     let sender = webhook.map(|webhook| Sender::start(Arc::clone(&control), webhook));
     let sender = sender.transpose().map_err(failed("the webhook's thread"))?;
     let housekeeper = Housekeeper::start(Arc::clone(&control), config.retention)
-        .map_err(failed("the thread that deletes what is old"))?;
+        .map_err(failed("the thread that deletes old rows"))?;
     let ends = tokio::spawn(Arc::clone(&control).tell_of_ends());
     tracing::info!(address = %server.address(), issuer = config.issuer, "listening");
     let status = format!("{} on {}", config.issuer, server.address());
@@ -342,7 +342,7 @@ async fn serve(config: &Config, accepted: Accepted) -> Result<(), Failure> {
     }
     tracing::info!("stopping");
     ends.abort();
-    // Its end is awaited, as it holds the control plane.
+    // The end of the task is awaited, because the task holds a reference to the control plane.
     let _ = ends.await;
     systemd::notify(&[NotifyState::Stopping]);
     if let Some(sender) = sender {
@@ -353,10 +353,10 @@ async fn serve(config: &Config, accepted: Accepted) -> Result<(), Failure> {
         source: std::io::Error::other(error),
     })?;
     drop(housekeeper);
-    // The last one that holds the control plane closes the database, which copies the write-ahead log into it.
+    // Dropping the last reference closes the database, which copies the write-ahead log into it.
     if Arc::into_inner(control).is_none() {
         tracing::warn!(
-            "a call is still under way, so a copy of control.db is not complete without control.db-wal"
+            "a call is still in progress, so the write-ahead log is not copied into the database; a backup needs control.db and control.db-wal"
         );
     }
     Ok(())
@@ -367,14 +367,16 @@ async fn serve(config: &Config, accepted: Accepted) -> Result<(), Failure> {
 fn reload(config: &Config, control: &ControlPlane, sender: Option<&Sender>) {
     let loaded = Signing::load(&config.state_dir).map_err(ClaimError::from);
     match loaded.and_then(|signing| control.sign_with(signing)) {
-        Ok(()) => tracing::info!("signs with the keys that are there now"),
-        Err(error) => tracing::error!(%error, "the keys are not taken; those that were in force stay"),
+        Ok(()) => tracing::info!("signs with the keys that were read again"),
+        Err(error) => tracing::error!(%error, "the keys can't be read again; the earlier keys stay in force"),
     }
     if let Some(sender) = sender {
         match read_webhook(config) {
             Ok(Some(webhook)) => sender.replace(webhook),
             Ok(None) => {}
-            Err(error) => tracing::error!(%error, "the webhook stays as it was"),
+            Err(error) => {
+                tracing::error!(%error, "the webhook's secret can't be read again; the earlier secret stays in force");
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use halligan::protocol::key::SigningKey;
 use rand_core::UnwrapErr;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Decides on a data-plane host which requests may pass, also while the control plane is down.
+/// Allows or denies requests on a data-plane host, also while the control plane is down.
 #[derive(Parser)]
 #[command(
     version,
@@ -46,15 +46,15 @@ enum Command {
     PublicKey,
     /// Ask the running daemon to read its configuration again, and print the settings that it applied.
     Reload,
-    /// Set this host's identity aside, so that the next start enrols it anew. For a copy of another host, and for a host that
+    /// Set this host's identity aside, so that the next start enrols it again. For a copy of another host, and for a host that
     /// was retired. The daemon must be stopped; nothing is deleted.
     NewIdentity {
-        /// Continue although events of the log have not arrived at the control plane.
+        /// Continue although some events of the audit log have not been sent to the control plane.
         #[arg(long)]
         force: bool,
     },
-    /// Accept that the revocations of this host are lost, so that the daemon starts again; it is recorded. First try to put
-    /// the file back from a backup: a token whose revocation is lost is accepted again.
+    /// Accept that the revocations of this host are lost, so that the daemon starts again; the audit log records it. First
+    /// try to put the file back from a backup: a token whose revocation is lost is accepted again.
     AcceptLoss {
         /// The database: revocations.db.
         database: String,
@@ -84,7 +84,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads everything that a start would read, and prints the first fault, or what ends soon.
+/// Reads every file that a start would read. Prints the first fault, or else warnings about keys and certificates that expire
+/// soon.
 fn check_config(config: &Config, path: &Path) -> ExitCode {
     let now = wall();
     match check_files(config, now) {
@@ -164,7 +165,9 @@ fn ask_to_reload(config: &Config) -> ExitCode {
 fn record_loss(config: &Config, database: &str, reason: &str) -> ExitCode {
     match accept_loss(&config.state_dir, database, reason, wall()) {
         Ok(()) => {
-            println!("the next start goes on without what is lost of {database}, and records that");
+            println!(
+                "the next start continues without the lost content of {database}, and records the acceptance in the audit log"
+            );
             ExitCode::SUCCESS
         }
         Err(error @ LossError::File { .. }) => exit::fail("halligand", exit::IOERR, &error),
@@ -174,11 +177,15 @@ fn record_loss(config: &Config, database: &str, reason: &str) -> ExitCode {
 
 /// Runs the daemon until a signal stops it.
 fn serve(config: Config) -> ExitCode {
-    // It changes the environment, so it must come before any thread is started.
+    // Changes the environment of the process, so it must come before any thread is started.
     let sockets = match Sockets::inherit() {
         Ok(sockets) => sockets,
         Err(error) => {
-            return exit::fail("halligand", exit::UNAVAILABLE, &format!("a socket handed over: {error}"));
+            return exit::fail(
+                "halligand",
+                exit::UNAVAILABLE,
+                &format!("a socket that the service manager passed can't be used: {error}"),
+            );
         }
     };
     match run(config, sockets) {

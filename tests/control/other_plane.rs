@@ -133,7 +133,7 @@ fn a_database_is_not_served_with_the_keys_of_another_plane_of_the_same_issuer() 
     let running = planes.serve("a", &[]);
     copy(&b, &a, &KEYS);
     running.signal("HUP");
-    until("the keys are refused", || planes.log().contains("the keys are not taken"));
+    until("the keys are refused", || planes.log().contains("the keys can't be read again"));
     assert!(planes.log().contains("not of one control plane"), "{}", planes.log());
     copy(&kept, &a, &KEYS);
     planes.lets_in("a");

@@ -375,7 +375,7 @@ fn an_endpoint_that_hangs_holds_up_nobody() {
     // A file that can't be taken changes nothing.
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
     rig.control.as_ref().unwrap().signal("HUP");
-    until("it says so", || rig.read_log("control.log").contains("the webhook stays as it was"));
+    until("it says so", || rig.read_log("control.log").contains("the earlier secret stays in force"));
     let (_, fourth) = rig.direct_access_token("fourth", &rig.deployment);
     rig.synced();
     assert_eq!(use_of(&rig, &fourth), 200);
