@@ -156,7 +156,9 @@ impl Writer {
         }
         match self.inventory.note_events(self.sequence) {
             Ok(()) => self.noted = Some(now),
-            Err(error) => tracing::warn!(%error, "the inventory can't say how long the audit log is"),
+            Err(error) => {
+                tracing::warn!(%error, "the length of the audit log can't be written to the inventory of databases");
+            }
         }
     }
 

@@ -84,7 +84,7 @@ pub struct Alarm {
     pub what: String,
     /// Number of consecutive occurrences.
     pub times: u64,
-    /// Number of the last occurrence among all alarms since the start. It gives the order although the clock may have been set.
+    /// Number of the last occurrence among all alarms since the start. Alarms are sorted by it, since the clock may be set back.
     pub number: u64,
 }
 

@@ -48,7 +48,7 @@ pub async fn watch(live: Arc<Live>, clock: Clock, certificate: Option<PathBuf>) 
         let (now, looking, path) = (clock(), Arc::clone(&live), certificate.clone());
         let looked = tokio::task::spawn_blocking(move || {
             let mut ends = looking.snapshot().token_ends(now);
-            // The gateway reports a certificate that cannot be read, since it cannot use it either.
+            // An unreadable certificate is not reported here, because the gateway reports it.
             ends.extend(path.and_then(|path| certificate::end(&path).ok()));
             ends
         });

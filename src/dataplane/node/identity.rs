@@ -32,15 +32,15 @@ pub enum IdentityError {
     },
     /// A required private key is missing.
     #[error(
-        "the key file {0} is not there; put the node's key back, or enrol the node anew in an empty state directory"
+        "the key file {0} is missing; put the node's key back, or enrol the node again in an empty state directory"
     )]
     Missing(PathBuf),
     /// Other users may read a private key.
     #[error("the key file {0} can be read by others than its owner; run chmod 600 on it")]
     Exposed(PathBuf),
-    /// A file holds no keys of sessions.
+    /// The file of the session keys is not in the expected format.
     #[error(
-        "{0} must hold one to eight keys, one a line, each 32 bytes in base64; make one with openssl rand -base64 32"
+        "the file of session keys {0} must hold one to eight keys, one a line, each 32 bytes in base64; make a key with openssl rand -base64 32"
     )]
     SessionKeys(PathBuf),
     /// A file holds no valid key.
@@ -163,7 +163,7 @@ pub enum Absent {
     Refuse,
 }
 
-/// Reads a file that nobody but its owner may be able to read. Returns `None` if there is none.
+/// Reads a private file. Rejects a file that other users than its owner can read. Returns `None` if there is none.
 pub(super) fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, IdentityError> {
     let failed = |source| IdentityError::File { path: path.into(), source };
     match std::fs::metadata(path) {

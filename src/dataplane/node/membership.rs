@@ -1,7 +1,7 @@
 //! Membership of the node in its data plane: its retirement, and other hosts with its identity.
 //!
-//! It decides no request. A retired node continues like one that is cut off, from its verified replica, until the staleness
-//! policy ends it. Otherwise one unsigned answer could end a host's work.
+//! No decision about a request depends on it. A retired node continues with its verified replica, like a node in an outage,
+//! until the staleness policy denies its requests. Otherwise one unsigned answer could stop a host.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -39,7 +39,7 @@ impl Known {
 
 impl Membership {
     fn lock(&self) -> MutexGuard<'_, Known> {
-        // Every change is one assignment.
+        // A poisoned lock is safe to use: every change is one assignment.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,7 +78,7 @@ impl Membership {
 
     /// Records whether the control plane receives calls of two daemons under this identity.
     pub fn told_shared(&self, shared: bool, alarms: &Alarms, now: Time) {
-        let who = "the control plane hears two daemons under this node's identity";
+        let who = "the control plane receives calls of two daemons under this node's identity";
         self.change_shared(who, alarms, now, |known| known.told_shared = shared);
     }
 
@@ -117,8 +117,8 @@ fn recorded(at: Time) -> String {
 
 fn raise_retired(alarms: &Alarms, why: &str, now: Time) {
     let what = format!(
-        "this node was retired ({why}): it gets nothing more from its control plane, and denies everything once its replica \
-         is older than the staleness policy allows; run `halligand new-identity` to enrol it again, or remove the daemon"
+        "this node was retired ({why}): it receives no more changes from its control plane, and denies every request once its \
+         replica is older than the staleness policy allows; run `halligand new-identity` to enrol it again, or remove the daemon"
     );
     alarms.raise(AlarmKind::Retired, &what, now);
 }

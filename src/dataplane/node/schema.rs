@@ -1,5 +1,5 @@
-//! Opens the databases of a host and migrates each to its newest schema. A database that the host's inventory lists, and
-//! that is missing or empty, or lacks a table, is not created again.
+//! Opens the databases of a host and migrates each to its newest schema. A database that the host's inventory lists is not
+//! created again if it is missing or empty, or lacks a table.
 
 use std::path::Path;
 
@@ -9,14 +9,15 @@ use thiserror::Error;
 use super::inventory::{Inventory, InventoryError};
 use crate::platform::database::{self, Newer, missing_table, tables};
 
-/// Reasons why a database is not used, and left as it is.
+/// Reasons why a database is not opened and stays unchanged.
 #[derive(Debug, Error)]
 pub enum Unfit {
-    /// A newer build wrote it, with this version of its schema, which this build cannot interpret.
+    /// A newer build wrote the database, with a version of the schema that this build cannot interpret.
     #[error("has schema {}, which this build does not know; start the newer build again", .0.found)]
     Newer(#[from] Newer),
-    /// It is missing or empty, or lacks a table. A new one in its place would be taken for the original.
-    #[error("can't be believed: {0}")]
+    /// The database is missing or empty, or lacks a table; or the inventory can't be used. A new database in its place would be
+    /// indistinguishable from the original.
+    #[error("can't be used: {0}")]
     Gone(#[from] InventoryError),
 }
 
@@ -31,7 +32,7 @@ pub(in crate::dataplane) fn open(
     open_with(path, |_| Ok(()), migrations)
 }
 
-/// Does the same, but first calls `lay_out`, for settings that must precede the first table.
+/// Opens the database like [`open`], but first calls `lay_out`, for settings that must be made before the first table.
 pub(in crate::dataplane) fn open_with(
     path: &Path,
     lay_out: impl FnOnce(&Connection) -> rusqlite::Result<()>,
@@ -48,7 +49,7 @@ pub(in crate::dataplane) fn open_with(
         Ok(version) => version,
         Err(newer) => return Ok(Err(newer.into())),
     };
-    // A database whose write-ahead log was lost before its first checkpoint is a valid file without any table.
+    // A database that lost its write-ahead log before the first checkpoint is a valid file without any table.
     if made && version == 0 && tables(&connection)?.is_empty() {
         return Ok(Err(InventoryError::Empty.into()));
     }

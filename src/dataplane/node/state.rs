@@ -31,7 +31,7 @@ pub struct Standing {
     pub next_attempt: Option<Time>,
 }
 
-/// Content of the disk. It was read and verified as a whole, and only verified changes were written since.
+/// Replica on the disk. All of it was read and verified, and only verified changes were written since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persisted {
     /// Version of the replica.
@@ -144,12 +144,12 @@ impl Live {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         if state != standing.progress.state {
             match (&error, state) {
-                (None, _) => tracing::info!("the control plane answers; the replica is live"),
+                (None, _) => tracing::info!("the control plane answers; the replica is up to date"),
                 (Some(error), State::Offline) => {
-                    tracing::warn!(%error, "the control plane can't be reached; deciding alone");
+                    tracing::warn!(%error, "the control plane can't be reached; deciding with the last verified replica");
                 }
                 (Some(error), _) => {
-                    tracing::warn!(state = state.as_str(), %error, "the replica is not renewed");
+                    tracing::warn!(state = state.as_str(), %error, "the replica can't be renewed; deciding with the last verified one");
                 }
             }
         }
@@ -169,7 +169,7 @@ impl Live {
         self.snapshot.load().head().map(|head| head.head().exp)
     }
 
-    /// Returns true if the replica is too old for every role, and requests are denied for it.
+    /// Returns true if every request is denied because the replica is too old for every role.
     #[must_use]
     pub fn useless(&self, wall: Time) -> bool {
         let snapshot = self.snapshot.load();
@@ -254,7 +254,7 @@ impl Live {
         *self.taken_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lowers the time floor to `to`, after `first` has made sure that no token revives.
+    /// Lowers the time floor to `to`, after `first` has made sure that no expired token becomes valid again.
     pub(in crate::dataplane) fn take_back_floor<T, E>(
         &self,
         to: Time,

@@ -1,9 +1,9 @@
 //! Inventory of a host's state: which databases it created, the extent of its revocations, and its file of ended sessions.
 //! Without it, a lost database would look like one that was never created.
 //!
-//! It is a file beside the databases. If it is missing or unreadable, the databases and the identity replace it: a host with
-//! one of the databases, or whose identity file says that they were made, has created every other, and must have all
-//! revocations that the audit log records.
+//! It is a file beside the databases. If it is missing or unreadable, it is made again from the databases and the identity: a
+//! host with one of the databases, or whose identity file says that they were created, has created all of them, and must have
+//! all revocations that the audit log records.
 
 #[cfg(test)]
 mod tests;
@@ -35,7 +35,7 @@ pub(in crate::dataplane) const ACCEPTED_LOSS: &str = "accepted-loss.json";
 /// Databases of a host. The first start creates all of them.
 const DATABASES: [&str; 5] = [REPLICA, AUDIT, REVOCATIONS, "outages.db", "glass.db"];
 
-/// Held from reading the inventory until it is written: revocations and sessions change it from threads of their own.
+/// Held from reading the inventory until it is written, because revocations and sessions change it on other threads.
 static CHANGE: Mutex<()> = Mutex::new(());
 
 /// Reasons why a database is not created as a new one.
@@ -103,7 +103,7 @@ struct Noted {
     revocations: Option<Extent>,
     /// File of ended sessions, or `None` if none was written.
     ended_sessions: Option<NotedSessions>,
-    /// Number of events that the audit log had at least.
+    /// Number of events that the audit log had when this was noted. It may have had more later.
     #[serde(default)]
     events: u64,
     /// True if the replica's database holds a replica.
@@ -112,7 +112,7 @@ struct Noted {
 }
 
 impl Noted {
-    /// Drops what was noted about the content of the database `name`, in whose place another one is created.
+    /// Clears the facts about the content of the database `name`, because a new one is created in its place.
     fn clear(&mut self, name: &str) {
         match name {
             AUDIT => self.events = 0,
@@ -160,7 +160,7 @@ impl Inventory {
         match std::fs::read(&path) {
             Ok(text) => Ok(serde_json::from_slice(&text)
                 .inspect_err(|error| {
-                    tracing::error!(path = %path.display(), %error, "the inventory of databases can't be read");
+                    tracing::error!(path = %path.display(), %error, "the inventory of databases is not valid; making it again from the other files");
                 })
                 .ok()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -168,8 +168,8 @@ impl Inventory {
         }
     }
 
-    /// Returns the inventory that follows from the other files. A database that has content shows that the host ran before,
-    /// and so does the mark in the identity file, which is left when all databases are lost.
+    /// Returns the inventory that follows from the other files. A database with content shows that the host ran before. So
+    /// does the mark in the identity file, which remains when all databases are lost.
     fn witnessed(&self) -> Noted {
         let has_content =
             |name: &str| std::fs::metadata(self.directory.join(name)).is_ok_and(|found| found.len() > 0);
@@ -205,7 +205,7 @@ impl Inventory {
         let noted = if let Some(noted) = self.find()? {
             noted
         } else {
-            // Written before any database is created, since one that this start creates is no witness of an earlier start.
+            // Written before any database is created, since a database that this start creates does not prove an earlier start.
             let noted = self.witnessed();
             self.write(&noted)?;
             noted
@@ -242,7 +242,8 @@ impl Inventory {
     }
 
     /// Returns true if the count of the revocations is complete. Otherwise only the audit log shows them. A start that was
-    /// interrupted while it handled an accepted loss has counted the remaining revocations, before it signed those of the log anew.
+    /// interrupted while it handled an accepted loss has counted the remaining revocations, but may not have signed those of the
+    /// audit log again; the file of the acceptance shows that.
     pub(in crate::dataplane) fn counted(&self) -> Result<bool, InventoryError> {
         let path = self.directory.join(ACCEPTED_LOSS);
         let pending = path.try_exists().map_err(|source| InventoryError::File { path, source })?;
@@ -267,7 +268,7 @@ impl Inventory {
         self.change(|noted| noted.ended_sessions = Some(file))
     }
 
-    /// Returns a number of events that the audit log had, or 0 if none was noted. It may have had more since.
+    /// Returns the noted number of events of the audit log, or 0 if none was noted. The log may have had more later.
     pub(in crate::dataplane) fn events(&self) -> Result<u64, InventoryError> {
         Ok(self.find()?.map_or(0, |noted| noted.events))
     }

@@ -204,7 +204,9 @@ impl ReplicaStore {
         }
         match Inventory::beside(&self.path).note_replica(true) {
             Ok(()) => self.noted_held.set(true),
-            Err(error) => tracing::warn!(%error, "the inventory can't say that this host has a replica"),
+            Err(error) => {
+                tracing::warn!(%error, "the existence of the replica can't be written to the inventory of databases");
+            }
         }
     }
 

@@ -41,7 +41,7 @@ pub enum OutageError {
     #[error("the outages' database {0}")]
     Unfit(#[from] Unfit),
     /// Outages are gone from the database, other than the oldest of many.
-    #[error("the outages' database can't be believed: it holds {held} of the last {made} outages")]
+    #[error("the outages' database is incomplete: it holds {held} of the last {made} outages")]
     Lost {
         /// Number of outages that are there.
         held: u64,
