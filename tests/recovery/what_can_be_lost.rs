@@ -225,7 +225,7 @@ fn an_operator_goes_on_after_lost_revocations_on_record_and_what_the_log_tells_o
     for _ in 0..2 {
         let (code, said) = start(&mut rig).unwrap_err();
         assert!(
-            code == 74 && said.contains(&format!("the audit log tells that token {id} was revoked")),
+            code == 74 && said.contains(&format!("the audit log records that token {id} was revoked")),
             "{said}"
         );
     }

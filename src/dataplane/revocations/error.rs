@@ -10,13 +10,13 @@ use crate::dataplane::node::schema::Unfit;
 use crate::protocol::id::{NodeId, TokenId};
 use crate::protocol::revocation::RevocationError;
 
-/// Reasons why a revocation cannot be made or taken.
+/// Reasons why a revocation cannot be made, stored or read.
 #[derive(Debug, Error)]
 pub enum LedgerError {
     /// SQLite reports an error.
     #[error("the revocations' database can't be used: {0}")]
     Database(#[from] rusqlite::Error),
-    /// The schema is newer than this build, or the database is gone.
+    /// The schema is newer than this build, or the database is lost.
     #[error("the revocations' database {0}{way}", way = way_on(.0))]
     Unfit(#[from] Unfit),
     /// The revocation cannot be verified.
@@ -24,7 +24,7 @@ pub enum LedgerError {
     Revocation(#[from] RevocationError),
     /// A row whose token cannot be read.
     #[error(
-        "row {0} of the revocations' database can't be read, nor which token it revokes; put the file back from a backup, \
+        "row {0} of the revocations' database can't be read, so it is unknown which token it revokes; put the file back from a backup, \
          or run halligand accept-loss revocations.db --reason TEXT"
     )]
     Unreadable(u64),
@@ -49,7 +49,7 @@ pub enum LedgerError {
     },
     /// The database lacks a revocation that the audit log records.
     #[error(
-        "the audit log tells that token {0} was revoked on this host, and the revocations' database does not; put the file \
+        "the audit log records that token {0} was revoked on this host, and the revocations' database lacks it; put the file \
          back from a backup, or run halligand accept-loss revocations.db --reason TEXT"
     )]
     Untold(TokenId),
@@ -58,7 +58,7 @@ pub enum LedgerError {
     TooMany(NodeId),
 }
 
-/// Returns the advice for an operator whose database is gone.
+/// Returns the advice for an operator whose database is lost.
 fn way_on(unfit: &Unfit) -> &'static str {
     match unfit {
         Unfit::Newer(_) | Unfit::Gone(InventoryError::File { .. }) => "",

@@ -1,4 +1,5 @@
-//! Revocations on their way: those that another node passed on, those that this node passes on, and the control plane's answers.
+//! Exchange of revocations: revocations from other nodes, revocations for other nodes and the control plane, and the control
+//! plane's answers.
 
 use rusqlite::params;
 use serde::Serialize;
@@ -31,7 +32,7 @@ pub struct Numbered {
 }
 
 impl Revocations {
-    /// Takes revocations that another node passed on. Each is verified, or rejected.
+    /// Verifies and stores revocations that another node passed on. A revocation that cannot be verified is counted as refused.
     pub fn receive<'t>(
         &self,
         texts: impl IntoIterator<Item = &'t str>,
@@ -62,7 +63,7 @@ impl Revocations {
                 Err(refused) => {
                     taken.refused += 1;
                     if taken.refused == 1 {
-                        let what = format!("another node passed on what is refused: {refused}");
+                        let what = format!("another node passed on a revocation that is refused: {refused}");
                         self.live.alarms.raise(AlarmKind::Refused, &what, now);
                     }
                 }
@@ -95,7 +96,7 @@ impl Revocations {
 
     fn select(&self, which: &str, number: u64, limit: usize) -> Result<Vec<Numbered>, LedgerError> {
         let ledger = self.lock();
-        // No receiver could verify a damaged row.
+        // Damaged rows are left out, because no receiver could verify them.
         let damaged: Vec<String> = ledger.damaged.keys().map(u64::to_string).collect();
         let query = format!(
             "SELECT number, text FROM revocation WHERE {which} AND number NOT IN ({}) ORDER BY number LIMIT ?2",

@@ -1,5 +1,5 @@
-//! Reads the stored revocations. Each was verified before it was written, and none is rejected now: one that still verifies
-//! is sound; one that does not stays in force, with an alarm. A row whose token cannot be read stops the start.
+//! Reads the stored revocations. Each was verified before it was written, so none is rejected when it is read: a revocation that
+//! no longer verifies stays in force, with an alarm. A row whose token cannot be read stops the start.
 
 use std::collections::BTreeMap;
 
@@ -95,7 +95,7 @@ impl Kept {
         *end = (*end).min(at);
     }
 
-    /// Stores the keys that an older build did not, so that later checks do not depend on the replica.
+    /// Stores the verifying keys of rows that an older build wrote, so that later checks do not depend on the replica.
     pub(super) fn write_keys(&self, connection: &Connection) -> rusqlite::Result<()> {
         for (number, key) in &self.unkeyed {
             connection
@@ -135,7 +135,7 @@ impl Found {
         };
         match (proved, claimed) {
             (Some(proved), _) if agrees(proved.revocation()) => Worth::Sound(proved.revocation().clone()),
-            // An older build verified it and stored no key. The replica may have lost the node since.
+            // An older build verified the revocation and stored no key. The replica may lack the node by now.
             (None, Some(claimed))
                 if self.key.is_none() && agrees(&claimed) && unknown(&claimed, own, signers) =>
             {

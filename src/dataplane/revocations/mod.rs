@@ -2,7 +2,7 @@
 //!
 //! A revocation is verified once, before it is stored, and kept as its signed bytes with the key that verified them. It is
 //! in force as soon as it is durable, and stays so: neither a replica that no longer names the signing node nor a damaged
-//! row revives a token. A damaged row denies the token that can still be read in it.
+//! row makes a token valid again. A damaged row denies the token that can still be read in it.
 
 mod error;
 mod exchange;
@@ -59,11 +59,11 @@ pub struct Order {
     pub token: TokenId,
     /// The operator's reason.
     pub reason: String,
-    /// User who asks for it.
+    /// User who revokes the token.
     pub operator: String,
 }
 
-/// Returns what an operator is shown of a revocation.
+/// Returns the fields of a revocation that operators see.
 fn held(revocation: Revocation, answer: Option<Outcome>) -> Held {
     Held {
         token_id: revocation.sub,
@@ -125,11 +125,11 @@ impl Revocations {
         });
         if new && let Err(error) = self.inventory.count_revocations(&ledger.extent) {
             // The revocation is in force. The next one, or the next start, writes the inventory again.
-            tracing::warn!(%error, "the inventory of databases could not be written");
+            tracing::warn!(%error, "the count of revocations can't be written to the inventory of databases; the revocation is in force");
         }
     }
 
-    /// Returns the identifier of this list. It changes when the list was lost and the numbers begin anew.
+    /// Returns the identifier of this list. It changes when the list was lost and the numbers begin at 1 again.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -143,7 +143,7 @@ impl Revocations {
 
     /// Revokes a token. The revocation is durable and in force on return. A second revocation of a token by this node
     /// returns the first one; the flag is true if it is new. Damaged rows that deny the token are moved aside, and the
-    /// tokens that they deny are signed anew.
+    /// tokens that they deny get new signed revocations.
     pub fn revoke(&self, order: &Order, now: Time) -> Result<(Held, bool), LedgerError> {
         check_reason(&order.reason)?;
         let mut ledger = self.lock();
@@ -188,14 +188,14 @@ impl Revocations {
             reason: order.reason,
         };
         let text = sign_revocation(&revocation, &self.prover.key);
-        // Verified as other nodes will: a revocation that nobody can verify must not be stored.
+        // Verified in the same way as other nodes do, because a revocation that they can't verify must not be stored.
         let signed = SignedRevocation::verify(&text, &self.own)?;
         insert(ledger, &signed, &self.own, now)?;
         Ok(revocation)
     }
 
-    /// Signs an own revocation for each token that only nodes revoked which the replica in force does not name. Without it,
-    /// a control plane that was restored from a backup, or a node that enrolled later, could not verify the revocation.
+    /// Signs an own revocation for each token whose revocations are all by nodes that are not in the replica in force. Without
+    /// it, a control plane that was restored from a backup, or a node that enrolled later, could not verify the revocation.
     pub fn vouch(&self, now: Time) -> Result<(), LedgerError> {
         let snapshot = self.live.snapshot();
         let (signers, own) = (snapshot.signers(), self.prover.identity.node_id.as_str());
@@ -244,7 +244,7 @@ impl Revocations {
         self.enforce(&mut ledger, signed.values());
         drop(ledger);
         for revocation in signed.values() {
-            tracing::warn!(token = %revocation.sub, operator = revocation.operator, "no node of the replica had signed this revocation; this one has now");
+            tracing::warn!(token = %revocation.sub, operator = revocation.operator, "no node of the replica had signed this revocation, so this node signed one of its own");
         }
         self.changed.send_replace(());
         Ok(())
@@ -337,7 +337,7 @@ impl Local {
         self.end(&revocation.sub, revocation.iat);
     }
 
-    /// Records that a token ended. The earliest time counts.
+    /// Records the end of a token. If several ends are recorded, the earliest counts.
     fn end(&mut self, token: &TokenId, at: Time) {
         let end = self.revoked.entry(token.clone()).or_insert(at);
         *end = (*end).min(at);

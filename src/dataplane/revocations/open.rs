@@ -18,7 +18,7 @@ use crate::protocol::time::Time;
 
 impl Revocations {
     /// Opens or creates the database at `path`, and puts its revocations in force. Fails if it lacks revocations that this
-    /// host had, because an empty database would admit revoked tokens.
+    /// host had, because with an empty database revoked tokens would be accepted.
     pub fn open(path: &Path, live: Arc<Live>, prover: Arc<Prover>) -> Result<Self, LedgerError> {
         Self::open_told(path, live, prover, &[])
     }
