@@ -101,7 +101,7 @@ fn a_configuration_that_is_wrong_is_named_and_nothing_is_written() {
     changed("[node]", "[node");
     refused(&rig, exit::CONFIG, &["halligand.toml", "line"]);
     changed("[node]", "[node]\nkey_file = '/nowhere/node.pem'");
-    refused(&rig, exit::CONFIG, &["/nowhere/node.pem", "not there"]);
+    refused(&rig, exit::CONFIG, &["/nowhere/node.pem", "is missing"]);
     changed("[control_plane]", "[control_plane]\nca_file = '/nowhere/ca.pem'");
     refused(&rig, exit::CONFIG, &["/nowhere/ca.pem"]);
     with(format!(
@@ -130,7 +130,7 @@ fn a_key_that_is_missing_exposed_or_none_is_named_and_no_other_takes_its_place()
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     // The node is enrolled: a key made in place of the one it lost would be a stranger's.
     std::fs::remove_file(&key).unwrap();
-    refused(&rig, exit::CONFIG, &["node.pem", "not there"]);
+    refused(&rig, exit::CONFIG, &["node.pem", "is missing"]);
     let write_key = |bytes: &[u8]| {
         std::fs::write(&key, bytes).unwrap();
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();

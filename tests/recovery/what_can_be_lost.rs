@@ -71,7 +71,7 @@ fn host(file: &str, loss: Loss) -> Promise {
         ("revocations.db", _) => Stops(74, "the revocations' database"),
         ("node.json", Missing) => Stops(69, "this node is not enrolled"),
         ("node.json", _) => Stops(78, "node.json"),
-        ("node.pem", Missing) => Stops(78, "is not there; put the node's key back"),
+        ("node.pem", Missing) => Stops(78, "is missing; put the node's key back"),
         ("node.pem", _) => Stops(78, "node.pem"),
         _ => unreachable!("{file}"),
     }
