@@ -61,7 +61,7 @@ pub struct Claims {
     /// Time from which on the token is invalid. A direct-access token always has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exp: Option<Time>,
-    /// Generation, from 1. Each rotation adds 1.
+    /// Generation, from 1. Each rotation raises it, by 1 unless a recovery skips numbers.
     #[serde(rename = "gen")]
     pub generation: u32,
     /// Role of the token. A direct-access token always has one.

@@ -1,5 +1,7 @@
 //! The steps of a story: what operators, accidents and attackers do to an estate.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use halligan::dataplane::replica::store::Origin;
 use halligan::protocol::glass::GlassMode;
 use halligan::protocol::record::Record;
@@ -176,9 +178,19 @@ impl Story {
         let Some((text, expires_at)) = self.done(&format!("token {number} is rotated"), rotated) else {
             return Ok(());
         };
+        let generation = generation_of(&text);
         let standing = self.estate.tokens.entry(number).or_default();
-        standing.generation += 1;
-        let generation = standing.generation;
+        // A recovery knows that the next numbers may be taken, by values of a history that is lost.
+        let right = if self.estate.recovered.remove(&number) {
+            let taken = self.tokens[number].values.iter().any(|value| value.generation == generation);
+            generation > standing.generation && !taken
+        } else {
+            generation == standing.generation + 1
+        };
+        if !right {
+            return Err(format!("token {number} gets generation {generation} after {}", standing.generation));
+        }
+        standing.generation = generation;
         self.tokens[number].values.push(Value { text, generation, expires_at, dropped: None });
         self.record()
     }
@@ -411,7 +423,9 @@ impl Story {
     pub fn recover(&mut self) -> Result<(), String> {
         let above = self.memories.iter().map(|memory| memory.version).max().unwrap_or(0);
         let recovered = self.control.recover(above);
-        self.done(&format!("recover above version {above}"), recovered);
+        if self.done(&format!("recover above version {above}"), recovered).is_some() {
+            self.estate.recovered = self.estate.tokens.keys().copied().collect();
+        }
         self.record()
     }
 
@@ -620,4 +634,11 @@ impl Story {
         }
         Ok(())
     }
+}
+
+/// The generation that a token's value claims.
+fn generation_of(value: &str) -> u32 {
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(value.split('.').nth(1).unwrap()).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    claims["gen"].as_u64().unwrap().try_into().unwrap()
 }

@@ -77,6 +77,8 @@ impl Broken {
 pub struct Estate {
     /// By a token's number in the story.
     pub tokens: BTreeMap<usize, Standing>,
+    /// Tokens that were not rotated since a recovery.
+    pub recovered: BTreeSet<usize>,
     pub workspaces: BTreeSet<String>,
     /// Their workspace and data plane, by id.
     pub deployments: BTreeMap<String, (String, String)>,

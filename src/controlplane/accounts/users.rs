@@ -220,7 +220,7 @@ impl ControlPlane {
         }
         self.store.write(|transaction| {
             find(transaction, organization, id)?;
-            let generation = Rotated::User.raise(transaction, id, self.now())?;
+            let generation = self.raise_generation(transaction, Rotated::User, id)?;
             let token = self.mint_user(transaction, id, generation)?;
             Ok(UserToken { user: find(transaction, organization, id)?.0, token })
         })

@@ -3,9 +3,13 @@
 
 use rusqlite::params;
 
+use crate::controlplane::ControlPlane;
 use crate::controlplane::error::Error;
 use crate::controlplane::store::Transaction;
-use crate::protocol::time::Time;
+
+/// Numbers that are skipped after a recovery: at least the first, and fewer than the sum of both. A random number, since another
+/// recovery from the same backup must not skip as many.
+const SKIPPED: (u32, u32) = (1000, 1 << 20);
 
 /// Table whose rows have a generation.
 #[derive(Clone, Copy, Debug)]
@@ -25,23 +29,24 @@ impl Rotated {
             Self::User => "user",
         }
     }
+}
 
-    /// Raises the generation of a row by one, and returns it. The first time after a recovery it rises to the time in seconds
-    /// at least, which no rotations of a lost history have reached.
-    pub(in crate::controlplane) fn raise(
-        self,
+impl ControlPlane {
+    /// Raises the generation of a row by one, and returns it. The first time after a recovery it skips the numbers that rotations
+    /// of a lost history may have given.
+    pub(in crate::controlplane) fn raise_generation(
+        &self,
         transaction: &Transaction<'_>,
+        rotated: Rotated,
         id: &str,
-        now: Time,
     ) -> Result<u32, Error> {
         let update = format!(
-            "UPDATE {} SET generation = max(generation + 1, iif(generations_lost, ?2, 0)), generations_lost = 0
+            "UPDATE {} SET generation = generation + 1 + iif(generations_lost, ?2, 0), generations_lost = 0
              WHERE id = ?1 RETURNING generation",
-            self.table()
+            rotated.table()
         );
-        // A clock beyond the numbers that there are, in 2106, says nothing.
-        let least = u32::try_from(now.unix()).unwrap_or(0);
-        Ok(transaction.prepare_cached(&update)?.query_row(params![id, least], |row| row.get(0))?)
+        let skipped = SKIPPED.0 + self.luck() % SKIPPED.1;
+        Ok(transaction.prepare_cached(&update)?.query_row(params![id, skipped], |row| row.get(0))?)
     }
 }
 
