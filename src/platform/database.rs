@@ -33,7 +33,8 @@ pub fn is_damaged(error: &rusqlite::Error) -> bool {
         )
 }
 
-/// Returns true if a disk takes or gives no data, as opposed to a fault of the database. It is over once there is room.
+/// Returns true if the disk can't be read or written, as opposed to a fault of the database: once the disk has room and can be
+/// written, the same call succeeds.
 #[must_use]
 pub fn is_disk_fault(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
@@ -83,19 +84,20 @@ pub fn migrate(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Re
     Ok(Ok(()))
 }
 
-/// Returns the names of the tables of a database, without SQLite's own.
-pub fn tables(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
-    let named =
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
-    connection.prepare(named)?.query_map([], |row| row.get(0))?.collect()
+/// Returns true if a database has no table but those that SQLite keeps for itself.
+pub fn has_no_table(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(tables(connection)?.iter().all(|table| table.starts_with("sqlite_")))
 }
 
-/// Returns a table that `migrations` leave behind and that the database lacks, or `None` if it has all of them.
-pub fn missing_table(connection: &Connection, migrations: &[&str]) -> rusqlite::Result<Option<String>> {
-    let complete = Connection::open_in_memory()?;
-    migrations.iter().try_for_each(|migration| complete.execute_batch(migration))?;
+/// Returns a table that the database `complete` has and `connection` lacks, or `None` if it has all of them.
+pub fn missing_table(connection: &Connection, complete: &Connection) -> rusqlite::Result<Option<String>> {
     let present = tables(connection)?;
-    Ok(tables(&complete)?.into_iter().find(|table| !present.contains(table)))
+    Ok(tables(complete)?.into_iter().find(|table| !present.contains(table)))
+}
+
+fn tables(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+    let mut query = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
+    query.query_map([], |row| row.get(0))?.collect()
 }
 
 /// Makes the database at `path` and SQLite's files beside it readable only by their owner. SQLite creates files according

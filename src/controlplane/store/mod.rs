@@ -25,7 +25,7 @@ use self::published::Replicas;
 pub use self::writer::Transaction;
 use self::writer::{Turn, Writer};
 use super::error::Error;
-use crate::platform::database;
+use crate::platform::database::{self, missing_table};
 use crate::protocol::key::PublicKey;
 
 /// Migrations, each from one version of the schema to the next. A released migration is never edited.
@@ -224,16 +224,9 @@ impl Store {
         if found != "ok" {
             return Ok(Some(found));
         }
-        let tables = |of: &Connection| -> Result<Vec<String>, Error> {
-            let mut query =
-                of.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")?;
-            Ok(query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
-        };
-        let present = tables(connection)?;
-        let mut whole = connect(Connection::open_in_memory()?)?;
-        migrate(&mut whole, MIGRATIONS)?;
-        let missing = tables(&whole)?.into_iter().find(|table| !present.contains(table));
-        Ok(missing.map(|table| format!("it has no table {table}")))
+        let mut complete = connect(Connection::open_in_memory()?)?;
+        migrate(&mut complete, MIGRATIONS)?;
+        Ok(missing_table(connection, &complete)?.map(|table| format!("it has no table {table}")))
     }
 
     /// Writes and syncs a few pages, to find out whether the database can be written.

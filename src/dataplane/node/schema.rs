@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use thiserror::Error;
 
 use super::inventory::{Inventory, InventoryError};
-use crate::platform::database::{self, Newer, missing_table, tables};
+use crate::platform::database::{self, Newer, has_no_table, missing_table};
 
 /// Reasons why a database is not opened and stays unchanged.
 #[derive(Debug, Error)]
@@ -50,10 +50,12 @@ pub(in crate::dataplane) fn open_with(
         Err(newer) => return Ok(Err(newer.into())),
     };
     // A database that lost its write-ahead log before the first checkpoint is a valid file without any table.
-    if made && version == 0 && tables(&connection)?.is_empty() {
+    if made && version == 0 && has_no_table(&connection)? {
         return Ok(Err(InventoryError::Empty.into()));
     }
-    if let Some(table) = missing_table(&connection, &migrations[..version])? {
+    let complete = Connection::open_in_memory()?;
+    migrations[..version].iter().try_for_each(|migration| complete.execute_batch(migration))?;
+    if let Some(table) = missing_table(&connection, &complete)? {
         return Ok(Err(InventoryError::Incomplete(table).into()));
     }
     lay_out(&connection)?;
