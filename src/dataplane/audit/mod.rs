@@ -235,7 +235,8 @@ impl AuditLog {
         let (sequence, prev) =
             verify::tail(&connection, &node, key.public())?.map_err(AuditError::Tampered)?;
         // The database alone cannot show that it was emptied, or set back to an older copy.
-        let noted = Inventory::beside(path).events().map_err(Unfit::from)?;
+        let inventory = Inventory::beside(path);
+        let noted = inventory.events().map_err(Unfit::from)?;
         if sequence < noted {
             let what = format!("it is missing: this host noted that its log had {noted} events");
             return Err(AuditError::Tampered(Fault { sequence: sequence + 1, what }));
@@ -249,7 +250,6 @@ impl AuditLog {
             sequence: AtomicU64::new(sequence),
             writing: AtomicUsize::new(0),
         });
-        let inventory = Inventory::beside(path);
         let (queued, place) = (Arc::clone(&queue), (sequence, prev));
         let writer = Writer::new((connection, inventory), place, node, key, clock, queued, options)?;
         let thread = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run());

@@ -13,8 +13,7 @@ use crate::dataplane::glass::{Glass, GlassError, GlassTask};
 use crate::dataplane::node::alarm::AlarmKind;
 use crate::dataplane::node::credential::Prover;
 use crate::dataplane::node::identity::Identity;
-use crate::dataplane::node::inventory::{AUDIT, Inventory, InventoryError, REVOCATIONS, set_aside};
-use crate::dataplane::node::schema::Unfit;
+use crate::dataplane::node::inventory::{AUDIT, Inventory, REVOCATIONS, set_aside};
 use crate::dataplane::node::state::Live;
 use crate::dataplane::replica::store::{ReplicaStore, StoreError};
 use crate::dataplane::revocations::LedgerError;
@@ -69,20 +68,12 @@ pub(super) fn open_replica(
         Err(StoreError::Database(error)) if !is_damaged(&error) => {
             Err(name_file(path, StoreError::Database(error).into()))
         }
-        Err(StoreError::Unfit(unfit)) if !gone(&unfit) => Err(StoreError::Unfit(unfit).into()),
+        Err(StoreError::Unfit(unfit)) if !unfit.is_lost() => Err(StoreError::Unfit(unfit).into()),
         Err(error) => {
             give_up(path, live, now, "replica", &error)?;
             Ok(open()?)
         }
     }
-}
-
-/// Returns true if a database was lost, as opposed to written by a newer build.
-fn gone(unfit: &Unfit) -> bool {
-    matches!(
-        unfit,
-        Unfit::Gone(InventoryError::Missing | InventoryError::Empty | InventoryError::Incomplete(_))
-    )
 }
 
 /// Opens the audit log. One that cannot be read is moved aside, never deleted, and replaced by a new one.
@@ -121,7 +112,7 @@ pub(super) async fn open_reconciler(
         let open = || Reconciler::open(state, Arc::clone(prover), live, clock);
         let lost = |error: &OutageError| match error {
             OutageError::Database(error) => is_damaged(error),
-            OutageError::Unfit(unfit) => gone(unfit),
+            OutageError::Unfit(unfit) => unfit.is_lost(),
             OutageError::Lost { .. } => true,
             _ => false,
         };
@@ -146,7 +137,7 @@ pub(super) async fn open_reconciler(
 fn unreadable_revocations(error: &LedgerError) -> bool {
     match error {
         LedgerError::Database(error) => is_damaged(error),
-        LedgerError::Unfit(unfit) => gone(unfit),
+        LedgerError::Unfit(unfit) => unfit.is_lost(),
         LedgerError::Unreadable(_) | LedgerError::Lost { .. } | LedgerError::Untold(_) => true,
         _ => false,
     }
@@ -163,7 +154,7 @@ pub(super) fn open_glass_task(
     let open = || Glass::open(path, Arc::clone(live), longest, live.now(now));
     let lost = |error: &GlassError| match error {
         GlassError::Database(error) => is_damaged(error),
-        GlassError::Unfit(unfit) => gone(unfit),
+        GlassError::Unfit(unfit) => unfit.is_lost(),
         _ => false,
     };
     Ok(GlassTask {
@@ -203,9 +194,7 @@ fn name_file(path: &Path, error: StartError) -> StartError {
         _ => path.to_owned(),
     };
     match database_error(&error) {
-        Some(rusqlite::Error::SqliteFailure(code, what))
-            if is_disk_fault(&rusqlite::Error::SqliteFailure(*code, None)) =>
-        {
+        Some(fault @ rusqlite::Error::SqliteFailure(code, what)) if is_disk_fault(fault) => {
             let source = rusqlite::Error::SqliteFailure(*code, what.clone());
             StartError::Disk { path, source }
         }
@@ -237,7 +226,7 @@ fn give_up(
 fn unreadable(error: &AuditError) -> bool {
     match error {
         AuditError::Database(_) | AuditError::Block(_) => error.is_damage(),
-        AuditError::Unfit(unfit) => gone(unfit),
+        AuditError::Unfit(unfit) => unfit.is_lost(),
         AuditError::Tampered(_) => true,
         AuditError::TooLong | AuditError::Checkpoint(_) | AuditError::Thread(_) => false,
     }

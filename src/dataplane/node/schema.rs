@@ -21,6 +21,14 @@ pub enum Unfit {
     Gone(#[from] InventoryError),
 }
 
+impl Unfit {
+    /// Returns true if the database is lost, as opposed to written by a newer build or unknown for a fault of the inventory.
+    pub(in crate::dataplane) fn is_lost(&self) -> bool {
+        use InventoryError::{Empty, Incomplete, Missing};
+        matches!(self, Self::Gone(Missing | Empty | Incomplete(_)))
+    }
+}
+
 /// Opens or creates the database at `path`, and applies `migrations`. Released migrations are never edited, only followed
 /// by others. Every later commit is durable.
 ///

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::MAX_OF_NODE;
-use crate::dataplane::node::inventory::InventoryError;
 use crate::dataplane::node::schema::Unfit;
 use crate::protocol::id::{NodeId, TokenId};
 use crate::protocol::revocation::RevocationError;
@@ -60,10 +59,9 @@ pub enum LedgerError {
 
 /// Returns the advice for an operator whose database is lost.
 fn way_on(unfit: &Unfit) -> &'static str {
-    match unfit {
-        Unfit::Newer(_) | Unfit::Gone(InventoryError::File { .. }) => "",
-        Unfit::Gone(InventoryError::Missing | InventoryError::Empty | InventoryError::Incomplete(_)) => {
-            "; put the file back from a backup, or run halligand accept-loss revocations.db --reason TEXT"
-        }
+    if unfit.is_lost() {
+        "; put the file back from a backup, or run halligand accept-loss revocations.db --reason TEXT"
+    } else {
+        ""
     }
 }
