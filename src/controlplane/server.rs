@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::ControlPlane;
 use super::http::{Edge, router};
+use crate::platform::failing::Failing;
 use crate::platform::net::listener::{Bounds, FIRST, accept};
 use crate::platform::net::serve::serve_router;
 use crate::platform::net::share::{Each, Share};
@@ -112,13 +113,12 @@ async fn delete_archives(control: Arc<ControlPlane>) {
     }
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut failing = false;
+    let failing = Failing::default();
     loop {
         second.tick().await;
         match control.delete_garbage().await {
-            Ok(()) => failing = false,
-            Err(error) if !failing => {
-                failing = true;
+            Ok(()) => drop(failing.end()),
+            Err(error) if failing.begin() => {
                 tracing::error!(%error, "archives of deploys that nothing needs can't be deleted");
             }
             Err(_) => {}

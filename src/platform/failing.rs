@@ -9,6 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Failing(AtomicBool);
 
 impl Failing {
+    /// Returns true if the last attempt failed.
+    pub fn lasts(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Records a failed attempt. Returns true if the failure begins with it.
     pub fn begin(&self) -> bool {
         !self.0.swap(true, Ordering::Relaxed)
@@ -17,7 +22,7 @@ impl Failing {
     /// Records a successful attempt. Returns true if a failure ends with it.
     pub fn end(&self) -> bool {
         // Read first: most attempts succeed, and a read does not take the cache line from other cores as a write does.
-        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
+        self.lasts() && self.0.swap(false, Ordering::Relaxed)
     }
 
     /// Records the outcome of an attempt. Logs `message` as a warning if a failure begins, at level `debug` while it lasts,

@@ -1,16 +1,15 @@
 //! Bookkeeping: writes that inform people and decide nothing. A failure of one is logged and counted, and never fails the
 //! call that caused it: on a full disk, reads go on and tokens stay valid.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use prometheus_client::metrics::counter::Counter;
 
 use crate::controlplane::error::Error;
+use crate::platform::failing::Failing;
 
 /// State of the bookkeeping.
 #[derive(Debug, Default)]
 pub(in crate::controlplane) struct Bookkeeping {
-    failing: AtomicBool,
+    failing: Failing,
     /// Number of writes that failed.
     pub(in crate::controlplane) lost: Counter,
 }
@@ -22,13 +21,13 @@ impl Bookkeeping {
         match outcome {
             Ok(false) => {}
             Ok(true) => {
-                if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) {
+                if self.failing.end() {
                     tracing::info!(what, "the control plane can write these notes again");
                 }
             }
             Err(error) => {
                 self.lost.inc();
-                if !self.failing.swap(true, Ordering::Relaxed) {
+                if self.failing.begin() {
                     tracing::error!(%error, what, "the control plane can't write these notes; calls are answered without them");
                 }
             }
@@ -40,7 +39,6 @@ impl Bookkeeping {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::*;
     use crate::controlplane::test_world::World;
 
     #[test]
@@ -53,7 +51,7 @@ mod tests {
              VALUES ('{token}', '{}', 'a', '', 'ORGANIZATION', 'STANDARD', 'x', 'x', 1, 'x', 0, 0, 'x', 0, 'x')",
             world.owner.organization
         ));
-        let failing = || control.bookkeeping.failing.load(Ordering::Relaxed);
+        let failing = || control.bookkeeping.failing.lasts();
         control.used(token, control.now(), "control-plane");
         assert!(!failing());
         control.store.refuse_writes(true);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Retention;
 use crate::controlplane::ControlPlane;
+use crate::platform::failing::Failing;
 
 /// Time between the end of a round and the start of the next.
 const PAUSE: Duration = Duration::from_mins(1);
@@ -23,17 +24,16 @@ impl Housekeeper {
     pub fn start(control: Arc<ControlPlane>, retention: Retention) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let run = move || {
-            let mut failing = false;
+            let failing = Failing::default();
             let stopping = || !matches!(stopped.try_recv(), Err(TryRecvError::Empty));
             let mut last = Instant::now();
             loop {
                 let (before, started) = (last, Instant::now());
                 last = started;
                 match control.prune(&retention, started.duration_since(before), &stopping) {
-                    Ok(()) => failing = false,
+                    Ok(()) => drop(failing.end()),
                     // Logged once, because on a full disk every round fails. `/readyz` reports the full disk as well.
-                    Err(error) if !failing => {
-                        failing = true;
+                    Err(error) if failing.begin() => {
                         tracing::error!(%error, "old events and lines of the audit log cannot be deleted");
                     }
                     Err(_) => {}

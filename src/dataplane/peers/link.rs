@@ -19,6 +19,7 @@ use super::{MAX_MESSAGE, PROOF};
 use crate::dataplane::code::Code;
 use crate::dataplane::node::credential::Prover;
 use crate::platform::clock::Clock;
+use crate::platform::failing::Failing;
 use crate::platform::net::http_client::HttpClient;
 
 /// Time limits for an answer, and for an answer that is a complete replica.
@@ -51,7 +52,7 @@ pub struct PeerLink {
     changes: watch::Receiver<()>,
     interval: Duration,
     clock: Clock,
-    failing: bool,
+    failing: Failing,
     code: Option<News>,
 }
 
@@ -75,7 +76,16 @@ impl PeerLink {
         clock: Clock,
     ) -> Self {
         let url = url.trim_end_matches('/').to_owned();
-        Self { url, client, dialogue: Some(dialogue), changes, interval, clock, failing: false, code: None }
+        Self {
+            url,
+            client,
+            dialogue: Some(dialogue),
+            changes,
+            interval,
+            clock,
+            failing: Failing::default(),
+            code: None,
+        }
     }
 
     /// Adds the code of deployments to the subjects.
@@ -116,14 +126,10 @@ impl PeerLink {
                 _ => Instant::now() + self.interval,
             };
             match outcome {
-                Ok(()) if self.failing => {
-                    tracing::info!(peer = self.url, "the peer answers");
-                    self.failing = false;
-                }
+                Ok(()) if self.failing.end() => tracing::info!(peer = self.url, "the peer answers"),
                 Ok(()) => {}
-                Err(error) if !self.failing => {
+                Err(error) if self.failing.begin() => {
                     tracing::warn!(peer = self.url, %error, "the exchange with the peer failed");
-                    self.failing = true;
                 }
                 Err(error) => tracing::debug!(peer = self.url, %error, "the exchange with the peer failed"),
             }
