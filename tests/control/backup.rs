@@ -1,4 +1,4 @@
-//! What a backup of the control plane's database holds.
+//! Backups of the control plane's database.
 
 #![allow(clippy::unwrap_used)]
 

@@ -94,19 +94,18 @@ fn recorded(directory: &Path, method: &str) -> usize {
     events.filter(|event| event["method"] == method && event["decision"] == "allow").count()
 }
 
+/// Writes until the disk takes no more: the database has reserved room, into which it still writes on a full disk. `write` is
+/// given a number, and returns the refusal of a write. Returns the number of writes before it, and the refusal.
+fn until_refused<T>(mut write: impl FnMut(usize) -> Option<T>) -> (usize, T) {
+    let refused = (0..2000).find_map(|done| Some((done, write(done)?)));
+    refused.unwrap_or_else(|| panic!("the disk never filled up"))
+}
+
 /// Changes things until the disk takes no more; returns how many were allowed.
 fn until_denied(rig: &Rig, token: &str) -> usize {
-    // What the database has reserved for itself takes some still.
-    for done in 0..2000 {
-        match change(rig, token) {
-            (200, _) => {}
-            denied => {
-                assert_eq!(denied, unrecorded());
-                return done;
-            }
-        }
-    }
-    panic!("the disk never filled up");
+    let (done, denied) = until_refused(|_| Some(change(rig, token)).filter(|answer| answer.0 != 200));
+    assert_eq!(denied, unrecorded());
+    done
 }
 
 #[test]
@@ -160,17 +159,11 @@ fn what_an_operator_does_on_a_full_disk_says_what_to_do_and_so_does_a_start() {
     std::os::unix::fs::symlink(rig.path("small/node"), rig.path("node")).unwrap();
     rig.start_daemon();
     small.fill();
-    // What the database has reserved for itself takes some still.
-    let mut revoked = Vec::new();
-    let refused = loop {
-        assert!(revoked.len() < 2000, "the disk never filled up");
-        let id = format!("tok_{:0>26}", revoked.len());
+    let (revoked, refused) = until_refused(|number| {
+        let id = format!("tok_{number:0>26}");
         let ended = rig.cli_command().args(["revoke", &id, "--reason", "leaked"]).output().unwrap();
-        if !ended.status.success() {
-            break ended;
-        }
-        revoked.push(id);
-    };
+        Some(ended).filter(|ended| !ended.status.success())
+    });
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(75) && said.contains("make room on the disk"), "{said}");
     rig.daemon.take().unwrap().terminate();
@@ -181,7 +174,7 @@ fn what_an_operator_does_on_a_full_disk_says_what_to_do_and_so_does_a_start() {
     small.make_room();
     crate::what_can_be_lost::start(&mut rig).unwrap();
     let listed = rig.json(&["revoke", "--list"]);
-    assert_eq!(listed.as_array().unwrap().len(), revoked.len(), "what was said to be revoked is");
+    assert_eq!(listed.as_array().unwrap().len(), revoked, "what was said to be revoked is");
 }
 
 #[test]
@@ -207,16 +200,11 @@ fn a_control_plane_whose_disk_is_full_answers_reads_and_says_that_it_cannot_writ
     assert_eq!(at("/readyz").status, 200);
     metric("halligan_control_database_writable 1");
     small.fill();
-    // What the database has reserved for itself takes some still. The owner's calls note no use of the token.
-    let mut number = 0;
-    let refused = loop {
-        number += 1;
-        assert!(number < 2000, "the disk never filled up");
+    // The owner's calls note no use of the token.
+    let (_, refused) = until_refused(|number| {
         let answer = control.call("POST", "/workspaces", Some(&json!({ "name": format!("w{number}") })));
-        if answer.status != 200 {
-            break answer;
-        }
-    };
+        Some(answer).filter(|answer| answer.status != 200)
+    });
     assert_eq!(refused.status, 503, "{refused:?}");
     assert_eq!(refused.json()["code"], "store_unavailable");
     for _ in 0..3 {

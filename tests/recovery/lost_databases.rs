@@ -3,20 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::process::Output;
 
 use crate::rig::{Rig, until};
-use crate::what_can_be_lost::{DATABASES, alarms, copy, host_that_revoked, settle, start};
+use crate::what_can_be_lost::{DATABASES, accept_loss, alarms, copy, host_that_revoked, settle, start};
 use rusqlite::Connection;
 
 const LOST: &str = "is missing, though this host had one; put the file back";
 
-fn halligand(rig: &Rig, arguments: &[&str]) -> Output {
-    rig.daemon_command().args(arguments).output().unwrap()
-}
-
 fn accept(rig: &Rig) {
-    let accepted = halligand(rig, &["accept-loss", "revocations.db", "--reason", "the disk was replaced"]);
+    let accepted = accept_loss(rig, "revocations.db");
     assert!(accepted.status.success(), "{accepted:?}");
 }
 
@@ -57,7 +52,7 @@ fn a_new_identity_hides_no_loss_of_revocations() {
     let mut rig = Rig::start();
     host_that_revoked(&mut rig);
     lose_all(&rig);
-    let moved = halligand(&rig, &["new-identity"]);
+    let moved = rig.daemon_command().arg("new-identity").output().unwrap();
     assert!(moved.status.success(), "{moved:?}");
     rig.start_control(rig.control_port);
     rig.give_enrolment_token(&rig.path("enrolment-token"));
@@ -68,16 +63,16 @@ fn a_new_identity_hides_no_loss_of_revocations() {
     rig.synced();
 }
 
-/// What is done to a database, which stays a valid SQLite file.
+/// Loss of content in a database that stays a valid SQLite file.
 #[derive(Clone, Copy, Debug)]
 enum Gone {
-    /// It has no table, and says that no migration was made.
+    /// The database has no table, and says that no migration was made.
     Schema,
     /// The table with the data is dropped.
     Table,
     /// Every row is deleted.
     Rows,
-    /// It was copied from a running host without SQLite's write-ahead log beside it.
+    /// The database was copied from a running host without SQLite's write-ahead log.
     Log,
 }
 

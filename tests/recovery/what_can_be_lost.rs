@@ -7,7 +7,7 @@
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use crate::rig::{Rig, Running, until};
@@ -133,6 +133,12 @@ pub(crate) fn host_that_revoked(rig: &mut Rig) -> (String, String) {
     (id, value)
 }
 
+/// Accepts on the stopped host that a database is lost.
+pub(crate) fn accept_loss(rig: &Rig, database: &str) -> Output {
+    let arguments = ["accept-loss", database, "--reason", "the disk was replaced"];
+    rig.daemon_command().args(arguments).output().unwrap()
+}
+
 pub(crate) fn alarms(rig: &Rig) -> String {
     rig.json(&["status"])["alarms"].to_string()
 }
@@ -190,16 +196,16 @@ fn set_aside(rig: &Rig, file: &str) -> Vec<Vec<u8>> {
 fn an_operator_goes_on_after_lost_revocations_on_record_and_what_the_log_tells_of_stays_revoked() {
     let mut rig = Rig::start();
     let (id, value) = host_that_revoked(&mut rig);
-    let accept = |rig: &Rig, database: &str| {
-        let arguments = ["accept-loss", database, "--reason", "the disk was replaced"];
-        rig.daemon_command().args(arguments).output().unwrap()
-    };
     for loss in [Missing, Empty, Truncated, Unreadable] {
         copy(&rig.path("kept"), &rig.path("node"));
         loss.of(&rig.path("node/revocations.db"));
         start(&mut rig).unwrap_err();
-        assert_eq!(accept(&rig, "glass.db").status.code(), Some(65), "another database needs no such word");
-        assert!(accept(&rig, "revocations.db").status.success());
+        assert_eq!(
+            accept_loss(&rig, "glass.db").status.code(),
+            Some(65),
+            "another database needs no such word"
+        );
+        assert!(accept_loss(&rig, "revocations.db").status.success());
         start(&mut rig).unwrap();
         assert_eq!(rig.authorize(&value, "GET", "/api/v2/dags").reason(), "token_revoked", "{loss:?}");
         assert!(alarms(&rig).contains("accepted the loss"), "{loss:?}");
@@ -235,11 +241,10 @@ fn an_operator_goes_on_after_lost_revocations_on_record_and_what_the_log_tells_o
 fn a_start_that_breaks_off_after_an_accepted_loss_is_gone_on_with_by_the_next() {
     let mut rig = Rig::start();
     let (_, value) = host_that_revoked(&mut rig);
-    let arguments = ["accept-loss", "revocations.db", "--reason", "the disk was replaced"];
     for loss in [Missing, Empty, Truncated, Unreadable] {
         copy(&rig.path("kept"), &rig.path("node"));
         loss.of(&rig.path("node/revocations.db"));
-        assert!(rig.daemon_command().args(arguments).status().unwrap().success());
+        assert!(accept_loss(&rig, "revocations.db").status.success());
         // So far came a start that was killed: what is left is opened and counted, and nothing is signed anew.
         let live = Arc::new(Live::new(Snapshot::absent(), Time::default(), Time::default()));
         let (path, prover) = (rig.path("node/revocations.db"), crate::nodes::prover("nod_a", 51));
@@ -252,7 +257,7 @@ fn a_start_that_breaks_off_after_an_accepted_loss_is_gone_on_with_by_the_next() 
     // A start that fails for something else withdraws nothing.
     copy(&rig.path("kept"), &rig.path("node"));
     Newer.of(&rig.path("node/outages.db"));
-    assert!(rig.daemon_command().args(arguments).status().unwrap().success());
+    assert!(accept_loss(&rig, "revocations.db").status.success());
     start(&mut rig).unwrap_err();
     assert!(rig.path("node/accepted-loss.json").exists());
 }
