@@ -18,7 +18,7 @@ pub enum ClaimError {
     /// This control plane has signed as another issuer.
     #[error(
         "`issuer` in the configuration is {is:?}, and the control plane of {database} has signed as {was:?}; under another issuer \
-         every token is void and every host has to be enrolled anew. If the database is another control plane's, put this one's \
+         every token is void and every host must be enrolled again. If the database is another control plane's, put this one's \
          back; if the configuration was changed by mistake, put the old issuer back; if the new issuer is meant, run \
          `serve --accept-new-issuer` once"
     )]
@@ -115,7 +115,7 @@ impl ControlPlane {
             return Ok(());
         };
         Err(ClaimError::Keys {
-            database: signing.directory().join("control.db"),
+            database: self.store.path(),
             keysets: signing.keysets_path().to_owned(),
             version: known.version,
             was: known.token_key,
@@ -143,8 +143,7 @@ impl ControlPlane {
         match before {
             Some(was) if was == self.issuer => return Ok(()),
             Some(was) if !accept => {
-                let database = self.signing().directory().join("control.db");
-                return Err(ClaimError::Issuer { database, was, is: self.issuer.clone() });
+                return Err(ClaimError::Issuer { database: self.store.path(), was, is: self.issuer.clone() });
             }
             Some(was) => {
                 tracing::warn!(

@@ -179,6 +179,11 @@ impl Store {
         turn.run(work, || self.waiting.load(Ordering::Relaxed) > 0)
     }
 
+    /// Returns the path of the database's file. It is empty for a database in memory.
+    pub(super) fn path(&self) -> PathBuf {
+        self.path.clone().unwrap_or_default()
+    }
+
     /// Returns true if other threads wait to write, so that a long transaction should end soon.
     pub(super) fn is_awaited(&self) -> bool {
         #[cfg(test)]
