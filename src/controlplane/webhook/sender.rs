@@ -150,7 +150,7 @@ async fn round(
         .into_iter()
         .map(|(announcement, result)| judge(control, &to, believed, announcement, result))
         .collect();
-    control.announced(&attempts)?;
+    control.announced(&attempts, believed)?;
     Ok(if delivered > 0 { Round::Delivered { all } } else { Round::Failed(asked) })
 }
 

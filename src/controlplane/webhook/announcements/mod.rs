@@ -187,9 +187,13 @@ impl ControlPlane {
         })
     }
 
-    /// Stores the results of attempts.
-    pub(in crate::controlplane) fn announced(&self, attempts: &[Attempt]) -> Result<(), Error> {
-        let (now, believed) = (self.now(), self.believed_time()?);
+    /// Stores the results of attempts. The age of earlier announcements, which are then deleted, counts by `believed`.
+    pub(in crate::controlplane) fn announced(
+        &self,
+        attempts: &[Attempt],
+        believed: Time,
+    ) -> Result<(), Error> {
+        let now = self.now();
         self.store.note(|transaction| {
             let mut done = transaction.prepare_cached(
                 "UPDATE announcement SET done_at = ?2, attempts = attempts + 1, last_error = ?3, body = '' WHERE id = ?1",

@@ -60,7 +60,8 @@ impl Above {
     }
 
     fn came_of(&self, id: &str, outcome: Outcome) {
-        self.control.announced(&[Attempt { id: id.into(), outcome }]).unwrap();
+        let believed = self.control.believed_time().unwrap();
+        self.control.announced(&[Attempt { id: id.into(), outcome }], believed).unwrap();
     }
 
     fn text(&self) -> String {
