@@ -27,7 +27,7 @@ use tokio::sync::Barrier;
 
 /// Number of hosts and of tokens.
 const HERDS: [(usize, usize); 3] = [(100, 100_000), (1000, 10_000), (1000, 100_000)];
-/// What hosts hold.
+/// Replicas that the hosts hold when they ask.
 const HELD: [&str; 2] = ["nothing", "a lost history"];
 /// Threads that create the tokens.
 const MAKERS: usize = 8;

@@ -80,7 +80,7 @@ impl Server {
     /// Stops the server. Requests in progress are answered first, for at most two seconds; long polls are cut. Then it waits as long
     /// for calls of the database, so that nothing holds the control plane any more, which closes the database.
     ///
-    /// It blocks, and panics within another runtime unless on one of its blocking threads.
+    /// Blocks the thread. Panics on a thread of another runtime that is not one of its blocking threads.
     pub fn shutdown(mut self) {
         let _ = self.stop.send(());
         let deadline = Instant::now() + GRACE;

@@ -209,7 +209,7 @@ async fn nodes_that_start_from_nothing_share_one_answer_however_small() {
     let first = control.serve_feed(ID, nothing, None).await.unwrap();
     assert!(first.in_memory().is_some());
     assert!(Arc::ptr_eq(&first, &control.serve_feed(ID, nothing, None).await.unwrap()));
-    // One that was signed for its request is for nobody else.
+    // An answer that was signed for one request is not shared.
     let own = control.serve_feed(ID, nothing, Some("a")).await.unwrap();
     assert!(!Arc::ptr_eq(&own, &control.serve_feed(ID, nothing, Some("a")).await.unwrap()));
     // Nodes that hold what no change follows from, as after a restore, share it too.

@@ -27,11 +27,11 @@ struct RetentionClock {
 /// Change of the wall clock that operators should know of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
-    /// It jumped ahead, and is not trusted.
+    /// The clock jumped ahead, and is not trusted.
     Ahead,
-    /// It is trusted again.
+    /// The clock is trusted again.
     Believed,
-    /// It was set back by more than a day, or has been ahead before.
+    /// The clock was set back by more than a day, from a time that was right or too late.
     Behind,
 }
 

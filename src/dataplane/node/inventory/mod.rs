@@ -1,9 +1,9 @@
 //! Inventory of a host's state: which databases it created, the extent of its revocations, and its file of ended sessions.
 //! Without it, a lost database would look like one that was never created.
 //!
-//! It is a file beside the databases. If it is missing or unreadable, it is made again from the databases and the identity: a
-//! host with one of the databases, or whose identity file says that they were created, has created all of them, and must have
-//! all revocations that the audit log records.
+//! The inventory is a file beside the databases. If it is missing or unreadable, it is made again from the databases and the
+//! identity: a host with one of the databases, or whose identity file says that they were created, has created all of them,
+//! and must have all revocations that the audit log records.
 
 #[cfg(test)]
 mod tests;
