@@ -21,6 +21,9 @@ pub const FILES: [&str; 10] = [
     "node.pem",
 ];
 
+/// Those of them that are databases.
+pub const DATABASES: [&str; 5] = ["replica.db", "revocations.db", "audit.db", "outages.db", "glass.db"];
+
 pub const SWAPPED: &str = "swapped with another host's";
 pub const LOST: &str = "lost";
 pub const EMPTY: &str = "emptied";

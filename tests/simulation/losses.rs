@@ -10,7 +10,7 @@ use crate::story::Story;
 const SWAPPED: [&str; 5] = ["replica.db", "ended-sessions.json", "session.key", "node.json", "node.pem"];
 
 impl Story {
-    /// A file of a host is lost, emptied, cut short, damaged, or another's.
+    /// Files of a host are lost, emptied, cut short, damaged, or one is another's.
     pub fn damage(&mut self, host: usize) -> Result<(), String> {
         if self.empty.contains(&host) {
             return Ok(());
@@ -21,12 +21,46 @@ impl Story {
         }
         let ran = self.hosts[host].running();
         self.hosts[host].crash();
-        let file = FILES[self.random.random_range(0..FILES.len())];
+        let damaged = self.some_files();
         let directory = self.hosts[host].directory.clone();
         let kept = files::keep(&directory);
-        if !files::damage(&directory, file, how, &mut self.random) {
+        let damaged: Vec<&str> = damaged
+            .into_iter()
+            .filter(|file| files::damage(&directory, file, how, &mut self.random))
+            .collect();
+        if damaged.is_empty() {
             return Ok(());
         }
+        for file in &damaged {
+            self.forget_file(host, file, how);
+        }
+        self.note(format!("host {host}: {damaged:?} is {how}"));
+        self.start_host(host)?;
+        if self.hosts[host].running() || !ran || self.random.random_bool(0.5) {
+            return Ok(());
+        }
+        // Its operators put back what was there.
+        files::put_back(&directory, kept);
+        self.note(format!("host {host}: {damaged:?} is put back"));
+        self.start_host(host)?;
+        if self.hosts[host].running() {
+            return Ok(());
+        }
+        Err(format!("host {host} does not start though {damaged:?} was put back"))
+    }
+
+    /// One file, any number of them, all databases, or all databases with their inventory.
+    fn some_files(&mut self) -> Vec<&'static str> {
+        match self.random.random_range(0..10) {
+            0 => FILES.into_iter().filter(|_| self.random.random_bool(0.5)).collect(),
+            1 => files::DATABASES.to_vec(),
+            2 => files::DATABASES.into_iter().chain(["databases.json"]).collect(),
+            _ => vec![FILES[self.random.random_range(0..FILES.len())]],
+        }
+    }
+
+    /// Tells the oracle what a host may not know any more.
+    fn forget_file(&mut self, host: usize, file: &str, how: &str) {
         match file {
             "replica.db" => self.memories[host].forget_replica(),
             "audit.db" => self.lose_uses(host),
@@ -40,19 +74,6 @@ impl Story {
             }
             _ => {}
         }
-        self.note(format!("host {host}: {file} is {how}"));
-        self.start_host(host)?;
-        if self.hosts[host].running() || !ran || self.random.random_bool(0.5) {
-            return Ok(());
-        }
-        // Its operators put back what was there.
-        files::put_back(&directory, kept);
-        self.note(format!("host {host}: {file} is put back"));
-        self.start_host(host)?;
-        if self.hosts[host].running() {
-            return Ok(());
-        }
-        Err(format!("host {host} does not start though {file} was put back"))
     }
 
     /// A file of two hosts is swapped.
