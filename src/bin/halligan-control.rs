@@ -209,6 +209,7 @@ fn run_command(arguments: Arguments, config: &Config) -> Result<(), Failure> {
             let Files { signing, certificate, .. } = Files::read(config)?;
             state_directory::examine(&config.state_dir)?;
             ControlPlane::examine(&config.database())?;
+            ControlPlane::examine_claim(&config.database(), &signing, &config.issuer)?;
             let ends = [Some(signing.keyset_end()), certificate];
             let now = wall();
             for end in due(ends.into_iter().flatten().collect(), now) {

@@ -2,15 +2,18 @@
 //! name its issuer, and its keys sign tokens and heads. Under another issuer or other keys all of them are void, so an edit
 //! of the configuration or a file in the wrong place must not change the issuer or the keys.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use thiserror::Error;
 
 use super::ControlPlane;
 use super::error::Error;
-use super::signing::{Signing, SigningError, known_keysets};
+use super::signing::known_keysets::{self, Known};
+use super::signing::{Signing, SigningError};
+use super::store::Store;
+use crate::platform::database::has_table;
 
 /// Reasons not to sign with the present keys as the configured issuer.
 #[derive(Debug, Error)]
@@ -57,6 +60,23 @@ pub enum ClaimError {
     Store(#[from] Error),
 }
 
+impl ClaimError {
+    fn keys(known: Known, database: PathBuf, signing: &Signing) -> Self {
+        Self::Keys {
+            database,
+            keysets: signing.keysets_path().to_owned(),
+            version: known.version,
+            was: known.token_key,
+            is: signing.token.public().kid().to_string(),
+        }
+    }
+}
+
+/// Returns the issuer that the control plane of a database last signed as.
+fn issuer_before(connection: &Connection) -> Result<Option<String>, Error> {
+    Ok(connection.query_row("SELECT issuer FROM signed_as", [], |row| row.get(0)).optional()?)
+}
+
 /// Changes that the operator accepts for this start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Accepted {
@@ -86,6 +106,24 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// Fails if a start with the database at `path` would refuse `signing` or `issuer`. Changes nothing.
+    pub fn examine_claim(path: &Path, signing: &Signing, issuer: &str) -> Result<(), ClaimError> {
+        let Some(connection) = Store::examine(path)? else { return Ok(()) };
+        // A start adds the tables that an earlier program did not have.
+        let has = |table| has_table(&connection, table).map_err(Error::from);
+        if has("signed_under")?
+            && let Some(known) = known_keysets::other(&connection, signing)?
+        {
+            return Err(ClaimError::keys(known, path.into(), signing));
+        }
+        if has("signed_as")?
+            && let Some(was) = issuer_before(&connection)?.filter(|was| was != issuer)
+        {
+            return Err(ClaimError::Issuer { database: path.into(), was, is: issuer.to_owned() });
+        }
+        Ok(())
+    }
+
     /// Replaces the signing keys, and wakes every waiting node so that it receives the keysets that vouch for them.
     pub fn sign_with(&self, signing: Signing) -> Result<(), ClaimError> {
         signing.check_issuer(&self.issuer)?;
@@ -111,16 +149,10 @@ impl ControlPlane {
 
     /// Fails if `signing` has no key and no keyset in common with those that the database was used with.
     fn check_keys(&self, signing: &Signing) -> Result<(), ClaimError> {
-        let Some(known) = self.store.read(|connection| known_keysets::other(connection, signing))? else {
-            return Ok(());
-        };
-        Err(ClaimError::Keys {
-            database: self.store.path(),
-            keysets: signing.keysets_path().to_owned(),
-            version: known.version,
-            was: known.token_key,
-            is: signing.token.public().kid().to_string(),
-        })
+        match self.store.read(|connection| known_keysets::other(connection, signing))? {
+            Some(known) => Err(ClaimError::keys(known, self.store.path(), signing)),
+            None => Ok(()),
+        }
     }
 
     /// Stores the keysets that the control plane signs under. A failure is only logged, so that a stolen key can be dropped
@@ -137,10 +169,7 @@ impl ControlPlane {
     }
 
     fn claim_issuer(&self, accept: bool) -> Result<(), ClaimError> {
-        let before: Option<String> = self.store.read(|connection| {
-            Ok(connection.query_row("SELECT issuer FROM signed_as", [], |row| row.get(0)).optional()?)
-        })?;
-        match before {
+        match self.store.read(issuer_before)? {
             Some(was) if was == self.issuer => return Ok(()),
             Some(was) if !accept => {
                 return Err(ClaimError::Issuer { database: self.store.path(), was, is: self.issuer.clone() });

@@ -46,8 +46,14 @@ pub enum OpenError {
 }
 
 impl ControlPlane {
-    /// Fails if the database at `path` is missing or empty. Opens and creates nothing.
+    /// Fails if the database at `path` is missing, empty, of a newer program, or no database. Creates nothing and changes nothing.
     pub fn examine(path: &Path) -> Result<(), OpenError> {
+        Self::find(path)?;
+        let unusable = |source| OpenError::Unusable { path: path.into(), source };
+        Store::examine(path).map(drop).map_err(unusable)
+    }
+
+    fn find(path: &Path) -> Result<(), OpenError> {
         let lost = |what| Err(OpenError::Lost { path: path.into(), what });
         match std::fs::metadata(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => lost("is missing"),
@@ -71,7 +77,7 @@ impl ControlPlane {
         clock: Clock,
         rng: Box<dyn CryptoRng + Send>,
     ) -> Result<Self, OpenError> {
-        Self::examine(path)?;
+        Self::find(path)?;
         let lost = |what| OpenError::Lost { path: path.into(), what };
         let unusable = |source| OpenError::Unusable { path: path.into(), source };
         let store = Store::open(path).map_err(unusable)?;
@@ -140,6 +146,15 @@ mod tests {
         made.bootstrap("Acme", "owner@acme.example").unwrap();
         drop(made);
         open(directory.path()).unwrap();
+        ControlPlane::examine(&path).unwrap();
+        let newer = rusqlite::Connection::open(&path).unwrap();
+        let version: usize = newer.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        for found in [version + 1, version] {
+            newer.pragma_update(None, "user_version", found).unwrap();
+            let examined = ControlPlane::examine(&path);
+            assert_eq!(matches!(examined, Err(OpenError::Unusable { .. })), found > version, "{examined:?}");
+        }
+        drop(newer);
         let whole = rusqlite::Connection::open(&path).unwrap();
         whole.pragma_update(None, "journal_mode", "DELETE").unwrap();
         drop(whole);

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fs::{OpenOptions, Permissions};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use thiserror::Error;
 
 use crate::platform::cause::causes;
@@ -18,6 +19,41 @@ pub fn open(path: &Path) -> rusqlite::Result<Connection> {
         rusqlite::Error::SqliteFailure(code, Some(format!("{}: {error}", path.display())))
     })?;
     Connection::open(path)
+}
+
+/// Opens the database at `path` for reading, and creates no file beside it: files of another user would keep the program that
+/// owns the database from opening it. Returns `None` if nothing has it open and its write-ahead log is not empty, since reading the
+/// log would create a file.
+pub fn open_untouched(path: &Path) -> rusqlite::Result<Option<Connection>> {
+    let beside = |suffix: &str| {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        std::fs::metadata(file).map_or(0, |found| found.len())
+    };
+    // With the index of the log in place SQLite creates nothing. Without it, only a file that is declared immutable
+    // (https://www.sqlite.org/uri.html#uriimmutable) is read without one.
+    let how = match (beside("-shm"), beside("-wal")) {
+        (1.., _) => "mode=ro",
+        (0, 0) => "mode=ro&immutable=1",
+        (0, 1..) => return Ok(None),
+    };
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(format!("file:{}?{how}", uri_path(path)), flags).map(Some)
+}
+
+/// Encodes a path for a URI (RFC 3986 section 2.1).
+fn uri_path(path: &Path) -> String {
+    let mut uri = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                uri.push(char::from(*byte))
+            }
+            _ => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri
 }
 
 /// Returns true if what a database holds can't be read, as opposed to a disk that is full or out of reach.
@@ -89,6 +125,11 @@ pub fn has_no_table(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(tables(connection)?.iter().all(|table| table.starts_with("sqlite_")))
 }
 
+/// Returns true if a database has the table `name`.
+pub fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    Ok(tables(connection)?.contains(name))
+}
+
 /// Returns a table that the database `complete` has and `connection` lacks, or `None` if it has all of them.
 pub fn missing_table(connection: &Connection, complete: &Connection) -> rusqlite::Result<Option<String>> {
     let present = tables(connection)?;
@@ -146,5 +187,45 @@ mod tests {
         make_private(&path).unwrap();
         assert_eq!((mode(&path), mode(&beside)), (0o600, 0o600));
         assert_eq!(std::fs::read_to_string(beside).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_database_is_examined_without_a_file_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().join("a?b=%41 #\u{e9}");
+        std::fs::create_dir(&directory).unwrap();
+        let path = directory.join("control.db");
+        let files = || {
+            let entries = std::fs::read_dir(&directory).unwrap();
+            entries.map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>()
+        };
+        let sees = |table: &str| {
+            open_untouched(&path).unwrap().map(|connection| has_table(&connection, table).unwrap())
+        };
+        let owner = open(&path).unwrap();
+        owner.pragma_update(None, "journal_mode", "WAL").unwrap();
+        owner
+            .execute_batch("CREATE TABLE a (b); PRAGMA wal_checkpoint(TRUNCATE); CREATE TABLE c (d)")
+            .unwrap();
+        let open_files = files();
+        assert_eq!(open_files.len(), 3);
+        assert_eq!((sees("a"), sees("c"), sees("e")), (Some(true), Some(true), Some(false)));
+        assert_eq!(files(), open_files);
+
+        // As a crash leaves them, without the index of the log.
+        let left = directory.with_file_name("left");
+        std::fs::create_dir(&left).unwrap();
+        for name in ["control.db", "control.db-wal"] {
+            std::fs::copy(directory.join(name), left.join(name)).unwrap();
+        }
+        assert!(open_untouched(&left.join("control.db")).unwrap().is_none());
+        assert_eq!(std::fs::read_dir(&left).unwrap().count(), 2);
+
+        drop(owner);
+        assert_eq!(files().len(), 1);
+        assert_eq!((sees("a"), sees("c"), sees("e")), (Some(true), Some(true), Some(false)));
+        assert_eq!(files().len(), 1);
+        let write = open_untouched(&path).unwrap().unwrap().execute_batch("CREATE TABLE f (g)");
+        assert!(write.is_err());
     }
 }

@@ -56,7 +56,7 @@ fn a_control_plane_does_not_start_under_another_issuer_unless_it_is_told_that_th
     let chain = |name: &str| std::fs::read_to_string(rig.path(&format!("control/{name}"))).unwrap();
     std::fs::write(rig.path("control/keysets.ndjson"), chain("keysets.ndjson") + &chain("keyset-2.json"))
         .unwrap();
-    for arguments in [&["serve"][..], &["user-token", "owner@acme.example"]] {
+    for arguments in [&["serve"][..], &["check-config"], &["user-token", "owner@acme.example"]] {
         let refused = control(arguments);
         let said = String::from_utf8(refused.stderr).unwrap();
         assert_eq!(refused.status.code(), Some(78), "{arguments:?}: {said}");

@@ -114,6 +114,7 @@ fn a_database_is_not_served_with_the_keys_of_another_plane_of_the_same_issuer() 
         for arguments in [
             &["serve"][..],
             &["serve", "--accept-new-issuer"],
+            &["check-config"],
             &["user-token", "o@acme.example"],
             &["recover", "--above", "9"],
             &["forget-variables"],

@@ -110,8 +110,13 @@ impl ControlPlane {
     /// Returns the time that ages are computed at: the wall clock's, or that of the last round if the wall clock has jumped ahead
     /// since.
     pub(in crate::controlplane) fn believed_time(&self) -> Result<Time, Error> {
+        self.store.read(|connection| self.believed_time_in(connection))
+    }
+
+    /// Returns the same within a transaction.
+    pub(in crate::controlplane) fn believed_time_in(&self, connection: &Connection) -> Result<Time, Error> {
         let now = self.now();
-        let clock = self.store.read(RetentionClock::read)?;
+        let clock = RetentionClock::read(connection)?;
         Ok(clock.filter(|clock| !clock.believes(now.unix())).map_or(now, |clock| Time::from_unix(clock.at)))
     }
 }

@@ -2,20 +2,23 @@
 //!
 //! | table | deleted by age | deleted first beyond the byte limit |
 //! | --- | --- | --- |
-//! | `event` | the oldest | denials, then the oldest |
+//! | `event` | the oldest | denials, then the oldest of the node with the most bytes |
 //! | `audit_log` | the oldest | rejected calls, then the oldest |
 //! | `change` | removals | removals; nodes that are further behind receive a snapshot |
 //!
 //! Deploys are kept. Of their archives, those in force and the ten newest of each deployment are kept.
 //!
 //! Denials are deleted first because anybody can cause them: noise must not displace the record of allowed requests.
-//! The newest events of each node are kept, so that a node that repeats its last call is recognised.
+//! For the same reason a node that sends more events than others displaces its own first: a node key that was stolen must not
+//! erase what other nodes recorded. The newest events of each node are kept, so that a node that repeats its last call is
+//! recognised.
 //!
 //! Ages are computed with a clock of retention's own, which follows the wall clock unless that jumps ahead.
 
 mod changes;
 mod clock;
 mod housekeeper;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -77,14 +80,14 @@ struct Table {
     /// Statement that deletes at most `?1` rows older than `?2`.
     aged: &'static str,
     /// Statements that delete at most `?1` rows each, in the order in which they are run.
-    surplus: [&'static str; 2],
+    surplus: &'static [&'static str],
 }
 
-/// Makes a statement that deletes events that match the condition, the oldest first. The newest events of each node's current log
+/// Makes a statement that deletes events that match the condition, in that order. The newest events of each node's current log
 /// are kept, except lines longer than 16 KiB, which no node of this program writes: 4000 of those could exceed the byte limit of
 /// all events.
 macro_rules! delete_events {
-    ($condition:literal) => {
+    ($condition:literal, $order:literal) => {
         concat!(
             "DELETE FROM event WHERE (node, branch, sequence) IN (
              SELECT node, branch, sequence FROM event WHERE ",
@@ -92,15 +95,18 @@ macro_rules! delete_events {
             " AND (octet_length(line) > 16384 OR NOT EXISTS (
                  SELECT 1 FROM node_log WHERE node_log.node = event.node AND node_log.branch = event.branch
                      AND event.sequence > node_log.sequence - ?3))
-             ORDER BY received_at LIMIT ?1)"
+             ORDER BY ",
+            $order,
+            " LIMIT ?1)"
         )
     };
 }
+use delete_events;
 
 const EVENT: Table = Table {
     name: "event",
-    aged: delete_events!("received_at < ?2"),
-    surplus: [delete_events!("decision = 'deny'"), delete_events!("?2 IS NOT NULL")],
+    aged: delete_events!("received_at < ?2", "received_at"),
+    surplus: &[delete_events!("decision = 'deny' AND ?2 IS NOT NULL", "received_at")],
 };
 
 const AUDIT_LOG: Table = Table {
@@ -108,12 +114,18 @@ const AUDIT_LOG: Table = Table {
     // The age limit is far longer than any call takes, so no line of a call in progress is deleted.
     aged: "DELETE FROM audit_log WHERE id IN (
         SELECT id FROM audit_log WHERE at < ?2 ORDER BY at LIMIT ?1) AND ?3 > 0",
-    surplus: [
+    surplus: &[
         "DELETE FROM audit_log WHERE id IN (
         SELECT id FROM audit_log WHERE status >= 400 AND status < 500 ORDER BY at LIMIT ?1) AND ?3 > 0",
         "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log ORDER BY at LIMIT ?1) AND ?3 > 0",
     ],
 };
+
+/// Returns the size that a table beyond its limit is brought to: ten percent less than the limit, so that not every round finds
+/// a few rows too many.
+const fn aim(max_bytes: i64) -> i64 {
+    max_bytes - max_bytes / 10
+}
 
 impl ControlPlane {
     /// Deletes rows beyond the age or size that `retention` allows. The work per call is bounded: a large surplus takes
@@ -123,7 +135,9 @@ impl ControlPlane {
     /// the sum of `ran` reaches seven days.
     pub fn prune(&self, retention: &Retention, ran: Duration, stop: &dyn Fn() -> bool) -> Result<(), Error> {
         let now = self.move_retention_clock(ran)?;
-        self.prune_table(&EVENT, now.plus(-retention.event_days * DAY), retention.event_max_bytes, stop)?;
+        let before = now.plus(-retention.event_days * DAY);
+        let batches = self.prune_table(&EVENT, before, retention.event_max_bytes, stop)?;
+        self.prune_largest_nodes(retention.event_max_bytes, batches, stop)?;
         let before = now.plus(-retention.audit_log_days * DAY);
         self.prune_table(&AUDIT_LOG, before, retention.audit_log_max_bytes, stop)?;
         if stop() {
@@ -138,38 +152,37 @@ impl ControlPlane {
         self.compact_changes(retention, now, stop)
     }
 
+    /// Returns the number of transactions that the round has left.
     fn prune_table(
         &self,
         table: &Table,
         before: Time,
         max_bytes: i64,
         stop: &dyn Fn() -> bool,
-    ) -> Result<(), Error> {
-        let mut batches = 0;
-        while batches < BATCHES && !stop() {
+    ) -> Result<usize, Error> {
+        let mut left = BATCHES;
+        while left > 0 && !stop() {
             let deleted = self.delete(table.aged, before)?;
             self.metrics.pruned(table.name, Cause::Age, deleted);
-            batches += 1;
+            left -= 1;
             if deleted < BATCH {
                 break;
             }
         }
         if self.bytes_of(table.name)? <= max_bytes {
-            return Ok(());
+            return Ok(left);
         }
-        // Ten percent more than needed, so that not every round finds a few rows too many.
-        let aim = max_bytes - max_bytes / 10;
         for surplus in table.surplus {
-            while batches < BATCHES && !stop() && self.bytes_of(table.name)? > aim {
+            while left > 0 && !stop() && self.bytes_of(table.name)? > aim(max_bytes) {
                 let deleted = self.delete(surplus, before)?;
                 self.metrics.pruned(table.name, Cause::Bytes, deleted);
-                batches += 1;
+                left -= 1;
                 if deleted == 0 {
                     break;
                 }
             }
         }
-        Ok(())
+        Ok(left)
     }
 
     fn delete(&self, statement: &str, before: Time) -> Result<usize, Error> {

@@ -25,7 +25,7 @@ use self::published::Replicas;
 pub use self::writer::Transaction;
 use self::writer::{Turn, Writer};
 use super::error::Error;
-use crate::platform::database::{self, missing_table};
+use crate::platform::database::{self, Newer, missing_table};
 use crate::protocol::key::PublicKey;
 
 /// Migrations, each from one version of the schema to the next. A released migration is never edited.
@@ -117,16 +117,27 @@ fn keep_plans(connection: &Connection) -> Result<(), Error> {
 }
 
 fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Error> {
-    database::migrate(connection, migrations)?.map_err(|newer| Error::Conflict {
+    database::migrate(connection, migrations)?.map_err(too_new)
+}
+
+fn too_new(newer: Newer) -> Error {
+    Error::Conflict {
         code: "database_too_new",
         detail: format!("{newer}; use the program that wrote it, or a later one"),
-    })
+    }
 }
 
 impl Store {
     /// Opens the database at `path`. Creates or migrates it if needed.
     pub fn open(path: &Path) -> Result<Self, Error> {
         Self::prepare(database::open(path)?, Some(path.into()))
+    }
+
+    /// Opens the database at `path` for reading, as [`database::open_untouched`] does. Fails if a newer program wrote it.
+    pub(in crate::controlplane) fn examine(path: &Path) -> Result<Option<Connection>, Error> {
+        let Some(connection) = database::open_untouched(path)? else { return Ok(None) };
+        database::version(&connection, MIGRATIONS)?.map_err(too_new)?;
+        Ok(Some(connection))
     }
 
     /// Creates a database in memory.

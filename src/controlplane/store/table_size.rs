@@ -4,7 +4,7 @@
 use super::Transaction;
 
 /// Bytes of an event besides its line, for the rest of its row and its place in indexes: a round number, as in the triggers.
-const EVENT_OVERHEAD: usize = 500;
+pub(in crate::controlplane) const EVENT_OVERHEAD: usize = 500;
 
 /// Adds inserted events to the size of their table. `bytes` is the total size of their lines.
 pub(in crate::controlplane) fn count_events(

@@ -17,8 +17,9 @@ impl ControlPlane {
         organization: &str,
         key: Option<&IdempotencyKey>,
     ) -> Result<Option<Token>, Error> {
-        let made = key.map(|key| key.find(transaction, &actor.id, self.now())).transpose()?.flatten();
-        let Some(made) = made else { return Ok(None) };
+        let Some(key) = key else { return Ok(None) };
+        let now = (self.now(), self.believed_time_in(transaction)?);
+        let Some(made) = key.find(transaction, &actor.id, now)? else { return Ok(None) };
         let gone = || Error::Conflict {
             code: "idempotency_key_superseded",
             detail: "the token of this call has been rotated or deleted since; its value is not shown again"
@@ -42,7 +43,8 @@ impl ControlPlane {
         token: &Stored,
         key: Option<&IdempotencyKey>,
     ) -> Result<(), Error> {
+        let Some(key) = key else { return Ok(()) };
         let made = Made { token: token.id.clone(), generation: token.generation };
-        key.map_or(Ok(()), |key| key.keep(transaction, &actor.id, &made, self.now()))
+        key.keep(transaction, &actor.id, &made, (self.now(), self.believed_time_in(transaction)?))
     }
 }

@@ -26,13 +26,17 @@ impl World {
 
     /// Does the same on a branch of its log, with lines of `length` bytes.
     fn events_of(&self, branch: u64, first: i64, count: i64, length: usize) {
+        self.events_of_node("nod_a", branch, first, count, length);
+    }
+
+    fn events_of_node(&self, node: &str, branch: u64, first: i64, count: i64, length: usize) {
         let now = self.clock.load(Ordering::Relaxed);
         self.write(&format!(
             "WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {first} + {count} - 1)
              INSERT INTO event (node, branch, sequence, hash, time, kind, decision, token, line, received_at)
-             SELECT 'nod_a', {branch}, i, 'h{branch}-' || i, {now}, 'decision', iif(i % 4, 'deny', 'allow'), NULL,
+             SELECT '{node}', {branch}, i, 'h{branch}-' || i, {now}, 'decision', iif(i % 4, 'deny', 'allow'), NULL,
                  printf('%.*c', {length}, 'x'), {now} FROM n;
-             INSERT OR REPLACE INTO node_log VALUES ('nod_a', {branch}, {first} + {count} - 1, 'h')",
+             INSERT OR REPLACE INTO node_log VALUES ('{node}', {branch}, {first} + {count} - 1, 'h')",
         ));
         let rows = usize::try_from(count).unwrap();
         let counted =
@@ -246,5 +250,39 @@ fn a_log_that_began_anew_does_not_keep_the_events_of_the_one_before() {
     world.events_of(2, 1, 10, 200);
     world.prune(&Retention { event_max_bytes: 1, ..Retention::default() });
     assert_eq!(world.count("SELECT min(branch) FROM event"), 2, "beyond its bytes");
+    world.sizes_are_right();
+}
+
+#[test]
+fn a_node_that_floods_displaces_its_own_events_before_those_of_others() {
+    let world = World::new();
+    world.events(1, 8000);
+    world.write("UPDATE event SET decision = 'allow'");
+    let own = world.control.bytes_of("event").unwrap();
+    world.later(60);
+    // Another node, with six times as many uses, which came later.
+    world.write(
+        "INSERT INTO node (id, data_plane, name, key, created_at, kid) VALUES ('nod_b', 'dpl_a', 'b', '{}', 0, 'k')",
+    );
+    world.events_of_node("nod_b", 0, 1, 48_000, 200);
+    world.write("UPDATE event SET decision = 'allow'");
+    let limit = 3 * own;
+    world.prune(&Retention { event_max_bytes: limit, ..Retention::default() });
+    let of = |node: &str| world.count(&format!("SELECT count(*) FROM event WHERE node = '{node}'"));
+    assert_eq!(of("nod_a"), 8000, "it was not the largest");
+    assert!((13_000..=13_600).contains(&of("nod_b")), "{}", of("nod_b"));
+    assert_eq!(
+        world.count("SELECT max(sequence) FROM event WHERE node = 'nod_b'"),
+        48_000,
+        "the oldest went"
+    );
+    world.sizes_are_right();
+
+    // When both have the same, both lose.
+    world.prune(&Retention { event_max_bytes: own + own / 2, ..Retention::default() });
+    let (a, b) = (of("nod_a"), of("nod_b"));
+    assert!(a.abs_diff(b) <= 500 && a < 6000, "{a} and {b}");
+    world.prune(&Retention { event_max_bytes: 1, ..Retention::default() });
+    assert_eq!((of("nod_a"), of("nod_b")), (RECENT_EVENTS, RECENT_EVENTS));
     world.sizes_are_right();
 }
