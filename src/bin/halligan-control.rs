@@ -88,7 +88,7 @@ enum Command {
     /// After environment.key was lost for good: delete the stored environment variables of all deployments, which can't be
     /// decrypted any more. Hosts keep the variables that they have until variables are set again.
     ForgetVariables,
-    /// Read the configuration and the files that it names, report their faults, and start nothing.
+    /// Read the configuration and the files that it names, compare them with the database, report faults, and start nothing.
     CheckConfig,
 }
 

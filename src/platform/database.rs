@@ -44,16 +44,9 @@ pub fn open_untouched(path: &Path) -> rusqlite::Result<Option<Connection>> {
 
 /// Encodes a path for a URI (RFC 3986 section 2.1).
 fn uri_path(path: &Path) -> String {
-    let mut uri = String::new();
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
-                uri.push(char::from(*byte))
-            }
-            _ => uri.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    uri
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/.-_".contains(&byte);
+    let bytes = path.as_os_str().as_bytes().iter();
+    bytes.map(|byte| if plain(*byte) { char::from(*byte).into() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// Returns true if what a database holds can't be read, as opposed to a disk that is full or out of reach.
