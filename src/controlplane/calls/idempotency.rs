@@ -33,16 +33,16 @@ pub(in crate::controlplane) struct Made {
 }
 
 impl IdempotencyKey {
-    /// Returns the result of the first call with this key, or none if this call is the first. `believed` is the time by
-    /// retention's clock: a clock that is ahead for an instant makes no key forgotten.
+    /// Returns the result of the first call with this key, or none if this call is the first. `trusted_time` is the time of
+    /// retention's clock, so that a clock that is ahead for an instant does not delete keys.
     pub(in crate::controlplane) fn find(
         &self,
         transaction: &Transaction<'_>,
         actor: &str,
-        (now, believed): (Time, Time),
+        (now, trusted_time): (Time, Time),
     ) -> Result<Option<Made>, Error> {
         let query = "SELECT fingerprint, token, generation, at FROM idempotency WHERE actor = ?1 AND key = ?2 AND at > ?3";
-        let row = params![actor, self.key, believed.plus(-KEPT).unix()];
+        let row = params![actor, self.key, trusted_time.plus(-KEPT).unix()];
         let found: Option<(Vec<u8>, Made, i64)> = transaction
             .query_row(query, row, |row| {
                 let made = Made { token: row.get(1)?, generation: row.get(2)? };
@@ -68,9 +68,9 @@ impl IdempotencyKey {
         transaction: &Transaction<'_>,
         actor: &str,
         made: &Made,
-        (now, believed): (Time, Time),
+        (now, trusted_time): (Time, Time),
     ) -> Result<(), Error> {
-        transaction.execute("DELETE FROM idempotency WHERE at <= ?1", [believed.plus(-KEPT).unix()])?;
+        transaction.execute("DELETE FROM idempotency WHERE at <= ?1", [trusted_time.plus(-KEPT).unix()])?;
         let row = params![actor, self.key, self.fingerprint, made.token, made.generation, now.unix()];
         transaction.execute(
             "INSERT INTO idempotency (actor, key, fingerprint, token, generation, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -107,7 +107,7 @@ mod tests {
     impl World {
         fn found(&self, key: &IdempotencyKey) -> Result<Option<u32>, Error> {
             self.control.store.write(|transaction| {
-                let now = (self.control.now(), self.control.believed_time_in(transaction)?);
+                let now = (self.control.now(), self.control.trusted_time_in(transaction)?);
                 Ok(key.find(transaction, "actor", now)?.map(|made| made.generation))
             })
         }
@@ -115,7 +115,7 @@ mod tests {
         fn made(&self, key: &IdempotencyKey) {
             let made = Made { token: "tok_a".into(), generation: 7 };
             let kept = self.control.store.write(|transaction| {
-                let now = (self.control.now(), self.control.believed_time_in(transaction)?);
+                let now = (self.control.now(), self.control.trusted_time_in(transaction)?);
                 key.keep(transaction, "actor", &made, now)
             });
             kept.unwrap();

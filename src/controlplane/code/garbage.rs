@@ -127,14 +127,14 @@ impl ControlPlane {
     }
 
     /// Fails deploys that nobody finalized, and discards archives that are neither in force nor among the newest of their
-    /// deployment. Ages are computed at the time `believed`.
-    pub(in crate::controlplane) fn prune_deploys(&self, believed: Time) -> Result<(), Error> {
+    /// deployment. Ages are computed at the time `trusted_time`.
+    pub(in crate::controlplane) fn prune_deploys(&self, trusted_time: Time) -> Result<(), Error> {
         let now = self.now();
         self.store.note(|transaction| {
             // Deploys that a host took are excluded, because they may be reported long after they were made.
             let query = "SELECT id FROM deploy
                  WHERE status = 'INITIALIZED' AND created_at <= ?1 AND host_deploy IS NULL";
-            fail(transaction, query, params![believed.plus(-AWAITED).unix()], now)?;
+            fail(transaction, query, params![trusted_time.plus(-AWAITED).unix()], now)?;
             let surplus: Vec<String> = transaction
                 .prepare_cached(
                     "SELECT deploy.id FROM deploy JOIN deployment ON deployment.id = deploy.deployment
@@ -153,7 +153,7 @@ impl ControlPlane {
     pub(in crate::controlplane) async fn delete_garbage(self: &std::sync::Arc<Self>) -> Result<(), Error> {
         let due: Vec<String> = self
             .off_reactor(|control| {
-                let now = control.believed_time()?.unix();
+                let now = control.trusted_time()?.unix();
                 control.store.read(|connection| {
                     let query = "SELECT archive FROM archive_garbage WHERE after <= ?1 LIMIT ?2";
                     let mut rows = connection.prepare_cached(query)?;

@@ -23,20 +23,20 @@ impl ControlPlane {
         lines: impl IntoIterator<Item = &'l str>,
     ) -> Result<Vec<RevocationAnswer>, Error> {
         let now = self.now();
-        let (answers, disbelieved) = self.store.write(|transaction| {
+        let (answers, rejected) = self.store.write(|transaction| {
             let signers = signers_of(transaction, data_plane)?;
             let mut answers = Vec::new();
-            let mut disbelieved = Vec::new();
+            let mut rejected = Vec::new();
             for line in lines {
                 let (signed, refused) = match SignedRevocation::admit(line, &signers) {
                     Ok(signed) => (signed, false),
                     Err(error @ RevocationError::Retired { .. }) => {
                         let signed = SignedRevocation::verify(line, &signers);
-                        disbelieved.push(error);
+                        rejected.push(error);
                         (signed.map_err(|error| unproved(&error))?, true)
                     }
                     Err(error) => {
-                        disbelieved.push(error);
+                        rejected.push(error);
                         continue;
                     }
                 };
@@ -88,11 +88,11 @@ impl ControlPlane {
                     outcome,
                 });
             }
-            Ok((answers, disbelieved))
+            Ok((answers, rejected))
         })?;
         // One line for all rejected revocations, because a node may send any number of them again and again.
-        if let Some(error) = disbelieved.first() {
-            tracing::warn!(from, %error, count = disbelieved.len(), "revocations from a node can't be verified, or are rejected");
+        if let Some(error) = rejected.first() {
+            tracing::warn!(from, %error, count = rejected.len(), "revocations from a node can't be verified, or are rejected");
         }
         Ok(answers)
     }

@@ -23,11 +23,11 @@ const REMOVALS: &str = "FROM change LEFT JOIN record USING (data_plane, kind, ke
 
 impl ControlPlane {
     /// Deletes removals beyond the age or size that `retention` allows, until `stop` returns true. Ages are computed at the
-    /// time `believed`. Marks are set by the wall clock, so that removals are also checked while retention does not trust it.
+    /// time `trusted_time`. Marks are set by the wall clock, so that removals are also checked while retention does not trust it.
     pub(super) fn compact_changes(
         &self,
         retention: &Retention,
-        believed: Time,
+        trusted_time: Time,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
         let now = self.now();
@@ -42,7 +42,7 @@ impl ControlPlane {
             if stop() {
                 break;
             }
-            let then = believed.plus(-retention.change_days * DAY);
+            let then = trusted_time.plus(-retention.change_days * DAY);
             let by_age = self.store.note(|transaction| mark(transaction, plane, now, then))?;
             // Compaction goes down to half of the limit, so that the next removal does not cause the next compaction.
             let (limit, aim) = (retention.change_max_bytes, retention.change_max_bytes / 2);

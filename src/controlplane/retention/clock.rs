@@ -30,7 +30,7 @@ enum Change {
     /// The clock jumped ahead, and is not trusted.
     Ahead,
     /// The clock is trusted again.
-    Believed,
+    Trusted,
     /// The clock was set back by more than a day, from a time that was right or too late.
     Behind,
 }
@@ -44,7 +44,7 @@ impl RetentionClock {
     }
 
     /// Returns true if a wall clock that shows `now` has not jumped ahead.
-    const fn believes(self, now: i64) -> bool {
+    const fn trusts(self, now: i64) -> bool {
         now <= self.at.saturating_add(DAY)
     }
 
@@ -52,18 +52,14 @@ impl RetentionClock {
     fn moved(self, now: i64, ran: i64) -> Self {
         // At least one second, because 0 means a trusted clock.
         let waited = self.waited.saturating_add(ran.max(1));
-        if self.believes(now) || waited >= WAIT {
-            Self { at: now, waited: 0 }
-        } else {
-            Self { waited, ..self }
-        }
+        if self.trusts(now) || waited >= WAIT { Self { at: now, waited: 0 } } else { Self { waited, ..self } }
     }
 
     /// Returns the change between this clock and the clock `after` the round, or `None` if the change is not new.
     const fn change_to(self, after: Self) -> Option<Change> {
         match (self.waited, after.waited) {
             (0, 1..) => Some(Change::Ahead),
-            (1.., 0) => Some(Change::Believed),
+            (1.., 0) => Some(Change::Trusted),
             _ if after.at < self.at.saturating_sub(DAY) => Some(Change::Behind),
             _ => None,
         }
@@ -96,7 +92,7 @@ impl ControlPlane {
                 "the clock is ahead of the last round of retention by more than a day, so nothing becomes old enough to be \
                  deleted until this control plane has run for seven days; if the clock is wrong, set it right"
             ),
-            Some(Change::Believed) => tracing::info!("retention computes ages with the wall clock again"),
+            Some(Change::Trusted) => tracing::info!("retention computes ages with the wall clock again"),
             Some(Change::Behind) => tracing::warn!(
                 days = before.at.saturating_sub(now) / DAY,
                 "the clock is behind the last round of retention by more than a day; if it is wrong now, set it right: nodes treat \
@@ -109,15 +105,15 @@ impl ControlPlane {
 
     /// Returns the time that ages are computed at: the wall clock's, or that of the last round if the wall clock has jumped ahead
     /// since.
-    pub(in crate::controlplane) fn believed_time(&self) -> Result<Time, Error> {
-        self.store.read(|connection| self.believed_time_in(connection))
+    pub(in crate::controlplane) fn trusted_time(&self) -> Result<Time, Error> {
+        self.store.read(|connection| self.trusted_time_in(connection))
     }
 
     /// Returns the same within a transaction.
-    pub(in crate::controlplane) fn believed_time_in(&self, connection: &Connection) -> Result<Time, Error> {
+    pub(in crate::controlplane) fn trusted_time_in(&self, connection: &Connection) -> Result<Time, Error> {
         let now = self.now();
         let clock = RetentionClock::read(connection)?;
-        Ok(clock.filter(|clock| !clock.believes(now.unix())).map_or(now, |clock| Time::from_unix(clock.at)))
+        Ok(clock.filter(|clock| !clock.trusts(now.unix())).map_or(now, |clock| Time::from_unix(clock.at)))
     }
 }
 
@@ -134,10 +130,10 @@ mod tests {
             before.change_to(clock)
         };
         let told: Vec<_> = [0, 1, 3, 3, 1000, 1, 2, 3, 1, 1, -1000, -1000, -999, 3].map(&mut round).into();
-        let (ahead, believed, behind) = (Some(Change::Ahead), Some(Change::Believed), Some(Change::Behind));
+        let (ahead, trusted, behind) = (Some(Change::Ahead), Some(Change::Trusted), Some(Change::Behind));
         assert_eq!(
             told,
-            [None, None, ahead, None, None, believed, None, None, behind, None, behind, None, None, ahead]
+            [None, None, ahead, None, None, trusted, None, None, behind, None, behind, None, None, ahead]
         );
     }
 }

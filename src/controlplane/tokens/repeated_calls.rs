@@ -18,7 +18,7 @@ impl ControlPlane {
         key: Option<&IdempotencyKey>,
     ) -> Result<Option<Token>, Error> {
         let Some(key) = key else { return Ok(None) };
-        let now = (self.now(), self.believed_time_in(transaction)?);
+        let now = (self.now(), self.trusted_time_in(transaction)?);
         let Some(made) = key.find(transaction, &actor.id, now)? else { return Ok(None) };
         let gone = || Error::Conflict {
             code: "idempotency_key_superseded",
@@ -45,6 +45,6 @@ impl ControlPlane {
     ) -> Result<(), Error> {
         let Some(key) = key else { return Ok(()) };
         let made = Made { token: token.id.clone(), generation: token.generation };
-        key.keep(transaction, &actor.id, &made, (self.now(), self.believed_time_in(transaction)?))
+        key.keep(transaction, &actor.id, &made, (self.now(), self.trusted_time_in(transaction)?))
     }
 }

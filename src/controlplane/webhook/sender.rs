@@ -145,21 +145,21 @@ async fn round(
     let delivered = attempts.iter().filter(|(_, result)| result.is_ok()).count();
     let all = delivered == attempts.len();
     let asked = attempts.iter().filter_map(|(_, result)| result.as_ref().err()?.retry_after()).max();
-    let (to, believed) = (webhook.origin(), control.believed_time()?);
+    let (to, trusted_time) = (webhook.origin(), control.trusted_time()?);
     let attempts: Vec<Attempt> = attempts
         .into_iter()
-        .map(|(announcement, result)| judge(control, &to, believed, announcement, result))
+        .map(|(announcement, result)| judge(control, &to, trusted_time, announcement, result))
         .collect();
-    control.announced(&attempts, believed)?;
+    control.announced(&attempts, trusted_time)?;
     Ok(if delivered > 0 { Round::Delivered { all } } else { Round::Failed(asked) })
 }
 
-/// Decides what happens to an announcement after an attempt. Its age counts by `believed`: a clock that is ahead for a moment must
-/// not lose it.
+/// Decides what happens to an announcement after an attempt. Its age is counted by `trusted_time`, so that a
+/// clock that is ahead for a moment does not lose it.
 fn judge(
     control: &ControlPlane,
     to: &str,
-    believed: Time,
+    trusted_time: Time,
     announcement: Announcement,
     result: Result<(), Fault>,
 ) -> Attempt {
@@ -167,7 +167,7 @@ fn judge(
     let failed = announcement.attempts.saturating_add(1);
     let outcome = match result {
         Ok(()) => Outcome::Delivered,
-        Err(fault) if retry::gives_up(failed, believed.since(announcement.made_at)) => {
+        Err(fault) if retry::gives_up(failed, trusted_time.since(announcement.made_at)) => {
             tracing::error!(
                 id,
                 to,
@@ -212,8 +212,8 @@ mod tests {
         let judged = || {
             let announcement = Announcement { id: "a".into(), body: String::new(), made_at, attempts: 50 };
             let silent = Err(Fault::Silent(Duration::from_secs(10)));
-            let believed = world.control.believed_time().unwrap();
-            judge(&world.control, "https://hook.example", believed, announcement, silent).outcome
+            let trusted_time = world.control.trusted_time().unwrap();
+            judge(&world.control, "https://hook.example", trusted_time, announcement, silent).outcome
         };
         let prune = || world.control.prune(&Retention::default(), Duration::ZERO, &|| false).unwrap();
         prune();

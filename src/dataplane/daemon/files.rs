@@ -53,7 +53,7 @@ impl ConfiguredFiles {
         // Only checks: the gateway and tracing read their files again when they start, since the files may be replaced until then.
         config.gateway.as_ref().map_or(Ok(()), gateway::check)?;
         config.tracing.as_ref().map_or(Ok(()), traces::check)?;
-        let upstream = way_up(config)?;
+        let upstream = build_upstream(config)?;
         let (mut airflow_keys, mut unreadable_airflow_keys) = (Vec::new(), Vec::new());
         for path in config.upstream_identity.iter().flat_map(|identity| &identity.airflow_keys) {
             match read_public_key(path) {
@@ -148,7 +148,7 @@ impl ReadEnds {
 }
 
 /// Creates the client of the control plane.
-fn way_up(config: &Config) -> Result<Arc<Upstream>, StartError> {
+fn build_upstream(config: &Config) -> Result<Arc<Upstream>, StartError> {
     let (urls, ca_file) = (config.control_plane.urls.clone(), config.control_plane.ca_file.as_deref());
     let upstream = Upstream::new(urls, ca_file, config.state_dir.clone(), Patience::default());
     upstream.map(Arc::new).map_err(StartError::Upstream)

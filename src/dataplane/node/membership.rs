@@ -18,22 +18,22 @@ pub struct Membership(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     /// Answer of the control plane to a retired node.
-    told_retired: Option<String>,
+    reported_retired: Option<String>,
     /// Time at which the node was retired, by its own record in the replica.
     recorded_retired: Option<Time>,
     /// True if the control plane receives calls of two daemons under this identity.
-    told_shared: bool,
+    reported_shared: bool,
     /// Time at which another host last answered or called under this identity.
     seen_shared: Option<Time>,
 }
 
 impl Known {
     fn retired(&self) -> Option<String> {
-        self.told_retired.clone().or_else(|| self.recorded_retired.map(recorded))
+        self.reported_retired.clone().or_else(|| self.recorded_retired.map(recorded))
     }
 
     fn shared(&self, now: Time) -> bool {
-        self.told_shared || self.seen_shared.is_some_and(|at| now.since(at) < SEEN)
+        self.reported_shared || self.seen_shared.is_some_and(|at| now.since(at) < SEEN)
     }
 }
 
@@ -45,12 +45,12 @@ impl Membership {
 
     /// Records that the control plane accepts this node.
     pub fn accepted(&self) {
-        self.lock().told_retired = None;
+        self.lock().reported_retired = None;
     }
 
     /// Records that the control plane states this node's retirement.
     pub fn refused(&self, detail: &str, alarms: &Alarms, now: Time) {
-        self.change_retired(alarms, now, |known| known.told_retired = Some(detail.to_owned()));
+        self.change_retired(alarms, now, |known| known.reported_retired = Some(detail.to_owned()));
     }
 
     /// Records the retirement time in the replica's record of this node.
@@ -77,9 +77,9 @@ impl Membership {
     }
 
     /// Records whether the control plane receives calls of two daemons under this identity.
-    pub fn told_shared(&self, shared: bool, alarms: &Alarms, now: Time) {
+    pub fn record_shared(&self, shared: bool, alarms: &Alarms, now: Time) {
         let who = "the control plane receives calls of two daemons under this node's identity";
-        self.change_shared(who, alarms, now, |known| known.told_shared = shared);
+        self.change_shared(who, alarms, now, |known| known.reported_shared = shared);
     }
 
     /// Records that another daemon proved to hold this node's key. `who` describes it in the alarm.
@@ -152,10 +152,10 @@ mod tests {
     fn one_copy_is_one_alarm_while_it_is_heard_of() {
         let (membership, alarms) = (Membership::default(), Alarms::default());
         for second in 0..3 {
-            membership.told_shared(true, &alarms, NOW);
+            membership.record_shared(true, &alarms, NOW);
             membership.met_itself("http://10.0.0.7:8182", &alarms, NOW.plus(second));
         }
-        membership.told_shared(false, &alarms, NOW.plus(3));
+        membership.record_shared(false, &alarms, NOW.plus(3));
         assert!(membership.shared(NOW.plus(4)), "a peer still is this node");
         assert_eq!(alarms.count(AlarmKind::SharedIdentity), 1);
         assert!(!membership.shared(NOW.plus(SEEN + 3)));

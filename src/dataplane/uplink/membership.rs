@@ -194,7 +194,7 @@ impl Statements {
         if let Some(why) = news(&mut self.name_refused, standing.name_refused) {
             tracing::warn!(name = self.name, why, "the control plane does not take this node's name");
         }
-        self.live.membership.told_shared(standing.shared_identity, &self.live.alarms, now);
+        self.live.membership.record_shared(standing.shared_identity, &self.live.alarms, now);
         self.told_faults(standing.log_faults, now);
         // First, because a failure of the other does not concern it.
         self.code_changes.send_replace(standing.deploy_changes);

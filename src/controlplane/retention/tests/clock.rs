@@ -103,7 +103,7 @@ fn a_control_plane_that_was_stopped_for_months_deletes_after_a_week() {
 }
 
 #[test]
-fn the_byte_limits_hold_while_the_clock_is_not_believed() {
+fn the_byte_limits_hold_while_the_clock_is_not_trusted() {
     let world = World::new();
     world.fill();
     world.prune_after(MINUTE, &Retention::default());
@@ -115,7 +115,7 @@ fn the_byte_limits_hold_while_the_clock_is_not_believed() {
 }
 
 #[test]
-fn a_clock_that_was_ahead_so_long_that_it_was_believed_heals() {
+fn a_clock_that_was_ahead_so_long_that_it_was_trusted_heals() {
     let world = World::new();
     let retention = Retention::default();
     world.prune_after(MINUTE, &retention);

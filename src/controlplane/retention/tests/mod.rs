@@ -65,7 +65,7 @@ impl World {
         entries
     }
 
-    /// Prunes after a week of running, so that the clock is believed however far it was moved.
+    /// Prunes after a week of running, so that the clock is trusted however far it was moved.
     fn prune(&self, retention: &Retention) {
         self.prune_after(WEEK, retention);
     }

@@ -187,11 +187,11 @@ impl ControlPlane {
         })
     }
 
-    /// Stores the results of attempts. The age of earlier announcements, which are then deleted, counts by `believed`.
+    /// Stores the results of attempts. Deletes finished announcements that are old by `trusted_time`.
     pub(in crate::controlplane) fn announced(
         &self,
         attempts: &[Attempt],
-        believed: Time,
+        trusted_time: Time,
     ) -> Result<(), Error> {
         let now = self.now();
         self.store.note(|transaction| {
@@ -210,7 +210,7 @@ impl ControlPlane {
             }
             transaction
                 .prepare_cached("DELETE FROM announcement WHERE done_at < ?1")?
-                .execute([believed.plus(-REMEMBERED).unix()])?;
+                .execute([trusted_time.plus(-REMEMBERED).unix()])?;
             Ok(())
         })?;
         for attempt in attempts {

@@ -60,8 +60,8 @@ impl Above {
     }
 
     fn came_of(&self, id: &str, outcome: Outcome) {
-        let believed = self.control.believed_time().unwrap();
-        self.control.announced(&[Attempt { id: id.into(), outcome }], believed).unwrap();
+        let trusted_time = self.control.trusted_time().unwrap();
+        self.control.announced(&[Attempt { id: id.into(), outcome }], trusted_time).unwrap();
     }
 
     fn text(&self) -> String {
