@@ -37,9 +37,9 @@ pub(super) async fn run(host: &Host, output: Output) -> Result<(), Failure> {
         status.staleness.iter().filter(|role| role.warning)
     {
         output.say(&if *left < 0 {
-            format!("WARNING the replica is {} s older than {role} may rest on ({setting})", -left)
+            format!("WARNING the replica is {} s over the age limit of {role} ({setting})", -left)
         } else {
-            format!("WARNING in {left} s the replica is older than {role} may rest on ({setting})")
+            format!("WARNING the replica reaches the age limit of {role} in {left} s ({setting})")
         });
     }
     if !status.clock_trusted {
@@ -50,8 +50,8 @@ pub(super) async fn run(host: &Host, output: Output) -> Result<(), Failure> {
     }
     if let Some(why) = &status.retired {
         output.say(&format!(
-            "WARNING this host was retired ({why}): it gets nothing more, and denies everything once its replica is too old; \
-             run `halligand new-identity` to enrol it again, or remove the daemon"
+            "WARNING this host was retired ({why}): the control plane sends it no more changes, and it denies every \
+             request once its replica is too old; run `halligand new-identity` to enrol it again, or remove the daemon"
         ));
     }
     if status.shared_identity {

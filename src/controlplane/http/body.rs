@@ -18,8 +18,8 @@ use crate::protocol::json::{TOO_DEEP, nests_too_deep};
 /// Maximum size of most bodies, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
 
-/// Reads a whole body of at most `max` bytes. A body that is larger, was cut off or did not come in time is answered with a problem
-/// that says which (RFC 9110 sections 15.5.14, 15.5.1 and 15.5.9).
+/// Reads a whole body of at most `max` bytes. A body that is larger, was cut off or did not arrive in time
+/// is answered with a problem that names the fault (RFC 9110 sections 15.5.14, 15.5.1 and 15.5.9).
 pub(super) async fn read(body: axum::body::Body, max: usize) -> Result<Bytes, Response> {
     to_bytes(body, max).await.map_err(|error| {
         if causes(&error).any(<dyn Error>::is::<LengthLimitError>) {

@@ -175,7 +175,7 @@ fn refusals(path: &str, mutating: bool, operation: &mut Operation) {
     }
     if mutating {
         refusals.extend([
-            ("408", "the body did not come in time"),
+            ("408", "the body did not arrive in time"),
             ("409", "it contradicts what stands"),
             ("413", "the body is too large"),
         ]);

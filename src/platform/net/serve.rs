@@ -90,9 +90,9 @@ impl BodyTime {
     }
 }
 
-/// Error of a request's body that did not come in time.
+/// Error of a request's body that did not arrive in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the body did not come in time")]
+#[error("the body did not arrive in time")]
 pub struct LateBody;
 
 /// Body of a request, with a time limit for the complete body or for each piece.

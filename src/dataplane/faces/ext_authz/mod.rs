@@ -86,7 +86,7 @@ impl ExtAuthz {
                 }
                 let answer = async { Grpc::new(ProstCodec::default()).unary(call, request).await };
                 // A check request is small, so a client that does not send it completely loses its connection.
-                let late = |_| Status::deadline_exceeded("the question did not come in time").into_http();
+                let late = |_| Status::deadline_exceeded("the request did not arrive in time").into_http();
                 Ok::<_, Infallible>(timeout(FIRST, answer).await.unwrap_or_else(late))
             }
         });

@@ -131,7 +131,7 @@ impl Face {
                 "the clock is behind the time that is known to have passed\n",
             )
         } else if self.authorizer.live.useless((self.authorizer.clock)()) {
-            plain(StatusCode::SERVICE_UNAVAILABLE, "the replica is older than any role may rest on\n")
+            plain(StatusCode::SERVICE_UNAVAILABLE, "the replica is older than any role allows\n")
         } else {
             let damage = self.authorizer.live.damage();
             let ready = self.authorizer.live.standing().progress.state.ready();

@@ -66,8 +66,8 @@ impl Host {
     }
 }
 
-/// A silent control plane is noticed up to a minute later. Requests allowed in that minute may rest on an old state, so
-/// they belong to the outage.
+/// A silent control plane is noticed up to a minute later. Requests allowed in that minute may have been decided by an
+/// old state, so they belong to the outage.
 #[test]
 fn an_outage_begins_in_the_log_where_the_last_answer_arrived() {
     let mut host = Host::new();
