@@ -1,4 +1,4 @@
-//! What an attacker on the way, or inside the control plane, can send.
+//! Messages that an attacker on the network, or inside the control plane, can send.
 
 use halligan::protocol::bundle::{BundleReader, Change, Limits, write_bundle};
 use halligan::protocol::digest::ReplicaDigest;
@@ -13,12 +13,13 @@ use serde_json::Value;
 
 use crate::control::Control;
 
-/// What only whoever holds the signing keys can send.
+/// Attack that only a holder of the signing keys can make.
 pub const ROLE_CHANGE: &str = "a role change, rightly signed";
 /// A version that no story reaches.
 const FAR: u64 = 1_000_000;
 
-/// One of many ways, in words and in bytes. `recorded` is an answer that once passed by, `snapshot` one with all records.
+/// Returns one of several attacks, as a name and a bundle. `recorded` is a recorded answer, `snapshot` a bundle with
+/// all records.
 pub fn choose(
     recorded: &[u8],
     snapshot: Option<&[u8]>,
@@ -60,8 +61,8 @@ pub fn choose(
     }
 }
 
-/// The records of an answer, after `change`, under a head of another version that is signed with `key`. `versions` are those
-/// of the keyset and of the head.
+/// Returns the records of an answer after `change`, under a new head that is signed with `key`. `versions` are those of
+/// the keyset and of the head.
 pub fn signed_anew(
     answer: &[u8],
     key: &SigningKey,
@@ -91,7 +92,8 @@ pub fn signed_anew(
     write_bundle(&keysets, &sign_head(&head, key), 0, records.into_iter().map(Change::Put)).unwrap()
 }
 
-/// The answer to a host that was shown `face` and asks again: its head signed anew for the call, and no changes.
+/// Returns the answer to a host that was shown `face` and polls again: the same head, signed for the call, without
+/// changes.
 pub fn shown_again(face: &[u8], key: &SigningKey, nonce: &str, now: Time) -> Vec<u8> {
     let reader = BundleReader::new(face, Limits::default()).unwrap();
     let head = head_of(&reader);
@@ -100,7 +102,7 @@ pub fn shown_again(face: &[u8], key: &SigningKey, nonce: &str, now: Time) -> Vec
     write_bundle(reader.keysets(), &head, base, std::iter::empty()).unwrap()
 }
 
-/// The ids of the tokens in a bundle.
+/// Returns the ids of the tokens in a bundle.
 pub fn tokens_of(bundle: &[u8]) -> Vec<String> {
     let reader = BundleReader::new(bundle, Limits::default()).unwrap();
     let tokens = reader.filter_map(|change| match change {
@@ -114,7 +116,8 @@ fn head_of(reader: &BundleReader<&[u8]>) -> Head {
     Unverified::parse(reader.head().as_bytes(), MAX_HEAD).unwrap().claimed().unwrap()
 }
 
-/// Whether the head of a bundle was signed for one call. That of a large answer to a host that is behind is for all.
+/// Returns true if the head of a bundle was signed for one call. A large answer to a host that is behind has a head for
+/// all hosts.
 pub fn is_for_one_call(bundle: &[u8]) -> bool {
     BundleReader::new(bundle, Limits::default()).is_ok_and(|reader| {
         let claims: Value = Unverified::parse(reader.head().as_bytes(), MAX_HEAD).unwrap().claimed().unwrap();
@@ -122,12 +125,12 @@ pub fn is_for_one_call(bundle: &[u8]) -> bool {
     })
 }
 
-/// The version that the head of a bundle states.
+/// Returns the version that the head of a bundle states.
 pub fn version_of(bundle: &[u8]) -> u64 {
     head_of(&BundleReader::new(bundle, Limits::default()).unwrap()).version
 }
 
-/// The digest that the head of a bundle states.
+/// Returns the digest that the head of a bundle states.
 pub fn digest_of(bundle: &[u8]) -> [u8; 32] {
     head_of(&BundleReader::new(bundle, Limits::default()).unwrap()).digest
 }

@@ -1,4 +1,4 @@
-//! The control plane of a story: the real one, on a database in memory-backed files, with a clock the story sets.
+//! Control plane of a story: the real one, on a database in a directory in memory, with a clock that the story sets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ use crate::files;
 pub const ISSUER: &str = "https://control.example";
 const YEAR: i64 = 365 * 86_400;
 
-/// A token as the control plane handed it out.
+/// Token that the control plane created.
 pub struct Made {
     pub id: String,
     pub value: String,
@@ -41,23 +41,23 @@ pub struct Made {
     pub expires_at: Time,
 }
 
-/// What the control plane took in from a node.
+/// Result of an upload of a node.
 pub struct TakenIn {
     pub answer: Vec<u8>,
-    /// Tokens that are revoked by it.
+    /// Ids of the tokens that the upload revoked.
     pub revoked: Vec<String>,
-    /// An outage that was stated.
+    /// Outage that the upload stated.
     pub outage: Option<OutageStatement>,
 }
 
-/// A control plane, and who may tell it what to do.
+/// Control plane with its files, its owner and its root key.
 pub struct Control {
     directory: PathBuf,
     clock: Arc<AtomicI64>,
     seed: u64,
     starts: u64,
     plane: Option<ControlPlane>,
-    /// What the oracle looks at.
+    /// Connection of the oracle to the database.
     database: Option<Connection>,
     owner: Actor,
     pub organization: String,
@@ -68,7 +68,7 @@ pub struct Control {
 type Outcomes<T> = Result<T, String>;
 
 impl Control {
-    /// A control plane with an organization.
+    /// Creates a control plane with an organization.
     pub fn new(directory: &Path, clock: &Arc<AtomicI64>, seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let now = Time::from_unix(clock.load(Ordering::Relaxed));
@@ -122,8 +122,8 @@ impl Control {
         }
     }
 
-    /// Its database is lost, or emptied, while it is down, and it tries to start: whether it did, or why not. Afterwards it is down,
-    /// and the file is where it was.
+    /// Tries to start the control plane with its database missing, or empty if `emptied`. Returns the reason if it does
+    /// not start. Afterwards it is down, and the database is back.
     pub fn start_without_database(&mut self, emptied: bool) -> Outcomes<()> {
         (self.plane, self.database) = (None, None);
         let path = self.directory.join("control.db");
@@ -140,8 +140,8 @@ impl Control {
         started
     }
 
-    /// Does something to its key files while it is down, and tries to start: whether it did, or why not. The files are as they
-    /// were afterwards, and it is down.
+    /// Tries to start the control plane after `deed` changed its key files. Returns the reason if it does not start.
+    /// Afterwards it is down, and the files are as before.
     pub fn start_with(&mut self, deed: impl FnOnce(&Path)) -> Outcomes<()> {
         self.kill();
         let read = |name: &&str| (name.to_string(), std::fs::read(self.directory.join(name)).unwrap());
@@ -164,18 +164,18 @@ impl Control {
         Time::from_unix(self.clock.load(Ordering::Relaxed))
     }
 
-    /// The pinned roots of a host that trusts it.
+    /// Returns the pinned roots of a host that trusts this control plane.
     pub fn pinned(&self) -> RootSet {
         RootSet::new(vec![self.root.public().clone()], 1).unwrap()
     }
 
-    /// The key it signs heads with: what an attacker inside it would have.
+    /// Returns the key that signs heads, which an attacker inside the control plane would have.
     pub fn replica_key(&self) -> SigningKey {
         SigningKey::from_pkcs8_pem(&std::fs::read_to_string(self.directory.join("replica.pem")).unwrap())
             .unwrap()
     }
 
-    /// Copies the database aside, as an operator's backup does.
+    /// Copies the database, as an operator's backup does.
     pub fn back_up(&self, name: &str) -> PathBuf {
         let copy = self.directory.join(name);
         let into = copy.to_str().unwrap();
@@ -183,7 +183,7 @@ impl Control {
         copy
     }
 
-    /// Stops, puts a backup in the database's place, and starts.
+    /// Stops the control plane, replaces its database with a backup, and starts it.
     pub fn restore(&mut self, copy: &Path) {
         (self.plane, self.database) = (None, None);
         for suffix in ["", "-wal", "-shm"] {
@@ -194,7 +194,7 @@ impl Control {
         self.database = Some(observe(&self.directory));
     }
 
-    /// What the operator runs after a restore.
+    /// Runs `recover`, as an operator does after a restore.
     pub fn recover(&self, above: u64) -> Outcomes<()> {
         self.plane()?.recover(above, None).map(drop).map_err(text)
     }
@@ -204,7 +204,8 @@ impl Control {
         let plane = self.plane()?;
         let token =
             plane.create_enrolment_token(&self.owner, &self.organization, data_plane, 3600).map_err(text)?;
-        // A host whose clock is wrong is told so; here enrolment is the operator's, whose clock is that of the control plane.
+        // The proof is dated by the control plane's clock, so that a wrong clock of the host does not prevent its
+        // enrolment.
         let now = self.now().unix();
         let proof =
             json!({ "aud": "halligan-control", "iat": now, "exp": now + 60, "jti": name }).to_string();
@@ -221,20 +222,20 @@ impl Control {
         self.plane()?.retire_node(&self.owner, &self.organization, data_plane, node).map_err(text)
     }
 
-    /// The nodes that are enrolled and not retired.
+    /// Returns the ids of the nodes that are enrolled and not retired.
     pub fn living_nodes(&self) -> Vec<String> {
         let database = self.database.as_ref().unwrap();
         let mut rows = database.prepare_cached("SELECT id FROM node WHERE retired_at IS NULL").unwrap();
         rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
     }
 
-    /// Makes a data plane.
+    /// Creates a data plane.
     pub fn create_data_plane(&self, name: &str) -> Outcomes<String> {
         let made = self.plane()?.create_data_plane(&self.owner, &self.organization, name);
         made.map(|made| made.id.into()).map_err(text)
     }
 
-    /// Makes a workspace.
+    /// Creates a workspace.
     pub fn create_workspace(&self, name: &str) -> Outcomes<String> {
         let new = serde_json::from_value(json!({ "name": name })).unwrap();
         let made = self.plane()?.create_workspace(&self.owner, &self.organization, &new);
@@ -246,7 +247,7 @@ impl Control {
         self.plane()?.delete_workspace(&self.owner, &self.organization, id).map_err(text)
     }
 
-    /// Makes a deployment.
+    /// Creates a deployment.
     pub fn create_deployment(
         &self,
         name: &str,
@@ -261,7 +262,7 @@ impl Control {
         made.map(|made| made.id.into()).map_err(text)
     }
 
-    /// Sets when direct access opens a deployment.
+    /// Sets the mode of a deployment's glass.
     pub fn keep_glass(&self, id: &str, glass: GlassMode) -> Outcomes<()> {
         let update = serde_json::from_value(json!({ "glass": glass })).unwrap();
         self.plane()?
@@ -270,14 +271,14 @@ impl Control {
             .map_err(text)
     }
 
-    /// Deletes a deployment, and its tokens with it.
+    /// Deletes a deployment with its tokens.
     pub fn delete_deployment(&self, id: &str) -> Outcomes<()> {
         self.plane()?
             .delete_deployment(&self.owner, &self.organization, id, &IfMatch::default())
             .map_err(text)
     }
 
-    /// Makes a team.
+    /// Creates a team.
     pub fn create_team(&self, name: &str) -> Outcomes<String> {
         let new = serde_json::from_value(json!({ "name": name })).unwrap();
         let made = self.plane()?.create_team(&self.owner, &self.organization, &new);
@@ -289,7 +290,7 @@ impl Control {
         self.plane()?.delete_team(&self.owner, &self.organization, id).map_err(text)
     }
 
-    /// Makes a role.
+    /// Creates a role.
     pub fn create_role(&self, name: &str, permissions: &[&str]) -> Outcomes<String> {
         let new = json!({ "name": name, "permissions": permissions, "scopeType": "DEPLOYMENT" });
         let new = serde_json::from_value(new).map_err(|error| error.to_string())?;
@@ -297,7 +298,7 @@ impl Control {
         made.map(|made| made.id.into()).map_err(text)
     }
 
-    /// Makes the next version of a role.
+    /// Creates the next version of a role.
     pub fn update_role(&self, id: &str, permissions: &[&str]) -> Outcomes<()> {
         let update = serde_json::from_value(json!({ "permissions": permissions })).unwrap();
         self.plane()?.update_role(&self.owner, &self.organization, id, update).map(drop).map_err(text)
@@ -308,7 +309,7 @@ impl Control {
         self.plane()?.delete_role(&self.owner, &self.organization, id).map_err(text)
     }
 
-    /// Makes a direct-access token.
+    /// Creates a direct-access token.
     pub fn create_token(
         &self,
         name: &str,
@@ -333,7 +334,7 @@ impl Control {
         })
     }
 
-    /// Gives a token a new value, which has an end of its own.
+    /// Rotates a token. Returns the new value and the time at which it expires.
     pub fn rotate_token(&self, id: &str) -> Outcomes<(String, Time)> {
         let made = self
             .plane()?
@@ -347,23 +348,23 @@ impl Control {
         self.plane()?.delete_token(&self.owner, &self.organization, id, &IfMatch::default()).map_err(text)
     }
 
-    /// The version of the keyset it follows.
+    /// Returns the version of the keyset in force.
     pub fn keyset(&self) -> u64 {
         self.keyset.version
     }
 
-    /// The ids of the keys in it.
+    /// Returns the ids of the keys in the keyset.
     pub fn key_ids(&self) -> BTreeSet<String> {
         let keys = self.keyset.keys.iter();
         keys.map(|key| PublicKey::from_jwk(&key.jwk).unwrap().kid().to_string()).collect()
     }
 
-    /// When the keyset ends.
+    /// Returns the time at which the keyset expires.
     pub fn keyset_ends(&self) -> Time {
         self.keyset.exp
     }
 
-    /// Signs the next keyset after `change`, and has the control plane follow it. Roots sign it offline, by a right clock.
+    /// Signs the next keyset after `change`, and loads it. Roots sign offline, so the date comes from a right clock.
     pub fn next_keyset(&mut self, now: Time, change: impl FnOnce(&mut KeysetBody)) -> Outcomes<()> {
         self.plane()?;
         let mut body = self.keyset.clone();
@@ -383,7 +384,7 @@ impl Control {
         self.plane()?.sign_with(signing).map_err(|error| error.to_string())
     }
 
-    /// Signs with keys that a new keyset adds, from now on; the old ones stay in the keyset.
+    /// Adds new keys to the keyset and signs with them from now on. The old keys stay in the keyset.
     pub fn rotate_keys(&mut self, now: Time, random: &mut StdRng) -> Outcomes<()> {
         let [token, replica] = std::array::from_fn(|_| SigningKey::generate(random));
         let added = [(KeyUse::Token, &token), (KeyUse::Replica, &replica)];
@@ -395,7 +396,7 @@ impl Control {
         self.reload()
     }
 
-    /// Drops every key but those it signs with: what the others signed is dead.
+    /// Drops all keys but those that it signs with. Everything that the dropped keys signed is invalid from then on.
     pub fn drop_old_keys(&mut self, now: Time) -> Outcomes<()> {
         let kept = ["token.pem", "replica.pem"].map(|name| {
             let pem = std::fs::read_to_string(self.directory.join(name)).unwrap();
@@ -405,14 +406,14 @@ impl Control {
         self.next_keyset(now, |body| body.keys.retain(|key| kept.contains(&kid(key))))
     }
 
-    /// Whether the key that signed a token's value stands in the keyset.
+    /// Returns true if the keyset contains the key that signed a token's value.
     pub fn signed_with_a_kept_key(&self, value: &str) -> bool {
         let unverified = Unverified::parse(value.as_bytes(), MAX_TOKEN).unwrap();
         let kept = self.keyset.keys.iter().map(|key| PublicKey::from_jwk(&key.jwk).unwrap());
         kept.into_iter().any(|key| key.kid().as_str() == unverified.kid())
     }
 
-    /// The version of each data plane's replica, and its digest.
+    /// Returns the version and digest of each data plane's replica.
     pub fn replicas(&self) -> BTreeMap<String, (u64, [u8; 32])> {
         let database = self.database.as_ref().unwrap();
         let mut rows = database.prepare_cached("SELECT id, version, digest FROM data_plane").unwrap();
@@ -425,7 +426,7 @@ impl Control {
         .collect()
     }
 
-    /// The version of a replica; none while nobody answers.
+    /// Returns the version of a data plane's replica, or `None` while the control plane is down.
     pub fn version(&self, data_plane: &str) -> Option<u64> {
         self.plane.as_ref()?;
         let database = self.database.as_ref().unwrap();
@@ -433,18 +434,18 @@ impl Control {
         statement.query_row([data_plane], |row| row.get(0)).ok()
     }
 
-    /// Whether it takes a bearer token for one of a node of this data plane.
+    /// Authenticates a node of this data plane by its bearer. Returns the node's id.
     pub fn admits(&self, bearer: &str, data_plane: &str) -> Outcomes<String> {
         self.plane()?.authenticate_node(bearer.as_bytes(), data_plane).map_err(text)
     }
 
-    /// What a host that holds these versions is answered.
+    /// Returns the bundle for a host that holds these versions, or `None` if the control plane does not answer.
     pub fn feed(&self, data_plane: &str, version: u64, keyset: u64, nonce: Option<&str>) -> Option<Vec<u8>> {
         let answer = self.plane.as_ref()?.feed_for(data_plane, Held { version, keyset }, nonce).ok()?;
         Some(answer.read(0, usize::try_from(answer.length()).unwrap()).unwrap())
     }
 
-    /// Takes in what a node tells.
+    /// Processes an upload of a node.
     pub fn told(&self, data_plane: &str, node: &str, path: &str, body: &[u8]) -> Outcomes<TakenIn> {
         let plane = self.plane()?;
         let lines = || std::str::from_utf8(body).unwrap().lines();
@@ -465,7 +466,7 @@ impl Control {
         Ok(TakenIn { answer: serde_json::to_vec(&position).unwrap(), revoked: Vec::new(), outage: None })
     }
 
-    /// The uses it knows of at a node: their events' ids, as often as they stand there.
+    /// Returns the ids of the allowed requests that a node has uploaded, as often as the database lists them.
     pub fn uses(&self, node: &str) -> Vec<String> {
         let query = "SELECT line FROM event WHERE node = ?1 AND decision = 'allow'";
         let mut statement = self.database.as_ref().unwrap().prepare_cached(query).unwrap();

@@ -1,4 +1,4 @@
-//! Browsers and glass in a story: people sign in and out, operators break glass and seal it.
+//! Browser sessions and glass in a story: users sign in and out, and operators break and seal glass.
 
 use halligan::dataplane::decide::Reason;
 use halligan::protocol::time::Time;
@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use crate::story::Story;
 use crate::truth::Broken;
 
-/// A browser's cookie.
+/// Cookie of a browser, with the session's host and token.
 pub struct Cookie {
     sealed: String,
     host: usize,
@@ -17,7 +17,7 @@ pub struct Cookie {
 }
 
 impl Story {
-    /// Somebody signs in with a token on a host, and is let in at once where the token is.
+    /// Signs in with a token on a host. The session must have the token's access at once.
     pub fn sign_in(&mut self, host: usize) -> Result<(), String> {
         let Some(token) = self.pick(0..self.tokens.len()) else { return Ok(()) };
         let value = self.random.random_range(0..self.tokens[token].values.len());
@@ -39,7 +39,7 @@ impl Story {
         }
     }
 
-    /// Somebody signs out.
+    /// Signs a random cookie out on its host.
     pub fn sign_out(&mut self) -> Result<(), String> {
         let Some(number) = self.pick(0..self.cookies.len()) else { return Ok(()) };
         let (host, sealed) = (self.cookies[number].host, self.cookies[number].sealed.clone());
@@ -52,7 +52,7 @@ impl Story {
         Ok(())
     }
 
-    /// A browser that has a cookie asks a host, its own or another.
+    /// Sends a request with a random cookie to its host, or sometimes to another one.
     pub fn browse(&mut self) -> Result<(), String> {
         let Some(number) = self.pick(0..self.cookies.len()) else { return Ok(()) };
         let own = self.cookies[number].host;
@@ -61,7 +61,8 @@ impl Story {
         self.click(number, host).map(drop)
     }
 
-    /// Asks a host by a cookie. The oracle judges it like a request with the token, and by whether it was signed out.
+    /// Sends a request with a cookie. The oracle judges it like a request with the token, and also requires that it was
+    /// not signed out.
     fn click(&mut self, number: usize, host: usize) -> Result<Reason, String> {
         let Cookie { sealed, token, value, ends, .. } = &self.cookies[number];
         let (token, value, ends, sealed) = (*token, *value, *ends, sealed.clone());
@@ -75,18 +76,18 @@ impl Story {
             let wrong = if memory.signed_out.contains(&number) {
                 Some("it was signed out")
             } else if wall >= ends {
-                Some("its time is over")
+                Some("it has expired")
             } else {
                 problems.first().copied()
             };
             if let Some(wrong) = wrong {
-                return Err(format!("host {host} lets cookie {number} in, of token {token}, though {wrong}"));
+                return Err(format!("host {host} allows cookie {number} of token {token}, though {wrong}"));
             }
         }
         Ok(decision.reason())
     }
 
-    /// An operator breaks the glass of a deployment on a host, or seals it.
+    /// Breaks or seals the glass of a random deployment on a host.
     pub fn break_or_seal(&mut self, host: usize) {
         let Some((deployment, _)) = self.pick(self.estate.deployments.clone()) else { return };
         let (now, wall) = (self.now, self.wall(host));

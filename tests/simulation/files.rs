@@ -1,4 +1,4 @@
-//! What happens to the files of a host.
+//! Damage to the files of a host.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rusqlite::Connection;
 
-/// The files of a host.
+/// Names of the files of a host.
 pub const FILES: [&str; 10] = [
     "replica.db",
     "revocations.db",
@@ -21,7 +21,7 @@ pub const FILES: [&str; 10] = [
     "node.pem",
 ];
 
-/// Those of them that are databases.
+/// Names of those files that are databases.
 pub const DATABASES: [&str; 5] = ["replica.db", "revocations.db", "audit.db", "outages.db", "glass.db"];
 
 pub const SWAPPED: &str = "swapped with another host's";
@@ -29,12 +29,13 @@ pub const LOST: &str = "lost";
 pub const EMPTY: &str = "emptied";
 pub const CUT: &str = "cut short";
 const DAMAGED: &str = "damaged";
-/// What happens to one.
+/// Kinds of damage to a file.
 pub const HOW: [&str; 5] = [LOST, EMPTY, CUT, DAMAGED, SWAPPED];
 
 const SUFFIXES: [&str; 2] = ["-wal", "-shm"];
 
-/// Writes what stands in a database's log into its file, so that there is one file to be damaged.
+/// Writes the log of a database into the database file, so that one file contains everything. Returns false if that
+/// fails.
 pub fn settle(path: &Path) -> bool {
     if path.extension().is_none_or(|extension| extension != "db") {
         return true;
@@ -48,7 +49,7 @@ pub fn settle(path: &Path) -> bool {
     settled
 }
 
-/// Damages a file; whether there was one.
+/// Damages a file. Returns false if there is nothing to damage.
 pub fn damage(directory: &Path, file: &str, how: &str, random: &mut StdRng) -> bool {
     let path = directory.join(file);
     if !path.exists() || !settle(&path) {
@@ -56,7 +57,7 @@ pub fn damage(directory: &Path, file: &str, how: &str, random: &mut StdRng) -> b
     }
     let bytes = std::fs::read(&path).unwrap();
     if bytes.is_empty() && how != LOST {
-        // It was emptied before: there is nothing left to damage.
+        // The file was emptied before, so nothing is left to damage.
         return false;
     }
     match how {
@@ -73,7 +74,7 @@ pub fn damage(directory: &Path, file: &str, how: &str, random: &mut StdRng) -> b
     true
 }
 
-/// Swaps a file of two hosts; whether both had one.
+/// Swaps a file of two hosts. Returns false if one of them does not have it.
 pub fn swap(one: &Path, other: &Path, database: &str) -> bool {
     let (one, other) = (one.join(database), other.join(database));
     if !one.exists() || !other.exists() || !settle(&one) || !settle(&other) {
@@ -91,13 +92,13 @@ pub fn swap_names(one: &Path, other: &Path) {
     std::fs::rename(&aside, other).unwrap();
 }
 
-/// Reads all files of a host.
+/// Returns the path and content of every file of a host.
 pub fn keep(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-/// Puts all files of a host back.
+/// Restores all files of a host.
 pub fn put_back(directory: &Path, kept: Vec<(PathBuf, Vec<u8>)>) {
     std::fs::remove_dir_all(directory).unwrap();
     std::fs::create_dir(directory).unwrap();
@@ -114,7 +115,7 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The tables that are written to while a daemon follows its control plane.
+/// Database and table of every write that a daemon makes while it follows its control plane.
 const WRITTEN: [(&str, &str); 4] = [
     ("replica.db", "head"),
     ("replica.db", "record"),
@@ -122,8 +123,8 @@ const WRITTEN: [(&str, &str); 4] = [
     ("outages.db", "outage"),
 ];
 
-/// Has every write to these tables fail, as a full disk does. The audit log is left out: it tries again by itself, and when
-/// is a matter of real time.
+/// Makes every write to these tables fail, as a full disk does. The audit log is left out, because it repeats failed
+/// writes in real time, which would make the story depend on it.
 pub fn fill(directory: &Path) {
     for (database, table) in WRITTEN {
         let path = directory.join(database);
@@ -132,7 +133,7 @@ pub fn fill(directory: &Path) {
         }
         let Ok(connection) = Connection::open(path) else { continue };
         for (number, deed) in ["INSERT", "UPDATE", "DELETE"].iter().enumerate() {
-            // A host that was damaged may not have the table.
+            // A damaged database may not have the table.
             let _ = connection.execute_batch(&format!(
                 "CREATE TRIGGER IF NOT EXISTS full_{table}_{number} BEFORE {deed} ON {table} BEGIN SELECT RAISE(ABORT, 'disk full'); END"
             ));
@@ -140,7 +141,7 @@ pub fn fill(directory: &Path) {
     }
 }
 
-/// Has writes succeed again; whether they did not.
+/// Makes writes succeed again. Returns true if they failed before.
 pub fn make_room(directory: &Path) -> bool {
     let mut was_full = false;
     for (database, table) in WRITTEN {

@@ -1,5 +1,5 @@
-//! The end of every story: faults are over, and each host must find its way back by itself, or with what its operators are
-//! told to do.
+//! End of every story: all faults stop, and each host must recover by itself, or by the actions that its operators are
+//! told to take.
 
 use std::collections::BTreeSet;
 
@@ -9,20 +9,20 @@ use crate::files;
 use crate::network::{Line, Millis};
 use crate::story::Story;
 
-/// How long a host has once faults are over: an answer it waits for in vain takes a minute of it.
+/// Time in which a host must recover after all faults stopped. A call without an answer takes a minute of it.
 const LONG_ENOUGH: Millis = 150_000;
 
 impl Story {
-    /// All is well again: every host must come to know all there is to know, every token that should open must open, and
-    /// every other must not.
+    /// Ends all faults, and checks that every host becomes current, allows every token that should be allowed, and
+    /// denies every other.
     pub fn heal(&mut self) -> Result<(), String> {
-        self.note("all is well again");
+        self.note("all faults end");
         self.set_control_clock(0);
         self.control.start();
         self.faces.clear();
         let now = self.true_time();
         if self.control.keyset_ends() < now.plus(86_400) {
-            // Its end is told from long before.
+            // Operators renew a keyset before it expires, because its expiry is reported long before.
             self.control.next_keyset(now, |_| {})?;
             self.note("the keyset is renewed");
         }
@@ -34,7 +34,7 @@ impl Story {
             self.start_host(host)?;
         }
         self.replace_strangers()?;
-        // A hostile peer keeps nobody from becoming current.
+        // A hostile peer must not keep a host from becoming current.
         self.all_are_lied_to()?;
         self.pass(LONG_ENOUGH)?;
         self.recover_where_told()?;
@@ -56,8 +56,8 @@ impl Story {
         (0..self.hosts.len()).try_for_each(|host| self.every_use_is_known_above(host))
     }
 
-    /// A host that was retired, that the restored control plane never knew, or that does not start: its operator is told to
-    /// enrol it in an empty state directory.
+    /// Enrols in an empty state directory each host that was retired, that the restored control plane does not know, or
+    /// that does not start. Its operator is told to do so.
     fn replace_strangers(&mut self) -> Result<(), String> {
         let living = self.control.living_nodes();
         for host in 0..self.hosts.len() {
@@ -75,7 +75,7 @@ impl Story {
         Ok(())
     }
 
-    /// A control plane that was restored, and whose nodes are ahead of it, tells its operators to run `recover`.
+    /// Runs `recover` if nodes are ahead of a restored control plane, which then tells its operators to do so.
     fn recover_where_told(&mut self) -> Result<(), String> {
         let replicas = self.control.replicas();
         let ahead = (0..self.hosts.len()).any(|host| {
@@ -102,12 +102,12 @@ impl Story {
         }
         match self.hosts[host].state() {
             Some(State::Live) => Ok(()),
-            state => Err(format!("host {host} calls itself {state:?}, and all is well: {why}")),
+            state => Err(format!("host {host} is in the state {state:?} after all faults ended: {why}")),
         }
     }
 
-    /// Tells the oracle that all hosts know each revocation that a node signed before its retirement, and each that a host
-    /// vouches for because the control plane does not name the node that signed it.
+    /// Tells the oracle that all hosts know each revocation that a node signed before its retirement, and each that a
+    /// host vouches for because the control plane does not name the node that signed it.
     fn share_revocations(&mut self) {
         let known = |node: &str, at| match self.estate.nodes.get(node) {
             Some((_, retired)) => retired.is_none_or(|retired| at < retired),
@@ -138,22 +138,25 @@ impl Story {
         self.ask(host, number, value, deployment).map(drop)
     }
 
-    /// Each use that was let pass has reached the control plane, exactly once.
+    /// Checks that each allowed request has reached the control plane exactly once.
     fn every_use_is_known_above(&self, host: usize) -> Result<(), String> {
         let node = self.hosts[host].node();
         let above = self.control.uses(node);
         let once: BTreeSet<String> = above.iter().cloned().collect();
         if once.len() != above.len() && !self.forked.contains(node) {
-            return Err(format!("host {host}: {} uses stand above more than once", above.len() - once.len()));
+            return Err(format!(
+                "host {host}: the control plane lists {} uses more than once",
+                above.len() - once.len()
+            ));
         }
         let memory = &self.memories[host].uses;
-        // Of two hosts with one identity each knows its own uses.
+        // Two hosts with one identity each remember only their own requests.
         let all: BTreeSet<&String> = (0..self.hosts.len())
             .filter(|other| self.hosts[*other].node() == node)
             .flat_map(|other| &self.memories[other].uses)
             .collect();
         if let Some(missing) = memory.iter().find(|event| !once.contains(*event)) {
-            return Err(format!("host {host}: the use {missing} is not known above"));
+            return Err(format!("host {host}: the control plane does not know the use {missing}"));
         }
         let lost = self.lost.get(node);
         let known = |event: &String| all.contains(event) || lost.is_some_and(|lost| lost.contains(event));

@@ -1,4 +1,4 @@
-//! A data-plane host: a disk that outlives its process, a process that can die at any step, and a clock of its own.
+//! Data-plane host: a disk that outlives its process, a process that can die at any step, and a clock of its own.
 
 mod doors;
 mod peers;
@@ -46,79 +46,79 @@ pub use doors::LONGEST_BREAK;
 use peers::Link;
 pub use peers::{Asking, Next};
 
-/// How long an answer is waited for that need not be held back, and one that may be.
+/// Time for which a host waits for an answer that comes at once, and for one that the control plane may hold back.
 const PATIENCE: (Millis, Millis) = (15_000, 60_000);
-/// The same while hours pass in a story: then every host takes its time.
+/// The same times while hours pass in a story, in which hosts poll seldom.
 const SLOW: Millis = 60 * 60_000;
 
-/// The pause after some failures: a host that asks twice a second for minutes is true, and slow to play.
+/// Minimum pause after several failures. The daemon polls more often then, which would make a story slow to play.
 const WEARY: Millis = 3_000;
 
-/// How often a host looks whether there is something to tell.
+/// Interval at which a host checks for something to upload.
 const TELL: Millis = 2_000;
 
-/// A call to the control plane.
+/// Call to the control plane.
 pub enum Call {
     Ask { number: u64, bearer: String, since: u64, keyset: u64, nonce: Option<String>, hold: bool },
     Tell { number: u64, bearer: String, path: String, body: Vec<u8> },
 }
 
-/// What comes back for a call.
+/// Answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Answer {
     Body(Vec<u8>),
-    /// An answer to another call than the one that is under way.
+    /// Answer that was signed for another call than the one that is under way.
     Stale(Vec<u8>),
-    /// The control plane answers, and refuses: a status of 400 and above.
+    /// Refusal of the control plane: a status of 400 and above.
     Refused(String),
 }
 
-/// What runs on a host while it runs.
+/// State of a host's process.
 struct Process {
     replication: Arc<Replication>,
-    /// Answers other hosts, and asks each of them by their number in the story.
+    /// Answers to other hosts, and links to them by their number in the story.
     face: PeerFace,
     links: BTreeMap<usize, Link>,
-    /// Changes of its revocations.
+    /// Notifications of new revocations.
     changes: watch::Receiver<()>,
     live: Arc<Live>,
     progress: Progress,
     watch: Watch,
     started: Millis,
-    /// What the answer must hold.
+    /// Nonce that the answer must contain.
     nonce: Option<String>,
-    /// The version that the last request stated.
+    /// Version that the last poll stated.
     stated: u64,
-    /// The call that is under way, and until when it is waited for.
+    /// Number of the call that is under way, and the time until which the host waits for its answer.
     call: Option<(u64, Millis)>,
     next: Millis,
     hold: bool,
     audit: AuditLog,
     sessions: Sessions,
     glass: Glass,
-    /// Up to when the time that broken glass has left was counted, in seconds.
+    /// Running time up to which the remaining time of broken glass was counted, in seconds.
     counted: u64,
-    /// By what it judges outages: how its control plane was reached, and since when by its clock.
+    /// State of the judgement of outages, and the time since which connectivity is what it is, by the host's clock.
     reach: Reach,
     reached_since: Time,
     reconciler: Arc<Reconciler>,
-    /// Whether there may be something to tell, and when it is looked for.
+    /// Time at which the host next checks for something to upload, or `None` if nothing is new.
     tell: Option<Millis>,
-    /// What is being told, and until when an answer is waited for.
+    /// Upload that is under way: its number, round and call, and the time until which the host waits for the answer.
     telling: Option<(u64, Round, Telling, Millis)>,
-    /// Why the last call came to nothing.
+    /// Error of the last poll.
     error: Option<String>,
 }
 
 impl Process {
-    /// What came of a call, and when the next is due.
+    /// Records the outcome of a poll, and schedules the next one.
     fn goes_on(&mut self, outcome: Outcome, error: Option<String>, now: Millis, wall: Time, slow: bool) {
         self.call = None;
         let (progress, next) = self.progress.after(outcome, wall, self.live.expires());
         let error = (outcome != Outcome::Renewed).then(|| error.unwrap_or_else(|| "no answer".to_owned()));
         self.error.clone_from(&error);
         self.live.record_attempt(progress, error, wall, next.pause);
-        // As the daemon does: the record of outages is of the past only.
+        // The daemon ignores this error too, because the record of outages only describes the past.
         let _ = self.reconciler.outages.observe(wall);
         if progress.connectivity == Connectivity::Online && self.progress.connectivity != Connectivity::Online
         {
@@ -132,23 +132,23 @@ impl Process {
         self.next = now + if slow && outcome != Outcome::Renewed { SLOW } else { pause };
     }
 
-    /// What the daemon's timekeeper does each second.
+    /// Reads the clock, as the daemon's timekeeper does each second.
     fn look(&mut self, now: Millis, wall: Time) {
         let found = self.watch.look(&self.live, wall, Duration::from_millis(now - self.started));
         if let Some(floor) = found.write {
-            // As the daemon does: a floor that can't be written is written with the next look.
+            // A floor that cannot be written is written at the next look, as in the daemon.
             let _ = self.replication.write_floor(floor);
             let _ = found.age.map(|age| self.replication.write_head_age(age));
         }
         if found.doubt {
-            // The control plane is asked at once.
+            // The host polls at once, because only the control plane can settle the doubt.
             (self.call, self.hold, self.next) = (None, false, self.next.min(now));
         }
         self.judge(now);
         let passed = now / 1000 - self.counted;
         if passed > 0 {
             self.counted += passed;
-            // As the keeper of the daemon does, which writes each end into the log first.
+            // The daemon also ignores these errors, but writes each end into the audit log first.
             let ended = self.glass.ended(self.live.now(wall), i64::try_from(passed).unwrap());
             for ended in ended.unwrap_or_default() {
                 let _ = self.glass.forget(&ended);
@@ -158,7 +158,7 @@ impl Process {
 }
 
 impl Process {
-    /// Judges an outage, as the keeper of the daemon does.
+    /// Judges an outage, as the daemon's glass task does.
     fn judge(&mut self, now: Millis) {
         let limits = Hysteresis { down: Duration::from_millis(DOWN), up: Duration::from_millis(UP) };
         let (ran, standing) = (Duration::from_millis(now - self.started), self.live.standing());
@@ -167,13 +167,13 @@ impl Process {
         self.reach = self.reach.seen(standing.progress.connectivity, again, ran, limits);
         let outage = self.reach.outage(ran, limits);
         if outage != self.live.snapshot().local().outage {
-            // As the daemon does: what can't be written is in force.
+            // A judgement that cannot be written is in force all the same, as in the daemon.
             let _ = self.glass.judge(outage);
         }
     }
 }
 
-/// Who a host is.
+/// Identity and key of a host.
 #[derive(Clone)]
 pub struct Own {
     pub identity: Identity,
@@ -181,18 +181,18 @@ pub struct Own {
 }
 
 impl Own {
-    /// As enrolment does.
+    /// Writes both files, as enrolment does.
     pub fn write(&self, directory: &Path) {
         write_private(&directory.join("node.pem"), self.key.to_pkcs8_pem().as_bytes()).unwrap();
         self.identity.write(&directory.join("node.json")).unwrap();
     }
 
-    /// As `dataplane/daemon/enrolment.rs` does where nobody has put an enrolment token.
+    /// Reads both files, as `dataplane/daemon/enrolment.rs` does without an enrolment token.
     fn read(directory: &Path) -> Result<Self, String> {
         let known = Identity::read(&directory.join("node.json")).map_err(text)?;
         let identity = known.ok_or("this node is not enrolled")?;
         let key = read_node_key(&directory.join("node.pem"), Absent::Refuse).map_err(text)?;
-        Ok(Self { identity, key: Arc::new(key.ok_or("it has no key")?) })
+        Ok(Self { identity, key: Arc::new(key.ok_or("the host has no node key")?) })
     }
 }
 
@@ -203,13 +203,13 @@ pub struct Host {
     clock: Arc<AtomicI64>,
     pinned: RootSet,
     staleness: Staleness,
-    /// How far its clock is from the true time, in seconds.
+    /// Difference between the host's clock and the true time, in seconds.
     pub offset: i64,
-    /// Hours pass: it polls seldom.
+    /// True while hours pass, in which the host polls seldom.
     pub slow: bool,
     calls: u64,
     process: Option<Process>,
-    /// Answers of the control plane it has looked at, since the count was last set to zero.
+    /// Number of the control plane's answers that the host processed since the count was last set to zero.
     pub polls: u64,
 }
 
@@ -231,7 +231,7 @@ impl Host {
         }
     }
 
-    /// Hours no longer pass: what it would wait for is due soon.
+    /// Ends a time in which the host polled seldom, and brings its timers forward.
     pub fn hurry(&mut self, now: Millis) {
         self.slow = false;
         if let Some(process) = &mut self.process {
@@ -254,7 +254,7 @@ impl Host {
         self.own.identity.data_plane_id.as_str()
     }
 
-    /// Starts the process on what the disk holds; why it does not start, if it doesn't.
+    /// Starts the process on the present disk. Returns the reason if it does not start.
     pub fn start(&mut self, now: Millis, wall: Time) -> Result<(), String> {
         if self.running() {
             return Ok(());
@@ -267,7 +267,7 @@ impl Host {
         let clock: halligan::platform::clock::Clock =
             Arc::new(move || Time::from_unix(own.load(Ordering::Relaxed)));
         let audit = self.open_audit(&clock, wall)?;
-        // Each start has randomness of its own, and every replay the same.
+        // Each start has its own randomness, which is the same in every replay.
         let name = self.directory.file_name().unwrap().as_encoded_bytes();
         let key = self.own.key.public().to_bytes();
         let salt: u64 = key.iter().chain(name).map(|byte| u64::from(*byte)).sum();
@@ -315,14 +315,14 @@ impl Host {
             telling: None,
             error: None,
         };
-        // As the daemon does: a mark that can't be written is written by the next start.
+        // A mark that cannot be written is written by the next start, as in the daemon.
         let _ = mark_databases_made(&self.directory.join("node.json"));
         process.look(now, wall);
         self.process = Some(process);
         Ok(())
     }
 
-    /// As `dataplane/daemon/databases.rs` does: what is damaged is moved aside.
+    /// Opens the replica like `dataplane/daemon/databases.rs`, which moves a damaged database aside.
     fn open_replica(&self, live: &Live, wall: Time) -> Result<ReplicaStore, String> {
         let path = self.directory.join("replica.db");
         let open = || ReplicaStore::open(&path, self.own.identity.data_plane_id.clone(), self.pinned.clone());
@@ -358,7 +358,7 @@ impl Host {
         })
     }
 
-    /// Lost revocations stop the start; lost outages are begun anew.
+    /// Opens revocations and outages. Lost revocations prevent the start; a lost record of outages is made anew.
     fn open_reconciler(
         &self,
         prover: &Arc<Prover>,
@@ -376,36 +376,37 @@ impl Host {
         })
     }
 
-    /// The ids of the outages it has noted.
+    /// Returns the ids of the recorded outages.
     pub fn outages(&self, wall: Time) -> Vec<String> {
         let noted =
             self.process.as_ref().and_then(|process| process.reconciler.outages.list(1000, wall).ok());
         noted.unwrap_or_default().into_iter().map(|report| report.id).collect()
     }
 
-    /// As a crash does: nothing is finished, nothing is told.
+    /// Ends the process without any clean-up, as a crash does.
     pub fn crash(&mut self) {
         self.process = None;
     }
 
-    /// The disk is lost, and a new one is empty.
+    /// Replaces the disk with an empty one.
     pub fn lose_disk(&mut self) {
         self.crash();
         std::fs::remove_dir_all(&self.directory).unwrap();
         std::fs::create_dir(&self.directory).unwrap();
     }
 
-    /// The host's administrator lets go of the replica.
+    /// Forgets the replica, as the host's administrator may order. Returns false if the host is down or the store
+    /// fails.
     pub fn forget(&mut self, wall: Time) -> bool {
         self.process.as_mut().is_some_and(|process| process.replication.forget(wall).is_ok())
     }
 
-    /// Why the last poll came to nothing.
+    /// Returns the error of the last poll.
     pub fn error(&self) -> Option<&str> {
         self.process.as_ref()?.error.as_deref()
     }
 
-    /// The state of its sync.
+    /// Returns the connection state.
     pub fn state(&self) -> Option<State> {
         self.process.as_ref().map(|process| process.progress.state)
     }
@@ -415,7 +416,7 @@ impl Host {
         self.process.as_ref().map(|process| process.progress.connectivity)
     }
 
-    /// When it next does something by itself.
+    /// Returns the time of the host's next timer.
     pub fn wakes(&self) -> Option<Millis> {
         let process = self.process.as_ref()?;
         let asks = process.call.map_or(process.next, |(_, patience)| patience);
@@ -427,14 +428,14 @@ impl Host {
         [Some(asks), tells, Self::asks_a_peer(process)].into_iter().flatten().min()
     }
 
-    /// Looks at its clocks.
+    /// Reads the clocks.
     pub fn look(&mut self, now: Millis, wall: Time) {
         if let Some(process) = &mut self.process {
             process.look(now, wall);
         }
     }
 
-    /// Does what is due; what is returned is a call to send.
+    /// Runs the timers that are due. Returns the call to send, if there is one.
     pub fn wake(&mut self, now: Millis, wall: Time) -> Option<Call> {
         self.clock.store(wall.unix(), Ordering::Relaxed);
         let (slow, process) = (self.slow, self.process.as_mut()?);
@@ -477,7 +478,7 @@ impl Host {
         Some(Call::Ask { number: self.calls, bearer, since, keyset, nonce, hold })
     }
 
-    /// Begins to tell what the control plane does not know, when that is due.
+    /// Begins an upload if one is due. Returns its first call.
     fn tell(process: &mut Process, calls: &mut u64, now: Millis, wall: Time) -> Option<Call> {
         if process.telling.as_ref().is_some_and(|(_, _, _, patience)| now >= *patience) {
             process.telling = None;
@@ -510,7 +511,7 @@ impl Host {
         Some(Call::Tell { number: *calls, bearer, path, body })
     }
 
-    /// Takes what the control plane says it took in; what there is to tell next.
+    /// Handles the answer to an upload. Returns the next call of the upload.
     pub fn told(&mut self, number: u64, answer: &Answer, now: Millis, wall: Time) -> Option<Call> {
         let slow = self.slow;
         let process = self.process.as_mut()?;
@@ -526,7 +527,7 @@ impl Host {
         Self::go_on_telling(process, round, &mut self.calls, now, wall)
     }
 
-    /// Revokes a token here; it is acknowledged when it returns.
+    /// Revokes a token on this host. Returns true if the revocation is acknowledged.
     pub fn revoke(&mut self, token: &str, now: Millis, wall: Time) -> bool {
         let Some(process) = &mut self.process else { return false };
         let order =
@@ -536,7 +537,7 @@ impl Host {
         revoked
     }
 
-    /// Takes an answer to call `call`, and says whether it looked at it: one that nobody waits for any more is left alone.
+    /// Processes the answer to `call`. Returns false if the host no longer waits for that call, and ignores the answer.
     pub fn answered(&mut self, call: u64, answer: &Answer, now: Millis, wall: Time) -> bool {
         let slow = self.slow;
         let waiting = |process: &&mut Process| process.call.is_some_and(|(own, _)| own == call);
@@ -553,43 +554,43 @@ impl Host {
         };
         let outcome = if taken.is_ok() { Outcome::Renewed } else { Outcome::Refused };
         process.goes_on(outcome, taken.err(), now, wall, slow);
-        // The daemon looks every two seconds whether there is something to tell. A replica may show it that there is.
+        // The daemon checks for uploads every two seconds, and a new replica may give it something to upload.
         process.tell.get_or_insert(now + if slow { SLOW } else { TELL });
         true
     }
 
-    /// Takes a bundle that somebody put in its way.
+    /// Applies a bundle that did not come with an answer. Returns true if it was accepted.
     pub fn apply_bundle(&mut self, bundle: &[u8], origin: Origin, wall: Time) -> bool {
         self.process
             .as_mut()
             .is_some_and(|process| process.replication.apply_bundle(bundle, origin, wall).is_ok())
     }
 
-    /// The replica as a file, for another host.
+    /// Returns the replica as a file for another host.
     pub fn export(&self) -> Option<Vec<u8>> {
         self.process.as_ref()?.replication.export().ok().flatten()
     }
 
-    /// The version of the replica it serves, its digest, and when its head was signed.
+    /// Returns the version and digest of the replica that the host serves, and the time at which its head was signed.
     pub fn serves(&self) -> Option<(u64, [u8; 32], Time)> {
         let snapshot = self.process.as_ref()?.live.snapshot();
         snapshot.head().map(|head| (head.head().version, head.head().digest, head.head().iat))
     }
 
-    /// The id of the key that signed the head it serves.
+    /// Returns the id of the key that signed the head of the served replica.
     pub fn head_key(&self) -> Option<String> {
         let snapshot = self.process.as_ref()?.live.snapshot();
         let head = snapshot.head()?.as_str();
         Some(Unverified::parse(head.as_bytes(), MAX_HEAD).unwrap().kid().to_owned())
     }
 
-    /// The keyset it follows.
+    /// Returns the version of the keyset that the host follows.
     pub fn keyset(&self) -> u64 {
         let position = self.process.as_ref().and_then(|process| process.replication.position().ok());
         position.map_or(0, |(_, keyset)| keyset)
     }
 
-    /// Answers a request; with it comes the id of its event, which is on the disk by then.
+    /// Decides a request. Also returns the id of the event, which is on the disk by then.
     pub fn ask(
         &mut self,
         token: &str,
@@ -621,7 +622,7 @@ impl Host {
     }
 }
 
-/// As the daemon does: what is left of a database is moved aside, and another begun.
+/// Moves the rest of a database aside and lets a new one be made, as the daemon does.
 fn begin_anew(path: &Path, wall: Time) -> Result<(), String> {
     set_aside(path, wall).map_err(text)?;
     let name = path.file_name().unwrap().to_str().unwrap();

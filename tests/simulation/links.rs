@@ -1,5 +1,5 @@
-//! Rounds between hosts as time passes: over the network, which loses, delays and reorders their messages, and with all that
-//! happens to either host meanwhile.
+//! Rounds between hosts in simulated time: over the network, which loses, delays and reorders their messages, while
+//! faults happen to both hosts.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,22 +12,22 @@ use crate::peers::{Given, Sent, claims_of};
 use crate::story::Story;
 use crate::truth::Replica;
 
-/// A full round that is under way, and what the oracle knew of it.
+/// Full round that is under way, with what the oracle knew at its start.
 pub struct Exchange {
-    /// What the asking host held when it began, at which version, and the keysets of both.
+    /// Replica and version that the asking host held when the round began, and the keysets of both hosts.
     held: Rc<Replica>,
     version: u64,
     keysets: [u64; 2],
-    /// The version that the other host showed.
+    /// Version that the other host showed.
     shown: Option<u64>,
     /// True if the other host had been shown the asking host's version when it answered.
     seen: bool,
-    /// The revocations that the other host knew when it was asked for them.
+    /// Revocations that the other host knew when it was asked for them.
     told: Option<BTreeMap<(usize, String), Time>>,
 }
 
 impl Story {
-    /// Every host begins the rounds that are due.
+    /// Begins the rounds of a host that are due.
     pub fn ask_peers(&mut self, host: usize) {
         let wall = self.wall(host);
         let others = (0..self.hosts.len()).filter(|other| *other != host);
@@ -55,7 +55,7 @@ impl Story {
         self.send(&Message::AskPeer { from, to, call, sent });
     }
 
-    /// A question arrives at a host.
+    /// Delivers a question to a host, and sends its answer.
     pub fn peer_is_asked(&mut self, from: usize, to: usize, call: u64, sent: &Sent) -> Result<(), String> {
         let Some(given) = self.reply_to_peer(from, to, sent)? else { return Ok(()) };
         self.hear_of(from, to);
@@ -71,7 +71,7 @@ impl Story {
         Ok(())
     }
 
-    /// The answer arrives at the host that asked.
+    /// Delivers an answer to the host that asked.
     pub fn peer_answers(&mut self, from: usize, to: usize, call: u64, given: &Given) -> Result<(), String> {
         let wall = self.wall(from);
         let next = self.hosts[from].peer_told(to, call, given, self.now, wall);
@@ -90,7 +90,8 @@ impl Story {
         }
     }
 
-    /// A round came to its end: what was told in it counts from now on, unless the asking host follows another replica by now.
+    /// Ends a round. The revocations told in it count from now on, unless the asking host has changed its replica
+    /// meanwhile.
     fn exchange_ends(&mut self, asker: usize, answerer: usize, last: &Given) -> Result<(), String> {
         let Some(exchange) = self.exchanges.remove(&(asker, answerer)) else { return Ok(()) };
         let Exchange { held, version, keysets, shown, seen, told: Some(told) } = exchange else {
@@ -102,11 +103,11 @@ impl Story {
         if !unchanged || memory.version != version || same_node {
             return Ok(());
         }
-        // The node that signed the last answer: the host may have another identity by now.
+        // The host may have another identity by now, so the node is taken from the proof of the last answer.
         let claims = claims_of(last.proof.as_deref());
         if !held.lives(claims["iss"].as_str().unwrap_or_default()) {
             return Err(format!(
-                "host {asker} had a round with host {answerer}, whom its replica does not name"
+                "host {asker} completed a round with host {answerer}, whose node is not active in its replica"
             ));
         }
         if keysets == [asker, answerer].map(|host| self.hosts[host].keyset()) {

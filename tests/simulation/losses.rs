@@ -1,4 +1,4 @@
-//! Files that are lost, emptied, cut short, damaged or swapped: of hosts, and of the control plane.
+//! Files of hosts and of the control plane that are lost, emptied, cut short, damaged or swapped.
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -6,11 +6,12 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::files::{self, FILES};
 use crate::story::Story;
 
-/// Files that may come from another host. Two hosts' logs never say the same, nor may one have what the other revoked.
+/// Files that may be swapped between hosts. Audit logs always differ, and a host must not lose its revocations to
+/// another.
 const SWAPPED: [&str; 5] = ["replica.db", "ended-sessions.json", "session.key", "node.json", "node.pem"];
 
 impl Story {
-    /// Files of a host are lost, emptied, cut short, damaged, or one is another's.
+    /// Loses, empties, cuts, damages or swaps files of a host.
     pub fn damage(&mut self, host: usize) -> Result<(), String> {
         if self.empty.contains(&host) {
             return Ok(());
@@ -39,7 +40,7 @@ impl Story {
         if self.hosts[host].running() || !ran || self.random.random_bool(0.5) {
             return Ok(());
         }
-        // Its operators put back what was there.
+        // The operators restore the files from before.
         files::put_back(&directory, kept);
         self.note(format!("host {host}: {damaged:?} is put back"));
         self.start_host(host)?;
@@ -49,7 +50,7 @@ impl Story {
         Err(format!("host {host} does not start though {damaged:?} was put back"))
     }
 
-    /// One file, any number of them, all databases, or all databases with their inventory.
+    /// Returns one file, any number of files, all databases, or all databases with their inventory.
     fn some_files(&mut self) -> Vec<&'static str> {
         match self.random.random_range(0..10) {
             0 => FILES.into_iter().filter(|_| self.random.random_bool(0.5)).collect(),
@@ -59,7 +60,7 @@ impl Story {
         }
     }
 
-    /// Tells the oracle what a host may not know any more.
+    /// Tells the oracle what a host may have forgotten with a file.
     fn forget_file(&mut self, host: usize, file: &str, how: &str) {
         match file {
             "replica.db" => self.memories[host].forget_replica(),
@@ -76,7 +77,7 @@ impl Story {
         }
     }
 
-    /// A file of two hosts is swapped.
+    /// Swaps a file of two hosts.
     fn swap(&mut self, host: usize) -> Result<(), String> {
         let (file, other) =
             (SWAPPED[self.random.random_range(0..SWAPPED.len())], (host + 1) % self.hosts.len());
@@ -93,7 +94,7 @@ impl Story {
         }
         let nodes = both.map(|host| self.hosts[host].node().to_owned());
         if file == "replica.db" {
-            // The time floor and what is expired for good lie in it.
+            // The replica database contains the time floor and the values that are expired for good.
             let latest = both.map(|host| self.memories[host].latest).into_iter().max();
             let ran_ahead = both.iter().any(|host| self.memories[*host].ran_ahead);
             for host in both {
@@ -110,15 +111,15 @@ impl Story {
         }
         for host in both {
             match file {
-                // Another data plane's replica is none of this one's.
+                // A host does not use the replica of another data plane.
                 "replica.db" if !same_plane => self.memories[host].forget_replica(),
                 "node.json" | "node.pem" => {
-                    // What stands in its log is of the one node or the other, or is set aside.
+                    // The log contains events of one node or the other, or is set aside.
                     let uses = self.memories[host].uses.clone();
                     self.lose_uses_of(host, &nodes[0]);
                     self.memories[host].uses = uses;
                     self.lose_uses_of(host, &nodes[1]);
-                    // The replica stays, and what it has proved, as long as the host is on its data plane.
+                    // The replica and what it proved remain as long as the host stays on its data plane.
                     if !same_plane {
                         self.memories[host].forget_replica();
                     }
@@ -131,8 +132,8 @@ impl Story {
         both.iter().try_for_each(|host| self.start_host(*host))
     }
 
-    /// A key of the control plane, or its keysets, is lost, emptied, cut short, damaged or another's: it does not start, and its
-    /// operators put it back.
+    /// Damages, empties or swaps a key file or the keysets of the control plane, which must not start until its
+    /// operators restore the file.
     pub fn damage_control(&mut self) -> Result<(), String> {
         if self.random.random_bool(0.4) {
             return self.lose_database();
@@ -149,7 +150,7 @@ impl Story {
             }
         });
         self.note(format!("the control plane's {file} is {how}: {started:?}"));
-        // A file that was cut at the end of a line, or within the last white space, may still be whole.
+        // A file that was cut at the end of a line, or within the last white space, may still be complete.
         if damaged && started.is_ok() && how != files::CUT {
             return Err(format!("the control plane starts though {file} is {how}"));
         }
@@ -159,8 +160,8 @@ impl Story {
         Ok(())
     }
 
-    /// The control plane's database is lost, or emptied, and its keys are not. It does not start until the database is back: the
-    /// same one, or a backup.
+    /// Loses or empties the control plane's database, but not its keys. The control plane must not start until the same
+    /// database, or a backup, is in place.
     fn lose_database(&mut self) -> Result<(), String> {
         let emptied = self.random.random_bool(0.5);
         let how = if emptied { files::EMPTY } else { files::LOST };

@@ -1,10 +1,11 @@
-//! A whole estate in one deterministic test: a control plane and its hosts, on a network, with disks and clocks that a seed
-//! drives. After every step an oracle that knows the truth judges what the hosts answered; at the end faults are over, and
-//! every host must find its way back.
+//! A whole estate in one deterministic test: a control plane and its hosts, on a network, with disks and clocks that a
+//! seed drives. After every step an oracle that knows the truth judges the hosts' answers. At the end all faults stop,
+//! and every host must recover.
 //!
-//! `HALLIGAN_SEEDS=5000 cargo test --test simulation` plays more stories, from `HALLIGAN_FIRST_SEED` on. `HALLIGAN_SEED=17`
-//! plays one, and prints it; with `HALLIGAN_SHRINK=1` as well, the shortest part of it that still fails. With
-//! `HALLIGAN_STOP=1` the first broken promise ends the run, and after how many stories is printed.
+//! `HALLIGAN_SEEDS=5000 cargo test --test simulation` plays more stories, from `HALLIGAN_FIRST_SEED` on.
+//! `HALLIGAN_SEED=17` plays one story and prints it. With `HALLIGAN_SHRINK=1` as well, it prints the shortest part
+//! found that still fails. With `HALLIGAN_STOP=1` the run ends at the first broken promise, and prints the number of
+//! stories that it took.
 
 #![allow(
     unreachable_pub,
@@ -38,15 +39,15 @@ use std::time::Instant;
 
 use story::{STEPS, Story};
 
-/// How many stories are played when nobody says.
+/// Number of stories that are played unless `HALLIGAN_SEEDS` is set.
 const STORIES: u64 = 100;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
-/// Plays some steps of a story; what is wrong in it, and what happened up to there.
+/// Plays some steps of a story. Returns the first broken promise, and the transcript up to it.
 fn play(seed: u64, steps: &[u64]) -> (Result<(), String>, Vec<String>) {
     let mut story = Story::new(seed);
     let outcome = catch_unwind(AssertUnwindSafe(|| story.play(steps)));
@@ -61,12 +62,12 @@ fn whole() -> Vec<u64> {
     (0..STEPS).collect()
 }
 
-/// The sentence of what is wrong, without what differs from story to story.
+/// Returns a message of a failed story without its numbers, which differ between two failures of one kind.
 fn kind(wrong: &str) -> String {
     wrong.chars().filter(|char| !char.is_ascii_digit()).collect()
 }
 
-/// Leaves steps out as long as the same thing is wrong in the end.
+/// Returns the steps that remain when all steps are left out without which the story still fails in the same way.
 fn shrink(seed: u64, wrong: &str) -> Vec<u64> {
     let mut steps = whole();
     let mut size = steps.len() / 2;
@@ -93,7 +94,7 @@ fn no_story_breaks_an_invariant() {
         if let (Err(wrong), Some(_)) = (&outcome, number("HALLIGAN_SHRINK")) {
             let steps = shrink(seed, wrong);
             (outcome, transcript) = play(seed, &steps);
-            transcript.push(format!("of seed {seed} the steps {steps:?} are enough"));
+            transcript.push(format!("the steps {steps:?} of seed {seed} are enough to fail"));
         }
         println!("{}", transcript.join("\n"));
         return outcome.unwrap();
@@ -148,7 +149,11 @@ fn every_mutant_still_applies() {
                 Command::new("git").arg("-C").arg(root).args(["apply", "--check"]).arg(&path).output();
             let checked = checked.unwrap();
             let why = String::from_utf8_lossy(&checked.stderr);
-            assert!(checked.status.success(), "{}: put this fault back anew: {why}", path.display());
+            assert!(
+                checked.status.success(),
+                "{}: the patch does not apply to the present code: {why}",
+                path.display()
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The network between hosts and their control plane: it delays, drops, duplicates and reorders, as the seed says.
+//! Network between hosts and their control plane. It delays, drops, duplicates and reorders messages, as the seed
+//! draws.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,10 +13,10 @@ use crate::peers::{Given, Sent};
 /// Simulated milliseconds since the story began.
 pub type Millis = u64;
 
-/// What is under way.
+/// Message on its way.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Message {
-    /// A host asks for what has changed; with `hold`, the answer may wait until something has.
+    /// Poll of a host. With `hold`, the control plane may delay the answer until something changes.
     Ask {
         host: usize,
         call: u64,
@@ -25,13 +26,13 @@ pub enum Message {
         nonce: Option<String>,
         hold: bool,
     },
-    /// The control plane answers.
+    /// Answer of the control plane to a poll.
     Answer {
         host: usize,
         call: u64,
         answer: Answer,
     },
-    /// A host tells what its control plane does not know.
+    /// Upload of a host: revocations, outages or events.
     Tell {
         host: usize,
         call: u64,
@@ -39,13 +40,13 @@ pub enum Message {
         path: String,
         body: Vec<u8>,
     },
-    /// The control plane says what it took in.
+    /// Answer of the control plane to an upload.
     Told {
         host: usize,
         call: u64,
         answer: Answer,
     },
-    /// A host asks another, and is answered.
+    /// Question of a host to another host, and the answer.
     AskPeer {
         from: usize,
         to: usize,
@@ -58,7 +59,7 @@ pub enum Message {
         call: u64,
         given: Given,
     },
-    /// What only an attacker sends: an answer that nobody who may has given.
+    /// Bundle that an attacker sends to a host.
     Forged {
         host: usize,
         bundle: Vec<u8>,
@@ -67,7 +68,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// The line that it goes over: that of a host to the control plane, or those of two hosts to each other.
+    /// Returns the line that the message takes: that of a host to the control plane, or those of two hosts combined.
     fn line(&self, network: &Network) -> Line {
         match self {
             Self::Ask { host, .. }
@@ -82,24 +83,24 @@ impl Message {
     }
 }
 
-/// One host's line.
+/// Line of one host.
 #[derive(Clone, Copy, Debug)]
 pub struct Line {
-    /// Whether anything passes.
+    /// True if messages pass.
     pub up: bool,
-    /// How many of a hundred messages are lost.
+    /// Percentage of messages that are lost.
     pub loss: u32,
-    /// How many of a hundred arrive twice.
+    /// Percentage of messages that arrive twice.
     pub twice: u32,
-    /// The longest a message takes.
+    /// Maximum delay of a message.
     pub delay: Millis,
 }
 
 impl Line {
-    /// A line as it should be.
+    /// Line without faults.
     pub const GOOD: Self = Self { up: true, loss: 0, twice: 0, delay: 20 };
 
-    /// Both lines, one after the other.
+    /// Returns the line that consists of both lines in series.
     fn and(self, other: Self) -> Self {
         Self {
             up: self.up && other.up,
@@ -110,9 +111,9 @@ impl Line {
     }
 }
 
-/// All that is under way, ordered by when it arrives.
+/// Network with its messages, ordered by the time at which they arrive.
 pub struct Network {
-    /// Of each host to the control plane, and to other hosts.
+    /// Lines of each host to the control plane, and to other hosts.
     pub lines: Vec<Line>,
     pub peers: Vec<Line>,
     under_way: BinaryHeap<Reverse<(Millis, u64, Message)>>,
@@ -124,7 +125,7 @@ impl Network {
         Self { lines: Vec::new(), peers: Vec::new(), under_way: BinaryHeap::new(), sent: 0 }
     }
 
-    /// Another host.
+    /// Adds the lines of another host.
     pub fn connect(&mut self) {
         self.lines.push(Line::GOOD);
         self.peers.push(Line::GOOD);
@@ -143,12 +144,12 @@ impl Network {
         }
     }
 
-    /// When the next message arrives.
+    /// Returns the time at which the next message arrives.
     pub fn next(&self) -> Option<Millis> {
         self.under_way.peek().map(|Reverse((arrives, _, _))| *arrives)
     }
 
-    /// Takes the next message that has arrived by `now`. What was under way when a line went down is lost.
+    /// Removes and returns the next message that has arrived by `now`. Messages on a line that is down are lost.
     pub fn arrived(&mut self, now: Millis) -> Option<Message> {
         while self.next().is_some_and(|arrives| arrives <= now) {
             let Reverse((_, _, message)) = self.under_way.pop()?;

@@ -20,12 +20,12 @@ use crate::host::Own;
 use crate::story::Story;
 use crate::truth::Replica;
 
-/// How many answers an attacker remembers.
+/// Maximum number of answers that an attacker records.
 const REMEMBERED: usize = 60;
-/// How many calls a round may take.
+/// Maximum number of calls in a round.
 const LONGEST_ROUND: usize = 600;
 
-/// A call to a peer.
+/// Call to a peer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sent {
     pub method: &'static str,
@@ -45,7 +45,7 @@ impl Sent {
     }
 }
 
-/// An answer of a peer.
+/// Answer of a peer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Given {
     pub status: u16,
@@ -56,22 +56,22 @@ pub struct Given {
 /// Fault that an attacker or a lying host puts into the answers of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lie {
-    /// The answering host pretends to be further in its list than it tells.
+    /// The answering host claims a position in its list beyond its last revocation.
     Skips,
-    /// It tells of revocations that nobody made who may.
+    /// It sends revocations without a valid signature.
     Forges,
     /// It shows heads that no control plane signed.
     ShowsHeads,
     /// An attacker between the hosts changes `next`.
     Alters,
     Truncates,
-    /// An answer that was given before.
+    /// The attacker repeats an earlier answer.
     Replays,
-    /// Each answer comes one call late.
+    /// Each answer arrives one call late.
     Late,
-    /// An answer that was proved for another host.
+    /// The answer is proved for another host.
     Foreign,
-    /// The calls are handed to another host.
+    /// The attacker sends the calls to another host.
     Redirects,
     Unproved,
 }
@@ -89,10 +89,10 @@ const LIES: [Lie; 10] = [
     Lie::Unproved,
 ];
 
-/// The digests of the heads that a host keeps as evidence, with their versions; and how often it raised the alarm.
+/// Versions and digests of the heads that a host keeps as evidence, and the number of its alarms.
 pub type Evidence = (BTreeSet<(u64, [u8; 32])>, u64);
 
-/// An answer that passed by.
+/// Answer that an attacker recorded.
 pub struct Heard {
     asker: usize,
     answerer: usize,
@@ -104,18 +104,19 @@ fn hash(parts: &[&[u8]]) -> String {
     URL_SAFE_NO_PAD.encode(parts.iter().fold(Sha256::new(), Sha256::chain_update).finalize())
 }
 
-/// What a bearer or the proof of an answer claims; null without one.
+/// Returns the claims of a bearer or of the proof of an answer, or null without one.
 pub fn claims_of(signed: Option<&str>) -> Value {
     let payload = signed.and_then(|signed| signed.split('.').nth(1)).unwrap_or_default();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap_or_default()
 }
 
-/// The id of a call, as it stands in its bearer.
+/// Returns the id of a call from its bearer.
 fn call_of(question: &Question) -> String {
     claims_of(question.bearer.as_deref())["jti"].as_str().unwrap().to_owned()
 }
 
-/// Proves an answer as docs/protocol/peers.md says it: written apart from the code.
+/// Returns an answer with a proof as docs/protocol/peers.md defines it. The daemon's code is not used, so that the two
+/// can be compared.
 fn prove(question: &Question, body: Vec<u8>, own: &Own, aud: &str, now: Time) -> Given {
     let asked =
         hash(&[question.method.as_bytes(), b"\n", question.path.as_bytes(), b"\n", question.body.as_slice()]);
@@ -127,7 +128,7 @@ fn prove(question: &Question, body: Vec<u8>, own: &Own, aud: &str, now: Time) ->
     Given { status: 200, proof: Some(proof), body }
 }
 
-/// The proof of a call to the node `aud`.
+/// Returns the bearer of a call to the node `aud`.
 fn bearer(own: &Own, aud: &str, call: &str, now: Time) -> String {
     let node = &own.identity.node_id;
     let claims = json!({ "iss": node, "sub": node, "aud": aud, "iat": now, "exp": now.plus(300), "jti": call, "instance": "x" });
@@ -147,7 +148,7 @@ fn revocation(iss: &str, token: &str, at: Time, name: &str, key: &SigningKey) ->
 }
 
 impl Story {
-    /// Two different hosts that run.
+    /// Returns two different hosts that run.
     fn two_hosts(&mut self) -> Option<(usize, usize)> {
         let running: Vec<usize> = (0..self.hosts.len()).filter(|host| self.hosts[*host].running()).collect();
         let one = self.pick(running.clone())?;
@@ -155,13 +156,13 @@ impl Story {
         Some((one, other))
     }
 
-    /// A host has a round with another.
+    /// Runs a round between two random hosts.
     pub fn talk(&mut self) -> Result<(), String> {
         let Some((asker, answerer)) = self.two_hosts() else { return Ok(()) };
         self.honest_round(asker, answerer)
     }
 
-    /// Every host has a round with every other.
+    /// Runs a round from every host to every other.
     pub fn all_talk(&mut self) -> Result<(), String> {
         for asker in 0..self.hosts.len() {
             for answerer in (0..self.hosts.len()).filter(|answerer| *answerer != asker) {
@@ -171,7 +172,8 @@ impl Story {
         Ok(())
     }
 
-    /// A round that nobody disturbs: what one host proves of the other's revocations is in force on it from now on.
+    /// Runs a round without faults. Revocations of the answering host that the asking host can prove are in force on it
+    /// afterwards.
     pub fn honest_round(&mut self, asker: usize, answerer: usize) -> Result<(), String> {
         let held = [asker, answerer].map(|host| self.memories[host].held.clone());
         let heads = [asker, answerer].map(|host| self.hosts[host].serves());
@@ -191,7 +193,8 @@ impl Story {
         self.learns(asker, answerer, held, told)
     }
 
-    /// A host that holds this replica was told of these revocations by another.
+    /// Tells the oracle that a host with the replica `held` was told of revocations by another, and checks that the
+    /// host applies those that it can prove.
     pub fn learns(
         &mut self,
         asker: usize,
@@ -201,14 +204,16 @@ impl Story {
     ) -> Result<(), String> {
         let mut proved = BTreeSet::new();
         for ((token, node), at) in told {
-            // Of two hosts with one identity each may have revoked the token, at another time.
+            // Two hosts with one identity may each have revoked the token at another time, so the proof is uncertain.
             let unsure = self.forked.contains(&node) && held.nodes.get(&node) != Some(&None);
             if held.proves(&node, at) && !unsure && self.memories[asker].prove_revocation(token, &node, at) {
                 proved.insert(token);
             }
         }
         for token in proved {
-            self.note(format!("host {asker} proves that token {token} was revoked, of host {answerer}"));
+            self.note(format!(
+                "host {asker} learns a proved revocation of token {token} from host {answerer}"
+            ));
             self.ask_newest(asker, token)?;
         }
         Ok(())
@@ -221,8 +226,8 @@ impl Story {
         self.ask(host, number, value, &deployment).map(drop)
     }
 
-    /// Two hosts that were shown different replicas of one version, and have talked: one of them alarms, and keeps both
-    /// heads.
+    /// Checks that of two hosts that were shown different replicas of one version, and had a round, one raises an alarm
+    /// and keeps both heads.
     pub fn finds_a_split(
         &mut self,
         hosts: [usize; 2],
@@ -243,14 +248,14 @@ impl Story {
             let (after, raised) = self.hosts[host].evidence();
             if before.is_some_and(|before| after.len() > before[number].0.len() && raised == before[number].1)
             {
-                return Err(format!("host {host} keeps evidence of two histories, and raises no alarm"));
+                return Err(format!("host {host} keeps evidence of two histories, but raises no alarm"));
             }
             kept |= after.contains(&(version, ours)) && after.contains(&(version, theirs));
         }
         if !kept {
             let [one, other] = hosts;
             return Err(format!(
-                "hosts {one} and {other} were shown different replicas of version {version}, talked, and kept no evidence"
+                "hosts {one} and {other} were shown different replicas of version {version}, had a round, and kept no evidence"
             ));
         }
         self.note(format!(
@@ -259,12 +264,12 @@ impl Story {
         Ok(())
     }
 
-    /// Whether a host knows, by the replica it serves, that the other is a living node of its data plane.
+    /// Returns true if the replica that a host serves lists the other host as an active node of its data plane.
     pub fn trusts(&self, host: usize, other: usize) -> bool {
         self.memories[host].held.as_ref().is_some_and(|held| held.lives(self.hosts[other].node()))
     }
 
-    /// A round: whether it asked for revocations, and why it ended before its end.
+    /// Runs a round. Returns whether it asked for revocations, and the error that ended it, if any.
     fn round(
         &mut self,
         asker: usize,
@@ -273,7 +278,7 @@ impl Story {
     ) -> Result<(bool, Result<(), String>), String> {
         let wall = self.wall(asker);
         if !self.hosts[asker].begin_round(answerer, self.now, wall) {
-            return Ok((false, Err("it is down".into())));
+            return Ok((false, Err("the host is down".into())));
         }
         let knows_nobody = self.memories[asker].held.is_none();
         let (mut calls, mut proved, mut pulled, mut late) = (0, 0, false, None);
@@ -290,7 +295,7 @@ impl Story {
                 return Err(format!("the round of host {asker} with host {answerer} never ends"));
             }
             let Some(given) = self.given(asker, answerer, &question, lie, &mut late)? else {
-                break Err("nobody answers".into());
+                break Err("the peer does not answer".into());
             };
             self.hear_of(asker, answerer);
             if let Err(why) = self.hosts[asker].peer_answered(answerer, &question, &given, self.now, wall) {
@@ -303,7 +308,7 @@ impl Story {
                 .as_ref()
                 .and_then(|held| held.nodes.get(self.hosts[answerer].node()));
             return Err(format!(
-                "host {asker} talked with host {answerer}, which its replica knows as {was:?}"
+                "host {asker} completed a round with host {answerer}, whose record in its replica is {was:?}"
             ));
         }
         let how = outcome.as_ref().map_or_else(Clone::clone, |()| "done".to_owned());
@@ -312,7 +317,7 @@ impl Story {
         Ok((pulled, outcome))
     }
 
-    /// What each host may have heard of the other by a round.
+    /// Tells the oracle which revocations each host may have learned from the other in a round.
     pub fn hear_of(&mut self, one: usize, other: usize) {
         for (from, to) in [(one, other), (other, one)] {
             let Some(held) = self.memories[to].held.clone() else { continue };
@@ -321,7 +326,7 @@ impl Story {
                 if held.proves(&by, at) {
                     self.memories[to].heard.entry((token, by.clone())).or_insert(at);
                 }
-                // A host vouches for what no node of its replica has signed.
+                // A host vouches for revocations that no node of its replica has signed.
                 if self.restored && !by.is_empty() && held.lives(&node) {
                     self.memories[to].heard.entry((token, node.clone())).or_insert(now);
                 }
@@ -329,7 +334,7 @@ impl Story {
         }
     }
 
-    /// The answer that arrives; none while the peer is down.
+    /// Returns the answer that arrives, or `None` while the peer is down.
     fn given(
         &mut self,
         asker: usize,
@@ -374,7 +379,7 @@ impl Story {
             }
             Some(Lie::Truncates) if !given.body.is_empty() => {
                 given.body.truncate(self.random.random_range(0..given.body.len()));
-                // By whoever stands between, or by the host itself.
+                // Either the attacker cuts the answer short, or the host does and proves it.
                 if self.random.random_bool(0.5) {
                     given = prove(question, given.body, &own, &aud, wall);
                 }
@@ -396,7 +401,7 @@ impl Story {
         Ok(Some(given))
     }
 
-    /// What a host answers another; none while it is down.
+    /// Returns the answer of a host to another, or `None` while it is down.
     pub fn reply_to_peer(
         &mut self,
         asker: usize,
@@ -408,13 +413,13 @@ impl Story {
         if sent.bearer.is_none() {
             return Ok(Some(given));
         }
-        // The host may have another identity by now than the one with which it sent the call.
+        // The asking host may have changed its identity since it sent the call, so the node is taken from the bearer.
         let claims = claims_of(sent.bearer.as_deref());
         let node = claims["iss"].as_str().unwrap_or_default();
         let held = self.memories[answerer].held.as_ref();
         if given.status != 401 && !held.is_some_and(|held| held.lives(node)) {
             return Err(format!(
-                "host {answerer} answers host {asker}, whose node {node} it does not know as a living one"
+                "host {answerer} answers host {asker}, whose node {node} is not active in its replica"
             ));
         }
         if self.passed_by.len() < REMEMBERED && self.random.random_bool(0.2) {
@@ -424,14 +429,14 @@ impl Story {
         Ok(Some(given))
     }
 
-    /// A call that was made for one host and is handed to another, which must not answer it.
+    /// Hands a call for one host to another host, which must not answer it.
     fn redirect(&mut self, asker: usize, answerer: usize, sent: &Sent) -> Result<Given, String> {
         let others = (0..self.hosts.len()).filter(|other| *other != asker && *other != answerer);
         let silence = Given { status: 503, proof: None, body: Vec::new() };
         let Some(third) = self.pick(others) else { return Ok(silence) };
         let wall = self.wall(third);
         let Some(given) = self.hosts[third].reply(sent, self.now, wall) else { return Ok(silence) };
-        // Meanwhile it may be the node that the call was made for, and the other host may have another identity.
+        // The third host may have the identity that the call is addressed to, because files of hosts are swapped.
         let meant = claims_of(sent.bearer.as_deref())["aud"] == self.hosts[third].node();
         if given.status != 401 && !meant {
             return Err(format!("host {third} answers a call that host {asker} made for host {answerer}"));
@@ -439,7 +444,8 @@ impl Story {
         Ok(given)
     }
 
-    /// Revocations of a living token that prove nothing: in the name of another node, and of one that nobody knows.
+    /// Returns revocations of an active token that prove nothing: those of other nodes and of an unknown node, with
+    /// wrong keys.
     fn forged_revocations(&mut self, by: usize) -> Vec<String> {
         let Some(number) = self.living() else { return Vec::new() };
         let (token, at) = (self.tokens[number].id.clone(), self.wall(by));
@@ -457,7 +463,7 @@ impl Story {
         forged
     }
 
-    /// Heads of a version that both may hold, which no replica key signed.
+    /// Returns heads of the present version that no replica key signed.
     fn forged_heads(&self, by: usize) -> Vec<String> {
         let plane = self.hosts[by].data_plane();
         let Some(bundle) = self.control.feed(plane, 0, 0, None) else { return Vec::new() };
@@ -471,8 +477,8 @@ impl Story {
         forged.collect()
     }
 
-    /// Somebody lies to a host in another's name. Nothing it is told counts but what was proved, and it hears all that is
-    /// to be heard as soon as it is left alone.
+    /// Runs a round with a lie, and then one without. The asking host must believe nothing that is not proved, and
+    /// learn everything in the second round.
     pub fn hostile_peer(&mut self) -> Result<(), String> {
         let Some((asker, answerer)) = self.two_hosts() else { return Ok(()) };
         if self.random.random_bool(0.3) {
@@ -487,9 +493,9 @@ impl Story {
     fn lie_to(&mut self, asker: usize, answerer: usize, lie: Lie) -> Result<(), String> {
         self.subjects.clear();
         self.round(asker, answerer, Some(lie))?.1.ok();
-        // In the same round it may rightly learn of a split view, from the peer's bundle.
+        // Only forged heads are checked: the peer's bundle may show a real split view in the same round.
         if self.hosts[asker].kept_heads().iter().any(|head| self.forged.contains(head)) {
-            return Err(format!("host {asker} takes a head that nobody signed who may for evidence"));
+            return Err(format!("host {asker} keeps a head with an invalid signature as evidence"));
         }
         for number in std::mem::take(&mut self.subjects) {
             self.ask_newest(asker, number)?;
@@ -497,7 +503,7 @@ impl Story {
         Ok(())
     }
 
-    /// Each host is lied to once.
+    /// Runs a round with a lie to each host.
     pub fn all_are_lied_to(&mut self) -> Result<(), String> {
         for asker in 0..self.hosts.len() {
             let lie = LIES[self.random.random_range(0..LIES.len())];
@@ -506,7 +512,7 @@ impl Story {
         Ok(())
     }
 
-    /// A node that was retired signs a revocation, and another host passes it on.
+    /// Has a retired node sign a revocation, which it and another host send to all hosts.
     pub fn retired_speaks(&mut self) -> Result<(), String> {
         let retired = |story: &Self, host: usize| {
             let node = story.estate.nodes.get(story.hosts[host].node());
@@ -520,12 +526,12 @@ impl Story {
         let Some(number) = self.living() else { return Ok(()) };
         let (own, at, name) = (self.hosts[host].own.clone(), self.wall(host), self.name("word"));
         let word = revocation(own.identity.node_id.as_str(), &self.tokens[number].id, at, &name, &own.key);
-        // A host that has another's key or identity signs nothing that counts.
+        // A host with another host's key or identity signs nothing that counts.
         let signs = self.is_itself(host);
         let body =
             json!({ "list": "a retired node's", "next": 1, "revocations": [word] }).to_string().into_bytes();
         for to in (0..self.hosts.len()).filter(|to| *to != host) {
-            // It tells it itself, and has it told by another.
+            // The retired node sends the revocation itself, and has another host send it.
             let other = self.random.random_range(0..self.hosts.len());
             for by in [host, other].into_iter().filter(|by| *by != to) {
                 self.tell_peer(by, to, &body, (number, own.identity.node_id.as_str(), at), signs)?;
@@ -535,7 +541,7 @@ impl Story {
         Ok(())
     }
 
-    /// Host `by` tells host `to` of a revocation.
+    /// Sends a revocation from host `by` to host `to`.
     fn tell_peer(
         &mut self,
         by: usize,
@@ -550,7 +556,7 @@ impl Story {
         let sent = Sent { method: "POST", path, bearer: Some(bearer), body: body.to_vec() };
         let Some(given) = self.hosts[to].reply(&sent, self.now, wall) else { return Ok(()) };
         if given.status != 401 && !self.trusts(to, by) {
-            return Err(format!("host {to} answers host {by}, whose node it does not know as a living one"));
+            return Err(format!("host {to} answers host {by}, whose node is not active in its replica"));
         }
         self.note(format!("host {by} tells host {to} that {node} revoked token {number}: {}", given.status));
         let held = self.memories[to].held.clone();

@@ -1,15 +1,15 @@
-//! The oracle's judgement of outages: it says when a host must, may or must not count its control plane as unreachable. Glass
-//! in the mode `outage` follows the host's judgement.
+//! The oracle's judgement of outages: it says when a host must, may or must not count its control plane as unreachable.
+//! Glass in the mode `outage` follows the host's judgement.
 
 use halligan::protocol::event::Connectivity;
 
 use crate::network::Millis;
 
-/// Milliseconds without the control plane after which a host judges an outage, and with it after which the outage is over: the
-/// daemon's defaults.
+/// Time without the control plane after which a host judges an outage, and time with it after which the outage is over.
+/// Both are the daemon's defaults.
 pub const DOWN: Millis = 30_000;
 pub const UP: Millis = 60_000;
-/// Milliseconds before and after these limits in which the oracle accepts either judgement.
+/// Time before and after these limits in which the oracle accepts either judgement.
 const SPARE: Millis = 3_000;
 
 /// History of a host's connectivity since its process was started.
@@ -17,9 +17,9 @@ const SPARE: Millis = 3_000;
 pub struct Reached {
     /// Judgement when the process began, or `None` if either may be in force.
     begun: Option<bool>,
-    /// Times at which the host began to reach its control plane (true), or to miss it.
+    /// Times at which connectivity changed: true if the host reached its control plane from then on.
     turns: Vec<(Millis, bool)>,
-    /// Last time at which the process was seen to run.
+    /// Last time at which the process ran.
     ran: Millis,
 }
 
@@ -30,7 +30,7 @@ impl Default for Reached {
 }
 
 impl Reached {
-    /// A process begins. The one before judged as long as it ran.
+    /// Starts the history of a new process. It begins with the judgement of the previous process when that last ran.
     pub fn begins(&mut self) {
         self.forget(self.judged(self.ran));
     }
@@ -40,7 +40,7 @@ impl Reached {
         *self = Self { begun, turns: Vec::new(), ran: self.ran };
     }
 
-    /// Takes note of its connectivity.
+    /// Records the host's connectivity at `now`.
     pub fn note(&mut self, connectivity: Connectivity, now: Millis) {
         self.ran = now;
         let up = match connectivity {

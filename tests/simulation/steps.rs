@@ -1,4 +1,4 @@
-//! The steps of a story: what operators, accidents and attackers do to an estate.
+//! Steps of a story: actions of operators, accidents and attacks.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -16,13 +16,13 @@ use crate::truth::{Memory, Standing, Token, Value};
 
 const HOUR: Millis = 3_600_000;
 const DAY: i64 = 86_400;
-/// What roles allow: each of these lets the request of a story pass.
+/// Permissions of roles. Each set allows the request that a story makes.
 const PERMISSIONS: [&[&str]; 3] = [
     &["deployment.airflow.dagRun.create"],
     &["deployment.airflow.dagRun.create", "deployment.airflow.dag.get"],
     &["deployment.airflow.dagRun.create", "deployment.airflow.variable.get"],
 ];
-/// The most hosts there are, clones among them.
+/// Maximum number of hosts, including clones.
 const MOST_HOSTS: usize = 5;
 
 impl Story {
@@ -57,7 +57,7 @@ impl Story {
             }
             32..38 => {
                 self.control.start();
-                self.note("the control plane is there");
+                self.note("the control plane is started");
             }
             38..43 => {
                 self.hosts[host].crash();
@@ -81,13 +81,14 @@ impl Story {
             85 => {
                 let wall = self.wall(host);
                 if self.hosts[host].forget(wall) {
-                    // What was taken away stays taken away.
+                    // The host still remembers the revocations and generations that the replica proved.
                     (self.memories[host].version, self.memories[host].held) = (0, None);
                     self.note(format!("host {host} is told to forget its replica"));
                 }
             }
             86..88 => {
-                // A clock that is wrong for hours has its host refuse a feed every few seconds: true, and slow to play.
+                // A host whose clock is wrong refuses the feed every few seconds. That is realistic, but slow to play
+                // for hours.
                 for host in 0..self.hosts.len() {
                     self.set_clock(host, 0);
                 }
@@ -120,7 +121,7 @@ impl Story {
         Ok(())
     }
 
-    /// A line of a host, and where it leads.
+    /// Returns a line of a host, and its other end.
     fn a_line(&mut self, host: usize) -> (&mut Line, &'static str) {
         if self.random.random_bool(0.3) {
             (&mut self.network.peers[host], "other hosts")
@@ -129,7 +130,7 @@ impl Story {
         }
     }
 
-    /// Notes what an operator did above, or why it was refused.
+    /// Writes an operator's action on the control plane into the transcript, or the reason for its refusal.
     fn done<T>(&mut self, what: &str, result: Result<T, String>) -> Option<T> {
         match result {
             Ok(done) => {
@@ -180,7 +181,7 @@ impl Story {
         };
         let generation = generation_of(&text);
         let standing = self.estate.tokens.entry(number).or_default();
-        // A recovery knows that the next numbers may be taken, by values of a history that is lost.
+        // A recovery skips generations, which values of the lost history may have.
         let right = if self.estate.recovered.remove(&number) {
             let taken = self.tokens[number].values.iter().any(|value| value.generation == generation);
             generation > standing.generation && !taken
@@ -204,7 +205,7 @@ impl Story {
         self.record()
     }
 
-    /// Workspaces, deployments, data planes, teams and roles come and go.
+    /// Creates, changes or deletes a workspace, deployment, data plane, team or role.
     fn change_estate(&mut self) -> Result<(), String> {
         match self.random.random_range(0..17) {
             0..4 => {
@@ -275,7 +276,8 @@ impl Story {
                 }
             }
             11 => {
-                // Few names: a role that is deleted, or lost with a restore, comes back with other permissions.
+                // Few names are used, so that a role that was deleted, or lost in a restore, comes back with other
+                // permissions.
                 let name = format!("role-{}", self.random.random_range(0..2));
                 let made = self.control.create_role(&name, PERMISSIONS[self.random.random_range(0..3)]);
                 let made = self.done(&format!("{name} is created"), made);
@@ -311,7 +313,7 @@ impl Story {
         let started = self.hosts[host].start(self.now, wall);
         self.seen[host].clear();
         self.forget_contacts(host);
-        // A clock that is later than the replica may be used raises the floor up to there only.
+        // A clock beyond the maximum age of the replica raises the floor to that limit only, so it is not steady.
         let signed = self.hosts[host].serves().map(|(_, _, signed)| signed);
         self.memories[host].steady = signed.is_none_or(|signed| wall.since(signed) <= LIMIT);
         match started {
@@ -320,7 +322,7 @@ impl Story {
         }
         self.look();
         self.proved(host)?;
-        // A token that was revoked here stays revoked, whatever became of the files.
+        // A token that was revoked on this host stays revoked, whatever happened to its files.
         for number in self.memories[host].revoked.clone() {
             let (value, deployment) =
                 (self.tokens[number].values.len() - 1, self.tokens[number].deployment.clone());
@@ -329,7 +331,7 @@ impl Story {
         Ok(())
     }
 
-    /// A host's disk is lost: the next one is empty.
+    /// Replaces a host's disk with an empty one.
     pub fn lose_disk(&mut self, host: usize) {
         self.hosts[host].lose_disk();
         self.lose_uses(host);
@@ -343,13 +345,13 @@ impl Story {
         self.lose_uses_of(host, &node);
     }
 
-    /// Its uses are lost, of whatever node they are taken for.
+    /// Records that the events of a host were lost. They may have reached the control plane as those of `node`.
     pub fn lose_uses_of(&mut self, host: usize, node: &str) {
         let uses = std::mem::take(&mut self.memories[host].uses);
         self.lost.entry(node.to_owned()).or_default().extend(uses);
     }
 
-    /// A host is retired, or starts over: with a new identity, on any data plane.
+    /// Retires a host, or enrols it with a new identity on any data plane.
     fn retire_or_enrol(&mut self, host: usize) -> Result<(), String> {
         if self.random.random_bool(0.3) {
             let (plane, node) =
@@ -365,7 +367,7 @@ impl Story {
         self.enrol_anew(host, &plane)
     }
 
-    /// An operator empties a host's state directory and enrols it.
+    /// Empties a host's state directory and enrols it, as an operator does.
     pub fn enrol_anew(&mut self, host: usize, plane: &str) -> Result<(), String> {
         let own = self.identity(plane);
         let Some(own) = self.done(&format!("host {host} is enrolled anew"), own) else { return Ok(()) };
@@ -377,7 +379,7 @@ impl Story {
         self.start_host(host)
     }
 
-    /// A host's disk is copied, and both run.
+    /// Adds a copy of a host's disk as another host, and runs both.
     fn clone_host(&mut self, host: usize) -> Result<(), String> {
         if self.hosts.len() >= MOST_HOSTS || self.empty.contains(&host) {
             return Ok(());
@@ -402,7 +404,7 @@ impl Story {
         }
     }
 
-    /// The control plane goes back to a backup; whether anybody thinks of `recover` is another thing.
+    /// Restores the control plane from a backup, and sometimes runs `recover`, which an operator may forget.
     pub fn restore(&mut self) -> Result<(), String> {
         if self.backups.is_empty() {
             return Ok(());
@@ -419,7 +421,7 @@ impl Story {
         self.record()
     }
 
-    /// The operator runs `recover` above the highest version any host knows.
+    /// Runs `recover` above the highest version that any host knows.
     pub fn recover(&mut self) -> Result<(), String> {
         let above = self.memories.iter().map(|memory| memory.version).max().unwrap_or(0);
         let recovered = self.control.recover(above);
@@ -451,7 +453,7 @@ impl Story {
         self.pass(1_000)
     }
 
-    /// A time server is wrong: every clock goes with it, and after a while all are right again.
+    /// Sets all clocks to the same wrong time, as a faulty time server does, and sets them right after a while.
     fn jump_both(&mut self) -> Result<(), String> {
         let offset = self.offset();
         self.set_control_clock(offset);
@@ -490,7 +492,7 @@ impl Story {
         self.record()
     }
 
-    /// What keys that were rotated away have signed is dead from now on.
+    /// Drops all keys but the newest. Values that the other keys signed are invalid from then on.
     fn drop_old_keys(&mut self, now: Time) {
         let before = self.control.key_ids();
         let dropped = self.control.drop_old_keys(now);
@@ -510,7 +512,7 @@ impl Story {
         }
     }
 
-    /// An operator revokes a token on a host.
+    /// Revokes a token on a host, as an operator does.
     pub fn revoke_on(&mut self, host: usize) {
         let Some(number) = self.living() else { return };
         let wall = self.wall(host);
@@ -521,7 +523,7 @@ impl Story {
             if self.is_itself(host) {
                 self.memories[host].prove_revocation(number, &node, wall);
             } else {
-                // No other host can prove what another node's key has signed.
+                // No other host can prove this revocation, because the key that signed it is another node's.
                 self.memories[host].revoked.insert(number);
                 self.memories[host].heard.insert((number, node), wall);
             }
@@ -529,7 +531,7 @@ impl Story {
         }
     }
 
-    /// Puts something in a host's way that nobody who may has sent, or sent at another time.
+    /// Sends a host a bundle that is forged, damaged or recorded.
     fn attack(&mut self, host: usize) {
         let Some(bundle) = self.pick(0..self.recorded.len()) else { return };
         let plane = self.hosts[host].data_plane().to_owned();
@@ -542,8 +544,8 @@ impl Story {
         self.network.send(self.now, &forged, &mut self.random);
     }
 
-    /// Whoever holds the signing keys shows a host another replica than the other hosts are shown: of the same version, without
-    /// one of its tokens. It cuts the host off, or goes on answering it so.
+    /// Shows a host another replica of a version than the other hosts get, without one of its tokens, as a holder of
+    /// the signing keys can. The attacker cuts the host off, or keeps answering it from that replica.
     fn show_two_faces(&mut self, host: usize) -> Result<(), String> {
         let plane = self.hosts[host].data_plane().to_owned();
         let online = self.random.random_bool(0.5);
@@ -577,10 +579,10 @@ impl Story {
         if online && taken {
             self.faces.insert(host, face);
         }
-        // The others get another replica of that version.
+        // The other hosts get a different replica of that version.
         self.create_token()?;
         if self.random.random_bool(0.5) {
-            // They find out by themselves.
+            // The hosts find the split view in their own rounds.
             return self.pass(100_000);
         }
         self.pass(2_000)?;
@@ -592,7 +594,7 @@ impl Story {
         Ok(())
     }
 
-    /// Somebody carries a bundle to a host: from the control plane, or from another host.
+    /// Imports a bundle from the control plane or from another host, as an operator may.
     fn carry_in(&mut self, host: usize) -> Result<(), String> {
         let plane = self.hosts[host].data_plane().to_owned();
         let other = self.random.random_range(0..self.hosts.len());
@@ -605,11 +607,11 @@ impl Story {
         };
         let (Some(bundle), wall) = (bundle, self.wall(host)) else { return Ok(()) };
         let taken = self.hosts[host].apply_bundle(&bundle, Origin::File, wall);
-        self.note(format!("a bundle of {whence} is carried to host {host}: {taken}"));
+        self.note(format!("a bundle from {whence} is imported on host {host}: {taken}"));
         self.proved(host)
     }
 
-    /// A host's disk takes nothing for a while.
+    /// Fills the disk of a host so that writes fail, or makes room on it again.
     fn fill_disk(&mut self, host: usize) {
         let directory = self.hosts[host].directory.clone();
         if self.empty.contains(&host) || files::make_room(&directory) {
@@ -620,7 +622,7 @@ impl Story {
         }
     }
 
-    /// Everything is off for days, or for longer than keysets last.
+    /// Stops everything for days, sometimes for longer than a keyset is valid.
     fn long_rest(&mut self) -> Result<(), String> {
         let days = if self.random.random_bool(0.3) { 370 } else { self.random.random_range(1..10) };
         self.control.kill();
@@ -636,7 +638,7 @@ impl Story {
     }
 }
 
-/// The generation that a token's value claims.
+/// Returns the generation that a token's value claims.
 fn generation_of(value: &str) -> u32 {
     let claims = BASE64_URL_SAFE_NO_PAD.decode(value.split('.').nth(1).unwrap()).unwrap();
     let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();

@@ -1,4 +1,5 @@
-//! A story: what a seed makes happen to a control plane and its hosts, step by step, and what must hold after each.
+//! A story: a sequence of steps that a seed draws for a control plane and its hosts. The oracle checks its promises
+//! after each step.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -28,88 +29,90 @@ use crate::truth::{Estate, Memory, Replica, Request, Token, judge};
 
 pub const T0: i64 = 1_800_000_000;
 pub const HOSTS: usize = 3;
-/// How many steps a story has.
+/// Number of steps in a story.
 pub const STEPS: u64 = 100;
-/// How old a replica may be in a story: short enough that outages outlast it now and then.
+/// Maximum age of a replica, in seconds. It is short, so that some outages in a story last longer.
 pub const LIMIT: i64 = 2 * 86_400;
-/// How long the control plane holds an answer back while nothing changes.
+/// Time for which the control plane holds an answer back while nothing changes.
 const LONG_POLL: Millis = 50_000;
 
-/// A copy of the control plane's database, and what was true then.
+/// Copy of the control plane's database, with the oracle's state at that time.
 pub struct Backup {
     pub file: PathBuf,
     pub estate: Estate,
 }
 
-/// A call the control plane has not answered yet.
+/// Call that the control plane has not answered yet.
 struct HeldCall {
     call: u64,
     data_plane: String,
     since: u64,
     keyset: u64,
     nonce: Option<String>,
-    /// When it is answered even if nothing changes.
+    /// Time at which the control plane answers even if nothing has changed.
     until: Millis,
 }
 
-/// Everything in a story.
+/// State of a story: the control plane, the hosts, the network between them, and what the oracle knows.
 pub struct Story {
     seed: u64,
     pub random: StdRng,
     pub now: Millis,
-    /// When every host last looked at its clocks.
+    /// Time at which all hosts last read their clocks.
     looked: Time,
-    /// The clock of the control plane, and how far it is from the true time, in seconds.
+    /// Clock of the control plane, and its difference from the true time, in seconds.
     clock: Arc<AtomicI64>,
     pub control_offset: i64,
     pub control: Control,
     pub network: Network,
     pub hosts: Vec<Host>,
-    /// Nodes of which two hosts have the identity: their events may have the same ids.
+    /// Nodes whose identity two hosts have. The events of both hosts may have the same ids.
     pub forked: BTreeSet<String>,
-    /// Hosts whose disk is empty: they have to be enrolled.
+    /// Hosts with an empty disk, which must be enrolled before they start.
     pub empty: BTreeSet<usize>,
-    /// Uses, by node, whose events were on a disk that was lost: they may have arrived above, or not.
+    /// Events of allowed requests that were on a lost disk, by node. They may or may not have reached the control
+    /// plane.
     pub lost: BTreeMap<String, BTreeSet<String>>,
     pub memories: Vec<Memory>,
-    /// When each host got answers, by its clock; since it was started, and since its clock was last set.
+    /// Times of the answers that each host received, by its clock, since it was started and since its clock was last
+    /// set.
     pub contacts: Vec<Vec<Time>>,
-    /// Outages, by their ids, that began before these contacts.
+    /// Ids of the outages that began before these answers.
     pub before: Vec<BTreeSet<String>>,
     pub tokens: Vec<Token>,
     pub cookies: Vec<Cookie>,
-    /// The keys with which nodes were enrolled.
+    /// Public keys with which nodes were enrolled, by node.
     keys: BTreeMap<String, [u8; 32]>,
     pub estate: Estate,
-    /// What replicas were ever published, by their digests.
+    /// Every replica that was ever published, by its digest.
     published: HashMap<[u8; 32], Rc<Replica>>,
     pub backups: Vec<Backup>,
-    /// Whether the control plane was ever restored.
+    /// True if the control plane was ever restored from a backup.
     pub restored: bool,
     held: HashMap<usize, HeldCall>,
-    /// Replicas that single hosts are shown, as long as the control plane has nothing newer.
+    /// Bundles that single hosts are shown as long as the control plane has no newer version.
     pub faces: BTreeMap<usize, Vec<u8>>,
     /// Rounds between two hosts that are under way.
     pub exchanges: BTreeMap<(usize, usize), Exchange>,
-    /// Answers an attacker once saw pass by.
+    /// Answers of the control plane that an attacker recorded.
     pub recorded: Vec<Vec<u8>>,
-    /// Those of them that were made for a call, with its data plane and its nonce.
+    /// Recorded answers that were signed for one call, with the data plane and the nonce of the call.
     pub replayable: Vec<(String, String, Vec<u8>)>,
-    /// Answers between hosts that an attacker once saw pass by.
+    /// Answers between hosts that an attacker recorded.
     pub passed_by: Vec<Heard>,
-    /// Tokens that the last lie was about.
+    /// Tokens that the last lie named.
     pub subjects: BTreeSet<usize>,
-    /// Keys that were dropped, and the keyset that dropped each first.
+    /// Ids of dropped keys, with the version of the first keyset without each.
     pub dropped: BTreeMap<String, u64>,
-    /// Heads that a hostile peer made.
+    /// Heads that a hostile peer forged.
     pub forged: BTreeSet<String>,
-    /// The first digest that each host held of each version since it was started.
+    /// First digest of each version that each host has held since it was started.
     pub seen: Vec<BTreeMap<u64, [u8; 32]>>,
-    /// Hosts whose next answer is made for another call.
+    /// Hosts whose next answer is one that was signed for another call.
     pub stale: BTreeSet<usize>,
-    /// Counts what was ever named.
+    /// Number of names handed out so far.
     pub names: usize,
-    /// Whether faults are over, and every host must have found its way back.
+    /// True if faults have ended and every host had time to recover.
     pub healed: bool,
     pub transcript: Vec<String>,
     pub directory: TempDir,
@@ -163,7 +166,7 @@ impl Story {
         story
     }
 
-    /// What there is when a story begins: a data plane, a workspace, two deployments, and hosts.
+    /// Creates the initial state of a story: a data plane, a workspace, two deployments and the hosts.
     fn found(&mut self) {
         let data_plane = self.control.create_data_plane("eu").unwrap();
         let workspace = self.control.create_workspace("data").unwrap();
@@ -183,7 +186,7 @@ impl Story {
         self.record().unwrap();
     }
 
-    /// A new key, enrolled on a data plane.
+    /// Enrols a new key as a node of a data plane.
     pub fn identity(&mut self, data_plane: &str) -> Result<Own, String> {
         let name = self.name("host");
         let mut seed = [7; 32];
@@ -195,12 +198,12 @@ impl Story {
         Ok(Own { identity, key: Arc::new(key) })
     }
 
-    /// Whether a host has the key with which its node was enrolled.
+    /// Returns true if a host has the key with which its node was enrolled.
     pub fn is_itself(&self, host: usize) -> bool {
         self.keys.get(self.hosts[host].node()) == Some(&self.hosts[host].own.key.public().to_bytes())
     }
 
-    /// Another host.
+    /// Adds a host, which does not run yet.
     pub fn add_host(&mut self, own: Own, memory: Memory) {
         let roles = [("DEPLOYMENT_ADMIN".to_owned(), LIMIT)].into();
         let staleness = Staleness { default: LIMIT, roles, ..Staleness::default() };
@@ -213,10 +216,10 @@ impl Story {
         self.network.connect();
     }
 
-    /// Plays the steps that are wanted, and the end.
+    /// Plays the given steps, then ends all faults and checks that the hosts recover.
     pub fn play(&mut self, steps: &[u64]) -> Result<(), String> {
         for &step in steps {
-            // Each step has randomness of its own: a story without some of its steps is still much the same.
+            // Each step is seeded on its own, so that leaving out some steps changes the others as little as possible.
             self.random = StdRng::seed_from_u64(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step);
             self.step()?;
             for _ in 0..3 {
@@ -228,13 +231,13 @@ impl Story {
     }
 
     pub fn note(&mut self, what: impl Into<String>) {
-        // Every replay has a directory of its own.
+        // The directory differs from replay to replay, so the transcript must not contain it.
         let directory = self.directory.path().to_string_lossy();
         let (now, what) = (self.now, what.into().replace(&*directory, ""));
         self.transcript.push(format!("{:>12.3}s {what}", now as f64 / 1000.0));
     }
 
-    /// A name nothing had before.
+    /// Returns a name that was not used before.
     pub fn name(&mut self, what: &str) -> String {
         self.names += 1;
         format!("{what}-{}", self.names)
@@ -253,7 +256,7 @@ impl Story {
         (!all.is_empty()).then(|| all[self.random.random_range(0..all.len())].clone())
     }
 
-    /// Lets `span` pass, with all that arrives and is due in it.
+    /// Advances the time by `span`, and handles every message and timer that is due in it.
     pub fn pass(&mut self, span: Millis) -> Result<(), String> {
         let until = self.now + span;
         loop {
@@ -269,7 +272,7 @@ impl Story {
         Ok(())
     }
 
-    /// Lets hours pass, in which every host polls seldom.
+    /// Advances the time by hours, in which every host polls seldom, so that the story stays short to play.
     pub fn pass_slowly(&mut self, span: Millis) -> Result<(), String> {
         self.hosts.iter_mut().for_each(|host| host.slow = true);
         let passed = self.pass(span);
@@ -289,7 +292,7 @@ impl Story {
         self.clock.store(self.true_time().unix() + offset, Ordering::Relaxed);
     }
 
-    /// Every host looks at its clocks, as it does each second.
+    /// Has every running host read its clocks, as the daemon does each second.
     pub fn look(&mut self) {
         let passed = self.true_time().since(self.looked);
         self.looked = self.true_time();
@@ -306,14 +309,14 @@ impl Story {
         }
     }
 
-    /// Takes note of whether a host reaches its control plane.
+    /// Tells the oracle the connectivity of a host.
     fn note_reach(&mut self, host: usize) {
         if let Some(connectivity) = self.hosts[host].connectivity() {
             self.memories[host].reached.note(connectivity, self.now);
         }
     }
 
-    /// Whether the clock of a host is right, and its control plane answers it.
+    /// Returns true if the clock of a host is right and its control plane answers it.
     fn settled(&self, host: usize) -> bool {
         let host = &self.hosts[host];
         host.offset == 0 && host.state() == Some(State::Live)
@@ -328,14 +331,15 @@ impl Story {
         self.look();
     }
 
-    /// From now on contacts are dated by another clock, or known to another process.
+    /// Forgets the times of answers after the clock or the process of a host changed: outages that began before are not
+    /// checked against them.
     pub fn forget_contacts(&mut self, host: usize) {
         self.contacts[host].clear();
         let known = self.hosts[host].outages(self.wall(host));
         self.before[host].extend(known);
     }
 
-    /// The control plane went down: nobody is answered any more.
+    /// Drops all held calls, because the control plane went down.
     pub fn hang_up(&mut self) {
         self.held.clear();
     }
@@ -343,7 +347,7 @@ impl Story {
     fn events(&mut self) -> Result<(), String> {
         while let Some(message) = self.network.arrived(self.now) {
             match message {
-                // Nobody is there: the host waits in vain.
+                // The message is lost, because no control plane runs. The host waits until its call times out.
                 Message::Ask { .. } | Message::Tell { .. } if !self.control.up() => {}
                 Message::Ask { host, call, bearer, since, keyset, nonce, hold } => {
                     let data_plane = self.hosts[host].data_plane().to_owned();
@@ -363,7 +367,7 @@ impl Story {
                     if self.hosts[host].answered(call, &answer, self.now, wall) {
                         self.contacts[host].push(wall);
                         if matches!(answer, Answer::Stale(_)) && self.hosts[host].error().is_none() {
-                            return Err(format!("host {host} takes an answer to another call for its own"));
+                            return Err(format!("host {host} accepts an answer to another call as its own"));
                         }
                     }
                     self.proved(host)?;
@@ -383,7 +387,7 @@ impl Story {
                 Message::Forged { host, bundle, inside } => {
                     let wall = self.wall(host);
                     if inside {
-                        // What it takes away counts, though the rest of it is refused.
+                        // The host applies the revocations in the bundle although it refuses the rest.
                         let revoked = self.estate.tokens.iter().filter(|(_, standing)| standing.revoked);
                         let revoked = revoked.map(|(number, _)| ((*number, String::new()), wall));
                         self.memories[host].heard.extend(revoked);
@@ -392,8 +396,8 @@ impl Story {
                     if self.hosts[host].apply_bundle(&bundle, Origin::Feed, wall)
                         && self.hosts[host].serves() != before
                     {
-                        // A recorded answer is no forgery: it may be newer than what the host holds.
-                        self.note(format!("host {host} took a recorded answer"));
+                        // A recorded answer is genuine, and may be newer than the replica that the host holds.
+                        self.note(format!("host {host} applied a recorded answer"));
                     }
                     self.proved(host)?;
                 }
@@ -401,7 +405,7 @@ impl Story {
         }
         self.answer_held();
         for host in 0..self.hosts.len() {
-            // Twice: it may both tell and ask.
+            // Twice, because a host may have an upload and a poll due at the same time.
             for _ in 0..2 {
                 let wall = self.wall(host);
                 let call = self.hosts[host].wake(self.now, wall);
@@ -429,7 +433,7 @@ impl Story {
         }
     }
 
-    /// A node tells what the control plane does not know.
+    /// Delivers a call in which a node uploads revocations, outages or events.
     fn tell(&mut self, host: usize, bearer: &str, path: &str, body: &[u8]) -> Result<Answer, String> {
         let data_plane = self.hosts[host].data_plane().to_owned();
         let taken = self
@@ -448,7 +452,8 @@ impl Story {
         if let Some(outage) = taken.outage
             && let Some(stated) = outage.last_contact_at
         {
-            // An outage's window begins when the last answer arrived: what is used after it may come too late.
+            // The window of an outage begins when the last answer arrived. A window that begins later would leave out
+            // requests that the host allowed after that answer.
             let before = self.contacts[host].iter().rev().find(|contact| **contact <= outage.began_at);
             if let Some(&last) = before
                 && !self.before[host].contains(&outage.id)
@@ -456,34 +461,34 @@ impl Story {
                 && stated > last.plus(1)
             {
                 return Err(format!(
-                    "host {host} states {stated} as its last contact before an outage, and the last answer came at {last}"
+                    "host {host} states {stated} as its last contact before an outage, but the last answer came at {last}"
                 ));
             }
         }
         Ok(Answer::Body(taken.answer))
     }
 
-    /// A node that was retired is answered nothing.
+    /// Returns an error if a node that the control plane answers is unknown or retired.
     fn lives(&self, node: &str) -> Result<(), String> {
         match self.estate.nodes.get(node) {
             Some((_, None)) => Ok(()),
-            known => Err(format!("the control plane answers node {node}, which it knows as {known:?}")),
+            known => Err(format!("the control plane answers node {node}, whose record is {known:?}")),
         }
     }
 
-    /// Takes note of a replica that one host alone is shown.
+    /// Tells the oracle of a replica that only one host is shown.
     pub fn publish_to_one(&mut self, digest: [u8; 32], replica: Replica) {
         self.published.entry(digest).or_insert_with(|| Rc::new(replica));
     }
 
-    /// Takes note of what is published now.
+    /// Tells the oracle which replicas the control plane publishes now.
     pub fn record(&mut self) -> Result<(), String> {
         for (data_plane, (version, digest)) in self.control.replicas() {
             let replica = self.estate.replica(&data_plane, &self.tokens);
             if let Some(known) = self.published.get(&digest) {
                 if **known != replica {
                     return Err(format!(
-                        "version {version} of {data_plane} has a digest that stood for other records: {known:?}, now {replica:?}"
+                        "the digest of version {version} of {data_plane} was already published for other records: {known:?}, now {replica:?}"
                     ));
                 }
                 continue;
@@ -536,7 +541,7 @@ impl Story {
         }
     }
 
-    /// A rightly signed answer to another call: an old one, or that to another host's.
+    /// Returns a correctly signed answer to another call: a recorded one, or one made for another host.
     fn stale_answer(
         &mut self,
         host: usize,
@@ -549,13 +554,13 @@ impl Story {
         let old = if self.random.random_bool(0.5) { self.pick(old) } else { None };
         self.note(format!(
             "host {host} is given {}",
-            if old.is_some() { "an old answer" } else { "another's answer" }
+            if old.is_some() { "an old answer" } else { "an answer to another call" }
         ));
         let another: String = nonce.chars().rev().collect();
         old.or_else(|| self.control.feed(data_plane, since, keyset, Some(&another)))
     }
 
-    /// Time and version only go forward, on one disk; and a host serves nothing that was never published.
+    /// Checks that the version of a host never goes back on one disk, and that it serves only a published replica.
     pub fn proved(&mut self, host: usize) -> Result<(), String> {
         let (wall, time, settled) = (self.wall(host), self.true_time(), self.settled(host));
         let memory = &mut self.memories[host];
@@ -563,7 +568,7 @@ impl Story {
             memory.held = None;
             return Ok(());
         };
-        // A head whose key was dropped is none: with the keyset that dropped it, any version may follow.
+        // A head whose key was dropped no longer counts: with the keyset that dropped the key, any version may follow.
         let dropped = memory.head_key.as_ref().and_then(|key| self.dropped.get(key));
         let void = dropped.is_some_and(|keyset| *keyset <= self.hosts[host].keyset());
         if version < memory.version && !void {
@@ -571,7 +576,7 @@ impl Story {
             return Err(format!("host {host} went back from version {known} to {version}"));
         }
         let Some(replica) = self.published.get(&digest) else {
-            return Err(format!("host {host} serves version {version}, which was never published so"));
+            return Err(format!("host {host} serves version {version}, whose digest was never published"));
         };
         (memory.version, memory.head_key) = (version, self.hosts[host].head_key());
         self.seen[host].entry(version).or_insert(digest);
@@ -581,8 +586,8 @@ impl Story {
         Ok(())
     }
 
-    /// A role change is one only to a host that knows the token. To another it is what whoever holds the signing keys may
-    /// say, and there is no defence against that.
+    /// Returns true if a host knows a token. Only such a host can detect a changed role; for any other, the holder of
+    /// the signing keys may state any role.
     pub fn knows_a_token(&self, host: usize) -> bool {
         !self.memories[host].proved.is_empty()
             && self.memories[host].held.as_ref().is_some_and(|held| !held.tokens.is_empty())
@@ -595,7 +600,7 @@ impl Story {
             && self.memories[host].proved.keys().any(|number| told.contains(&self.tokens[*number].id))
     }
 
-    /// Somebody asks; the oracle judges the answer.
+    /// Asks a random host about a random token. The oracle judges the answer.
     fn request(&mut self) -> Result<(), String> {
         if self.tokens.is_empty() {
             return Ok(());
@@ -612,7 +617,7 @@ impl Story {
         self.ask(host, number, value, &deployment).map(drop)
     }
 
-    /// A request with a token's value, as the oracle sees it.
+    /// Returns a request with the value of a token, as the oracle judges it.
     pub fn request_of<'r>(
         &'r self,
         host: usize,
@@ -668,13 +673,13 @@ impl Story {
         })?;
         let doubts = [Reason::ClockUntrusted, Reason::ReplicaMissing, Reason::ReplicaStale];
         if self.healed && doubts.contains(&decision.reason()) {
-            return Err(format!("host {host} still answers {code}, and all is well"));
+            return Err(format!("host {host} still answers {code} after all faults ended"));
         }
         Ok(Some(decision))
     }
 }
 
-/// A story writes a lot and keeps nothing.
+/// Returns a directory in memory, if there is one, because a story writes a lot and keeps nothing.
 fn memory_backed() -> PathBuf {
     let shared = PathBuf::from("/dev/shm");
     if shared.is_dir() { shared } else { std::env::temp_dir() }

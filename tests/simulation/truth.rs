@@ -1,5 +1,5 @@
-//! The oracle: it knows what was really said and done, and what each disk must remember. It never asks the code under
-//! test what it thinks.
+//! The oracle. It knows what really happened, and what each disk must remember. It does not rely on what the code under
+//! test reports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -10,25 +10,26 @@ use halligan::protocol::time::Time;
 
 use crate::reach::Reached;
 
-/// How far the time floor may be written ahead of the time, in seconds, with some to spare.
+/// Maximum number of seconds by which the time floor may be written ahead of the time, with some tolerance.
 const AHEAD: i64 = 120;
-/// How far a clock may be from a head that was signed just now and agrees with it, in seconds, with some to spare.
+/// Maximum difference in seconds between a clock and a head that was just signed for the two to agree, with some
+/// tolerance.
 const AGREES: i64 = 240;
-/// How far the seconds that broken glass has left may be counted wrong.
+/// Tolerance in seconds for the remaining time of broken glass.
 const SPARE: i64 = 10;
 
-/// A value of a token. A history that was lost with a backup's restore may have brought another of the same generation.
+/// Value of a token. Several values may have the same generation, if a restore from a backup lost the history of one.
 #[derive(Clone, Debug)]
 pub struct Value {
     pub text: String,
-    /// Counts from 1.
+    /// Generation, counted from 1.
     pub generation: u32,
     pub expires_at: Time,
-    /// The keyset without the key that signed it; none while there is none.
+    /// Version of the first keyset without the key that signed the value, or `None` while all keysets have it.
     pub dropped: Option<u64>,
 }
 
-/// A token that was once handed out, in whatever history.
+/// Token that was ever handed out, in the present history or in a lost one.
 #[derive(Clone, Debug)]
 pub struct Token {
     pub id: String,
@@ -39,8 +40,8 @@ pub struct Token {
 }
 
 impl Token {
-    /// When a generation may be called expired. Two histories may have given it two ends; a host that has proof of both keeps
-    /// to the earlier one.
+    /// Returns the earliest time at which a generation may be called expired. Two histories may give it two ends; a
+    /// host with proof of both applies the earlier one.
     fn end_of(&self, generation: u32) -> Time {
         let ends =
             self.values.iter().filter(|value| value.generation == generation).map(|value| value.expires_at);
@@ -48,7 +49,7 @@ impl Token {
     }
 }
 
-/// How a token stands at one version of a replica.
+/// State of a token at one version of a replica.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     pub generation: u32,
@@ -58,63 +59,63 @@ pub struct Standing {
 /// Glass that an operator broke on a host.
 #[derive(Clone, Copy, Debug)]
 pub struct Broken {
-    /// When it ends, by the host's clock, and how many seconds the host may run with it.
+    /// End of the break by the host's clock, and number of seconds for which the host may run with it.
     pub until: Time,
     pub left: i64,
-    /// The host's clock was right ever since.
+    /// True if the host's clock was right since the glass was broken.
     pub sure: bool,
 }
 
 impl Broken {
-    /// Whether it lets anybody in, at a time of the host's clock.
+    /// Returns true if the break still opens the deployment at the time `wall` of the host's clock.
     fn lets_in(&self, wall: Time) -> bool {
         wall < self.until && self.left > -SPARE
     }
 }
 
-/// What the control plane knows: a backup is a copy of it.
+/// State of the control plane. A backup contains a copy of it.
 #[derive(Clone, Debug, Default)]
 pub struct Estate {
-    /// By a token's number in the story.
+    /// State of each token, by its number in the story.
     pub tokens: BTreeMap<usize, Standing>,
-    /// Tokens that were not rotated since a recovery.
+    /// Tokens that were not rotated since the last recovery.
     pub recovered: BTreeSet<usize>,
     pub workspaces: BTreeSet<String>,
-    /// Their workspace and data plane, by id.
+    /// Workspace and data plane of each deployment, by the deployment's id.
     pub deployments: BTreeMap<String, (String, String)>,
-    /// Deployments that direct access does not open at all times.
+    /// Mode of the glass of each deployment whose mode is not the default.
     pub glass: BTreeMap<String, GlassMode>,
     pub data_planes: Vec<String>,
     pub teams: BTreeSet<String>,
     pub roles: BTreeSet<String>,
-    /// Nodes by id: their data plane, and when they were retired by the control plane's clock.
+    /// Data plane of each node by id, with the time of its retirement by the control plane's clock.
     pub nodes: BTreeMap<String, (String, Option<Time>)>,
 }
 
-/// What a replica holds at one version.
+/// Content of a replica at one version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replica {
     pub tokens: BTreeMap<usize, Standing>,
     pub deployments: BTreeSet<String>,
     pub glass: BTreeMap<String, GlassMode>,
-    /// When each node was retired.
+    /// Time at which each node was retired, or `None` for an active node.
     pub nodes: BTreeMap<String, Option<Time>>,
 }
 
 impl Replica {
-    /// Whether it proves what a node signed at a time.
+    /// Returns true if the replica proves what a node signed at the time `at`.
     pub fn proves(&self, node: &str, at: Time) -> bool {
         self.nodes.get(node).is_some_and(|retired| retired.is_none_or(|retired| at < retired))
     }
 
-    /// Whether it names a node that was not retired.
+    /// Returns true if the replica lists a node as active.
     pub fn lives(&self, node: &str) -> bool {
         self.nodes.get(node) == Some(&None)
     }
 }
 
 impl Estate {
-    /// The glass of a deployment is kept so from now on.
+    /// Sets the glass mode of a deployment.
     pub fn keep_glass(&mut self, deployment: &str, glass: GlassMode) {
         if glass.is_default() {
             self.glass.remove(deployment);
@@ -123,7 +124,7 @@ impl Estate {
         }
     }
 
-    /// What the replica of a data plane holds.
+    /// Returns the content of a data plane's replica.
     pub fn replica(&self, data_plane: &str, tokens: &[Token]) -> Replica {
         let here = |number: &usize| tokens[*number].data_plane == data_plane;
         let deployments = self.deployments.iter().filter(|(_, (_, plane))| plane == data_plane);
@@ -141,46 +142,48 @@ impl Estate {
     }
 }
 
-/// What a host's disk must remember, and how far its clock can be relied on.
+/// State that a host's disk must remember, and how far the host's clock can be relied on.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// The newest version it proved, of the history it is in.
+    /// Newest version that the host proved, in the history that it follows.
     pub version: u64,
-    /// The key that signed the head of that version.
+    /// Id of the key that signed the head of that version.
     pub head_key: Option<String>,
-    /// What it holds.
+    /// Replica that the host holds.
     pub held: Option<Rc<Replica>>,
-    /// The highest generation of each token, and whether it was ever called revoked, by any replica it proved.
+    /// Highest generation of each token in any replica that the host proved, and whether any of them revoked it.
     pub proved: BTreeMap<usize, Standing>,
-    /// Tokens that were revoked here, or whose revocation by another node was proved here.
+    /// Tokens that were revoked on the host, or whose revocation by another node the host proved.
     pub revoked: BTreeSet<usize>,
-    /// Those revocations: the token, the node that made it, and when, by that node's clock.
+    /// Those revocations: token and node, with the time by that node's clock.
     pub revocations: BTreeMap<(usize, String), Time>,
-    /// The same, with those that may have been proved here.
+    /// Those revocations, and the ones that the host may have proved.
     pub heard: BTreeMap<(usize, String), Time>,
-    /// Cookies that were signed out here, and glass that is broken here.
+    /// Cookies that were signed out on the host, and glass that is broken on it.
     pub signed_out: BTreeSet<usize>,
     pub broken: BTreeMap<String, Broken>,
-    /// History of its connectivity.
+    /// History of the host's connectivity.
     pub reached: Reached,
-    /// The events of uses it let pass, as far as its log is on this disk.
+    /// Events of the requests that the host allowed, as far as the audit log on this disk contains them.
     pub uses: BTreeSet<String>,
-    /// Values it once called dead for good.
+    /// Values that the host denied for good, with the reason.
     pub dead: BTreeMap<String, Reason>,
-    /// The latest time a clock of it, or a head it proved, has named, carried on while that time may be its floor.
+    /// Latest time of its clock and of the heads that it proved. It advances with the true time until the clock is
+    /// right and the control plane has answered.
     pub latest: Time,
-    /// The true time up to which it was carried on.
+    /// True time up to which `latest` was advanced, or `None` if it does not advance.
     carried: Option<Time>,
-    /// True if its clock or such a head ever named a time that had not come.
+    /// True if its clock or a proved head ever showed a time in the future.
     pub ran_ahead: bool,
-    /// A time that its floor has reached for sure: it is proved to have passed.
+    /// Time that the host's floor has certainly reached, so that it is proved to have passed.
     pub floor: Time,
-    /// True if its clock was not set ahead since its process began, or since a head agreed with it. Such a clock raises the floor.
+    /// True if the clock was not set ahead since the process began, or since a head agreed with it. Such a clock raises
+    /// the floor.
     pub steady: bool,
 }
 
 impl Memory {
-    /// Takes note of a replica that was proved.
+    /// Records a replica that the host proved.
     pub fn prove(&mut self, replica: &Rc<Replica>) {
         for (number, standing) in &replica.tokens {
             let proved = self.proved.entry(*number).or_default();
@@ -190,7 +193,7 @@ impl Memory {
         self.held = Some(Rc::clone(replica));
     }
 
-    /// Takes note of a revocation that was made or proved here; whether it is new.
+    /// Records a revocation that was made or proved on the host. Returns true if it is the first of its token.
     pub fn prove_revocation(&mut self, token: usize, node: &str, at: Time) -> bool {
         let which = (token, node.to_owned());
         self.heard.entry(which.clone()).or_insert(at);
@@ -198,8 +201,8 @@ impl Memory {
         self.revoked.insert(token)
     }
 
-    /// Takes note of a time that a clock of the host, or a head it proved, has named. `settled`: its clock is right, and its
-    /// control plane has answered since.
+    /// Records the time of a clock of the host, or of a head that it proved. `settled` is true if its clock is right
+    /// and its control plane has answered since.
     pub fn named(&mut self, named: Time, time: Time, settled: bool) {
         let passed = self.carried.map_or(0, |carried| time.since(carried));
         self.latest = self.latest.plus(passed).max(named);
@@ -207,17 +210,17 @@ impl Memory {
         self.ran_ahead |= named > time;
     }
 
-    /// The host looks at its clock.
+    /// Raises the floor to the time of the host's clock, if that clock is steady.
     pub fn looks(&mut self, wall: Time) {
         if self.steady {
             self.floor = self.floor.max(wall);
         }
     }
 
-    /// The host holds a head that was signed at this time.
+    /// Raises the floor to the time `signed` of the head that the host holds.
     pub fn proves_time(&mut self, signed: Time, wall: Time) {
         if wall.plus(AGREES) < self.floor {
-            // A head that agrees with the clock takes the floor back.
+            // A head that agrees with the clock lowers a floor that is ahead of both.
             self.floor = wall.min(signed);
         }
         self.floor = self.floor.max(signed);
@@ -225,32 +228,32 @@ impl Memory {
         self.looks(wall);
     }
 
-    /// Broken glass, at a time of the host's clock, after it ran for so many seconds.
+    /// Counts `passed` seconds against broken glass, and forgets breaks that have ended.
     pub fn glass_stands(&mut self, wall: Time, passed: i64) {
         self.broken.values_mut().for_each(|broken| broken.left -= passed);
         self.broken.retain(|_, broken| broken.lets_in(wall));
     }
 
-    /// The host starts at this time of its clock. Its floor is ahead then, so glass that ends soon may have ended.
+    /// Records a start of the host. Its floor may be ahead after a start, so breaks that end soon may have ended.
     pub fn starts(&mut self, wall: Time) {
         self.reached.begins();
         let soon = self.broken.values_mut().filter(|broken| broken.until.since(wall) < AHEAD);
         soon.for_each(|broken| broken.sure = false);
     }
 
-    /// The replica's databases of two hosts of one data plane are swapped: each remembers what the other had proved.
+    /// Swaps the replica databases of two hosts of one data plane, and with them what each host has proved.
     pub fn swap_replica(&mut self, other: &mut Self) {
         std::mem::swap(&mut self.version, &mut other.version);
         std::mem::swap(&mut self.head_key, &mut other.head_key);
         std::mem::swap(&mut self.held, &mut other.held);
         std::mem::swap(&mut self.proved, &mut other.proved);
         std::mem::swap(&mut self.floor, &mut other.floor);
-        // A value may have been called dead for what stays: what was revoked on the host.
+        // A value may have been denied for good because of a revocation that stays with its own host.
         self.dead.clear();
         other.dead.clear();
     }
 
-    /// The replica's database is lost.
+    /// Forgets the replica database, which is lost.
     pub fn forget_replica(&mut self) {
         (self.version, self.held, self.floor) = (0, None, Time::default());
         self.proved.clear();
@@ -258,29 +261,29 @@ impl Memory {
     }
 }
 
-/// A request, as the story made it.
+/// Request of the story, with all that its judgement needs.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     pub number: usize,
     pub token: &'a Token,
     pub value: &'a Value,
-    /// The deployment that was asked.
+    /// Deployment that the request is for.
     pub deployment: &'a str,
     /// Judgement of an outage that the host must have, or `None` if it may have either.
     pub outage: Option<bool>,
-    /// The host's clock when it was asked.
+    /// Time of the host's clock at the request.
     pub wall: Time,
-    /// The true time.
+    /// True time of the request.
     pub time: Time,
-    /// The keyset the host follows.
+    /// Version of the keyset that the host follows.
     pub keyset: u64,
-    /// How old the head is that the host holds, by its clock; none: it holds none.
+    /// Age in seconds of the head that the host holds, by its clock, or `None` without a head.
     pub age: Option<i64>,
-    /// How old it may be.
+    /// Maximum age of the head, in seconds.
     pub limit: i64,
-    /// How the control plane knows the token.
+    /// State of the token on the control plane, or `None` if it does not know the token.
     pub above: Option<Standing>,
-    /// Whether faults are over, for long enough that every host must have found its way back.
+    /// True if faults have ended and every host had time to recover.
     pub healed: bool,
 }
 
@@ -291,7 +294,7 @@ impl Request<'_> {
         held.and_then(|held| held.glass.get(self.deployment)).copied().unwrap_or_default()
     }
 
-    /// Returns true if the deployment's glass must be whole on the host.
+    /// Returns true if the host must hold the deployment's glass as sealed.
     fn sealed(&self, memory: &Memory) -> bool {
         let whole = match self.glass(memory) {
             GlassMode::Always => false,
@@ -301,8 +304,8 @@ impl Request<'_> {
         whole && !memory.broken.get(self.deployment).is_some_and(|broken| broken.lets_in(self.wall))
     }
 
-    /// Returns true if the glass may be whole: no outage opens it for sure, and a break may have ended, because the host's clock
-    /// was wrong meanwhile or the end is near.
+    /// Returns true if the glass may be sealed: no outage certainly opens it, and no break does, because the host's
+    /// clock was wrong meanwhile or the end of the break is near.
     fn may_be_sealed(&self, memory: &Memory) -> bool {
         if self.glass(memory) == GlassMode::Outage && self.outage == Some(true) {
             return false;
@@ -329,18 +332,15 @@ impl Request<'_> {
                 held.is_some_and(|held| held.generation < value.generation),
                 "its replica never held this generation",
             ),
-            (proved.revoked, "it once knew the token to be revoked"),
-            (proved.generation > value.generation, "it once knew a newer generation"),
-            (
-                memory.revoked.contains(&self.number),
-                "the token was revoked on a host, and it had proof of that",
-            ),
+            (proved.revoked, "it had proof that the token was revoked"),
+            (proved.generation > value.generation, "it had proof of a newer generation"),
+            (memory.revoked.contains(&self.number), "it had proof that the token was revoked on a host"),
             (self.deployment != token.deployment, "the token is for another deployment"),
             (!deployed, "its replica does not hold the deployment"),
-            (self.sealed(memory), "its glass is not broken"),
+            (self.sealed(memory), "the glass of the deployment is sealed"),
             (self.wall >= value.expires_at, "the value had expired by its own clock"),
             (self.wall < token.not_before, "the token does not begin yet, by its own clock"),
-            (memory.dead.contains_key(&value.text), "it had called this value dead"),
+            (memory.dead.contains_key(&value.text), "it had denied this value for good"),
             (self.age.is_none_or(|age| age > self.limit), "its replica was too old"),
             (value.dropped.is_some_and(|keyset| keyset <= self.keyset), "the key that signed it was dropped"),
         ];
@@ -348,15 +348,15 @@ impl Request<'_> {
     }
 }
 
-/// Judges an answer; what is wrong with it, if anything is.
+/// Judges the answer to a request. Returns an error if it breaks a promise.
 pub fn judge(request: &Request<'_>, memory: &mut Memory, answer: Reason) -> Result<(), String> {
     let (token, value) = (request.token, request.value);
     let problems = request.problems(memory);
     if answer == Reason::Ok {
         return problems.first().map_or(Ok(()), |why| Err(format!("allowed, though {why}")));
     }
-    // A clock that ran ahead may have called a token expired that was not: that is no death. Nor is it one while nothing but a
-    // clock that was moved ahead says so: such a clock proves nothing, and it may be moved back.
+    // A host with a clock that runs ahead may wrongly call a token expired. That is not final. Neither is an expiry
+    // that only a clock set ahead shows, because such a clock proves nothing and may be set back.
     let end = token.end_of(value.generation);
     let over = answer == Reason::TokenExpired && request.time >= end;
     let dead = match answer {
@@ -370,8 +370,9 @@ pub fn judge(request: &Request<'_>, memory: &mut Memory, answer: Reason) -> Resu
     if over {
         return Ok(());
     }
-    // Offline is enough: nothing known speaks against it, so it must have been let in. What is really over may be denied
-    // before the host has heard of it: part of a refused feed may have told it so.
+    // The host must allow the token even without its control plane, because nothing that it knows forbids it. It may
+    // deny a token that has really ended before its replica says so, because it applies the revocations of a refused
+    // feed.
     let alive = request.above == Some(Standing { generation: value.generation, revoked: false });
     if !alive || value.dropped.is_some() || !problems.is_empty() {
         return Ok(());
@@ -379,20 +380,20 @@ pub fn judge(request: &Request<'_>, memory: &mut Memory, answer: Reason) -> Resu
     if answer == Reason::TokenRevoked && memory.heard.keys().any(|(heard, _)| *heard == request.number) {
         return Ok(());
     }
-    // After a start the floor is ahead, and a replica as much older.
+    // The floor is ahead after a start, and makes the replica look older by as much.
     if answer == Reason::ReplicaStale && request.age.is_some_and(|age| age + AHEAD > request.limit) {
         return Ok(());
     }
     if answer == Reason::GlassSealed && request.may_be_sealed(memory) {
         return Ok(());
     }
-    // A clock that ran ahead has proved nothing: it closes nothing for good but what it called expired.
+    // A clock that runs ahead proves nothing. It may end for good only what it called expired.
     let outlived = memory.latest.plus(AHEAD) >= token.end_of(value.generation);
     let clock_was_right = !memory.ran_ahead && request.wall == request.time;
     if if request.healed { outlived } else { !clock_was_right } {
         return Ok(());
     }
-    Err(format!("denied with {}, though nothing speaks against it", answer.code()))
+    Err(format!("denied with {}, though the host has no reason to deny it", answer.code()))
 }
 
 #[cfg(test)]
@@ -401,7 +402,8 @@ mod tests {
 
     const T: Time = Time::from_unix(1_000);
 
-    /// What is judged wrong in an answer about the newest value of a living token, bent by `bend`.
+    /// Returns true if the oracle rejects an answer about the newest value of an active token, after `bend` changed the
+    /// state.
     fn wrong(reason: Reason, bend: impl FnOnce(&mut Token, &mut Standing, &mut Memory)) -> bool {
         let expires_at = T.plus(AHEAD + 10);
         let value =
@@ -441,7 +443,8 @@ mod tests {
 
     #[test]
     fn only_what_is_proved_to_have_passed_is_over_for_good() {
-        // The host's clock, and what it proves when it says so.
+        // Returns the floor after `steps`: the time of the host's clock, and the time of the head that it proves then,
+        // if any.
         let floor = |steps: &[(i64, Option<i64>)]| {
             let mut memory = Memory { steady: true, ..Memory::default() };
             for (wall, signed) in steps {
@@ -466,17 +469,23 @@ mod tests {
     #[test]
     fn the_oracle_finds_what_is_wrong() {
         assert!(!wrong(Reason::Ok, |_, _, _| {}));
-        assert!(wrong(Reason::TokenUnknown, |_, _, _| {}), "a living token is let in");
-        assert!(wrong(Reason::ClockUntrusted, |_, _, memory| memory.latest = T.plus(5)), "doubt ends");
-        assert!(!wrong(Reason::TokenExpired, |_, _, memory| memory.latest = T.plus(AHEAD + 5)), "it is dead");
+        assert!(wrong(Reason::TokenUnknown, |_, _, _| {}), "an active token must be allowed");
+        assert!(
+            wrong(Reason::ClockUntrusted, |_, _, memory| memory.latest = T.plus(5)),
+            "the doubt about the clock must end"
+        );
+        assert!(
+            !wrong(Reason::TokenExpired, |_, _, memory| memory.latest = T.plus(AHEAD + 5)),
+            "the token has expired"
+        );
         assert!(wrong(Reason::Ok, |_, held, _| held.revoked = true));
-        assert!(wrong(Reason::Ok, |_, held, _| held.generation = 3), "it knew a newer value");
-        assert!(wrong(Reason::Ok, |_, held, _| held.generation = 1), "it never heard of the second value");
+        assert!(wrong(Reason::Ok, |_, held, _| held.generation = 3), "the host knew a newer value");
+        assert!(wrong(Reason::Ok, |_, held, _| held.generation = 1), "the host never knew the second value");
         assert!(wrong(Reason::Ok, |token, _, _| token.values[1].expires_at = T));
         let other = Value { text: "other".into(), generation: 2, expires_at: T, dropped: None };
         assert!(
             !wrong(Reason::TokenExpired, |token, _, _| token.values.push(other)),
-            "another history's end"
+            "another history may end the value earlier"
         );
         assert!(wrong(Reason::Ok, |token, _, _| token.deployment = "dep_b".into()));
         assert!(wrong(Reason::Ok, |token, _, _| token.values[1].dropped = Some(1)));

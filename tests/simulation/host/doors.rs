@@ -1,4 +1,4 @@
-//! Other ways into a deployment on a host: sessions of browsers, and glass that an operator broke.
+//! Other ways into a deployment on a host: browser sessions, and glass that an operator broke.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use super::{Host, begin_anew, text};
 use crate::network::Millis;
 
 const DURATIONS: Durations = Durations { max: 8 * 3600, idle: 3600 };
-/// How long glass may stay broken.
+/// Maximum time for which glass may stay broken, in seconds.
 pub const LONGEST_BREAK: i64 = 86_400;
 
 fn facts<'f>(deployment: &'f str, uri: &'f str) -> RequestFacts<'f> {
     RequestFacts { deployment: Target::Id(deployment), method: "POST", uri, client: None }
 }
 
-/// As `sessions` of `dataplane/daemon/mod.rs` does.
+/// Opens the sessions like `sessions` in `dataplane/daemon/mod.rs`.
 pub(super) fn open_sessions(
     directory: &Path,
     live: &Arc<Live>,
@@ -44,7 +44,8 @@ pub(super) fn open_sessions(
     Ok(Sessions::new(keys, DURATIONS, live, (directory, wall), random))
 }
 
-/// As `open_glass_task` of `dataplane/daemon/databases.rs` does: lost glass is whole again.
+/// Opens the glass database like `open_glass_task` in `dataplane/daemon/databases.rs`. A lost database is made anew,
+/// without any break.
 pub(super) fn open_glass(directory: &Path, live: &Arc<Live>, wall: Time) -> Result<Glass, String> {
     let path = directory.join("glass.db");
     let open = || Glass::open(&path, Arc::clone(live), LONGEST_BREAK, live.now(wall));
@@ -58,7 +59,7 @@ pub(super) fn open_glass(directory: &Path, live: &Arc<Live>, wall: Time) -> Resu
 }
 
 impl Host {
-    /// Signs in a browser with a token: its cookie, and when it ends.
+    /// Signs a browser in with a token. Returns the cookie, and the time at which it ends.
     pub fn sign_in(
         &mut self,
         token: &str,
@@ -79,15 +80,15 @@ impl Host {
         self.process.as_ref()?.sessions.open(cookie.as_bytes())
     }
 
-    /// Signs out; whether the host had the cookie's key.
+    /// Signs a cookie out. Returns false if the host cannot open the cookie.
     pub fn sign_out(&mut self, cookie: &str, wall: Time) -> bool {
         let (Some(session), Some(process)) = (self.session(cookie), &self.process) else { return false };
-        // In force even if it can't be written.
+        // The sign-out is in force even if it cannot be written.
         let _ = process.sessions.end(session.id(), session.begun(), wall);
         true
     }
 
-    /// Answers a request of a browser.
+    /// Decides a request with a cookie.
     pub fn ask_by_cookie(
         &mut self,
         cookie: &str,
@@ -104,7 +105,7 @@ impl Host {
         Some(decide_introspected(credential, None, &facts, &snapshot, at))
     }
 
-    /// An operator breaks the glass of a deployment; whether it is broken.
+    /// Breaks the glass of a deployment, as an operator. Returns true if it is broken.
     pub fn break_glass(&mut self, deployment: &str, seconds: i64, now: Millis, wall: Time) -> bool {
         self.clock.store(wall.unix(), Ordering::Relaxed);
         let Some(process) = &mut self.process else { return false };
@@ -120,7 +121,7 @@ impl Host {
         process.glass.break_glass(&deployment, &broken).is_ok()
     }
 
-    /// An operator seals the glass of a deployment; whether it was broken.
+    /// Seals the glass of a deployment, as an operator. Returns true if it was broken.
     pub fn seal_glass(&mut self, deployment: &str) -> bool {
         let Some(process) = &self.process else { return false };
         deployment.parse().is_ok_and(|id| process.glass.seal(&id, "uid 0").is_ok())

@@ -1,4 +1,4 @@
-//! Messages between hosts: the daemon's own dialogue and answers, without a socket between them.
+//! Messages between hosts: the daemon's own dialogue and answers, without a socket.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,43 +14,44 @@ use super::{Host, PATIENCE, Process, SLOW, TELL, text};
 use crate::network::Millis;
 use crate::peers::{Evidence, Given, Sent};
 
-/// How often a host has a round with each other host. The daemon's default is shorter, and so many rounds slow to play.
+/// Interval of the rounds with each other host. It is longer than the daemon's default, because rounds take long to
+/// play.
 pub const INTERVAL: Millis = 90_000;
-/// How long news gather before they are pushed.
+/// Delay before a revocation is pushed, in which others may join it.
 const GATHER: Millis = 30;
 
-/// The connection to another host: a round at each interval, and news at once, as `dataplane/peers/link.rs` does it.
+/// Link to another host: a round at each interval, and pushed revocations at once, as in `dataplane/peers/link.rs`.
 pub struct Link {
     dialogue: Dialogue,
     changes: watch::Receiver<()>,
-    /// When the next round begins, and when news may be pushed.
+    /// Time at which the next round begins, and time from which revocations may be pushed.
     due: Millis,
     gathered: Millis,
-    /// The number of the question that is under way, itself, and until when its answer is waited for.
+    /// Number of the question that is under way, the question, and the time until which the host waits for the answer.
     asked: Option<(u64, Question, Millis)>,
-    /// True in a round that only pushes news.
+    /// True in a round that only pushes revocations.
     telling: bool,
 }
 
-/// What a host asks another.
+/// Question of a host to another host.
 pub struct Asking {
     pub peer: usize,
     pub call: u64,
     pub sent: Sent,
-    /// A round begins with it; whether it is a full one.
+    /// True for the first question of a full round, false for that of a push, or `None` within either.
     pub begins: Option<bool>,
 }
 
-/// What comes after an answer of a peer.
+/// State of a round after an answer of a peer.
 pub enum Next {
     Ask(Asking),
-    /// The round is over.
+    /// The round is complete.
     Done,
     Failed,
 }
 
 impl Process {
-    /// As the daemon's reconciler does, it tells its control plane, too, which revocations it heard of.
+    /// Schedules an upload after new revocations, as the daemon's reconciler does.
     fn tells_news(&mut self, now: Millis) {
         if self.changes.has_changed().unwrap_or(false) {
             self.changes.mark_unchanged();
@@ -90,7 +91,7 @@ impl Link {
         self.changes.has_changed().unwrap_or(false)
     }
 
-    /// Asks what comes next in the round.
+    /// Returns the number and the message of the next question in the round, or `None` at its end.
     fn go_on(&mut self, calls: &mut u64, now: Millis, wall: Time) -> Result<Option<(u64, Sent)>, ()> {
         match self.dialogue.next(wall) {
             Ok(Some(question)) => {
@@ -104,7 +105,7 @@ impl Link {
         }
     }
 
-    /// A round is over, however it ended.
+    /// Ends a round, whether it succeeded or not.
     fn rests(&mut self, now: Millis, slow: bool) {
         self.asked = None;
         if !self.telling {
@@ -114,17 +115,17 @@ impl Link {
 }
 
 impl Host {
-    /// When it next asks another host by itself.
+    /// Returns the time at which the host next asks another host.
     pub(super) fn asks_a_peer(process: &Process) -> Option<Millis> {
         process.links.values().map(Link::wakes).min()
     }
 
-    /// Hours no longer pass: the next rounds are due soon.
+    /// Brings the next rounds forward after a time in which the host polled seldom.
     pub(super) fn hurry_peers(process: &mut Process, now: Millis) {
         process.links.values_mut().for_each(|link| link.due = link.due.min(now + INTERVAL));
     }
 
-    /// Begins the rounds that are due with the hosts `peers`.
+    /// Begins the rounds that are due with the hosts `peers`. Returns their first questions.
     pub fn ask_peers(&mut self, peers: impl Iterator<Item = usize>, now: Millis, wall: Time) -> Vec<Asking> {
         self.clock.store(wall.unix(), Ordering::Relaxed);
         let (slow, Some(process)) = (self.slow, &mut self.process) else { return Vec::new() };
@@ -157,7 +158,7 @@ impl Host {
         asked
     }
 
-    /// Takes the answer to a question that is under way; none for another.
+    /// Handles the answer to a question that is under way. Returns `None` for any other answer.
     pub fn peer_told(
         &mut self,
         peer: usize,
@@ -190,7 +191,7 @@ impl Host {
         })
     }
 
-    /// Begins a round with the host that is number `peer` in the story, and leaves one that is under way.
+    /// Begins a round with the host that has the number `peer` in the story, and drops one that is under way.
     pub fn begin_round(&mut self, peer: usize, now: Millis, wall: Time) -> bool {
         self.clock.store(wall.unix(), Ordering::Relaxed);
         let Some(process) = &mut self.process else { return false };
@@ -201,13 +202,13 @@ impl Host {
         true
     }
 
-    /// The next question of a round; none at its end.
+    /// Returns the next question of a round, or `None` at its end.
     pub fn next_question(&mut self, peer: usize, wall: Time) -> Result<Option<Question>, String> {
         let link = self.process.as_mut().and_then(|process| process.links.get_mut(&peer));
         link.map_or(Ok(None), |link| link.dialogue.next(wall).map_err(text))
     }
 
-    /// Takes the answer of a peer.
+    /// Handles the answer of a peer.
     pub fn peer_answered(
         &mut self,
         peer: usize,
@@ -224,7 +225,7 @@ impl Host {
         taken
     }
 
-    /// Answers a peer; none while it is down.
+    /// Answers a peer. Returns `None` while the host is down.
     pub fn reply(&mut self, sent: &Sent, now: Millis, wall: Time) -> Option<Given> {
         self.clock.store(wall.unix(), Ordering::Relaxed);
         let process = self.process.as_mut()?;
@@ -241,13 +242,13 @@ impl Host {
         Some(Given { status: reply.status, proof: reply.proof, body: reply.body.to_vec() })
     }
 
-    /// Returns the heads that it keeps as evidence, as they were signed.
+    /// Returns the signed heads that the host keeps as evidence.
     pub fn kept_heads(&self) -> Vec<String> {
         let Some(process) = &self.process else { return Vec::new() };
         process.replication.forks().unwrap_or_default().into_iter().map(|kept| kept.head).collect()
     }
 
-    /// Returns the heads that it keeps as evidence of a split view, and the number of its alarms.
+    /// Returns the heads that the host keeps as evidence of a split view, and the number of its alarms.
     pub fn evidence(&self) -> Evidence {
         let Some(process) = &self.process else { return Default::default() };
         let kept = process.replication.forks().unwrap_or_default();
