@@ -1,10 +1,11 @@
-//! The Airflow that `.ci/setup` installs from tests/external/airflow/requirements.txt, or the one HALLIGAN_AIRFLOW names.
+//! Airflow as `.ci/setup` installs it from tests/external/airflow/requirements.txt, or the one that HALLIGAN_AIRFLOW
+//! names.
 
 use std::path::PathBuf;
 
 use super::component;
 
-/// Its virtual environment.
+/// Returns the virtual environment of Airflow.
 pub fn venv() -> Option<PathBuf> {
     let named = std::env::var_os("HALLIGAN_AIRFLOW").map(PathBuf::from);
     let directory = named.unwrap_or_else(|| "/opt/halligan-ci/airflow".into());
@@ -12,7 +13,7 @@ pub fn venv() -> Option<PathBuf> {
     Some(directory)
 }
 
-/// Its own OpenAPI document.
+/// Returns the OpenAPI document that Airflow contains.
 pub fn document() -> Option<PathBuf> {
     let libraries = venv()?.join("lib");
     let python = std::fs::read_dir(libraries).unwrap().map(|entry| entry.unwrap().path());

@@ -1,11 +1,11 @@
-//! A control plane that is put back from a backup.
+//! Backups of the control plane.
 
 use std::path::{Path, PathBuf};
 
 use super::Rig;
 
 impl Rig {
-    /// Copies the database of the control plane, which is stopped.
+    /// Copies the database of the control plane, which must be stopped. Returns the path of the copy.
     pub fn back_up_control(&self) -> PathBuf {
         let backup = self.path("backup.db");
         let connection = rusqlite::Connection::open(self.path("control/control.db")).unwrap();
@@ -13,7 +13,7 @@ impl Rig {
         backup
     }
 
-    /// Puts a backup in the place of the database of the control plane, which is stopped.
+    /// Replaces the database of the control plane, which must be stopped, with a backup.
     pub fn restore_control(&self, backup: &Path) {
         for suffix in ["-wal", "-shm"] {
             let _ = std::fs::remove_file(self.path(&format!("control/control.db{suffix}")));
@@ -21,7 +21,7 @@ impl Rig {
         std::fs::copy(backup, self.path("control/control.db")).unwrap();
     }
 
-    /// Has the control plane, which may be stopped, go on above a version of the replica.
+    /// Runs `recover` above a version of the replica.
     pub fn recover_above(&self, version: u64) {
         let recovered =
             self.control_command("recover").args(["--above", &version.to_string()]).output().unwrap();

@@ -1,4 +1,4 @@
-//! A control plane alone, called as a program of somebody else's would call it.
+//! A control plane without a daemon, called like another program would call it.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{Answer, Running, curl, free_port, until};
 
-/// A control plane, its organization, and the owner's token.
+/// Control plane with its organization, and the token of the owner.
 pub struct Control {
     pub directory: TempDir,
     pub url: String,
@@ -19,12 +19,12 @@ pub struct Control {
 }
 
 impl Control {
-    /// Starts one. `more` is added to its configuration.
+    /// Starts a control plane. `more` is added to its configuration.
     pub fn start(more: &str) -> Self {
         Self::start_in(more, &[])
     }
 
-    /// Does the same with variables in its environment.
+    /// Starts a control plane with variables in its environment.
     pub fn start_in(more: &str, environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (port, state) = (free_port(), directory.path().join("control"));
@@ -79,7 +79,7 @@ impl Control {
         self.running.take().unwrap().kill();
     }
 
-    /// Stops it as a service manager does.
+    /// Stops the control plane, as a service manager does.
     pub fn terminate(&mut self) -> std::process::ExitStatus {
         self.running.take().unwrap().terminate()
     }
@@ -97,7 +97,7 @@ impl Control {
         self.call_as(&self.owner, method, path, body, &[])
     }
 
-    /// Calls a path below the organization with a token and more headers.
+    /// Calls a path below the organization with a token and further headers.
     pub fn call_as(
         &self,
         token: &str,
@@ -117,7 +117,7 @@ impl Control {
         curl(&arguments)
     }
 
-    /// Makes something and gives the answer's body.
+    /// Creates an object. Returns the body of the answer.
     pub fn make(&self, path: &str, body: &Value) -> Value {
         let answer = self.call("POST", path, Some(body));
         assert_eq!(answer.status, 200, "{answer:?}");

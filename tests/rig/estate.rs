@@ -1,18 +1,18 @@
-//! Two workspaces with a deployment each, and people with roles in them.
+//! Two workspaces with a deployment each, and users with roles in them.
 
 use serde_json::{Value, json};
 
 use super::control::Control;
 use super::{Answer, curl};
 
-/// What was made.
+/// Ids of the objects that were created.
 pub struct Estate {
     pub workspace: String,
     pub other_workspace: String,
     pub data_plane: String,
-    /// In `workspace`.
+    /// Deployment in `workspace`.
     pub deployment: String,
-    /// In `other_workspace`.
+    /// Deployment in `other_workspace`.
     pub elsewhere: String,
 }
 
@@ -33,7 +33,7 @@ impl Control {
         Estate { workspace, other_workspace, data_plane, deployment, elsewhere }
     }
 
-    /// Makes a user with a role in a workspace, and gives the user's token.
+    /// Creates a user with a role in a workspace. Returns the user's token.
     pub fn user(&self, role: &str, workspace: &str) -> String {
         let body = json!({
             "email": format!("{role}@{workspace}.example"),
@@ -43,7 +43,7 @@ impl Control {
         self.make("/users", &body)["token"].as_str().unwrap().to_owned()
     }
 
-    /// Calls a path that is not below the organization, as the organization's owner.
+    /// Calls a path outside the organization as the organization's owner.
     pub fn call_at(&self, method: &str, path: &str) -> Answer {
         let bearer = format!("Authorization: Bearer {}", self.owner);
         curl(&["-X", method, "-H", &bearer, &format!("{}{path}", self.url)])

@@ -1,4 +1,4 @@
-//! The real programs, in a temporary directory: a control plane, a daemon, and what stands in front of a deployment.
+//! The real programs in a temporary directory: a control plane, a daemon, and proxies in front of a deployment.
 
 #![allow(
     dead_code,
@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Finds a program of another package. Without it the test says so and is skipped; in CI that is a failure.
+/// Finds a program of another package. Without it the test prints a notice and is skipped; in CI it fails.
 pub fn component(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     let found = path
@@ -47,22 +47,22 @@ pub fn component(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// Says that a test does not run here, and why. In CI that is a failure.
+/// Prints that a test is skipped, and the reason. Fails in CI.
 pub fn skipped(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "{why}");
-    // Past the capture of the test runner: whoever reads a green run must see what it did not run.
+    // The test runner would capture `eprintln!`, but a green run must show which tests it skipped.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
-/// Waits for the other tests of this program that hold it. A test holds it while it takes much of the machine, or builds
-/// packages, so that two such tests do not slow or break each other.
+/// Waits for the other tests of this program that hold the lock. A test holds it while it loads the machine or builds
+/// packages, so that two such tests do not slow down or break each other.
 pub fn alone() -> MutexGuard<'static, ()> {
     static MACHINE: Mutex<()> = Mutex::new(());
-    // A test that failed has let go of the machine all the same.
+    // A failed test poisons the lock, which does not affect the others.
     MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The head of a request, byte by byte: what comes behind it is left to whoever takes it up.
+/// Reads the head of a request byte by byte, so that the rest remains in the stream.
 pub fn head_of_request(from: &mut impl Read) -> Vec<u8> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") && from.read(&mut byte).is_ok_and(|read| read == 1) {
@@ -71,9 +71,10 @@ pub fn head_of_request(from: &mut impl Read) -> Vec<u8> {
     head
 }
 
-/// A port nobody listens on: below those the kernel gives to outgoing connections, of which a test makes many, and counted
-/// on, so that no two tests of a program are given the same. Programs that run side by side have process ids close to each
-/// other, and count from far apart: 13597 is 22000 divided by the golden ratio.
+/// Returns a port that nobody listens on. It is below the ports that the kernel uses for outgoing connections, of which
+/// a test makes many. A counter ensures that two tests of one program get different ports. Programs that run at the
+/// same time have similar process ids, so each starts counting at a distant port: 13597 is 22000 divided by the golden
+/// ratio.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -86,7 +87,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// A child that does not outlive the test.
+/// Child process that ends with the test.
 pub struct Running(Child);
 
 impl Running {
@@ -100,19 +101,19 @@ impl Running {
         )
     }
 
-    /// As a crash would: no signal handler runs.
+    /// Kills the process, like a crash: no signal handler runs.
     pub fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 
-    /// As systemd would.
+    /// Terminates the process and waits for its end, as systemd does.
     pub fn terminate(mut self) -> std::process::ExitStatus {
         Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status().unwrap();
         self.0.wait().unwrap()
     }
 
-    /// Sends it a signal, by name.
+    /// Sends the process a signal, by name.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status();
         assert!(sent.unwrap().success());
@@ -122,7 +123,7 @@ impl Running {
         self.0.id()
     }
 
-    /// Its exit code, once it has ended.
+    /// Returns the exit code once the process has ended.
     pub fn exit_code(&mut self) -> Option<i32> {
         self.0.try_wait().unwrap().map(|status| status.code().unwrap_or(-1))
     }
@@ -134,7 +135,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Politely first: a master that is killed leaves its workers behind.
+        // SIGTERM first, because a killed nginx master leaves its workers behind.
         let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).stderr(Stdio::null()).status();
         for _ in 0..100 {
             if self.ended() {
@@ -147,7 +148,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits until `done`, for at most half a minute: the machine may be busy.
+/// Waits until `done` returns true, for at most half a minute, because the machine may be busy.
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
@@ -156,13 +157,13 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until `/healthz` at a port says that the process answers.
+/// Waits until `/healthz` at a port answers with 200.
 fn answers(what: &str, port: u16) {
     let healthy = format!("http://127.0.0.1:{port}/healthz");
     until(what, || curl(&[&healthy]).status == 200);
 }
 
-/// What curl got.
+/// Answer that curl received.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -171,7 +172,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads what `curl -i` printed.
+    /// Parses the output of `curl -i`.
     pub fn read(printed: &[u8]) -> Self {
         let text = String::from_utf8_lossy(printed).into_owned();
         let (headers, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
@@ -195,19 +196,19 @@ impl Answer {
     }
 }
 
-/// Asks with curl; `arguments` end with the URL.
+/// Sends a request with curl. `arguments` end with the URL.
 pub fn curl<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Answer {
     let output =
         Command::new("curl").args(["-s", "-i", "--max-time", "20"]).args(arguments).output().unwrap();
     Answer::read(&output.stdout)
 }
 
-/// Asks a daemon as nginx would.
+/// Sends the daemon a question as nginx does.
 pub fn authorize(port: u16, deployment: &str, token: &str, method: &str, uri: &str) -> Answer {
     authorize_with(port, deployment, token, method, uri, &[])
 }
 
-/// Asks a daemon as a proxy would that sends more headers.
+/// Sends the daemon a question as a proxy with further headers does.
 pub fn authorize_with(
     port: u16,
     deployment: &str,
@@ -227,14 +228,14 @@ pub fn authorize_with(
     curl(&arguments)
 }
 
-/// The metrics that a program tells at a port.
+/// Returns the metrics that a program serves at a port.
 pub fn metrics(port: u16) -> String {
     let answer = curl(&[format!("http://127.0.0.1:{port}/metrics")]);
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body
 }
 
-/// A control plane and a daemon, as packages would install them.
+/// Control plane and daemon, installed as their packages do.
 pub struct Rig {
     pub directory: TempDir,
     pub control_port: u16,
@@ -246,7 +247,7 @@ pub struct Rig {
     pub data_plane: String,
     pub deployment: String,
     pub other_deployment: String,
-    /// What is added to the control plane's configuration.
+    /// Additional lines of the control plane's configuration.
     pub control_extra: String,
 }
 
@@ -308,7 +309,7 @@ impl Rig {
         path
     }
 
-    /// Writes a new enrolment token into a file.
+    /// Writes a new enrolment token to a file.
     pub fn give_enrolment_token(&self, file: &Path) {
         let token = self.cli(&["data-plane", "enrolment-token", &self.data_plane, "-c"]);
         std::fs::write(file, token.stdout).unwrap();
@@ -318,7 +319,7 @@ impl Rig {
         self.daemon_config_at("node", "admin.sock", self.daemon_port)
     }
 
-    /// The configuration of a daemon with this state directory, admin socket and port.
+    /// Returns the configuration of a daemon with this state directory, admin socket and port.
     pub fn daemon_config_at(&self, state: &str, socket: &str, port: u16) -> String {
         format!(
             "state_dir = '{}'
@@ -342,12 +343,12 @@ admin_socket = '{}'
         )
     }
 
-    /// Starts the control plane on `port`: on another than its own it is there for operators, but not for the daemon.
+    /// Starts the control plane on `port`. On another port than its own, operators can reach it but the daemon cannot.
     pub fn start_control(&mut self, port: u16) {
         self.start_control_saying(port, "info");
     }
 
-    /// The same, with its log at `level`.
+    /// Starts the control plane with its log at `level`.
     pub fn start_control_saying(&mut self, port: u16, level: &str) {
         self.control_config(port);
         let mut command = self.control_command("serve");
@@ -356,7 +357,7 @@ admin_socket = '{}'
         answers("the control plane answers", port);
     }
 
-    /// Starts the control plane at its own port in an environment, such as that of a moved clock.
+    /// Starts the control plane at its own port with variables in its environment, such as those of a shifted clock.
     pub fn start_control_in(&mut self, environment: &[(&str, OsString)]) {
         let mut command = self.control_command("serve");
         command.envs(environment.iter().cloned()).stderr(self.log("control.log"));
@@ -364,7 +365,7 @@ admin_socket = '{}'
         answers("the control plane answers", self.control_port);
     }
 
-    /// The control plane's program, with its configuration.
+    /// Returns the command of the control plane with its configuration.
     pub fn control_command(&self, verb: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
         command.arg("--config").arg(self.path("control.toml")).arg(verb);
@@ -385,7 +386,7 @@ admin_socket = '{}'
         self.start_daemon_saying("info");
     }
 
-    /// The same, with its log at `level`.
+    /// Starts the daemon with its log at `level`.
     pub fn start_daemon_saying(&mut self, level: &str) {
         let mut command = self.daemon_command();
         command.env("RUST_LOG", level).stderr(self.log("halligand.log"));
@@ -394,7 +395,7 @@ admin_socket = '{}'
         until("the daemon is ready", || curl(&[&ready]).status == 200);
     }
 
-    /// Starts the daemon in an environment, and waits for no more than that it answers.
+    /// Starts the daemon with variables in its environment, and waits until it answers, ready or not.
     pub fn start_daemon_in(&mut self, environment: &[(&str, OsString)]) {
         let mut command = self.daemon_command();
         command.envs(environment.iter().cloned()).stderr(self.log("halligand.log"));
@@ -406,7 +407,7 @@ admin_socket = '{}'
         self.daemon.take().unwrap().kill();
     }
 
-    /// What a program says, kept for whoever looks into a failure.
+    /// Opens the log file of a program, which is kept for the analysis of a failure.
     pub fn log(&self, name: &str) -> Stdio {
         let file = std::fs::File::options().create(true).append(true).open(self.path(name)).unwrap();
         Stdio::from(file)
@@ -416,7 +417,7 @@ admin_socket = '{}'
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// The CLI, as an operator on this host would use it.
+    /// Returns the command of the CLI for an operator on this host.
     pub fn cli_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_halligan"));
         command
@@ -437,12 +438,12 @@ admin_socket = '{}'
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// Makes something and gives its id.
+    /// Creates an object with the CLI. Returns its id.
     pub fn made(&self, arguments: &[&str]) -> String {
         self.json(arguments)["id"].as_str().unwrap().to_owned()
     }
 
-    /// Makes a direct-access token for a deployment: its id and its value.
+    /// Creates a direct-access token for a deployment. Returns its id and value.
     pub fn direct_access_token(&self, name: &str, deployment: &str) -> (String, String) {
         let made = self.json(&[
             "token",
@@ -458,13 +459,13 @@ admin_socket = '{}'
         (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned())
     }
 
-    /// Waits until the daemon holds what the control plane last published.
+    /// Waits until the daemon holds the version that the control plane published last.
     pub fn synced(&self) {
         let published = self.json(&["data-plane", "show", &self.data_plane])["version"].clone();
         until("the daemon is in sync", || self.json(&["status"])["replica"]["version"] == published);
     }
 
-    /// Asks the daemon as nginx would.
+    /// Sends the daemon a question as nginx does.
     pub fn authorize(&self, token: &str, method: &str, uri: &str) -> Answer {
         authorize(self.daemon_port, &self.deployment, token, method, uri)
     }

@@ -1,4 +1,4 @@
-//! A network namespace with a veth pair to this host, for whatever must not come from loopback.
+//! A network namespace with a veth pair to this host, for tests of connections that do not come from loopback.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -14,18 +14,18 @@ pub fn run(command: &str) {
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A namespace that ends with the test.
+/// Network namespace that ends with the test.
 pub struct Namespace {
     pub name: String,
-    /// This host's address on the pair.
+    /// Address of this host on the pair.
     pub here: Ipv4Addr,
-    /// The namespace's address on the pair.
+    /// Address of the namespace on the pair.
     pub there: Ipv4Addr,
     number: u32,
 }
 
 impl Namespace {
-    /// Needs root and `ip`; without them there is none.
+    /// Creates a namespace, which needs root and `ip`. Returns `None` without them.
     pub fn new() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         component("ip")?;
@@ -48,24 +48,24 @@ impl Namespace {
         Some(namespace)
     }
 
-    /// Runs a system command in it that must succeed.
+    /// Runs a system command in the namespace. It must succeed.
     pub fn run(&self, command: &str) {
         run(&format!("ip netns exec {} {command}", self.name));
     }
 
-    /// Sets the pair's end in it `up` or `down`.
+    /// Sets the namespace's end of the pair `up` or `down`.
     pub fn link(&self, state: &str) {
         self.run(&format!("ip link set hl{}b {state}", self.number));
     }
 
-    /// Returns a command that runs `program` in it.
+    /// Returns a command that runs `program` in the namespace.
     pub fn command(&self, program: &Command) -> Command {
         let mut command = self.command_through(&[]);
         command.arg(program.get_program()).args(program.get_args());
         command
     }
 
-    /// Returns the beginning of a command that runs in it, `through` other programs.
+    /// Returns the start of a command in the namespace, run `through` other programs.
     pub fn command_through(&self, through: &[&str]) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).args(through);

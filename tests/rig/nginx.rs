@@ -1,18 +1,18 @@
-//! An nginx of its own in a rig's directory.
+//! An nginx for one test, in the directory of a rig.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 
 use super::{Rig, Running, component};
 
-/// Starts it with `main` in its main context and `servers` in its `http` block; none if there is no nginx. What it keeps lies
-/// in the directory `name`.
+/// Starts nginx with `main` in its main context and `servers` in its `http` block. Its files are in the directory
+/// `name`. Returns `None` if nginx is not installed.
 pub fn start(rig: &Rig, name: &str, main: &str, servers: &str) -> Option<Running> {
     let program = component("nginx")?;
     let directory = rig.path(name);
     std::fs::create_dir(&directory).unwrap();
     let d = directory.display();
-    // Workers of a master that root started would run as a user who can't enter the directory.
+    // Workers of a master that root started would run as a user who cannot enter the directory.
     let root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     let user = if root { "user root;" } else { "" };
     let config = format!(

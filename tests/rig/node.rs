@@ -1,4 +1,4 @@
-//! More nodes of a rig's data plane, each with a daemon of its own.
+//! Further nodes of a rig's data plane, each with its own daemon.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Answer, Rig, Running, authorize, curl, free_port, until};
 
-/// A further node.
+/// Further node.
 pub struct Node {
     pub port: u16,
     pub peer_port: u16,
@@ -16,7 +16,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Enrols a node, which listens for peers, but knows none yet.
+    /// Enrols a node, which listens for peers but knows none yet.
     pub fn start(rig: &Rig, name: &str) -> Self {
         let directory = rig.path(name);
         std::fs::create_dir(&directory).unwrap();
@@ -27,7 +27,7 @@ impl Node {
         node
     }
 
-    /// Writes its configuration: where it takes the control plane to be, and who its peers are.
+    /// Writes the configuration with the port of the control plane and the node's peers.
     pub fn configure(&self, rig: &Rig, control_port: u16, peers: &[&Node]) {
         let urls: Vec<String> =
             peers.iter().map(|peer| format!("http://127.0.0.1:{}", peer.peer_port)).collect();

@@ -1,11 +1,11 @@
-//! Proxies in front of a deployment, each with an upstream that says who came through.
+//! Proxies in front of a deployment, each with an upstream that states the token id it received.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{Rig, Running, component, curl, free_port, nginx, until};
 
-/// A proxy that asks the daemon about every request.
+/// Proxy that asks the daemon about every request.
 pub struct Proxy {
     pub url: String,
     _running: Running,
@@ -18,7 +18,7 @@ impl Proxy {
     }
 }
 
-/// An example from the documentation, with the addresses of a test in it and nothing else changed.
+/// Returns an example of the documentation in which only the addresses were replaced by those of the test.
 pub fn example(rig: &Rig, upstream: u16, name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(name);
     let text = std::fs::read_to_string(path).unwrap();
@@ -27,12 +27,12 @@ pub fn example(rig: &Rig, upstream: u16, name: &str) -> String {
         .replace("DEPLOYMENT_ID", &rig.deployment)
 }
 
-/// The example of nginx, to listen at `port`.
+/// Returns the nginx example, listening at `port`.
 pub fn nginx_example(rig: &Rig, port: u16, upstream: u16) -> String {
     example(rig, upstream, "nginx.conf").replace("listen 80;", &format!("listen 127.0.0.1:{port};"))
 }
 
-/// Debian's nginx with `auth_request`.
+/// Starts Debian's nginx with `auth_request`.
 pub fn nginx(rig: &Rig) -> Option<Proxy> {
     let (port, upstream) = (free_port(), free_port());
     let server = nginx_example(rig, port, upstream);
@@ -47,7 +47,7 @@ pub fn nginx(rig: &Rig) -> Option<Proxy> {
     Some(Proxy::ready(format!("http://127.0.0.1:{port}"), running))
 }
 
-/// Caddy with `forward_auth`.
+/// Starts Caddy with `forward_auth`.
 pub fn caddy(rig: &Rig) -> Option<Proxy> {
     let program = component("caddy")?;
     let (port, upstream) = (free_port(), free_port());

@@ -1,4 +1,4 @@
-//! Certificates that last as long as a test, by openssl.
+//! Certificates that are valid for the duration of a test, made by openssl.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ fn openssl(directory: &Path, arguments: &str) -> Option<()> {
 
 const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
 
-/// A certificate for `name` (`DNS:…` or `IP:…`) that vouches for itself, in `directory` under two file names.
+/// Makes a self-signed certificate for `name` (`DNS:…` or `IP:…`) in `directory`, under two file names.
 pub fn certificate(directory: &Path, name: &str, key: &str, certificate: &str) -> Option<()> {
     let names = format!("-addext subjectAltName={name} -addext basicConstraints=critical,CA:FALSE");
     openssl(
@@ -23,7 +23,7 @@ pub fn certificate(directory: &Path, name: &str, key: &str, certificate: &str) -
     )
 }
 
-/// An authority, `ca.pem`, and a certificate for 127.0.0.1 that it signed: `tls.pem`, `tls.key`.
+/// Makes a certificate authority, `ca.pem`, and a certificate for 127.0.0.1 that it signed: `tls.pem`, `tls.key`.
 pub fn authority(directory: &Path) -> Option<()> {
     std::fs::write(directory.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
     openssl(directory, &format!("req -x509 -days 2 {KEY} -keyout ca.key -out ca.pem -subj /CN=authority"))?;

@@ -1,4 +1,4 @@
-//! A real Chromium, driven by chromedriver over WebDriver (W3C), spoken by hand with curl.
+//! A real Chromium, driven by chromedriver over WebDriver (W3C) with curl.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -11,13 +11,13 @@ use tempfile::TempDir;
 
 use super::{Running, component, curl, free_port, skipped, until};
 
-/// Where `.ci/setup` puts axe-core, which finds what people can't read or reach on a page.
+/// Path to which `.ci/setup` installs axe-core, which finds barriers for users on a page.
 const AXE: &str = "/opt/halligan-axe/node_modules/axe-core/axe.min.js";
 
-/// The key under which WebDriver names an element.
+/// Key of an element's id in WebDriver.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// A browser with a profile of its own.
+/// Browser with its own profile.
 pub struct Browser {
     session: String,
     _profile: TempDir,
@@ -25,7 +25,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts it; none if there is no Chromium.
+    /// Starts a browser. Returns `None` if Chromium is not installed.
     pub fn start() -> Option<Self> {
         let (program, _) = (component("chromedriver")?, component("chromium")?);
         let (port, profile) = (free_port(), tempfile::tempdir().unwrap());
@@ -76,7 +76,7 @@ impl Browser {
         self.call("POST", "/execute/sync", &json!({ "script": script, "args": arguments })).unwrap()
     }
 
-    /// Faults by which people are shut out of the page, as axe-core finds them; none without axe-core.
+    /// Returns the barriers for users that axe-core finds on the page, or `None` if it is not installed.
     pub fn barriers(&self) -> Option<Vec<String>> {
         let Ok(axe) = std::fs::read_to_string(AXE) else {
             skipped("axe-core is not installed; run .ci/setup");
@@ -90,20 +90,20 @@ impl Browser {
         Some(found.map(|fault| fault.as_str().unwrap().to_owned()).collect())
     }
 
-    /// Makes pages believe that the system is dark, or light.
+    /// Sets the preferred colour scheme of the system: dark or light.
     pub fn prefers(&self, scheme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         let command = json!({ "cmd": "Emulation.setEmulatedMedia", "params": { "features": features } });
         self.call("POST", "/goog/cdp/execute", &command).unwrap();
     }
 
-    /// What a person reads on the page.
+    /// Returns the text that a user can read on the page.
     pub fn text(&self) -> String {
         let text = self.run("return document.body ? document.body.innerText : ''", &json!([]));
         text.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until a person can read `text` on the page.
+    /// Waits until a user can read `text` on the page.
     pub fn reads(&self, text: &str) {
         let started = Instant::now();
         while !self.text().contains(text) {
@@ -118,7 +118,7 @@ impl Browser {
         }
     }
 
-    /// The browser's own log: what its console shows.
+    /// Returns the browser's log, which its console shows.
     pub fn log(&self) -> String {
         let entries = self.call("POST", "/se/log", &json!({ "type": "browser" })).unwrap_or_default();
         let lines = entries.as_array().into_iter().flatten();
@@ -156,7 +156,7 @@ impl Browser {
         self.call("GET", "/cookie", &Value::Null).unwrap()
     }
 
-    /// Keeps a picture of the page.
+    /// Writes a screenshot of the page to a file.
     pub fn picture(&self, path: &Path) {
         let encoded = self.call("GET", "/screenshot", &Value::Null).unwrap();
         let bytes = base64::engine::general_purpose::STANDARD.decode(encoded.as_str().unwrap()).unwrap();
@@ -170,10 +170,10 @@ impl Drop for Browser {
     }
 }
 
-/// One call, and its value.
+/// Sends a WebDriver call. Returns the value of the answer.
 fn send(method: &str, url: &str, body: &Value) -> Result<Value, String> {
     let mut arguments = vec!["-X".to_owned(), method.to_owned(), "--max-time".into(), "120".into()];
-    // A script may be longer than an argument can be.
+    // The body is sent from a file, because a script may be longer than an argument can be.
     let mut sent = tempfile::NamedTempFile::new().unwrap();
     if !body.is_null() {
         sent.write_all(body.to_string().as_bytes()).unwrap();
