@@ -1,4 +1,4 @@
-//! A control plane's worth of keys, records, tokens and bundles, the same in every run.
+//! Keys, records, tokens and bundles of a control plane, the same in every run.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::missing_panics_doc)]
 
@@ -20,7 +20,7 @@ pub const ISSUER: &str = "https://control.example";
 pub const DEPLOYMENT: &str = "dep_a";
 pub const DATA_PLANE: &str = "dpl_a";
 
-/// One zstd frame with a checksum, as a bundle is one.
+/// Returns one zstd frame with a checksum, like a bundle.
 pub fn frame(content: &[u8]) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
     encoder.include_checksum(true).unwrap();
@@ -89,12 +89,12 @@ impl World {
         Record::from_value(RecordKind::Token, token.id.as_str(), token)
     }
 
-    /// The value of a token whose record is [`World::token_record`].
+    /// Returns the value of a token whose record is [`World::token_record`].
     pub fn value(&self, number: usize) -> String {
         self.value_of(&Self::token_record(number))
     }
 
-    /// The value of the token of `record`, with its times and of its generation.
+    /// Returns the value of the token with this record: its times and its generation are those of the record.
     pub fn value_of(&self, record: &TokenRecord) -> String {
         let record = record.clone();
         let claims = Claims {
@@ -111,7 +111,7 @@ impl World {
         mint(TokenKind::DirectAccess, &claims, &self.token).to_string()
     }
 
-    /// A role, a deployment, and so many tokens.
+    /// Returns a role, a deployment, and this number of tokens.
     pub fn records(tokens: usize) -> Vec<Record> {
         let deployment = DeploymentRecord {
             id: DEPLOYMENT.parse().unwrap(),
@@ -143,24 +143,24 @@ impl World {
         }
     }
 
-    /// The head over `records`, signed at `at`.
+    /// Returns the head for `records`, signed at `at`.
     pub fn head(&self, version: u64, records: &[Record], at: Time) -> String {
         sign_head(&Self::stated(version, records, at), &self.replica)
     }
 
-    /// A full snapshot as a bundle, whose head is signed for the request that had this nonce.
+    /// Returns a snapshot as a bundle, whose head is signed for the request with this nonce.
     pub fn answer(&self, version: u64, records: &[Record], at: Time, nonce: &str) -> Vec<u8> {
         let head = sign_head_for(&Self::stated(version, records, at), nonce, &self.replica);
         write_bundle(&[&self.keyset], &head, 0, records.iter().cloned().map(Change::Put)).unwrap()
     }
 
-    /// A full snapshot as a bundle.
+    /// Returns a snapshot as a bundle.
     pub fn bundle(&self, version: u64, records: &[Record], at: Time) -> Vec<u8> {
         let changes = records.iter().cloned().map(Change::Put);
         write_bundle(&[&self.keyset], &self.head(version, records, at), 0, changes).unwrap()
     }
 
-    /// The changes from version `base` to `version`, whose records are `records`.
+    /// Returns a bundle with the changes from version `base` to `version`, whose records are `records`.
     pub fn delta(
         &self,
         base: u64,
@@ -172,7 +172,7 @@ impl World {
         write_bundle(&[&self.keyset], &self.head(version, records, at), base, changes).unwrap()
     }
 
-    /// A snapshot ready to decide.
+    /// Returns a snapshot that can decide requests.
     pub fn snapshot(&self, records: Vec<Record>) -> Snapshot {
         let keyset = self.keyset();
         let head = SignedHead::verify(&self.head(1, &records, T0), &keyset, &Self::data_plane()).unwrap();

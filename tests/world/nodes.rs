@@ -1,4 +1,4 @@
-//! Nodes of the world: their keys, their records, and what each decides.
+//! Nodes of the world: their keys, their records and their decisions.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
@@ -22,7 +22,7 @@ pub fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&[seed; 32])
 }
 
-/// The node `id` as it proves who it is.
+/// Returns the prover of the node `id`.
 pub fn prover(id: &str, seed: u8) -> Arc<Prover> {
     let identity =
         Identity { node_id: id.parse().unwrap(), data_plane_id: World::data_plane(), issuer: ISSUER.into() };
@@ -30,20 +30,20 @@ pub fn prover(id: &str, seed: u8) -> Arc<Prover> {
     Arc::new(Prover { identity, key: Arc::new(key(seed)), nonces })
 }
 
-/// The node `id` as a replica lists it.
+/// Returns the record of the node `id`.
 pub fn record(id: &str, seed: u8, retired_at: Option<Time>) -> Record {
     let record =
         NodeRecord { id: id.parse().unwrap(), name: id.into(), key: key(seed).public().jwk(), retired_at };
     Record::from_value(RecordKind::Node, id, &record)
 }
 
-/// What a node decides about a token of the world, a minute after it began.
+/// Returns the decision of a node about a token of the world, a minute after T0.
 pub fn reason(live: &Live, token: usize) -> Reason {
     let value = World::new().value(token);
     decide(Some(value.as_bytes()), &FACTS, &live.snapshot(), Now { wall: T0.plus(60), floor: T0 }).reason()
 }
 
-/// An operator's order to revoke a token of the world.
+/// Returns an operator's order to revoke a token of the world.
 pub fn order(token: usize) -> Order {
     Order { token: World::token_record(token).id, reason: "drill".into(), operator: "uid 0".into() }
 }
