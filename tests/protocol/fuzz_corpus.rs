@@ -1,4 +1,5 @@
-//! What fuzz/ promises of any bytes holds for those of its corpus. With HALLIGAN_WRITE_CORPUS set the seeds are written anew.
+//! The promises of fuzz/, checked for the inputs of its corpus. With HALLIGAN_WRITE_CORPUS set the seeds are written
+//! again.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -19,12 +20,12 @@ fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
 }
 
-/// The payload of a compact JWS.
+/// Returns the payload of a compact JWS.
 fn payload(jws: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(jws.split('.').nth(1).unwrap()).unwrap()
 }
 
-/// What a replica holds, one record in each line.
+/// Returns the records of a replica, one in each line.
 fn records() -> String {
     let tags = DagTagsRecord {
         deployment: "dep_a".parse().unwrap(),
@@ -45,7 +46,8 @@ fn records() -> String {
     World::records(1).into_iter().chain(more).map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A chain of three keysets whose roots change: each line says with bits which of the roots 1, 2 and 3 sign it.
+/// Returns a chain of three keysets whose roots change. The digit before each line states as bits which of roots 1, 2
+/// and 3 sign it.
 fn chain() -> String {
     let key = |seed: u8| SigningKey::from_seed(&[seed; 32]).public().jwk();
     let body = |version, roots: &[u8], threshold| KeysetBody {
@@ -91,20 +93,20 @@ fn event() -> String {
     line
 }
 
-/// A request as a proxy passes it on; `TOKEN` stands for one that is good.
+/// Returns a request as a proxy sends it. `TOKEN` stands for a valid token.
 fn request(line: &str, headers: &[&str]) -> Vec<u8> {
     format!("{line} HTTP/1.1\r\nAuthorization: Bearer TOKEN\r\n{}\r\n\r\n", headers.join("\r\n")).into_bytes()
 }
 
 type Seed = (&'static str, &'static str, Vec<u8>);
 
-/// Where libFuzzer begins: something that is believed and something that is not, of each kind. A configuration with every
-/// key in it is in the corpus besides.
+/// Returns the inputs that libFuzzer starts from: for each kind, some that are accepted and some that are not. The
+/// corpus also contains a configuration with every key.
 fn seeds() -> Vec<Seed> {
     [signed(), told()].concat()
 }
 
-/// What a control plane signs.
+/// Returns seeds that a control plane signs.
 fn signed() -> Vec<Seed> {
     let world = World::new();
     let world_records = World::records(2);
@@ -160,7 +162,7 @@ fn signed() -> Vec<Seed> {
     ]
 }
 
-/// What proxies, peers and administrators say.
+/// Returns seeds that proxies, peers and administrators send.
 fn told() -> Vec<Seed> {
     let made = crate::fuzz::peer_message::MADE.as_str();
     let node_auth = json!({
@@ -262,7 +264,7 @@ fn the_seeds_are_what_this_build_would_write() {
     }
 }
 
-/// libFuzzer looks at all of this again before it looks further.
+/// Runs in each `cargo test`, which does not run libFuzzer.
 #[test]
 fn every_promise_holds_for_the_corpus() {
     for (target, check) in TARGETS {
@@ -277,7 +279,7 @@ fn every_promise_holds_for_the_corpus() {
     }
 }
 
-/// A few thousand mutations that are the same in every run: a promise that breaks at once breaks here too.
+/// Checks a few thousand mutations, the same in every run, so that an obvious fault shows without libFuzzer.
 #[test]
 fn every_promise_holds_near_the_corpus() {
     for (target, check) in TARGETS {
@@ -290,10 +292,10 @@ fn every_promise_holds_near_the_corpus() {
     }
 }
 
-/// Changes, drops or repeats a few bytes, and looks.
+/// Changes, drops or repeats a few bytes, and checks the result.
 fn mutate(bytes: &mut Vec<u8>, random: &mut u64, check: Check) {
     let mut next = |below: usize| {
-        // Marsaglia's xorshift: any would do.
+        // Marsaglia's xorshift, because it needs no library. Any generator would do.
         *random ^= *random << 13;
         *random ^= *random >> 7;
         *random ^= *random << 17;

@@ -1,6 +1,6 @@
-//! Other implementations: PyJWT and openssl believe what is signed here, and what PyJWT signs is believed here. The reader in
-//! tests/interop, which shares no code with src and goes by docs/protocol.md, answers the sample vectors as they say, proves what the real programs
-//! produce, and finds the tamperings that it plants in it.
+//! Other implementations. PyJWT and openssl verify what is signed here, and signatures of PyJWT are verified here. The
+//! reader in tests/interop shares no code with src and follows docs/protocol.md. It gives the expected answers to the
+//! sample vectors, proves the output of the real programs, and finds the changes that it makes to that output.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -21,7 +21,7 @@ use halligan::protocol::key::SigningKey;
 use halligan::protocol::token::verify;
 use serde_json::{Value, json};
 
-/// A Python that has PyJWT with its cryptography.
+/// Returns a Python that has PyJWT with cryptography.
 fn python() -> Option<PathBuf> {
     let system = PathBuf::from("/usr/bin/python3");
     let python = if system.is_file() { system } else { component("python3")? };
@@ -36,7 +36,7 @@ fn python() -> Option<PathBuf> {
     component("python3 with jwt and cryptography")
 }
 
-/// Runs a script with JSON on its standard input, and reads JSON from its standard output.
+/// Runs a script with JSON on its standard input. Returns the JSON on its standard output.
 fn run(python: &Path, script: &str, input: &Value) -> Value {
     let mut child = Command::new(python)
         .args(["-c", script])
@@ -50,7 +50,7 @@ fn run(python: &Path, script: &str, input: &Value) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The compact form of the first signature of a JWS in general JSON form (RFC 7515 section 7.2.1).
+/// Returns the first signature of a JWS in general JSON form (RFC 7515 section 7.2.1) in compact form.
 fn compact(general: &str) -> String {
     let general: Value = serde_json::from_str(general).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -154,7 +154,8 @@ fn openssl_makes_keys_that_are_read_here_and_reads_those_made_here() {
     assert_eq!(String::from_utf8(public.stdout).unwrap().trim(), key.public().to_pem().trim());
 }
 
-/// As Airflow reads it: the key by its `kid` from the set, three claims required, the audience compared.
+/// Airflow selects the key from the set by `kid`, requires three claims, and compares the audience. The script does the
+/// same.
 #[test]
 fn pyjwt_believes_an_upstream_identity() {
     let Some(python) = python() else { return };
@@ -183,7 +184,7 @@ json.dump([scheme, header, claims], sys.stdout)
     assert_eq!((&answer[2]["sub"], &answer[2]["role"]), (&json!(World::token_record(0).id), &json!("OP")));
 }
 
-/// Runs a script of tests/interop with JSON on its standard input.
+/// Runs a script of tests/interop with JSON on its standard input. Returns its standard output.
 fn reader(python: &Path, script: &str, argument: Option<&Path>, input: &Value) -> String {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
     let mut child = Command::new(python)
@@ -201,7 +202,7 @@ fn reader(python: &Path, script: &str, argument: Option<&Path>, input: &Value) -
     said
 }
 
-/// The Python that `.ci/setup` gives the reader: with BLAKE3 and zstd.
+/// Path of the Python with BLAKE3 and zstd that `.ci/setup` installs for the reader.
 pub(crate) const READER: &str = "/opt/halligan-interop/bin/python";
 
 #[test]
@@ -231,7 +232,7 @@ fn a_second_implementation_proves_what_the_real_programs_produce_and_finds_tampe
     });
     rig.synced();
     rig.cli(&["replica", "export", rig.path("export").to_str().unwrap()]);
-    // The node signs a last checkpoint when it stops.
+    // The node signs a last checkpoint when it stops, which the reader must find.
     assert!(rig.daemon.take().unwrap().terminate().success());
     let asked = json!({
         "state": rig.path("node"), "roots": rig.path("roots"), "export": rig.path("export"),

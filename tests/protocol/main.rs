@@ -1,5 +1,5 @@
-//! Tests of the formats and signatures that both planes share, and of what a reader must refuse. Other people's
-//! implementations read and write them, too.
+//! Tests of the formats and signatures that both planes share, and of inputs that a reader must reject. Other
+//! implementations read and write these formats, too.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
@@ -15,5 +15,5 @@ mod roots;
 mod tamper;
 mod vectors;
 
-// The fuzz targets compile the same keys and records.
+// Uses the world of the fuzz targets, which include the same file.
 use fuzz::world;

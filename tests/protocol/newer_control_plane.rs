@@ -1,5 +1,5 @@
-//! A node of today and a control plane of tomorrow: what a node does not know is ignored where that is stated, and refused with an
-//! alarm everywhere else. What it knew stays in force.
+//! A node and a newer control plane. The node ignores unknown members where docs/protocol.md allows it, and rejects
+//! them with an alarm everywhere else. The state from before stays in force.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -51,12 +51,12 @@ impl Node {
     }
 }
 
-/// A record with one member more in its body.
+/// Returns a record with an additional member in its body.
 fn newer(record: &Record) -> Record {
     Record::new(record.kind, &*record.key, format!(r#"{{"colour":"red",{}"#, &record.body[1..]))
 }
 
-/// A bundle whose lines are changed by `bend`.
+/// Returns a bundle whose lines were changed by `bend`.
 fn bent(bundle: &[u8], bend: impl Fn(String) -> String) -> Vec<u8> {
     let lines = String::from_utf8(zstd::decode_all(bundle).unwrap()).unwrap();
     frame(bend(lines).as_bytes())
@@ -74,7 +74,7 @@ fn a_record_with_one_member_more_grants_nothing_and_is_alarmed_by_name() {
         let change = Change::Put(records[place].clone());
         let taken = node.take(&world.delta(1, 2, &records, vec![change], T0.plus(1)));
         if kind == RecordKind::Role {
-            // The digest of a role is in its tokens: another body is another role.
+            // Tokens contain the digest of their role, so a role with another body does not match them.
             assert!(matches!(taken, Err(StoreError::Invariant { .. })));
             assert_eq!(node.reason(0), Reason::Ok);
             continue;
@@ -90,7 +90,7 @@ fn a_record_with_one_member_more_grants_nothing_and_is_alarmed_by_name() {
         } else {
             assert_ne!(node.reason(0), Reason::Ok, "an unread deployment opens nothing");
         }
-        // A heartbeat does not alarm again; what the control plane takes back is right again.
+        // A heartbeat must not raise the alarm again. A record that the control plane puts back is in force again.
         node.take(&world.delta(2, 2, &records, vec![], T0.plus(2))).unwrap();
         assert_eq!(node.live.alarms.count(AlarmKind::Refused), 1, "{kind}");
         let records = World::records(2);
@@ -156,7 +156,7 @@ fn kinds_and_lines_that_are_not_known_refuse_the_bundle_and_the_alarm_says_who_i
         let refused = node.take(&bundle).unwrap_err();
         assert!(matches!(refused, StoreError::Bundle(BundleError::Newer { .. })), "{to}: {refused}");
         assert!(node.last_alarm().contains("upgrade this node"), "{}", node.last_alarm());
-        // What was proved stays in force, and the next bundle that is understood is taken.
+        // The replica from before stays in force, and the next bundle without unknown members is applied.
         assert_eq!((node.reason(0), node.reason(1)), (Reason::Ok, Reason::Ok));
         node.take(&delta).unwrap();
         assert_eq!(node.reason(2), Reason::Ok);

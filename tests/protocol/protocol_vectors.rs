@@ -1,10 +1,13 @@
-//! The sample vectors of docs/protocol.md (tests/vectors, described in tests/vectors/README.md): another implementation can run
-//! them, and this one does. Each module has a function that answers a case as the file states it, and makes the cases of its
-//! files. With HALLIGAN_WRITE_VECTORS set the files are written anew; a change in them is a change of the protocol.
-//! The cases in tests/vectors/further are kept as they are, and are answered by the same functions; so are cases that
-//! `tests/interop/mutate.py` changes at random. HALLIGAN_CHANGES says how many of each file, HALLIGAN_CHANGES_SEED which.
+//! Sample vectors of docs/protocol.md (tests/vectors, described in tests/vectors/README.md), which other
+//! implementations can run, too. Each module has a function that answers a case as the file states it, and makes the
+//! cases of its files. With HALLIGAN_WRITE_VECTORS set the files are written again; a change in them is a change of the
+//! protocol.
+//!
+//! The cases in tests/vectors/further are not written again. The same functions answer them, and cases that
+//! `tests/interop/mutate.py` changes at random: HALLIGAN_CHANGES is their number for each file, and
+//! HALLIGAN_CHANGES_SEED the seed of the changes.
 
-// A file of samples is one table, and as long as that.
+// A file of samples is one table, so its function is as long as the table.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,
@@ -48,14 +51,14 @@ use serde_json::{Map, Value, json};
 
 use crate::world::World;
 
-/// Returns what this implementation answers to a case, from the members that all cases have in common and those of the case.
+/// Function that returns the answer of this implementation to a case, from the common members and those of the case.
 type Answer = fn(common: &Value, case: &Value) -> String;
 
-/// The samples of one file.
+/// Samples of one file.
 pub struct Vectors {
     file: &'static str,
     answer: Answer,
-    /// The members that all cases have in common.
+    /// Members that all cases have in common.
     common: Value,
     names: BTreeSet<String>,
     cases: Vec<Value>,
@@ -66,20 +69,20 @@ fn directory() -> &'static Path {
 }
 
 impl Vectors {
-    /// The samples of `file`, which ask what `about` says, and are answered by `answer`.
+    /// Creates the samples of `file`. `about` states their question, and `answer` answers it.
     pub fn new(file: &'static str, about: &str, answer: Answer) -> Self {
         let common = json!({ "about": about });
         Self { file, answer, common, names: BTreeSet::new(), cases: Vec::new() }
     }
 
-    /// Adds what all cases have in common.
+    /// Adds a member that all cases have in common.
     #[must_use]
     pub fn with(mut self, member: &str, value: Value) -> Self {
         self.common[member] = value;
         self
     }
 
-    /// Adds a case: `expected` is what an implementation must answer, `why` the rule it rests on.
+    /// Adds a case. `expected` is the answer that an implementation must give, and `why` is the rule for it.
     pub fn case(&mut self, name: &str, input: Value, expected: &str, why: &str) {
         let mut case = input;
         case["name"] = json!(name);
@@ -138,8 +141,8 @@ impl Vectors {
         assert!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
     }
 
-    /// Answers the cases of the file of the same name in tests/vectors/further. A member in common that it does not have is
-    /// that of this file.
+    /// Answers the cases of the file of the same name in tests/vectors/further. Common members that it lacks are taken
+    /// from this file.
     fn answer_further(mut self) {
         let Ok(further) = std::fs::read(directory().join("further").join(self.file)) else { return };
         let mut common: Map<String, Value> = serde_json::from_slice(&further).unwrap();
@@ -161,60 +164,60 @@ fn every_further_file_adds_to_a_file_of_samples() {
     }
 }
 
-/// The text of a member.
+/// Returns the text of a member.
 pub fn text<'a>(value: &'a Value, member: &str) -> &'a str {
     value[member].as_str().unwrap_or_else(|| panic!("{member} is no text in {value}"))
 }
 
-/// The time of a member.
+/// Returns the time of a member.
 pub fn time(value: &Value, member: &str) -> Time {
     Time::from_unix(read(value, member))
 }
 
-/// The bytes of a member that is base64url.
+/// Returns the bytes of a member in base64url.
 pub fn bytes(value: &Value, member: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text(value, member)).unwrap()
 }
 
-/// A member of any type.
+/// Returns a member of any type.
 pub fn read<T: DeserializeOwned>(value: &Value, member: &str) -> T {
     serde_json::from_value(value[member].clone())
         .unwrap_or_else(|error| panic!("{member}: {error} in {value}"))
 }
 
-/// The public key of a member.
+/// Returns the public key of a member.
 pub fn public_key(value: &Value, member: &str) -> PublicKey {
     PublicKey::from_jwk(&read::<Jwk>(value, member)).unwrap()
 }
 
-/// The roots `pinned`, of which `threshold` have to sign.
+/// Returns the roots `pinned`, of which `threshold` must sign.
 pub fn pinned(common: &Value) -> RootSet {
     let roots: Vec<Jwk> = read(common, "pinned");
     let roots = roots.iter().map(|root| PublicKey::from_jwk(root).unwrap()).collect();
     RootSet::new(roots, read(common, "threshold")).unwrap()
 }
 
-/// The member `keyset`, which is believed.
+/// Returns the verified keyset of the member `keyset`.
 pub fn keyset(common: &Value) -> Keyset {
     Keyset::verify_first(text(common, "keyset"), &World::new().pinned()).unwrap()
 }
 
-/// A record of a case.
+/// Returns the record of a case.
 pub fn record(value: &Value) -> Record {
     Record::new(text(value, "kind").parse().unwrap(), text(value, "key"), text(value, "body"))
 }
 
-/// The records of a member.
+/// Returns the records of a member.
 pub fn records(value: &Value, member: &str) -> Vec<Record> {
     value[member].as_array().unwrap().iter().map(record).collect()
 }
 
-/// base64url without padding.
+/// Returns bytes as base64url without padding.
 pub fn base64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// A compact JWS over any header and any payload, whether they make sense or not.
+/// Returns a compact JWS with any header and any payload, valid or not.
 pub fn raw_jws(header: &[u8], encoded_payload: &str, key: &SigningKey) -> String {
     let input = format!("{}.{encoded_payload}", base64(header));
     let pem = key.to_pkcs8_pem();
@@ -224,23 +227,23 @@ pub fn raw_jws(header: &[u8], encoded_payload: &str, key: &SigningKey) -> String
     format!("{input}.{}", base64(signature))
 }
 
-/// The header that `key` signs with as `typ`.
+/// Returns the header of a JWS of type `typ` that `key` signs.
 pub fn header(typ: &str, key: &SigningKey) -> String {
     format!(r#"{{"alg":"EdDSA","typ":"{typ}","kid":"{}"}}"#, key.public().kid())
 }
 
-/// The payload of a compact JWS, as text.
+/// Returns the payload of a compact JWS as text.
 pub fn payload(jws: &str) -> String {
     String::from_utf8(URL_SAFE_NO_PAD.decode(jws.split('.').nth(1).unwrap()).unwrap()).unwrap()
 }
 
-/// `text` with `from` replaced, which must be in it.
+/// Returns `text` with `from` replaced. It must contain `from`.
 pub fn replaced(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "{text} has no {from}");
     text.replacen(from, to, 1)
 }
 
-/// `text` with one character of base64url changed, `back` characters before its end.
+/// Returns `text` with one character of base64url changed, `back` characters before its end.
 pub fn changed(text: &str, back: usize) -> String {
     let mut bytes = text.as_bytes().to_vec();
     let at = bytes.len() - back;

@@ -1,4 +1,4 @@
-//! Roots rotate. A host begins where the roots it pins lead, and a root that has been succeeded leads nowhere.
+//! Rotation of root keys. A host starts from the roots that it pins, and a root that was succeeded proves nothing.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -28,7 +28,8 @@ fn pins(seed: u8) -> RootSet {
     RootSet::new(vec![root(seed).public().clone()], 1).unwrap()
 }
 
-/// A keyset of the world's keys that names root `next`, signed by `signers`. `days` tells two of one version apart.
+/// Returns a keyset of the world's keys that names root `next`, signed by `signers`. Two keysets of one version differ
+/// in `days`.
 fn keyset(version: u64, next: u8, signers: &[u8], days: i64) -> String {
     let world = World::new();
     let listed = |key_use, key: &SigningKey| KeysetKey { key_use, jwk: key.public().jwk() };
@@ -45,12 +46,13 @@ fn keyset(version: u64, next: u8, signers: &[u8], days: i64) -> String {
     sign_keyset(&body, &signers.iter().collect::<Vec<_>>())
 }
 
-/// Version 1 is of root 21; version 2 hands over to root 22; version 3 is of root 22 alone.
+/// Returns a chain of keysets: root 21 signs version 1, hands over to root 22 in version 2, and root 22 alone signs
+/// version 3.
 fn genuine() -> Vec<String> {
     vec![keyset(1, 21, &[21], 365), keyset(2, 22, &[21, 22], 365), keyset(3, 22, &[22], 365)]
 }
 
-/// What root 21 signs alone, long after it was succeeded.
+/// Returns a keyset that root 21 alone signs long after it was succeeded.
 fn retired() -> String {
     keyset(900, 21, &[21], 365)
 }
@@ -59,7 +61,7 @@ fn open(path: &Path, seed: u8) -> ReplicaStore {
     ReplicaStore::open(path, World::data_plane(), pins(seed)).unwrap()
 }
 
-/// Takes the replica away as a start does with one that can't be proved.
+/// Deletes the replica, as a start does with one that cannot be proved.
 fn lose(path: &Path) {
     for suffix in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
@@ -72,7 +74,7 @@ fn a_host_that_pins_only_the_new_root_follows_the_genuine_chain() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(&directory.path().join("replica.db"), 22);
     assert_eq!(store.follow(&genuine(), T0).unwrap().version(), 3);
-    // The same chain again, all of it or its end, says nothing new.
+    // The same chain again, or only its end, changes nothing.
     for start in 0..3 {
         assert_eq!(store.follow(&genuine()[start..], T0).unwrap().version(), 3);
     }
@@ -88,13 +90,13 @@ fn a_retired_root_leads_nowhere_on_a_host_that_has_seen_its_successor_though_its
     assert_eq!(open(&path, 21).follow(&genuine(), T0).unwrap().version(), 3);
     for _ in 0..2 {
         lose(&path);
-        // It still pins the old root alone.
+        // The host still pins only the old root.
         let mut store = open(&path, 21);
         assert_eq!(store.position().unwrap(), (0, 3), "it goes on where it had been");
         assert!(store.follow(&[retired()], T0).is_err());
         assert_eq!(store.follow(&genuine(), T0).unwrap().version(), 3);
     }
-    // And pins that were replaced meanwhile do, too.
+    // The same holds if the pins were replaced meanwhile.
     lose(&path);
     let mut store = open(&path, 22);
     assert_eq!(store.position().unwrap().1, 3);
@@ -105,12 +107,12 @@ fn a_retired_root_leads_nowhere_on_a_host_that_has_seen_its_successor_though_its
 fn a_host_that_followed_a_retired_root_is_mended_by_new_pins() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("replica.db");
-    // Nothing tells a host that has seen nothing.
+    // A host that has seen no keyset cannot know that the root was succeeded.
     let mut store = open(&path, 21);
     assert_eq!(store.follow(&[retired()], T0).unwrap().version(), 900);
     assert!(store.pin(pins(22)).is_err(), "the new root does not vouch for it");
     drop(store);
-    // A start with the new pins sets the replica aside; what was seen is set aside with it, and kept.
+    // A start with the new pins moves the replica aside, with the file of the keysets that it has seen.
     lose(&path);
     let mut store = open(&path, 22);
     assert_eq!(store.position().unwrap(), (0, 0));
@@ -140,7 +142,7 @@ fn a_file_of_the_keysets_seen_that_cannot_be_read_is_moved_aside_and_kept() {
             }
             let mut store = open(&path, 21);
             assert_eq!(set_aside(directory.path()).as_deref(), Some(damaged));
-            // A database that is there is still the chain, and is written down again.
+            // A database that is present still contains the chain, so the file is written again.
             assert_eq!(store.position().unwrap().1, if lost { 0 } else { 3 });
             assert_eq!(file.exists(), !lost);
             store.follow(&self::genuine(), T0).unwrap();
@@ -184,7 +186,7 @@ fn a_replica_put_back_from_an_older_backup_goes_on_from_the_keysets_this_host_ha
     std::fs::copy(&backup, &path).unwrap();
     let mut store = open(&path, 21);
     assert_eq!(store.position().unwrap().1, 3);
-    // Root 21 was succeeded in version 2; alone it signs no other one.
+    // Root 21 was succeeded in version 2, so it cannot sign another version 2 alone.
     let other = keyset(2, 21, &[21], 365);
     assert!(matches!(store.follow(&[other], T0), Err(StoreError::KeysetFork(2))));
     drop(store);
@@ -226,7 +228,7 @@ fn two_rightly_signed_keysets_of_one_version_are_kept_as_evidence() {
         (3, keyset(3, 23, &[22, 23], 365)),
     ];
     for (number, (version, text)) in (1_u64..).zip(other) {
-        // As one file carried in, and as the beginning of a bundle.
+        // Each keyset is offered as an imported file, and at the start of a bundle.
         assert!(
             matches!(replication.follow(std::slice::from_ref(&text), T0), Err(StoreError::KeysetFork(of)) if of == version)
         );
@@ -241,7 +243,7 @@ fn two_rightly_signed_keysets_of_one_version_are_kept_as_evidence() {
     let kept = |version| forks.iter().filter(|fork| fork.what == "keyset" && fork.version == version).count();
     assert_eq!((kept(1), kept(2), kept(3)), (2, 2, 3), "{forks:?}");
     assert_eq!(replication.position().unwrap().1, 3, "the one held stays in force");
-    // One that is not rightly signed is no evidence.
+    // A keyset without valid signatures is no evidence.
     for wrong in [keyset(2, 22, &[22], 100), keyset(3, 22, &[21], 100), keyset(1, 21, &[9], 100)] {
         assert!(matches!(replication.follow(&[wrong], T0), Err(StoreError::Keyset(_))));
     }
@@ -253,7 +255,7 @@ fn evidence_of_two_keysets_is_bounded_and_dated_by_the_clock_that_is_given() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(&directory.path().join("replica.db"), 21);
     store.follow(&genuine(), T0).unwrap();
-    // The same keyset with signatures that mean nothing is the same evidence.
+    // The same keyset with further signatures by unknown roots is the same evidence.
     for number in 0..20 {
         let mut copy = UnverifiedKeyset::parse(&keyset(3, 22, &[22], 100)).unwrap();
         copy.sign(&root(100 + number));
@@ -262,7 +264,7 @@ fn evidence_of_two_keysets_is_bounded_and_dated_by_the_clock_that_is_given() {
     }
     let forks = store.forks().unwrap();
     assert_eq!(forks.iter().map(|fork| fork.seen_at).collect::<Vec<_>>(), [T0.plus(7); 2]);
-    // Others are kept up to a number.
+    // The number of kept keysets is bounded.
     for days in 101..130 {
         let offered = store.follow(&[keyset(3, 22, &[22], days)], T0);
         assert!(matches!(offered, Err(StoreError::KeysetFork(3))));

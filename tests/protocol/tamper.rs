@@ -1,5 +1,5 @@
-//! Property tests of what must never be believed: anything of which one bit was changed, and what breaks an invariant
-//! though it is rightly signed.
+//! Property tests of data that must be rejected: anything with one flipped bit, and correctly signed data that breaks
+//! an invariant.
 
 #![allow(clippy::unwrap_used)]
 
@@ -32,7 +32,7 @@ fn store(directory: &Path) -> ReplicaStore {
     ReplicaStore::open(&directory.join("replica.db"), World::data_plane(), World::new().pinned()).unwrap()
 }
 
-/// A store that holds version 1 with two tokens.
+/// Returns a store that holds version 1 with two tokens.
 fn filled(directory: &Path) -> ReplicaStore {
     let mut store = store(directory);
     store.apply(&*World::new().bundle(1, &World::records(2), T0), Origin::Feed, T0).unwrap();
@@ -104,7 +104,8 @@ proptest! {
         let mut store = store(directory.path());
         prop_assert!(store.apply(&whole[..cut % whole.len()], Origin::Feed, T0).is_err());
         prop_assert!(store.load().unwrap().is_none());
-        // Some bits of the compression's frame mean nothing; those of what is in it all do.
+        // Some bits of the zstd frame have no meaning, so a flipped one may be accepted. The content must be unchanged
+        // then.
         if store.apply(&*flipped(&whole, at, bit), Origin::Feed, T0).is_ok() {
             prop_assert_eq!(texts(&store.load().unwrap().unwrap().records), texts(&World::records(2)));
         }
@@ -125,7 +126,7 @@ proptest! {
         let changed = String::from_utf8(changed).unwrap();
         let written = connection
             .execute(&format!("UPDATE record SET {name} = ?3 WHERE kind = ?1 AND key = ?2"), (&kind, &key, changed));
-        // The key of another record: the database does not take it.
+        // The database refuses a change to the key of another record.
         prop_assume!(written.is_ok());
         prop_assert!(matches!(store(directory.path()).load(), Err(StoreError::Digest(1))));
     }
@@ -173,7 +174,7 @@ proptest! {
     }
 }
 
-/// Offers version 2, in which token 0 is `token`, to a store that holds version 1.
+/// Applies version 2, in which token 0 is `token`, to a store that holds version 1.
 fn offered(store: &mut ReplicaStore, token: &TokenRecord) -> Result<AppliedBundle, StoreError> {
     let changed = World::record(token);
     let mut records = World::records(2);
@@ -221,7 +222,8 @@ fn a_new_generation_brings_a_new_end_and_changes_nothing_else_that_a_token_grant
         );
         assert_eq!(store.position().unwrap(), (1, 1), "{moved:?}");
     }
-    // The value of the first generation is rotated away all the same; no value of the second one opens more than it did.
+    // The value of the first generation is rotated all the same. No value of the second generation allows more than
+    // before.
     assert!(offered(&mut store, &renewed).unwrap().overruled.is_empty());
     assert_eq!(reason(&store, &World::new().value(0)), Reason::TokenRotated);
 }
@@ -249,7 +251,7 @@ fn what_a_refused_feed_takes_away_is_gone_all_the_same() {
     token.revoked_at = Some(T0.plus(5));
     offered(&mut store, &token).unwrap_err();
     assert_eq!(reason(&store, &World::new().value(0)), Reason::TokenRevoked);
-    // Nor does a later feed bring it back.
+    // A later feed must not restore the token.
     assert_eq!(offered(&mut store, &World::token_record(0)).unwrap().overruled, [World::token_record(0).id]);
     assert_eq!(reason(&store, &World::new().value(0)), Reason::TokenRevoked);
     drop(store);
@@ -287,7 +289,7 @@ fn the_end_of_a_token_moves_with_its_generation_only_and_its_start_never() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = filled(directory.path());
     let first = World::token_record(0);
-    // A rotation brings another end, and that of the second generation is then held.
+    // A rotation may set another end, which then holds for the second generation.
     let second = TokenRecord { generation: 2, expires_at: T0.plus(60 * 86_400), ..first.clone() };
     assert!(later(&mut store, &second).is_empty());
     let known = [Reason::TokenNotYetValid, Reason::Ok, Reason::Ok, Reason::TokenExpired];
@@ -302,7 +304,7 @@ fn the_end_of_a_token_moves_with_its_generation_only_and_its_start_never() {
         store = self::store(directory.path());
         assert_eq!(window(&store), known, "nor after another start");
     }
-    // An earlier end counts, and is not taken back.
+    // An earlier end counts, and cannot be moved back.
     assert!(
         later(&mut store, &TokenRecord { expires_at: T0.plus(30 * 86_400), ..second.clone() }).is_empty()
     );
@@ -311,7 +313,7 @@ fn the_end_of_a_token_moves_with_its_generation_only_and_its_start_never() {
         window(&store),
         [Reason::TokenNotYetValid, Reason::Ok, Reason::TokenExpired, Reason::TokenExpired]
     );
-    // The third generation has an end of its own, and ends the second.
+    // The third generation has its own end, and ends the second.
     let third = TokenRecord { generation: 3, expires_at: T0.plus(500 * 86_400), ..first.clone() };
     assert!(later(&mut store, &third).is_empty());
     assert_eq!(window(&store), [Reason::TokenRotated; 4]);
@@ -331,7 +333,8 @@ fn neither_version_nor_generation_nor_a_revocation_goes_back() {
         let version = store.position().unwrap().0 + 1;
         store.apply(&*world.bundle(version, &records, T0.plus(20)), Origin::Feed, T0.plus(20))
     };
-    // Whoever says so has forgotten it: the rest of what it says is taken in, and this node does not forget.
+    // A control plane that takes back a revocation or a rotation has lost its history. The rest of its bundle is
+    // applied, but this node does not forget.
     for forgetful in [TokenRecord { revoked_at: None, ..dead.clone() }, TokenRecord { generation: 2, ..dead }]
     {
         assert_eq!(again(&forgetful, &mut store).unwrap().overruled, [forgetful.id]);
@@ -376,13 +379,12 @@ fn of_a_bundle_of_the_version_held_only_what_is_stored_is_remembered() {
     let puts = || records.iter().cloned().map(Change::Put);
     let mut take =
         |base, changes| store.apply(&*world.delta(base, 1, &records, changes, T0), Origin::Peer, T0);
-    // A removal of what is not stored changes nothing, however often it stands there. It is not kept in memory, so it is not
-    // found to stand there twice.
+    // A removal of a record that is not stored has no effect, and is not kept in memory. So it may occur twice.
     for base in [0, 1] {
         let removals = (0..1000).chain(0..1000).map(gone);
         take(base, puts().chain(removals).collect()).unwrap();
     }
-    // What is stored is remembered, and a removal of it contradicts the head.
+    // A stored record is kept in memory, and a removal of it contradicts the head.
     let first = records[0].clone();
     let twice = puts().chain([Change::Put(first.clone())]).collect();
     assert!(matches!(take(0, twice), Err(StoreError::Twice(..))));

@@ -1,4 +1,4 @@
-//! bundles.json: what a node takes in, and what it refuses.
+//! bundles.json: bundles that a node applies, and bundles that it rejects.
 
 use halligan::dataplane::decide::snapshot::{Snapshot, Staleness};
 use halligan::dataplane::decide::{Now, RequestFacts, Target, decide};
@@ -40,7 +40,7 @@ fn named(taken: Result<(), StoreError>) -> &'static str {
     }
 }
 
-/// A node that was given the bundle of a case.
+/// Node to which the bundle of a case was given.
 struct Node {
     _directory: tempfile::TempDir,
     store: ReplicaStore,
@@ -64,15 +64,15 @@ impl Node {
         Self { answer: named(taken.map(drop)), store, _directory: directory }
     }
 
-    /// The version held, and when its head was signed.
+    /// Returns the version of the replica, and the time at which its head was signed.
     fn position(&self) -> (u64, Option<i64>) {
         let replica = self.store.load().ok().flatten();
         let signed = replica.map(|replica| replica.head.head().iat.unix());
         (self.store.position().unwrap().0, signed)
     }
 
-    /// What is answered to the newest generation of a token whose value sets no bounds: in the second before `start`, at
-    /// `start`, in the second before `end`, and at `end`.
+    /// Returns the answers to the newest generation of a token whose value has no limits of its own: in the second
+    /// before `start`, at `start`, in the second before `end`, and at `end`.
     fn at_the_ends(&self, token: &str, [start, end]: [Time; 2]) -> [&'static str; 4] {
         let replica = self.store.load().unwrap().unwrap();
         let held = replica.records.iter().find(|record| *record.key == *token).unwrap();
@@ -117,13 +117,14 @@ fn answer(common: &Value, case: &Value) -> String {
     node.answer.into()
 }
 
-/// A record of token `number` with something replaced in its body.
+/// Returns the record of token `number` with `from` replaced by `to` in its body.
 fn token(number: usize, from: &str, to: &str) -> Record {
     let record = World::record(&World::token_record(number));
     Record::new(RecordKind::Token, &*record.key, replaced(&record.body, from, to))
 }
 
-/// A bundle that comes from somewhere at a time, to a node that holds nothing or that took the one before.
+/// Returns the case of a bundle that a node receives from `from` at `now`. The node holds nothing if `empty`, otherwise
+/// `held`.
 fn given(bytes: &[u8], empty: bool, from: Origin, now: Time) -> Value {
     let source = if from == Origin::Feed { "feed" } else { "file" };
     json!({ "bundle": base64(bytes), "empty": empty, "from": source, "now": now })
@@ -140,17 +141,17 @@ impl Cases {
         self.vectors.case(name, case, expected, why);
     }
 
-    /// A bundle that meets a node which holds `held`.
+    /// Adds the case of a bundle for a node that holds `held`.
     fn next(&mut self, name: &str, made: &Made, expected: &str, why: &str) {
         self.add(name, given(&made.bytes(), false, Origin::Feed, T0.plus(10)), expected, why);
     }
 
-    /// A bundle that meets a node which holds nothing.
+    /// Adds the case of a bundle for a node that holds nothing.
     fn first(&mut self, name: &str, bytes: &[u8], expected: &str, why: &str) {
         self.add(name, given(bytes, true, Origin::Feed, T0), expected, why);
     }
 
-    /// A bundle that is taken, after which a token is valid from `start` until `end`.
+    /// Adds the case of a bundle that is applied, after which a token is valid from `start` until `end`.
     fn valid(&mut self, name: &str, made: &Made, token: &TokenRecord, [start, end]: [Time; 2], why: &str) {
         let mut case = given(&made.bytes(), false, Origin::Feed, T0.plus(10));
         case["valid_after"] = json!({ token.id.as_str(): [start, end] });

@@ -9,14 +9,15 @@ use super::directory;
 use crate::interop::READER;
 use crate::rig::component;
 
-/// How many cases of each file are changed, and the seed of the changes, unless the environment says otherwise.
+/// Number of changed cases for each file, and seed of the changes, unless the environment sets them.
 const COUNT: u64 = 200;
 const SEED: u64 = 1;
 
-/// Questions of which the samples are not changed: their inputs are values that no one else writes.
+/// Files whose cases are not changed, because their inputs are not values that another party sends.
 const UNCHANGED: [&str; 3] = ["deploy_orders.json", "digests.json", "roles.json"];
 
-/// Returns changed cases of a file, with the answers of the second reader. There are none where that reader can't run.
+/// Returns changed cases of a file, with the answers of the second reader. Returns none if that reader is not
+/// installed.
 pub fn cases(file: &str) -> Vec<Value> {
     if UNCHANGED.contains(&file) {
         return Vec::new();
@@ -37,8 +38,8 @@ pub fn cases(file: &str) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Compares the two answers to a case. Where a case has several faults, the pages leave it to the reader in some kinds of objects
-/// which one it names.
+/// Returns true if two answers to a case agree. If a case has several faults, the documentation lets a reader report
+/// any of them for some kinds of objects.
 pub fn agree(file: &str, here: &str, second: &str) -> bool {
     let fault = |answer: &str| answer != "ok";
     let either = match file {

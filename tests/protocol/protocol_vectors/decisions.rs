@@ -1,4 +1,4 @@
-//! decisions.json: what a node answers to a direct-access token, up to the permission that its route needs.
+//! decisions.json: the answer of a node to a direct-access token, up to the permission that its route needs.
 
 use std::net::IpAddr;
 
@@ -14,12 +14,12 @@ use super::digests::listed;
 use super::{Vectors, keyset, payload, read, records, replaced, text, time};
 use crate::world::{ISSUER, T0, World};
 
-/// A request, and what the node knows when it comes.
+/// Request, and state of the node that decides it.
 #[derive(Clone)]
 struct Asked {
     token: String,
     records: Vec<Record>,
-    /// Whether a local revocation names the token.
+    /// True if a local revocation names the token.
     revoked_here: bool,
     deployment: &'static str,
     client: Option<&'static str>,
@@ -48,7 +48,7 @@ fn answer(common: &Value, case: &Value) -> String {
 }
 
 impl Asked {
-    /// Replaces the record of the token.
+    /// Replaces text in the token's record.
     fn record(&mut self, from: &str, to: &str) {
         let last = self.records.pop().unwrap();
         self.records.push(Record::new(last.kind, &*last.key, replaced(&last.body, from, to)));

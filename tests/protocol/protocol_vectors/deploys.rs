@@ -1,4 +1,5 @@
-//! deploys.json, host_deploys.json, deploy_orders.json and archives.json: which code a deployment runs, and what an archive holds.
+//! deploys.json, host_deploys.json, deploy_orders.json and archives.json: the code that a deployment runs, and the
+//! content of archives.
 
 use std::io::Write as _;
 
@@ -198,7 +199,7 @@ fn host_deploys() {
     vectors.hold();
 }
 
-/// Answers with the deploy in force, and `base` and `seq` of the next host's deploy.
+/// Returns the deploy in force, and `base` and `seq` of the next host's deploy.
 fn order(_: &Value, case: &Value) -> String {
     let signed: Option<Deploy> = read(case, "signed");
     let hosts: Vec<HostDeploy> = read(case, "hosts");

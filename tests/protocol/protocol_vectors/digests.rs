@@ -1,4 +1,4 @@
-//! digests.json: sets of records and what they sum to. roles.json: the digest of a role, and what may stand in one.
+//! digests.json: sets of records and their digests. roles.json: digests of roles, and permissions that a role may have.
 
 use halligan::protocol::digest::ReplicaDigest;
 use halligan::protocol::permission::CATALOGUE;
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use super::{Vectors, base64, record, records, text};
 use crate::world::World;
 
-/// The kind, key and body of a record.
+/// Returns the kind, key and body of a record as JSON.
 pub fn listed(record: &Record) -> Value {
     json!({ "kind": record.kind.as_str(), "key": &*record.key, "body": &*record.body })
 }
 
-/// The first eight lanes of the digest of a case's records, and its checksum.
+/// Returns the first eight lanes of the digest of a case's records, and its checksum.
 fn sum(case: &Value) -> (Vec<u16>, String) {
     let mut digest: ReplicaDigest = records(case, "records").iter().collect();
     for removed in case["removed"].as_array().unwrap() {

@@ -1,4 +1,5 @@
-//! environments.json and encryption_keys.json: environment variables for one node, and the key that they are encrypted to.
+//! environments.json and encryption_keys.json: environment variables for one node, and the key that they are encrypted
+//! to.
 
 use std::convert::Infallible;
 
@@ -18,7 +19,7 @@ use zeroize::Zeroizing;
 use super::{Vectors, base64, bytes, changed, keyset, payload, public_key, read, replaced, text};
 use crate::world::{DATA_PLANE, DEPLOYMENT, ISSUER, T0, World};
 
-/// The same bytes in each run: the samples must not change.
+/// Random generator that returns the same bytes in each run, because the samples must not change.
 struct Steady(u8);
 
 impl TryRng for Steady {
@@ -43,7 +44,7 @@ impl TryRng for Steady {
 
 impl TryCryptoRng for Steady {}
 
-/// Private key whose 32 bytes are these.
+/// Returns the private key with these 32 bytes.
 fn private(bytes: &[u8]) -> DecryptionKey {
     let head = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x6e, 4, 0x22, 4, 0x20];
     let body = STANDARD.encode([&head[..], bytes].concat());

@@ -1,23 +1,23 @@
-//! zstd frames (RFC 8878) made by hand of raw blocks: their bytes do not depend on the version of a compressor.
+//! zstd frames (RFC 8878) of raw blocks, made without a compressor, so that their bytes do not depend on its version.
 
-/// How a frame departs from what a bundle is.
+/// Deviation of a frame from that of a bundle.
 #[derive(Clone, Copy, Default)]
 pub struct Shape {
-    /// No content checksum.
+    /// True if the frame has no content checksum.
     pub unchecked: bool,
-    /// A window of so many bytes, as the exponent of two.
+    /// Window size, as the exponent of two, or `None` for a single segment.
     pub window: Option<u8>,
 }
 
-/// `content` as one frame.
+/// Returns `content` as one frame.
 pub fn frame(content: &[u8], shape: Shape) -> Vec<u8> {
     let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd];
     let checksum = u8::from(!shape.unchecked) << 2;
     if let Some(window) = shape.window {
-        // The content's size is not stated; the window is.
+        // This header states the window, but not the size of the content.
         frame.extend([checksum, (window - 10) << 3]);
     } else {
-        // A single segment, whose size is stated in four bytes.
+        // This header states a single segment, and its size in four bytes.
         frame.push(0b1010_0000 | checksum);
         frame.extend(u32::try_from(content.len()).unwrap().to_le_bytes());
     }
@@ -38,7 +38,7 @@ pub fn frame(content: &[u8], shape: Shape) -> Vec<u8> {
     frame
 }
 
-/// The last four bytes of a frame over `content`, whoever compressed it: the lower half of its XXH64.
+/// Returns the checksum of a frame over `content`: the lower half of its XXH64, the same for every compressor.
 fn checksum_of(content: &[u8]) -> [u8; 4] {
     let frame = crate::world::frame(content);
     frame[frame.len() - 4..].try_into().unwrap()

@@ -1,4 +1,4 @@
-//! glass.json: how a deployment's glass stands.
+//! glass.json: the state of a deployment's glass.
 
 use halligan::dataplane::decide::glass::{Broken, state};
 use halligan::protocol::glass::GlassMode;

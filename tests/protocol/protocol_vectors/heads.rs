@@ -1,4 +1,4 @@
-//! heads.json: texts that are a head for a data plane, or are not.
+//! heads.json: heads for a data plane, and texts that are none.
 
 use halligan::protocol::head::{HeadError, SignedHead};
 use halligan::protocol::jws::{JwsError, Typ, sign};

@@ -1,4 +1,4 @@
-//! keysets.json: chains of keysets, from pinned roots on.
+//! keysets.json: chains of keysets that start from pinned roots.
 
 use halligan::protocol::jws::{Typ, sign};
 use halligan::protocol::key::SigningKey;
@@ -32,7 +32,7 @@ fn signed(body: &KeysetBody, by: &[u8]) -> String {
     sign_keyset(body, &keys.iter().collect::<Vec<_>>())
 }
 
-/// A keyset over any payload, signed by root 1 with the header `header`.
+/// Returns a keyset with any payload, signed by root 1 with the header `header`.
 fn raw(payload: &str, header: &str) -> String {
     let jws = raw_jws(header.as_bytes(), &base64(payload), &key(1));
     let parts: Vec<&str> = jws.split('.').collect();

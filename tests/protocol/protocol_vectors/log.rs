@@ -1,4 +1,4 @@
-//! logs.json: a node's log as it lies on the disk, whole or not.
+//! logs.json: a node's log on the disk, intact or damaged.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn node() -> NodeId {
     "nod_a".parse().unwrap()
 }
 
-/// So many events after `start`, chained.
+/// Returns `count` chained events after `start`.
 pub fn lines(count: u64, start: Time) -> Vec<String> {
     let (node, token): (NodeId, TokenId) = (node(), "tok_a".parse().unwrap());
     let mut prev = GENESIS.to_owned();
@@ -49,7 +49,7 @@ pub fn lines(count: u64, start: Time) -> Vec<String> {
     lines
 }
 
-/// Lines as a block: LZ4 of literals alone, behind the length.
+/// Returns lines as a block: their length, and LZ4 that consists of literals only.
 fn block(lines: &[String]) -> Vec<u8> {
     let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
     let mut block = u32::try_from(text.len()).unwrap().to_le_bytes().to_vec();
@@ -64,7 +64,7 @@ fn block(lines: &[String]) -> Vec<u8> {
     block
 }
 
-/// A log on the disk.
+/// Content of a log's database.
 #[derive(Clone)]
 struct Log {
     blocks: Vec<(u64, u64, Vec<u8>)>,
@@ -80,7 +80,7 @@ fn checkpoint(number: u64, sequence: u64, hash: &str, dropped: bool, key: &Signi
 }
 
 impl Log {
-    /// Six events in two blocks, with a checkpoint on the first and the fourth.
+    /// Returns a log of six events in two blocks, with checkpoints for the first and the fourth event.
     fn new(lines: &[String]) -> Self {
         let signed = |number, sequence: usize| {
             let hash = line_hash(&lines[sequence - 1]);
@@ -106,7 +106,7 @@ impl Log {
     }
 }
 
-/// Writes the log of a case to a disk, and answers with the first event at which it is not whole.
+/// Writes the log of a case to a disk. Returns the first event at which it is damaged.
 fn answer(common: &Value, case: &Value) -> String {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("audit.db");

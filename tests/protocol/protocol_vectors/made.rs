@@ -1,4 +1,4 @@
-//! Bundles to be taken in or refused, made part by part.
+//! Bundles for the cases, made part by part.
 
 use halligan::protocol::digest::ReplicaDigest;
 use halligan::protocol::head::{Head, sign_head};
@@ -22,20 +22,20 @@ pub struct Made {
     pub changes: Vec<Value>,
 }
 
-/// The line that stores a record.
+/// Returns the line that stores a record.
 pub fn put(record: &Record) -> Value {
     let mut line = listed(record);
     line["op"] = json!("put");
     line
 }
 
-/// The line that removes a record.
+/// Returns the line that removes a record.
 pub fn remove(record: &Record) -> Value {
     json!({ "op": "remove", "kind": record.kind.as_str(), "key": &*record.key })
 }
 
 impl Made {
-    /// The snapshot of `records` at a version.
+    /// Returns the snapshot of `records` at a version.
     pub fn snapshot(version: u64, records: &[Record], at: Time) -> Self {
         let world = World::new();
         let head = Head {
@@ -52,12 +52,12 @@ impl Made {
         Self { keysets: vec![world.keyset], head, key: world.replica, base: 0, changes }
     }
 
-    /// The changes from version 7 that lead to `records`.
+    /// Returns the changes from version 7 to `records`.
     pub fn delta(version: u64, records: &[Record], changes: Vec<Value>) -> Self {
         Self { base: 7, changes, keysets: vec![], ..Self::snapshot(version, records, T0.plus(10)) }
     }
 
-    /// Its lines.
+    /// Returns the lines of the bundle.
     pub fn lines(&self) -> String {
         let keysets = self.keysets.iter().map(|keyset| format!(r#"{{"keyset":{keyset}}}"#));
         let head = json!({ "head": sign_head(&self.head, &self.key), "base": self.base }).to_string();
@@ -65,13 +65,13 @@ impl Made {
         keysets.chain([head]).chain(changes).flat_map(|line| [line, "\n".into()]).collect()
     }
 
-    /// Its bytes.
+    /// Returns the bundle as a zstd frame.
     pub fn bytes(&self) -> Vec<u8> {
         frame(self.lines().as_bytes(), Shape::default())
     }
 }
 
-/// The keyset after that of the world.
+/// Returns the keyset that follows the one of the world.
 pub fn next_keyset(world: &World, version: u64, exp: Time) -> String {
     let listed = |key_use, key: &SigningKey| KeysetKey { key_use, jwk: key.public().jwk() };
     let body = KeysetBody {

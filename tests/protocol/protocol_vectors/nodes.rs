@@ -1,4 +1,4 @@
-//! revocations.json and proofs.json: what nodes sign.
+//! revocations.json and proofs.json: objects that nodes sign.
 
 use halligan::dataplane::peers::{PeerRefusal, authenticate};
 use halligan::protocol::jws::{JwsError, Typ, sign};
@@ -16,7 +16,7 @@ pub(super) fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&[seed; 32])
 }
 
-/// Node a, node b that was retired a minute after T0, node c with a's key.
+/// Returns node a, node b that was retired a minute after T0, and node c with the key of node a.
 pub(super) fn nodes() -> Vec<NodeRecord> {
     let node = |id: &str, seed, retired_at: Option<Time>| NodeRecord {
         id: id.parse().unwrap(),
@@ -27,7 +27,7 @@ pub(super) fn nodes() -> Vec<NodeRecord> {
     vec![node("nod_a", 21, None), node("nod_b", 22, Some(T0.plus(60))), node("nod_c", 21, None)]
 }
 
-/// The keys of the nodes that the cases of a file have in common.
+/// Returns the keys of the nodes in the common members of a file.
 pub(super) fn signers(common: &Value) -> Signers {
     read::<Vec<NodeRecord>>(common, "nodes").iter().collect()
 }

@@ -1,5 +1,5 @@
-//! peer_answers.json, peer_lists.json and peer_heads.json: what a node makes of what a peer answers. enrolments.json: what a
-//! control plane makes of the proof of a host that enrols.
+//! peer_answers.json, peer_lists.json and peer_heads.json: the judgement of a node about a peer's answers.
+//! enrolments.json: the judgement of a control plane about the proof of a host that enrols.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed(&[seed; 32])
 }
 
-/// Node a, which asks; node b, which is asked; node c; and node d, which was retired.
+/// Returns node a, which asks; node b, which answers; node c; and node d, which was retired.
 fn nodes() -> Vec<NodeRecord> {
     let node = |id: &str, seed, retired_at| NodeRecord {
         id: id.parse().unwrap(),
@@ -57,7 +57,7 @@ fn hash(bytes: impl AsRef<[u8]>) -> String {
     base64(Sha256::digest(bytes))
 }
 
-/// The claims with which node b proves its answer.
+/// Returns the claims of the proof of node b's answer.
 fn claims(question: &Question, status: u16, body: &str) -> String {
     let asked = [question.method, "\n", &question.path, "\n"].concat().into_bytes();
     json!({
@@ -72,7 +72,7 @@ fn call(question: &Question) -> String {
     proof["jti"].as_str().unwrap().to_owned()
 }
 
-/// Node a, which holds a replica of version 7, and talks with node b.
+/// Node a with a replica of version 7, in a round with node b.
 struct Asking {
     _directory: tempfile::TempDir,
     live: Arc<Live>,
@@ -92,7 +92,7 @@ impl Asking {
             data_plane_id: DATA_PLANE.parse().unwrap(),
             issuer: ISSUER.into(),
         };
-        // The same calls in every run.
+        // Seeded, so that the calls are the same in every run.
         let nonces = Nonces::new(&mut StdRng::seed_from_u64(0));
         let prover = Arc::new(Prover { identity, key: Arc::new(key(21)), nonces });
         let revocations = directory.path().join("revocations.db");
@@ -101,7 +101,7 @@ impl Asking {
         Self { _directory: directory, live, dialogue }
     }
 
-    /// Goes on to the next call of a path, where the node to be asked answers each before it as it should.
+    /// Goes on to the next call of a path. Node b answers each call before it correctly.
     fn until(&mut self, path: &str) -> Question {
         self.dialogue.begin(T0);
         loop {
@@ -118,7 +118,7 @@ impl Asking {
         }
     }
 
-    /// Node b answers a call.
+    /// Answers a call as node b.
     fn tell(&mut self, question: &Question, body: &str) -> Result<(), DialogueError> {
         let proof = question
             .bearer
@@ -140,7 +140,7 @@ impl Asking {
 
 const PULL: &str = "/v2/peer/revocations?";
 
-/// A call as the cases show it.
+/// Returns a call as the cases state it.
 fn shown(question: &Question) -> Value {
     json!({ "method": question.method, "path": question.path, "body": "", "jti": call(question) })
 }
@@ -151,7 +151,7 @@ fn judge_answer(common: &Value, case: &Value) -> String {
     assert_eq!(common["call"], shown(&question), "the node makes another call than the one that is answered");
     let (proof, body) = (text(case, "proof"), text(case, "body"));
     let answer = match asking.give(&question, read(case, "status"), proof, body) {
-        // What the body says is another question: the proof of the answer held.
+        // The proof of the answer is valid. The content of the body is not judged here.
         Ok(()) | Err(DialogueError::Answer(_)) => "ok",
         Err(DialogueError::Status(_)) => "status",
         Err(DialogueError::Peer(refusal)) => match refusal {
@@ -297,7 +297,7 @@ fn peer_answers() {
     vectors.hold();
 }
 
-/// Texts that are counted, whatever they are worth, as a peer lists them.
+/// Returns a list of a peer with `count` numbered texts. They are not valid revocations, but the list counts them.
 fn message(list: &str, next: &Value, count: usize) -> String {
     let revocations: Vec<String> = (0..count).map(|number| format!("{number}.b.c")).collect();
     json!({ "list": list, "next": next, "revocations": revocations }).to_string()

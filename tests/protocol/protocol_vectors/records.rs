@@ -17,7 +17,7 @@ fn read<T: DeserializeOwned>(record: &Record, key: impl Fn(&T) -> String) -> Opt
     record.read().filter(|body| key(body) == *record.key)
 }
 
-/// How this implementation reads a record.
+/// Returns the answer of this implementation to a record.
 fn answer(_: &Value, case: &Value) -> String {
     let record = &record(case);
     let readable = match record.kind {

@@ -1,4 +1,4 @@
-//! outages.json and introspection.json: what nodes state, and what they are answered.
+//! outages.json and introspection.json: statements of nodes, and answers to them.
 
 use halligan::dataplane::decide::introspection::Introspection;
 use halligan::dataplane::decide::{Credential, Now, RequestFacts, Target, decide_introspected};

@@ -1,4 +1,4 @@
-//! tokens.json: bytes that are a token, or are not.
+//! tokens.json: tokens, and bytes that are none.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,7 +23,8 @@ fn answer(common: &Value, case: &Value) -> String {
     answer.into()
 }
 
-/// The signature with S replaced by S plus the order of the group: the same equation, another encoding.
+/// Returns the token with S in its signature replaced by S plus the order of the group. The equation still holds, but
+/// the encoding is not canonical (RFC 8032 section 5.1.7).
 fn with_large_s(token: &str) -> String {
     const ORDER: [u8; 32] = [
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0,
@@ -39,7 +40,7 @@ fn with_large_s(token: &str) -> String {
     format!("{input}.{}", base64(signature))
 }
 
-/// A token of exactly `length` bytes, padded with an unknown claim and white space in the header.
+/// Returns a token of exactly `length` bytes, padded with an unknown claim and with white space in the header.
 fn of_length(world: &World, claims: &str, length: usize) -> String {
     let encoded = |bytes: usize| (bytes * 4).div_ceil(3);
     let header = header(DIRECT, &world.token);

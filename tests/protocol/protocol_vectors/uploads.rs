@@ -1,4 +1,4 @@
-//! uploads.json: what a control plane judges of the events that a node sends.
+//! uploads.json: the judgement of a control plane about events that a node sends.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::log::lines;
 use super::{Vectors, read, replaced};
 use crate::world::{ISSUER, T0};
 
-/// A control plane that knows the node `nod_a`, and its data plane.
+/// Returns a control plane with the node `nod_a`, and the id of its data plane.
 fn control(directory: &Path) -> (ControlPlane, String) {
     let mut random = StdRng::seed_from_u64(1);
     Signing::create(directory, T0, &mut random).unwrap();
@@ -37,7 +37,7 @@ fn control(directory: &Path) -> (ControlPlane, String) {
     (plane, data_plane)
 }
 
-/// Where the log stands after the bodies of a case, and its faults.
+/// Returns the sequence of the log after the bodies of a case, and its faults.
 fn answer(_: &Value, case: &Value) -> String {
     let directory = tempfile::tempdir().unwrap();
     let (plane, data_plane) = control(directory.path());
