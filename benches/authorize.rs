@@ -1,8 +1,9 @@
-//! What an answer costs over HTTP: the daemon against nginx answering a bare 204, both under wrk on the same cores.
+//! Measures the cost of an answer over HTTP: the daemon against nginx answering a bare 204, both under wrk on the same
+//! cores.
 //!
-//! wrk and what it asks share the machine; neither server is given more cores than the other. An nginx that keeps a
-//! record of each request, as the daemon does, and an axum handler that decides nothing stand beside it. Then the daemon is asked
-//! by nginx, as docs/examples/nginx.conf has it, against the same nginx that asks another one for a 204.
+//! wrk and the server share the machine, and no server gets more cores than another. Further servers are measured for
+//! comparison: an nginx that logs each request, as the daemon does, and an axum handler that decides nothing. Then
+//! nginx asks the daemon, as in docs/examples/nginx.conf, compared with the same nginx asking another nginx for a 204.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
@@ -17,16 +18,16 @@ use axum::http::{HeaderMap, StatusCode};
 use rig::proxy::nginx_example;
 use rig::{Rig, Running, component, curl, free_port, nginx, until};
 
-/// How long each measurement is, and how often each is made. All are made in turn, and a ratio is of two of the same round:
-/// a machine that is slower for a while is so for both. The median of the rounds counts.
+/// Duration of each measurement, and number of rounds. The targets are measured in turn, and a ratio compares two of
+/// the same round, so that a machine that is slow for a while affects both. The median of the rounds counts.
 const SECONDS: &str = "2s";
 const ROUNDS: usize = 9;
 const CONNECTIONS: u32 = 64;
-/// Connections of as many clients as may share one wait for the disk. A mutating request is answered when its event is on the disk,
-/// so few clients that wait for one another's answer are slower by that wait.
+/// Number of connections whose requests may share one wait for the disk. A mutating request is answered when its event
+/// is on the disk, so fewer clients, which wait for each other's answers, are slowed down by that write.
 const MANY: u32 = 256;
 
-/// Requests a second, and how many were not answered with 2xx.
+/// Returns the requests in a second, and the number of answers other than 2xx.
 fn load(wrk: &Path, connections: u32, url: &str, headers: &[String]) -> (f64, u64) {
     let mut command = Command::new(wrk);
     command.args(["-t", "1", "-c", &connections.to_string(), "-d", SECONDS]);
@@ -49,7 +50,7 @@ fn median(rounds: impl Iterator<Item = f64>) -> f64 {
 }
 
 fn main() {
-    // `cargo test --benches` runs this, too: once is enough to see that it works, and nobody waits for it.
+    // `cargo test --benches` runs this, too, but must not take long.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -58,13 +59,13 @@ fn main() {
     let mut rig = Rig::start();
     let (_, token) = rig.direct_access_token("bench", &rig.deployment);
     rig.synced();
-    // It has a machine of its own, and does not share the cores of the hosts that ask it.
+    // The control plane runs on its own machine in practice, and does not share the cores of its hosts.
     rig.kill_control();
 
-    // With reuseport the connections are spread over all workers, as the daemon spreads them. Without it one worker takes them
-    // all, on most days: that is one core that serves and one that asks, and says nothing of a server on as many cores.
+    // With reuseport the connections are spread over all workers, as the daemon spreads them. Without it one worker
+    // usually takes all of them: the figures would be those of one core, not of a server on all cores.
     let silent = bare_nginx(&rig, "silent", cores, "off").unwrap();
-    // As it comes, it writes down each request, as the daemon does.
+    // nginx logs each request by default, as the daemon does.
     let log = rig.path("access.log");
     let logging = bare_nginx(&rig, "logging", cores, &log.to_string_lossy()).unwrap();
     let handler = bare_handler();
@@ -81,7 +82,7 @@ fn main() {
             "X-Real-IP: 192.0.2.7".to_owned(),
         ]
     };
-    // The same headers to all: parsing them is part of the work.
+    // All targets get the same headers, because parsing them is part of the work.
     let (get, post) = (asked("GET"), asked("POST"));
     let front = vec![format!("Authorization: Bearer {token}"), "Host: prod.example".to_owned()];
     let targets = [
@@ -126,7 +127,8 @@ fn main() {
     println!("through nginx / the same nginx that asks another nginx: {} (at least 0.9)", ratio(5, 6));
 }
 
-/// The example of nginx, which asks what listens at `port`, before a deployment that answers 204: where, and the process.
+/// Starts the nginx example in front of a deployment that answers 204. nginx asks the server at `port`. Returns the URL
+/// and the process.
 fn nginx_that_asks(rig: &Rig, name: &str, port: u16) -> (String, Running) {
     let (front, upstream) = (free_port(), free_port());
     let asking = format!("127.0.0.1:{}", rig.daemon_port);
@@ -140,7 +142,7 @@ fn nginx_that_asks(rig: &Rig, name: &str, port: u16) -> (String, Running) {
     (url, running)
 }
 
-/// An nginx that answers 204 to everything: where, the process, and its port.
+/// Starts an nginx that answers 204 to everything. Returns the URL, the process and the port.
 fn bare_nginx(rig: &Rig, name: &str, cores: usize, log: &str) -> Option<(String, Running, u16)> {
     let port = free_port();
     let server = format!(
@@ -153,8 +155,8 @@ fn bare_nginx(rig: &Rig, name: &str, cores: usize, log: &str) -> Option<(String,
     Some((url, running, port))
 }
 
-/// What hyper and tokio cost by themselves: an axum handler that looks at the token and answers with as many headers as the
-/// daemon does; its address.
+/// Starts an axum handler that checks for a token and answers with as many headers as the daemon, to measure the cost
+/// of hyper and tokio alone. Returns the URL.
 fn bare_handler() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();

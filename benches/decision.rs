@@ -1,5 +1,5 @@
-//! Measures the cost of a decision: cold against bare signature verification of the same bytes, hot against 500 ns, and by
-//! a session against hot.
+//! Measures the cost of a decision: cold compared with the bare verification of the signature over the same bytes, hot
+//! compared with 500 ns, and by a session compared with hot.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -27,7 +27,7 @@ use rand::rngs::StdRng;
 use world::{DEPLOYMENT, T0, World};
 use zeroize::Zeroizing;
 
-/// Several times as many as there are places in the cache: each token is gone before it comes round again.
+/// Several times the size of the cache, so that each token has left the cache before it is used again.
 const TOKENS: usize = 20_000;
 
 const FACTS: RequestFacts<'_> = RequestFacts {
@@ -37,7 +37,7 @@ const FACTS: RequestFacts<'_> = RequestFacts {
     client: None,
 };
 
-/// Measures `step`, given the number of the iteration, and gives the shortest time of any sample.
+/// Measures `step`, which receives the number of the iteration. Returns the shortest time of any sample.
 fn shortest(criterion: &mut Criterion, name: &str, mut step: impl FnMut(usize)) -> Duration {
     let (best, next) = (Cell::new(Duration::MAX), Cell::new(0));
     criterion.bench_function(name, |bencher| {

@@ -1,8 +1,8 @@
-//! Measures how many events a second a control plane takes from many hosts at once, and what the creation of a token takes
-//! meanwhile: the real program over real connections.
+//! Measures the number of events in a second that a control plane takes from many hosts at the same time, and the time
+//! that the creation of a token takes meanwhile: the real program over real connections.
 //!
-//! The hosts are tasks of this process; they share the machine's cores with the control plane. `cargo bench --bench events --
-//! 100 1000` measures other numbers of hosts.
+//! The hosts are tasks of this process, and share the machine's cores with the control plane. `cargo bench --bench
+//! events -- 100 1000` measures other numbers of hosts.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
@@ -31,18 +31,18 @@ use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 
 const HOSTS: [usize; 3] = [10, 100, 1000];
-/// Events of all hosts together, and events in each call.
+/// Number of events of all hosts together, and number of events in each call.
 const EVENTS: usize = 400_000;
 const BATCHES: [usize; 2] = [100, 400];
-/// Direct-access tokens that are used.
+/// Number of direct-access tokens that are used.
 const TOKENS: usize = 16;
-/// Creations that are measured while nothing else happens, and the time from the beginning of one to that of the next.
+/// Number of creations that are measured without other load, and interval between the starts of two creations.
 const CREATIONS: usize = 100;
 const EVERY: Duration = Duration::from_millis(50);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` runs this, too: nobody waits for it.
+    // `cargo test --benches` runs this, too, but must not take long.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }
@@ -59,7 +59,7 @@ fn main() {
     }
 }
 
-/// Returns the row of a number of hosts and a size of calls.
+/// Returns the table row for a number of hosts and a size of calls.
 fn measure(hosts: usize, batch: usize) -> String {
     let mut control =
         Control::start("[limits]\nconnections_per_client = 1000000\ncalls_per_minute = 10000000\n");
@@ -110,7 +110,7 @@ fn measure(hosts: usize, batch: usize) -> String {
         Instant::now()
     });
     let mut busy = Vec::new();
-    // An upload that failed ends the wait, too.
+    // The wait also ends if an upload fails.
     while !done.load(Ordering::Relaxed) && !waiting.is_finished() {
         busy.push(create());
     }
@@ -126,14 +126,14 @@ fn measure(hosts: usize, batch: usize) -> String {
     )
 }
 
-/// Returns what half of the calls took at most, and 99 of a hundred.
+/// Returns the times below which 50 and 99 percent of the calls are.
 fn centiles(mut times: Vec<Duration>) -> String {
     times.sort();
     let [half, most] = [50, 99].map(|share| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3);
     format!("{half:.1}, {most:.1}")
 }
 
-/// Returns a log of a host, as the bodies of its calls: nine of ten requests are allowed.
+/// Returns the log of a host as the bodies of its calls. Nine of ten requests are allowed.
 fn log(
     host: &Host,
     tokens: &[TokenId],
@@ -181,7 +181,7 @@ async fn upload(host: Host, bodies: Vec<String>, address: String, begin: Arc<Bar
     begin.wait().await;
     let mut number = 0;
     for body in bodies {
-        // A control plane without room for more says when to come again.
+        // A control plane that is busy states the time to wait before the next attempt.
         while let Some(pause) = send(&host, &mut stream, number, &body).await {
             tokio::time::sleep(pause).await;
             number += 1;
@@ -190,7 +190,7 @@ async fn upload(host: Host, bodies: Vec<String>, address: String, begin: Arc<Bar
     }
 }
 
-/// Sends a call. Returns how long to wait if the control plane is busy.
+/// Sends a call. Returns the time to wait if the control plane is busy.
 async fn send(host: &Host, stream: &mut TcpStream, number: u64, body: &str) -> Option<Duration> {
     let head = format!(
         "POST /v1/data-planes/{}/events?oldest=1 HTTP/1.1\r\nHost: control\r\nAuthorization: Bearer {}\r\n\
@@ -202,7 +202,7 @@ async fn send(host: &Host, stream: &mut TcpStream, number: u64, body: &str) -> O
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(body.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    // The answer is an object, and ends with it.
+    // The answer is one JSON object, and ends with its last brace.
     while !answer.ends_with(b"}") {
         let read = stream.read_buf(&mut answer).await;
         let whole = matches!(read, Ok(1..));

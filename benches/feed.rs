@@ -1,8 +1,8 @@
-//! Measures what a host on the feed costs its control plane: the real program, one connection for each host, and one change
-//! that all of them wait for.
+//! Measures the cost of a host on the feed to its control plane: the real program, one connection for each host, and
+//! one change that all hosts wait for.
 //!
-//! The hosts are tasks of this process; they share the machine's cores with the control plane. `cargo bench --bench feed -- 100
-//! 5000` measures other numbers of hosts.
+//! The hosts are tasks of this process, and share the machine's cores with the control plane. `cargo bench --bench feed
+//! -- 100 5000` measures other numbers of hosts.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
@@ -24,16 +24,16 @@ use tokio::net::TcpStream;
 use tokio::sync::{Barrier, mpsc};
 
 const HOSTS: [usize; 3] = [100, 1000, 10_000];
-/// Number of changes for each number of hosts. The median counts.
+/// Number of changes for each number of hosts. The table shows the median.
 const ROUNDS: usize = 5;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` runs this, too: nobody waits for it.
+    // `cargo test --benches` runs this, too, but must not take long.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }
-    // Each number is measured in a process of its own, which may open enough files.
+    // Each number is measured in its own process, which may open enough files.
     if let Some(hosts) = arguments.iter().find_map(|argument| argument.strip_prefix("--hosts=")) {
         println!("{}", measure(hosts.parse().unwrap()));
         return;
@@ -52,7 +52,7 @@ fn main() {
     }
 }
 
-/// Returns the row of a number of hosts.
+/// Returns the table row for a number of hosts.
 fn measure(hosts: usize) -> String {
     let mut control = Control::start("[limits]\nconnections_per_client = 1000000\n");
     let plane = control.make("/data-planes", &json!({ "name": "cloud" }))["id"].as_str().unwrap().to_owned();
@@ -75,7 +75,7 @@ fn measure(hosts: usize) -> String {
     let mut rounds: Vec<Row> = Vec::new();
     let mut waiting = 0.0;
     for round in 0..=ROUNDS {
-        // All have asked, and wait.
+        // All hosts have sent a request, and wait.
         runtime.block_on(begin.wait());
         std::thread::sleep(Duration::from_millis(500 + hosts as u64 / 10));
         let quiet = processor(serving.id());
@@ -88,7 +88,7 @@ fn measure(hosts: usize) -> String {
             break;
         }
         let body = json!({ "name": format!("prod {round}"), "workspaceId": workspace, "dataPlaneId": plane });
-        // From the call, not from its answer: the hosts' answers and curl's compete for the same cores.
+        // Measured from the start of the call, because the answers to the hosts and to curl compete for the same cores.
         let called = Instant::now();
         control.make("/deployments", &body);
         let answered = called.elapsed().as_secs_f64() * 1e3;
@@ -125,7 +125,7 @@ fn measure(hosts: usize) -> String {
     )
 }
 
-/// Times in milliseconds after the call of the API, and seconds of processor.
+/// Times in milliseconds since the start of the call, and processor time in seconds.
 struct Row {
     answered: f64,
     first: f64,
@@ -141,7 +141,7 @@ struct Follower {
 }
 
 impl Follower {
-    /// Asks, waits until all have asked, and asks again after each answer.
+    /// Sends a request, waits until all hosts have, and sends another after each answer.
     async fn follow(
         mut self,
         address: &str,
@@ -149,7 +149,7 @@ impl Follower {
         done: &AtomicUsize,
         told: &mpsc::UnboundedSender<Instant>,
     ) {
-        // Not all at once: the accept queue is finite.
+        // The hosts connect one after the other, because the accept queue is limited.
         tokio::time::sleep(Duration::from_micros(200 * done.fetch_add(1, Ordering::Relaxed) as u64)).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         for round in 0.. {

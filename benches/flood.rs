@@ -1,5 +1,5 @@
-//! Measures what a good, hot request takes while others send forged tokens as fast as they can: wrk against the daemon, on the
-//! same cores.
+//! Measures the time of a good, hot request while other clients send forged tokens as fast as they can: wrk against the
+//! daemon, on the same cores.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
@@ -12,11 +12,11 @@ use std::process::{Command, Stdio};
 use rig::{Rig, component};
 
 const ROUNDS: usize = 5;
-/// Connections that send good tokens, and connections that send forged ones.
+/// Number of connections that send good tokens, and of those that send forged ones.
 const GOOD: &str = "4";
 const FORGING: &str = "64";
 
-/// Each request carries another forged signature: an answer that is remembered would cost nothing.
+/// Script of wrk that sends a different forged signature with each request, because a cached answer would cost nothing.
 const FORGE: &str = r#"
 local number = 0
 request = function()
@@ -28,7 +28,7 @@ end
 "#;
 
 fn main() {
-    // `cargo test --benches` runs this, too: once is enough to see that it works, and nobody waits for it.
+    // `cargo test --benches` runs this, too, but must not take long.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -60,7 +60,7 @@ fn main() {
     }
 }
 
-/// Sends good, hot requests for three seconds.
+/// Sends good, hot requests for three seconds. Returns the figures of wrk.
 fn good(wrk: &Path, url: &str, token: &str) -> Measured {
     let mut command = Command::new(wrk);
     command.args(["-t", "1", "-c", GOOD, "-d", "3s", "--latency"]);
@@ -78,7 +78,7 @@ fn good(wrk: &Path, url: &str, token: &str) -> Measured {
     measured
 }
 
-/// Figures that wrk prints: times in milliseconds, requests a second, and the number of answers other than 2xx.
+/// Figures that wrk prints: times in milliseconds, requests in a second, and the number of answers other than 2xx.
 struct Measured {
     half: f64,
     most: f64,
@@ -99,7 +99,7 @@ impl Measured {
     }
 }
 
-/// Reads a time such as `350.00us`.
+/// Parses a time such as `350.00us`. Returns it in milliseconds.
 fn milliseconds(text: &str) -> f64 {
     let number: f64 = text.trim_end_matches(char::is_alphabetic).parse().unwrap();
     match text.trim_start_matches(|sign: char| !sign.is_alphabetic()) {

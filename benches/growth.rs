@@ -1,8 +1,9 @@
-//! Measures the cost of one change and of one token to a host whose replica holds 100, 10,000, 100,000 and 1,000,000 tokens.
+//! Measures the cost of one change and of one token to a host whose replica holds 100, 10,000, 100,000 and 1,000,000
+//! tokens.
 //!
-//! Each size is measured in processes of its own, since a process keeps memory that an earlier size needed. They hold the
-//! parts of a host that follow a replica (store, replication, snapshot) and take bundles that a control plane signed; sockets
-//! are not part of it. `cargo bench --bench growth -- 1000 50000` measures other sizes.
+//! Each size is measured in its own processes, because a process keeps memory that an earlier size needed. They run the
+//! parts of a host that follow a replica (store, replication, snapshot) and apply bundles that a control plane signed;
+//! sockets are not part of it. `cargo bench --bench growth -- 1000 50000` measures other sizes.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
@@ -31,9 +32,10 @@ use halligan::protocol::token::TokenRecord;
 use world::{DEPLOYMENT, ISSUER, T0, World};
 
 const SIZES: [usize; 4] = [100, 10_000, 100_000, 1_000_000];
-/// How long changes, and heartbeats, are applied at each size. The kernel counts processor time in hundredths of a second.
+/// Duration for which changes, and heartbeats, are applied at each size. The kernel counts processor time in hundredths
+/// of a second.
 const LONG_ENOUGH: Duration = Duration::from_secs(3);
-/// No more changes than this. Each is of another token, as far as there are so many.
+/// Maximum number of changes. Each is of another token, as long as there are enough tokens.
 const CHANGES: usize = 2000;
 
 const FACTS: RequestFacts<'_> =
@@ -53,7 +55,7 @@ fn main() {
         }
         return;
     }
-    // `cargo test --benches` runs this, too: nobody waits for it.
+    // `cargo test --benches` runs this, too, but must not take long.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }
@@ -86,7 +88,7 @@ fn main() {
     }
 }
 
-/// Measures one size, each part in a process of its own.
+/// Measures one size, each part in its own process.
 fn measure(tokens: usize) -> Measured {
     let directory = tempfile::tempdir().unwrap();
     let part = |name: &str| -> Measured {
@@ -124,7 +126,7 @@ fn run_part(part: &str, tokens: usize, directory: &Path) -> Measured {
     }
 }
 
-/// A record like [`World::token_record`], which looks up the role anew each time.
+/// Returns a record like [`World::token_record`], which looks up the role anew each time.
 fn token_record(number: usize) -> TokenRecord {
     static FIRST: LazyLock<TokenRecord> = LazyLock::new(|| World::token_record(0));
     TokenRecord { id: format!("tok_{number:026}").parse().unwrap(), ..FIRST.clone() }
@@ -152,7 +154,7 @@ fn head(world: &World, version: u64, count: usize, digest: &ReplicaDigest, at: T
     sign_head(&head, &world.replica)
 }
 
-/// Writes the bundle of version 1, and its digest.
+/// Writes the bundle of version 1 and its digest.
 fn write(tokens: usize, directory: &Path) -> Measured {
     let world = World::new();
     let fixed = World::records(0);
@@ -177,7 +179,7 @@ struct Host {
 }
 
 impl Host {
-    /// Starts with what the disk holds, as the daemon does.
+    /// Starts with the replica on the disk, as the daemon does.
     fn start(directory: &Path) -> Self {
         let path = directory.join("replica.db");
         let store = ReplicaStore::open(&path, World::data_plane(), World::new().pinned()).unwrap();
@@ -195,7 +197,7 @@ impl Host {
     }
 }
 
-/// Takes the whole replica from a control plane, on a host that had none.
+/// Measures a host without a replica that applies the whole replica of a control plane.
 fn follow(tokens: usize, directory: &Path) -> Measured {
     let host = Host::start(directory);
     let empty = resident();
@@ -205,7 +207,7 @@ fn follow(tokens: usize, directory: &Path) -> Measured {
     Measured::from([("emptyMb".into(), empty), ("followedMb".into(), resident())])
 }
 
-/// Starts with the replica on the disk, then takes changes and heartbeats.
+/// Measures a start with the replica on the disk, and then changes and heartbeats.
 fn start(tokens: usize, directory: &Path) -> Measured {
     let began = Instant::now();
     let host = Host::start(directory);
@@ -263,17 +265,17 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Resident memory of this process, in MB.
+/// Returns the resident memory of this process, in MB.
 fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0 / 1e6
 }
 
-/// Processor time of this process so far, in ms.
+/// Returns the processor time of this process so far, in ms.
 fn processor() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    // The name of the program, in parentheses, may hold spaces.
+    // The program's name, in parentheses, may contain spaces.
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks = |place: usize| fields[place].parse::<f64>().unwrap();
     (ticks(11) + ticks(12)) * 10.0

@@ -1,8 +1,9 @@
-//! Measures what happens when all hosts of a data plane need the whole replica at once, because they start from nothing, or
-//! because the control plane was restored from a backup: the real program, one connection for each host, and many tokens.
+//! Measures a control plane while all hosts of a data plane need the whole replica at the same time, because they have
+//! none or because the control plane was restored from a backup: the real program, one connection for each host, and
+//! many tokens.
 //!
-//! The hosts are tasks of this process; they share the machine's cores with the control plane. `cargo bench --bench herd -- 100
-//! 10000` measures 100 hosts and 10,000 tokens.
+//! The hosts are tasks of this process, and share the machine's cores with the control plane. `cargo bench --bench herd
+//! -- 100 10000` measures 100 hosts and 10,000 tokens.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
@@ -25,21 +26,21 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 
-/// Number of hosts and of tokens.
+/// Numbers of hosts and of tokens.
 const HERDS: [(usize, usize); 3] = [(100, 100_000), (1000, 10_000), (1000, 100_000)];
-/// Replicas that the hosts hold when they ask.
+/// Replicas that the hosts hold at the start.
 const HELD: [&str; 2] = ["nothing", "a lost history"];
-/// Threads that create the tokens.
+/// Number of threads that create the tokens.
 const MAKERS: usize = 8;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` runs this, too: nobody waits for it.
+    // `cargo test --benches` runs this, too, but must not take long.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }
     let asked: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
-    // Each herd is measured in a process of its own, which may open enough files.
+    // Each herd is measured in its own process, which may open enough files.
     if arguments.iter().any(|argument| argument == "--one") {
         println!("{}", measure(asked[0], asked[1], HELD[asked[2]]));
         return;
@@ -60,7 +61,7 @@ fn main() {
     }
 }
 
-/// Returns the row of a herd.
+/// Returns the table row for a herd.
 fn measure(hosts: usize, tokens: usize, hold: &str) -> String {
     let mut control = Control::start("[limits]\nconnections_per_client = 1000000\n");
     let plane = control.make("/data-planes", &json!({ "name": "cloud" }))["id"].as_str().unwrap().to_owned();
@@ -112,7 +113,7 @@ fn measure(hosts: usize, tokens: usize, hold: &str) -> String {
     )
 }
 
-/// Creates direct-access tokens in the database of a control plane that does not run.
+/// Creates direct-access tokens in the database of a control plane that is stopped.
 fn create(control: &Control, deployment: &str, tokens: usize) {
     let opened: ControlPlane = open(control);
     let owner = opened.authenticate(control.owner.as_bytes()).unwrap();
@@ -130,7 +131,8 @@ fn create(control: &Control, deployment: &str, tokens: usize) {
     });
 }
 
-/// Asks for the whole replica, and again when the control plane says so. Returns when it was there, and its length in bytes.
+/// Requests the whole replica, and repeats the request when the control plane says so. Returns the time of arrival, and
+/// the length in bytes.
 async fn start(
     host: Host,
     address: String,
@@ -142,7 +144,7 @@ async fn start(
     let mut stream = TcpStream::connect(&address).await.unwrap();
     for number in 0.. {
         let (plane, proof) = (&host.plane, host.proof(number));
-        // A host that holds a replica names its request.
+        // A request from a host that holds a replica contains a nonce.
         let nonce = if query.starts_with("since=0") { String::new() } else { format!("&nonce={}", host.id) };
         let request = format!(
             "GET /v1/data-planes/{plane}/feed?{query}{nonce} HTTP/1.1\r\nHost: control\r\nAuthorization: Bearer {proof}\r\n\r\n"
@@ -169,7 +171,7 @@ async fn start(
     unreachable!("a host asks until it has the replica")
 }
 
-/// Reads the head of an answer. Returns it, and how many bytes of the body came with it.
+/// Reads the head of an answer. Returns it, and the number of bytes of the body that came with it.
 async fn read_head(stream: &mut TcpStream) -> (String, usize) {
     let mut bytes = Vec::with_capacity(4096);
     loop {

@@ -1,5 +1,5 @@
-//! Measures what a page of the list of tokens takes, and how many tokens a second are created, as the number of tokens grows:
-//! the real program over real connections.
+//! Measures the time that a page of the list of tokens takes, and the number of tokens created in a second, as the
+//! number of tokens grows: the real program over real connections.
 //!
 //! `cargo bench --bench lists -- 100 100000` measures other numbers of tokens.
 
@@ -18,15 +18,15 @@ use rig::control::Control;
 use serde_json::json;
 
 const TOKENS: [u64; 4] = [100, 1000, 10_000, 100_000];
-/// Number of calls for each kind of page. The median counts.
+/// Number of calls for each kind of page. The table shows the median.
 const CALLS: usize = 41;
-/// Clients that create tokens at once, and for how long.
+/// Number of clients that create tokens at the same time, and the duration.
 const CLIENTS: u64 = 16;
 const CREATING: Duration = Duration::from_secs(3);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --benches` runs this, too: nobody waits for it.
+    // `cargo test --benches` runs this, too, but must not take long.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }
@@ -41,7 +41,7 @@ fn main() {
     }
 }
 
-/// Returns the row of a number of tokens.
+/// Returns the table row for a number of tokens.
 fn measure(tokens: u64) -> String {
     let mut control =
         Control::start("[limits]\nconnections_per_client = 1000\ncalls_per_minute = 10000000\n");
@@ -54,7 +54,7 @@ fn measure(tokens: u64) -> String {
         control.make("/deployments", &body)["id"].as_str().unwrap().to_owned()
     });
     let of = |deployment: &str, name: &str| json!({ "name": name, "type": "DEPLOYMENT", "entityId": deployment, "role": "DEPLOYMENT_ADMIN", "kind": "STANDARD" });
-    // Fifty of one deployment; the rest are copies of one token of the other.
+    // One deployment has fifty tokens. The other tokens are copies of one token of the other deployment.
     for number in 0..tokens.min(50) {
         control.make("/tokens", &of(&deployments[0], &format!("few {number}")));
     }
@@ -75,14 +75,14 @@ fn measure(tokens: u64) -> String {
     format!("| {tokens} | {} | {:.0} |", times.join(" | "), created(&control, &deployments[1]))
 }
 
-/// Returns the median of what some calls took.
+/// Returns the median time of the calls.
 fn median(client: &mut Client, target: &str) -> Duration {
     let mut times: Vec<Duration> = (0..CALLS).map(|_| client.call("GET", target, "")).collect();
     times.sort();
     times[CALLS / 2]
 }
 
-/// Copies a token in the database of a control plane that does not run.
+/// Copies a token in the database of a control plane that is stopped.
 fn copy(control: &Control, token: &str, copies: u64) {
     let mut connection = rusqlite::Connection::open(control.database()).unwrap();
     let transaction = connection.transaction().unwrap();
@@ -98,7 +98,7 @@ fn copy(control: &Control, token: &str, copies: u64) {
     transaction.commit().unwrap();
 }
 
-/// Returns how many tokens a second several clients create.
+/// Returns the number of tokens that several clients create in a second.
 fn created(control: &Control, deployment: &str) -> f64 {
     let done = AtomicU64::new(0);
     let began = Instant::now();

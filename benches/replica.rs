@@ -1,4 +1,4 @@
-//! What a start costs: proving a replica of 100,000 tokens on the disk, and making it ready.
+//! Measures the cost of a start: proving a replica of 100,000 tokens on the disk, and building the snapshot.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

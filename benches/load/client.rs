@@ -24,7 +24,7 @@ impl Client {
         }
     }
 
-    /// Calls a path below the organization, which must answer 200. Returns how long it took.
+    /// Calls a path below the organization, which must answer 200. Returns the duration.
     pub(crate) fn call(&mut self, method: &str, target: &str, body: &str) -> Duration {
         let began = Instant::now();
         let Self { path, owner, .. } = self;

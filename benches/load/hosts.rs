@@ -1,4 +1,4 @@
-//! Hosts that call a control plane, for benches: enrolled in its database, and played by one process.
+//! Hosts that call a control plane, for benches. They are enrolled in its database, and simulated by one process.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use serde_json::json;
 use crate::rig::control::Control;
 use crate::rig::{Running, curl, until};
 
-/// Programs are started with this limit of open files, as systemd starts them, or with the most that is allowed here.
+/// Shell command that starts a program with the limit of open files that systemd sets, or with the highest limit
+/// allowed here.
 pub(crate) const OPEN_FILES: &str =
     "ulimit -n 65536 2>/dev/null || ulimit -n $(ulimit -H -n); exec \"$0\" \"$@\"";
 
@@ -31,7 +32,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Returns the proof of who calls that a host sends with each call. `number` must differ from call to call.
+    /// Returns the proof of identity that a host sends with each call. `number` must differ from call to call.
     pub(crate) fn proof(&self, number: u64) -> String {
         let now = wall();
         let id = &self.id;
@@ -43,7 +44,7 @@ impl Host {
     }
 }
 
-/// Opens the database and the keys of a control plane that does not run.
+/// Opens the database and the keys of a control plane that is stopped.
 pub(crate) fn open(control: &Control) -> ControlPlane {
     let state = control.directory.path().join("control");
     ControlPlane::new(
@@ -55,7 +56,7 @@ pub(crate) fn open(control: &Control) -> ControlPlane {
     )
 }
 
-/// Makes hosts in the database of a control plane that does not run. Returns the version of the replica, too.
+/// Enrols hosts in the database of a control plane that is stopped. Returns the hosts, and the version of the replica.
 pub(crate) fn enrol(control: &Control, plane: &str, hosts: usize) -> (Vec<Host>, u64) {
     let opened = open(control);
     let owner = opened.authenticate(control.owner.as_bytes()).unwrap();
@@ -73,7 +74,7 @@ pub(crate) fn enrol(control: &Control, plane: &str, hosts: usize) -> (Vec<Host>,
     (made, version(&tag))
 }
 
-/// Starts the program of a control plane with room for many connections.
+/// Starts a control plane with a limit for many connections.
 pub(crate) fn serve(control: &Control) -> Running {
     let program = control.program();
     let mut command = Command::new("/bin/sh");
@@ -85,12 +86,12 @@ pub(crate) fn serve(control: &Control) -> Running {
     running
 }
 
-/// Reads the version that an answer leads to from its entity tag: `PLANE-BASE-VERSION-…`.
+/// Returns the version that an answer leads to, from its entity tag `PLANE-BASE-VERSION-…`.
 pub(crate) fn version(tag: &str) -> u64 {
     tag.split('-').nth(2).unwrap().parse().unwrap()
 }
 
-/// Seconds of processor that a process has used.
+/// Returns the processor time that a process has used, in seconds.
 pub(crate) fn processor(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let ticks: f64 =
@@ -99,7 +100,7 @@ pub(crate) fn processor(process: u32) -> f64 {
     ticks / 100.0
 }
 
-/// Memory of a process in KiB: what it holds now, and the most it has held.
+/// Returns the memory of a process in KiB: its present size, and its largest.
 #[allow(dead_code, reason = "the benchmark of events does not measure memory")]
 pub(crate) fn memory(process: u32) -> (f64, f64) {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
