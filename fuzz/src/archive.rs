@@ -1,5 +1,5 @@
-//! Archives of code: as they are, as what comes out of gzip, and as entries whose checksums are right. Each line of the last
-//! is an entry: a byte that is its kind, its name, and after a tab its content.
+//! Archives of code. The bytes are checked as they are, inside gzip, and as entries with correct checksums. For the
+//! last, each line is an entry: one byte for its kind, its name, and its content after a tab.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -39,7 +39,7 @@ fn of_lines(data: &[u8]) -> Vec<u8> {
             Some(tab) => (&rest[..tab], &rest[tab + 1..]),
             None => (rest, &[][..]),
         };
-        // A pax header has lines; here they end with another character.
+        // A pax header contains line feeds, which end an entry here. So `;` stands for them.
         let content: Vec<u8> =
             content.iter().map(|&byte| if kind == b'x' && byte == b';' { b'\n' } else { byte }).collect();
         entry(&mut tar, kind, name, &content);
@@ -48,8 +48,8 @@ fn of_lines(data: &[u8]) -> Vec<u8> {
     tar
 }
 
-/// Checks the promises of the reader: every path stays below the root and stands once, a directory comes before its content, an
-/// archive that was cut short is refused, and another reader finds the same files.
+/// Checks the promises of the reader. Every path stays below the root and occurs once. A directory comes before its
+/// content. A truncated archive is refused. Another reader finds the same files.
 pub fn check(data: &[u8]) -> bool {
     [holds(data), holds(&gzip(data)), holds(&gzip(&of_lines(data)))].contains(&true)
 }

@@ -1,4 +1,4 @@
-//! Bundles: as they are, and as what comes out of the compression.
+//! Bundles. The bytes are checked as they are, and as the content of a zstd frame.
 
 use halligan::protocol::bundle::{BundleError, BundleReader, Change, Limits, write_bundle};
 use halligan::protocol::keyset::Keyset;
@@ -6,7 +6,7 @@ use halligan::protocol::keyset::Keyset;
 use super::world::frame;
 use super::{WORLD, object};
 
-/// Small, so that they are met.
+/// The limits are small, so that inputs reach them.
 const LIMITS: Limits = Limits { line: 6 * 1024, total: 12 * 1024, keysets: 3 };
 
 struct Bundle {
@@ -24,8 +24,8 @@ fn read(bytes: &[u8]) -> Result<Bundle, BundleError> {
     Ok(Bundle { keysets, head, base, changes })
 }
 
-/// What is read keeps within its bounds, and is the same once it is written and read again; cut short, it is nothing. What
-/// changed on the way is never believed.
+/// Checks that an accepted bundle keeps its limits and is the same after writing, and that it is refused if it is
+/// truncated. A keyset is verified only with its original payload.
 pub fn check(data: &[u8]) -> bool {
     let sent = holds(data);
     let compressed = frame(data);
@@ -52,7 +52,7 @@ fn holds(bytes: &[u8]) -> bool {
     }
     let changes = bundle.changes.iter().cloned();
     let written = write_bundle(&bundle.keysets, &bundle.head, bundle.base, changes).unwrap();
-    // Its own spelling may be longer than the one that was read, and not fit.
+    // The bundle that is written may be longer than the one that was read, and exceed the limits.
     if let Ok(again) = read(&written) {
         assert_eq!((again.keysets, again.head, again.base), (bundle.keysets, bundle.head, bundle.base));
         assert_eq!(again.changes, bundle.changes);

@@ -1,12 +1,12 @@
-//! The daemon's configuration file.
+//! Configuration file of the daemon.
 
 use std::path::Path;
 
 use halligan::dataplane::config::Config;
 use halligan::platform::configuration::{ConfigError, parse};
 
-/// A configuration is taken as a whole, and what follows from it can be asked for; or it is refused in one line that says
-/// where it is wrong.
+/// Checks that a configuration is accepted with all values within their limits, or refused in one line that states the
+/// position of the fault.
 pub fn check(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let path = Path::new("/etc/halligan/halligand.toml");

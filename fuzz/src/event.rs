@@ -1,12 +1,12 @@
-//! Events and checkpoints: what stands in an audit log.
+//! Events and checkpoints of an audit log.
 
 use halligan::protocol::event::{Checkpoint, Draft, Event, line_hash, place};
 use halligan::protocol::jws::{Typ, Unverified, sign};
 
 use super::{WORLD, survives};
 
-/// A line that is read as an event says all that the event says, both writers of lines write it alike, and another line has
-/// another hash. A checkpoint, signed, is the same once it is written.
+/// Checks that reading an event keeps all its content, that both writers of lines write the same line, and that
+/// different lines have different hashes. A signed checkpoint is the same after writing.
 pub fn check(data: &[u8]) -> bool {
     let text = sign(Typ::AuditCheckpoint, data, &WORLD.token);
     let signed = Unverified::parse(text.as_bytes(), 4096)
@@ -18,7 +18,8 @@ pub fn check(data: &[u8]) -> bool {
     let written = survives(&event);
     assert!(!written.contains('\n'), "an event takes one line");
     assert_eq!(line_hash(&written) == line_hash(line), written == line);
-    // What the daemon itself says is written as it is: codes and identifiers hold nothing that JSON would escape.
+    // The daemon writes its own codes and identifiers without escaping, because they contain nothing that JSON would
+    // escape.
     let words = [Some(&*event.prev), Some(&*event.id), event.decision.as_deref(), event.reason.as_deref()];
     let words = words.into_iter().chain([event.permission.as_deref(), event.glass.as_deref()]).flatten();
     if words.flat_map(str::bytes).all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
@@ -30,7 +31,7 @@ pub fn check(data: &[u8]) -> bool {
     true
 }
 
-/// The event without its place.
+/// Returns the event without its place in the log.
 fn draft(event: &Event) -> Draft<'_> {
     Draft {
         decision: event.decision.as_deref(),

@@ -1,4 +1,4 @@
-//! Heads.
+//! Heads of replicas.
 
 use std::sync::LazyLock;
 
@@ -9,12 +9,12 @@ use halligan::protocol::token::{TokenError, verify};
 use super::world::{T0, World};
 use super::{KEYSET, WORLD, object, survives};
 
-/// All the heads there are.
+/// All valid heads.
 static SIGNED: LazyLock<Vec<String>> =
     LazyLock::new(|| (1..4).map(|version| WORLD.head(version, &World::records(2), T0)).collect());
 
-/// As they are: nothing is a head that was not signed, byte for byte, and it is kept as those bytes. Signed: what is read
-/// as claims is all there is in them, and is about this data plane.
+/// Checks the bytes as they are: only a head that was signed is accepted, and it is kept byte for byte. Checks the
+/// bytes as signed claims: reading keeps all accepted claims, and the head is for this data plane.
 pub fn check(data: &[u8]) -> bool {
     let read = |text: &str| SignedHead::verify(text, &KEYSET, &World::data_plane());
     let genuine = std::str::from_utf8(data).is_ok_and(|text| match read(text) {

@@ -1,5 +1,5 @@
-//! Compact JWS: a header, a line feed, a payload. Both are encoded and signed, so that any header comes with a signature
-//! that holds.
+//! Compact JWS. The input is a header, a line feed and a payload. Both are encoded and signed, so that every header has
+//! a valid signature.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,15 +11,15 @@ use super::WORLD;
 
 const MAX: usize = 4096;
 
-/// What is read has one spelling and one meaning: a JSON object of `alg`, `typ` and `kid`, all of them known, and it holds as
-/// the kind it says, under the key it says, and as nothing else.
+/// Checks that a parsed JWS has only one spelling and one meaning. Its header is a JSON object of known `alg`, `typ`
+/// and `kid`, and it verifies only as the type and under the key that the header states.
 pub fn check(data: &[u8]) -> bool {
     canonical(data);
     let (header, payload) = data.split_at(data.iter().position(|&byte| byte == b'\n').unwrap_or(data.len()));
     let payload = payload.get(1..).unwrap_or_default();
     let key = &WORLD.token;
     let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
-    // The library signs no header but its own.
+    // The library signs only headers of its own, so the signature is made here.
     let signature = SigningKey::from_bytes(&[2; 32]).sign(input.as_bytes()).to_bytes();
     let text = format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature));
     let read = || Unverified::parse(text.as_bytes(), MAX);
@@ -48,7 +48,7 @@ pub fn check(data: &[u8]) -> bool {
     ours
 }
 
-/// Whatever is taken apart is put together again, byte for byte.
+/// Checks that a parsed JWS has the only base64url encoding of its header and signature.
 fn canonical(text: &[u8]) {
     if Unverified::parse(text, MAX).is_ok() {
         let parts: Vec<&[u8]> = text.split(|&byte| byte == b'.').collect();

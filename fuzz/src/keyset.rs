@@ -1,5 +1,5 @@
-//! Keysets: a chain of them, oldest first, one in each line. A line that begins with a digit from 1 to 7 is a payload: the
-//! digit's bits say which of three roots sign it. Any other line is a keyset as it is.
+//! Keysets. The input is a chain, oldest first, one keyset in each line. A line that begins with a digit from 1 to 7 is
+//! a payload, and the bits of the digit select which of three roots sign it. Any other line is a keyset as it is.
 
 use std::sync::LazyLock;
 
@@ -13,7 +13,7 @@ use super::{WORLD, object, survives};
 static ROOTS: LazyLock<[SigningKey; 3]> =
     LazyLock::new(|| [1, 2, 3].map(|seed| SigningKey::from_seed(&[seed; 32])));
 
-/// A general JWS over `payload`, whatever it is, by the roots of `bits`.
+/// Returns a general JWS with any `payload`, signed by the roots that `bits` selects.
 fn signed(payload: &[u8], bits: u8) -> String {
     let compact = |root: &SigningKey| sign(Typ::Keyset, payload, root);
     let signers = ROOTS.iter().enumerate().filter(|(place, _)| bits >> place & 1 == 1);
@@ -24,15 +24,15 @@ fn signed(payload: &[u8], bits: u8) -> String {
     json!({ "payload": parts[0][1], "signatures": signatures }).to_string()
 }
 
-/// What is believed reaches back to the pinned root: a threshold of roots has signed each step, old and new, and none is
-/// left out. It is kept byte for byte.
+/// Checks that an accepted chain starts at the pinned root, has no gaps, and that a threshold of the old and the new
+/// roots has signed each step. The text is kept byte for byte.
 pub fn check(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let line = |line: &str| match line.as_bytes().first() {
         Some(digit @ b'1'..=b'7') => signed(&line.as_bytes()[1..], digit - b'0'),
         _ => line.to_owned(),
     };
-    // A handful of signatures is as good as a thousand, and sooner done.
+    // Only four keysets are read, because longer chains take more time and show no more.
     let chain: Vec<String> = text.split('\n').take(4).map(line).collect();
     let pinned = RootSet::new(vec![ROOTS[0].public().clone()], 1).unwrap();
     let mut before: Option<Keyset> = None;
@@ -75,7 +75,7 @@ pub fn check(data: &[u8]) -> bool {
     before.is_some()
 }
 
-/// A keyset nobody has vouched for is the same once it is written, and a root's signature adds to it once.
+/// Checks that an unverified keyset is the same after writing, and that a root adds only one signature.
 fn read_again(unverified: &UnverifiedKeyset) {
     let written = unverified.to_line();
     assert!(!written.contains('\n'));

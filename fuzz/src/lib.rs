@@ -1,9 +1,9 @@
-//! What must hold for any bytes whatever. Each module is one kind of input: its `check` takes bytes, panics where a promise
-//! is broken, and says whether they were believed. libFuzzer comes up with bytes (`fuzz_targets/`); tests/protocol/fuzz_corpus.rs
-//! hands over those of the corpus on every `cargo test`.
+//! Promises that hold for any bytes. Each module is one kind of input. Its `check` takes bytes, panics if a promise is
+//! broken, and returns true if the bytes were accepted. libFuzzer generates bytes (`fuzz_targets/`);
+//! tests/protocol/fuzz_corpus.rs checks those of the corpus in every `cargo test`.
 //!
-//! Nothing can be guessed that a signature protects. So most modules look at their bytes twice: as they are, and signed with
-//! a key that is believed, as if whoever holds it had gone mad.
+//! A fuzzer cannot guess a signature. So most modules check their bytes twice: as they are, and signed with a trusted
+//! key, as if its holder were hostile.
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
@@ -30,10 +30,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use world::World;
 
-/// Looks at bytes; whether they were believed.
+/// Function that checks bytes. It returns true if they were accepted.
 pub type Check = fn(&[u8]) -> bool;
 
-/// Every kind of input, by the name of its target, its corpus and its dictionary.
+/// All kinds of input, by the name of their target, corpus and dictionary.
 pub const TARGETS: [(&str, Check); 13] = [
     ("archive", archive::check),
     ("bundle", bundle::check),
@@ -53,13 +53,14 @@ pub const TARGETS: [(&str, Check); 13] = [
 static WORLD: LazyLock<World> = LazyLock::new(World::new);
 static KEYSET: LazyLock<Keyset> = LazyLock::new(|| WORLD.keyset());
 
-/// Whether the bytes are a JSON object in UTF-8: what claims, headers and lines of a bundle have to be.
+/// Returns true if the bytes are a JSON object in UTF-8, as claims, headers and lines of a bundle must be.
 fn object(data: &[u8]) -> bool {
     let json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
     std::str::from_utf8(data).is_ok_and(|text| text.trim_start().starts_with('{') && json(text))
 }
 
-/// Asserts that writing what was read, and reading that, changes nothing, and that the second writing is the first.
+/// Asserts that writing a value and reading it again changes nothing, and that the second writing is the same as the
+/// first.
 fn survives<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) -> String {
     let written = serde_json::to_string(value).unwrap();
     let again: T = serde_json::from_str(&written).unwrap_or_else(|error| panic!("{written}: {error}"));

@@ -1,4 +1,4 @@
-//! Paths.
+//! Paths of requests.
 
 use std::fmt::Write as _;
 
@@ -6,8 +6,8 @@ use halligan::dataplane::decide::routes::{CanonicalPath, MAX_PATH};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-/// A path that is taken has one reading: nothing in it is a separator or a step in disguise, it stays what it is however it
-/// is spelt, and the URL parser that browsers agree on, which repairs where this one refuses, reads the same.
+/// Checks that an accepted path has one meaning. It contains no hidden separator or dot segment, and stays the same
+/// however it is encoded. The URL parser of browsers, which repairs where this one refuses, reads the same path.
 pub fn check(data: &[u8]) -> bool {
     let Ok(target) = std::str::from_utf8(data) else { return false };
     let Ok(path) = CanonicalPath::parse(target) else { return false };
@@ -43,12 +43,12 @@ pub fn check(data: &[u8]) -> bool {
     true
 }
 
-/// Whether a byte can't stand in a path as it is (RFC 3986 section 3.3).
+/// Returns true if a byte cannot occur unencoded in a path (RFC 3986 section 3.3).
 fn byte(byte: u8) -> bool {
     !byte.is_ascii_alphanumeric() && !b"-._~!$&'()*+,=:@".contains(&byte)
 }
 
-/// Another spelling of a path: the bytes that `encode` names are percent-encoded, separators never.
+/// Returns another spelling of a path, in which the bytes that `encode` selects are percent-encoded, except separators.
 fn spell(path: &str, encode: fn(u8) -> bool) -> String {
     let mut spelt = String::new();
     for byte in path.bytes() {

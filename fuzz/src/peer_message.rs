@@ -1,4 +1,4 @@
-//! What one node says to another: revocations, and who it is.
+//! Messages between nodes: revocations, and proofs of identity.
 
 use std::sync::LazyLock;
 
@@ -27,7 +27,7 @@ static SIGNERS: LazyLock<Signers> = LazyLock::new(|| {
     [&node("nod_a", &NODES[0], None), &node("nod_b", &NODES[1], Some(T0))].into_iter().collect()
 });
 
-/// A revocation that was made on a node.
+/// Revocation that a node signed.
 pub static MADE: LazyLock<String> = LazyLock::new(|| {
     let revocation = Revocation {
         iss: "nod_a".parse().unwrap(),
@@ -40,8 +40,9 @@ pub static MADE: LazyLock<String> = LazyLock::new(|| {
     sign_revocation(&revocation, &NODES[0])
 });
 
-/// As they are: no revocation is believed that no node made. Signed by a node: it takes away in its own name only, until it
-/// was retired; and it proves itself to whom it says, for minutes.
+/// Checks the bytes as they are: only a revocation that a node signed is accepted. Checks the bytes signed by a node: a
+/// node can revoke in its own name only, until its retirement, and a proof of identity holds for one audience, for
+/// minutes.
 pub fn check(data: &[u8]) -> bool {
     let sent = serde_json::from_slice::<Revoked>(data).is_ok_and(|message| {
         let written = serde_json::to_string(&message).unwrap();
@@ -85,7 +86,7 @@ fn proves(claims: &[u8]) -> bool {
     let proof = sign(Typ::NodeAuth, claims, &NODES[0]);
     assert!(authenticate(sign(Typ::NodeAuth, claims, &NODES[1]).as_bytes(), &SIGNERS, "nod_c", T0).is_err());
     let Ok(peer) = authenticate(proof.as_bytes(), &SIGNERS, "nod_c", T0) else { return false };
-    // What no program could write, such as half a surrogate, may stand in a claim that nobody reads.
+    // Claims that are not read may contain text that no program can write, such as half a surrogate pair.
     let Ok(said) = serde_json::from_slice::<Value>(claims) else { return true };
     for (claim, value) in [("iss", "nod_a"), ("sub", "nod_a"), ("aud", "nod_c"), ("jti", &*peer.call)] {
         assert_eq!(said[claim], value, "{claim}");

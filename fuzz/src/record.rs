@@ -1,4 +1,4 @@
-//! Records: each line is one, `KIND KEY BODY`. Together they are a replica, signed by a control plane that has gone mad.
+//! Records. Each line is one, `KIND KEY BODY`. Together they are a replica that a hostile control plane signs.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use super::world::{DEPLOYMENT, T0, World};
 use super::{WORLD, survives};
 
-/// A body is of one kind at most, and the same once it is written. The digest is that of a set. A token passes only where
-/// the records say all that it takes, whatever else they say.
+/// Checks that a body is of at most one kind and is the same after writing, that the digest is that of a set, and that
+/// a token is allowed only if the records state everything that it needs.
 pub fn check(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let mut seen = BTreeSet::new();
@@ -70,7 +70,7 @@ fn digest(records: &[Record]) {
     assert_eq!(ReplicaDigest::from_bytes(&whole.to_bytes()).as_ref(), Some(&whole));
     let mut left = whole;
     for record in records {
-        // The same text, divided elsewhere, is another record.
+        // The same text, divided between key and body elsewhere, is another record.
         if let Some((at, first)) =
             record.body.char_indices().next().map(|(at, first)| (at + first.len_utf8(), first))
         {
@@ -82,7 +82,7 @@ fn digest(records: &[Record]) {
     assert_eq!(left, ReplicaDigest::empty(), "what is taken away leaves something behind");
 }
 
-/// Whether the token of the world passes under these records; it must not unless they say so.
+/// Returns true if a token of the world is allowed under these records. Checks that the records justify it.
 fn passes(records: &[Record]) -> bool {
     let snapshot = WORLD.snapshot(records.to_vec());
     let facts = RequestFacts {
@@ -110,7 +110,7 @@ fn passes(records: &[Record]) -> bool {
             serde_json::from_str(body(RecordKind::Deployment, DEPLOYMENT)).unwrap();
         assert_eq!((deployment.id.as_str(), deployment.glass), (DEPLOYMENT, GlassMode::Always));
     }
-    // However mad it is, it says nothing for a token it did not sign.
+    // Records must not allow a token that the control plane did not sign.
     let facts = RequestFacts { client: None, ..facts };
     assert!(!decide(Some(b"a.b.c"), &facts, &snapshot, Now { wall: now, floor: now }).allowed());
     decision.allowed()

@@ -1,4 +1,5 @@
-//! What a proxy says a request was: the head of an HTTP/1.1 request, taken apart by the parser that hyper uses.
+//! Facts about a request that a proxy states. The input is the head of an HTTP/1.1 request, parsed by the parser that
+//! hyper uses.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,8 +28,9 @@ static TRUSTED: LazyLock<[IpNet; 2]> =
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| WORLD.snapshot(World::records(1)));
 static TOKEN: LazyLock<String> = LazyLock::new(|| WORLD.value(0));
 
-/// Only a trusted peer tells, and in one way: each fact stands once, in one family. What is then allowed has a canonical
-/// path, a route, a permission that the role has, and the one token there is. On the fast path it is told the same.
+/// Checks that only a trusted peer can state facts, each once and all in one family of headers. An allowed request has
+/// a canonical path, a route, a permission of the role, and the only valid token. The fast path must read the same
+/// facts.
 pub fn check(data: &[u8]) -> bool {
     let (request, mut room) = (request(data), Room::default());
     if let Reading::Question(question) = Question::read(data, &mut room) {
@@ -60,7 +62,7 @@ fn request(data: &[u8]) -> Option<Parts> {
     Some(request.body(()).ok()?.into_parts().0)
 }
 
-/// Compares what is read where the bytes lie with what is read from a request taken apart.
+/// Checks that the fast path, which reads in place, finds the same as the parsed request.
 fn same(question: &Question<'_, '_>, request: &Parts) {
     let path = question.deployment.map_or("/v1/authorize".to_owned(), |id| format!("/v1/authorize/{id}"));
     assert_eq!((request.uri.to_string(), request.method.as_str()), (path, Question::METHOD));
@@ -77,7 +79,7 @@ fn same(question: &Question<'_, '_>, request: &Parts) {
     }
 }
 
-/// Compares what was read with the headers, by counting.
+/// Checks the facts against the number of headers of each name.
 fn once(headers: &HeaderMap, original: &Original<'_>) {
     let mut stands: BTreeMap<&str, Vec<&[u8]>> = BTreeMap::new();
     for (name, value) in headers {
@@ -108,14 +110,14 @@ fn once(headers: &HeaderMap, original: &Original<'_>) {
         assert_eq!(host.as_bytes(), stands[name.as_str()][0]);
         let (host, sent) = (original.host_name(), host.to_ascii_lowercase().into_bytes());
         assert!(sent.starts_with(host.as_bytes()));
-        // A name is compared without the dot at its end.
+        // A host name is compared without the dot at its end.
         let rest = &sent[host.len()..];
         let port = rest.strip_prefix(b".").unwrap_or(rest);
         assert!(port.is_empty() || port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit), "{port:?}");
     }
 }
 
-/// The client is the peer, or one that a header names.
+/// Checks that the client is the peer, or an address that a header states.
 fn named(headers: &HeaderMap) {
     let Some(client) = forwarded::client(headers, PROXY, &*TRUSTED).filter(|client| *client != PROXY) else {
         return;
@@ -126,7 +128,7 @@ fn named(headers: &HeaderMap) {
     assert!(words.any(|word| parsed(word) == Some(client)), "a client nobody named");
 }
 
-/// What Envoy asks with, behind its prefix.
+/// Reads the question of Envoy, which has a prefix before the path.
 fn behind(request: &Parts) -> Option<Original<'_>> {
     let original = Original::behind(ENVOY.len(), request, PROXY, &*TRUSTED).ok()?;
     assert_eq!(original.method, request.method.as_str());
@@ -135,7 +137,7 @@ fn behind(request: &Parts) -> Option<Original<'_>> {
 }
 
 fn decided(headers: &HeaderMap, original: &Original<'_>, deployment: Target<'_>) -> bool {
-    // The token is five hundred bytes that no mutation survives: a word stands for it.
+    // The token is five hundred bytes that no mutation survives, so a word stands for it.
     let token =
         bearer::token_of(headers).map(|token| if token == b"TOKEN" { TOKEN.as_bytes() } else { token });
     let facts = RequestFacts {

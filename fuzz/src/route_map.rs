@@ -1,8 +1,9 @@
-//! Route maps: a request's method and target in the first line, the map (TOML) in the rest.
+//! Route maps. The first line is the method and target of a request, the rest is the map in TOML.
 
 use halligan::dataplane::decide::routes::{CanonicalPath, DAG_PARAMETER, METHODS, RouteMap};
 
-/// A map that is taken opens nothing without a permission, and a path has the route whose template it fits.
+/// Checks that every route of an accepted map needs a permission, and that a path gets the route whose template it
+/// matches.
 pub fn check(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let (line, text) = text.split_once('\n').unwrap_or(("", text));

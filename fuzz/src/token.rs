@@ -9,11 +9,11 @@ use halligan::protocol::token::{TokenError, TokenKind, VerifiedToken, mint, veri
 use super::world::World;
 use super::{KEYSET, WORLD, object, survives};
 
-/// All the tokens there are.
+/// All valid tokens.
 static MINTED: LazyLock<Vec<String>> = LazyLock::new(|| (0..4).map(|number| WORLD.value(number)).collect());
 
-/// As they are: nothing is a token that was not minted, byte for byte. Signed: what is read as claims is all there is in
-/// them, and carries what a token of its kind must.
+/// Checks the bytes as they are: only a token that was minted is accepted. Checks the bytes as signed claims: reading
+/// keeps all accepted claims, and a token carries what its kind requires.
 pub fn check(data: &[u8]) -> bool {
     let minted = verify(data, &KEYSET).is_ok();
     if minted {
