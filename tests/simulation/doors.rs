@@ -103,10 +103,10 @@ impl Story {
             1 => self.random.random_range(60..3600),
             _ => self.random.random_range(3600..=crate::host::LONGEST_BREAK),
         };
-        if self.hosts[host].break_glass(&deployment, seconds, now, wall) {
+        if let Some(until) = self.hosts[host].break_glass(&deployment, seconds, now, wall) {
             self.note(format!("the glass of {deployment} is broken on host {host}, for {seconds} s"));
             let sure = self.hosts[host].offset == 0;
-            let broken = Broken { until: wall.plus(seconds), left: seconds, sure };
+            let broken = Broken { until, left: seconds, sure };
             self.memories[host].broken.insert(deployment, broken);
         }
     }

@@ -32,6 +32,7 @@ impl Story {
         if damaged.is_empty() {
             return Ok(());
         }
+        let remembered = self.memories[host].clone();
         for file in &damaged {
             self.forget_file(host, file, how);
         }
@@ -42,6 +43,7 @@ impl Story {
         }
         // The operators restore the files from before.
         files::put_back(&directory, kept);
+        self.memories[host] = remembered;
         self.note(format!("host {host}: {damaged:?} is put back"));
         self.start_host(host)?;
         if self.hosts[host].running() {

@@ -105,20 +105,17 @@ impl Host {
         Some(decide_introspected(credential, None, &facts, &snapshot, at))
     }
 
-    /// Breaks the glass of a deployment, as an operator. Returns true if it is broken.
-    pub fn break_glass(&mut self, deployment: &str, seconds: i64, now: Millis, wall: Time) -> bool {
+    /// Breaks the glass of a deployment, as an operator. Returns the end of the break, or `None` if the glass stays sealed.
+    pub fn break_glass(&mut self, deployment: &str, seconds: i64, now: Millis, wall: Time) -> Option<Time> {
         self.clock.store(wall.unix(), Ordering::Relaxed);
-        let Some(process) = &mut self.process else { return false };
+        let process = self.process.as_mut()?;
         process.look(now, wall);
-        let checked = process.glass.check(deployment, "a drill", seconds, process.live.now(wall));
-        let Ok(deployment) = checked else { return false };
-        let broken = Broken {
-            operator: "uid 0".into(),
-            reason: "a drill".into(),
-            broken_at: wall,
-            until: wall.plus(seconds),
-        };
-        process.glass.break_glass(&deployment, &broken).is_ok()
+        let now = process.live.now(wall);
+        let deployment = process.glass.check(deployment, "a drill", seconds, now).ok()?;
+        let (broken_at, until) = (now.effective(), now.effective().plus(seconds));
+        let broken = Broken { operator: "uid 0".into(), reason: "a drill".into(), broken_at, until };
+        process.glass.break_glass(&deployment, &broken).ok()?;
+        Some(until)
     }
 
     /// Seals the glass of a deployment, as an operator. Returns true if it was broken.
