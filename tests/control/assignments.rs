@@ -26,7 +26,7 @@ fn a_workspace_owner_assigns_an_organizations_token_and_can_do_no_more_with_it()
     let assigned = call("POST", &here, Some(json!({ "tokenId": id, "role": "DEPLOYMENT_ADMIN" })));
     assert_eq!(assigned.status, 200, "{assigned:?}");
     assert_eq!(assigned.json()["id"], token["id"]);
-    // The workspace's owner sees what it may do here, not what it is elsewhere.
+    // The answer omits the token's roles in other workspaces.
     let roles = assigned.json()["roles"].clone();
     assert_eq!(roles.as_array().unwrap().len(), 1);
     assert_eq!(
@@ -46,7 +46,7 @@ fn a_workspace_owner_assigns_an_organizations_token_and_can_do_no_more_with_it()
     let refused = call("POST", &elsewhere, Some(json!({ "tokenId": id, "role": "DEPLOYMENT_ADMIN" })));
     assert_eq!(refused.status, 403, "another workspace's deployment");
 
-    // The token acts with its role here, and by its role in the organization.
+    // The token has its role on this deployment and its role in the organization.
     let value = text(&token["token"]);
     let deployment = format!("/deployments/{}", estate.deployment);
     let renamed =
@@ -97,7 +97,7 @@ fn a_workspaces_token_works_in_that_workspace_only_and_a_deployments_on_that_dep
     let mut names: Vec<_> = tokens.map(|token| text(&token["name"])).collect();
     names.sort_unstable();
     assert_eq!(names, ["d", "ws"]);
-    // With the deployment goes the assignment, not the token.
+    // Deleting the deployment deletes the assignment and keeps the token.
     assert_eq!(control.call("DELETE", &format!("/deployments/{}", estate.deployment), None).status, 204);
     assert_eq!(control.get(&format!("/tokens/{}", text(&token["id"])))["roles"].as_array().unwrap().len(), 1);
     assert_eq!(control.call("GET", &format!("/tokens/{}", text(&own["id"])), None).status, 404);
@@ -174,7 +174,7 @@ fn an_organizations_token_has_roles_in_workspaces_as_far_as_their_owners_give_th
     };
     let listed = || control.call_as(value, "GET", "/deployments", None, &[]).json()["totalCount"].clone();
     assert_eq!((listed(), renamed(&estate.deployment, "mine")), (json!(1), 403));
-    // An operator can't say who has which role in a workspace; its owner can, for that workspace alone.
+    // A workspace operator cannot assign roles; the workspace's owner can, in that workspace only.
     let here = json!([role(&estate.workspace, "WORKSPACE_OPERATOR")]);
     assert_eq!(put(&operator, here.clone()).status, 403);
     let given = put(&owner, here);

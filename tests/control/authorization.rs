@@ -1,4 +1,4 @@
-//! Who may do what, at the real control plane: each role asks for each operation of the table in
+//! Authorization at the real control plane: each role attempts each operation of the table in
 //! `src/controlplane/access/authorization.rs`.
 
 #![allow(clippy::unwrap_used)]
@@ -39,7 +39,8 @@ const TABLE: &str = "
     ManageDirectAccess        ..x ..... -
 ";
 
-/// Roles in the organization, then roles in the workspace. Who has one of the latter is a member of the organization.
+/// Roles in the organization, then roles in the workspace. A user with a workspace role is a member of the
+/// organization.
 const ROLES: [&str; 8] = [
     "ORGANIZATION_MEMBER",
     "ORGANIZATION_BILLING_ADMIN",
@@ -80,7 +81,7 @@ impl World {
         Self { control, estate, someone, team, organization_token, workspace_token }
     }
 
-    /// A user of the organization, or of the workspace, by the role's name.
+    /// Creates a user with this role in the organization or in the workspace.
     fn user(&self, role: &str) -> String {
         if role.starts_with("WORKSPACE") {
             return self.control.user(role, &self.estate.workspace);
@@ -89,13 +90,13 @@ impl World {
         self.control.make("/users", &body)["token"].as_str().unwrap().to_owned()
     }
 
-    /// A standard token of `deployment` that allows nothing, to do things with.
+    /// Creates a standard token of `deployment` without permissions, as the object of calls.
     fn token(&self, deployment: &str) -> String {
         let body = json!({ "name": "t", "type": "DEPLOYMENT", "entityId": deployment, "role": "DEPLOYMENT_ACCESSOR" });
         id(&self.control.make("/tokens", &body))
     }
 
-    /// The value of a token of `deployment` that has these permissions and no other.
+    /// Returns the value of a token of `deployment` that has exactly these permissions.
     fn holder(&self, deployment: &str, permissions: &[&str]) -> String {
         let name = format!("only-{}", permissions.join("-").replace('.', "_"));
         let name = &name[..name.len().min(64)];
@@ -107,7 +108,7 @@ impl World {
         self.control.make("/tokens", &body)["token"].as_str().unwrap().to_owned()
     }
 
-    /// The call that asks for `operation` on `deployment`.
+    /// Returns the call that performs `operation` on `deployment`.
     fn call(&self, operation: &str, deployment: &str) -> (&'static str, String, Option<Value>) {
         let Estate { workspace, data_plane, .. } = &self.estate;
         let on = format!("/deployments/{deployment}");
@@ -178,11 +179,11 @@ impl World {
         let (method, path, body) = self.call(operation, deployment);
         let answer = self.control.call_as(caller, method, &path, body.as_ref(), &[]);
         assert!([200, 204, 403, 404, 422].contains(&answer.status), "{operation}: {answer:?}");
-        // What may not even be seen is not there.
+        // An object that the caller may not read is answered with 404.
         ![403, 404].contains(&answer.status)
     }
 
-    /// Where to try it: what would be deleted is made for the purpose.
+    /// Returns the deployment for a call. Calls that delete a deployment get one of their own.
     fn deployment_for(&self, operation: &str, number: usize) -> String {
         if operation != "DeleteDeployments" {
             return self.estate.deployment.clone();
@@ -191,7 +192,7 @@ impl World {
         let name = format!("short-lived-{number}");
         let body = json!({ "name": name, "workspaceId": workspace, "dataPlaneId": data_plane });
         let deployment = id(&self.control.make("/deployments", &body));
-        // A deployment goes with its tokens, direct-access ones, too.
+        // Deleting a deployment deletes its tokens, direct-access tokens included.
         let token = json!({ "name": "t", "type": "DEPLOYMENT", "kind": "DIRECT_ACCESS", "entityId": deployment,
             "tokenExpiryPeriodInDays": 1 });
         self.control.make("/tokens", &token);
@@ -213,10 +214,10 @@ fn each_role_may_do_what_the_table_says_and_nothing_else() {
             let deployment = world.deployment_for(operation, number);
             assert_eq!(world.allowed(caller, operation, &deployment), mark == 'x', "{role}: {operation}");
         }
-        // A deployment's token may do what its permissions say, and only with the right one among them.
+        // A deployment's token is allowed an operation only if it has the permission for it.
         let deployment = world.deployment_for(operation, ROLES.len());
         let with = match operation {
-            // Besides, it must see the token, and have what it hands out.
+            // The call also needs permission to read the token, and each permission that it assigns.
             "AssignDagRoles" => vec![permission, "deployment.apiTokens.get", "deployment.airflow.dag.get"],
             _ => vec![permission],
         };
@@ -239,7 +240,7 @@ fn a_call_about_somebody_elses_organization_finds_nothing() {
     let url = format!("{}/v1/organizations/org_other/tokens", world.control.url);
     let answer = crate::rig::curl(&["-H", &format!("Authorization: Bearer {member}"), &url]);
     assert_eq!((answer.status, &answer.json()["code"]), (404, &json!("not_found")));
-    // Nor does a direct-access token open anything here: it is for the data plane.
+    // A direct-access token is for the data plane; the control plane refuses it.
     let body = json!({ "name": "t", "type": "DEPLOYMENT", "kind": "DIRECT_ACCESS",
         "entityId": world.estate.deployment, "tokenExpiryPeriodInDays": 1 });
     let token = world.control.make("/tokens", &body);

@@ -1,4 +1,4 @@
-//! Archives of deploys in a bucket: a server that speaks as much S3 as they need stands for it.
+//! Archives of deploys in a bucket, against a test server with the part of S3 that they need.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::rig::control::Control;
 use crate::rig::{curl, until};
 
-/// Objects by their path, and the parts of those that are being written.
+/// Objects by path, and the parts of unfinished uploads.
 #[derive(Default)]
 struct Objects {
     whole: BTreeMap<String, Vec<u8>>,
@@ -27,7 +27,7 @@ struct Objects {
 
 type Bucket = Arc<Mutex<Objects>>;
 
-/// Returns the value of a query parameter, if it stands.
+/// Returns the value of a query parameter, or `None` if it is missing.
 fn parameter<'u>(uri: &'u Uri, name: &str) -> Option<&'u str> {
     uri.query()?.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -1,4 +1,4 @@
-//! What the control plane's API promises whoever calls it, whatever is called.
+//! Promises of the control plane's API that hold for every call.
 
 #![allow(clippy::unwrap_used)]
 
@@ -32,7 +32,7 @@ fn every_change_is_on_record_with_who_from_where_and_what_came_of_it() {
 
     let log = control.get("/audit-log");
     let mut lines = log["entries"].as_array().unwrap().clone();
-    // The first line is about how all this came to be.
+    // The first line records the initialization of the control plane.
     assert_eq!(lines.pop().unwrap()["call"], "init");
     let told: Vec<_> = lines
         .iter()
@@ -232,7 +232,7 @@ fn who_calls_too_often_is_told_when_to_come_back() {
     let statuses: Vec<u16> =
         (0..4).map(|_| curl(&["-H", "Authorization: Bearer wrong", &url]).status).collect();
     assert_eq!(statuses, [401, 401, 401, 429]);
-    // A good token is let in all the same, until it has called too often itself.
+    // A valid token is still accepted from this address, until it exceeds its own limit.
     let bearer = format!("Authorization: Bearer {}", control.owner);
     let answers: Vec<_> = (0..6).map(|_| curl(&["-H", &bearer, &url])).collect();
     assert!(answers[..5].iter().all(|answer| answer.status == 200), "{answers:?}");
@@ -262,7 +262,7 @@ fn a_list_gives_what_was_asked_for_a_page_at_a_time() {
     assert_eq!(names(&format!("createdBy={}&scope=ORGANIZATION&kind=STANDARD", control.owner_id)).len(), 4);
     assert_eq!(names("kind=DIRECT_ACCESS").len(), 0);
     assert_eq!(control.get("/tokens?search=c&limit=1")["totalCount"], 2);
-    // A member sees none of the organization's tokens, nor how many there are.
+    // A member gets neither the organization's tokens nor their number.
     let member = control.make("/tokens", &token("looks on", ""));
     let seen = control.call_as(member["token"].as_str().unwrap(), "GET", "/tokens", None, &[]);
     assert_eq!(seen.json()["totalCount"], 0);
@@ -295,11 +295,11 @@ fn a_repeated_call_makes_one_token_and_shows_the_same_value() {
     let (rotated, repeat) = (call(&rotate, None, &key("c")), call(&rotate, None, &key("c")));
     assert_eq!(rotated.json(), repeat.json());
     assert_ne!(rotated.json()["token"], first.json()["token"]);
-    // The first value has stopped: nobody gets it again.
+    // The first value is revoked, so a retry must not return it.
     let late = call("/tokens", Some(&one), &key("a"));
     assert_eq!((late.status, &late.json()["code"]), (409, &json!("idempotency_key_superseded")));
     assert!(!late.body.contains("eyJ"), "{late:?}");
-    // Without a key, and with a key of somebody else's, every call counts.
+    // A call without a key, or with another caller's key, is executed each time.
     assert_eq!(call(&rotate, None, &[]).status, 200);
     assert_eq!(call("/tokens", Some(&one), &["Idempotency-Key: sp ace".into()]).status, 400);
 }
@@ -355,7 +355,7 @@ fn no_call_ignores_a_condition_that_does_not_hold() {
     let assigned = format!("/deployments/{deployment}{path}");
     let role = json!({ "role": "DEPLOYMENT_ADMIN" });
     let roles = json!({ "roles": [{ "entityType": "ORGANIZATION", "entityId": control.organization, "role": "ORGANIZATION_MEMBER" }] });
-    // Each as it was seen two changes ago, also where nothing has a tag.
+    // Each call sends an outdated tag, also for objects that have no tag.
     for (method, path, body) in [
         ("POST", path.clone(), Some(json!({ "name": "mine" }))),
         ("DELETE", path.clone(), None),
@@ -379,7 +379,7 @@ fn no_call_ignores_a_condition_that_does_not_hold() {
     }
     assert_eq!(control.get(&path)["name"], "ci", "nothing has changed");
     assert_eq!(control.get("/workspaces")["totalCount"], 1);
-    // With the tag of what stands, they are carried out.
+    // The same calls with the current tag succeed.
     let tag = |path: &str| control.call("GET", path, None).header("etag").unwrap().to_owned();
     let before = tag(&path);
     assert_eq!(call("POST", &format!("{path}/rotate"), None, &before).status, 200);
@@ -415,7 +415,7 @@ fn who_follows_cursors_sees_each_item_once_while_others_insert() {
         loop {
             let page = control.get(&format!("{list}?limit=3&{query}{cursor}"));
             seen.extend(ids(&page));
-            // Somebody inserts before and behind what was shown.
+            // Rows are inserted before and after the page that was returned.
             for place in ["0000", "9999"].iter().filter(|_| round < 20) {
                 let name = format!("{place} {member} {query} {round}");
                 control.make("/tokens", &token(&name, ""));
@@ -497,7 +497,7 @@ fn a_key_that_does_not_fit_its_certificate_is_found_before_the_start() {
         ("one.pem", "one.pem", "one.pem can't be used"),
         ("none.pem", "one.key", "none.pem can't be used"),
     ] {
-        // A start is tried again: the certificate may be about to be renewed.
+        // `serve` exits with a code that systemd retries, because the certificate may be about to be renewed.
         for (verb, refused) in [("check-config", 78), ("serve", 69)] {
             let (code, said) = run(verb, certificate, key);
             assert!(code == Some(refused) && said.contains(words), "{certificate} {key}: {code:?} {said}");

@@ -36,12 +36,12 @@ fn standard_tokens_follow_a_role_and_direct_access_tokens_stay_with_their_versio
     assert_ne!(changed["digest"], made["digest"]);
     let late = create("late", &["--direct-access", "-e", "30"]);
     rig.synced();
-    // The role moved on; what the early token opens did not, in either direction.
+    // The role has a new version; the early token keeps the permissions of its own version.
     assert!(may(&value(&early), "GET", "/api/v2/variables"));
     assert!(!may(&value(&early), "POST", "/api/v2/dags/etl/dagRuns"));
     assert!(may(&value(&late), "POST", "/api/v2/dags/etl/dagRuns"));
     assert!(!may(&value(&late), "GET", "/api/v2/variables"));
-    // Nor does a rotation move it.
+    // A rotation keeps the token's version of the role.
     let rotated = rig.json(&["token", "rotate", "early", "--force"]);
     rig.synced();
     assert!(!may(&value(&early), "GET", "/api/v2/dags"));
@@ -76,7 +76,8 @@ fn standard_tokens_follow_a_role_and_direct_access_tokens_stay_with_their_versio
     assert_eq!(told, [(&json!(2), vec![READ, RUN]), (&json!(1), vec![READ, VARIABLES])]);
     assert_eq!(versions[1]["digest"], made["digest"]);
 
-    // With a token that has it, it stays; without one it goes, and its name's versions count on.
+    // A role that a token has cannot be deleted. After the deletion of an unused role, its version numbers are not
+    // reused.
     let refused = rig.cli_command().args(["role", "delete", "night", "--force"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(65));
     let why = String::from_utf8(refused.stderr).unwrap();
@@ -185,7 +186,7 @@ fn a_role_can_be_kept_to_some_workspaces() {
     let refused = control.call("POST", "/tokens", Some(&token(&estate.deployment)));
     assert_eq!(refused.status, 422, "{refused:?}");
     control.make("/tokens", &token(&estate.elsewhere));
-    // Where a token has it, it can't be taken from under it.
+    // A role cannot be restricted away from a workspace in which a token has it.
     let moved = json!({ "restrictedWorkspaceIds": [estate.workspace] });
     let refused = control.call("POST", "/roles/ops", Some(&moved));
     assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("role_in_use")));
@@ -219,7 +220,7 @@ fn a_role_with_spaces_in_its_name_is_one_word_on_a_host() {
     let claims = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, payload).unwrap();
     let claims: Value = serde_json::from_slice(&claims).unwrap();
     assert_eq!(claims["role"]["id"], "Night_shift@1");
-    // Two roles that a host could not tell apart are not made, and a number of a name is never given twice.
+    // Names that a host could not tell apart are refused, and a version number of a name is never reused.
     for name in ["Night_shift", "Night shift"] {
         let answer = control.call("POST", "/roles", Some(&role(name, "DEPLOYMENT", &[READ])));
         assert_eq!((answer.status, &answer.json()["code"]), (409, &json!("name_taken")), "{name}");

@@ -69,7 +69,7 @@ fn a_direct_access_token_with_dag_roles_alone_opens_those_dags() {
         ("DELETE", "/api/v2/dags/load", &no),
         ("GET", "/api/v2/dags/other", &no),
         ("GET", "/api/v2/dags/finance", &no),
-        // A list can't be filtered by who only forwards it.
+        // The data plane forwards answers and cannot filter a list.
         ("GET", "/api/v2/dags", &no),
         ("GET", "/api/v2/dags/~/dagRuns", &no),
         ("GET", "/api/v2/connections", &no),
@@ -88,7 +88,7 @@ fn a_direct_access_token_with_dag_roles_alone_opens_those_dags() {
         json!({ "new": ["finance"] })
     );
 
-    // What was fixed at creation no edit changes, whichever way it is tried.
+    // An edit cannot change fields that are fixed at creation, in any form of the call.
     for edit in [
         &["token", "access", "add-dag-role", "dags", "--dag", "other", "-r", "DAG_VIEWER"][..],
         &["token", "access", "remove-dag-role", "dags", "--dag", "etl"],
@@ -160,7 +160,7 @@ fn a_standard_tokens_dag_roles_are_edited_as_a_whole() {
     }
     let shown = control.get(&format!("/tokens/{}", token["id"].as_str().unwrap()));
     assert_eq!(shown["roles"], replaced["roles"], "nothing of what was refused was written");
-    // Dag roles without a word about the deployment would open all of it by default.
+    // Without an explicit deployment role, the default would allow the whole deployment.
     let vague = json!({
         "name": "t", "type": "DEPLOYMENT", "entityId": deployment,
         "roles": [{ "entityType": "DAG", "entityId": "etl", "role": "DAG_VIEWER" }],
@@ -254,7 +254,7 @@ fn tags_are_checked_before_they_are_published() {
         let answer = control.call("PUT", &path, Some(&json!({ "tags": tags })));
         assert_eq!(answer.status, status, "{:?}", answer.body.get(..300));
     }
-    // As many as a large deployment has.
+    // The number of Dags of a large deployment.
     let many: serde_json::Map<_, _> =
         (0..20_000).map(|number| (format!("dag-{number}"), json!(["finance", "daily"]))).collect();
     let file = control.directory.path().join("tags.json");

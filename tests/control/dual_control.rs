@@ -1,4 +1,4 @@
-//! Where an organization says so, a direct-access token needs two owners.
+//! Dual control: an organization can require two owners for a direct-access token.
 
 #![allow(clippy::unwrap_used)]
 
@@ -65,7 +65,7 @@ fn a_direct_access_token_is_made_once_another_owner_has_approved_it() {
     assert_eq!(two.decide(&first, &id, "collect").status, 409, "it is shown once");
     let request = two.control.get(&format!("/token-requests/{id}"));
     assert_eq!((&request["state"], &request["tokenId"]), (&json!("DONE"), &made.json()["id"]));
-    // All of it is on record.
+    // The audit log records every step.
     let log = two.control.get("/audit-log?limit=1000").to_string();
     for call in ["POST /token-requests/{id}/approve", "POST /token-requests/{id}/collect", "POST /tokens"] {
         assert!(log.contains(call), "{call}");
@@ -88,7 +88,7 @@ fn a_rejected_request_makes_nothing_and_a_token_can_neither_ask_nor_approve() {
     assert_eq!(two.decide(&two.control.owner, &id, "collect").status, 409);
     assert_eq!(two.control.get("/token-requests?state=REJECTED")["totalCount"], 1);
     assert_eq!(two.control.get("/token-requests?state=PENDING")["totalCount"], 0);
-    // What could not be made is not asked for, and a standard token needs nobody.
+    // An invalid token is refused before approval is requested, and a standard token needs no approval.
     let mut wrong = two.token("wrong");
     wrong["role"] = json!("NO_SUCH_ROLE");
     assert_eq!(two.control.call("POST", "/tokens", Some(&wrong)).status, 422);
@@ -138,12 +138,12 @@ fn a_new_value_of_a_direct_access_token_needs_two_as_well() {
     let rotated = rotated.json();
     assert_eq!((&rotated["id"], &rotated["name"]), (&made["id"], &made["name"]));
     assert!(rotated["token"].is_string() && rotated["token"] != made["token"]);
-    // A request is for one rotation: what was asked for before another one is not carried out.
+    // A request covers one rotation, and is void after another rotation of the token.
     assert_eq!(two.decide(&second, &other, "approve").status, 200);
     let late = two.decide(&first, &other, "collect");
     assert_eq!((late.status, &late.json()["code"]), (409, &json!("request_state")), "{late:?}");
     assert_eq!(two.control.get(&path)["shortToken"], rotated["shortToken"]);
-    // A standard token needs nobody.
+    // A standard token needs no approval.
     let mut standard = two.token("ci");
     standard["kind"] = json!("STANDARD");
     let standard = two.control.make("/tokens", &standard);

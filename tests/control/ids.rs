@@ -1,5 +1,6 @@
-//! Where the command line's calls go: whatever a user gives in place of an id, no call goes to another place than meant, and no
-//! token goes out in the clear. The commands and their arguments are taken from the program's own help, so that a new one is tried too.
+//! Targets of the command line's calls: for any text in place of an id, no call goes to an unintended path and no token
+//! is sent unencrypted. The commands and their arguments are taken from the program's own help, so that a new command
+//! is tested too.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,10 +12,10 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// An id of every kind of thing.
+/// An id that is valid for every kind of object.
 const GOOD: &str = "c0123456789abcdefghijklmn";
 
-/// Texts that are no ids. In a path, each would become more than one segment, or none.
+/// Texts that are not ids. In a path, each would become several segments, or none.
 const BAD: [&str; 16] = [
     "../tokens/victim",
     "victim/../../tokens",
@@ -51,7 +52,7 @@ const NOUNS: [&str; 13] = [
     "revoke",
 ];
 
-/// Request lines that arrived, at either place.
+/// Request lines that arrived at the control plane or the daemon.
 type Asked = Arc<Mutex<Vec<String>>>;
 
 fn help(words: &[String]) -> String {
@@ -94,7 +95,7 @@ impl Slot {
         }
     }
 
-    /// Returns whether the value is an id, or has one in it.
+    /// Returns true if the value is an id or contains one.
     fn takes_an_id(&self) -> bool {
         const IDS: [&str; 6] = ["ID", "USER", "USERS", "TOKEN", "SESSION", "ROLE"];
         IDS.contains(&self.value.as_str())
@@ -175,7 +176,7 @@ fn listen(socket: &Path, asked: &Asked) -> u16 {
     port
 }
 
-/// Returns whether a path has ids and words only, none of them the victim's.
+/// Returns true if a path consists of ids and known words, without the victim's id.
 fn is_meant(line: &str) -> bool {
     let Some(target) = line.split(' ').nth(1) else { return false };
     let path = target.split('?').next().unwrap_or_default();
@@ -185,7 +186,7 @@ fn is_meant(line: &str) -> bool {
     path.strip_prefix('/').is_some_and(|parts| parts.split('/').all(plain)) && !path.contains("victim")
 }
 
-/// Returns what else a command may want: nothing, all that it can take by place, and more of its options.
+/// Returns sets of further arguments: none, all positional ones, and these with more options.
 fn fillings(slots: &[Slot]) -> [Vec<&Slot>; 4] {
     let with = |options: &[&str], places: bool| {
         let wanted = |slot: &&Slot| match &slot.option {
@@ -201,7 +202,7 @@ fn fillings(slots: &[Slot]) -> [Vec<&Slot>; 4] {
 
 #[test]
 fn what_is_no_id_turns_no_call_into_another() {
-    /// How many of the wrong values are tried in each place; the next place goes on with those that follow.
+    /// Number of invalid values tried in each place; the next place continues with the following ones.
     const EACH: usize = 3;
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("admin.sock");

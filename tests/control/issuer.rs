@@ -1,5 +1,5 @@
-//! The issuer is never changed by a slip: the control plane compares it with the one it last signed as, and a host is told what is
-//! wrong, each cause in its own sentence.
+//! Protection against an unintended change of the issuer: the control plane compares the issuer with the one it last
+//! signed as, and a host's error names the cause in a sentence of its own.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -66,7 +66,7 @@ fn a_control_plane_does_not_start_under_another_issuer_unless_it_is_told_that_th
         );
     }
 
-    // It is said once: what runs afterwards finds the new issuer to be the one it last signed as.
+    // The option is needed once: later starts compare with the new issuer, which is now the recorded one.
     for accept in [&["--accept-new-issuer"][..], &[]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_halligan-control"));
         command.arg("--config").arg(rig.path("other.toml")).arg("serve").args(accept);

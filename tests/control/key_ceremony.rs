@@ -10,7 +10,7 @@ use std::process::Output;
 use crate::rig::{Rig, curl, until};
 use serde_json::Value;
 
-/// A rig, and a directory that stands for the machine without a network.
+/// A rig, and a directory that stands for the offline machine.
 struct Ceremony {
     rig: Rig,
     offline: PathBuf,
@@ -38,7 +38,7 @@ impl Ceremony {
         std::fs::copy(self.rig.path(from), self.rig.path(to)).unwrap();
     }
 
-    /// `halligan key …`, offline: with nothing in the environment, in that directory.
+    /// Runs `halligan key …` in the offline directory with an empty environment.
     fn try_key(&self, arguments: &str) -> Output {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_halligan"));
         command.env_clear().current_dir(&self.offline).arg("key").args(arguments.split(' '));
@@ -51,7 +51,7 @@ impl Ceremony {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The thumbprint of a key.
+    /// Returns the thumbprint of a key.
     fn kid(&self, file: &str) -> String {
         let shown: Value = serde_json::from_str(&self.key(&format!("show {file} --json"))).unwrap();
         shown["kid"].as_str().unwrap().to_owned()
@@ -139,7 +139,7 @@ fn roots_and_keys_rotate_and_a_daemon_follows_without_a_restart() {
         ceremony.key(&format!("sign keyset-2.json --root {root}"));
         assert!(!holds(), "signed by too few: {root}");
     }
-    // Dropped in before it is whole, it is refused and alarmed; the good state stays.
+    // An incomplete keyset is refused with an alarm; the previous keyset stays in force.
     ceremony.copy("offline/keyset-2.json", "roots/keyset-2.json");
     until("the alarm is there", || ceremony.alarmed("are not followed"));
     assert_eq!(ceremony.asked(&rig_token.1).0, 200);
@@ -164,7 +164,7 @@ fn roots_and_keys_rotate_and_a_daemon_follows_without_a_restart() {
     assert_eq!(ceremony.asked(&rig_token.1).0, 200);
     assert_eq!(ceremony.asked(&forgotten).0, 200, "the old key is still in the keyset");
 
-    // The old key goes, and with it every token it signed, those of people too.
+    // Removing the old key invalidates every token that it signed, those of users included.
     let old = ceremony.kid("token.pem");
     ceremony.key(&format!(
         "remove --keyset keysets.ndjson --kid {old} --sign root-2.pem --sign root-3.pem keyset-4.json"
@@ -231,7 +231,7 @@ fn a_bad_file_is_alarmed_and_what_was_in_force_stays_also_across_a_restart() {
     let mut ceremony = Ceremony::start();
     let (_, token) = ceremony.rig.direct_access_token("good", &ceremony.rig.deployment);
     ceremony.rig.synced();
-    // A stranger's keyset.
+    // A keyset that an unknown root signed.
     ceremony.key("generate stranger.pem");
     ceremony.key(
         "init --root stranger.pub.pem --token stranger.pub.pem --replica stranger.pub.pem --sign stranger.pem keyset-9.json",

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use crate::rig::{Running, curl, free_port, until};
 
-/// Two control planes that were made for the same issuer and address.
+/// Two control planes with the same issuer and address.
 struct Planes {
     directory: tempfile::TempDir,
     url: String,
@@ -46,7 +46,7 @@ impl Planes {
         self.program(plane).args(arguments).output().unwrap()
     }
 
-    /// Returns the exit code of a program that does not start, and what it said.
+    /// Returns the exit code and the error of a program that refuses to start.
     fn refused(&self, plane: &str, arguments: &[&str]) -> (i32, String) {
         let said = self.path("refused");
         let log = std::fs::File::create(&said).unwrap();
@@ -55,7 +55,7 @@ impl Planes {
         (ending.exit_code().unwrap(), std::fs::read_to_string(said).unwrap())
     }
 
-    /// `halligan key`, in the state directory of a plane.
+    /// Runs `halligan key` in the state directory of a plane.
     fn key(&self, plane: &str, arguments: &str) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_halligan"));
         command.current_dir(self.path(plane)).arg("key").args(arguments.split(' '));
@@ -63,7 +63,7 @@ impl Planes {
         assert!(output.status.success(), "halligan key {arguments}: {output:?}");
     }
 
-    /// Starts a plane until it answers.
+    /// Starts a plane and waits until it answers.
     fn serve(&self, plane: &str, arguments: &[&str]) -> Running {
         let log = std::fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
         let running = Running::start(self.program(plane).arg("serve").args(arguments).stderr(log));
@@ -72,7 +72,7 @@ impl Planes {
         running
     }
 
-    /// Returns whether the owner's new token opens a call.
+    /// Returns true if a new token of the owner is accepted.
     fn lets_in(&self, plane: &str) {
         let made = self.run(plane, &["user-token", "o@acme.example"]);
         assert!(made.status.success(), "{made:?}");
@@ -130,7 +130,7 @@ fn a_database_is_not_served_with_the_keys_of_another_plane_of_the_same_issuer() 
         planes.lets_in("a");
         assert!(running.terminate().success());
     }
-    // Keys that are put there while it runs are not taken, either.
+    // A running control plane does not load replaced keys either.
     let running = planes.serve("a", &[]);
     copy(&b, &a, &KEYS);
     running.signal("HUP");
@@ -177,7 +177,7 @@ fn a_plane_starts_after_each_ceremony_of_its_own_keys_and_after_a_restore() {
         assert!(running.terminate().success(), "{}", planes.log());
     };
     served();
-    // The database of before all that, then the keys of before all that beside the database of after it.
+    // An old database with new keys, then old keys with the new database.
     copy(&a, &planes.path("b"), &["control.db"]);
     copy(&backup, &a, &["control.db"]);
     assert!(planes.run("a", &["recover", "--above", "9"]).status.success());

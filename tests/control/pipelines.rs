@@ -1,4 +1,4 @@
-//! What docs/pipelines.md says: a job without a terminal makes, rotates and deletes tokens, and is never asked anything.
+//! Promises of docs/pipelines.md: a job without a terminal creates, rotates and deletes tokens without a prompt.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use crate::rig::control::Control;
 use serde_json::json;
 
-/// A job: an environment of its own, and nobody at its standard input.
+/// Runs a job with an environment of its own and an empty standard input.
 fn job(control: &Control, variable: &str, token: &str, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_halligan"))
         .args(arguments)
@@ -40,7 +40,7 @@ fn a_job_without_a_terminal_rotates_a_token_and_gets_its_value_alone() {
         assert!(made.status.success(), "{made:?}");
         let value = String::from_utf8(made.stdout).unwrap();
         assert!(value.starts_with("eyJ") && value.trim_end().matches('\n').count() == 0, "{value:?}");
-        // Without a terminal nobody can answer: what can't be taken back needs --force, and says so.
+        // Without a terminal there is no prompt: an irreversible command requires --force, and its error says so.
         let asked = run(&["token", "rotate", variable]);
         assert_eq!(asked.status.code(), Some(64), "{asked:?}");
         assert!(String::from_utf8_lossy(&asked.stderr).contains("--force"), "{asked:?}");
