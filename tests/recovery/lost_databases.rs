@@ -1,4 +1,4 @@
-//! Databases of a host that are lost together, or that are valid and hold less than they held: neither is a first start.
+//! Loss of several databases of a host, or of their content: a host must not treat either as a first start.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +15,7 @@ fn accept(rig: &Rig) {
     assert!(accepted.status.success(), "{accepted:?}");
 }
 
-/// Deletes every database of the stopped host, what SQLite keeps beside them, and the inventory.
+/// Deletes every database of the stopped host, SQLite's side files and the inventory.
 fn lose_all(rig: &Rig) {
     copy(&rig.path("kept"), &rig.path("node"));
     for entry in std::fs::read_dir(rig.path("node")).unwrap() {
@@ -138,7 +138,7 @@ fn a_valid_database_that_holds_less_than_it_held_is_not_taken_for_a_new_one() {
         ("replica.db", "the replica's database holds no replica, though this host had one"),
         ("audit.db", "this host noted that its log had"),
         ("outages.db", "it holds 0 of the last 1 outages"),
-        // Glass that is gone is whole: it lets nobody in.
+        // A lost glass database is harmless: break-glass access ends with it.
         ("glass.db", ""),
         ("revocations.db", "put the file back"),
     ];

@@ -1,4 +1,4 @@
-//! Browser sessions that were signed out, on a host that loses a file: none of them opens again.
+//! Signed-out browser sessions on a host that loses a file: none of them is accepted again.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ fn page(rig: &Rig, page: &str, more: &[&str]) -> Answer {
     curl(&[&["-X", "POST", "-H", SAME, "-H", "X-Original-Host: prod.example"], more, &[&*url]].concat())
 }
 
-/// Signs in, and returns the cookie.
+/// Signs in and returns the session cookie.
 fn sign_in(rig: &Rig, token: &str) -> String {
     let answer = page(rig, "sign-in", &["--data", &format!("to=%2F&token={token}")]);
     assert_eq!(answer.status, 303, "{answer:?}");
@@ -27,7 +27,7 @@ fn with(rig: &Rig, cookie: &str) -> Answer {
     curl(&headers.chain([&*url]).collect::<Vec<_>>())
 }
 
-/// What the next start does without a file.
+/// Expected behaviour of the next start without a file.
 enum Promise {
     /// It serves. Sessions that were not signed out go on, or have ended too; an alarm tells of the loss, or none does.
     Serves {

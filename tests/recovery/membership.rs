@@ -1,4 +1,4 @@
-//! A host as a member of its data plane: retired, copied, renamed, enrolled anew. With real programs.
+//! Membership of a host in its data plane: retired, copied, renamed and enrolled again, with the real programs.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use crate::rig::node::Node;
 use crate::rig::{Rig, Running, curl, free_port, until};
 use serde_json::Value;
 
-/// The identity of the rig's own host.
+/// Returns the id of the rig's own host.
 fn node_id(rig: &Rig) -> String {
     rig.json(&["status"])["nodeId"].as_str().unwrap().to_owned()
 }
@@ -53,7 +53,7 @@ fn a_host_that_was_retired_says_so_and_goes_by_its_staleness_policy() {
     assert!(metric(rig.daemon_port, "halligan_node_retired 1"));
     let shown = String::from_utf8(rig.cli(&["status"]).stdout).unwrap();
     assert!(shown.contains("was retired") && shown.contains("new-identity"), "{shown}");
-    // An unsigned answer ends nobody's access: the limit of age does.
+    // An unsigned answer must not end access; only the age limit of the replica does.
     assert_eq!(rig.authorize(&token, "GET", "/api/v2/dags").status, 200);
     rig.kill_daemon();
     let config =
@@ -63,7 +63,7 @@ fn a_host_that_was_retired_says_so_and_goes_by_its_staleness_policy() {
     rig.daemon = Some(Running::start(command.stderr(rig.log("halligand.log"))));
     until("it denies", || rig.authorize(&token, "GET", "/api/v2/dags").status == 403);
     assert_eq!(rig.authorize(&token, "GET", "/api/v2/dags").reason(), "replica_stale");
-    // After a restart it learns so again.
+    // After a restart the host learns again that it is retired.
     until("the host knows", || !rig.json(&["status"])["retired"].is_null());
 }
 
@@ -130,7 +130,7 @@ fn an_enrolment_token_that_was_used_gives_no_retired_identity_back() {
     retire(&rig, &before);
     rig.kill_daemon();
     std::fs::remove_file(rig.path("node/node.json")).unwrap();
-    // The very token it enrolled with, and the very key.
+    // The same enrolment token and the same key are used again.
     let refused = run_to_its_end(&rig);
     assert_eq!(refused.status.code(), Some(78), "{refused:?}");
     assert!(said(&refused).contains("was retired"), "{}", said(&refused));
@@ -148,7 +148,7 @@ fn an_identity_is_set_aside_only_where_nothing_is_lost_by_it() {
     rig.kill_control();
     assert_eq!(rig.authorize(&token, "POST", "/api/v2/dags/etl/dagRuns").status, 200);
     rig.kill_daemon();
-    // A daemon that starts, or stops, answers at no socket.
+    // A daemon that is starting or stopping holds the state directory but does not answer at its socket.
     let held = halligan::platform::state_directory::hold(&rig.path("node")).unwrap();
     let starting = new_identity(&config, &["--force"]);
     assert_eq!(starting.status.code(), Some(75), "{starting:?}");
@@ -224,7 +224,7 @@ fn two_hosts_with_one_identity_are_found_told_and_parted() {
         let nodes = nodes.as_array().unwrap().clone();
         nodes.into_iter().find(|listed| listed["id"] == node.as_str()).unwrap()["remark"].clone()
     };
-    // Restarts are no second host.
+    // Restarts are not mistaken for a second host.
     for _ in 0..2 {
         rig.kill_daemon();
         rig.start_daemon();
@@ -238,7 +238,7 @@ fn two_hosts_with_one_identity_are_found_told_and_parted() {
     rig.start_daemon();
     copy.run(&rig);
     until("the control plane tells them apart", || {
-        // Whatever changes makes both ask.
+        // A change at the control plane makes both hosts poll.
         rig.direct_access_token("something new", &rig.deployment);
         remark(&rig) == "fork: two hosts share this identity"
     });
@@ -253,7 +253,7 @@ fn two_hosts_with_one_identity_are_found_told_and_parted() {
     let shown = String::from_utf8(rig.cli(&["status"]).stdout).unwrap();
     assert!(shown.contains("has the identity of this one"), "{shown}");
 
-    // The copy gets an identity of its own, and both are content.
+    // After the copy gets its own identity, neither host has an alarm.
     copy.running = None;
     let done = new_identity(&copy.config, &["--force"]);
     assert!(done.status.success(), "{done:?}");

@@ -9,7 +9,7 @@ use halligan::protocol::jws::{Typ, Unverified, sign};
 use halligan::protocol::key::SigningKey;
 use serde_json::Value;
 
-/// The claims of a token, changed by `change` and signed anew with `key`.
+/// Returns a token with the claims of `token`, changed by `change` and signed with `key`.
 fn reminted(token: &str, key: &SigningKey, change: impl FnOnce(&mut Value)) -> String {
     let (claims, typ) = {
         let payload = token.split('.').nth(1).unwrap();
@@ -29,19 +29,19 @@ fn ask(proxy: &Proxy, token: &str, method: &str, path: &str) -> Answer {
     curl(&["-X", method, "-H", &format!("Authorization: Bearer {token}"), &url])
 }
 
-/// What each kind of token is answered while the control plane is gone.
+/// Tokens of each kind, with the expected answers during the outage.
 struct Tokens {
     good_id: String,
     late_id: String,
-    /// These pass: one as it was made, one rotated, one that will be revoked where the node can't hear of it.
+    /// Accepted tokens: an unchanged one, a rotated one, and one that is revoked while the node is cut off.
     good: String,
     rotated: String,
     late: String,
-    /// These don't: each with the status and the reason it gets.
+    /// Denied tokens, each with the expected status and reason.
     denied: Vec<(String, u16, &'static str)>,
 }
 
-/// Makes a token of every kind, and has the daemon know all there is to know about them.
+/// Creates a token of every kind and waits until the daemon has all records.
 fn prepare(rig: &Rig) -> Tokens {
     let (good_id, good) = rig.direct_access_token("good", &rig.deployment);
     let (revoked_id, revoked) = rig.direct_access_token("revoked", &rig.deployment);
@@ -85,7 +85,7 @@ fn prepare(rig: &Rig) -> Tokens {
     Tokens { good_id, late_id, good, rotated, late, denied }
 }
 
-/// Asks about everything, with the control plane gone.
+/// Requests authorization with every token while the control plane is down.
 fn ask_about_all(proxy: &Proxy, tokens: &Tokens, round: &str) {
     for (method, path) in
         [("GET", "/api/v2/dags"), ("PATCH", "/api/v2/dags/etl"), ("POST", "/api/v2/dags/etl/dagRuns")]
@@ -110,7 +110,7 @@ fn ask_about_all(proxy: &Proxy, tokens: &Tokens, round: &str) {
     }
     let url = format!("{}/api/v2/dags", proxy.url);
     assert_eq!(curl(&[&url]).reason(), "token_missing");
-    // What a client claims to have asked for is not what it asked for.
+    // The client's own forwarding headers must not replace those of the proxy.
     let spoofed = curl(&[
         "-X",
         "DELETE",
@@ -125,7 +125,8 @@ fn ask_about_all(proxy: &Proxy, tokens: &Tokens, round: &str) {
     assert_eq!((spoofed.status, spoofed.reason()), (403, "route_unknown"));
 }
 
-/// The control plane lives, but not for this node, while an operator revokes a token; then it comes back.
+/// Runs the control plane at an address unknown to the node while an operator revokes a token, then restores the
+/// address.
 fn revoke_in_the_outage(rig: &mut Rig, proxy: &Proxy, tokens: &Tokens) {
     let (own, other) = (rig.control_port, crate::rig::free_port());
     rig.start_control(other);
@@ -144,7 +145,7 @@ fn revoke_in_the_outage(rig: &mut Rig, proxy: &Proxy, tokens: &Tokens) {
     assert_eq!(ask(proxy, &tokens.good, "GET", "/api/v2/dags").status, 200);
 }
 
-/// Every use is in the log, and the log is whole, though the daemon was killed twice. Nobody wrote a token down.
+/// Verifies that the log is intact and holds every use although the daemon was killed twice, and no token value.
 fn read_the_log(rig: &Rig, tokens: &Tokens) {
     let report = rig.json(&["audit", "verify"]);
     assert_eq!(report["fault"], Value::Null);

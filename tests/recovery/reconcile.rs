@@ -1,5 +1,5 @@
-//! After an outage both sides know all there is to know, once: what was used, what was revoked on either side, and what came
-//! too late. With the real programs, killed on the way; and without them, with everything sent twice.
+//! Reconciliation after an outage: both sides hold every use and every revocation exactly once, late ones included.
+//! Tested with the real programs, killed on the way, and without them, with everything sent twice.
 
 #![allow(clippy::unwrap_used)]
 
@@ -33,7 +33,7 @@ fn use_of(rig: &Rig, token: &str, method: &str) -> u16 {
     rig.authorize(token, method, "/api/v2/dags/etl/dagRuns").status
 }
 
-/// Rows of the control plane's database.
+/// Returns the number of rows that a query of the control plane's database counts.
 fn count(rig: &Rig, query: &str) -> u64 {
     let connection = rusqlite::Connection::open(rig.path("control/control.db")).unwrap();
     connection.query_row(query, [], |row| row.get(0)).unwrap()
@@ -44,16 +44,16 @@ fn closed(rig: &Rig, port: u16) -> Option<Value> {
     listed.as_array().unwrap().iter().find(|outage| outage["state"] == "closed").cloned()
 }
 
-/// What a line does when something is told over it.
+/// Faults of a connection when the node sends a report over it.
 #[derive(Clone, Copy)]
 enum Deaf {
-    /// It breaks.
+    /// The connection breaks.
     Breaks,
-    /// It stays open, and nothing comes back.
+    /// The connection stays open without an answer.
     Hangs,
 }
 
-/// A line to the control plane on `there` that carries what is asked, and nothing that is told.
+/// Starts a proxy to the control plane on `there` that forwards polls but no reports.
 fn deaf_line(here: u16, there: u16, deaf: Deaf) {
     let listener = TcpListener::bind(("127.0.0.1", here)).unwrap();
     std::thread::spawn(move || {
@@ -67,7 +67,7 @@ fn deaf_line(here: u16, there: u16, deaf: Deaf) {
                     }
                     return;
                 }
-                // One answer a connection, so that none goes on to tell.
+                // The proxy sends one answer per connection, so that no report follows a poll on it.
                 head.truncate(head.len() - 2);
                 head.extend_from_slice(b"Connection: close\r\n\r\n");
                 let mut far = TcpStream::connect(("127.0.0.1", there)).unwrap();
@@ -78,8 +78,8 @@ fn deaf_line(here: u16, there: u16, deaf: Deaf) {
     });
 }
 
-/// A token is revoked above while a node is cut off and has something to tell; then the control plane is back over a line
-/// that is deaf. How long the node goes on to accept the token.
+/// Revokes a token at the control plane while a node with a pending report is cut off, then connects the node through a
+/// proxy that drops reports. Returns the time for which the node still accepts the token.
 fn learns_over(deaf: Deaf) -> Duration {
     let mut rig = Rig::start();
     let (id, token) = rig.direct_access_token("revoked above", &rig.deployment);
@@ -135,7 +135,7 @@ fn an_outage_is_reconciled_once_though_everything_is_killed_on_the_way() {
     rig.start_control(other);
     control_json(&rig, other, &["token", "delete", &late_id, "--force"]);
     rig.kill_control();
-    // Times are whole seconds: what is later must be so by the clock.
+    // Recorded times are whole seconds, so the later event needs a later second.
     std::thread::sleep(Duration::from_millis(1100));
     for _ in 0..3 {
         assert_eq!(use_of(&rig, &late, "GET"), 200, "the node can't know");
@@ -145,7 +145,7 @@ fn an_outage_is_reconciled_once_though_everything_is_killed_on_the_way() {
     let open = rig.json(&["outage", "show"]);
     assert_eq!((&open["state"], &open["uses"]), (&"open".into(), &13.into()), "{open}");
 
-    // The daemon dies with what it has to tell; both die again and again while it is told.
+    // The daemon is killed with a pending report; both programs are killed repeatedly during reconciliation.
     rig.kill_daemon();
     rig.start_daemon();
     for round in 0..3 {
@@ -193,7 +193,7 @@ fn an_outage_is_reconciled_once_though_everything_is_killed_on_the_way() {
         assert!(kinds.contains(&kind), "{kinds:?}");
     }
 
-    // Both sides end with the union.
+    // Both sides hold the union of the revocations.
     rig.synced();
     assert_eq!(use_of(&rig, &late, "GET"), 401);
     assert_eq!(use_of(&rig, &local, "GET"), 401);
@@ -201,7 +201,7 @@ fn an_outage_is_reconciled_once_though_everything_is_killed_on_the_way() {
     assert_eq!(rotated.status.code(), Some(65), "a rotation brings nothing back: {rotated:?}");
     assert_eq!(rig.json(&["revoke", "--list"])[0]["answer"], "revoked");
 
-    // Every event once, in its place, with what the node has.
+    // The control plane has every event of the node once, in order.
     let verified = rig.json(&["audit", "verify"]);
     assert_eq!(verified["fault"], Value::Null);
     until("all events have arrived", || {
@@ -272,7 +272,7 @@ fn a_restored_control_plane_learns_anew_of_revocations_it_had_taken() {
     assert_eq!(fresh.authorize(&rig, &token).reason(), "token_revoked");
 }
 
-/// A control plane without a network, and a node of it.
+/// A control plane without a network, and a node enrolled at it.
 struct Above {
     control: ControlPlane,
     data_plane: String,
@@ -327,7 +327,7 @@ impl Above {
     }
 }
 
-/// A log of the node: `length` events after `prev`, whose ids tell what they are of.
+/// Returns log lines of the node: `length` events after `prev`, with `of` in their ids.
 fn log(of: &str, after: u64, prev: &str, length: u64) -> Vec<String> {
     let node = "nod_a".parse().unwrap();
     let mut prev = prev.to_owned();
@@ -366,7 +366,7 @@ fn a_gap_is_asked_for_and_written_down_where_it_stays() {
     assert_eq!((above.events(), above.faults().len()), (3, 0));
     assert_eq!(above.take(7, &lines[6..]), 10, "it no longer has");
     assert_eq!((above.events(), above.faults()), (7, vec!["7 gap".to_owned()]));
-    // Nor does a later copy fill it unseen.
+    // A later copy does not close the gap silently.
     above.take(1, &lines[3..6]);
     assert_eq!(above.faults()[0], "7 gap");
 }
@@ -380,7 +380,7 @@ fn a_log_that_splits_or_begins_anew_is_kept_beside_the_other() {
     let fork = log("b", 4, &line_hash(&lines[3]), 3);
     assert_eq!(above.take(1, &fork), 7);
     assert_eq!(above.faults(), ["5 fork"]);
-    // A disk that was lost: its log begins anew.
+    // After the loss of a disk the log begins again at sequence 1.
     let anew = log("c", 0, GENESIS, 2);
     assert_eq!(above.take(1, &anew), 2);
     assert_eq!(above.faults(), ["5 fork", "1 restart"]);

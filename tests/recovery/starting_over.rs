@@ -1,4 +1,4 @@
-//! A host that starts over, or that meets a control plane which does, finds its way back by itself.
+//! Recovery without an operator: a host that starts over, or whose control plane does, replicates again.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -70,7 +70,7 @@ impl Estate {
         self.plane.delete_token(&self.owner, &self.owner.organization, id, &seen).unwrap();
     }
 
-    /// A host with nothing on its disk.
+    /// Returns a host with an empty disk.
     fn host(&self, name: &str) -> Replication {
         let pem = std::fs::read_to_string(self.directory.path().join("root.pub.pem")).unwrap();
         let pinned = RootSet::new(vec![PublicKey::from_pem(&pem).unwrap()], 1).unwrap();
@@ -80,7 +80,7 @@ impl Estate {
         Replication::new(store, live, Staleness::default())
     }
 
-    /// One poll: the host asks from where it stands, and takes what it is answered.
+    /// Performs one poll: sends the host's position and applies the answer.
     fn poll(&self, host: &Replication) -> Result<u64, StoreError> {
         let (version, keyset) = host.position()?;
         let answer = self.plane.feed(&self.data_plane, Held { version, keyset }).unwrap();
@@ -131,7 +131,7 @@ fn dead(host: &Replication, token: &str) -> bool {
 #[test]
 fn a_host_that_starts_from_nothing_gets_the_replica_whatever_happened_before() {
     let estate = Estate::new();
-    // Far more records are gone than are left.
+    // Far more records are deleted than remain.
     for round in 0..40 {
         let id = estate.deploy(&format!("gone {round}"));
         estate.undeploy(&id);
@@ -141,7 +141,7 @@ fn a_host_that_starts_from_nothing_gets_the_replica_whatever_happened_before() {
     let host = estate.host("new");
     assert!(estate.poll(&host).is_ok());
     assert!(!dead(&host, &token));
-    // And so does one whose disk was lost.
+    // A host that lost its disk replicates too.
     assert!(estate.poll(&estate.host("again")).is_ok());
     assert_eq!(host.live().alarms.latest().len(), 0);
 }
@@ -196,7 +196,7 @@ fn a_host_takes_the_snapshot_of_another_history_and_what_was_dead_stays_dead() {
     assert!(estate.poll(&host).unwrap() > version);
     assert!(made.iter().chain([&good]).all(|token| !dead(&host, token)));
     assert!(dead(&host, &revoked) && dead(&host, &lost));
-    // And from then on changes come as ever, as changes.
+    // Later changes arrive as deltas again.
     let newest = estate.token("newest", &deployment);
     let (at, _) = host.position().unwrap();
     assert_eq!(at, held(&host));
@@ -248,7 +248,7 @@ fn a_control_plane_tells_of_nodes_that_are_ahead_of_it_until_it_has_passed_them(
             .any(|found| !found.blocks && found.detail.contains("halligan-control recover --above 12")),
         "{findings:?}"
     );
-    // One of them starts over.
+    // One of the hosts starts over.
     note("nod_b", 0);
     assert_eq!(estate.plane.nodes_ahead().unwrap()[0].highest, 9);
     estate.plane.recover(9, None).unwrap();

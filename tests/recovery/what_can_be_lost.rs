@@ -18,7 +18,7 @@ use halligan::protocol::event::line_hash;
 use halligan::protocol::time::Time;
 use rusqlite::Connection;
 
-/// How a file is lost.
+/// Kinds of loss of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
     Missing,
@@ -45,19 +45,20 @@ impl Loss {
     }
 }
 
-/// What the next start does.
+/// Expected behaviour of the next start.
 enum Promise {
-    /// It serves, and the token that was revoked stays so. It raises this alarm, if any; what was left is set aside.
+    /// The daemon serves and the revoked token stays revoked. It raises this alarm, if any, and sets the remains of the
+    /// file aside.
     Serves(Option<&'static str>),
-    /// It serves, and denies everything until its control plane, or an import, gives it a replica.
+    /// The daemon serves and denies every request until its control plane, or an import, gives it a replica.
     Waits(&'static str),
-    /// It exits with this code and says this.
+    /// The daemon exits with this code and this error.
     Stops(i32, &'static str),
 }
 
 use Promise::{Serves, Stops, Waits};
 
-/// What is promised of a host that lost `file` so.
+/// Returns the expected behaviour of a host that lost `file` in this way.
 fn host(file: &str, loss: Loss) -> Promise {
     match (file, loss) {
         ("databases.json", _) => Serves(None),
@@ -80,7 +81,7 @@ fn host(file: &str, loss: Loss) -> Promise {
 pub(crate) const DATABASES: [&str; 5] =
     ["replica.db", "audit.db", "revocations.db", "outages.db", "glass.db"];
 
-/// Writes into each database what SQLite keeps beside it, so that one file is all there is of it.
+/// Checkpoints the write-ahead log of each database, so that its one file holds everything.
 pub(crate) fn settle(directory: &Path, databases: &[&str]) {
     for name in databases {
         let connection = Connection::open(directory.join(name)).unwrap();
@@ -184,7 +185,7 @@ fn a_host_that_lost_a_file_neither_forgets_a_revocation_nor_takes_the_loss_for_a
     }
 }
 
-/// The contents of what was set aside of a file.
+/// Returns the contents of the files that were set aside for a file.
 fn set_aside(rig: &Rig, file: &str) -> Vec<Vec<u8>> {
     let entries = std::fs::read_dir(rig.path("node")).unwrap().map(|entry| entry.unwrap().path());
     let prefix = format!("{file}.damaged-");
@@ -218,13 +219,13 @@ fn an_operator_goes_on_after_lost_revocations_on_record_and_what_the_log_tells_o
         let event = log.lines().find(|line| line.contains("loss-accepted")).unwrap();
         assert!(event.contains("the disk was replaced") && event.contains("uid "), "{event}");
         rig.daemon.take().unwrap().terminate();
-        // It was accepted once.
+        // The acceptance is used up by one start.
         assert!(!rig.path("node/accepted-loss.json").exists());
         start(&mut rig).unwrap();
         assert_eq!(alarms(&rig), "[]");
         rig.daemon.take().unwrap().terminate();
     }
-    // Without an inventory, too, the log tells what was there.
+    // Without an inventory the loss is detected from the audit log.
     copy(&rig.path("kept"), &rig.path("node"));
     Connection::open(rig.path("node/revocations.db")).unwrap().execute("DELETE FROM revocation", []).unwrap();
     std::fs::remove_file(rig.path("node/databases.json")).unwrap();
@@ -254,7 +255,7 @@ fn a_start_that_breaks_off_after_an_accepted_loss_is_gone_on_with_by_the_next() 
         assert!(!rig.path("node/accepted-loss.json").exists() && alarms(&rig).contains("accepted the loss"));
         rig.daemon.take().unwrap().terminate();
     }
-    // A start that fails for something else withdraws nothing.
+    // A start that fails for another reason does not withdraw the acceptance.
     copy(&rig.path("kept"), &rig.path("node"));
     Newer.of(&rig.path("node/outages.db"));
     assert!(accept_loss(&rig, "revocations.db").status.success());
@@ -277,7 +278,7 @@ fn a_damaged_revocation_is_told_by_verify_readiness_and_an_alarm_until_it_is_sig
         "{:?}",
         ready()
     );
-    // Who is not an operator learns of no token.
+    // A caller who is not an operator gets no token ids.
     assert!(!ready().body.contains(&id), "{:?}", ready());
     assert!(alarms(&rig).contains(&id));
     let verified = rig.cli_command().args(["audit", "verify"]).output().unwrap();
@@ -299,7 +300,7 @@ fn a_damaged_revocation_is_told_by_verify_readiness_and_an_alarm_until_it_is_sig
     );
 }
 
-/// What is promised of a control plane that lost its database so.
+/// Returns the exit code and the error expected of a control plane that lost its database in this way.
 fn above(loss: Loss) -> (i32, &'static str) {
     match loss {
         Missing => (74, "control.db is missing, though there are keys beside it"),
@@ -402,7 +403,7 @@ fn nothing_but_a_socket_is_replaced_where_the_admin_socket_goes() {
     let (code, said) = start(&mut rig).unwrap_err();
     assert!(code == 69 && said.contains("something else than a socket stands there"), "{code} {said}");
     assert_eq!(std::fs::read_to_string(&socket).unwrap(), "somebody's");
-    // A program that speaks in datagrams accepts no connection, and lives.
+    // A datagram socket accepts no connections, although its program is alive.
     std::fs::remove_file(&socket).unwrap();
     let living = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
     let inode = || std::fs::metadata(&socket).unwrap().ino();
@@ -414,7 +415,7 @@ fn nothing_but_a_socket_is_replaced_where_the_admin_socket_goes() {
     start(&mut rig).unwrap();
 }
 
-/// Where a planted tampering shows.
+/// Detection of a planted tampering.
 enum Told {
     /// The next start sets the file aside, with an alarm that says this.
     Start(&'static str),
@@ -424,7 +425,7 @@ enum Told {
     Verify(&'static str),
     /// Nothing on this host can tell it; its control plane finds it, and the host alarms this.
     Above(&'static str),
-    /// Nothing is told: the control plane brings what was taken away back.
+    /// No alarm is raised: the control plane restores the removed data.
     Renewed,
 }
 
