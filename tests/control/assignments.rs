@@ -26,7 +26,7 @@ fn a_workspace_owner_assigns_an_organizations_token_and_can_do_no_more_with_it()
     let assigned = call("POST", &here, Some(json!({ "tokenId": id, "role": "DEPLOYMENT_ADMIN" })));
     assert_eq!(assigned.status, 200, "{assigned:?}");
     assert_eq!(assigned.json()["id"], token["id"]);
-    // The answer omits the token's roles in other workspaces.
+    // The answer lists only the role on this deployment, without the token's roles elsewhere.
     let roles = assigned.json()["roles"].clone();
     assert_eq!(roles.as_array().unwrap().len(), 1);
     assert_eq!(

@@ -45,7 +45,7 @@ fn from_a_document_to_a_map_that_holds() {
     );
     assert_eq!(routes(at, &["check", "mlflow.toml", "--openapi", "mlflow.yaml", "--strict"]).0, 65);
 
-    // Decided by a person, as the comment asks.
+    // Replaces the placeholders, as the map's comment asks an engineer to.
     let decided = map
         .replace("# [routes.\"/api/2.0/experiments", "[routes.\"/api/2.0/experiments")
         .replace("# GET = [\"\"]", "GET = [\"deployment.get\"]");

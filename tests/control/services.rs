@@ -1,4 +1,4 @@
-//! Other services learn whether a standard token lives, and which keys sign tokens.
+//! Services can query whether a standard token is active and which keys sign tokens.
 
 #![allow(clippy::unwrap_used)]
 
@@ -57,7 +57,7 @@ fn a_service_with_client_credentials_learns_what_a_standard_token_is() {
     let there = ask(&control, &service, &[("token", value), ("deployment", &estate.elsewhere)]).json();
     assert_eq!((&there["active"], &there["permissions"]), (&json!(true), &json!([])));
     assert_eq!(ask(&control, &service, &[("token", value), ("deployment", "c0")]).status, 404);
-    // The answer to anything but a living standard token is `active: false`, without a reason.
+    // For every value that is not an active standard token, the answer is `active: false` without a reason.
     let new = json!({ "name": "d", "scope": "DEPLOYMENT", "kind": "DIRECT_ACCESS", "entityId": estate.deployment,
         "tokenExpiryPeriodInDays": 1 });
     let direct = control.make("/tokens", &new);
@@ -90,7 +90,7 @@ fn who_is_no_client_learns_nothing() {
     let refused = ask(&control, &client(&on_deployment), &[("token", &value)]);
     assert_eq!(refused.status, 403, "a deployment's token is no member of the organization: {refused:?}");
     assert_eq!(ask(&control, &client(&member), &[("tokn", &value)]).status, 422);
-    // Without client credentials the call is one of nodes.
+    // A call without client credentials is handled as a node's call.
     let url = format!("{}/v1/introspect", control.url);
     let bearer = format!("Authorization: Bearer {value}");
     assert_eq!(curl(&["-H", &bearer, "-d", "token=x&deployment=y", &url]).status, 401);

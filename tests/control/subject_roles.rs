@@ -11,7 +11,7 @@ fn id(made: &Value) -> String {
     made["id"].as_str().unwrap().to_owned()
 }
 
-/// A member of the organization without another role: the id and the token.
+/// Creates a member of the organization without another role. Returns the id and the token.
 fn member(control: &Control, name: &str) -> (String, String) {
     let body = json!({ "email": format!("{name}@acme.example"), "organizationRole": "ORGANIZATION_MEMBER" });
     let made = control.make("/users", &body);
@@ -43,7 +43,7 @@ fn a_user_may_do_on_a_deployment_what_their_role_or_their_teams_role_there_allow
     assert_eq!((renamed(deployment, "c"), renamed(elsewhere, "d")), (200, 200));
     let listed = control.call_as(&token, "GET", "/deployments", None, &[]).json();
     assert_eq!(listed["totalCount"], 2, "they are seen as well");
-    // Dag roles stay beside them, and neither kind touches the other.
+    // Dag roles and deployment roles are kept independently of each other.
     let dags = json!([
         { "deploymentId": deployment, "dagId": "etl", "role": "DAG_VIEWER" },
         { "deploymentId": deployment, "dagTag": "finance", "role": "DAG_AUTHOR" },
@@ -66,7 +66,7 @@ fn a_user_may_do_on_a_deployment_what_their_role_or_their_teams_role_there_allow
     let set = control.make(&of_user, &json!({ "deploymentRoles": [] }));
     assert_eq!((set["deploymentRoles"].as_array().unwrap().len(), &set["dagRoles"]), (0, &dags));
     assert_eq!((renamed(deployment, "e"), renamed(elsewhere, "f")), (403, 200));
-    // Deployments, teams and users go with their roles.
+    // Deleting a deployment, team or user deletes its roles.
     assert_eq!(control.call("DELETE", &format!("/deployments/{elsewhere}"), None).status, 204);
     assert_eq!(control.get(&format!("/teams/{team}"))["deploymentRoles"], json!([]));
     assert_eq!(control.call("DELETE", &format!("/teams/{team}"), None).status, 204);
@@ -89,10 +89,10 @@ fn nobody_gives_a_role_on_a_deployment_that_they_do_not_manage_or_that_exceeds_t
     assert_eq!(set(&operator, json!([on(here, "DEPLOYMENT_ACCESSOR")])), 403);
     assert_eq!(set(&owner, json!([on(there, "DEPLOYMENT_ACCESSOR")])), 403);
     assert_eq!(set(&owner, json!([on(here, "DEPLOYMENT_ADMIN")])), 200);
-    // Neither the same again nor taking it away is for somebody else.
+    // Another caller may neither repeat the assignment nor remove it.
     assert_eq!(set(&operator, json!([on(here, "DEPLOYMENT_ADMIN")])), 403);
     assert_eq!(set(&operator, json!([])), 403);
-    // A role that manages users hands out no more than it holds.
+    // A caller with a role that manages users cannot assign permissions that it lacks.
     let role = json!({ "name": "people", "scopeType": "DEPLOYMENT", "permissions": ["deployment.users.update", "deployment.get"] });
     let role = id(&control.make("/roles", &role));
     let (_, people) = {

@@ -1,4 +1,4 @@
-//! Teams: a member has the team's roles besides their own, as long as they are in it.
+//! Teams: a member has the team's roles in addition to their own while they belong to it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,7 +29,7 @@ fn members_have_the_teams_roles_and_the_higher_of_two_wins() {
         let answer = control.call("POST", &format!("/teams/{team}/members"), Some(&body));
         assert_eq!(answer.status, 200, "{answer:?}");
     };
-    // 422 is a yes: the caller may, and what was sent can't be taken.
+    // 422 counts as allowed: authorization passed and the body was refused.
     let may = |method: &str, path: &str| {
         let body = json!({ "name": "" });
         let body = (method == "POST").then_some(&body);
@@ -47,7 +47,7 @@ fn members_have_the_teams_roles_and_the_higher_of_two_wins() {
     );
     join(&operators);
     assert!(may("POST", &here) && may("GET", &there) && !may("POST", &there) && !may("POST", "/workspaces"));
-    // A lower role in the team takes nothing from the member's own.
+    // A lower role of the team does not reduce the member's own role.
     let lower =
         json!({ "workspaceRoles": [{ "workspaceId": estate.workspace, "role": "WORKSPACE_ACCESSOR" }] });
     assert_eq!(control.call("POST", &format!("/teams/{operators}/roles"), Some(&lower)).status, 200);
@@ -61,7 +61,7 @@ fn members_have_the_teams_roles_and_the_higher_of_two_wins() {
     join(&owners);
     assert_eq!(control.call("DELETE", &format!("/teams/{owners}"), None).status, 204);
     assert!(!may("POST", "/workspaces"));
-    // A user who goes leaves the team; the team stays.
+    // Deleting a user removes them from the team and keeps the team.
     assert_eq!(control.get(&format!("/teams/{operators}"))["membersCount"], 1);
     assert_eq!(control.call("DELETE", &format!("/users/{}", id(&user)), None).status, 204);
     assert_eq!(control.get(&format!("/teams/{operators}"))["membersCount"], 0);

@@ -1,5 +1,5 @@
-//! Limits of use, with the real programs: a token works from its networks and as often as it may, on a host that is cut off
-//! too, and nobody can change that later.
+//! Limits of use, with the real programs: a token works only from its networks and within its rate, on a host that is
+//! cut off too, and the limits cannot be changed later.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -26,7 +26,8 @@ fn ask(rig: &Rig, token: &str, client: &str) -> Answer {
     ask_with(rig, token, &[&format!("X-Real-IP: {client}")])
 }
 
-/// Asks as a trusted proxy that says this of the client. curl sends a header without a value if it ends with `;`.
+/// Requests authorization as a trusted proxy that forwards these client headers. curl sends a header without a value if
+/// it ends with `;`.
 fn ask_with(rig: &Rig, token: &str, told: &[&str]) -> Answer {
     authorize_with(rig.daemon_port, &rig.deployment, token, "GET", "/api/v2/dags", told)
 }
@@ -143,14 +144,14 @@ fn a_token_works_as_often_as_it_may() {
     for _ in 0..10 {
         assert_eq!(ask(&rig, &free, "192.0.2.1").status, 200);
     }
-    // Where the proxy passes it on, it says so in its status.
+    // With the setting for it, the denial has a status of its own, which a proxy passes on.
     rig.daemon.take().unwrap().terminate();
     std::fs::write(rig.path("halligand.toml"), rig.daemon_config() + "[proxies]\npass_status = true\n")
         .unwrap();
     rig.start_daemon();
     let statuses: Vec<u16> = (0..4).map(|_| ask(&rig, token, "192.0.2.1").status).collect();
     assert_eq!(statuses, [200, 200, 200, 429]);
-    // Denials wait for no disk: their events are written a moment later.
+    // Denials are answered before their events are written, so the log has them a moment later.
     let limited = || {
         let events = String::from_utf8(rig.cli(&["audit", "tail", "-n", "100", "--json"]).stdout).unwrap();
         let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

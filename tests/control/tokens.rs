@@ -1,4 +1,4 @@
-//! The life of a token, at the control plane, on the data plane and at the command line.
+//! Lifecycle of a token at the control plane, on the data plane and at the command line.
 
 #![allow(clippy::unwrap_used)]
 
@@ -65,7 +65,7 @@ fn a_rotation_keeps_all_but_the_value_and_its_end() {
     let gone = rig.authorize(old, "GET", "/api/v2/dags/etl");
     assert_eq!((gone.status, gone.reason()), (401, "token_rotated"));
     assert_eq!(rig.authorize(text(&rotated["token"]), "GET", "/api/v2/dags/etl").status, 200);
-    // Of a standard token the old value stops at the control plane.
+    // The old value of a standard token is refused at the control plane.
     let call = |token: &Value| {
         let mut command = rig.cli_command();
         command
@@ -136,7 +136,8 @@ fn nobody_hands_out_or_takes_over_more_than_they_have() {
     assert_eq!(call(&operator, "POST", "/tokens", Some(&workspace("WORKSPACE_OWNER"))), (403, true));
     let mighty = control.make("/tokens", &workspace("WORKSPACE_OWNER"));
     let path = |token: &Value, what: &str| format!("/tokens/{}{what}", text(&token["id"]));
-    // Rotating it would put its value into the operator's hands; and the rule for updating and deleting it is the same.
+    // A rotation would give the operator the value of a more powerful token; updating and deleting follow the same
+    // rule.
     assert_eq!(call(&operator, "POST", &path(&mighty, "/rotate"), None), (403, true));
     assert_eq!(call(&operator, "POST", &path(&mighty, ""), Some(&json!({ "name": "mine" }))), (403, true));
     assert_eq!(call(&operator, "DELETE", &path(&mighty, ""), None), (403, true));
@@ -144,7 +145,7 @@ fn nobody_hands_out_or_takes_over_more_than_they_have() {
     assert_eq!(call(&operator, "POST", &path(&mighty, "/roles"), Some(&lowered)), (403, true));
     assert_eq!(call(&owner, "POST", &path(&mighty, "/rotate"), None).0, 200);
 
-    // A token that may create tokens of its deployment creates none that may more than itself.
+    // A token that may create tokens of its deployment cannot create one with more permissions than its own.
     let role = json!({
         "name": "maker", "scopeType": "DEPLOYMENT",
         "permissions": ["deployment.apiTokens.create", "deployment.apiTokens.get", "deployment.get"],
@@ -168,7 +169,7 @@ fn nobody_hands_out_or_takes_over_more_than_they_have() {
     control.make("/tokens", &deployment(Some("maker"), "DIRECT_ACCESS"));
 }
 
-/// Of every kind of token, and every kind of caller.
+/// Covers every kind of token and every kind of caller.
 #[test]
 fn who_may_not_rotate_a_token_may_not_change_or_delete_it_either() {
     let control = Control::start("");
@@ -269,7 +270,7 @@ fn what_can_be_no_token_is_refused_by_the_field_that_is_wrong() {
     assert_eq!(control.get("/tokens")["totalCount"], 0, "nothing was written");
 }
 
-/// Every file below `directory`.
+/// Returns every file below `directory`.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
@@ -291,24 +292,26 @@ fn nothing_of_a_tokens_value_is_on_any_disk() {
         &rig.owner_token.clone(),
     ];
     for value in values {
-        // Used, and wrongly used: both leave traces in logs.
+        // Accepted and denied uses may both leave traces in logs.
         rig.authorize(value, "GET", "/api/v2/dags");
         rig.authorize(&value[..value.len() - 1], "GET", "/api/v2/dags");
         let mut command = rig.cli_command();
         command.env("HALLIGAN_API_TOKEN", value).args(["workspace", "create", "x"]).output().unwrap();
     }
-    // The databases with their write-ahead logs, as a crash leaves them.
+    // The programs are killed so that the databases keep their write-ahead logs.
     rig.kill_control();
     rig.kill_daemon();
-    // What is not secret is found: the search can find. Of an id it looks for what stands within it, as of a signature: the audit
-    // log is packed, and where the ends meet what follows and goes before, it may only point to the same bytes elsewhere.
+    // The search also finds the id, which is not secret, to show that the search works. It looks for the middle of the
+    // id, as for that of a signature: the audit log is compressed, and the ends may be stored as references to equal
+    // bytes elsewhere.
     let drawn = &id.as_bytes()[2..][..20];
     let mut known_in = 0;
     for path in files(rig.directory.path()) {
         let Ok(bytes) = std::fs::read(&path) else { continue };
         known_in += usize::from(bytes.windows(drawn.len()).any(|window| window == drawn));
         for value in values {
-            // The signature is what a stranger could not guess; a quarter of it is more than anyone may know.
+            // A quarter of the signature is searched for: an attacker cannot guess it, and no file may hold that much
+            // of it.
             let signature = value.rsplit('.').next().unwrap();
             let part = &signature.as_bytes()[..20];
             let found = bytes.windows(part.len()).any(|window| window == part);

@@ -1,5 +1,5 @@
-//! The webhook tells of the first use of a direct-access token and of every late one, at least once, whatever the endpoint
-//! does and whoever is killed on the way; and nobody else waits for it.
+//! The webhook reports the first use of a direct-access token and every late use, at least once, even if the endpoint
+//! fails or a program is killed, and does not delay anything else.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -20,14 +20,14 @@ use serde_json::{Value, json};
 
 const SECRET: &str = "whsec_aGFsbGlnYW4gdGVzdHMgc2lnbiB3aXRoIHRoaXMuLi4=";
 const NEXT_SECRET: &str = "whsec_bmV4dCBvbmUgdGhhdCB0YWtlcyBpdHMgcGxhY2UuLi4=";
-/// What a receiver may have put into its path, so that nobody else can call it.
+/// Secret part of a receiver's path, which must not appear in logs.
 const PATH: &str = "/hooks/n0b0dy-gu3sses-th1s";
 
-/// What an endpoint does with a call.
+/// Reactions of an endpoint to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
     Answer(u16),
-    /// To a place that would take it.
+    /// A redirect to a path that would accept the call.
     Redirect,
     /// No answer until the caller gives up.
     Hang,
@@ -37,7 +37,7 @@ enum Act {
     Endless,
 }
 
-/// A call as it came in.
+/// A call as the endpoint received it.
 #[derive(Clone, Debug)]
 struct Call {
     path: String,
@@ -60,10 +60,10 @@ impl Call {
     }
 }
 
-/// What the endpoint is told to do: in turn, then for ever.
+/// Reactions of the endpoint: a sequence, and the reaction after its end.
 struct Script(VecDeque<Act>, Act);
 
-/// An endpoint that does as it is told, and keeps what it was told.
+/// An endpoint that follows a script and records its calls.
 #[derive(Clone)]
 struct Endpoint {
     script: Arc<Mutex<Script>>,
@@ -90,7 +90,7 @@ impl Endpoint {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (own, mut stream) = (own.clone(), open(stream));
-                // A caller that goes away ends its own call, and nothing else.
+                // Each connection has its own thread, so that a caller that hangs up ends only its own call.
                 std::thread::spawn(move || own.serve(&mut stream, port));
             }
         });
@@ -140,7 +140,7 @@ impl Endpoint {
         Ok(())
     }
 
-    /// From now on.
+    /// Replaces the script for the calls that follow.
     fn does(&self, script: &[Act], then: Act) {
         *self.script.lock().unwrap() = Script(script.iter().copied().collect(), then);
     }
@@ -157,7 +157,8 @@ impl Endpoint {
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
-/// Has the library of the specification's authors verify calls, with a secret: all of them, and none that was changed.
+/// Verifies calls with the library of the specification's authors: all are valid, and each becomes invalid when
+/// changed.
 fn verify(calls: &[Call], secret: &str) {
     let Some(python) = component("/opt/halligan-webhook/bin/python") else { return };
     let script = "
@@ -181,7 +182,7 @@ for headers, body in calls:
     assert!(child.wait().unwrap().success());
 }
 
-/// The webhook's table of a configuration, and the file it names.
+/// Returns the webhook table of a configuration, and writes the secret file that it names.
 fn table(directory: &Path, url: &str, more: &str) -> String {
     let secret = directory.join("webhook.secret");
     write_secret(&secret, SECRET);
@@ -193,7 +194,7 @@ fn write_secret(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// A rig whose control plane tells an endpoint on `port`.
+/// Starts a rig whose control plane calls an endpoint on `port`.
 fn rig(port: u16, more: &str, metrics: u16) -> Rig {
     let mut rig = Rig::start();
     rig.kill_control();
@@ -207,7 +208,7 @@ fn use_of(rig: &Rig, token: &str) -> u16 {
     rig.authorize(token, "POST", "/api/v2/dags/etl/dagRuns").status
 }
 
-/// A number from the control plane's database.
+/// Returns the number that a query of the control plane's database selects.
 fn count(rig: &Rig, query: &str) -> u64 {
     let connection = rusqlite::Connection::open(rig.path("control/control.db")).unwrap();
     connection.query_row(query, [], |row| row.get(0)).unwrap()
@@ -228,15 +229,15 @@ fn everything_is_told_though_the_endpoint_fails_in_every_way_and_the_control_pla
     let (late_id, late) = rig.direct_access_token("revoked above", &rig.deployment);
     rig.synced();
 
-    // Nobody listens.
+    // The endpoint is not listening.
     for _ in 0..3 {
         assert_eq!(use_of(&rig, &good), 200);
     }
     until("it was tried in vain", || count(&rig, "SELECT coalesce(sum(attempts), 0) FROM announcement") >= 2);
 
-    // An outage, in which a token is revoked above and goes on being used.
+    // During an outage, a token is revoked at the control plane and is used further on the host.
     rig.kill_control();
-    // A slow machine may also have seen one while the control plane got its webhook.
+    // On a slow machine another outage may have been noted while the control plane restarted with the webhook.
     until("the node knows of the outage", || {
         let list = rig.json(&["outage", "list"]);
         list.as_array().is_some_and(|list| list.iter().any(|outage| outage["state"] == "open"))
@@ -249,13 +250,13 @@ fn everything_is_told_though_the_endpoint_fails_in_every_way_and_the_control_pla
         rig.cli_command().env("HALLIGAN_URL", url).args(["token", "delete", &late_id, "--force"]).output();
     assert!(deleted.unwrap().status.success());
     rig.kill_control();
-    // Times are whole seconds: what is later must be so by the clock.
+    // Recorded times are whole seconds, so the later event needs a later second.
     std::thread::sleep(Duration::from_millis(1100));
     for _ in 0..3 {
         assert_eq!(use_of(&rig, &late), 200, "the node can't know");
     }
 
-    // The control plane dies while the endpoint holds back its answer, and comes back.
+    // The control plane is killed while the endpoint delays its answer, and restarts.
     let endpoint = Endpoint::start(port, &[], Act::Hang);
     rig.start_control(own);
     until("it gave up waiting", || {
@@ -360,7 +361,7 @@ fn an_endpoint_that_hangs_holds_up_nobody() {
     assert_eq!(taken.len(), 2);
     assert!(taken.iter().any(|call| call.id() == hung.id()), "the one that hung has the same id");
 
-    // A secret is replaced: for a while both sign, and no message is lost on a receiver that knows either.
+    // During the replacement of a secret both sign, so that a receiver with either of them can verify every message.
     let secret = rig.path("webhook.secret");
     write_secret(&secret, &format!("{NEXT_SECRET}\n{SECRET}\n"));
     rig.control.as_ref().unwrap().signal("HUP");
@@ -372,7 +373,7 @@ fn an_endpoint_that_hangs_holds_up_nobody() {
     let last = &endpoint.taken()[2..];
     verify(last, SECRET);
     verify(last, NEXT_SECRET);
-    // A file that can't be taken changes nothing.
+    // An unusable file leaves the current secret in force.
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
     rig.control.as_ref().unwrap().signal("HUP");
     until("it says so", || rig.read_log("control.log").contains("the earlier secret stays in force"));
@@ -383,7 +384,7 @@ fn an_endpoint_that_hangs_holds_up_nobody() {
     verify(&endpoint.taken()[3..], NEXT_SECRET);
 }
 
-/// How `name` is served: with a certificate for 127.0.0.1 that vouches for itself.
+/// Returns a TLS configuration for `name` with a self-signed certificate for 127.0.0.1.
 fn served(directory: &Path, name: &str) -> Option<rustls::ServerConfig> {
     let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
     tls::certificate(directory, "IP:127.0.0.1", &key, &certificate)?;
@@ -461,7 +462,7 @@ fn a_webhook_that_cant_work_is_refused_with_a_reason() {
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o640)).unwrap();
     let (code, said) = check(&good);
     assert!(code == Some(78) && said.contains("can be read by others"), "{said}");
-    // As a credential it is the service manager's to guard, which shows its right to it as the group's.
+    // systemd protects a credential file and shows the service's access to it as the group's mode.
     let credentials = control.directory.path().join("credentials");
     std::fs::create_dir(&credentials).unwrap();
     std::fs::rename(&secret, credentials.join("halligan.webhook-secret")).unwrap();

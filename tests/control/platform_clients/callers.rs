@@ -1,4 +1,4 @@
-//! Callers learn who they are, which roles they have, and what these allow here.
+//! Calls with which callers read their identity, their roles, and what these allow here.
 
 use serde_json::json;
 

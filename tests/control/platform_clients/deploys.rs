@@ -188,7 +188,7 @@ fn what_is_no_archive_of_a_folder_is_refused_and_puts_nothing_in_force() {
             (DeployStatus::Initialized, false, None)
         );
     }
-    // Another upload takes its place, and one deploy of all the tries is there.
+    // Another upload replaces it, and all attempts together are one deploy.
     assert_eq!(upload(&url, &good).status, 201);
     let deployed: Deploy = decoded(&place.post(&format!("/{id}/finalize"), &json!({})));
     assert!(deployed.is_in_force);
@@ -235,7 +235,7 @@ fn a_call_that_can_not_be_carried_out_is_refused_by_its_field() {
     refused(&format!("/{id}/finalize"), json!({ "version": 1 }), 422, "version");
     refused("/c0123456789abcdefghijklmn/finalize", json!({}), 404, "deploy");
     refused("/c0123456789abcdefghijklmn/rollback", json!({}), 404, "deploy");
-    // The deploy of another deployment is none of this one.
+    // A deploy of another deployment is not found here.
     let elsewhere = Place::new(&control, &control.owner, "/v1", &estate.elsewhere);
     let answer = elsewhere.post(&format!("/{}/rollback", deployed.id.0), &json!({}));
     assert_eq!(answer.status, 404, "{answer:?}");
@@ -326,7 +326,7 @@ fn who_may_only_look_deploys_nothing() {
     let list =
         format!("/v1/organizations/{}/deployments/{}/deploys", control.organization, estate.deployment);
     assert_eq!(call(&control, &accessor, "GET", &list, None).status, 403);
-    // A token of another deployment learns nothing of this one.
+    // A token of another deployment cannot read this one.
     let stranger = json!({ "name": "t", "scope": "DEPLOYMENT", "entityId": estate.elsewhere, "role": "DEPLOYMENT_ADMIN" });
     let stranger = control.make("/tokens", &stranger)["token"].as_str().unwrap().to_owned();
     assert_eq!(call(&control, &stranger, "GET", &list, None).status, 403);

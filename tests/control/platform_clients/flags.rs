@@ -19,7 +19,7 @@ fn run(control: &Control, words: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Returns what a command printed.
+/// Returns the output of a command.
 fn said(control: &Control, words: &[&str]) -> String {
     let output = run(control, words);
     assert!(output.status.success(), "{words:?}: {output:?}");

@@ -121,7 +121,7 @@ fn each_instant_of_an_outage_is_written_by_rfc_3339() {
     });
     assert_eq!(rig.authorize(&late, "GET", "/api/v2/dags").status, 200);
     rig.json(&["revoke", &local_id, "--reason", "laptop lost"]);
-    // The node does not know this address, on which the token is revoked.
+    // The token is revoked at an address that the node does not know, so the node misses the revocation.
     let other = free_port();
     rig.start_control(other);
     let url = format!("http://127.0.0.1:{other}");

@@ -1,4 +1,4 @@
-//! A deployment and its variables are changed only as they were seen, by those who say what they saw.
+//! A change of a deployment or its variables that sends a tag is refused if the object has changed since.
 
 use std::process::{Command, Stdio};
 
@@ -26,7 +26,7 @@ fn a_deployment_that_has_changed_since_it_was_seen_is_left_as_it_is() {
     assert_eq!(set.status, 200, "{set:?}");
     let second = tag(&set);
     assert_eq!(tag(&control.call("GET", &one, None)), second);
-    // No answer shows the value of a secret, and within a second its time is the same. Its change is seen all the same.
+    // Answers hide secret values, and two changes within a second have the same time. The tag must change all the same.
     let third = tag(&send("POST", Some(&variables("2")), &second));
     let seen = [first, second, third.clone()];
     assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2], "{seen:?}");
@@ -42,7 +42,7 @@ fn a_deployment_that_has_changed_since_it_was_seen_is_left_as_it_is() {
     }
     let shown = control.get(&one);
     assert_eq!((&shown["name"], &shown["environmentVariables"][0]["key"]), (&json!("prod"), &json!("S")));
-    // New names of others are no change of the deployment.
+    // Renaming its workspace does not change the deployment's tag.
     let workspace = format!("/workspaces/{}", estate.workspace);
     assert_eq!(control.call("POST", &workspace, Some(&json!({ "name": "renamed" }))).status, 200);
     assert_eq!(control.get(&one)["workspaceName"], "renamed");

@@ -131,7 +131,7 @@ fn variables_are_shown_under_each_base_path_to_those_who_may_see_them() {
         let hidden = call(&control, &member, "GET", &path, None);
         let _: Deployment = decoded(&hidden);
         assert_eq!(hidden.json().get("environmentVariables"), None, "{hidden:?}");
-        // Who may see them may not change them.
+        // Permission to read variables does not include permission to change them.
         assert_eq!(
             call(&control, &author, "POST", &path, Some(&json!({ "environmentVariables": [] }))).status,
             403
@@ -284,7 +284,7 @@ fn a_lost_key_of_the_variables_is_named_and_stops_nothing_else() {
     let another = json!({ "environmentVariables": [{ "key": "B", "value": "1" }] });
     let refused = control.call("POST", &one, Some(&another));
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("environment_key_unusable")));
-    // All that does not need the key is told: that the variable is there, and that its value can't be read.
+    // Without the key, answers still list the variable and say that its value cannot be read.
     let page: Deployments = decoded(&control.call("GET", "/deployments", None));
     assert_eq!(page.deployments.len(), 2);
     let shown = control.get(&one);
@@ -315,7 +315,7 @@ fn a_lost_key_of_the_variables_is_named_and_stops_nothing_else() {
     control.serve();
     assert_eq!(control.get(&one)["environmentVariables"][0]["value"], "1");
     assert_eq!(curl(&[&format!("{}/readyz", control.url)]).body, "ok\n");
-    // A key that is lost while the control plane runs is told before the next start needs it.
+    // The loss of a key is reported while the control plane runs, before the next start fails.
     std::fs::remove_file(&key).unwrap();
     assert!(curl(&[&format!("{}/readyz", control.url)]).body.contains("environment.key"));
     assert_eq!(control.get(&one)["environmentVariables"][0]["value"], "1");
