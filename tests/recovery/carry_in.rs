@@ -1,5 +1,5 @@
-//! A host without any network: it is made a node by its public key, and its replica is carried in by hand. And who may do
-//! that: those whom the configuration names.
+//! A host without a network: it is enrolled by its public key, and its replica is imported from a file. Only users
+//! named in the configuration may do so.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -12,7 +12,7 @@ use halligan::protocol::bundle::{BundleReader, Change, Limits, write_bundle};
 use halligan::protocol::record::{Record, RecordKind};
 use serde_json::Value;
 
-/// A host that reaches nothing, and is reached by nothing but hands.
+/// A host without a connection to its control plane.
 struct Island {
     config: PathBuf,
     socket: PathBuf,
@@ -25,7 +25,7 @@ impl Island {
         let (socket, port) = (rig.path("island.sock"), free_port());
         let config = rig
             .daemon_config_at("island", "island.sock", port)
-            // Nobody listens there, and nobody ever will.
+            // No program listens at that port.
             .replace(&format!("http://127.0.0.1:{}", rig.control_port), "http://127.0.0.1:9");
         let path = rig.path("island.toml");
         std::fs::write(&path, config).unwrap();
@@ -58,7 +58,7 @@ impl Island {
 fn a_replica_carried_to_a_host_without_a_network_is_decided_by_there() {
     let rig = Rig::start();
     let mut island = Island::new(&rig);
-    // The key never leaves the host; its public half does.
+    // Only the public half of the key leaves the host.
     let public = island.daemon().arg("public-key").output().unwrap();
     assert!(public.status.success(), "{public:?}");
     assert_eq!(island.daemon().arg("public-key").output().unwrap().stdout, public.stdout);
@@ -92,7 +92,7 @@ fn a_replica_carried_to_a_host_without_a_network_is_decided_by_there() {
     assert_eq!(proof["version"], rig.json(&["status"])["replica"]["version"]);
     assert_eq!(island.ask(&rig, &good).status, 200);
     assert_eq!(island.ask(&rig, &revoked).reason(), "token_revoked");
-    // After a cold start, too: what was carried in is on the disk.
+    // The imported replica is on disk, so a cold start finds it.
     island.running = None;
     island.start(&rig);
     assert_eq!(island.ask(&rig, &good).status, 200);
@@ -100,7 +100,7 @@ fn a_replica_carried_to_a_host_without_a_network_is_decided_by_there() {
     assert_eq!(serde_json::from_slice::<Value>(&verified.stdout).unwrap()["version"], proof["version"]);
 }
 
-/// The parts of a bundle.
+/// Parts of a bundle.
 struct Parts {
     keysets: Vec<String>,
     head: String,
@@ -193,7 +193,7 @@ fn a_mistake_at_the_prompt_is_an_error_there_and_no_alarm_and_what_is_held_is_pr
     assert_eq!(rig.json(&["status"])["alarms"], Value::Array(Vec::new()), "none of them is an attack");
     assert_eq!(rig.json(&["replica", "verify"])["digest"], before["digest"]);
     assert_eq!(rig.authorize(&token, "GET", "/api/v2/dags").status, 200);
-    // The very version held, and changes that lead to it.
+    // The version that the host already holds, and deltas that lead to it.
     for (what, bytes) in [
         ("whole", good.clone()),
         ("one change", held.write(1, vec![one])),
@@ -207,7 +207,7 @@ fn a_mistake_at_the_prompt_is_an_error_there_and_no_alarm_and_what_is_held_is_pr
     }
 }
 
-/// The status of what a user gets from the admin socket.
+/// Returns the status of the admin socket's answer to this user.
 fn ask_as(uid: &str, socket: &std::path::Path) -> u16 {
     let (user, group) = (format!("--reuid={uid}"), format!("--regid={uid}"));
     let output = Command::new("setpriv")
@@ -233,14 +233,14 @@ fn users_whom_the_configuration_names_reach_the_admin_socket() {
     std::fs::set_permissions(rig.directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!((mode(), ask_as("65534", &socket)), (0o660, 0), "nobody is named");
 
-    // By a reload.
+    // A reload grants access.
     let named = rig.daemon_config() + "[admin]\nallow_uids = [65534]\n";
     std::fs::write(rig.path("halligand.toml"), &named).unwrap();
     assert!(rig.daemon_command().arg("reload").status().unwrap().success());
     assert_eq!(ask_as("65534", &socket), 200);
     assert_eq!(ask_as("65533", &socket), 403, "another may connect, and is not answered");
     assert_eq!(ask_as("0", &socket), 200);
-    // By a start; and taken back by a reload.
+    // A start grants access, and a reload revokes it.
     rig.kill_daemon();
     rig.start_daemon();
     assert_eq!((ask_as("65534", &socket), ask_as("65533", &socket)), (200, 403));
@@ -248,7 +248,7 @@ fn users_whom_the_configuration_names_reach_the_admin_socket() {
     assert!(rig.daemon_command().arg("reload").status().unwrap().success());
     assert_eq!((mode(), ask_as("65534", &socket)), (0o660, 0));
 
-    // Where the way there is shut, it is said.
+    // An error names the directory that the user cannot enter.
     std::fs::write(rig.path("halligand.toml"), &named).unwrap();
     std::fs::set_permissions(rig.directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     rig.kill_daemon();

@@ -1,5 +1,5 @@
-//! A host finds its way back from a clock that was wrong for a while, and nothing that was dead revives by it. The real
-//! programs run under libfaketime; a file says how far each clock is off, and is read at every look.
+//! Recovery of a host from a clock that was wrong for a while, without reviving anything that had ended. The real
+//! programs run under libfaketime, which reads each clock's offset from a file at every call.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -19,7 +19,7 @@ use halligan::dataplane::replica::timekeeper::Watch;
 use halligan::protocol::time::Time;
 use serde_json::Value;
 
-/// A rig whose programs share a clock that can be moved.
+/// A rig whose programs share a clock that tests can move.
 struct Moved {
     rig: Rig,
     faketime: Variables,
@@ -40,9 +40,9 @@ impl Moved {
         Some(moved)
     }
 
-    /// Puts the clocks of both programs so many seconds ahead, at once.
+    /// Sets the clocks of both programs ahead by this number of seconds.
     fn off_by(&self, seconds: i64) {
-        // In place of the file, not into it: half of it must not be read.
+        // The file is replaced atomically, so that a program never reads half of it.
         std::fs::write(self.rig.path("clock.new"), format!("{seconds:+}")).unwrap();
         std::fs::rename(self.rig.path("clock.new"), self.rig.path("clock")).unwrap();
     }
@@ -70,7 +70,7 @@ impl Moved {
         self.rig.json(&["status"])["replica"]["signedAt"].as_i64().unwrap()
     }
 
-    /// Waits until a head is in force that was signed under the clock as it is now: a change makes the feed answer.
+    /// Changes a record, so that the feed answers, and waits for a head that was signed under the present clock.
     fn another_head(&self) {
         let off: i64 = std::fs::read_to_string(self.rig.path("clock")).unwrap().parse().unwrap();
         self.token("makes the feed answer", "30");
@@ -90,7 +90,7 @@ fn a_clock_that_was_ahead_while_a_head_was_signed_is_trusted_again_once_it_is_ri
     let Some(moved) = Moved::start() else { return };
     let (_, token) = moved.token("good", "30");
     moved.rig.synced();
-    // Some more than what is tolerated; a time of another year; and more than once.
+    // Offsets slightly above the tolerance, of an hour and of more than half a year, one after the other.
     for (ahead, times) in [330, 3_600, 200 * 86_400].into_iter().zip(1..) {
         moved.off_by(ahead);
         moved.another_head();
@@ -118,14 +118,14 @@ fn what_expired_by_a_clock_that_ran_ahead_stays_expired_and_what_is_made_afterwa
     moved.off_by(0);
     until("the long one opens again", || moved.reason(&long) == "ok");
     assert_eq!(moved.reason(&short), "token_expired");
-    // Whatever is restarted, and whatever is sent anew.
+    // Neither a restart nor a new head revives the token.
     moved.rig.kill_daemon();
     moved.start_daemon();
     until("the daemon is in sync", || moved.reason(&long) == "ok");
     assert_eq!(moved.reason(&short), "token_expired");
     moved.another_head();
     assert_eq!(moved.reason(&short), "token_expired");
-    // A new token, and a new generation of the old one, were never dead.
+    // The new token, and the new generation of the old one, had not ended.
     let (_, new) = moved.token("another day", "1");
     let rotated = moved.rig.json(&["token", "rotate", &short_id, "--force"]);
     moved.rig.synced();
@@ -163,7 +163,7 @@ fn in_an_outage_an_administrator_accepts_the_clock_and_the_act_is_on_record() {
         assert_eq!((moved.reason(&long), moved.reason(&short)), ("ok".into(), "token_expired".into()));
         let age = moved.rig.json(&["status"])["replica"]["ageSeconds"].as_i64().unwrap();
         assert!((0..600).contains(&age), "a head of the future is as old as it was held: {age}");
-        // Neither a restart nor the seconds that pass bring the doubt back.
+        // Neither a restart nor elapsed time makes the clock doubtful again.
         moved.rig.kill_daemon();
         moved.start_daemon();
         std::thread::sleep(Duration::from_secs(3));
@@ -172,7 +172,7 @@ fn in_an_outage_an_administrator_accepts_the_clock_and_the_act_is_on_record() {
     let events = String::from_utf8_lossy(&events.stdout).into_owned();
     assert!(events.contains("clock-accepted") && events.contains("INC-7"), "{events}");
     moved.rig.cli(&["audit", "verify"]);
-    // Once it can, the control plane takes it all in, and the host is current again.
+    // When the control plane returns, the host reconciles and is current again.
     moved.start_control();
     until("the host is live", || moved.rig.json(&["status"])["controlPlane"]["state"] == "live");
     let (_, new) = moved.token("new", "30");
@@ -214,11 +214,11 @@ fn a_head_that_has_just_come_is_not_as_old_as_the_one_before_it_when_a_clock_is_
     watch.look(&live, T0, Duration::ZERO);
     let now = T0.plus(ten_days);
     watch.look(&live, now, Duration::from_secs(ten_days.unsigned_abs()));
-    // A head comes, and the clock is accepted before the next look at it.
+    // A head arrives, and the clock is accepted before the next check of the clock.
     replication.apply_bundle(&*world.bundle(2, &World::records(2), now), Origin::Feed, now).unwrap();
     replication.accept_clock(now).unwrap();
     assert_eq!(live.snapshot().signed_at(), Some(now), "it was signed just now");
-    // Once it has been held for a while, an accepted clock makes it no younger than that.
+    // An accepted clock does not make a replica younger than the time for which it has been held.
     watch.look(&live, now.plus(100), Duration::from_secs(ten_days.unsigned_abs() + 100));
     watch.look(&live, now.plus(7_200), Duration::from_secs(ten_days.unsigned_abs() + 7_200));
     replication.accept_clock(now).unwrap();
@@ -232,7 +232,7 @@ fn a_host_without_a_replica_whose_clock_was_ahead_calls_no_token_of_its_first_on
     let store = ReplicaStore::open(&path, World::data_plane(), world.pinned()).unwrap();
     let live = Arc::new(Live::new(Snapshot::absent(), T0.plus(year), T0));
     let replication = Replication::new(store, Arc::clone(&live), Staleness::default());
-    // Its clock was a year ahead before it was set right.
+    // The clock was a year ahead before it was corrected.
     assert!(!live.now(T0).trusted());
     let opens = |number| reason(&live, number) == Reason::Ok;
     replication
@@ -240,7 +240,7 @@ fn a_host_without_a_replica_whose_clock_was_ahead_calls_no_token_of_its_first_on
         .unwrap();
     assert!(live.now(T0).trusted());
     assert!(opens(0));
-    // Once more, with one token that it knew then, and one that it did not.
+    // The same with one token that the host knew at that time, and one that it did not know.
     live.raise_floor(T0.plus(year));
     replication
         .apply_answer(&*world.answer(2, &World::records(2), T0, "n2"), Origin::Feed, Some("n2"), T0)

@@ -1,5 +1,5 @@
-//! Keysets and tokens of every kind tell of their end thirty days before: nothing that was given a year ends on a day without a
-//! word. The real programs run under libfaketime, most of a year later.
+//! Warnings before expiry: keysets and tokens of every kind are reported thirty days before they expire. The real
+//! programs run under libfaketime, most of a year later.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -20,7 +20,7 @@ fn ends_of_keysets_and_of_every_kind_of_token_are_told_thirty_days_before_by_bot
     rig.kill_daemon();
     rig.kill_control();
     rig.control_extra = format!("metrics_listen = \"127.0.0.1:{metrics}\"\n");
-    // Long before: not a word.
+    // Long before the expiry there is no warning.
     rig.start_control(rig.control_port);
     rig.start_daemon();
     rig.synced();
@@ -67,7 +67,7 @@ fn ends_of_keysets_and_of_every_kind_of_token_are_told_thirty_days_before_by_bot
         ("user_token", 20 * 86_400),
         ("direct_access_token", 20 * 86_400),
         ("standard_token", 20 * 86_400),
-        // It is good for an hour, or as long as it was asked for.
+        // An enrolment token is valid for an hour unless another lifetime was requested.
         ("enrolment_token", 1),
     ] {
         let left = metric(metrics, &format!("halligan_control_end_left_seconds{{kind=\"{kind}\"}}"));
@@ -93,7 +93,7 @@ fn ends_of_keysets_and_of_every_kind_of_token_are_told_thirty_days_before_by_bot
     assert!(warned.status.success(), "{warned:?}");
     assert!(String::from_utf8_lossy(&warned.stderr).contains("the keyset 1 ends in 24 days"), "{warned:?}");
 
-    // A day after its end: it is not signed under silently.
+    // A day after the keyset's expiry, the control plane must not sign under it silently.
     rig.kill_control();
     let ended = rig.control_command("check-config").envs(after_a_year.clone()).output().unwrap();
     assert_eq!(ended.status.code(), Some(78), "{ended:?}");

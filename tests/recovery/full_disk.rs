@@ -1,5 +1,5 @@
-//! A disk that is really full: what changes something upstream is denied, reads go on with an alarm, nothing that was allowed
-//! is lost, and all is well again once there is room, without a restart.
+//! A full disk, with a real file system: changes upstream are denied, reads continue with an alarm, no allowed request
+//! is lost from the log, and service resumes without a restart once there is space.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -11,11 +11,12 @@ use crate::rig::control::Control;
 use crate::rig::{Rig, curl, until};
 use serde_json::{Value, json};
 
-/// A file system of some megabytes, for as long as the test runs.
+/// A file system of a few megabytes that is unmounted when the test ends.
 struct Small(PathBuf);
 
 impl Small {
-    /// Needs root. Without it the test says so and is skipped; in CI that is a failure.
+    /// Mounts the file system, which requires root. Without root the test prints a notice and is skipped; in CI it
+    /// fails.
     fn mount(path: PathBuf, megabytes: u32) -> Option<Self> {
         crate::rig::component("mount")?;
         std::fs::create_dir(&path).unwrap();
@@ -28,7 +29,7 @@ impl Small {
         None
     }
 
-    /// Takes all the room there is left.
+    /// Fills the remaining space.
     fn fill(&self) {
         let mut ballast = std::fs::File::create(self.0.join("ballast")).unwrap();
         for size in [16 * 1024, 1024, 1] {
@@ -47,7 +48,7 @@ impl Drop for Small {
     }
 }
 
-/// A rig whose audit log lies on the small file system.
+/// Starts a rig whose audit log is on the small file system.
 fn on_a_small_disk(configuration: &str) -> Option<(Small, Rig, String)> {
     let mut rig = Rig::start();
     let (_, token) = rig.direct_access_token("good", &rig.deployment);
@@ -56,7 +57,7 @@ fn on_a_small_disk(configuration: &str) -> Option<(Small, Rig, String)> {
     rig.daemon.take().unwrap().terminate();
     std::fs::remove_file(rig.path("node/audit.db")).unwrap();
     std::os::unix::fs::symlink(rig.path("small/audit.db"), rig.path("node/audit.db")).unwrap();
-    // It is no loss: another log is begun there.
+    // The log begins anew on the small file system, and the inventory must not report that as a loss.
     let inventory = rig.path("node/databases.json");
     let noted = std::fs::read_to_string(&inventory).unwrap();
     std::fs::write(&inventory, noted.replace("\"audit.db\",", "")).unwrap();
@@ -87,21 +88,21 @@ fn status(rig: &Rig) -> Value {
     rig.json(&["status"])
 }
 
-/// How many requests with this method the log says were allowed.
+/// Returns the number of allowed requests with this method in the log.
 fn recorded(directory: &Path, method: &str) -> usize {
     let lines = halligan::dataplane::audit::events(&directory.join("audit.db"), 0, usize::MAX).unwrap();
     let events = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     events.filter(|event| event["method"] == method && event["decision"] == "allow").count()
 }
 
-/// Writes until the disk takes no more: the database has reserved room, into which it still writes on a full disk. `write` is
-/// given a number, and returns the refusal of a write. Returns the number of writes before it, and the refusal.
+/// Calls `write` with rising numbers until it returns a refusal. Several calls succeed on a full disk, because the
+/// database writes into space that it has reserved. Returns the number of writes before the refusal, and the refusal.
 fn until_refused<T>(mut write: impl FnMut(usize) -> Option<T>) -> (usize, T) {
     let refused = (0..2000).find_map(|done| Some((done, write(done)?)));
     refused.unwrap_or_else(|| panic!("the disk never filled up"))
 }
 
-/// Changes things until the disk takes no more; returns how many were allowed.
+/// Sends changes until one is denied. Returns the number of allowed ones.
 fn until_denied(rig: &Rig, token: &str) -> usize {
     let (done, denied) = until_refused(|_| Some(change(rig, token)).filter(|answer| answer.0 != 200));
     assert_eq!(denied, unrecorded());
@@ -130,7 +131,7 @@ fn on_a_full_disk_changes_are_denied_and_reads_go_on_until_there_is_room() {
     small.make_room();
     until("changes are allowed again", || change(&rig, &token) == allowed());
     assert_eq!(status(&rig)["auditFailing"], false);
-    // Every use that was allowed is in the log, those too that waited in memory; and nothing that was denied says "allow".
+    // The log holds every allowed use, those buffered in memory included, and no denied request as allowed.
     until("all is written", || recorded(&small.0, "GET") == 26);
     assert_eq!(recorded(&small.0, "POST"), changes + 1);
     assert_eq!(rig.json(&["audit", "verify"])["fault"], Value::Null);
@@ -200,7 +201,7 @@ fn a_control_plane_whose_disk_is_full_answers_reads_and_says_that_it_cannot_writ
     assert_eq!(at("/readyz").status, 200);
     metric("halligan_control_database_writable 1");
     small.fill();
-    // The owner's calls note no use of the token.
+    // The control plane records no uses of the owner's token, so these calls only write the workspace.
     let (_, refused) = until_refused(|number| {
         let answer = control.call("POST", "/workspaces", Some(&json!({ "name": format!("w{number}") })));
         Some(answer).filter(|answer| answer.status != 200)
